@@ -1,0 +1,105 @@
+"""What was trained, on disk: safetensors, in PEFT's format where PEFT has one, with a manifest that says what it belongs to."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from triptych import store
+from triptych.contracts import AdaptedModel
+from triptych.engine.training import trained_parameters
+from triptych.errors import ResultsError
+
+MANIFEST = "triptych.json"
+PEFT_TENSORS = "adapter_model.safetensors"
+OWN_TENSORS = "trained.safetensors"
+_PEFT_PREFIX, _PEFT_ADAPTER = "base_model.model.", ".default."
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an adapter belongs to."""
+
+    label: str
+    kind: str
+    options: dict[str, Any]
+    model: str
+    model_revision: str
+    model_fingerprint: str
+
+
+def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
+    """Write what was trained.
+
+    Returns:
+        Bytes of the tensors on disk.
+    """
+    tensors = {_stored_name(name, adapted): parameter for name, parameter in trained_parameters(adapted).items()}
+    file = folder / (PEFT_TENSORS if adapted.peft_config is not None else OWN_TENSORS)
+    store.write_tensors(file, tensors)
+    if adapted.peft_config is not None:
+        adapted.peft_config.base_model_name_or_path = origin.model
+        adapted.peft_config.revision = origin.model_revision
+        adapted.peft_config.inference_mode = True
+        store.write_json(folder / "adapter_config.json", _plain(adapted.peft_config.to_dict()))
+    content = file.read_bytes()
+    store.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, "sha256": hashlib.sha256(content).hexdigest()})
+    return len(content)
+
+
+def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
+    """What `save_adapter` wrote, checked to be whole.
+
+    Raises:
+        ResultsError: a file is missing, truncated or was changed.
+    """
+    manifest = store.read_json(folder / MANIFEST)
+    try:
+        origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__})
+        file, expected = folder / Path(manifest["tensors"]).name, manifest["sha256"]
+    except (KeyError, TypeError) as error:
+        raise ResultsError(f"{str(folder / MANIFEST)!r} lacks {error}: it is no manifest of an adapter.") from None
+    tensors = store.read_tensors(file)
+    if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+        raise ResultsError(f"{str(file)!r} was changed after it was written: its SHA-256 is not the manifest's.")
+    return origin, tensors
+
+
+def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path) -> None:
+    """Put saved tensors into a freshly adapted model.
+
+    Raises:
+        ResultsError: names or shapes differ from what this method trains on this model.
+    """
+    parameters = {_stored_name(name, adapted): p for name, p in trained_parameters(adapted).items()}
+    if set(parameters) != set(tensors):
+        odd = sorted(set(parameters) ^ set(tensors))[0]
+        raise ResultsError(f"{str(where)!r} does not fit the model: the tensor {odd!r} is in one of them alone.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != tensors[name].shape:
+                found, needed = tuple(tensors[name].shape), tuple(parameter.shape)
+                raise ResultsError(f"{str(where)!r} does not fit the model: {name!r} is {found} and {needed} is needed.")
+            parameter.copy_(tensors[name])
+
+
+def _stored_name(name: str, adapted: AdaptedModel) -> str:
+    if adapted.peft_config is None:
+        return name
+    if name == "virtual_tokens":
+        return "prompt_embeddings"
+    return _PEFT_PREFIX + name.replace(_PEFT_ADAPTER, ".")
+
+
+def _plain(value: Any) -> Any:
+    """PEFT's config holds sets and enums; JSON does not."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return getattr(value, "value", value)

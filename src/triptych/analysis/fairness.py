@@ -1,0 +1,121 @@
+"""What may stand in one table: what must be equal is equal, or it is refused."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from operator import methodcaller
+from typing import Any
+
+from triptych.analysis.loading import Run
+from triptych.errors import ResultsError
+
+# Not here, because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
+# The model and the data are compared by what they are (fingerprints), not by how their path was spelled.
+EQUAL_SETTINGS = (
+    "separator",
+    "columns",
+    "split",
+    "limits",
+    "training.max_epochs",
+    "training.patience",
+    "training.global_batch_size",
+    "training.max_grad_norm",
+    "training.warmup_fraction",
+    "training.schedule",
+    "training.optimizer",
+    "decoding.num_beams",
+    "decoding.max_new_tokens",
+    "decoding.no_repeat_ngram_size",
+    "decoding.length_penalty",
+    "search",
+)
+
+
+def refuse_unfair(runs: Sequence[Run]) -> None:
+    """Raise unless the finished runs may stand in one table.
+
+    Raises:
+        ResultsError: two runs differ in what must be equal (the message names the field, both values and both runs),
+            or two tuned rows have a bit-equal test loss under one seed.
+    """
+    done = [run for run in runs if run.done]
+    for setting in EQUAL_SETTINGS:
+        for field in _leaves(setting, done):
+            _refuse(f"config.{field}", done, methodcaller("setting", field))
+    with_model = [run for run in done if run.record.parameters is not None]
+    fingerprint = [run for run in with_model if _model_fingerprint(run) is not None]
+    _refuse("provenance.model_fingerprint", fingerprint, _model_fingerprint)
+    if len(fingerprint) < len(with_model) or not with_model:
+        _refuse("config.model", done, methodcaller("setting", "model"))
+        _refuse("config.model_revision", done, methodcaller("setting", "model_revision"))
+    _refuse("provenance.precision", with_model, lambda run: run.record.provenance and run.record.provenance.precision)
+    _refuse("data.fingerprint", done, lambda run: run.record.data and run.record.data.fingerprint)
+    _refuse_splits(done)
+    _refuse("rouge.signature", done, lambda run: run.record.rouge and run.record.rouge.signature)
+    _refuse("the number of test documents", done, lambda run: len(run.predictions))
+    _refuse_documents(done)
+    _refuse_equal_losses(done)
+
+
+def _refuse(field: str, runs: Sequence[Run], value: Callable[[Run], Any]) -> None:
+    """Raise if `value` is not the same for all runs."""
+    for run in runs[1:]:
+        first, second = value(runs[0]), value(run)
+        if first != second:
+            raise ResultsError(
+                f"These runs may not go into one table: {field} is {first!r} for {runs[0].name} and "
+                f"{second!r} for {run.name}. Run both under one suite, or report them apart."
+            )
+
+
+def _refuse_splits(done: Sequence[Run]) -> None:
+    """The same number of pairs used from every split that two runs both have."""
+    for split in ("train", "validation", "test"):
+        having = [run for run in done if _num_used(run, split) is not None]
+        _refuse(f"data.splits.{split}.used", having, partial(_num_used, split=split))
+
+
+def _num_used(run: Run, split: str) -> int | None:
+    data = run.record.data
+    return data.splits[split].used if data is not None and split in data.splits else None
+
+
+def _refuse_documents(done: Sequence[Run]) -> None:
+    """The same test documents with the same references, in the same order."""
+    for run in done[1:]:
+        for number, (first, second) in enumerate(zip(done[0].predictions, run.predictions, strict=True), 1):
+            for field in ("id", "reference"):
+                if getattr(first, field) != getattr(second, field):
+                    raise ResultsError(
+                        f"These runs may not go into one table: predictions.jsonl, line {number}, {field} is "
+                        f"{_short(getattr(first, field))} for {done[0].name} and {_short(getattr(second, field))} for "
+                        f"{run.name}. Only the same test documents in the same order can be compared."
+                    )
+
+
+def _refuse_equal_losses(done: Sequence[Run]) -> None:
+    """Two tuned rows with a bit-equal test loss under one seed are one row, or a bug."""
+    seen: dict[tuple[int, float], Run] = {}
+    for run in done:
+        if not run.tuned or run.record.loss.test is None:
+            continue
+        first = seen.setdefault((run.record.seed, run.record.loss.test), run)
+        if first.record.label != run.record.label:
+            raise ResultsError(
+                f"loss.test of {first.name} and of {run.name} is bit-equal ({run.record.loss.test!r}). Two "
+                "different methods cannot do that: they are the same run twice, or one did not train "
+                "what its name says."
+            )
+
+
+def _model_fingerprint(run: Run) -> str | None:
+    return run.record.provenance.model_fingerprint if run.record.provenance is not None else None
+
+
+def _leaves(setting: str, runs: Sequence[Run]) -> list[str]:
+    """The dotted names below a setting in any run, so that a refusal names the key and not its section."""
+    keys = dict.fromkeys(key for run in runs if isinstance(section := run.setting(setting), dict) for key in section)
+    return [f"{setting}.{key}" for key in keys] or [setting]
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -1,0 +1,233 @@
+"""What a reader must know about a row or a comparison, in whole sentences."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import combinations
+from typing import Any
+
+from triptych.analysis.loading import ROUGE_METRICS, Results, Run
+
+NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
+HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
+HIGH_SHARE_EMPTY = 0.01
+
+
+def row_flags(runs: Sequence[Run]) -> list[str]:
+    """What a reader must know about one row, in whole sentences; a seed is named where not all have it.
+
+    Args:
+        runs: the runs of the row, failed ones too.
+    """
+    by_sentence: dict[str, list[int]] = defaultdict(list)
+    for run in runs:
+        for sentence in _run_flags(run) if run.done else [_failure(run)]:
+            by_sentence[sentence].append(run.record.seed)
+    flags = []
+    for sentence, seeds in by_sentence.items():
+        everywhere = len(seeds) == len(runs)
+        flags.append(sentence if everywhere else f"Seed {_listed(seeds)}: {sentence}")
+    losses: dict[float, list[int]] = defaultdict(list)
+    for run in runs:
+        if run.done and run.tuned and run.record.loss.test is not None:
+            losses[run.record.loss.test].append(run.record.seed)
+    flags.extend(
+        f"Seeds {_listed(seeds)} gave bit-equal test losses: the seed has no effect here, so these are not repetitions."
+        for seeds in losses.values()
+        if len(seeds) > 1
+    )
+    return flags
+
+
+def comparison_flags(results: Results) -> list[str]:
+    """What a reader must know about the whole comparison, in whole sentences."""
+    done = [run for run in results.runs if run.done]
+    return [
+        *_synthetic(done),
+        *_unfinished(results),
+        *_few_seeds(results),
+        *_unequal_search(results),
+        *_equal_texts(results),
+        *_unequal_machines(done),
+    ]
+
+
+def _run_flags(run: Run) -> list[str]:
+    """The sentences about one finished run."""
+    record, flags = run.record, []
+    initial, validation = record.loss.initial, record.loss.validation
+    if run.tuned and initial is not None and validation is not None:
+        gain = initial - validation
+        if abs(gain) <= NOT_MOVED * initial:
+            flags.append(
+                f"The validation loss did not move ({initial:.4f} before training, {validation:.4f} after). "
+                f"{_advice(run)}"
+            )
+        elif gain < 0:
+            flags.append(
+                f"Training made the validation loss worse ({initial:.4f} before, {validation:.4f} after): "
+                "the learning rate is probably too high."
+            )
+    if record.search is not None and record.search.at_edge:
+        tried = [trial.learning_rate for trial in record.search.trials]
+        flags.append(
+            f"The best learning rate, {record.search.chosen:g}, is at the edge of the grid "
+            f"({', '.join(f'{rate:g}' for rate in tried)}): a better one may lie beyond it."
+        )
+    training = record.training
+    if training is not None and not training.stopped_early and training.best_epoch == training.epochs:
+        flags.append(
+            f"The best epoch is the last of {training.epochs}: training has not converged, "
+            "and more epochs may lower the loss."
+        )
+    shape = record.text_shape
+    if shape is not None and shape.share_at_cap > HIGH_SHARE_AT_CAP:
+        flags.append(
+            f"{shape.share_at_cap:.0%} of the summaries were cut at the cap of new tokens: "
+            "their length, and with it ROUGE, is set by the cap."
+        )
+    if shape is not None and shape.share_empty > HIGH_SHARE_EMPTY:
+        flags.append(f"{shape.share_empty:.0%} of the summaries are empty.")
+    return flags
+
+
+def _advice(run: Run) -> str:
+    """What to try where a loss did not move, with what the method noted about itself."""
+    record = run.record
+    sentences = ["The learning rate is probably too low: raise learning_rate, or search a grid with higher ones."]
+    if "distance_moved" in record.notes:
+        sentences.append(f"Distance moved: {_shown(record.notes['distance_moved'])}.")
+    if "nearest_tokens" in record.notes:
+        sentences.append(f"Nearest tokens: {_shown(record.notes['nearest_tokens'])}.")
+    return " ".join(sentences)
+
+
+def _shown(note: Any) -> str:
+    if isinstance(note, float):
+        return f"{note:.4g}"
+    if isinstance(note, (list, tuple)):
+        return ", ".join(repr(item) if isinstance(item, str) else _shown(item) for item in note)
+    return str(note)
+
+
+def _failure(run: Run) -> str:
+    reason = (run.record.error or "no reason was recorded").strip().splitlines()[-1].rstrip(".")
+    return f"The run failed: {reason}. It is in no figure."
+
+
+def _synthetic(done: Sequence[Run]) -> list[str]:
+    model = any(run.record.provenance is not None and run.record.provenance.synthetic_model for run in done)
+    data = any(run.record.data is not None and run.record.data.synthetic for run in done)
+    what = {
+        (True, True): "The model and the data are",
+        (True, False): "The model is",
+        (False, True): "The data are",
+    }.get((model, data))
+    if what is None:
+        return []
+    meaning = "these figures show that the job works, and say nothing about real news or real models"
+    return [f"{what} embedded in the package and synthetic: {meaning}."]
+
+
+def _unfinished(results: Results) -> list[str]:
+    if not results.missing:
+        return []
+    names = ", ".join(f"{label} (seed {seed})" for label, seed in results.missing)
+    return [f"The suite has not finished. Not in this comparison: {names}."]
+
+
+def _few_seeds(results: Results) -> list[str]:
+    """One seed says nothing of the spread over seeds; unequal numbers of seeds are said."""
+    counts = {label: len(runs) for label in results.labels if (runs := results.of(label)) and runs[0].tuned}
+    if not counts:
+        return []
+    if max(counts.values()) == 1:
+        meaning = "speak of these trained models on other documents, not of training again with another seed"
+        return [f"Every tuned row has one seed: the intervals and tests {meaning}."]
+    if min(counts.values()) < max(counts.values()):
+        listed = ", ".join(f"{label} {count}" for label, count in counts.items())
+        return [f"The tuned rows do not have the same number of finished seeds: {listed}."]
+    return []
+
+
+def _unequal_search(results: Results) -> list[str]:
+    tried: dict[str, int] = {}
+    for run in results.runs:
+        if run.done and run.tuned:
+            trials = len(run.record.search.trials) if run.record.search is not None else 0
+            # The most over the seeds: a search may be made once for all of them.
+            tried[run.record.label] = max(trials, tried.get(run.record.label, 0))
+    if len(set(tried.values())) < 2:
+        return []
+    listed = ", ".join(f"{label} {count}" for label, count in tried.items())
+    return [f"The rows did not try the same number of learning rates ({listed}): the search favours those with more."]
+
+
+def _equal_texts(results: Results) -> list[str]:
+    """Rows with the same predictions, or the same ROUGE, under one seed; a row run once stands beside every seed."""
+    flags = []
+    for a, b in combinations(results.labels, 2):
+        pairs = _paired_runs(results.of(a), results.of(b))
+        texts = [
+            first.record.seed
+            for first, second in pairs
+            if all(p.prediction == q.prediction for p, q in zip(first.predictions, second.predictions, strict=True))
+        ]
+        scores = [
+            first.record.seed
+            for first, second in pairs
+            if all(getattr(first.record.rouge, m) == getattr(second.record.rouge, m) for m in ROUGE_METRICS)
+        ]
+        if texts:
+            flags.append(
+                f"{a} and {b} wrote the same summaries (seed {_listed(texts)}): one of them may not do what its "
+                "name says."
+            )
+        elif scores:
+            flags.append(
+                f"{a} and {b} have equal ROUGE from different summaries (seed {_listed(scores)}): look at them."
+            )
+    return flags
+
+
+def _paired_runs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Runs under the same seed; a row run once is paired with each run of the other."""
+    if len(a) == 1 and not a[0].tuned:
+        return [(run, a[0]) for run in b]
+    if len(b) == 1 and not b[0].tuned:
+        return [(run, b[0]) for run in a]
+    by_seed = {run.record.seed: run for run in b}
+    return [(run, by_seed[run.record.seed]) for run in a if run.record.seed in by_seed]
+
+
+def _unequal_machines(done: Sequence[Run]) -> list[str]:
+    """Differences that leave quality comparable and cost not."""
+    flags = []
+    with_provenance = [run for run in done if run.record.provenance is not None]
+    for what, value in (
+        ("hardware", lambda run: run.record.provenance.hardware),
+        ("devices", lambda run: run.record.provenance.device),
+        ("micro-batch sizes", lambda run: run.setting("training.micro_batch_size")),
+        ("engine settings", lambda run: run.setting("engine")),
+    ):
+        trained = [run for run in with_provenance if run.tuned]
+        if _differ(trained, value):
+            flags.append(
+                f"The rows were trained with different {what}: their seconds, memory and energy cannot be compared."
+            )
+    for what, value in (
+        ("commits", lambda run: run.record.provenance.commit),
+        ("package versions", lambda run: run.record.provenance.versions),
+    ):
+        if _differ(with_provenance, value):
+            flags.append(f"The rows were made with different {what}; provenance in each record.json says which.")
+    if any(run.record.provenance is not None and run.record.provenance.dirty for run in with_provenance):
+        flags.append("Some rows were made with changes that are in no commit.")
+    return flags
+
+
+def _differ(runs: Sequence[Run], value: Callable[[Run], Any]) -> bool:
+    return any(value(run) != value(runs[0]) for run in runs)
+
+
+def _listed(seeds: Iterable[int]) -> str:
+    return ", ".join(str(seed) for seed in seeds)

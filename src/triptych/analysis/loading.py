@@ -1,0 +1,273 @@
+"""Read a results folder into plain objects; whatever is wrong with it is one error that names file, line and remedy."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from triptych.config import Suite, make_suite
+from triptych.errors import ConfigError, ResultsError
+from triptych.records import SCHEMA_VERSION, Prediction, Record
+
+ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the suite under one seed. A failed run has a record alone."""
+
+    record: Record
+    history: tuple[dict[str, Any], ...]
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def done(self) -> bool:
+        """The run finished."""
+        return self.record.status == "done"
+
+    @property
+    def tuned(self) -> bool:
+        """Something was trained in this run."""
+        parameters = self.record.parameters
+        return parameters is not None and parameters.num_trainable_parameters > 0
+
+    @property
+    def name(self) -> str:
+        """The run in words: row and seed."""
+        return f"{self.record.label} (seed {self.record.seed})"
+
+    def setting(self, field: str) -> Any:
+        """A value of the run's config by its dotted name; None where it is absent."""
+        value: Any = self.record.config
+        for key in field.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder: the suite, its runs in the suite's order, and the planned runs that are not there."""
+
+    out: Path
+    suite: Suite
+    runs: tuple[Run, ...]
+    missing: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The rows that have a run, in the suite's order."""
+        return tuple(dict.fromkeys(run.record.label for run in self.runs))
+
+    def of(self, label: str) -> tuple[Run, ...]:
+        """The finished runs of a row, in the order of their seeds in the suite."""
+        return tuple(run for run in self.runs if run.record.label == label and run.done)
+
+
+def load(out: Path, partial: bool = False) -> Results:
+    """Read `OUT/suite.json` and `OUT/runs/LABEL/SEED/{record.json,history.jsonl,predictions.jsonl}`.
+
+    Args:
+        out: the results folder.
+        partial: take what is there of an unfinished suite, and list the rest under `missing`.
+
+    Raises:
+        ResultsError: a file is missing, truncated, malformed, of another schema, or does not belong to its folder.
+    """
+    if not out.is_dir():
+        raise ResultsError(
+            f"There is no results folder {str(out)!r}. Give the folder that `triptych compare --out` wrote."
+        )
+    suite = read_suite(out / "suite.json")
+    runs: list[Run] = []
+    missing: list[tuple[str, int]] = []
+    for label in suite.methods:
+        found = {
+            seed: _read_run(out / "runs" / label / str(seed), label, seed)
+            for seed in suite.seeds
+            if (out / "runs" / label / str(seed) / "record.json").is_file()
+        }
+        runs.extend(found.values())
+        missing.extend((label, seed) for seed in _expected(suite, found) if seed not in found)
+    _refuse_strangers(out, suite)
+    if missing and not partial:
+        names = ", ".join(f"{label}/{seed}" for label, seed in missing)
+        raise ResultsError(
+            f"The suite in {str(out)!r} has not finished: no record.json in runs/ for {names}. "
+            f"Finish it: triptych compare {out / 'suite.json'} --out {out}."
+        )
+    if not runs:
+        raise ResultsError(
+            f"{str(out)!r} holds no finished run. Run it: triptych compare {out / 'suite.json'} --out {out}."
+        )
+    return Results(out, suite, tuple(runs), tuple(missing))
+
+
+def read_suite(path: Path) -> Suite:
+    """Read the resolved suite of a results folder.
+
+    Raises:
+        ResultsError: the file is missing, malformed or no suite.
+    """
+    settings = _object(_text(path), path, 1)
+    try:
+        return make_suite(settings)
+    except ConfigError as error:
+        _fail(path, None, f"is not a suite of this version: {error}", "make the suite anew with this version")
+
+
+def read_record(path: Path) -> Record:
+    """Read one `record.json`.
+
+    Raises:
+        ResultsError: the file is missing, malformed or of another schema version.
+    """
+    data = _object(_text(path), path, 1)
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        _fail(
+            path,
+            None,
+            f"has schema_version {version!r}, this version of triptych reads {SCHEMA_VERSION}",
+            "read it with the version that wrote it (provenance.versions), or run the suite anew",
+        )
+    try:
+        return Record.model_validate(data)
+    except ValidationError as error:
+        _fail(path, None, f"is not a record: {_first_problem(error)}", "delete this run's folder and resume the suite")
+
+
+def read_predictions(path: Path) -> tuple[Prediction, ...]:
+    """Read one `predictions.jsonl`, in file order.
+
+    Raises:
+        ResultsError: the file is missing, a line is cut or malformed, or a ROUGE score is missing.
+    """
+    predictions = []
+    for number, data in _lines(path):
+        for key in ("id", "reference"):  # the same in every run of a suite: kept in memory once
+            if isinstance(data.get(key), str):
+                data[key] = sys.intern(data[key])
+        try:
+            prediction = Prediction.model_validate(data)
+        except ValidationError as error:
+            _fail(path, number, f"is not a prediction: {_first_problem(error)}", _REMEDY)
+        absent = [metric for metric in ROUGE_METRICS if metric not in prediction.scores]
+        if absent:
+            _fail(path, number, f"has no score {absent[0]!r}", _REMEDY)
+        predictions.append(prediction)
+    return tuple(predictions)
+
+
+def read_history(path: Path) -> tuple[dict[str, Any], ...]:
+    """Read one `history.jsonl`: a dict for each logged step or evaluation.
+
+    Raises:
+        ResultsError: the file is missing, or a line is cut, malformed or has no `event`.
+    """
+    events = []
+    for number, data in _lines(path):
+        if not isinstance(data.get("event"), str):
+            _fail(path, number, "has no 'event'", _REMEDY)
+        events.append(data)
+    return tuple(events)
+
+
+_REMEDY = "delete this run's folder and resume the suite"
+
+
+def _read_run(folder: Path, label: str, seed: int) -> Run:
+    record = read_record(folder / "record.json")
+    if (record.label, record.seed) != (label, seed):
+        _fail(
+            folder / "record.json",
+            None,
+            f"is of {record.label!r}, seed {record.seed}",
+            "put it back into its own folder",
+        )
+    if record.status == "failed":
+        return Run(record, (), ())
+    if record.rouge is None:
+        _fail(folder / "record.json", None, "says 'done' and has no ROUGE", _REMEDY)
+    history = read_history(folder / "history.jsonl") if record.training is not None else ()
+    run = Run(record, history, read_predictions(folder / "predictions.jsonl"))
+    _predictions_belong(run, folder / "predictions.jsonl")
+    return run
+
+
+def _predictions_belong(run: Run, path: Path) -> None:
+    """The file holds the whole test split, and its scores have the means of the record."""
+    record, predictions = run.record, run.predictions
+    planned = record.data.splits["test"].used if record.data is not None and "test" in record.data.splits else None
+    if not predictions or (planned is not None and planned != len(predictions)):
+        _fail(path, None, f"holds {len(predictions)} documents, record.json says {planned}: it is cut", _REMEDY)
+    for metric in ROUGE_METRICS:
+        mean = math.fsum(prediction.scores[metric] for prediction in predictions) / len(predictions)
+        recorded = getattr(record.rouge, metric)
+        if abs(mean - recorded) > MEAN_TOLERANCE:
+            _fail(
+                path,
+                None,
+                f"has the mean {metric} {mean:.6f}, record.json says {recorded:.6f}: they are not of one run",
+                _REMEDY,
+            )
+
+
+def _expected(suite: Suite, found: dict[int, Run]) -> tuple[int, ...]:
+    """The seeds a row must have: the first, and all others once it is known that the row trains."""
+    trains = any(run.tuned for run in found.values())
+    return suite.seeds if trains else suite.seeds[:1]
+
+
+def _refuse_strangers(out: Path, suite: Suite) -> None:
+    """Runs that are not in the suite are not passed over in silence."""
+    for record in sorted(out.glob("runs/*/*/record.json")):
+        label, seed = record.parts[-3:-1]
+        if seed.isdigit() and (label not in suite.methods or int(seed) not in suite.seeds):
+            _fail(record, None, "is of a run that is not in suite.json", "move its folder away")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    lines = _text(path).split("\n")
+    if lines.pop():
+        _fail(path, len(lines) + 1, "does not end its last line: the file is cut", _REMEDY)
+    for number, line in enumerate(lines, 1):
+        yield number, _object(line, path, number)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        _fail(path, None, "is missing", f"give a results folder that `triptych compare` wrote, or {_REMEDY}")
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(path, None, f"cannot be read: {error}", _REMEDY)
+
+
+def _object(text: str, path: Path, line: int) -> dict[str, Any]:
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}", _REMEDY)
+    if not isinstance(data, dict):
+        _fail(path, line, "is not a JSON object", _REMEDY)
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+
+
+def _fail(path: Path, line: int | None, what: str, remedy: str) -> NoReturn:
+    where = str(path) if line is None else f"{path}, line {line},"
+    raise ResultsError(f"{where} {what}. Remedy: {remedy}.") from None

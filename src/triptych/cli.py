@@ -1,0 +1,316 @@
+"""The command line: parse, one call, print. No logic."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych import __version__
+from triptych.errors import ConfigError, TriptychError
+
+DESCRIPTION = """Which way of fine-tuning should I use for my summarization task, and what does each cost?
+
+Triptych fine-tunes a causal language model on documents with summaries in several ways (prompt tuning, LoRA, last layers
+only; beside them full fine-tuning, the untuned model and Lead-3), gives every method the same data, budget and search,
+measures each from outside, and writes a report."""
+EXAMPLES = """examples:
+  triptych compare                                     the demo: embedded model and data, a few minutes on two cores
+  triptych compare --model gpt2 --data abisee/cnn_dailymail
+                                                       GPT-2 small on CNN/DailyMail, from the hub
+  triptych compare --data ./my-data --model ./my-gpt2 --set limits.train_documents=1000 training.max_epochs=3
+                                                       your own documents and model
+  triptych compare --data ./my-data --dry-run          what would run, and how long it would take
+
+exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    options = make_parser().parse_args(arguments)
+    try:
+        return options.call(options)
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("\nInterrupted. The same command goes on where this one stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except TriptychError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"triptych: {error}", file=sys.stderr)
+        return error.exit_status
+    except Exception as error:
+        if options.debug:
+            raise
+        print(f"triptych: unexpected {type(error).__name__}: {error}\nRun again with --debug to see where.", file=sys.stderr)
+        return 1
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of every command."""
+    shape = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(prog="triptych", description=DESCRIPTION, epilog=EXAMPLES, formatter_class=shape)
+    parser.add_argument("--version", action="version", version=f"triptych {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+
+    compare = commands.add_parser("compare", help="run a comparison and report it", formatter_class=shape, epilog=EXAMPLES,
+                                  description="Run every row of a suite, compare, and write tables and reports to OUT. The "
+                                  "same suite in an OUT that exists goes on where it stopped.")
+    compare.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file (TOML, or the JSON in OUT/suite.json)")
+    add_suite_options(compare)
+    compare.add_argument("--dry-run", action="store_true",
+                         help="print the runs, documents, disk and a time estimate from two measured steps; write nothing")
+    compare.add_argument("--fresh", action="store_true", help="start over; what OUT holds is kept under another name")
+    compare.set_defaults(call=call_compare)
+
+    train = commands.add_parser("train", help="run one row of a suite", formatter_class=shape,
+                                description="Run one row of a suite in this process, under each of its seeds.")
+    train.add_argument("label", metavar="LABEL", help="the row: a method, a baseline, or a label of the suite's own")
+    train.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
+    add_suite_options(train)
+    train.add_argument("--events", action="store_true", help="print events as JSON lines, for programs")
+    train.set_defaults(call=call_train)
+
+    evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
+                                   description="Load what a run saved, compute its test loss and summaries again, and say "
+                                   "whether they are those of its record.")
+    evaluate.add_argument("run", metavar="RUN", type=Path, help="a run's folder: OUT/runs/LABEL/SEED")
+    evaluate.add_argument("--json", action="store_true", help="print the result as JSON")
+    add_common_options(evaluate)
+    evaluate.set_defaults(call=call_evaluate)
+
+    report = commands.add_parser("report", help="write tables and reports from records", formatter_class=shape,
+                                 description="Compare the runs in OUT again and write comparison.json, the tables and the "
+                                 "reports there. Several OUTs are joined into one table, if they may be, in --to.")
+    report.add_argument("out", nargs="+", metavar="OUT", type=Path, help="results folders")
+    report.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: the first OUT)")
+    add_common_options(report)
+    report.set_defaults(call=call_report)
+
+    advise = commands.add_parser("advise", help="name the best row within a budget", formatter_class=shape,
+                                 description="Name the best row of a finished comparison within a budget, with the evidence "
+                                 "and its uncertainty.")
+    advise.add_argument("out", metavar="OUT", type=Path, help="a results folder")
+    advise.add_argument("--max-parameters", type=float, metavar="N", help="trainable parameters, at most")
+    advise.add_argument("--max-seconds", type=float, metavar="S", help="training seconds, at most")
+    advise.add_argument("--max-memory", type=float, metavar="B", help="peak memory of training in bytes, at most")
+    add_common_options(advise)
+    advise.set_defaults(call=call_advise)
+
+    listing = commands.add_parser("list", help="show what is registered, or what a data folder holds", formatter_class=shape,
+                                  description="Without words: methods with their options, baselines, data sets, metrics, "
+                                  "models and presets. `list data DIR`: what a folder holds and how it would be read.")
+    listing.add_argument("what", nargs="*", metavar="data DIR", help="data DIR")
+    add_common_options(listing)
+    listing.set_defaults(call=call_list)
+    return parser
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Options that every command has."""
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda, else mps, else cpu")
+    parser.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
+                        help="a Python file with a plug-in; repeatable")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def add_suite_options(parser: argparse.ArgumentParser) -> None:
+    """Options that make a suite."""
+    parser.add_argument("--preset", metavar="NAME", help="settings to start from: demo, assignment (default: demo, "
+                        "unless a suite file, --model or --data is given)")
+    parser.add_argument("--model", metavar="M", help="a hub name, a transformers folder, or tiny (embedded)")
+    parser.add_argument("--data", metavar="D", help="a folder with train|validation|test.{csv,jsonl,parquet}, a file, a hub "
+                        "name, or newswire (embedded)")
+    parser.add_argument("--methods", metavar="a,b", help="the rows, separated by commas")
+    parser.add_argument("--seeds", metavar="0,1", help="the seeds, separated by commas")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+                        help="any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
+    add_common_options(parser)
+
+
+def suite_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Preset, suite file and flags, laid on each other in this order."""
+    from triptych import config
+
+    chosen = options.preset or ("assignment" if options.suite or options.model or options.data else "demo")
+    settings = config.preset(chosen)
+    if options.suite:
+        settings = config.merge(settings, config.read_suite_file(Path(options.suite)))
+    flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := getattr(options, key)) is not None}
+    if options.data is not None and "data_config" in settings and options.data != settings.get("data"):
+        settings = {**settings, "data_config": None}
+    if options.seeds is not None and not (options.suite and options.command == "train"):
+        flags["seeds"] = parse_seeds(options.seeds)
+    for setting in options.settings:
+        flags = config.merge(flags, config.parse_setting(setting))
+    return config.merge(settings, flags)
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0,1,2` as numbers."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"--seeds {text!r}: whole numbers separated by commas are needed, such as 0,1,2.") from None
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """`a,b` as names."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def quiet_libraries() -> None:
+    """Our progress is shown, not that of the libraries below."""
+    import warnings
+
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")
+
+
+def call_compare(options: argparse.Namespace) -> int:
+    """`triptych compare`."""
+    from rich.console import Console
+
+    from triptych import catalogue, experiment, preflight, rows, suite
+    from triptych.report.tables import comparison_table
+    from triptych.view import View, show_plan
+
+    catalogue.load(options.plugin)
+    quiet_libraries()
+    resolved, table = rows.resolve(suite_settings(options), split_names(options.methods))
+    out = options.out or Path("results") / resolved.name
+    suite.check_folder(out, resolved, options.fresh)
+    if options.dry_run:
+        with preflight.temporary_cache() as cache:
+            plan = preflight.check(resolved, table, options.device, cache)
+            show_plan(Console(), plan, preflight.estimate(plan, options.device), out)
+        return 0
+    plan = preflight.check(resolved, table, options.device, experiment.cache_folder())
+    suite.claim(out, resolved, options.fresh)
+    with suite.locked(out):
+        with View(Console(stderr=True)) as view:
+            failed = suite.carry_out(plan, out, options.device, options.plugin, view)
+        comparison = suite.conclude(out)
+    Console().print(comparison_table(comparison))
+    print(f"\n{out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/")
+    if failed:
+        names = ", ".join(f"{record.label} (seed {record.seed})" for record in failed)
+        print(f"triptych: failed: {names}. The same command runs only these again.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def call_train(options: argparse.Namespace) -> int:
+    """`triptych train`."""
+    from rich.console import Console
+
+    from triptych import catalogue, experiment, preflight, rows, suite
+    from triptych.view import View
+
+    events = take_stdout() if options.events else None
+    try:
+        catalogue.load(options.plugin)
+        quiet_libraries()
+        settings = suite_settings(options)
+        resolved, table = rows.resolve(settings, split_names(options.methods) or with_label(settings, options.label))
+        row = rows.find_row(table, options.label)
+        seeds = rows.choose_seeds(resolved, row, parse_seeds(options.seeds) if options.suite and options.seeds else None)
+        out = options.out or Path("results") / resolved.name
+        if events is not None:
+            def emit(event: dict[str, Any]) -> None:
+                print(json.dumps(event), file=events, flush=True)
+
+            for seed in seeds:
+                experiment.run(resolved, row, seed, out, options.device, emit)
+            return 0
+        preflight.check(resolved, table, options.device, experiment.cache_folder())
+        suite.claim(out, resolved, fresh=False)
+        with suite.locked(out), View(Console(stderr=True)) as view:
+            for index, seed in enumerate(seeds):
+                view(row.label, seed, {"event": "begin", "index": index, "total": len(seeds)})
+                record = experiment.run(resolved, row, seed, out, options.device, lambda e, s=seed: view(row.label, s, e))
+                view(row.label, seed, {"event": "done"})
+                scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"
+                print(f"{out}/runs/{row.label}/{seed}: {scores}")
+        return 0
+    except TriptychError as error:
+        if events is not None:
+            print(json.dumps({"event": "error", "message": str(error)}), file=events, flush=True)
+        raise
+
+
+def with_label(settings: dict[str, Any], label: str) -> list[str] | None:
+    """A suite that does not name the row gets it as its only row."""
+    from triptych.config import Suite
+
+    known = [*settings.get("methods", Suite().methods), *settings.get("method", {})]
+    return None if label in known else [label]
+
+
+def take_stdout():
+    """Standard output for events alone: whatever else prints goes to standard error."""
+    events = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    return events
+
+
+def call_evaluate(options: argparse.Namespace) -> int:
+    """`triptych evaluate`."""
+    from triptych import catalogue, evaluate
+
+    catalogue.load(options.plugin)
+    quiet_libraries()
+    result = evaluate.evaluate(options.run, options.device)
+    print(json.dumps(vars(result)) if options.json else result.text())
+    return 0
+
+
+def call_report(options: argparse.Namespace) -> int:
+    """`triptych report`."""
+    from rich.console import Console
+
+    from triptych import suite
+    from triptych.report.tables import comparison_table
+
+    comparison, to = suite.conclude_joined(options.out, options.to)
+    Console().print(comparison_table(comparison))
+    print(f"\n{to}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
+    return 0
+
+
+def call_advise(options: argparse.Namespace) -> int:
+    """`triptych advise`."""
+    from triptych.analysis.advice import advise
+    from triptych.analysis.comparison import compare
+    from triptych.analysis.loading import load
+
+    comparison = compare(load(options.out))
+    print(advise(comparison, options.max_parameters, options.max_seconds, options.max_memory).text)
+    return 0
+
+
+def call_list(options: argparse.Namespace) -> int:
+    """`triptych list`."""
+    from rich.console import Console
+
+    from triptych import catalogue
+    from triptych.view import show_data, show_registered
+
+    catalogue.load(options.plugin)
+    if not options.what:
+        show_registered(Console())
+    elif options.what[0] == "data" and len(options.what) == 2:
+        show_data(Console(), Path(options.what[1]))
+    else:
+        raise ConfigError(f"triptych list {' '.join(options.what)}: use `triptych list` or `triptych list data DIR`.")
+    return 0

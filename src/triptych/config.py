@@ -1,0 +1,233 @@
+"""A suite: what is compared, on what, with which budget. The resolved suite is `OUT/suite.json`, itself a valid input."""
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from triptych.errors import ConfigError, nearest
+from triptych.registry import explain
+
+
+class Section(BaseModel):
+    """Frozen, closed to unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), strict=False)
+
+
+class Columns(Section):
+    """Which columns hold what; null: recognised by their usual names."""
+
+    id: str | None = None
+    document: str | None = None
+    summary: str | None = None
+
+
+class Split(Section):
+    """How data without splits is cut."""
+
+    seed: int = 0
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) <= 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("three positive fractions that sum to 1 are needed (train, validation, test)")
+        return value
+
+
+class Limits(Section):
+    """How much of the data is used, in documents and tokens; 0 documents means all."""
+
+    train_documents: int = Field(21000, ge=0, description="training pairs, a seeded sample; 0: all")
+    validation_documents: int = Field(6000, ge=0, description="validation pairs; 0: all")
+    test_documents: int = Field(3000, ge=0, description="test pairs; 0: all")
+    document_tokens: int = Field(512, ge=1, description="longer documents are truncated, and counted")
+    summary_tokens: int = Field(128, ge=1, description="training pairs with a longer summary are dropped, and counted")
+
+
+class Training(Section):
+    """The training budget and recipe, the same for every row."""
+
+    max_epochs: int = Field(10, ge=1)
+    patience: int = Field(2, ge=1, description="epochs without a better validation loss before training stops")
+    global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
+    micro_batch_size: int = Field(8, ge=1, description="documents a forward pass on one device")
+    max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+
+class Engine(Section):
+    """How the work is carried out; no setting here changes a result."""
+
+    plain: bool = Field(False, description="true: every exact saving off")
+
+
+class Cache(Section):
+    """Where prepared data is kept between runs."""
+
+    max_gigabytes: float = Field(20, gt=0)
+
+
+class Decoding(Section):
+    """How summaries are generated, the same for every row."""
+
+    num_beams: int = Field(4, ge=1)
+    max_new_tokens: int = Field(128, ge=1)
+    no_repeat_ngram_size: int = Field(3, ge=0)
+    length_penalty: float = 1.0
+    batch_size: int = Field(16, ge=1, description="documents generated for at once")
+
+
+class Search(Section):
+    """The learning-rate search, with the same budget for every tuned row."""
+
+    trials: int = Field(4, ge=0, description="learning rates each method may try; 0 or 1: none, defaults are used")
+    train_documents: int = Field(2000, ge=1, description="training pairs a trial may see, at most")
+    epochs: int = Field(1, ge=1, description="epochs a trial lasts")
+    validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
+
+
+class Suite(Section):
+    """One comparison. Every key has a default: the preset `assignment`."""
+
+    name: str = "assignment"
+    model: str = "gpt2"
+    model_revision: str = "main"
+    data: str = "abisee/cnn_dailymail"
+    data_config: str | None = None
+    data_revision: str = "main"
+    methods: tuple[str, ...] = ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    separator: str = "\n\nTL;DR:"
+    columns: Columns = Columns()
+    split: Split = Split()
+    limits: Limits = Limits()
+    training: Training = Training()
+    engine: Engine = Engine()
+    cache: Cache = Cache()
+    decoding: Decoding = Decoding()
+    search: Search = Search()
+    method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @field_validator("methods")
+    @classmethod
+    def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one row is needed")
+        if len(set(value)) != len(value):
+            raise ValueError("a row is named twice")
+        for label in value:
+            if not label or not all(c.isalnum() or c in "-_." for c in label) or label.startswith("."):
+                raise ValueError(f"{label!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or len(set(value)) != len(value) or min(value) < 0 or max(value) >= 2**32:
+            raise ValueError("different seeds from 0 to 4294967295 are needed, at least one")
+        return value
+
+    @model_validator(mode="after")
+    def _sections_have_rows(self) -> "Suite":
+        for label, options in self.method.items():
+            for key in options:
+                if not isinstance(key, str):
+                    raise ValueError(f"[method.{label}] has a key that is not a name")
+        return self
+
+
+DEMO: dict[str, Any] = {
+    "name": "demo",
+    "model": "tiny",
+    "data": "newswire",
+    "seeds": [0],
+    "limits": {"train_documents": 512, "validation_documents": 64, "test_documents": 96,
+               "document_tokens": 352, "summary_tokens": 96},
+    "training": {"max_epochs": 3, "global_batch_size": 16, "micro_batch_size": 16},
+    "decoding": {"max_new_tokens": 96, "batch_size": 32},
+    "search": {"trials": 0},
+}
+ASSIGNMENT: dict[str, Any] = {"name": "assignment", "data_config": "3.0.0"}
+PRESETS: dict[str, dict[str, Any]] = {"demo": DEMO, "assignment": ASSIGNMENT}
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The settings of a preset, as a suite file would give them.
+
+    Raises:
+        ConfigError: there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"Unknown preset {name!r}.{nearest(name, PRESETS)}")
+    return json.loads(json.dumps(PRESETS[name]))
+
+
+def read_suite_file(path: Path) -> dict[str, Any]:
+    """Read a suite from TOML, or from the JSON that a suite resolves to.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, malformed or not a table.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no suite file {str(path)!r}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The suite file {str(path)!r} cannot be read: {error}.") from None
+    try:
+        settings = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"The suite file {str(path)!r} is malformed: {error}.") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"The suite file {str(path)!r} must hold a table of keys.")
+    return settings
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, table by table."""
+    merged = dict(base)
+    for key, value in over.items():
+        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both_tables else value
+    return merged
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """`a.b=value` as nested tables; the value is read as TOML, else taken as a string.
+
+    Raises:
+        ConfigError: there is no `=`, or an empty key.
+    """
+    key, equals, raw = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {text!r} is not KEY=VALUE; an example: --set limits.train_documents=64.")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    for part in reversed(parts):
+        value = {part: value}
+    return value
+
+
+def make_suite(settings: dict[str, Any]) -> Suite:
+    """Check settings and fill in the defaults.
+
+    Raises:
+        ConfigError: an unknown key (the message gives the nearest), a wrong type or a value out of range.
+    """
+    try:
+        return Suite(**settings)
+    except ValidationError as error:
+        raise ConfigError(explain(error, "", Suite)) from None
+    except TypeError as error:
+        raise ConfigError(f"The suite has a key that is not a name: {error}.") from None

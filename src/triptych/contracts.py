@@ -1,0 +1,162 @@
+"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`. The one page to read.
+
+Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens.
+"""
+
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from triptych.registry import Plugin
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A document and its summary, as text."""
+
+    id: str
+    document: str
+    summary: str
+
+
+@dataclass
+class ModelParts:
+    """A causal language model of transformers taken apart, so that a method works on every family."""
+
+    model: PreTrainedModel
+    trunk: nn.Module  # token embeddings [B, T, D] in, final hidden states [B, T, D] out
+    token_embedding: nn.Embedding  # [V, D]
+    blocks: nn.ModuleList  # L blocks
+    final_norm: nn.Module | None
+    head: nn.Linear  # [V, D]
+    tied: bool  # the head's weight is the token embedding's
+    hidden_size: int
+    vocabulary_size: int
+    max_positions: int | None  # None: no fixed limit
+    attention_projections: tuple[str, ...]  # name endings of what makes queries, keys and values
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a method may use beside the model."""
+
+    tokenizer: PreTrainedTokenizerBase
+    generator: torch.Generator  # seeded by the run; the only source of chance
+    frequent_tokens: Tensor  # token ids by falling frequency in the training documents
+
+
+@dataclass
+class AdaptedModel:
+    """What a method returns: the parts to train, with `requires_grad` set exactly.
+
+    Attributes:
+        parts: the model, changed in place or not.
+        virtual_tokens: an embedding [P, D] put into every input sequence, or None.
+        placement: where: "before" the document, or "after" it.
+        peft_config: PEFT's own description of the adapter, where PEFT has one.
+    """
+
+    parts: ModelParts
+    virtual_tokens: nn.Embedding | None = None
+    placement: Literal["before", "after"] = "before"
+    peft_config: Any = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def num_virtual_tokens(self) -> int:
+        """P, 0 where there are none."""
+        return self.virtual_tokens.num_embeddings if self.virtual_tokens is not None else 0
+
+
+class Method(Plugin):
+    """A way to fine-tune. Its fields are its hyper-parameters; `adapt` is all it does.
+
+    Saving, counting, timing, memory and FLOPs are taken from outside, so that no method can measure itself.
+    """
+
+    contract: ClassVar[str] = "method"
+    trains: ClassVar[bool] = True
+    learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, where no search is made")
+    learning_rates: tuple[float, ...] = Field((), description="the grid a search may try, rising")
+    weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
+
+    @abstractmethod
+    def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
+        """Put into the model what is to be trained, and set `requires_grad` on exactly that.
+
+        Args:
+            parts: the untouched model; it may be changed in place. On the `meta` device when a suite is planned.
+            context: tokenizer, seeded generator and token frequencies.
+
+        Raises:
+            ConfigError: the options do not fit this model.
+        """
+
+    def num_virtual_tokens_added(self) -> int:
+        """P, known before a model is loaded: it must fit into the window."""
+        return 0
+
+
+class Baseline(Plugin):
+    """A row without a model."""
+
+    contract: ClassVar[str] = "baseline"
+
+    @abstractmethod
+    def predict(self, documents: Sequence[str]) -> list[str]:
+        """One summary for each document, sentences on lines."""
+
+
+class Dataset(Plugin):
+    """Documents with summaries, in named splits."""
+
+    contract: ClassVar[str] = "data set"
+    synthetic: ClassVar[bool] = False
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The splits there are: `train`, `validation` and `test`, or other names for data to be cut."""
+
+    @abstractmethod
+    def examples(self, split: str) -> Iterator[Example]:
+        """The examples of a split in their own order, read as they are asked for.
+
+        Raises:
+            DataError: the source cannot be read; the message says where.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Changes whenever the examples may: names, sizes and times of files, or options of a generator."""
+
+
+class Metric(Plugin):
+    """Scores a prediction against its reference, document by document."""
+
+    contract: ClassVar[str] = "metric"
+
+    @abstractmethod
+    def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
+        """Named scores of one document."""
+
+    @abstractmethod
+    def signature(self) -> str:
+        """Everything the scores depend on, in one line."""
+
+
+class EmbeddedModel(Plugin):
+    """A model that ships with the package or a plug-in."""
+
+    contract: ClassVar[str] = "model"
+    synthetic: ClassVar[bool] = True
+
+    @abstractmethod
+    def folder(self) -> Path:
+        """A transformers folder: config, safetensors and tokenizer."""

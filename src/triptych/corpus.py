@@ -1,0 +1,614 @@
+"""Documents and summaries as token ids: cleaned, counted, sampled, truncated, and kept in an Arrow cache.
+
+One sequence for every method: prefix, document, separator, summary, EOS. Two passes over the source, both a batch at a
+time: the first hashes documents and measures summaries, then it is decided what becomes of every row, the second
+tokenises what was chosen. What is chosen depends on the texts alone, never on their order, the method or its seed.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+import time
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from hashlib import blake2b, file_digest, sha256
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+import pyarrow
+from transformers import PreTrainedTokenizerBase
+
+from triptych.config import Limits, Split
+from triptych.contracts import Dataset, Example
+from triptych.errors import ConfigError, DataError, ModelError
+from triptych.records import Data, SplitCounts
+
+CORPUS_VERSION = 1  # a change of what is prepared, or how it is kept, makes older caches stale
+SPLITS = ("train", "validation", "test")
+_SAMPLE_SEED = b"triptych sample 0"
+_BATCH_ROWS, _BATCH_CHARACTERS = 512, 2**21
+_MANIFEST = "manifest.json"
+_UNFINISHED = "building-"
+_DAY = 86400  # seconds; what is unfinished for longer was left by a process that died
+_SCHEMA = pyarrow.schema(
+    [("id", pyarrow.string()), ("document", pyarrow.string()), ("summary", pyarrow.string()),
+     ("document_ids", pyarrow.list_(pyarrow.int32())), ("summary_ids", pyarrow.list_(pyarrow.int32()))]
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How a sequence is laid out: prefix, document, separator, summary, EOS; the same for every method.
+
+    Attributes:
+        prefix_ids: what the tokenizer puts before a text by itself: BOS for Llama types, nothing for GPT-2.
+        separator_ids: the cue between document and summary.
+        eos_id: ends a summary.
+    """
+
+    prefix_ids: tuple[int, ...]
+    separator_ids: tuple[int, ...]
+    eos_id: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, separator: str) -> "Template":
+        """Read the layout off a tokenizer.
+
+        Raises:
+            ModelError: the tokenizer has no EOS token, or changes a text that it puts special tokens around.
+        """
+        if tokenizer.eos_token_id is None:
+            raise ModelError("The tokenizer has no EOS token, so a summary could never end. Set eos_token in its config.")
+        # Around a text rather than around "": OPT's BOS has the id of its EOS, and only the place tells them apart.
+        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+        dressed = tokenizer("a", add_special_tokens=True)["input_ids"]
+        starts = [at for at in range(len(dressed)) if dressed[at : at + len(bare)] == bare]
+        if not bare or not starts:
+            raise ModelError("The tokenizer changes a text that it puts special tokens around: it cannot be used here.")
+        separator_ids = tokenizer(separator, add_special_tokens=False)["input_ids"]
+        return cls(tuple(dressed[: starts[0]]), tuple(separator_ids), tokenizer.eos_token_id)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence beside document and summary: prefix, separator and EOS."""
+        return len(self.prefix_ids) + len(self.separator_ids) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A tokenised document with its summary; the arrays are read-only views of the cache.
+
+    Attributes:
+        id: the example's id.
+        document_ids: int32, truncated to what limits and window allow.
+        summary_ids: int32, of " " + summary, without EOS.
+    """
+
+    id: str
+    document_ids: np.ndarray
+    summary_ids: np.ndarray
+
+
+Ragged = tuple[np.ndarray, np.ndarray]  # lists of numbers: all values in a row, and where each list begins
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Some rows of a split, column by column, in the file's own memory."""
+
+    ids: pyarrow.StringArray
+    documents: pyarrow.StringArray
+    summaries: pyarrow.StringArray
+    document_ids: Ragged
+    summary_ids: Ragged
+
+
+class TokenizedSplit(Sequence[Pair]):
+    """The pairs of a split in file order, memory-mapped: only what is read comes into memory.
+
+    Args:
+        path: an Arrow IPC file that `prepare` wrote.
+    """
+
+    def __init__(self, path: Path):
+        with pyarrow.memory_map(str(path)) as source:
+            self._table = pyarrow.ipc.open_file(source).read_all()
+        if self._table.schema != _SCHEMA:
+            raise ValueError(f"{path} has another schema")
+        batches = self._table.to_batches()
+        self._starts = np.cumsum([0] + [batch.num_rows for batch in batches])
+        self._batches = [_Batch(*batch.columns[:3], *map(_ragged, batch.columns[3:])) for batch in batches]
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        batch, row = self._locate(index)
+        return Pair(batch.ids[row].as_py(), _list_at(batch.document_ids, row), _list_at(batch.summary_ids, row))
+
+    def document(self, index: int) -> str:
+        """The whole document as text, not truncated."""
+        batch, row = self._locate(index)
+        return batch.documents[row].as_py()
+
+    def reference(self, index: int) -> str:
+        """The whole summary as text."""
+        batch, row = self._locate(index)
+        return batch.summaries[row].as_py()
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of all pairs, in order."""
+        return self._table.column("id").to_pylist()
+
+    def document_token_counts(self, vocabulary_size: int) -> np.ndarray:
+        """How often each token id stands in the documents: int64 [V].
+
+        Raises:
+            ModelError: the documents hold an id that a vocabulary of this size does not have.
+        """
+        counts = np.zeros(vocabulary_size, dtype=np.int64)
+        for batch in self._batches:
+            values, offsets = batch.document_ids
+            found = np.bincount(values[offsets[0] : offsets[-1]], minlength=vocabulary_size)
+            if len(found) > vocabulary_size:
+                raise ModelError(
+                    f"The tokenizer makes the id {len(found) - 1}, but the model has {vocabulary_size} token embeddings. "
+                    "Model and tokenizer do not belong together: give a folder in which they do."
+                )
+            counts += found
+        return counts
+
+    def _locate(self, index: int) -> "tuple[_Batch, int]":
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"pair {index} of {len(self)}")
+        batch = int(np.searchsorted(self._starts, position, side="right")) - 1
+        return self._batches[batch], position - int(self._starts[batch])
+
+
+def _ragged(column: pyarrow.ListArray) -> Ragged:
+    return column.values.to_numpy(zero_copy_only=True), column.offsets.to_numpy(zero_copy_only=True)
+
+
+def _list_at(ragged: Ragged, row: int) -> np.ndarray:
+    values, offsets = ragged
+    return values[offsets[row] : offsets[row + 1]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The data of a suite, the same for every method and seed."""
+
+    train: TokenizedSplit
+    validation: TokenizedSplit
+    test: TokenizedSplit
+    template: Template
+    data: Data
+
+    def token_frequencies(self, vocabulary_size: int) -> np.ndarray:
+        """How often each token id stands in the training documents: int64 [V].
+
+        Raises:
+            ModelError: the tokenizer's ids go beyond the vocabulary.
+        """
+        return self.train.document_token_counts(vocabulary_size)
+
+
+def prepare(
+    dataset: Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    source: str,
+    limits: Limits,
+    split: Split,
+    separator: str,
+    window: int | None,
+    reserved: int,
+    cache: Path,
+    max_cache_bytes: int,
+) -> Corpus:
+    """Clean, cut, sample and tokenise a data set, or take all that from the cache.
+
+    Args:
+        dataset: where the examples come from.
+        tokenizer: the model's.
+        source: the data set's name in the record.
+        limits: how many documents and tokens are used.
+        split: how data without splits is cut.
+        separator: stands between document and summary.
+        window: positions the model has; None: no fixed limit.
+        reserved: positions that virtual tokens take, at most, over all methods.
+        cache: folder of prepared data; made where it is missing.
+        max_cache_bytes: the oldest entries beyond this size are removed, never the one in use.
+
+    Raises:
+        ConfigError: the window has no room for a sequence.
+        DataError: the data cannot be read, or a split has no pair left; the counts say why.
+        ModelError: the tokenizer cannot be used.
+    """
+    template = Template.of(tokenizer, separator)
+    job = _Job(dataset, tokenizer, template, source, limits, split, window, reserved)
+    job.check_window()
+    state = dataset.fingerprint()
+    cache = cache.expanduser()
+    entry = cache / job.key(state)
+    opened = _open(entry, template)
+    if opened is None:
+        try:
+            _build(entry, job, state)
+        except OSError as error:
+            raise DataError(f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing.") from error
+        opened = _open(entry, template)
+    if opened is None:
+        raise DataError(f"Prepared data in {str(entry)!r} could not be read back. Check the disk, then start again.")
+    _trim(cache, entry, max_cache_bytes)
+    return opened
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What `prepare` was asked for."""
+
+    dataset: Dataset
+    tokenizer: PreTrainedTokenizerBase
+    template: Template
+    source: str
+    limits: Limits
+    split: Split
+    window: int | None
+    reserved: int
+
+    def room(self, summary_tokens: int) -> int | None:
+        """Tokens left to a document beside a summary of that length; None: no window."""
+        if self.window is None:
+            return None
+        return self.window - self.reserved - self.template.length - summary_tokens
+
+    def check_window(self) -> None:
+        needed = self.template.length + self.reserved + self.limits.summary_tokens + 1
+        if self.window is not None and self.window < needed:
+            prefix, separator = len(self.template.prefix_ids), len(self.template.separator_ids)
+            raise ConfigError(
+                f"The model has {self.window} positions, but prefix {prefix} + virtual tokens {self.reserved} + document 1 "
+                f"+ separator {separator} + summary {self.limits.summary_tokens} + EOS 1 = {needed} are "
+                "needed at least. Lower limits.summary_tokens or the number of virtual tokens, or take a model with a "
+                "longer window."
+            )
+
+    def key(self, state: str) -> str:
+        """A name for all that the prepared data depends on; `state`: the data set's fingerprint."""
+        parts = [CORPUS_VERSION, state, self.source, self.limits.model_dump(), self.split.model_dump(), self.window]
+        template = [self.template.prefix_ids, self.template.separator_ids, self.template.eos_id]
+        parts += [self.reserved, template, _tokenizer_state(self.tokenizer)]
+        return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+# First pass: what is there
+
+
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What is known of every row of a source split, in file order: four arrays [rows]."""
+
+    documents: np.ndarray  # uint64, hash of the document's words
+    ranks: np.ndarray  # uint64, keyed hash of document and summary: the sample takes the lowest
+    empty: np.ndarray  # bool
+    summary_tokens: np.ndarray  # int32
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+def _survey(examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase) -> _Survey:
+    # 64 bits: among ten million documents two different ones share a hash with probability 3e-6.
+    documents, ranks, empty, lengths = array("Q"), array("Q"), array("B"), array("i")
+    for batch in _batches(examples):
+        for example in batch:
+            document, summary = example.document.strip(), example.summary.strip()
+            documents.append(_hash64(" ".join(document.casefold().split())))
+            ranks.append(_hash64(f"{document}\0{summary}", _SAMPLE_SEED))
+            empty.append(not (document and summary))
+        lengths.extend(len(ids) for ids in _summary_ids(batch, tokenizer))
+    return _Survey(
+        np.array(documents, np.uint64), np.array(ranks, np.uint64), np.array(empty, bool), np.array(lengths, np.int32)
+    )
+
+
+def _batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
+    batch: list[Example] = []
+    characters = 0
+    for example in examples:
+        batch.append(example)
+        characters += len(example.document) + len(example.summary)
+        if len(batch) == _BATCH_ROWS or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _hash64(text: str, key: bytes = b"") -> int:
+    return int.from_bytes(blake2b(text.encode(), digest_size=8, key=key).digest(), "little")
+
+
+def encode_documents(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Documents as the corpus tokenises them, not truncated; a special token spelled out in a text is only text."""
+    return _encode([document.strip() for document in documents], tokenizer)
+
+
+def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    return tokenizer(
+        texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
+    )["input_ids"]
+
+
+def _summary_ids(batch: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    # The space that would follow the separator in running text.
+    return _encode([" " + example.summary.strip() for example in batch], tokenizer)
+
+
+# In between: what becomes of every row
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """For each source split and row: the split (index into `SPLITS`) that it is used in, or -1; and the counts."""
+
+    target: dict[str, np.ndarray]
+    counts: dict[str, SplitCounts]
+    cut: str | None
+
+
+def _plan(surveys: Mapping[str, _Survey], limits: Limits, split: Split, room: int | None) -> _Plan:
+    """Decide about every row. `room`: tokens that document and summary share in the window; None: no window."""
+    membership, cut = _cut(surveys, split)
+    documents = [_gather(surveys, membership, s, "documents") for s in range(3)]
+    empty = [_gather(surveys, membership, s, "empty") for s in range(3)]
+    filled = [documents[s][~empty[s]] for s in range(3)]
+    elsewhere = [np.concatenate([filled[1], filled[2]]), filled[2], filled[2][:0]]  # where a duplicate counts
+    longest = [limits.summary_tokens, None, None]
+    requested = [limits.train_documents, limits.validation_documents, limits.test_documents]
+    target = {name: np.full(len(survey), -1, np.int8) for name, survey in surveys.items()}
+    counts = {}
+    for s, name in enumerate(SPLITS):
+        lengths = _gather(surveys, membership, s, "summary_tokens")
+        duplicate = ~empty[s] & np.isin(documents[s], elsewhere[s])
+        too_long = np.zeros(len(lengths), bool)
+        if longest[s] is not None:
+            too_long |= lengths > longest[s]
+        if room is not None:
+            too_long |= lengths >= room
+        too_long &= ~empty[s] & ~duplicate
+        eligible = np.flatnonzero(~empty[s] & ~duplicate & ~too_long)
+        ranks = _gather(surveys, membership, s, "ranks")[eligible]
+        size = min(requested[s] or len(eligible), len(eligible))
+        chosen = eligible[np.argsort(ranks, kind="stable")[:size]]
+        counts[name] = SplitCounts(
+            read=len(lengths), dropped_empty=int(empty[s].sum()), dropped_duplicate=int(duplicate.sum()),
+            dropped_long_summary=int(too_long.sum()), not_sampled=len(eligible) - size, used=size, requested=requested[s],
+        )  # fmt: skip
+        _mark(target, membership, s, chosen)
+    return _Plan(target, counts, cut)
+
+
+def _cut(surveys: Mapping[str, _Survey], split: Split) -> tuple[dict[str, np.ndarray], str | None]:
+    """The split that each row belongs to, by source split, and a sentence on what was cut, if anything was.
+
+    Splits that the source lacks are cut from its training split (or from all there is), document by document, so that
+    all copies of a document fall into one split. Rows without text stay in training, where they are counted.
+    """
+    pool = "train" if "train" in surveys else "all"
+    missing = [s for s in (1, 2) if SPLITS[s] not in surveys]
+    membership = {
+        name: np.full(len(survey), SPLITS.index(name) if name in SPLITS else 0, np.int8) for name, survey in surveys.items()
+    }
+    if not missing:
+        return membership, None
+    shares = [split.fractions[s] for s in (0, *missing)]
+    survey = surveys[pool]
+    unique, of_row = np.unique(survey.documents[~survey.empty], return_inverse=True)
+    key = f"triptych split {split.seed}".encode()
+    order = np.argsort([_hash64(str(value), key) for value in unique.tolist()], kind="stable")
+    assigned = np.zeros(len(unique), np.int8)
+    start = 0
+    for s, share in zip(missing, shares[1:], strict=True):
+        size = max(1, round(len(unique) * share / sum(shares)))
+        assigned[order[start : start + size]] = s
+        start += size
+    membership[pool][~survey.empty] = assigned[of_row]
+    parts = " / ".join(f"{SPLITS[s]} {share / sum(shares):.4g}" for s, share in zip((0, *missing), shares, strict=True))
+    named = " and no ".join(SPLITS[s] for s in missing)
+    return membership, (
+        f"The source has no {named} split: {'its training split' if pool == 'train' else 'all of it'} was cut by document "
+        f"into {parts} (split.seed {split.seed})."
+    )
+
+
+def _gather(surveys: Mapping[str, _Survey], membership: Mapping[str, np.ndarray], s: int, field: str) -> np.ndarray:
+    """One array of the survey for the rows of split `s`, over the source splits in order."""
+    return np.concatenate([getattr(survey, field)[membership[name] == s] for name, survey in surveys.items()])
+
+
+def _mark(target: dict[str, np.ndarray], membership: Mapping[str, np.ndarray], s: int, chosen: np.ndarray) -> None:
+    """Give the rows `chosen`, numbered as `_gather` does, to split `s`."""
+    start = 0
+    for name, members in membership.items():
+        rows = np.flatnonzero(members == s)
+        here = chosen[(chosen >= start) & (chosen < start + len(rows))] - start
+        target[name][rows[here]] = s
+        start += len(rows)
+
+
+# Second pass: what was chosen, into Arrow files
+
+
+def _build(entry: Path, job: _Job, state: str) -> None:
+    """Prepare a data set under a temporary name, then put it in place in one step; whoever comes first wins."""
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    names = _source_splits(job)
+    surveys = {name: _survey(job.dataset.examples(name), job.tokenizer) for name in names}
+    plan = _plan(surveys, job.limits, job.split, job.room(0))
+    _check_filled(plan, job)
+    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=_UNFINISHED) as building:
+        folder = Path(building) / "entry"
+        folder.mkdir()
+        with contextlib.ExitStack() as stack:
+            writers = [stack.enter_context(closing(_Writer(folder / f"{name}.arrow"))) for name in SPLITS]
+            for name in names:
+                for batch, targets in _chosen(job, name, plan.target[name]):
+                    _write(batch, targets, writers, job)
+        for name, writer in zip(SPLITS, writers, strict=True):
+            plan.counts[name].truncated = writer.truncated
+        content = sha256("\n".join(writer.content.hexdigest() for writer in writers).encode()).hexdigest()
+        data = Data(source=job.source, synthetic=job.dataset.synthetic, fingerprint=content, splits=plan.counts, cut=plan.cut)
+        digests = {name: _file_digest(folder / f"{name}.arrow") for name in SPLITS}
+        (folder / _MANIFEST).write_text(json.dumps({"files": digests, "data": data.model_dump()}, indent=2))
+        if job.dataset.fingerprint() != state:
+            raise _changed(job)
+        try:
+            folder.rename(entry)
+        except OSError:
+            if not entry.is_dir():  # there: another process prepared the same meanwhile, and its files serve as well
+                raise
+
+
+def _source_splits(job: _Job) -> list[str]:
+    """The splits to read, train first."""
+    there = job.dataset.splits()
+    if "train" not in there and "all" not in there:
+        raise DataError(
+            f"{job.source} has no training split, only {', '.join(there)}. Add one, or give a single file to be cut."
+        )
+    return [name for name in SPLITS if name in there] if "train" in there else ["all"]
+
+
+def _check_filled(plan: _Plan, job: _Job) -> None:
+    for name, counts in plan.counts.items():
+        if not counts.used:
+            raise DataError(
+                f"{job.source}: no pair is left in the {name} split: {counts.read} read, {counts.dropped_empty} empty, "
+                f"{counts.dropped_duplicate} duplicates of another split, {counts.dropped_long_summary} with a summary "
+                f"that is too long (limits.summary_tokens is {job.limits.summary_tokens}). Add data, or change [limits]"
+                + (" or [split]." if plan.cut else ".")
+            )
+
+
+def _chosen(job: _Job, split: str, target: np.ndarray) -> Iterator[tuple[list[Example], list[int]]]:
+    """The chosen examples of a source split in batches, each with the index of the split that it is used in."""
+    rows = 0
+
+    def picked() -> Iterator[Example]:
+        nonlocal rows
+        for example in job.dataset.examples(split):
+            if rows < len(target) and target[rows] >= 0:
+                yield example
+            rows += 1
+
+    targets = iter(target[target >= 0].tolist())
+    for batch in _batches(picked()):
+        yield batch, [next(targets) for _ in batch]
+    if rows != len(target):
+        raise _changed(job)
+
+
+def _changed(job: _Job) -> DataError:
+    return DataError(f"{job.source} changed while it was read. Start again when it is complete.")
+
+
+class _Writer:
+    """One split's Arrow file in the making, with a hash of its texts and the number of truncated documents."""
+
+    def __init__(self, path: Path):
+        self._file = pyarrow.ipc.new_file(str(path), _SCHEMA)
+        self.content = sha256()
+        self.truncated = 0
+
+    def write(self, rows: list[tuple[str, str, str, list[int], list[int]]]) -> None:
+        for row in rows:
+            self.content.update("".join(f"{len(text)}:{text}" for text in row[:3]).encode())
+        columns = [pyarrow.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)]
+        self._file.write_batch(pyarrow.record_batch(columns, schema=_SCHEMA))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _write(batch: list[Example], targets: list[int], writers: list[_Writer], job: _Job) -> None:
+    documents = encode_documents((example.document for example in batch), job.tokenizer)
+    summaries = _summary_ids(batch, job.tokenizer)
+    rows: list[list[tuple[str, str, str, list[int], list[int]]]] = [[] for _ in SPLITS]
+    for example, s, document, summary in zip(batch, targets, documents, summaries, strict=True):
+        room = job.room(len(summary))
+        kept = job.limits.document_tokens if room is None else min(job.limits.document_tokens, room)
+        writers[s].truncated += len(document) > kept
+        rows[s].append((example.id, example.document.strip(), example.summary.strip(), document[:kept], summary))
+    for writer, own in zip(writers, rows, strict=True):
+        if own:
+            writer.write(own)
+
+
+# The cache
+
+
+def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of everything that token ids depend on; not of padding and truncation, which others may switch."""
+    if tokenizer.is_fast:
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        state.pop("padding", None)
+        state.pop("truncation", None)
+    else:
+        state = [type(tokenizer).__name__, tokenizer.get_vocab(), str(tokenizer.init_kwargs)]
+    return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _open(entry: Path, template: Template) -> Corpus | None:
+    """The corpus kept in an entry; None where there is none, or one that is damaged, which is then removed."""
+    if not entry.is_dir():
+        return None
+    try:
+        manifest = json.loads((entry / _MANIFEST).read_text())
+        for name, digest in manifest["files"].items():
+            if _file_digest(entry / f"{name}.arrow") != digest:
+                raise ValueError(f"{name} is damaged")
+        splits = {name: TokenizedSplit(entry / f"{name}.arrow") for name in SPLITS}
+        data = Data.model_validate(manifest["data"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException):
+        shutil.rmtree(entry, ignore_errors=True)
+        return None
+    with contextlib.suppress(OSError):  # a cache that may only be read serves too; its entries are not aged
+        os.utime(entry / _MANIFEST)
+    return Corpus(**splits, template=template, data=data)
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _trim(cache: Path, in_use: Path, max_bytes: int) -> None:
+    """Remove the entries that were used longest ago until the rest fits; never the one in use."""
+    with contextlib.suppress(FileNotFoundError):  # another process trims at the same time: it does what is left
+        for unfinished in cache.glob(f"{_UNFINISHED}*"):
+            if time.time() - unfinished.stat().st_mtime > _DAY:
+                shutil.rmtree(unfinished, ignore_errors=True)
+        entries = {manifest.parent: manifest.stat().st_mtime_ns for manifest in cache.glob(f"*/{_MANIFEST}")}
+        sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
+        total = sum(sizes.values())
+        for entry in sorted(entries, key=entries.__getitem__):
+            if total <= max_bytes:
+                return
+            if entry != in_use:
+                shutil.rmtree(entry, ignore_errors=True)
+                total -= sizes[entry]

@@ -1,0 +1,52 @@
+"""Where documents and summaries come from: tables of your own, the hub, and the embedded newswire."""
+
+import difflib
+import os
+import re
+from pathlib import Path
+
+from triptych.config import Columns
+from triptych.contracts import Dataset
+from triptych.datasets import newswire  # noqa: F401  # registers itself
+from triptych.datasets.hub import Hub, without_options
+from triptych.datasets.tables import Tables
+from triptych.errors import DataError, nearest
+from triptych.registry import find
+
+__all__ = ["open_dataset"]
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_TABLE_ENDING = re.compile(r"\.(csv|tsv|jsonl|json|parquet)(\.gz)?$", re.IGNORECASE)
+
+
+def open_dataset(data: str, *, data_config: str | None, data_revision: str, columns: Columns) -> Dataset:
+    """The data set that `--data` names: a registered one, a folder or file, or one of the hub.
+
+    Args:
+        data: a registered name, else a path that exists or looks like one, else a hub name.
+        data_config: a hub data set's configuration.
+        data_revision: a hub data set's branch, tag or commit.
+        columns: names of columns, where they are not the usual ones.
+
+    Raises:
+        DataError: the path is missing or holds no table, or the name can mean nothing; the nearest known is given.
+    """
+    known = without_options()
+    if data in known:
+        return find(Dataset, data)()
+    path = Path(data).expanduser()
+    if path.exists() or _looks_like_a_path(data):
+        tables = Tables(path=path, columns=columns)
+        tables.splits()  # a missing or empty folder is told at once
+        return tables
+    mistyped = "/" not in data and difflib.get_close_matches(data, known, n=1, cutoff=0.8)
+    if mistyped or not _HUB_NAME.fullmatch(data):
+        raise DataError(
+            f"The data {data!r} is no folder, no file, no registered data set and no name on the hub.{nearest(data, known)} "
+            "Your own folder is written ./NAME."
+        )
+    return Hub(name=data, config=data_config, revision=data_revision, columns=columns)
+
+
+def _looks_like_a_path(data: str) -> bool:
+    return data.startswith((".", "~", os.sep)) or data.count("/") > 1 or bool(_TABLE_ENDING.search(data))

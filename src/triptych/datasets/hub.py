@@ -1,0 +1,124 @@
+"""Data sets of the Hugging Face hub, by the package `datasets`. No code from the hub is ever executed."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from hashlib import sha256
+from typing import Any
+
+from pydantic import Field
+
+from triptych.config import Columns
+from triptych.contracts import Dataset, Example
+from triptych.datasets.tables import ALL, SPLIT_NAMES, id_cell, recognise, text_cell
+from triptych.errors import DataError, nearest
+from triptych.registry import register, registered
+
+
+@register("hub")
+class Hub(Dataset):
+    """A data set of the Hugging Face hub, or a local copy of one."""
+
+    name: str = Field(description="OWNER/NAME on the hub, or a folder laid out like one of its repositories")
+    config: str | None = Field(None, description="which of its configurations; null: the only one")
+    revision: str = Field("main", description="branch, tag or commit")
+    columns: Columns = Field(Columns(), description="column names, where they are not the usual ones")
+
+    def splits(self) -> tuple[str, ...]:
+        """Train, validation and test as far as there are such; `("all",)` for one split of another name.
+
+        Raises:
+            DataError: the data set cannot be reached or loaded, or its splits cannot be told apart.
+        """
+        return tuple(self._splits)
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """The rows of a split in their own order.
+
+        Raises:
+            DataError: the data set has no such split, no such columns, no rows or no summaries.
+        """
+        if split not in self._splits:
+            raise DataError(f"{self._title} has no split {split!r}.{nearest(split, self._splits)}")
+        table = self._splits[split]
+        where = f"{self._title}, split {split!r}"
+        roles = recognise(table.column_names, self.columns, where)
+        wanted = [roles.document, roles.summary, *([roles.id] if roles.id else [])]
+        with_summary = 0
+        for row, cells in enumerate(table.select_columns(wanted), 1):
+            place = f"{where}, row {row}"
+            summary = text_cell(cells[roles.summary], roles.summary, place)
+            with_summary += bool(summary.strip())
+            key = id_cell(cells[roles.id] if roles.id else None, split, row, place)
+            yield Example(key, text_cell(cells[roles.document], roles.document, place), summary)
+        if not with_summary:
+            raise DataError(
+                f"{where}: none of the {len(table)} rows has a summary in column {roles.summary!r}. Summaries are needed "
+                "in every split; name another column with --set columns.summary=NAME."
+            )
+
+    def fingerprint(self) -> str:
+        """Over name, configuration, columns, and what `datasets` says of the content of every split."""
+        contents = [f"{split}\t{len(table)}\t{table._fingerprint}" for split, table in self._splits.items()]
+        return sha256("\n".join([self.model_dump_json(), *contents]).encode()).hexdigest()
+
+    @property
+    def _title(self) -> str:
+        return f"data set {self.name!r}" + (f" ({self.config})" if self.config else "")
+
+    @cached_property
+    def _splits(self) -> dict[str, Any]:
+        """The tables of `datasets`, memory-mapped, by our names of the splits."""
+        import datasets  # here, because the import takes a second that other data need not wait for
+
+        # trust_remote_code does not exist any more in the pinned version: a repository with a script is refused.
+        try:
+            loaded = datasets.load_dataset(self.name, self.config, revision=self.revision)
+        except Exception as error:  # of many libraries below: whatever it is, the data cannot be had
+            raise self._explained(error) from error
+        named: dict[str, Any] = {}
+        for name, table in loaded.items():
+            split = SPLIT_NAMES.get(name.lower())
+            if split in named:
+                raise DataError(
+                    f"{self._title} has two {split} splits, of {', '.join(loaded)}. Give a folder of files instead."
+                )
+            if split:
+                named[split] = table
+        if named:
+            return {split: named[split] for split in ("train", "validation", "test") if split in named}
+        if len(loaded) != 1:
+            raise DataError(f"{self._title} has no training split, only {', '.join(loaded) or 'nothing'}.")
+        return {ALL: next(iter(loaded.values()))}
+
+    def _explained(self, error: Exception) -> DataError:
+        from datasets.exceptions import DatasetNotFoundError
+
+        said = " ".join(str(error).split())[:400]
+        if isinstance(error, ConnectionError):
+            return DataError(
+                f"The {self._title} cannot be fetched from the hub: {said}. Give a local folder with --data, or set "
+                f"HF_HOME to a cache that has it (and HF_HUB_OFFLINE=1, so that nobody waits for the network).{self._meant()}"
+            )
+        if isinstance(error, DatasetNotFoundError):
+            return DataError(
+                f"There is no {self._title} on the hub that you may read: {said}. Check the name and the revision "
+                f"{self.revision!r}, log in with `hf auth login` if it is gated, or give a local folder with --data."
+                + self._meant()
+            )
+        if isinstance(error, ValueError) and "config" in said.lower():
+            return DataError(f"The {self._title} needs another configuration: {said}. Choose one with --set data_config=NAME.")
+        return DataError(
+            f"The {self._title} cannot be loaded: {type(error).__name__}: {said}. Give a local folder of CSV, JSON lines "
+            "or Parquet files with --data instead."
+        )
+
+    def _meant(self) -> str:
+        """For a bare word: what there is without a hub, in case that was meant."""
+        return "" if "/" in self.name else f" Data sets that need no hub: {', '.join(without_options())}."
+
+
+def without_options() -> list[str]:
+    """Names of the registered data sets that a bare name is enough for."""
+    complete = {name: cls for name, cls in registered(Dataset).items()
+                if not any(field.is_required() for field in cls.model_fields.values())}  # fmt: skip
+    return list(complete)

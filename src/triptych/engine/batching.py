@@ -1,0 +1,88 @@
+"""Pairs become right-padded batches for the loss, and batches become groups that waste little padding."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.corpus import Pair, Template
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded sequences: prefix, document, separator, summary. The EOS is a target alone, so it is not fed.
+
+    Attributes:
+        ids: the tokens, padded with EOS; [B, T]. Padding is known by position, never by id.
+        starts: where the document begins, the same in every row.
+        document_ends: where it ends, row by row; [B].
+        lengths: tokens of each row; [B].
+        rows, columns: the N places from which a target is predicted; [N] each.
+        targets: the tokens predicted there, summary and one EOS; [N].
+    """
+
+    ids: Tensor
+    starts: int
+    document_ends: Tensor
+    lengths: Tensor
+    rows: Tensor
+    columns: Tensor
+    targets: Tensor
+
+    @property
+    def num_targets(self) -> int:
+        """N."""
+        return self.targets.numel()
+
+    @property
+    def num_tokens(self) -> int:
+        """Document, separator, summary and EOS tokens, without padding and virtual tokens."""
+        return int(self.lengths.sum()) + len(self.lengths) * (1 - self.starts)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return Batch(starts=self.starts, **moved)
+
+
+def collate(pairs: Sequence[Pair], template: Template) -> Batch:
+    """Lay pairs out as one batch."""
+    head, cue = list(template.prefix_ids), list(template.separator_ids)
+    sequences = [np.concatenate([head, p.document_ids, cue, p.summary_ids]).astype(np.int64) for p in pairs]
+    lengths = torch.tensor([len(s) for s in sequences])
+    ids = torch.full((len(pairs), int(lengths.max())), template.eos_id)
+    rows, columns, targets = [], [], []
+    for row, (pair, sequence) in enumerate(zip(pairs, sequences, strict=True)):
+        ids[row, : len(sequence)] = torch.from_numpy(sequence)
+        first = len(sequence) - len(pair.summary_ids) - 1  # the last token of the separator predicts the first of the summary
+        rows.append(torch.full((len(pair.summary_ids) + 1,), row))
+        columns.append(torch.arange(first, len(sequence)))
+        targets.append(torch.from_numpy(np.append(pair.summary_ids, template.eos_id).astype(np.int64)))
+    return Batch(
+        ids=ids,
+        starts=len(head),
+        document_ends=torch.tensor([len(head) + len(p.document_ids) for p in pairs]),
+        lengths=lengths,
+        rows=torch.cat(rows),
+        columns=torch.cat(columns),
+        targets=torch.cat(targets),
+    )
+
+
+def sequence_length(pair: Pair) -> int:
+    """Tokens of a pair that differ between pairs."""
+    return len(pair.document_ids) + len(pair.summary_ids)
+
+
+def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
+    """Indices in groups of at most `size` pairs of like length, the longest first."""
+    order = sorted(range(len(pairs)), key=lambda i: (-sequence_length(pairs[i]), i))
+    for start in range(0, len(order), size):
+        yield order[start : start + size]
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of an epoch, the same for every method: a permutation of `count` drawn from seed and epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(count)

@@ -1,0 +1,64 @@
+"""The loss of a split: summed over every target, divided once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from triptych.contracts import AdaptedModel
+from triptych.corpus import Template, TokenizedSplit
+from triptych.engine.batching import by_length, collate
+from triptych.engine.forward import target_losses
+from triptych.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class SplitLoss:
+    """Losses of a split, document by document.
+
+    Attributes:
+        nats: summed negative log-likelihood of each document's summary and EOS.
+        targets: how many tokens that was.
+    """
+
+    nats: np.ndarray
+    targets: np.ndarray
+
+    @property
+    def mean(self) -> float:
+        """Nats per target token: one sum, one division."""
+        return float(self.nats.sum() / self.targets.sum())
+
+
+@torch.no_grad()
+def split_loss(
+    adapted: AdaptedModel,
+    split: TokenizedSplit,
+    template: Template,
+    runtime: Runtime,
+    *,
+    batch_size: int,
+    plain: bool,
+    progress: Callable[[int, int], None] | None = None,
+) -> SplitLoss:
+    """Loss of every document of a split; memory does not grow with the split.
+
+    Args:
+        batch_size: documents a forward pass.
+        progress: told `(documents done, documents in all)`.
+    """
+    nats, targets = np.zeros(len(split)), np.zeros(len(split), dtype=np.int64)
+    done = 0
+    for indices in by_length(split, batch_size):
+        batch = collate([split[i] for i in indices], template).to(runtime.device)
+        with runtime.autocast():
+            losses = target_losses(adapted, batch, plain=plain)
+        sums = torch.zeros(len(indices), dtype=torch.float64, device="cpu")
+        sums.index_add_(0, batch.rows.cpu(), losses.double().cpu())
+        nats[indices] = sums.numpy()
+        targets[indices] = np.bincount(batch.rows.cpu().numpy(), minlength=len(indices))
+        done += len(indices)
+        if progress:
+            progress(done, len(split))
+    return SplitLoss(nats, targets)

@@ -1,0 +1,87 @@
+"""From a batch to its loss: virtual tokens put in, the trunk run, logits where the loss is read."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from triptych.contracts import AdaptedModel
+from triptych.engine.batching import Batch
+from triptych.models.parts import embed
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the trunk reads, and where the targets' predictions stand in it.
+
+    Attributes:
+        embeddings: [B, P + T, D].
+        rows, columns: the N places from which a target is predicted; [N] each.
+    """
+
+    embeddings: Tensor
+    rows: Tensor
+    columns: Tensor
+
+
+def assemble(adapted: AdaptedModel, batch: Batch) -> Inputs:
+    """Put the virtual tokens where the method wants them; positions run on through them."""
+    tokens = embed(adapted.parts, batch.ids)
+    if adapted.virtual_tokens is None:
+        return Inputs(tokens, batch.rows, batch.columns)
+    at = batch.document_ends if adapted.placement == "after" else torch.zeros_like(batch.document_ends)
+    count = adapted.num_virtual_tokens
+    columns = batch.columns + count * (batch.columns >= at[batch.rows])
+    return Inputs(insert(tokens, adapted.virtual_tokens.weight, at), batch.rows, columns)
+
+
+def insert(tokens: Tensor, virtual: Tensor, at: Tensor) -> Tensor:
+    """Insert P vectors into every row before position `at`: [B, T, D], [P, D], [B] -> [B, P + T, D]."""
+    rows, length, width = tokens.shape
+    count = virtual.shape[0]
+    both = torch.cat([tokens, virtual.to(tokens.dtype).expand(rows, -1, -1)], dim=1)
+    place = torch.arange(length + count, device=tokens.device).expand(rows, -1)
+    start = at[:, None]
+    source = torch.where(place < start, place, torch.where(place < start + count, length + place - start, place - count))
+    return both.gather(1, source[:, :, None].expand(-1, -1, width))
+
+
+def target_logits(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
+    """Logits of every target: [N, V].
+
+    Right-padded rows need no real mask: a causal model never looks to the right, and nothing is read at the padding. A mask of
+    ones says so, and lets attention take its causal path.
+
+    Args:
+        plain: compute logits everywhere through the model's own forward, then select; else only where they are read.
+    """
+    inputs = assemble(adapted, batch)
+    seen = torch.ones(inputs.embeddings.shape[:2], dtype=torch.long, device=inputs.embeddings.device)
+    if plain:
+        logits = adapted.parts.model(inputs_embeds=inputs.embeddings, attention_mask=seen, use_cache=False).logits
+        return logits[inputs.rows, inputs.columns]
+    hidden = adapted.parts.trunk(inputs_embeds=inputs.embeddings, attention_mask=seen, use_cache=False).last_hidden_state
+    return adapted.parts.head(hidden[inputs.rows, inputs.columns])
+
+
+def target_losses(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
+    """Negative log-likelihood of every target in nats, in fp32: [N]."""
+    return functional.cross_entropy(target_logits(adapted, batch, plain=plain).float(), batch.targets, reduction="none")
+
+
+def executed_shape(adapted: AdaptedModel, batch: Batch) -> tuple[int, int, int]:
+    """`(B, P + T, N)`: what one pass over the batch works on."""
+    rows, length = batch.ids.shape
+    return rows, length + adapted.num_virtual_tokens, batch.num_targets
+
+
+@torch.no_grad()
+def head_is_plain(adapted: AdaptedModel) -> bool:
+    """Whether the head applied to the trunk's output is all there is to this family's logits (no soft cap, no scaling)."""
+    device = adapted.parts.token_embedding.weight.device
+    ids = torch.arange(min(8, adapted.parts.vocabulary_size), device=device)[None]
+    embeddings = embed(adapted.parts, ids)
+    own = adapted.parts.model(inputs_embeds=embeddings, use_cache=False).logits
+    taken = adapted.parts.head(adapted.parts.trunk(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
+    return own.shape == taken.shape and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)

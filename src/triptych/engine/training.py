@@ -1,0 +1,286 @@
+"""One training loop for every method. It never asks which it runs: it trains what requires a gradient."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from triptych.contracts import AdaptedModel
+from triptych.corpus import Template, TokenizedSplit
+from triptych.engine.batching import Batch, collate, epoch_order, sequence_length
+from triptych.engine.forward import executed_shape, target_losses
+from triptych.engine.modes import TrainingModes
+from triptych.errors import NonFiniteLoss
+from triptych.meter import unique_parameters
+from triptych.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """The recipe, the same for every row but for its learning rate and weight decay."""
+
+    learning_rate: float
+    weight_decay: float
+    max_epochs: int
+    patience: int
+    global_batch_size: int
+    micro_batch_size: int
+    max_grad_norm: float
+    warmup_fraction: float
+    schedule: str
+    optimizer: str
+    seed: int
+    plain: bool
+
+
+@dataclass
+class Progress:
+    """The numbers of a training state: where it stands, how good it was, what it has done."""
+
+    epoch: int = 0  # epochs finished
+    cursor: int = 0  # optimizer steps done in the epoch under way
+    step: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    epochs_without_gain: int = 0
+    stopped: bool = False
+    tokens: int = 0
+    targets: int = 0
+    documents: int = 0
+    train_flops: float = 0.0
+    plain_flops: float = 0.0
+    epoch_nats: float = 0.0
+    epoch_targets: int = 0
+
+
+@dataclass
+class TrainingState:
+    """The whole state of a training loop in one object, which can be saved after any step.
+
+    Together with the plan and the data it decides all that follows: trained tensors, optimizer, sources of chance, the place
+    in the data, the best weights so far and the count towards early stopping.
+    """
+
+    trained: dict[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    progress: Progress = field(default_factory=Progress)
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, adapted: AdaptedModel, plan: TrainingPlan) -> "TrainingState":
+        """A state before the first step."""
+        trained = trained_parameters(adapted)
+        return cls(trained, make_optimizer(list(trained.values()), plan))
+
+    def state_dict(self) -> tuple[dict[str, Tensor], dict]:
+        """Everything as named tensors and plain numbers, fit for safetensors and JSON."""
+        tensors = {f"trained.{name}": p.detach() for name, p in self.trained.items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors["random.cpu"] = torch.get_rng_state()
+        if torch.cuda.is_available():
+            tensors["random.cuda"] = torch.cuda.get_rng_state()
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+        return tensors, vars(self.progress).copy()
+
+    def load_state_dict(self, tensors: dict[str, Tensor], numbers: dict) -> None:
+        """Go back to a state that `state_dict` gave.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        with torch.no_grad():
+            for name, parameter in self.trained.items():
+                parameter.copy_(tensors[f"trained.{name}"])
+        self.best = {name[5:]: value.clone() for name, value in tensors.items() if name.startswith("best.")}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, key = name.split(".", 2)
+                state.setdefault(int(index), {})[key] = value.clone()
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self.progress = Progress(**numbers)
+        torch.set_rng_state(tensors["random.cpu"].cpu())
+        if "random.cuda" in tensors and torch.cuda.is_available():
+            torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
+
+    def keep_best(self) -> None:
+        """Remember the trained tensors as they are now."""
+        self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
+
+    def restore_best(self) -> None:
+        """Put the best tensors back."""
+        with torch.no_grad():
+            for name, value in self.best.items():
+                self.trained[name].copy_(value)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop tells and asks of the outside. `step_clock` wraps the optimizer steps alone."""
+
+    validate: Callable[[], float]
+    on_step: Callable[[TrainingState, float, float], None]
+    on_epoch: Callable[[TrainingState, float, float], None]
+    step_clock: Callable[[], object]
+    flops: Callable[[int, int, int], tuple[float, float]]
+
+
+def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
+    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`."""
+    named = unique_parameters(adapted.parts.model)
+    if adapted.virtual_tokens is not None:
+        named["virtual_tokens"] = adapted.virtual_tokens.weight
+    return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
+
+
+def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
+    """AdamW (Loshchilov and Hutter 2019) or Adafactor (Shazeer and Stern 2018); only matrices decay."""
+    groups = [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": plan.weight_decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if plan.optimizer == "adafactor":
+        return torch.optim.Adafactor(groups, lr=plan.learning_rate)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate)
+
+
+def scheduled_rate(plan: TrainingPlan, step: int, total_steps: int) -> float:
+    """The learning rate of step k of K; with w = ceil(warmup_fraction K) it is rate (k + 1) / w while k < w, so never 0.
+
+    Then, linear: rate (K - k) / (K - w); cosine: rate (1 + cos(pi (k - w) / (K - w))) / 2; constant: rate.
+    """
+    warmup = math.ceil(plan.warmup_fraction * total_steps)
+    if step < warmup:
+        return plan.learning_rate * (step + 1) / warmup
+    remaining = max(total_steps - warmup, 1)
+    if plan.schedule == "linear":
+        return plan.learning_rate * (total_steps - step) / remaining
+    if plan.schedule == "cosine":
+        return plan.learning_rate * (1 + math.cos(math.pi * (step - warmup) / remaining)) / 2
+    return plan.learning_rate
+
+
+def steps_per_epoch(documents: int, plan: TrainingPlan) -> int:
+    """Optimizer steps of an epoch; the last may have fewer documents."""
+    return math.ceil(documents / plan.global_batch_size)
+
+
+def train(
+    adapted: AdaptedModel,
+    modes: TrainingModes,
+    split: TokenizedSplit,
+    template: Template,
+    plan: TrainingPlan,
+    state: TrainingState,
+    runtime: Runtime,
+    hooks: Hooks,
+) -> None:
+    """Train until the last epoch or until validation stops gaining; the best weights are in place afterwards.
+
+    Raises:
+        NonFiniteLoss: a loss or gradient is NaN or infinite; the step was not taken.
+    """
+    per_epoch = steps_per_epoch(len(split), plan)
+    total = plan.max_epochs * per_epoch
+    now = state.progress
+    while now.epoch < plan.max_epochs and not now.stopped:
+        order = epoch_order(len(split), plan.seed, now.epoch)
+        while now.cursor < per_epoch:
+            first = now.cursor * plan.global_batch_size
+            indices = order[first : first + plan.global_batch_size].tolist()
+            rate = scheduled_rate(plan, now.step, total)
+            with hooks.step_clock():
+                modes.train(adapted.parts.model)
+                loss = train_step(adapted, split, indices, template, plan, state, runtime, rate, hooks.flops)
+            now.cursor += 1
+            now.step += 1
+            hooks.on_step(state, loss, rate)
+        modes.eval(adapted.parts.model)
+        train_loss = now.epoch_nats / now.epoch_targets
+        validation = hooks.validate()
+        now.epoch, now.cursor, now.epoch_nats, now.epoch_targets = now.epoch + 1, 0, 0.0, 0
+        if validation < now.best_loss:
+            now.best_loss, now.best_epoch, now.epochs_without_gain = validation, now.epoch, 0
+            state.keep_best()
+        else:
+            now.epochs_without_gain += 1
+        now.stopped = now.epochs_without_gain >= plan.patience
+        hooks.on_epoch(state, train_loss, validation)
+    state.restore_best()
+    modes.eval(adapted.parts.model)
+
+
+def train_step(
+    adapted: AdaptedModel,
+    split: TokenizedSplit,
+    indices: list[int],
+    template: Template,
+    plan: TrainingPlan,
+    state: TrainingState,
+    runtime: Runtime,
+    rate: float,
+    flops: Callable[[int, int, int], tuple[float, float]],
+) -> float:
+    """One optimizer step over a global batch, in micro-batches.
+
+    The step's loss is (sum of nats over all micro-batches and ranks) / (count of their targets): a mean of means would weigh
+    summaries by the company they keep.
+
+    Returns:
+        The loss of the step in nats per target token.
+    """
+    batches = micro_batches(split, indices, template, plan.micro_batch_size)
+    targets = sum(batch.num_targets for batch in batches)
+    scaler = runtime.accelerator.scaler
+    nats = 0.0
+    for batch in batches:
+        batch = batch.to(runtime.device)
+        with runtime.autocast():
+            losses = target_losses(adapted, batch, plain=plan.plain)
+        total = losses.sum()
+        nats += float(total.detach())
+        if not math.isfinite(nats):
+            raise NonFiniteLoss(f"The loss is {nats} in step {state.progress.step + 1}. {_blame(split, indices, rate)}")
+        (scaler.scale(total / targets) if scaler else total / targets).backward()
+        executed, plain = flops(*executed_shape(adapted, batch))
+        state.progress.train_flops += executed
+        state.progress.plain_flops += plain
+        state.progress.tokens += batch.num_tokens
+    _update(state, plan, scaler, rate, lambda: _blame(split, indices, rate))
+    state.progress.targets += targets
+    state.progress.documents += len(indices)
+    state.progress.epoch_nats += nats
+    state.progress.epoch_targets += targets
+    return nats / targets
+
+
+def micro_batches(split: TokenizedSplit, indices: list[int], template: Template, size: int) -> list[Batch]:
+    """A global batch cut into micro-batches of like length; their order within the step changes nothing."""
+    pairs = sorted((split[i] for i in indices), key=sequence_length, reverse=True)
+    return [collate(pairs[start : start + size], template) for start in range(0, len(pairs), size)]
+
+
+def _update(state: TrainingState, plan: TrainingPlan, scaler, rate: float, blame: Callable[[], str]) -> None:
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    if scaler:
+        scaler.unscale_(state.optimizer)
+    norm = nn.utils.clip_grad_norm_(state.trained.values(), plan.max_grad_norm)
+    if scaler:  # an overflow is expected now and then: the scaler skips the step and halves its scale
+        scaler.step(state.optimizer)
+        scaler.update()
+    else:
+        if not torch.isfinite(norm):
+            state.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteLoss(f"The gradient's norm is {float(norm)} in step {state.progress.step + 1}. {blame()}")
+        state.optimizer.step()
+    state.optimizer.zero_grad(set_to_none=True)
+
+
+def _blame(split: TokenizedSplit, indices: list[int], rate: float) -> str:
+    named = ", ".join(split[i].id for i in indices[:5]) + (", ..." if len(indices) > 5 else "")
+    return f"Nothing was updated. Documents of the step: {named}. The learning rate is {rate:g}: try a lower one."

@@ -1,0 +1,88 @@
+"""LoRA: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1, through peft."""
+
+from math import sqrt
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from triptych.contracts import AdaptedModel, Context, Method, ModelParts
+from triptych.errors import ConfigError, nearest
+from triptych.models.parts import freeze, matrices, matrix_shape
+from triptych.registry import register
+
+
+@register("lora")
+class LoRA(Method):
+    """LoRA: x W + (alpha / rank) x A B beside chosen weight matrices, W frozen (Hu et al. 2021).
+
+    In the paper's and the assignment's terms A is [d_in, rank] and B is [rank, d_out]; peft stores their transposes,
+    `lora_A.weight` [rank, d_in] and `lora_B.weight` [d_out, rank]. A starts at Kaiming uniform, B at zero.
+    """
+
+    rank: int = Field(8, ge=1, description="R, the inner dimension")
+    alpha: float = Field(16, gt=0, description="scaling = alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
+    target_modules: tuple[str, ...] | Literal["all-linear"] | None = Field(
+        None,
+        description='names or name endings of weight matrices, or "all-linear"; by default the attention projections '
+        "that peft names for the family (GPT-2: c_attn)",
+    )
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, where no search is made")
+    learning_rates: tuple[float, ...] = Field((2e-4, 5e-4, 1e-3, 2e-3), description="the grid a search may try, rising")
+
+    def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
+        """Freeze the model and put A and B beside each target.
+
+        Raises:
+            ConfigError: a target that matches nothing (the message lists what could be meant), or a rank above a matrix.
+        """
+        from peft import LoraConfig, TaskType, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+
+        targets = self.matched(parts)
+        for name, module in targets.items():
+            if self.rank > min(matrix_shape(module)):
+                raise ConfigError(
+                    f"rank = {self.rank} is above the smaller side of {name} {matrix_shape(module)}: "
+                    f"at most {min(matrix_shape(module))} makes sense there."
+                )
+        freeze(parts)
+        config = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=sorted(self._endings(parts, targets)),
+            fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in targets.values()),
+        )
+        inject_adapter_in_model(config, parts.model)
+        layers = [module for module in parts.model.modules() if isinstance(module, LoraLayer)]
+        for layer in layers:
+            nn.init.kaiming_uniform_(layer.lora_A["default"].weight, a=sqrt(5), generator=context.generator)
+        return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(targets)})
+
+    def matched(self, parts: ModelParts) -> dict[str, nn.Module]:
+        """The weight matrices meant by `target_modules`, by full name."""
+        known = matrices(parts)
+        if self.target_modules == "all-linear":
+            return known
+        wanted = self.target_modules if self.target_modules is not None else parts.attention_projections
+        if not wanted:
+            raise ConfigError(
+                "peft names no attention projections for this family; name target_modules. "
+                f"There are: {', '.join(sorted({name.rsplit('.', 1)[-1] for name in known}))}."
+            )
+        result: dict[str, nn.Module] = {}
+        for ending in wanted:
+            hits = {name: module for name, module in known.items() if name == ending or name.endswith("." + ending)}
+            if not hits:
+                endings = {name.rsplit(".", 1)[-1] for name in known}
+                raise ConfigError(f"target_modules: {ending!r} matches no weight matrix.{nearest(ending, endings)}")
+            result |= hits
+        return dict(sorted(result.items()))
+
+    def _endings(self, parts: ModelParts, targets: dict[str, nn.Module]) -> set[str]:
+        if self.target_modules == "all-linear":
+            return set(targets)
+        return set(self.target_modules or parts.attention_projections)

@@ -1,0 +1,63 @@
+"""What a summary looks like beside its document: length, copying, repetition. Length alone moves ROUGE a good deal."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from triptych.contracts import Metric
+from triptych.registry import register
+
+_WORD = re.compile(r"\w+(?:['’\-.,]\w+)*")
+
+
+@register("text-shape")
+class TextShapeMetric(Metric):
+    """Words, novel bigrams, the longest copied span, repeated trigrams, and whether anything was said at all."""
+
+    def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
+        """Counts in words, shares in 0-1.
+
+        Returns:
+            prediction_words, reference_words: lengths.
+            empty: 1 where the prediction has no word, else 0.
+            novel_bigrams: share of the prediction's bigrams that the document lacks; 0 below two words.
+            longest_copied_words: the longest run of words that also stands in the document.
+            repeated_trigrams: share of the prediction's trigrams that it has had before; 0 below three words.
+        """
+        predicted, source = words(prediction), words(document)
+        bigrams, trigrams = _ngrams(predicted, 2), _ngrams(predicted, 3)
+        known = set(_ngrams(source, 2))
+        return {
+            "prediction_words": float(len(predicted)),
+            "reference_words": float(len(words(reference))),
+            "empty": float(not predicted),
+            "novel_bigrams": sum(pair not in known for pair in bigrams) / len(bigrams) if bigrams else 0.0,
+            "longest_copied_words": float(longest_common_span(predicted, source)),
+            "repeated_trigrams": 1 - len(set(trigrams)) / len(trigrams) if trigrams else 0.0,
+        }
+
+    def signature(self) -> str:
+        """How words are told apart."""
+        return "text-shape|words:lower-case,punctuation-off|1"
+
+
+def words(text: str) -> list[str]:
+    """Words in lower case without the punctuation around them; `3.5`, `don't` and `well-known` are one word each."""
+    return _WORD.findall(text.lower())
+
+
+def longest_common_span(a: Sequence[str], b: Sequence[str]) -> int:
+    """Length of the longest run of consecutive words that both have; O(len(a) len(b)), vectorised over `b`."""
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(b))}
+    other = np.array([numbers[word] for word in b], dtype=np.int64)
+    run = np.zeros(len(b) + 1, dtype=np.int64)  # run[j + 1]: length of the common span that ends at b[j]
+    longest = 0
+    for word in a:
+        run[1:] = np.where(other == numbers.get(word, -1), run[:-1] + 1, 0)
+        longest = max(longest, int(run.max()))
+    return longest
+
+
+def _ngrams(sequence: Sequence[str], n: int) -> list[tuple[str, ...]]:
+    return list(zip(*(sequence[start:] for start in range(n)), strict=False))

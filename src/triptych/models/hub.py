@@ -1,0 +1,136 @@
+"""Any causal language model of transformers: embedded, a local folder, or by its hub name. Safetensors only, no remote code."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from triptych.contracts import EmbeddedModel
+from triptych.errors import ModelError, nearest
+from triptych.registry import registered
+
+
+def locate(model: str) -> str:
+    """Where transformers finds the model: the folder of an embedded or local one, else its hub name.
+
+    Raises:
+        ModelError: a folder that is missing or holds no transformers model with safetensors.
+    """
+    embedded = registered(EmbeddedModel)
+    if model in embedded:
+        return str(embedded[model]().folder())
+    path = Path(model).expanduser()
+    if path.is_dir():
+        _check_folder(path)
+        return str(path)
+    if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
+        raise ModelError(f"There is no model folder {model!r}; a transformers folder with config.json is needed.")
+    return model
+
+
+def _check_folder(path: Path) -> None:
+    if not (path / "config.json").is_file():
+        raise ModelError(f"The folder {str(path)!r} holds no config.json; a transformers folder is needed.")
+    if not any(path.glob("*.safetensors")):
+        raise ModelError(
+            f"The folder {str(path)!r} holds no *.safetensors. Pickled weights are never read, since they can run code: "
+            "save the model again with transformers' save_pretrained, which writes safetensors."
+        )
+
+
+def load_tokenizer(model: str, revision: str = "main") -> PreTrainedTokenizerBase:
+    """The model's own tokenizer.
+
+    Raises:
+        ModelError: it cannot be found or read.
+    """
+    where = locate(model)
+    try:
+        return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise _unreachable(model, "tokenizer", error) from error
+
+
+def load_config(model: str, revision: str = "main"):
+    """The model's configuration, checked to be a causal language model's.
+
+    Raises:
+        ModelError: it cannot be read, is an encoder-decoder, or needs remote code.
+    """
+    where = locate(model)
+    try:
+        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+    except Exception as error:
+        raise _unreachable(model, "configuration", error) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"{model!r} is an encoder-decoder ({config.model_type}); Triptych compares causal language models.")
+    return config
+
+
+def load_model(model: str, revision: str = "main") -> PreTrainedModel:
+    """The model with its weights, in fp32 and eval mode.
+
+    Raises:
+        ModelError: it cannot be found or read, or weights are missing from the file.
+    """
+    where, config = locate(model), load_config(model, revision)
+    try:
+        loaded, report = AutoModelForCausalLM.from_pretrained(
+            where, config=config, revision=revision, trust_remote_code=False, use_safetensors=True,
+            dtype=torch.float32, output_loading_info=True,
+        )
+    except Exception as error:
+        raise _unreachable(model, "weights", error) from error
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise ModelError(f"The weights of {model!r} lack {len(missing)} tensors, {missing[0]!r} first: the file does not fit.")
+    return loaded.eval()
+
+
+def sketch_model(model: str, revision: str = "main") -> PreTrainedModel:
+    """The model's structure on the `meta` device: shapes without weights, in no time and no memory."""
+    config = load_config(model, revision)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
+    except ValueError as error:
+        raise ModelError(f"{model!r} ({config.model_type}) is no causal language model of transformers: {error}") from None
+
+
+def fingerprint(model: str, revision: str = "main") -> str:
+    """SHA-256 of a local model's configuration and weights, or the hub's commit."""
+    where = Path(locate(model))
+    if not where.is_dir():
+        commit = getattr(load_config(model, revision), "_commit_hash", None)
+        return f"{model}@{commit or revision}"
+    digest = hashlib.sha256()
+    config = json.loads((where / "config.json").read_text())
+    digest.update(json.dumps({k: v for k, v in config.items() if k != "transformers_version"}, sort_keys=True).encode())
+    for path in sorted(where.glob("*.safetensors")):
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def is_synthetic(model: str) -> bool:
+    """Whether results of this model say nothing about real language."""
+    known = registered(EmbeddedModel).get(model)
+    return known is not None and known.synthetic
+
+
+def _unreachable(model: str, what: str, error: Exception) -> ModelError:
+    if Path(locate(model)).is_dir():
+        return ModelError(f"The {what} in {model!r} cannot be read: {_first_line(error)}")
+    return ModelError(
+        f"The {what} of {model!r} cannot be had from the hub: {_first_line(error)}\n"
+        "Give --model a local transformers folder, or set HF_HOME to a cache that holds it, or check the name."
+        f"{nearest(model, registered(EmbeddedModel)) if '/' not in model else ''}"
+    )
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

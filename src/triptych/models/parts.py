@@ -1,0 +1,96 @@
+"""A causal language model taken apart by its structure, never by the names of one family."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
+
+from triptych.contracts import ModelParts
+from triptych.errors import ModelError
+
+MATRIX_TYPES = (nn.Linear, Conv1D)
+
+
+def take_apart(model: PreTrainedModel) -> ModelParts:
+    """Find embedding, blocks, final norm and head.
+
+    Raises:
+        ModelError: the model has no token embedding, no linear head, or no one list of blocks.
+    """
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
+
+    config = model.config.get_text_config()
+    name = type(model).__name__
+    embedding, head = model.get_input_embeddings(), model.get_output_embeddings()
+    if not isinstance(embedding, nn.Embedding) or not isinstance(head, nn.Linear):
+        raise ModelError(f"{name} has no token embedding with a linear head; a causal language model is needed.")
+    owner, blocks = _blocks(model.base_model, config.num_hidden_layers, name)
+    return ModelParts(
+        model=model,
+        trunk=model.base_model,
+        token_embedding=embedding,
+        blocks=blocks,
+        final_norm=_final_norm(owner, embedding.embedding_dim, config.hidden_size),
+        head=head,
+        tied=head.weight is embedding.weight,
+        hidden_size=embedding.embedding_dim,
+        vocabulary_size=embedding.num_embeddings,
+        max_positions=getattr(config, "max_position_embeddings", None),
+        attention_projections=tuple(TARGETS.get(config.model_type, ())),
+    )
+
+
+def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
+    """The list of the model's blocks, and the module that owns it."""
+    found = [
+        (owner, child)
+        for owner in trunk.modules()
+        for child in owner.children()
+        if isinstance(child, nn.ModuleList) and len(child) == count and len({type(block) for block in child}) == 1
+    ]
+    if len(found) != 1:
+        raise ModelError(f"{name} has {len(found)} lists of {count} blocks where one is expected: it cannot be taken apart.")
+    return found[0]
+
+
+def _final_norm(owner: nn.Module, *widths: int) -> nn.Module | None:
+    """The last child beside the blocks that holds vectors of the hidden size alone."""
+    norms = [
+        child
+        for child in owner.children()
+        if (shapes := [p.shape for p in child.parameters()]) and all(s in [(w,) for w in widths] for s in shapes)
+    ]
+    return norms[-1] if norms else None
+
+
+def matrices(parts: ModelParts) -> dict[str, nn.Module]:
+    """Every weight matrix of the blocks by its full name: `nn.Linear` and GPT-2's `Conv1D`."""
+    inside = {id(module) for block in parts.blocks for module in block.modules()}
+    return {
+        name: module
+        for name, module in parts.model.named_modules()
+        if id(module) in inside and isinstance(module, MATRIX_TYPES)
+    }
+
+
+def matrix_shape(module: nn.Module) -> tuple[int, int]:
+    """`(d_in, d_out)`: `Conv1D` stores [d_in, d_out], `nn.Linear` its transpose."""
+    rows, columns = module.weight.shape
+    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
+
+
+def freeze(parts: ModelParts) -> None:
+    """Nothing of the model is trained."""
+    parts.model.requires_grad_(False)
+
+
+def untie_head(parts: ModelParts) -> None:
+    """Give the head a true copy of its weight; what is saved says `tie_word_embeddings=False`."""
+    parts.head.weight = nn.Parameter(parts.head.weight.detach().clone())
+    parts.model.config.tie_word_embeddings = False
+    parts.tied = False
+
+
+def embed(parts: ModelParts, ids: torch.Tensor) -> torch.Tensor:
+    """What the trunk reads for these token ids, the family's own scaling included: [.., D]."""
+    return parts.token_embedding(ids)

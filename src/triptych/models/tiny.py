@@ -1,0 +1,16 @@
+"""The model that ships with the package."""
+
+from pathlib import Path
+
+import triptych
+from triptych.contracts import EmbeddedModel
+from triptych.registry import register
+
+
+@register("tiny")
+class Tiny(EmbeddedModel):
+    """A very small GPT-2 that has read only synthetic news; for the demo and the tests."""
+
+    def folder(self) -> Path:
+        """The folder that `scripts/pretrain_tiny.py` writes."""
+        return Path(triptych.__file__).parent / "assets" / "tiny"

@@ -1,0 +1,80 @@
+"""What a record's figures depend on: versions, commit, hardware, command, time."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import triptych
+from triptych.models import hub
+from triptych.records import Provenance
+
+PACKAGES = ("triptych", "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "safetensors", "rouge-score")
+
+
+def take(command: list[str], model: str, model_fingerprint: str | None, device: torch.device, precision: str) -> Provenance:
+    """The provenance of a run on this machine, now."""
+    commit, dirty = _commit()
+    return Provenance(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=shlex.join(command),
+        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        commit=commit,
+        dirty=dirty,
+        model=model,
+        model_fingerprint=model_fingerprint,
+        synthetic_model=hub.is_synthetic(model),
+        hardware=_hardware(device),
+        device=str(device),
+        precision=precision,
+    )
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return triptych.__version__ if package == "triptych" else "not installed"
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """The commit of the source tree this package runs from, and whether the tree was changed; None outside one."""
+    home = Path(triptych.__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None, None
+    try:
+        git = ["git", "-C", str(home)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10).stdout
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit.strip(), bool(status.strip())
+
+
+def _hardware(device: torch.device) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory}
+    return facts
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
+        if info.is_file() else []
+    return names[0] if names else platform.processor() or "unknown"

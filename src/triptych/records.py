@@ -1,0 +1,245 @@
+"""What a run leaves behind, as data: `record.json`, lines of `history.jsonl` and `predictions.jsonl`. No torch."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+SCHEMA_VERSION = 1
+
+
+class Part(BaseModel):
+    """Closed to unknown keys: a record says exactly what is documented."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+
+class Parameters(Part):
+    """Counts by unique storage, taken from outside after the method has been applied."""
+
+    num_base_parameters: int
+    num_added_parameters: int
+    num_trainable_parameters: int
+    num_total_parameters: int
+    stored_bytes: int
+
+
+class Loss(Part):
+    """Nats per target token (summary and one EOS), sum over a split divided once; None where there is none."""
+
+    initial: float | None = None
+    validation: float | None = None
+    test: float | None = None
+
+
+class Rouge(Part):
+    """Means over the test split, F1 in 0-100, unrounded."""
+
+    rouge1: float
+    rouge2: float
+    rougeL: float
+    rougeLsum: float
+    signature: str
+
+
+class Cost(Part):
+    """What the run took. Clocks never overlap; training time is the sum of synchronised step times alone."""
+
+    startup_seconds: float = 0.0
+    preparation_seconds: float = 0.0
+    compile_seconds: float = 0.0
+    search_seconds: float = 0.0
+    train_seconds: float = 0.0
+    evaluation_seconds: float = 0.0
+    generation_seconds: float = 0.0
+    checkpoint_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    train_flops: float | None = None
+    plain_flops: float | None = None
+    search_flops: float | None = None
+    peak_memory_bytes: int | None = None
+    peak_memory_kind: str | None = None
+    energy_joules: float | None = None
+    energy_note: str | None = None
+    tokens_per_second: float | None = None
+    documents_per_second: float | None = None
+
+
+class SplitCounts(Part):
+    """What became of one split: what was read, why pairs were dropped, what is used."""
+
+    read: int = 0
+    dropped_empty: int = 0
+    dropped_duplicate: int = 0
+    dropped_long_summary: int = 0
+    not_sampled: int = 0
+    used: int = 0
+    truncated: int = 0
+    requested: int = 0
+
+
+class Data(Part):
+    """The data of a run; the same for every row of a suite."""
+
+    source: str
+    synthetic: bool
+    fingerprint: str
+    splits: dict[str, SplitCounts]
+    cut: str | None = None
+
+
+class Trial(Part):
+    """One learning rate tried in the search, and the validation loss it reached; None: it diverged."""
+
+    learning_rate: float
+    validation_loss: float | None
+
+
+class SearchResult(Part):
+    """The learning-rate search of a row."""
+
+    trials: list[Trial]
+    chosen: float
+    at_edge: bool
+
+
+class TrainingSummary(Part):
+    """How training went."""
+
+    epochs: int
+    steps: int
+    best_epoch: int
+    stopped_early: bool
+    tokens: int
+    targets: int
+    documents: int
+
+
+class TextShape(Part):
+    """What the predictions look like, means over the test split; shares in 0-1."""
+
+    prediction_words: float
+    reference_words: float
+    share_at_cap: float
+    share_empty: float
+    novel_bigrams: float
+    longest_copied_words: float
+    repeated_trigrams: float
+
+
+class Provenance(Part):
+    """What the figures depend on."""
+
+    time: str
+    command: str
+    versions: dict[str, str]
+    commit: str | None
+    dirty: bool | None
+    model: str
+    model_fingerprint: str | None
+    synthetic_model: bool = False  # the model is an embedded one
+    hardware: dict[str, Any]
+    device: str
+    precision: str
+
+
+class Record(Part):
+    """`record.json`: one run, a row of the suite under one seed."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    label: str
+    kind: str
+    seed: int
+    status: Literal["done", "failed"]
+    config: dict[str, Any]
+    options: dict[str, Any]
+    parameters: Parameters | None = None
+    loss: Loss = Loss()
+    rouge: Rouge | None = None
+    text_shape: TextShape | None = None
+    cost: Cost = Cost()
+    data: Data | None = None
+    search: SearchResult | None = None
+    training: TrainingSummary | None = None
+    notes: dict[str, Any] = {}
+    provenance: Provenance | None = None
+    error: str | None = None
+
+
+class Prediction(Part):
+    """A line of `predictions.jsonl`, in file order of the test split."""
+
+    id: str
+    prediction: str
+    reference: str
+    scores: dict[str, float]
+    num_tokens: int | None = None
+    at_cap: bool = False
+
+
+class Estimate(Part):
+    """A mean over seeds and documents with its 95% interval; low and high are None where one cannot be had."""
+
+    mean: float
+    low: float | None
+    high: float | None
+
+
+class RowLoss(Part):
+    """Means over seeds of a row's losses; `mean`, `low` and `high` are those of the test loss."""
+
+    initial: float | None = None
+    validation: float | None = None
+    test: float | None = None
+    mean: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class Row(Part):
+    """One row of a comparison, over its seeds."""
+
+    label: str
+    kind: str
+    seeds: list[int]
+    failed_seeds: list[int]
+    rouge1: Estimate | None
+    rouge2: Estimate | None
+    rougeL: Estimate | None
+    rougeLsum: Estimate | None
+    loss: RowLoss
+    cost: dict[str, float | None]  # means over seeds of the numeric fields of `Cost`
+    parameters: Parameters | None
+    text_shape: TextShape | None  # means over seeds
+    flags: list[str]  # what a reader must know about this row, in whole sentences
+
+
+class PairedTest(Part):
+    """Row `a` against row `b` on the same documents: mean difference a - b, its 95% interval, p-values."""
+
+    a: str
+    b: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_value_adjusted: float  # Holm over all pairs and metrics of the comparison
+
+
+class Comparison(Part):
+    """`comparison.json`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    suite: str
+    model: str
+    data: str
+    synthetic: bool  # true: the model or the data are the embedded ones; results say nothing about real news
+    num_documents: int
+    seeds: list[int]
+    rows: dict[str, Row]
+    tests: list[PairedTest]
+    pareto: list[str]  # labels that no other row beats on both test R-1 and training time
+    pareto_parameters: list[str] = []  # the same for test R-1 and trainable parameters
+    verdict: str  # one sentence; "no clear winner" is possible
+    flags: list[str]  # what a reader must know about the whole comparison
+    signature: str | None  # of the ROUGE scores

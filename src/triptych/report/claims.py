@@ -1,0 +1,765 @@
+"""Sentences made from the numbers, each with the facts it rests on, so that none can contradict a table.
+
+A claim holds for a comparison if each of its facts does: a value stands in the table as the sentence gives it, a row is
+the highest, a pair differs. `claims` makes only claims that hold; a claim of other numbers fails its own check.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+from triptych.analysis.loading import Results
+from triptych.analysis.verdict import separable
+from triptych.records import Comparison, PairedTest
+from triptych.report import formats, rows
+
+Fact = Callable[[Results, Comparison], bool]
+LEVEL = "5%"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence or two on one topic.
+
+    Attributes:
+        topic: where it belongs: `setting`, `quality`, `loss`, `tests`, `cost`, `shape`, `training`, `theory`, `limits`.
+        name: which claim it is, unique within a report.
+        text: the sentence, its numbers as the tables give them.
+        facts: what it rests on.
+    """
+
+    topic: str
+    name: str
+    text: str
+    facts: tuple[Fact, ...]
+
+    def holds(self, results: Results, comparison: Comparison) -> bool:
+        """Every fact is so in this comparison."""
+        return all(fact(results, comparison) for fact in self.facts)
+
+
+def claims(results: Results, comparison: Comparison) -> list[Claim]:
+    """Everything that can be said of a comparison, in the order of the report."""
+    made = [maker(results, comparison) for maker in _MAKERS]
+    return [claim for claim in made if claim is not None]
+
+
+def cell(comparison: Comparison, label: str, path: str) -> str:
+    """A field of a row as the tables show it."""
+    value = rows.value(comparison.rows[label], path) if label in comparison.rows else None
+    name = path.split(".")[-1]
+    if path.startswith("loss."):
+        return formats.loss(value)
+    if path.startswith("rouge"):
+        return formats.score(value)
+    if name.endswith("_seconds"):
+        return formats.seconds(value)
+    if name.endswith("_words"):
+        return formats.words(value)
+    for suffix, kind in (("_flops", "flops"), ("_bytes", "bytes"), ("_joules", "joules")):
+        if name.endswith(suffix):
+            return formats.quantity(value, kind)
+    return formats.count(value) if name.endswith("_parameters") else formats.share(value)
+
+
+# Facts.
+
+
+def shown(label: str, path: str, text: str) -> Fact:
+    """The table's cell of that row is this text."""
+    return lambda results, comparison: cell(comparison, label, path) == text
+
+
+def extreme(labels: Iterable[str], among: Iterable[str], path: str, highest: bool) -> Fact:
+    """Of the rows `among`, exactly `labels` have the highest (or the lowest) value."""
+    labels, among = set(labels), tuple(among)
+
+    def fact(results: Results, comparison: Comparison) -> bool:
+        values = {label: rows.value(comparison.rows[label], path) for label in among if label in comparison.rows}
+        if len(values) < len(among) or None in values.values():
+            return False
+        best = (max if highest else min)(values.values())
+        return {label for label, value in values.items() if value == best} == labels
+
+    return fact
+
+
+def ordered(labels: Iterable[str], path: str) -> Fact:
+    """The values of the rows rise strictly in this order."""
+    labels = tuple(labels)
+
+    def fact(results: Results, comparison: Comparison) -> bool:
+        values = [rows.value(comparison.rows[label], path) if label in comparison.rows else None for label in labels]
+        return None not in values and all(low < high for low, high in pairwise(values))
+
+    return fact
+
+
+def selected(labels: Iterable[str], choose: Callable[[Comparison], Iterable[str]]) -> Fact:
+    """Exactly these rows are what `choose` picks."""
+    labels = tuple(labels)
+    return lambda results, comparison: tuple(choose(comparison)) == labels
+
+
+def tested(test: PairedTest, apart: bool) -> Fact:
+    """The comparison has this test, with the figures shown, and the same decision."""
+    figures = _test_figures(test)
+    return lambda results, comparison: any(
+        (other.a, other.b, other.metric) == (test.a, test.b, test.metric)
+        and _test_figures(other) == figures
+        and separable(other) == apart
+        for other in comparison.tests
+    )
+
+
+def equals(expected: object, of: Callable[[Results, Comparison], object]) -> Fact:
+    """What `of` finds is this."""
+    return lambda results, comparison: of(results, comparison) == expected
+
+
+def _test_figures(test: PairedTest) -> tuple[str, str, str]:
+    return (
+        formats.signed(test.difference),
+        formats.interval(test.low, test.high),
+        formats.p_value(test.p_value_adjusted),
+    )
+
+
+# What the makers pick from.
+
+
+def with_rouge(comparison: Comparison) -> list[str]:
+    """The rows with a test ROUGE."""
+    return [label for label, row in comparison.rows.items() if row.rouge1 is not None]
+
+
+def tuned(comparison: Comparison) -> list[str]:
+    """The rows that trained something and finished."""
+    return [label for label, row in rows.done(comparison).items() if rows.trained(row) and row.rouge1 is not None]
+
+
+def of_kind(comparison: Comparison, kind: str) -> list[str]:
+    """The finished rows of a kind."""
+    return [label for label in with_rouge(comparison) if comparison.rows[label].kind == kind]
+
+
+def failed_rows(comparison: Comparison) -> list[str]:
+    """The rows of which no seed finished."""
+    return [label for label, row in comparison.rows.items() if rows.failed(row)]
+
+
+def _having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]:
+    return [label for label in among if rows.value(comparison.rows[label], path) is not None]
+
+
+def _beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> list[str]:
+    """The tuned rows whose value is above (or below) that of a row; none where that row has no value."""
+    limit = rows.value(comparison.rows[reference], path) if reference in comparison.rows else None
+    if limit is None:
+        return []
+    values = {x: rows.value(comparison.rows[x], path) for x in _having(comparison, path, tuned(comparison))}
+    return [x for x, value in values.items() if (value > limit if higher else value < limit)]
+
+
+def _extremes(comparison: Comparison, among: list[str], path: str, highest: bool) -> list[str]:
+    best = (max if highest else min)(rows.value(comparison.rows[label], path) for label in among)
+    return [label for label in among if rows.value(comparison.rows[label], path) == best]
+
+
+def _value_of(comparison: Comparison, label: str, path: str) -> tuple[str, Fact]:
+    text = cell(comparison, label, path)
+    return text, shown(label, path, text)
+
+
+def _estimate_of(comparison: Comparison, label: str, field: str) -> tuple[str, tuple[Fact, ...]]:
+    """A mean with its interval in words, and the facts of both."""
+    mean, fact = _value_of(comparison, label, "loss.test" if field == "loss" else f"{field}.mean")
+    low, low_fact = _value_of(comparison, label, f"{field}.low")
+    high, high_fact = _value_of(comparison, label, f"{field}.high")
+    if formats.DASH in (low, high):
+        return mean, (fact,)
+    return f"{mean} (95% interval {low} to {high})", (fact, low_fact, high_fact)
+
+
+def _verb(labels: list[str], one: str, many: str) -> str:
+    return one if len(labels) == 1 else many
+
+
+# The makers: one claim each, or None where there is nothing to say.
+
+
+def _setting(results: Results, comparison: Comparison) -> Claim:
+    labels = list(comparison.rows)
+    seeds = comparison.seeds
+    text = (
+        f"{len(labels)} {_verb(labels, 'row', 'rows')} ({formats.listed(labels)}) "
+        f"{_verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
+        f"{comparison.data}, with the model {comparison.model} and "
+        f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."
+    )
+    return Claim(
+        "setting",
+        "setting",
+        text,
+        (
+            selected(labels, lambda c: c.rows),
+            equals(
+                (comparison.num_documents, comparison.data, comparison.model, len(seeds)),
+                lambda r, c: (c.num_documents, c.data, c.model, len(c.seeds)),
+            ),
+        ),
+    )
+
+
+def _synthetic(results: Results, comparison: Comparison) -> Claim | None:
+    notice = rows.synthetic_notice(comparison)
+    return (
+        Claim("setting", "synthetic", notice, (equals(notice, lambda r, c: rows.synthetic_notice(c)),))
+        if notice
+        else None
+    )
+
+
+def _verdict(results: Results, comparison: Comparison) -> Claim:
+    return Claim("quality", "verdict", comparison.verdict, (equals(comparison.verdict, lambda r, c: c.verdict),))
+
+
+def _best_rouge(results: Results, comparison: Comparison) -> Claim | None:
+    among = with_rouge(comparison)
+    if len(among) < 2:
+        return None
+    facts: list[Fact] = [selected(among, with_rouge)]
+    best, worst = (_extremes(comparison, among, "rouge1.mean", highest) for highest in (True, False))
+    if best == worst:
+        return Claim(
+            "quality",
+            "best-rouge",
+            "All rows have the same mean test R-1.",
+            (*facts, extreme(best, among, "rouge1.mean", True)),
+        )
+    texts = []
+    for labels, highest in ((best, True), (worst, False)):
+        shown_as, more = _estimate_of(comparison, labels[0], "rouge1")
+        texts.append(
+            f"{formats.listed(labels)} {_verb(labels, 'has', 'share')} the {'highest' if highest else 'lowest'} "
+            f"mean test R-1, {shown_as}"
+        )
+        facts += [extreme(labels, among, "rouge1.mean", highest), *more]
+    return Claim("quality", "best-rouge", f"{texts[0]}; {texts[1]}.", tuple(facts))
+
+
+def _method_order(results: Results, comparison: Comparison) -> Claim | None:
+    labels = [label for label in tuned(comparison) if comparison.rows[label].kind in rows.METHODS]
+    order = sorted(labels, key=lambda label: comparison.rows[label].rouge1.mean)
+    strictly = ordered(order, "rouge1.mean")
+    if len(order) < 2 or not strictly(results, comparison):
+        return None
+    values = [_value_of(comparison, label, "rouge1.mean") for label in order]
+    parts = [f"{label} ({text})" for label, (text, _) in zip(order, values, strict=True)]
+    text = (
+        f"By mean test R-1, the rows of the three methods under study rank, from lowest to highest: {', '.join(parts)}."
+    )
+    chosen = selected(labels, lambda c: [x for x in tuned(c) if c.rows[x].kind in rows.METHODS])
+    return Claim("quality", "method-order", text, (chosen, strictly, *(fact for _, fact in values)))
+
+
+def _against_lead(results: Results, comparison: Comparison) -> Claim | None:
+    baselines, models = of_kind(comparison, "lead-3"), tuned(comparison)
+    if not baselines or not models:
+        return None
+    lead = baselines[0]
+
+    def above(c: Comparison) -> list[str]:
+        return _beyond(c, "rouge1.mean", lead, higher=True)
+
+    better = above(comparison)
+    shown_as, facts = _estimate_of(comparison, lead, "rouge1")
+    if better:
+        text = (
+            f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {shown_as}; "
+            f"{formats.listed(better)} {_verb(better, 'has', 'have')} a higher mean, "
+            f"that is {len(better)} of the {len(models)} tuned rows."
+        )
+    else:
+        text = (
+            f"No tuned row has a higher mean R-1 than the three leading sentences of the document ({lead}), which cost "
+            f"nothing and score {shown_as}."
+        )
+    return Claim("quality", "against-lead", text, (selected(models, tuned), selected(better, above), *facts))
+
+
+def _against_untuned(results: Results, comparison: Comparison) -> Claim | None:
+    bases, models = of_kind(comparison, "untuned"), tuned(comparison)
+    bases = _having(comparison, "loss.test", bases)
+    models = _having(comparison, "loss.test", models)
+    if not bases or not models:
+        return None
+    base = bases[0]
+
+    def below(c: Comparison) -> list[str]:
+        return _beyond(c, "loss.test", base, higher=False)
+
+    lower = below(comparison)
+    text_of_base, fact = _value_of(comparison, base, "loss.test")
+    others = [label for label in models if label not in lower]
+    text = (
+        f"Tuning brought the test loss below that of the untouched model ({base}, {text_of_base} nats a target token) "
+        f"in {len(lower)} of {len(models)} tuned rows" + (f"; not in {formats.listed(others)}." if others else ".")
+    )
+    return Claim(
+        "loss",
+        "against-untuned",
+        text,
+        (fact, selected(lower, below), selected(models, lambda c: _having(c, "loss.test", tuned(c)))),
+    )
+
+
+def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
+    among = _having(comparison, "loss.test", with_rouge(comparison))
+    if len(among) < 2:
+        return None
+    best = _extremes(comparison, among, "loss.test", False)
+    shown_as, facts = _estimate_of(comparison, best[0], "loss")
+    text = (
+        f"{formats.listed(best)} {_verb(best, 'has', 'share')} the lowest test loss, {shown_as} nats per target token."
+    )
+    return Claim(
+        "loss",
+        "best-loss",
+        text,
+        (
+            selected(among, lambda c: _having(c, "loss.test", with_rouge(c))),
+            extreme(best, among, "loss.test", False),
+            *facts,
+        ),
+    )
+
+
+def _loss_and_rouge(results: Results, comparison: Comparison) -> Claim | None:
+    among = _having(comparison, "loss.test", tuned(comparison))
+    if len(among) < 2:
+        return None
+
+    def disagreements(c: Comparison) -> list[str]:
+        found = []
+        for a, b in combinations(_having(c, "loss.test", tuned(c)), 2):
+            first, second = c.rows[a], c.rows[b]
+            if (first.loss.test - second.loss.test) * (first.rouge1.mean - second.rouge1.mean) > 0:
+                found.append(f"{a} and {b}")
+        return found
+
+    pairs = disagreements(comparison)
+    total = len(among) * (len(among) - 1) // 2
+    if pairs:
+        text = (
+            f"Loss and ROUGE do not rank the tuned rows alike: in {len(pairs)} of {total} pairs ({'; '.join(pairs)}) the "
+            "row with the lower test loss has the lower mean R-1."
+        )
+    else:
+        text = "Loss and ROUGE agree on the tuned rows: no row with a lower test loss than another has a lower mean R-1."
+    return Claim(
+        "loss",
+        "loss-and-rouge",
+        text,
+        (selected(pairs, disagreements), selected(among, lambda c: _having(c, "loss.test", tuned(c)))),
+    )
+
+
+def _test_counts(results: Results, comparison: Comparison) -> Claim | None:
+    if not comparison.tests:
+        return None
+
+    def counted(metric: str) -> Callable[[Results, Comparison], tuple[int, int]]:
+        def count(r: Results, c: Comparison) -> tuple[int, int]:
+            tests = [test for test in c.tests if test.metric == metric]
+            return sum(separable(test) for test in tests), len(tests)
+
+        return count
+
+    counts = {metric: counted(metric)(results, comparison) for metric in rows.ROUGE}
+    parts = [f"{apart} of {total} on {rows.ROUGE[metric]}" for metric, (apart, total) in counts.items() if total]
+    text = (
+        f"A pair of rows is called different if the paired test rejects at {LEVEL} after Holm's correction over all "
+        f"{len(comparison.tests)} tests and the interval of the difference leaves out zero. So judged, the pairs that "
+        f"differ are {formats.listed(parts)}."
+    )
+    return Claim(
+        "tests",
+        "test-counts",
+        text,
+        (
+            equals(len(comparison.tests), lambda r, c: len(c.tests)),
+            *(equals(count, counted(metric)) for metric, count in counts.items()),
+        ),
+    )
+
+
+def _method_tests(results: Results, comparison: Comparison) -> Claim | None:
+    labels = {label for label in tuned(comparison) if comparison.rows[label].kind in rows.METHODS}
+    tests = [test for test in comparison.tests if test.metric == "rouge1" and {test.a, test.b} <= labels]
+    if not tests:
+        return None
+    parts = []
+    for test in tests:
+        difference, interval, p_value = _test_figures(test)
+        p_text = p_value if p_value.startswith("<") else f"= {p_value}"
+        verdict = "different" if separable(test) else "not told apart"
+        parts.append(f"{test.a} less {test.b}: {difference} {interval}, adjusted p {p_text}, {verdict}")
+    return Claim(
+        "tests",
+        "method-tests",
+        f"Differences in R-1 between the methods under study: {'; '.join(parts)}.",
+        tuple(tested(test, separable(test)) for test in tests),
+    )
+
+
+def _cheapest(name: str, path: str, what: str) -> Callable[[Results, Comparison], Claim | None]:
+    """A claim on the lowest and highest of a cost among the tuned rows that were measured."""
+
+    def measured(c: Comparison) -> list[str]:
+        return _having(c, path, tuned(c))
+
+    def make(results: Results, comparison: Comparison) -> Claim | None:
+        among = measured(comparison)
+        if len(among) < 2:
+            return None
+        low, high = (_extremes(comparison, among, path, highest) for highest in (False, True))
+        low_text, low_fact = _value_of(comparison, low[0], path)
+        high_text, high_fact = _value_of(comparison, high[0], path)
+        facts = (
+            selected(among, measured),
+            extreme(low, among, path, False),
+            extreme(high, among, path, True),
+            low_fact,
+            high_fact,
+        )
+        if low == high:
+            return Claim("cost", name, f"All tuned rows have the same {what}, {low_text}.", facts)
+        return Claim(
+            "cost",
+            name,
+            f"Among the tuned rows, {formats.listed(low)} {_verb(low, 'has', 'have')} the lowest {what} "
+            f"({low_text}) and {formats.listed(high)} the highest ({high_text}).",
+            facts,
+        )
+
+    return make
+
+
+def _parameters_and_compute(results: Results, comparison: Comparison) -> Claim | None:
+    by_parameters, by_compute = "parameters.num_trainable_parameters", "cost.train_flops"
+
+    def measured(c: Comparison) -> list[str]:
+        return _having(c, by_compute, tuned(c))
+
+    among = measured(comparison)
+    if len(among) < 2:
+        return None
+    fewest, least = (_extremes(comparison, among, path, False) for path in (by_parameters, by_compute))
+    facts = [
+        selected(among, measured),
+        extreme(fewest, among, by_parameters, False),
+        extreme(least, among, by_compute, False),
+    ]
+    if set(fewest) & set(least):
+        text = (
+            f"Here the fewest parameters go with the least compute: {formats.listed(fewest)} "
+            f"{_verb(fewest, 'trains', 'train')} the fewest, and {formats.listed(least)} took the least."
+        )
+    else:
+        compute, fact = _value_of(comparison, fewest[0], by_compute)
+        other, other_fact = _value_of(comparison, least[0], by_compute)
+        text = (
+            f"Fewest parameters is not least compute: {formats.listed(fewest)} {_verb(fewest, 'trains', 'train')} the "
+            f"fewest parameters and took {compute}, {formats.listed(least)} took the least, {other}."
+        )
+        facts += [fact, other_fact]
+    return Claim("cost", "parameters-and-compute", text, tuple(facts))
+
+
+def _saved(results: Results, comparison: Comparison) -> Claim | None:
+    def ratios(c: Comparison) -> list[str]:
+        return [
+            f"{label} {formats.share(c.rows[label].cost['train_flops'] / c.rows[label].cost['plain_flops'])}"
+            for label in tuned(c)
+            if c.rows[label].cost.get("train_flops") and c.rows[label].cost.get("plain_flops")
+        ]
+
+    parts = ratios(comparison)
+    if not parts:
+        return None
+    return Claim(
+        "cost",
+        "saved",
+        "Of the operations that the plain path would have needed for the same training, "
+        f"the share executed is: {', '.join(parts)}.",
+        (selected(parts, ratios),),
+    )
+
+
+def _search_cost(results: Results, comparison: Comparison) -> Claim | None:
+    def searched(c: Comparison) -> list[str]:
+        return [label for label in tuned(c) if c.rows[label].cost.get("search_seconds")]
+
+    labels = searched(comparison)
+    if not labels:
+        return (
+            Claim(
+                "cost",
+                "search",
+                "No learning rate was searched for: each row used its own default.",
+                (selected(labels, searched),),
+            )
+            if tuned(comparison)
+            else None
+        )
+    values = [_value_of(comparison, label, "cost.search_seconds") for label in labels]
+    parts = [f"{label} {text}" for label, (text, _) in zip(labels, values, strict=True)]
+    return Claim(
+        "cost",
+        "search",
+        f"The search for a learning rate is not in these figures; it took, as a mean over seeds: {', '.join(parts)}.",
+        (selected(labels, searched), *(fact for _, fact in values)),
+    )
+
+
+def _pareto(results: Results, comparison: Comparison) -> Claim | None:
+    front = [label for label in comparison.pareto if label in tuned(comparison)]
+    if not tuned(comparison) or not comparison.pareto:
+        return None
+    others = [label for label in comparison.pareto if label not in front]
+    text = f"On mean R-1 against training time, no row beats {formats.listed(comparison.pareto)} on both" + (
+        f"; {formats.listed(others)} {_verb(others, 'needs', 'need')} no training." if others else "."
+    )
+    return Claim(
+        "cost",
+        "pareto",
+        text,
+        (
+            equals(comparison.pareto, lambda r, c: c.pareto),
+            selected(front, lambda c: [x for x in c.pareto if x in tuned(c)]),
+        ),
+    )
+
+
+def _missing_meters(results: Results, comparison: Comparison) -> Claim | None:
+    names = {"train_flops": "training compute", "peak_memory_bytes": "peak memory", "energy_joules": "energy"}
+
+    def missing(c: Comparison) -> list[str]:
+        return [
+            f"{names[name]} ({formats.listed(labels)})"
+            for name in names
+            if (labels := [x for x in tuned(c) if c.rows[x].cost.get(name) is None])
+        ]
+
+    parts = missing(comparison)
+    return (
+        Claim(
+            "limits",
+            "missing-meters",
+            f"Not measured, and therefore shown as such: {'; '.join(parts)}.",
+            (selected(parts, missing),),
+        )
+        if parts
+        else None
+    )
+
+
+def _failures(results: Results, comparison: Comparison) -> Claim | None:
+    def failures(c: Comparison) -> list[str]:
+        return [f"{label} ({rows.failure_note(row)})" for label, row in c.rows.items() if row.failed_seeds]
+
+    parts = failures(comparison)
+    return (
+        Claim(
+            "limits",
+            "failures",
+            f"Runs that did not finish stand in no figure: {', '.join(parts)}.",
+            (selected(parts, failures),),
+        )
+        if parts
+        else None
+    )
+
+
+def _length(results: Results, comparison: Comparison) -> Claim | None:
+    among = _having(comparison, "text_shape", with_rouge(comparison))
+    if not among:
+        return None
+    reference, fact = _value_of(comparison, among[0], "text_shape.reference_words")
+    values = [_value_of(comparison, label, "text_shape.prediction_words") for label in among]
+    parts = [f"{label} {text}" for label, (text, _) in zip(among, values, strict=True)]
+    return Claim(
+        "shape",
+        "length",
+        f"References have {reference} words on average; summaries have: {', '.join(parts)}. "
+        "Length alone moves ROUGE, so a difference in score between rows of different length is partly that.",
+        (fact, selected(among, lambda c: _having(c, "text_shape", with_rouge(c))), *(f for _, f in values)),
+    )
+
+
+def _copying(results: Results, comparison: Comparison) -> Claim | None:
+    among = _having(comparison, "text_shape", with_rouge(comparison))
+    if len(among) < 2:
+        return None
+    parts, facts = [], [selected(among, lambda c: _having(c, "text_shape", with_rouge(c)))]
+    for path, most in (
+        ("text_shape.novel_bigrams", "the largest share of word pairs that are not in the document"),
+        ("text_shape.repeated_trigrams", "the largest share of repeated word triples"),
+    ):
+        labels = _extremes(comparison, among, path, True)
+        text, fact = _value_of(comparison, labels[0], path)
+        parts.append(f"{formats.listed(labels)} {_verb(labels, 'has', 'have')} {most} ({text})")
+        facts += [extreme(labels, among, path, True), fact]
+    return Claim("shape", "copying", f"Of all rows, {'; '.join(parts)}.", tuple(facts))
+
+
+def _at_cap(results: Results, comparison: Comparison) -> Claim | None:
+    def capped(c: Comparison) -> list[str]:
+        return [
+            f"{label} {cell(c, label, 'text_shape.share_at_cap')}"
+            for label in _having(c, "text_shape", with_rouge(c))
+            if c.rows[label].text_shape.share_at_cap > 0
+        ]
+
+    parts = capped(comparison)
+    return (
+        Claim(
+            "shape",
+            "at-cap",
+            f"Summaries that ran into the limit of new tokens: {', '.join(parts)}.",
+            (selected(parts, capped),),
+        )
+        if parts
+        else None
+    )
+
+
+def _epochs(results: Results, comparison: Comparison) -> Claim | None:
+    def described(r: Results) -> list[str]:
+        found = []
+        for label in r.labels:
+            runs = [run for run in r.of(label) if run.record.training is not None]
+            if runs:
+                best = ", ".join(f"{run.record.training.best_epoch} of {run.record.training.epochs}" for run in runs)
+                found.append(
+                    f"{label} {best}{' (stopped early)' if all(x.record.training.stopped_early for x in runs) else ''}"
+                )
+        return found
+
+    parts = described(results)
+    return (
+        Claim(
+            "training",
+            "epochs",
+            f"The weights evaluated are those of the epoch with the lowest validation loss: {'; '.join(parts)}.",
+            (equals(parts, lambda r, c: described(r)),),
+        )
+        if parts
+        else None
+    )
+
+
+def _certainty(results: Results, comparison: Comparison) -> Claim | None:
+    def widest(r: Results, c: Comparison) -> tuple[str, str] | None:
+        halves = {
+            label: (c.rows[label].rouge1.high - c.rows[label].rouge1.low) / 2
+            for label in with_rouge(c)
+            if c.rows[label].rouge1.low is not None and c.rows[label].rouge1.high is not None
+        }
+        label = max(halves, key=lambda x: halves[x], default=None)
+        return (label, formats.score(halves[label])) if label is not None else None
+
+    found = widest(results, comparison)
+    if found is None:
+        return None
+    return Claim(
+        "limits",
+        "certainty",
+        f"The widest 95% interval of a mean R-1 is that of {found[0]}: half of it is {found[1]} "
+        "points. Smaller differences than the intervals of differences allow are not results.",
+        (equals(found, widest),),
+    )
+
+
+def _evidence(question: str, kind: str) -> Callable[[Results, Comparison], Claim | None]:
+    """A pointer from a theory answer to this run's own table: trainable parameters, loss and R-1 of rows of a kind."""
+
+    def make(results: Results, comparison: Comparison) -> Claim | None:
+        labels = [label for label in tuned(comparison) if comparison.rows[label].kind == kind]
+        if not labels:
+            return None
+        parts, facts = [], []
+        for label in labels:
+            trainable, trainable_fact = _value_of(comparison, label, "parameters.num_trainable_parameters")
+            loss, loss_fact = _value_of(comparison, label, "loss.test")
+            score, score_facts = _estimate_of(comparison, label, "rouge1")
+            parts.append(f"{label} trains {trainable} parameters and reaches a test loss of {loss} and R-1 {score}")
+            facts += [trainable_fact, loss_fact, *score_facts]
+        chosen = selected(labels, lambda c: [x for x in tuned(c) if c.rows[x].kind == kind])
+        return Claim("theory", question, f"{'; '.join(parts)}.", (chosen, *facts))
+
+    return make
+
+
+def _gap_to_full(question: str, kinds: tuple[str, ...]) -> Callable[[Results, Comparison], Claim | None]:
+    """How far rows of these kinds stand from full fine-tuning on R-1, in this run."""
+
+    def make(results: Results, comparison: Comparison) -> Claim | None:
+        fulls = of_kind(comparison, "full")
+        labels = [label for label in tuned(comparison) if comparison.rows[label].kind in kinds]
+        if not fulls or not labels:
+            return None
+        full = fulls[0]
+
+        def gaps(c: Comparison) -> list[str]:
+            return [
+                f"{x} {formats.signed(c.rows[x].rouge1.mean - c.rows[full].rouge1.mean)}"
+                for x in tuned(c)
+                if c.rows[x].kind in kinds and full in with_rouge(c)
+            ]
+
+        parts = gaps(comparison)
+        return Claim(
+            "theory",
+            question,
+            f"R-1 less that of full fine-tuning ({full}): {', '.join(parts)}.",
+            (selected(parts, gaps),),
+        )
+
+    return make
+
+
+_MAKERS: tuple[Callable[[Results, Comparison], Claim | None], ...] = (
+    _setting,
+    _synthetic,
+    _verdict,
+    _best_rouge,
+    _method_order,
+    _against_lead,
+    _best_loss,
+    _against_untuned,
+    _loss_and_rouge,
+    _test_counts,
+    _method_tests,
+    _cheapest("time", "cost.train_seconds", "training time"),
+    _cheapest("trainable", "parameters.num_trainable_parameters", "number of trainable parameters"),
+    _cheapest("compute", "cost.train_flops", "training compute"),
+    _cheapest("memory", "cost.peak_memory_bytes", "peak memory while training"),
+    _cheapest("energy", "cost.energy_joules", "energy"),
+    _parameters_and_compute,
+    _saved,
+    _search_cost,
+    _pareto,
+    _length,
+    _copying,
+    _at_cap,
+    _epochs,
+    _certainty,
+    _failures,
+    _missing_meters,
+    _evidence("theory-soft-prompts", "prompt-tuning"),
+    _gap_to_full("theory-scale", ("prompt-tuning",)),
+    _evidence("theory-lora", "lora"),
+    _gap_to_full("theory-low-rank", ("lora", "last-layers")),
+)

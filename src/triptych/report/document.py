@@ -1,0 +1,279 @@
+"""The report as plain data: claims, tables, figures, examples and provenance. The templates only typeset it."""
+
+import json
+from functools import cache
+from typing import Any
+
+import matplotlib
+from matplotlib.ft2font import FT2Font
+
+from triptych.analysis.loading import Results
+from triptych.records import Comparison, Prediction
+from triptych.report import figures, formats, rows, sheets
+from triptych.report.claims import claims
+from triptych.report.series import loss_curves
+from triptych.report.style import looks
+from triptych.report.tables import all_flags
+
+CNN_DAILYMAIL = {"train": 287_113, "validation": 13_368, "test": 11_490}  # pairs in version 3.0.0
+_EXAMPLES = 3
+_LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
+
+
+def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str, Any]:
+    """Everything the templates show.
+
+    Args:
+        results: what was loaded.
+        comparison: of the same results.
+        drawn: with the printed figures; the web page draws its own from `figure_data`.
+    """
+    made = claims(results, comparison)
+    topics: dict[str, list[dict[str, str]]] = {}
+    for claim in made:
+        topics.setdefault(claim.topic, []).append({"name": claim.name, "text": claim.text})
+    device, num_devices = _device(results)
+    document: dict[str, Any] = {
+        "suite": comparison.suite,
+        "model": comparison.model,
+        "data": comparison.data,
+        "synthetic": comparison.synthetic,
+        "notice": rows.synthetic_notice(comparison),
+        "signature": comparison.signature or "",
+        "claims": topics,
+        "flags": all_flags(comparison),
+        "reductions": reductions(results),
+        "examples": examples(results),
+        "tables": {sheet.name: sheet.data() for sheet in _tables(results, comparison, device, num_devices)},
+        "whole": [sheet.data() for sheet in sheets.whole_record(comparison)],
+        "notes": _notes(results),
+        "provenance": _provenance(results, comparison),
+        "settings": json.dumps(results.suite.model_dump(mode="json"), ensure_ascii=False, indent=1),
+        "figures": {"curves": None, "pareto": None, "cost": None},
+    }
+    if drawn:
+        document["figures"] = {
+            "curves": figures.curves_figure(loss_curves(results), list(comparison.rows)),
+            "pareto": figures.pareto_figure(comparison),
+            "cost": figures.cost_figure(comparison),
+        }
+    else:
+        tuned = any(rows.trained(row) for row in rows.done(comparison).values())
+        document["figures"] = {
+            "curves": "web" if loss_curves(results) else None,
+            "pareto": "web" if tuned else None,
+            "cost": "web" if tuned else None,
+        }
+    missing = sorted({character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)})
+    document["unprintable"] = " ".join(f"U+{ord(character):04X}" for character in missing[:12])
+    return document
+
+
+def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
+    """What the web page's figures are drawn from."""
+    style = looks(comparison.rows)
+    return {
+        "rows": [
+            {
+                "label": label,
+                "colour": style[label].colour,
+                "shape": list(style).index(label),
+                "trained": rows.trained(row),
+                "rouge1": row.rouge1.model_dump() if row.rouge1 else None,
+                "failed": rows.failed(row),
+                "onFront": label in comparison.pareto,
+                "onParameterFront": label in comparison.pareto_parameters,
+                "trainable": row.parameters and row.parameters.num_trainable_parameters,
+                **{
+                    name: rows.cost(row, name)
+                    for name in ("train_seconds", "train_flops", "peak_memory_bytes", "energy_joules")
+                },
+            }
+            for label, row in comparison.rows.items()
+        ],
+        "curves": {
+            label: {"train": curves.train, "validation": curves.validation}
+            for label, curves in loss_curves(results).items()
+        },
+    }
+
+
+def browser_data(results: Results) -> dict[str, Any]:
+    """References and every prediction, for the page's browser. No document: articles are not the report's to spread."""
+    finished = [run for run in results.runs if run.done and run.predictions]
+    if not finished:
+        return {"metrics": {}, "documents": [], "runs": []}
+    return {
+        "metrics": rows.ROUGE,
+        "documents": [[line.id, line.reference] for line in finished[0].predictions],
+        "runs": [
+            {
+                "label": run.record.label,
+                "seed": run.record.seed,
+                "predictions": [
+                    [line.prediction, *[round(line.scores[metric], 2) for metric in rows.ROUGE]]
+                    for line in run.predictions
+                ],
+            }
+            for run in finished
+        ],
+    }
+
+
+def examples(results: Results) -> list[dict[str, Any]]:
+    """The same documents for every row, chosen by their place in the test split alone: at 1/6, 1/2 and 5/6 of it."""
+    first = {
+        label: runs[0] for label in results.labels if (runs := [run for run in results.of(label) if run.predictions])
+    }
+    if not first:
+        return []
+    number = min(len(run.predictions) for run in first.values())
+    places = dict.fromkeys(number * (2 * index + 1) // (2 * _EXAMPLES) for index in range(_EXAMPLES))
+    return [
+        {
+            "id": next(iter(first.values())).predictions[place].id,
+            "reference": _short(next(iter(first.values())).predictions[place].reference),
+            "rows": [
+                {"label": label, "text": _short(line.prediction), "score": _score(line)}
+                for label, run in first.items()
+                for line in [run.predictions[place]]
+            ],
+        }
+        for place in places
+    ]
+
+
+def reductions(results: Results) -> list[str]:
+    """What of the data was left unused, and whether training may last ten epochs: sentences from the counts."""
+    data = next((run.record.data for run in results.runs if run.record.data is not None), None)
+    sentences = []
+    for name, counts in (data.splits if data else {}).items():
+        if counts.not_sampled:
+            sentences.append(
+                f"Of {counts.read:,} {name} pairs read, {counts.used:,} are used: a seeded sample, the same for every "
+                f"row and seed, which leaves out {counts.not_sampled:,}."
+            )
+        known = CNN_DAILYMAIL.get(name) if "cnn_dailymail" in data.source.lower() else None
+        if known and counts.read < known:
+            sentences.append(f"The {name} file holds {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")
+        if counts.truncated:
+            sentences.append(
+                f"{counts.truncated:,} of the {counts.used:,} {name} documents are longer than "
+                f"{results.suite.limits.document_tokens} tokens and are cut there, from the end."
+            )
+    epochs = results.suite.training.max_epochs
+    if epochs < 10:
+        sentences.append(
+            f"Training lasts at most {epochs} {'epoch' if epochs == 1 else 'epochs'} instead of the assignment's ten."
+        )
+    return sentences
+
+
+def _tables(results: Results, comparison: Comparison, device: str, num_devices: int) -> list[sheets.Sheet]:
+    made = [
+        sheets.quality(comparison),
+        sheets.losses(comparison),
+        sheets.bonus(comparison),
+        sheets.compute(comparison, device, num_devices),
+        sheets.shape(comparison),
+        sheets.hyper_parameters(results),
+        sheets.recipe(results.suite),
+        sheets.runs(results),
+    ]
+    splits = sheets.splits(results)
+    if splits is not None:
+        made.append(splits)
+    if comparison.tests:
+        made.append(
+            sheets.tests(
+                comparison,
+                ["rouge1"],
+                "tests",
+                "Paired tests on R-1 over the same documents: mean difference with "
+                "its 95% interval, p-value, and p-value by Holm's correction over all tests of this comparison.",
+            )
+        )
+        made.append(
+            sheets.tests(
+                comparison,
+                [name for name in rows.ROUGE if name != "rouge1"],
+                "tests-others",
+                "Paired tests on the other scores.",
+            )
+        )
+    return made
+
+
+def _device(results: Results) -> tuple[str, int]:
+    for run in results.runs:
+        if run.record.provenance is not None and run.tuned:
+            number = run.record.provenance.hardware.get("num_processes", 1)
+            return run.record.provenance.device.split(":")[0], number if isinstance(number, int) and number > 0 else 1
+    return "cpu", 1
+
+
+def _notes(results: Results) -> list[dict[str, str]]:
+    """What methods noted of themselves, from the first finished run of each row."""
+    return [
+        {"label": label, "name": name, "text": _plain(value)}
+        for label in results.labels
+        for run in results.of(label)[:1]
+        for name, value in run.record.notes.items()
+    ]
+
+
+def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]]:
+    """What the figures depend on, each thing once, with all its values where runs differ."""
+    known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
+    data = dict.fromkeys(run.record.data.fingerprint for run in results.runs if run.record.data is not None)
+    kinds = dict.fromkeys(run.record.cost.peak_memory_kind for run in results.runs if run.record.cost.peak_memory_kind)
+    energy = dict.fromkeys(run.record.cost.energy_note for run in results.runs if run.record.cost.energy_note)
+
+    def every(values: Any) -> str:
+        found = dict.fromkeys(_plain(value) for value in values)
+        return "; ".join(found) or "not recorded"
+
+    pairs = [
+        ("Command", every(one.command for one in known)),
+        (
+            "Commit",
+            every((one.commit or "unknown") + (", with uncommitted changes" if one.dirty else "") for one in known),
+        ),
+        ("Model", every(one.model for one in known)),
+        ("Model fingerprint", every(one.model_fingerprint or "none" for one in known)),
+        ("Data", comparison.data),
+        ("Data fingerprint", every(data)),
+        ("Device and precision", every(f"{one.device}, {one.precision}" for one in known)),
+        ("Hardware", every(one.hardware for one in known)),
+        ("Versions", every(one.versions for one in known)),
+        ("ROUGE", comparison.signature or "not recorded"),
+        ("Peak memory is", every(kinds)),
+        ("Energy", every(energy) if energy else "see the table"),
+    ]
+    return [{"key": key, "text": text} for key, text in pairs]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + " … (cut in print)"
+
+
+def _score(line: Prediction) -> str:
+    return formats.score(line.scores.get("rouge1"))
+
+
+def _printable(character: str) -> bool:
+    return character.isspace() or ord(character) < 32 or ord(character) in _glyphs()
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """What the printed report can show: the glyphs of the last font it falls back on."""
+    return frozenset(FT2Font(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())

@@ -1,0 +1,231 @@
+"""The figures of the printed report, as SVG, from a comparison and curves alone; the same data, the same bytes."""
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from triptych.records import Comparison, Row
+from triptych.report import formats, rows
+from triptych.report.series import Curves
+from triptych.report.style import Look, looks
+
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text: it can be searched and copied in the PDF
+    "svg.hashsalt": "triptych",
+    "text.parse_math": False,  # a `$` in a label is a `$`
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 5,
+}
+_LONGEST_NAME = 24
+_WIDTH = 6.6  # inches, the text width of the page
+_LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
+_BARS: tuple[tuple[str, str, str, Callable[[Row], float | None]], ...] = (
+    ("Training time", "s", "train_seconds", lambda row: rows.cost(row, "train_seconds")),
+    ("Trainable parameters", "", "trainable", lambda row: row.parameters and row.parameters.num_trainable_parameters),
+    ("Training compute", "FLOP", "train_flops", lambda row: rows.cost(row, "train_flops")),
+    ("Peak memory", "B", "peak_memory_bytes", lambda row: rows.cost(row, "peak_memory_bytes")),
+    ("Energy", "J", "energy_joules", lambda row: rows.cost(row, "energy_joules")),
+)
+
+
+def curves_figure(curves: dict[str, Curves], labels: list[str]) -> str | None:
+    """Training and validation loss against steps; None where nothing was trained."""
+    shown = [label for label in labels if label in curves]
+    if not shown:
+        return None
+    style = looks(labels)
+    with _figure(_WIDTH, 2.9) as figure:
+        left, right = figure.subplots(1, 2, sharey=True)
+        for label in shown:
+            _line(left, curves[label].train, label, style[label], markers=8)
+            _line(right, curves[label].validation, label, style[label], markers=30)
+        for axes, title in ((left, "Training"), (right, "Validation")):
+            axes.set_title(title, loc="left")
+            axes.set_xlabel("optimizer step")
+        left.set_ylabel("loss (nats per target token)")
+        right.tick_params(labelleft=True)
+        _legend(figure, right)
+        return _svg(figure)
+
+
+def pareto_figure(comparison: Comparison) -> str | None:
+    """Test R-1 with its interval against training time and trainable parameters; None where nothing was trained."""
+    done = {label: row for label, row in rows.done(comparison).items() if row.rouge1 is not None}
+    tuned = {label: row for label, row in done.items() if rows.trained(row)}
+    if not tuned:
+        return None
+    style = looks(comparison.rows)
+    panels = (
+        ("train_seconds", "training time (s)", lambda row: rows.cost(row, "train_seconds"), comparison.pareto),
+        (
+            "trainable",
+            "trainable parameters",
+            lambda row: row.parameters.num_trainable_parameters,
+            comparison.pareto_parameters,
+        ),
+    )
+    with _figure(_WIDTH, 3.1) as figure:
+        for axes, (_, title, cost_of, front) in zip(figure.subplots(1, 2, sharey=True), panels, strict=True):
+            _pareto_panel(axes, done, style, cost_of, front)
+            axes.set_xlabel(f"{title}, log scale" if axes.get_xscale() == "log" else title)
+            axes.tick_params(labelleft=True)
+        figure.axes[0].set_ylabel("test R-1 (F1, 0-100)")
+        _legend(figure, figure.axes[0])
+        return _svg(figure)
+
+
+def cost_figure(comparison: Comparison) -> str | None:
+    """Bars of what training took, a panel for each cost that was measured; None where nothing was trained."""
+    tuned = {label: row for label, row in rows.done(comparison).items() if rows.trained(row)}
+    panels = [panel for panel in _BARS if any(panel[3](row) for row in tuned.values())]
+    if not panels:
+        return None
+    style = looks(comparison.rows)
+    columns = min(len(panels), 3)
+    lines = -(-len(panels) // columns)
+    with _figure(_WIDTH, lines * (0.75 + 0.2 * len(tuned))) as figure:
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes in list(grid.flat)[len(panels) :]:
+            axes.set_visible(False)
+        for number, (axes, (title, unit, _, cost_of)) in enumerate(zip(grid.flat, panels, strict=False)):
+            _bar_panel(axes, {label: cost_of(row) for label, row in tuned.items()}, style, number % columns == 0)
+            axes.set_title(f"{title} ({unit})" if unit else title, loc="left", fontsize=8)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+        return _svg(figure)
+
+
+def _name(label: str) -> str:
+    """A label that leaves room for the figure: of a long one, its two ends."""
+    return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 11]}…{label[-10:]}"
+
+
+def _line(axes: Axes, points: tuple[tuple[float, float], ...], label: str, look: Look, markers: int) -> None:
+    if not points:
+        return
+    every = max(1, len(points) // markers)
+    axes.plot(
+        *zip(*points, strict=True),
+        label=_name(label),
+        color=look.colour,
+        linestyle=look.line,
+        marker=look.marker,
+        markevery=every,
+        markersize=4,
+    )
+
+
+def _pareto_panel(
+    axes: Axes, done: dict[str, Row], style: dict[str, Look], cost_of: Callable[[Row], float | None], front: list[str]
+) -> None:
+    costs = [cost for row in done.values() if rows.trained(row) and (cost := cost_of(row))]
+    if costs and max(costs) > _LOG_FROM * min(costs):
+        axes.set_xscale("log")
+        axes.set_xlim(min(costs) / 2, max(costs) * 2)
+        axes.xaxis.set_major_locator(LogLocator(numticks=6))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    elif costs:
+        axes.set_xlim(0, max(costs) * 1.1)
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    points = []
+    for label, row in done.items():
+        look, estimate = style[label], row.rouge1
+        cost = cost_of(row) if rows.trained(row) else None
+        if not rows.trained(row):
+            axes.axhline(estimate.mean, color=look.colour, linestyle=look.line, linewidth=1, label=_name(label))
+            continue
+        if not cost:
+            axes.plot([], [], color=look.colour, marker=look.marker, linestyle="none", label=f"{_name(label)} (not measured)")
+            continue
+        known = estimate.low is not None and estimate.high is not None
+        error = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]] if known else None
+        axes.errorbar(
+            [cost],
+            [estimate.mean],
+            yerr=error,
+            label=_name(label),
+            color=look.colour,
+            marker=look.marker,
+            linestyle="none",
+            capsize=2.5,
+            markersize=6,
+            markeredgewidth=1.2,
+            markerfacecolor=look.colour if label in front else "white",
+        )
+        if label in front:
+            points.append((cost, estimate.mean))
+    if len(points) > 1:
+        axes.plot(*zip(*sorted(points), strict=True), color="#808080", linewidth=0.8, zorder=0)
+
+
+def _bar_panel(axes: Axes, values: dict[str, float | None], style: dict[str, Look], named: bool) -> None:
+    for place, (label, value) in enumerate(values.items()):
+        look = style[label]
+        if value is None:
+            axes.annotate(
+                formats.NOT_MEASURED,
+                (0, place),
+                xytext=(3, 0),
+                textcoords="offset points",
+                va="center",
+                fontsize=7,
+                style="italic",
+            )
+        else:
+            axes.barh([place], [value], color=look.colour, hatch=look.hatch, edgecolor="white", height=0.7)
+            axes.barh([place], [value], fill=False, edgecolor="black", linewidth=0.6, height=0.7)
+            axes.annotate(
+                formats.si(value), (value, place), xytext=(3, 0), textcoords="offset points", va="center", fontsize=7
+            )
+    axes.set_yticks(range(len(values)), [_name(label) for label in values] if named else [""] * len(values))
+    axes.set_ylim(len(values) - 0.4, -0.6)
+    axes.grid(False, axis="y")
+    axes.set_xlim(0, max((value for value in values.values() if value), default=1) * 1.3)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    handles, names = axes.get_legend_handles_labels()
+    longest = max((len(name) for name in names), default=1)
+    figure.legend(handles, names, loc="outside lower center", ncols=max(1, min(len(names), 96 // (longest + 8))))
+
+
+@contextmanager
+def _figure(width: float, height: float) -> Iterator[Figure]:
+    """A figure of our style. A glyph that DejaVu Sans lacks is warned of by Matplotlib while it lays out; the SVG
+    holds the text itself, so nothing is lost."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings(), _quiet_fonts():
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        yield Figure(figsize=(width, height), layout="constrained")
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return stream.getvalue()

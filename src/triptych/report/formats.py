@@ -1,0 +1,95 @@
+"""Numbers as text, in one place, so that every document shows the same digits. A missing value is never a number."""
+
+import math
+
+NOT_MEASURED = "not measured"
+DASH = "—"
+FAILED = "failed"
+
+_SI = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15), ("E", 1e18))
+_PREFIXES = "".join(prefix for prefix, _ in _SI)
+_UNITS = {"flops": "FLOP", "bytes": "B", "joules": "J"}
+
+
+def loss(value: float | None, missing: str = DASH) -> str:
+    """Nats per target token, four decimals."""
+    return missing if value is None else f"{value:.4f}"
+
+
+def score(value: float | None, missing: str = DASH) -> str:
+    """A ROUGE F1 in 0-100, two decimals."""
+    return missing if value is None else f"{value:.2f}"
+
+
+def signed(value: float) -> str:
+    """A difference of scores, with its sign; a true minus, so that it does not break across lines."""
+    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def interval(low: float | None, high: float | None, digits: int = 2) -> str:
+    """`[low, high]`, or a dash where there is none."""
+    return DASH if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def count(value: float | None, missing: str = DASH) -> str:
+    """A whole number with thousands separated."""
+    return missing if value is None else f"{round(value):,}"
+
+
+def seconds(value: float | None, missing: str = NOT_MEASURED) -> str:
+    """A duration in the unit a reader would use."""
+    if value is None:
+        return missing
+    if value < 99.95:
+        return f"{value:.1f} s" if value >= 0.995 else f"{value:.3g} s"
+    if value < 7200:
+        minutes, rest = divmod(round(value), 60)
+        return f"{minutes} min {rest:02d} s"
+    hours, rest = divmod(round(value / 60), 60)
+    return f"{hours} h {rest:02d} min"
+
+
+def si(value: float) -> str:
+    """Three significant digits and an SI prefix, as `1.05k`."""
+    prefix, factor = next(((p, f) for p, f in _SI if abs(value) < 999.5 * f), _SI[-1])
+    digits = value / factor
+    return f"{digits:#.3g}".rstrip(".") + prefix
+
+
+def quantity(value: float | None, kind: str, missing: str = NOT_MEASURED) -> str:
+    """FLOP, bytes or joules with an SI prefix; `kind` is `flops`, `bytes` or `joules`."""
+    if value is None:
+        return missing
+    text = si(value)
+    number = text.rstrip(_PREFIXES)
+    return f"{number} {text[len(number) :]}{_UNITS[kind]}"
+
+
+def share(value: float | None, missing: str = DASH) -> str:
+    """A share in 0-1 as a percentage."""
+    return missing if value is None else f"{100 * value:.1f}%"
+
+
+def words(value: float | None, missing: str = DASH) -> str:
+    """A mean number of words."""
+    return missing if value is None else f"{value:.1f}"
+
+
+def p_value(value: float) -> str:
+    """A probability; small ones as a bound."""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def exact(value: float | int | None, missing: str = DASH) -> str:
+    """As in the records: whole numbers in full, others to six significant digits."""
+    if value is None:
+        return missing
+    if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) >= 1e6):
+        return f"{int(value):,}"
+    return f"{value:.6g}"
+
+
+def listed(names: list[str] | tuple[str, ...]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    names = list(names)
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"

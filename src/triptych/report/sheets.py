@@ -1,0 +1,462 @@
+"""Every table of the report as plain data: a title, a head, cells of text. Typesetting them is the templates' part."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from triptych.analysis.loading import Results, Run
+from triptych.analysis.verdict import separable
+from triptych.config import Suite
+from triptych.records import Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
+from triptych.report import formats, rows
+from triptych.report.tables import COST_FIELDS
+
+_MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell: text, a smaller line under it, and the number to sort by."""
+
+    text: str
+    sub: str | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table. `widths` are shares of the page's width, 0 for as wide as needed."""
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    words: tuple[int, ...] = (0,)  # columns of words; the others hold numbers
+    widths: tuple[float, ...] = ()
+
+    def data(self) -> dict[str, Any]:
+        """For the templates."""
+        return {
+            "name": self.name,
+            "caption": self.caption,
+            "head": list(self.head),
+            "numeric": [column not in self.words for column in range(len(self.head))],
+            "widths": list(self.widths or (0, *[1] * (len(self.head) - 1))),
+            "rows": [[{"text": cell.text, "sub": cell.sub, "value": cell.value} for cell in row] for row in self.rows],
+        }
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: its head, the field it shows, how it is written."""
+
+    head: str
+    get: Callable[[Row], float | None]
+    show: Callable[..., str]
+    missing: str | None = None  # None: `not measured` where something was trained, a dash where nothing was
+
+
+def quality(comparison: Comparison) -> Sheet:
+    """Test loss and ROUGE with their intervals."""
+    body = []
+    for label, row in comparison.rows.items():
+        if rows.failed(row):
+            body.append((Cell(label), Cell(formats.FAILED), *[Cell(formats.DASH)] * 4))
+            continue
+        loss = row.loss
+        has_interval = loss.low is not None and loss.high is not None
+        body.append(
+            (
+                _label(label, row),
+                Cell(
+                    formats.loss(loss.test),
+                    formats.interval(loss.low, loss.high, 4) if has_interval else None,
+                    loss.test,
+                ),
+                *[_estimate(getattr(row, metric)) for metric in rows.ROUGE],
+            )
+        )
+    return Sheet(
+        "quality",
+        "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
+        "(higher is better); under each its 95% interval, where one can be had.",
+        ("Row", "Test loss", *rows.ROUGE.values()),
+        tuple(body),
+        widths=(0, 1.25, 1, 1, 1, 1),
+    )
+
+
+def losses(comparison: Comparison) -> Sheet:
+    """Losses before and after."""
+    columns = [
+        Column("Before training", lambda row: row.loss.initial, formats.loss, formats.DASH),
+        Column("Validation", lambda row: row.loss.validation, formats.loss, formats.DASH),
+        Column("Test", lambda row: row.loss.test, formats.loss, formats.DASH),
+    ]
+    return _by_row(
+        comparison,
+        "losses",
+        "Loss before training (validation split) and at the best epoch, in nats per target token, means over seeds.",
+        columns,
+    )
+
+
+def tests(comparison: Comparison, metrics: Iterable[str], name: str, caption: str) -> Sheet:
+    """Paired tests of some metrics."""
+    metrics = tuple(metrics)
+    several = len(metrics) > 1
+    body = [_test_row(test, several) for test in comparison.tests if test.metric in metrics]
+    head = ("Row a", "Row b", *(("Score",) if several else ()), "a − b", "95% interval", "p", "p adjusted", "Decision")
+    words = (0, 1, 2, len(head) - 1) if several else (0, 1, len(head) - 1)
+    return Sheet(
+        name, caption, head, tuple(body), words, (1.2, 1.2, *((0.7,) if several else ()), 0.7, 1.2, 0.7, 0.8, 1.1)
+    )
+
+
+def bonus(comparison: Comparison) -> Sheet:
+    """Time, parameters, what is stored."""
+    return _by_row(
+        comparison,
+        "bonus",
+        "Training time and parameters. Training time is the sum of synchronised optimizer steps, "
+        "without preparation, evaluation, search and checkpoints; means over seeds.",
+        [
+            Column("Training time", _cost("train_seconds"), formats.seconds),
+            Column("Added parameters", _parameters("num_added_parameters"), formats.count, formats.DASH),
+            Column("Trainable parameters", _parameters("num_trainable_parameters"), formats.count, formats.DASH),
+            Column("Total parameters", _parameters("num_total_parameters"), formats.count, formats.DASH),
+            Column("Stored", _parameters("stored_bytes"), _bytes, formats.DASH),
+        ],
+    )
+
+
+def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
+    """What the device did: seconds, utilisation, operations, memory, energy."""
+    name = "GPU" if device == "cuda" else device.upper()
+
+    def rate(row: Row) -> float | None:
+        flops, seconds = rows.cost(row, "train_flops"), rows.cost(row, "train_seconds")
+        return flops / seconds / num_devices if flops and seconds else None
+
+    def device_seconds(row: Row) -> float | None:
+        seconds = rows.cost(row, "train_seconds")
+        return None if seconds is None else seconds * num_devices
+
+    return _by_row(
+        comparison,
+        "compute",
+        f"Compute of training on {num_devices} {name} "
+        f"{'device' if num_devices == 1 else 'devices'}. Executed and plain FLOPs follow from passes counted by "
+        "dispatch: plain is the same job without the exact savings. Utilisation is executed FLOPs for each second of a device. "
+        "Memory is the peak while training.",
+        [
+            Column(f"{name}-seconds", device_seconds, _plain),
+            Column("Executed", _cost("train_flops"), _flops),
+            Column("Plain", _cost("plain_flops"), _flops),
+            Column(
+                "Utilisation",
+                rate,
+                lambda value, missing: missing if value is None else formats.quantity(value, "flops") + "/s",
+            ),
+            Column("Peak memory", _cost("peak_memory_bytes"), _bytes),
+            Column("Energy", _cost("energy_joules"), lambda value, missing: formats.quantity(value, "joules", missing)),
+            Column("Tokens/s", _cost("tokens_per_second"), formats.count),
+        ],
+    )
+
+
+def shape(comparison: Comparison) -> Sheet:
+    """What the summaries look like."""
+
+    def of(name: str) -> Callable[[Row], float | None]:
+        return lambda row: row.text_shape and getattr(row.text_shape, name)
+
+    return _by_row(
+        comparison,
+        "shape",
+        "What the summaries look like: mean words of summary and reference, share that ran into the "
+        "limit of new tokens, share empty, share of word pairs not in the document, longest copied run of words, "
+        "share of repeated word triples.",
+        [
+            Column("Words", of("prediction_words"), formats.words, formats.DASH),
+            Column("Reference", of("reference_words"), formats.words, formats.DASH),
+            Column("At limit", of("share_at_cap"), formats.share, formats.DASH),
+            Column("Empty", of("share_empty"), formats.share, formats.DASH),
+            Column("New pairs", of("novel_bigrams"), formats.share, formats.DASH),
+            Column("Longest copy", of("longest_copied_words"), formats.words, formats.DASH),
+            Column("Repeated", of("repeated_trigrams"), formats.share, formats.DASH),
+        ],
+    )
+
+
+def hyper_parameters(results: Results) -> Sheet:
+    """What each row was trained with, and how its learning rate was found."""
+    body = []
+    for label in results.labels:
+        runs = [run for run in results.runs if run.record.label == label]
+        body.append(
+            (Cell(label), Cell(runs[0].record.kind), Cell(_rates(runs)), Cell(_found(runs)), Cell(_options(runs[0])))
+        )
+    return Sheet(
+        "hyper",
+        "Hyper-parameters of every row; one learning rate for each seed where they differ.",
+        ("Row", "Kind", "Learning rate", "How it was found", "Other options"),
+        tuple(body),
+        (0, 1, 2, 3, 4),
+        (1, 1, 0.8, 1.9, 2.2),
+    )
+
+
+def recipe(suite: Suite) -> Sheet:
+    """The settings that are the same for every row."""
+    training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
+    pairs = [
+        ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
+        ("Optimizer", {"adamw": "AdamW (Loshchilov and Hutter, 2019)", "adafactor": "Adafactor"}[training.optimizer]),
+        (
+            "Schedule",
+            f"{training.schedule}, after a warm-up over {formats.share(training.warmup_fraction)} of the steps",
+        ),
+        (
+            "Epochs",
+            f"at most {training.max_epochs}; training stops after {training.patience} without a lower validation loss; "
+            "the weights of the best epoch are evaluated",
+        ),
+        (
+            "Batch",
+            f"{training.global_batch_size} documents an optimizer step, in micro-batches of at most "
+            f"{training.micro_batch_size}",
+        ),
+        ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
+        ("Precision", training.precision),
+        ("Seeds", ", ".join(map(str, suite.seeds)) + "; rows without training run once, under the first"),
+        (
+            "Learning-rate search",
+            f"{search.trials} trials a row, each of {search.epochs} epoch(s) on at most "
+            f"{search.train_documents:,} documents, judged on at most {search.validation_documents:,}"
+            if search.trials > 1
+            else "none: each row uses its own rate",
+        ),
+        (
+            "Lengths",
+            f"documents cut at {limits.document_tokens} tokens; training summaries above {limits.summary_tokens} "
+            "tokens dropped",
+        ),
+        ("Separator", repr(suite.separator)),
+        (
+            "Decoding",
+            f"{decoding.num_beams} beam(s), at most {decoding.max_new_tokens} new tokens, no repeated "
+            f"{decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; one for all rows",
+        ),
+    ]
+    return Sheet(
+        "recipe",
+        "Settings shared by every row.",
+        ("Setting", "Value"),
+        tuple((Cell(key), Cell(text)) for key, text in pairs),
+        (0, 1),
+        (0.3, 1),
+    )
+
+
+def splits(results: Results) -> Sheet | None:
+    """What became of each split, as the first finished run recorded it; the comparison refuses runs that differ."""
+    data = next((run.record.data for run in results.runs if run.record.data is not None), None)
+    if data is None:
+        return None
+    heads = {
+        "read": "Read",
+        "dropped_empty": "Empty",
+        "dropped_duplicate": "Duplicate",
+        "dropped_long_summary": "Long summary",
+        "not_sampled": "Not sampled",
+        "requested": "Asked for",
+        "used": "Used",
+        "truncated": "Truncated",
+    }
+    body = [
+        (Cell(name), *[Cell(formats.count(getattr(counts, key)), None, getattr(counts, key)) for key in heads])
+        for name, counts in data.splits.items()
+    ]
+    return Sheet(
+        "splits",
+        "Pairs of each split: read, dropped and why, left out by the seeded sample, asked for (0: all), used, and "
+        "how many of these had their document truncated.",
+        ("Split", *heads.values()),
+        tuple(body),
+    )
+
+
+def whole_record(comparison: Comparison) -> list[Sheet]:
+    """Every number of the comparison's rows, as recorded, a label before each line."""
+
+    def sheet(name: str, caption: str, fields: Iterable[tuple[str, Callable[[Row], Any]]]) -> Sheet:
+        columns = [Column(head, get, formats.exact, formats.DASH) for head, get in fields]
+        return _by_row(comparison, name, caption, columns, failures=False)
+
+    def path(text: str) -> Callable[[Row], Any]:
+        return lambda row: rows.value(row, text)
+
+    sheets = [
+        sheet(
+            f"exact-{metrics[0]}",
+            f"{' and '.join(metrics)}: mean and 95% interval, as recorded.",
+            [(f"{metric} {part}", path(f"{metric}.{part}")) for metric in metrics for part in Estimate.model_fields],
+        )
+        for metrics in (("rouge1", "rouge2"), ("rougeL", "rougeLsum"))
+    ]
+    sheets.append(
+        sheet(
+            "exact-loss",
+            "loss: nats per target token, as recorded.",
+            [(name, path(f"loss.{name}")) for name in [*Loss.model_fields, "low", "high"]],
+        )
+    )
+    sheets.append(
+        sheet(
+            "exact-parameters",
+            "parameters: counts by unique storage, as recorded.",
+            [(name, path(f"parameters.{name}")) for name in Parameters.model_fields],
+        )
+    )
+    starts = range(0, len(COST_FIELDS), 5)
+    for number, start in enumerate(starts, 1):
+        sheets.append(
+            sheet(
+                f"exact-cost-{number}",
+                f"cost, {number} of {len(starts)}: means over seeds, as recorded.",
+                [(name, path(f"cost.{name}")) for name in COST_FIELDS[start : start + 5]],
+            )
+        )
+    sheets.append(
+        sheet(
+            "exact-shape",
+            "text_shape: means over seeds, as recorded.",
+            [(name, path(f"text_shape.{name}")) for name in TextShape.model_fields],
+        )
+    )
+    return sheets
+
+
+def runs(results: Results) -> Sheet:
+    """Every run with its own figures."""
+    body = []
+    for run in results.runs:
+        record = run.record
+        done = run.done and record.rouge is not None
+        body.append(
+            (
+                Cell(record.label),
+                Cell(str(record.seed), None, record.seed),
+                Cell(record.status),
+                Cell(formats.loss(record.loss.test), None, record.loss.test),
+                *[Cell(formats.score(getattr(record.rouge, name)) if done else formats.DASH) for name in rows.ROUGE],
+                Cell(f"{record.training.best_epoch} of {record.training.epochs}" if record.training else formats.DASH),
+                Cell(record.provenance.time if record.provenance else formats.DASH),
+            )
+        )
+    return Sheet(
+        "runs",
+        "Every run: test loss, ROUGE, best epoch and the epochs trained, time.",
+        ("Row", "Seed", "Status", "Loss", *rows.ROUGE.values(), "Best epoch", "Time"),
+        tuple(body),
+        (0, 2, 9),
+        (1.3, 0.5, 0.7, 0.8, 0.7, 0.7, 0.7, 0.8, 0.8, 1.3),
+    )
+
+
+def _by_row(comparison: Comparison, name: str, caption: str, columns: list[Column], failures: bool = True) -> Sheet:
+    body = []
+    for label, row in comparison.rows.items():
+        failed = rows.failed(row)
+        cells = []
+        for number, column in enumerate(columns):
+            value = column.get(row)
+            missing = column.missing or (formats.NOT_MEASURED if rows.trained(row) else formats.DASH)
+            text = formats.FAILED if failed and failures and number == 0 else column.show(value, missing)
+            cells.append(Cell(text, None, None if text in _MISSING else value))
+        body.append((_label(label, row), *cells))
+    return Sheet(name, caption, ("Row", *[column.head for column in columns]), tuple(body))
+
+
+def _label(label: str, row: Row) -> Cell:
+    return Cell(label, rows.failure_note(row) or None)
+
+
+def _estimate(estimate: Estimate | None) -> Cell:
+    if estimate is None:
+        return Cell(formats.DASH)
+    has_interval = estimate.low is not None and estimate.high is not None
+    return Cell(
+        formats.score(estimate.mean),
+        formats.interval(estimate.low, estimate.high) if has_interval else None,
+        estimate.mean,
+    )
+
+
+def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
+    return (
+        Cell(test.a),
+        Cell(test.b),
+        *((Cell(rows.ROUGE.get(test.metric, test.metric)),) if several else ()),
+        Cell(formats.signed(test.difference), None, test.difference),
+        Cell(formats.interval(test.low, test.high)),
+        Cell(formats.p_value(test.p_value), None, test.p_value),
+        Cell(formats.p_value(test.p_value_adjusted), None, test.p_value_adjusted),
+        Cell("different" if separable(test) else "not told apart"),
+    )
+
+
+def _cost(name: str) -> Callable[[Row], float | None]:
+    return lambda row: rows.cost(row, name)
+
+
+def _parameters(name: str) -> Callable[[Row], float | None]:
+    return lambda row: row.parameters and getattr(row.parameters, name)
+
+
+def _bytes(value: float | None, missing: str) -> str:
+    return formats.quantity(value, "bytes", missing)
+
+
+def _flops(value: float | None, missing: str) -> str:
+    return formats.quantity(value, "flops", missing)
+
+
+def _plain(value: float | None, missing: str) -> str:
+    return missing if value is None else f"{value:,.1f}"
+
+
+def _rates(runs_of_row: list[Run]) -> str:
+    rates = dict.fromkeys(f"{rate:g}" for run in runs_of_row if (rate := _rate(run)) is not None)
+    return ", ".join(rates) or formats.DASH
+
+
+def _rate(run: Run) -> float | None:
+    if run.record.search is not None:
+        return run.record.search.chosen
+    rate = run.record.options.get("learning_rate")
+    return rate if run.tuned and isinstance(rate, (int, float)) else None
+
+
+def _found(runs_of_row: list[Run]) -> str:
+    searches = [run.record.search for run in runs_of_row if run.record.search is not None]
+    if not searches:
+        return "set, not searched for" if any(run.tuned for run in runs_of_row) else formats.DASH
+    tried = "; ".join(
+        f"{trial.learning_rate:g}: {formats.loss(trial.validation_loss, 'diverged')}" for trial in searches[0].trials
+    )
+    edge = "; the best is at the edge of the grid" if any(search.at_edge for search in searches) else ""
+    return f"validation loss {tried}{' (first seed)' if len(searches) > 1 else ''}{edge}"
+
+
+def _options(run: Run) -> str:
+    hidden = ("learning_rate", "learning_rates", "kind")
+    options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
+    return ", ".join(options) or formats.DASH
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_option, value)) + "]"
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,237 @@
+"""The comparison as a table: for the terminal, as CSV and as Markdown."""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.markup import escape
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from triptych.records import Comparison, Cost, Estimate, Row
+from triptych.report import formats, rows
+
+COST_FIELDS = tuple(name for name in Cost.model_fields if name not in ("peak_memory_kind", "energy_note"))
+_INLINE_WIDTH = 120  # from here an interval stands beside its mean, below it under it
+_LEGEND = (
+    "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
+)
+
+
+@dataclass(frozen=True)
+class ComparisonTable:
+    """A rich renderable: quality, then cost, laid out for the width at hand."""
+
+    comparison: Comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        comparison = self.comparison
+        wide = options.max_width >= _INLINE_WIDTH
+        yield Text(
+            f"{comparison.model} on {comparison.data}: {comparison.num_documents:,} test documents, "
+            f"{'seed' if len(comparison.seeds) == 1 else 'seeds'} {', '.join(map(str, comparison.seeds))}",
+            style="bold",
+        )
+        if comparison.synthetic:
+            yield Text(rows.synthetic_notice(comparison), style="yellow")
+        yield self._quality(wide)
+        yield self._cost()
+        yield Text(_LEGEND, style="dim")
+        yield Text(comparison.verdict, style="bold")
+        for flag in all_flags(comparison):
+            yield Padding(Text("• " + flag), (0, 0, 0, 1))
+
+    def _quality(self, wide: bool) -> Table:
+        table = _table("Quality on the test split")
+        _number_column(table, "Test loss\nnats/token")
+        for name in rows.ROUGE.values():
+            _number_column(table, f"{name}\nF1, 0-100")
+        for label, row in self.comparison.rows.items():
+            if rows.failed(row):
+                table.add_row(_label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * 4)
+                continue
+            estimates = [getattr(row, metric) for metric in rows.ROUGE]
+            table.add_row(
+                _label(label, row), formats.loss(row.loss.test), *[_estimate(estimate, wide) for estimate in estimates]
+            )
+        return table
+
+    def _cost(self) -> Table:
+        table = _table("Cost of training")
+        for title in ("Time", "Trainable\nparameters", "Added\nparameters", "Compute", "Peak\nmemory"):
+            _number_column(table, title)
+        for label, row in self.comparison.rows.items():
+            table.add_row(_label(label, row), *cost_cells(row))
+        return table
+
+
+def comparison_table(comparison: Comparison) -> ComparisonTable:
+    """The comparison for `console.print`; reads well from 80 columns on."""
+    return ComparisonTable(comparison)
+
+
+def cost_cells(row: Row) -> list[str]:
+    """Training time, trainable and added parameters, executed FLOPs and peak memory of a row, as text."""
+    if rows.failed(row):
+        return [formats.FAILED] + [formats.DASH] * 4
+    missing = formats.NOT_MEASURED if rows.trained(row) else formats.DASH
+    parameters = row.parameters
+    return [
+        formats.seconds(rows.cost(row, "train_seconds"), missing),
+        formats.count(parameters and parameters.num_trainable_parameters),
+        formats.count(parameters and parameters.num_added_parameters),
+        formats.quantity(rows.cost(row, "train_flops"), "flops", missing),
+        formats.quantity(rows.cost(row, "peak_memory_bytes"), "bytes", missing),
+    ]
+
+
+def all_flags(comparison: Comparison) -> list[str]:
+    """What a reader must know, of the comparison and of its rows; a sentence that several rows share stands once."""
+    labels_of: dict[str, list[str]] = {}
+    for label, row in comparison.rows.items():
+        for flag in dict.fromkeys(row.flags):
+            labels_of.setdefault(flag, []).append(label)
+    of_rows = [f"{', '.join(labels)}: {flag}" for flag, labels in labels_of.items()]
+    return list(dict.fromkeys([*comparison.flags, *of_rows]))
+
+
+def to_csv(comparison: Comparison) -> str:
+    """The comparison as CSV: raw numbers, a line a row, missing values empty, no cell that a spreadsheet would run."""
+    records = [_flat(comparison, label, row) for label, row in comparison.rows.items()]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(names)
+    for record in records:
+        writer.writerow([_csv_cell(record.get(name)) for name in names])
+    return stream.getvalue()
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The comparison as a Markdown document: what it is of, the table, the verdict and what must be known."""
+    lines = [
+        f"# {_markdown(comparison.suite)}",
+        "",
+        f"Model: {_markdown(comparison.model)}. Data: {_markdown(comparison.data)}, "
+        f"{comparison.num_documents:,} test documents. Seeds: {', '.join(map(str, comparison.seeds))}.",
+        "",
+    ]
+    if comparison.synthetic:
+        lines += [f"**{_markdown(rows.synthetic_notice(comparison))}**", ""]
+    head = [
+        "Row",
+        "Test loss (nats/token)",
+        *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
+        "Training time",
+        "Trainable parameters",
+        "Added parameters",
+        "Training compute",
+        "Peak memory",
+    ]
+    lines += ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
+    for label, row in comparison.rows.items():
+        note = rows.failure_note(row)
+        name = _markdown(label + (f" ({note})" if note and not rows.failed(row) else ""))
+        quality = (
+            [formats.FAILED] + [formats.DASH] * 4
+            if rows.failed(row)
+            else [formats.loss(row.loss.test), *[_inline(getattr(row, metric)) for metric in rows.ROUGE]]
+        )
+        lines.append("| " + " | ".join([name, *quality, *cost_cells(row)]) + " |")
+    lines += ["", _LEGEND, "", _markdown(comparison.verdict)]
+    flags = all_flags(comparison)
+    lines += ["", *[f"- {_markdown(flag)}" for flag in flags]] if flags else []
+    if comparison.signature:
+        lines += ["", f"ROUGE: {_markdown(comparison.signature)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _table(title: str) -> Table:
+    table = Table(
+        title=title, title_justify="left", title_style="italic", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
+    )
+    table.add_column("Row", overflow="fold", min_width=8, max_width=24)
+    return table
+
+
+def _number_column(table: Table, title: str) -> None:
+    table.add_column(title, justify="right", overflow="fold")
+
+
+def _label(label: str, row: Row) -> Text:
+    text = Text(label, style="bold red" if rows.failed(row) else "")
+    note = rows.failure_note(row)
+    if note and not rows.failed(row):
+        text.append(f"\n{note}", style="red")
+    return text
+
+
+def _estimate(estimate: Estimate | None, wide: bool) -> str:
+    if estimate is None:
+        return formats.DASH
+    text = formats.score(estimate.mean)
+    if estimate.low is None or estimate.high is None:
+        return text
+    if wide:
+        return f"{text} {escape(formats.interval(estimate.low, estimate.high))}"
+    return f"{text}\n{estimate.low:.1f}–{estimate.high:.1f}"
+
+
+def _inline(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return formats.DASH
+    has_interval = estimate.low is not None and estimate.high is not None
+    return formats.score(estimate.mean) + (f" {formats.interval(estimate.low, estimate.high)}" if has_interval else "")
+
+
+def _flat(comparison: Comparison, label: str, row: Row) -> dict[str, Any]:
+    flat: dict[str, Any] = {
+        "label": label,
+        "kind": row.kind,
+        "status": "failed" if rows.failed(row) else "done",
+        "seeds": " ".join(map(str, row.seeds)),
+        "failed_seeds": " ".join(map(str, row.failed_seeds)),
+    }
+    for name in ("test", "low", "high", "initial", "validation"):
+        flat[f"loss_{name}"] = getattr(row.loss, name)
+    for metric in rows.ROUGE:
+        estimate = getattr(row, metric)
+        for name in ("mean", "low", "high"):
+            flat[f"{metric}_{name}"] = estimate and getattr(estimate, name)
+    for name in ("base", "added", "trainable", "total"):
+        field = f"num_{name}_parameters"
+        flat[field] = row.parameters and getattr(row.parameters, field)
+    flat["stored_bytes"] = row.parameters and row.parameters.stored_bytes
+    flat |= {name: row.cost.get(name) for name in COST_FIELDS}
+    if row.text_shape is not None:
+        flat |= row.text_shape.model_dump()
+    return flat | {
+        "model": comparison.model,
+        "data": comparison.data,
+        "synthetic": comparison.synthetic,
+        "num_documents": comparison.num_documents,
+        "flags": " ".join(row.flags),
+    }
+
+
+def _csv_cell(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, (int, float)):
+        return repr(cell)
+    cell = "\n".join(cell.splitlines())  # one kind of line break, or a lone "\r" would end the line unquoted
+    # A spreadsheet runs a text cell that begins like a formula; an apostrophe makes it text.
+    return "'" + cell if cell.lstrip(" \n").startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _markdown(text: str) -> str:
+    one_line = " ".join(text.split())
+    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", one_line)

@@ -1,0 +1,36 @@
+"""Typst, with nothing from outside: bundled fonts, no network, no clock, data passed as JSON and never as markup."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import typst
+
+from triptych.report.atomic import write_atomically
+
+_FOLDER = Path(__file__).parent / "paper"
+
+
+def compile_to(
+    path: Path, template: str, document: dict[str, Any], target: str, inputs: dict[str, str] | None = None
+) -> None:
+    """Typeset a template of this package into `path`.
+
+    Args:
+        path: the file to write; replaced in one step.
+        template: a file of the folder `paper`.
+        document: what the template reads as `doc`.
+        target: `pdf` or `html`.
+        inputs: further strings that the template reads.
+    """
+    compiler = typst.Compiler(
+        str(_FOLDER / template),
+        root=str(_FOLDER),
+        ignore_system_fonts=True,
+        font_paths=[f"{matplotlib.get_data_path()}/fonts/ttf"],
+        sys_inputs={"document": json.dumps(document, ensure_ascii=False), "target": target, **(inputs or {})},
+    )
+    # Returns Typst's warnings beside the bytes: the one on HTML export being young would else go to the terminal.
+    content, _ = compiler.compile_with_warnings(format=target, timestamp=0)
+    write_atomically(path, content)

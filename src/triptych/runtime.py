@@ -1,0 +1,95 @@
+"""The machine under a run: device, precision, seeds and the process group, through accelerate."""
+
+import os
+import random
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy
+import torch
+from accelerate import Accelerator
+from torch import Tensor
+
+from triptych.errors import ConfigError
+
+DEVICES = ("cpu", "cuda", "mps")
+
+
+@dataclass
+class Runtime:
+    """One rank's view of the machine."""
+
+    accelerator: Accelerator
+    precision: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where tensors live."""
+        return self.accelerator.device
+
+    @property
+    def is_main(self) -> bool:
+        """Only this rank writes."""
+        return self.accelerator.is_main_process
+
+    def autocast(self) -> AbstractContextManager:
+        """Forward passes run in the run's precision; nothing changes in fp32."""
+        return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over ranks."""
+        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
+
+    def synchronize(self) -> None:
+        """Wait until the device has done what was asked, so that a clock may be read."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()
+
+
+def available(device: str | None) -> str:
+    """The device to use: the one asked for, else cuda, else mps, else cpu.
+
+    Raises:
+        ConfigError: the device asked for is not there.
+    """
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if device is None:
+        return next(name for name in ("cuda", "mps", "cpu") if present[name])
+    if not present.get(device, False):
+        there = [name for name, is_there in present.items() if is_there]
+        raise ConfigError(f"--device {device}: this machine has no such device. There are: {', '.join(there)}.")
+    return device
+
+
+def choose_precision(asked: str, device: str) -> str:
+    """`auto` becomes what the device multiplies fast: bf16 or fp16 on CUDA, fp32 elsewhere.
+
+    Raises:
+        ConfigError: fp16 on a device that has no loss scaling for it.
+    """
+    if asked == "auto":
+        if device != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if asked == "fp16" and device != "cuda":
+        raise ConfigError(f"training.precision = 'fp16' needs a CUDA device, and this is {device}; use bf16 or fp32.")
+    return asked
+
+
+def start(device: str | None, precision: str) -> Runtime:
+    """Set up the device and the process group; deterministic kernels are asked for where they exist."""
+    name = available(device)
+    chosen = choose_precision(precision, name)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    accelerator = Accelerator(cpu=name == "cpu", mixed_precision="no" if chosen == "fp32" else chosen)
+    return Runtime(accelerator, chosen)
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed every source of chance; returns the generator that methods draw from."""
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)

@@ -1,0 +1,91 @@
+"""The results tree: where things lie in OUT, and writes that are whole or not there."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from triptych.errors import ResultsError
+
+
+def run_folder(out: Path, label: str, seed: int) -> Path:
+    """`OUT/runs/LABEL/SEED`."""
+    return out / "runs" / label / str(seed)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write beside, sync, rename: the file is the old one or the new one, never half of it.
+
+    Raises:
+        ResultsError: the folder cannot be written, or the disk is full.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(name, 0o666 & ~_umask())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ResultsError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON with a stable order; NaN and infinity are refused."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line."""
+    write_bytes(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values).encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON.
+
+    Raises:
+        ResultsError: missing, unreadable or malformed.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise ResultsError(f"There is no {str(path)!r}.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultsError(f"{str(path)!r} cannot be read: {error}.") from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Tensors as safetensors, in the order of their names."""
+    write_bytes(path, save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}))
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read safetensors; nothing is ever unpickled.
+
+    Raises:
+        ResultsError: missing, truncated or no safetensors file.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise ResultsError(f"There is no {str(path)!r}.") from None
+    except (OSError, SafetensorError) as error:
+        raise ResultsError(f"{str(path)!r} is no whole safetensors file: {error}.") from None

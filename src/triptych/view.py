@@ -1,0 +1,185 @@
+"""What a person sees while a suite runs: live bars on a terminal, plain lines elsewhere."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from triptych.config import PRESETS
+from triptych.contracts import Baseline, Dataset, EmbeddedModel, Method, Metric
+from triptych.datasets.tables import describe
+from triptych.preflight import Plan, RowEstimate
+from triptych.registry import registered
+
+STAGES = {
+    "preparation": "preparing data",
+    "evaluation": "evaluating",
+    "search": "searching the learning rate",
+    "train": "training",
+    "generation": "writing summaries",
+    "checkpoint": "saving",
+}
+
+
+class View:
+    """Shows the events of a suite.
+
+    Args:
+        console: where to; stderr, so that stdout holds the result alone.
+    """
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.live = console.is_terminal
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, ratio=2)),
+            BarColumn(bar_width=18),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True, ratio=2)),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self._suite = self._progress.add_task("suite", total=None, facts="")
+        self._stage = self._progress.add_task("", total=None, facts="", visible=False)
+        self._name = ""
+        self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None
+
+    def __enter__(self) -> "View":
+        if self.live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self._progress.stop()
+
+    def __call__(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        """Show one event of the run `label`, `seed`."""
+        handler = getattr(self, f"_on_{event['event'].replace('-', '_')}", None)
+        if handler is not None:
+            handler(label, seed, event)
+
+    def _line(self, text: str) -> None:
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def _on_kept(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._progress.update(self._suite, total=event["total"], completed=event["index"] + 1)
+        self._line(f"[{event['index'] + 1}/{event['total']}] {label}, seed {seed}: done before, kept")
+
+    def _on_begin(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._name = f"[{event['index'] + 1}/{event['total']}] {label}, seed {seed}"
+        self._began = time.monotonic()
+        self._progress.update(self._suite, total=event["total"], completed=event["index"])
+        self._show("starting", None)
+        if not self.live:
+            self._line(f"{self._name}: starting")
+
+    def _on_stage(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        words = STAGES[event["stage"]]
+        self._first = None
+        total = event["epochs"] * event["steps"] if event["stage"] == "train" else event.get("total")
+        self._show(f"{label} · seed {seed} · {words}", total)
+        if event["stage"] == "train" and not self.live:
+            self._line(f"{self._name}: training, up to {event['epochs']} epochs of {event['steps']} steps")
+        elif event["stage"] == "generation" and not self.live:
+            self._line(f"{self._name}: {words}")
+
+    def _on_progress(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._progress.update(self._stage, total=event["total"], completed=event["done"])
+
+    def _on_step(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        if self._first is None:
+            self._first = (time.monotonic(), event["tokens"])
+            self._show(f"{label} · seed {seed} · training", None)
+        since, before = self._first
+        elapsed = time.monotonic() - since
+        rate = f", {(event['tokens'] - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
+        facts = f"epoch {event['epoch'] + 1}, loss {event['loss']:.3f}{rate}"
+        self._progress.update(self._stage, total=event.get("total"), completed=event["step"], facts=facts)
+
+    def _on_evaluation(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        speed = event["tokens"] / event["train_seconds"] if event["train_seconds"] else 0.0
+        self._line(
+            f"{self._name}: epoch {event['epoch']}, training loss {event['train_loss']:.4f}, "
+            f"validation loss {event['validation_loss']:.4f}, {speed:,.0f} tokens/s"
+        )
+
+    def _on_trial(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        loss = event["validation_loss"]
+        reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
+        self._progress.advance(self._stage)
+        self._line(f"{self._name}: learning rate {event['learning_rate']:g}: {reached}")
+
+    def _on_done(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._progress.advance(self._suite)
+        self._line(f"{self._name}: done in {time.monotonic() - self._began:.0f} s")
+
+    def _on_failed(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._progress.advance(self._suite)
+        self._line(f"{self._name}: FAILED: {event['message']}")
+
+    def _show(self, description: str, total: int | None) -> None:
+        self._progress.reset(self._stage, total=total, description=description, facts="", visible=True)
+
+
+def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], out: Path) -> None:
+    """Print what a suite would do."""
+    suite, data = plan.suite, plan.corpus.data
+    console.print(f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now.", markup=False)
+    for name, counts in data.splits.items():
+        dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
+        console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
+                      f"{counts.truncated:,} truncated", markup=False, highlight=False)
+    table = Table("row", "kind", *(Column(header=h, justify="right") for h in
+                  ("runs", "trainable", "added", "seconds a run", "in all", "stored")))
+    seconds_in_all, bytes_in_all = 0.0, 0
+    for row in plan.rows:
+        runs = sum(1 for planned, _ in plan.runs if planned.label == row.label)
+        counted, each = plan.parameters.get(row.label), estimates[row.label].seconds
+        stored = 4 * counted.num_trainable_parameters * runs if counted else 0
+        seconds_in_all, bytes_in_all = seconds_in_all + each * runs, bytes_in_all + stored
+        numbers = (f"{counted.num_trainable_parameters:,}", f"{counted.num_added_parameters:,}") if counted else ("—", "—")
+        times = (f"{each:,.0f}", f"{each * runs:,.0f}")
+        table.add_row(row.label, row.kind, str(runs), *numbers, *times, f"{stored / 1e6:,.1f} MB")
+    console.print(table)
+    console.print(f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
+                  f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
+                  markup=False, highlight=False, soft_wrap=True)
+
+
+def show_registered(console: Console) -> None:
+    """Print what is registered, with every option."""
+    for contract in (Method, Baseline, Dataset, Metric, EmbeddedModel):
+        console.print(f"\n{contract.contract}s", style="bold")
+        for name, cls in registered(contract).items():
+            console.print(f"  {name}: {cls.summary_line()}", markup=False, highlight=False, soft_wrap=True)
+            for option, information in cls.model_fields.items():
+                value = information.get_default(call_default_factory=True)
+                default = "" if information.is_required() else f" (default {value!r})"
+                console.print(f"      {option}{default}: {information.description or ''}", markup=False, highlight=False,
+                              soft_wrap=True)
+    console.print("\npresets", style="bold")
+    for name in PRESETS:
+        console.print(f"  {name}", markup=False, highlight=False)
+
+
+def show_data(console: Console, path: Path) -> None:
+    """Print what a data folder holds and how it would be read."""
+    found = describe(path)
+    for split in found.splits:
+        files = ", ".join(str(file) for file in split.files)
+        roles = split.roles
+        console.print(
+            f"{split.split}: {split.rows:,} rows in {files}\n  columns: {', '.join(split.columns)}\n"
+            f"  document = {roles.document}, summary = {roles.summary}, id = {roles.id or '(made from split and row)'}",
+            markup=False, highlight=False, soft_wrap=True,
+        )
+    for file in found.unread:
+        console.print(f"not read: {file}", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,790 @@
+"""A results folder read, refused, flagged, compared, joined, drawn as curves and turned into advice."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from triptych.analysis.advice import advise
+from triptych.analysis.comparison import compare, join
+from triptych.analysis.curves import validation_curves
+from triptych.analysis.loading import ROUGE_METRICS, load
+from triptych.analysis.verdict import pareto_front, separable
+from triptych.config import Suite
+from triptych.errors import ConfigError, ResultsError
+from triptych.records import PairedTest
+
+DOCUMENTS = 40
+SIZES = {"untuned": 0, "prompt-tuning": 2_560, "lora": 24_576, "full": 3_000_000}
+GAINS = {"untuned": 0.0, "lead-3": 6.0, "prompt-tuning": 3.0, "lora": 8.0, "full": 8.2}
+
+
+def write_run(
+    out: Path, suite: dict[str, Any], label: str, seed: int, gain: float | None = None, kind: str | None = None
+) -> Path:
+    """Write a finished run whose ROUGE is `gain` above a common score of each document."""
+    kind = kind or label
+    trained, has_model = bool(SIZES.get(kind)), kind != "lead-3"
+    gain = GAINS[kind] if gain is None else gain
+    common = np.random.default_rng(7).uniform(15, 45, DOCUMENTS)
+    noise = np.random.default_rng([seed, *label.encode()]).normal(0, 1.5, DOCUMENTS)
+    rouge = {metric: common + gain + noise - index for index, metric in enumerate(ROUGE_METRICS)}
+    predictions = [
+        {
+            "id": f"d{n}",
+            "prediction": f"{label} {seed} writes {n}.",
+            "reference": f"Reference {n}.",
+            "at_cap": False,
+            "num_tokens": 12,
+            "scores": {metric: float(values[n]) for metric, values in rouge.items()},
+        }
+        for n in range(DOCUMENTS)
+    ]
+    test_loss = 3.0 - gain / 20 - seed / 1000 - sum(label.encode()) / 1e7 if has_model else None
+    record: dict[str, Any] = {
+        "schema_version": 1,
+        "label": label,
+        "kind": kind,
+        "seed": seed,
+        "status": "done",
+        "config": suite,
+        "options": {},
+        "parameters": {
+            "num_base_parameters": 3_000_000,
+            "num_added_parameters": 0,
+            "num_total_parameters": 3_000_000,
+            "num_trainable_parameters": SIZES.get(kind, 0),
+            "stored_bytes": 4 * SIZES.get(kind, 0),
+        }
+        if has_model
+        else None,
+        "loss": {"initial": 3.1, "validation": 3.1 - gain / 20, "test": test_loss} if has_model else {},
+        "rouge": {**{metric: float(np.mean(values)) for metric, values in rouge.items()}, "signature": "rouge|v:1"},
+        "text_shape": {
+            "prediction_words": 20.0,
+            "reference_words": 21.0,
+            "share_at_cap": 0.01,
+            "share_empty": 0.0,
+            "novel_bigrams": 0.3,
+            "longest_copied_words": 5.0,
+            "repeated_trigrams": 0.01,
+        },
+        "cost": {
+            "train_seconds": 10.0 + SIZES.get(kind, 0) / 1e5 + seed if trained else 0.0,
+            "wall_seconds": 60.0,
+            "peak_memory_bytes": 10**8 + 8 * SIZES.get(kind, 0),
+        },
+        "data": {
+            "source": "news",
+            "synthetic": False,
+            "fingerprint": "f00d",
+            "splits": {"train": {"used": 64}, "test": {"used": DOCUMENTS}},
+        },
+        "provenance": {
+            "time": "2025-01-01T00:00:00",
+            "command": "triptych compare",
+            "versions": {"torch": "2"},
+            "commit": "abc",
+            "dirty": False,
+            "model": "gpt2",
+            "hardware": {"cpu": "x"},
+            "device": "cpu",
+            "model_fingerprint": "beef" if has_model else None,
+            "precision": "fp32",
+        },
+    }
+    history = []
+    if trained:
+        record["search"] = {
+            "trials": [{"learning_rate": 0.1 * k, "validation_loss": 3.0} for k in (1, 2, 3)],
+            "chosen": 0.2,
+            "at_edge": False,
+        }
+        record["training"] = {
+            "epochs": 3,
+            "steps": 12,
+            "best_epoch": 2,
+            "stopped_early": True,
+            "tokens": 1200,
+            "targets": 300,
+            "documents": 192,
+        }
+        history = [
+            {
+                "event": "evaluation",
+                "epoch": epoch,
+                "step": 4 * epoch,
+                "tokens": 400 * epoch,
+                "validation_loss": 3.1 - gain / 20 * epoch / 3,
+                "train_seconds": 5.0 * epoch,
+                "train_flops": 1e9 * epoch,
+            }
+            for epoch in (1, 2, 3)
+        ]
+        history.insert(0, {"event": "step", "epoch": 1, "step": 1, "loss": 3.0, "tokens": 100, "learning_rate": 0.1})
+    folder = out / "runs" / label / str(seed)
+    folder.mkdir(parents=True)
+    (folder / "record.json").write_text(json.dumps(record))
+    (folder / "history.jsonl").write_text("".join(json.dumps(event) + "\n" for event in history))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in predictions))
+    return folder
+
+
+def write_results(
+    out: Path,
+    methods: tuple[str, ...] = ("untuned", "lead-3", "prompt-tuning", "lora", "full"),
+    seeds: tuple[int, ...] = (0, 1),
+    **changes: Any,
+) -> Path:
+    """Write a results folder of a finished suite; untrained rows run under the first seed only."""
+    suite = Suite(**{"name": out.name, "methods": methods, "seeds": seeds, **changes}).model_dump(mode="json")
+    out.mkdir(parents=True)
+    (out / "suite.json").write_text(json.dumps(suite))
+    for label in methods:
+        for seed in seeds if SIZES.get(label) else seeds[:1]:
+            write_run(out, suite, label, seed)
+    return out
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def edit_record(out: Path, run: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    edit(out / "runs" / run / "record.json", change)
+
+
+def put(data: dict[str, Any], field: str, value: Any) -> None:
+    *path, last = field.split(".")
+    for key in path:
+        data = data[key]
+    data[last] = value
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return write_results(tmp_path / "first")
+
+
+# Loading
+
+
+def test_every_run_is_read_in_the_suites_order(out: Path):
+    """A finished folder is read whole: rows and seeds in the suite's order, untrained rows once."""
+    results = load(out)
+    assert [(run.record.label, run.record.seed) for run in results.runs] == [
+        ("untuned", 0),
+        ("lead-3", 0),
+        ("prompt-tuning", 0),
+        ("prompt-tuning", 1),
+        ("lora", 0),
+        ("lora", 1),
+        ("full", 0),
+        ("full", 1),
+    ]
+    assert all(len(run.predictions) == DOCUMENTS for run in results.runs)
+    assert [len(run.history) for run in results.of("lora")] == [4, 4]
+    assert results.missing == ()
+
+
+def cut_last_line(path: Path) -> None:
+    path.write_text(path.read_text()[:-20])
+
+
+def drop_last_line(path: Path) -> None:
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+
+
+def spoil_line_three(path: Path) -> None:
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], lines[2].replace(":", ";", 1), *lines[3:]]))
+
+
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("suite.json", Path.unlink, "is missing"),
+        ("suite.json", lambda path: path.write_text("{"), "line 1, is malformed"),
+        ("suite.json", lambda path: path.write_text('{"sedes": [0]}'), "Did you mean 'seeds'"),
+        ("runs/lora/1/record.json", lambda path: path.write_text("[]"), "not a JSON object"),
+        (
+            "runs/lora/1/record.json",
+            lambda path: edit(path, lambda r: r.update(schema_version=7)),
+            "has schema_version 7",
+        ),
+        ("runs/lora/1/record.json", lambda path: edit(path, lambda r: r.update(surprise=1)), "surprise: Extra inputs"),
+        ("runs/lora/1/record.json", lambda path: edit(path, lambda r: r.update(seed=0)), "is of 'lora', seed 0"),
+        ("runs/lora/1/record.json", lambda path: edit(path, lambda r: r.update(rouge=None)), "has no ROUGE"),
+        ("runs/lora/1/predictions.jsonl", Path.unlink, "is missing"),
+        ("runs/lora/1/predictions.jsonl", cut_last_line, f"line {DOCUMENTS}, does not end"),
+        (
+            "runs/lora/1/predictions.jsonl",
+            drop_last_line,
+            f"holds {DOCUMENTS - 1} documents, record.json says {DOCUMENTS}",
+        ),
+        ("runs/lora/1/predictions.jsonl", spoil_line_three, "line 3, is malformed"),
+        ("runs/lora/1/predictions.jsonl", lambda path: path.write_bytes(b"\xff\n"), "cannot be read"),
+        (
+            "runs/lora/1/predictions.jsonl",
+            lambda path: path.write_text(path.read_text().replace("rouge2", "rouge9")),
+            "line 1, has no score 'rouge2'",
+        ),
+        (
+            "runs/lora/1/predictions.jsonl",
+            lambda path: path.write_text(path.read_text().replace('"rouge2": ', '"rouge2": 9')),
+            "they are not of one run",
+        ),
+        ("runs/lora/1/predictions.jsonl", lambda path: path.write_text('{"id": NaN}\n'), "NaN is not a number"),
+        ("runs/lora/1/history.jsonl", Path.unlink, "is missing"),
+        ("runs/lora/1/history.jsonl", cut_last_line, "line 4, does not end"),
+        ("runs/lora/1/history.jsonl", lambda path: path.write_text('{"step": 1}\n'), "line 1, has no 'event'"),
+    ],
+)
+def test_damage_is_one_clear_error(out: Path, file: str, damage: Callable[[Path], Any], message: str):
+    """A missing, cut, malformed or foreign file is refused with its name, what is wrong and a remedy."""
+    damage(out / file)
+    with pytest.raises(ResultsError) as error:
+        load(out)
+    assert file in str(error.value) and message in str(error.value) and "Remedy: " in str(error.value)
+    assert error.value.exit_status == 2
+
+
+def test_a_folder_that_is_not_there_is_refused(tmp_path: Path):
+    """A path without a results folder is bad input."""
+    with pytest.raises(ResultsError, match="no results folder"):
+        load(tmp_path / "nowhere")
+
+
+def test_an_unfinished_suite_is_refused_or_flagged(out: Path):
+    """Planned runs that are not there are named: an error by default, a flag where a partial table is asked for."""
+    (out / "runs/lora/1/record.json").unlink()
+    with pytest.raises(ResultsError, match=r"has not finished.*lora/1.*triptych compare"):
+        load(out)
+    results = load(out, partial=True)
+    assert results.missing == (("lora", 1),)
+    assert any("Not in this comparison: lora (seed 1)" in flag for flag in compare(results).flags)
+
+
+def test_a_run_outside_the_suite_is_refused(out: Path):
+    """A run folder of a row that the suite does not name is not passed over."""
+    write_run(out, json.loads((out / "suite.json").read_text()), "lora-all", 0, kind="lora")
+    with pytest.raises(ResultsError, match=r"lora-all.*not in suite.json"):
+        load(out)
+
+
+def fail(out: Path, run: str) -> None:
+    edit_record(
+        out, run, lambda r: r.update(status="failed", rouge=None, error="Traceback\nNonFiniteLoss: loss is nan.")
+    )
+    (out / "runs" / run / "predictions.jsonl").unlink()
+
+
+def test_a_failed_run_is_kept_as_failed(out: Path):
+    """A failed seed is listed with its reason and is in no figure; a row without a finished seed has no estimates."""
+    fail(out, "lora/1")
+    fail(out, "full/0")
+    fail(out, "full/1")
+    comparison = compare(load(out))
+    lora, full = comparison.rows["lora"], comparison.rows["full"]
+    assert (lora.seeds, lora.failed_seeds) == ([0], [1]) and lora.rouge1 is not None
+    assert any("Seed 1: The run failed: NonFiniteLoss: loss is nan." in flag for flag in lora.flags)
+    assert (full.seeds, full.failed_seeds, full.rouge1, full.parameters) == ([], [0, 1], None, None)
+    assert "full" not in comparison.pareto and not any("full" in (test.a, test.b) for test in comparison.tests)
+    assert any("same number of finished seeds" in flag for flag in comparison.flags)
+
+
+def test_a_suite_in_which_all_failed_is_refused(tmp_path: Path):
+    """Without one finished run there is nothing to compare, and the first reason is given."""
+    out = write_results(tmp_path / "all", methods=("lora",), seeds=(0,))
+    fail(out, "lora/0")
+    with pytest.raises(ResultsError, match=r"No run .* finished.*loss is nan"):
+        compare(load(out))
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("config.separator", "\n\nSummary:"),
+        ("config.split.seed", 5),
+        ("config.limits.document_tokens", 256),
+        ("config.limits.train_documents", 7),
+        ("config.training.max_epochs", 3),
+        ("config.training.patience", 9),
+        ("config.training.global_batch_size", 4),
+        ("config.training.max_grad_norm", 9.0),
+        ("config.training.schedule", "cosine"),
+        ("config.training.optimizer", "adafactor"),
+        ("config.decoding.num_beams", 1),
+        ("config.decoding.max_new_tokens", 9),
+        ("config.search.trials", 8),
+        ("provenance.model_fingerprint", "cafe"),
+        ("provenance.precision", "bf16"),
+        ("data.fingerprint", "d00d"),
+        ("data.splits.train.used", 63),
+        ("rouge.signature", "rouge|v:2"),
+    ],
+)
+def test_what_must_be_equal_is_refused(out: Path, field: str, value: Any):
+    """Runs that differ in model, data, limits, decoding, budget or metric are refused: the field and both values."""
+    before = json.loads((out / "runs/lora/1/record.json").read_text())
+    for key in field.split("."):
+        before = before[key]
+    edit_record(out, "lora/1", lambda record: put(record, field, value))
+    with pytest.raises(ResultsError) as error:
+        compare(load(out))
+    message = str(error.value)
+    assert all(part in message for part in (field, repr(before), repr(value), "lora (seed 1)"))
+
+
+@pytest.mark.parametrize("field", ["id", "reference"])
+def test_other_documents_are_refused(out: Path, field: str):
+    """Runs on other test documents or references are refused with the line and both values."""
+    path = out / "runs/full/0/predictions.jsonl"
+    old = {"id": "d4", "reference": "Reference 4."}[field]
+    path.write_text(path.read_text().replace(json.dumps(old), '"another"'))
+    with pytest.raises(ResultsError) as error:
+        compare(load(out))
+    assert all(part in str(error.value) for part in ("line 5", field, old, "another", "full (seed 0)"))
+
+
+@pytest.mark.parametrize(
+    "field", ["engine.plain", "training.micro_batch_size", "decoding.batch_size", "cache.max_gigabytes"]
+)
+def test_what_changes_no_result_is_not_refused(out: Path, field: str):
+    """Settings of the engine alone do not keep runs out of one table."""
+    edit_record(out, "lora/1", lambda record: put(record["config"], field, 1))
+    assert compare(load(out)).tests
+
+
+def test_bit_equal_losses_of_two_tuned_rows_are_an_error(out: Path):
+    """Two tuned rows with a bit-equal test loss under one seed are a bug, never a result (trap 21)."""
+    loss = json.loads((out / "runs/lora/1/record.json").read_text())["loss"]["test"]
+    edit_record(out, "full/1", lambda record: put(record, "loss.test", loss))
+    with pytest.raises(ResultsError, match=r"lora \(seed 1\) and of full \(seed 1\) is bit-equal"):
+        compare(load(out))
+
+
+def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
+    """The equality is only meaningful under one seed; within a row it says that the seed has no effect."""
+    loss = json.loads((out / "runs/lora/0/record.json").read_text())["loss"]["test"]
+    edit_record(out, "lora/1", lambda record: put(record, "loss.test", loss))
+    assert any("the seed has no effect" in flag for flag in compare(load(out)).rows["lora"].flags)
+
+
+# Flags
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"loss.validation": 3.099}, "did not move (3.1000 before training, 3.0990 after)"),
+        (
+            {"loss.validation": 3.099, "notes": {"distance_moved": 0.0123, "nearest_tokens": [" the", "a"]}},
+            "Distance moved: 0.0123. Nearest tokens: ' the', 'a'.",
+        ),
+        ({"loss.validation": 3.5}, "made the validation loss worse"),
+        ({"search.at_edge": True}, "0.2, is at the edge of the grid (0.1, 0.2, 0.3)"),
+        ({"training.best_epoch": 3, "training.stopped_early": False}, "The best epoch is the last of 3"),
+        ({"text_shape.share_at_cap": 0.4}, "40% of the summaries were cut at the cap"),
+        ({"text_shape.share_empty": 0.25}, "25% of the summaries are empty"),
+    ],
+)
+def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, Any], sentence: str):
+    """A row that did not train, search or write as it should is flagged with the figures and the seed."""
+    for field, value in changes.items():
+        edit_record(out, "prompt-tuning/1", lambda record, field=field, value=value: put(record, field, value))
+    rows = compare(load(out)).rows
+    assert any(flag.startswith("Seed 1: ") and sentence in flag for flag in rows["prompt-tuning"].flags)
+    assert rows["lora"].flags == []
+
+
+@pytest.mark.parametrize(
+    ("run", "changes", "sentence"),
+    [
+        ("lora/1", {"data.synthetic": True}, "The data are embedded in the package and synthetic"),
+        ("lora/1", {"provenance.synthetic_model": True}, "The model is embedded in the package and synthetic"),
+        ("lora/1", {"provenance.device": "cuda"}, "trained with different devices: their seconds"),
+        ("lora/1", {"provenance.commit": "def"}, "made with different commits"),
+        ("lora/1", {"provenance.dirty": True}, "changes that are in no commit"),
+        ("lora/1", {"config.training.micro_batch_size": 2}, "different micro-batch sizes"),
+    ],
+)
+def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, changes: dict[str, Any], sentence: str):
+    """Synthetic parts, other machines and other versions are said in words beside the table."""
+    assert compare(load(out)).flags == []
+    for field, value in changes.items():
+        edit_record(out, run, lambda record, field=field, value=value: put(record, field, value))
+    comparison = compare(load(out))
+    assert any(sentence in flag for flag in comparison.flags)
+    assert comparison.synthetic == ("synthetic" in sentence)
+
+
+def test_an_unequal_search_is_flagged(out: Path):
+    """A row that tried fewer learning rates than another is named with both counts."""
+    for run in ("lora/0", "lora/1"):
+        edit_record(out, run, lambda record: record["search"]["trials"].pop())
+    assert any("prompt-tuning 3, lora 2, full 3" in flag for flag in compare(load(out)).flags)
+
+
+def test_equal_summaries_are_flagged(out: Path):
+    """Two rows that wrote the same summaries are named: one may not do what its name says (trap 21)."""
+    (out / "runs/lora/1/predictions.jsonl").write_text((out / "runs/full/1/predictions.jsonl").read_text())
+    rouge = json.loads((out / "runs/full/1/record.json").read_text())["rouge"]
+    edit_record(out, "lora/1", lambda record: record.update(rouge=rouge))
+    assert any("lora and full wrote the same summaries (seed 1)" in flag for flag in compare(load(out)).flags)
+    path = out / "runs/lora/1/predictions.jsonl"
+    path.write_text(path.read_text().replace("full 1 writes 3.", "something else"))
+    assert any(
+        "lora and full have equal ROUGE from different summaries (seed 1)" in f for f in compare(load(out)).flags
+    )
+
+
+def test_one_seed_is_said(tmp_path: Path):
+    """With one seed a comparison says, in its flags and its verdict, that training again was not measured."""
+    comparison = compare(load(write_results(tmp_path / "one", seeds=(0,))))
+    assert any("has one seed" in flag for flag in comparison.flags) and "one training seed" in comparison.verdict
+
+
+# Comparison
+
+
+def test_the_comparison_is_deterministic(out: Path):
+    """The same results give the same comparison, to the last bit."""
+    assert compare(load(out)).model_dump_json() == compare(load(out)).model_dump_json()
+
+
+def test_means_are_those_of_the_records(out: Path):
+    """A row's figures are means over its seeds of what the records say."""
+    results = load(out)
+    comparison = compare(results)
+    for label, row in comparison.rows.items():
+        records = [run.record for run in results.of(label)]
+        for metric in ROUGE_METRICS:
+            estimate = getattr(row, metric)
+            assert estimate.mean == pytest.approx(
+                np.mean([getattr(record.rouge, metric) for record in records]), abs=1e-9
+            )
+            assert estimate.low < estimate.mean < estimate.high
+        assert row.cost["train_seconds"] == np.mean([record.cost.train_seconds for record in records])
+        assert row.cost["energy_joules"] is None
+        if label != "lead-3":
+            assert row.loss.test == row.loss.mean == pytest.approx(np.mean([record.loss.test for record in records]))
+    assert comparison.rows["lead-3"].loss.test is None
+    assert (comparison.num_documents, comparison.signature) == (DOCUMENTS, "rouge|v:1")
+
+
+def test_the_loss_interval_is_over_seeds_or_absent(out: Path):
+    """Without losses of documents the test loss has Student's interval over seeds, and none from one run."""
+    rows = compare(load(out)).rows
+    assert rows["lora"].loss.low < rows["lora"].loss.mean < rows["lora"].loss.high
+    assert rows["untuned"].loss.low is None
+
+
+def test_document_losses_give_the_loss_interval(out: Path):
+    """Losses of documents give the test loss an interval, and must be those of the record."""
+    path = out / "runs/untuned/0/predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["scores"] |= {"loss": 3.0 + number % 3, "targets": 10.0 + number}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ResultsError, match=r"losses in predictions.jsonl of untuned \(seed 0\)"):
+        compare(load(out))
+    targets = np.array([line["scores"]["targets"] for line in lines])
+    ratio = float(np.average([line["scores"]["loss"] for line in lines], weights=targets))
+    edit_record(out, "untuned/0", lambda record: put(record, "loss.test", ratio))
+    loss = compare(load(out)).rows["untuned"].loss
+    assert loss.low < loss.mean < loss.high
+
+
+def test_every_pair_is_tested_on_every_metric(out: Path):
+    """All pairs of finished rows are tested on the four ROUGE scores, and Holm corrects over all of them."""
+    comparison = compare(load(out))
+    cases = {(test.a, test.b, test.metric) for test in comparison.tests}
+    assert len(comparison.tests) == len(cases) == 10 * 4
+    for test in comparison.tests:
+        a, b = (getattr(comparison.rows[label], test.metric).mean for label in (test.a, test.b))
+        assert test.difference == pytest.approx(a - b, abs=1e-9)
+        assert test.low < test.difference < test.high
+        assert test.p_value <= test.p_value_adjusted <= min(1, 40 * test.p_value)
+
+
+def test_a_row_run_once_is_compared_with_each_seed(out: Path):
+    """An untrained row stands beside each seed of the other: the difference is the mean of the two."""
+    results = load(out)
+    base, tuned = results.of("untuned"), results.of("lora")
+    expected = np.mean([run.record.rouge.rouge1 - base[0].record.rouge.rouge1 for run in tuned])
+    test = next(t for t in compare(results).tests if (t.a, t.b, t.metric) == ("untuned", "lora", "rouge1"))
+    assert test.difference == pytest.approx(-expected, abs=1e-9)
+
+
+def test_a_rows_interval_does_not_depend_on_the_other_rows(out: Path):
+    """Taking a row out of the table leaves the intervals of the others where they are."""
+    before = compare(load(out)).rows
+    edit(out / "suite.json", lambda suite: suite["methods"].remove("prompt-tuning"))
+    (out / "runs/prompt-tuning").rename(out / "gone")
+    after = compare(load(out)).rows
+    for label, row in after.items():
+        assert (row.rouge1.low, row.rouge1.high) == pytest.approx((before[label].rouge1.low, before[label].rouge1.high))
+
+
+def test_the_verdict_names_a_winner_only_where_there_is_one(out: Path):
+    """A clear lead is a winner; a lead within chance is no clear winner and names who cannot be told apart."""
+    before = compare(load(out)).verdict
+    assert before.startswith("No clear winner: lora (") and before.endswith(" leads, but cannot be told from full.")
+    suite = json.loads((out / "suite.json").read_text())
+    for seed in (0, 1):
+        folder = out / "runs/full" / str(seed)
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+        write_run(out, suite, "full", seed, gain=14.0)
+    assert "The best is full (" in compare(load(out)).verdict
+
+
+def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
+    """Where Lead-3 leads, it is said, and the trained rows are judged among themselves."""
+    edit(out / "suite.json", lambda suite: suite.update(methods=["lead-3", "prompt-tuning"]))
+    for label in ("untuned", "lora", "full"):
+        (out / "runs" / label).rename(out / label)
+    suite = json.loads((out / "suite.json").read_text())
+    edit(out / "suite.json", lambda data: data["methods"].append("lora"))
+    for seed in (0, 1):
+        write_run(out, suite, "lora", seed, gain=2.9)
+    verdict = compare(load(out)).verdict
+    assert (
+        verdict.startswith("The best is lead-3") and "among the trained rows, no clear winner: prompt-tuning" in verdict
+    )
+
+
+def test_rows_differ_only_where_test_and_interval_agree():
+    """A rejection whose interval, which counts the seeds, includes zero separates nothing."""
+    base = {"a": "x", "b": "y", "metric": "rouge1", "difference": 1.0, "p_value": 0.001}
+    assert separable(PairedTest(**base, p_value_adjusted=0.01, low=0.5, high=1.5))
+    assert not separable(PairedTest(**base, p_value_adjusted=0.01, low=-0.5, high=2.5))
+    assert not separable(PairedTest(**base, p_value_adjusted=0.2, low=0.5, high=1.5))
+
+
+def test_one_document_gives_neither_tests_nor_intervals(tmp_path: Path):
+    """A single test document is reported without intervals and tests, and that is said."""
+    out = write_results(tmp_path / "small", methods=("untuned", "lora"), seeds=(0,))
+    for path in out.glob("runs/*/*/predictions.jsonl"):
+        line = json.loads(path.read_text().splitlines()[0])
+        path.write_text(json.dumps(line) + "\n")
+
+        def shrink(record: dict[str, Any], line: dict[str, Any] = line) -> None:
+            record["rouge"] |= line["scores"]
+            record["data"]["splits"]["test"]["used"] = 1
+
+        edit(path.parent / "record.json", shrink)
+    comparison = compare(load(out))
+    assert comparison.tests == [] and comparison.rows["lora"].rouge1.low is None
+    assert any("one test document" in flag for flag in comparison.flags)
+
+
+def test_the_pareto_front_is_by_hand():
+    """A row is on the front unless another is at least as good in both and better in one; unknown cost is on none."""
+    points = {
+        "cheap": (20.0, 1.0),
+        "good": (30.0, 5.0),
+        "worse": (29.0, 5.0),
+        "dear": (30.0, 6.0),
+        "twin": (30.0, 5.0),
+        "unknown": (99.0, None),
+    }
+    assert pareto_front(points) == ["cheap", "good", "twin"]
+
+
+def test_the_fronts_of_a_comparison(out: Path):
+    """The fronts are by test ROUGE-1 against training seconds and against trainable parameters."""
+    comparison = compare(load(out))
+    assert comparison.pareto == comparison.pareto_parameters == ["lead-3", "lora"]
+
+
+# Joining
+
+
+def test_joined_suites_are_one_table(tmp_path: Path):
+    """Suites that pass are joined: colliding labels get the suite's name, an untrained row met twice is kept once."""
+    first = write_results(tmp_path / "one", methods=("untuned", "lora"))
+    second = write_results(tmp_path / "two", methods=("untuned", "lora", "full"))
+    for seed in (0, 1):
+        edit_record(second, f"lora/{seed}", lambda record: put(record, "loss.test", record["loss"]["test"] + 0.01))
+    joined = join([load(first), load(second)])
+    comparison = compare(joined)
+    assert list(comparison.rows) == ["untuned", "lora@one", "lora@two", "full"]
+    assert comparison.suite == "one + two" and comparison.rows["lora@two"].label == "lora@two"
+    assert compare(join([load(first)])) == compare(load(first))
+
+
+def test_suites_of_one_name_are_told_apart_by_folder(tmp_path: Path):
+    """Where the suites have one name, the folders' names tell their rows apart."""
+    folders = [write_results(tmp_path / name, methods=("lora",), name="same") for name in ("one", "two")]
+    for seed in (0, 1):
+        edit_record(folders[1], f"lora/{seed}", lambda record: put(record, "loss.test", record["loss"]["test"] + 0.01))
+    assert join([load(folder) for folder in folders]).labels == ("lora@one", "lora@two")
+
+
+def test_unequal_suites_are_not_joined(tmp_path: Path):
+    """Suites that differ in what must be equal are refused with the field and both values."""
+    first = write_results(tmp_path / "one", methods=("lora",))
+    second = write_results(tmp_path / "two", methods=("full",), limits={"document_tokens": 128})
+    with pytest.raises(ResultsError, match=r"config.limits.document_tokens is 512 for lora .* and 128 for full"):
+        join([load(first), load(second)])
+
+
+def test_a_folder_given_twice_is_refused(out: Path):
+    """A run cannot be compared with itself."""
+    with pytest.raises(ResultsError, match="was given twice"):
+        join([load(out), load(out)])
+
+
+def test_a_run_copied_into_another_suite_is_refused(tmp_path: Path):
+    """The same run in two suites is recognised by its bit-equal loss."""
+    first = write_results(tmp_path / "one", methods=("lora",))
+    second = write_results(tmp_path / "two", methods=("lora",))
+    with pytest.raises(ResultsError, match="bit-equal"):
+        compare(join([load(first), load(second)]))
+
+
+# Curves
+
+
+@pytest.mark.parametrize(
+    ("axis", "spent"),
+    [
+        ("step", (0, 4, 8, 12)),
+        ("tokens", (0, 400, 800, 1200)),
+        ("train_seconds", (0, 5, 10, 15)),
+        ("train_flops", (0, 1e9, 2e9, 3e9)),
+    ],
+)
+def test_curves_hold_what_the_histories_measured(out: Path, axis: str, spent: tuple[float, ...]):
+    """A curve holds the loss before training and every validation loss, against what the run had spent by then."""
+    curves = validation_curves(load(out), axis)
+    assert [(line.label, line.seed) for line in curves.lines] == [
+        ("prompt-tuning", 0),
+        ("prompt-tuning", 1),
+        ("lora", 0),
+        ("lora", 1),
+        ("full", 0),
+        ("full", 1),
+    ]
+    lora = curves.lines[2]
+    assert lora.spent == spent and lora.losses == pytest.approx([3.1, 3.1 - 0.4 / 3, 3.1 - 0.8 / 3, 2.7])
+    assert curves.absent == ()
+    assert lora.loss_within(spent[2]) == lora.losses[2] and lora.loss_within(-1) is None
+
+
+def test_what_was_not_measured_has_no_curve(out: Path):
+    """Spending that a row did not note is named as absent, never derived."""
+    assert validation_curves(load(out), "energy_joules").lines == ()
+    assert validation_curves(load(out), "energy_joules").absent == ("prompt-tuning", "lora", "full")
+
+
+def test_bad_axes_are_refused(out: Path):
+    """An unknown axis and spending that falls are errors with what to do."""
+    with pytest.raises(ResultsError, match="Did you mean 'tokens'"):
+        validation_curves(load(out), "token")
+    path = out / "runs/lora/0/history.jsonl"
+    path.write_text(path.read_text().replace('"tokens": 800', '"tokens": 300'))
+    with pytest.raises(ResultsError, match=r"lora \(seed 0\) has a falling tokens"):
+        validation_curves(load(out), "tokens")
+
+
+# Advice
+
+
+def test_advice_is_the_best_row_within_the_budget(out: Path):
+    """Among the rows within every limit the one with the highest ROUGE-1 is named, and why the others are not."""
+    comparison = compare(load(out))
+    assert advise(comparison).best == "lora"
+    advice = advise(comparison, max_parameters=10_000)
+    assert advice.best == "lead-3" and set(advice.refused) == {"lora", "full"}
+    assert "24,576 trainable parameters, 10,000 are allowed" in advice.refused["lora"]
+    assert "Outside the budget, lora scores" in advice.text
+    assert advise(comparison, max_parameters=10**9, max_seconds=12, max_memory=10**10).best == "lora"
+    assert "full" in advise(comparison, max_seconds=12).refused
+
+
+def test_advice_gives_its_evidence_and_uncertainty(out: Path):
+    """The difference to every other row is the comparison's test of that pair, turned the right way round."""
+    comparison = compare(load(out))
+    advice = advise(comparison)
+    assert {rival.label for rival in advice.rivals} == {"untuned", "lead-3", "prompt-tuning", "full"}
+    for rival in advice.rivals:
+        means = [comparison.rows[label].rouge1.mean for label in ("lora", rival.label)]
+        assert (
+            rival.difference == pytest.approx(means[0] - means[1], abs=1e-9)
+            and rival.low < rival.difference < rival.high
+        )
+        assert (
+            f"{rival.label}: {rival.difference:+.2f} [{rival.low:+.2f}, {rival.high:+.2f}], adjusted p" in advice.text
+        )
+    assert not next(rival for rival in advice.rivals if rival.label == "full").separable
+    assert (
+        "full: " in advice.text
+        and "cannot be told apart" in advice.text
+        and "2 seeds, 40 test documents" in advice.text
+    )
+
+
+def test_advice_names_the_frugal_choice(out: Path):
+    """A row that cannot be told from the best and trains fewer parameters is offered instead."""
+    for seed in (0, 1):
+        edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
+    advice = advise(compare(load(out)))
+    assert advice.best == "lora" and advice.frugal == ("full",)
+    assert (
+        "full cannot be told from lora by these data and trains 3,000,000 parameters instead of 10,000,000"
+        in advice.text
+    )
+
+
+def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
+    """No row within the budget is said with the least that is needed; a cost not measured does not pass for small."""
+    out = write_results(tmp_path / "tuned", methods=("prompt-tuning", "lora"))
+    nothing = advise(compare(load(out)), max_parameters=100)
+    assert nothing.best is None and "The least any row needs is 2,560 trainable parameters" in nothing.text
+    for seed in (0, 1):
+        edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.peak_memory_bytes", None))
+    advice = advise(compare(load(out)), max_memory=10**12)
+    assert advice.best == "prompt-tuning" and "was not measured" in advice.refused["lora"]
+
+
+def test_advice_repeats_what_a_reader_must_know(out: Path):
+    """Flags of the comparison and of the advised row stand in the advice."""
+    edit_record(out, "lora/0", lambda record: put(record, "search.at_edge", True))
+    edit_record(out, "full/0", lambda record: put(record, "data.synthetic", True))
+    text = advise(compare(load(out))).text
+    assert "edge of the grid" in text and "synthetic" in text
+
+
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+def test_a_limit_is_a_number_of_zero_or_more(out: Path, value: float):
+    """A limit that is negative or no number is bad input."""
+    with pytest.raises(ConfigError, match="--max-seconds"):
+        advise(compare(load(out)), max_seconds=value)
+
+
+# Layers
+
+
+def test_analysis_needs_no_torch():
+    """Importing the whole of analysis loads neither torch nor transformers."""
+    code = (
+        "import sys, pkgutil, importlib, triptych.analysis as a\n"
+        "for m in pkgutil.iter_modules(a.__path__): importlib.import_module(f'triptych.analysis.{m.name}')\n"
+        "print([m for m in ('torch', 'transformers') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

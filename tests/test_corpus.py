@@ -1,0 +1,466 @@
+"""The corpus: what becomes of every pair, how a sequence is laid out, and what the cache may be trusted with."""
+
+import json
+import os
+import random
+import shutil
+import time
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pydantic import Field
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from triptych.config import Limits, Split
+from triptych.contracts import Dataset, Example
+from triptych.corpus import SPLITS, Corpus, Template, encode_documents, prepare
+from triptych.datasets.tables import Tables
+from triptych.errors import ConfigError, DataError, ModelError
+
+EOS = 256
+SEPARATOR = "\n\nTL;DR:"  # eight tokens: one a byte
+
+
+def byte_tokenizer(bos: str | None = None, eos: str | None = "<eos>", after: str = "") -> PreTrainedTokenizerFast:
+    """A token for every byte, so that lengths can be worked out by hand; `bos` is put before every text, `after` after it."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token=eos, bos_token=bos)
+    specials = [(token, tokenizer.convert_tokens_to_ids(token)) for token in {bos, eos} if token]
+    layout = processors.TemplateProcessing(single=f"{bos or ''} $A{after}".strip(), special_tokens=specials)
+    tokenizer.backend_tokenizer.post_processor = layout
+    return tokenizer
+
+
+class Memory(Dataset):
+    """Examples kept in memory."""
+
+    pairs: dict[str, list[tuple[str, str]]]
+    version: str = "1"
+
+    def splits(self) -> tuple[str, ...]:
+        return tuple(self.pairs)
+
+    def examples(self, split: str) -> Iterator[Example]:
+        for row, (document, summary) in enumerate(self.pairs[split], 1):
+            yield Example(f"{split}-{row}", document, summary)
+
+    def fingerprint(self) -> str:
+        return self.version
+
+
+class Watched(Memory):
+    """Calls back whenever a split is read."""
+
+    on_read: Callable[[], None] = Field(exclude=True)
+
+    def examples(self, split: str) -> Iterator[Example]:
+        self.on_read()
+        return super().examples(split)
+
+
+def stories(name: str, count: int) -> list[tuple[str, str]]:
+    return [(f"{name} document {i}", f"{name} summary {i}") for i in range(count)]
+
+
+def three(train: int = 6, validation: int = 3, test: int = 3) -> dict[str, list[tuple[str, str]]]:
+    return {"train": stories("t", train), "validation": stories("v", validation), "test": stories("e", test)}
+
+
+def make(
+    cache: Path, dataset: Dataset | dict, tokenizer=None, *, split=None, window=None, reserved=0, most=10**9, **limits
+) -> Corpus:
+    everything = {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 64}
+    return prepare(
+        dataset if isinstance(dataset, Dataset) else Memory(pairs=dataset),
+        tokenizer or byte_tokenizer(),
+        source="memory",
+        limits=Limits(**{**everything, "summary_tokens": 32, **limits}),
+        split=split or Split(),
+        separator=SEPARATOR,
+        window=window,
+        reserved=reserved,
+        cache=cache,
+        max_cache_bytes=most,
+    )
+
+
+def documents(split) -> list[str]:
+    return [split.document(i) for i in range(len(split))]
+
+
+# The sequence
+
+
+def test_layout_of_a_pair(tmp_path):
+    """A document's ids are its own, cut at the limit; a summary's are those of a space and the summary, without EOS."""
+    tokenizer = byte_tokenizer()
+    pairs = {**three(), "train": [("  A document that is too long.\n", " Two\nlines \n")]}
+    corpus = make(tmp_path, pairs, tokenizer, document_tokens=10)
+    pair = corpus.train[0]
+    assert tokenizer.decode(pair.document_ids) == "A document" and tokenizer.decode(pair.summary_ids) == " Two\nlines"
+    assert pair.document_ids.dtype == pair.summary_ids.dtype == np.int32 and EOS not in pair.summary_ids
+    assert corpus.train.document(0) == "A document that is too long." and corpus.train.reference(0) == "Two\nlines"
+    assert corpus.data.splits["train"].truncated == 1
+    assert corpus.template == Template((), tuple(tokenizer(SEPARATOR)["input_ids"]), EOS)
+
+
+def test_special_tokens_in_a_text_are_text(tmp_path):
+    """An EOS spelled out in a document or a summary is letters, never the token that ends a summary."""
+    corpus = make(tmp_path, {**three(), "train": [("before <eos> after", "one <eos> two")]})
+    assert EOS not in corpus.train[0].document_ids and EOS not in corpus.train[0].summary_ids
+    assert corpus.train[0].document_ids.tolist() == encode_documents(["before <eos> after"], byte_tokenizer())[0]
+
+
+@pytest.mark.parametrize("bos", [None, "<s>", "<eos>"])
+@pytest.mark.parametrize("after", ["", " <eos>"])
+def test_prefix_is_what_the_tokenizer_puts_first(bos, after):
+    """The prefix is what the tokenizer puts before a text, even where BOS is EOS; what comes after is left off."""
+    tokenizer = byte_tokenizer(bos, after=after)
+    template = Template.of(tokenizer, SEPARATOR)
+    assert template.prefix_ids == ((tokenizer.bos_token_id,) if bos else ())
+    ends = [tokenizer.eos_token_id] if after else []
+    assert tokenizer(SEPARATOR)["input_ids"] == [*template.prefix_ids, *template.separator_ids, *ends]
+
+
+def test_a_tokenizer_without_eos_is_refused():
+    """Without an EOS token no summary could end, so the tokenizer is refused."""
+    with pytest.raises(ModelError, match="no EOS token"):
+        Template.of(byte_tokenizer(eos=None), SEPARATOR)
+
+
+def test_split_is_a_sequence(tmp_path):
+    """A split counts, slices and ends as a sequence does, over as many Arrow batches as there are."""
+    train = make(tmp_path, three(train=1200)).train
+    assert len(train) == len(train.ids) == 1200 and len(train._batches) > 1
+    assert [pair.id for pair in train] == train.ids == [f"train-{i}" for i in range(1, 1201)]
+    assert train[-1].id == "train-1200" and [pair.id for pair in train[510:514]] == train.ids[510:514]
+    with pytest.raises(IndexError):
+        train[1200]
+
+
+# Cleaning
+
+
+def test_every_dropped_pair_is_counted(tmp_path):
+    """Empty, duplicate, over-long and unsampled pairs are counted apart, and with those used make up all that was read."""
+    pairs = {
+        "train": [
+            ("one", "s"), ("two", ""), ("  ", "s"), ("SHARED  with\ntest", "s"), ("shared with validation", "s"),
+            ("long", "x" * 32), ("twice", "s"), ("twice", "other"), ("three", "s"),
+        ],
+        "validation": [("shared with validation", "s"), ("v", "x" * 200), ("Shared with test", "s"), ("w", "s")],
+        "test": [("shared with test", "s"), ("e", "s"), ("", "s")],
+    }  # fmt: skip
+    corpus = make(tmp_path, pairs, train_documents=3, summary_tokens=32)
+    train, validation, test = (corpus.data.splits[name] for name in SPLITS)
+    assert (train.read, train.dropped_empty, train.dropped_duplicate, train.dropped_long_summary) == (9, 2, 2, 1)
+    assert (train.not_sampled, train.used, train.requested) == (1, 3, 3)
+    assert (validation.read, validation.dropped_duplicate, validation.used, validation.requested) == (4, 1, 3, 0)
+    assert (test.read, test.dropped_empty, test.dropped_duplicate, test.used) == (3, 1, 0, 2)
+    for counts in (train, validation, test):
+        dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
+        assert counts.read == dropped + counts.not_sampled + counts.used
+    assert len(corpus.validation[1].summary_ids) == 201  # evaluation pairs keep their whole summary
+
+
+def test_test_and_training_share_no_document(tmp_path):
+    """No training document stands in validation or test, however it is spaced or capitalised, sampled there or not."""
+    pairs = three(train=40, validation=40, test=40)
+    pairs["train"] += [
+        (document.upper().replace(" ", "\n "), summary) for document, summary in pairs["test"] + pairs["validation"]
+    ]
+    corpus = make(tmp_path, pairs, validation_documents=5, test_documents=5)
+    assert documents(corpus.train) == [document for document, _ in stories("t", 40)]
+    assert corpus.data.splits["train"].dropped_duplicate == 80
+
+
+def test_no_pair_left_is_told_with_the_counts(tmp_path):
+    """A split of which nothing is left is refused, with the counts that say why."""
+    pairs = {**three(), "validation": [("", "s"), ("e document 0", "s")]}
+    with pytest.raises(DataError, match=r"validation split: 2 read, 1 empty, 1 duplicates") as caught:
+        make(tmp_path, pairs)
+    assert "memory" in str(caught.value) and not list(tmp_path.glob("*"))
+
+
+def test_no_training_split_is_told(tmp_path):
+    """Data with evaluation splits alone is refused."""
+    with pytest.raises(DataError, match="no training split, only validation, test"):
+        make(tmp_path, {name: stories(name, 3) for name in ("validation", "test")})
+
+
+# The sample
+
+
+def test_sample_does_not_depend_on_order_or_size(tmp_path):
+    """The sample is of the texts alone: a shuffled file gives the same one, a smaller is part of a larger, in file order."""
+    pairs = three(train=200)
+    chosen = documents(make(tmp_path / "a", pairs, train_documents=50).train)
+    assert [d for d, _ in pairs["train"] if d in chosen] == chosen and len(chosen) == 50
+    assert set(documents(make(tmp_path / "b", pairs, train_documents=20).train)) < set(chosen)
+    random.Random(0).shuffle(pairs["train"])
+    assert set(documents(make(tmp_path / "c", pairs, train_documents=50).train)) == set(chosen)
+    numbers = [int(document.split()[-1]) for document in chosen]
+    assert 70 < np.mean(numbers) < 130  # not the head of the file
+
+
+def test_less_than_requested_is_all_there_is(tmp_path):
+    """Where there is less than was asked for, all of it is used, and both numbers are in the record."""
+    counts = make(tmp_path, three(train=6), train_documents=100).data.splits["train"]
+    assert (counts.used, counts.requested, counts.not_sampled) == (6, 100, 0)
+
+
+# The cut
+
+
+def test_data_without_splits_is_cut(tmp_path):
+    """Data in one piece is cut in the fractions asked for, by document, whatever the order; the record says so."""
+    pairs = stories("s", 200)
+    whole = make(tmp_path / "a", {"all": pairs})
+    assert [whole.data.splits[name].used for name in SPLITS] == [160, 20, 20]
+    assert "no validation and no test" in whole.data.cut and "0.8" in whole.data.cut and "split.seed 0" in whole.data.cut
+    parts = [set(documents(getattr(whole, name))) for name in SPLITS]
+    assert set.union(*parts) == {document for document, _ in pairs} and sum(map(len, parts)) == 200
+    shuffled = make(tmp_path / "b", {"train": random.Random(1).sample(pairs, 200)})
+    assert [set(documents(getattr(shuffled, name))) for name in SPLITS] == parts
+    other = make(tmp_path / "c", {"all": pairs}, split=Split(seed=1, fractions=(0.5, 0.25, 0.25)))
+    assert [other.data.splits[name].used for name in SPLITS] == [100, 50, 50]
+    assert not set(documents(other.test)) >= parts[2]
+
+
+def test_copies_of_a_document_stay_together(tmp_path):
+    """All copies of a document fall into one split, and empty pairs are counted in training."""
+    pairs = [(f"document {i % 20}", f"summary {i}") for i in range(60)] + [("", "s")] * 5
+    corpus = make(tmp_path, {"all": pairs})
+    assert sum(corpus.data.splits[name].used for name in SPLITS) == 60
+    assert sum(corpus.data.splits[name].dropped_duplicate for name in SPLITS) == 0
+    assert corpus.data.splits["train"].dropped_empty == 5
+
+
+@pytest.mark.parametrize(("there", "missing"), [("test", "validation"), ("validation", "test")])
+def test_one_missing_split_is_cut_from_training(tmp_path, there, missing):
+    """Where one evaluation split is missing it is cut from training, and the other is left as it is."""
+    corpus = make(tmp_path, {"train": stories("t", 90), there: stories("e", 7)})
+    assert [corpus.data.splits[name].used for name in ("train", missing, there)] == [80, 10, 7]
+    assert f"no {missing} split: its training split was cut" in corpus.data.cut
+
+
+def test_nothing_is_cut_where_nothing_is_missing(tmp_path):
+    """Data that has all three splits keeps them, and the record speaks of no cut."""
+    corpus = make(tmp_path, three())
+    assert corpus.data.cut is None
+    assert [documents(getattr(corpus, name)) for name in SPLITS] == [[d for d, _ in pairs] for pairs in three().values()]
+
+
+# The window
+
+
+def test_every_sequence_fits_into_the_window(tmp_path):
+    """Trap 10: prefix, virtual tokens, document, separator, summary and EOS fit; the document alone gives way, counted."""
+    pairs = {name: [(f"{name} {i} " + "d" * 90, "s" * i) for i in (1, 5, 20, 38, 39, 60)] for name in SPLITS}
+    corpus = make(tmp_path, pairs, byte_tokenizer("<s>"), window=60, reserved=10, summary_tokens=20, document_tokens=30)
+    for name in SPLITS:
+        split, counts = getattr(corpus, name), corpus.data.splits[name]
+        for pair in split:
+            length = 1 + 10 + len(pair.document_ids) + 8 + len(pair.summary_ids) + 1
+            assert length <= 60 and len(pair.document_ids) == min(30, 60 - 20 - len(pair.summary_ids))
+        assert counts.truncated == counts.used
+        # A summary of n bytes is n + 1 tokens. Training takes 20; evaluation what leaves one token to the document.
+        assert (counts.used, counts.dropped_long_summary) == ((2, 4) if name == "train" else (4, 2))
+
+
+def test_a_window_that_is_too_small_is_told_with_the_sum(tmp_path):
+    """A window without room for a sequence is refused before anything is read, with the sum and the window."""
+    unread = Watched(pairs=three(), on_read=lambda: pytest.fail("the data was read"))
+    with pytest.raises(ConfigError, match=r"has 61 positions, but .* = 62 are needed") as caught:
+        make(tmp_path, unread, byte_tokenizer("<s>"), window=61, reserved=19, summary_tokens=32)
+    assert "limits.summary_tokens" in str(caught.value)
+    make(tmp_path, three(), byte_tokenizer("<s>"), window=62, reserved=19, summary_tokens=32)
+
+
+# Frequencies
+
+
+def test_token_frequencies_are_counts_of_the_training_documents(tmp_path):
+    """Frequencies equal a plain count over the training documents as they are truncated."""
+    corpus = make(tmp_path, three(train=700), document_tokens=9)
+    counted = Counter(token for pair in corpus.train for token in pair.document_ids.tolist())
+    assert dict(enumerate(corpus.token_frequencies(300).tolist())) == {i: counted[i] for i in range(300)}
+
+
+def test_a_vocabulary_that_is_too_small_is_told(tmp_path):
+    """A tokenizer that makes ids beyond the model's vocabulary is refused."""
+    corpus = make(tmp_path, three())
+    with pytest.raises(ModelError, match="has 10 token embeddings"):
+        corpus.token_frequencies(10)
+
+
+# The cache
+
+
+def same(a: Corpus, b: Corpus) -> bool:
+    pairs = [(x, y) for name in SPLITS for x, y in zip(getattr(a, name), getattr(b, name), strict=True)]
+    equal = all(
+        np.array_equal(x.document_ids, y.document_ids) and np.array_equal(x.summary_ids, y.summary_ids) for x, y in pairs
+    )
+    return equal and a.data == b.data and a.template == b.template
+
+
+def test_the_cache_is_used_again(tmp_path):
+    """A second call gives the same corpus without reading a single example."""
+    pairs = three()
+    first = make(tmp_path, pairs)
+    again = make(tmp_path, Watched(pairs=pairs, on_read=lambda: pytest.fail("the data was read")))
+    assert same(first, again) and len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"window": 1024}, {"reserved": 1}, {"document_tokens": 5}, {"train_documents": 2}, {"split": Split(seed=1)},
+        {"tokenizer": byte_tokenizer("<s>")}, {"dataset": Memory(pairs=three(), version="2")},
+    ],
+)  # fmt: skip
+def test_the_cache_depends_on_everything(tmp_path, change):
+    """Whatever the prepared data depends on makes an entry of its own."""
+    make(tmp_path, three())
+    make(tmp_path, change.pop("dataset", three()), **change)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_padding_set_by_others_does_not_matter(tmp_path):
+    """A tokenizer that was meanwhile switched to padding and truncation finds its entry, and makes the same ids."""
+    tokenizer = byte_tokenizer()
+    first = make(tmp_path, three(), tokenizer)
+    tokenizer.pad_token = tokenizer.eos_token
+    tokenizer(["a", "bcd"], padding=True, truncation=True, max_length=2)
+    assert same(first, make(tmp_path, three(), tokenizer)) and len(list(tmp_path.iterdir())) == 1
+    shutil.rmtree(tmp_path)
+    tokenizer(["a", "bcd"], padding=True, truncation=True, max_length=2)
+    assert same(first, make(tmp_path, three(), tokenizer))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "missing", "manifest", "schema"])
+def test_a_damaged_entry_is_made_anew(tmp_path, damage):
+    """An entry that is damaged in any way is thrown away and made again, equal to the first."""
+    first = make(tmp_path, three())
+    entry = next(tmp_path.iterdir())
+    file, manifest = entry / "train.arrow", entry / "manifest.json"
+    content = file.read_bytes()
+    if damage == "truncated":
+        file.write_bytes(content[:-50])
+    elif damage == "flipped":
+        position = content.index(b"document")
+        file.write_bytes(content[:position] + b"X" + content[position + 1 :])
+    elif damage == "missing":
+        file.unlink()
+    elif damage == "manifest":
+        manifest.write_text("{")
+    else:
+        manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "data": {"source": 1}}))
+    assert same(first, make(tmp_path, three()))
+    assert documents(first.train) == [document for document, _ in three()["train"]]
+
+
+def test_two_at_a_time_agree(tmp_path):
+    """Where another process finishes the same entry first, both have the same corpus and nothing is left over."""
+    pairs, others = three(), []
+
+    def another() -> None:
+        if not others:
+            others.append(None)
+            others.append(make(tmp_path, pairs))
+
+    corpus = make(tmp_path, Watched(pairs=pairs, on_read=another))
+    assert same(corpus, others[1]) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_data_that_changes_meanwhile_is_refused(tmp_path):
+    """Data that changes while it is read is refused, and nothing of it is kept."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "all.jsonl"
+    lines = [json.dumps({"document": d, "summary": s}) for d, s in stories("s", 30)]
+    file.write_text("\n".join(lines))
+    tables = Tables(path=file)
+
+    class Growing(Watched):
+        """Reads a table that is still being written."""
+
+        def examples(self, split: str) -> Iterator[Example]:
+            self.on_read()
+            return tables.examples(split)
+
+        def fingerprint(self) -> str:
+            return tables.fingerprint()
+
+    growing = Growing(pairs={"all": []}, on_read=lambda: file.write_text(file.read_text() + "\n" + lines[0]))
+    with pytest.raises(DataError, match="changed while it was read"):
+        make(tmp_path / "cache", growing)
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_the_oldest_entries_go_first(tmp_path):
+    """Beyond the allowed size the entries used longest ago are removed, never the one in use."""
+    entries = []
+    for window in (100, 101, 102):
+        make(tmp_path, three(), window=window)
+        entries += [entry for entry in tmp_path.iterdir() if entry not in entries]
+        os.utime(entries[-1] / "manifest.json", (window, window))
+    size = sum(file.stat().st_size for file in entries[0].iterdir())
+    make(tmp_path, three(), window=100, most=int(2.5 * size))  # the oldest, but now in use
+    assert set(tmp_path.iterdir()) == {entries[0], entries[2]}
+    make(tmp_path, three(), window=100, most=1)
+    assert set(tmp_path.iterdir()) == {entries[0]}
+
+
+def test_leftovers_of_dead_processes_go(tmp_path):
+    """What a process left unfinished more than a day ago is removed; what may still be at work is not."""
+    for name, age in (("building-old", 100_000), ("building-new", 10)):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    make(tmp_path, three())
+    assert not (tmp_path / "building-old").exists() and (tmp_path / "building-new").exists()
+
+
+def test_a_cache_that_cannot_be_written_is_told(tmp_path):
+    """A cache folder that cannot be made is one clear message."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot be kept in"):
+        make(tmp_path / "file" / "cache", three())
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path):
+    """The record's fingerprint is the same wherever the data lies and whatever file format it has, and changes with a text."""
+    prints = []
+    for place, ending, changed in (("a", "jsonl", ""), ("b", "json", ""), ("c", "jsonl", "!")):
+        (tmp_path / place).mkdir()
+        for name, pairs in three().items():
+            rows = [json.dumps({"text": document, "summary": summary + changed}) for document, summary in pairs]
+            (tmp_path / place / f"{name}.{ending}").write_text("\n".join(rows))
+        prints.append(make(tmp_path / "cache", Tables(path=tmp_path / place)).data.fingerprint)
+    assert prints[0] == prints[1] != prints[2]
+
+
+def test_memory_stays_bounded(tmp_path):
+    """Preparing a sample takes memory for a batch and a few numbers a row, not for the data."""
+
+    class Long(Memory):
+        """Many long documents, made as they are read."""
+
+        def examples(self, split: str) -> Iterator[Example]:
+            return (
+                Example(f"{split}{i}", f"{split} {i} " + "long " * 2000, "s") for i in range(1500 if split == "train" else 4)
+            )
+
+    tracemalloc.start()
+    counts = make(tmp_path, Long(pairs=three()), train_documents=8).data.splits["train"]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (counts.read, counts.used) == (1500, 8) and peak < 5 * 2**20, peak  # the data is 15 MB

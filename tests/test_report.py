@@ -1,0 +1,227 @@
+"""The printed report and the web page hold what the records hold, whatever stands in them."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_report_fixtures import make_comparison, make_results
+
+from triptych.report import document as document_module
+from triptych.report import formats, write_html, write_pdf, write_report
+from triptych.report.document import browser_data, describe, examples
+from triptych.report.series import Curves, loss_curves, mean_curve, thin
+
+needs_pdftotext = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler-utils) is absent")
+HOSTILE = 'a #b $c$ _d_ @e "f" \'g\' <script>alert(1)</script> </script> \\n & *h* `i` [j] {k} שלום عالم 😀 // /* ~ ='
+
+
+def pdf_text(path: Path) -> str:
+    """The words of a PDF, laid out as on the page."""
+    return subprocess.run(["pdftotext", "-layout", str(path), "-"], capture_output=True, text=True, check=True).stdout
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory) -> Path:
+    """A folder with all documents of a suite of two seeds, one of them failed."""
+    results = make_results(seeds=(0, 1), failed=(("lora", 1),))
+    out = tmp_path_factory.mktemp("report")
+    write_report(results, make_comparison(results), out)
+    return out
+
+
+def test_all_documents_are_written_and_nothing_else(written: Path) -> None:
+    """A report is four files, and no temporary file stays."""
+    assert sorted(path.name for path in written.iterdir()) == ["comparison.csv", "comparison.md", "report.html", "report.pdf"]
+
+
+def test_same_results_give_the_same_bytes(written: Path, tmp_path: Path) -> None:
+    """A report depends on the records alone: written again, each file is the same byte by byte."""
+    results = make_results(seeds=(0, 1), failed=(("lora", 1),))
+    for path in write_report(results, make_comparison(results), tmp_path):
+        assert path.read_bytes() == (written / path.name).read_bytes(), path.name
+
+
+@needs_pdftotext
+def test_pdf_holds_every_number_beside_its_label(written: Path) -> None:
+    """Each number of a row stands on a line that begins with the row's label."""
+    results = make_results(seeds=(0, 1), failed=(("lora", 1),))
+    comparison = make_comparison(results)
+    lines = pdf_text(written / "report.pdf").splitlines()
+    for label, row in comparison.rows.items():
+        own = " ".join(line for line in lines if line.strip().startswith(label))
+        numbers = [getattr(getattr(row, name), part) for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")
+                   for part in ("mean", "low", "high")]
+        numbers += [*row.loss.model_dump().values(), *row.cost.values()]
+        numbers += [*row.parameters.model_dump().values()] if row.parameters else []
+        numbers += [*row.text_shape.model_dump().values()] if row.text_shape else []
+        missing = [number for number in numbers if number is not None and formats.exact(number) not in own]
+        assert missing == [], label
+
+
+@needs_pdftotext
+def test_pdf_has_every_part(written: Path) -> None:
+    """What the assignment asks of a report has its place in it."""
+    text = " ".join(pdf_text(written / "report.pdf").split())
+    for part in ("Abstract", "Data, cleaning and limits", "[num_prompts, embedding_size]", "[input_dim, rank]",
+                 "[rank, output_dim]", "pre-classifier", "Hyper-parameters", "Paired tests", "Analysis: cost", "Soft prompts",
+                 "Efficiency and scale", "Principles of LoRA", "expressiveness and generalisation", "Limits",
+                 "Provenance", "References", "Reductions", "synthetic"):
+        assert part in text, part
+
+
+def test_html_needs_nothing_but_itself(written: Path) -> None:
+    """The page names no address that a browser would fetch."""
+    page = (written / "report.html").read_text(encoding="utf-8")
+    assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\(', page) == []
+
+
+def test_html_has_no_article(written: Path) -> None:
+    """The page embeds references and predictions of every run, and no document."""
+    data = json.loads(re.search(r'id="browser-data">(.*?)</script>', (written / "report.html").read_text("utf-8"), re.S)[1])
+    results = make_results(seeds=(0, 1), failed=(("lora", 1),))
+    finished = [run for run in results.runs if run.done]
+    assert [(run["label"], run["seed"]) for run in data["runs"]] == [(x.record.label, x.record.seed) for x in finished]
+    assert [line[0] for line in data["runs"][3]["predictions"]] == [line.prediction for line in finished[3].predictions]
+    assert set(data) == {"metrics", "documents", "runs"}
+
+
+def hostile_results():
+    """A suite in which names, summaries, notes and errors try to be markup."""
+    results = make_results(("untuned", "lora", "full"), failed=(("full", 0),))
+    for run in results.runs:
+        run.record.error = HOSTILE if run.record.error else None
+        if not run.done:
+            continue
+        run.record.notes["note #x"] = {"key$": [HOSTILE, 1.5, None]}
+        run.record.provenance.command = HOSTILE
+        for line in run.predictions:
+            line.prediction = HOSTILE + "\n" + line.prediction
+            line.reference = HOSTILE
+            line.id = "id-" + HOSTILE + line.id
+    comparison = make_comparison(results)
+    row = comparison.rows.pop("lora")
+    comparison.rows["lora@" + HOSTILE] = row.model_copy(update={"label": "lora@" + HOSTILE, "flags": [HOSTILE]})
+    comparison.tests = []
+    return results, comparison.model_copy(update={"model": HOSTILE, "data": HOSTILE, "suite": HOSTILE, "verdict": HOSTILE})
+
+
+@needs_pdftotext
+def test_hostile_text_stays_text_in_print(tmp_path: Path) -> None:
+    """Signs that mean something to Typst, emoji and right-to-left text are printed as they are."""
+    write_pdf(*hostile_results(), tmp_path / "report.pdf")
+    text = pdf_text(tmp_path / "report.pdf").replace("\u200b", "")
+    for part in ("#b", "$c$", "_d_", "@e", "<script>alert(1)</script>", "*h*", "`i`", "[j]", "{k}", "😀", "~"):
+        assert part in text, part
+    assert "םולש" in text or "שלום" in text
+
+
+def test_hostile_text_stays_text_on_the_web(tmp_path: Path) -> None:
+    """The page has exactly its own script elements, and no tag of a record's."""
+    write_html(*hostile_results(), tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert len(re.findall(r"<script", page)) == 3
+    assert len(re.findall(r"</script", page)) == 3
+    assert page.count("&lt;script>alert(1)") > 5
+
+
+CASES = {
+    "one row": make_results(("lora",)),
+    "one untrained row": make_results(("lead-3",)),
+    "only baselines": make_results(("untuned", "lead-3")),
+    "one failed row": make_results(failed=(("lora", 0),)),
+    "only one finished": make_results(("lora", "full"), failed=(("full", 0),)),
+    "no meters": make_results(meters=False),
+    "many rows": make_results(
+        ("untuned", *(f"lora-with-a-long-name-{number}" for number in range(12))),
+        kinds={f"lora-with-a-long-name-{number}": "lora" for number in range(12)}),
+    "a name without spaces": make_results(("x" * 90, "full"), kinds={"x" * 90: "lora"}),
+    "one document": make_results(documents=1),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_small_and_broken_suites_get_a_report(case: str, tmp_path: Path) -> None:
+    """A suite of one row, with a failed run, without meters or with odd names still has all its documents."""
+    comparison = make_comparison(CASES[case])
+    paths = write_report(CASES[case], comparison, tmp_path)
+    assert all(path.stat().st_size > 100 for path in paths)
+    if shutil.which("pdftotext"):
+        text = pdf_text(tmp_path / "report.pdf").replace("\u200b", "")
+        assert all(label[:8] in text for label in comparison.rows)
+
+
+@needs_pdftotext
+def test_no_table_leaves_the_page(tmp_path: Path) -> None:
+    """With many rows and long names, every word of the report stands within the page's margins."""
+    for case in ("many rows", "a name without spaces"):
+        write_pdf(CASES[case], make_comparison(CASES[case]), tmp_path / "report.pdf")
+        boxes = subprocess.run(["pdftotext", "-bbox", str(tmp_path / "report.pdf"), "-"], capture_output=True, text=True,
+                               check=True).stdout
+        words = re.findall(r'xMin="([\d.-]+)" yMin="[\d.-]+" xMax="([\d.-]+)" yMax="[\d.-]+">(.*?)</word>', boxes)
+        outside = [word for left, right, word in words if float(left) < 60 or float(right) > 595.3 - 60]
+        assert outside == [], case
+
+
+@needs_pdftotext
+def test_characters_without_a_glyph_are_owned_up_to(tmp_path: Path) -> None:
+    """Where the bundled fonts lack a character of a summary, the printed report says so."""
+    results = make_results(("lora", "full"))
+    for run in results.runs:
+        for line in run.predictions:
+            line.prediction = "漢字 " + line.prediction
+    comparison = make_comparison(results)
+    write_pdf(results, comparison, tmp_path / "report.pdf")
+    assert "U+5B57" in pdf_text(tmp_path / "report.pdf")
+    assert describe(make_results(), make_comparison(make_results()), drawn=True)["unprintable"] == ""
+
+
+def test_a_failure_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report that cannot be made leaves the earlier one in place, whole, and no rest beside it."""
+    results = make_results(("lora",))
+    path = tmp_path / "report.pdf"
+    write_pdf(results, make_comparison(results), path)
+    before = path.read_bytes()
+    monkeypatch.setattr(document_module, "examples", lambda results: [{"id": None}])
+    with pytest.raises(Exception, match="."):
+        write_pdf(results, make_comparison(results), path)
+    assert path.read_bytes() == before and [file.name for file in tmp_path.iterdir()] == ["report.pdf"]
+
+
+def test_examples_do_not_depend_on_scores() -> None:
+    """The same three documents are shown whatever was generated, for every row."""
+    shown = examples(make_results())
+    assert [example["id"] for example in shown] == ["doc-0004", "doc-0012", "doc-0020"]
+    assert all([row["label"] for row in example["rows"]] == list(make_results().labels) for example in shown)
+
+
+def test_browser_of_nothing_is_empty() -> None:
+    """Without a finished run there is nothing to browse, and no error."""
+    results = make_results(("lora",), failed=(("lora", 0),))
+    assert browser_data(results) == {"metrics": {}, "documents": [], "runs": []}
+
+
+def test_curves_are_means_over_seeds() -> None:
+    """A curve at a step is the mean of the seeds that all reached it; the first point is before training."""
+    assert mean_curve([[(0, 2.0), (1, 1.0)], [(0, 4.0), (1, 2.0), (2, 1.0)]]) == ((0, 3.0), (1, 1.5))
+    assert mean_curve([]) == ()
+    curves = loss_curves(make_results(seeds=(0, 1)))
+    assert set(curves) == {"prompt-tuning", "lora", "last-layers", "full"}
+    assert isinstance(curves["lora"], Curves) and curves["lora"].validation[0][0] == 0
+
+
+def test_thinning_keeps_the_mean() -> None:
+    """A thinned curve of whole groups has the mean of all its points, and no more points than asked for."""
+    points = [(float(step), float(step) ** 2) for step in range(600)]
+    thinned = thin(points, 60)
+    assert len(thinned) == 60
+    assert sum(y for _, y in thinned) / 60 == pytest.approx(sum(y for _, y in points) / 600)
+
+
+def test_report_imports_no_torch() -> None:
+    """Writing a report loads neither torch nor transformers."""
+    code = "import sys, triptych.report; sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,123 @@
+"""No sentence of the report contradicts a table, whatever the numbers are."""
+
+import random
+import re
+
+import pytest
+from test_report_fixtures import make_comparison, make_results
+
+from triptych.records import Comparison, Estimate
+from triptych.report.claims import Claim, cell, claims
+
+RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
+COMPARISON = make_comparison(RESULTS)
+
+
+def shuffle(comparison: Comparison, seed: int) -> Comparison:
+    """The rows' contents dealt out anew among the labels, some numbers changed, some missing."""
+    generator = random.Random(seed)
+    labels = list(comparison.rows)
+    contents = [row.model_copy(deep=True) for row in comparison.rows.values()]
+    generator.shuffle(contents)
+    for label, row in zip(labels, contents, strict=True):
+        row.label = label
+        for metric in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
+            if getattr(row, metric) is not None:
+                mean = generator.choice([20.0, generator.uniform(0, 60)])
+                half = generator.choice([None, generator.uniform(0, 4)])
+                low, high = (None, None) if half is None else (mean - half, mean + half)
+                setattr(row, metric, Estimate(mean=mean, low=low, high=high))
+        if row.loss.test is not None:
+            row.loss.test = row.loss.mean = generator.choice([3.0, generator.uniform(1, 5)])
+        for name, value in row.cost.items():
+            row.cost[name] = generator.choice([None, value, 7.0, generator.uniform(1, 1e13)])
+        if row.text_shape is not None and generator.random() < 0.2:
+            row.text_shape = None
+        if generator.random() < 0.15:
+            row.failed_seeds, row.rouge1, row.loss.test = [0, 1], None, None
+    there = [label for label in labels if contents[labels.index(label)].rouge1 is not None]
+    tests = [test.model_copy(update={"difference": generator.uniform(-9, 9), "low": generator.uniform(-9, 0),
+                                     "high": generator.uniform(-1, 9), "p_value_adjusted": generator.random() ** 4})
+             for test in comparison.tests if test.a in there and test.b in there]
+    return comparison.model_copy(update={
+        "rows": dict(zip(labels, contents, strict=True)), "tests": tests, "verdict": f"Verdict {generator.random()}.",
+        "pareto": generator.sample(there, k=min(2, len(there))), "num_documents": generator.randrange(1, 9999)})
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_every_claim_holds_for_what_it_was_made_from(seed: int) -> None:
+    """Shuffled and changed numbers give sentences that hold for the shuffled and changed numbers."""
+    changed = shuffle(COMPARISON, seed)
+    made = claims(RESULTS, changed)
+    assert [claim.name for claim in made if not claim.holds(RESULTS, changed)] == []
+    assert len({claim.name for claim in made}) == len(made)
+
+
+def test_checks_notice_other_numbers() -> None:
+    """A sentence that other numbers would make differently does not hold for those numbers."""
+    passed_over, noticed = [], 0
+    for seed in range(60):
+        changed = shuffle(COMPARISON, seed)
+        now = {claim.name: claim.text for claim in claims(RESULTS, changed)}
+        for claim in claims(RESULTS, COMPARISON):
+            if now.get(claim.name) != claim.text:
+                noticed += 1
+                if claim.holds(RESULTS, changed):
+                    passed_over.append((seed, claim.name))
+    assert passed_over == []
+    assert noticed > 500
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_numbers_in_sentences_about_rows_are_cells_of_those_rows(seed: int) -> None:
+    """Each score and loss that a sentence gives stands in the table, in a row which the sentence names.
+
+    The check reads the words alone and knows nothing of the facts that the claim carries.
+    """
+    changed = shuffle(COMPARISON, seed)
+    for claim in claims(RESULTS, changed):
+        if claim.name not in ("best-rouge", "method-order", "best-loss", "against-lead", "theory-lora"):
+            continue
+        named = [label for label in changed.rows if re.search(rf"(?<![\w-]){re.escape(label)}(?![\w-])", claim.text)]
+        paths = ("loss.test", "loss.low", "loss.high", "rouge1.mean", "rouge1.low", "rouge1.high")
+        cells = {cell(changed, label, path) for label in named for path in paths}
+        assert set(re.findall(r"-?\d+\.\d{2,4}", claim.text)) <= cells, claim.text
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_highest_row_named_is_the_highest(seed: int) -> None:
+    """No row of the table has a higher mean R-1 than the one that the sentence calls highest."""
+    changed = shuffle(COMPARISON, seed)
+    claim = find(claims(RESULTS, changed), "best-rouge")
+    means = {label: row.rouge1.mean for label, row in changed.rows.items() if row.rouge1 is not None}
+    if claim is None:
+        assert len(means) < 2
+    else:
+        best = [label for label, mean in means.items() if mean == max(means.values())]
+        assert claim.text.startswith(("All rows", *best))
+
+
+def test_sentences_on_training_follow_the_records() -> None:
+    """The best epochs that a sentence gives are those of the runs at hand."""
+    claim = find(claims(RESULTS, COMPARISON), "epochs")
+    assert claim is not None and "full 3 of 3, 3 of 3" in claim.text
+    for run in RESULTS.of("full"):
+        run.record.training.best_epoch = 1
+    try:
+        assert not claim.holds(RESULTS, COMPARISON)
+        assert "full 1 of 3, 1 of 3" in find(claims(RESULTS, COMPARISON), "epochs").text
+    finally:
+        for run in RESULTS.of("full"):
+            run.record.training.best_epoch = 3
+
+
+def test_missing_meter_is_named() -> None:
+    """A meter that the machine does not have is named as not measured."""
+    results = make_results(meters=False)
+    claim = find(claims(results, make_comparison(results)), "missing-meters")
+    assert claim is not None and "energy" in claim.text and "peak memory" in claim.text
+
+
+def find(made: list[Claim], name: str) -> Claim | None:
+    """The claim of that name."""
+    return next((claim for claim in made if claim.name == name), None)

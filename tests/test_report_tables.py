@@ -1,0 +1,119 @@
+"""The comparison in the terminal, as CSV and as Markdown."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+from test_report_fixtures import LABELS, make_comparison, make_results
+
+from triptych.report import formats
+from triptych.report.tables import comparison_table, to_csv, to_markdown
+
+WIDTHS = (80, 100, 140)
+
+
+def shown(comparison, width: int) -> str:
+    """What a terminal of that width shows."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
+    console.print(comparison_table(comparison))
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_table_fits_and_shows_every_mean(width: int) -> None:
+    """At every width no line is longer than the terminal, no cell is cut, and every label, loss and mean can be read."""
+    comparison = make_comparison(make_results())
+    text = shown(comparison, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    for label, row in comparison.rows.items():
+        line = next(line for line in text.splitlines() if line.split()[:1] == [label])
+        assert formats.loss(row.loss.test) in line
+        assert all(formats.score(getattr(row, name).mean) in line for name in ("rouge1", "rouge2", "rougeL", "rougeLsum"))
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_intervals_are_in_the_terminal(width: int) -> None:
+    """Every score has its interval beside or under it."""
+    comparison = make_comparison(make_results())
+    estimate = comparison.rows["lora"].rouge1
+    text = shown(comparison, width)
+    assert f"{estimate.low:.1f}–{estimate.high:.1f}" in text or formats.interval(estimate.low, estimate.high) in text
+
+
+def test_terminal_says_synthetic() -> None:
+    """A comparison of an embedded model or data set says so above its figures, in the terminal and in Markdown."""
+    comparison = make_comparison(make_results())
+    assert "synthetic" in shown(comparison, 100).lower().split("quality on")[0]
+    assert "Synthetic" in to_markdown(comparison)
+    real = comparison.model_copy(update={"synthetic": False, "flags": []})
+    assert "ynthetic" not in shown(real, 100) + to_markdown(real)
+
+
+def test_failed_row_is_shown_as_failed() -> None:
+    """A row of which no seed finished is in every table, as failed and without a number."""
+    comparison = make_comparison(make_results(failed=(("lora", 0),)))
+    line = next(line for line in shown(comparison, 100).splitlines() if line.split()[:1] == ["lora"])
+    assert "failed" in line and not any(character.isdigit() for character in line)
+    assert "| lora | failed | — | — | — | — | failed | — | — | — | — |" in to_markdown(comparison)
+    assert next(row for row in read(comparison) if row["label"] == "lora")["status"] == "failed"
+
+
+def test_missing_values_are_never_zero() -> None:
+    """What was not measured is said to be so, is empty in CSV, and is nowhere 0; what does not apply is a dash."""
+    comparison = make_comparison(make_results(meters=False))
+    for text in (shown(comparison, 140), to_markdown(comparison)):
+        lora = next(line for line in text.splitlines() if line.strip("| ").startswith("lora") and "294,912" in line)
+        assert lora.count("not measured") == 2
+        lead = next(line for line in text.splitlines() if line.strip("| ").startswith("lead-3") and "0 B" not in line)
+        assert "—" in lead
+    rows = {row["label"]: row for row in read(comparison)}
+    assert rows["lora"]["train_flops"] == rows["lora"]["energy_joules"] == rows["lead-3"]["loss_test"] == ""
+
+
+def test_csv_holds_raw_numbers() -> None:
+    """Every number of a row can be read back from the CSV, bit by bit."""
+    comparison = make_comparison(make_results())
+    for row in read(comparison):
+        source = comparison.rows[row["label"]]
+        assert float(row["rouge1_mean"]) == source.rouge1.mean
+        assert float(row["rougeLsum_high"]) == source.rougeLsum.high
+        for name, value in source.cost.items():
+            assert (float(row[name]) if row[name] else None) == value
+    assert [row["label"] for row in read(comparison)] == list(LABELS)
+
+
+@pytest.mark.parametrize("hostile", ["=1+1", "+cmd", "-2", "@SUM(A1)", "\t=1", " =1", "\r=1", "\n\r =1"])
+def test_csv_cell_cannot_become_a_formula(hostile: str) -> None:
+    """No cell of words begins as a spreadsheet's formula does."""
+    comparison = make_comparison(make_results()).model_copy(update={"model": hostile})
+    assert all(row["model"].split() == ("'" + hostile).split() for row in read(comparison))
+
+
+def test_markdown_table_survives_its_own_signs() -> None:
+    """Bars, stars and angle brackets of a name neither end a cell nor become markup."""
+    comparison = make_comparison(make_results()).model_copy(update={"data": "a|b *c* <script> `d` $e$\nf"})
+    text = to_markdown(comparison)
+    assert "a\\|b \\*c\\* \\<script\\> \\`d\\` \\$e\\$ f" in text
+    table = [line for line in text.splitlines() if line.startswith("|")]
+    assert {line.count("|") - line.count("\\|") for line in table} == {12}
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.5, "0.5 s"), (59.94, "59.9 s"), (99.96, "1 min 40 s"),
+                                             (3599.6, "60 min 00 s"), (7300, "2 h 02 min"), (None, "not measured")])
+def test_durations_read_as_a_reader_would_say_them(value: float | None, text: str) -> None:
+    """A duration has one unit or two, and never 60 of the smaller."""
+    assert formats.seconds(value) == text
+
+
+@pytest.mark.parametrize(("value", "text"), [(999.4, "999"), (999.6, "1.00k"), (15_360, "15.4k"), (1.05e12, "1.05T"),
+                                             (2.5e21, "2.50e+03E"), (0.0, "0.00")])
+def test_prefixes_keep_three_digits(value: float, text: str) -> None:
+    """A number with a prefix has three significant digits, also where rounding reaches the next prefix."""
+    assert formats.si(value) == text
+
+
+def read(comparison) -> list[dict[str, str]]:
+    """The CSV as a reader of CSV has it."""
+    return list(csv.DictReader(io.StringIO(to_csv(comparison), newline="")))

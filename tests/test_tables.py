@@ -1,0 +1,314 @@
+"""Tables: what a folder holds, which column is read as what, and what is said of a broken file."""
+
+import csv
+import gzip
+import io
+import json
+import os
+import tracemalloc
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from triptych.config import Columns
+from triptych.contracts import Example
+from triptych.datasets import open_dataset
+from triptych.datasets.tables import Roles, Tables, describe, recognise
+from triptych.errors import DataError
+
+ROWS = [("a1", "One. Two.", "First\nline"), ("a2", 'He said "no", twice.', "Second"), ("a3", "Drei über vier", "Third")]
+EXAMPLES = [Example(*row) for row in ROWS]
+
+
+def as_csv(rows=ROWS, header=("id", "article", "highlights"), delimiter=",") -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, delimiter=delimiter).writerows([header, *rows] if header else rows)
+    return text.getvalue().encode()
+
+
+def as_jsonl(rows=ROWS, names=("id", "document", "summary")) -> bytes:
+    return b"".join(json.dumps(dict(zip(names, row, strict=True))).encode() + b"\n" for row in rows)
+
+
+def as_parquet(rows=ROWS, names=("id", "dialogue", "summary")) -> bytes:
+    sink = io.BytesIO()
+    columns = dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))
+    pyarrow.parquet.write_table(pyarrow.table(columns), sink)
+    return sink.getvalue()
+
+
+def write(folder: Path, **files: bytes) -> Path:
+    """Files named NAME_ENDING, with further underscores for further dots."""
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_bytes(content)
+    return folder
+
+
+def read(path: Path, split: str = "train", **columns: str) -> list[Example]:
+    return list(Tables(path=path, columns=Columns(**columns)).examples(split))
+
+
+def message(path: Path, split: str = "train", **columns: str) -> str:
+    """What is said of a split that cannot be read, on one line."""
+    with pytest.raises(DataError) as caught:
+        read(path, split, **columns)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("train.csv", as_csv()),
+        ("Train.CSV", as_csv()),
+        ("train.csv.gz", gzip.compress(as_csv())),
+        ("train.tsv", as_csv(delimiter="\t")),
+        ("train.csv", b"\xef\xbb\xbf" + as_csv()),
+        ("train.jsonl", as_jsonl()),
+        ("train.json", as_jsonl()),
+        ("samsum-train.jsonl.gz", gzip.compress(as_jsonl())),
+        ("train.parquet", as_parquet()),
+        ("train-00000-of-00001.parquet", as_parquet()),
+        ("train.csv", as_csv().replace(b"\r\n", b"\n")),
+    ],
+)
+def test_every_format_gives_the_same_examples(tmp_path, name, content):
+    """Every format and spelling of a name gives the same examples, line breaks and quotes in texts included."""
+    (tmp_path / name).write_bytes(content)
+    assert [e.summary.replace("\r\n", "\n") for e in read(tmp_path)] == [e.summary for e in EXAMPLES]
+    assert read(tmp_path) == EXAMPLES
+    assert Tables(path=tmp_path).splits() == ("train",)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.text("ab,\"'\n\r\t é€𝄞", max_size=12), st.text('xy,"\n\r ', max_size=8)), min_size=1, max_size=5))
+def test_csv_round_trip(tmp_path, pairs):
+    """Whatever Python's csv module writes is read back as it was."""
+    rows = [(document, summary + "s") for document, summary in pairs]
+    write(tmp_path, train_csv=as_csv(rows, ("document", "summary")))
+    assert [(e.document, e.summary) for e in read(tmp_path)] == rows
+
+
+def test_splits_and_their_aliases(tmp_path):
+    """Splits are told by names and their aliases, train first, and exactly those that are there are reported."""
+    write(tmp_path, test_csv=as_csv(), train_jsonl=as_jsonl(), val_parquet=as_parquet(), notes_csv=as_csv())
+    (tmp_path / "README.md").write_text("no table")
+    assert Tables(path=tmp_path).splits() == ("train", "validation", "test")
+    (tmp_path / "val.parquet").rename(tmp_path / "x.parquet")
+    assert Tables(path=tmp_path).splits() == ("train", "test")
+
+
+def test_one_file_is_one_split_to_be_cut(tmp_path):
+    """One file, given by itself or alone in a folder, is the split `all`."""
+    write(tmp_path, news_csv=as_csv())
+    for path in (tmp_path, tmp_path / "news.csv"):
+        assert Tables(path=path).splits() == ("all",)
+        assert read(path, "all") == EXAMPLES
+
+
+def test_shards_are_read_in_order_and_must_be_complete(tmp_path):
+    """Shards make one split in the order of their numbers, and a missing one is told."""
+    for index in range(3):
+        (tmp_path / f"train-0000{index}-of-00003.parquet").write_bytes(as_parquet(ROWS[index : index + 1]))
+    assert read(tmp_path) == EXAMPLES
+    (tmp_path / "train-00001-of-00003.parquet").unlink()
+    assert "not complete: there are 2 of 3" in message(tmp_path)
+
+
+def test_two_files_for_one_split_are_refused(tmp_path):
+    """Two tables that claim one split, or several of no split, are refused by name."""
+    write(tmp_path, val_csv=as_csv(), validation_csv=as_csv())
+    assert "val.csv, validation.csv" in message(tmp_path, "validation")
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other, a_csv=as_csv(), b_csv=as_csv())
+    assert "a.csv, b.csv" in message(other, "all")
+
+
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        (["id", "article", "highlights"], Roles("id", "article", "highlights")),
+        (["document", "summary"], Roles(None, "document", "summary")),
+        (["Text", " Summary"], Roles(None, "Text", " Summary")),
+        (["id", "dialogue", "summary", "topic"], Roles("id", "dialogue", "summary")),
+        (["article", "abstract", "section_names"], Roles(None, "article", "abstract")),
+        (["", "url", "text", "summary", "title"], Roles(None, "text", "summary")),
+        (["guid", "id", "source", "target"], Roles("id", "source", "target")),
+    ],
+)
+def test_usual_columns_are_recognised(names, roles):
+    """Kaggle's and other common names are recognised, whatever else there is."""
+    assert recognise(names, Columns(), "x") == roles
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "said"),
+    [
+        (["documnt", "summary"], {}, ["columns: documnt, summary", "--set columns.document=documnt"]),
+        (["a", "b"], {}, ["hold the document", "columns: a, b", "--set columns.document=NAME"]),
+        (["text", "article", "summary"], {}, ["could be any of 'text', 'article'", "--set columns.document=text"]),
+        (["text", "x"], {}, ["hold the summary"]),
+        (["text", "gist"], {"summary": "gits"}, ["no column 'gits' (columns.summary)", "Did you mean 'gist'?"]),
+        (["text", "text", "summary"], {}, ["several columns named 'text'"]),
+        (["id;text;summary"], {}, ["must stand apart by commas"]),
+        (["text", "summary"], {"document": "summary", "summary": "summary"}, ["cannot be both"]),
+    ],
+)
+def test_columns_that_cannot_be_told(names, given, said):
+    """An absent or ambiguous column is told with the columns there are and the option that names it."""
+    with pytest.raises(DataError) as caught:
+        recognise(names, Columns(**given), "file.csv")
+    assert all(part in str(caught.value) for part in ["file.csv: ", *said])
+
+
+def test_named_columns_win(tmp_path):
+    """Columns that the user names are taken, whatever the usual names would say."""
+    write(tmp_path, train_csv=as_csv(header=("text", "article", "summary")))
+    assert read(tmp_path, document="article", id="text") == EXAMPLES
+    assert [e.id for e in read(tmp_path, document="article")] == ["train-1", "train-2", "train-3"]
+
+
+def test_ids_are_made_where_there_are_none(tmp_path):
+    """An example without an id gets one of its split and row; a whole number serves as it is; nothing is run."""
+    lines = [{"id": i, "text": "t", "summary": "s"} for i in ("", None, 7, "../../etc", "__import__('os')")]
+    write(tmp_path, test_jsonl="\n".join(map(json.dumps, lines)).encode())
+    assert [e.id for e in read(tmp_path, "test")] == ["test-1", "test-2", "7", "../../etc", "__import__('os')"]
+
+
+def test_null_cells_are_empty(tmp_path):
+    """A null text is an empty one, to be counted as such later."""
+    write(tmp_path, train_jsonl=as_jsonl([("a", None, "s"), ("b", "d", None)]))
+    assert read(tmp_path) == [Example("a", "", "s"), Example("b", "d", "")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("train.csv", b"", ["train.csv is empty"]),
+        ("train.jsonl", b"\n\n", ["train.jsonl is empty"]),
+        ("train.csv", b"id,article,highlights\n", ["no rows"]),
+        ("train.csv", as_csv(header=None), ["no column is known", "a1, One. Two.", "must begin with a header"]),
+        ("train.csv", b"document,summary\ncaf\xe9,b\n", ["line 2: not UTF-8", "byte 0xe9 at byte offset 20", "iconv"]),
+        ("train.csv", "id,article".encode("utf-16"), ["line 1", "not UTF-8", "0xff at byte offset 0"]),
+        ("train.csv", b"document,summary\na\0b,c\n", ["line 2", "NUL byte at byte offset 18"]),
+        ("train.csv", b"document,summary\n\na,b\na,b,c\n", ["line 4: 3 columns, but the header has 2"]),
+        ("train.csv", b'document,summary\na,b\n"never closed,b\nc,d\n', ["line 3: malformed"]),
+        ("train.csv", b"document,summary\ra,b\rc,d\r", ["line 1: malformed"]),
+        ("train.csv", b"document,summary\na,\nb, \n", ["none of the 2 rows has a summary", "columns.summary"]),
+        ("train.csv.gz", gzip.compress(as_csv())[:-12], ["cannot be read"]),
+        ("train.csv.gz", as_csv(), ["cannot be read", "gzip"]),
+        ("train.jsonl", as_jsonl() + b'{"id": "a4", "document', ["line 4: malformed JSON"]),
+        ("train.jsonl", b"[" * 100000, ["line 1", "jq -c"]),
+        ("train.json", b'[{"document": "a", "summary": "b"}]', ["line 1", "jq -c"]),
+        ("train.jsonl", b'{"document": "a", "summary": "b"}\n{"document": "a"}', ["line 2: there is no 'summary'"]),
+        ("train.jsonl", b'{"document": ["a"], "summary": "b"}', ["line 1: column 'document' holds ['a'] (list)"]),
+        ("train.jsonl", b'{"document": "a", "summary": NaN}', ["line 1: column 'summary' holds nan (float)"]),
+        ("train.jsonl", b'{"document": "\\ud800", "summary": "b"}', ["line 1: malformed JSON", "surrogate"]),
+        ("train.jsonl", b'{"id": [1], "document": "a", "summary": "b"}', ["line 1: the id is [1]"]),
+        ("train.parquet", as_parquet()[:-9], ["train.parquet: cannot be read as Parquet"]),
+        ("train.parquet", b"", ["train.parquet: cannot be read as Parquet"]),
+        ("train.parquet", as_parquet([("a", b"b", "c")]), ["row 1: column 'dialogue' holds b'b' (bytes)"]),
+        ("train.parquet.gz", as_parquet(), ["holds no table"]),
+    ],
+)
+def test_broken_files_are_told_with_their_place(tmp_path, name, content, said):
+    """A broken file is one clear message that gives the file, the place in it and what is wrong."""
+    (tmp_path / name).write_bytes(content)
+    told = message(tmp_path)
+    assert all(part in told for part in [str(tmp_path), *said]), told
+
+
+def test_a_damaged_parquet_page_is_told(tmp_path):
+    """Parquet whose end is whole but whose pages are not is told as unreadable, not as a crash."""
+    content = bytearray(as_parquet([(f"a{i}", f"document {i} " * 20, "s") for i in range(500)]))
+    content[40:400] = b"\xff" * 360
+    write(tmp_path, train_parquet=bytes(content))
+    assert "cannot be read" in message(tmp_path)
+
+
+def test_a_line_without_end_is_refused(tmp_path):
+    """A line longer than any table has is refused instead of being read into memory."""
+    write(tmp_path, train_jsonl=b'{"document": "' + b"a" * (17 * 2**20))
+    assert "longer than 16 MiB" in message(tmp_path)
+
+
+@pytest.mark.parametrize("folder", ["missing", "empty", "elsewhere"])
+def test_folders_without_tables(tmp_path, folder):
+    """A missing folder, one without tables, and one whose tables lie further down are each told apart."""
+    for name in ("empty", "elsewhere/3.0.0"):
+        (tmp_path / name).mkdir(parents=True)
+    write(tmp_path / "elsewhere" / "3.0.0", train_csv=as_csv())
+    said = {"missing": "no folder or file", "empty": "holds no table", "elsewhere": "elsewhere/3.0.0: give one of these"}
+    with pytest.raises(DataError, match=said[folder]):
+        open_dataset(str(tmp_path / folder), data_config=None, data_revision="main", columns=Columns())
+
+
+def test_unknown_split_and_unknown_ending(tmp_path):
+    """A split or file that cannot be read is refused with what can be."""
+    write(tmp_path, train_csv=as_csv(), notes_docx=b"x")
+    assert "has no split 'test'. Known: train" in message(tmp_path, "test")
+    assert "Read are .csv" in message(tmp_path / "notes.docx", "all")
+
+
+def test_describe_says_what_would_be_read(tmp_path):
+    """The description gives each split's files, columns, roles and rows, and the tables left aside."""
+    write(tmp_path, train_csv=as_csv(), dev_jsonl=as_jsonl(ROWS[:2]), extra_csv=as_csv())
+    described = describe(tmp_path)
+    train, validation = described.splits
+    assert (train.split, train.files, train.rows) == ("train", (tmp_path / "train.csv",), 3)
+    assert train.columns == ("id", "article", "highlights") and train.roles == Roles("id", "article", "highlights")
+    assert (validation.split, validation.rows) == ("validation", 2)
+    assert described.unread == (tmp_path / "extra.csv",)
+
+
+def test_fingerprint_follows_files_and_columns(tmp_path):
+    """The fingerprint changes with a file's content, its time and the columns asked for, and with nothing else."""
+    write(tmp_path, train_csv=as_csv())
+    before = Tables(path=tmp_path).fingerprint()
+    assert Tables(path=tmp_path).fingerprint() == before
+    assert Tables(path=tmp_path, columns=Columns(document="article")).fingerprint() != before
+    os.utime(tmp_path / "train.csv", (1, 1))
+    assert Tables(path=tmp_path).fingerprint() != before
+
+
+def test_memory_stays_bounded(tmp_path):
+    """Reading a table takes the memory of a few rows, however long the table is."""
+    row = as_csv([("a" * 8, "word " * 1000, "summary")], header=None)
+    with gzip.open(tmp_path / "train.csv.gz", "wb", compresslevel=1) as file:
+        file.write(b"id,article,highlights\n" + row * 4000)
+    tracemalloc.start()
+    rows = sum(1 for _ in Tables(path=tmp_path).examples("train"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert rows == 4000 and peak < 2**20  # the table is 20 MB
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("newswir", "Did you mean 'newswire'?"),
+        ("two words", "no name on the hub"),
+        ("./nowhere", "no folder or file"),
+        ("nowhere.csv", "no folder or file"),
+        ("a/b/c", "no folder or file"),
+    ],
+)
+def test_names_that_mean_nothing(data, said):
+    """A name that is neither registered, nor a path, nor possible on the hub is told at once, with the nearest."""
+    with pytest.raises(DataError) as caught:
+        open_dataset(data, data_config=None, data_revision="main", columns=Columns())
+    assert said in str(caught.value)
+
+
+def test_names_that_mean_something(tmp_path):
+    """A registered name gives that data set, a path a table, and OWNER/NAME one of the hub that is not loaded yet."""
+    options = {"data_config": "3.0.0", "data_revision": "v1", "columns": Columns(document="text")}
+    write(tmp_path, train_csv=as_csv())
+    assert open_dataset("newswire", **options).synthetic
+    assert open_dataset(str(tmp_path), **options) == Tables(path=tmp_path, columns=Columns(document="text"))
+    hub = open_dataset("abisee/cnn_dailymail", **options)
+    assert (hub.name, hub.config, hub.revision, hub.columns.document) == ("abisee/cnn_dailymail", "3.0.0", "v1", "text")
