@@ -154,7 +154,7 @@ def test_every_dropped_pair_is_counted(tmp_path):
     pairs = {
         "train": [
             ("one", "s"), ("two", ""), ("  ", "s"), ("SHARED  with\ntest", "s"), ("shared with validation", "s"),
-            ("long", "x" * 32), ("twice", "s"), ("twice", "other"), ("three", "s"),
+            ("long", "x" * 32), ("twice", "s"), ("twice", "other"), ("three", "x" * 31),
         ],
         "validation": [("shared with validation", "s"), ("v", "x" * 200), ("Shared with test", "s"), ("w", "s")],
         "test": [("shared with test", "s"), ("e", "s"), ("", "s")],
@@ -242,6 +242,14 @@ def test_copies_of_a_document_stay_together(tmp_path):
     assert sum(corpus.data.splits[name].used for name in SPLITS) == 60
     assert sum(corpus.data.splits[name].dropped_duplicate for name in SPLITS) == 0
     assert corpus.data.splits["train"].dropped_empty == 5
+
+
+def test_a_handful_is_cut_too(tmp_path):
+    """Four documents are enough for one in validation and one in test; two are refused with the counts."""
+    corpus = make(tmp_path, {"all": stories("s", 4)})
+    assert [corpus.data.splits[name].used for name in SPLITS] == [2, 1, 1]
+    with pytest.raises(DataError, match=r"no pair is left in the train split: 0 read.*\[split\]"):
+        make(tmp_path / "two", {"all": stories("s", 2)})
 
 
 @pytest.mark.parametrize(("there", "missing"), [("test", "validation"), ("validation", "test")])
@@ -357,7 +365,7 @@ def test_a_damaged_entry_is_made_anew(tmp_path, damage):
     if damage == "truncated":
         file.write_bytes(content[:-50])
     elif damage == "flipped":
-        position = content.index(b"document")
+        position = content.index(b"document 3")
         file.write_bytes(content[:position] + b"X" + content[position + 1 :])
     elif damage == "missing":
         file.unlink()
@@ -365,8 +373,8 @@ def test_a_damaged_entry_is_made_anew(tmp_path, damage):
         manifest.write_text("{")
     else:
         manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "data": {"source": 1}}))
-    assert same(first, make(tmp_path, three()))
-    assert documents(first.train) == [document for document, _ in three()["train"]]
+    again = make(tmp_path, three())
+    assert same(first, again) and documents(again.train) == [document for document, _ in three()["train"]]
 
 
 def test_two_at_a_time_agree(tmp_path):
@@ -382,7 +390,8 @@ def test_two_at_a_time_agree(tmp_path):
     assert same(corpus, others[1]) and len(list(tmp_path.iterdir())) == 1
 
 
-def test_data_that_changes_meanwhile_is_refused(tmp_path):
+@pytest.mark.parametrize("change", [lambda lines: [*lines, lines[0]], lambda lines: lines[::-1]])
+def test_data_that_changes_meanwhile_is_refused(tmp_path, change):
     """Data that changes while it is read is refused, and nothing of it is kept."""
     (tmp_path / "data").mkdir()
     file = tmp_path / "data" / "all.jsonl"
@@ -400,7 +409,7 @@ def test_data_that_changes_meanwhile_is_refused(tmp_path):
         def fingerprint(self) -> str:
             return tables.fingerprint()
 
-    growing = Growing(pairs={"all": []}, on_read=lambda: file.write_text(file.read_text() + "\n" + lines[0]))
+    growing = Growing(pairs={"all": []}, on_read=lambda: file.write_text("\n".join(change(lines))))
     with pytest.raises(DataError, match="changed while it was read"):
         make(tmp_path / "cache", growing)
     assert not list((tmp_path / "cache").iterdir())
@@ -456,11 +465,11 @@ def test_memory_stays_bounded(tmp_path):
 
         def examples(self, split: str) -> Iterator[Example]:
             return (
-                Example(f"{split}{i}", f"{split} {i} " + "long " * 2000, "s") for i in range(1500 if split == "train" else 4)
+                Example(f"{split}{i}", f"{split} {i} " + "long " * 2000, "s") for i in range(800 if split == "train" else 4)
             )
 
     tracemalloc.start()
     counts = make(tmp_path, Long(pairs=three()), train_documents=8).data.splits["train"]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (counts.read, counts.used) == (1500, 8) and peak < 5 * 2**20, peak  # the data is 15 MB
+    assert (counts.read, counts.used) == (800, 8) and peak < 4 * 2**20, peak  # the data is 8 MB

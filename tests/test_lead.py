@@ -30,6 +30,7 @@ CNN_DAILYMAIL = Path(__file__).resolve().parents[2] / "shared" / "data" / "cnn_d
         ["By .", "Emma Innes .", "PUBLISHED: .", "11:30 EST ."],
         ["Well ... no.", "And so on."],
         ["He got Vitamin C.", "It helped.", "Plan B.", "The end."],
+        ["Is it in the U.S.?", "Nobody knows.", "Dr. Who ...", "Reruns tonight."],
         ["Visit www.example.com for 3.11.2 or e.g. Python.", "Then stop."],
     ],
 )

@@ -2,12 +2,14 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from test_report_fixtures import make_comparison, make_results
 
 from triptych.records import Comparison, Estimate
-from triptych.report.claims import Claim, cell, claims
+from triptych.report.claims import Claim, claims
+from triptych.report.facts import cell
 
 RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
 COMPARISON = make_comparison(RESULTS)
@@ -36,12 +38,27 @@ def shuffle(comparison: Comparison, seed: int) -> Comparison:
         if generator.random() < 0.15:
             row.failed_seeds, row.rouge1, row.loss.test = [0, 1], None, None
     there = [label for label in labels if contents[labels.index(label)].rouge1 is not None]
-    tests = [test.model_copy(update={"difference": generator.uniform(-9, 9), "low": generator.uniform(-9, 0),
-                                     "high": generator.uniform(-1, 9), "p_value_adjusted": generator.random() ** 4})
-             for test in comparison.tests if test.a in there and test.b in there]
-    return comparison.model_copy(update={
-        "rows": dict(zip(labels, contents, strict=True)), "tests": tests, "verdict": f"Verdict {generator.random()}.",
-        "pareto": generator.sample(there, k=min(2, len(there))), "num_documents": generator.randrange(1, 9999)})
+    tests = [
+        test.model_copy(
+            update={
+                "difference": generator.uniform(-9, 9),
+                "low": generator.uniform(-9, 0),
+                "high": generator.uniform(-1, 9),
+                "p_value_adjusted": generator.random() ** 4,
+            }
+        )
+        for test in comparison.tests
+        if test.a in there and test.b in there
+    ]
+    return comparison.model_copy(
+        update={
+            "rows": dict(zip(labels, contents, strict=True)),
+            "tests": tests,
+            "verdict": f"Verdict {generator.random()}.",
+            "pareto": generator.sample(there, k=min(2, len(there))),
+            "num_documents": generator.randrange(1, 9999),
+        }
+    )
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -51,6 +68,23 @@ def test_every_claim_holds_for_what_it_was_made_from(seed: int) -> None:
     made = claims(RESULTS, changed)
     assert [claim.name for claim in made if not claim.holds(RESULTS, changed)] == []
     assert len({claim.name for claim in made}) == len(made)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_claim_holds_for_shuffled_records(seed: int) -> None:
+    """Records dealt out anew among the rows, and compared anew, give sentences that hold for them."""
+    generator = random.Random(seed)
+    labels = list(RESULTS.labels)
+    others = dict(zip(labels, generator.sample(labels, k=len(labels)), strict=True))
+    runs = [
+        replace(run, record=run.record.model_copy(update={"label": others[run.record.label]})) for run in RESULTS.runs
+    ]
+    results = replace(RESULTS, runs=tuple(sorted(runs, key=lambda run: labels.index(run.record.label))))
+    comparison = make_comparison(results)
+    made = claims(results, comparison)
+    assert [claim.name for claim in made if not claim.holds(results, comparison)] == []
+    stale = [claim for claim in claims(RESULTS, COMPARISON) if claim.text not in [other.text for other in made]]
+    assert stale and not any(claim.holds(results, comparison) for claim in stale)
 
 
 def test_checks_notice_other_numbers() -> None:

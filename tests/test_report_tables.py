@@ -22,7 +22,7 @@ def shown(comparison, width: int) -> str:
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_table_fits_and_shows_every_mean(width: int) -> None:
-    """At every width no line is longer than the terminal, no cell is cut, and every label, loss and mean can be read."""
+    """At every width no line is too long, no cell is cut, and every label, loss and mean can be read."""
     comparison = make_comparison(make_results())
     text = shown(comparison, width)
     assert max(map(len, text.splitlines())) <= width
@@ -30,7 +30,9 @@ def test_table_fits_and_shows_every_mean(width: int) -> None:
     for label, row in comparison.rows.items():
         line = next(line for line in text.splitlines() if line.split()[:1] == [label])
         assert formats.loss(row.loss.test) in line
-        assert all(formats.score(getattr(row, name).mean) in line for name in ("rouge1", "rouge2", "rougeL", "rougeLsum"))
+        assert all(
+            formats.score(getattr(row, name).mean) in line for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")
+        )
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -100,15 +102,26 @@ def test_markdown_table_survives_its_own_signs() -> None:
     assert {line.count("|") - line.count("\\|") for line in table} == {12}
 
 
-@pytest.mark.parametrize(("value", "text"), [(0.5, "0.5 s"), (59.94, "59.9 s"), (99.96, "1 min 40 s"),
-                                             (3599.6, "60 min 00 s"), (7300, "2 h 02 min"), (None, "not measured")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.5, "0.5 s"),
+        (59.94, "59.9 s"),
+        (99.96, "1 min 40 s"),
+        (3599.6, "60 min 00 s"),
+        (7300, "2 h 02 min"),
+        (None, "not measured"),
+    ],
+)
 def test_durations_read_as_a_reader_would_say_them(value: float | None, text: str) -> None:
     """A duration has one unit or two, and never 60 of the smaller."""
     assert formats.seconds(value) == text
 
 
-@pytest.mark.parametrize(("value", "text"), [(999.4, "999"), (999.6, "1.00k"), (15_360, "15.4k"), (1.05e12, "1.05T"),
-                                             (2.5e21, "2.50e+03E"), (0.0, "0.00")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(999.4, "999"), (999.6, "1.00k"), (15_360, "15.4k"), (1.05e12, "1.05T"), (2.5e21, "2.50e+03E"), (0.0, "0.00")],
+)
 def test_prefixes_keep_three_digits(value: float, text: str) -> None:
     """A number with a prefix has three significant digits, also where rounding reaches the next prefix."""
     assert formats.si(value) == text

@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import os
+import re
 import tracemalloc
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 from triptych.config import Columns
 from triptych.contracts import Example
-from triptych.datasets import open_dataset
-from triptych.datasets.tables import Roles, Tables, describe, recognise
+from triptych.datasets import open_dataset, tables
+from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe, recognise
 from triptych.errors import DataError
+from triptych.records import SplitCounts
 
 ROWS = [("a1", "One. Two.", "First\nline"), ("a2", 'He said "no", twice.', "Second"), ("a3", "Drei über vier", "Third")]
 EXAMPLES = [Example(*row) for row in ROWS]
@@ -312,3 +314,21 @@ def test_names_that_mean_something(tmp_path):
     assert open_dataset(str(tmp_path), **options) == Tables(path=tmp_path, columns=Columns(document="text"))
     hub = open_dataset("abisee/cnn_dailymail", **options)
     assert (hub.name, hub.config, hub.revision, hub.columns.document) == ("abisee/cnn_dailymail", "3.0.0", "v1", "text")
+
+
+def test_the_guide_is_right(tmp_path):
+    """The files shown in the guide to your own data are read as the guide says, and its messages are the real ones."""
+    guide = (Path(__file__).parents[1] / "docs" / "guides" / "your-own-data.md").read_text()
+    for name, content in re.findall(r"```(?:csv|jsonl) (\S+)\n(.*?)```", guide, re.DOTALL):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    described = describe(tmp_path / "my-news")
+    assert [(split.split, split.rows) for split in described.splits] == [("train", 2), ("validation", 1), ("test", 1)]
+    assert read(tmp_path / "my-news")[1].summary.count("\n") == 1
+    for name in {*DOCUMENT_NAMES, *SUMMARY_NAMES} - {"document", "summary", "article", "highlights"}:
+        assert f"`{name}`" in guide
+    for name in SplitCounts.model_fields:
+        assert f"`{name}`" in guide
+    source = Path(tables.__file__).read_text()
+    for said in ("no column is known to hold the ", "not UTF-8", "an object a line is needed", "columns, but the header has"):
+        assert said in source and said in guide

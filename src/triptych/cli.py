@@ -182,7 +182,7 @@ def call_compare(options: argparse.Namespace) -> int:
     """`triptych compare`."""
     from rich.console import Console
 
-    from triptych import catalogue, experiment, preflight, rows, suite
+    from triptych import catalogue, materials, preflight, rows, suite
     from triptych.report.tables import comparison_table
     from triptych.view import View, show_plan
 
@@ -196,7 +196,7 @@ def call_compare(options: argparse.Namespace) -> int:
             plan = preflight.check(resolved, table, options.device, cache)
             show_plan(Console(), plan, preflight.estimate(plan, options.device), out)
         return 0
-    plan = preflight.check(resolved, table, options.device, experiment.cache_folder())
+    plan = preflight.check(resolved, table, options.device, materials.cache_folder())
     suite.claim(out, resolved, options.fresh)
     with suite.locked(out):
         with View(Console(stderr=True)) as view:
@@ -214,7 +214,7 @@ def call_train(options: argparse.Namespace) -> int:
     """`triptych train`."""
     from rich.console import Console
 
-    from triptych import catalogue, experiment, preflight, rows, suite
+    from triptych import catalogue, experiment, materials, preflight, rows, suite
     from triptych.view import View
 
     events = take_stdout() if options.events else None
@@ -233,7 +233,7 @@ def call_train(options: argparse.Namespace) -> int:
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, emit)
             return 0
-        preflight.check(resolved, table, options.device, experiment.cache_folder())
+        preflight.check(resolved, table, options.device, materials.cache_folder())
         suite.claim(out, resolved, fresh=False)
         with suite.locked(out), View(Console(stderr=True)) as view:
             for index, seed in enumerate(seeds):
@@ -243,9 +243,11 @@ def call_train(options: argparse.Namespace) -> int:
                 scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"
                 print(f"{out}/runs/{row.label}/{seed}: {scores}")
         return 0
-    except TriptychError as error:
+    except Exception as error:
         if events is not None:
-            print(json.dumps({"event": "error", "message": str(error)}), file=events, flush=True)
+            message = str(error) if isinstance(error, TriptychError) else f"{type(error).__name__}: {error}"
+            print(json.dumps({"event": "error", "message": message}), file=events, flush=True)
+            traceback.print_exc()
         raise
 
 

@@ -94,7 +94,7 @@ class Pair:
     summary_ids: np.ndarray
 
 
-Ragged = tuple[np.ndarray, np.ndarray]  # lists of numbers: all values in a row, and where each list begins
+_Ragged = tuple[np.ndarray, np.ndarray]  # lists of numbers: all values in a row, and where each list begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ class _Batch:
     ids: pyarrow.StringArray
     documents: pyarrow.StringArray
     summaries: pyarrow.StringArray
-    document_ids: Ragged
-    summary_ids: Ragged
+    document_ids: _Ragged
+    summary_ids: _Ragged
 
 
 class TokenizedSplit(Sequence[Pair]):
@@ -178,11 +178,11 @@ class TokenizedSplit(Sequence[Pair]):
         return self._batches[batch], position - int(self._starts[batch])
 
 
-def _ragged(column: pyarrow.ListArray) -> Ragged:
+def _ragged(column: pyarrow.ListArray) -> _Ragged:
     return column.values.to_numpy(zero_copy_only=True), column.offsets.to_numpy(zero_copy_only=True)
 
 
-def _list_at(ragged: Ragged, row: int) -> np.ndarray:
+def _list_at(ragged: _Ragged, row: int) -> np.ndarray:
     values, offsets = ragged
     return values[offsets[row] : offsets[row + 1]]
 
@@ -349,9 +349,9 @@ def encode_documents(documents: Iterable[str], tokenizer: PreTrainedTokenizerBas
 
 
 def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    return tokenizer(
-        texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False
-    )["input_ids"]
+    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False)[
+        "input_ids"
+    ]
 
 
 def _summary_ids(batch: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -563,14 +563,15 @@ def _write(batch: list[Example], targets: list[int], writers: list[_Writer], job
 
 
 def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A hash of everything that token ids depend on; not of padding and truncation, which others may switch."""
+    """A hash of everything that token ids depend on.
+
+    Padding and truncation would be part of it, but `Template.of` has just used the tokenizer, which leaves both off.
+    """
     if tokenizer.is_fast:
-        state = json.loads(tokenizer.backend_tokenizer.to_str())
-        state.pop("padding", None)
-        state.pop("truncation", None)
+        state = tokenizer.backend_tokenizer.to_str()
     else:
-        state = [type(tokenizer).__name__, tokenizer.get_vocab(), str(tokenizer.init_kwargs)]
-    return sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+        state = json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), str(tokenizer.init_kwargs)], sort_keys=True)
+    return sha256(state.encode()).hexdigest()
 
 
 def _open(entry: Path, template: Template) -> Corpus | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from triptych import experiment, runtime, store
+from triptych import experiment, store
 from triptych.adapters import load_tensors, read_manifest
 from triptych.config import make_suite
 from triptych.contracts import Method
@@ -50,19 +50,18 @@ def evaluate(folder: Path, device: str | None) -> Evaluation:
     if record.status != "done" or not isinstance(row.plugin, Method):
         raise ResultsError(f"{str(folder)!r} holds no finished run of a method: there is nothing to load.")
     suite = make_suite(record.config)
-    run = experiment.Run.begin(
-        suite, row, record.seed, folder, runtime.start(device, suite.training.precision), lambda event: None
-    )
-    corpus = run.data()
-    adapted, _, _ = run.adapt(row.plugin, corpus, record.seed)
+    run = experiment.Run.begin(suite, row, record.seed, folder, device, lambda event: None)
+    if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
+        raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
+    adapted = run.adapt(row.plugin, record.seed).adapted
     if row.trains:
         origin, tensors = read_manifest(folder / "adapter")
         here = hub.fingerprint(suite.model, suite.model_revision)
         if origin.model_fingerprint != here:
             raise ResultsError(f"{str(folder)!r} was trained on another model than {suite.model!r} is now: weights differ.")
         load_tensors(adapted, tensors, folder / "adapter")
-    test = run.loss(adapted, corpus.test, corpus)
-    predictions = run.predict(adapted, corpus, test)
+    test = run.loss(adapted, run.corpus.test)
+    predictions = run.predict(adapted, test)
     stored = [Prediction.model_validate_json(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
     return Evaluation(
         run=str(folder),

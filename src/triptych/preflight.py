@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from triptych import experiment, meter, runtime
+from transformers import PreTrainedTokenizerBase
+
+from triptych import materials, meter, runtime
 from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.corpus import Corpus
+from triptych.engine.evaluation import split_loss
 from triptych.engine.generation import DecodingPlan, generate
-from triptych.engine.training import TrainingState, train_step
-from triptych.errors import ConfigError, DataError
+from triptych.engine.training import TrainingPlan, TrainingState, train_step
+from triptych.errors import ConfigError
 from triptych.models import hub
 from triptych.records import Parameters
 from triptych.rows import Row, planned_runs
@@ -26,6 +29,7 @@ class Plan:
 
     suite: Suite
     rows: list[Row]
+    tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
     parameters: dict[str, Parameters]
     notes: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -43,6 +47,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
         InputError: something does not; the message says what to do.
     """
     runtime.choose_precision(suite.training.precision, runtime.available(device))
+    materials.open_data(suite)  # a missing folder is told before anything else of the data and model
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
     _check_window(suite, rows)
     parameters, notes = {}, {}
@@ -51,18 +56,14 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
         if not isinstance(row.plugin, Method):
             continue
         try:
-            adapted = experiment.sketch(suite, row.plugin, tokenizer)
+            adapted = materials.sketch(suite, row.plugin, tokenizer)
         except ConfigError as error:
             raise ConfigError(f"[method.{row.label}] {error}") from None
-        parameters[row.label] = experiment.count(adapted, base)
+        parameters[row.label] = materials.count_parameters(adapted, base)
         notes[row.label] = adapted.notes
-    corpus = experiment.load_corpus(suite, tokenizer, experiment.reserved_positions(rows), cache)
-    vocabulary = hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size
-    corpus.token_frequencies(vocabulary)
-    for name, split in (("train", corpus.train), ("validation", corpus.validation), ("test", corpus.test)):
-        if not len(split):
-            raise DataError(f"The {name} split of {suite.data!r} has no usable pair.")
-    return Plan(suite, list(rows), corpus, parameters, notes)
+    corpus = materials.load_corpus(suite, rows, tokenizer, cache)
+    materials.frequent_tokens(corpus, hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size)
+    return Plan(suite, list(rows), tokenizer, corpus, parameters, notes)
 
 
 @contextmanager
@@ -74,9 +75,7 @@ def temporary_cache() -> Iterator[Path]:
 
 def _check_window(suite: Suite, rows: Sequence[Row]) -> None:
     """A prompt, the document and what is generated must fit into the model's window."""
-    config = hub.load_config(suite.model, suite.model_revision).get_text_config()
-    window = getattr(config, "max_position_embeddings", None)
-    virtual = experiment.reserved_positions(rows)
+    window, virtual = materials.window(suite), materials.reserved_positions(rows)
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
     needed = virtual + suite.limits.document_tokens + new
     if window is not None and needed > window:
@@ -114,40 +113,47 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
         return RowEstimate(0.0, 0.0, 0.0)
     suite, corpus = plan.suite, plan.corpus
     machine = runtime.start(device, suite.training.precision)
-    with tempfile.TemporaryDirectory() as nowhere:
-        run = experiment.Run.begin(suite, row, suite.seeds[0], Path(nowhere), machine, lambda event: None)
-        run.tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
-        adapted, modes, _ = run.adapt(row.plugin, corpus, suite.seeds[0])
-        recipe = run.plan(row.plugin, row.plugin.learning_rate)
-        size = min(recipe.global_batch_size, len(corpus.train))
-        step = 0.0
-        if row.trains:
-            state = TrainingState.begin(adapted, recipe)
-            modes.train(adapted.parts.model)
-            for _ in range(2):
-                step = _timed(machine, lambda: train_step(
-                    adapted, corpus.train, list(range(size)), corpus.template, recipe, state, machine, 0.0,
-                    lambda *shape: (0.0, 0.0),
-                ))
-            modes.eval(adapted.parts.model)
-        few = [corpus.validation[i] for i in range(min(suite.training.micro_batch_size, len(corpus.validation)))]
-        loss = _timed(machine, lambda: run.loss(adapted, few, corpus)) / len(few)
-        d = suite.decoding
-        documents = [corpus.test[i].document_ids for i in range(min(d.batch_size, len(corpus.test)))]
-        tokens = min(8, d.max_new_tokens)
-        decoding = DecodingPlan(d.num_beams, tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
-        generation = _timed(machine, lambda: generate(adapted, documents, corpus.template, machine, decoding))
-        generation *= d.max_new_tokens / tokens / len(documents)
-    steps = -(-len(corpus.train) // recipe.global_batch_size)
-    epochs = recipe.max_epochs if row.trains else 0
+    prepared = materials.adapt(suite, row.plugin, plan.tokenizer, corpus, suite.seeds[0], machine.device)
+    adapted, template, t, d = prepared.adapted, corpus.template, suite.training, suite.decoding
+    step = _seconds_a_step(plan, row.plugin, prepared, machine) if row.trains else 0.0
+    few = [corpus.validation[i] for i in range(min(t.micro_batch_size, len(corpus.validation)))]
+    plain = suite.engine.plain
+    loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(few)
+    documents = [corpus.test[i].document_ids for i in range(min(d.batch_size, len(corpus.test)))]
+    tokens = min(8, d.max_new_tokens)
+    decoding = DecodingPlan(d.num_beams, tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+    generation = _timed(machine, lambda: generate(adapted, documents, template, machine, decoding))
+    generation *= d.max_new_tokens / tokens / len(documents)
+    steps = -(-len(corpus.train) // t.global_batch_size)
+    epochs = t.max_epochs if row.trains else 0
     trials = suite.search.trials if row.trains and suite.search.trials > 1 else 0
-    trial_steps = -(-min(len(corpus.train), suite.search.train_documents) // recipe.global_batch_size) * suite.search.epochs
+    trial_steps = -(-min(len(corpus.train), suite.search.train_documents) // t.global_batch_size) * suite.search.epochs
     trial_validation = min(len(corpus.validation), suite.search.validation_documents) * suite.search.epochs
     return RowEstimate(
         train_seconds=step * steps * epochs + trials * (step * trial_steps + loss * trial_validation),
         evaluation_seconds=loss * (len(corpus.validation) * (epochs + 2) + len(corpus.test)),
         generation_seconds=generation * len(corpus.test),
     )
+
+
+def _seconds_a_step(plan: Plan, method: Method, prepared: materials.Prepared, machine: runtime.Runtime) -> float:
+    """The second of two optimizer steps over a full global batch; the first warms up."""
+    corpus, t = plan.corpus, plan.suite.training
+    recipe = TrainingPlan(
+        learning_rate=method.learning_rate, weight_decay=method.weight_decay, max_epochs=1, patience=1,
+        global_batch_size=t.global_batch_size, micro_batch_size=t.micro_batch_size, max_grad_norm=t.max_grad_norm,
+        warmup_fraction=0, schedule="constant", optimizer=t.optimizer, seed=0, plain=plan.suite.engine.plain,
+    )  # fmt: skip
+    state = TrainingState.begin(prepared.adapted, recipe)
+    indices = list(range(min(t.global_batch_size, len(corpus.train))))
+    prepared.modes.train(prepared.adapted.parts.model)
+
+    def step() -> None:
+        train_step(prepared.adapted, corpus.train, indices, corpus.template, recipe, state, machine, 0.0, lambda *_: (0.0, 0.0))
+
+    seconds = [_timed(machine, step) for _ in range(2)]
+    prepared.modes.eval(prepared.adapted.parts.model)
+    return seconds[1]
 
 
 def _timed(machine: runtime.Runtime, work) -> float:

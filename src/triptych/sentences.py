@@ -43,19 +43,17 @@ def _split_line(line: str) -> list[str]:
     sentences = []
     start = 0
     for stop in _STOP.finditer(line):
-        if _ends_sentence(line[start : stop.end(1)], stop[1], stop[2]):
+        if _ends_sentence(line[start : stop.end(1)], stop[2]):
             sentences.append(line[start : stop.end()].strip())
             start = stop.end()
     rest = line[start:].strip()
     return [*sentences, rest] if rest else sentences
 
 
-def _ends_sentence(before: str, marks: str, following: str) -> bool:
+def _ends_sentence(before: str, following: str) -> bool:
     """Whether the stop that ends `before` ends a sentence, when `following` is the next word."""
     if following[:1].islower():
         return False
-    if marks != ".":
-        return True
     if before.endswith(" ."):  # a stop set apart, as DailyMail's texts have them
         return True
     word = _BEFORE_A_WORD.split(before)[-1].removesuffix(".")

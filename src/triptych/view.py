@@ -84,10 +84,9 @@ class View:
     def _on_stage(self, label: str, seed: int, event: dict[str, Any]) -> None:
         words = STAGES[event["stage"]]
         self._first = None
-        total = event["epochs"] * event["steps"] if event["stage"] == "train" else event.get("total")
-        self._show(f"{label} · seed {seed} · {words}", total)
+        self._show(f"{label} · seed {seed} · {words}", event.get("total"))
         if event["stage"] == "train" and not self.live:
-            self._line(f"{self._name}: training, up to {event['epochs']} epochs of {event['steps']} steps")
+            self._line(f"{self._name}: training, up to {event['epochs']} epochs, {event['total']} steps")
         elif event["stage"] == "generation" and not self.live:
             self._line(f"{self._name}: {words}")
 
@@ -97,12 +96,11 @@ class View:
     def _on_step(self, label: str, seed: int, event: dict[str, Any]) -> None:
         if self._first is None:
             self._first = (time.monotonic(), event["tokens"])
-            self._show(f"{label} · seed {seed} · training", None)
         since, before = self._first
         elapsed = time.monotonic() - since
         rate = f", {(event['tokens'] - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
         facts = f"epoch {event['epoch'] + 1}, loss {event['loss']:.3f}{rate}"
-        self._progress.update(self._stage, total=event.get("total"), completed=event["step"], facts=facts)
+        self._progress.update(self._stage, total=event["total"], completed=event["step"], facts=facts)
 
     def _on_evaluation(self, label: str, seed: int, event: dict[str, Any]) -> None:
         speed = event["tokens"] / event["train_seconds"] if event["train_seconds"] else 0.0
@@ -110,6 +108,9 @@ class View:
             f"{self._name}: epoch {event['epoch']}, training loss {event['train_loss']:.4f}, "
             f"validation loss {event['validation_loss']:.4f}, {speed:,.0f} tokens/s"
         )
+
+    def _on_note(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._line(f"{self._name}: {event['message']}")
 
     def _on_trial(self, label: str, seed: int, event: dict[str, Any]) -> None:
         loss = event["validation_loss"]

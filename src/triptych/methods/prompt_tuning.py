@@ -45,10 +45,12 @@ class PromptTuning(Method):
         """The vocabulary rows the prompt begins from, all distinct: [P]. For `text` and `vocabulary`."""
         text = context.tokenizer(self.init_text, add_special_tokens=False).input_ids if self.init == "text" else []
         chosen = list(dict.fromkeys(text))[: self.num_virtual_tokens]
-        frequent = context.frequent_tokens[: max(5000, 4 * self.num_virtual_tokens)]
-        shuffled = frequent[torch.randperm(len(frequent), generator=context.generator)].tolist()
-        taken = set(chosen)
-        chosen += [token for token in shuffled if token not in taken][: self.num_virtual_tokens - len(chosen)]
+        missing = self.num_virtual_tokens - len(chosen)
+        if missing:
+            frequent = context.frequent_tokens[: max(5000, 4 * self.num_virtual_tokens)]
+            shuffled = frequent[torch.randperm(len(frequent), generator=context.generator)].tolist()
+            taken = set(chosen)
+            chosen += [token for token in shuffled if token not in taken][:missing]
         return torch.tensor(chosen)
 
     def _initial_rows(self, parts: ModelParts, context: Context) -> Tensor:

@@ -4,17 +4,35 @@ A claim holds for a comparison if each of its facts does: a value stands in the 
 the highest, a pair differs. `claims` makes only claims that hold; a claim of other numbers fails its own check.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 
 from triptych.analysis.loading import Results
 from triptych.analysis.verdict import separable
 from triptych.records import Comparison, PairedTest
 from triptych.report import formats, rows
+from triptych.report.facts import (
+    Fact,
+    beyond,
+    cell,
+    equals,
+    extreme,
+    extremes,
+    figures_of,
+    having,
+    number,
+    of_kind,
+    ordered,
+    selected,
+    shown,
+    tested,
+    tuned,
+    with_rouge,
+)
 
-Fact = Callable[[Results, Comparison], bool]
 LEVEL = "5%"
+_MOST_LISTED = 6  # pairs that a sentence names one by one; of more it gives the number
 
 
 @dataclass(frozen=True)
@@ -44,126 +62,7 @@ def claims(results: Results, comparison: Comparison) -> list[Claim]:
     return [claim for claim in made if claim is not None]
 
 
-def cell(comparison: Comparison, label: str, path: str) -> str:
-    """A field of a row as the tables show it."""
-    value = rows.value(comparison.rows[label], path) if label in comparison.rows else None
-    name = path.split(".")[-1]
-    if path.startswith("loss."):
-        return formats.loss(value)
-    if path.startswith("rouge"):
-        return formats.score(value)
-    if name.endswith("_seconds"):
-        return formats.seconds(value)
-    if name.endswith("_words"):
-        return formats.words(value)
-    for suffix, kind in (("_flops", "flops"), ("_bytes", "bytes"), ("_joules", "joules")):
-        if name.endswith(suffix):
-            return formats.quantity(value, kind)
-    return formats.count(value) if name.endswith("_parameters") else formats.share(value)
-
-
-# Facts.
-
-
-def shown(label: str, path: str, text: str) -> Fact:
-    """The table's cell of that row is this text."""
-    return lambda results, comparison: cell(comparison, label, path) == text
-
-
-def extreme(labels: Iterable[str], among: Iterable[str], path: str, highest: bool) -> Fact:
-    """Of the rows `among`, exactly `labels` have the highest (or the lowest) value."""
-    labels, among = set(labels), tuple(among)
-
-    def fact(results: Results, comparison: Comparison) -> bool:
-        values = {label: rows.value(comparison.rows[label], path) for label in among if label in comparison.rows}
-        if len(values) < len(among) or None in values.values():
-            return False
-        best = (max if highest else min)(values.values())
-        return {label for label, value in values.items() if value == best} == labels
-
-    return fact
-
-
-def ordered(labels: Iterable[str], path: str) -> Fact:
-    """The values of the rows rise strictly in this order."""
-    labels = tuple(labels)
-
-    def fact(results: Results, comparison: Comparison) -> bool:
-        values = [rows.value(comparison.rows[label], path) if label in comparison.rows else None for label in labels]
-        return None not in values and all(low < high for low, high in pairwise(values))
-
-    return fact
-
-
-def selected(labels: Iterable[str], choose: Callable[[Comparison], Iterable[str]]) -> Fact:
-    """Exactly these rows are what `choose` picks."""
-    labels = tuple(labels)
-    return lambda results, comparison: tuple(choose(comparison)) == labels
-
-
-def tested(test: PairedTest, apart: bool) -> Fact:
-    """The comparison has this test, with the figures shown, and the same decision."""
-    figures = _test_figures(test)
-    return lambda results, comparison: any(
-        (other.a, other.b, other.metric) == (test.a, test.b, test.metric)
-        and _test_figures(other) == figures
-        and separable(other) == apart
-        for other in comparison.tests
-    )
-
-
-def equals(expected: object, of: Callable[[Results, Comparison], object]) -> Fact:
-    """What `of` finds is this."""
-    return lambda results, comparison: of(results, comparison) == expected
-
-
-def _test_figures(test: PairedTest) -> tuple[str, str, str]:
-    return (
-        formats.signed(test.difference),
-        formats.interval(test.low, test.high),
-        formats.p_value(test.p_value_adjusted),
-    )
-
-
-# What the makers pick from.
-
-
-def with_rouge(comparison: Comparison) -> list[str]:
-    """The rows with a test ROUGE."""
-    return [label for label, row in comparison.rows.items() if row.rouge1 is not None]
-
-
-def tuned(comparison: Comparison) -> list[str]:
-    """The rows that trained something and finished."""
-    return [label for label, row in rows.done(comparison).items() if rows.trained(row) and row.rouge1 is not None]
-
-
-def of_kind(comparison: Comparison, kind: str) -> list[str]:
-    """The finished rows of a kind."""
-    return [label for label in with_rouge(comparison) if comparison.rows[label].kind == kind]
-
-
-def failed_rows(comparison: Comparison) -> list[str]:
-    """The rows of which no seed finished."""
-    return [label for label, row in comparison.rows.items() if rows.failed(row)]
-
-
-def _having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]:
-    return [label for label in among if rows.value(comparison.rows[label], path) is not None]
-
-
-def _beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> list[str]:
-    """The tuned rows whose value is above (or below) that of a row; none where that row has no value."""
-    limit = rows.value(comparison.rows[reference], path) if reference in comparison.rows else None
-    if limit is None:
-        return []
-    values = {x: rows.value(comparison.rows[x], path) for x in _having(comparison, path, tuned(comparison))}
-    return [x for x, value in values.items() if (value > limit if higher else value < limit)]
-
-
-def _extremes(comparison: Comparison, among: list[str], path: str, highest: bool) -> list[str]:
-    best = (max if highest else min)(rows.value(comparison.rows[label], path) for label in among)
-    return [label for label in among if rows.value(comparison.rows[label], path) == best]
+# The makers: one claim each, or None where there is nothing to say.
 
 
 def _value_of(comparison: Comparison, label: str, path: str) -> tuple[str, Fact]:
@@ -183,9 +82,6 @@ def _estimate_of(comparison: Comparison, label: str, field: str) -> tuple[str, t
 
 def _verb(labels: list[str], one: str, many: str) -> str:
     return one if len(labels) == 1 else many
-
-
-# The makers: one claim each, or None where there is nothing to say.
 
 
 def _setting(results: Results, comparison: Comparison) -> Claim:
@@ -229,7 +125,7 @@ def _best_rouge(results: Results, comparison: Comparison) -> Claim | None:
     if len(among) < 2:
         return None
     facts: list[Fact] = [selected(among, with_rouge)]
-    best, worst = (_extremes(comparison, among, "rouge1.mean", highest) for highest in (True, False))
+    best, worst = (extremes(comparison, among, "rouge1.mean", highest) for highest in (True, False))
     if best == worst:
         return Claim(
             "quality",
@@ -250,7 +146,7 @@ def _best_rouge(results: Results, comparison: Comparison) -> Claim | None:
 
 def _method_order(results: Results, comparison: Comparison) -> Claim | None:
     labels = [label for label in tuned(comparison) if comparison.rows[label].kind in rows.METHODS]
-    order = sorted(labels, key=lambda label: comparison.rows[label].rouge1.mean)
+    order = sorted(labels, key=lambda label: number(comparison, label, "rouge1.mean"))
     strictly = ordered(order, "rouge1.mean")
     if len(order) < 2 or not strictly(results, comparison):
         return None
@@ -270,7 +166,7 @@ def _against_lead(results: Results, comparison: Comparison) -> Claim | None:
     lead = baselines[0]
 
     def above(c: Comparison) -> list[str]:
-        return _beyond(c, "rouge1.mean", lead, higher=True)
+        return beyond(c, "rouge1.mean", lead, higher=True)
 
     better = above(comparison)
     shown_as, facts = _estimate_of(comparison, lead, "rouge1")
@@ -290,14 +186,14 @@ def _against_lead(results: Results, comparison: Comparison) -> Claim | None:
 
 def _against_untuned(results: Results, comparison: Comparison) -> Claim | None:
     bases, models = of_kind(comparison, "untuned"), tuned(comparison)
-    bases = _having(comparison, "loss.test", bases)
-    models = _having(comparison, "loss.test", models)
+    bases = having(comparison, "loss.test", bases)
+    models = having(comparison, "loss.test", models)
     if not bases or not models:
         return None
     base = bases[0]
 
     def below(c: Comparison) -> list[str]:
-        return _beyond(c, "loss.test", base, higher=False)
+        return beyond(c, "loss.test", base, higher=False)
 
     lower = below(comparison)
     text_of_base, fact = _value_of(comparison, base, "loss.test")
@@ -310,15 +206,15 @@ def _against_untuned(results: Results, comparison: Comparison) -> Claim | None:
         "loss",
         "against-untuned",
         text,
-        (fact, selected(lower, below), selected(models, lambda c: _having(c, "loss.test", tuned(c)))),
+        (fact, selected(lower, below), selected(models, lambda c: having(c, "loss.test", tuned(c)))),
     )
 
 
 def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
-    among = _having(comparison, "loss.test", with_rouge(comparison))
+    among = having(comparison, "loss.test", with_rouge(comparison))
     if len(among) < 2:
         return None
-    best = _extremes(comparison, among, "loss.test", False)
+    best = extremes(comparison, among, "loss.test", False)
     shown_as, facts = _estimate_of(comparison, best[0], "loss")
     text = (
         f"{formats.listed(best)} {_verb(best, 'has', 'share')} the lowest test loss, {shown_as} nats per target token."
@@ -328,7 +224,7 @@ def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
         "best-loss",
         text,
         (
-            selected(among, lambda c: _having(c, "loss.test", with_rouge(c))),
+            selected(among, lambda c: having(c, "loss.test", with_rouge(c))),
             extreme(best, among, "loss.test", False),
             *facts,
         ),
@@ -336,32 +232,35 @@ def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
 
 
 def _loss_and_rouge(results: Results, comparison: Comparison) -> Claim | None:
-    among = _having(comparison, "loss.test", tuned(comparison))
+    among = having(comparison, "loss.test", tuned(comparison))
     if len(among) < 2:
         return None
 
     def disagreements(c: Comparison) -> list[str]:
         found = []
-        for a, b in combinations(_having(c, "loss.test", tuned(c)), 2):
-            first, second = c.rows[a], c.rows[b]
-            if (first.loss.test - second.loss.test) * (first.rouge1.mean - second.rouge1.mean) > 0:
+        for a, b in combinations(having(c, "loss.test", tuned(c)), 2):
+            loss, score = (number(c, a, path) - number(c, b, path) for path in ("loss.test", "rouge1.mean"))
+            if loss * score > 0:
                 found.append(f"{a} and {b}")
         return found
 
     pairs = disagreements(comparison)
     total = len(among) * (len(among) - 1) // 2
     if pairs:
+        named = f" ({'; '.join(pairs)})" if len(pairs) <= _MOST_LISTED else ""
         text = (
-            f"Loss and ROUGE do not rank the tuned rows alike: in {len(pairs)} of {total} pairs ({'; '.join(pairs)}) the "
+            f"Loss and ROUGE do not rank the tuned rows alike: in {len(pairs)} of {total} pairs{named} the "
             "row with the lower test loss has the lower mean R-1."
         )
     else:
-        text = "Loss and ROUGE agree on the tuned rows: no row with a lower test loss than another has a lower mean R-1."
+        text = (
+            "Loss and ROUGE agree on the tuned rows: no row with a lower test loss than another has a lower mean R-1."
+        )
     return Claim(
         "loss",
         "loss-and-rouge",
         text,
-        (selected(pairs, disagreements), selected(among, lambda c: _having(c, "loss.test", tuned(c)))),
+        (selected(pairs, disagreements), selected(among, lambda c: having(c, "loss.test", tuned(c)))),
     )
 
 
@@ -399,9 +298,11 @@ def _method_tests(results: Results, comparison: Comparison) -> Claim | None:
     tests = [test for test in comparison.tests if test.metric == "rouge1" and {test.a, test.b} <= labels]
     if not tests:
         return None
+    if len(tests) > _MOST_LISTED:
+        return _method_test_count(labels, tests)
     parts = []
     for test in tests:
-        difference, interval, p_value = _test_figures(test)
+        difference, interval, p_value = figures_of(test)
         p_text = p_value if p_value.startswith("<") else f"= {p_value}"
         verdict = "different" if separable(test) else "not told apart"
         parts.append(f"{test.a} less {test.b}: {difference} {interval}, adjusted p {p_text}, {verdict}")
@@ -413,17 +314,28 @@ def _method_tests(results: Results, comparison: Comparison) -> Claim | None:
     )
 
 
+def _method_test_count(labels: set[str], tests: list[PairedTest]) -> Claim:
+    counts = sum(map(separable, tests)), len(tests)
+
+    def counted(results: Results, comparison: Comparison) -> tuple[int, int]:
+        found = [x for x in comparison.tests if x.metric == "rouge1" and {x.a, x.b} <= labels]
+        return sum(map(separable, found)), len(found)
+
+    text = f"Of the {counts[1]} pairs of rows of the methods under study, {counts[0]} differ in R-1."
+    return Claim("tests", "method-tests", text, (equals(counts, counted),))
+
+
 def _cheapest(name: str, path: str, what: str) -> Callable[[Results, Comparison], Claim | None]:
     """A claim on the lowest and highest of a cost among the tuned rows that were measured."""
 
     def measured(c: Comparison) -> list[str]:
-        return _having(c, path, tuned(c))
+        return having(c, path, tuned(c))
 
     def make(results: Results, comparison: Comparison) -> Claim | None:
         among = measured(comparison)
         if len(among) < 2:
             return None
-        low, high = (_extremes(comparison, among, path, highest) for highest in (False, True))
+        low, high = (extremes(comparison, among, path, highest) for highest in (False, True))
         low_text, low_fact = _value_of(comparison, low[0], path)
         high_text, high_fact = _value_of(comparison, high[0], path)
         facts = (
@@ -450,12 +362,12 @@ def _parameters_and_compute(results: Results, comparison: Comparison) -> Claim |
     by_parameters, by_compute = "parameters.num_trainable_parameters", "cost.train_flops"
 
     def measured(c: Comparison) -> list[str]:
-        return _having(c, by_compute, tuned(c))
+        return having(c, by_compute, tuned(c))
 
     among = measured(comparison)
     if len(among) < 2:
         return None
-    fewest, least = (_extremes(comparison, among, path, False) for path in (by_parameters, by_compute))
+    fewest, least = (extremes(comparison, among, path, False) for path in (by_parameters, by_compute))
     facts = [
         selected(among, measured),
         extreme(fewest, among, by_parameters, False),
@@ -480,9 +392,9 @@ def _parameters_and_compute(results: Results, comparison: Comparison) -> Claim |
 def _saved(results: Results, comparison: Comparison) -> Claim | None:
     def ratios(c: Comparison) -> list[str]:
         return [
-            f"{label} {formats.share(c.rows[label].cost['train_flops'] / c.rows[label].cost['plain_flops'])}"
+            f"{label} {formats.share(number(c, label, 'cost.train_flops') / number(c, label, 'cost.plain_flops'))}"
             for label in tuned(c)
-            if c.rows[label].cost.get("train_flops") and c.rows[label].cost.get("plain_flops")
+            if number(c, label, "cost.train_flops") and number(c, label, "cost.plain_flops")
         ]
 
     parts = ratios(comparison)
@@ -583,7 +495,7 @@ def _failures(results: Results, comparison: Comparison) -> Claim | None:
 
 
 def _length(results: Results, comparison: Comparison) -> Claim | None:
-    among = _having(comparison, "text_shape", with_rouge(comparison))
+    among = having(comparison, "text_shape", with_rouge(comparison))
     if not among:
         return None
     reference, fact = _value_of(comparison, among[0], "text_shape.reference_words")
@@ -594,20 +506,20 @@ def _length(results: Results, comparison: Comparison) -> Claim | None:
         "length",
         f"References have {reference} words on average; summaries have: {', '.join(parts)}. "
         "Length alone moves ROUGE, so a difference in score between rows of different length is partly that.",
-        (fact, selected(among, lambda c: _having(c, "text_shape", with_rouge(c))), *(f for _, f in values)),
+        (fact, selected(among, lambda c: having(c, "text_shape", with_rouge(c))), *(f for _, f in values)),
     )
 
 
 def _copying(results: Results, comparison: Comparison) -> Claim | None:
-    among = _having(comparison, "text_shape", with_rouge(comparison))
+    among = having(comparison, "text_shape", with_rouge(comparison))
     if len(among) < 2:
         return None
-    parts, facts = [], [selected(among, lambda c: _having(c, "text_shape", with_rouge(c)))]
+    parts, facts = [], [selected(among, lambda c: having(c, "text_shape", with_rouge(c)))]
     for path, most in (
         ("text_shape.novel_bigrams", "the largest share of word pairs that are not in the document"),
         ("text_shape.repeated_trigrams", "the largest share of repeated word triples"),
     ):
-        labels = _extremes(comparison, among, path, True)
+        labels = extremes(comparison, among, path, True)
         text, fact = _value_of(comparison, labels[0], path)
         parts.append(f"{formats.listed(labels)} {_verb(labels, 'has', 'have')} {most} ({text})")
         facts += [extreme(labels, among, path, True), fact]
@@ -618,8 +530,8 @@ def _at_cap(results: Results, comparison: Comparison) -> Claim | None:
     def capped(c: Comparison) -> list[str]:
         return [
             f"{label} {cell(c, label, 'text_shape.share_at_cap')}"
-            for label in _having(c, "text_shape", with_rouge(c))
-            if c.rows[label].text_shape.share_at_cap > 0
+            for label in having(c, "text_shape", with_rouge(c))
+            if number(c, label, "text_shape.share_at_cap") > 0
         ]
 
     parts = capped(comparison)
@@ -639,12 +551,11 @@ def _epochs(results: Results, comparison: Comparison) -> Claim | None:
     def described(r: Results) -> list[str]:
         found = []
         for label in r.labels:
-            runs = [run for run in r.of(label) if run.record.training is not None]
-            if runs:
-                best = ", ".join(f"{run.record.training.best_epoch} of {run.record.training.epochs}" for run in runs)
-                found.append(
-                    f"{label} {best}{' (stopped early)' if all(x.record.training.stopped_early for x in runs) else ''}"
-                )
+            trainings = [run.record.training for run in r.of(label) if run.record.training is not None]
+            if trainings:
+                best = ", ".join(f"{training.best_epoch} of {training.epochs}" for training in trainings)
+                early = " (stopped early)" if all(training.stopped_early for training in trainings) else ""
+                found.append(f"{label} {best}{early}")
         return found
 
     parts = described(results)
@@ -663,9 +574,9 @@ def _epochs(results: Results, comparison: Comparison) -> Claim | None:
 def _certainty(results: Results, comparison: Comparison) -> Claim | None:
     def widest(r: Results, c: Comparison) -> tuple[str, str] | None:
         halves = {
-            label: (c.rows[label].rouge1.high - c.rows[label].rouge1.low) / 2
+            label: (number(c, label, "rouge1.high") - number(c, label, "rouge1.low")) / 2
             for label in with_rouge(c)
-            if c.rows[label].rouge1.low is not None and c.rows[label].rouge1.high is not None
+            if None not in (number(c, label, "rouge1.low"), number(c, label, "rouge1.high"))
         }
         label = max(halves, key=lambda x: halves[x], default=None)
         return (label, formats.score(halves[label])) if label is not None else None
@@ -714,7 +625,7 @@ def _gap_to_full(question: str, kinds: tuple[str, ...]) -> Callable[[Results, Co
 
         def gaps(c: Comparison) -> list[str]:
             return [
-                f"{x} {formats.signed(c.rows[x].rouge1.mean - c.rows[full].rouge1.mean)}"
+                f"{x} {formats.signed(number(c, x, 'rouge1.mean') - number(c, full, 'rouge1.mean'))}"
                 for x in tuned(c)
                 if c.rows[x].kind in kinds and full in with_rouge(c)
             ]

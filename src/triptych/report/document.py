@@ -146,8 +146,10 @@ def examples(results: Results) -> list[dict[str, Any]]:
 def reductions(results: Results) -> list[str]:
     """What of the data was left unused, and whether training may last ten epochs: sentences from the counts."""
     data = next((run.record.data for run in results.runs if run.record.data is not None), None)
-    sentences = []
-    for name, counts in (data.splits if data else {}).items():
+    if data is None:
+        return []
+    sentences = [data.cut] if data.cut else []
+    for name, counts in data.splits.items():
         if counts.not_sampled:
             sentences.append(
                 f"Of {counts.read:,} {name} pairs read, {counts.used:,} are used: a seeded sample, the same for every "
@@ -158,8 +160,8 @@ def reductions(results: Results) -> list[str]:
             sentences.append(f"The {name} file holds {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")
         if counts.truncated:
             sentences.append(
-                f"{counts.truncated:,} of the {counts.used:,} {name} documents are longer than "
-                f"{results.suite.limits.document_tokens} tokens and are cut there, from the end."
+                f"{counts.truncated:,} of the {counts.used:,} {name} documents are longer than they may be "
+                f"({results.suite.limits.document_tokens} tokens, or less where the window leaves less) and are cut."
             )
     epochs = results.suite.training.max_epochs
     if epochs < 10:
@@ -227,7 +229,9 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
     known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
     data = dict.fromkeys(run.record.data.fingerprint for run in results.runs if run.record.data is not None)
     kinds = dict.fromkeys(run.record.cost.peak_memory_kind for run in results.runs if run.record.cost.peak_memory_kind)
-    energy = dict.fromkeys(run.record.cost.energy_note for run in results.runs if run.record.cost.energy_note)
+    energy = dict.fromkeys(
+        run.record.cost.energy_note for run in results.runs if run.tuned and run.record.cost.energy_note
+    )
 
     def every(values: Any) -> str:
         found = dict.fromkeys(_plain(value) for value in values)

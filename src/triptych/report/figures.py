@@ -5,6 +5,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -16,7 +17,7 @@ from triptych.report import formats, rows
 from triptych.report.series import Curves
 from triptych.report.style import Look, looks
 
-_STYLE = {
+_STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched and copied in the PDF
     "svg.hashsalt": "triptych",
     "text.parse_math": False,  # a `$` in a label is a `$`
@@ -37,7 +38,7 @@ _WIDTH = 6.6  # inches, the text width of the page
 _LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
 _BARS: tuple[tuple[str, str, str, Callable[[Row], float | None]], ...] = (
     ("Training time", "s", "train_seconds", lambda row: rows.cost(row, "train_seconds")),
-    ("Trainable parameters", "", "trainable", lambda row: row.parameters and row.parameters.num_trainable_parameters),
+    ("Trainable parameters", "", "trainable", lambda row: rows.value(row, "parameters.num_trainable_parameters")),
     ("Training compute", "FLOP", "train_flops", lambda row: rows.cost(row, "train_flops")),
     ("Peak memory", "B", "peak_memory_bytes", lambda row: rows.cost(row, "peak_memory_bytes")),
     ("Energy", "J", "energy_joules", lambda row: rows.cost(row, "energy_joules")),
@@ -146,15 +147,20 @@ def _pareto_panel(
     points = []
     for label, row in done.items():
         look, estimate = style[label], row.rouge1
+        if estimate is None:
+            continue
         cost = cost_of(row) if rows.trained(row) else None
         if not rows.trained(row):
             axes.axhline(estimate.mean, color=look.colour, linestyle=look.line, linewidth=1, label=_name(label))
             continue
         if not cost:
-            axes.plot([], [], color=look.colour, marker=look.marker, linestyle="none", label=f"{_name(label)} (not measured)")
+            axes.plot(
+                [], [], color=look.colour, marker=look.marker, linestyle="none", label=f"{_name(label)} (not measured)"
+            )
             continue
-        known = estimate.low is not None and estimate.high is not None
-        error = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]] if known else None
+        error = None
+        if estimate.low is not None and estimate.high is not None:
+            error = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
         axes.errorbar(
             [cost],
             [estimate.mean],

@@ -146,9 +146,9 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
         comparison,
         "compute",
         f"Compute of training on {num_devices} {name} "
-        f"{'device' if num_devices == 1 else 'devices'}. Executed and plain FLOPs follow from passes counted by "
-        "dispatch: plain is the same job without the exact savings. Utilisation is executed FLOPs for each second of a device. "
-        "Memory is the peak while training.",
+        f"{'device' if num_devices == 1 else 'devices'}. Executed and plain FLOPs follow from passes "
+        "counted by dispatch: plain is the same job without the exact savings. Utilisation is executed FLOPs for "
+        "each second of a device. Memory is the peak while training.",
         [
             Column(f"{name}-seconds", device_seconds, _plain),
             Column("Executed", _cost("train_flops"), _flops),
@@ -169,7 +169,7 @@ def shape(comparison: Comparison) -> Sheet:
     """What the summaries look like."""
 
     def of(name: str) -> Callable[[Row], float | None]:
-        return lambda row: row.text_shape and getattr(row.text_shape, name)
+        return lambda row: rows.value(row, f"text_shape.{name}")
 
     return _by_row(
         comparison,
@@ -412,7 +412,7 @@ def _cost(name: str) -> Callable[[Row], float | None]:
 
 
 def _parameters(name: str) -> Callable[[Row], float | None]:
-    return lambda row: row.parameters and getattr(row.parameters, name)
+    return lambda row: rows.value(row, f"parameters.{name}")
 
 
 def _bytes(value: float | None, missing: str) -> str:
@@ -451,7 +451,7 @@ def _found(runs_of_row: list[Run]) -> str:
 
 
 def _options(run: Run) -> str:
-    hidden = ("learning_rate", "learning_rates", "kind")
+    hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
     options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
     return ", ".join(options) or formats.DASH
 

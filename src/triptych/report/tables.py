@@ -81,11 +81,10 @@ def cost_cells(row: Row) -> list[str]:
     if rows.failed(row):
         return [formats.FAILED] + [formats.DASH] * 4
     missing = formats.NOT_MEASURED if rows.trained(row) else formats.DASH
-    parameters = row.parameters
     return [
         formats.seconds(rows.cost(row, "train_seconds"), missing),
-        formats.count(parameters and parameters.num_trainable_parameters),
-        formats.count(parameters and parameters.num_added_parameters),
+        formats.count(rows.value(row, "parameters.num_trainable_parameters")),
+        formats.count(rows.value(row, "parameters.num_added_parameters")),
         formats.quantity(rows.cost(row, "train_flops"), "flops", missing),
         formats.quantity(rows.cost(row, "peak_memory_bytes"), "bytes", missing),
     ]

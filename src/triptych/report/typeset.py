@@ -1,8 +1,9 @@
 """Typst, with nothing from outside: bundled fonts, no network, no clock, data passed as JSON and never as markup."""
 
 import json
+import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import typst
@@ -13,7 +14,11 @@ _FOLDER = Path(__file__).parent / "paper"
 
 
 def compile_to(
-    path: Path, template: str, document: dict[str, Any], target: str, inputs: dict[str, str] | None = None
+    path: Path,
+    template: str,
+    document: dict[str, Any],
+    target: Literal["pdf", "html"],
+    inputs: dict[str, str] | None = None,
 ) -> None:
     """Typeset a template of this package into `path`.
 
@@ -31,6 +36,10 @@ def compile_to(
         font_paths=[f"{matplotlib.get_data_path()}/fonts/ttf"],
         sys_inputs={"document": json.dumps(document, ensure_ascii=False), "target": target, **(inputs or {})},
     )
-    # Returns Typst's warnings beside the bytes: the one on HTML export being young would else go to the terminal.
-    content, _ = compiler.compile_with_warnings(format=target, timestamp=0)
+    content, complaints = compiler.compile_with_warnings(format=target, timestamp=0)
+    for complaint in complaints:
+        if "html export is under active development" not in str(complaint):
+            warnings.warn(f"{path.name}: {complaint}", stacklevel=2)
+    if not isinstance(content, bytes):
+        raise TypeError(f"Typst made {type(content).__name__} of {template}, and one document was asked for.")
     write_atomically(path, content)

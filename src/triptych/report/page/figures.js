@@ -62,7 +62,7 @@
     const pad = (y1 - y0) * 0.06 || 1;
     [y0, y1] = [y0 - pad, y1 + pad];
     if (log) [x0, x1] = [x0 / 1.6, x1 * 1.6];
-    else [x0, x1] = [zero ? 0 : x0, x1 + ((x1 - x0) * 0.04 || 1)];
+    else [x0, x1] = [zero ? 0 : x0, x1 * 1.05 || 1];
     const scale = log ? Math.log10 : (value) => value;
     const x = (value) => LEFT + ((scale(value) - scale(x0)) / (scale(x1) - scale(x0))) * (WIDTH - LEFT - RIGHT);
     const y = (value) => HEIGHT - BOTTOM - ((value - y0) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);

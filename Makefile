@@ -1,0 +1,29 @@
+# `make compare` and `make test` are each enough on a fresh machine with Python >= 3.11, make and a package index.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: compare test test-all lint example clean
+
+compare: .venv/ready          ## the demo comparison, into results/demo
+	$(BIN)/triptych compare
+
+test: .venv/ready             ## the tests, within ten minutes on two cores
+	$(BIN)/python -m pytest
+
+test-all: .venv/ready         ## the tests and what takes longer: full size, browser
+	$(BIN)/python -m pytest --slow
+
+lint: .venv/ready
+	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/mypy
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Triptych needs Python 3.11 or newer")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build results

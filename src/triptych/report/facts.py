@@ -1,0 +1,134 @@
+"""Facts that a sentence may rest on, each checked against a comparison, and what sentences pick their rows with."""
+
+from collections.abc import Callable, Iterable
+from itertools import pairwise
+from typing import Any
+
+from triptych.analysis.loading import Results
+from triptych.analysis.verdict import separable
+from triptych.records import Comparison, PairedTest
+from triptych.report import formats, rows
+
+Fact = Callable[[Results, Comparison], bool]
+
+
+def cell(comparison: Comparison, label: str, path: str) -> str:
+    """A field of a row as the tables show it."""
+    value = rows.value(comparison.rows[label], path) if label in comparison.rows else None
+    name = path.split(".")[-1]
+    if path.startswith("loss."):
+        return formats.loss(value)
+    if path.startswith("rouge"):
+        return formats.score(value)
+    if name.endswith("_seconds"):
+        return formats.seconds(value)
+    if name.endswith("_words"):
+        return formats.words(value)
+    for suffix, kind in (("_flops", "flops"), ("_bytes", "bytes"), ("_joules", "joules")):
+        if name.endswith(suffix):
+            return formats.quantity(value, kind)
+    return formats.count(value) if name.endswith("_parameters") else formats.share(value)
+
+
+def number(comparison: Comparison, label: str, path: str) -> Any:
+    return rows.value(comparison.rows[label], path)
+
+
+# Facts.
+
+
+def shown(label: str, path: str, text: str) -> Fact:
+    """The table's cell of that row is this text."""
+    return lambda results, comparison: cell(comparison, label, path) == text
+
+
+def extreme(labels: Iterable[str], among: Iterable[str], path: str, highest: bool) -> Fact:
+    """Of the rows `among`, exactly `labels` have the highest (or the lowest) value."""
+    labels, among = set(labels), tuple(among)
+
+    def fact(results: Results, comparison: Comparison) -> bool:
+        values = {label: rows.value(comparison.rows[label], path) for label in among if label in comparison.rows}
+        if len(values) < len(among) or None in values.values():
+            return False
+        best = (max if highest else min)(values.values())
+        return {label for label, value in values.items() if value == best} == labels
+
+    return fact
+
+
+def ordered(labels: Iterable[str], path: str) -> Fact:
+    """The values of the rows rise strictly in this order."""
+    labels = tuple(labels)
+
+    def fact(results: Results, comparison: Comparison) -> bool:
+        values = [number(comparison, label, path) for label in labels if label in comparison.rows]
+        known = len(values) == len(labels) and None not in values
+        return known and all(low < high for low, high in pairwise(values))
+
+    return fact
+
+
+def selected(labels: Iterable[str], choose: Callable[[Comparison], Iterable[str]]) -> Fact:
+    """Exactly these rows are what `choose` picks."""
+    labels = tuple(labels)
+    return lambda results, comparison: tuple(choose(comparison)) == labels
+
+
+def tested(test: PairedTest, apart: bool) -> Fact:
+    """The comparison has this test, with the figures shown, and the same decision."""
+    figures = figures_of(test)
+    return lambda results, comparison: any(
+        (other.a, other.b, other.metric) == (test.a, test.b, test.metric)
+        and figures_of(other) == figures
+        and separable(other) == apart
+        for other in comparison.tests
+    )
+
+
+def equals(expected: object, of: Callable[[Results, Comparison], object]) -> Fact:
+    """What `of` finds is this."""
+    return lambda results, comparison: of(results, comparison) == expected
+
+
+def figures_of(test: PairedTest) -> tuple[str, str, str]:
+    return (
+        formats.signed(test.difference),
+        formats.interval(test.low, test.high),
+        formats.p_value(test.p_value_adjusted),
+    )
+
+
+# What claims pick from.
+
+
+def with_rouge(comparison: Comparison) -> list[str]:
+    """The rows with a test ROUGE."""
+    return [label for label, row in comparison.rows.items() if row.rouge1 is not None]
+
+
+def tuned(comparison: Comparison) -> list[str]:
+    """The rows that trained something and finished."""
+    return [label for label, row in rows.done(comparison).items() if rows.trained(row) and row.rouge1 is not None]
+
+
+def of_kind(comparison: Comparison, kind: str) -> list[str]:
+    """The finished rows of a kind."""
+    return [label for label in with_rouge(comparison) if comparison.rows[label].kind == kind]
+
+
+def having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]:
+    return [label for label in among if rows.value(comparison.rows[label], path) is not None]
+
+
+def beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> list[str]:
+    """The tuned rows whose value is above (or below) that of a row; none where that row has no value."""
+    limit = rows.value(comparison.rows[reference], path) if reference in comparison.rows else None
+    if limit is None:
+        return []
+    values = {x: rows.value(comparison.rows[x], path) for x in having(comparison, path, tuned(comparison))}
+    return [x for x, value in values.items() if (value > limit if higher else value < limit)]
+
+
+def extremes(comparison: Comparison, among: list[str], path: str, highest: bool) -> list[str]:
+    best = (max if highest else min)(rows.value(comparison.rows[label], path) for label in among)
+    return [label for label in among if rows.value(comparison.rows[label], path) == best]

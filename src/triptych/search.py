@@ -1,0 +1,40 @@
+"""The learning-rate search: the same number of trials, on the same short budget, for every tuned row."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from triptych.corpus import Pair
+from triptych.engine.batching import epoch_order
+from triptych.errors import NonFiniteLoss
+from triptych.records import SearchResult, Trial
+
+
+def spread(grid: Sequence[float], trials: int) -> tuple[float, ...]:
+    """`trials` values of a rising grid, evenly spread over it, its ends included."""
+    if trials >= len(grid):
+        return tuple(grid)
+    return tuple(grid[round(place)] for place in np.linspace(0, len(grid) - 1, trials))
+
+
+def search(grid: Sequence[float], try_rate: Callable[[float], float | None]) -> SearchResult:
+    """Try every rate; the lowest validation loss wins.
+
+    Args:
+        grid: learning rates, rising.
+        try_rate: trains a fresh model on the short budget; its validation loss, or None where it diverged.
+
+    Raises:
+        NonFiniteLoss: every rate diverged.
+    """
+    trials = [Trial(learning_rate=rate, validation_loss=try_rate(rate)) for rate in grid]
+    reached = {t.learning_rate: t.validation_loss for t in trials if t.validation_loss is not None}
+    if not reached:
+        raise NonFiniteLoss(f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones.")
+    chosen = min(reached, key=lambda rate: reached[rate])
+    return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (grid[0], grid[-1]))
+
+
+def sample(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:
+    """At most `size` pairs of a split, drawn from the seed, in file order."""
+    return [split[i] for i in sorted(epoch_order(len(split), seed, 0)[:size].tolist())]

@@ -1,0 +1,212 @@
+"""What the tests share: small random models of two families, a few pairs, and the flag that lets slow tests run."""
+
+import copy
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+
+from triptych import catalogue, runtime
+from triptych.contracts import AdaptedModel, Context, Method, ModelParts
+from triptych.corpus import Pair, Template
+from triptych.engine.modes import TrainingModes
+from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train, trained_parameters
+from triptych.models.parts import take_apart
+from triptych.models.tiny import Tiny
+
+VOCABULARY = 3072  # of the embedded tokenizer
+CHECKOUT = Path(__file__).parents[1]
+
+
+def pytest_addoption(parser):
+    """`--slow` runs what takes minutes."""
+    parser.addoption("--slow", action="store_true", help="also run what takes minutes: full size, browser, faults")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Without `--slow`, slow tests are skipped, and say why."""
+    if not config.getoption("--slow"):
+        for item in items:
+            if item.get_closest_marker("slow"):
+                item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _plugins():
+    """Everything that registers itself is known."""
+    catalogue.load()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real articles and full-size shapes beside the checkout."""
+    folder = CHECKOUT.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"needs the folder {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """The embedded model's tokenizer."""
+    return AutoTokenizer.from_pretrained(Tiny().folder())
+
+
+@pytest.fixture(scope="session")
+def machine() -> runtime.Runtime:
+    """The CPU in fp32."""
+    return runtime.start("cpu", "fp32")
+
+
+def random_gpt2() -> GPT2LMHeadModel:
+    """GPT-2's kind: tied head, `Conv1D`, learned positions, dropout."""
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=VOCABULARY, n_positions=128, n_embd=32, n_layer=3, n_head=4, initializer_range=0.15,
+        bos_token_id=0, eos_token_id=0,
+    )
+    return GPT2LMHeadModel(config).eval()
+
+
+def random_llama() -> LlamaForCausalLM:
+    """Llama's kind: a head of its own, `nn.Linear`, rotary positions, grouped queries."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.15, tie_word_embeddings=False,
+        bos_token_id=1, eos_token_id=0,
+    )
+    return LlamaForCausalLM(config).eval()
+
+
+FAMILIES = {"gpt2": random_gpt2, "llama": random_llama}
+
+
+@dataclass(frozen=True)
+class World:
+    """A model, its tokenizer, a few pairs and a machine: what a law needs to try a method."""
+
+    prototype: PreTrainedModel
+    tokenizer: object
+    template: Template
+    pairs: list[Pair]
+    machine: runtime.Runtime
+
+    def parts(self) -> ModelParts:
+        """An untouched model, taken apart."""
+        return take_apart(copy.deepcopy(self.prototype))
+
+    def sketch(self) -> ModelParts:
+        """The same on the `meta` device, with attention whose products are all counted."""
+        with torch.device("meta"):
+            model = type(self.prototype)(self.prototype.config).eval()
+        model.set_attn_implementation("eager")
+        return take_apart(model)
+
+    def context(self, seed: int = 0) -> Context:
+        """What a method may use, with a generator of its own."""
+        return Context(self.tokenizer, torch.Generator().manual_seed(seed), torch.arange(VOCABULARY))
+
+    def adapt(self, method: Method, seed: int = 0) -> AdaptedModel:
+        """An untouched model, adapted, in eval mode."""
+        return self.adapt_with_modes(method, seed)[0]
+
+    def adapt_with_modes(self, method: Method, seed: int = 0) -> tuple[AdaptedModel, TrainingModes]:
+        """The same with the modes that training needs."""
+        parts = self.parts()
+        modes = TrainingModes(parts.model)
+        adapted = method.adapt(parts, self.context(seed))
+        modes.eval(parts.model)
+        return adapted, modes
+
+    def plan(self, **changes) -> TrainingPlan:
+        """A short recipe: 12 documents an epoch in steps of 4."""
+        recipe = TrainingPlan(
+            learning_rate=0.05, weight_decay=0.01, max_epochs=2, patience=2, global_batch_size=4, micro_batch_size=2,
+            max_grad_norm=1.0, warmup_fraction=0.2, schedule="linear", optimizer="adamw", seed=0, plain=False,
+        )
+        return replace(recipe, **changes)
+
+    def hooks(self, **changes) -> Hooks:
+        """Hooks that look away: validation always gains, nothing is counted."""
+        falling = iter(range(1_000_000, 0, -1))
+        silent = Hooks(
+            validate=lambda: float(next(falling)), on_step=lambda *told: None, on_epoch=lambda *told: None,
+            step_clock=nullcontext, flops=lambda *shape: (0.0, 0.0),
+        )
+        return replace(silent, **changes)
+
+    def begin(self, method: Method, seed: int = 0, **changes) -> tuple[AdaptedModel, Callable[[Hooks], None], TrainingState]:
+        """An adapted model, what trains it, and its state before the first step."""
+        adapted, modes = self.adapt_with_modes(method, seed)
+        plan = self.plan(**changes)
+        state = TrainingState.begin(adapted, plan)
+        start = partial(train, adapted, modes, self.pairs, self.template, plan, state, self.machine)
+        return adapted, start, state
+
+
+@pytest.fixture(scope="session")
+def worlds(tokenizer, machine) -> dict[str, World]:
+    """One world for each family."""
+    numbers = np.random.default_rng(0)
+
+    def pair(index: int) -> Pair:
+        document, summary = (
+            numbers.integers(2, VOCABULARY, int(numbers.integers(*size))).astype(np.int32) for size in ((8, 40), (3, 12))
+        )
+        return Pair(f"pair-{index}", document, summary)
+
+    pairs = [pair(i) for i in range(12)]
+    cue = tuple(tokenizer("\n\nTL;DR:").input_ids)
+    prefixes = {"gpt2": (), "llama": (1,)}
+    return {
+        name: World(make(), tokenizer, Template(prefixes[name], cue, 0), pairs, machine) for name, make in FAMILIES.items()
+    }
+
+
+@pytest.fixture(params=list(FAMILIES))
+def world(request, worlds) -> World:
+    """Each family in turn."""
+    return worlds[request.param]
+
+
+@pytest.fixture
+def gpt2(worlds) -> World:
+    """GPT-2's kind alone."""
+    return worlds["gpt2"]
+
+
+def sequence_and_labels(pair: Pair, template: Template) -> tuple[Tensor, Tensor]:
+    """A pair as transformers wants it, EOS fed as well: ids and labels [1, T], -100 where no loss is read."""
+    before = [*template.prefix_ids, *pair.document_ids.tolist(), *template.separator_ids]
+    after = [*pair.summary_ids.tolist(), template.eos_id]
+    return torch.tensor([before + after]), torch.tensor([[-100] * len(before) + after])
+
+
+def disturb(adapted: AdaptedModel, scale: float = 0.1, seed: int = 0) -> None:
+    """Move what is trained away from where it began, so that no adapter is the identity."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in trained_parameters(adapted).values():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+
+
+def gradients(adapted: AdaptedModel, loss: Tensor) -> dict[str, Tensor]:
+    """Gradients of what is trained, by name."""
+    trained = trained_parameters(adapted)
+    found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
+    return {name: g if g is not None else torch.zeros_like(p) for (name, p), g in zip(trained.items(), found, strict=True)}
+
+
+def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
+    """The largest difference of any two numbers; the names must be the same."""
+    assert one.keys() == other.keys()
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+

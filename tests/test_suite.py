@@ -1,0 +1,175 @@
+"""A whole suite in its own processes: what it leaves, how it goes on, how it fails."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from triptych import catalogue, cli, config, experiment, rows
+from triptych.analysis.loading import load
+from triptych.records import Comparison, Prediction, Record
+
+SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=2",
+         "training.global_batch_size=8", "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
+FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules", "wall_seconds")  # what two runs may differ in
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory):
+    """A folder with a cache of its own, for every process of these tests."""
+    folder = tmp_path_factory.mktemp("suite")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def finished(workplace) -> Path:
+    """A small suite that has run to its end."""
+    out = workplace / "out"
+    assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
+    return out
+
+
+def test_a_suite_leaves_the_whole_results_tree(finished):
+    """Every file of the design is there, and each can be read as what it is."""
+    for name in ("suite.json", "comparison.json", "comparison.csv", "comparison.md", "report.pdf", "report.html"):
+        assert (finished / name).stat().st_size > 0, name
+    assert (finished / "report.pdf").read_bytes().startswith(b"%PDF")
+    comparison = Comparison.model_validate_json((finished / "comparison.json").read_text())
+    assert list(comparison.rows) == ["untuned", "lead-3", "lora"]
+    for label in comparison.rows:
+        folder = finished / "runs" / label / "0"
+        record = Record.model_validate_json((folder / "record.json").read_text())
+        predictions = [Prediction.model_validate_json(line) for line in (folder / "predictions.jsonl").open()]
+        assert record.status == "done" and len(predictions) == 4
+        assert record.rouge.rouge1 == pytest.approx(sum(p.scores["rouge1"] for p in predictions) / 4, abs=1e-9)
+    assert (finished / "runs/lora/0/adapter/adapter_config.json").is_file()
+
+
+def test_the_clocks_add_up_to_the_wall_clock(finished):
+    """No clock overlaps another: together they are the time of the process."""
+    cost = load(finished).of("lora")[0].record.cost
+    clocks = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
+    assert sum(getattr(cost, f"{name}_seconds") for name in clocks) == pytest.approx(cost.wall_seconds, rel=1e-6)
+    assert cost.train_seconds > 0 and cost.train_flops > 0 and cost.plain_flops > cost.train_flops
+
+
+def test_the_same_suite_is_resumed_and_finished_runs_stay_untouched(finished, capsys):
+    """The same command again runs nothing that is done: records keep their time of change."""
+    records = sorted(finished.glob("runs/*/*/record.json"))
+    before = [path.stat().st_mtime_ns for path in records]
+    assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 0
+    assert [path.stat().st_mtime_ns for path in records] == before
+    assert "kept" in capsys.readouterr().err
+
+
+def test_the_resolved_suite_is_itself_a_valid_input(finished):
+    """`compare OUT/suite.json` is the same suite: it resolves to what it is."""
+    catalogue.load()
+    settings = config.merge(config.preset("assignment"), config.read_suite_file(finished / "suite.json"))
+    suite, _ = rows.resolve(settings)
+    assert suite.model_dump(mode="json") == json.loads((finished / "suite.json").read_text())
+
+
+def test_two_runs_of_one_suite_differ_in_time_and_memory_alone(finished, workplace):
+    """In fp32 on one machine a run repeats itself to the bit, in losses, scores, predictions and weights."""
+    suite, table = rows.resolve(config.read_suite_file(finished / "suite.json"))
+    again = workplace / "again"
+    experiment.run(suite, rows.find_row(table, "lora"), 0, again, "cpu", lambda event: None)
+    first, second = finished / "runs/lora/0", again / "runs/lora/0"
+    for name in ("predictions.jsonl", "adapter/adapter_model.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert _comparable(first) == _comparable(second)
+
+
+def _comparable(folder: Path) -> dict:
+    record = json.loads((folder / "record.json").read_text())
+    record["cost"] = {key: value for key, value in record["cost"].items() if not key.endswith(FREE)}
+    del record["provenance"]["time"], record["provenance"]["command"]
+    return record
+
+
+def test_evaluate_reproduces_loss_and_summaries_from_the_saved_adapter(finished, capsys):
+    """A separate call on the saved run gives the recorded test loss and every stored summary."""
+    assert cli.main(["evaluate", str(finished / "runs/lora/0"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
+    assert result["identical_predictions"] == result["documents"] == 4
+
+
+def test_report_is_made_again_from_the_records_alone(finished, capsys):
+    """`report OUT` writes the same comparison from the records."""
+    before = (finished / "comparison.json").read_bytes()
+    assert cli.main(["report", str(finished)]) == 0
+    assert (finished / "comparison.json").read_bytes() == before
+
+
+def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
+    """A run that fails leaves a record that says so, the suite ends with status 1 and the next call retries only it."""
+    plugin = workplace / "broken.py"
+    plugin.write_text(
+        '"""A method that fails."""\n'
+        "from triptych.contracts import AdaptedModel, Method\n"
+        "from triptych.registry import register\n\n\n"
+        '@register("broken")\n'
+        "class Broken(Method):\n"
+        '    """Fails when it is applied to real weights."""\n\n'
+        "    def adapt(self, parts, context):\n"
+        '        """Fail unless planned."""\n'
+        "        if parts.token_embedding.weight.device.type != 'meta':\n"
+        '            raise RuntimeError("the weights are not to my taste")\n'
+        "        return AdaptedModel(parts)\n"
+    )
+    out = workplace / "failing"
+    command = ["compare", "--methods", "broken,lead-3", "--out", str(out), "--plugin", str(plugin), "--set", *SMALL]
+    assert cli.main(command) == 1
+    captured = capsys.readouterr()
+    assert "broken (seed 0)" in captured.err and "not to my taste" in captured.err
+    record = Record.model_validate_json((out / "runs/broken/0/record.json").read_text())
+    assert record.status == "failed" and "not to my taste" in record.error
+    assert Record.model_validate_json((out / "runs/lead-3/0/record.json").read_text()).status == "done"
+    assert "broken" in (out / "comparison.json").read_text() and (out / "report.pdf").is_file()
+
+
+def test_interrupting_ends_with_130_and_loses_nothing_finished(workplace):
+    """Ctrl-C ends the suite and its child with status 130, and says how to go on."""
+    out = workplace / "interrupted"
+    command = [sys.executable, "-m", "triptych", "compare", "--methods", "lead-3,lora", "--out", str(out), "--set", *SMALL,
+               "limits.train_documents=2000", "training.max_epochs=50"]  # fmt: skip
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stderr:
+        if "training" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on" in error and "Traceback" not in error
+    assert (out / "runs/lead-3/0/record.json").is_file() and not (out / "runs/lora/0/record.json").exists()
+    time.sleep(0.2)
+    assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout == b""
+
+
+def test_a_second_process_in_one_folder_is_refused(finished, capsys):
+    """While one process works in OUT, another is refused with status 2."""
+    from triptych.suite import locked
+
+    with locked(finished):
+        assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 2
+    assert "Another process" in capsys.readouterr().err
+
+
+def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
+    """--fresh runs all again and keeps the old folder under another name."""
+    out = workplace / "fresh"
+    command = ["compare", "--methods", "lead-3", "--out", str(out), "--set", *SMALL]
+    assert cli.main(command) == 0
+    old = (out / "runs/lead-3/0/record.json").read_text()
+    assert cli.main([*command, "--fresh"]) == 0
+    assert (workplace / "fresh.before-1/runs/lead-3/0/record.json").read_text() == old
+    assert (out / "runs/lead-3/0/record.json").read_text() != old
