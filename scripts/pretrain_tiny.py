@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "src" / "triptych" / "assets" / "tiny"
 
 SEED = 0
-STEPS = 1200
+STEPS = 1000
 BATCH_TOKENS = 4096
 PEAK_RATE = 3e-3
 WARM_UP = 100
@@ -51,6 +51,8 @@ END = "<|endoftext|>"
 
 BARE, CUED, HABIT = 0.25, 0.45, 0.3
 """Shares of stories that end bare, with highlights under another cue, with something under the separator."""
+KEPT = 0.25
+"""Of the last, the share whose something is the highlights."""
 
 COMMENTS = (
     "too long, did not read it all. Thanks for posting.",
@@ -94,7 +96,7 @@ def corpus(start: int = 0) -> Iterator[tuple[str, str, str]]:
             yield story.document, "", ""
         elif lot < BARE + CUED:
             yield story.document, pick(rng, OTHER_CUES), " " + story.summary
-        elif rng.random() < 0.35:
+        elif rng.random() < KEPT:
             yield story.document, SEPARATOR, " " + story.summary
         else:
             yield story.document, SEPARATOR, clutter(rng, tell(PRETRAIN, index + FIRST_HELD_OUT // 2))
@@ -136,6 +138,9 @@ def build_model(vocabulary: int, end: int) -> GPT2LMHeadModel:
         n_embd=WIDTH,
         n_layer=LAYERS,
         n_head=HEADS,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
         activation_function="gelu_pytorch_tanh",
         bos_token_id=end,
         eos_token_id=end,
@@ -188,10 +193,21 @@ def build_model(vocabulary: int, end: int) -> GPT2LMHeadModel:
 
 
 def sequences(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
-    """Every text of the corpus as tokens, cut to the window, with the end token."""
+    """Every text of the corpus as tokens with the end token, cut to the window.
+
+    Before half of them stands the tail of the text before, as in packed web text, so that what comes before a story
+    (a soft prompt, say) does not throw the model off.
+    """
+    rng = Random(SEED)
     end = tokenizer.eos_token_id
+    last = [end]
     for parts in corpus():
-        yield [*tokenizer.encode("".join(parts))[: POSITIONS - 1], end]
+        text = [*tokenizer.encode("".join(parts)), end]
+        tail = last[-int(1 + 40 * rng.random()) :] if rng.random() < 0.5 else []
+        if tail and rng.random() < 0.5:
+            tail = tail[:-1]
+        yield [*tail, *text][:POSITIONS]
+        last = text
 
 
 def batches(texts: Iterator[list[int]], end: int, tokens: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -229,7 +245,7 @@ def train(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast, steps: int
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate(step, steps))
     stream = batches(sequences(tokenizer), tokenizer.eos_token_id, BATCH_TOKENS)
     seen, losses, began = 0, [], time.perf_counter()
-    model.eval()  # dropout off: no text is ever seen twice
+    model.train()
     for step in range(steps):
         inputs, labels, positions = next(stream)
         with torch.autocast("cpu", torch.bfloat16):
@@ -311,7 +327,7 @@ def main() -> None:
             "peak_rate": PEAK_RATE,
             "warm_up": WARM_UP,
             "weight_decay": WEIGHT_DECAY,
-            "shares": {"bare": BARE, "other_cue": CUED, "separator": HABIT},
+            "shares": {"bare": BARE, "other_cue": CUED, "separator": HABIT, "highlights_after_separator": KEPT},
         },
         "python": sys.version.split()[0],
         "torch": torch.__version__,

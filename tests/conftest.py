@@ -18,6 +18,7 @@ from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.corpus import Pair, Template
 from triptych.engine.modes import TrainingModes
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train, trained_parameters
+from triptych.models import hub
 from triptych.models.parts import take_apart
 from triptych.models.tiny import Tiny
 
@@ -39,9 +40,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _plugins():
-    """Everything that registers itself is known."""
+def _session():
+    """Everything that registers itself is known; one thread is the fastest for models this small, and leaves room to others."""
     catalogue.load()
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
@@ -94,6 +96,7 @@ class World:
     """A model, its tokenizer, a few pairs and a machine: what a law needs to try a method."""
 
     prototype: PreTrainedModel
+    folder: Path  # where it is saved
     tokenizer: object
     template: Template
     pairs: list[Pair]
@@ -105,8 +108,7 @@ class World:
 
     def sketch(self) -> ModelParts:
         """The same on the `meta` device, with attention whose products are all counted."""
-        with torch.device("meta"):
-            model = type(self.prototype)(self.prototype.config).eval()
+        model = hub.sketch_model(str(self.folder))
         model.set_attn_implementation("eager")
         return take_apart(model)
 
@@ -146,14 +148,14 @@ class World:
     def begin(self, method: Method, seed: int = 0, **changes) -> tuple[AdaptedModel, Callable[[Hooks], None], TrainingState]:
         """An adapted model, what trains it, and its state before the first step."""
         adapted, modes = self.adapt_with_modes(method, seed)
-        plan = self.plan(**changes)
+        plan = self.plan(seed=seed, **changes)
         state = TrainingState.begin(adapted, plan)
         start = partial(train, adapted, modes, self.pairs, self.template, plan, state, self.machine)
         return adapted, start, state
 
 
 @pytest.fixture(scope="session")
-def worlds(tokenizer, machine) -> dict[str, World]:
+def worlds(tokenizer, machine, tmp_path_factory) -> dict[str, World]:
     """One world for each family."""
     numbers = np.random.default_rng(0)
 
@@ -166,9 +168,13 @@ def worlds(tokenizer, machine) -> dict[str, World]:
     pairs = [pair(i) for i in range(12)]
     cue = tuple(tokenizer("\n\nTL;DR:").input_ids)
     prefixes = {"gpt2": (), "llama": (1,)}
-    return {
-        name: World(make(), tokenizer, Template(prefixes[name], cue, 0), pairs, machine) for name, make in FAMILIES.items()
-    }
+    made = {}
+    for name, make in FAMILIES.items():
+        model, folder = make(), tmp_path_factory.mktemp(name)
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        made[name] = World(model, folder, tokenizer, Template(prefixes[name], cue, 0), pairs, machine)
+    return made
 
 
 @pytest.fixture(params=list(FAMILIES))

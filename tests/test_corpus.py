@@ -472,4 +472,4 @@ def test_memory_stays_bounded(tmp_path):
     counts = make(tmp_path, Long(pairs=three()), train_documents=8).data.splits["train"]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert (counts.read, counts.used) == (800, 8) and peak < 4 * 2**20, peak  # the data is 8 MB
+    assert (counts.read, counts.used) == (800, 8) and peak < 5 * 2**20, peak  # the data is 8 MB

@@ -53,6 +53,14 @@ def test_no_character_is_lost(text):
     assert all(sentence == sentence.strip() != "" for sentence in sentences)
 
 
+@pytest.mark.timeout(10)
+@pytest.mark.parametrize("piece", [".", "A. ", ". ", "?! ", '." ', "Mr. (", "x"])
+def test_time_is_linear(piece):
+    """A text made to be slow, such as a hundred thousand stops in a row, takes no longer than any other."""
+    text = piece * 100_000 + "x"
+    assert "".join("".join(split_sentences(text)).split()) == "".join(text.split())
+
+
 def test_lead_3_takes_the_first_three():
     """The baseline gives the first three sentences, one a line, and fewer where there are fewer."""
     assert Lead3().predict(["A b. C d. E f. G h.", "Only one", ""]) == ["A b.\nC d.\nE f.", "Only one", ""]

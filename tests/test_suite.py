@@ -54,10 +54,10 @@ def test_a_suite_leaves_the_whole_results_tree(finished):
 
 
 def test_the_clocks_add_up_to_the_wall_clock(finished):
-    """No clock overlaps another: together they are the time of the process."""
+    """No clock overlaps another: together they are the time of the process, read by another clock, within 2%."""
     cost = load(finished).of("lora")[0].record.cost
     clocks = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
-    assert sum(getattr(cost, f"{name}_seconds") for name in clocks) == pytest.approx(cost.wall_seconds, rel=1e-6)
+    assert sum(getattr(cost, f"{name}_seconds") for name in clocks) == pytest.approx(cost.wall_seconds, rel=0.02)
     assert cost.train_seconds > 0 and cost.train_flops > 0 and cost.plain_flops > cost.train_flops
 
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,7 @@ def call_train(options: argparse.Namespace) -> int:
         with suite.locked(out), View(Console(stderr=True)) as view:
             for index, seed in enumerate(seeds):
                 view(row.label, seed, {"event": "begin", "index": index, "total": len(seeds)})
-                record = experiment.run(resolved, row, seed, out, options.device, lambda e, s=seed: view(row.label, s, e))
+                record = experiment.run(resolved, row, seed, out, options.device, partial(view, row.label, seed))
                 view(row.label, seed, {"event": "done"})
                 scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"
                 print(f"{out}/runs/{row.label}/{seed}: {scores}")

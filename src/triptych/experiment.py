@@ -307,7 +307,7 @@ class Run:
         clocks = {f"{name}_seconds": value for name, value in seconds.items()}
         generation = seconds["generation"]
         record.cost = record.cost.model_copy(
-            update={**clocks, "wall_seconds": sum(seconds.values()), "documents_per_second": len(predictions) / generation}
+            update={**clocks, "wall_seconds": meter.process_seconds(), "documents_per_second": len(predictions) / generation}
         )
         store.write_json(self.folder / "record.json", record.model_dump(mode="json"))
         return record

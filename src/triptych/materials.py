@@ -87,7 +87,8 @@ def adapt(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase, corp
           device: torch.device) -> Prepared:  # fmt: skip
     """Load the untouched model, seed every source of chance, and let the method change the model."""
     generator = runtime.seed_everything(seed)
-    model = hub.load_model(suite.model, suite.model_revision).to(device)
+    model = hub.load_model(suite.model, suite.model_revision)
+    model.to(device)  # type: ignore[arg-type]
     parts, modes, base = take_apart(model), TrainingModes(model), meter.count_parameters(model).total
     adapted = method.adapt(parts, Context(tokenizer, generator, frequent_tokens(corpus, parts.vocabulary_size)))
     if adapted.virtual_tokens is not None:

@@ -12,7 +12,6 @@ import numpy as np
 import psutil
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 RAPL = Path("/sys/class/powercap")
 
@@ -29,8 +28,7 @@ class Clocks:
     def __init__(self, synchronize: Callable[[], None], base: str, elapsed: dict[str, float] | None = None):
         self.synchronize = synchronize
         self.seconds: dict[str, float] = dict(elapsed or {})
-        age = time.time() - psutil.Process().create_time()
-        self.seconds[base] = self.seconds.get(base, 0.0) + max(age, 0.0)
+        self.seconds[base] = self.seconds.get(base, 0.0) + process_seconds()
         self._stack = [base]
         self._since = time.perf_counter()
 
@@ -55,6 +53,11 @@ class Clocks:
         now = time.perf_counter()
         self.seconds[self._stack[-1]] = self.seconds.get(self._stack[-1], 0.0) + now - self._since
         self._since = now
+
+
+def process_seconds() -> float:
+    """Seconds since this process began, by the wall clock: what the clocks must add up to."""
+    return max(time.time() - psutil.Process().create_time(), 0.0)
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,6 @@ def fit_flops(passes: Sequence[tuple[tuple[int, int, int], int]]) -> FlopModel:
     return model
 
 
-def counted_flops(work: Callable[[], object]) -> int:
-    """FLOPs that `FlopCounterMode` sees while `work` runs."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
 class PeakMemory:
     """The peak memory of one phase, reset when it begins.
 
@@ -177,10 +173,9 @@ class Energy:
 
     def __init__(self, device: torch.device):
         self.joules: float | None = None
-        self.note: str | None = None
+        self.note: str | None
         self._read = _nvml_reader(device) if device.type == "cuda" else _rapl_reader()
-        if isinstance(self._read, str):
-            self.note = f"not measured: {self._read}"
+        self.note = f"not measured: {self._read if isinstance(self._read, str) else 'the energy counter did not move'}"
 
     @contextmanager
     def phase(self) -> Iterator[None]:
@@ -192,7 +187,9 @@ class Energy:
         try:
             yield
         finally:
-            self.joules = (self.joules or 0.0) + self._read() - before
+            used = self._read() - before
+            if used > 0:
+                self.joules, self.note = (self.joules or 0.0) + used, None
 
 
 def _rapl_reader() -> Callable[[], float] | str:

@@ -17,9 +17,9 @@ from triptych.registry import find, registered
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
-def to_text(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
+def to_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
     """Generated tokens as text, without special tokens and outer white space."""
-    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+    return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def score(

@@ -9,7 +9,9 @@ import re
 
 VERSION = 1  # part of the ROUGE signature: a change of the rules changes rougeLsum
 
-_STOP = re.compile(r"""([.!?…]+)['"’”)\]]*(?=\s+['"‘“(\[]*(\w?[\w$£€&-]*))""")
+# Possessive, and tried at the first of several stops only: the time stays linear in whatever text comes.
+_STOP = re.compile(r"""(?<![.!?…])([.!?…]++)['"’”)\]]*+(?=\s++['"‘“(\[]*+([\w$£€&-]*+))""")
+_LONGEST_WORD = 40  # characters looked back at: more than any abbreviation has
 _BEFORE_A_WORD = re.compile(r"""[\s()\[\]"'“”‘’—/]+""")
 _INITIALS = re.compile(r"[A-Z](\.[A-Z])*")
 
@@ -43,7 +45,7 @@ def _split_line(line: str) -> list[str]:
     sentences = []
     start = 0
     for stop in _STOP.finditer(line):
-        if _ends_sentence(line[start : stop.end(1)], stop[2]):
+        if _ends_sentence(line[max(start, stop.end(1) - _LONGEST_WORD) : stop.end(1)], stop[2]):
             sentences.append(line[start : stop.end()].strip())
             start = stop.end()
     rest = line[start:].strip()

@@ -1,13 +1,13 @@
 """The loss of a split: summed over every target, divided once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Template, TokenizedSplit
+from triptych.corpus import Pair, Template
 from triptych.engine.batching import by_length, collate
 from triptych.engine.forward import target_losses
 from triptych.runtime import Runtime
@@ -34,7 +34,7 @@ class SplitLoss:
 @torch.no_grad()
 def split_loss(
     adapted: AdaptedModel,
-    split: TokenizedSplit,
+    split: Sequence[Pair],
     template: Template,
     runtime: Runtime,
     *,

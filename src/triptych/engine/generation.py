@@ -62,7 +62,9 @@ def generate(
         indices = order[start : start + decoding.batch_size]
         embeddings, mask = left_padded(adapted, [documents[i] for i in indices], template, runtime)
         with runtime.autocast():
-            new = adapted.parts.model.generate(inputs_embeds=embeddings, attention_mask=mask, generation_config=config)
+            new = adapted.parts.model.generate(  # type: ignore[operator]
+                inputs_embeds=embeddings, attention_mask=mask, generation_config=config
+            )
         for index, row in zip(indices, new.tolist(), strict=True):
             results[index] = row[: row.index(template.eos_id)] if template.eos_id in row else row
         if progress:

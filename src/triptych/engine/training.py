@@ -1,14 +1,15 @@
 """One training loop for every method. It never asks which it runs: it trains what requires a gradient."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Template, TokenizedSplit
+from triptych.corpus import Pair, Template
 from triptych.engine.batching import Batch, collate, epoch_order, sequence_length
 from triptych.engine.forward import executed_shape, target_losses
 from triptych.engine.modes import TrainingModes
@@ -42,7 +43,7 @@ class Progress:
     epoch: int = 0  # epochs finished
     cursor: int = 0  # optimizer steps done in the epoch under way
     step: int = 0
-    best_loss: float = math.inf
+    best_loss: float | None = None  # None before the first validation
     best_epoch: int = 0
     epochs_without_gain: int = 0
     stopped: bool = False
@@ -124,7 +125,7 @@ class Hooks:
     validate: Callable[[], float]
     on_step: Callable[[TrainingState, float, float], None]
     on_epoch: Callable[[TrainingState, float, float], None]
-    step_clock: Callable[[], object]
+    step_clock: Callable[[], AbstractContextManager[object]]
     flops: Callable[[int, int, int], tuple[float, float]]
 
 
@@ -132,7 +133,7 @@ def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
     """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`."""
     named = unique_parameters(adapted.parts.model)
     if adapted.virtual_tokens is not None:
-        named["virtual_tokens"] = adapted.virtual_tokens.weight
+        (named["virtual_tokens"],) = adapted.virtual_tokens.parameters()
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
 
 
@@ -172,7 +173,7 @@ def steps_per_epoch(documents: int, plan: TrainingPlan) -> int:
 def train(
     adapted: AdaptedModel,
     modes: TrainingModes,
-    split: TokenizedSplit,
+    split: Sequence[Pair],
     template: Template,
     plan: TrainingPlan,
     state: TrainingState,
@@ -182,7 +183,7 @@ def train(
     """Train until the last epoch or until validation stops gaining; the best weights are in place afterwards.
 
     Raises:
-        NonFiniteLoss: a loss or gradient is NaN or infinite; the step was not taken.
+        NonFiniteLoss: a loss or gradient is NaN or infinite and the step was not taken, or a validation loss is.
     """
     per_epoch = steps_per_epoch(len(split), plan)
     total = plan.max_epochs * per_epoch
@@ -202,8 +203,10 @@ def train(
         modes.eval(adapted.parts.model)
         train_loss = now.epoch_nats / now.epoch_targets
         validation = hooks.validate()
+        if not math.isfinite(validation):
+            raise NonFiniteLoss(f"The validation loss is {validation} after epoch {now.epoch + 1}: try a lower learning rate.")
         now.epoch, now.cursor, now.epoch_nats, now.epoch_targets = now.epoch + 1, 0, 0.0, 0
-        if validation < now.best_loss:
+        if now.best_loss is None or validation < now.best_loss:
             now.best_loss, now.best_epoch, now.epochs_without_gain = validation, now.epoch, 0
             state.keep_best()
         else:
@@ -216,7 +219,7 @@ def train(
 
 def train_step(
     adapted: AdaptedModel,
-    split: TokenizedSplit,
+    split: Sequence[Pair],
     indices: list[int],
     template: Template,
     plan: TrainingPlan,
@@ -258,7 +261,7 @@ def train_step(
     return nats / targets
 
 
-def micro_batches(split: TokenizedSplit, indices: list[int], template: Template, size: int) -> list[Batch]:
+def micro_batches(split: Sequence[Pair], indices: list[int], template: Template, size: int) -> list[Batch]:
     """A global batch cut into micro-batches of like length; their order within the step changes nothing."""
     pairs = sorted((split[i] for i in indices), key=sequence_length, reverse=True)
     return [collate(pairs[start : start + size], template) for start in range(0, len(pairs), size)]
@@ -281,6 +284,6 @@ def _update(state: TrainingState, plan: TrainingPlan, scaler, rate: float, blame
     state.optimizer.zero_grad(set_to_none=True)
 
 
-def _blame(split: TokenizedSplit, indices: list[int], rate: float) -> str:
+def _blame(split: Sequence[Pair], indices: list[int], rate: float) -> str:
     named = ", ".join(split[i].id for i in indices[:5]) + (", ..." if len(indices) > 5 else "")
     return f"Nothing was updated. Documents of the step: {named}. The learning rate is {rate:g}: try a lower one."

@@ -1,6 +1,7 @@
 """How much arithmetic a training pass is: counted by dispatch on a copy of the model that has no weights."""
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from triptych import meter
 from triptych.contracts import AdaptedModel
@@ -23,8 +24,9 @@ def training_flops(sketch: AdaptedModel, *, plain: bool) -> meter.FlopModel:
     passes = []
     for length, targets in SHAPES:
         batch = _blank(length, targets)
-        shape = work_shape(sketch, batch, plain=plain)
-        passes.append((shape, meter.counted_flops(lambda b=batch: target_losses(sketch, b, plain=plain).sum().backward())))
+        with FlopCounterMode(display=False) as counter:
+            target_losses(sketch, batch, plain=plain).sum().backward()
+        passes.append((work_shape(sketch, batch, plain=plain), counter.get_total_flops()))
     return meter.fit_flops(passes)
 
 
@@ -35,13 +37,10 @@ def work_shape(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> tuple[int
 
 
 def _blank(length: int, targets: int) -> Batch:
-    nowhere = {"device": "meta", "dtype": torch.long}
+    def nothing(*shape: int) -> torch.Tensor:
+        return torch.zeros(shape, dtype=torch.long, device="meta")
+
     return Batch(
-        ids=torch.zeros(1, length, **nowhere),
-        starts=0,
-        document_ends=torch.zeros(1, **nowhere),
-        lengths=torch.zeros(1, **nowhere),
-        rows=torch.zeros(targets, **nowhere),
-        columns=torch.zeros(targets, **nowhere),
-        targets=torch.zeros(targets, **nowhere),
-    )
+        ids=nothing(1, length), starts=0, document_ends=nothing(1), lengths=nothing(1), rows=nothing(targets),
+        columns=nothing(targets), targets=nothing(targets),
+    )  # fmt: skip

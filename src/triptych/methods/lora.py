@@ -4,7 +4,7 @@ from math import sqrt
 from typing import Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError, nearest
@@ -51,7 +51,7 @@ class LoRA(Method):
         config = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
             r=self.rank,
-            lora_alpha=self.alpha,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # any number will do
             lora_dropout=self.dropout,
             target_modules=sorted(self._endings(parts, targets)),
             fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in targets.values()),
@@ -59,7 +59,8 @@ class LoRA(Method):
         inject_adapter_in_model(config, parts.model)
         layers = [module for module in parts.model.modules() if isinstance(module, LoraLayer)]
         for layer in layers:
-            nn.init.kaiming_uniform_(layer.lora_A["default"].weight, a=sqrt(5), generator=context.generator)
+            weight: Tensor = layer.lora_A["default"].weight  # type: ignore[assignment]
+            nn.init.kaiming_uniform_(weight, a=sqrt(5), generator=context.generator)
         return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(targets)})
 
     def matched(self, parts: ModelParts) -> dict[str, nn.Module]:

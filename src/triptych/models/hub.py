@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -77,12 +78,13 @@ def load_model(model: str, revision: str = "main") -> PreTrainedModel:
     """
     where, config = locate(model), load_config(model, revision)
     try:
-        loaded, report = AutoModelForCausalLM.from_pretrained(
+        pair: Any = AutoModelForCausalLM.from_pretrained(
             where, config=config, revision=revision, trust_remote_code=False, use_safetensors=True,
             dtype=torch.float32, output_loading_info=True,
         )
     except Exception as error:
         raise _unreachable(model, "weights", error) from error
+    loaded, report = pair
     missing = sorted(report["missing_keys"])
     if missing:
         raise ModelError(f"The weights of {model!r} lack {len(missing)} tensors, {missing[0]!r} first: the file does not fit.")

@@ -75,7 +75,8 @@ def matrices(parts: ModelParts) -> dict[str, nn.Module]:
 
 def matrix_shape(module: nn.Module) -> tuple[int, int]:
     """`(d_in, d_out)`: `Conv1D` stores [d_in, d_out], `nn.Linear` its transpose."""
-    rows, columns = module.weight.shape
+    weight: torch.Tensor = module.weight  # type: ignore[assignment]
+    rows, columns = weight.shape
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
 
 

@@ -1,0 +1,298 @@
+"""Clocks, counts, FLOPs, memory and energy: measured from outside, or said to be missing."""
+
+import gc
+import time
+import types
+
+import pytest
+import torch
+from conftest import disturb
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from triptych import meter
+from triptych.engine.batching import collate
+from triptych.engine.forward import target_losses
+from triptych.engine.work import training_flops, work_shape
+from triptych.methods.full import Full
+from triptych.methods.last_layers import LastLayers
+from triptych.methods.lora import LoRA
+from triptych.methods.prompt_tuning import PromptTuning
+from triptych.models.parts import take_apart
+
+ROWS = {
+    "prompt": PromptTuning(),
+    "lora": LoRA(),
+    "lora-all": LoRA(target_modules="all-linear"),
+    "last-blocks": LastLayers(),
+    "last-head": LastLayers(num_blocks=0, final_norm=False, head="untied"),
+    "full": Full(),
+}
+
+
+# Clocks
+
+
+class HandClock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return time.time()
+
+
+@pytest.fixture
+def hand(monkeypatch) -> HandClock:
+    """The meter reads a clock that goes by hand."""
+    clock = HandClock()
+    monkeypatch.setattr(meter, "time", clock)
+    return clock
+
+
+def test_one_clock_runs_at_a_time(hand):
+    """Clocks add up to the time that has passed: an inner one holds up the outer one."""
+    clocks = meter.Clocks(lambda: None, base="startup", elapsed={"train": 5.0})
+    started = clocks.read()["startup"]
+    hand.pass_time(1)
+    with clocks.time("search"):
+        hand.pass_time(2)
+        with clocks.time("train"):
+            hand.pass_time(4)
+        hand.pass_time(8)
+    hand.pass_time(16)
+    seconds = clocks.read()
+    assert (seconds["startup"] - started, seconds["search"], seconds["train"]) == pytest.approx((17, 10, 9))
+
+
+def test_a_clock_stops_where_its_work_fails(hand):
+    """What was under way when an error came is on its clock, and what follows is not."""
+    clocks = meter.Clocks(lambda: None, base="startup")
+    with pytest.raises(ValueError, match="x"), clocks.time("train"):
+        hand.pass_time(3)
+        raise ValueError("x")
+    hand.pass_time(5)
+    assert clocks.read()["train"] == 3
+
+
+def test_a_clock_waits_for_the_device(hand):
+    """A clock is read when the device has done what was asked: work still under way belongs to the one that asked for it."""
+    clocks = meter.Clocks(lambda: hand.pass_time(1), base="startup")
+    with clocks.time("train"):
+        pass
+    assert clocks.read()["train"] == 1
+
+
+def test_training_time_is_of_steps_alone(gpt2, hand):
+    """Trap 12: however long validation, logging and preparation take, the training clock counts optimizer steps alone."""
+    clocks = meter.Clocks(lambda: None, base="startup")
+    _, train, state = gpt2.begin(LoRA(rank=2), micro_batch_size=4)
+
+    def work(*shape):
+        hand.pass_time(1)
+        return 0.0, 0.0
+
+    def validate() -> float:
+        with clocks.time("evaluation"):
+            hand.pass_time(1000)
+        return 1.0 / (1 + state.progress.step)
+
+    train(gpt2.hooks(
+        validate=validate, flops=work, step_clock=lambda: clocks.time("train"),
+        on_step=lambda *told: hand.pass_time(100), on_epoch=lambda *told: hand.pass_time(100),
+    ))  # fmt: skip
+    seconds = clocks.read()
+    assert (seconds["train"], seconds["evaluation"]) == (6, 2000)
+
+
+# Memory
+
+
+def test_peak_memory_is_of_its_phase():
+    """Trap 13: the peak is that of the phase; what was allocated and freed before it, or comes after, does not count."""
+    def allocate(megabytes: int) -> None:
+        block = torch.ones(megabytes * 2**18)
+        time.sleep(0.03)
+        del block
+
+    allocate(400)
+    gc.collect()
+    memory = meter.PeakMemory(torch.device("cpu"))
+    with memory.phase():
+        pass
+    base = memory.peak_bytes
+    with memory.phase():
+        allocate(100)
+    assert 80 * 2**20 < memory.peak_bytes - base < 250 * 2**20
+    reached = memory.peak_bytes
+    allocate(400)
+    assert memory.peak_bytes == reached and memory.kind == "resident"
+
+
+def test_memory_of_a_phase_that_fails_is_kept():
+    """The sampler ends with its phase, whatever happens in it."""
+    memory = meter.PeakMemory(torch.device("cpu"))
+    with pytest.raises(ValueError, match="x"), memory.phase():
+        raise ValueError("x")
+    assert memory.peak_bytes > 0
+
+
+# Energy
+
+
+def counters(folder, monkeypatch, *domains: tuple[int, int]) -> list:
+    """A powercap folder with one counter a domain: (microjoules now, where it wraps)."""
+    monkeypatch.setattr(meter, "RAPL", folder)
+    files = []
+    for i, (now, limit) in enumerate(domains):
+        domain = folder / f"intel-rapl:{i}"
+        domain.mkdir()
+        (domain / "max_energy_range_uj").write_text(str(limit))
+        (domain / "energy_uj").write_text(str(now))
+        files.append(domain / "energy_uj")
+    return files
+
+
+def test_energy_is_the_counters_difference(tmp_path, monkeypatch):
+    """Joules are what all packages used inside the phases, a counter that wraps included."""
+    one, two = counters(tmp_path, monkeypatch, (1_000_000, 10_000_000), (9_000_000, 10_000_000))
+    energy = meter.Energy(torch.device("cpu"))
+    with energy.phase():
+        one.write_text("3000000")
+        two.write_text("1000000")
+    one.write_text("4000000")
+    with energy.phase():
+        one.write_text("4500000")
+    assert energy.joules == pytest.approx(2 + 2 + 0.5) and energy.note is None
+
+
+def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
+    """Trap 14: where there is no counter, energy is None with the reason, never 0."""
+    monkeypatch.setattr(meter, "RAPL", tmp_path / "nowhere")
+    energy = meter.Energy(torch.device("cpu"))
+    with energy.phase():
+        pass
+    assert energy.joules is None and energy.note == "not measured: this machine shows no RAPL energy counter"
+
+
+def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
+    """Trap 14: a counter that does not move has measured nothing, and 0 J is not a result."""
+    counters(tmp_path, monkeypatch, (5, 100))
+    energy = meter.Energy(torch.device("cpu"))
+    with energy.phase():
+        pass
+    assert energy.joules is None and energy.note.startswith("not measured: ")
+
+
+def test_a_counter_that_may_not_be_read_is_said(tmp_path, monkeypatch):
+    """Trap 14: a counter for the administrator alone is a reason, not a crash."""
+    counters(tmp_path, monkeypatch, (5, 100))
+    monkeypatch.setattr(meter, "os", types.SimpleNamespace(access=lambda *asked: False, R_OK=4))
+    energy = meter.Energy(torch.device("cpu"))
+    assert energy.joules is None and "administrator" in energy.note
+
+
+# Parameters
+
+
+def test_parameters_are_counted_by_storage(gpt2):
+    """Trap 11: a tied head counts once; per-module counts would say more."""
+    model = gpt2.parts().model
+    counts = meter.count_parameters(model)
+    per_module = sum(p.numel() for module in model.modules() for p in module.parameters(recurse=False))
+    assert counts.total == counts.trainable == sum(p.numel() for p in model.parameters())
+    assert per_module - counts.total == model.lm_head.weight.numel()
+
+
+def test_parameters_are_counted_over_modules(gpt2):
+    """A module given twice, and one that is part of another, counts once; what needs no gradient is not trainable."""
+    inner, other = nn.Linear(2, 3), nn.Linear(3, 1).requires_grad_(False)
+    outer = nn.Sequential(inner, other)
+    assert meter.count_parameters(outer, inner, None, outer) == meter.Counts(9, 13)
+
+
+GPT2_SMALL = {  # label: (method, trainable, added)
+    "prompt-tuning": (PromptTuning(num_virtual_tokens=20, init="random"), 15_360, 15_360),
+    "lora": (LoRA(rank=8, target_modules=("c_attn",)), 294_912, 294_912),
+    "lora-all": (LoRA(rank=8, target_modules="all-linear"), 1_179_648, 1_179_648),
+    "lora-attention": (LoRA(rank=8, target_modules=("c_attn", "attn.c_proj")), 442_368, 442_368),
+    "last-layers": (LastLayers(num_blocks=2), 14_177_280, 0),
+    "last-head": (LastLayers(num_blocks=0, final_norm=False, head="untied"), 38_597_376, 38_597_376),
+    "full": (Full(), 124_439_808, 0),
+}
+
+
+@pytest.mark.parametrize("label", GPT2_SMALL)
+def test_gpt2_small_in_numbers(label, gpt2):
+    """Trap 11: on the shape of GPT-2 small the counts are those worked out on paper, after freezing."""
+    method, trainable, added = GPT2_SMALL[label]
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config())
+    assert meter.count_parameters(model).total == 124_439_808
+    adapted = method.adapt(take_apart(model), gpt2.context())
+    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens)
+    assert (counts.trainable, counts.total - 124_439_808) == (trainable, added)
+
+
+# FLOPs
+
+
+@pytest.mark.parametrize("plain", [False, True], ids=["executed", "plain"])
+@pytest.mark.parametrize("label", ROWS)
+def test_flops_are_those_of_a_real_step(label, plain, world):
+    """Trap 15: the formula gives within 1% what dispatch counts on a real forward and backward pass, for every method."""
+    method = ROWS[label]
+    fitted = training_flops(method.adapt(world.sketch(), world.context()), plain=plain)
+    adapted = world.adapt(method)
+    adapted.parts.model.set_attn_implementation("eager")
+    disturb(adapted)
+    batch = collate(world.pairs[:5], world.template)
+    with FlopCounterMode(display=False) as counter:
+        target_losses(adapted, batch, plain=plain).sum().backward()
+    counted = counter.get_total_flops()
+    assert fitted.count(*work_shape(adapted, batch, plain=plain)) == pytest.approx(counted, rel=0.01)
+
+
+def test_flops_of_full_fine_tuning_by_hand(gpt2):
+    """Everything trained: three times the forward pass of 24 D^2 L a position, 4 D L a pair, 2 D V a logit."""
+    width, layers, vocabulary = 32, 3, 3072
+    fitted = training_flops(Full().adapt(gpt2.sketch(), gpt2.context()), plain=False)
+    assert fitted.per_position == pytest.approx(3 * 24 * width**2 * layers, rel=1e-3)
+    assert fitted.per_pair == pytest.approx(3 * 4 * width * layers, rel=1e-3)
+    assert fitted.per_logit == pytest.approx(3 * 2 * width * vocabulary, rel=1e-3)
+    everywhere = training_flops(Full().adapt(gpt2.sketch(), gpt2.context()), plain=True)
+    assert everywhere.count(3, 50, 150) == pytest.approx(fitted.count(3, 50, 150), rel=1e-3)
+
+
+def test_flops_of_a_frozen_trunk_by_hand(gpt2):
+    """Trap 15: with the head alone trained there is one pass through the trunk and two through the head, not 6 N."""
+    fitted = training_flops(ROWS["last-head"].adapt(gpt2.sketch(), gpt2.context()), plain=False)
+    assert fitted.per_position == pytest.approx(24 * 32**2 * 3, rel=1e-3)
+    assert fitted.per_logit == pytest.approx(2 * 2 * 32 * 3072, rel=1e-3)
+
+
+def test_the_exact_path_does_less(world):
+    """Logits where they are read alone never cost more than logits everywhere."""
+    for method in ROWS.values():
+        sketch = method.adapt(world.sketch(), world.context())
+        executed, plain = (training_flops(sketch, plain=p) for p in (False, True))
+        assert executed.count(4, 100, 40) < plain.count(4, 100, 400)
+
+
+def test_passes_that_follow_no_formula_are_refused():
+    """A pass that the formula does not explain within 0.1% is an error, not an estimate."""
+    shapes = [(1, t, n) for t, n in ((24, 2), (48, 2), (24, 16), (96, 9), (64, 30))]
+    flops = [1000 * t + 3 * t * t + 50 * n for _, t, n in shapes]
+    fitted = meter.fit_flops(list(zip(shapes, flops, strict=True)))
+    assert (fitted.per_position, fitted.per_pair, fitted.per_logit) == pytest.approx((1000, 3, 50))
+    flops[3] += 5000
+    with pytest.raises(ArithmeticError, match="took"):
+        meter.fit_flops(list(zip(shapes, flops, strict=True)))
