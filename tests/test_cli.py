@@ -17,6 +17,8 @@ ARTICLES = [
     for i in range(40)
 ]
 
+FITTING = ["limits.document_tokens=200", "limits.summary_tokens=64", "decoding.max_new_tokens=64"]  # for a window of 512
+
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path, monkeypatch):
@@ -119,21 +121,8 @@ def test_bad_data_is_refused_before_anything_is_written(case, tmp_path, capsys):
     spoil, expected = BAD_DATA[case]
     folder = data_folder(tmp_path / "data")
     spoil(folder)
-    status = cli.main(
-        [
-            "compare",
-            "--model",
-            "tiny",
-            "--data",
-            str(folder),
-            "--out",
-            str(tmp_path / "out"),
-            "--set",
-            "limits.document_tokens=200",
-            "limits.summary_tokens=64",
-            "decoding.max_new_tokens=64",
-        ]
-    )
+    out = tmp_path / "out"
+    status = cli.main(["compare", "--model", "tiny", "--data", str(folder), "--out", str(out), "--set", *FITTING])
     error = capsys.readouterr().err
     assert status == 2, error
     for words in expected:
@@ -144,7 +133,7 @@ def test_bad_data_is_refused_before_anything_is_written(case, tmp_path, capsys):
 def test_named_column_that_is_not_there_gives_the_nearest(tmp_path, capsys):
     """A column named with --set that the file does not have is refused with the nearest name."""
     folder = data_folder(tmp_path / "data")
-    status = cli.main(["compare", "--model", "tiny", "--data", str(folder), "--preset", "demo", "--set", "columns.document=artcle"])
+    status = cli.main(["compare", "--model", "tiny", "--data", str(folder), "--set", "columns.document=artcle", *FITTING])
     assert status == 2 and "article" in capsys.readouterr().err
 
 

@@ -21,7 +21,6 @@ from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.training import trained_parameters
-from triptych.meter import unique_parameters
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
@@ -170,7 +169,7 @@ def law_only_what_is_trained_changes(method: Method, world: World) -> None:
 
 def _all_tensors(adapted: AdaptedModel) -> dict[str, Tensor]:
     """Copies of all parameters and buffers."""
-    named = dict(unique_parameters(adapted.parts.model)) | dict(adapted.parts.model.named_buffers())
+    named = dict(adapted.parts.model.named_parameters()) | dict(adapted.parts.model.named_buffers())
     if adapted.virtual_tokens is not None:
         named["virtual_tokens"] = adapted.virtual_tokens.weight
     return {name: value.detach().clone() for name, value in named.items()}
@@ -246,7 +245,7 @@ def law_can_be_sketched(method: Method, world: World) -> None:
     """On the `meta` device a method gives the very names, shapes and `requires_grad` that it gives on weights."""
 
     def shapes(adapted: AdaptedModel) -> dict[str, tuple]:
-        named = unique_parameters(adapted.parts.model)
+        named = dict(adapted.parts.model.named_parameters())
         if adapted.virtual_tokens is not None:
             named["virtual_tokens"] = adapted.virtual_tokens.weight
         return {name: (tuple(p.shape), p.dtype, p.requires_grad) for name, p in named.items()}

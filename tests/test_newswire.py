@@ -205,14 +205,12 @@ def test_tiny_has_learned_to_copy(tiny):
     assert grounded < alone / 2
 
 
-def test_pretraining_runs_and_repeats_itself(tmp_path):
-    """The pretraining script writes a loadable model with its record, twice the same bytes."""
-    records = []
-    for name in ("one", "two"):
-        command = [sys.executable, ROOT / "scripts" / "pretrain_tiny.py", "--steps", "2", "--out", tmp_path / name]
-        subprocess.run(command, check=True, capture_output=True)
-        records.append(json.loads((tmp_path / name / "training.json").read_text()))
-    assert records[0]["sha256"] == records[1]["sha256"]
-    assert records[0]["steps"] == 2
-    AutoModelForCausalLM.from_pretrained(tmp_path / "one")
-    assert AutoTokenizer.from_pretrained(tmp_path / "one").eos_token == "<|endoftext|>"
+def test_the_pretraining_script_runs(tmp_path):
+    """The pretraining script writes a loadable model with its record, and the same tokenizer as is shipped."""
+    command = [sys.executable, ROOT / "scripts" / "pretrain_tiny.py", "--steps", "2", "--out", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["steps"] == 2
+    assert record["sha256"] == hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == AutoTokenizer.from_pretrained(TINY).get_vocab()

@@ -173,3 +173,35 @@ def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
     assert cli.main([*command, "--fresh"]) == 0
     assert (workplace / "fresh.before-1/runs/lead-3/0/record.json").read_text() == old
     assert (out / "runs/lead-3/0/record.json").read_text() != old
+
+
+def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
+    """A model of another family (rotary, untied, nn.Linear) in a folder goes through every kind of row by the same command."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from triptych.models.hub import locate
+
+    catalogue.load()
+    tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    model = workplace / "llama"
+    LlamaForCausalLM(shape).save_pretrained(model)
+    tokenizer.save_pretrained(model)
+    settings = config.preset("demo")
+    for setting in [*SMALL, f"model={model}", "method.lora-all.kind=lora", "method.lora-all.target_modules=all-linear",
+                    "method.last-head.kind=last-layers", "method.last-head.num_blocks=0", "method.last-head.head=untied",
+                    "method.lora-all.rank=4", "method.last-head.final_norm=false"]:  # fmt: skip
+        settings = config.merge(settings, config.parse_setting(setting))
+    suite, table = rows.resolve(settings)
+    out = workplace / "llama-out"
+    records = {row.label: experiment.run(suite, row, 0, out, "cpu", lambda event: None) for row in table}
+    assert set(records) == {*suite.methods} and len(records) == 8
+    for label, record in records.items():
+        if label not in ("untuned", "lead-3"):
+            assert record.loss.validation < record.loss.initial, label
+    assert records["last-head"].parameters.num_added_parameters == 0  # the head was a tensor of its own before

@@ -68,22 +68,10 @@ class Counts:
     total: int
 
 
-def unique_parameters(*modules: nn.Module | None) -> dict[str, nn.Parameter]:
-    """Parameters by name, a tied one once. Names are those of the first module that holds it."""
-    seen: set[int] = set()
-    result: dict[str, nn.Parameter] = {}
-    for module in modules:
-        for name, parameter in module.named_parameters() if module is not None else ():
-            if id(parameter) not in seen:
-                seen.add(id(parameter))
-                result[name] = parameter
-    return result
-
-
 def count_parameters(*modules: nn.Module | None) -> Counts:
     """Parameters of modules, a tied one once: trainable and all."""
-    parameters = unique_parameters(*modules).values()
-    return Counts(sum(p.numel() for p in parameters if p.requires_grad), sum(p.numel() for p in parameters))
+    found = {id(parameter): parameter for module in modules if module is not None for parameter in module.parameters()}
+    return Counts(sum(p.numel() for p in found.values() if p.requires_grad), sum(p.numel() for p in found.values()))
 
 
 @dataclass(frozen=True)
@@ -173,9 +161,9 @@ class Energy:
 
     def __init__(self, device: torch.device):
         self.joules: float | None = None
-        self.note: str | None
         self._read = _nvml_reader(device) if device.type == "cuda" else _rapl_reader()
-        self.note = f"not measured: {self._read if isinstance(self._read, str) else 'the energy counter did not move'}"
+        reason = self._read if isinstance(self._read, str) else "the energy counter did not move"
+        self.note: str | None = f"not measured: {reason}"
 
     @contextmanager
     def phase(self) -> Iterator[None]:

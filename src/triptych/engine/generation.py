@@ -9,6 +9,7 @@ from transformers import GenerationConfig
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Template
+from triptych.engine.beam_cache import make_cache
 from triptych.engine.forward import insert
 from triptych.models.parts import embed
 from triptych.runtime import Runtime
@@ -63,7 +64,8 @@ def generate(
         embeddings, mask = left_padded(adapted, [documents[i] for i in indices], template, runtime)
         with runtime.autocast():
             new = adapted.parts.model.generate(  # type: ignore[operator]
-                inputs_embeds=embeddings, attention_mask=mask, generation_config=config
+                inputs_embeds=embeddings, attention_mask=mask, generation_config=config,
+                past_key_values=make_cache(adapted.parts.model.config, decoding.max_new_tokens),
             )
         for index, row in zip(indices, new.tolist(), strict=True):
             results[index] = row[: row.index(template.eos_id)] if template.eos_id in row else row

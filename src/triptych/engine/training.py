@@ -14,7 +14,6 @@ from triptych.engine.batching import Batch, collate, epoch_order, sequence_lengt
 from triptych.engine.forward import executed_shape, target_losses
 from triptych.engine.modes import TrainingModes
 from triptych.errors import NonFiniteLoss
-from triptych.meter import unique_parameters
 from triptych.runtime import Runtime
 
 
@@ -131,7 +130,7 @@ class Hooks:
 
 def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
     """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`."""
-    named = unique_parameters(adapted.parts.model)
+    named = dict(adapted.parts.model.named_parameters())  # a tied one once
     if adapted.virtual_tokens is not None:
         (named["virtual_tokens"],) = adapted.virtual_tokens.parameters()
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
