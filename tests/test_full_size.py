@@ -43,7 +43,7 @@ ROWS: dict[str, tuple[Method, int, int]] = {  # label: (method, trainable, added
     "last-head": (LastLayers(num_blocks=0, final_norm=False, head="untied"), 38_597_376, 38_597_376),
     "full": (Full(), BASE, 0),
 }
-DECODING = DecodingPlan(num_beams=4, max_new_tokens=8, no_repeat_ngram_size=3, length_penalty=1.0, batch_size=10)
+DECODING = DecodingPlan(num_beams=4, max_new_tokens=6, no_repeat_ngram_size=3, length_penalty=1.0, batch_size=10)
 
 
 @dataclass
@@ -78,7 +78,7 @@ def full_size(shared, tmp_path_factory):
     documents = encode_documents((row["article"] for row in rows), tokenizer)
     summaries = encode_documents((row["highlights"] for row in rows), tokenizer)
     pairs = [
-        Pair(row["id"], np.array(document[: 60 + 12 * i], np.int32), np.array(summary[:40], np.int32))
+        Pair(row["id"], np.array(document[: 30 + 6 * i], np.int32), np.array(summary[:40], np.int32))
         for i, (row, document, summary) in enumerate(zip(rows, documents, summaries, strict=True))
     ]
     threads = torch.get_num_threads()

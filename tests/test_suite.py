@@ -80,9 +80,9 @@ def test_the_resolved_suite_is_itself_a_valid_input(finished):
 
 def test_two_runs_of_one_suite_differ_in_time_and_memory_alone(finished, workplace):
     """In fp32 on one machine a run repeats itself to the bit, in losses, scores, predictions and weights."""
-    suite, table = rows.resolve(config.read_suite_file(finished / "suite.json"))
     again = workplace / "again"
-    experiment.run(suite, rows.find_row(table, "lora"), 0, again, "cpu", lambda event: None)
+    command = ["train", "lora", str(finished / "suite.json"), "--seeds", "0", "--out", str(again), "--events"]
+    subprocess.run([sys.executable, "-m", "triptych", *command], check=True, capture_output=True)
     first, second = finished / "runs/lora/0", again / "runs/lora/0"
     for name in ("predictions.jsonl", "adapter/adapter_model.safetensors"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name

@@ -170,13 +170,10 @@ def split_names(text: str | None) -> list[str] | None:
 
 def quiet_libraries() -> None:
     """Our progress is shown, not that of the libraries below."""
-    import warnings
-
     import transformers
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")
 
 
 def call_compare(options: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Summaries, generated freely: one decoding for every row, from the document and separator alone."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -62,7 +63,8 @@ def generate(
     for start in range(0, len(order), decoding.batch_size):
         indices = order[start : start + decoding.batch_size]
         embeddings, mask = left_padded(adapted, [documents[i] for i in indices], template, runtime)
-        with runtime.autocast():
+        with runtime.autocast(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # it is meant so, see above
             new = adapted.parts.model.generate(  # type: ignore[operator]
                 inputs_embeds=embeddings, attention_mask=mask, generation_config=config,
                 past_key_values=make_cache(adapted.parts.model.config, decoding.max_new_tokens),
