@@ -149,12 +149,14 @@ DEMO: dict[str, Any] = {
     "model": "tiny",
     "data": "newswire",
     "seeds": [0],
-    "limits": {"train_documents": 512, "validation_documents": 64, "test_documents": 96,
-               "document_tokens": 352, "summary_tokens": 96},
-    "training": {"max_epochs": 3, "global_batch_size": 16, "micro_batch_size": 16},
-    "decoding": {"max_new_tokens": 96, "batch_size": 32},
+    "limits": {
+        "train_documents": 256, "validation_documents": 32, "test_documents": 48, "document_tokens": 352, "summary_tokens": 104,
+    },
+    "training": {"max_epochs": 3, "global_batch_size": 4, "micro_batch_size": 4},
+    "decoding": {"max_new_tokens": 96, "batch_size": 48},
     "search": {"trials": 0},
-}
+    "method": {"prompt-tuning": {"learning_rate": 0.05}, "full": {"learning_rate": 3e-4}},
+}  # fmt: skip
 ASSIGNMENT: dict[str, Any] = {"name": "assignment", "data_config": "3.0.0"}
 PRESETS: dict[str, dict[str, Any]] = {"demo": DEMO, "assignment": ASSIGNMENT}
 

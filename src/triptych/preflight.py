@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from triptych import materials, meter, runtime
 from triptych.config import Suite
 from triptych.contracts import Method
-from triptych.corpus import Corpus
+from triptych.corpus import Corpus, Template
 from triptych.engine.evaluation import split_loss
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.training import TrainingPlan, TrainingState, train_step
@@ -49,7 +49,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
     runtime.choose_precision(suite.training.precision, runtime.available(device))
     materials.open_data(suite)  # a missing folder is told before anything else of the data and model
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
-    _check_window(suite, rows)
+    _check_window(suite, rows, Template.of(tokenizer, suite.separator))
     parameters, notes = {}, {}
     base = meter.count_parameters(hub.sketch_model(suite.model, suite.model_revision)).total
     for row in rows:
@@ -73,16 +73,16 @@ def temporary_cache() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _check_window(suite: Suite, rows: Sequence[Row]) -> None:
+def _check_window(suite: Suite, rows: Sequence[Row], template: Template) -> None:
     """A prompt, the document and what is generated must fit into the model's window."""
     window, virtual = materials.window(suite), materials.reserved_positions(rows)
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
-    needed = virtual + suite.limits.document_tokens + new
+    needed = virtual + suite.limits.document_tokens + new + template.length
     if window is not None and needed > window:
         raise ConfigError(
-            f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary tokens make {needed} "
-            f"positions, and the model has {window}: lower limits.document_tokens, limits.summary_tokens, "
-            "decoding.max_new_tokens or num_virtual_tokens."
+            f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary + {template.length} "
+            f"prefix, separator and EOS tokens make {needed} positions, and the model has {window}: lower "
+            "limits.document_tokens, limits.summary_tokens, decoding.max_new_tokens or num_virtual_tokens."
         )
 
 
