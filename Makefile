@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: compare test test-all lint example clean
+.PHONY: compare test test-all lint clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
