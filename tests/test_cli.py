@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from triptych import cli
-from triptych.config import Suite
+from triptych.config import Suite, make_suite
 
 ARTICLES = [
     (
@@ -214,7 +214,7 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_settings_reach_every_key_of_a_suite():
     """--set can reach every key of every section, read as TOML or taken as a string."""
-    from triptych.config import make_suite, merge, parse_setting
+    from triptych.config import merge, parse_setting
 
     for section, model in Suite.model_fields.items():
         keys = getattr(model.annotation, "model_fields", None)
@@ -224,3 +224,16 @@ def test_settings_reach_every_key_of_a_suite():
             made = make_suite(merge({}, parse_setting(f"{section}.{key}={text}")))
             assert getattr(getattr(made, section), key) == (value if value is not None else "name")
     assert make_suite(parse_setting("model=gpt2-medium")).model == "gpt2-medium"
+
+
+def test_the_corpus_configuration_goes_with_the_corpus_alone():
+    """CNN/DailyMail is read in its configuration 3.0.0 by whatever way it is named; no other data set gets one."""
+    parser = cli.make_parser()
+    for arguments, expected in (
+        (["--preset", "assignment"], "3.0.0"),
+        (["--model", "gpt2", "--data", "abisee/cnn_dailymail"], "3.0.0"),
+        (["--data", "EdinburghNLP/xsum"], None),
+        (["--data", "./mine"], None),
+        ([], None),
+    ):
+        assert make_suite(cli.suite_settings(parser.parse_args(["compare", *arguments]))).data_config == expected

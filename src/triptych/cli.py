@@ -146,8 +146,6 @@ def suite_settings(options: argparse.Namespace) -> dict[str, Any]:
     if options.suite:
         settings = config.merge(settings, config.read_suite_file(Path(options.suite)))
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := getattr(options, key)) is not None}
-    if options.data is not None and "data_config" in settings and options.data != settings.get("data"):
-        settings = {**settings, "data_config": None}
     if options.seeds is not None and not (options.suite and options.command == "train"):
         flags["seeds"] = parse_seeds(options.seeds)
     for setting in options.settings:

@@ -94,14 +94,17 @@ class Search(Section):
     validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
 
 
+CNN_DAILYMAIL = "abisee/cnn_dailymail"
+
+
 class Suite(Section):
     """One comparison. Every key has a default: the preset `assignment`."""
 
     name: str = "assignment"
     model: str = "gpt2"
     model_revision: str = "main"
-    data: str = "abisee/cnn_dailymail"
-    data_config: str | None = None
+    data: str = CNN_DAILYMAIL
+    data_config: str | None = None  # of a hub set; CNN/DailyMail's is 3.0.0, its text without anonymised names
     data_revision: str = "main"
     methods: tuple[str, ...] = ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full")
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -115,6 +118,13 @@ class Suite(Section):
     decoding: Decoding = Decoding()
     search: Search = Search()
     method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _configuration_of_cnn_dailymail(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and settings.get("data", CNN_DAILYMAIL) == CNN_DAILYMAIL:
+            return {**settings, "data_config": settings.get("data_config") or "3.0.0"}
+        return settings
 
     @field_validator("methods")
     @classmethod
@@ -157,8 +167,7 @@ DEMO: dict[str, Any] = {
     "search": {"trials": 0},
     "method": {"prompt-tuning": {"learning_rate": 0.05}, "full": {"learning_rate": 3e-4}},
 }  # fmt: skip
-ASSIGNMENT: dict[str, Any] = {"name": "assignment", "data_config": "3.0.0"}
-PRESETS: dict[str, dict[str, Any]] = {"demo": DEMO, "assignment": ASSIGNMENT}
+PRESETS: dict[str, dict[str, Any]] = {"demo": DEMO, "assignment": {}}  # the assignment is every key's default
 
 
 def preset(name: str) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy
 import torch
 from accelerate import Accelerator
-from torch import Tensor
 
 from triptych.errors import ConfigError
 
@@ -35,10 +34,6 @@ class Runtime:
     def autocast(self) -> AbstractContextManager:
         """Forward passes run in the run's precision; nothing changes in fp32."""
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
-
-    def sum(self, values: Tensor) -> Tensor:
-        """Sum over ranks."""
-        return self.accelerator.reduce(values, "sum") if self.accelerator.num_processes > 1 else values
 
     def synchronize(self) -> None:
         """Wait until the device has done what was asked, so that a clock may be read."""

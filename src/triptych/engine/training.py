@@ -229,7 +229,7 @@ def train_step(
 ) -> float:
     """One optimizer step over a global batch, in micro-batches.
 
-    The step's loss is (sum of nats over all micro-batches and ranks) / (count of their targets): a mean of means would weigh
+    The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
     summaries by the company they keep.
 
     Returns:
