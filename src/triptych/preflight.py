@@ -4,9 +4,8 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -32,7 +31,6 @@ class Plan:
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
     parameters: dict[str, Parameters]
-    notes: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     @property
     def runs(self) -> list[tuple[Row, int]]:
@@ -50,7 +48,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
     materials.open_data(suite)  # a missing folder is told before anything else of the data and model
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
     _check_window(suite, rows, Template.of(tokenizer, suite.separator))
-    parameters, notes = {}, {}
+    parameters = {}
     base = meter.count_parameters(hub.sketch_model(suite.model, suite.model_revision)).total
     for row in rows:
         if not isinstance(row.plugin, Method):
@@ -60,10 +58,9 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
         except ConfigError as error:
             raise ConfigError(f"[method.{row.label}] {error}") from None
         parameters[row.label] = materials.count_parameters(adapted, base)
-        notes[row.label] = adapted.notes
     corpus = materials.load_corpus(suite, rows, tokenizer, cache)
     materials.frequent_tokens(corpus, hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size)
-    return Plan(suite, list(rows), tokenizer, corpus, parameters, notes)
+    return Plan(suite, list(rows), tokenizer, corpus, parameters)
 
 
 @contextmanager

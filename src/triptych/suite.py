@@ -175,11 +175,7 @@ def conclude(out: Path) -> Comparison:
     Raises:
         ResultsError: the runs cannot be compared; the message says which field differs.
     """
-    results = loading.load(out)
-    comparison = comparing.compare(results)
-    store.write_json(out / "comparison.json", comparison.model_dump(mode="json"))
-    write_report(results, comparison, out)
-    return comparison
+    return _publish(loading.load(out), out)
 
 
 
@@ -192,9 +188,13 @@ def conclude_joined(outs: Sequence[Path], to: Path | None) -> tuple[Comparison, 
     if len(outs) > 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
     results = loading.load(outs[0], partial=True) if len(outs) == 1 else comparing.join([loading.load(out) for out in outs])
-    comparison = comparing.compare(results)
     target = to or outs[0]
-    target.mkdir(parents=True, exist_ok=True)
-    store.write_json(target / "comparison.json", comparison.model_dump(mode="json"))
-    write_report(results, comparison, target)
-    return comparison, target
+    return _publish(results, target), target
+
+
+def _publish(results: loading.Results, folder: Path) -> Comparison:
+    """Compare, and write `comparison.json` and every document into a folder."""
+    comparison = comparing.compare(results)
+    store.write_json(folder / "comparison.json", comparison.model_dump(mode="json"))
+    write_report(results, comparison, folder)
+    return comparison
