@@ -89,7 +89,7 @@ def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path)
 def _stored_name(name: str, adapted: AdaptedModel) -> str:
     if adapted.peft_config is None:
         return name
-    if name == "virtual_tokens":
+    if name == "virtual_tokens" or name.startswith("prefix."):
         return "prompt_embeddings"
     return _PEFT_PREFIX + name.replace(_PEFT_ADAPTER, ".")
 

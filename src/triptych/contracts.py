@@ -1,6 +1,6 @@
 """What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`. The one page to read.
 
-Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens.
+Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens, H key-value heads.
 """
 
 from abc import abstractmethod
@@ -60,12 +60,15 @@ class AdaptedModel:
         parts: the model, changed in place or not.
         virtual_tokens: an embedding [P, D] put into every input sequence, or None.
         placement: where: "before" the document, or "after" it.
+        prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without arguments,
+            gives them as one tensor [L, 2, H, P, D / heads].
         peft_config: PEFT's own description of the adapter, where PEFT has one.
     """
 
     parts: ModelParts
     virtual_tokens: nn.Embedding | None = None
     placement: Literal["before", "after"] = "before"
+    prefix: nn.Module | None = None
     peft_config: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +76,11 @@ class AdaptedModel:
     def num_virtual_tokens(self) -> int:
         """P, 0 where there are none."""
         return self.virtual_tokens.num_embeddings if self.virtual_tokens is not None else 0
+
+    @property
+    def prefix_length(self) -> int:
+        """P of the prefix, 0 where there is none: positions that no embedding stands at."""
+        return self.prefix().shape[3] if self.prefix is not None else 0
 
 
 class Method(Plugin):
@@ -100,7 +108,7 @@ class Method(Plugin):
         """
 
     def num_virtual_tokens_added(self) -> int:
-        """P, known before a model is loaded: it must fit into the window."""
+        """P of virtual tokens or of a prefix, known before a model is loaded: it must fit into the window."""
         return 0
 
 

@@ -129,10 +129,12 @@ class Hooks:
 
 
 def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
-    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`."""
+    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`, those of a prefix under `prefix.`."""
     named = dict(adapted.parts.model.named_parameters())  # a tied one once
     if adapted.virtual_tokens is not None:
         (named["virtual_tokens"],) = adapted.virtual_tokens.parameters()
+    if adapted.prefix is not None:
+        named |= {f"prefix.{name}": parameter for name, parameter in adapted.prefix.named_parameters()}
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
 
 

@@ -1,12 +1,14 @@
 """A causal language model taken apart by its structure, never by the names of one family."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from triptych.contracts import ModelParts
-from triptych.errors import ModelError
+from triptych.errors import ConfigError, ModelError, nearest
 
 MATRIX_TYPES = (nn.Linear, Conv1D)
 
@@ -36,8 +38,14 @@ def take_apart(model: PreTrainedModel) -> ModelParts:
         hidden_size=embedding.embedding_dim,
         vocabulary_size=embedding.num_embeddings,
         max_positions=getattr(config, "max_position_embeddings", None),
-        attention_projections=tuple(TARGETS.get(config.model_type, ())),
+        attention_projections=tuple(TARGETS.get(config.model_type, ())) or _present(blocks, ("q_proj", "v_proj")),
     )
+
+
+def _present(blocks: nn.ModuleList, names: tuple[str, ...]) -> tuple[str, ...]:
+    """These names, where every block has a matrix of each: what a family new to peft has in common with the others."""
+    there = [{path.rsplit(".", 1)[-1] for path, m in block.named_modules() if isinstance(m, MATRIX_TYPES)} for block in blocks]
+    return names if all(set(names) <= found for found in there) else ()
 
 
 def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
@@ -71,6 +79,31 @@ def matrices(parts: ModelParts) -> dict[str, nn.Module]:
         for name, module in parts.model.named_modules()
         if id(module) in inside and isinstance(module, MATRIX_TYPES)
     }
+
+
+def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dict[str, nn.Module]:
+    """The weight matrices of the blocks whose full names are, or end in, one of these.
+
+    Args:
+        endings: names or name endings.
+        option: where they were given, for the message.
+
+    Raises:
+        ConfigError: one that matches nothing; the message lists what could be meant.
+    """
+    known = matrices(parts)
+    result: dict[str, nn.Module] = {}
+    for ending in endings:
+        hits = {name: module for name, module in known.items() if name == ending or name.endswith("." + ending)}
+        if not hits:
+            raise ConfigError(f"{option}: {ending!r} matches no weight matrix.{nearest(ending, matrix_names(parts))}")
+        result |= hits
+    return dict(sorted(result.items()))
+
+
+def matrix_names(parts: ModelParts) -> set[str]:
+    """The last parts of the names of the blocks' weight matrices."""
+    return {name.rsplit(".", 1)[-1] for name in matrices(parts)}
 
 
 def matrix_shape(module: nn.Module) -> tuple[int, int]:
