@@ -124,8 +124,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """Options that make a suite."""
-    parser.add_argument("--preset", metavar="NAME", help="settings to start from: demo, assignment (default: demo, "
-                        "unless a suite file, --model or --data is given)")
+    from triptych.config import PRESETS
+
+    parser.add_argument("--preset", metavar="NAME", help=f"settings to start from: {', '.join(PRESETS)} (default: demo, or "
+                        "assignment where a suite file, --model or --data is given; --dry-run and list explain them)")
     parser.add_argument("--model", metavar="M", help="a hub name, a transformers folder, or tiny (embedded)")
     parser.add_argument("--data", metavar="D", help="a folder with train|validation|test.{csv,jsonl,parquet}, a file, a hub "
                         "name, or newswire (embedded)")
@@ -137,12 +139,16 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def chosen_preset(options: argparse.Namespace) -> str:
+    """The preset that the settings begin from."""
+    return options.preset or ("assignment" if options.suite or options.model or options.data else "demo")
+
+
 def suite_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Preset, suite file and flags, laid on each other in this order."""
     from triptych import config
 
-    chosen = options.preset or ("assignment" if options.suite or options.model or options.data else "demo")
-    settings = config.preset(chosen)
+    settings = config.preset(chosen_preset(options))
     if options.suite:
         settings = config.merge(settings, config.read_suite_file(Path(options.suite)))
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := getattr(options, key)) is not None}
@@ -190,7 +196,7 @@ def call_compare(options: argparse.Namespace) -> int:
     if options.dry_run:
         with preflight.temporary_cache() as cache:
             plan = preflight.check(resolved, table, options.device, cache)
-            show_plan(Console(), plan, preflight.estimate(plan, options.device), out)
+            show_plan(Console(), plan, preflight.estimate(plan, options.device), out, chosen_preset(options))
         return 0
     plan = preflight.check(resolved, table, options.device, materials.cache_folder())
     suite.claim(out, resolved, options.fresh)

@@ -130,10 +130,18 @@ class View:
         self._progress.reset(self._stage, total=total, description=description, facts="", visible=True)
 
 
-def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], out: Path) -> None:
-    """Print what a suite would do."""
+def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], out: Path, preset: str) -> None:
+    """Print what a suite would do, and which preset its settings began from."""
     suite, data = plan.suite, plan.corpus.data
     console.print(f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now.", markup=False)
+    t, d, s = suite.training, suite.decoding, suite.search
+    rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
+    console.print(
+        f"  from the preset {preset!r}: {PRESETS[preset].summary}\n"
+        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of {t.global_batch_size} "
+        f"documents a step, patience {t.patience}; {rates}; documents of up to {suite.limits.document_tokens} tokens; "
+        f"{d.num_beams} beams, up to {d.max_new_tokens} tokens", markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
     for name, counts in data.splits.items():
         dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
         console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
@@ -167,8 +175,8 @@ def show_registered(console: Console) -> None:
                 console.print(f"      {option}{default}: {information.description or ''}", markup=False, highlight=False,
                               soft_wrap=True)
     console.print("\npresets", style="bold")
-    for name in PRESETS:
-        console.print(f"  {name}", markup=False, highlight=False)
+    for name, preset in PRESETS.items():
+        console.print(f"  {name}: {preset.summary}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_data(console: Console, path: Path) -> None:

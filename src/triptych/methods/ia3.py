@@ -5,7 +5,7 @@ from torch import nn
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError
-from triptych.models.parts import find_matrices, freeze, matrix_names
+from triptych.models.parts import find_matrices, first_present, freeze, matrix_names
 from triptych.registry import register
 
 
@@ -54,8 +54,11 @@ class IA3(Method):
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TARGETS
 
         family = parts.model.config.get_text_config().model_type
-        inputs = self.feedforward_modules if self.feedforward_modules is not None else tuple(FEEDFORWARD.get(family, ()))
-        named = self.target_modules if self.target_modules is not None else tuple(TARGETS.get(family, ()))
+        inputs, named = self.feedforward_modules, self.target_modules
+        if inputs is None:
+            inputs = tuple(FEEDFORWARD.get(family, ())) or first_present(parts.blocks, ("down_proj",))
+        if named is None:
+            named = tuple(TARGETS.get(family, ())) or first_present(parts.blocks, ("k_proj", "v_proj"), ("qkv_proj",))
         outputs = tuple(name for name in named if name not in inputs)
         if not outputs and not inputs:
             raise ConfigError(

@@ -69,15 +69,19 @@ class PrefixTuning(PromptTuning):
     @torch.no_grad()
     def _keys_and_values(self, parts: ModelParts, rows: Tensor) -> Tensor:
         """What each layer keeps of a sequence of vectors: [P, D] -> [L, 2, H, P, D / H]."""
-        config, name = parts.model.config, type(parts.model).__name__
-        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in DynamicCache(config=config).layers):
-            raise ConfigError(f"prefix-tuning needs layers that keep keys and values, and {name} has others: leave this row out.")
+        refusal = ConfigError(
+            "prefix-tuning needs layers that all keep keys and values of one shape, and "
+            f"{type(parts.model).__name__} has others: leave this row out."
+        )
+        expected = DynamicCache(config=parts.model.config).layers
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in expected):
+            raise refusal
         cache = DynamicCache()
         vectors = rows.to(parts.token_embedding.weight.dtype)[None]
         seen = torch.ones(vectors.shape[:2], dtype=torch.long, device=vectors.device)
         parts.trunk(inputs_embeds=vectors, attention_mask=seen, past_key_values=cache, use_cache=True)
-        kept = [states for layer in cache.layers for states in (layer.keys, layer.values) if states is not None]
+        layers = [layer for layer in cache.layers if isinstance(layer, DynamicLayer) and layer.is_initialized]
+        kept = [states for layer in layers for states in (layer.keys, layer.values) if states is not None]
         if len(kept) != 2 * len(parts.blocks) or len({states.shape for states in kept}) != 1:
-            raise ConfigError(f"prefix-tuning needs keys and values of one shape in every layer, and {name} has others: "
-                              "leave this row out.")
+            raise refusal
         return torch.stack(kept).view(len(parts.blocks), 2, *kept[0].shape[1:])

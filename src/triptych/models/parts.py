@@ -38,14 +38,18 @@ def take_apart(model: PreTrainedModel) -> ModelParts:
         hidden_size=embedding.embedding_dim,
         vocabulary_size=embedding.num_embeddings,
         max_positions=getattr(config, "max_position_embeddings", None),
-        attention_projections=tuple(TARGETS.get(config.model_type, ())) or _present(blocks, ("q_proj", "v_proj")),
+        attention_projections=tuple(TARGETS.get(config.model_type, ()))
+        or first_present(blocks, ("q_proj", "v_proj"), ("qkv_proj",)),
     )
 
 
-def _present(blocks: nn.ModuleList, names: tuple[str, ...]) -> tuple[str, ...]:
-    """These names, where every block has a matrix of each: what a family new to peft has in common with the others."""
+def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str, ...]:
+    """The first of these sets of names of which every block has a matrix each; `()` where there is none.
+
+    What families that peft does not know have in common with those that it knows.
+    """
     there = [{path.rsplit(".", 1)[-1] for path, m in block.named_modules() if isinstance(m, MATRIX_TYPES)} for block in blocks]
-    return names if all(set(names) <= found for found in there) else ()
+    return next((names for names in choices if all(set(names) <= found for found in there)), ())
 
 
 def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
