@@ -219,7 +219,9 @@ def test_settings_reach_every_key_of_a_suite():
     for section, model in Suite.model_fields.items():
         keys = getattr(model.annotation, "model_fields", None)
         for key in keys or ():
-            value = getattr(Suite().model_dump()[section], "__getitem__", lambda k: None)(key)
+            value = getattr(Suite(), section).model_dump(by_alias=False)[key]
+            if (section, key) == ("tracking", "with_"):
+                continue  # written `with`, one of a few names: see tests/test_tracking.py
             text = json.dumps(value) if value is not None else "name"
             made = make_suite(merge({}, parse_setting(f"{section}.{key}={text}")))
             assert getattr(getattr(made, section), key) == (value if value is not None else "name")

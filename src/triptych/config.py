@@ -94,6 +94,13 @@ class Search(Section):
     validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
 
 
+class Tracking(Section):
+    """Where a run's numbers are sent beside the record, through accelerate; never a document."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(None, alias="with")
+
+
 CNN_DAILYMAIL = "abisee/cnn_dailymail"
 
 
@@ -117,6 +124,7 @@ class Suite(Section):
     cache: Cache = Cache()
     decoding: Decoding = Decoding()
     search: Search = Search()
+    tracking: Tracking = Tracking()
     method: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -1,4 +1,4 @@
-"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`. The one page to read.
+"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`, `Family`. The one page to read.
 
 Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens, H key-value heads.
 """
@@ -168,3 +168,21 @@ class EmbeddedModel(Plugin):
     @abstractmethod
     def folder(self) -> Path:
         """A transformers folder: config, safetensors and tokenizer."""
+
+
+class Family(Plugin):
+    """How models of a type are taken apart, where their structure does not show it."""
+
+    contract: ClassVar[str] = "model type"
+    model_types: ClassVar[tuple[str, ...]]  # `model_type` of the configurations it is asked about
+
+    @abstractmethod
+    def take_apart(self, model: PreTrainedModel) -> ModelParts:
+        """Name the parts of a model, which may be on the `meta` device; nothing is changed.
+
+        Whether the head applied to the trunk's output is the model's own logits is checked in every run: where it is not, the
+        plain path through the model's own forward is taken.
+
+        Raises:
+            ModelError: this model cannot be used; the message says why.
+        """

@@ -23,6 +23,7 @@ from triptych.models import hub
 from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary
 from triptych.rows import Row, suite_rows
 from triptych.search import sample, search, spread
+from triptych.tracking import Tracker
 
 Emit = Callable[[dict[str, Any]], None]
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
@@ -43,7 +44,16 @@ def run(suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: 
         TriptychError: the run could not be carried out.
     """
     this = Run.begin(suite, row, seed, out, device, emit)
-    return this.baseline(row.plugin) if isinstance(row.plugin, Baseline) else this.method(row.plugin)
+    tracker = Tracker(suite, f"{row.label}-{seed}", out / "tracking")
+
+    def told(event: dict[str, Any]) -> None:
+        emit(event)
+        tracker.follow(event)
+
+    this.emit = told
+    record = this.baseline(row.plugin) if isinstance(row.plugin, Baseline) else this.method(row.plugin)
+    tracker.finish(record)
+    return record
 
 
 @dataclass
@@ -162,7 +172,7 @@ class Run:
             nonlocal spent
             prepared = self.adapt(method, first_seed)
             plan = replace(self.plan(method, None), learning_rate=rate, max_epochs=budget.epochs, seed=first_seed)
-            state = TrainingState.begin(prepared.adapted, plan)
+            state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
             hooks = Hooks(
                 validate=lambda: self.loss(prepared.adapted, validation_set).mean,
                 on_step=lambda *_: None,
@@ -190,7 +200,7 @@ class Run:
         """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone."""
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
-        state = TrainingState.begin(prepared.adapted, plan)
+        state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
         memory, energy = meter.PeakMemory(self.machine.device), meter.Energy(self.machine.device)
 
         def step_clock() -> ExitStack:
@@ -289,8 +299,9 @@ class Run:
         return Record(
             label=self.row.label, kind=self.row.kind, seed=self.seed, status="done",
             config=self.suite.model_dump(mode="json"), options=self.row.options, parameters=parameters, loss=loss or Loss(),
-            rouge=scoring.rouge(predictions), text_shape=scoring.text_shape(predictions), cost=cost, data=self.corpus.data,
-            search=search, training=training, notes=notes or {},
+            rouge=scoring.rouge(predictions), text_shape=scoring.text_shape(predictions),
+            further_scores=scoring.further_scores(predictions), signatures=scoring.signatures(), cost=cost,
+            data=self.corpus.data, search=search, training=training, notes=notes or {},
             provenance=provenance.take(
                 command, self.suite.model, self.origin().model_fingerprint, self.machine.device, self.machine.precision
             ),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from triptych import materials, meter, runtime
+from triptych import materials, meter, runtime, tracking
 from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.corpus import Corpus, Template
@@ -44,6 +44,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
     Raises:
         InputError: something does not; the message says what to do.
     """
+    tracking.check(suite)
     runtime.choose_precision(suite.training.precision, runtime.available(device))
     materials.open_data(suite)  # a missing folder is told before anything else of the data and model
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
@@ -141,7 +142,7 @@ def _seconds_a_step(plan: Plan, method: Method, prepared: materials.Prepared, ma
         global_batch_size=t.global_batch_size, micro_batch_size=t.micro_batch_size, max_grad_norm=t.max_grad_norm,
         warmup_fraction=0, schedule="constant", optimizer=t.optimizer, seed=0, plain=plan.suite.engine.plain,
     )  # fmt: skip
-    state = TrainingState.begin(prepared.adapted, recipe)
+    state = TrainingState.begin(prepared.adapted, recipe, machine.loss_scaler())
     indices = list(range(min(t.global_batch_size, len(corpus.train))))
     prepared.modes.train(prepared.adapted.parts.model)
 

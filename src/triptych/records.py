@@ -156,6 +156,8 @@ class Record(Part):
     loss: Loss = Loss()
     rouge: Rouge | None = None
     text_shape: TextShape | None = None
+    further_scores: dict[str, float] = {}  # means over the test split of what metrics beside these two score
+    signatures: dict[str, str] = {}  # of every metric, by its name
     cost: Cost = Cost()
     data: Data | None = None
     search: SearchResult | None = None
@@ -210,6 +212,7 @@ class Row(Part):
     cost: dict[str, float | None]  # means over seeds of the numeric fields of `Cost`
     parameters: Parameters | None
     text_shape: TextShape | None  # means over seeds
+    further_scores: dict[str, float | None] = {}  # means over seeds
     flags: list[str]  # what a reader must know about this row, in whole sentences
 
 

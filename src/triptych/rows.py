@@ -43,7 +43,7 @@ def make_row(label: str, options: dict[str, Any]) -> Row:
             raise ConfigError(f"[method.{label}] has the unknown kind {kind!r}.{nearest(str(kind), known)}")
         raise ConfigError(
             f"Unknown method {label!r}.{nearest(label, known)} A label of your own needs its kind: "
-            f"--set method.{label}.kind=lora."
+            f"--set method.{label}.kind=lora; a method in a file of your own needs --plugin FILE.py."
         )
     return Row(label, kind, build(known[kind], options, f"method.{label}"))
 

@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from triptych.config import PRESETS
-from triptych.contracts import Baseline, Dataset, EmbeddedModel, Method, Metric
+from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import describe
 from triptych.preflight import Plan, RowEstimate
 from triptych.registry import registered
@@ -165,7 +165,9 @@ def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], o
 
 def show_registered(console: Console) -> None:
     """Print what is registered, with every option."""
-    for contract in (Method, Baseline, Dataset, Metric, EmbeddedModel):
+    for contract in (Method, Baseline, Dataset, Metric, EmbeddedModel, Family):
+        if not registered(contract):
+            continue
         console.print(f"\n{contract.contract}s", style="bold")
         for name, cls in registered(contract).items():
             console.print(f"  {name}: {cls.summary_line()}", markup=False, highlight=False, soft_wrap=True)

@@ -208,8 +208,14 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores
         cost={field: _mean([getattr(run.record.cost, field) for run in done]) for field in NUMERIC_COSTS},
         parameters=done[0].record.parameters if done else None,
         text_shape=_text_shape(done),
+        further_scores=_further_scores(done),
         flags=row_flags(runs),
     )
+
+
+def _further_scores(done: Sequence[Run]) -> dict[str, float | None]:
+    names = dict.fromkeys(name for run in done for name in run.record.further_scores)
+    return {name: _mean([run.record.further_scores.get(name) for run in done]) for name in names}
 
 
 NUMERIC_COSTS = tuple(name for name in Cost.model_fields if name not in ("peak_memory_kind", "energy_note"))

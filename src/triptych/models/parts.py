@@ -7,18 +7,40 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from triptych.contracts import ModelParts
+from triptych.contracts import Family, ModelParts
 from triptych.errors import ConfigError, ModelError, nearest
+from triptych.registry import registered
 
 MATRIX_TYPES = (nn.Linear, Conv1D)
 
 
 def take_apart(model: PreTrainedModel) -> ModelParts:
-    """Find embedding, blocks, final norm and head.
+    """Find embedding, blocks, final norm and head: by a registered `Family`, else by structure.
 
     Raises:
-        ModelError: the model has no token embedding, no linear head, or no one list of blocks.
+        ModelError: the model has no token embedding, no linear head, or no one list of blocks, or a family names parts that are
+            not the model's.
     """
+    for known in registered(Family).values():
+        if model.config.model_type in known.model_types:
+            return _checked(known().take_apart(model), known.__name__)
+    return _by_structure(model)
+
+
+def _checked(parts: ModelParts, family: str) -> ModelParts:
+    """What a family has named, if it is the model's own."""
+    inside = {id(module) for module in parts.model.modules()}
+    named = {"trunk": parts.trunk, "token_embedding": parts.token_embedding, "blocks": parts.blocks, "head": parts.head,
+             "final_norm": parts.final_norm}  # fmt: skip
+    for name, module in named.items():
+        if module is not None and not {id(m) for m in module.modules()} - {id(parts.blocks)} <= inside:
+            raise ModelError(f"{family}: {name} is no part of {type(parts.model).__name__}.")
+    if parts.tied != (parts.head.weight is parts.token_embedding.weight):
+        raise ModelError(f"{family}: tied = {parts.tied}, but head and token embedding of the model say otherwise.")
+    return parts
+
+
+def _by_structure(model: PreTrainedModel) -> ModelParts:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
 
     config = model.config.get_text_config()
@@ -61,7 +83,10 @@ def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.Modu
         if isinstance(child, nn.ModuleList) and len(child) == count and len({type(block) for block in child}) == 1
     ]
     if len(found) != 1:
-        raise ModelError(f"{name} has {len(found)} lists of {count} blocks where one is expected: it cannot be taken apart.")
+        raise ModelError(
+            f"{name} has {len(found)} lists of {count} blocks where one is expected: it cannot be taken apart. A plug-in can "
+            "name its parts: docs/guides/another-model.md."
+        )
     return found[0]
 
 
