@@ -56,12 +56,20 @@ class Cost(Part):
     train_flops: float | None = None
     plain_flops: float | None = None
     search_flops: float | None = None
+    device_seconds: float | None = None  # devices (GPUs, or the cores of a CPU) x training seconds
+    busy_seconds: float | None = None  # of these, what the devices worked: their ratio is the mean utilisation
+    busy_note: str | None = None
     peak_memory_bytes: int | None = None
     peak_memory_kind: str | None = None
+    reserved_peak_memory_bytes: int | None = None  # what CUDA's allocator held; None elsewhere
     energy_joules: float | None = None
+    energy_kind: str | None = None
     energy_note: str | None = None
     tokens_per_second: float | None = None
     documents_per_second: float | None = None
+
+
+NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if field.annotation != str | None)
 
 
 class SplitCounts(Part):
@@ -92,6 +100,8 @@ class Trial(Part):
 
     learning_rate: float
     validation_loss: float | None
+    search_seconds: float = 0.0
+    search_flops: float = 0.0
 
 
 class SearchResult(Part):

@@ -26,7 +26,7 @@ from triptych.analysis.statistics import (
 )
 from triptych.analysis.verdict import num_trainable, pareto_front, separable, verdict
 from triptych.errors import ResultsError
-from triptych.records import Comparison, Cost, Estimate, PairedTest, Row, RowLoss, TextShape
+from triptych.records import NUMERIC_COSTS, Comparison, Estimate, PairedTest, Row, RowLoss, TextShape
 
 __all__ = ["compare", "join", "separable"]
 
@@ -210,9 +210,6 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores
         text_shape=_text_shape(done),
         flags=row_flags(runs),
     )
-
-
-NUMERIC_COSTS = tuple(name for name in Cost.model_fields if name not in ("peak_memory_kind", "energy_note"))
 
 
 def _estimate(scores: _Scores) -> Estimate:

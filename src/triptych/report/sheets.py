@@ -7,9 +7,8 @@ from typing import Any
 from triptych.analysis.loading import Results, Run
 from triptych.analysis.verdict import separable
 from triptych.config import Suite
-from triptych.records import Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
+from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
 from triptych.report import formats, rows
-from triptych.report.tables import COST_FIELDS
 
 _MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
 
@@ -138,23 +137,25 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
         flops, seconds = rows.cost(row, "train_flops"), rows.cost(row, "train_seconds")
         return flops / seconds / num_devices if flops and seconds else None
 
-    def device_seconds(row: Row) -> float | None:
-        seconds = rows.cost(row, "train_seconds")
-        return None if seconds is None else seconds * num_devices
+    def busy(row: Row) -> float | None:
+        worked, held = rows.cost(row, "busy_seconds"), rows.cost(row, "device_seconds")
+        return worked / held if worked is not None and held else None
 
     return _by_row(
         comparison,
         "compute",
         f"Compute of training on {num_devices} {name} "
         f"{'device' if num_devices == 1 else 'devices'}. Executed and plain FLOPs follow from passes "
-        "counted by dispatch: plain is the same job without the exact savings. Utilisation is executed FLOPs for "
-        "each second of a device. Memory is the peak while training.",
+        "counted by dispatch: plain is the same job without the exact savings. Utilisation is the mean share of "
+        f"{'the GPU' if device == 'cuda' else 'all cores'} at work; the rate is executed FLOPs for each second of a device. "
+        "Memory is the peak while training.",
         [
-            Column(f"{name}-seconds", device_seconds, _plain),
+            Column("GPU-seconds" if device == "cuda" else "Core-seconds", _cost("device_seconds"), _plain),
+            Column("Utilisation", busy, formats.share),
             Column("Executed", _cost("train_flops"), _flops),
             Column("Plain", _cost("plain_flops"), _flops),
             Column(
-                "Utilisation",
+                "Rate",
                 rate,
                 lambda value, missing: missing if value is None else formats.quantity(value, "flops") + "/s",
             ),
@@ -319,13 +320,13 @@ def whole_record(comparison: Comparison) -> list[Sheet]:
             [(name, path(f"parameters.{name}")) for name in Parameters.model_fields],
         )
     )
-    starts = range(0, len(COST_FIELDS), 5)
+    starts = range(0, len(NUMERIC_COSTS), 5)
     for number, start in enumerate(starts, 1):
         sheets.append(
             sheet(
                 f"exact-cost-{number}",
                 f"cost, {number} of {len(starts)}: means over seeds, as recorded.",
-                [(name, path(f"cost.{name}")) for name in COST_FIELDS[start : start + 5]],
+                [(name, path(f"cost.{name}")) for name in NUMERIC_COSTS[start : start + 5]],
             )
         )
     sheets.append(
