@@ -185,12 +185,13 @@ class Run:
                 loss = state.progress.best_loss
             except NonFiniteLoss:
                 loss = None
-            self.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
             seconds, work = self.clocks.read()["search"] - before, state.progress.train_flops
             return Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
 
         def keep(trials: Sequence[Trial]) -> None:
             store.write_json(kept, [trial.model_dump() for trial in trials])
+            rate, loss = trials[-1].learning_rate, trials[-1].validation_loss
+            self.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
 
         with self.stage("search", total=len(grid)):
             result = search(grid, try_rate, finished, keep)

@@ -236,6 +236,16 @@ class PairedTest(Part):
     p_value_adjusted: float  # Holm over all pairs and metrics of the comparison
 
 
+class ScalingPoint(Part):
+    """The rows that train, on so many training documents; the last point is the suite itself."""
+
+    train_documents: int
+    rows: dict[str, Row]
+    tests: list[PairedTest]  # between rows at this size, Holm over its pairs and metrics
+    gains: list[PairedTest]  # a row (`LABEL@N`) against itself at the size before, Holm over all gains of the comparison
+    verdict: str
+
+
 class Comparison(Part):
     """`comparison.json`."""
 
@@ -253,3 +263,4 @@ class Comparison(Part):
     verdict: str  # one sentence; "no clear winner" is possible
     flags: list[str]  # what a reader must know about the whole comparison
     signature: str | None  # of the ROUGE scores
+    scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none

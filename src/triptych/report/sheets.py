@@ -288,6 +288,74 @@ def splits(results: Results) -> Sheet | None:
     )
 
 
+def clocks(comparison: Comparison) -> Sheet:
+    """Where the time of a run went; the search, which one run makes for all seeds, in all."""
+
+    def clock(name: str) -> Callable[[Row], float | None]:
+        return lambda row: row.cost.get(f"{name}_seconds")
+
+    def search(name: str) -> Callable[[Row], float | None]:
+        def total(row: Row) -> float | None:
+            mean = rows.cost(row, name)
+            return mean * len(row.seeds) if mean else None
+
+        return total
+
+    return _by_row(
+        comparison,
+        "clocks",
+        "Where the time of a run went: clocks that do not overlap, means over seeds. The learning-rate search is made once "
+        "for all seeds; its time and operations are given in all, and are in no other figure of cost.",
+        [
+            Column("Start", clock("startup"), formats.seconds, formats.DASH),
+            Column("Data", clock("preparation"), formats.seconds, formats.DASH),
+            Column("Compile", clock("compile"), formats.seconds, formats.DASH),
+            Column("Steps", _cost("train_seconds"), formats.seconds, formats.DASH),
+            Column("Evaluation", clock("evaluation"), formats.seconds, formats.DASH),
+            Column("Generation", clock("generation"), formats.seconds, formats.DASH),
+            Column("Saving", clock("checkpoint"), formats.seconds, formats.DASH),
+            Column("Search", search("search_seconds"), formats.seconds, formats.DASH),
+            Column("Its FLOP", search("search_flops"), _flops, formats.DASH),
+        ],
+    )
+
+
+def scaling(comparison: Comparison) -> Sheet | None:
+    """What each row makes of more documents; None where the suite did not vary them."""
+    body = []
+    labels = dict.fromkeys(label for point in comparison.scaling for label in point.rows)
+    for label in labels:
+        for point in comparison.scaling:
+            row = point.rows.get(label)
+            if row is None:
+                continue
+            size = point.train_documents
+            gain = next((test for test in point.gains if test.a == f"{label}@{size}" and test.metric == "rouge1"), None)
+            body.append(
+                (
+                    _label(label, row),
+                    Cell(formats.count(size), None, size),
+                    Cell(formats.loss(row.loss.test), None, row.loss.test),
+                    _estimate(row.rouge1),
+                    Cell(formats.DASH)
+                    if gain is None
+                    else Cell(formats.signed(gain.difference), formats.interval(gain.low, gain.high), gain.difference),
+                    Cell(formats.DASH if gain is None else formats.p_value(gain.p_value_adjusted)),
+                    Cell(formats.seconds(rows.cost(row, "train_seconds"))),
+                )
+            )
+    if not body:
+        return None
+    return Sheet(
+        "scaling",
+        "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many epochs, "
+        "with a search of its own. The gain in R-1 is over the line above, on the same test documents; p by Holm's correction "
+        "over all gains.",
+        ("Row", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
+        tuple(body),
+    )
+
+
 def whole_record(comparison: Comparison) -> list[Sheet]:
     """Every number of the comparison's rows, as recorded, a label before each line."""
 
