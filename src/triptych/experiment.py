@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from triptych import materials, meter, provenance, runtime, scoring, store
@@ -81,7 +82,9 @@ class Run:
             texts = baseline.predict([test.document(i) for i in range(len(test))])
         with self.stage("evaluation"):
             predictions = scoring.score(test, texts, None, self.suite.decoding.max_new_tokens, None)
-        return self.write(self.record(predictions, cost=Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)), predictions, [])
+        latency = self.latency(lambda i: baseline.predict([test.document(i)]))
+        cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
+        return self.write(self.record(predictions, cost), predictions, [])
 
     def method(self, method: Method) -> Record:
         """A row with a model: adapt, count, search, train, evaluate, generate, save, record."""
@@ -107,6 +110,7 @@ class Run:
             test = self.loss(adapted, self.corpus.test)
             loss.test = test.mean
         predictions = self.predict(adapted, test)
+        cost.generation_latency_seconds = self.latency(lambda i: self.generate(adapted, [self.corpus.test[i].document_ids]))
         if method.trains and self.machine.is_main:
             with self.stage("checkpoint"):
                 parameters.stored_bytes = save_adapter(adapted, self.folder / "adapter", self.origin())
@@ -275,14 +279,30 @@ class Run:
 
     def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
         """Generate and score a summary of every test document."""
-        d, split = self.suite.decoding, self.corpus.test
-        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        split, cap = self.corpus.test, self.suite.decoding.max_new_tokens
         documents = [split[i].document_ids for i in range(len(split))]
         with self.stage("generation"):
-            new = generate(adapted, documents, self.corpus.template, self.machine, decoding, self.show_progress)
+            new = self.generate(adapted, documents, self.show_progress)
         with self.stage("evaluation"):
             texts = [scoring.to_text(self.tokenizer, ids) for ids in new]
-            return scoring.score(split, texts, [len(ids) for ids in new], d.max_new_tokens, test)
+            return scoring.score(split, texts, [len(ids) for ids in new], cap, test)
+
+    def generate(
+        self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+    ) -> list[list[int]]:
+        """New tokens for each document, by the suite's decoding."""
+        d = self.suite.decoding
+        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        return generate(adapted, documents, self.corpus.template, self.machine, decoding, progress)
+
+    def latency(self, summarize: Callable[[int], object]) -> float:
+        """Seconds that a summary takes when its document comes alone: the test document of median length."""
+        test = self.corpus.test
+        by_length = sorted(range(len(test)), key=lambda i: len(test[i].document_ids))
+        before = self.clocks.read()["generation"]
+        with self.clocks.time("generation"):
+            summarize(by_length[len(test) // 2])
+        return self.clocks.read()["generation"] - before
 
     def show_progress(self, done: int, total: int) -> None:
         """Say how far a stage is."""
@@ -325,7 +345,7 @@ class Run:
             store.write_lines(self.folder / "history.jsonl", history)
         seconds = self.clocks.read()
         clocks = {f"{name}_seconds": value for name, value in seconds.items()}
-        generation = seconds["generation"]
+        generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
         record.cost = record.cost.model_copy(
             update={**clocks, "wall_seconds": self.clocks.wall_seconds(), "documents_per_second": len(predictions) / generation}
         )

@@ -67,6 +67,7 @@ class Cost(Part):
     energy_note: str | None = None
     tokens_per_second: float | None = None
     documents_per_second: float | None = None
+    generation_latency_seconds: float | None = None  # one document alone, the test split's median in length
 
 
 NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if field.annotation != str | None)

@@ -209,6 +209,7 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         sheets.bonus(comparison),
         sheets.compute(comparison, device, num_devices),
         sheets.clocks(comparison),
+        sheets.generation(comparison),
         sheets.shape(comparison),
         sheets.hyper_parameters(results),
         sheets.recipe(results.suite),

@@ -320,6 +320,21 @@ def clocks(comparison: Comparison) -> Sheet:
     )
 
 
+def generation(comparison: Comparison) -> Sheet:
+    """How fast each row writes."""
+    return _by_row(
+        comparison,
+        "generation",
+        "Writing the summaries of the test split: time, documents a second in batches, and seconds that one document of median "
+        "length takes alone; means over seeds.",
+        [
+            Column("Time", lambda row: row.cost.get("generation_seconds"), formats.seconds, formats.DASH),
+            Column("Documents/s", lambda row: row.cost.get("documents_per_second"), _plain, formats.DASH),
+            Column("Alone", lambda row: row.cost.get("generation_latency_seconds"), formats.seconds, formats.DASH),
+        ],
+    )
+
+
 def scaling(comparison: Comparison) -> Sheet | None:
     """What each row makes of more documents; None where the suite did not vary them."""
     body = []
