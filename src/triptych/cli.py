@@ -196,7 +196,8 @@ def call_compare(options: argparse.Namespace) -> int:
     if options.dry_run:
         with preflight.temporary_cache() as cache:
             plan = preflight.check(resolved, table, options.device, cache)
-            show_plan(Console(), plan, preflight.estimate(plan, options.device), out, chosen_preset(options))
+            for each in (plan, *plan.scaled.values()):
+                show_plan(Console(), each, preflight.estimate(each, options.device), out, chosen_preset(options))
         return 0
     plan = preflight.check(resolved, table, options.device, materials.cache_folder())
     suite.claim(out, resolved, options.fresh)
@@ -207,8 +208,7 @@ def call_compare(options: argparse.Namespace) -> int:
     Console().print(comparison_table(comparison))
     print(f"\n{out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/")
     if failed:
-        names = ", ".join(f"{record.label} (seed {record.seed})" for record in failed)
-        print(f"triptych: failed: {names}. The same command runs only these again.", file=sys.stderr)
+        print(f"triptych: failed: {', '.join(failed)}. The same command runs only these again.", file=sys.stderr)
     return 1 if failed else 0
 
 

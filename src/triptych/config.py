@@ -101,6 +101,20 @@ class Tracking(Section):
     with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(None, alias="with")
 
 
+class Scaling(Section):
+    """How each row gains with data: every row that trains, again on fewer training documents, all else the same."""
+
+    train_documents: tuple[int, ...] = Field((), description="training pairs of the further points, rising; each sample holds "
+                                             "the smaller ones")  # fmt: skip
+
+    @field_validator("train_documents")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in value) or list(value) != sorted(set(value)):
+            raise ValueError("rising whole numbers of 1 or more are needed, such as [100, 300, 1000]")
+        return value
+
+
 CNN_DAILYMAIL = "abisee/cnn_dailymail"
 
 
@@ -125,6 +139,7 @@ class Suite(Section):
     decoding: Decoding = Decoding()
     search: Search = Search()
     tracking: Tracking = Tracking()
+    scaling: Scaling = Scaling()
     method: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="before")

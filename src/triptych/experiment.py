@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from triptych import materials, meter, provenance, runtime, scoring, store
@@ -20,12 +22,13 @@ from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
 from triptych.engine.work import training_flops
 from triptych.errors import NonFiniteLoss
 from triptych.models import hub
-from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary
+from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary, Trial
 from triptych.rows import Row, suite_rows
 from triptych.search import sample, search, spread
 from triptych.tracking import Tracker
 
 Emit = Callable[[dict[str, Any]], None]
+NOT_TRAINED = "not measured: nothing is trained"
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
 
 
@@ -89,7 +92,9 @@ class Run:
             texts = baseline.predict([test.document(i) for i in range(len(test))])
         with self.stage("evaluation"):
             predictions = scoring.score(test, texts, None, self.suite.decoding.max_new_tokens, None)
-        return self.write(self.record(predictions, cost=Cost(energy_note="not measured: nothing is trained")), predictions, [])
+        latency = self.latency(lambda i: baseline.predict([test.document(i)]))
+        cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
+        return self.write(self.record(predictions, cost), predictions, [])
 
     def method(self, method: Method) -> Record:
         """A row with a model: adapt, count, search, train, evaluate, generate, save, record."""
@@ -99,7 +104,8 @@ class Run:
         with self.stage("evaluation"):
             loss = Loss(initial=self.loss(adapted, self.corpus.validation).mean)
         history: list[dict[str, Any]] = []
-        search, summary, notes, cost = None, None, dict(adapted.notes), Cost(energy_note="not measured: nothing is trained")
+        search, summary, notes = None, None, dict(adapted.notes)
+        cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
         if method.trains:
             with self.stage("preparation"):
                 flops = self.flops(method)
@@ -114,10 +120,16 @@ class Run:
             test = self.loss(adapted, self.corpus.test)
             loss.test = test.mean
         predictions = self.predict(adapted, test)
+        cost.generation_latency_seconds = self.latency(lambda i: self.generate(adapted, [self.corpus.test[i].document_ids]))
         if method.trains and self.machine.is_main:
             with self.stage("checkpoint"):
                 parameters.stored_bytes = save_adapter(adapted, self.folder / "adapter", self.origin())
         return self.write(self.record(predictions, cost, parameters, loss, search, summary, notes), predictions, history)
+
+    @cached_property
+    def model_fingerprint(self) -> str:
+        """SHA-256 of the untouched model."""
+        return hub.fingerprint(self.suite.model, self.suite.model_revision)
 
     @property
     def folder(self) -> Path:
@@ -155,21 +167,23 @@ class Run:
     def search(self, method: Method, flops: FlopModels) -> tuple[SearchResult | None, float]:
         """The learning-rate search under the suite's first seed, and the FLOPs spent on it here.
 
-        Every seed of a row uses the same result: the first run that needs it makes it, the others read it.
+        Every seed of a row uses the same result: the first run that needs it makes it, the others read it. Each trial is kept
+        when it ends, so that a search that was interrupted goes on; what its trials had cost is carried over.
         """
         budget, first_seed = self.suite.search, self.suite.seeds[0]
         grid = spread(method.learning_rates, budget.trials)
         if len(grid) <= 1:
             return None, 0.0
-        file = self.folder.parent / "search.json"
+        file, kept = self.folder.parent / "search.json", self.folder.parent / "trials.json"
         if file.is_file():
             return SearchResult.model_validate(store.read_json(file)), 0.0
-        spent = 0.0
+        finished = [Trial.model_validate(trial) for trial in store.read_json(kept)] if kept.is_file() else []
+        self.clocks.carry("search", sum(trial.search_seconds for trial in finished))
         train_set = sample(self.corpus.train, budget.train_documents, first_seed)
         validation_set = sample(self.corpus.validation, budget.validation_documents, first_seed)
 
-        def try_rate(rate: float) -> float | None:
-            nonlocal spent
+        def try_rate(rate: float) -> Trial:
+            before = self.clocks.read()["search"]
             prepared = self.adapt(method, first_seed)
             plan = replace(self.plan(method, None), learning_rate=rate, max_epochs=budget.epochs, seed=first_seed)
             state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
@@ -185,14 +199,19 @@ class Run:
                 loss = state.progress.best_loss
             except NonFiniteLoss:
                 loss = None
-            spent += state.progress.train_flops
+            seconds, work = self.clocks.read()["search"] - before, state.progress.train_flops
+            return Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
+
+        def keep(trials: Sequence[Trial]) -> None:
+            store.write_json(kept, [trial.model_dump() for trial in trials])
+            rate, loss = trials[-1].learning_rate, trials[-1].validation_loss
             self.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
-            return loss
 
         with self.stage("search", total=len(grid)):
-            result = search(grid, try_rate)
+            result = search(grid, try_rate, finished, keep)
         store.write_json(file, result.model_dump())
-        return result, spent
+        kept.unlink()
+        return result, sum(trial.search_flops for trial in result.trials)
 
     def train(
         self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, history: list[dict[str, Any]]
@@ -201,12 +220,14 @@ class Run:
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
         state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
-        memory, energy = meter.PeakMemory(self.machine.device), meter.Energy(self.machine.device)
+        device, processes = self.machine.device, self.machine.num_processes
+        memory, energy, busy = meter.PeakMemory(device), meter.Energy(device), meter.Busy(device, processes)
 
         def step_clock() -> ExitStack:
             stack = ExitStack()
             stack.enter_context(memory.phase())
             stack.enter_context(energy.phase())
+            stack.enter_context(busy.phase())
             stack.enter_context(self.clocks.time("train"))
             return stack
 
@@ -240,10 +261,13 @@ class Run:
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
             targets=now.targets, documents=now.documents,
         )  # fmt: skip
+        seconds = self.clocks.read()["train"]
         return summary, Cost(
-            train_flops=now.train_flops, plain_flops=now.plain_flops, peak_memory_bytes=memory.peak_bytes,
-            peak_memory_kind=memory.kind, energy_joules=energy.joules, energy_note=energy.note,
-            tokens_per_second=now.tokens / self.clocks.read()["train"],
+            train_flops=now.train_flops, plain_flops=now.plain_flops,
+            device_seconds=seconds * meter.num_devices(device, processes), busy_seconds=busy.seconds, busy_note=busy.note,
+            peak_memory_bytes=memory.peak_bytes, peak_memory_kind=memory.kind, reserved_peak_memory_bytes=memory.reserved_bytes,
+            energy_joules=energy.joules, energy_kind=energy.kind, energy_note=energy.note,
+            tokens_per_second=now.tokens / seconds,
         )  # fmt: skip
 
     def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
@@ -265,14 +289,30 @@ class Run:
 
     def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
         """Generate and score a summary of every test document."""
-        d, split = self.suite.decoding, self.corpus.test
-        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        split, cap = self.corpus.test, self.suite.decoding.max_new_tokens
         documents = [split[i].document_ids for i in range(len(split))]
         with self.stage("generation"):
-            new = generate(adapted, documents, self.corpus.template, self.machine, decoding, self.show_progress)
+            new = self.generate(adapted, documents, self.show_progress)
         with self.stage("evaluation"):
             texts = [scoring.to_text(self.tokenizer, ids) for ids in new]
-            return scoring.score(split, texts, [len(ids) for ids in new], d.max_new_tokens, test)
+            return scoring.score(split, texts, [len(ids) for ids in new], cap, test)
+
+    def generate(
+        self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+    ) -> list[list[int]]:
+        """New tokens for each document, by the suite's decoding."""
+        d = self.suite.decoding
+        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        return generate(adapted, documents, self.corpus.template, self.machine, decoding, progress)
+
+    def latency(self, summarize: Callable[[int], object]) -> float:
+        """Seconds that a summary takes when its document comes alone: the test document of median length."""
+        test = self.corpus.test
+        by_length = sorted(range(len(test)), key=lambda i: len(test[i].document_ids))
+        before = self.clocks.read()["generation"]
+        with self.clocks.time("generation"):
+            summarize(by_length[len(test) // 2])
+        return self.clocks.read()["generation"] - before
 
     def show_progress(self, done: int, total: int) -> None:
         """Say how far a stage is."""
@@ -280,8 +320,8 @@ class Run:
 
     def origin(self) -> Origin:
         """What the adapter belongs to."""
-        fingerprint = hub.fingerprint(self.suite.model, self.suite.model_revision)
-        return Origin(self.row.label, self.row.kind, self.row.options, self.suite.model, self.suite.model_revision, fingerprint)
+        suite, row = self.suite, self.row
+        return Origin(row.label, row.kind, row.options, suite.model, suite.model_revision, self.model_fingerprint)
 
     def record(
         self,
@@ -303,7 +343,7 @@ class Run:
             further_scores=scoring.further_scores(predictions), signatures=scoring.signatures(), cost=cost,
             data=self.corpus.data, search=search, training=training, notes=notes or {},
             provenance=provenance.take(
-                command, self.suite.model, self.origin().model_fingerprint, self.machine.device, self.machine.precision
+                command, self.suite.model, self.model_fingerprint if loss else None, self.machine
             ),
         )  # fmt: skip
 
@@ -316,9 +356,9 @@ class Run:
             store.write_lines(self.folder / "history.jsonl", history)
         seconds = self.clocks.read()
         clocks = {f"{name}_seconds": value for name, value in seconds.items()}
-        generation = seconds["generation"]
+        generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
         record.cost = record.cost.model_copy(
-            update={**clocks, "wall_seconds": meter.process_seconds(), "documents_per_second": len(predictions) / generation}
+            update={**clocks, "wall_seconds": self.clocks.wall_seconds(), "documents_per_second": len(predictions) / generation}
         )
         store.write_json(self.folder / "record.json", record.model_dump(mode="json"))
         return record

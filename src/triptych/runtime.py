@@ -31,6 +31,11 @@ class Runtime:
         """Only this rank writes."""
         return self.accelerator.is_main_process
 
+    @property
+    def num_processes(self) -> int:
+        """How many work on one run."""
+        return self.accelerator.num_processes
+
     def autocast(self) -> AbstractContextManager:
         """Forward passes run in the run's precision; nothing changes in fp32."""
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()

@@ -19,6 +19,11 @@ def run_folder(out: Path, label: str, seed: int) -> Path:
     return out / "runs" / label / str(seed)
 
 
+def scaled_folder(out: Path, train_documents: int) -> Path:
+    """`OUT/scaling/N`: a results folder of its own, with the rows that train on N documents."""
+    return out / "scaling" / str(train_documents)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write beside, sync, rename: the file is the old one or the new one, never half of it.
 

@@ -7,6 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ft2font import FT2Font
 
+from triptych.analysis.curves import AXES, Curves, validation_curves
 from triptych.analysis.loading import Results
 from triptych.records import Comparison, Prediction
 from triptych.report import figures, formats, rows, sheets
@@ -49,13 +50,15 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         "notes": _notes(results),
         "provenance": _provenance(results, comparison),
         "settings": json.dumps(results.suite.model_dump(mode="json"), ensure_ascii=False, indent=1),
-        "figures": {"curves": None, "pareto": None, "cost": None},
+        "figures": {},
     }
     if drawn:
         document["figures"] = {
             "curves": figures.curves_figure(loss_curves(results), list(comparison.rows)),
             "pareto": figures.pareto_figure(comparison),
             "cost": figures.cost_figure(comparison),
+            "spending": figures.spending_figure(_spendings(results), list(comparison.rows)),
+            "scaling": figures.scaling_figure(comparison),
         }
     else:
         tuned = any(rows.trained(row) for row in rows.done(comparison).values())
@@ -63,6 +66,8 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
             "curves": "web" if loss_curves(results) else None,
             "pareto": "web" if tuned else None,
             "cost": "web" if tuned else None,
+            "spending": "web" if any(spending.lines for spending in _spendings(results)) else None,
+            "scaling": "web" if comparison.scaling else None,
         }
     missing = sorted({character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)})
     document["unprintable"] = " ".join(f"U+{ord(character):04X}" for character in missing[:12])
@@ -95,7 +100,33 @@ def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
             label: {"train": curves.train, "validation": curves.validation}
             for label, curves in loss_curves(results).items()
         },
+        "spending": [
+            {
+                "title": spending.title,
+                "lines": [[line.label, line.seed, list(zip(line.spent, line.losses, strict=True))] for line in spending.lines],
+            }
+            for spending in _spendings(results)
+            if spending.lines
+        ],
+        "scaling": [
+            {
+                "documents": point.train_documents,
+                "rows": {
+                    label: {
+                        "rouge1": row.rouge1 and row.rouge1.model_dump(),
+                        "loss": {name: getattr(row.loss, name) for name in ("mean", "low", "high")},
+                    }
+                    for label, row in point.rows.items()
+                },
+            }
+            for point in comparison.scaling
+        ],
     }
+
+
+def _spendings(results: Results) -> list[Curves]:
+    """Validation loss against all that was measured but steps, which the loss curves have."""
+    return [validation_curves(results, axis) for axis in AXES if axis != "step"]
 
 
 def browser_data(results: Results) -> dict[str, Any]:
@@ -177,6 +208,8 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         sheets.losses(comparison),
         sheets.bonus(comparison),
         sheets.compute(comparison, device, num_devices),
+        sheets.clocks(comparison),
+        sheets.generation(comparison),
         sheets.shape(comparison),
         sheets.hyper_parameters(results),
         sheets.recipe(results.suite),
@@ -185,6 +218,9 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
     splits = sheets.splits(results)
     if splits is not None:
         made.append(splits)
+    scaling = sheets.scaling(comparison)
+    if scaling is not None:
+        made.append(scaling)
     if comparison.tests:
         made.append(
             sheets.tests(

@@ -14,10 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from triptych.records import Comparison, Cost, Estimate, Row
+from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Row
 from triptych.report import formats, rows
 
-COST_FIELDS = tuple(name for name in Cost.model_fields if name not in ("peak_memory_kind", "energy_note"))
 _INLINE_WIDTH = 120  # from here an interval stands beside its mean, below it under it
 _LEGEND = (
     "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
@@ -225,7 +224,7 @@ def _flat(comparison: Comparison, label: str, row: Row) -> dict[str, Any]:
         field = f"num_{name}_parameters"
         flat[field] = row.parameters and getattr(row.parameters, field)
     flat["stored_bytes"] = row.parameters and row.parameters.stored_bytes
-    flat |= {name: row.cost.get(name) for name in COST_FIELDS}
+    flat |= {name: row.cost.get(name) for name in NUMERIC_COSTS}
     if row.text_shape is not None:
         flat |= row.text_shape.model_dump()
     flat |= row.further_scores
