@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych import materials, meter, provenance, runtime, scoring, store
 from triptych.adapters import Origin, save_adapter
+from triptych.checkpoints import Checkpoint, Checkpoints
 from triptych.config import Suite
 from triptych.contracts import AdaptedModel, Baseline, Method
 from triptych.corpus import Corpus, Pair
@@ -60,6 +61,7 @@ class Run:
     corpus: Corpus
     emit: Emit
     plain: bool  # every logit computed, through the model's own forward
+    carried_seconds: float = 0.0  # of a run that was cut off, and that this process goes on with
 
     @classmethod
     def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Run":
@@ -86,16 +88,22 @@ class Run:
         prepared = self.adapt(method, self.seed)
         adapted = prepared.adapted
         parameters = materials.count_parameters(adapted, prepared.base)
+        checkpoints = self.checkpoints()
+        resumed = self.resume(checkpoints) if method.trains else None
         with self.stage("evaluation"):
-            loss = Loss(initial=self.loss(adapted, self.corpus.validation).mean)
+            initial = resumed.facts["initial_loss"] if resumed else self.loss(adapted, self.corpus.validation).mean
+        loss = Loss(initial=initial)
         history: list[dict[str, Any]] = []
         search, summary, notes, cost = None, None, dict(adapted.notes), Cost(energy_note="not measured: nothing is trained")
         if method.trains:
             with self.stage("preparation"):
                 flops = self.flops(method)
             search, search_flops = self.search(method, flops)
+            search_flops += resumed.facts["search_flops"] if resumed else 0.0
             before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
-            summary, cost = self.train(prepared, self.plan(method, search), flops, history)
+            before_training = {"initial_loss": initial, "search_flops": search_flops}
+            plan = self.plan(method, search)
+            summary, cost = self.train(prepared, plan, flops, history, checkpoints, resumed, before_training)
             cost.search_flops = search_flops
             if before is not None:
                 notes |= scoring.describe_prompt(adapted, before, self.tokenizer)
@@ -184,14 +192,50 @@ class Run:
         store.write_json(file, result.model_dump())
         return result, spent
 
+    def checkpoints(self) -> Checkpoints:
+        """Those of this run, and of no run with other settings, data or weights."""
+        identity = {
+            "config": self.suite.model_dump(mode="json"), "label": self.row.label, "options": self.row.options,
+            "seed": self.seed, "data": self.corpus.data.fingerprint, "model": self.origin().model_fingerprint,
+        }  # fmt: skip
+        return Checkpoints(self.folder / "checkpoint", identity)
+
+    def resume(self, checkpoints: Checkpoints) -> Checkpoint | None:
+        """The checkpoint to go on from; its clocks are carried over."""
+        found = checkpoints.latest()
+        if found is not None:
+            self.clocks.carry(found.facts["clocks"])
+            self.carried_seconds = sum(found.facts["clocks"].values())
+            self.emit({"event": "note", "message": f"goes on from the checkpoint after step {found.step}"})
+        return found
+
     def train(
-        self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, history: list[dict[str, Any]]
-    ) -> tuple[TrainingSummary, Cost]:
-        """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone."""
+        self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, history: list[dict[str, Any]],
+        checkpoints: Checkpoints, resumed: Checkpoint | None, before_training: dict[str, float],
+    ) -> tuple[TrainingSummary, Cost]:  # fmt: skip
+        """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone.
+
+        Args:
+            history: gets a line a step and evaluation.
+            resumed: the checkpoint to go on from.
+            before_training: what was found out before, kept with every checkpoint.
+        """
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
         state = TrainingState.begin(prepared.adapted, plan)
         memory, energy = meter.PeakMemory(self.machine.device), meter.Energy(self.machine.device)
+        if resumed is not None:
+            state.load_state_dict(resumed.tensors, resumed.facts["progress"])
+            history.extend(resumed.facts["history"])
+            memory.peak_bytes, energy.joules = resumed.facts["peak_memory_bytes"], resumed.facts["energy_joules"]
+
+        def save() -> None:
+            with self.clocks.time("checkpoint"):
+                tensors, progress = state.state_dict()
+                checkpoints.save(progress["step"], tensors, {
+                    "progress": progress, "history": history, "clocks": self.clocks.read(),
+                    "peak_memory_bytes": memory.peak_bytes, "energy_joules": energy.joules, **before_training,
+                })  # fmt: skip
 
         def step_clock() -> ExitStack:
             stack = ExitStack()
@@ -213,9 +257,14 @@ class Run:
             with self.clocks.time("evaluation"):
                 return self.loss(prepared.adapted, self.corpus.validation, quiet=True).mean
 
+        def on_step(_: TrainingState, loss: float, rate: float) -> None:
+            log({"event": "step", "loss": loss, "learning_rate": rate, **facts()})
+            if checkpoints.due():
+                save()
+
         hooks = Hooks(
             validate=validate,
-            on_step=lambda _, loss, rate: log({"event": "step", "loss": loss, "learning_rate": rate, **facts()}),
+            on_step=on_step,
             on_epoch=lambda _, loss, validation: log(
                 {"event": "evaluation", "train_loss": loss, "validation_loss": validation, **facts()}
             ),
@@ -225,6 +274,7 @@ class Run:
         train(
             prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, plan, state, self.machine, hooks
         )
+        save()
         now = state.progress
         summary = TrainingSummary(
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
@@ -307,7 +357,9 @@ class Run:
         clocks = {f"{name}_seconds": value for name, value in seconds.items()}
         generation = seconds["generation"]
         record.cost = record.cost.model_copy(
-            update={**clocks, "wall_seconds": meter.process_seconds(), "documents_per_second": len(predictions) / generation}
-        )
+            update={**clocks, "wall_seconds": self.carried_seconds + meter.process_seconds(),
+                    "documents_per_second": len(predictions) / generation}
+        )  # fmt: skip
         store.write_json(self.folder / "record.json", record.model_dump(mode="json"))
+        self.checkpoints().clear()
         return record

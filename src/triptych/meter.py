@@ -22,13 +22,11 @@ class Clocks:
     Args:
         synchronize: waits for the device; called whenever a clock is read.
         base: the clock that runs when no other does; it counts from the start of the process.
-        elapsed: seconds carried over from a run that was interrupted.
     """
 
-    def __init__(self, synchronize: Callable[[], None], base: str, elapsed: dict[str, float] | None = None):
+    def __init__(self, synchronize: Callable[[], None], base: str):
         self.synchronize = synchronize
-        self.seconds: dict[str, float] = dict(elapsed or {})
-        self.seconds[base] = self.seconds.get(base, 0.0) + process_seconds()
+        self.seconds = {base: process_seconds()}
         self._stack = [base]
         self._since = time.perf_counter()
 
@@ -43,6 +41,11 @@ class Clocks:
             self._settle()
             self._stack.pop()
 
+    def carry(self, elapsed: dict[str, float]) -> None:
+        """Add the seconds of a run that was interrupted, and that this process goes on with."""
+        for name, seconds in elapsed.items():
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+
     def read(self) -> dict[str, float]:
         """Seconds on each clock up to now."""
         self._settle()
@@ -56,7 +59,11 @@ class Clocks:
 
 
 def process_seconds() -> float:
-    """Seconds since this process began, by the wall clock: what the clocks must add up to."""
+    """Seconds since this process began: what the clocks must add up to. On Linux by a clock that nobody can set."""
+    stat = Path("/proc/self/stat")
+    if stat.is_file():
+        began = int(stat.read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
     return max(time.time() - psutil.Process().create_time(), 0.0)
 
 
