@@ -49,8 +49,10 @@ class HandClock:
     def perf_counter(self) -> float:
         return self.now
 
-    def time(self) -> float:
-        return time.time()
+    def clock_gettime(self, clock: int) -> float:
+        return time.clock_gettime(clock)
+
+    CLOCK_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 @pytest.fixture

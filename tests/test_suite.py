@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from triptych import catalogue, cli, config, experiment, rows
+from triptych import suite as suites
 from triptych.analysis.loading import load
 from triptych.records import Comparison, Prediction, Record
 
@@ -96,6 +97,39 @@ def _comparable(folder: Path) -> dict:
     return record
 
 
+class Cut(BaseException):
+    """What cuts a run off in these tests."""
+
+
+def cut_after(steps: int):
+    """A listener that ends the run after so many optimizer steps."""
+
+    def listen(event):
+        if event["event"] == "step" and event["step"] == steps:
+            raise Cut
+
+    return listen
+
+
+@pytest.mark.parametrize("cuts", [(2,), (3, 6)], ids=["once", "twice"])
+def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cuts):
+    """However often a run is cut off, it ends with the weights, losses, history and predictions of the unbroken one."""
+    catalogue.load()
+    suite, table = rows.resolve(config.read_suite_file(finished / "suite.json"))
+    row, out, told = rows.find_row(table, "lora"), workplace / f"cut-{len(cuts)}", []
+    for cut in cuts:
+        with pytest.raises(Cut):
+            experiment.run(suite, row, 0, out, None, cut_after(cut))
+        assert list((out / "runs/lora/0/checkpoint").glob("*.json"))
+    experiment.run(suite, row, 0, out, None, told.append)
+    first, second = finished / "runs/lora/0", out / "runs/lora/0"
+    for name in ("predictions.jsonl", "adapter/adapter_model.safetensors"):
+        assert (first / name).read_bytes() == (second / name).read_bytes(), name
+    assert _comparable(first) == _comparable(second)
+    assert next(event["step"] for event in told if event["event"] == "step") > 1
+    assert not (second / "checkpoint").exists()
+
+
 def test_evaluate_reproduces_loss_and_summaries_from_the_saved_adapter(finished, capsys):
     """A separate call on the saved run gives the recorded test loss and every stored summary."""
     assert cli.main(["evaluate", str(finished / "runs/lora/0"), "--json"]) == 0
@@ -153,6 +187,42 @@ def test_interrupting_ends_with_130_and_loses_nothing_finished(workplace):
     assert (out / "runs/lead-3/0/record.json").is_file() and not (out / "runs/lora/0/record.json").exists()
     time.sleep(0.2)
     assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout == b""
+
+
+def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
+    """After kill -9 no process is left, the lock is not in the way, and the same command ends with the unbroken comparison."""
+    out = workplace / "killed"
+    rows_of_it = ["--methods", "untuned,lead-3,lora", "--out", str(out)]
+    command = [sys.executable, "-m", "triptych", "compare", *rows_of_it, "--set", *SMALL]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+    for line in process.stderr:
+        if "lora" in line and "training" in line:
+            break
+    process.kill()
+    process.wait()
+    for _ in range(100):
+        if subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout == b"":
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the run outlived its suite")
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("runs/*/*/record.json")}
+    assert len(kept) == 2
+    subprocess.run(command, check=True, capture_output=True)
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert _comparable(out / "runs/lora/0") == _comparable(finished / "runs/lora/0")
+
+
+def test_a_run_that_hangs_is_ended(monkeypatch):
+    """A process that tells nothing for too long is killed, one that tells something in time is not."""
+    monkeypatch.setattr(suites, "SILENCE_SECONDS", 1.0)
+    with subprocess.Popen(["sleep", "60"]) as process:
+        watch = suites.Watch(process)
+        for _ in range(4):
+            time.sleep(0.4)
+            watch.heard()
+        assert process.poll() is None and not watch.bit
+        assert process.wait(timeout=30) == -signal.SIGKILL and watch.bit
 
 
 def test_a_second_process_in_one_folder_is_refused(finished, capsys):

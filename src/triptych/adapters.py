@@ -1,6 +1,5 @@
 """What was trained, on disk: safetensors, in PEFT's format where PEFT has one, with a manifest that says what it belongs to."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,15 +38,14 @@ def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
     """
     tensors = {_stored_name(name, adapted): parameter for name, parameter in trained_parameters(adapted).items()}
     file = folder / (PEFT_TENSORS if adapted.peft_config is not None else OWN_TENSORS)
-    store.write_tensors(file, tensors)
+    digest = store.write_tensors(file, tensors)
     if adapted.peft_config is not None:
         adapted.peft_config.base_model_name_or_path = origin.model
         adapted.peft_config.revision = origin.model_revision
         adapted.peft_config.inference_mode = True
         store.write_json(folder / "adapter_config.json", _plain(adapted.peft_config.to_dict()))
-    content = file.read_bytes()
-    store.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, "sha256": hashlib.sha256(content).hexdigest()})
-    return len(content)
+    store.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, "sha256": digest})
+    return file.stat().st_size
 
 
 def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
@@ -63,7 +61,7 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     except (KeyError, TypeError) as error:
         raise ResultsError(f"{str(folder / MANIFEST)!r} lacks {error}: it is no manifest of an adapter.") from None
     tensors = store.read_tensors(file)
-    if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
+    if store.digest(file) != expected:
         raise ResultsError(f"{str(file)!r} was changed after it was written: its SHA-256 is not the manifest's.")
     return origin, tensors
 

@@ -76,7 +76,8 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument("label", metavar="LABEL", help="the row: a method, a baseline, or a label of the suite's own")
     train.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
     add_suite_options(train)
-    train.add_argument("--events", action="store_true", help="print events as JSON lines, for programs")
+    train.add_argument("--events", action="store_true", help="print events as JSON lines, for programs; where "
+                       "standard input is a pipe, the run ends when it closes")
     train.set_defaults(call=call_train)
 
     evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
@@ -201,9 +202,9 @@ def call_compare(options: argparse.Namespace) -> int:
         return 0
     plan = preflight.check(resolved, table, options.device, materials.cache_folder())
     suite.claim(out, resolved, options.fresh)
-    with suite.locked(out):
+    with suite.locked(out) as lock:
         with View(Console(stderr=True)) as view:
-            failed = suite.carry_out(plan, out, options.device, options.plugin, view)
+            failed = suite.carry_out(plan, out, lock, options.device, options.plugin, view)
         comparison = suite.conclude(out)
     Console().print(comparison_table(comparison))
     print(f"\n{out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/")
@@ -229,6 +230,8 @@ def call_train(options: argparse.Namespace) -> int:
         seeds = rows.choose_seeds(resolved, row, parse_seeds(options.seeds) if options.suite and options.seeds else None)
         out = options.out or Path("results") / resolved.name
         if events is not None:
+            suite.end_with_parent()
+
             def emit(event: dict[str, Any]) -> None:
                 print(json.dumps(event), file=events, flush=True)
 

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych import materials, meter, provenance, runtime, scoring, store
 from triptych.adapters import Origin, save_adapter
+from triptych.checkpoints import Checkpoint, Checkpoints
 from triptych.config import Suite
 from triptych.contracts import AdaptedModel, Baseline, Method
 from triptych.corpus import Corpus, Pair
@@ -101,17 +102,22 @@ class Run:
         prepared = self.adapt(method, self.seed)
         adapted = prepared.adapted
         parameters = materials.count_parameters(adapted, prepared.base)
+        checkpoints = self.checkpoints()
+        resumed = self.resume(checkpoints) if method.trains else None
         with self.stage("evaluation"):
-            loss = Loss(initial=self.loss(adapted, self.corpus.validation).mean)
+            initial = resumed.facts["initial_loss"] if resumed else self.loss(adapted, self.corpus.validation).mean
+        loss = Loss(initial=initial)
         history: list[dict[str, Any]] = []
         search, summary, notes = None, None, dict(adapted.notes)
         cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
         if method.trains:
             with self.stage("preparation"):
                 flops = self.flops(method)
-            search, search_flops = self.search(method, flops)
+            search, search_flops = self.search(method, flops, resumed)
             before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
-            summary, cost = self.train(prepared, self.plan(method, search), flops, history)
+            before_training = {"initial_loss": initial, "search_flops": search_flops}
+            plan = self.plan(method, search)
+            summary, cost = self.train(prepared, plan, flops, history, checkpoints, resumed, before_training)
             cost.search_flops = search_flops
             if before is not None:
                 notes |= scoring.describe_prompt(adapted, before, self.tokenizer)
@@ -164,11 +170,13 @@ class Run:
         sketch = materials.sketch(self.suite, method, self.tokenizer)
         return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
 
-    def search(self, method: Method, flops: FlopModels) -> tuple[SearchResult | None, float]:
-        """The learning-rate search under the suite's first seed, and the FLOPs spent on it here.
+    def search(
+        self, method: Method, flops: FlopModels, resumed: Checkpoint | None
+    ) -> tuple[SearchResult | None, float]:
+        """The learning-rate search under the suite's first seed, and the FLOPs that this run spent on it.
 
-        Every seed of a row uses the same result: the first run that needs it makes it, the others read it. Each trial is kept
-        when it ends, so that a search that was interrupted goes on; what its trials had cost is carried over.
+        Every seed of a row uses the same result: the first run that needs it makes it and is charged, the others read it. Each
+        trial is kept when it ends, so that a search that was interrupted goes on; what its trials had cost is carried over.
         """
         budget, first_seed = self.suite.search, self.suite.seeds[0]
         grid = spread(method.learning_rates, budget.trials)
@@ -176,7 +184,13 @@ class Run:
             return None, 0.0
         file, kept = self.folder.parent / "search.json", self.folder.parent / "trials.json"
         if file.is_file():
-            return SearchResult.model_validate(store.read_json(file)), 0.0
+            result = SearchResult.model_validate(store.read_json(file))
+            if resumed is not None:
+                return result, resumed.facts["search_flops"]
+            if result.charged_to != self.seed:
+                return result, 0.0
+            self.clocks.carry("search", result.seconds)
+            return result, result.flops
         finished = [Trial.model_validate(trial) for trial in store.read_json(kept)] if kept.is_file() else []
         self.clocks.carry("search", sum(trial.search_seconds for trial in finished))
         train_set = sample(self.corpus.train, budget.train_documents, first_seed)
@@ -208,33 +222,66 @@ class Run:
             self.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
 
         with self.stage("search", total=len(grid)):
-            result = search(grid, try_rate, finished, keep)
+            result = search(grid, try_rate, finished, keep, charged_to=self.seed)
         store.write_json(file, result.model_dump())
         kept.unlink()
-        return result, sum(trial.search_flops for trial in result.trials)
+        return result, result.flops
+
+    def checkpoints(self) -> Checkpoints:
+        """Those of this run, and of no run with other settings, data or weights."""
+        identity = {
+            "config": self.suite.model_dump(mode="json"), "label": self.row.label, "options": self.row.options,
+            "seed": self.seed, "data": self.corpus.data.fingerprint, "model": self.origin().model_fingerprint,
+        }  # fmt: skip
+        return Checkpoints(self.folder / "checkpoint", identity)
+
+    def resume(self, checkpoints: Checkpoints) -> Checkpoint | None:
+        """The checkpoint to go on from; its clocks are carried over."""
+        found = checkpoints.latest()
+        if found is not None:
+            for name, seconds in found.facts["clocks"].items():
+                self.clocks.carry(name, seconds)
+            self.emit({"event": "note", "message": f"goes on from the checkpoint after step {found.step}"})
+        return found
 
     def train(
-        self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, history: list[dict[str, Any]]
-    ) -> tuple[TrainingSummary, Cost]:
-        """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone."""
+        self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, history: list[dict[str, Any]],
+        checkpoints: Checkpoints, resumed: Checkpoint | None, before_training: dict[str, float],
+    ) -> tuple[TrainingSummary, Cost]:  # fmt: skip
+        """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone.
+
+        Args:
+            history: gets a line a step and evaluation.
+            resumed: the checkpoint to go on from.
+            before_training: what was found out before, kept with every checkpoint.
+        """
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
         state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
-        device, processes = self.machine.device, self.machine.num_processes
-        memory, energy, busy = meter.PeakMemory(device), meter.Energy(device), meter.Busy(device, processes)
+        meters = meter.TrainingMeters(self.machine.device, self.machine.num_processes)
+        if resumed is not None:
+            state.load_state_dict(resumed.tensors, resumed.facts["progress"])
+            history.extend(resumed.facts["history"])
+            meters.load_state_dict(resumed.facts["meters"])
+
+        def save() -> None:
+            with self.clocks.time("checkpoint"):
+                tensors, progress = state.state_dict()
+                checkpoints.save(progress["step"], tensors, {
+                    "progress": progress, "history": history, "clocks": self.clocks.read(), "meters": meters.state_dict(),
+                    **before_training,
+                })  # fmt: skip
 
         def step_clock() -> ExitStack:
             stack = ExitStack()
-            stack.enter_context(memory.phase())
-            stack.enter_context(energy.phase())
-            stack.enter_context(busy.phase())
+            stack.enter_context(meters.phase())
             stack.enter_context(self.clocks.time("train"))
             return stack
 
         def facts() -> dict[str, Any]:
             now = state.progress
             return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "train_flops": now.train_flops,
-                    "energy_joules": energy.joules, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
+                    "energy_joules": meters.energy.joules, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
 
         def log(line: dict[str, Any]) -> None:
             history.append(line)
@@ -244,9 +291,14 @@ class Run:
             with self.clocks.time("evaluation"):
                 return self.loss(prepared.adapted, self.corpus.validation, quiet=True).mean
 
+        def on_step(_: TrainingState, loss: float, rate: float) -> None:
+            log({"event": "step", "loss": loss, "learning_rate": rate, **facts()})
+            if checkpoints.due():
+                save()
+
         hooks = Hooks(
             validate=validate,
-            on_step=lambda _, loss, rate: log({"event": "step", "loss": loss, "learning_rate": rate, **facts()}),
+            on_step=on_step,
             on_epoch=lambda _, loss, validation: log(
                 {"event": "evaluation", "train_loss": loss, "validation_loss": validation, **facts()}
             ),
@@ -256,6 +308,7 @@ class Run:
         train(
             prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, plan, state, self.machine, hooks
         )
+        save()
         now = state.progress
         summary = TrainingSummary(
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
@@ -263,11 +316,8 @@ class Run:
         )  # fmt: skip
         seconds = self.clocks.read()["train"]
         return summary, Cost(
-            train_flops=now.train_flops, plain_flops=now.plain_flops,
-            device_seconds=seconds * meter.num_devices(device, processes), busy_seconds=busy.seconds, busy_note=busy.note,
-            peak_memory_bytes=memory.peak_bytes, peak_memory_kind=memory.kind, reserved_peak_memory_bytes=memory.reserved_bytes,
-            energy_joules=energy.joules, energy_kind=energy.kind, energy_note=energy.note,
-            tokens_per_second=now.tokens / seconds,
+            train_flops=now.train_flops, plain_flops=now.plain_flops, tokens_per_second=now.tokens / seconds,
+            **meters.readings(seconds),
         )  # fmt: skip
 
     def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
@@ -361,4 +411,5 @@ class Run:
             update={**clocks, "wall_seconds": self.clocks.wall_seconds(), "documents_per_second": len(predictions) / generation}
         )
         store.write_json(self.folder / "record.json", record.model_dump(mode="json"))
+        self.checkpoints().clear()
         return record

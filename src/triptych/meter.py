@@ -66,7 +66,11 @@ class Clocks:
 
 
 def process_seconds() -> float:
-    """Seconds since this process began, by the wall clock: what the clocks must add up to."""
+    """Seconds since this process began: what the clocks must add up to. On Linux by a clock that nobody can set."""
+    stat = Path("/proc/self/stat")
+    if stat.is_file():
+        began = int(stat.read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
     return max(time.time() - psutil.Process().create_time(), 0.0)
 
 
@@ -242,6 +246,44 @@ class Energy:
     def _add(self, joules: float) -> None:
         if joules > 0 and self._counter:
             self.joules, self.kind, self.note = (self.joules or 0.0) + joules, self._counter.kind, None
+
+
+class TrainingMeters:
+    """Memory, energy and the device's work over the optimizer steps, and over nothing else.
+
+    Args:
+        processes: how many work on the run.
+    """
+
+    def __init__(self, device: torch.device, processes: int = 1):
+        self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
+        self.devices = num_devices(device, processes)
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Measure while inside."""
+        with self.memory.phase(), self.energy.phase(), self.busy.phase():
+            yield
+
+    def readings(self, train_seconds: float) -> dict[str, Any]:
+        """What was measured, by the names of `records.Cost`."""
+        return {
+            "device_seconds": train_seconds * self.devices, "busy_seconds": self.busy.seconds, "busy_note": self.busy.note,
+            "peak_memory_bytes": self.memory.peak_bytes, "peak_memory_kind": self.memory.kind,
+            "reserved_peak_memory_bytes": self.memory.reserved_bytes, "energy_joules": self.energy.joules,
+            "energy_kind": self.energy.kind, "energy_note": self.energy.note,
+        }  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, fit for JSON."""
+        return {"memory": [self.memory.peak_bytes, self.memory.reserved_bytes], "busy": self.busy.seconds,
+                "energy": [self.energy.joules, self.energy.kind, self.energy.note]}  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the sums of an earlier process."""
+        self.memory.peak_bytes, self.memory.reserved_bytes = state["memory"]
+        self.busy.seconds = state["busy"]
+        self.energy.joules, self.energy.kind, self.energy.note = state["energy"]
 
 
 def num_devices(device: torch.device, processes: int) -> int:

@@ -111,6 +111,17 @@ class SearchResult(Part):
     trials: list[Trial]
     chosen: float
     at_edge: bool
+    charged_to: int = 0  # the seed whose run made the search
+
+    @property
+    def seconds(self) -> float:
+        """What the trials took."""
+        return sum(trial.search_seconds for trial in self.trials)
+
+    @property
+    def flops(self) -> float:
+        """What the trials executed."""
+        return sum(trial.search_flops for trial in self.trials)
 
 
 class TrainingSummary(Part):

@@ -22,6 +22,7 @@ def search(
     try_rate: Callable[[float], Trial],
     finished: Sequence[Trial] = (),
     keep: Callable[[Sequence[Trial]], None] = lambda trials: None,
+    charged_to: int = 0,
 ) -> SearchResult:
     """Try every rate; the lowest validation loss wins.
 
@@ -30,6 +31,7 @@ def search(
         try_rate: trains a fresh model on the short budget.
         finished: trials of a search that was interrupted; they are not made again.
         keep: told all finished trials after each, so that they survive an interruption.
+        charged_to: the seed of the run that makes the search.
 
     Raises:
         NonFiniteLoss: every rate diverged.
@@ -43,7 +45,7 @@ def search(
     if not reached:
         raise NonFiniteLoss(f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones.")
     chosen = min(reached, key=lambda rate: reached[rate])
-    return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (grid[0], grid[-1]))
+    return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (grid[0], grid[-1]), charged_to=charged_to)
 
 
 def sample(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:

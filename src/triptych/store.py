@@ -1,5 +1,6 @@
 """The results tree: where things lie in OUT, and writes that are whole or not there."""
 
+import hashlib
 import json
 import os
 import tempfile
@@ -77,9 +78,24 @@ def read_json(path: Path) -> Any:
         raise ResultsError(f"{str(path)!r} cannot be read: {error}.") from None
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Tensors as safetensors, in the order of their names."""
-    write_bytes(path, save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}))
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Tensors as safetensors, in the order of their names; returns the SHA-256 of the file."""
+    content = save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
+    write_bytes(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        ResultsError: missing or unreadable.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ResultsError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

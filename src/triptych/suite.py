@@ -4,8 +4,11 @@ import fcntl
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +29,8 @@ from triptych.rows import Row
 
 Emit = Callable[[str, int, dict[str, Any]], None]
 LOCK = ".lock"
+LOCK_SECONDS = 2.0  # a suite that was killed leaves runs behind that end within this time
+SILENCE_SECONDS = 3600.0  # a run that tells nothing for so long hangs
 
 
 def claim(out: Path, suite: Suite, fresh: bool) -> None:
@@ -84,18 +89,23 @@ def _difference(there: Any, wanted: Any, key: str = "") -> tuple[str, Any, Any] 
 
 
 @contextmanager
-def locked(out: Path) -> Iterator[None]:
-    """Only one process works in OUT; the lock goes with the process that held it.
+def locked(out: Path) -> Iterator[int]:
+    """Only one suite works in OUT; gives the lock, which goes with the last process that holds it.
 
     Raises:
         ResultsError: another process works there.
     """
     with (out / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ResultsError(f"Another process works in {str(out)!r}; wait for it, or give another --out.") from None
-        yield
+        patience = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError:
+                if time.monotonic() > patience:
+                    raise ResultsError(f"Another process works in {str(out)!r}; wait for it, or give another --out.") from None
+                time.sleep(0.1)
+        yield file.fileno()
 
 
 def is_done(out: Path, row: Row, seed: int) -> bool:
@@ -127,10 +137,13 @@ def jobs(plan: Plan, out: Path) -> list[Job]:
     return found
 
 
-def carry_out(plan: Plan, out: Path, device: str | None, plugins: Sequence[str], emit: Emit) -> list[str]:
+def carry_out(plan: Plan, out: Path, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> list[str]:
     """Every run that is not done yet, each in a process of its own, one after the other.
 
-    A run that fails is recorded as failed, and the others go on.
+    A run that fails, dies or hangs is recorded as failed, and the others go on.
+
+    Args:
+        lock: OUT's, held by every run too.
 
     Returns:
         The runs that failed, in words.
@@ -144,7 +157,7 @@ def carry_out(plan: Plan, out: Path, device: str | None, plugins: Sequence[str],
             emit(job.name, seed, {"event": "kept", "index": index, "total": len(planned)})
             continue
         emit(job.name, seed, {"event": "begin", "index": index, "total": len(planned)})
-        error = _run_process(job, device, plugins, emit)
+        error = _run_process(job, lock, device, plugins, emit)
         if error is not None:
             record = Record(
                 label=row.label, kind=row.kind, seed=seed, status="failed", config=job.suite.model_dump(mode="json"),
@@ -158,7 +171,7 @@ def carry_out(plan: Plan, out: Path, device: str | None, plugins: Sequence[str],
     return failed
 
 
-def _run_process(job: Job, device: str | None, plugins: Sequence[str], emit: Emit) -> str | None:
+def _run_process(job: Job, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> str | None:
     """One run in a fresh process; returns what went wrong, or None."""
     row, seed, out = job.row, job.seed, job.out
     folder = store.run_folder(out, row.label, seed)
@@ -169,11 +182,15 @@ def _run_process(job: Job, device: str | None, plugins: Sequence[str], emit: Emi
     command += ["--device", device] if device else []
     command += [part for plugin in plugins for part in ("--plugin", plugin)]
     message = None
-    with (folder / "log.txt").open("wb") as log:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+    with (folder / "log.txt").open("ab") as log:
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=[lock]
+        )  # its standard input stays open as long as this process lives: see `end_with_parent`
+        watch = Watch(process)
         try:
             assert process.stdout is not None
             for line in process.stdout:
+                watch.heard()
                 event = json.loads(line)
                 message = event["message"] if event["event"] == "error" else message
                 emit(job.name, seed, event)
@@ -186,12 +203,53 @@ def _run_process(job: Job, device: str | None, plugins: Sequence[str], emit: Emi
                 process.kill()
                 process.wait()
             raise
+        finally:
+            watch.end()
     if status == 0:
         return None
+    if watch.bit:
+        return f"the process hung: it told nothing for {SILENCE_SECONDS:g} seconds and was ended"
     if status == -signal.SIGINT or status == 130:
         raise KeyboardInterrupt
     died = f"the process died of {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
     return message or f"{died}; see {os.path.relpath(folder / 'log.txt', out)}"
+
+
+class Watch:
+    """Kills a process that has told nothing for `SILENCE_SECONDS`."""
+
+    def __init__(self, process: subprocess.Popen):
+        self.bit = False
+        self._process = process
+        self._ended = threading.Event()
+        self.heard()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def heard(self) -> None:
+        """The process told something: it lives."""
+        self._last = time.monotonic()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while (left := self._last + SILENCE_SECONDS - time.monotonic()) > 0:
+            if self._ended.wait(left):
+                return
+        self.bit = True
+        self._process.kill()
+
+
+def end_with_parent() -> None:
+    """End this process at once when the suite that started it is gone: the pipe that is its standard input closes then."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=wait, daemon=True).start()
 
 
 def conclude(out: Path) -> Comparison:
@@ -201,7 +259,6 @@ def conclude(out: Path) -> Comparison:
         ResultsError: the runs cannot be compared; the message says which field differs.
     """
     return _publish(loading.load(out), out)
-
 
 
 def conclude_joined(outs: Sequence[Path], to: Path | None) -> tuple[Comparison, Path]:

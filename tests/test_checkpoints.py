@@ -1,0 +1,85 @@
+"""Checkpoints: which one is believed, how many are kept, how often one is due."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from triptych import checkpoints as module
+from triptych.checkpoints import Checkpoints
+from triptych.errors import ResultsError
+
+IDENTITY = {"label": "lora", "seed": 0}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Three checkpoints, one after the other."""
+    keeper = Checkpoints(tmp_path / "checkpoint", IDENTITY)
+    for step in (1, 9, 10):
+        keeper.save(step, {"w": torch.full((40,), float(step))}, {"progress": {"step": step}})
+    return keeper
+
+
+def test_the_last_two_are_kept_and_the_newest_is_read(saved):
+    """Newest by its step, not by the letters of its name; older than two are gone."""
+    assert sorted(path.name for path in saved.folder.iterdir()) == [
+        "10.json", "10.safetensors", "9.json", "9.safetensors",
+    ]  # fmt: skip
+    found = saved.latest()
+    assert found.step == 10 and found.facts == {"progress": {"step": 10}}
+    assert torch.equal(found.tensors["w"], torch.full((40,), 10.0))
+
+
+@pytest.mark.parametrize("file", ["10.json", "10.safetensors"])
+def test_a_damaged_checkpoint_is_passed_over(saved, file):
+    """Truncated anywhere, or with any byte flipped, the newest is not believed and the one before is read."""
+    path = saved.folder / file
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    for place in rng.integers(0, len(whole) - 2, 40).tolist():
+        path.write_bytes(whole[:place])
+        assert saved.latest().step == 9
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 + int(rng.integers(0, 255))
+        path.write_bytes(flipped)
+        assert saved.latest().step == 9 or json.loads(flipped) == json.loads(whole)  # a blank for a blank
+    path.unlink()
+    assert saved.latest().step == 9
+
+
+def test_another_run_s_checkpoints_are_not_read(saved):
+    """A checkpoint belongs to the settings, data and weights it was made under."""
+    assert Checkpoints(saved.folder, {**IDENTITY, "seed": 1}).latest() is None
+
+
+def test_checkpoints_cost_under_two_percent_of_the_time(tmp_path, monkeypatch):
+    """The first is due at once; the next when fifty times its measured cost has passed."""
+    now = [0.0]
+    monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
+    keeper = Checkpoints(tmp_path / "checkpoint", IDENTITY)
+    assert keeper.due()
+    write = module.store.write_tensors
+
+    def slow(*arguments):
+        now[0] += 3.0
+        return write(*arguments)
+
+    monkeypatch.setattr(module.store, "write_tensors", slow)
+    keeper.save(1, {"w": torch.zeros(1)}, {})
+    now[0] += 149.0
+    assert not keeper.due()
+    now[0] += 2.0
+    assert keeper.due()
+
+
+def test_a_full_disk_leaves_the_checkpoints_before_it_whole(saved, monkeypatch):
+    """Where a checkpoint cannot be written, the error says so and the last one is still read."""
+
+    def full(path, content):
+        raise ResultsError(f"{str(path)!r} cannot be written: No space left on device.")
+
+    monkeypatch.setattr(module.store, "write_bytes", full)
+    with pytest.raises(ResultsError, match="No space left"):
+        saved.save(11, {"w": torch.zeros(40)}, {})
+    assert saved.latest().step == 10
