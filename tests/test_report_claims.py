@@ -8,8 +8,9 @@ import pytest
 from test_report_fixtures import make_comparison, make_results
 
 from triptych.records import Comparison, Estimate
-from triptych.report.claims import Claim, claims
-from triptych.report.facts import cell
+from triptych.report import formats
+from triptych.report.claims import claims
+from triptych.report.facts import Claim, cell
 
 RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
 COMPARISON = make_comparison(RESULTS)
@@ -128,7 +129,7 @@ def test_highest_row_named_is_the_highest(seed: int) -> None:
         assert len(means) < 2
     else:
         best = [label for label, mean in means.items() if mean == max(means.values())]
-        assert claim.text.startswith(("All rows", *best))
+        assert claim.text.startswith(("All rows", f"The highest mean test R-1 is that of {formats.listed(best)}, "))
 
 
 def test_sentences_on_training_follow_the_records() -> None:

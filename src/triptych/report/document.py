@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ft2font import FT2Font
 
-from triptych.analysis.loading import Results
+from triptych.analysis.loading import Results, Run
 from triptych.records import Comparison, Prediction
 from triptych.report import figures, formats, rows, sheets
 from triptych.report.claims import claims
@@ -179,7 +179,7 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         sheets.compute(comparison, device, num_devices),
         sheets.shape(comparison),
         sheets.hyper_parameters(results),
-        sheets.recipe(results.suite),
+        sheets.recipe(results),
         sheets.runs(results),
     ]
     splits = sheets.splits(results)
@@ -217,11 +217,18 @@ def _device(results: Results) -> tuple[str, int]:
 def _notes(results: Results) -> list[dict[str, str]]:
     """What methods noted of themselves, from the first finished run of each row."""
     return [
-        {"label": label, "name": name, "text": _plain(value)}
+        {"label": label, "text": "; ".join(f"{name}: {_plain(value)}" for name, value in run.record.notes.items())}
         for label in results.labels
         for run in results.of(label)[:1]
-        for name, value in run.record.notes.items()
+        if run.record.notes
     ]
+
+
+def _command(run: Run) -> str:
+    """A run's command with its own row and seed as words, so that the runs of a suite have one command."""
+    record = run.record
+    command = record.provenance.command if record.provenance is not None else ""
+    return command.replace(f" train {record.label} ", " train LABEL ").replace(f"--seeds {record.seed} ", "--seeds SEED ")
 
 
 def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]]:
@@ -238,7 +245,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         return "; ".join(found) or "not recorded"
 
     pairs = [
-        ("Command", every(one.command for one in known)),
+        ("Command", every(_command(run) for run in results.runs if run.record.provenance is not None)),
         (
             "Commit",
             every((one.commit or "unknown") + (", with uncommitted changes" if one.dirty else "") for one in known),
