@@ -150,6 +150,19 @@ def test_hostile_text_stays_text_in_print(tmp_path: Path) -> None:
     assert "םולש" in text or "שלום" in text
 
 
+def test_numbers_keep_their_place_after_a_right_to_left_name() -> None:
+    """A name from right to left is set apart in every sentence; alone in its cell, and in the suite, it is as it is."""
+    name = "שלום-1"
+    results = make_results((name, "full"), kinds={name: "lora"})
+    made = describe(results, make_comparison(results), drawn=False)
+    apart = f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
+    texts = [claim["text"] for topic in made["claims"].values() for claim in topic if name in claim["text"]]
+    assert len(texts) > 5 and all(text.count(name) == text.count(apart) for text in texts)
+    assert made["tables"]["quality"]["rows"][0][0]["text"] == name
+    assert apart not in made["settings"] and name in made["settings"]
+    assert made["unprintable"] == ""
+
+
 def test_hostile_text_stays_text_on_the_web(tmp_path: Path) -> None:
     """The page has exactly its own script elements, and no tag of a record's."""
     write_html(*hostile_results(), tmp_path / "report.html")

@@ -1,6 +1,7 @@
 """The report as plain data: claims, tables, figures, examples and provenance. The templates only typeset it."""
 
 import json
+import unicodedata
 from functools import cache
 from typing import Any
 
@@ -64,6 +65,10 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
             "pareto": "web" if tuned else None,
             "cost": "web" if tuned else None,
         }
+    settings = document.pop("settings")
+    names = [comparison.suite, comparison.model, comparison.data, *comparison.rows]
+    document = _isolated(document, sorted(set(filter(_is_right_to_left, names)), key=len, reverse=True))
+    document["settings"] = settings
     missing = sorted({character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)})
     document["unprintable"] = " ".join(f"U+{ord(character):04X}" for character in missing[:12])
     return document
@@ -272,6 +277,21 @@ def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
+def _is_right_to_left(text: str) -> bool:
+    return any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+
+
+def _isolated(value: Any, names: list[str]) -> Any:
+    """Names from right to left that stand within a sentence are set apart, so that numbers after them stay in their place."""
+    if isinstance(value, str):
+        for name in names if value not in names else ():
+            value = value.replace(name, f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}")
+        return value
+    if isinstance(value, dict):
+        return {key: _isolated(item, names) for key, item in value.items()}
+    return [_isolated(item, names) for item in value] if isinstance(value, list) else value
+
+
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + " … (cut in print)"
 
@@ -281,7 +301,7 @@ def _score(line: Prediction) -> str:
 
 
 def _printable(character: str) -> bool:
-    return character.isspace() or ord(character) < 32 or ord(character) in _glyphs()
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf") or ord(character) in _glyphs()
 
 
 @cache
