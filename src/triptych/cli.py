@@ -85,6 +85,8 @@ def make_parser() -> argparse.ArgumentParser:
                                    "whether they are those of its record.")
     evaluate.add_argument("run", metavar="RUN", type=Path, help="a run's folder: OUT/runs/LABEL/SEED")
     evaluate.add_argument("--json", action="store_true", help="print the result as JSON")
+    evaluate.add_argument("--model", metavar="M", help="where the base model is now (default: where the record says)")
+    evaluate.add_argument("--data", metavar="D", help="where the data are now (default: where the record says)")
     add_common_options(evaluate)
     evaluate.set_defaults(call=call_evaluate)
 
@@ -95,6 +97,17 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: the first OUT)")
     add_common_options(report)
     report.set_defaults(call=call_report)
+
+    bundle = commands.add_parser("bundle", help="write one zip to hand in", formatter_class=shape,
+                                 description="Write a zip with the source (.py files only), the fine-tuned models, the report, "
+                                 "the results, and a README that says how to run it and how to restore each model.")
+    bundle.add_argument("out", metavar="OUT", type=Path, help="a results folder")
+    bundle.add_argument("file", metavar="FILE.zip", type=Path, help="the zip to write")
+    bundle.add_argument("--max-megabytes", type=float, metavar="N", help="megabytes of fine-tuned models, at most; above it "
+                        "the largest stay out, and the README has a marked place for a link to each")
+    bundle.add_argument("--overwrite", action="store_true", help="replace FILE.zip if it is there")
+    add_common_options(bundle)
+    bundle.set_defaults(call=call_bundle)
 
     advise = commands.add_parser("advise", help="name the best row within a budget", formatter_class=shape,
                                  description="Name the best row of a finished comparison within a budget, with the evidence "
@@ -277,7 +290,7 @@ def call_evaluate(options: argparse.Namespace) -> int:
 
     catalogue.load(options.plugin)
     quiet_libraries()
-    result = evaluate.evaluate(options.run, options.device)
+    result = evaluate.evaluate(options.run, options.device, options.model, options.data)
     print(json.dumps(vars(result)) if options.json else result.text())
     return 0
 
@@ -292,6 +305,20 @@ def call_report(options: argparse.Namespace) -> int:
     comparison, to = suite.conclude_joined(options.out, options.to)
     Console().print(comparison_table(comparison))
     print(f"\n{to}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
+    return 0
+
+
+def call_bundle(options: argparse.Namespace) -> int:
+    """`triptych bundle`."""
+    from triptych import catalogue
+    from triptych.bundle import write_bundle
+
+    catalogue.load(options.plugin)
+    made = write_bundle(options.out, options.file, list(map(Path, options.plugin)), options.max_megabytes, options.overwrite)
+    models = len(made.tuned) - len(made.left_out)
+    print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB; fine-tuned models: {models} of {len(made.tuned)}")
+    for model in made.left_out:
+        print(f"left out: {model.folder / 'adapter'} ({model.size / 1e6:.1f} MB); put a link to it into the README of the zip")
     return 0
 
 

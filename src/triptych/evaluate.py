@@ -25,19 +25,26 @@ class Evaluation:
     rouge1: float
     recorded_rouge1: float | None
     documents: int
-    identical_predictions: int
+    identical_predictions: int | None  # None: the folder has no predictions.jsonl to hold them against
 
     def text(self) -> str:
         """The result in words."""
+        same = "not compared" if self.identical_predictions is None else f"{self.identical_predictions} of {self.documents}"
         return (
             f"{self.run}\n  test loss {self.test_loss:.6f} (record {self.recorded_test_loss:.6f})\n"
             f"  R-1       {self.rouge1:.4f} (record {self.recorded_rouge1:.4f})\n"
-            f"  summaries identical to the stored ones: {self.identical_predictions} of {self.documents}"
+            f"  summaries identical to the stored ones: {same}"
         )
 
 
-def evaluate(folder: Path, device: str | None) -> Evaluation:
+def evaluate(folder: Path, device: str | None, model: str | None = None, data: str | None = None) -> Evaluation:
     """Load what a run saved and compute its test loss and summaries again.
+
+    Args:
+        folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least.
+        device: the device asked for, or None.
+        model: where the base model is now; None: where the record says.
+        data: where the documents are now; None: where the record says.
 
     Raises:
         ResultsError: the folder holds no finished run of a method, or its adapter does not belong to the model.
@@ -49,7 +56,8 @@ def evaluate(folder: Path, device: str | None) -> Evaluation:
     row = make_row(record.label, {"kind": record.kind, **record.options})
     if record.status != "done" or not isinstance(row.plugin, Method):
         raise ResultsError(f"{str(folder)!r} holds no finished run of a method: there is nothing to load.")
-    suite = make_suite(record.config)
+    moved = ({"model": model} if model else {}) | ({"data": data, "data_config": None} if data else {})
+    suite = make_suite({**record.config, **moved})
     run = experiment.Run.begin(suite, row, record.seed, folder, device, lambda event: None)
     if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
@@ -62,7 +70,8 @@ def evaluate(folder: Path, device: str | None) -> Evaluation:
         load_tensors(adapted, tensors, folder / "adapter")
     test = run.loss(adapted, run.corpus.test)
     predictions = run.predict(adapted, test)
-    stored = [Prediction.model_validate_json(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    kept = folder / "predictions.jsonl"
+    stored = [Prediction.model_validate_json(line) for line in kept.read_text().splitlines()] if kept.is_file() else None
     return Evaluation(
         run=str(folder),
         test_loss=test.mean,
@@ -70,5 +79,7 @@ def evaluate(folder: Path, device: str | None) -> Evaluation:
         rouge1=sum(p.scores["rouge1"] for p in predictions) / len(predictions),
         recorded_rouge1=record.rouge.rouge1 if record.rouge else None,
         documents=len(predictions),
-        identical_predictions=sum(a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)),
+        identical_predictions=None if stored is None else sum(
+            a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)
+        ),
     )

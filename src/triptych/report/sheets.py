@@ -6,7 +6,6 @@ from typing import Any
 
 from triptych.analysis.loading import Results, Run
 from triptych.analysis.verdict import separable
-from triptych.config import Suite
 from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
 from triptych.report import formats, rows
 
@@ -195,21 +194,32 @@ def hyper_parameters(results: Results) -> Sheet:
     body = []
     for label in results.labels:
         runs = [run for run in results.runs if run.record.label == label]
+        kind = runs[0].record.kind
         body.append(
-            (Cell(label), Cell(runs[0].record.kind), Cell(_rates(runs)), Cell(_found(runs)), Cell(_options(runs[0])))
+            (
+                Cell(label, f"kind {kind}" if kind != label else None),
+                Cell(_rates(runs)),
+                Cell(_found(runs)),
+                Cell(_lasted(runs, "epochs")),
+                Cell(_lasted(runs, "steps")),
+                Cell(_options(runs[0])),
+            )
         )
     return Sheet(
         "hyper",
-        "Hyper-parameters of every row; one learning rate for each seed where they differ.",
-        ("Row", "Kind", "Learning rate", "How it was found", "Other options"),
+        "Hyper-parameters of every row: the learning rate and how it was found, the epochs and optimizer steps trained (one "
+        "value for each seed where they differ), and the method's own options.",
+        ("Row", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
         tuple(body),
-        (0, 1, 2, 3, 4),
-        (1, 1, 0.8, 1.9, 2.2),
+        (0, 1, 2, 5),
+        (0, 0.8, 1.7, 0.6, 0.6, 2.2),
     )
 
 
-def recipe(suite: Suite) -> Sheet:
+def recipe(results: Results) -> Sheet:
     """The settings that are the same for every row."""
+    suite = results.suite
+    used = dict.fromkeys(run.record.provenance.precision for run in results.runs if run.record.provenance is not None)
     training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
     pairs = [
         ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
@@ -229,7 +239,7 @@ def recipe(suite: Suite) -> Sheet:
             f"{training.micro_batch_size}",
         ),
         ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
-        ("Precision", training.precision),
+        ("Precision", f"{', '.join(used)} (asked for: {training.precision})" if used else training.precision),
         ("Seeds", ", ".join(map(str, suite.seeds)) + "; rows without training run once, under the first"),
         (
             "Learning-rate search",
@@ -534,6 +544,11 @@ def _found(runs_of_row: list[Run]) -> str:
     return f"validation loss {tried}{' (first seed)' if len(searches) > 1 else ''}{edge}"
 
 
+def _lasted(runs_of_row: list[Run], field: str) -> str:
+    found = dict.fromkeys(f"{getattr(run.record.training, field):,}" for run in runs_of_row if run.record.training is not None)
+    return ", ".join(found) or formats.DASH
+
+
 def _options(run: Run) -> str:
     hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
     options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
@@ -543,4 +558,4 @@ def _options(run: Run) -> str:
 def _option(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_option, value)) + "]"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "by default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
