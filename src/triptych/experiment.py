@@ -370,8 +370,8 @@ class Run:
 
     def origin(self) -> Origin:
         """What the adapter belongs to."""
-        suite, row = self.suite, self.row
-        return Origin(row.label, row.kind, row.options, suite.model, suite.model_revision, self.model_fingerprint)
+        suite, row, tokens = self.suite, self.row, hub.tokenizer_fingerprint(self.tokenizer)
+        return Origin(row.label, row.kind, row.options, suite.model, suite.model_revision, self.model_fingerprint, tokens)
 
     def record(
         self,
