@@ -48,8 +48,8 @@ def compare(
     suite.check_folder(folder, resolved, fresh=False)
     plan = preflight.check(resolved, table, device, materials.cache_folder())
     suite.claim(folder, resolved, fresh=False)
-    with suite.locked(folder):
-        suite.carry_out(plan, folder, device, plugins, tell or _silent)
+    with suite.locked(folder) as lock:
+        suite.carry_out(plan, folder, lock, device, plugins, tell or _silent)
         return suite.conclude(folder)
 
 
@@ -83,7 +83,7 @@ def train(
     preflight.check(resolved, table, device, materials.cache_folder())
     suite.claim(folder, resolved, fresh=False)
     listen = tell or _silent
-    with suite.locked(folder):
+    with suite.locked(folder) as lock:
         return [
             experiment.run(resolved, row, seed, folder, device, lambda event, seed=seed: listen(label, seed, event))  # type: ignore[misc]
             for seed in rows.choose_seeds(resolved, row, None)
