@@ -66,9 +66,11 @@ def run_here(row, seed, out, device, plugins, emit) -> None:
 
 def as_tested(arguments: list[str], word: str) -> list[str]:
     """The guide's command with a small budget and, where it means GPT-2 or CNN/DailyMail, the embedded stand-ins."""
-    if arguments[0] != "compare" or word == "hub":
+    if arguments[0] != "compare":
         return arguments
     stand_ins = [] if "--model" in arguments else ["--model", "tiny"]
+    if word == "hub":
+        return [*arguments, *stand_ins, "--set", *SMALL]
     if word == "assignment":
         stand_ins += ["--data", "newswire", "--methods", "untuned,lora"]
     elif "--methods" not in arguments:

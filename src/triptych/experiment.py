@@ -106,7 +106,7 @@ class Run:
             search, search_flops = self.search(method, flops)
             before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
             summary, cost = self.train(prepared, self.plan(method, search), flops, history)
-            cost.search_flops = search_flops
+            cost.search_flops = search_flops if flops else None
             if before is not None:
                 notes |= scoring.describe_prompt(adapted, before, self.tokenizer)
         with self.stage("evaluation"):
@@ -148,9 +148,13 @@ class Run:
         )  # fmt: skip
 
     def flops(self, method: Method) -> FlopModels:
-        """FLOPs of a training pass by its shape, on the path that is run and on the plain one."""
+        """FLOPs of a training pass by its shape, on the path that is run and on the plain one; none if uncountable."""
         sketch = materials.sketch(self.suite, method, self.tokenizer)
-        return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
+        try:
+            return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
+        except (ArithmeticError, RuntimeError) as error:  # a family that looks at values, or whose work follows no formula
+            self.emit({"event": "note", "message": f"FLOPs are not measured: they cannot be counted without weights ({error})"})
+            return {}
 
     def search(self, method: Method, flops: FlopModels) -> tuple[SearchResult | None, float]:
         """The learning-rate search under the suite's first seed, and the FLOPs spent on it here.
@@ -212,8 +216,8 @@ class Run:
 
         def facts() -> dict[str, Any]:
             now = state.progress
-            return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "train_flops": now.train_flops,
-                    "energy_joules": energy.joules, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
+            return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "energy_joules": energy.joules,
+                    "train_flops": now.train_flops if flops else None, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
 
         def log(line: dict[str, Any]) -> None:
             history.append(line)
@@ -241,8 +245,8 @@ class Run:
             targets=now.targets, documents=now.documents,
         )  # fmt: skip
         return summary, Cost(
-            train_flops=now.train_flops, plain_flops=now.plain_flops, peak_memory_bytes=memory.peak_bytes,
-            peak_memory_kind=memory.kind, energy_joules=energy.joules, energy_note=energy.note,
+            train_flops=now.train_flops if flops else None, plain_flops=now.plain_flops if flops else None,
+            peak_memory_bytes=memory.peak_bytes, peak_memory_kind=memory.kind, energy_joules=energy.joules, energy_note=energy.note,
             tokens_per_second=now.tokens / self.clocks.read()["train"],
         )  # fmt: skip
 
@@ -250,6 +254,8 @@ class Run:
         """`(executed, plain)` FLOPs of a pass by its rows, positions and targets."""
 
         def count(rows: int, positions: int, targets: int) -> tuple[float, float]:
+            if not flops:
+                return 0.0, 0.0
             everywhere = rows * positions
             executed = flops[self.plain].count(rows, positions, everywhere if self.plain else targets)
             return executed, flops[True].count(rows, positions, everywhere)
