@@ -217,7 +217,8 @@ class Run:
         def facts() -> dict[str, Any]:
             now = state.progress
             return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "energy_joules": energy.joules,
-                    "train_flops": now.train_flops if flops else None, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
+                    "train_flops": now.train_flops if flops else None,
+                    "train_seconds": self.clocks.read()["train"]}  # fmt: skip
 
         def log(line: dict[str, Any]) -> None:
             history.append(line)
@@ -246,8 +247,8 @@ class Run:
         )  # fmt: skip
         return summary, Cost(
             train_flops=now.train_flops if flops else None, plain_flops=now.plain_flops if flops else None,
-            peak_memory_bytes=memory.peak_bytes, peak_memory_kind=memory.kind, energy_joules=energy.joules, energy_note=energy.note,
-            tokens_per_second=now.tokens / self.clocks.read()["train"],
+            peak_memory_bytes=memory.peak_bytes, peak_memory_kind=memory.kind,
+            energy_joules=energy.joules, energy_note=energy.note, tokens_per_second=now.tokens / self.clocks.read()["train"],
         )  # fmt: skip
 
     def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
