@@ -3,8 +3,9 @@
 
     python benchmarks/large_corpus.py [--gigabytes 1] [--train-documents 21000] [--folder DIR]
 
-Writes a synthetic CSV of articles of about 800 made-up words with summaries of eight, without splits, and prepares it twice with the embedded tokenizer, each
-time in a process of its own: the first tokenises, the second finds the cache. `--train-documents 0` takes all documents.
+Writes a synthetic CSV of articles of about 800 made-up words with summaries of eight, without splits, and prepares it twice
+with the embedded tokenizer, each time in a process of its own: the first tokenises, the second finds the cache.
+`--train-documents 0` takes all documents.
 """
 
 import argparse
