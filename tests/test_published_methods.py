@@ -182,7 +182,7 @@ def test_prefix_tuning_equals_pefts(world):
 
 
 def test_a_prefix_is_counted(world):
-    """Its parameters, outside the model, are added and trainable: P keys and values in every layer, as wide as the heads are."""
+    """Its parameters, outside the model, are added and trainable: P keys and P values in every layer."""
     adapted, base = world.adapt(PrefixTuning(num_virtual_tokens=6)), world.prototype.num_parameters()
     width = {"gpt2": 32, "llama": 16}[world.prototype.config.model_type]  # of all key-value heads together
     counts = count_parameters(adapted, base)
