@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from triptych import cli
-from triptych.config import Suite, make_suite
+from triptych import cli, materials, rows
+from triptych.config import PRESETS, Suite, make_suite, preset
 
 ARTICLES = [
     (
@@ -184,7 +184,7 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
     )
     text = capsys.readouterr().out
     assert status == 0
-    for words in ("untuned", "lora", "lead-3", "16,384", "minutes", "32 of"):
+    for words in ("untuned", "lora", "lead-3", "16,384", "minutes", "32 of", "from the preset 'demo': the embedded model"):
         assert words in text
     assert list(tmp_path.iterdir()) == []
 
@@ -195,6 +195,21 @@ def test_list_shows_everything_registered_with_its_options(capsys):
     text = capsys.readouterr().out
     for words in ("prompt-tuning", "num_virtual_tokens", "lead-3", "newswire", "rouge", "tiny", "assignment"):
         assert words in text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_suite_that_fits_its_model(name, capsys):
+    """A preset makes a valid suite whose longest sequence fits the window, and help and list say what it is for."""
+    made, table = rows.resolve(preset(name))
+    assert made.name == name and len(table) == 6
+    window = {"gpt2": 1024, "tiny": 512}[made.model]
+    positions = materials.reserved_positions(table) + made.limits.document_tokens + 8
+    assert positions + max(made.limits.summary_tokens, made.decoding.max_new_tokens) <= window
+    assert cli.main(["list"]) == 0
+    assert f"{name}: {PRESETS[name].summary}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "--help"])
+    assert name in "".join(capsys.readouterr().out.split())  # however lines are wrapped
 
 
 def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):

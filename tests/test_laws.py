@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from triptych import catalogue
 from triptych.adapters import Origin, load_tensors, read_manifest, save_adapter
-from triptych.contracts import AdaptedModel, Baseline, Context, Dataset, EmbeddedModel, Method, Metric, ModelParts
+from triptych.contracts import AdaptedModel, Baseline, Context, Dataset, EmbeddedModel, Family, Method, Metric, ModelParts
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import DecodingPlan, generate
@@ -29,7 +29,7 @@ from triptych.records import Cost, Loss, Parameters, Rouge
 from triptych.registry import Plugin, registered
 
 catalogue.load()
-CONTRACTS = (Method, Baseline, Dataset, Metric, EmbeddedModel)
+CONTRACTS = (Method, Baseline, Dataset, Metric, EmbeddedModel, Family)
 MEASURED = {name for section in (Parameters, Loss, Rouge, Cost) for name in section.model_fields}
 
 

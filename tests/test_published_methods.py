@@ -19,6 +19,7 @@ from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.training import trained_parameters
 from triptych.engine.work import training_flops
 from triptych.errors import ConfigError
+from triptych.materials import count_parameters
 from triptych.methods.bitfit import BitFit
 from triptych.methods.dora import DoRA
 from triptych.methods.ia3 import IA3
@@ -178,6 +179,15 @@ def test_prefix_tuning_equals_pefts(world):
         (wanted,) = torch.autograd.grad(expected, [weight])
         found = gradients(adapted, loss_of(world, adapted, [pair]))
         assert largest_difference(found, {"prefix.encoder.embedding.weight": wanted}) < 1e-5
+
+
+def test_a_prefix_is_counted(world):
+    """Its parameters, outside the model, are added and trainable: P keys and P values in every layer."""
+    adapted, base = world.adapt(PrefixTuning(num_virtual_tokens=6)), world.prototype.num_parameters()
+    width = {"gpt2": 32, "llama": 16}[world.prototype.config.model_type]  # of all key-value heads together
+    counts = count_parameters(adapted, base)
+    assert counts.num_added_parameters == counts.num_trainable_parameters == 6 * 3 * 2 * width
+    assert counts.num_total_parameters == base + counts.num_added_parameters
 
 
 def test_a_prefix_costs_attention_alone(world):

@@ -118,7 +118,7 @@ class Run:
             before_training = {"initial_loss": initial, "search_flops": search_flops}
             plan = self.plan(method, search)
             summary, cost = self.train(prepared, plan, flops, history, checkpoints, resumed, before_training)
-            cost.search_flops = search_flops
+            cost.search_flops = search_flops if flops else None
             if before is not None:
                 notes |= scoring.describe_prompt(adapted, before, self.tokenizer)
         with self.stage("evaluation"):
@@ -166,9 +166,13 @@ class Run:
         )  # fmt: skip
 
     def flops(self, method: Method) -> FlopModels:
-        """FLOPs of a training pass by its shape, on the path that is run and on the plain one."""
+        """FLOPs of a training pass by its shape, on the path that is run and on the plain one; none if uncountable."""
         sketch = materials.sketch(self.suite, method, self.tokenizer)
-        return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
+        try:
+            return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
+        except (ArithmeticError, RuntimeError) as error:  # a family that looks at values, or whose work follows no formula
+            self.emit({"event": "note", "message": f"FLOPs are not measured: they cannot be counted without weights ({error})"})
+            return {}
 
     def search(
         self, method: Method, flops: FlopModels, resumed: Checkpoint | None
@@ -280,8 +284,9 @@ class Run:
 
         def facts() -> dict[str, Any]:
             now = state.progress
-            return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "train_flops": now.train_flops,
-                    "energy_joules": meters.energy.joules, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
+            return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "energy_joules": meters.energy.joules,
+                    "train_flops": now.train_flops if flops else None,
+                    "train_seconds": self.clocks.read()["train"]}  # fmt: skip
 
         def log(line: dict[str, Any]) -> None:
             history.append(line)
@@ -316,14 +321,16 @@ class Run:
         )  # fmt: skip
         seconds = self.clocks.read()["train"]
         return summary, Cost(
-            train_flops=now.train_flops, plain_flops=now.plain_flops, tokens_per_second=now.tokens / seconds,
-            **meters.readings(seconds),
+            train_flops=now.train_flops if flops else None, plain_flops=now.plain_flops if flops else None,
+            tokens_per_second=now.tokens / seconds, **meters.readings(seconds),
         )  # fmt: skip
 
     def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
         """`(executed, plain)` FLOPs of a pass by its rows, positions and targets."""
 
         def count(rows: int, positions: int, targets: int) -> tuple[float, float]:
+            if not flops:
+                return 0.0, 0.0
             everywhere = rows * positions
             executed = flops[self.plain].count(rows, positions, everywhere if self.plain else targets)
             return executed, flops[True].count(rows, positions, everywhere)

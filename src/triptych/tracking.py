@@ -58,7 +58,7 @@ class Tracker:
     def follow(self, event: dict[str, Any]) -> None:
         """Send the numbers of a step's or a validation's event; other events have none."""
         if self._tracker is not None and event["event"] in ("step", "evaluation"):
-            values = {f"training/{name}": event[name] for name in BY_STEP if name in event}
+            values = {f"training/{name}": event[name] for name in BY_STEP if event.get(name) is not None}
             self._tracker.log(values, step=event["step"])
 
     def finish(self, record: Record) -> None:

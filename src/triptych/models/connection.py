@@ -10,7 +10,7 @@ SECONDS = 5.0  # what a slow connection may take to answer
 def caches_alone_without_a_hub() -> Iterator[None]:
     """Inside, the hub's libraries use their caches alone if the hub does not answer within seconds.
 
-    Left to themselves they try again and again, some twenty seconds for each file.
+    Left to themselves they try again and again, for each file.
     """
     import datasets
     from huggingface_hub import constants
