@@ -252,7 +252,7 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     lora = next(row for row in table if row.label == "lora")
     monkeypatch.setattr(meter, "time", Ticking)
     made = [
-        experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda event: None)
+        experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda event: None, ("a file.py",))
         for number, row in enumerate((lora, Row("lora", "lora", Boaster(**lora.plugin.model_dump()))))
     ]
     honest, boaster = (each.cost for each in made)
@@ -261,6 +261,7 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     assert abs(boaster.peak_memory_bytes - honest.peak_memory_bytes) < 150 * 2**20
     assert boaster.startup_seconds - honest.startup_seconds > 900  # it is charged, to the clock that it belongs to
     assert made[1].loss == made[0].loss and made[1].rouge == made[0].rouge
+    assert made[1].provenance.command.endswith("--plugin 'a file.py'")  # without it, the command would not know the method
 
 
 # Refusals, through the command line
