@@ -220,6 +220,20 @@ def without_rates(train):
     return patched
 
 
+def test_a_search_is_charged_once(workplace):
+    """The run that made a search is charged with it, also where it was interrupted later and begun anew; no other seed is."""
+    suite, table = small_suite("search.trials=2", "search.train_documents=8", "seeds=[0, 1]", "limits.train_documents=8")
+    row, out = next(row for row in table if row.label == "lora"), workplace / "charged"
+    costs = []
+    for seed in (1, 0, 1):
+        costs.append(experiment.run(suite, row, seed, out, "cpu", lambda event: None).cost)
+        (out / f"runs/lora/{seed}/record.json").unlink()
+    assert costs[0].search_flops == costs[2].search_flops > 0 == costs[1].search_flops
+    trials = json.loads((out / "runs/lora/search.json").read_text())["trials"]
+    assert costs[2].search_seconds == pytest.approx(sum(trial["search_seconds"] for trial in trials))
+    assert costs[0].search_seconds > 0 == costs[1].search_seconds and costs[2].wall_seconds > costs[2].search_seconds
+
+
 class Ticking:
     """A clock that goes on by a second whenever it is read, and by more when it is told to."""
 

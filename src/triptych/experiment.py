@@ -160,10 +160,10 @@ class Run:
         return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
 
     def search(self, method: Method, flops: FlopModels) -> tuple[SearchResult | None, float]:
-        """The learning-rate search under the suite's first seed, and the FLOPs spent on it here.
+        """The learning-rate search under the suite's first seed, and the FLOPs that this run is charged with for it.
 
         Every seed of a row uses the same result: the first run that needs it makes it, the others read it. Each trial is kept
-        when it ends, so that a search that was interrupted goes on; what its trials had cost is carried over.
+        when it ends, so that a run that was interrupted goes on; what the trials before had cost is carried over.
         """
         budget, first_seed = self.suite.search, self.suite.seeds[0]
         grid = spread(method.learning_rates, budget.trials)
@@ -171,7 +171,10 @@ class Run:
             return None, 0.0
         file, kept = self.folder.parent / "search.json", self.folder.parent / "trials.json"
         if file.is_file():
-            return SearchResult.model_validate(store.read_json(file)), 0.0
+            result = SearchResult.model_validate(store.read_json(file))
+            mine = result.trials if result.seed == self.seed else []
+            self.clocks.carry("search", sum(trial.search_seconds for trial in mine))
+            return result, sum(trial.search_flops for trial in mine)
         finished = [Trial.model_validate(trial) for trial in store.read_json(kept)] if kept.is_file() else []
         self.clocks.carry("search", sum(trial.search_seconds for trial in finished))
         train_set = sample(self.corpus.train, budget.train_documents, first_seed)
@@ -203,9 +206,9 @@ class Run:
             self.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
 
         with self.stage("search", total=len(grid)):
-            result = search(grid, try_rate, finished, keep)
+            result = search(grid, try_rate, finished, keep).model_copy(update={"seed": self.seed})
         store.write_json(file, result.model_dump())
-        kept.unlink()
+        kept.unlink(missing_ok=True)
         return result, sum(trial.search_flops for trial in result.trials)
 
     def train(

@@ -111,6 +111,7 @@ class SearchResult(Part):
     trials: list[Trial]
     chosen: float
     at_edge: bool
+    seed: int | None = None  # of the run that made it, and is charged with it
 
 
 class TrainingSummary(Part):
