@@ -2,7 +2,7 @@
 
     python benchmarks/cost_table.py OUT
 
-Every figure is the first seed's, from `record.json`; what was not measured stands there with its reason.
+Every figure is the first seed's, from `record.json`; why something was not measured stands below the table.
 """
 
 import sys
@@ -42,16 +42,16 @@ def flops(name: str) -> Show:
 
 
 def utilisation(cost: Cost) -> str:
-    """The mean share of the device at work, or why it was not measured."""
+    """The mean share of the device at work."""
     if cost.busy_seconds is None or not cost.device_seconds:
-        return cost.busy_note or formats.NOT_MEASURED
+        return formats.NOT_MEASURED
     return formats.share(cost.busy_seconds / cost.device_seconds)
 
 
 def energy(cost: Cost) -> str:
-    """Joules and what measured them, or why they were not measured."""
+    """Joules and what measured them."""
     if cost.energy_joules is None:
-        return cost.energy_note or formats.NOT_MEASURED
+        return formats.NOT_MEASURED
     return f"{formats.quantity(cost.energy_joules, 'joules')} ({cost.energy_kind})"
 
 
@@ -64,7 +64,7 @@ LINES: tuple[tuple[str, Show], ...] = (
     ("Trainable parameters", parameters("num_trainable_parameters")),
     ("Added parameters", parameters("num_added_parameters")),
     ("Total parameters", parameters("num_total_parameters")),
-    ("Stored", parameters("stored_bytes", size)),
+    ("Stored", lambda run: parameters("stored_bytes", size)(run) if run.tuned else formats.DASH),
     ("Start, model loaded", seconds("startup_seconds")),
     ("Data", seconds("preparation_seconds")),
     ("Compilation", seconds("compile_seconds")),
@@ -89,10 +89,13 @@ LINES: tuple[tuple[str, Show], ...] = (
 
 
 def table(runs: Sequence[Run]) -> str:
-    """The table, and under it the machine, versions and commit."""
+    """The table, and under it why what is missing was not measured, the machine, versions and commit."""
     names = [run.record.label for run in runs]
     lines = ["| |" + "|".join(f" {name} " for name in names) + "|", "|---|" + "---:|" * len(names)]
     lines += [f"| {title} |" + "|".join(f" {show(run)} " for run in runs) + "|" for title, show in LINES]
+    costs = [run.record.cost for run in runs if run.tuned]
+    for title, notes in (("Energy", [cost.energy_note for cost in costs]), ("Utilisation", [cost.busy_note for cost in costs])):
+        lines += ["", *(f"{title}: {note}." for note in dict.fromkeys(notes) if note)]
     made = runs[0].record.provenance
     assert made is not None
     hardware = made.hardware

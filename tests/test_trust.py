@@ -220,6 +220,20 @@ def without_rates(train):
     return patched
 
 
+def test_a_search_is_charged_once(workplace):
+    """The run that made a search is charged with it, also where it was interrupted later and begun anew; no other seed is."""
+    suite, table = small_suite("search.trials=2", "search.train_documents=8", "seeds=[0, 1]", "limits.train_documents=8")
+    row, out = next(row for row in table if row.label == "lora"), workplace / "charged"
+    costs = []
+    for seed in (1, 0, 1):
+        costs.append(experiment.run(suite, row, seed, out, "cpu", lambda event: None).cost)
+        (out / f"runs/lora/{seed}/record.json").unlink()
+    assert costs[0].search_flops == costs[2].search_flops > 0 == costs[1].search_flops
+    trials = json.loads((out / "runs/lora/search.json").read_text())["trials"]
+    assert costs[2].search_seconds == pytest.approx(sum(trial["search_seconds"] for trial in trials))
+    assert costs[0].search_seconds > 0 == costs[1].search_seconds and costs[2].wall_seconds > costs[2].search_seconds
+
+
 class Ticking:
     """A clock that goes on by a second whenever it is read, and by more when it is told to."""
 
@@ -252,7 +266,7 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     lora = next(row for row in table if row.label == "lora")
     monkeypatch.setattr(meter, "time", Ticking)
     made = [
-        experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda event: None)
+        experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda event: None, ("a file.py",))
         for number, row in enumerate((lora, Row("lora", "lora", Boaster(**lora.plugin.model_dump()))))
     ]
     honest, boaster = (each.cost for each in made)
@@ -261,6 +275,7 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     assert abs(boaster.peak_memory_bytes - honest.peak_memory_bytes) < 150 * 2**20
     assert boaster.startup_seconds - honest.startup_seconds > 900  # it is charged, to the clock that it belongs to
     assert made[1].loss == made[0].loss and made[1].rouge == made[0].rouge
+    assert made[1].provenance.command.endswith("--plugin 'a file.py'")  # without it, the command would not know the method
 
 
 # Refusals, through the command line

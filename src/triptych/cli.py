@@ -268,14 +268,15 @@ def call_train(options: argparse.Namespace) -> int:
                 print(json.dumps(event), file=events, flush=True)
 
             for seed in seeds:
-                experiment.run(resolved, row, seed, out, options.device, emit)
+                experiment.run(resolved, row, seed, out, options.device, emit, options.plugin)
             return 0
         preflight.check(resolved, table, options.device, materials.cache_folder())
         suite.claim(out, resolved, fresh=False)
         with suite.locked(out), View(Console(stderr=True)) as view:
             for index, seed in enumerate(seeds):
                 view(row.label, seed, {"event": "begin", "index": index, "total": len(seeds)})
-                record = experiment.run(resolved, row, seed, out, options.device, partial(view, row.label, seed))
+                tell = partial(view, row.label, seed)
+                record = experiment.run(resolved, row, seed, out, options.device, tell, options.plugin)
                 view(row.label, seed, {"event": "done"})
                 scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"
                 print(f"{out}/runs/{row.label}/{seed}: {scores}")

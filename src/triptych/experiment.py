@@ -33,7 +33,9 @@ NOT_TRAINED = "not measured: nothing is trained"
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
 
 
-def run(suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> Record:
+def run(
+    suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit, plugins: Sequence[str] = ()
+) -> Record:
     """Carry out one run and write everything it leaves, `record.json` last.
 
     Args:
@@ -43,11 +45,13 @@ def run(suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: 
         out: the results folder.
         device: the device asked for, or None.
         emit: told what happens, as events.
+        plugins: files that plug-ins were loaded from; the record's command names them.
 
     Raises:
         TriptychError: the run could not be carried out.
     """
     this = Run.begin(suite, row, seed, out, device, emit)
+    this.plugins = plugins
     tracker = Tracker(suite, f"{row.label}-{seed}", out / "tracking")
 
     def told(event: dict[str, Any]) -> None:
@@ -74,6 +78,7 @@ class Run:
     corpus: Corpus
     emit: Emit
     plain: bool  # every logit computed, through the model's own forward
+    plugins: Sequence[str] = ()
 
     @classmethod
     def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Run":
@@ -228,7 +233,7 @@ class Run:
         with self.stage("search", total=len(grid)):
             result = search(grid, try_rate, finished, keep, charged_to=self.seed)
         store.write_json(file, result.model_dump())
-        kept.unlink()
+        kept.unlink(missing_ok=True)
         return result, result.flops
 
     def checkpoints(self) -> Checkpoints:
@@ -393,6 +398,7 @@ class Run:
         """Put the record together; its clocks are read when it is written."""
         command = ["triptych", "train", self.row.label, "OUT/suite.json", "--seeds", str(self.seed), "--out", "OUT",
                    "--device", self.machine.device.type]  # fmt: skip
+        command += [part for plugin in self.plugins for part in ("--plugin", plugin)]
         return Record(
             label=self.row.label, kind=self.row.kind, seed=self.seed, status="done",
             config=self.suite.model_dump(mode="json"), options=self.row.options, parameters=parameters, loss=loss or Loss(),

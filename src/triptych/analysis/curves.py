@@ -27,11 +27,6 @@ class Curve:
     spent: tuple[float, ...]
     losses: tuple[float, ...]
 
-    def loss_within(self, budget: float) -> float | None:
-        """The lowest loss reached while at most `budget` was spent; None if nothing was evaluated by then."""
-        reached = [loss for spent, loss in zip(self.spent, self.losses, strict=True) if spent <= budget]
-        return min(reached, default=None)
-
 
 @dataclass(frozen=True)
 class Curves:

@@ -33,7 +33,9 @@ def resample_documents(columns: Array, resamples: int, generator: Generator, cel
 
         m*[b, c] = sum_n k[b, n] columns[n, c] / N,   k[b] ~ Multinomial(N, 1/N)
 
-    All columns share the samples, so differences between columns are paired by document (Koehn 2004).
+    All columns share the samples, so differences between columns are paired by document (Koehn 2004). The seeds of a row
+    are columns too: documents and seeds are crossed factors, since every seed was tested on the same documents (Owen 2007,
+    the pigeonhole bootstrap; for nested ones see Davison and Hinkley 1997, section 3.8). `resample_seeds` draws the other.
     Efron and Tibshirani 1993, chapter 6.
 
     Args:
@@ -85,28 +87,6 @@ def percentile_interval(replicates: Array, confidence: float = CONFIDENCE) -> tu
     """
     low, high = np.quantile(replicates, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
-
-
-def bootstrap_mean(
-    scores: Array, generator: Generator, resamples: int = RESAMPLES, confidence: float = CONFIDENCE
-) -> Interval:
-    """Mean score of one row over its seeds and documents, by the hierarchical bootstrap.
-
-    Documents and seeds are both drawn with replacement: the same documents for all seeds, because every seed was
-    tested on the same ones (two crossed factors: Owen 2007, the pigeonhole bootstrap; for nested ones see Davison and
-    Hinkley 1997, section 3.8), then the seeds.
-
-    Args:
-        scores: [S, N].
-
-    Returns:
-        mean and percentile interval; no interval for a single document.
-    """
-    mean = float(scores.mean())
-    if scores.shape[1] < 2:
-        return Interval(mean, None, None)
-    replicates = resample_seeds(resample_documents(scores.T, resamples, generator), generator)
-    return Interval(mean, *percentile_interval(replicates, confidence))
 
 
 def bootstrap_ratio(
