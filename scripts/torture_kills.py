@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,13 @@ def finish(out: Path, settings: list[str]) -> float:
     return time.monotonic() - began
 
 
-def checkpoints(out: Path) -> list[Path]:
-    """Checkpoints of the run at hand, the newest last."""
-    return sorted(out.glob("runs/*/*/checkpoint/*.json"), key=lambda path: path.stat().st_mtime_ns)
+def checkpoints(out: Path) -> dict[Path, int]:
+    """Checkpoints of the run at hand with their time of change, the newest last; they come and go while one looks."""
+    found = {}
+    for path in out.glob("runs/*/*/checkpoint/*.json"):
+        with suppress(FileNotFoundError):
+            found[path] = path.stat().st_mtime_ns
+    return dict(sorted(found.items(), key=lambda item: item[1]))
 
 
 def finished(out: Path) -> dict[str, int]:
@@ -84,9 +89,9 @@ def orphans(group: int) -> bool:
 
 def kill_once(out: Path, settings: list[str], rng: random.Random, longest: float) -> bool:
     """Start the suite and kill it some time after a new checkpoint; False where it ended before."""
-    seen = {path: path.stat().st_mtime_ns for path in checkpoints(out)}
+    seen = checkpoints(out)
     process = start(out, settings)
-    while not any(seen.get(path) != path.stat().st_mtime_ns for path in checkpoints(out)):
+    while not any(seen.get(path) != time_ for path, time_ in checkpoints(out).items()):
         if process.poll() is not None:
             return False
         time.sleep(0.02)
@@ -128,7 +133,7 @@ def main() -> None:
         summary["results_lost"] += sum(name not in now for name in done)
         summary["records_written_twice"] += sum(now.get(name, time_) != time_ for name, time_ in done.items())
         done = now
-        if summary["kills"] % 3 == 0 and (found := checkpoints(broken)):
+        if summary["kills"] % 3 == 0 and (found := list(checkpoints(broken))):
             damage(rng.choice([found[-1], found[-1].with_suffix(".safetensors")]), rng)
             summary["checkpoints_damaged"] += 1
     summary["last_call_seconds"] = round(finish(broken, options.settings))
