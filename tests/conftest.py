@@ -204,6 +204,16 @@ def disturb(adapted: AdaptedModel, scale: float = 0.1, seed: int = 0) -> None:
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
+def all_parameters(adapted: AdaptedModel) -> dict[str, torch.nn.Parameter]:
+    """Every parameter, trained or not, by name: of the model, of virtual tokens and of a prefix."""
+    named = dict(adapted.parts.model.named_parameters())
+    if adapted.virtual_tokens is not None:
+        named["virtual_tokens"] = adapted.virtual_tokens.weight
+    if adapted.prefix is not None:
+        named |= {f"prefix.{name}": parameter for name, parameter in adapted.prefix.named_parameters()}
+    return named
+
+
 def gradients(adapted: AdaptedModel, loss: Tensor) -> dict[str, Tensor]:
     """Gradients of what is trained, by name."""
     trained = trained_parameters(adapted)

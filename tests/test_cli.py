@@ -204,7 +204,7 @@ def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
     assert "train: 10 rows" in text and "document = article" in text and "summary = highlights" in text
 
 
-@pytest.mark.parametrize("command", ["compare", "train", "evaluate", "report", "advise", "list"])
+@pytest.mark.parametrize("command", ["compare", "train", "evaluate", "summarize", "report", "advise", "list"])
 def test_every_command_explains_itself(command, capsys):
     """--help of every command ends with status 0 and a description."""
     with pytest.raises(SystemExit) as stop:
@@ -219,7 +219,9 @@ def test_settings_reach_every_key_of_a_suite():
     for section, model in Suite.model_fields.items():
         keys = getattr(model.annotation, "model_fields", None)
         for key in keys or ():
-            value = getattr(Suite().model_dump()[section], "__getitem__", lambda k: None)(key)
+            value = getattr(Suite(), section).model_dump(by_alias=False)[key]
+            if (section, key) == ("tracking", "with_"):
+                continue  # written `with`, one of a few names: see tests/test_tracking.py
             text = json.dumps(value) if value is not None else "name"
             made = make_suite(merge({}, parse_setting(f"{section}.{key}={text}")))
             assert getattr(getattr(made, section), key) == (value if value is not None else "name")

@@ -8,9 +8,11 @@ import pytest
 from datasets.exceptions import DatasetNotFoundError
 
 from triptych.config import Columns
+from triptych.datasets import open_dataset
 from triptych.datasets.hub import Hub
 from triptych.datasets.tables import Tables
-from triptych.errors import DataError
+from triptych.errors import DataError, ModelError
+from triptych.models import connection, hub
 
 ROWS = {
     "train": {"article": ["A. B.", "C."], "highlights": ["a\nb", "c"], "id": ["t1", "t2"]},
@@ -52,6 +54,17 @@ def test_a_hub_copy_reads_as_its_files_do(repository):
     for split in hub.splits():
         assert list(hub.examples(split)) == list(tables.examples(split))
     assert next(hub.examples("train")).summary == "a\nb"
+
+
+def test_a_folder_with_a_configuration_is_a_copy_of_a_repository(repository):
+    """`--data FOLDER` with `data_config` reads the folder as the hub would lay it out; without it, as a folder of tables."""
+    name = repository({"1.0.0": {"train": ROWS["test"]}, "3.0.0": ROWS})
+    opened = open_dataset(name, data_config="3.0.0", data_revision="main", columns=Columns())
+    assert isinstance(opened, Hub) and [e.id for e in opened.examples("train")] == ["t1", "t2"]
+    with pytest.raises(DataError, match=r"There are tables in .*3\.0\.0"):
+        open_dataset(name, data_config=None, data_revision="main", columns=Columns())
+    tables = open_dataset(f"{name}/3.0.0", data_config=None, data_revision="main", columns=Columns())
+    assert isinstance(tables, Tables)
 
 
 @pytest.mark.parametrize(
@@ -161,3 +174,44 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(DataError, match=r"data set 'abisee/cnn_dailymail' \(3.0.0\) cannot be fetched .* --data, .* HF_HOME"):
         Hub(name="abisee/cnn_dailymail", config="3.0.0").splits()
+
+
+def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
+    """Without an answer the libraries look into their caches alone, try nothing again, and are as they were afterwards."""
+    asked = []
+    monkeypatch.setattr(connection, "_answers", lambda endpoint: asked.append(endpoint) or False)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+
+    class NoNetwork:
+        """A session that must not be used."""
+
+        def __getattr__(self, name):
+            raise AssertionError(f"the network was tried: {name}")
+
+    monkeypatch.setattr("huggingface_hub.utils._http.get_session", NoNetwork)
+    with pytest.raises(DataError, match="cannot be fetched"):
+        Hub(name="someone/data").splits()
+    with pytest.raises(ModelError, match=r"cannot be had from the hub: .*\n.*HF_HOME"):
+        hub.load_tokenizer("someone/model")
+    assert len(asked) == 2 and not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+
+
+def test_an_answer_of_any_kind_is_an_answer(monkeypatch):
+    """A session that answers, with whatever status, leaves the libraries alone; one that fails does not."""
+
+    class Session:
+        """Answers, or not."""
+
+        def __init__(self, error=None):
+            self.error = error
+
+        def head(self, endpoint, timeout):
+            """As it was made."""
+            assert timeout <= 5
+            if self.error:
+                raise self.error
+
+    for error, expected in ((None, True), (OSError("no route"), False), (TimeoutError(), False)):
+        monkeypatch.setattr(huggingface_hub, "get_session", lambda error=error: Session(error))
+        assert connection._answers("https://example.org") is expected

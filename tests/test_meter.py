@@ -1,8 +1,11 @@
 """Clocks, counts, FLOPs, memory and energy: measured from outside, or said to be missing."""
 
 import gc
+import os
+import sys
 import time
 import types
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -61,9 +64,9 @@ def hand(monkeypatch) -> HandClock:
 
 
 def test_one_clock_runs_at_a_time(hand):
-    """Clocks add up to the time that has passed: an inner one holds up the outer one."""
+    """Clocks add up to the time that has passed and was carried over: an inner one holds up the outer one."""
     clocks = meter.Clocks(lambda: None, base="startup")
-    clocks.carry({"train": 5.0})
+    clocks.carry("train", 5)
     started = clocks.read()["startup"]
     hand.pass_time(1)
     with clocks.time("search"):
@@ -74,6 +77,7 @@ def test_one_clock_runs_at_a_time(hand):
     hand.pass_time(16)
     seconds = clocks.read()
     assert (seconds["startup"] - started, seconds["search"], seconds["train"]) == pytest.approx((17, 10, 9))
+    assert clocks.wall_seconds() - meter.process_seconds() == pytest.approx(5, abs=0.1)
 
 
 def test_a_clock_stops_where_its_work_fails(hand):
@@ -201,6 +205,161 @@ def test_a_counter_that_may_not_be_read_is_said(tmp_path, monkeypatch):
     monkeypatch.setattr(meter, "os", types.SimpleNamespace(access=lambda *asked: False, R_OK=4))
     energy = meter.Energy(torch.device("cpu"))
     assert energy.joules is None and "administrator" in energy.note
+
+
+def test_integrated_rates_are_trapezoids(hand):
+    """A rate read at 0 s, 2 s and 3 s as 10, 30 and 30 integrates to 40 + 30."""
+    rates = iter((10.0, 30.0, 30.0))
+    read = meter.integral(lambda: next(rates))
+    hand.pass_time(2)
+    assert read() == 40
+    hand.pass_time(1)
+    assert read() == 70
+
+
+class FakeNvml:
+    """NVML of one GPU: what it has no meter for raises; each reading lets the clock go on."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, clock: HandClock, missing: tuple[str, ...] = ()):
+        self.clock, self.missing, self.joules, self.uuids = clock, missing, 0.0, []
+
+    def _answer(self, what: str, value):
+        if what in self.missing:
+            raise self.NVMLError(f"{what}: Not Supported")
+        return value
+
+    def nvmlInit(self):
+        self._answer("init", None)
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        self.uuids.append(uuid)
+        return "handle"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        return self._answer("energy", int(1000 * self.joules))
+
+    def nvmlDeviceGetPowerUsage(self, handle):
+        return self._answer("power", 200_000)
+
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        return self._answer("utilisation", types.SimpleNamespace(gpu=75, memory=10))
+
+
+@pytest.fixture
+def nvml(monkeypatch, hand) -> Callable[..., FakeNvml]:
+    """A GPU without the meters named: NVML answers as `FakeNvml`, and torch says which device it is."""
+
+    def install(*missing: str) -> FakeNvml:
+        fake = FakeNvml(hand, missing)
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid="12-34"))
+        return fake
+
+    return install
+
+
+CUDA = torch.device("cuda", 1)
+
+
+def test_energy_of_a_gpu_is_its_counter(nvml):
+    """On CUDA joules are the difference of NVML's counter of the device that torch means, whatever its number elsewhere."""
+    fake = nvml()
+    energy = meter.Energy(CUDA)
+    fake.joules = 7
+    with energy.phase():
+        fake.joules = 50
+    assert (energy.joules, energy.kind, energy.note) == (43, "NVML energy counter", None)
+    assert fake.uuids == ["GPU-12-34"]
+
+
+def test_energy_without_a_counter_is_integrated_power(nvml, hand):
+    """A GPU without an energy counter gives its power, integrated over the phases alone, and the record says so."""
+    nvml("energy")
+    energy = meter.Energy(CUDA)
+    for _ in range(2):
+        hand.pass_time(100)
+        with energy.phase():
+            hand.pass_time(3)
+    assert energy.joules == pytest.approx(2 * 3 * 200) and energy.kind == "NVML power, integrated" and energy.note is None
+
+
+@pytest.mark.parametrize("missing", [("init",), ("energy", "power")])
+def test_a_gpu_without_meters_says_so(nvml, missing):
+    """Trap 14: where NVML has no energy, power or no voice at all, energy is None and the note holds NVML's words."""
+    nvml(*missing)
+    energy = meter.Energy(CUDA)
+    with energy.phase():
+        pass
+    assert energy.joules is None and energy.kind is None and "Not Supported" in energy.note
+
+
+def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
+    """Without the package that reads NVML, energy and utilisation name the package to install."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    for found in (meter.Energy(CUDA), meter.Busy(CUDA)):
+        assert found.note == "not measured: the package nvidia-ml-py is not installed"
+
+
+# Utilisation
+
+
+def test_utilisation_of_a_gpu_is_integrated(nvml, hand):
+    """Busy seconds are NVML's utilisation times the seconds of the phase; what lies between phases does not count."""
+    nvml()
+    busy = meter.Busy(CUDA)
+    for _ in range(2):
+        with busy.phase():
+            hand.pass_time(4)
+        hand.pass_time(100)
+    assert busy.seconds == pytest.approx(0.75 * 8) and busy.note is None
+
+
+def test_utilisation_that_cannot_be_measured_says_why(nvml):
+    """No meter, another kind of device, or several processes: None with the reason."""
+    nvml("utilisation")
+    for busy, reason in (
+        (meter.Busy(CUDA), "Not Supported"),
+        (meter.Busy(torch.device("mps")), "mps"),
+        (meter.Busy(torch.device("cpu"), processes=2), "2 processes"),
+    ):
+        with busy.phase():
+            pass
+        assert busy.seconds is None and busy.note.startswith("not measured: ") and reason in busy.note
+
+
+def test_utilisation_of_a_cpu_is_processor_time():
+    """On a CPU busy seconds are processor time: work counts, sleep does not."""
+    busy = meter.Busy(torch.device("cpu"))
+    with busy.phase():
+        time.sleep(0.2)
+    assert busy.seconds < 0.1
+    asleep, until = busy.seconds, time.process_time() + 0.1
+    with busy.phase():
+        while time.process_time() < until:
+            pass
+    assert busy.seconds - asleep == pytest.approx(0.1, rel=0.5)
+
+
+def test_devices_held(monkeypatch):
+    """What training holds: a GPU a process, or the cores that the process may use."""
+    assert meter.num_devices(CUDA, 3) == 3
+    assert meter.num_devices(torch.device("cpu"), 1) == len(os.sched_getaffinity(0))
+
+
+def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
+    """Trap 13: on CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as well."""
+    peaks, resets = iter(((100, 160), (90, 170))), []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: resets.append(next(peaks)))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: resets[-1][0])
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: resets[-1][1])
+    memory = meter.PeakMemory(CUDA)
+    for _ in range(2):
+        with memory.phase():
+            pass
+    assert (memory.peak_bytes, memory.reserved_bytes, memory.kind, len(resets)) == (100, 170, "allocated", 2)
 
 
 # Parameters

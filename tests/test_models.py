@@ -42,6 +42,9 @@ FAMILIES = {
     "Granite": {**GATED, "logits_scaling": 3.0, "embedding_multiplier": 2.0},
     "Cohere": {**GATED, "pad_token_id": 0},
     "StableLm": {**GATED},
+    "GPTNeo": {**SHAPE, "num_layers": 2, "attention_types": [[["global", "local"], 1]], "window_size": 8},
+    "Phi3": {**GATED, "pad_token_id": 0},
+    "SmolLM3": {**GATED, "pad_token_id": 0},
 }
 SCALED_LOGITS = {"Gemma2", "Granite", "Cohere"}  # a soft cap or a factor behind the head
 

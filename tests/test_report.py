@@ -18,6 +18,7 @@ from triptych.report.document import browser_data, describe, examples
 from triptych.report.series import Curves, loss_curves, mean_curve, thin
 
 needs_pdftotext = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler-utils) is absent")
+PAPER = Path(document_module.__file__).parent / "paper"
 HOSTILE = "a #b $c$ _d_ @e \"f\" 'g' <script>alert(1)</script> </script> \\n & *h* `i` [j] {k} שלום عالم 😀 // /* ~ ="
 
 
@@ -149,6 +150,19 @@ def test_hostile_text_stays_text_in_print(tmp_path: Path) -> None:
     assert "םולש" in text or "שלום" in text
 
 
+def test_numbers_keep_their_place_after_a_right_to_left_name() -> None:
+    """A name from right to left is set apart in every sentence; alone in its cell, and in the suite, it is as it is."""
+    name = "שלום-1"
+    results = make_results((name, "full"), kinds={name: "lora"})
+    made = describe(results, make_comparison(results), drawn=False)
+    apart = f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
+    texts = [claim["text"] for topic in made["claims"].values() for claim in topic if name in claim["text"]]
+    assert len(texts) > 5 and all(text.count(name) == text.count(apart) for text in texts)
+    assert made["tables"]["quality"]["rows"][0][0]["text"] == name
+    assert apart not in made["settings"] and name in made["settings"]
+    assert made["unprintable"] == ""
+
+
 def test_hostile_text_stays_text_on_the_web(tmp_path: Path) -> None:
     """The page has exactly its own script elements, and no tag of a record's."""
     write_html(*hostile_results(), tmp_path / "report.html")
@@ -267,3 +281,16 @@ def test_report_imports_no_torch() -> None:
     """Writing a report loads neither torch nor transformers."""
     code = "import sys, triptych.report; sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_citation_has_its_reference_and_every_reference_is_cited() -> None:
+    """No work is cited that is not listed, and none is listed that is not cited; year and first author agree."""
+    text = "".join((PAPER / name).read_text("utf-8") for name in ("body.typ", "architectures.typ", "theory.typ"))
+    body, listed = text.split("#let references = (")
+    body = " ".join(body.split()) + (PAPER.parent / "sheets.py").read_text("utf-8")
+    references = re.findall(r"^  \[([A-Z][\w-]+), .*?\((\d{4})\)", listed, re.M)
+    assert len(references) == len(re.findall(r"^  \[", listed, re.M)) > 20
+    names = r"([A-Z][\w-]+)(?: et al\.| and [A-Z][\w-]+)?(?:'s)?"
+    cited = set(re.findall(names + r",? \(?(\d{4})\)?", body))
+    assert set(references) - cited == set()
+    assert cited - set(references) == set()

@@ -8,8 +8,9 @@ import pytest
 from test_report_fixtures import make_comparison, make_results
 
 from triptych.records import Comparison, Estimate
-from triptych.report.claims import Claim, claims
-from triptych.report.facts import cell
+from triptych.report import formats
+from triptych.report.claims import claims
+from triptych.report.facts import Claim, cell
 
 RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
 COMPARISON = make_comparison(RESULTS)
@@ -128,7 +129,108 @@ def test_highest_row_named_is_the_highest(seed: int) -> None:
         assert len(means) < 2
     else:
         best = [label for label, mean in means.items() if mean == max(means.values())]
-        assert claim.text.startswith(("All rows", *best))
+        assert claim.text.startswith(("All rows", f"The highest mean test R-1 is that of {formats.listed(best)}, "))
+
+
+def rewritten(results, seed: int):
+    """Records of other runs: other shapes, epochs, speeds and numbers of documents."""
+    generator = random.Random(seed)
+    runs = []
+    for run in results.runs:
+        record = run.record.model_copy(deep=True)
+        for name in ("num_virtual_tokens", "rank", "num_blocks"):
+            if name in record.options:
+                record.options[name] = generator.randrange(1, 40)
+        if record.training is not None:
+            record.training.best_epoch = generator.randrange(1, 9)
+            record.cost.train_seconds = generator.uniform(1, 1e5)
+        if record.data is not None:
+            record.data.splits["train"].not_sampled = 5000 + seed
+        runs.append(replace(run, record=record))
+    return replace(results, runs=tuple(runs))
+
+
+def test_every_kind_of_sentence_is_tried_and_checked() -> None:
+    """Of every kind of sentence that can be made, one was made in these tests, and one was caught being out of date."""
+    made, caught = set(), set()
+    for seed in range(60):
+        changed, records = shuffle(COMPARISON, seed), rewritten(RESULTS, seed)
+        assert [claim.name for claim in claims(records, changed) if not claim.holds(records, changed)] == []
+        made |= {claim.name for claim in claims(records, changed)}
+        caught |= {claim.name for claim in claims(RESULTS, COMPARISON) if not claim.holds(records, changed)}
+        before = shuffle(COMPARISON, seed + 1000)
+        caught |= {claim.name for claim in claims(RESULTS, before) if not claim.holds(RESULTS, changed)}
+    real = COMPARISON.model_copy(update={"synthetic": False})
+    caught |= {claim.name for claim in claims(RESULTS, COMPARISON) if not claim.holds(RESULTS, real)}
+    assert len(made) >= 36, sorted(made)
+    assert made - caught == set()
+
+
+COSTS = {
+    "training time": ("cost", "train_seconds"),
+    "training compute": ("cost", "train_flops"),
+    "peak memory while training": ("cost", "peak_memory_bytes"),
+    "energy": ("cost", "energy_joules"),
+    "number of trainable parameters": ("parameters", "num_trainable_parameters"),
+}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_cheapest_row_named_is_the_cheapest(seed: int) -> None:
+    """Read back from its words alone, a sentence on a cost names the rows that the table has lowest and highest."""
+    changed = shuffle(COMPARISON, seed)
+    pattern = r"Among the tuned rows, (.*) (?:has|have) the lowest (.*) \(.*\) and (.*) the highest \(.*\)\."
+    for claim in claims(RESULTS, changed):
+        words = re.fullmatch(pattern, claim.text)
+        if words is None:
+            continue
+        part, field = COSTS[words[2]]
+        values = {}
+        for label, row in changed.rows.items():
+            if row.rouge1 is not None and row.parameters is not None and row.parameters.num_trainable_parameters:
+                value = row.cost[field] if part == "cost" else getattr(row.parameters, field)
+                if value is not None:
+                    values[label] = value
+        for named, extreme in ((words[1], min), (words[3], max)):
+            best = extreme(values.values())
+            assert set(re.split(", | and ", named)) == {label for label, value in values.items() if value == best}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
+    """How many tuned rows a sentence has above Lead-3, or below the untuned loss, is what the table has."""
+    changed = shuffle(COMPARISON, seed)
+    made = claims(RESULTS, changed)
+    trained = [
+        row
+        for row in changed.rows.values()
+        if row.rouge1 is not None and row.parameters is not None and row.parameters.num_trainable_parameters
+    ]
+    lead = next((row for row in changed.rows.values() if row.kind == "lead-3" and row.rouge1 is not None), None)
+    claim = find(made, "against-lead")
+    if claim is not None:
+        above = sum(row.rouge1.mean > lead.rouge1.mean for row in trained)
+        said = re.search(r"that is (\d+) of the (\d+) tuned rows", claim.text)
+        assert (said and (int(said[1]), int(said[2])) == (above, len(trained))) or (above == 0 and "No tuned row" in claim.text)
+    claim = find(made, "against-untuned")
+    if claim is not None:
+        base = next(row for row in changed.rows.values() if row.kind == "untuned" and row.rouge1 is not None)
+        known = [row for row in trained if row.loss.test is not None]
+        said = re.search(r"in (\d+) of (\d+) tuned rows", claim.text)
+        assert (int(said[1]), int(said[2])) == (sum(row.loss.test < base.loss.test for row in known), len(known))
+
+
+def test_what_the_whole_job_would_take_follows_from_speed_and_pairs() -> None:
+    """The time named for all pairs is seconds a document times pairs times ten epochs, and is said only of a reduced job."""
+    claim = find(claims(RESULTS, COMPARISON), "whole-job")
+    runs = RESULTS.of("full")
+    pace = sum(run.record.cost.train_seconds for run in runs) / sum(run.record.training.documents for run in runs)
+    counts = runs[0].record.data.splits["train"]
+    assert f"full {formats.seconds(pace * (counts.used + counts.not_sampled) * 10)}" in claim.text
+    whole = make_results(training={"max_epochs": 10})
+    for run in whole.runs:
+        run.record.data.splits["train"].not_sampled = 0
+    assert find(claims(whole, make_comparison(whole)), "whole-job") is None
 
 
 def test_sentences_on_training_follow_the_records() -> None:

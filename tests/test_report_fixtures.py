@@ -129,6 +129,17 @@ def make_cost(label: str, meters: bool) -> records.Cost:
     )
 
 
+OPTIONS = {
+    "prompt-tuning": {"num_virtual_tokens": 20},
+    "lora": {"rank": 8, "alpha": 16.0, "target_modules": ["c_attn"]},
+    "last-layers": {"num_blocks": 2, "final_norm": True, "head": "frozen"},
+}
+NOTES = {
+    "prompt-tuning": {"nearest_tokens": [" summary", " news"]},
+    "lora": {"target_modules": [f"transformer.h.{block}.attn.c_attn" for block in range(12)]},
+}
+
+
 def make_run(
     label: str, kind: str, seed: int, suite: dict, documents: int = 24, meters: bool = True, status: str = "done"
 ) -> Run:
@@ -160,7 +171,7 @@ def make_run(
         status="done",
         config=suite,
         options={"learning_rate": 0.01, "weight_decay": 0.0, "learning_rates": [0.003, 0.01, 0.03]}
-        | ({"rank": 8, "alpha": 16.0, "target_modules": ["c_attn"]} if kind == "lora" else {})
+        | OPTIONS.get(kind, {})
         if trains
         else {},
         parameters=None
@@ -222,7 +233,7 @@ def make_run(
         )
         if trains
         else None,
-        notes={"nearest_tokens": [" summary", " news"]} if kind == "prompt-tuning" else {},
+        notes=NOTES.get(kind, {}),
         provenance=records.Provenance(
             time="2025-01-02T03:04:05+00:00",
             command="triptych compare --preset demo --out results/demo",

@@ -28,6 +28,7 @@ class Origin:
     model: str
     model_revision: str
     model_fingerprint: str
+    tokenizer_fingerprint: str | None = None  # None: not recorded
 
 
 def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
@@ -56,7 +57,7 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     """
     manifest = store.read_json(folder / MANIFEST)
     try:
-        origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__})
+        origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__ if name in manifest})
         file, expected = folder / Path(manifest["tensors"]).name, manifest["sha256"]
     except (KeyError, TypeError) as error:
         raise ResultsError(f"{str(folder / MANIFEST)!r} lacks {error}: it is no manifest of an adapter.") from None
@@ -64,6 +65,21 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     if store.digest(file) != expected:
         raise ResultsError(f"{str(file)!r} was changed after it was written: its SHA-256 is not the manifest's.")
     return origin, tensors
+
+
+def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:
+    """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
+
+    Raises:
+        ResultsError: the model or the tokenizer is another one.
+    """
+    if origin.model_fingerprint != model_fingerprint:
+        raise ResultsError(
+            f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or configuration "
+            "differ. Give the same model."
+        )
+    if origin.tokenizer_fingerprint not in (None, tokenizer_fingerprint):
+        raise ResultsError(f"{str(where)!r} was trained with another tokenizer than the model has now: give the same one.")
 
 
 def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path) -> None:
@@ -87,7 +103,7 @@ def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path)
 def _stored_name(name: str, adapted: AdaptedModel) -> str:
     if adapted.peft_config is None:
         return name
-    if name == "virtual_tokens":
+    if name == "virtual_tokens" or name.startswith("prefix."):
         return "prompt_embeddings"
     return _PEFT_PREFIX + name.replace(_PEFT_ADAPTER, ".")
 

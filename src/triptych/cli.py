@@ -82,11 +82,32 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
                                    description="Load what a run saved, compute its test loss and summaries again, and say "
-                                   "whether they are those of its record.")
-    evaluate.add_argument("run", metavar="RUN", type=Path, help="a run's folder: OUT/runs/LABEL/SEED")
+                                   "whether they are those of its record. An adapter of peft's is evaluated on --data.")
+    evaluate.add_argument("run", metavar="RUN", type=Path,
+                          help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved")
+    evaluate.add_argument("--model", metavar="M", help="where the base model is now (default: where the record says)")
+    evaluate.add_argument("--data", metavar="D", help="where the documents are now (default: where the record says); for an "
+                          "adapter of peft's, what to evaluate it on")
+    evaluate.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+                          help="for an adapter of peft's: any key of a suite file, such as limits.test_documents=64")
     evaluate.add_argument("--json", action="store_true", help="print the result as JSON")
     add_common_options(evaluate)
     evaluate.set_defaults(call=call_evaluate)
+
+    summarize = commands.add_parser("summarize", help="summarize documents with trained runs", formatter_class=shape,
+                                    description="Summarize documents with one run or several, which share one base model in "
+                                    "memory. A document longer than limits.document_tokens of the run's suite, or than the "
+                                    "window leaves room for, is cut at its end, and it is said. Summaries come as their "
+                                    "batch is done, the longest documents first.")
+    summarize.add_argument("run", metavar="RUN", nargs="+", type=Path,
+                           help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved")
+    summarize.add_argument("--file", metavar="F", default="-", help="a text file (one document), a table with a document a "
+                           "row (.csv, .tsv, .jsonl, .parquet), or - for standard input (default)")
+    summarize.add_argument("--column", metavar="NAME", help="the table's column of documents (default: by its usual name)")
+    summarize.add_argument("--json", action="store_true", help="print a JSON object a line for each document and run")
+    summarize.add_argument("--model", metavar="M", help="the base model, where it is not to be had under its recorded name")
+    add_common_options(summarize)
+    summarize.set_defaults(call=call_summarize)
 
     report = commands.add_parser("report", help="write tables and reports from records", formatter_class=shape,
                                  description="Compare the runs in OUT again and write comparison.json, the tables and the "
@@ -95,6 +116,17 @@ def make_parser() -> argparse.ArgumentParser:
     report.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: the first OUT)")
     add_common_options(report)
     report.set_defaults(call=call_report)
+
+    bundle = commands.add_parser("bundle", help="write one zip to hand in", formatter_class=shape,
+                                 description="Write a zip with the source (.py files only), the fine-tuned models, the report, "
+                                 "the results, and a README that says how to run it and how to restore each model.")
+    bundle.add_argument("out", metavar="OUT", type=Path, help="a results folder")
+    bundle.add_argument("file", metavar="FILE.zip", type=Path, help="the zip to write")
+    bundle.add_argument("--max-megabytes", type=float, metavar="N", help="megabytes of fine-tuned models, at most; above it "
+                        "the largest stay out, and the README has a marked place for a link to each")
+    bundle.add_argument("--overwrite", action="store_true", help="replace FILE.zip if it is there")
+    add_common_options(bundle)
+    bundle.set_defaults(call=call_bundle)
 
     advise = commands.add_parser("advise", help="name the best row within a budget", formatter_class=shape,
                                  description="Name the best row of a finished comparison within a budget, with the evidence "
@@ -125,8 +157,10 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 def add_suite_options(parser: argparse.ArgumentParser) -> None:
     """Options that make a suite."""
-    parser.add_argument("--preset", metavar="NAME", help="settings to start from: demo, assignment (default: demo, "
-                        "unless a suite file, --model or --data is given)")
+    from triptych.config import PRESETS
+
+    parser.add_argument("--preset", metavar="NAME", help=f"settings to start from: {', '.join(PRESETS)} (default: demo, or "
+                        "assignment where a suite file, --model or --data is given; --dry-run and list explain them)")
     parser.add_argument("--model", metavar="M", help="a hub name, a transformers folder, or tiny (embedded)")
     parser.add_argument("--data", metavar="D", help="a folder with train|validation|test.{csv,jsonl,parquet}, a file, a hub "
                         "name, or newswire (embedded)")
@@ -138,12 +172,16 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     add_common_options(parser)
 
 
+def chosen_preset(options: argparse.Namespace) -> str:
+    """The preset that the settings begin from."""
+    return options.preset or ("assignment" if options.suite or options.model or options.data else "demo")
+
+
 def suite_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Preset, suite file and flags, laid on each other in this order."""
     from triptych import config
 
-    chosen = options.preset or ("assignment" if options.suite or options.model or options.data else "demo")
-    settings = config.preset(chosen)
+    settings = config.preset(chosen_preset(options))
     if options.suite:
         settings = config.merge(settings, config.read_suite_file(Path(options.suite)))
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := getattr(options, key)) is not None}
@@ -191,7 +229,8 @@ def call_compare(options: argparse.Namespace) -> int:
     if options.dry_run:
         with preflight.temporary_cache() as cache:
             plan = preflight.check(resolved, table, options.device, cache)
-            show_plan(Console(), plan, preflight.estimate(plan, options.device), out)
+            for each in (plan, *plan.scaled.values()):
+                show_plan(Console(), each, preflight.estimate(each, options.device), out, chosen_preset(options))
         return 0
     plan = preflight.check(resolved, table, options.device, materials.cache_folder())
     suite.claim(out, resolved, options.fresh)
@@ -202,8 +241,7 @@ def call_compare(options: argparse.Namespace) -> int:
     Console().print(comparison_table(comparison))
     print(f"\n{out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/")
     if failed:
-        names = ", ".join(f"{record.label} (seed {record.seed})" for record in failed)
-        print(f"triptych: failed: {names}. The same command runs only these again.", file=sys.stderr)
+        print(f"triptych: failed: {', '.join(failed)}. The same command runs only these again.", file=sys.stderr)
     return 1 if failed else 0
 
 
@@ -267,12 +305,31 @@ def take_stdout():
 
 def call_evaluate(options: argparse.Namespace) -> int:
     """`triptych evaluate`."""
-    from triptych import catalogue, evaluate
+    from triptych import catalogue, config, evaluate
 
     catalogue.load(options.plugin)
     quiet_libraries()
-    result = evaluate.evaluate(options.run, options.device)
+    settings: dict[str, Any] = {key: value for key in ("model", "data") if (value := vars(options)[key])}
+    for setting in options.settings:
+        settings = config.merge(settings, config.parse_setting(setting))
+    result = evaluate.evaluate(options.run, options.device, settings)
     print(json.dumps(vars(result)) if options.json else result.text())
+    return 0
+
+
+def call_summarize(options: argparse.Namespace) -> int:
+    """`triptych summarize`."""
+    from triptych import catalogue, documents, trained
+    from triptych.view import SummaryPrinter
+
+    catalogue.load(options.plugin)
+    quiet_libraries()
+    texts = documents.read_documents(options.file, options.column)
+    rows = trained.load_all(options.run, options.model, options.device)
+    printer = SummaryPrinter(headings=len(rows) > 1 or documents.is_table(options.file), as_json=options.json)
+    for row, name, summary in trained.summarize_all(rows, texts):
+        printer(row, name, summary)
+    printer.close()
     return 0
 
 
@@ -286,6 +343,20 @@ def call_report(options: argparse.Namespace) -> int:
     comparison, to = suite.conclude_joined(options.out, options.to)
     Console().print(comparison_table(comparison))
     print(f"\n{to}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
+    return 0
+
+
+def call_bundle(options: argparse.Namespace) -> int:
+    """`triptych bundle`."""
+    from triptych import catalogue
+    from triptych.bundle import write_bundle
+
+    catalogue.load(options.plugin)
+    made = write_bundle(options.out, options.file, list(map(Path, options.plugin)), options.max_megabytes, options.overwrite)
+    models = len(made.tuned) - len(made.left_out)
+    print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB; fine-tuned models: {models} of {len(made.tuned)}")
+    for model in made.left_out:
+        print(f"left out: {model.folder / 'adapter'} ({model.size / 1e6:.1f} MB); put a link to it into the README of the zip")
     return 0
 
 

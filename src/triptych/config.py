@@ -3,7 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -94,6 +94,27 @@ class Search(Section):
     validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
 
 
+class Tracking(Section):
+    """Where a run's numbers are sent beside the record, through accelerate; never a document."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(None, alias="with")
+
+
+class Scaling(Section):
+    """How each row gains with data: every row that trains, again on fewer training documents, all else the same."""
+
+    train_documents: tuple[int, ...] = Field((), description="training pairs of the further points, rising; each sample holds "
+                                             "the smaller ones")  # fmt: skip
+
+    @field_validator("train_documents")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in value) or list(value) != sorted(set(value)):
+            raise ValueError("rising whole numbers of 1 or more are needed, such as [100, 300, 1000]")
+        return value
+
+
 CNN_DAILYMAIL = "abisee/cnn_dailymail"
 
 
@@ -117,6 +138,8 @@ class Suite(Section):
     cache: Cache = Cache()
     decoding: Decoding = Decoding()
     search: Search = Search()
+    tracking: Tracking = Tracking()
+    scaling: Scaling = Scaling()
     method: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="before")
@@ -167,7 +190,43 @@ DEMO: dict[str, Any] = {
     "search": {"trials": 0},
     "method": {"prompt-tuning": {"learning_rate": 0.05}, "full": {"learning_rate": 3e-4}},
 }  # fmt: skip
-PRESETS: dict[str, dict[str, Any]] = {"demo": DEMO, "assignment": {}}  # the assignment is every key's default
+FULL: dict[str, Any] = {
+    "name": "full-cnn-dailymail",
+    "limits": {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 800},
+    "training": {"max_epochs": 3, "patience": 1},
+}
+QUICK: dict[str, Any] = {
+    "name": "quick",
+    "seeds": [0],
+    "limits": {"train_documents": 1000, "validation_documents": 200, "test_documents": 200, "document_tokens": 384},
+    "training": {"max_epochs": 2, "global_batch_size": 16, "micro_batch_size": 16},
+    "decoding": {"num_beams": 1, "max_new_tokens": 96, "batch_size": 64},
+    "search": {"trials": 0},
+}
+
+
+class Preset(NamedTuple):
+    """Settings to start from, as a suite file would give them, and what they are for."""
+
+    summary: str
+    settings: dict[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    "demo": Preset("the embedded model and data, a few minutes on two cores, no network", DEMO),
+    "assignment": Preset(
+        "GPT-2 small on a sample of CNN/DailyMail: 21,000 / 6,000 / 3,000 documents, up to 10 epochs with early stopping, "
+        "four learning rates a row, three seeds; every key's default", {},
+    ),
+    "full-cnn-dailymail": Preset(
+        "GPT-2 small on all of CNN/DailyMail, 287,113 / 13,368 / 11,490 documents of up to 800 tokens, up to 3 epochs, four "
+        "learning rates a row, three seeds", FULL,
+    ),
+    "quick": Preset(
+        "a first look in minutes on a GPU: GPT-2 small on 1,000 / 200 / 200 documents of CNN/DailyMail, 2 epochs, no search, "
+        "greedy summaries, one seed; too little for a verdict", QUICK,
+    ),
+}  # fmt: skip
 
 
 def preset(name: str) -> dict[str, Any]:
@@ -178,7 +237,7 @@ def preset(name: str) -> dict[str, Any]:
     """
     if name not in PRESETS:
         raise ConfigError(f"Unknown preset {name!r}.{nearest(name, PRESETS)}")
-    return json.loads(json.dumps(PRESETS[name]))
+    return json.loads(json.dumps(PRESETS[name].settings))
 
 
 def read_suite_file(path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`. The one page to read.
+"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`, `Family`. The one page to read.
 
-Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens.
+Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens, H key-value heads.
 """
 
 from abc import abstractmethod
@@ -60,12 +60,15 @@ class AdaptedModel:
         parts: the model, changed in place or not.
         virtual_tokens: an embedding [P, D] put into every input sequence, or None.
         placement: where: "before" the document, or "after" it.
+        prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without arguments,
+            gives them as one tensor [L, 2, H, P, D / heads].
         peft_config: PEFT's own description of the adapter, where PEFT has one.
     """
 
     parts: ModelParts
     virtual_tokens: nn.Embedding | None = None
     placement: Literal["before", "after"] = "before"
+    prefix: nn.Module | None = None
     peft_config: Any = None
     notes: dict[str, Any] = field(default_factory=dict)
 
@@ -73,6 +76,11 @@ class AdaptedModel:
     def num_virtual_tokens(self) -> int:
         """P, 0 where there are none."""
         return self.virtual_tokens.num_embeddings if self.virtual_tokens is not None else 0
+
+    @property
+    def prefix_length(self) -> int:
+        """P of the prefix, 0 where there is none: positions that no embedding stands at."""
+        return self.prefix().shape[3] if self.prefix is not None else 0
 
 
 class Method(Plugin):
@@ -100,7 +108,7 @@ class Method(Plugin):
         """
 
     def num_virtual_tokens_added(self) -> int:
-        """P, known before a model is loaded: it must fit into the window."""
+        """P of virtual tokens or of a prefix, known before a model is loaded: it must fit into the window."""
         return 0
 
 
@@ -160,3 +168,21 @@ class EmbeddedModel(Plugin):
     @abstractmethod
     def folder(self) -> Path:
         """A transformers folder: config, safetensors and tokenizer."""
+
+
+class Family(Plugin):
+    """How models of a type are taken apart, where their structure does not show it."""
+
+    contract: ClassVar[str] = "model type"
+    model_types: ClassVar[tuple[str, ...]]  # `model_type` of the configurations it is asked about
+
+    @abstractmethod
+    def take_apart(self, model: PreTrainedModel) -> ModelParts:
+        """Name the parts of a model, which may be on the `meta` device; nothing is changed.
+
+        Whether the head applied to the trunk's output is the model's own logits is checked in every run: where it is not, the
+        plain path through the model's own forward is taken.
+
+        Raises:
+            ModelError: this model cannot be used; the message says why.
+        """

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from triptych import materials, meter, provenance, runtime, scoring, store
@@ -21,11 +23,13 @@ from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
 from triptych.engine.work import training_flops
 from triptych.errors import NonFiniteLoss
 from triptych.models import hub
-from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary
+from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary, Trial
 from triptych.rows import Row, suite_rows
 from triptych.search import sample, search, spread
+from triptych.tracking import Tracker
 
 Emit = Callable[[dict[str, Any]], None]
+NOT_TRAINED = "not measured: nothing is trained"
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
 
 
@@ -44,7 +48,16 @@ def run(suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: 
         TriptychError: the run could not be carried out.
     """
     this = Run.begin(suite, row, seed, out, device, emit)
-    return this.baseline(row.plugin) if isinstance(row.plugin, Baseline) else this.method(row.plugin)
+    tracker = Tracker(suite, f"{row.label}-{seed}", out / "tracking")
+
+    def told(event: dict[str, Any]) -> None:
+        emit(event)
+        tracker.follow(event)
+
+    this.emit = told
+    record = this.baseline(row.plugin) if isinstance(row.plugin, Baseline) else this.method(row.plugin)
+    tracker.finish(record)
+    return record
 
 
 @dataclass
@@ -61,7 +74,6 @@ class Run:
     corpus: Corpus
     emit: Emit
     plain: bool  # every logit computed, through the model's own forward
-    carried_seconds: float = 0.0  # of a run that was cut off, and that this process goes on with
 
     @classmethod
     def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Run":
@@ -81,7 +93,9 @@ class Run:
             texts = baseline.predict([test.document(i) for i in range(len(test))])
         with self.stage("evaluation"):
             predictions = scoring.score(test, texts, None, self.suite.decoding.max_new_tokens, None)
-        return self.write(self.record(predictions, cost=Cost(energy_note="not measured: nothing is trained")), predictions, [])
+        latency = self.latency(lambda i: baseline.predict([test.document(i)]))
+        cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
+        return self.write(self.record(predictions, cost), predictions, [])
 
     def method(self, method: Method) -> Record:
         """A row with a model: adapt, count, search, train, evaluate, generate, save, record."""
@@ -94,12 +108,12 @@ class Run:
             initial = resumed.facts["initial_loss"] if resumed else self.loss(adapted, self.corpus.validation).mean
         loss = Loss(initial=initial)
         history: list[dict[str, Any]] = []
-        search, summary, notes, cost = None, None, dict(adapted.notes), Cost(energy_note="not measured: nothing is trained")
+        search, summary, notes = None, None, dict(adapted.notes)
+        cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
         if method.trains:
             with self.stage("preparation"):
                 flops = self.flops(method)
-            search, search_flops = self.search(method, flops)
-            search_flops += resumed.facts["search_flops"] if resumed else 0.0
+            search, search_flops = self.search(method, flops, resumed)
             before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
             before_training = {"initial_loss": initial, "search_flops": search_flops}
             plan = self.plan(method, search)
@@ -112,10 +126,16 @@ class Run:
             test = self.loss(adapted, self.corpus.test)
             loss.test = test.mean
         predictions = self.predict(adapted, test)
+        cost.generation_latency_seconds = self.latency(lambda i: self.generate(adapted, [self.corpus.test[i].document_ids]))
         if method.trains and self.machine.is_main:
             with self.stage("checkpoint"):
                 parameters.stored_bytes = save_adapter(adapted, self.folder / "adapter", self.origin())
         return self.write(self.record(predictions, cost, parameters, loss, search, summary, notes), predictions, history)
+
+    @cached_property
+    def model_fingerprint(self) -> str:
+        """SHA-256 of the untouched model."""
+        return hub.fingerprint(self.suite.model, self.suite.model_revision)
 
     @property
     def folder(self) -> Path:
@@ -150,27 +170,37 @@ class Run:
         sketch = materials.sketch(self.suite, method, self.tokenizer)
         return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
 
-    def search(self, method: Method, flops: FlopModels) -> tuple[SearchResult | None, float]:
-        """The learning-rate search under the suite's first seed, and the FLOPs spent on it here.
+    def search(
+        self, method: Method, flops: FlopModels, resumed: Checkpoint | None
+    ) -> tuple[SearchResult | None, float]:
+        """The learning-rate search under the suite's first seed, and the FLOPs that this run spent on it.
 
-        Every seed of a row uses the same result: the first run that needs it makes it, the others read it.
+        Every seed of a row uses the same result: the first run that needs it makes it and is charged, the others read it. Each
+        trial is kept when it ends, so that a search that was interrupted goes on; what its trials had cost is carried over.
         """
         budget, first_seed = self.suite.search, self.suite.seeds[0]
         grid = spread(method.learning_rates, budget.trials)
         if len(grid) <= 1:
             return None, 0.0
-        file = self.folder.parent / "search.json"
+        file, kept = self.folder.parent / "search.json", self.folder.parent / "trials.json"
         if file.is_file():
-            return SearchResult.model_validate(store.read_json(file)), 0.0
-        spent = 0.0
+            result = SearchResult.model_validate(store.read_json(file))
+            if resumed is not None:
+                return result, resumed.facts["search_flops"]
+            if result.charged_to != self.seed:
+                return result, 0.0
+            self.clocks.carry("search", result.seconds)
+            return result, result.flops
+        finished = [Trial.model_validate(trial) for trial in store.read_json(kept)] if kept.is_file() else []
+        self.clocks.carry("search", sum(trial.search_seconds for trial in finished))
         train_set = sample(self.corpus.train, budget.train_documents, first_seed)
         validation_set = sample(self.corpus.validation, budget.validation_documents, first_seed)
 
-        def try_rate(rate: float) -> float | None:
-            nonlocal spent
+        def try_rate(rate: float) -> Trial:
+            before = self.clocks.read()["search"]
             prepared = self.adapt(method, first_seed)
             plan = replace(self.plan(method, None), learning_rate=rate, max_epochs=budget.epochs, seed=first_seed)
-            state = TrainingState.begin(prepared.adapted, plan)
+            state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
             hooks = Hooks(
                 validate=lambda: self.loss(prepared.adapted, validation_set).mean,
                 on_step=lambda *_: None,
@@ -183,14 +213,19 @@ class Run:
                 loss = state.progress.best_loss
             except NonFiniteLoss:
                 loss = None
-            spent += state.progress.train_flops
+            seconds, work = self.clocks.read()["search"] - before, state.progress.train_flops
+            return Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
+
+        def keep(trials: Sequence[Trial]) -> None:
+            store.write_json(kept, [trial.model_dump() for trial in trials])
+            rate, loss = trials[-1].learning_rate, trials[-1].validation_loss
             self.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
-            return loss
 
         with self.stage("search", total=len(grid)):
-            result = search(grid, try_rate)
+            result = search(grid, try_rate, finished, keep, charged_to=self.seed)
         store.write_json(file, result.model_dump())
-        return result, spent
+        kept.unlink()
+        return result, result.flops
 
     def checkpoints(self) -> Checkpoints:
         """Those of this run, and of no run with other settings, data or weights."""
@@ -204,8 +239,8 @@ class Run:
         """The checkpoint to go on from; its clocks are carried over."""
         found = checkpoints.latest()
         if found is not None:
-            self.clocks.carry(found.facts["clocks"])
-            self.carried_seconds = sum(found.facts["clocks"].values())
+            for name, seconds in found.facts["clocks"].items():
+                self.clocks.carry(name, seconds)
             self.emit({"event": "note", "message": f"goes on from the checkpoint after step {found.step}"})
         return found
 
@@ -222,32 +257,31 @@ class Run:
         """
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
-        state = TrainingState.begin(prepared.adapted, plan)
-        memory, energy = meter.PeakMemory(self.machine.device), meter.Energy(self.machine.device)
+        state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
+        meters = meter.TrainingMeters(self.machine.device, self.machine.num_processes)
         if resumed is not None:
             state.load_state_dict(resumed.tensors, resumed.facts["progress"])
             history.extend(resumed.facts["history"])
-            memory.peak_bytes, energy.joules = resumed.facts["peak_memory_bytes"], resumed.facts["energy_joules"]
+            meters.load_state_dict(resumed.facts["meters"])
 
         def save() -> None:
             with self.clocks.time("checkpoint"):
                 tensors, progress = state.state_dict()
                 checkpoints.save(progress["step"], tensors, {
-                    "progress": progress, "history": history, "clocks": self.clocks.read(),
-                    "peak_memory_bytes": memory.peak_bytes, "energy_joules": energy.joules, **before_training,
+                    "progress": progress, "history": history, "clocks": self.clocks.read(), "meters": meters.state_dict(),
+                    **before_training,
                 })  # fmt: skip
 
         def step_clock() -> ExitStack:
             stack = ExitStack()
-            stack.enter_context(memory.phase())
-            stack.enter_context(energy.phase())
+            stack.enter_context(meters.phase())
             stack.enter_context(self.clocks.time("train"))
             return stack
 
         def facts() -> dict[str, Any]:
             now = state.progress
             return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "train_flops": now.train_flops,
-                    "energy_joules": energy.joules, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
+                    "energy_joules": meters.energy.joules, "train_seconds": self.clocks.read()["train"]}  # fmt: skip
 
         def log(line: dict[str, Any]) -> None:
             history.append(line)
@@ -280,10 +314,10 @@ class Run:
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
             targets=now.targets, documents=now.documents,
         )  # fmt: skip
+        seconds = self.clocks.read()["train"]
         return summary, Cost(
-            train_flops=now.train_flops, plain_flops=now.plain_flops, peak_memory_bytes=memory.peak_bytes,
-            peak_memory_kind=memory.kind, energy_joules=energy.joules, energy_note=energy.note,
-            tokens_per_second=now.tokens / self.clocks.read()["train"],
+            train_flops=now.train_flops, plain_flops=now.plain_flops, tokens_per_second=now.tokens / seconds,
+            **meters.readings(seconds),
         )  # fmt: skip
 
     def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
@@ -305,14 +339,30 @@ class Run:
 
     def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
         """Generate and score a summary of every test document."""
-        d, split = self.suite.decoding, self.corpus.test
-        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        split, cap = self.corpus.test, self.suite.decoding.max_new_tokens
         documents = [split[i].document_ids for i in range(len(split))]
         with self.stage("generation"):
-            new = generate(adapted, documents, self.corpus.template, self.machine, decoding, self.show_progress)
+            new = self.generate(adapted, documents, self.show_progress)
         with self.stage("evaluation"):
             texts = [scoring.to_text(self.tokenizer, ids) for ids in new]
-            return scoring.score(split, texts, [len(ids) for ids in new], d.max_new_tokens, test)
+            return scoring.score(split, texts, [len(ids) for ids in new], cap, test)
+
+    def generate(
+        self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+    ) -> list[list[int]]:
+        """New tokens for each document, by the suite's decoding."""
+        d = self.suite.decoding
+        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        return generate(adapted, documents, self.corpus.template, self.machine, decoding, progress)
+
+    def latency(self, summarize: Callable[[int], object]) -> float:
+        """Seconds that a summary takes when its document comes alone: the test document of median length."""
+        test = self.corpus.test
+        by_length = sorted(range(len(test)), key=lambda i: len(test[i].document_ids))
+        before = self.clocks.read()["generation"]
+        with self.clocks.time("generation"):
+            summarize(by_length[len(test) // 2])
+        return self.clocks.read()["generation"] - before
 
     def show_progress(self, done: int, total: int) -> None:
         """Say how far a stage is."""
@@ -320,8 +370,8 @@ class Run:
 
     def origin(self) -> Origin:
         """What the adapter belongs to."""
-        fingerprint = hub.fingerprint(self.suite.model, self.suite.model_revision)
-        return Origin(self.row.label, self.row.kind, self.row.options, self.suite.model, self.suite.model_revision, fingerprint)
+        suite, row, tokens = self.suite, self.row, hub.tokenizer_fingerprint(self.tokenizer)
+        return Origin(row.label, row.kind, row.options, suite.model, suite.model_revision, self.model_fingerprint, tokens)
 
     def record(
         self,
@@ -339,10 +389,11 @@ class Run:
         return Record(
             label=self.row.label, kind=self.row.kind, seed=self.seed, status="done",
             config=self.suite.model_dump(mode="json"), options=self.row.options, parameters=parameters, loss=loss or Loss(),
-            rouge=scoring.rouge(predictions), text_shape=scoring.text_shape(predictions), cost=cost, data=self.corpus.data,
-            search=search, training=training, notes=notes or {},
+            rouge=scoring.rouge(predictions), text_shape=scoring.text_shape(predictions),
+            further_scores=scoring.further_scores(predictions), signatures=scoring.signatures(), cost=cost,
+            data=self.corpus.data, search=search, training=training, notes=notes or {},
             provenance=provenance.take(
-                command, self.suite.model, self.origin().model_fingerprint, self.machine.device, self.machine.precision
+                command, self.suite.model, self.model_fingerprint if loss else None, self.machine
             ),
         )  # fmt: skip
 
@@ -355,11 +406,10 @@ class Run:
             store.write_lines(self.folder / "history.jsonl", history)
         seconds = self.clocks.read()
         clocks = {f"{name}_seconds": value for name, value in seconds.items()}
-        generation = seconds["generation"]
+        generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
         record.cost = record.cost.model_copy(
-            update={**clocks, "wall_seconds": self.carried_seconds + meter.process_seconds(),
-                    "documents_per_second": len(predictions) / generation}
-        )  # fmt: skip
+            update={**clocks, "wall_seconds": self.clocks.wall_seconds(), "documents_per_second": len(predictions) / generation}
+        )
         store.write_json(self.folder / "record.json", record.model_dump(mode="json"))
         self.checkpoints().clear()
         return record

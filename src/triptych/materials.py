@@ -93,6 +93,8 @@ def adapt(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase, corp
     adapted = method.adapt(parts, Context(tokenizer, generator, frequent_tokens(corpus, parts.vocabulary_size)))
     if adapted.virtual_tokens is not None:
         adapted.virtual_tokens.to(device)
+    if adapted.prefix is not None:
+        adapted.prefix.to(device)
     modes.eval(model)
     return Prepared(adapted, modes, base)
 
@@ -112,7 +114,7 @@ def sketch(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase) -> 
 
 def count_parameters(adapted: AdaptedModel, base: int) -> Parameters:
     """Parameters by unique storage, after freezing; `base` is the count of the untouched model."""
-    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens)
+    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
     return Parameters(
         num_base_parameters=base, num_added_parameters=counts.total - base, num_trainable_parameters=counts.trainable,
         num_total_parameters=counts.total, stored_bytes=0,

@@ -1,12 +1,14 @@
 """What a run costs, measured from outside: clocks, FLOPs, memory, energy, parameter counts. Told nothing by any method."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -26,7 +28,8 @@ class Clocks:
 
     def __init__(self, synchronize: Callable[[], None], base: str):
         self.synchronize = synchronize
-        self.seconds = {base: process_seconds()}
+        self.seconds: dict[str, float] = {base: process_seconds()}
+        self.carried = 0.0  # seconds of earlier processes
         self._stack = [base]
         self._since = time.perf_counter()
 
@@ -41,10 +44,14 @@ class Clocks:
             self._settle()
             self._stack.pop()
 
-    def carry(self, elapsed: dict[str, float]) -> None:
-        """Add the seconds of a run that was interrupted, and that this process goes on with."""
-        for name, seconds in elapsed.items():
-            self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+    def carry(self, name: str, seconds: float) -> None:
+        """Put on a clock what an earlier process, which was interrupted, spent on work that is kept."""
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        self.carried += seconds
+
+    def wall_seconds(self) -> float:
+        """What the clocks add up to, by another clock: this process so far, and what was carried over."""
+        return process_seconds() + self.carried
 
     def read(self) -> dict[str, float]:
         """Seconds on each clock up to now."""
@@ -123,10 +130,30 @@ def fit_flops(passes: Sequence[tuple[tuple[int, int, int], int]]) -> FlopModel:
     return model
 
 
+@contextmanager
+def sampled(seconds: float, sample: Callable[[], object]) -> Iterator[None]:
+    """Call `sample` at once, every so many seconds from a thread of its own, and at the end."""
+    done = threading.Event()
+
+    def repeat() -> None:
+        while not done.wait(seconds):
+            sample()
+
+    sample()
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        sample()
+
+
 class PeakMemory:
     """The peak memory of one phase, reset when it begins.
 
-    On CUDA: the allocator's peak. Elsewhere: the resident memory of the process, sampled every 5 ms.
+    On CUDA: the allocator's peak, and what it held reserved. Elsewhere: the resident memory of the process, sampled every 5 ms.
     """
 
     def __init__(self, device: torch.device):
@@ -146,48 +173,187 @@ class PeakMemory:
                 self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(self.device))
                 self.reserved_bytes = max(self.reserved_bytes or 0, torch.cuda.max_memory_reserved(self.device))
             return
-        done, process = threading.Event(), psutil.Process()
+        process = psutil.Process()
 
         def sample() -> None:
-            while not done.wait(0.005):
-                self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
-
-        self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
-        thread = threading.Thread(target=sample, daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            done.set()
-            thread.join()
             self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
 
+        with sampled(0.005, sample):
+            yield
 
-class Energy:
-    """Joules of one phase: NVML's total-energy counter on CUDA, RAPL on a CPU, else None with the reason. Never 0."""
 
-    def __init__(self, device: torch.device):
-        self.joules: float | None = None
-        self._read = _nvml_reader(device) if device.type == "cuda" else _rapl_reader()
-        reason = self._read if isinstance(self._read, str) else "the energy counter did not move"
-        self.note: str | None = f"not measured: {reason}"
+@dataclass(frozen=True)
+class Counter:
+    """A reading that only rises. One that integrates is the finer the more often it is read."""
+
+    kind: str
+    read: Callable[[], float]
+    integrates: bool = False
+
+    @contextmanager
+    def during(self, add: Callable[[float], None]) -> Iterator[None]:
+        """Tell `add` by how much it rose while inside."""
+        before = self.read()
+        try:
+            with sampled(0.05, self.read) if self.integrates else nullcontext():
+                yield
+        finally:
+            add(self.read() - before)
+
+
+class Busy:
+    """How long the device worked in one phase; over how long it was held, that is the mean utilisation.
+
+    On CUDA: NVML's utilisation (the share of time in which a kernel ran), sampled every 50 ms and integrated. On a CPU: the
+    processor time of the process, all its threads. Of several processes each would see its own part: then it is not measured.
+    """
+
+    def __init__(self, device: torch.device, processes: int = 1):
+        self.seconds: float | None = None
+        counter = _busy_counter(device, processes)
+        self._counter = counter if isinstance(counter, Counter) else None
+        self.note: str | None = f"not measured: {counter}" if isinstance(counter, str) else None
 
     @contextmanager
     def phase(self) -> Iterator[None]:
         """Measure while inside; entered again, it adds."""
-        if isinstance(self._read, str):
+        with self._counter.during(self._add) if self._counter else nullcontext():
             yield
-            return
-        before = self._read()
-        try:
-            yield
-        finally:
-            used = self._read() - before
-            if used > 0:
-                self.joules, self.note = (self.joules or 0.0) + used, None
+
+    def _add(self, seconds: float) -> None:
+        self.seconds = (self.seconds or 0.0) + seconds
 
 
-def _rapl_reader() -> Callable[[], float] | str:
+class Energy:
+    """Joules of one phase, or None with the reason. Never 0.
+
+    On CUDA: NVML's total-energy counter; where a GPU has none, its power sampled every 50 ms and integrated. On a CPU: RAPL.
+    """
+
+    def __init__(self, device: torch.device):
+        self.joules: float | None = None
+        self.kind: str | None = None
+        counter = _nvml_energy(device) if device.type == "cuda" else _rapl_energy()
+        self._counter = counter if isinstance(counter, Counter) else None
+        self.note: str | None = f"not measured: {counter if isinstance(counter, str) else 'the energy counter did not move'}"
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Measure while inside; entered again, it adds."""
+        with self._counter.during(self._add) if self._counter else nullcontext():
+            yield
+
+    def _add(self, joules: float) -> None:
+        if joules > 0 and self._counter:
+            self.joules, self.kind, self.note = (self.joules or 0.0) + joules, self._counter.kind, None
+
+
+class TrainingMeters:
+    """Memory, energy and the device's work over the optimizer steps, and over nothing else.
+
+    Args:
+        processes: how many work on the run.
+    """
+
+    def __init__(self, device: torch.device, processes: int = 1):
+        self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
+        self.devices = num_devices(device, processes)
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Measure while inside."""
+        with self.memory.phase(), self.energy.phase(), self.busy.phase():
+            yield
+
+    def readings(self, train_seconds: float) -> dict[str, Any]:
+        """What was measured, by the names of `records.Cost`."""
+        return {
+            "device_seconds": train_seconds * self.devices, "busy_seconds": self.busy.seconds, "busy_note": self.busy.note,
+            "peak_memory_bytes": self.memory.peak_bytes, "peak_memory_kind": self.memory.kind,
+            "reserved_peak_memory_bytes": self.memory.reserved_bytes, "energy_joules": self.energy.joules,
+            "energy_kind": self.energy.kind, "energy_note": self.energy.note,
+        }  # fmt: skip
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, fit for JSON."""
+        return {"memory": [self.memory.peak_bytes, self.memory.reserved_bytes], "busy": self.busy.seconds,
+                "energy": [self.energy.joules, self.energy.kind, self.energy.note]}  # fmt: skip
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the sums of an earlier process."""
+        self.memory.peak_bytes, self.memory.reserved_bytes = state["memory"]
+        self.busy.seconds = state["busy"]
+        self.energy.joules, self.energy.kind, self.energy.note = state["energy"]
+
+
+def num_devices(device: torch.device, processes: int) -> int:
+    """What training holds: GPUs, one a process; on a CPU the cores that the process may use."""
+    if device.type != "cpu":
+        return processes
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def integral(rate: Callable[[], float]) -> Callable[[], float]:
+    """The integral of a rate over time, by the trapezoids between one reading and the next."""
+    total, last, since = 0.0, rate(), time.perf_counter()
+
+    def read() -> float:
+        nonlocal total, last, since
+        now, current = time.perf_counter(), rate()
+        total += (now - since) * (last + current) / 2
+        last, since = current, now
+        return total
+
+    return read
+
+
+def _busy_counter(device: torch.device, processes: int) -> Counter | str:
+    if processes > 1:
+        return f"{processes} processes worked, and each sees its own part alone"
+    if device.type == "cpu":
+        return Counter("processor time", time.process_time)
+    nvml = _nvml(device) if device.type == "cuda" else f"nothing here shows the utilisation of {device.type}"
+    if isinstance(nvml, str):
+        return nvml
+    pynvml, handle = nvml
+    try:
+        share = integral(lambda: pynvml.nvmlDeviceGetUtilizationRates(handle).gpu / 100)
+    except pynvml.NVMLError as error:
+        return f"NVML gives no utilisation here ({error})"
+    return Counter("NVML utilisation, integrated", share, integrates=True)
+
+
+def _nvml_energy(device: torch.device) -> Counter | str:
+    nvml = _nvml(device)
+    if isinstance(nvml, str):
+        return nvml
+    pynvml, handle = nvml
+    try:
+        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
+        return Counter("NVML energy counter", lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
+    except pynvml.NVMLError:  # GPUs before Volta have no such counter
+        pass
+    try:
+        watts = integral(lambda: pynvml.nvmlDeviceGetPowerUsage(handle) / 1000)
+    except pynvml.NVMLError as error:
+        return f"NVML gives neither energy nor power here ({error})"
+    return Counter("NVML power, integrated", watts, integrates=True)
+
+
+def _nvml(device: torch.device) -> tuple[Any, Any] | str:
+    """NVML and its handle of a device, found by the device's own name, since torch numbers only those that it may see."""
+    try:
+        import pynvml
+    except ImportError:
+        return "the package nvidia-ml-py is not installed"
+    try:
+        pynvml.nvmlInit()
+        return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
+    except pynvml.NVMLError as error:
+        return f"NVML does not answer here ({error})"
+
+
+def _rapl_energy() -> Counter | str:
     domains = sorted(RAPL.glob("intel-rapl:?")) if RAPL.is_dir() else []
     if not domains:
         return "this machine shows no RAPL energy counter"
@@ -205,18 +371,4 @@ def _rapl_reader() -> Callable[[], float] | str:
             last[i] = now
         return total[0] / 1e6
 
-    return read
-
-
-def _nvml_reader(device: torch.device) -> Callable[[], float] | str:
-    try:
-        import pynvml
-    except ImportError:
-        return "the package nvidia-ml-py is not installed"
-    try:
-        pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(device.index or 0)
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError as error:
-        return f"NVML gives no energy counter here ({error})"
-    return lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000.0
+    return Counter("RAPL", read)

@@ -4,12 +4,12 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from triptych import materials, meter, runtime
+from triptych import materials, meter, runtime, tracking
 from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.corpus import Corpus, Template
@@ -19,7 +19,7 @@ from triptych.engine.training import TrainingPlan, TrainingState, train_step
 from triptych.errors import ConfigError
 from triptych.models import hub
 from triptych.records import Parameters
-from triptych.rows import Row, planned_runs
+from triptych.rows import Row, planned_runs, smaller_suite
 
 
 @dataclass
@@ -31,6 +31,7 @@ class Plan:
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
     parameters: dict[str, Parameters]
+    scaled: dict[int, "Plan"] = field(default_factory=dict)  # by the number of training documents
 
     @property
     def runs(self) -> list[tuple[Row, int]]:
@@ -44,6 +45,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
     Raises:
         InputError: something does not; the message says what to do.
     """
+    tracking.check(suite)
     runtime.choose_precision(suite.training.precision, runtime.available(device))
     materials.open_data(suite)  # a missing folder is told before anything else of the data and model
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
@@ -60,7 +62,16 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
         parameters[row.label] = materials.count_parameters(adapted, base)
     corpus = materials.load_corpus(suite, rows, tokenizer, cache)
     materials.frequent_tokens(corpus, hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size)
-    return Plan(suite, list(rows), tokenizer, corpus, parameters)
+    scaled = {}
+    for size in suite.scaling.train_documents:
+        if size >= len(corpus.train):
+            raise ConfigError(
+                f"scaling.train_documents has {size:,}, and the suite trains on {len(corpus.train):,} documents, which is the "
+                "last point of the curve by itself: give smaller numbers."
+            )
+        smaller = smaller_suite(suite, rows, size)
+        scaled[size] = check(smaller, [row for row in rows if row.trains], device, cache)
+    return Plan(suite, list(rows), tokenizer, corpus, parameters, scaled)
 
 
 @contextmanager
@@ -141,7 +152,7 @@ def _seconds_a_step(plan: Plan, method: Method, prepared: materials.Prepared, ma
         global_batch_size=t.global_batch_size, micro_batch_size=t.micro_batch_size, max_grad_norm=t.max_grad_norm,
         warmup_fraction=0, schedule="constant", optimizer=t.optimizer, seed=0, plain=plan.suite.engine.plain,
     )  # fmt: skip
-    state = TrainingState.begin(prepared.adapted, recipe)
+    state = TrainingState.begin(prepared.adapted, recipe, machine.loss_scaler())
     indices = list(range(min(t.global_batch_size, len(corpus.train))))
     prepared.modes.train(prepared.adapted.parts.model)
 

@@ -16,11 +16,12 @@ import torch
 import triptych
 from triptych.models import hub
 from triptych.records import Provenance
+from triptych.runtime import Runtime
 
 PACKAGES = ("triptych", "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "safetensors", "rouge-score")
 
 
-def take(command: list[str], model: str, model_fingerprint: str | None, device: torch.device, precision: str) -> Provenance:
+def take(command: list[str], model: str, model_fingerprint: str | None, machine: Runtime) -> Provenance:
     """The provenance of a run on this machine, now."""
     commit, dirty = _commit()
     return Provenance(
@@ -32,9 +33,9 @@ def take(command: list[str], model: str, model_fingerprint: str | None, device: 
         model=model,
         model_fingerprint=model_fingerprint,
         synthetic_model=hub.is_synthetic(model),
-        hardware=_hardware(device),
-        device=str(device),
-        precision=precision,
+        hardware=_hardware(machine.device) | {"num_processes": machine.num_processes},
+        device=str(machine.device),
+        precision=machine.precision,
     )
 
 

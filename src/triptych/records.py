@@ -56,12 +56,21 @@ class Cost(Part):
     train_flops: float | None = None
     plain_flops: float | None = None
     search_flops: float | None = None
+    device_seconds: float | None = None  # devices (GPUs, or the cores of a CPU) x training seconds
+    busy_seconds: float | None = None  # of these, what the devices worked: their ratio is the mean utilisation
+    busy_note: str | None = None
     peak_memory_bytes: int | None = None
     peak_memory_kind: str | None = None
+    reserved_peak_memory_bytes: int | None = None  # what CUDA's allocator held; None elsewhere
     energy_joules: float | None = None
+    energy_kind: str | None = None
     energy_note: str | None = None
     tokens_per_second: float | None = None
     documents_per_second: float | None = None
+    generation_latency_seconds: float | None = None  # one document alone, the test split's median in length
+
+
+NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if field.annotation != str | None)
 
 
 class SplitCounts(Part):
@@ -92,6 +101,8 @@ class Trial(Part):
 
     learning_rate: float
     validation_loss: float | None
+    search_seconds: float = 0.0
+    search_flops: float = 0.0
 
 
 class SearchResult(Part):
@@ -100,6 +111,17 @@ class SearchResult(Part):
     trials: list[Trial]
     chosen: float
     at_edge: bool
+    charged_to: int = 0  # the seed whose run made the search
+
+    @property
+    def seconds(self) -> float:
+        """What the trials took."""
+        return sum(trial.search_seconds for trial in self.trials)
+
+    @property
+    def flops(self) -> float:
+        """What the trials executed."""
+        return sum(trial.search_flops for trial in self.trials)
 
 
 class TrainingSummary(Part):
@@ -156,6 +178,8 @@ class Record(Part):
     loss: Loss = Loss()
     rouge: Rouge | None = None
     text_shape: TextShape | None = None
+    further_scores: dict[str, float] = {}  # means over the test split of what metrics beside these two score
+    signatures: dict[str, str] = {}  # of every metric, by its name
     cost: Cost = Cost()
     data: Data | None = None
     search: SearchResult | None = None
@@ -210,6 +234,7 @@ class Row(Part):
     cost: dict[str, float | None]  # means over seeds of the numeric fields of `Cost`
     parameters: Parameters | None
     text_shape: TextShape | None  # means over seeds
+    further_scores: dict[str, float | None] = {}  # means over seeds
     flags: list[str]  # what a reader must know about this row, in whole sentences
 
 
@@ -224,6 +249,16 @@ class PairedTest(Part):
     high: float
     p_value: float
     p_value_adjusted: float  # Holm over all pairs and metrics of the comparison
+
+
+class ScalingPoint(Part):
+    """The rows that train, on so many training documents; the last point is the suite itself."""
+
+    train_documents: int
+    rows: dict[str, Row]
+    tests: list[PairedTest]  # between rows at this size, Holm over its pairs and metrics
+    gains: list[PairedTest]  # a row (`LABEL@N`) against itself at the size before, Holm over all gains of the comparison
+    verdict: str
 
 
 class Comparison(Part):
@@ -243,3 +278,4 @@ class Comparison(Part):
     verdict: str  # one sentence; "no clear winner" is possible
     flags: list[str]  # what a reader must know about the whole comparison
     signature: str | None  # of the ROUGE scores
+    scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.config import Suite, make_suite
+from triptych.config import Scaling, Suite, make_suite
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError, nearest
 from triptych.registry import build, registered
@@ -43,7 +43,7 @@ def make_row(label: str, options: dict[str, Any]) -> Row:
             raise ConfigError(f"[method.{label}] has the unknown kind {kind!r}.{nearest(str(kind), known)}")
         raise ConfigError(
             f"Unknown method {label!r}.{nearest(label, known)} A label of your own needs its kind: "
-            f"--set method.{label}.kind=lora."
+            f"--set method.{label}.kind=lora; a method in a file of your own needs --plugin FILE.py."
         )
     return Row(label, kind, build(known[kind], options, f"method.{label}"))
 
@@ -72,6 +72,20 @@ def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tupl
 def planned_runs(suite: Suite, rows: Sequence[Row]) -> list[tuple[Row, int]]:
     """The runs of a suite in order: each row under each seed, rows without training under the first alone."""
     return [(row, seed) for row in rows for seed in (suite.seeds if row.trains else suite.seeds[:1])]
+
+
+def smaller_suite(suite: Suite, rows: Sequence[Row], train_documents: int) -> Suite:
+    """The suite of a point of the data-size curve: the rows that train, on fewer documents; all else is the same.
+
+    Raises:
+        ConfigError: no row trains.
+    """
+    labels = tuple(row.label for row in rows if row.trains)
+    if not labels:
+        raise ConfigError("scaling.train_documents asks how rows gain with data, and no row of the suite trains.")
+    limits = suite.limits.model_copy(update={"train_documents": train_documents})
+    method = {label: options for label, options in suite.method.items() if label in labels}
+    return suite.model_copy(update={"methods": labels, "method": method, "limits": limits, "scaling": Scaling()})
 
 
 def suite_rows(suite: Suite) -> list[Row]:

@@ -31,9 +31,18 @@ class Runtime:
         """Only this rank writes."""
         return self.accelerator.is_main_process
 
+    @property
+    def num_processes(self) -> int:
+        """How many work on one run."""
+        return self.accelerator.num_processes
+
     def autocast(self) -> AbstractContextManager:
         """Forward passes run in the run's precision; nothing changes in fp32."""
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
+
+    def loss_scaler(self) -> torch.amp.GradScaler | None:
+        """A new one for a training run in fp16, whose small gradients would else become zero; None in any other precision."""
+        return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
 
     def synchronize(self) -> None:
         """Wait until the device has done what was asked, so that a clock may be read."""
@@ -59,7 +68,10 @@ def available(device: str | None) -> str:
 
 
 def choose_precision(asked: str, device: str) -> str:
-    """`auto` becomes what the device multiplies fast: bf16 or fp16 on CUDA, fp32 elsewhere.
+    """`auto` becomes what the device multiplies fast: on CUDA bf16, fp16 on cards with tensor cores that lack it, else fp32.
+
+    CUDA cards multiply fp16 fast from compute capability 7.0 (Volta, Turing) and bf16 from 8.0 (Ampere); most older ones are
+    far slower in fp16 than in fp32. A CPU or mps is left at fp32, so that a run repeats itself; bf16 is had by asking for it.
 
     Raises:
         ConfigError: fp16 on a device that has no loss scaling for it.
@@ -67,7 +79,9 @@ def choose_precision(asked: str, device: str) -> str:
     if asked == "auto":
         if device != "cuda":
             return "fp32"
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability() >= (7, 0) else "fp32"
     if asked == "fp16" and device != "cuda":
         raise ConfigError(f"training.precision = 'fp16' needs a CUDA device, and this is {device}; use bf16 or fp32.")
     return asked

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from triptych.contracts import AdaptedModel, Metric
 from triptych.corpus import TokenizedSplit
 from triptych.engine.evaluation import SplitLoss
+from triptych.errors import RunFailed
 from triptych.records import Prediction, Rouge, TextShape
 from triptych.registry import find, registered
 
@@ -34,11 +35,16 @@ def score(
         cap: tokens that a summary may have at most.
         losses: loss of each document; None for a row without a model.
     """
-    metrics = [metric() for metric in registered(Metric).values()]
+    metrics = {name: metric() for name, metric in registered(Metric).items()}
     predictions = []
     for i, text in enumerate(texts):
         reference, document = split.reference(i), split.document(i)
-        scores = {name: value for metric in metrics for name, value in metric.score(text, reference, document).items()}
+        scores: dict[str, float] = {}
+        for name, metric in metrics.items():
+            found = metric.score(text, reference, document)
+            if twice := scores.keys() & found.keys():
+                raise RunFailed(f"The metric {name!r} scores {min(twice)!r}, and so does another metric: rename one of them.")
+            scores |= found
         if losses is not None:
             scores |= {"loss": float(losses.nats[i] / losses.targets[i]), "targets": float(losses.targets[i])}
         count = lengths[i] if lengths is not None else None
@@ -65,6 +71,17 @@ def text_shape(predictions: Sequence[Prediction]) -> TextShape:
         share_empty=_mean(predictions, "empty"),
         share_at_cap=float(np.mean([p.at_cap for p in predictions])),
     )
+
+
+def further_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """Means over the split of what metrics beside ROUGE and the text's shape score."""
+    known = {*ROUGE_TYPES, *TextShape.model_fields, "empty", "loss", "targets"}
+    return {name: _mean(predictions, name) for name in predictions[0].scores if name not in known} if predictions else {}
+
+
+def signatures() -> dict[str, str]:
+    """The signature of every registered metric."""
+    return {name: metric().signature() for name, metric in registered(Metric).items()}
 
 
 def describe_prompt(adapted: AdaptedModel, before: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

@@ -17,22 +17,35 @@ def spread(grid: Sequence[float], trials: int) -> tuple[float, ...]:
     return tuple(grid[round(place)] for place in np.linspace(0, len(grid) - 1, trials))
 
 
-def search(grid: Sequence[float], try_rate: Callable[[float], float | None]) -> SearchResult:
+def search(
+    grid: Sequence[float],
+    try_rate: Callable[[float], Trial],
+    finished: Sequence[Trial] = (),
+    keep: Callable[[Sequence[Trial]], None] = lambda trials: None,
+    charged_to: int = 0,
+) -> SearchResult:
     """Try every rate; the lowest validation loss wins.
 
     Args:
         grid: learning rates, rising.
-        try_rate: trains a fresh model on the short budget; its validation loss, or None where it diverged.
+        try_rate: trains a fresh model on the short budget.
+        finished: trials of a search that was interrupted; they are not made again.
+        keep: told all finished trials after each, so that they survive an interruption.
+        charged_to: the seed of the run that makes the search.
 
     Raises:
         NonFiniteLoss: every rate diverged.
     """
-    trials = [Trial(learning_rate=rate, validation_loss=try_rate(rate)) for rate in grid]
+    known = {trial.learning_rate: trial for trial in finished}
+    trials: list[Trial] = []
+    for rate in grid:
+        trials.append(known.get(rate) or try_rate(rate))
+        keep(trials)
     reached = {t.learning_rate: t.validation_loss for t in trials if t.validation_loss is not None}
     if not reached:
         raise NonFiniteLoss(f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones.")
     chosen = min(reached, key=lambda rate: reached[rate])
-    return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (grid[0], grid[-1]))
+    return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (grid[0], grid[-1]), charged_to=charged_to)
 
 
 def sample(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:

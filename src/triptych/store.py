@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from triptych.errors import ResultsError
+from triptych.files import write_bytes
 
 
 def run_folder(out: Path, label: str, seed: int) -> Path:
@@ -20,33 +19,9 @@ def run_folder(out: Path, label: str, seed: int) -> Path:
     return out / "runs" / label / str(seed)
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write beside, sync, rename: the file is the old one or the new one, never half of it.
-
-    Raises:
-        ResultsError: the folder cannot be written, or the disk is full.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise ResultsError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def scaled_folder(out: Path, train_documents: int) -> Path:
+    """`OUT/scaling/N`: a results folder of its own, with the rows that train on N documents."""
+    return out / "scaling" / str(train_documents)
 
 
 def write_json(path: Path, value: Any) -> None:

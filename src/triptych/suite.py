@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,27 @@ def is_done(out: Path, row: Row, seed: int) -> bool:
         return False
 
 
-def carry_out(plan: Plan, out: Path, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> list[Record]:
+@dataclass(frozen=True)
+class Job:
+    """A run of a suite, and the results folder it goes to."""
+
+    suite: Suite
+    out: Path
+    row: Row
+    seed: int
+    name: str  # the row, and the number of documents where that is not the suite's own
+
+
+def jobs(plan: Plan, out: Path) -> list[Job]:
+    """Every run of a suite in order: its own, then those on fewer training documents."""
+    found = [Job(plan.suite, out, row, seed, row.label) for row, seed in plan.runs]
+    for size, smaller in plan.scaled.items():
+        folder = store.scaled_folder(out, size)
+        found += [Job(smaller.suite, folder, row, seed, f"{row.label} on {size} documents") for row, seed in smaller.runs]
+    return found
+
+
+def carry_out(plan: Plan, out: Path, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> list[str]:
     """Every run that is not done yet, each in a process of its own, one after the other.
 
     A run that fails, dies or hangs is recorded as failed, and the others go on.
@@ -125,32 +146,34 @@ def carry_out(plan: Plan, out: Path, lock: int, device: str | None, plugins: Seq
         lock: OUT's, held by every run too.
 
     Returns:
-        The records of failed runs.
+        The runs that failed, in words.
     """
-    failed = []
-    for index, (row, seed) in enumerate(plan.runs):
-        if is_done(out, row, seed):
-            emit(row.label, seed, {"event": "kept", "index": index, "total": len(plan.runs)})
+    for size, smaller in plan.scaled.items():
+        claim(store.scaled_folder(out, size), smaller.suite, fresh=False)
+    failed, planned = [], jobs(plan, out)
+    for index, job in enumerate(planned):
+        row, seed = job.row, job.seed
+        if is_done(job.out, row, seed):
+            emit(job.name, seed, {"event": "kept", "index": index, "total": len(planned)})
             continue
-        emit(row.label, seed, {"event": "begin", "index": index, "total": len(plan.runs)})
-        error = _run_process(row, seed, out, lock, device, plugins, emit)
+        emit(job.name, seed, {"event": "begin", "index": index, "total": len(planned)})
+        error = _run_process(job, lock, device, plugins, emit)
         if error is not None:
             record = Record(
-                label=row.label, kind=row.kind, seed=seed, status="failed", config=plan.suite.model_dump(mode="json"),
+                label=row.label, kind=row.kind, seed=seed, status="failed", config=job.suite.model_dump(mode="json"),
                 options=row.options, error=error,
             )
-            store.write_json(store.run_folder(out, row.label, seed) / "record.json", record.model_dump(mode="json"))
-            failed.append(record)
-            emit(row.label, seed, {"event": "failed", "message": error})
+            store.write_json(store.run_folder(job.out, row.label, seed) / "record.json", record.model_dump(mode="json"))
+            failed.append(f"{job.name} (seed {seed})")
+            emit(job.name, seed, {"event": "failed", "message": error})
         else:
-            emit(row.label, seed, {"event": "done"})
+            emit(job.name, seed, {"event": "done"})
     return failed
 
 
-def _run_process(
-    row: Row, seed: int, out: Path, lock: int, device: str | None, plugins: Sequence[str], emit: Emit
-) -> str | None:
+def _run_process(job: Job, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> str | None:
     """One run in a fresh process; returns what went wrong, or None."""
+    row, seed, out = job.row, job.seed, job.out
     folder = store.run_folder(out, row.label, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").unlink(missing_ok=True)
@@ -170,7 +193,7 @@ def _run_process(
                 watch.heard()
                 event = json.loads(line)
                 message = event["message"] if event["event"] == "error" else message
-                emit(row.label, seed, event)
+                emit(job.name, seed, event)
             status = process.wait()
         except BaseException:
             process.terminate()

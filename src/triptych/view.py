@@ -1,6 +1,9 @@
 """What a person sees while a suite runs: live bars on a terminal, plain lines elsewhere."""
 
+import json
+import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from triptych.config import PRESETS
-from triptych.contracts import Baseline, Dataset, EmbeddedModel, Method, Metric
+from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import describe
 from triptych.preflight import Plan, RowEstimate
 from triptych.registry import registered
+from triptych.trained import Summary, Trained
 
 STAGES = {
     "preparation": "preparing data",
@@ -130,10 +134,18 @@ class View:
         self._progress.reset(self._stage, total=total, description=description, facts="", visible=True)
 
 
-def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], out: Path) -> None:
-    """Print what a suite would do."""
+def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], out: Path, preset: str) -> None:
+    """Print what a suite would do, and which preset its settings began from."""
     suite, data = plan.suite, plan.corpus.data
     console.print(f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now.", markup=False)
+    t, d, s = suite.training, suite.decoding, suite.search
+    rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
+    console.print(
+        f"  from the preset {preset!r}: {PRESETS[preset].summary}\n"
+        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of {t.global_batch_size} "
+        f"documents a step, patience {t.patience}; {rates}; documents of up to {suite.limits.document_tokens} tokens; "
+        f"{d.num_beams} beams, up to {d.max_new_tokens} tokens", markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
     for name, counts in data.splits.items():
         dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
         console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
@@ -157,7 +169,9 @@ def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], o
 
 def show_registered(console: Console) -> None:
     """Print what is registered, with every option."""
-    for contract in (Method, Baseline, Dataset, Metric, EmbeddedModel):
+    for contract in (Method, Baseline, Dataset, Metric, EmbeddedModel, Family):
+        if not registered(contract):
+            continue
         console.print(f"\n{contract.contract}s", style="bold")
         for name, cls in registered(contract).items():
             console.print(f"  {name}: {cls.summary_line()}", markup=False, highlight=False, soft_wrap=True)
@@ -167,8 +181,8 @@ def show_registered(console: Console) -> None:
                 console.print(f"      {option}{default}: {information.description or ''}", markup=False, highlight=False,
                               soft_wrap=True)
     console.print("\npresets", style="bold")
-    for name in PRESETS:
-        console.print(f"  {name}", markup=False, highlight=False)
+    for name, preset in PRESETS.items():
+        console.print(f"  {name}: {preset.summary}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_data(console: Console, path: Path) -> None:
@@ -184,3 +198,35 @@ def show_data(console: Console, path: Path) -> None:
         )
     for file in found.unread:
         console.print(f"not read: {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+class SummaryPrinter:
+    """Prints summaries as they come, and at the end how many documents were cut.
+
+    Args:
+        headings: say above each summary whose it is and of what.
+        as_json: print JSON lines instead.
+    """
+
+    def __init__(self, headings: bool, as_json: bool):
+        self._headings, self._as_json = headings, as_json
+        self._cut: Counter[str] = Counter()
+        self._all: Counter[str] = Counter()
+
+    def __call__(self, row: Trained, name: str, summary: Summary) -> None:
+        """Print one summary."""
+        self._all[str(row.folder)] += 1
+        self._cut[str(row.folder)] += summary.truncated
+        if self._as_json:
+            facts = {"id": name, "label": row.label, "run": str(row.folder), "summary": summary.text,
+                     "num_tokens": summary.num_tokens, "at_cap": summary.at_cap,
+                     "document_tokens": summary.document_tokens, "read_tokens": summary.read_tokens}  # fmt: skip
+            print(json.dumps(facts, ensure_ascii=False), flush=True)
+        else:
+            print(f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text, flush=True)
+
+    def close(self) -> None:
+        """Say, on standard error, what was not read."""
+        for run, cut in self._cut.items():
+            if cut:
+                print(f"{run}: {cut} of {self._all[run]} documents were too long: their ends were not read.", file=sys.stderr)

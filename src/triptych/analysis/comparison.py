@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,16 @@ from triptych.analysis.statistics import (
 )
 from triptych.analysis.verdict import num_trainable, pareto_front, separable, verdict
 from triptych.errors import ResultsError
-from triptych.records import Comparison, Cost, Estimate, PairedTest, Row, RowLoss, TextShape
+from triptych.records import (
+    NUMERIC_COSTS,
+    Comparison,
+    Estimate,
+    PairedTest,
+    Row,
+    RowLoss,
+    ScalingPoint,
+    TextShape,
+)
 
 __all__ = ["compare", "join", "separable"]
 
@@ -59,7 +68,8 @@ def compare(results: Results, resamples: int = RESAMPLES) -> Comparison:
     scores = _resample(results, resamples)
     rows = {label: _row(label, results, scores, resamples) for label in results.labels}
     tests = _paired_tests(scores)
-    flags = comparison_flags(results)
+    points, absent = _scaling(results, rows, tests, resamples)
+    flags = [*comparison_flags(results), *absent]
     if not tests and len(scores) > 1:
         flags.append("There is one test document: nothing can be tested, and no interval given.")
     return Comparison(
@@ -84,6 +94,7 @@ def compare(results: Results, resamples: int = RESAMPLES) -> Comparison:
         verdict=verdict(rows, tests),
         flags=flags,
         signature=finished[0].record.rouge.signature if finished[0].record.rouge is not None else None,
+        scaling=points,
     )
 
 
@@ -165,7 +176,12 @@ def _matrix(runs: Sequence[Run], metric: str) -> Array:
 
 def _paired_tests(scores: Mapping[str, Mapping[str, _Scores]]) -> list[PairedTest]:
     """Every pair of rows on every metric; a row run once stands beside each seed of the other."""
-    cases = [(a, b, metric) for a, b in combinations(scores, 2) for metric in ROUGE_METRICS]
+    return _tests(scores, list(combinations(scores, 2)))
+
+
+def _tests(scores: Mapping[str, Mapping[str, _Scores]], pairs: Sequence[tuple[str, str]]) -> list[PairedTest]:
+    """These pairs on every metric, Holm over all of them."""
+    cases = [(a, b, metric) for a, b in pairs for metric in ROUGE_METRICS]
     documents = next(iter(next(iter(scores.values())).values())).values.shape[1]
     if not cases or documents < 2:
         return []
@@ -195,6 +211,58 @@ def _paired_tests(scores: Mapping[str, Mapping[str, _Scores]]) -> list[PairedTes
     return tests
 
 
+def _scaling(
+    results: Results, rows: Mapping[str, Row], tests: Sequence[PairedTest], resamples: int
+) -> tuple[list[ScalingPoint], list[str]]:
+    """The points of the data-size curves, the suite itself the last, and sentences on what is not there."""
+    parts = {size: part for size, part in results.scaled.items() if any(run.done for run in part.runs)}
+    flags = [
+        f"[scaling] asks for {size:,} training documents; no finished run on them is in this comparison."
+        for size in results.suite.scaling.train_documents
+        if size not in parts
+    ]
+    for size, part in parts.items():
+        failed = [run.name for run in part.runs if not run.done]
+        lacking = ", ".join([*failed, *(f"{label} (seed {seed})" for label, seed in part.missing)])
+        if lacking:
+            flags.append(f"On {size:,} training documents, not in this comparison: {lacking}.")
+    tuned = [run for run in results.runs if run.done and run.tuned]
+    used = next((run.record.data.splits["train"].used for run in tuned if run.record.data is not None), None)
+    if not parts or used is None:
+        return [], flags
+    sizes: dict[int, Sequence[Run]] = {size: part.runs for size, part in parts.items()} | {used: tuned}
+    refuse_unfair([run for runs in sizes.values() for run in runs], sizes_differ=True)
+    gains = _gains(results, sizes, resamples)
+    own = {label: row for label, row in rows.items() if num_trainable(row)}
+    among = [test for test in tests if {test.a, test.b} <= own.keys()]
+    smaller = {size: compare(part, resamples) for size, part in parts.items()}
+    judged = {size: (part.rows, part.tests, part.verdict) for size, part in smaller.items()}
+    judged[used] = own, among, verdict(own, among)
+    points = [
+        ScalingPoint(
+            train_documents=size, rows=inner, tests=between, verdict=ahead,
+            gains=[test for test in gains if test.a.endswith(f"@{size}")],
+        )
+        for size, (inner, between, ahead) in judged.items()
+    ]  # fmt: skip
+    return points, flags
+
+
+def _gains(results: Results, sizes: Mapping[int, Sequence[Run]], resamples: int) -> list[PairedTest]:
+    """Each row against itself on the next fewer training documents, on the same test documents."""
+    runs = [
+        replace(run, record=run.record.model_copy(update={"label": f"{run.record.label}@{size}"}))
+        for size, part in sizes.items()
+        for run in part
+    ]
+    scores = _resample(replace(results, runs=tuple(runs), scaled={}), resamples)
+    labels = dict.fromkeys(run.record.label for part in sizes.values() for run in part)
+    pairs = [
+        (f"{label}@{larger}", f"{label}@{smaller}") for label in labels for smaller, larger in pairwise(sorted(sizes))
+    ]
+    return _tests(scores, [(a, b) for a, b in pairs if a in scores and b in scores])
+
+
 def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores]], resamples: int) -> Row:
     runs = [run for run in results.runs if run.record.label == label]
     done = [run for run in runs if run.done]
@@ -208,11 +276,14 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores
         cost={field: _mean([getattr(run.record.cost, field) for run in done]) for field in NUMERIC_COSTS},
         parameters=done[0].record.parameters if done else None,
         text_shape=_text_shape(done),
+        further_scores=_further_scores(done),
         flags=row_flags(runs),
     )
 
 
-NUMERIC_COSTS = tuple(name for name in Cost.model_fields if name not in ("peak_memory_kind", "energy_note"))
+def _further_scores(done: Sequence[Run]) -> dict[str, float | None]:
+    names = dict.fromkeys(name for run in done for name in run.record.further_scores)
+    return {name: _mean([run.record.further_scores.get(name) for run in done]) for name in names}
 
 
 def _estimate(scores: _Scores) -> Estimate:

@@ -30,8 +30,11 @@ EQUAL_SETTINGS = (
 )
 
 
-def refuse_unfair(runs: Sequence[Run]) -> None:
+def refuse_unfair(runs: Sequence[Run], sizes_differ: bool = False) -> None:
     """Raise unless the finished runs may stand in one table.
+
+    Args:
+        sizes_differ: the runs may differ in how many training documents they had, and in nothing else.
 
     Raises:
         ResultsError: two runs differ in what must be equal (the message names the field, both values and both runs),
@@ -40,6 +43,8 @@ def refuse_unfair(runs: Sequence[Run]) -> None:
     done = [run for run in runs if run.done]
     for setting in EQUAL_SETTINGS:
         for field in _leaves(setting, done):
+            if sizes_differ and field == "limits.train_documents":
+                continue
             _refuse(f"config.{field}", done, methodcaller("setting", field))
     with_model = [run for run in done if run.record.parameters is not None]
     fingerprint = [run for run in with_model if _model_fingerprint(run) is not None]
@@ -48,8 +53,9 @@ def refuse_unfair(runs: Sequence[Run]) -> None:
         _refuse("config.model", done, methodcaller("setting", "model"))
         _refuse("config.model_revision", done, methodcaller("setting", "model_revision"))
     _refuse("provenance.precision", with_model, lambda run: run.record.provenance and run.record.provenance.precision)
-    _refuse("data.fingerprint", done, lambda run: run.record.data and run.record.data.fingerprint)
-    _refuse_splits(done)
+    if not sizes_differ:
+        _refuse("data.fingerprint", done, lambda run: run.record.data and run.record.data.fingerprint)
+    _refuse_splits(done, ("validation", "test") if sizes_differ else ("train", "validation", "test"))
     _refuse("rouge.signature", done, lambda run: run.record.rouge and run.record.rouge.signature)
     _refuse("the number of test documents", done, lambda run: len(run.predictions))
     _refuse_documents(done)
@@ -67,9 +73,9 @@ def _refuse(field: str, runs: Sequence[Run], value: Callable[[Run], Any]) -> Non
             )
 
 
-def _refuse_splits(done: Sequence[Run]) -> None:
+def _refuse_splits(done: Sequence[Run], splits: Sequence[str]) -> None:
     """The same number of pairs used from every split that two runs both have."""
-    for split in ("train", "validation", "test"):
+    for split in splits:
         having = [run for run in done if _num_used(run, split) is not None]
         _refuse(f"data.splits.{split}.used", having, partial(_num_used, split=split))
 

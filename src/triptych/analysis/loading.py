@@ -3,8 +3,8 @@
 import json
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,12 +52,17 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """A results folder: the suite, its runs in the suite's order, and the planned runs that are not there."""
+    """A results folder: the suite, its runs in the suite's order, and the planned runs that are not there.
+
+    Attributes:
+        scaled: the results on fewer training documents, by their number.
+    """
 
     out: Path
     suite: Suite
     runs: tuple[Run, ...]
     missing: tuple[tuple[str, int], ...] = ()
+    scaled: Mapping[int, "Results"] = field(default_factory=dict)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -70,7 +75,8 @@ class Results:
 
 
 def load(out: Path, partial: bool = False) -> Results:
-    """Read `OUT/suite.json` and `OUT/runs/LABEL/SEED/{record.json,history.jsonl,predictions.jsonl}`.
+    """Read `OUT/suite.json` and `OUT/runs/LABEL/SEED/{record.json,history.jsonl,predictions.jsonl}`, and the same in
+    `OUT/scaling/N` where the suite asks for data-size curves.
 
     Args:
         out: the results folder.
@@ -105,7 +111,10 @@ def load(out: Path, partial: bool = False) -> Results:
         raise ResultsError(
             f"{str(out)!r} holds no finished run. Run it: triptych compare {out / 'suite.json'} --out {out}."
         )
-    return Results(out, suite, tuple(runs), tuple(missing))
+    folders = {size: out / "scaling" / str(size) for size in suite.scaling.train_documents}
+    there = {size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))}
+    scaled = {size: load(folder, partial) for size, folder in there.items()}
+    return Results(out, suite, tuple(runs), tuple(missing), scaled)
 
 
 def read_suite(path: Path) -> Suite:

@@ -24,7 +24,7 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
 
     Args:
         data: a registered name, else a path that exists or looks like one, else a hub name.
-        data_config: a hub data set's configuration.
+        data_config: a hub data set's configuration; with a folder, that of the hub repository it is a copy of.
         data_revision: a hub data set's branch, tag or commit.
         columns: names of columns, where they are not the usual ones.
 
@@ -35,6 +35,8 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
     if data in known:
         return find(Dataset, data)()
     path = Path(data).expanduser()
+    if path.is_dir() and data_config is not None:  # a copy of a hub repository, which has configurations
+        return Hub(name=str(path), config=data_config, columns=columns)
     if path.exists() or _looks_like_a_path(data):
         tables = Tables(path=path, columns=columns)
         tables.splits()  # a missing or empty folder is told at once

@@ -1,8 +1,10 @@
 """Data sets of the Hugging Face hub, by the package `datasets`. No code from the hub is ever executed."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cached_property
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -11,6 +13,7 @@ from triptych.config import Columns
 from triptych.contracts import Dataset, Example
 from triptych.datasets.tables import ALL, SPLIT_NAMES, id_cell, recognise, text_cell
 from triptych.errors import DataError, nearest
+from triptych.models.connection import caches_alone_without_a_hub
 from triptych.registry import register, registered
 
 
@@ -72,7 +75,8 @@ class Hub(Dataset):
 
         # trust_remote_code does not exist any more in the pinned version: a repository with a script is refused.
         try:
-            loaded = datasets.load_dataset(self.name, self.config, revision=self.revision)
+            with nullcontext() if Path(self.name).is_dir() else caches_alone_without_a_hub():
+                loaded = datasets.load_dataset(self.name, self.config, revision=self.revision)
         except Exception as error:  # of many libraries below: whatever it is, the data cannot be had
             raise self._explained(error) from error
         named: dict[str, Any] = {}

@@ -55,7 +55,7 @@ def split_loss(
         with runtime.autocast():
             losses = target_losses(adapted, batch, plain=plain)
         sums = torch.zeros(len(indices), dtype=torch.float64, device="cpu")
-        sums.index_add_(0, batch.rows.cpu(), losses.double().cpu())
+        sums.index_add_(0, batch.rows.cpu(), losses.cpu().double())
         nats[indices] = sums.numpy()
         targets[indices] = np.bincount(batch.rows.cpu().numpy(), minlength=len(indices))
         done += len(indices)

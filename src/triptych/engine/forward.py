@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import Batch
+from triptych.engine.prefix import prefix_cache
 from triptych.models.parts import embed
 
 
@@ -57,11 +58,13 @@ def target_logits(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor
         plain: compute logits everywhere through the model's own forward, then select; else only where they are read.
     """
     inputs = assemble(adapted, batch)
-    seen = torch.ones(inputs.embeddings.shape[:2], dtype=torch.long, device=inputs.embeddings.device)
+    rows, length, _ = inputs.embeddings.shape
+    seen = torch.ones(rows, adapted.prefix_length + length, dtype=torch.long, device=inputs.embeddings.device)
+    read = {"inputs_embeds": inputs.embeddings, "attention_mask": seen, "past_key_values": prefix_cache(adapted, rows)}
     if plain:
-        logits = adapted.parts.model(inputs_embeds=inputs.embeddings, attention_mask=seen, use_cache=False).logits
+        logits = adapted.parts.model(**read, use_cache=False).logits
         return logits[inputs.rows, inputs.columns]
-    hidden = adapted.parts.trunk(inputs_embeds=inputs.embeddings, attention_mask=seen, use_cache=False).last_hidden_state
+    hidden = adapted.parts.trunk(**read, use_cache=False).last_hidden_state
     return adapted.parts.head(hidden[inputs.rows, inputs.columns])
 
 

@@ -12,6 +12,7 @@ from triptych.contracts import AdaptedModel
 from triptych.corpus import Template
 from triptych.engine.beam_cache import make_cache
 from triptych.engine.forward import insert
+from triptych.engine.prefix import begin_with_prefix
 from triptych.models.parts import embed
 from triptych.runtime import Runtime
 
@@ -63,11 +64,13 @@ def generate(
     for start in range(0, len(order), decoding.batch_size):
         indices = order[start : start + decoding.batch_size]
         embeddings, mask = left_padded(adapted, [documents[i] for i in indices], template, runtime)
+        room = decoding.max_new_tokens + (embeddings.shape[1] if adapted.prefix is not None else 0)
+        cache = make_cache(adapted.parts.model.config, room)
+        embeddings, mask, cache = begin_with_prefix(adapted, embeddings, mask, cache, decoding.num_beams)
         with runtime.autocast(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # it is meant so, see above
             new = adapted.parts.model.generate(  # type: ignore[operator]
-                inputs_embeds=embeddings, attention_mask=mask, generation_config=config,
-                past_key_values=make_cache(adapted.parts.model.config, decoding.max_new_tokens),
+                inputs_embeds=embeddings, attention_mask=mask, generation_config=config, past_key_values=cache,
             )
         for index, row in zip(indices, new.tolist(), strict=True):
             results[index] = row[: row.index(template.eos_id)] if template.eos_id in row else row

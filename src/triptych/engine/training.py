@@ -67,12 +67,13 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
+    scaler: torch.amp.GradScaler | None = None  # fp16 alone
 
     @classmethod
-    def begin(cls, adapted: AdaptedModel, plan: TrainingPlan) -> "TrainingState":
-        """A state before the first step."""
+    def begin(cls, adapted: AdaptedModel, plan: TrainingPlan, scaler: torch.amp.GradScaler | None = None) -> "TrainingState":
+        """A state before the first step, with a loss scaler of its own where the precision needs one."""
         trained = trained_parameters(adapted)
-        return cls(trained, make_optimizer(list(trained.values()), plan))
+        return cls(trained, make_optimizer(list(trained.values()), plan), scaler=scaler)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict]:
         """Everything as named tensors and plain numbers, fit for safetensors and JSON."""
@@ -81,6 +82,10 @@ class TrainingState:
         tensors["random.cpu"] = torch.get_rng_state()
         if torch.cuda.is_available():
             tensors["random.cuda"] = torch.cuda.get_rng_state()
+        if torch.backends.mps.is_available():
+            tensors["random.mps"] = torch.mps.get_rng_state()
+        if self.scaler is not None:
+            tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
         return tensors, vars(self.progress).copy()
@@ -105,6 +110,10 @@ class TrainingState:
         torch.set_rng_state(tensors["random.cpu"].cpu())
         if "random.cuda" in tensors and torch.cuda.is_available():
             torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
+        if "random.mps" in tensors and torch.backends.mps.is_available():
+            torch.mps.set_rng_state(tensors["random.mps"].cpu())
+        if self.scaler is not None:
+            self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
     def keep_best(self) -> None:
         """Remember the trained tensors as they are now."""
@@ -129,10 +138,12 @@ class Hooks:
 
 
 def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
-    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`."""
+    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`, those of a prefix under `prefix.`."""
     named = dict(adapted.parts.model.named_parameters())  # a tied one once
     if adapted.virtual_tokens is not None:
         (named["virtual_tokens"],) = adapted.virtual_tokens.parameters()
+    if adapted.prefix is not None:
+        named |= {f"prefix.{name}": parameter for name, parameter in adapted.prefix.named_parameters()}
     return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
 
 
@@ -237,7 +248,7 @@ def train_step(
     """
     batches = micro_batches(split, indices, template, plan.micro_batch_size)
     targets = sum(batch.num_targets for batch in batches)
-    scaler = runtime.accelerator.scaler
+    scaler = state.scaler
     nats = 0.0
     for batch in batches:
         batch = batch.to(runtime.device)
@@ -252,7 +263,7 @@ def train_step(
         state.progress.train_flops += executed
         state.progress.plain_flops += plain
         state.progress.tokens += batch.num_tokens
-    _update(state, plan, scaler, rate, lambda: _blame(split, indices, rate))
+    _update(state, plan, rate, lambda: _blame(split, indices, rate))
     state.progress.targets += targets
     state.progress.documents += len(indices)
     state.progress.epoch_nats += nats
@@ -266,7 +277,8 @@ def micro_batches(split: Sequence[Pair], indices: list[int], template: Template,
     return [collate(pairs[start : start + size], template) for start in range(0, len(pairs), size)]
 
 
-def _update(state: TrainingState, plan: TrainingPlan, scaler, rate: float, blame: Callable[[], str]) -> None:
+def _update(state: TrainingState, plan: TrainingPlan, rate: float, blame: Callable[[], str]) -> None:
+    scaler = state.scaler
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     if scaler:

@@ -1,14 +1,14 @@
 """LoRA: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models", section 4.1, through peft."""
 
 from math import sqrt
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
-from triptych.errors import ConfigError, nearest
-from triptych.models.parts import freeze, matrices, matrix_shape
+from triptych.errors import ConfigError
+from triptych.models.parts import find_matrices, freeze, matrices, matrix_names, matrix_shape
 from triptych.registry import register
 
 
@@ -19,6 +19,8 @@ class LoRA(Method):
     In the paper's and the assignment's terms A is [d_in, rank] and B is [rank, d_out]; peft stores their transposes,
     `lora_A.weight` [rank, d_in] and `lora_B.weight` [d_out, rank]. A starts at Kaiming uniform, B at zero.
     """
+
+    decomposed: ClassVar[bool] = False  # DoRA's magnitudes beside the low-rank product
 
     rank: int = Field(8, ge=1, description="R, the inner dimension")
     alpha: float = Field(16, gt=0, description="scaling = alpha / rank")
@@ -50,6 +52,7 @@ class LoRA(Method):
         freeze(parts)
         config = LoraConfig(
             task_type=TaskType.CAUSAL_LM,
+            use_dora=self.decomposed,
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # any number will do
             lora_dropout=self.dropout,
@@ -65,23 +68,15 @@ class LoRA(Method):
 
     def matched(self, parts: ModelParts) -> dict[str, nn.Module]:
         """The weight matrices meant by `target_modules`, by full name."""
-        known = matrices(parts)
         if self.target_modules == "all-linear":
-            return known
+            return matrices(parts)
         wanted = self.target_modules if self.target_modules is not None else parts.attention_projections
         if not wanted:
             raise ConfigError(
                 "peft names no attention projections for this family; name target_modules. "
-                f"There are: {', '.join(sorted({name.rsplit('.', 1)[-1] for name in known}))}."
+                f"There are: {', '.join(sorted(matrix_names(parts)))}."
             )
-        result: dict[str, nn.Module] = {}
-        for ending in wanted:
-            hits = {name: module for name, module in known.items() if name == ending or name.endswith("." + ending)}
-            if not hits:
-                endings = {name.rsplit(".", 1)[-1] for name in known}
-                raise ConfigError(f"target_modules: {ending!r} matches no weight matrix.{nearest(ending, endings)}")
-            result |= hits
-        return dict(sorted(result.items()))
+        return find_matrices(parts, wanted, "target_modules")
 
     def _endings(self, parts: ModelParts, targets: dict[str, nn.Module]) -> set[str]:
         if self.target_modules == "all-linear":

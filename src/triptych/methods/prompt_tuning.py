@@ -34,7 +34,7 @@ class PromptTuning(Method):
         device = parts.token_embedding.weight.device
         prompt = nn.Embedding(self.num_virtual_tokens, parts.hidden_size, device=device, dtype=torch.float32)
         with torch.no_grad():
-            prompt.weight.copy_(self._initial_rows(parts, context))
+            prompt.weight.copy_(self.initial_rows(parts, context))
         return AdaptedModel(parts, virtual_tokens=prompt, peft_config=self._peft_config(parts))
 
     def num_virtual_tokens_added(self) -> int:
@@ -53,7 +53,8 @@ class PromptTuning(Method):
             chosen += [token for token in shuffled if token not in taken][:missing]
         return torch.tensor(chosen)
 
-    def _initial_rows(self, parts: ModelParts, context: Context) -> Tensor:
+    def initial_rows(self, parts: ModelParts, context: Context) -> Tensor:
+        """The vectors that the prompt begins from, in fp32: [P, D]."""
         weight = parts.token_embedding.weight
         if self.init == "random":
             noise = torch.randn(self.num_virtual_tokens, parts.hidden_size, generator=context.generator)

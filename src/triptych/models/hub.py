@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, nearest
+from triptych.models.connection import caches_alone_without_a_hub
 from triptych.registry import registered
 
 
@@ -49,7 +51,8 @@ def load_tokenizer(model: str, revision: str = "main") -> PreTrainedTokenizerBas
     """
     where = locate(model)
     try:
-        return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+        with _hub(where):
+            return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
     except Exception as error:
         raise _unreachable(model, "tokenizer", error) from error
 
@@ -62,7 +65,8 @@ def load_config(model: str, revision: str = "main"):
     """
     where = locate(model)
     try:
-        config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+        with _hub(where):
+            config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
     except Exception as error:
         raise _unreachable(model, "configuration", error) from error
     if getattr(config, "is_encoder_decoder", False):
@@ -78,10 +82,11 @@ def load_model(model: str, revision: str = "main") -> PreTrainedModel:
     """
     where, config = locate(model), load_config(model, revision)
     try:
-        pair: Any = AutoModelForCausalLM.from_pretrained(
-            where, config=config, revision=revision, trust_remote_code=False, use_safetensors=True,
-            dtype=torch.float32, output_loading_info=True,
-        )
+        with _hub(where):
+            pair: Any = AutoModelForCausalLM.from_pretrained(
+                where, config=config, revision=revision, trust_remote_code=False, use_safetensors=True,
+                dtype=torch.float32, output_loading_info=True,
+            )
     except Exception as error:
         raise _unreachable(model, "weights", error) from error
     loaded, report = pair
@@ -117,10 +122,28 @@ def fingerprint(model: str, revision: str = "main") -> str:
     return digest.hexdigest()
 
 
+_PROBE = "Don\u2019t  stop\u2014it\u2019s 3.5 million:\nNa\u00efve caf\u00e9s re-open, \u20ac12 each.\tA\u00a0B \U0001f642"
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """SHA-256 of the vocabulary, the special tokens, and the ids of a text that tells normalisers and splitters apart.
+
+    It holds across releases of the tokenizers package, which a hash of its own serialisation does not.
+    """
+    special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
+    state = [sorted(tokenizer.get_vocab().items()), special, tokenizer(_PROBE, verbose=False)["input_ids"]]
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
 def is_synthetic(model: str) -> bool:
     """Whether results of this model say nothing about real language."""
     known = registered(EmbeddedModel).get(model)
     return known is not None and known.synthetic
+
+
+def _hub(where: str) -> AbstractContextManager[None]:
+    """The way to what is read: the hub as far as it answers, where it is no folder."""
+    return nullcontext() if Path(where).is_dir() else caches_alone_without_a_hub()
 
 
 def _unreachable(model: str, what: str, error: Exception) -> ModelError:

@@ -1,22 +1,46 @@
 """A causal language model taken apart by its structure, never by the names of one family."""
 
+from collections.abc import Iterable
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from triptych.contracts import ModelParts
-from triptych.errors import ModelError
+from triptych.contracts import Family, ModelParts
+from triptych.errors import ConfigError, ModelError, nearest
+from triptych.registry import registered
 
 MATRIX_TYPES = (nn.Linear, Conv1D)
 
 
 def take_apart(model: PreTrainedModel) -> ModelParts:
-    """Find embedding, blocks, final norm and head.
+    """Find embedding, blocks, final norm and head: by a registered `Family`, else by structure.
 
     Raises:
-        ModelError: the model has no token embedding, no linear head, or no one list of blocks.
+        ModelError: the model has no token embedding, no linear head, or no one list of blocks, or a family names parts that are
+            not the model's.
     """
+    for known in registered(Family).values():
+        if model.config.model_type in known.model_types:
+            return _checked(known().take_apart(model), known.__name__)
+    return _by_structure(model)
+
+
+def _checked(parts: ModelParts, family: str) -> ModelParts:
+    """What a family has named, if it is the model's own."""
+    inside = {id(module) for module in parts.model.modules()}
+    named = {"trunk": parts.trunk, "token_embedding": parts.token_embedding, "blocks": parts.blocks, "head": parts.head,
+             "final_norm": parts.final_norm}  # fmt: skip
+    for name, module in named.items():
+        if module is not None and not {id(m) for m in module.modules()} - {id(parts.blocks)} <= inside:
+            raise ModelError(f"{family}: {name} is no part of {type(parts.model).__name__}.")
+    if parts.tied != (parts.head.weight is parts.token_embedding.weight):
+        raise ModelError(f"{family}: tied = {parts.tied}, but head and token embedding of the model say otherwise.")
+    return parts
+
+
+def _by_structure(model: PreTrainedModel) -> ModelParts:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
 
     config = model.config.get_text_config()
@@ -36,8 +60,18 @@ def take_apart(model: PreTrainedModel) -> ModelParts:
         hidden_size=embedding.embedding_dim,
         vocabulary_size=embedding.num_embeddings,
         max_positions=getattr(config, "max_position_embeddings", None),
-        attention_projections=tuple(TARGETS.get(config.model_type, ())),
+        attention_projections=tuple(TARGETS.get(config.model_type, ()))
+        or first_present(blocks, ("q_proj", "v_proj"), ("qkv_proj",)),
     )
+
+
+def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str, ...]:
+    """The first of these sets of names of which every block has a matrix each; `()` where there is none.
+
+    What families that peft does not know have in common with those that it knows.
+    """
+    there = [{path.rsplit(".", 1)[-1] for path, m in block.named_modules() if isinstance(m, MATRIX_TYPES)} for block in blocks]
+    return next((names for names in choices if all(set(names) <= found for found in there)), ())
 
 
 def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
@@ -49,7 +83,10 @@ def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.Modu
         if isinstance(child, nn.ModuleList) and len(child) == count and len({type(block) for block in child}) == 1
     ]
     if len(found) != 1:
-        raise ModelError(f"{name} has {len(found)} lists of {count} blocks where one is expected: it cannot be taken apart.")
+        raise ModelError(
+            f"{name} has {len(found)} lists of {count} blocks where one is expected: it cannot be taken apart. A plug-in can "
+            "name its parts: docs/guides/another-model.md."
+        )
     return found[0]
 
 
@@ -71,6 +108,31 @@ def matrices(parts: ModelParts) -> dict[str, nn.Module]:
         for name, module in parts.model.named_modules()
         if id(module) in inside and isinstance(module, MATRIX_TYPES)
     }
+
+
+def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dict[str, nn.Module]:
+    """The weight matrices of the blocks whose full names are, or end in, one of these.
+
+    Args:
+        endings: names or name endings.
+        option: where they were given, for the message.
+
+    Raises:
+        ConfigError: one that matches nothing; the message lists what could be meant.
+    """
+    known = matrices(parts)
+    result: dict[str, nn.Module] = {}
+    for ending in endings:
+        hits = {name: module for name, module in known.items() if name == ending or name.endswith("." + ending)}
+        if not hits:
+            raise ConfigError(f"{option}: {ending!r} matches no weight matrix.{nearest(ending, matrix_names(parts))}")
+        result |= hits
+    return dict(sorted(result.items()))
+
+
+def matrix_names(parts: ModelParts) -> set[str]:
+    """The last parts of the names of the blocks' weight matrices."""
+    return {name.rsplit(".", 1)[-1] for name in matrices(parts)}
 
 
 def matrix_shape(module: nn.Module) -> tuple[int, int]:

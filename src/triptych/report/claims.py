@@ -5,14 +5,14 @@ the highest, a pair differs. `claims` makes only claims that hold; a claim of ot
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import combinations
 
 from triptych.analysis.loading import Results
 from triptych.analysis.verdict import separable
 from triptych.records import Comparison, PairedTest
-from triptych.report import formats, rows
+from triptych.report import formats, rows, run_claims
 from triptych.report.facts import (
+    Claim,
     Fact,
     beyond,
     cell,
@@ -33,27 +33,6 @@ from triptych.report.facts import (
 
 LEVEL = "5%"
 _MOST_LISTED = 6  # pairs that a sentence names one by one; of more it gives the number
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A sentence or two on one topic.
-
-    Attributes:
-        topic: where it belongs: `setting`, `quality`, `loss`, `tests`, `cost`, `shape`, `training`, `theory`, `limits`.
-        name: which claim it is, unique within a report.
-        text: the sentence, its numbers as the tables give them.
-        facts: what it rests on.
-    """
-
-    topic: str
-    name: str
-    text: str
-    facts: tuple[Fact, ...]
-
-    def holds(self, results: Results, comparison: Comparison) -> bool:
-        """Every fact is so in this comparison."""
-        return all(fact(results, comparison) for fact in self.facts)
 
 
 def claims(results: Results, comparison: Comparison) -> list[Claim]:
@@ -88,7 +67,7 @@ def _setting(results: Results, comparison: Comparison) -> Claim:
     labels = list(comparison.rows)
     seeds = comparison.seeds
     text = (
-        f"{len(labels)} {_verb(labels, 'row', 'rows')} ({formats.listed(labels)}) "
+        f"{formats.count_in_words(len(labels))} {_verb(labels, 'row', 'rows')} ({formats.listed(labels)}) "
         f"{_verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
         f"{comparison.data}, with the model {comparison.model} and "
         f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."
@@ -136,12 +115,10 @@ def _best_rouge(results: Results, comparison: Comparison) -> Claim | None:
     texts = []
     for labels, highest in ((best, True), (worst, False)):
         shown_as, more = _estimate_of(comparison, labels[0], "rouge1")
-        texts.append(
-            f"{formats.listed(labels)} {_verb(labels, 'has', 'share')} the {'highest' if highest else 'lowest'} "
-            f"mean test R-1, {shown_as}"
-        )
+        texts.append(f"that of {formats.listed(labels)}, {shown_as}")
         facts += [extreme(labels, among, "rouge1.mean", highest), *more]
-    return Claim("quality", "best-rouge", f"{texts[0]}; {texts[1]}.", tuple(facts))
+    text = f"The highest mean test R-1 is {texts[0]}; the lowest is {texts[1]}."
+    return Claim("quality", "best-rouge", text, tuple(facts))
 
 
 def _method_order(results: Results, comparison: Comparison) -> Claim | None:
@@ -216,9 +193,7 @@ def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
         return None
     best = extremes(comparison, among, "loss.test", False)
     shown_as, facts = _estimate_of(comparison, best[0], "loss")
-    text = (
-        f"{formats.listed(best)} {_verb(best, 'has', 'share')} the lowest test loss, {shown_as} nats per target token."
-    )
+    text = f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: {shown_as}."
     return Claim(
         "loss",
         "best-loss",
@@ -547,30 +522,6 @@ def _at_cap(results: Results, comparison: Comparison) -> Claim | None:
     )
 
 
-def _epochs(results: Results, comparison: Comparison) -> Claim | None:
-    def described(r: Results) -> list[str]:
-        found = []
-        for label in r.labels:
-            trainings = [run.record.training for run in r.of(label) if run.record.training is not None]
-            if trainings:
-                best = ", ".join(f"{training.best_epoch} of {training.epochs}" for training in trainings)
-                early = " (stopped early)" if all(training.stopped_early for training in trainings) else ""
-                found.append(f"{label} {best}{early}")
-        return found
-
-    parts = described(results)
-    return (
-        Claim(
-            "training",
-            "epochs",
-            f"The weights evaluated are those of the epoch with the lowest validation loss: {'; '.join(parts)}.",
-            (equals(parts, lambda r, c: described(r)),),
-        )
-        if parts
-        else None
-    )
-
-
 def _certainty(results: Results, comparison: Comparison) -> Claim | None:
     def widest(r: Results, c: Comparison) -> tuple[str, str] | None:
         halves = {
@@ -665,12 +616,16 @@ _MAKERS: tuple[Callable[[Results, Comparison], Claim | None], ...] = (
     _length,
     _copying,
     _at_cap,
-    _epochs,
+    run_claims.whole_job,
+    *(run_claims.shapes(kind) for kind in rows.METHODS),
+    run_claims.epochs,
     _certainty,
     _failures,
     _missing_meters,
     _evidence("theory-soft-prompts", "prompt-tuning"),
     _gap_to_full("theory-scale", ("prompt-tuning",)),
+    run_claims.share_and_compute,
     _evidence("theory-lora", "lora"),
+    run_claims.first_loss,
     _gap_to_full("theory-low-rank", ("lora", "last-layers")),
 )

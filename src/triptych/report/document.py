@@ -1,13 +1,15 @@
 """The report as plain data: claims, tables, figures, examples and provenance. The templates only typeset it."""
 
 import json
+import unicodedata
 from functools import cache
 from typing import Any
 
 import matplotlib
 from matplotlib.ft2font import FT2Font
 
-from triptych.analysis.loading import Results
+from triptych.analysis.curves import AXES, Curves, validation_curves
+from triptych.analysis.loading import Results, Run
 from triptych.records import Comparison, Prediction
 from triptych.report import figures, formats, rows, sheets
 from triptych.report.claims import claims
@@ -49,13 +51,15 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         "notes": _notes(results),
         "provenance": _provenance(results, comparison),
         "settings": json.dumps(results.suite.model_dump(mode="json"), ensure_ascii=False, indent=1),
-        "figures": {"curves": None, "pareto": None, "cost": None},
+        "figures": {},
     }
     if drawn:
         document["figures"] = {
             "curves": figures.curves_figure(loss_curves(results), list(comparison.rows)),
             "pareto": figures.pareto_figure(comparison),
             "cost": figures.cost_figure(comparison),
+            "spending": figures.spending_figure(_spendings(results), list(comparison.rows)),
+            "scaling": figures.scaling_figure(comparison),
         }
     else:
         tuned = any(rows.trained(row) for row in rows.done(comparison).values())
@@ -63,7 +67,13 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
             "curves": "web" if loss_curves(results) else None,
             "pareto": "web" if tuned else None,
             "cost": "web" if tuned else None,
+            "spending": "web" if any(spending.lines for spending in _spendings(results)) else None,
+            "scaling": "web" if comparison.scaling else None,
         }
+    settings = document.pop("settings")
+    names = [comparison.suite, comparison.model, comparison.data, *comparison.rows]
+    document = _isolated(document, sorted(set(filter(_is_right_to_left, names)), key=len, reverse=True))
+    document["settings"] = settings
     missing = sorted({character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)})
     document["unprintable"] = " ".join(f"U+{ord(character):04X}" for character in missing[:12])
     return document
@@ -95,7 +105,33 @@ def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
             label: {"train": curves.train, "validation": curves.validation}
             for label, curves in loss_curves(results).items()
         },
+        "spending": [
+            {
+                "title": spending.title,
+                "lines": [[line.label, line.seed, list(zip(line.spent, line.losses, strict=True))] for line in spending.lines],
+            }
+            for spending in _spendings(results)
+            if spending.lines
+        ],
+        "scaling": [
+            {
+                "documents": point.train_documents,
+                "rows": {
+                    label: {
+                        "rouge1": row.rouge1 and row.rouge1.model_dump(),
+                        "loss": {name: getattr(row.loss, name) for name in ("mean", "low", "high")},
+                    }
+                    for label, row in point.rows.items()
+                },
+            }
+            for point in comparison.scaling
+        ],
     }
+
+
+def _spendings(results: Results) -> list[Curves]:
+    """Validation loss against all that was measured but steps, which the loss curves have."""
+    return [validation_curves(results, axis) for axis in AXES if axis != "step"]
 
 
 def browser_data(results: Results) -> dict[str, Any]:
@@ -177,14 +213,19 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         sheets.losses(comparison),
         sheets.bonus(comparison),
         sheets.compute(comparison, device, num_devices),
+        sheets.clocks(comparison),
+        sheets.generation(comparison),
         sheets.shape(comparison),
         sheets.hyper_parameters(results),
-        sheets.recipe(results.suite),
+        sheets.recipe(results),
         sheets.runs(results),
     ]
     splits = sheets.splits(results)
     if splits is not None:
         made.append(splits)
+    scaling = sheets.scaling(comparison)
+    if scaling is not None:
+        made.append(scaling)
     if comparison.tests:
         made.append(
             sheets.tests(
@@ -217,11 +258,18 @@ def _device(results: Results) -> tuple[str, int]:
 def _notes(results: Results) -> list[dict[str, str]]:
     """What methods noted of themselves, from the first finished run of each row."""
     return [
-        {"label": label, "name": name, "text": _plain(value)}
+        {"label": label, "text": "; ".join(f"{name}: {_plain(value)}" for name, value in run.record.notes.items())}
         for label in results.labels
         for run in results.of(label)[:1]
-        for name, value in run.record.notes.items()
+        if run.record.notes
     ]
+
+
+def _command(run: Run) -> str:
+    """A run's command with its own row and seed as words, so that the runs of a suite have one command."""
+    record = run.record
+    command = record.provenance.command if record.provenance is not None else ""
+    return command.replace(f" train {record.label} ", " train LABEL ").replace(f"--seeds {record.seed} ", "--seeds SEED ")
 
 
 def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]]:
@@ -238,7 +286,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         return "; ".join(found) or "not recorded"
 
     pairs = [
-        ("Command", every(one.command for one in known)),
+        ("Command", every(_command(run) for run in results.runs if run.record.provenance is not None)),
         (
             "Commit",
             every((one.commit or "unknown") + (", with uncommitted changes" if one.dirty else "") for one in known),
@@ -265,6 +313,21 @@ def _plain(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
 
 
+def _is_right_to_left(text: str) -> bool:
+    return any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+
+
+def _isolated(value: Any, names: list[str]) -> Any:
+    """Names from right to left that stand within a sentence are set apart, so that numbers after them stay in their place."""
+    if isinstance(value, str):
+        for name in names if value not in names else ():
+            value = value.replace(name, f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}")
+        return value
+    if isinstance(value, dict):
+        return {key: _isolated(item, names) for key, item in value.items()}
+    return [_isolated(item, names) for item in value] if isinstance(value, list) else value
+
+
 def _short(text: str) -> str:
     return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + " … (cut in print)"
 
@@ -274,7 +337,7 @@ def _score(line: Prediction) -> str:
 
 
 def _printable(character: str) -> bool:
-    return character.isspace() or ord(character) < 32 or ord(character) in _glyphs()
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf") or ord(character) in _glyphs()
 
 
 @cache

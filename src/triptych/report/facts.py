@@ -1,6 +1,7 @@
-"""Facts that a sentence may rest on, each checked against a comparison, and what sentences pick their rows with."""
+"""Sentences, the facts they may rest on, each checked against a comparison, and what sentences pick their rows with."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -10,6 +11,28 @@ from triptych.records import Comparison, PairedTest
 from triptych.report import formats, rows
 
 Fact = Callable[[Results, Comparison], bool]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence or two on one topic.
+
+    Attributes:
+        topic: where it belongs: `setting`, `reductions`, `architecture`, `training`, `quality`, `loss`,
+            `tests`, `cost`, `shape`, `theory`, `limits`.
+        name: which claim it is, unique within a report.
+        text: the sentence, its numbers as the tables give them.
+        facts: what it rests on.
+    """
+
+    topic: str
+    name: str
+    text: str
+    facts: tuple[Fact, ...]
+
+    def holds(self, results: Results, comparison: Comparison) -> bool:
+        """Every fact is so in this comparison."""
+        return all(fact(results, comparison) for fact in self.facts)
 
 
 def cell(comparison: Comparison, label: str, path: str) -> str:

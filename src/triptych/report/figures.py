@@ -3,16 +3,17 @@
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from triptych.records import Comparison, Row
+from triptych.analysis.curves import Curves as Spending
+from triptych.records import Comparison, Estimate, Row, RowLoss
 from triptych.report import formats, rows
 from triptych.report.series import Curves
 from triptych.report.style import Look, looks
@@ -112,6 +113,70 @@ def cost_figure(comparison: Comparison) -> str | None:
         return _svg(figure)
 
 
+def spending_figure(spendings: Sequence[Spending], labels: list[str]) -> str | None:
+    """Validation loss against what training had spent, a panel for each kind that was measured, a line for each run."""
+    shown = [spending for spending in spendings if spending.lines]
+    if not shown:
+        return None
+    style = looks(labels)
+    columns = min(len(shown), 2)
+    with _figure(_WIDTH, 2.4 * -(-len(shown) // columns) + 0.4) as figure:
+        grid = list(figure.subplots(-(-len(shown) // columns), columns, squeeze=False, sharey=True).flat)
+        for axes in grid[len(shown) :]:
+            axes.set_visible(False)
+        for axes, spending in zip(grid, shown, strict=False):
+            named: set[str] = set()
+            for line in spending.lines:
+                points = tuple(zip(line.spent, line.losses, strict=True))
+                _line(axes, points, "" if line.label in named else line.label, style[line.label], markers=30)
+                named.add(line.label)
+            for label in spending.absent:
+                look = style[label]
+                axes.plot([], [], color=look.colour, label=f"{_name(label)} (not measured)")
+            axes.set_xlabel(spending.title)
+            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+            axes.tick_params(labelleft=True)
+        for axes in grid[::columns]:
+            axes.set_ylabel("validation loss")
+        _legend(figure, grid[0])
+        return _svg(figure)
+
+
+def scaling_figure(comparison: Comparison) -> str | None:
+    """Test R-1 and test loss with their intervals against the number of training documents; None where it did not vary."""
+    if not comparison.scaling:
+        return None
+    style = looks(comparison.rows)
+    sizes = [point.train_documents for point in comparison.scaling]
+    labels = dict.fromkeys(label for point in comparison.scaling for label in point.rows)
+    with _figure(_WIDTH, 2.9) as figure:
+        panels: tuple[tuple[str, Callable[[Row], Estimate | RowLoss | None]], ...] = (
+            ("test R-1 (F1, 0-100)", lambda row: row.rouge1),
+            ("test loss (nats per target token)", lambda row: row.loss),
+        )
+        for axes, (title, of) in zip(figure.subplots(1, 2), panels, strict=True):
+            for label in labels:
+                points = [
+                    (point.train_documents, estimate.mean, estimate)
+                    for point in comparison.scaling
+                    if label in point.rows and (estimate := of(point.rows[label])) and estimate.mean is not None
+                ]
+                if not points:
+                    continue
+                places, means, estimates = zip(*points, strict=True)
+                _line(axes, tuple(zip(places, means, strict=True)), label, style[label], markers=30)
+                for place, estimate in zip(places, estimates, strict=True):
+                    if estimate.low is not None and estimate.high is not None:
+                        axes.plot([place] * 2, [estimate.low, estimate.high], color=style[label].colour, linewidth=0.8)
+            axes.set_xscale("log")
+            axes.set_xticks(sizes, [f"{size:,}" for size in sizes])
+            axes.xaxis.set_minor_locator(NullLocator())
+            axes.set_xlabel("training documents, log scale")
+            axes.set_ylabel(title)
+        _legend(figure, figure.axes[0])
+        return _svg(figure)
+
+
 def _name(label: str) -> str:
     """A label that leaves room for the figure: of a long one, its two ends."""
     return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 11]}…{label[-10:]}"
@@ -123,7 +188,7 @@ def _line(axes: Axes, points: tuple[tuple[float, float], ...], label: str, look:
     every = max(1, len(points) // markers)
     axes.plot(
         *zip(*points, strict=True),
-        label=_name(label),
+        label=_name(label) or None,
         color=look.colour,
         linestyle=look.line,
         marker=look.marker,

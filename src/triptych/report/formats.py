@@ -8,6 +8,7 @@ FAILED = "failed"
 
 _SI = (("", 1.0), ("k", 1e3), ("M", 1e6), ("G", 1e9), ("T", 1e12), ("P", 1e15), ("E", 1e18))
 _PREFIXES = "".join(prefix for prefix, _ in _SI)
+_WORDS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine", "Ten", "Eleven", "Twelve")
 _UNITS = {"flops": "FLOP", "bytes": "B", "joules": "J"}
 
 
@@ -28,12 +29,17 @@ def signed(value: float) -> str:
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """`[low, high]`, or a dash where there is none."""
-    return DASH if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]"
+    return DASH if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "\N{MINUS SIGN}")
 
 
 def count(value: float | None, missing: str = DASH) -> str:
     """A whole number with thousands separated."""
     return missing if value is None else f"{round(value):,}"
+
+
+def count_in_words(value: int) -> str:
+    """A whole number that begins a sentence: in words up to twelve."""
+    return _WORDS[value] if 0 < value < len(_WORDS) else f"{value:,}"
 
 
 def seconds(value: float | None, missing: str = NOT_MEASURED) -> str:
@@ -60,6 +66,8 @@ def quantity(value: float | None, kind: str, missing: str = NOT_MEASURED) -> str
     """FLOP, bytes or joules with an SI prefix; `kind` is `flops`, `bytes` or `joules`."""
     if value is None:
         return missing
+    if value == 0:
+        return f"0 {_UNITS[kind]}"
     text = si(value)
     number = text.rstrip(_PREFIXES)
     return f"{number} {text[len(number) :]}{_UNITS[kind]}"

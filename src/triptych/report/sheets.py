@@ -6,10 +6,8 @@ from typing import Any
 
 from triptych.analysis.loading import Results, Run
 from triptych.analysis.verdict import separable
-from triptych.config import Suite
-from triptych.records import Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
+from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
 from triptych.report import formats, rows
-from triptych.report.tables import COST_FIELDS
 
 _MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
 
@@ -138,23 +136,25 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
         flops, seconds = rows.cost(row, "train_flops"), rows.cost(row, "train_seconds")
         return flops / seconds / num_devices if flops and seconds else None
 
-    def device_seconds(row: Row) -> float | None:
-        seconds = rows.cost(row, "train_seconds")
-        return None if seconds is None else seconds * num_devices
+    def busy(row: Row) -> float | None:
+        worked, held = rows.cost(row, "busy_seconds"), rows.cost(row, "device_seconds")
+        return worked / held if worked is not None and held else None
 
     return _by_row(
         comparison,
         "compute",
         f"Compute of training on {num_devices} {name} "
         f"{'device' if num_devices == 1 else 'devices'}. Executed and plain FLOPs follow from passes "
-        "counted by dispatch: plain is the same job without the exact savings. Utilisation is executed FLOPs for "
-        "each second of a device. Memory is the peak while training.",
+        "counted by dispatch: plain is the same job without the exact savings. Utilisation is the mean share of "
+        f"{'the GPU' if device == 'cuda' else 'all cores'} at work; the rate is executed FLOPs for each second of a device. "
+        "Memory is the peak while training.",
         [
-            Column(f"{name}-seconds", device_seconds, _plain),
+            Column("GPU-seconds" if device == "cuda" else "Core-seconds", _cost("device_seconds"), _plain),
+            Column("Utilisation", busy, formats.share),
             Column("Executed", _cost("train_flops"), _flops),
             Column("Plain", _cost("plain_flops"), _flops),
             Column(
-                "Utilisation",
+                "Rate",
                 rate,
                 lambda value, missing: missing if value is None else formats.quantity(value, "flops") + "/s",
             ),
@@ -194,21 +194,32 @@ def hyper_parameters(results: Results) -> Sheet:
     body = []
     for label in results.labels:
         runs = [run for run in results.runs if run.record.label == label]
+        kind = runs[0].record.kind
         body.append(
-            (Cell(label), Cell(runs[0].record.kind), Cell(_rates(runs)), Cell(_found(runs)), Cell(_options(runs[0])))
+            (
+                Cell(label, f"kind {kind}" if kind != label else None),
+                Cell(_rates(runs)),
+                Cell(_found(runs)),
+                Cell(_lasted(runs, "epochs")),
+                Cell(_lasted(runs, "steps")),
+                Cell(_options(runs[0])),
+            )
         )
     return Sheet(
         "hyper",
-        "Hyper-parameters of every row; one learning rate for each seed where they differ.",
-        ("Row", "Kind", "Learning rate", "How it was found", "Other options"),
+        "Hyper-parameters of every row: the learning rate and how it was found, the epochs and optimizer steps trained (one "
+        "value for each seed where they differ), and the method's own options.",
+        ("Row", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
         tuple(body),
-        (0, 1, 2, 3, 4),
-        (1, 1, 0.8, 1.9, 2.2),
+        (0, 1, 2, 5),
+        (0, 0.8, 1.7, 0.6, 0.6, 2.2),
     )
 
 
-def recipe(suite: Suite) -> Sheet:
+def recipe(results: Results) -> Sheet:
     """The settings that are the same for every row."""
+    suite = results.suite
+    used = dict.fromkeys(run.record.provenance.precision for run in results.runs if run.record.provenance is not None)
     training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
     pairs = [
         ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
@@ -228,7 +239,7 @@ def recipe(suite: Suite) -> Sheet:
             f"{training.micro_batch_size}",
         ),
         ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
-        ("Precision", training.precision),
+        ("Precision", f"{', '.join(used)} (asked for: {training.precision})" if used else training.precision),
         ("Seeds", ", ".join(map(str, suite.seeds)) + "; rows without training run once, under the first"),
         (
             "Learning-rate search",
@@ -287,6 +298,89 @@ def splits(results: Results) -> Sheet | None:
     )
 
 
+def clocks(comparison: Comparison) -> Sheet:
+    """Where the time of a run went; the search, which one run makes for all seeds, in all."""
+
+    def clock(name: str) -> Callable[[Row], float | None]:
+        return lambda row: row.cost.get(f"{name}_seconds")
+
+    def search(name: str) -> Callable[[Row], float | None]:
+        def total(row: Row) -> float | None:
+            mean = rows.cost(row, name)
+            return mean * len(row.seeds) if mean else None
+
+        return total
+
+    return _by_row(
+        comparison,
+        "clocks",
+        "Where the time of a run went: clocks that do not overlap, means over seeds. The learning-rate search is made once "
+        "for all seeds; its time and operations are given in all, and are in no other figure of cost.",
+        [
+            Column("Start", clock("startup"), formats.seconds, formats.DASH),
+            Column("Data", clock("preparation"), formats.seconds, formats.DASH),
+            Column("Compile", clock("compile"), formats.seconds, formats.DASH),
+            Column("Steps", _cost("train_seconds"), formats.seconds, formats.DASH),
+            Column("Evaluation", clock("evaluation"), formats.seconds, formats.DASH),
+            Column("Generation", clock("generation"), formats.seconds, formats.DASH),
+            Column("Saving", clock("checkpoint"), formats.seconds, formats.DASH),
+            Column("Search", search("search_seconds"), formats.seconds, formats.DASH),
+            Column("Its FLOP", search("search_flops"), _flops, formats.DASH),
+        ],
+    )
+
+
+def generation(comparison: Comparison) -> Sheet:
+    """How fast each row writes."""
+    return _by_row(
+        comparison,
+        "generation",
+        "Writing the summaries of the test split: time, documents a second in batches, and seconds that one document of median "
+        "length takes alone; means over seeds.",
+        [
+            Column("Time", lambda row: row.cost.get("generation_seconds"), formats.seconds, formats.DASH),
+            Column("Documents/s", lambda row: row.cost.get("documents_per_second"), _plain, formats.DASH),
+            Column("Alone", lambda row: row.cost.get("generation_latency_seconds"), formats.seconds, formats.DASH),
+        ],
+    )
+
+
+def scaling(comparison: Comparison) -> Sheet | None:
+    """What each row makes of more documents; None where the suite did not vary them."""
+    body = []
+    labels = dict.fromkeys(label for point in comparison.scaling for label in point.rows)
+    for label in labels:
+        for point in comparison.scaling:
+            row = point.rows.get(label)
+            if row is None:
+                continue
+            size = point.train_documents
+            gain = next((test for test in point.gains if test.a == f"{label}@{size}" and test.metric == "rouge1"), None)
+            body.append(
+                (
+                    _label(label, row),
+                    Cell(formats.count(size), None, size),
+                    Cell(formats.loss(row.loss.test), None, row.loss.test),
+                    _estimate(row.rouge1),
+                    Cell(formats.DASH)
+                    if gain is None
+                    else Cell(formats.signed(gain.difference), formats.interval(gain.low, gain.high), gain.difference),
+                    Cell(formats.DASH if gain is None else formats.p_value(gain.p_value_adjusted)),
+                    Cell(formats.seconds(rows.cost(row, "train_seconds"))),
+                )
+            )
+    if not body:
+        return None
+    return Sheet(
+        "scaling",
+        "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many epochs, "
+        "with a search of its own. The gain in R-1 is over the line above, on the same test documents; p by Holm's correction "
+        "over all gains.",
+        ("Row", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
+        tuple(body),
+    )
+
+
 def whole_record(comparison: Comparison) -> list[Sheet]:
     """Every number of the comparison's rows, as recorded, a label before each line."""
 
@@ -319,13 +413,13 @@ def whole_record(comparison: Comparison) -> list[Sheet]:
             [(name, path(f"parameters.{name}")) for name in Parameters.model_fields],
         )
     )
-    starts = range(0, len(COST_FIELDS), 5)
+    starts = range(0, len(NUMERIC_COSTS), 5)
     for number, start in enumerate(starts, 1):
         sheets.append(
             sheet(
                 f"exact-cost-{number}",
                 f"cost, {number} of {len(starts)}: means over seeds, as recorded.",
-                [(name, path(f"cost.{name}")) for name in COST_FIELDS[start : start + 5]],
+                [(name, path(f"cost.{name}")) for name in NUMERIC_COSTS[start : start + 5]],
             )
         )
     sheets.append(
@@ -450,6 +544,11 @@ def _found(runs_of_row: list[Run]) -> str:
     return f"validation loss {tried}{' (first seed)' if len(searches) > 1 else ''}{edge}"
 
 
+def _lasted(runs_of_row: list[Run], field: str) -> str:
+    found = dict.fromkeys(f"{getattr(run.record.training, field):,}" for run in runs_of_row if run.record.training is not None)
+    return ", ".join(found) or formats.DASH
+
+
 def _options(run: Run) -> str:
     hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
     options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
@@ -459,4 +558,4 @@ def _options(run: Run) -> str:
 def _option(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_option, value)) + "]"
-    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return "by default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

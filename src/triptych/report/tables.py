@@ -14,10 +14,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from triptych.records import Comparison, Cost, Estimate, Row
+from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Row
 from triptych.report import formats, rows
 
-COST_FIELDS = tuple(name for name in Cost.model_fields if name not in ("peak_memory_kind", "energy_note"))
 _INLINE_WIDTH = 120  # from here an interval stands beside its mean, below it under it
 _LEGEND = (
     "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
@@ -52,13 +51,17 @@ class ComparisonTable:
         _number_column(table, "Test loss\nnats/token")
         for name in rows.ROUGE.values():
             _number_column(table, f"{name}\nF1, 0-100")
+        further = further_names(self.comparison)
+        for name in further:
+            _number_column(table, name)
         for label, row in self.comparison.rows.items():
             if rows.failed(row):
-                table.add_row(_label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * 4)
+                table.add_row(_label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * (4 + len(further)))
                 continue
             estimates = [getattr(row, metric) for metric in rows.ROUGE]
             table.add_row(
-                _label(label, row), formats.loss(row.loss.test), *[_estimate(estimate, wide) for estimate in estimates]
+                _label(label, row), formats.loss(row.loss.test), *[_estimate(estimate, wide) for estimate in estimates],
+                *further_cells(row, further),
             )
         return table
 
@@ -69,6 +72,17 @@ class ComparisonTable:
         for label, row in self.comparison.rows.items():
             table.add_row(_label(label, row), *cost_cells(row))
         return table
+
+
+def further_names(comparison: Comparison) -> list[str]:
+    """What metrics beyond those of the package score, in any row."""
+    return list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
+
+
+def further_cells(row: Row, names: list[str]) -> list[str]:
+    """Those means of a row as text."""
+    values = [row.further_scores.get(name) for name in names]
+    return [formats.DASH if value is None else f"{value:.4g}" for value in values]
 
 
 def comparison_table(comparison: Comparison) -> ComparisonTable:
@@ -123,10 +137,12 @@ def to_markdown(comparison: Comparison) -> str:
     ]
     if comparison.synthetic:
         lines += [f"**{_markdown(rows.synthetic_notice(comparison))}**", ""]
+    further = further_names(comparison)
     head = [
         "Row",
         "Test loss (nats/token)",
         *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
+        *[_markdown(name) for name in further],
         "Training time",
         "Trainable parameters",
         "Added parameters",
@@ -138,9 +154,10 @@ def to_markdown(comparison: Comparison) -> str:
         note = rows.failure_note(row)
         name = _markdown(label + (f" ({note})" if note and not rows.failed(row) else ""))
         quality = (
-            [formats.FAILED] + [formats.DASH] * 4
+            [formats.FAILED] + [formats.DASH] * (4 + len(further))
             if rows.failed(row)
-            else [formats.loss(row.loss.test), *[_inline(getattr(row, metric)) for metric in rows.ROUGE]]
+            else [formats.loss(row.loss.test), *[_inline(getattr(row, metric)) for metric in rows.ROUGE],
+                  *further_cells(row, further)]
         )
         lines.append("| " + " | ".join([name, *quality, *cost_cells(row)]) + " |")
     lines += ["", _LEGEND, "", _markdown(comparison.verdict)]
@@ -207,9 +224,10 @@ def _flat(comparison: Comparison, label: str, row: Row) -> dict[str, Any]:
         field = f"num_{name}_parameters"
         flat[field] = row.parameters and getattr(row.parameters, field)
     flat["stored_bytes"] = row.parameters and row.parameters.stored_bytes
-    flat |= {name: row.cost.get(name) for name in COST_FIELDS}
+    flat |= {name: row.cost.get(name) for name in NUMERIC_COSTS}
     if row.text_shape is not None:
         flat |= row.text_shape.model_dump()
+    flat |= row.further_scores
     return flat | {
         "model": comparison.model,
         "data": comparison.data,

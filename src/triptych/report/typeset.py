@@ -8,7 +8,8 @@ from typing import Any, Literal
 import matplotlib
 import typst
 
-from triptych.report.atomic import write_atomically
+from triptych.errors import ResultsError
+from triptych.files import write_bytes
 
 _FOLDER = Path(__file__).parent / "paper"
 
@@ -28,7 +29,15 @@ def compile_to(
         document: what the template reads as `doc`.
         target: `pdf` or `html`.
         inputs: further strings that the template reads.
+
+    Raises:
+        ResultsError: this copy of the package has no templates.
     """
+    if not (_FOLDER / template).is_file():
+        raise ResultsError(
+            f"This copy of Triptych holds .py files alone and has no templates to write {path.name} with: comparison.json, "
+            "comparison.csv and comparison.md are written. Install Triptych for the reports."
+        )
     compiler = typst.Compiler(
         str(_FOLDER / template),
         root=str(_FOLDER),
@@ -42,4 +51,4 @@ def compile_to(
             warnings.warn(f"{path.name}: {complaint}", stacklevel=2)
     if not isinstance(content, bytes):
         raise TypeError(f"Typst made {type(content).__name__} of {template}, and one document was asked for.")
-    write_atomically(path, content)
+    write_bytes(path, content)

@@ -195,6 +195,39 @@
     return f.root;
   });
 
+  plot("spending", data.rows.filter((row) => row.trained && !row.failed), data.spending, (rows, choice, point) => {
+    const lines = choice.lines.flatMap(([label, seed, points]) => rows.filter((row) => row.label === label).map((row) => [row, seed, points]));
+    const all = lines.flatMap(([, , points]) => points);
+    if (!all.length) return null;
+    const f = frame(all.map(([x]) => x), all.map(([, y]) => y), choice.title, "validation loss (nats per target token)", { zero: true });
+    for (const [row, seed, points] of lines) {
+      f.root.append(line(row, points, f));
+      for (const [x, y] of points) {
+        f.root.append(marker(row, f.x(x), f.y(y), true, 3.6));
+        point(f.x(x), f.y(y), `${row.label}, seed ${seed}: validation loss ${y.toFixed(4)} nats per target token, ${choice.title} ${short(x)}`);
+      }
+    }
+    return f.root;
+  });
+
+  const SCORES = [{ title: "test R-1 (F1, 0-100)", key: "rouge1", digits: 2 }, { title: "test loss (nats per target token)", key: "loss", digits: 4 }];
+  plot("scaling", data.rows.filter((row) => data.scaling.some(({ rows }) => rows[row.label])), SCORES, (rows, choice, point) => {
+    const series = rows.map((row) => [row, data.scaling.map((at) => [at.documents, at.rows[row.label]?.[choice.key]]).filter(([, e]) => e && e.mean !== null)]);
+    const all = series.flatMap(([, points]) => points);
+    if (!all.length) return null;
+    const f = frame(all.map(([x]) => x), all.flatMap(([, e]) => [e.mean, e.low ?? e.mean, e.high ?? e.mean]), "training documents, log scale", choice.title, { log: true });
+    for (const [row, points] of series) {
+      f.root.append(line(row, points.map(([x, e]) => [x, e.mean]), f));
+      for (const [x, { mean, low, high }] of points) {
+        const range = low === null ? "" : `, 95% interval ${low.toFixed(choice.digits)} to ${high.toFixed(choice.digits)}`;
+        if (low !== null) f.root.append(svg("path", { d: `M${f.x(x)} ${f.y(low)}V${f.y(high)}`, stroke: colour(row), "stroke-width": 1.6, fill: "none" }));
+        f.root.append(marker(row, f.x(x), f.y(mean), true, 4.5));
+        point(f.x(x), f.y(mean), `${row.label} on ${x} documents: ${choice.title} ${mean.toFixed(choice.digits)}${range}`);
+      }
+    }
+    return f.root;
+  });
+
   plot("cost", data.rows.filter((row) => row.trained && !row.failed), COSTS, (rows, choice, point) => {
     if (!choice) return null;
     const high = Math.max(...rows.map((row) => row[choice.key] || 0));

@@ -1,0 +1,108 @@
+"""The costs of a results folder as a Markdown table, a column a row of the comparison: `docs/cost-full-size.md` is made by it.
+
+    python benchmarks/cost_table.py OUT
+
+Every figure is the first seed's, from `record.json`; what was not measured stands there with its reason.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from triptych.analysis.loading import Run, load
+from triptych.records import Cost
+from triptych.report import formats
+
+Show = Callable[[Run], str]
+
+
+def seconds(name: str) -> Show:
+    """A clock; a dash where it never ran."""
+    return lambda run: formats.seconds(getattr(run.record.cost, name) or None, formats.DASH)
+
+
+def parameters(name: str, show: Callable[..., str] = formats.count) -> Show:
+    """A count of parameters or bytes; a dash where there is no model."""
+    return lambda run: formats.DASH if run.record.parameters is None else show(getattr(run.record.parameters, name))
+
+
+def trained(show: Callable[[Cost], str]) -> Show:
+    """A cost of training; a dash where nothing is trained."""
+    return lambda run: show(run.record.cost) if run.tuned else formats.DASH
+
+
+def size(count: float | None) -> str:
+    """Bytes."""
+    return formats.quantity(count, "bytes")
+
+
+def flops(name: str) -> Show:
+    """Operations."""
+    return trained(lambda cost: formats.quantity(getattr(cost, name), "flops"))
+
+
+def utilisation(cost: Cost) -> str:
+    """The mean share of the device at work, or why it was not measured."""
+    if cost.busy_seconds is None or not cost.device_seconds:
+        return cost.busy_note or formats.NOT_MEASURED
+    return formats.share(cost.busy_seconds / cost.device_seconds)
+
+
+def energy(cost: Cost) -> str:
+    """Joules and what measured them, or why they were not measured."""
+    if cost.energy_joules is None:
+        return cost.energy_note or formats.NOT_MEASURED
+    return f"{formats.quantity(cost.energy_joules, 'joules')} ({cost.energy_kind})"
+
+
+def rate(value: float | None) -> str:
+    """A number a second."""
+    return formats.DASH if value is None else f"{value:.3g}"
+
+
+LINES: tuple[tuple[str, Show], ...] = (
+    ("Trainable parameters", parameters("num_trainable_parameters")),
+    ("Added parameters", parameters("num_added_parameters")),
+    ("Total parameters", parameters("num_total_parameters")),
+    ("Stored", parameters("stored_bytes", size)),
+    ("Start, model loaded", seconds("startup_seconds")),
+    ("Data", seconds("preparation_seconds")),
+    ("Compilation", seconds("compile_seconds")),
+    ("Learning-rate search", seconds("search_seconds")),
+    ("Search, executed", trained(lambda cost: formats.quantity(cost.search_flops or None, "flops", formats.DASH))),
+    ("Training steps", seconds("train_seconds")),
+    ("Device-seconds", trained(lambda cost: rate(cost.device_seconds))),
+    ("Mean utilisation", trained(utilisation)),
+    ("Training, executed", flops("train_flops")),
+    ("Training, plain", flops("plain_flops")),
+    ("Tokens a second", trained(lambda cost: rate(cost.tokens_per_second))),
+    ("Peak memory of training", trained(lambda cost: f"{size(cost.peak_memory_bytes)} ({cost.peak_memory_kind})")),
+    ("Reserved at the peak", trained(lambda cost: formats.quantity(cost.reserved_peak_memory_bytes, "bytes", "CUDA alone"))),
+    ("Energy of training", trained(energy)),
+    ("Evaluation", seconds("evaluation_seconds")),
+    ("Generation", seconds("generation_seconds")),
+    ("Documents a second", lambda run: rate(run.record.cost.documents_per_second)),
+    ("One document alone", seconds("generation_latency_seconds")),
+    ("Saving", seconds("checkpoint_seconds")),
+    ("Wall clock of the process", seconds("wall_seconds")),
+)
+
+
+def table(runs: Sequence[Run]) -> str:
+    """The table, and under it the machine, versions and commit."""
+    names = [run.record.label for run in runs]
+    lines = ["| |" + "|".join(f" {name} " for name in names) + "|", "|---|" + "---:|" * len(names)]
+    lines += [f"| {title} |" + "|".join(f" {show(run)} " for run in runs) + "|" for title, show in LINES]
+    made = runs[0].record.provenance
+    assert made is not None
+    hardware = made.hardware
+    dirty = ", with uncommitted changes" if made.dirty else ""
+    machine = hardware.get("gpu") or f"{hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} threads"
+    lines += ["", f"{machine}; {made.precision}; torch {made.versions['torch']}, transformers {made.versions['transformers']}, "
+              f"Python {made.versions['python']}; commit {made.commit}{dirty}."]  # fmt: skip
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    results = load(Path(sys.argv[1]))
+    print(table([results.of(label)[0] for label in results.labels]))

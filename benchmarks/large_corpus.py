@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Prepare a CSV larger than memory need be: seconds, peak resident memory, and seconds to use what was prepared again.
+
+    python benchmarks/large_corpus.py [--gigabytes 1] [--train-documents 21000] [--folder DIR]
+
+Writes a synthetic CSV of articles of about 800 words, without splits, and prepares it twice with the embedded tokenizer, each
+time in a process of its own: the first tokenises, the second finds the cache. `--train-documents 0` takes all documents.
+"""
+
+import argparse
+import csv
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+COLUMNS = ("id", "article", "highlights")
+
+
+def write_csv(path: Path, size: int) -> int:
+    """Write articles of made-up words until the file has `size` bytes; returns how many."""
+    draw = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words = np.array(["".join(draw.choice(letters, draw.integers(2, 10))) for _ in range(20_000)])
+    count = 0
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        while file.tell() < size:
+            text = words[draw.integers(0, len(words), draw.integers(500, 1100))]
+            sentences = [" ".join(text[i : i + 20]).capitalize() + "." for i in range(0, len(text), 20)]
+            writer.writerow((f"a{count}", " ".join(sentences), "\n".join(sentences[:3])))
+            count += 1
+    return count
+
+
+def prepare(path: Path, cache: Path, train_documents: int) -> dict:
+    """Prepare the file in this process; returns what it took."""
+    from triptych import catalogue, materials, rows
+    from triptych.models import hub
+
+    catalogue.load()
+    limits = {"train_documents": train_documents, "validation_documents": 1000, "test_documents": 1000, "document_tokens": 400,
+              "summary_tokens": 64}  # fmt: skip
+    suite, table = rows.resolve({"model": "tiny", "data": str(path), "limits": limits, "methods": ["prompt-tuning"]})
+    tokenizer = hub.load_tokenizer("tiny")
+    began = time.perf_counter()
+    corpus = materials.load_corpus(suite, table, tokenizer, cache)
+    seconds = time.perf_counter() - began
+    used = {name: counts.used for name, counts in corpus.data.splits.items()}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"seconds": round(seconds, 2), "peak_resident_bytes": peak, "used": used, "fingerprint": corpus.data.fingerprint}
+
+
+def main() -> None:
+    """Write, prepare, prepare again, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gigabytes", type=float, default=1.0)
+    parser.add_argument("--train-documents", type=int, default=21_000, help="a sample of the training split; 0: all of it")
+    parser.add_argument("--folder", type=Path, help="where file and cache are put meanwhile (default: a temporary one)")
+    parser.add_argument("--prepare", nargs=2, metavar=("CSV", "CACHE"), type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.prepare:
+        print(json.dumps(prepare(*options.prepare, options.train_documents)))
+        return
+    with tempfile.TemporaryDirectory(prefix="triptych-", dir=options.folder) as folder:
+        path, cache = Path(folder) / "articles.csv", Path(folder) / "cache"
+        count = write_csv(path, int(options.gigabytes * 1e9))
+        print(json.dumps({"csv_bytes": path.stat().st_size, "documents": count}), flush=True)
+        limit = str(options.train_documents)
+        command = [sys.executable, __file__, "--train-documents", limit, "--prepare", str(path), str(cache)]
+        for name in ("first", "again"):
+            line = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1]
+            print(json.dumps({"run": name, **json.loads(line)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Learned keys and values before every layer: the one place where a prefix becomes a cache of transformers."""
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+
+from triptych.contracts import AdaptedModel
+
+
+def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
+    """A cache that holds the prefix for each of `rows` rows, through which gradients flow; None where there is no prefix.
+
+    Its layers keep all they are given. A family with sliding windows masks what is out of reach by position, so that this
+    changes none of its figures.
+    """
+    if adapted.prefix is None:
+        return None
+    cache = DynamicCache()
+    _fill(cache, adapted, rows)
+    return cache
+
+
+def begin_with_prefix(
+    adapted: AdaptedModel, embeddings: Tensor, mask: Tensor, cache: DynamicCache | None, beams: int
+) -> tuple[Tensor, Tensor, DynamicCache | None]:
+    """Inputs of `generate` that go on from the prefix; as they are where there is none.
+
+    `generate` takes the whole sequence and leaves out as many places as the cache holds: P empty ones stand for the prefix.
+
+    Args:
+        embeddings: left-padded, [B, T, D].
+        mask: [B, T].
+        cache: an empty one, or None for transformers' own.
+        beams: rows that each row becomes.
+
+    Returns:
+        Embeddings [B, P + T, D], mask [B, P + T], and the cache with the prefix in it for B x beams rows.
+    """
+    if adapted.prefix is None:
+        return embeddings, mask, cache
+    rows, count = len(embeddings), adapted.prefix_length
+    cache = cache if cache is not None else DynamicCache()
+    _fill(cache, adapted, rows * beams)
+    empty = embeddings.new_zeros(rows, count, embeddings.shape[-1])
+    return torch.cat([empty, embeddings], dim=1), torch.cat([mask.new_ones(rows, count), mask], dim=1), cache
+
+
+def _fill(cache: DynamicCache, adapted: AdaptedModel, rows: int) -> None:
+    assert adapted.prefix is not None
+    for layer, (keys, values) in enumerate(adapted.prefix().to(adapted.parts.token_embedding.weight.dtype)):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)

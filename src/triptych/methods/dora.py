@@ -1,0 +1,17 @@
+"""DoRA: Liu et al. 2024, "DoRA: Weight-Decomposed Low-Rank Adaptation", section 4.1, through peft."""
+
+from typing import ClassVar
+
+from triptych.methods.lora import LoRA
+from triptych.registry import register
+
+
+@register("dora")
+class DoRA(LoRA):
+    """DoRA: x m (W + (alpha / rank) A B) / ||W + (alpha / rank) A B||, LoRA with a trained magnitude (Liu et al. 2024).
+
+    The norm is taken over the inputs of each output, m has an entry for each output and starts at ||W||, so that DoRA too
+    begins as the model. As in the paper's section 4.3 the gradient takes the norm for a constant.
+    """
+
+    decomposed: ClassVar[bool] = True

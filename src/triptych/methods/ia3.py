@@ -1,0 +1,68 @@
+"""(IA)^3: Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", 3.3."""
+
+from pydantic import Field
+from torch import nn
+
+from triptych.contracts import AdaptedModel, Context, Method, ModelParts
+from triptych.errors import ConfigError
+from triptych.models.parts import find_matrices, first_present, freeze, matrix_names
+from triptych.registry import register
+
+
+@register("ia3")
+class IA3(Method):
+    """(IA)^3: learned factors on keys, values and the inner activations of the feed-forward network (Liu et al. 2022).
+
+    A target's output x W + b becomes l * (x W + b); a feed-forward target's input is scaled, (l * x) W + b. l starts at one.
+    """
+
+    target_modules: tuple[str, ...] | None = Field(
+        None,
+        description="names or name endings of the matrices whose output is scaled; by default what peft names for the family "
+        "(GPT-2: c_attn, which makes the queries too)",
+    )
+    feedforward_modules: tuple[str, ...] | None = Field(
+        None,
+        description="the same for the matrices whose input is scaled; by default what peft names (GPT-2: mlp.c_proj)",
+    )
+    learning_rate: float = Field(1e-2, gt=0, description="peak learning rate, where no search is made")
+    learning_rates: tuple[float, ...] = Field((1e-3, 3e-3, 1e-2, 3e-2), description="the grid a search may try, rising")
+
+    def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
+        """Freeze the model and put factors beside each target.
+
+        Raises:
+            ConfigError: a target that matches nothing, or a family that peft does not know and no target is named for.
+        """
+        from peft import IA3Config, TaskType, inject_adapter_in_model
+
+        outputs, inputs = self._endings(parts)
+        scaled = find_matrices(parts, outputs, "target_modules") | find_matrices(parts, inputs, "feedforward_modules")
+        freeze(parts)
+        config = IA3Config(
+            task_type=TaskType.CAUSAL_LM,
+            target_modules=[*outputs, *inputs],
+            feedforward_modules=[*inputs],
+            fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in scaled.values()),
+        )
+        inject_adapter_in_model(config, parts.model)
+        return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(scaled)})
+
+    def _endings(self, parts: ModelParts) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Names of the matrices whose outputs are scaled, and of those whose inputs are."""
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEEDFORWARD
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TARGETS
+
+        family = parts.model.config.get_text_config().model_type
+        inputs, named = self.feedforward_modules, self.target_modules
+        if inputs is None:
+            inputs = tuple(FEEDFORWARD.get(family, ())) or first_present(parts.blocks, ("down_proj",))
+        if named is None:
+            named = tuple(TARGETS.get(family, ())) or first_present(parts.blocks, ("k_proj", "v_proj"), ("qkv_proj",))
+        outputs = tuple(name for name in named if name not in inputs)
+        if not outputs and not inputs:
+            raise ConfigError(
+                f"peft names no targets of (IA)^3 for {family!r}: name target_modules and feedforward_modules. "
+                f"There are: {', '.join(sorted(matrix_names(parts)))}."
+            )
+        return outputs, inputs

@@ -1,0 +1,87 @@
+"""Prefix tuning: Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4, through peft."""
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
+from triptych.contracts import AdaptedModel, Context, ModelParts
+from triptych.errors import ConfigError
+from triptych.methods.prompt_tuning import PromptTuning
+from triptych.models.parts import freeze
+from triptych.registry import register
+
+
+class LearnedPrefix(nn.Module):
+    """Keys and values of every layer, kept by peft's `PrefixEncoder` as [P, L x 2 x D].
+
+    Args:
+        config: peft's description: tokens, layers, key-value heads and their width together.
+        start: where they begin, [L, 2, H, P, D / H].
+    """
+
+    def __init__(self, config, start: Tensor):
+        from peft import PrefixEncoder
+
+        super().__init__()
+        layers, _, heads, count, width = start.shape
+        self._shape = (count, layers, 2, heads, width)
+        with start.device:
+            self.encoder = PrefixEncoder(config)
+        with torch.no_grad():
+            self.encoder.embedding.weight.copy_(start.permute(3, 0, 1, 2, 4).reshape(count, -1))
+
+    def forward(self) -> Tensor:
+        """Keys and values, [L, 2, H, P, D / H]."""
+        return self.encoder.embedding.weight.view(self._shape).permute(1, 2, 3, 0, 4)
+
+
+@register("prefix-tuning")
+class PrefixTuning(PromptTuning):
+    """Prefix tuning: learned keys and values before every layer's own; only they are trained (Li and Liang 2021).
+
+    They begin as the activations of real words (section 7.4): the keys and values that the model itself makes of the vectors
+    which prompt tuning begins from, so that both have the same first loss. There is no reparametrisation by a network.
+    """
+
+    num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the prefix")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, where no search is made")
+    learning_rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2), description="the grid a search may try, rising")
+
+    def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
+        """Freeze the model; put the prefix, in fp32, before every layer.
+
+        Raises:
+            ConfigError: the layers keep something else than keys and values of one shape.
+        """
+        from peft import PrefixTuningConfig, TaskType
+
+        freeze(parts)
+        start = self._keys_and_values(parts, self.initial_rows(parts, context)).float()
+        layers, _, heads, count, width = start.shape
+        config = PrefixTuningConfig(
+            task_type=TaskType.CAUSAL_LM, num_virtual_tokens=count, token_dim=heads * width, num_transformer_submodules=1,
+            num_attention_heads=heads, num_layers=layers, encoder_hidden_size=heads * width, inference_mode=True,
+        )  # fmt: skip
+        return AdaptedModel(parts, prefix=LearnedPrefix(config, start), peft_config=config)
+
+    @torch.no_grad()
+    def _keys_and_values(self, parts: ModelParts, rows: Tensor) -> Tensor:
+        """What each layer keeps of a sequence of vectors: [P, D] -> [L, 2, H, P, D / H]."""
+        refusal = ConfigError(
+            "prefix-tuning needs layers that all keep keys and values of one shape, and "
+            f"{type(parts.model).__name__} has others: leave this row out."
+        )
+        expected = DynamicCache(config=parts.model.config).layers
+        if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in expected):
+            raise refusal
+        cache = DynamicCache()
+        vectors = rows.to(parts.token_embedding.weight.dtype)[None]
+        seen = torch.ones(vectors.shape[:2], dtype=torch.long, device=vectors.device)
+        parts.trunk(inputs_embeds=vectors, attention_mask=seen, past_key_values=cache, use_cache=True)
+        layers = [layer for layer in cache.layers if isinstance(layer, DynamicLayer) and layer.is_initialized]
+        kept = [states for layer in layers for states in (layer.keys, layer.values) if states is not None]
+        if len(kept) != 2 * len(parts.blocks) or len({states.shape for states in kept}) != 1:
+            raise refusal
+        return torch.stack(kept).view(len(parts.blocks), 2, *kept[0].shape[1:])

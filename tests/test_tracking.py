@@ -1,0 +1,113 @@
+"""Trackers get the numbers of a run, and nothing else."""
+
+import importlib.machinery
+import json
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from triptych import cli, config, experiment, rows, tracking
+from triptych.config import make_suite, merge, parse_setting, preset
+from triptych.errors import ConfigError
+
+SMALL = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=3", "training.max_epochs=2",
+         "decoding.max_new_tokens=5", "decoding.num_beams=1", "limits.document_tokens=64"]  # fmt: skip
+
+
+def small_suite(*settings: str) -> tuple[config.Suite, list[rows.Row]]:
+    """The demo, tiny, with one row that trains and one that does not."""
+    chosen = preset("demo")
+    for setting in (*SMALL, *settings):
+        chosen = merge(chosen, parse_setting(setting))
+    return rows.resolve(chosen, ["bitfit", "lead-3"])
+
+
+def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
+    """The event file, read back, holds every step's loss, both validation losses and the record's figures; no document."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    suite, table = small_suite("tracking.with=tensorboard")
+    out = tmp_path / "out"
+    for row in table:
+        record = experiment.run(suite, row, 0, out, "cpu", lambda event: None)
+    record = experiment.Record.model_validate_json((out / "runs/bitfit/0/record.json").read_text())
+    events = EventAccumulator(str(out / "tracking/bitfit-0")).Reload()
+    history = [json.loads(line) for line in (out / "runs/bitfit/0/history.jsonl").open()]
+    steps = {line["step"]: line["loss"] for line in history if line["event"] == "step"}
+    assert {e.step: e.value for e in events.Scalars("training/loss")} == pytest.approx(steps)
+    validation = [line["validation_loss"] for line in history if line["event"] == "evaluation"]
+    assert [e.value for e in events.Scalars("training/validation_loss")] == pytest.approx(validation)
+    assert events.Scalars("loss/test")[0].value == pytest.approx(record.loss.test)
+    assert events.Scalars("rouge/rouge1")[0].value == pytest.approx(record.rouge.rouge1)
+    written = b"".join(path.read_bytes() for path in (out / "tracking").rglob("*") if path.is_file())
+    for line in (out / "runs/lead-3/0/predictions.jsonl").open():
+        for text in (json.loads(line)["prediction"], json.loads(line)["reference"]):
+            assert text[:40].encode() not in written
+    assert make_suite(json.loads(suite.model_dump_json())) == suite
+
+
+def test_off_by_default(tmp_path):
+    """Without a setting nothing is tracked, and nothing is written."""
+    suite, _ = small_suite()
+    tracker = tracking.Tracker(suite, "lora-0", tmp_path / "tracking")
+    tracker.follow({"event": "step", "step": 1, "loss": 2.0})
+    assert suite.tracking.with_ is None and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "said"), [("tensorbord", "tracking.with"), ("wandb", "pip install wandb")])
+def test_a_tracker_that_cannot_be_had_is_told_before_anything_runs(tmp_path, monkeypatch, capsys, name, said):
+    """An unknown tracker, and one that is not installed, end with status 2 and a remedy."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tracking, "find_spec", lambda package: None)
+    assert cli.main(["compare", "--out", "out", "--set", f"tracking.with={name}"]) == 2
+    assert said in capsys.readouterr().err and not Path("out").exists()
+
+
+class FakeRun:
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.told, self.done = [], False
+
+    def log(self, values, step=None, **options):
+        """One call."""
+        self.told.append((step, values))
+
+    def finish(self):
+        """The end."""
+        self.done = True
+
+
+@pytest.mark.parametrize("kind", ["wandb", "trackio"])
+def test_an_online_tracker_is_asked_for_the_run_in_the_suites_project(tmp_path, monkeypatch, kind):
+    """The suite is the project, label and seed the run; settings go along; steps and the end are sent."""
+    run, asked, settings = FakeRun(), [], {}
+    fake = types.ModuleType(kind)
+    fake.__spec__ = importlib.machinery.ModuleSpec(kind, None)
+    fake.init = lambda **options: asked.append(options) or run
+    fake.config = types.SimpleNamespace(update=lambda values, **options: settings.update(values))
+    monkeypatch.setitem(sys.modules, kind, fake)
+    suite, _ = small_suite(f"tracking.with={kind}")
+    tracker = tracking.Tracker(suite, "bitfit-0", tmp_path)
+    tracker.follow({"event": "stage", "stage": "train"})
+    tracker.follow({"event": "step", "step": 3, "loss": 2.5, "learning_rate": 0.1, "prediction": "never"})
+    assert asked == [{"project": "demo", "name": "bitfit-0"}]
+    assert settings["limits/train_documents"] == 8 and settings["run"] == "bitfit-0"
+    assert run.told == [(3, {"training/loss": 2.5, "training/learning_rate": 0.1})]
+
+
+def test_a_tracker_that_does_not_start_is_told(tmp_path, monkeypatch):
+    """What the tracker's package says is passed on as one message."""
+    fake = types.ModuleType("wandb")
+    fake.__spec__ = importlib.machinery.ModuleSpec("wandb", None)
+
+    def refuse(**options):
+        raise RuntimeError("api_key not configured")
+
+    fake.init = refuse
+    monkeypatch.setitem(sys.modules, "wandb", fake)
+    suite, _ = small_suite("tracking.with=wandb")
+    with pytest.raises(ConfigError, match=r"'wandb': the tracker does not start: api_key not configured"):
+        tracking.Tracker(suite, "lora-0", tmp_path)
