@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych import catalogue, cli, config, experiment, rows
-from triptych import suite as suites
+from triptych import catalogue, cli, config, experiment, processes, rows
 from triptych.analysis.loading import load
 from triptych.records import Comparison, Prediction, Record
 
@@ -215,9 +214,9 @@ def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
 
 def test_a_run_that_hangs_is_ended(monkeypatch):
     """A process that tells nothing for too long is killed, one that tells something in time is not."""
-    monkeypatch.setattr(suites, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(processes, "SILENCE_SECONDS", 1.0)
     with subprocess.Popen(["sleep", "60"]) as process:
-        watch = suites.Watch(process)
+        watch = processes.Watch(process)
         for _ in range(4):
             time.sleep(0.4)
             watch.heard()

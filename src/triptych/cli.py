@@ -249,7 +249,7 @@ def call_train(options: argparse.Namespace) -> int:
     """`triptych train`."""
     from rich.console import Console
 
-    from triptych import catalogue, experiment, materials, preflight, rows, suite
+    from triptych import catalogue, experiment, materials, preflight, processes, rows, runtime, suite
     from triptych.view import View
 
     events = take_stdout() if options.events else None
@@ -262,13 +262,17 @@ def call_train(options: argparse.Namespace) -> int:
         seeds = rows.choose_seeds(resolved, row, parse_seeds(options.seeds) if options.suite and options.seeds else None)
         out = options.out or Path("results") / resolved.name
         if events is not None:
-            suite.end_with_parent()
+            processes.end_with_parent()
 
             def emit(event: dict[str, Any]) -> None:
                 print(json.dumps(event), file=events, flush=True)
 
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, emit)
+            return 0
+        if not runtime.is_main_process():
+            for seed in seeds:
+                experiment.run(resolved, row, seed, out, options.device, lambda event: None)
             return 0
         preflight.check(resolved, table, options.device, materials.cache_folder())
         suite.claim(out, resolved, fresh=False)

@@ -1,23 +1,17 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
 import fcntl
-import json
-import os
-import signal
-import stat
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from triptych import store
+from triptych import processes, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis import loading
 from triptych.config import Suite
@@ -30,7 +24,6 @@ from triptych.rows import Row
 Emit = Callable[[str, int, dict[str, Any]], None]
 LOCK = ".lock"
 LOCK_SECONDS = 2.0  # a suite that was killed leaves runs behind that end within this time
-SILENCE_SECONDS = 3600.0  # a run that tells nothing for so long hangs
 
 
 def claim(out: Path, suite: Suite, fresh: bool) -> None:
@@ -157,7 +150,7 @@ def carry_out(plan: Plan, out: Path, lock: int, device: str | None, plugins: Seq
             emit(job.name, seed, {"event": "kept", "index": index, "total": len(planned)})
             continue
         emit(job.name, seed, {"event": "begin", "index": index, "total": len(planned)})
-        error = _run_process(job, lock, device, plugins, emit)
+        error = _run(job, lock, device, plugins, emit)
         if error is not None:
             record = Record(
                 label=row.label, kind=row.kind, seed=seed, status="failed", config=job.suite.model_dump(mode="json"),
@@ -171,85 +164,16 @@ def carry_out(plan: Plan, out: Path, lock: int, device: str | None, plugins: Seq
     return failed
 
 
-def _run_process(job: Job, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> str | None:
-    """One run in a fresh process; returns what went wrong, or None."""
-    row, seed, out = job.row, job.seed, job.out
-    folder = store.run_folder(out, row.label, seed)
+def _run(job: Job, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> str | None:
+    """One run in a process of its own; returns what went wrong, or None."""
+    folder = store.run_folder(job.out, job.row.label, job.seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "triptych", "train", row.label, str(out / "suite.json"), "--seeds", str(seed),
-               "--out", str(out), "--events"]
-    command += ["--device", device] if device else []
-    command += [part for plugin in plugins for part in ("--plugin", plugin)]
-    message = None
-    with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=[lock]
-        )  # its standard input stays open as long as this process lives: see `end_with_parent`
-        watch = Watch(process)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                watch.heard()
-                event = json.loads(line)
-                message = event["message"] if event["event"] == "error" else message
-                emit(job.name, seed, event)
-            status = process.wait()
-        except BaseException:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            raise
-        finally:
-            watch.end()
-    if status == 0:
-        return None
-    if watch.bit:
-        return f"the process hung: it told nothing for {SILENCE_SECONDS:g} seconds and was ended"
-    if status == -signal.SIGINT or status == 130:
-        raise KeyboardInterrupt
-    died = f"the process died of {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
-    return message or f"{died}; see {os.path.relpath(folder / 'log.txt', out)}"
-
-
-class Watch:
-    """Kills a process that has told nothing for `SILENCE_SECONDS`."""
-
-    def __init__(self, process: subprocess.Popen):
-        self.bit = False
-        self._process = process
-        self._ended = threading.Event()
-        self.heard()
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def heard(self) -> None:
-        """The process told something: it lives."""
-        self._last = time.monotonic()
-
-    def end(self) -> None:
-        """Watch no longer."""
-        self._ended.set()
-
-    def _watch(self) -> None:
-        while (left := self._last + SILENCE_SECONDS - time.monotonic()) > 0:
-            if self._ended.wait(left):
-                return
-        self.bit = True
-        self._process.kill()
-
-
-def end_with_parent() -> None:
-    """End this process at once when the suite that started it is gone: the pipe that is its standard input closes then."""
-
-    def wait() -> None:
-        os.read(0, 1)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=wait, daemon=True).start()
+    suite_file = str(job.out / "suite.json")
+    arguments = ["train", job.row.label, suite_file, "--seeds", str(job.seed), "--out", str(job.out), "--events"]
+    arguments += ["--device", device] if device else []
+    arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
+    return processes.run(arguments, folder / "log.txt", lock, partial(emit, job.name, job.seed))
 
 
 def conclude(out: Path) -> Comparison:
