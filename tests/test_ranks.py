@@ -11,7 +11,7 @@ from triptych import cli
 SETTINGS = ["limits.train_documents=21", "limits.validation_documents=5", "limits.test_documents=5", "training.max_epochs=2",
             "training.global_batch_size=8", "training.micro_batch_size=2", "training.precision=fp32", "search.trials=2",
             "search.train_documents=9", "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
-LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0", "-m", "triptych"]
+LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triptych"]
 
 
 @pytest.fixture

@@ -15,13 +15,13 @@ from typing import Any
 SILENCE_SECONDS = 3600.0  # a process that tells nothing for so long hangs
 
 
-def run(arguments: Sequence[str], log: Path, lock: int, tell: Callable[[dict[str, Any]], None]) -> str | None:
+def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[dict[str, Any]], None]) -> str | None:
     """Run a command to its end; returns what went wrong in words, or None.
 
     Args:
         arguments: of `triptych`.
         log: gets what the process writes on standard error.
-        lock: a file descriptor that the process holds as long as it lives.
+        lock: a file descriptor that the process holds as long as it lives, or None.
         tell: told its events.
 
     Raises:
@@ -31,7 +31,7 @@ def run(arguments: Sequence[str], log: Path, lock: int, tell: Callable[[dict[str
     with log.open("ab") as errors:
         process = subprocess.Popen(
             [sys.executable, "-m", "triptych", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            text=True, pass_fds=[lock],
+            text=True, pass_fds=[] if lock is None else [lock],
         )  # fmt: skip  # its standard input stays open as long as this process lives: see `end_with_parent`
         watch = Watch(process)
         try:
