@@ -171,8 +171,8 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
     assert "broken" in (out / "comparison.json").read_text() and (out / "report.pdf").is_file()
 
 
-def test_interrupting_ends_with_130_and_loses_nothing_finished(workplace):
-    """Ctrl-C ends the suite and its child with status 130, and says how to go on."""
+def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
+    """Ctrl-C, also by an impatient hand, ends the suite and its child with status 130, and says how to go on."""
     out = workplace / "interrupted"
     command = [sys.executable, "-m", "triptych", "compare", "--methods", "lead-3,lora", "--out", str(out), "--set", *SMALL,
                "limits.train_documents=2000", "training.max_epochs=50"]  # fmt: skip
@@ -180,6 +180,8 @@ def test_interrupting_ends_with_130_and_loses_nothing_finished(workplace):
     for line in process.stderr:
         if "training" in line:
             break
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on" in error and "Traceback" not in error
