@@ -6,6 +6,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -61,6 +62,14 @@ def hand(monkeypatch) -> HandClock:
     clock = HandClock()
     monkeypatch.setattr(meter, "time", clock)
     return clock
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="only Linux tells when a process began by such a clock")
+def test_a_wall_clock_that_is_set_anew_changes_no_clock(monkeypatch):
+    """Time of day that jumps by an hour is not counted as work."""
+    before = meter.process_seconds()
+    monkeypatch.setattr(meter.time, "time", lambda: time.perf_counter() + 3600)
+    assert 0 < meter.process_seconds() - before < 60
 
 
 def test_one_clock_runs_at_a_time(hand):

@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych import catalogue, cli, config, experiment, rows
-from triptych import suite as suites
+from triptych import catalogue, cli, config, experiment, processes, rows
 from triptych.analysis.loading import load
 from triptych.records import Comparison, Prediction, Record
 
@@ -172,8 +171,8 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
     assert "broken" in (out / "comparison.json").read_text() and (out / "report.pdf").is_file()
 
 
-def test_interrupting_ends_with_130_and_loses_nothing_finished(workplace):
-    """Ctrl-C ends the suite and its child with status 130, and says how to go on."""
+def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
+    """Ctrl-C, also by an impatient hand, ends the suite and its child with status 130, and says how to go on."""
     out = workplace / "interrupted"
     command = [sys.executable, "-m", "triptych", "compare", "--methods", "lead-3,lora", "--out", str(out), "--set", *SMALL,
                "limits.train_documents=2000", "training.max_epochs=50"]  # fmt: skip
@@ -181,6 +180,8 @@ def test_interrupting_ends_with_130_and_loses_nothing_finished(workplace):
     for line in process.stderr:
         if "training" in line:
             break
+    os.killpg(process.pid, signal.SIGINT)
+    time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and "goes on" in error and "Traceback" not in error
@@ -215,9 +216,9 @@ def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
 
 def test_a_run_that_hangs_is_ended(monkeypatch):
     """A process that tells nothing for too long is killed, one that tells something in time is not."""
-    monkeypatch.setattr(suites, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(processes, "SILENCE_SECONDS", 1.0)
     with subprocess.Popen(["sleep", "60"]) as process:
-        watch = suites.Watch(process)
+        watch = processes.Watch(process)
         for _ in range(4):
             time.sleep(0.4)
             watch.heard()

@@ -83,7 +83,7 @@ def train(
     preflight.check(resolved, table, device, materials.cache_folder())
     suite.claim(folder, resolved, fresh=False)
     listen = tell or _silent
-    with suite.locked(folder) as lock:
+    with suite.locked(folder):
         return [
             experiment.run(resolved, row, seed, folder, device, lambda event, seed=seed: listen(label, seed, event))  # type: ignore[misc]
             for seed in rows.choose_seeds(resolved, row, None)

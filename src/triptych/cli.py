@@ -69,6 +69,11 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--dry-run", action="store_true",
                          help="print the runs, documents, disk and a time estimate from two measured steps; write nothing")
     compare.add_argument("--fresh", action="store_true", help="start over; what OUT holds is kept under another name")
+    compare.add_argument("--executor", default="local", metavar="E", help="local: one run after the other on this machine; "
+                         "ray: a Ray cluster on this machine; ray://HOST:PORT: one that is there (default: local)")
+    compare.add_argument("--run-cpus", type=float, default=1, metavar="N", help="cores that a run asks of a Ray worker (1)")
+    compare.add_argument("--run-gpus", type=float, default=0, metavar="N", help="GPUs that it asks for (0)")
+    compare.add_argument("--run-memory", type=float, default=0, metavar="BYTES", help="memory that it asks for (any)")
     compare.set_defaults(call=call_compare)
 
     train = commands.add_parser("train", help="run one row of a suite", formatter_class=shape,
@@ -217,7 +222,7 @@ def call_compare(options: argparse.Namespace) -> int:
     """`triptych compare`."""
     from rich.console import Console
 
-    from triptych import catalogue, materials, preflight, rows, suite
+    from triptych import catalogue, executors, materials, preflight, rows, suite
     from triptych.report.tables import comparison_table
     from triptych.view import View, show_plan
 
@@ -225,6 +230,8 @@ def call_compare(options: argparse.Namespace) -> int:
     quiet_libraries()
     resolved, table = rows.resolve(suite_settings(options), split_names(options.methods))
     out = options.out or Path("results") / resolved.name
+    asked = executors.Resources(options.run_cpus, options.run_gpus, options.run_memory)
+    executor = executors.make(options.executor, asked)
     suite.check_folder(out, resolved, options.fresh)
     if options.dry_run:
         with preflight.temporary_cache() as cache:
@@ -236,7 +243,7 @@ def call_compare(options: argparse.Namespace) -> int:
     suite.claim(out, resolved, options.fresh)
     with suite.locked(out) as lock:
         with View(Console(stderr=True)) as view:
-            failed = suite.carry_out(plan, out, lock, options.device, options.plugin, view)
+            failed = suite.carry_out(plan, out, lock, options.device, options.plugin, view, executor)
         comparison = suite.conclude(out)
     Console().print(comparison_table(comparison))
     print(f"\n{out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/")
@@ -249,7 +256,7 @@ def call_train(options: argparse.Namespace) -> int:
     """`triptych train`."""
     from rich.console import Console
 
-    from triptych import catalogue, experiment, materials, preflight, rows, suite
+    from triptych import catalogue, experiment, materials, preflight, processes, rows, runtime, suite
     from triptych.view import View
 
     events = take_stdout() if options.events else None
@@ -262,13 +269,17 @@ def call_train(options: argparse.Namespace) -> int:
         seeds = rows.choose_seeds(resolved, row, parse_seeds(options.seeds) if options.suite and options.seeds else None)
         out = options.out or Path("results") / resolved.name
         if events is not None:
-            suite.end_with_parent()
+            processes.end_with_parent()
 
             def emit(event: dict[str, Any]) -> None:
                 print(json.dumps(event), file=events, flush=True)
 
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, emit, options.plugin)
+            return 0
+        if not runtime.is_main_process():
+            for seed in seeds:
+                experiment.run(resolved, row, seed, out, options.device, lambda event: None)
             return 0
         preflight.check(resolved, table, options.device, materials.cache_folder())
         suite.claim(out, resolved, fresh=False)

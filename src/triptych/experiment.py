@@ -226,14 +226,16 @@ class Run:
             return Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
 
         def keep(trials: Sequence[Trial]) -> None:
-            store.write_json(kept, [trial.model_dump() for trial in trials])
+            if self.machine.is_main:
+                store.write_json(kept, [trial.model_dump() for trial in trials])
             rate, loss = trials[-1].learning_rate, trials[-1].validation_loss
             self.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
 
         with self.stage("search", total=len(grid)):
             result = search(grid, try_rate, finished, keep, charged_to=self.seed)
-        store.write_json(file, result.model_dump())
-        kept.unlink(missing_ok=True)
+        if self.machine.is_main:
+            store.write_json(file, result.model_dump())
+            kept.unlink(missing_ok=True)
         return result, result.flops
 
     def checkpoints(self) -> Checkpoints:
@@ -303,7 +305,7 @@ class Run:
 
         def on_step(_: TrainingState, loss: float, rate: float) -> None:
             log({"event": "step", "loss": loss, "learning_rate": rate, **facts()})
-            if checkpoints.due():
+            if self.machine.is_main and checkpoints.due():
                 save()
 
         hooks = Hooks(
@@ -318,7 +320,8 @@ class Run:
         train(
             prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, plan, state, self.machine, hooks
         )
-        save()
+        if self.machine.is_main:
+            save()
         now = state.progress
         summary = TrainingSummary(
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
@@ -327,8 +330,16 @@ class Run:
         seconds = self.clocks.read()["train"]
         return summary, Cost(
             train_flops=now.train_flops if flops else None, plain_flops=now.plain_flops if flops else None,
-            tokens_per_second=now.tokens / seconds, **meters.readings(seconds),
+            tokens_per_second=now.tokens / seconds, **self.over_ranks(meters.readings(seconds)),
         )  # fmt: skip
+
+    def over_ranks(self, readings: dict[str, Any]) -> dict[str, Any]:
+        """Of memory, the rank that used most; of energy the sum over GPUs (a CPU's counter is the whole machine's)."""
+        peak = self.machine.collect([readings["peak_memory_bytes"]])
+        joules = self.machine.collect([readings["energy_joules"]])
+        if self.machine.device.type == "cuda" and None not in joules:
+            readings["energy_joules"] = sum(joules)
+        return {**readings, "peak_memory_bytes": max(peak)}
 
     def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
         """`(executed, plain)` FLOPs of a pass by its rows, positions and targets."""
@@ -362,10 +373,13 @@ class Run:
     def generate(
         self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
-        """New tokens for each document, by the suite's decoding."""
+        """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
         d = self.suite.decoding
         decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
-        return generate(adapted, documents, self.corpus.template, self.machine, decoding, progress)
+        own = [i for i in range(len(documents)) if self.machine.owns(i)]
+        new = generate(adapted, [documents[i] for i in own], self.corpus.template, self.machine, decoding, progress)
+        tokens = dict(self.machine.collect(list(zip(own, new, strict=True))))
+        return [tokens[i] for i in range(len(documents))]
 
     def latency(self, summarize: Callable[[int], object]) -> float:
         """Seconds that a summary takes when its document comes alone: the test document of median length."""

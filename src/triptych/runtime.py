@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy
 import torch
 from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
 
 from triptych.errors import ConfigError
 
@@ -36,6 +38,20 @@ class Runtime:
         """How many work on one run."""
         return self.accelerator.num_processes
 
+    def owns(self, number: int) -> bool:
+        """Whether the piece of work with this number is this rank's: pieces are dealt out in turn."""
+        return number % self.num_processes == self.accelerator.process_index
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum over all ranks, the same on each."""
+        if self.num_processes == 1:
+            return values
+        return self.accelerator.reduce(values.to(self.device), "sum").to(values.device)  # type: ignore[union-attr]
+
+    def collect(self, pieces: list) -> list:
+        """The pieces of all ranks, in order of rank."""
+        return gather_object(pieces) if self.num_processes > 1 else pieces
+
     def autocast(self) -> AbstractContextManager:
         """Forward passes run in the run's precision; nothing changes in fp32."""
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
@@ -50,6 +66,11 @@ class Runtime:
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
+
+
+def is_main_process() -> bool:
+    """Whether this process may write, known before `start`: the first of those that torchrun or accelerate launched."""
+    return int(os.environ.get("RANK", "0")) == 0
 
 
 def available(device: str | None) -> str:

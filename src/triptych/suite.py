@@ -1,13 +1,6 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
 import fcntl
-import json
-import os
-import signal
-import stat
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +15,7 @@ from triptych.analysis import comparison as comparing
 from triptych.analysis import loading
 from triptych.config import Suite
 from triptych.errors import ResultsError
+from triptych.executors import Executor, Job, one_by_one
 from triptych.preflight import Plan
 from triptych.records import Comparison, Record
 from triptych.report.write import write_report
@@ -30,7 +24,6 @@ from triptych.rows import Row
 Emit = Callable[[str, int, dict[str, Any]], None]
 LOCK = ".lock"
 LOCK_SECONDS = 2.0  # a suite that was killed leaves runs behind that end within this time
-SILENCE_SECONDS = 3600.0  # a run that tells nothing for so long hangs
 
 
 def claim(out: Path, suite: Suite, fresh: bool) -> None:
@@ -118,7 +111,7 @@ def is_done(out: Path, row: Row, seed: int) -> bool:
 
 
 @dataclass(frozen=True)
-class Job:
+class Planned:
     """A run of a suite, and the results folder it goes to."""
 
     suite: Suite
@@ -127,129 +120,67 @@ class Job:
     seed: int
     name: str  # the row, and the number of documents where that is not the suite's own
 
+    def job(self, device: str | None, plugins: Sequence[str]) -> Job:
+        """The run as a command."""
+        out = self.out.resolve()
+        arguments = ["train", self.row.label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
+        arguments += ["--device", device] if device else []
+        arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
+        return Job(self.name, self.seed, self.name, tuple(arguments), store.run_folder(out, self.row.label, self.seed))
 
-def jobs(plan: Plan, out: Path) -> list[Job]:
+
+def planned_runs(plan: Plan, out: Path) -> list[Planned]:
     """Every run of a suite in order: its own, then those on fewer training documents."""
-    found = [Job(plan.suite, out, row, seed, row.label) for row, seed in plan.runs]
+    found = [Planned(plan.suite, out, row, seed, row.label) for row, seed in plan.runs]
     for size, smaller in plan.scaled.items():
         folder = store.scaled_folder(out, size)
-        found += [Job(smaller.suite, folder, row, seed, f"{row.label} on {size} documents") for row, seed in smaller.runs]
+        found += [Planned(smaller.suite, folder, row, seed, f"{row.label} on {size} documents") for row, seed in smaller.runs]
     return found
 
 
-def carry_out(plan: Plan, out: Path, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> list[str]:
-    """Every run that is not done yet, each in a process of its own, one after the other.
+def carry_out(
+    plan: Plan, out: Path, lock: int, device: str | None, plugins: Sequence[str], emit: Emit,
+    executor: Executor = one_by_one,
+) -> list[str]:  # fmt: skip
+    """Every run that is not done yet, each in a process of its own.
 
     A run that fails, dies or hangs is recorded as failed, and the others go on.
 
     Args:
         lock: OUT's, held by every run too.
+        executor: where the runs are carried out.
 
     Returns:
         The runs that failed, in words.
     """
     for size, smaller in plan.scaled.items():
         claim(store.scaled_folder(out, size), smaller.suite, fresh=False)
-    failed, planned = [], jobs(plan, out)
-    for index, job in enumerate(planned):
-        row, seed = job.row, job.seed
-        if is_done(job.out, row, seed):
-            emit(job.name, seed, {"event": "kept", "index": index, "total": len(planned)})
-            continue
-        emit(job.name, seed, {"event": "begin", "index": index, "total": len(planned)})
-        error = _run_process(job, lock, device, plugins, emit)
-        if error is not None:
-            record = Record(
-                label=row.label, kind=row.kind, seed=seed, status="failed", config=job.suite.model_dump(mode="json"),
-                options=row.options, error=error,
-            )
-            store.write_json(store.run_folder(job.out, row.label, seed) / "record.json", record.model_dump(mode="json"))
-            failed.append(f"{job.name} (seed {seed})")
-            emit(job.name, seed, {"event": "failed", "message": error})
+    runs = planned_runs(plan, out)
+    places = {(run.name, run.seed): {"index": index, "total": len(runs)} for index, run in enumerate(runs)}
+    pending: dict[Job, Planned] = {}
+    for run in runs:
+        if is_done(run.out, run.row, run.seed):
+            emit(run.name, run.seed, {"event": "kept", **places[run.name, run.seed]})
         else:
-            emit(job.name, seed, {"event": "done"})
+            pending[run.job(device, plugins)] = run
+
+    def tell(job: Job, event: dict[str, Any]) -> None:
+        emit(job.name, job.seed, event | (places[job.name, job.seed] if event["event"] in ("begin", "failed") else {}))
+
+    failed = []
+    for job, error in executor(list(pending), lock, tell):
+        if error is None:
+            tell(job, {"event": "done"})
+            continue
+        run = pending[job]
+        record = Record(
+            label=run.row.label, kind=run.row.kind, seed=run.seed, status="failed", config=run.suite.model_dump(mode="json"),
+            options=run.row.options, error=error,
+        )  # fmt: skip
+        store.write_json(job.folder / "record.json", record.model_dump(mode="json"))
+        failed.append(f"{job.name} (seed {job.seed})")
+        tell(job, {"event": "failed", "message": error})
     return failed
-
-
-def _run_process(job: Job, lock: int, device: str | None, plugins: Sequence[str], emit: Emit) -> str | None:
-    """One run in a fresh process; returns what went wrong, or None."""
-    row, seed, out = job.row, job.seed, job.out
-    folder = store.run_folder(out, row.label, seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "record.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "triptych", "train", row.label, str(out / "suite.json"), "--seeds", str(seed),
-               "--out", str(out), "--events"]
-    command += ["--device", device] if device else []
-    command += [part for plugin in plugins for part in ("--plugin", plugin)]
-    message = None
-    with (folder / "log.txt").open("ab") as log:
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=[lock]
-        )  # its standard input stays open as long as this process lives: see `end_with_parent`
-        watch = Watch(process)
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                watch.heard()
-                event = json.loads(line)
-                message = event["message"] if event["event"] == "error" else message
-                emit(job.name, seed, event)
-            status = process.wait()
-        except BaseException:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            raise
-        finally:
-            watch.end()
-    if status == 0:
-        return None
-    if watch.bit:
-        return f"the process hung: it told nothing for {SILENCE_SECONDS:g} seconds and was ended"
-    if status == -signal.SIGINT or status == 130:
-        raise KeyboardInterrupt
-    died = f"the process died of {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
-    return message or f"{died}; see {os.path.relpath(folder / 'log.txt', out)}"
-
-
-class Watch:
-    """Kills a process that has told nothing for `SILENCE_SECONDS`."""
-
-    def __init__(self, process: subprocess.Popen):
-        self.bit = False
-        self._process = process
-        self._ended = threading.Event()
-        self.heard()
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def heard(self) -> None:
-        """The process told something: it lives."""
-        self._last = time.monotonic()
-
-    def end(self) -> None:
-        """Watch no longer."""
-        self._ended.set()
-
-    def _watch(self) -> None:
-        while (left := self._last + SILENCE_SECONDS - time.monotonic()) > 0:
-            if self._ended.wait(left):
-                return
-        self.bit = True
-        self._process.kill()
-
-
-def end_with_parent() -> None:
-    """End this process at once when the suite that started it is gone: the pipe that is its standard input closes then."""
-
-    def wait() -> None:
-        os.read(0, 1)
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    if stat.S_ISFIFO(os.fstat(0).st_mode):
-        threading.Thread(target=wait, daemon=True).start()
 
 
 def conclude(out: Path) -> Comparison:

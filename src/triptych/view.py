@@ -4,11 +4,12 @@ import json
 import sys
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
 from triptych.config import PRESETS
@@ -28,8 +29,18 @@ STAGES = {
 }
 
 
+@dataclass
+class Shown:
+    """A run that is under way."""
+
+    name: str
+    bar: TaskID
+    began: float = field(default_factory=time.monotonic)
+    first: tuple[float, int] | None = None  # when the stage's first step was told, and tokens by then
+
+
 class View:
-    """Shows the events of a suite.
+    """Shows the events of a suite, whose runs may be under way at the same time.
 
     Args:
         console: where to; stderr, so that stdout holds the result alone.
@@ -50,10 +61,7 @@ class View:
             expand=True,
         )
         self._suite = self._progress.add_task("suite", total=None, facts="")
-        self._stage = self._progress.add_task("", total=None, facts="", visible=False)
-        self._name = ""
-        self._began = time.monotonic()
-        self._first: tuple[float, int] | None = None
+        self._runs: dict[tuple[str, int], Shown] = {}
 
     def __enter__(self) -> "View":
         if self.live:
@@ -66,72 +74,76 @@ class View:
 
     def __call__(self, label: str, seed: int, event: dict[str, Any]) -> None:
         """Show one event of the run `label`, `seed`."""
-        handler = getattr(self, f"_on_{event['event'].replace('-', '_')}", None)
-        if handler is not None:
-            handler(label, seed, event)
+        kind, place = event["event"], f"[{event.get('index', 0) + 1}/{event.get('total')}] {label}, seed {seed}"
+        if kind == "kept":
+            self._progress.update(self._suite, total=event["total"])
+            self._progress.advance(self._suite)
+            self._line(f"{place}: done before, kept")
+        elif kind == "begin":
+            self._progress.update(self._suite, total=event["total"])
+            self._begin((label, seed), place)
+        else:
+            if (label, seed) not in self._runs:  # it failed before it began
+                self._begin((label, seed), place)
+            handler = getattr(self, f"_on_{kind}", None)
+            if handler is not None:
+                handler(self._runs[label, seed], label, seed, event)
+        if kind in ("done", "failed"):
+            self._progress.advance(self._suite)
+            self._progress.remove_task(self._runs.pop((label, seed)).bar)
 
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _on_kept(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._progress.update(self._suite, total=event["total"], completed=event["index"] + 1)
-        self._line(f"[{event['index'] + 1}/{event['total']}] {label}, seed {seed}: done before, kept")
-
-    def _on_begin(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._name = f"[{event['index'] + 1}/{event['total']}] {label}, seed {seed}"
-        self._began = time.monotonic()
-        self._progress.update(self._suite, total=event["total"], completed=event["index"])
-        self._show("starting", None)
+    def _begin(self, run: tuple[str, int], name: str) -> None:
+        if run in self._runs:  # begun again elsewhere: its worker was lost
+            self._progress.remove_task(self._runs[run].bar)
+        self._runs[run] = Shown(name, self._progress.add_task("starting", total=None, facts=""))
         if not self.live:
-            self._line(f"{self._name}: starting")
+            self._line(f"{name}: starting")
 
-    def _on_stage(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        words = STAGES[event["stage"]]
-        self._first = None
-        self._show(f"{label} · seed {seed} · {words}", event.get("total"))
+    def _on_stage(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        words, total = STAGES[event["stage"]], event.get("total")
+        run.first = None
+        self._progress.reset(run.bar, total=total, description=f"{label} · seed {seed} · {words}", facts="", visible=True)
         if event["stage"] == "train" and not self.live:
-            self._line(f"{self._name}: training, up to {event['epochs']} epochs, {event['total']} steps")
+            self._line(f"{run.name}: training, up to {event['epochs']} epochs, {total} steps")
         elif event["stage"] == "generation" and not self.live:
-            self._line(f"{self._name}: {words}")
+            self._line(f"{run.name}: {words}")
 
-    def _on_progress(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._progress.update(self._stage, total=event["total"], completed=event["done"])
+    def _on_progress(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._progress.update(run.bar, total=event["total"], completed=event["done"])
 
-    def _on_step(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        if self._first is None:
-            self._first = (time.monotonic(), event["tokens"])
-        since, before = self._first
+    def _on_step(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        if run.first is None:
+            run.first = (time.monotonic(), event["tokens"])
+        since, before = run.first
         elapsed = time.monotonic() - since
         rate = f", {(event['tokens'] - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
         facts = f"epoch {event['epoch'] + 1}, loss {event['loss']:.3f}{rate}"
-        self._progress.update(self._stage, total=event["total"], completed=event["step"], facts=facts)
+        self._progress.update(run.bar, total=event["total"], completed=event["step"], facts=facts)
 
-    def _on_evaluation(self, label: str, seed: int, event: dict[str, Any]) -> None:
+    def _on_evaluation(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
         speed = event["tokens"] / event["train_seconds"] if event["train_seconds"] else 0.0
         self._line(
-            f"{self._name}: epoch {event['epoch']}, training loss {event['train_loss']:.4f}, "
+            f"{run.name}: epoch {event['epoch']}, training loss {event['train_loss']:.4f}, "
             f"validation loss {event['validation_loss']:.4f}, {speed:,.0f} tokens/s"
         )
 
-    def _on_note(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._line(f"{self._name}: {event['message']}")
+    def _on_note(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._line(f"{run.name}: {event['message']}")
 
-    def _on_trial(self, label: str, seed: int, event: dict[str, Any]) -> None:
+    def _on_trial(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
         loss = event["validation_loss"]
         reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
-        self._progress.advance(self._stage)
-        self._line(f"{self._name}: learning rate {event['learning_rate']:g}: {reached}")
+        self._progress.advance(run.bar)
+        self._line(f"{run.name}: learning rate {event['learning_rate']:g}: {reached}")
 
-    def _on_done(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._progress.advance(self._suite)
-        self._line(f"{self._name}: done in {time.monotonic() - self._began:.0f} s")
+    def _on_done(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._line(f"{run.name}: done in {time.monotonic() - run.began:.0f} s")
 
-    def _on_failed(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._progress.advance(self._suite)
-        self._line(f"{self._name}: FAILED: {event['message']}")
-
-    def _show(self, description: str, total: int | None) -> None:
-        self._progress.reset(self._stage, total=total, description=description, facts="", visible=True)
+    def _on_failed(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._line(f"{run.name}: FAILED: {event['message']}")
 
 
 def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], out: Path, preset: str) -> None:

@@ -42,7 +42,7 @@ def split_loss(
     plain: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitLoss:
-    """Loss of every document of a split; memory does not grow with the split.
+    """Loss of every document of a split, the batches shared out among the ranks; memory does not grow with the split.
 
     Args:
         batch_size: documents a forward pass.
@@ -50,15 +50,18 @@ def split_loss(
     """
     nats, targets = np.zeros(len(split)), np.zeros(len(split), dtype=np.int64)
     done = 0
-    for indices in by_length(split, batch_size):
+    for number, indices in enumerate(by_length(split, batch_size)):
+        done += len(indices)
+        if not runtime.owns(number):
+            continue
         batch = collate([split[i] for i in indices], template).to(runtime.device)
         with runtime.autocast():
             losses = target_losses(adapted, batch, plain=plain)
-        sums = torch.zeros(len(indices), dtype=torch.float64, device="cpu")
-        sums.index_add_(0, batch.rows.cpu(), losses.cpu().double())
-        nats[indices] = sums.numpy()
+        losses_of = torch.zeros(len(indices), dtype=torch.float64)
+        losses_of.index_add_(0, batch.rows.cpu(), losses.cpu().double())
+        nats[indices] = losses_of.numpy()
         targets[indices] = np.bincount(batch.rows.cpu().numpy(), minlength=len(indices))
-        done += len(indices)
         if progress:
             progress(done, len(split))
-    return SplitLoss(nats, targets)
+    sums = runtime.total(torch.from_numpy(np.stack([nats, targets])))  # every document is one rank's
+    return SplitLoss(sums[0].numpy(), sums[1].numpy().astype(np.int64))

@@ -238,10 +238,11 @@ def train_step(
     rate: float,
     flops: Callable[[int, int, int], tuple[float, float]],
 ) -> float:
-    """One optimizer step over a global batch, in micro-batches.
+    """One optimizer step over a global batch, in micro-batches that the ranks share out.
 
     The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
-    summaries by the company they keep.
+    summaries by the company they keep. Every rank knows the whole batch, so that only nats and gradients are summed over ranks;
+    what is counted (FLOPs, tokens) is counted for all of them.
 
     Returns:
         The loss of the step in nats per target token.
@@ -250,19 +251,24 @@ def train_step(
     targets = sum(batch.num_targets for batch in batches)
     scaler = state.scaler
     nats = 0.0
-    for batch in batches:
+    for number, batch in enumerate(batches):
+        executed, plain = flops(*executed_shape(adapted, batch))
+        state.progress.train_flops += executed
+        state.progress.plain_flops += plain
+        state.progress.tokens += batch.num_tokens
+        if not runtime.owns(number):
+            continue
         batch = batch.to(runtime.device)
         with runtime.autocast():
             losses = target_losses(adapted, batch, plain=plan.plain)
         total = losses.sum()
         nats += float(total.detach())
-        if not math.isfinite(nats):
-            raise NonFiniteLoss(f"The loss is {nats} in step {state.progress.step + 1}. {_blame(split, indices, rate)}")
         (scaler.scale(total / targets) if scaler else total / targets).backward()
-        executed, plain = flops(*executed_shape(adapted, batch))
-        state.progress.train_flops += executed
-        state.progress.plain_flops += plain
-        state.progress.tokens += batch.num_tokens
+    nats = float(runtime.total(torch.tensor(nats, dtype=torch.float64)))
+    if not math.isfinite(nats):
+        state.optimizer.zero_grad(set_to_none=True)
+        raise NonFiniteLoss(f"The loss is {nats} in step {state.progress.step + 1}. {_blame(split, indices, rate)}")
+    _sum_gradients(state, runtime)
     _update(state, plan, rate, lambda: _blame(split, indices, rate))
     state.progress.targets += targets
     state.progress.documents += len(indices)
@@ -275,6 +281,13 @@ def micro_batches(split: Sequence[Pair], indices: list[int], template: Template,
     """A global batch cut into micro-batches of like length; their order within the step changes nothing."""
     pairs = sorted((split[i] for i in indices), key=sequence_length, reverse=True)
     return [collate(pairs[start : start + size], template) for start in range(0, len(pairs), size)]
+
+
+def _sum_gradients(state: TrainingState, runtime: Runtime) -> None:
+    if runtime.num_processes > 1:
+        for parameter in state.trained.values():
+            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+            parameter.grad = runtime.total(gradient)
 
 
 def _update(state: TrainingState, plan: TrainingPlan, rate: float, blame: Callable[[], str]) -> None:

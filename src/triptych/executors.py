@@ -1,0 +1,141 @@
+"""Where the runs of a suite are carried out: on this machine one after the other, or on the workers of a Ray cluster."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from triptych import processes
+from triptych.errors import ConfigError
+
+RETRIES = 3  # of a run whose worker was lost
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run as a command.
+
+    Attributes:
+        name: for people.
+        group: runs of one group wait until the first of it has ended, which may leave something for them (a search).
+        arguments: of `triptych`.
+        folder: the run's.
+    """
+
+    name: str
+    seed: int
+    group: str
+    arguments: tuple[str, ...]
+    folder: Path
+
+
+Tell = Callable[[Job, dict[str, Any]], None]
+
+
+class Executor(Protocol):
+    """Carries out jobs and gives each with what went wrong, or None, as it ends."""
+
+    def __call__(self, jobs: Sequence[Job], lock: int, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+        """Args: the jobs; the lock of the results folder; who is told their events."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run asks of a worker: cores, GPUs, bytes of memory."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: float = 0.0
+
+
+def make(name: str, resources: Resources) -> Executor:
+    """`local`, or `ray`, or `ray://HOST:PORT`.
+
+    Raises:
+        ConfigError: no such executor, or ray is not installed.
+    """
+    if name == "local":
+        return one_by_one
+    if name != "ray" and not name.startswith("ray://"):
+        raise ConfigError(f"--executor {name!r}: there are local, ray (a cluster on this machine) and ray://HOST:PORT.")
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("--executor ray needs the package ray: pip install 'triptych[ray]'.")
+    return OnRay(name if name != "ray" else None, resources)
+
+
+def one_by_one(jobs: Sequence[Job], lock: int, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+    """Each run in a process of its own on this machine, one after the other."""
+    for job in jobs:
+        tell(job, {"event": "begin"})
+        yield job, _carry_out(job, lock, lambda event, job=job: tell(job, event))  # type: ignore[misc]
+
+
+def _carry_out(job: Job, lock: int | None, tell: Callable[[dict[str, Any]], None]) -> str | None:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / "record.json").unlink(missing_ok=True)
+    return processes.run(job.arguments, job.folder / "log.txt", lock, tell)
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """Runs fanned out over a Ray cluster. Workers need Triptych installed and the results folder under the same path.
+
+    A run whose worker is lost begins again on another one, from its last checkpoint.
+
+    Args:
+        address: of the cluster; None: one is started on this machine, for as long as the suite takes.
+        resources: what each run asks for.
+    """
+
+    address: str | None
+    resources: Resources
+
+    def __call__(self, jobs: Sequence[Job], lock: int, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+        """See `Executor`."""
+        import ray
+        from ray.util.queue import Queue
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            ray.init(address=self.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, TimeoutError, RuntimeError) as error:
+            raise ConfigError(f"The Ray cluster {self.address!r} cannot be reached: {error}.") from error
+        try:
+            events = Queue()
+            task = ray.remote(_on_worker).options(
+                num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, memory=self.resources.memory or None,
+                max_retries=RETRIES,
+            )  # fmt: skip
+            yield from self._fan_out(ray, task, events, jobs, tell)
+        finally:
+            ray.shutdown()
+
+    @staticmethod
+    def _fan_out(ray: Any, task: Any, events: Any, jobs: Sequence[Job], tell: Tell) -> Iterator[tuple[Job, str | None]]:
+        waiting: dict[str, list[int]] = {}
+        for number, job in enumerate(jobs):
+            waiting.setdefault(job.group, []).append(number)
+        running = {task.remote(jobs[(first := group.pop(0))], first, events): first for group in waiting.values()}
+        while running:
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=0.2)
+            while not events.empty():
+                number, event = events.get()
+                tell(jobs[number], event)
+            for reference in ended:
+                job = jobs[running.pop(reference)]
+                try:
+                    error = ray.get(reference)
+                except ray.exceptions.RayError as lost:
+                    error = f"the run's workers were lost {RETRIES + 1} times: {type(lost).__name__}"
+                yield job, error
+                for number in waiting.pop(job.group, []):
+                    running[task.remote(jobs[number], number, events)] = number
+
+
+def _on_worker(job: Job, number: int, events: Any) -> str | None:
+    """A task of Ray's: the run in a process of its own, as everywhere."""
+    events.put((number, {"event": "begin"}))
+    return _carry_out(job, None, lambda event: events.put((number, event)))

@@ -1,0 +1,99 @@
+"""A command of Triptych's in a process of its own, which tells what happens as events and neither outlives nor hangs us."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+SILENCE_SECONDS = 3600.0  # a process that tells nothing for so long hangs
+
+
+def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[dict[str, Any]], None]) -> str | None:
+    """Run a command to its end; returns what went wrong in words, or None.
+
+    Args:
+        arguments: of `triptych`.
+        log: gets what the process writes on standard error.
+        lock: a file descriptor that the process holds as long as it lives, or None.
+        tell: told its events.
+
+    Raises:
+        KeyboardInterrupt: the process was interrupted.
+    """
+    message = None
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "triptych", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
+            text=True, pass_fds=[] if lock is None else [lock],
+        )  # fmt: skip  # its standard input stays open as long as this process lives: see `end_with_parent`
+        watch = Watch(process)
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                watch.heard()
+                event = json.loads(line)
+                message = event["message"] if event["event"] == "error" else message
+                tell(event)
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+            raise
+        finally:
+            watch.end()
+    if status == 0:
+        return None
+    if watch.bit:
+        return f"the process hung: it told nothing for {SILENCE_SECONDS:g} seconds and was ended"
+    if status == -signal.SIGINT or status == 130:
+        raise KeyboardInterrupt
+    died = f"the process died of {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
+    return message or f"{died}; see {log.name} in its folder"
+
+
+class Watch:
+    """Kills a process that has told nothing for `SILENCE_SECONDS`."""
+
+    def __init__(self, process: subprocess.Popen):
+        self.bit = False
+        self._process = process
+        self._ended = threading.Event()
+        self.heard()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def heard(self) -> None:
+        """The process told something: it lives."""
+        self._last = time.monotonic()
+
+    def end(self) -> None:
+        """Watch no longer."""
+        self._ended.set()
+
+    def _watch(self) -> None:
+        while (left := self._last + SILENCE_SECONDS - time.monotonic()) > 0:
+            if self._ended.wait(left):
+                return
+        self.bit = True
+        self._process.kill()
+
+
+def end_with_parent() -> None:
+    """End this process at once when the suite that started it is gone: the pipe that is its standard input closes then."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=wait, daemon=True).start()
