@@ -29,6 +29,7 @@ class Origin:
     model: str
     model_revision: str
     model_fingerprint: str
+    tokenizer_fingerprint: str | None = None  # None: not recorded
 
 
 def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
@@ -58,7 +59,7 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     """
     manifest = store.read_json(folder / MANIFEST)
     try:
-        origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__})
+        origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__ if name in manifest})
         file, expected = folder / Path(manifest["tensors"]).name, manifest["sha256"]
     except (KeyError, TypeError) as error:
         raise ResultsError(f"{str(folder / MANIFEST)!r} lacks {error}: it is no manifest of an adapter.") from None
@@ -66,6 +67,21 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     if hashlib.sha256(file.read_bytes()).hexdigest() != expected:
         raise ResultsError(f"{str(file)!r} was changed after it was written: its SHA-256 is not the manifest's.")
     return origin, tensors
+
+
+def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:
+    """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
+
+    Raises:
+        ResultsError: the model or the tokenizer is another one.
+    """
+    if origin.model_fingerprint != model_fingerprint:
+        raise ResultsError(
+            f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or configuration "
+            "differ. Give the same model."
+        )
+    if origin.tokenizer_fingerprint not in (None, tokenizer_fingerprint):
+        raise ResultsError(f"{str(where)!r} was trained with another tokenizer than the model has now: give the same one.")
 
 
 def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path) -> None:

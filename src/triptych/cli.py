@@ -81,13 +81,32 @@ def make_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
                                    description="Load what a run saved, compute its test loss and summaries again, and say "
-                                   "whether they are those of its record.")
-    evaluate.add_argument("run", metavar="RUN", type=Path, help="a run's folder: OUT/runs/LABEL/SEED")
+                                   "whether they are those of its record. An adapter of peft's is evaluated on --data.")
+    evaluate.add_argument("run", metavar="RUN", type=Path,
+                          help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved")
+    evaluate.add_argument("--model", metavar="M", help="the base model, where it is not to be had under its recorded name")
+    evaluate.add_argument("--data", metavar="D", help="documents with summaries: for a run the same ones, at the place where "
+                          "they lie now; for an adapter of peft's any")
+    evaluate.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+                          help="for an adapter of peft's: any key of a suite file, such as limits.test_documents=64")
     evaluate.add_argument("--json", action="store_true", help="print the result as JSON")
-    evaluate.add_argument("--model", metavar="M", help="where the base model is now (default: where the record says)")
-    evaluate.add_argument("--data", metavar="D", help="where the data are now (default: where the record says)")
     add_common_options(evaluate)
     evaluate.set_defaults(call=call_evaluate)
+
+    summarize = commands.add_parser("summarize", help="summarize documents with trained runs", formatter_class=shape,
+                                    description="Summarize documents with one run or several, which share one base model in "
+                                    "memory. A document longer than limits.document_tokens of the run's suite, or than the "
+                                    "window leaves room for, is cut at its end, and it is said. Summaries come as their "
+                                    "batch is done, the longest documents first.")
+    summarize.add_argument("run", metavar="RUN", nargs="+", type=Path,
+                           help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved")
+    summarize.add_argument("--file", metavar="F", default="-", help="a text file (one document), a table with a document a "
+                           "row (.csv, .tsv, .jsonl, .parquet), or - for standard input (default)")
+    summarize.add_argument("--column", metavar="NAME", help="the table's column of documents (default: by its usual name)")
+    summarize.add_argument("--json", action="store_true", help="print a JSON object a line for each document and run")
+    summarize.add_argument("--model", metavar="M", help="the base model, where it is not to be had under its recorded name")
+    add_common_options(summarize)
+    summarize.set_defaults(call=call_summarize)
 
     report = commands.add_parser("report", help="write tables and reports from records", formatter_class=shape,
                                  description="Compare the runs in OUT again and write comparison.json, the tables and the "
@@ -277,12 +296,31 @@ def take_stdout():
 
 def call_evaluate(options: argparse.Namespace) -> int:
     """`triptych evaluate`."""
-    from triptych import catalogue, evaluate
+    from triptych import catalogue, config, evaluate
 
     catalogue.load(options.plugin)
     quiet_libraries()
-    result = evaluate.evaluate(options.run, options.device, options.model, options.data)
+    settings: dict[str, Any] = {key: value for key in ("model", "data") if (value := vars(options)[key])}
+    for setting in options.settings:
+        settings = config.merge(settings, config.parse_setting(setting))
+    result = evaluate.evaluate(options.run, options.device, settings)
     print(json.dumps(vars(result)) if options.json else result.text())
+    return 0
+
+
+def call_summarize(options: argparse.Namespace) -> int:
+    """`triptych summarize`."""
+    from triptych import catalogue, documents, trained
+    from triptych.view import SummaryPrinter
+
+    catalogue.load(options.plugin)
+    quiet_libraries()
+    texts = documents.read_documents(options.file, options.column)
+    rows = trained.load_all(options.run, options.model, options.device)
+    printer = SummaryPrinter(headings=len(rows) > 1 or documents.is_table(options.file), as_json=options.json)
+    for row, name, summary in trained.summarize_all(rows, texts):
+        printer(row, name, summary)
+    printer.close()
     return 0
 
 

@@ -1,18 +1,19 @@
-"""A saved run, evaluated again from its adapter."""
+"""A saved run, evaluated again from its adapter; or an adapter that peft saved, on data of your own."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import ValidationError
-
-from triptych import experiment, store
-from triptych.adapters import load_tensors, read_manifest
+from triptych import experiment, peft_folders
+from triptych.adapters import check_origin, load_tensors, read_manifest
 from triptych.config import make_suite
-from triptych.contracts import Method
-from triptych.errors import ResultsError
+from triptych.contracts import AdaptedModel, Method
+from triptych.engine.forward import head_is_plain
+from triptych.errors import ConfigError, ResultsError
 from triptych.models import hub
 from triptych.records import Prediction, Record
 from triptych.rows import make_row
+from triptych.trained import TrainedModel, load, read_record
 
 
 @dataclass(frozen=True)
@@ -25,10 +26,12 @@ class Evaluation:
     rouge1: float
     recorded_rouge1: float | None
     documents: int
-    identical_predictions: int | None  # None: the folder has no predictions.jsonl to hold them against
+    identical_predictions: int | None  # None: there are no stored ones
 
     def text(self) -> str:
         """The result in words."""
+        if self.recorded_test_loss is None:
+            return f"{self.run}\n  test loss {self.test_loss:.6f}\n  R-1       {self.rouge1:.4f} on {self.documents} documents"
         same = "not compared" if self.identical_predictions is None else f"{self.identical_predictions} of {self.documents}"
         return (
             f"{self.run}\n  test loss {self.test_loss:.6f} (record {self.recorded_test_loss:.6f})\n"
@@ -37,27 +40,28 @@ class Evaluation:
         )
 
 
-def evaluate(folder: Path, device: str | None, model: str | None = None, data: str | None = None) -> Evaluation:
-    """Load what a run saved and compute its test loss and summaries again.
+def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None = None) -> Evaluation:
+    """Load what a run saved, or an adapter that peft saved, and compute test loss and summaries.
 
     Args:
-        folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least.
+        folder: a run, or an adapter in PEFT's format.
         device: the device asked for, or None.
-        model: where the base model is now; None: where the record says.
-        data: where the documents are now; None: where the record says.
+        settings: for an adapter, the suite's settings that say model, data and decoding; for a run, `model` and `data` alone
+            may be given, where these lie elsewhere now.
 
     Raises:
-        ResultsError: the folder holds no finished run of a method, or its adapter does not belong to the model.
+        ResultsError: the folder holds nothing to evaluate, or what it holds does not belong to the model.
     """
-    try:
-        record = Record.model_validate(store.read_json(folder / "record.json"))
-    except ValidationError as error:
-        raise ResultsError(f"{str(folder / 'record.json')!r} is no record: {error.errors()[0]['msg']}.") from None
+    settings = settings or {}
+    if peft_folders.is_peft_folder(folder):
+        return _evaluate_adapter(folder, device, settings)
+    if set(settings) - {"model", "data"}:
+        raise ConfigError(f"{str(folder)!r} is a run, which says itself how it is evaluated; give --model and --data at most.")
+    record = read_record(folder)
     row = make_row(record.label, {"kind": record.kind, **record.options})
-    if record.status != "done" or not isinstance(row.plugin, Method):
-        raise ResultsError(f"{str(folder)!r} holds no finished run of a method: there is nothing to load.")
-    moved = ({"model": model} if model else {}) | ({"data": data, "data_config": None} if data else {})
-    suite = make_suite({**record.config, **moved})
+    if not isinstance(row.plugin, Method):
+        raise ResultsError(f"{str(folder)!r} is a row without a model: there is nothing to load.")
+    suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
     run = experiment.Run.begin(suite, row, record.seed, folder, device, lambda event: None)
     if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
@@ -65,19 +69,37 @@ def evaluate(folder: Path, device: str | None, model: str | None = None, data: s
     if row.trains:
         origin, tensors = read_manifest(folder / "adapter")
         here = hub.fingerprint(suite.model, suite.model_revision)
-        if origin.model_fingerprint != here:
-            raise ResultsError(f"{str(folder)!r} was trained on another model than {suite.model!r} is now: weights differ.")
+        check_origin(origin, here, hub.tokenizer_fingerprint(run.tokenizer), folder / "adapter")
         load_tensors(adapted, tensors, folder / "adapter")
+    return _measure(run, adapted, record)
+
+
+def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]) -> Evaluation:
+    """An adapter without a record: nothing to compare with."""
+    found = load(folder, settings.get("model"), device)
+    assert isinstance(found, TrainedModel)
+    row = make_row("prompt-tuning", {"num_virtual_tokens": found.adapted.num_virtual_tokens}) \
+        if found.adapted.virtual_tokens is not None else make_row("untuned", {})  # fmt: skip
+    suite = make_suite({**settings, "model": found.suite.model, "model_revision": found.suite.model_revision,
+                        "methods": [row.label], "method": {row.label: row.options}})  # fmt: skip
+    run = experiment.Run.begin(suite, row, suite.seeds[0], folder, device, lambda event: None)
+    run.plain = run.plain or not head_is_plain(found.adapted)
+    return _measure(run, found.adapted, None)
+
+
+def _measure(run: experiment.Run, adapted: AdaptedModel, record: Record | None) -> Evaluation:
+    """Test loss and summaries, beside the record's where there is one."""
     test = run.loss(adapted, run.corpus.test)
     predictions = run.predict(adapted, test)
-    kept = folder / "predictions.jsonl"
-    stored = [Prediction.model_validate_json(line) for line in kept.read_text().splitlines()] if kept.is_file() else None
+    kept = run.out / "predictions.jsonl"
+    lines = kept.read_text().splitlines() if record and kept.is_file() else None
+    stored = None if lines is None else [Prediction.model_validate_json(line) for line in lines]
     return Evaluation(
-        run=str(folder),
+        run=str(run.out),
         test_loss=test.mean,
-        recorded_test_loss=record.loss.test,
+        recorded_test_loss=record.loss.test if record else None,
         rouge1=sum(p.scores["rouge1"] for p in predictions) / len(predictions),
-        recorded_rouge1=record.rouge.rouge1 if record.rouge else None,
+        recorded_rouge1=record.rouge.rouge1 if record and record.rouge else None,
         documents=len(predictions),
         identical_predictions=None if stored is None else sum(
             a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)

@@ -271,7 +271,9 @@ class Run:
     def origin(self) -> Origin:
         """What the adapter belongs to."""
         fingerprint = hub.fingerprint(self.suite.model, self.suite.model_revision)
-        return Origin(self.row.label, self.row.kind, self.row.options, self.suite.model, self.suite.model_revision, fingerprint)
+        tokens = hub.tokenizer_fingerprint(self.tokenizer)
+        suite, row = self.suite, self.row
+        return Origin(row.label, row.kind, row.options, suite.model, suite.model_revision, fingerprint, tokens)
 
     def record(
         self,

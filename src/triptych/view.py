@@ -1,6 +1,9 @@
 """What a person sees while a suite runs: live bars on a terminal, plain lines elsewhere."""
 
+import json
+import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from triptych.contracts import Baseline, Dataset, EmbeddedModel, Method, Metric
 from triptych.datasets.tables import describe
 from triptych.preflight import Plan, RowEstimate
 from triptych.registry import registered
+from triptych.trained import Summary, Trained
 
 STAGES = {
     "preparation": "preparing data",
@@ -184,3 +188,35 @@ def show_data(console: Console, path: Path) -> None:
         )
     for file in found.unread:
         console.print(f"not read: {file}", markup=False, highlight=False, soft_wrap=True)
+
+
+class SummaryPrinter:
+    """Prints summaries as they come, and at the end how many documents were cut.
+
+    Args:
+        headings: say above each summary whose it is and of what.
+        as_json: print JSON lines instead.
+    """
+
+    def __init__(self, headings: bool, as_json: bool):
+        self._headings, self._as_json = headings, as_json
+        self._cut: Counter[str] = Counter()
+        self._all: Counter[str] = Counter()
+
+    def __call__(self, row: Trained, name: str, summary: Summary) -> None:
+        """Print one summary."""
+        self._all[str(row.folder)] += 1
+        self._cut[str(row.folder)] += summary.truncated
+        if self._as_json:
+            facts = {"id": name, "label": row.label, "run": str(row.folder), "summary": summary.text,
+                     "num_tokens": summary.num_tokens, "at_cap": summary.at_cap,
+                     "document_tokens": summary.document_tokens, "read_tokens": summary.read_tokens}  # fmt: skip
+            print(json.dumps(facts, ensure_ascii=False), flush=True)
+        else:
+            print(f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text, flush=True)
+
+    def close(self) -> None:
+        """Say, on standard error, what was not read."""
+        for run, cut in self._cut.items():
+            if cut:
+                print(f"{run}: {cut} of {self._all[run]} documents were too long: their ends were not read.", file=sys.stderr)

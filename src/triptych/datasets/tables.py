@@ -199,6 +199,20 @@ def column_names(file: Path) -> list[str]:
     return _READERS[_ending(file)].names(file)
 
 
+def is_table(file: Path) -> bool:
+    """Whether a file's name says that it is a table."""
+    return bool(_ending(file))
+
+
+def cells(file: Path, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """`(where, cells of the columns wanted)`, row by row.
+
+    Raises:
+        DataError: the file is unreadable or malformed.
+    """
+    return _rows(file, wanted)
+
+
 # What is in a folder
 
 

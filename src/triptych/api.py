@@ -1,0 +1,127 @@
+"""What the command line does, from Python."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych import catalogue, config, experiment, materials, preflight, rows, suite, trained
+from triptych.records import Comparison, Record
+
+Tell = Callable[[str, int, dict[str, Any]], None]
+"""Told `(label, seed, event)`; an event is a dictionary whose `event` says what it is."""
+
+
+def compare(
+    suite_file: str | Path | None = None,
+    *,
+    out: str | Path,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    methods: Sequence[str] | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+    tell: Tell | None = None,
+) -> Comparison:
+    """Run every row of a suite in a process of its own, compare, and write tables and reports to `out`.
+
+    The same suite in an `out` that exists goes on where it stopped.
+
+    Args:
+        suite_file: a suite in TOML, or `OUT/suite.json`.
+        out: the results folder.
+        preset: settings to start from; `assignment` where there is a suite file, a model or data, else `demo`.
+        settings: keys of a suite file, tables as dictionaries, laid on top.
+        methods: labels of the rows; None: those of the suite.
+        device: cpu, cuda or mps; None: the best there is.
+        plugins: Python files with plug-ins.
+        tell: told what happens.
+
+    Returns:
+        What `OUT/comparison.json` holds. A run that failed is named in its row's `failed_seeds`.
+
+    Raises:
+        InputError: the suite cannot be carried out; nothing was written.
+    """
+    catalogue.load(plugins)
+    resolved, table = rows.resolve(_settings(suite_file, preset, settings), methods)
+    folder = Path(out)
+    suite.check_folder(folder, resolved, fresh=False)
+    plan = preflight.check(resolved, table, device, materials.cache_folder())
+    suite.claim(folder, resolved, fresh=False)
+    with suite.locked(folder):
+        suite.carry_out(plan, folder, device, plugins, tell or _silent)
+        return suite.conclude(folder)
+
+
+def train(
+    label: str,
+    suite_file: str | Path | None = None,
+    *,
+    out: str | Path,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+    tell: Tell | None = None,
+) -> list[Record]:
+    """Run one row of a suite in this process, under each of its seeds, into `OUT/runs/LABEL/SEED`.
+
+    Args:
+        label: a method, a baseline, or a label of the suite's own.
+        suite_file, out, preset, settings, device, plugins, tell: as for `compare`.
+
+    Returns:
+        A record for each seed.
+
+    Raises:
+        TriptychError: the row cannot be run, or a run failed.
+    """
+    catalogue.load(plugins)
+    resolved, table = rows.resolve(_settings(suite_file, preset, settings))
+    row = rows.find_row(table, label)
+    folder = Path(out)
+    preflight.check(resolved, table, device, materials.cache_folder())
+    suite.claim(folder, resolved, fresh=False)
+    listen = tell or _silent
+    with suite.locked(folder):
+        return [
+            experiment.run(resolved, row, seed, folder, device, lambda event, seed=seed: listen(label, seed, event))  # type: ignore[misc]
+            for seed in rows.choose_seeds(resolved, row, None)
+        ]
+
+
+def load(
+    run: str | Path, *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
+) -> trained.Trained:
+    """A run, or an adapter that peft saved, ready to summarize: `load(RUN).summarize(texts)`.
+
+    Args:
+        run: `OUT/runs/LABEL/SEED`, or the adapter's folder.
+        model: the base model, where it is not to be had under its recorded name.
+        device, plugins: as for `compare`.
+
+    Raises:
+        InputError: there is nothing to load, or it does not belong to the model.
+    """
+    return load_all([run], model=model, device=device, plugins=plugins)[0]
+
+
+def load_all(
+    runs: Sequence[str | Path], *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
+) -> list[trained.Trained]:
+    """Several runs in order, as `load` loads them, with each base model in memory once."""
+    catalogue.load(plugins)
+    return trained.load_all([Path(run) for run in runs], model, device)
+
+
+def _settings(suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any] | None) -> dict[str, Any]:
+    over = dict(settings or {})
+    chosen = preset or ("assignment" if suite_file or over.keys() & {"model", "data"} else "demo")
+    merged = config.preset(chosen)
+    if suite_file:
+        merged = config.merge(merged, config.read_suite_file(Path(suite_file)))
+    return config.merge(merged, over)
+
+
+def _silent(label: str, seed: int, event: dict[str, Any]) -> None:
+    """Nobody listens."""

@@ -1,0 +1,129 @@
+"""Adapters that peft itself saved: what they hold, and a model with one of them in it."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from triptych import store
+from triptych.adapters import MANIFEST, PEFT_TENSORS, Origin, read_manifest
+from triptych.contracts import AdaptedModel, ModelParts
+from triptych.errors import ModelError, ResultsError
+
+CONFIG = "adapter_config.json"
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class PeftFolder:
+    """A folder that `PeftModel.save_pretrained` wrote.
+
+    Attributes:
+        kind: peft's name of the method in lower case, such as `lora` or `prompt_tuning`.
+        model: the base that the adapter names, or None.
+        num_virtual_tokens: P; 0 where the adapter is none of a prompt.
+    """
+
+    folder: Path
+    kind: str
+    model: str | None
+    revision: str
+    num_virtual_tokens: int
+    tensors: dict[str, Tensor]
+    origin: Origin | None  # where Triptych saved it
+
+
+def is_peft_folder(folder: Path) -> bool:
+    """Whether a folder holds an adapter in PEFT's format, rather than a run."""
+    return (folder / CONFIG).is_file() and not (folder / "record.json").is_file()
+
+
+def read_peft_folder(folder: Path) -> PeftFolder:
+    """What the folder says and holds; with a manifest of Triptych, checked against it.
+
+    Raises:
+        ResultsError: a file is missing, malformed or truncated, or is not what the manifest says.
+    """
+    config = store.read_json(folder / CONFIG)
+    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+        raise ResultsError(f"{str(folder / CONFIG)!r} names no peft_type: it is no configuration of an adapter.")
+    if not (folder / PEFT_TENSORS).is_file():
+        raise ResultsError(
+            f"There is no {str(folder / PEFT_TENSORS)!r}. Pickled adapters are never read, since they can run code: save it "
+            "again with safe_serialization=True."
+        )
+    ours = (folder / MANIFEST).is_file()
+    origin, tensors = read_manifest(folder) if ours else (None, store.read_tensors(folder / PEFT_TENSORS))
+    return PeftFolder(
+        folder, config["peft_type"].lower(), config.get("base_model_name_or_path"), config.get("revision") or "main",
+        int(config.get("num_virtual_tokens") or 0), tensors, origin,
+    )  # fmt: skip
+
+
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Where a tokenizer lies beside the adapter, it must be the model's.
+
+    Raises:
+        ModelError: its vocabulary is another one.
+    """
+    if not all((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return
+    try:
+        beside = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+    except Exception as error:
+        raise ModelError(f"The tokenizer in {str(folder)!r} cannot be read: {error}.") from error
+    if beside.get_vocab() != tokenizer.get_vocab():
+        raise ModelError(f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: they differ.")
+
+
+def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
+    """Put the adapter into a model, as peft does; tensors of the model that the adapter replaces become its own.
+
+    Args:
+        parts: the untouched model; it is changed in place. Its tensors may be shared: none is written into.
+
+    Raises:
+        ModelError: the adapter does not fit the model, or is of a kind that cannot be read.
+    """
+    if adapter.kind == "prompt_tuning":
+        return AdaptedModel(parts, virtual_tokens=_prompt(parts, adapter))
+    from peft import PeftConfig, get_peft_model
+
+    try:
+        config: Any = PeftConfig.from_pretrained(str(adapter.folder))
+        if config.is_prompt_learning:
+            raise ModelError(f"{str(adapter.folder)!r} holds a {adapter.kind} adapter; read are LoRA's kind and prompt tuning.")
+        config.inference_mode = True
+        device = parts.token_embedding.weight.device
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft wonders about names and layouts; what matters is checked below
+            model = get_peft_model(parts.model, config)
+            named = dict(model.named_parameters())
+            for name in named.keys() & adapter.tensors.keys():  # biases, say: what is the adapter's own is named otherwise
+                named[name].data = named[name].data.clone()
+            result = model.load_adapter(str(adapter.folder), "default", torch_device=str(device))
+    except (ValueError, TypeError, RuntimeError, KeyError) as error:
+        raise _misfit(adapter, str(error).strip().splitlines()[0]) from error
+    odd = [*result.missing_keys, *result.unexpected_keys]
+    if odd:
+        raise _misfit(adapter, f"the tensor {odd[0]!r} is in one of them alone")
+    if type(parts.model.get_input_embeddings()) is not nn.Embedding:
+        raise ModelError(f"The adapter in {str(adapter.folder)!r} changes the token embedding, which cannot be read here.")
+    return AdaptedModel(parts)
+
+
+def _prompt(parts: ModelParts, adapter: PeftFolder) -> nn.Embedding:
+    needed = (adapter.num_virtual_tokens, parts.hidden_size)
+    weight = adapter.tensors.get("prompt_embeddings")
+    if weight is None or tuple(weight.shape) != needed:
+        found = "missing" if weight is None else tuple(weight.shape)
+        raise _misfit(adapter, f"'prompt_embeddings' is {found} and {needed} is needed")
+    return nn.Embedding.from_pretrained(weight.to(parts.token_embedding.weight.device, torch.float32))
+
+
+def _misfit(adapter: PeftFolder, why: str) -> ModelError:
+    return ModelError(f"The adapter in {str(adapter.folder)!r} does not fit the model: {why}. Give its base with --model.")

@@ -1,0 +1,355 @@
+"""What was trained is used again: loaded, summarized with, refused where it does not belong."""
+
+import io
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+from triptych import cli, config, documents, evaluate, experiment, rows, trained
+from triptych.contracts import AdaptedModel
+from triptych.engine.batching import Batch, collate
+from triptych.engine.forward import target_logits
+from triptych.errors import DataError, InputError, ModelError, ResultsError
+from triptych.models.hub import locate
+
+SETTINGS = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=5", "training.max_epochs=1",
+            "limits.document_tokens=300", "decoding.max_new_tokens=10", "decoding.num_beams=2", "decoding.batch_size=2",
+            "method.untied.kind=last-layers", "method.untied.num_blocks=0", "method.untied.head=untied"]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finished:
+    """Every row of a small suite, trained in this process, and the logits it had when it was saved."""
+
+    out: Path
+    documents: list[str]
+    batch: Batch
+    logits: dict[str, Tensor]
+
+    @property
+    def runs(self) -> list[Path]:
+        return sorted(self.out.glob("runs/*/0"))
+
+    def stored(self, label: str) -> list[str]:
+        lines = (self.out / f"runs/{label}/0/predictions.jsonl").read_text().splitlines()
+        return [json.loads(line)["prediction"] for line in lines]
+
+
+def make_llama(folder: Path) -> str:
+    """A random Llama-type model in a folder: rotary, `nn.Linear`, a head of its own."""
+    tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
+    torch.manual_seed(0)
+    shape = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=tokenizer.eos_token_id,
+    )  # fmt: skip
+    LlamaForCausalLM(shape).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama"])
+def finished(request, tmp_path_factory) -> Finished:
+    """The embedded model, and one of Llama's kind."""
+    place = tmp_path_factory.mktemp(request.param)
+    model = "tiny" if request.param == "gpt2" else make_llama(place / "model")
+    settings = config.preset("demo")
+    for setting in [*SETTINGS, f"model={model}"]:
+        settings = config.merge(settings, config.parse_setting(setting))
+    suite, table = rows.resolve(settings)
+    logits: dict[str, Tensor] = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
+        first = experiment.Run.begin(suite, table[0], 0, place, "cpu", lambda event: None)
+        test = first.corpus.test
+        batch = collate([test[i] for i in range(2)], first.corpus.template)
+
+        def saving(adapted: AdaptedModel, folder: Path, origin) -> int:
+            logits[origin.label] = seen(adapted, batch)
+            return save(adapted, folder, origin)
+
+        save = experiment.save_adapter
+        patch.setattr(experiment, "save_adapter", saving)
+        for row in table:
+            experiment.run(suite, row, 0, place / "out", "cpu", lambda event: None)
+    return Finished(place / "out", [test.document(i) for i in range(len(test))], batch, logits)
+
+
+@torch.no_grad()
+def seen(adapted: AdaptedModel, batch: Batch) -> Tensor:
+    """Logits at every target."""
+    return target_logits(adapted, batch, plain=True).clone()
+
+
+def loaded(finished: Finished, label: str) -> trained.TrainedModel:
+    """One run."""
+    row = trained.load(finished.out / f"runs/{label}/0", device="cpu")
+    assert isinstance(row, trained.TrainedModel)
+    return row
+
+
+def test_summaries_are_the_stored_predictions(finished):
+    """Loaded together, every row summarizes the test documents exactly as its run did, one base serves all, unchanged."""
+    all_rows = trained.load_all(finished.runs, device="cpu")
+    models = [row for row in all_rows if isinstance(row, trained.TrainedModel)]
+    (base,) = {id(row.base): row.base for row in models}.values()
+    before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
+    for row in all_rows:
+        assert row.summarize(finished.documents) == finished.stored(row.label), row.label
+    assert len(all_rows) == 7
+    assert all(torch.equal(before[name], tensor) for name, tensor in base.model.state_dict().items())
+
+
+def test_rows_hold_in_memory_what_they_train_alone(finished):
+    """Of two rows loaded together, every frozen tensor is the base's own memory, every trained one is not."""
+    for row in trained.load_all([run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"):
+        held = {tensor.data_ptr() for tensor in row.base.model.parameters()}
+        for name, parameter in row.adapted.parts.model.named_parameters():
+            assert (parameter.data_ptr() in held) != parameter.requires_grad, (row.label, name)
+
+
+def test_logits_after_loading_are_bit_equal(finished):
+    """What is loaded gives the very logits that the model had when it was saved, for every row that trains."""
+    assert set(finished.logits) == {"prompt-tuning", "lora", "last-layers", "full", "untied"}
+    for label, logits in finished.logits.items():
+        assert torch.equal(seen(loaded(finished, label).adapted, finished.batch), logits), label
+
+
+def test_streaming_gives_each_document_once_with_what_was_read(finished):
+    """`stream` gives every index once, the longest documents first; a document is cut at the limit, and it shows."""
+    row = loaded(finished, "lora")
+    long = " ".join(finished.documents)
+    short, whole = finished.documents[0], long
+    (_, cut), (_, kept) = row.stream([short, whole])
+    assert cut.truncated and cut.read_tokens == 300 and cut.document_tokens > 300 and not kept.truncated
+    assert row.summarize([row.base.tokenizer.decode(row.base.tokenizer(long)["input_ids"][:300])]) == [cut.text]
+    with pytest.raises(DataError, match="Document 2 of 2 is empty"):
+        row.summarize([short, " \n"])
+
+
+def spoil(file: Path, change) -> None:
+    """Change a file's bytes."""
+    content = bytearray(file.read_bytes())
+    file.write_bytes(bytes(change(content)))
+
+
+def flipped(content: bytearray) -> bytearray:
+    """One bit of the last number."""
+    content[-3] ^= 1
+    return content
+
+
+def other_tokens(run: Path) -> None:
+    """The manifest of an adapter that was trained with another tokenizer."""
+    file = run / "adapter/triptych.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "tokenizer_fingerprint": "0" * 64}))
+
+
+REFUSED = {
+    "tampered": (lambda run, tensors: spoil(tensors, flipped), "was changed"),
+    "truncated": (lambda run, tensors: spoil(tensors, lambda content: content[:-100]), "no whole safetensors"),
+    "lost": (lambda run, tensors: tensors.unlink(), "There is no"),
+    "no manifest": (lambda run, tensors: (run / "adapter/triptych.json").unlink(), "triptych.json"),
+    "another tokenizer": (lambda run, tensors: other_tokens(run), "another tokenizer"),
+    "no record": (lambda run, tensors: (run / "record.json").unlink(), "neither a run"),
+    "malformed record": (lambda run, tensors: (run / "record.json").write_text("{}"), "is no record"),
+}
+
+
+@pytest.mark.parametrize("command", ["summarize", "evaluate"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, monkeypatch):
+    """A file that is changed, cut or missing, or another tokenizer, ends with status 2 and says what is wrong."""
+    if command == "evaluate" and case == "no record":
+        return  # the message is another one: tested with the command line
+    run = tmp_path / "run"
+    shutil.copytree(finished.out / "runs/lora/0", run)
+    change, says = REFUSED[case]
+    change(run, run / "adapter/adapter_model.safetensors")
+    (tmp_path / "text.txt").write_text(finished.documents[0])
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(finished.out.parent / "cache"))
+    arguments = ["--file", str(tmp_path / "text.txt")] if command == "summarize" else []
+    assert cli.main([command, str(run), *arguments, "--device", "cpu"]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err and not captured.out
+
+
+def test_another_base_model_is_refused(finished, tmp_path, capsys):
+    """A run is not loaded onto a model with other weights, or of another shape, whatever it is called."""
+    make_llama(tmp_path / "other")
+    spoil(tmp_path / "other/model.safetensors", flipped)
+    for label in ("untuned", "lora"):
+        with pytest.raises(ResultsError, match="another model"):
+            trained.load(finished.out / f"runs/{label}/0", model=str(tmp_path / "other"), device="cpu")
+
+
+# Adapters of peft's own
+
+
+def peft_models(world, folder: Path) -> dict[str, PeftModel]:
+    """Adapters saved by peft alone, moved away from where they begin."""
+    target = "c_attn" if type(world.prototype).__name__ == "GPT2LMHeadModel" else "q_proj"
+    kinds = {
+        "plain": LoraConfig(r=4, target_modules=[target], task_type="CAUSAL_LM"),
+        "stabilized": LoraConfig(r=4, use_rslora=True, target_modules="all-linear", task_type="CAUSAL_LM"),
+        "prompt": PromptTuningConfig(num_virtual_tokens=5, task_type="CAUSAL_LM"),
+    }
+    if target == "c_attn":
+        kinds["biases"] = LoraConfig(r=2, target_modules=[target], bias="all", task_type="CAUSAL_LM")
+    made = {}
+    for name, settings in kinds.items():
+        base = AutoModelForCausalLM.from_pretrained(world.folder)
+        torch.manual_seed(1)
+        model = get_peft_model(base, settings)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(0.2 * torch.randn(parameter.shape))
+        model.save_pretrained(folder / name)
+        made[name] = model.eval()
+    return made
+
+
+@torch.no_grad()
+def test_adapters_that_peft_saved_give_pefts_logits(world, tmp_path):
+    """LoRA and prompt adapters of peft's own, with biases too, give peft's logits within 1e-5, and leave the base as it was."""
+    batch = collate(world.pairs[:1], world.template)
+    models = peft_models(world, tmp_path)
+    found = trained.load_all([tmp_path / name for name in models], device="cpu")
+    before = {name: tensor.clone() for name, tensor in world.prototype.state_dict().items()}
+    for row, model in zip(found, models.values(), strict=True):
+        logits = model(input_ids=batch.ids, attention_mask=torch.ones_like(batch.ids)).logits
+        start = batch.columns + (logits.shape[1] - batch.ids.shape[1])
+        torch.testing.assert_close(seen(row.adapted, batch), logits[batch.rows, start], rtol=0, atol=1e-5)
+    (base,) = {id(row.base): row.base for row in found}.values()
+    assert all(torch.equal(before[name], tensor) for name, tensor in base.model.state_dict().items())
+
+
+def test_adapters_that_peft_saved_are_evaluated(finished, tmp_path, monkeypatch):
+    """`evaluate` takes an adapter of peft's with data to evaluate it on, and gives what the run itself recorded."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(finished.out.parent / "cache"))
+    for label in ("lora", "prompt-tuning"):
+        run, saved = finished.out / f"runs/{label}/0", tmp_path / label
+        shutil.copytree(run / "adapter", saved)
+        (saved / "triptych.json").unlink()
+        record = trained.read_record(run)
+        kept = ("model", "data", "limits", "decoding", "separator")
+        found = evaluate.evaluate(saved, "cpu", {name: record.config[name] for name in kept})
+        assert found.test_loss == pytest.approx(record.loss.test, abs=1e-6)
+        assert found.rouge1 == pytest.approx(record.rouge.rouge1, abs=1e-9)
+        assert "record" not in found.text()
+
+
+def without_base(folder: Path) -> None:
+    """The adapter no longer names its base."""
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "base_model_name_or_path": None}))
+
+
+def of_another_width(folder: Path) -> None:
+    """Every tensor is twice as wide."""
+    file = folder / "adapter_model.safetensors"
+    save_file({name: torch.cat([tensor, tensor], dim=-1) for name, tensor in load_file(file).items()}, file)
+
+
+def with_another_tokenizer(folder: Path) -> None:
+    """A tokenizer with one more word lies beside the adapter."""
+    tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
+    tokenizer.add_tokens(["zzyzx"])
+    tokenizer.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["plain", "prompt"])
+def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
+    """Without a base, of another shape, with another tokenizer, pickled or truncated: refused, and it is said why."""
+    peft_models(gpt2, tmp_path)
+    for change, says in (
+        (without_base, "names no base model"),
+        (of_another_width, "does not fit the model"),
+        (with_another_tokenizer, "another tokenizer"),
+        (lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin"), "Pickled"),
+        (lambda folder: spoil(folder / "adapter_model.safetensors", lambda content: content[:-9]), "no whole safetensors"),
+        (lambda folder: (folder / "adapter_config.json").write_text("[]"), "peft_type"),
+    ):
+        folder = tmp_path / f"{name}-{says[:8]}"
+        shutil.copytree(tmp_path / name, folder)
+        change(folder)
+        with pytest.raises((ModelError, ResultsError), match=says):
+            trained.load(folder, device="cpu")
+
+
+# Documents
+
+
+def test_documents_come_from_texts_and_tables(tmp_path, monkeypatch):
+    """A text is one document; a table has one a row, with its own ids where it has any."""
+    (tmp_path / "a.txt").write_text("\ufeffOne text.\nTwo lines.")
+    assert list(documents.read_documents(str(tmp_path / "a.txt"))) == [("a.txt", "One text.\nTwo lines.")]
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"From a pipe.")))
+    assert list(documents.read_documents("-")) == [("standard input", "From a pipe.")]
+    (tmp_path / "a.csv").write_text("id,article,other\n7,First.,x\n8,Second.,y\n")
+    assert list(documents.read_documents(str(tmp_path / "a.csv"))) == [("7", "First."), ("8", "Second.")]
+    assert list(documents.read_documents(str(tmp_path / "a.csv"), "other")) == [("7", "x"), ("8", "y")]
+    (tmp_path / "a.jsonl").write_text('{"text": "First."}\n{"text": "Second."}\n')
+    assert list(documents.read_documents(str(tmp_path / "a.jsonl"))) == [("a.jsonl-1", "First."), ("a.jsonl-2", "Second.")]
+
+
+BAD = {
+    "nothing": ("a.txt", b"", "empty"),
+    "white space": ("a.txt", b" \n\t", "empty"),
+    "NUL": ("a.txt", b"text\0text", "binary"),
+    "not UTF-8": ("a.txt", b"caf\xe9", "binary, or not UTF-8"),
+    "a huge text": ("a.txt", b"a" * (documents.MAX_BYTES + 1), "16 MiB"),
+    "an empty table": ("a.csv", b"id,document\n", "no rows"),
+    "an empty cell": ("a.csv", b'id,document\n1,text\n2,""\n', "line 3: column 'document' is empty"),
+    "no known column": ("a.csv", b"a,b\n1,2\n", "--column"),
+    "two known columns": ("a.csv", b"text,article\n1,2\n", "text, article"),
+    "a binary table": ("a.csv", b"id,document\n1,\xff\n", "not UTF-8"),
+    "no object": ("a.jsonl", b"[1]\n", "object a line"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_documents_are_refused_before_a_model_is_loaded(case, tmp_path, capsys):
+    """Empty or binary input ends with status 2, one message and nothing on standard output."""
+    name, content, says = BAD[case]
+    (tmp_path / name).write_bytes(content)
+    assert cli.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
+    captured = capsys.readouterr()
+    assert says in captured.err and captured.err.startswith("triptych: ") and not captured.out
+    with pytest.raises(InputError):
+        documents.read_documents(str(tmp_path / "nowhere.txt"))
+
+
+def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tmp_path, capsys):
+    """Several runs give labelled summaries of every document; JSON lines hold the same; cut documents are counted."""
+    table = tmp_path / "documents.jsonl"
+    texts = [*finished.documents[:2], " ".join(finished.documents)]
+    table.write_text("".join(json.dumps({"id": f"d{i}", "document": text}) + "\n" for i, text in enumerate(texts)))
+    runs = [str(finished.out / f"runs/{label}/0") for label in ("lora", "lead-3")]
+    assert cli.main(["summarize", *runs, "--file", str(table), "--json", "--device", "cpu"]) == 0
+    captured = capsys.readouterr()
+    lines = [json.loads(line) for line in captured.out.splitlines()]
+    assert {(line["label"], line["id"]) for line in lines} == {(a, f"d{i}") for a in ("lora", "lead-3") for i in range(3)}
+    by = {(line["label"], line["id"]): line["summary"] for line in lines}
+    assert [by["lora", "d0"], by["lora", "d1"]] == finished.stored("lora")[:2]
+    assert f"{runs[0]}: 1 of 3 documents were too long" in captured.err and runs[1] not in captured.err
+    assert cli.main(["summarize", *runs, "--file", str(table), "--device", "cpu"]) == 0
+    assert "== d1, lead-3 (" in capsys.readouterr().out
+
+
+def test_documents_beyond_one_window_all_come(finished, monkeypatch):
+    """A stream longer than what is sorted together gives every document of every row."""
+    monkeypatch.setattr(trained, "WINDOW", 2)
+    row = loaded(finished, "untuned")
+    names = [(f"d{i}", text) for i, text in enumerate(finished.documents)]
+    found = {name: summary.text for _, name, summary in trained.summarize_all([row], names)}
+    assert [found[name] for name, _ in names] == finished.stored("untuned")
