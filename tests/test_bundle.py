@@ -207,3 +207,27 @@ def test_a_folder_that_cannot_be_written_is_told(finished: Path, workplace: Path
     (workplace / "a-file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written"):
         write_bundle(finished, workplace / "a-file" / "a.zip")
+
+
+def test_a_run_is_evaluated_where_its_documents_lie_now(workplace: Path, capsys) -> None:
+    """After the data folder was moved, `evaluate --data` gives the recorded loss; other documents are refused."""
+    from triptych.datasets.newswire import Newswire
+
+    for split, number in (("train", 24), ("validation", 6), ("test", 4)):
+        lines = [
+            json.dumps({"id": one.id, "document": one.document, "summary": one.summary})
+            for one, _ in zip(Newswire().examples(split), range(number), strict=False)
+        ]
+        for folder in ("news", "others"):
+            (workplace / folder).mkdir(exist_ok=True)
+            kept = lines if folder == "news" else lines[1:]
+            (workplace / folder / f"{split}.jsonl").write_text("".join(line + "\n" for line in kept))
+    settings = ["--model", "tiny", "--data", "./news", "--seeds", "0", "--set", *SMALL]
+    settings += ["limits.document_tokens=352", "limits.summary_tokens=104"]
+    assert cli.main(["train", "last-layers", "--out", "moved", *settings, "search.trials=0"]) == 0
+    (workplace / "news").rename(workplace / "moved-news")
+    assert cli.main(["evaluate", "moved/runs/last-layers/0", "--data", "./moved-news", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
+    assert cli.main(["evaluate", "moved/runs/last-layers/0", "--data", "./others"]) == 2
+    assert "other documents" in capsys.readouterr().err
