@@ -136,7 +136,7 @@ def test_a_whole_demo_survives_its_bundle(tmp_path: Path) -> None:
     tensors = "adapter/adapter_model.safetensors"
     assert (again / tensors).read_bytes() == (before / tensors).read_bytes()
     (words,) = commands(folder, "compare")
-    words = [*words, "--model", "models/base/tiny", "--methods", "lead-3", "--out", "again"]
+    words = [*words, "--methods", "lead-3"]
     done = in_bundle(folder, CALLS, json.dumps([words]))
     assert done.returncode == 2 and "no templates" in done.stderr and (folder / "again/comparison.csv").is_file()
 
