@@ -69,8 +69,9 @@ sys.exit(max(triptych.cli.main(words) for words in json.loads(sys.argv[1])))
 
 
 def restored(folder: Path) -> list[dict]:
-    """What every `evaluate` command of the README says."""
-    calls = [[*words, "--json"] for words in commands(folder, "evaluate")]
+    """What every `evaluate` command of the README says, and after it the `summarize` command, in one process."""
+    (folder / "article.txt").write_text("The council met on Monday. It voted for a new bridge. Work begins in May.\n")
+    calls = [[*words, "--json"] for words in (*commands(folder, "evaluate"), *commands(folder, "summarize"))]
     done = in_bundle(folder, CALLS, json.dumps(calls))
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -106,8 +107,9 @@ def test_readme_names_no_path_of_this_machine(unpacked: Path, workplace: Path) -
 
 
 def test_every_model_is_restored_to_its_test_loss(unpacked: Path) -> None:
-    """The README's commands, run elsewhere with the zip's source alone, give each model's recorded test loss."""
-    results = restored(unpacked)
+    """The README's commands, run elsewhere with the zip's source alone, give each model's recorded test loss, and a summary."""
+    *results, summary = restored(unpacked)
+    assert summary["document_tokens"] == summary["read_tokens"] > 0
     assert [result["run"] for result in results] == ["models/tuned/prompt-tuning/0", "models/tuned/last-layers/0"]
     for result in results:
         assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
@@ -125,8 +127,8 @@ def test_a_whole_demo_survives_its_bundle(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         archive.extractall(folder)
-    results = restored(folder)
-    assert len(results) == 4
+    *results, summary = restored(folder)
+    assert len(results) == 4 and summary["document_tokens"] == summary["read_tokens"] > 0
     for result in results:
         assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7), result["run"]
     (words,) = commands(folder, "train")
@@ -139,16 +141,6 @@ def test_a_whole_demo_survives_its_bundle(tmp_path: Path) -> None:
     words = [*words, "--methods", "lead-3"]
     done = in_bundle(folder, CALLS, json.dumps([words]))
     assert done.returncode == 2 and "no templates" in done.stderr and (folder / "again/comparison.csv").is_file()
-
-
-def test_summarize_works_from_the_zip_alone(unpacked: Path) -> None:
-    """The README's `summarize` command writes a summary of an article, with the zip's source alone."""
-    (words,) = commands(unpacked, "summarize")
-    (unpacked / "article.txt").write_text("The council met on Monday. It voted for a new bridge. Work begins in May.\n")
-    if "summarize" not in in_bundle(unpacked, "import triptych.cli; triptych.cli.main(['--help'])").stdout:
-        pytest.skip("this version has no command `summarize`")
-    done = in_bundle(unpacked, CALLS, json.dumps([words]))
-    assert done.returncode == 0, done.stderr
 
 
 def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpacked: Path) -> None:
