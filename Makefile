@@ -3,10 +3,15 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: compare test test-all lint clean
+.PHONY: compare example test test-all lint clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
+
+example: .venv/ready          ## the demo's report in docs/example, made anew
+	$(BIN)/triptych compare --fresh --out results/example
+	mkdir -p docs/example
+	cp results/example/report.pdf results/example/report.html docs/example/
 
 test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest

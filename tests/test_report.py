@@ -106,6 +106,15 @@ def test_html_needs_nothing_but_itself(written: Path) -> None:
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"|@import|url\(', page) == []
 
 
+@needs_pdftotext
+def test_example_names_no_place_of_a_machine() -> None:
+    """The example in docs is a report of the demo, says that it is synthetic, and holds no path of the machine that made it."""
+    folder = Path(__file__).parents[1] / "docs" / "example"
+    for text in (pdf_text(folder / "report.pdf"), (folder / "report.html").read_text("utf-8")):
+        assert "Synthetic model or data" in text
+        assert re.findall(r"/(?:home|root|tmp|Users|var|mnt)/[\w./-]+", text) == []
+
+
 def test_html_has_no_article(written: Path) -> None:
     """The page embeds references and predictions of every run, and no document."""
     data = json.loads(

@@ -219,8 +219,8 @@ python -m triptych summarize {example}{options} --file article.txt
   The rows are {", ".join(f"`{name}`" for name in results.labels)}.
 - `evaluate` restores a fine-tuned model, computes its test loss and summaries again and shows them beside its record.
 - `summarize` writes a summary of an article of your own.
-- `python -m triptych compare results/suite.json` runs all rows and writes `comparison.json`, `.csv` and `.md`. The
-  templates of `report.pdf` and `report.html` are no `.py` files, so this source cannot write those two.
+- `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`, `.csv` and
+  `.md`. The templates of `report.pdf` and `report.html` are no `.py` files, so this source cannot write those two.
 
 `python -m triptych COMMAND --help` lists the options.
 
@@ -287,7 +287,7 @@ def _data(results: Results) -> str:
         else f"`{data}` is downloaded from the hub at first use."
     )
     return (
-        f"{given} Give your own copy with `--data FOLDER` in every command above: a folder with `train`, `validation` and "
+        f"{given} Give your own copy to `train` and `evaluate` with `--data FOLDER`: a folder with `train`, `validation` and "
         "`test` as `.csv`, `.jsonl` or `.parquet`, such as Kaggle's files with the columns `id,article,highlights`. "
         "`evaluate` refuses documents other than those of the run."
     )

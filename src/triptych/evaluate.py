@@ -26,7 +26,7 @@ class Evaluation:
     rouge1: float
     recorded_rouge1: float | None
     documents: int
-    identical_predictions: int | None  # None: the folder has no predictions.jsonl to hold them against
+    identical_predictions: int | None  # None: there are no stored ones
 
     def text(self) -> str:
         """The result in words."""
@@ -56,7 +56,7 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     if peft_folders.is_peft_folder(folder):
         return _evaluate_adapter(folder, device, settings)
     if set(settings) - {"model", "data"}:
-        raise ConfigError(f"{str(folder)!r} is a run, which says how it is evaluated; only --model and --data may be given.")
+        raise ConfigError(f"{str(folder)!r} is a run, which says itself how it is evaluated; give --model and --data at most.")
     record = read_record(folder)
     row = make_row(record.label, {"kind": record.kind, **record.options})
     if not isinstance(row.plugin, Method):
@@ -92,8 +92,8 @@ def _measure(run: experiment.Run, adapted: AdaptedModel, record: Record | None) 
     test = run.loss(adapted, run.corpus.test)
     predictions = run.predict(adapted, test)
     kept = run.out / "predictions.jsonl"
-    stored = [Prediction.model_validate_json(line) for line in kept.read_text().splitlines()] \
-        if record and kept.is_file() else None
+    lines = kept.read_text().splitlines() if record and kept.is_file() else None
+    stored = None if lines is None else [Prediction.model_validate_json(line) for line in lines]
     return Evaluation(
         run=str(run.out),
         test_loss=test.mean,

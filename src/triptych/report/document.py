@@ -70,10 +70,10 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
             "spending": "web" if any(spending.lines for spending in _spendings(results)) else None,
             "scaling": "web" if comparison.scaling else None,
         }
-    settings = document.pop("settings")
+    untouched = {key: document.pop(key) for key in ("settings", "figures")}
     names = [comparison.suite, comparison.model, comparison.data, *comparison.rows]
     document = _isolated(document, sorted(set(filter(_is_right_to_left, names)), key=len, reverse=True))
-    document["settings"] = settings
+    document |= untouched
     missing = sorted({character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)})
     document["unprintable"] = " ".join(f"U+{ord(character):04X}" for character in missing[:12])
     return document
