@@ -5,12 +5,16 @@ import tempfile
 from importlib.resources import files
 from pathlib import Path
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from triptych import store
 from triptych.adapters import PEFT_TENSORS
 from triptych.contracts import AdaptedModel
+from triptych.corpus import Pair
+from triptych.engine.batching import collate
+from triptych.engine.forward import target_logits
 from triptych.errors import ConfigError, ModelError, ResultsError
 from triptych.model_card import model_card
 from triptych.models import hub
@@ -84,9 +88,11 @@ def _write_model(row: TrainedModel, made: Path) -> None:
     model.generation_config = _generation_config(row)
     model.save_pretrained(made)
     again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32).eval()
-    ids = torch.arange(min(16, row.adapted.parts.vocabulary_size))[None]
-    with torch.no_grad():
-        difference = float((again(ids).logits - row.adapted.parts.model(ids).logits).abs().max())
+    ids = np.arange(min(16, row.adapted.parts.vocabulary_size), dtype=np.int32)
+    batch = collate([Pair("probe", ids[:8], ids[8:])], row.template)
+    with torch.no_grad():  # the run's by the engine, which knows everything that a method may have put in
+        plain = again(batch.ids).logits[batch.rows, batch.columns]
+        difference = float((plain - target_logits(row.adapted, batch, plain=True)).abs().max())
     if not difference <= _AGREE:
         raise ModelError(
             f"What {row.kind} trained fits into no plain model of transformers: the logits of what would be exported differ by "
