@@ -219,7 +219,7 @@ def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
     assert "train: 10 rows" in text and "document = article" in text and "summary = highlights" in text
 
 
-@pytest.mark.parametrize("command", ["compare", "train", "evaluate", "summarize", "report", "advise", "list"])
+@pytest.mark.parametrize("command", ["compare", "train", "evaluate", "summarize", "export", "report", "advise", "play", "list"])
 def test_every_command_explains_itself(command, capsys):
     """--help of every command ends with status 0 and a description."""
     with pytest.raises(SystemExit) as stop:

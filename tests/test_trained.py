@@ -2,6 +2,7 @@
 
 import io
 import json
+import runpy
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from triptych import cli, config, documents, evaluate, experiment, rows, trained
 from triptych.contracts import AdaptedModel
+from triptych.corpus import Pair, Template
 from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError
+from triptych.export import export, merge
 from triptych.models.hub import locate
 
 SETTINGS = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=5", "training.max_epochs=1",
@@ -32,6 +35,8 @@ class Finished:
     out: Path
     documents: list[str]
     batch: Batch
+    pair: Pair
+    template: Template
     logits: dict[str, Tensor]
 
     @property
@@ -80,7 +85,8 @@ def finished(request, tmp_path_factory) -> Finished:
         patch.setattr(experiment, "save_adapter", saving)
         for row in table:
             experiment.run(suite, row, 0, place / "out", "cpu", lambda event: None)
-    return Finished(place / "out", [test.document(i) for i in range(len(test))], batch, logits)
+    documents = [test.document(i) for i in range(len(test))]
+    return Finished(place / "out", documents, batch, test[0], first.corpus.template, logits)
 
 
 @torch.no_grad()
@@ -353,3 +359,90 @@ def test_documents_beyond_one_window_all_come(finished, monkeypatch):
     names = [(f"d{i}", text) for i, text in enumerate(finished.documents)]
     found = {name: summary.text for _, name, summary in trained.summarize_all([row], names)}
     assert [found[name] for name, _ in names] == finished.stored("untuned")
+
+
+# Export
+
+
+def run_example(folder: Path, article: Path, monkeypatch, capsys) -> str:
+    """What the example in an exported folder prints."""
+    monkeypatch.setattr("sys.argv", ["example.py", str(article)])
+    capsys.readouterr()
+    runpy.run_path(str(folder / "example.py"))
+    return capsys.readouterr().out.strip()
+
+
+@torch.no_grad()
+def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
+    """Every row but a prompt becomes a plain model with the row's logits within 1e-4 and, by `generate`, its summaries."""
+    article = tmp_path / "article.txt"
+    article.write_text(finished.documents[0])
+    ids = torch.arange(2, 60)[None]
+    for label in ("untuned", "lora", "last-layers", "untied", "full"):
+        folder = tmp_path / label
+        assert cli.main(["export", str(finished.out / f"runs/{label}/0"), str(folder)]) == 0
+        plain = AutoModelForCausalLM.from_pretrained(folder).eval()
+        expected = loaded(finished, label).adapted.parts.model(ids).logits
+        torch.testing.assert_close(plain(ids).logits, expected, rtol=0, atol=1e-4)
+        assert run_example(folder, article, monkeypatch, capsys) == finished.stored(label)[0], label
+        if label == "untied":
+            assert plain.config.tie_word_embeddings is False
+            assert plain.get_output_embeddings().weight is not plain.get_input_embeddings().weight
+        if label == "lora":
+            base = AutoModelForCausalLM.from_pretrained(locate(trained.read_record(folder_of(finished, label)).config["model"]))
+            adapter = PeftModel.from_pretrained(base, folder_of(finished, label) / "adapter").eval()
+            torch.testing.assert_close(plain(ids).logits, adapter(ids).logits, rtol=0, atol=1e-4)
+
+
+def folder_of(finished: Finished, label: str) -> Path:
+    """A run's folder."""
+    return finished.out / f"runs/{label}/0"
+
+
+@torch.no_grad()
+def test_an_exported_prompt_works_with_its_base(finished, tmp_path, monkeypatch, capsys):
+    """A prompt is exported as peft reads it, with an example that gives the run's summary."""
+    (tmp_path / "article.txt").write_text(finished.documents[0])
+    folder = tmp_path / "prompt"
+    assert cli.main(["export", str(folder_of(finished, "prompt-tuning")), str(folder)]) == 0
+    assert run_example(folder, tmp_path / "article.txt", monkeypatch, capsys) == finished.stored("prompt-tuning")[0]
+    named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
+    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(named), folder).eval()
+    row, one = loaded(finished, "prompt-tuning"), collate([finished.pair], finished.template)
+    logits = adapter(input_ids=one.ids, attention_mask=torch.ones_like(one.ids)).logits
+    shift = logits.shape[1] - one.ids.shape[1]
+    torch.testing.assert_close(logits[one.rows, one.columns + shift], seen(row.adapted, one), rtol=0, atol=1e-4)
+
+
+def test_a_model_card_says_what_it_is(finished, tmp_path):
+    """Base, data, scores with their signature, licence fields, limits, and that something is synthetic, stand in the card."""
+    export(folder_of(finished, "lora"), tmp_path / "lora")
+    card, record = (tmp_path / "lora/README.md").read_text(), trained.read_record(folder_of(finished, "lora"))
+    assert card.startswith("---\nlicense: unknown\n")
+    for words in (record.rouge.signature, f"{record.rouge.rouge1:.2f}", "newswire", record.config["model"], "Synthetic",
+                  "## Limits", "## Licence", "Nothing was uploaded", f"{record.loss.test:.4f}"):  # fmt: skip
+        assert words in card, words
+
+
+def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
+    """A folder that holds files, a row without a model, or weights that fit no plain model: status 2, nothing written."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/thesis.txt").write_text("mine")
+    lora, new = str(folder_of(finished, "lora")), str(tmp_path / "new")
+    assert cli.main(["export", lora, str(tmp_path / "full")]) == 2
+    assert cli.main(["export", str(folder_of(finished, "lead-3")), new]) == 2
+    monkeypatch.setattr("triptych.export.merge", lambda adapted: make_wrong(merge(adapted)))
+    assert cli.main(["export", lora, new]) == 2
+    error = capsys.readouterr().err
+    for words in ("new or an empty folder", "row without a model", "fits into no plain model"):
+        assert words in error
+    assert [path.name for path in tmp_path.iterdir()] == ["full"] and [path.name for path in (tmp_path / "full").iterdir()] == [
+        "thesis.txt"
+    ]
+
+
+@torch.no_grad()
+def make_wrong(model):
+    """One block moved."""
+    next(iter(model.base_model.parameters())).mul_(1.5)
+    return model

@@ -114,6 +114,16 @@ def make_parser() -> argparse.ArgumentParser:
     add_common_options(summarize)
     summarize.set_defaults(call=call_summarize)
 
+    export = commands.add_parser("export", help="write a run as a folder that needs no Triptych", formatter_class=shape,
+                                 description="Write what a run trained as a complete transformers folder, merged, with "
+                                 "tokenizer, generation settings, an example and a model card. A prompt cannot be merged: it "
+                                 "is written in PEFT's format beside its base's name. Nothing is uploaded.")
+    export.add_argument("run", metavar="RUN", type=Path, help="a run's folder, or an adapter that peft saved")
+    export.add_argument("to", metavar="DIR", type=Path, help="a new or an empty folder")
+    export.add_argument("--model", metavar="M", help="the base model, where it is not to be had under its recorded name")
+    add_common_options(export)
+    export.set_defaults(call=call_export)
+
     report = commands.add_parser("report", help="write tables and reports from records", formatter_class=shape,
                                  description="Compare the runs in OUT again and write comparison.json, the tables and the "
                                  "reports there. Several OUTs are joined into one table, if they may be, in --to.")
@@ -142,6 +152,16 @@ def make_parser() -> argparse.ArgumentParser:
     advise.add_argument("--max-memory", type=float, metavar="B", help="peak memory of training in bytes, at most")
     add_common_options(advise)
     advise.set_defaults(call=call_advise)
+
+    play = commands.add_parser("play", help="try every row on an article, in a local web page", formatter_class=shape,
+                               description="Serve a page on this machine where an article's summaries by every row of OUT "
+                               "stand side by side. It loads nothing from a network. Needs the extra `play`.")
+    play.add_argument("out", metavar="OUT", type=Path, help="a results folder")
+    play.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1, this machine alone)")
+    play.add_argument("--port", type=int, default=7860, help="default: 7860")
+    play.add_argument("--model", metavar="M", help="the base model, where it is not to be had under its recorded name")
+    add_common_options(play)
+    play.set_defaults(call=call_play)
 
     listing = commands.add_parser("list", help="show what is registered, or what a data folder holds", formatter_class=shape,
                                   description="Without words: methods with their options, baselines, data sets, metrics, "
@@ -345,6 +365,18 @@ def call_summarize(options: argparse.Namespace) -> int:
     return 0
 
 
+def call_export(options: argparse.Namespace) -> int:
+    """`triptych export`."""
+    from triptych import catalogue
+    from triptych.export import export
+
+    catalogue.load(options.plugin)
+    quiet_libraries()
+    print(export(options.run, options.to, options.model))
+    print(f"The model card is {options.to / 'README.md'}. To publish the folder: hf upload USER/NAME {options.to}")
+    return 0
+
+
 def call_report(options: argparse.Namespace) -> int:
     """`triptych report`."""
     from rich.console import Console
@@ -380,6 +412,20 @@ def call_advise(options: argparse.Namespace) -> int:
 
     comparison = compare(load(options.out))
     print(advise(comparison, options.max_parameters, options.max_seconds, options.max_memory).text)
+    return 0
+
+
+def call_play(options: argparse.Namespace) -> int:
+    """`triptych play`."""
+    from triptych import catalogue
+    from triptych.playground import Playground, build_page, import_gradio, launch
+
+    import_gradio()
+    catalogue.load(options.plugin)
+    quiet_libraries()
+    page = build_page(Playground.open(options.out, options.model, options.device))
+    print(f"http://{options.host}:{options.port} (Ctrl-C ends it)", flush=True)
+    launch(page, options.host, options.port)
     return 0
 
 

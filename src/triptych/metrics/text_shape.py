@@ -61,3 +61,21 @@ def longest_common_span(a: Sequence[str], b: Sequence[str]) -> int:
 
 def _ngrams(sequence: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(sequence[start:] for start in range(n)), strict=False))
+
+
+def copied_spans(text: str, document: str, least: int) -> list[tuple[int, int]]:
+    """`(begin, end)` in characters of what the text shares with the document, in runs of `least` words or more."""
+    found = list(_WORD.finditer(text))  # before lowering, which may change the length
+    sequence = [match.group().lower() for match in found]
+    known = set(_ngrams(words(document), least))
+    covered = [False] * len(sequence)
+    for start, ngram in enumerate(_ngrams(sequence, least)):
+        if ngram in known:
+            covered[start : start + least] = [True] * least
+    spans: list[tuple[int, int]] = []
+    for place, (match, copied) in enumerate(zip(found, covered, strict=True)):
+        if copied and place and covered[place - 1]:
+            spans[-1] = (spans[-1][0], match.end())
+        elif copied:
+            spans.append(match.span())
+    return spans

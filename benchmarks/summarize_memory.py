@@ -1,0 +1,131 @@
+"""`summarize` with three full-size runs: memory beside one base alone, speed beside the engine's own generation.
+
+    python ../shared/make_gpt2_small.py FOLDER
+    python benchmarks/summarize_memory.py FOLDER ../shared/data/cnn_dailymail/test.csv
+
+The runs hold what their methods begin with, moved at random: their summaries mean nothing, their shapes and costs are the true
+ones. Peaks are those of fresh processes: one loads the base and nothing else, one loads the three runs and summarizes.
+"""
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from triptych import adapters, catalogue, documents, provenance, rows, store, trained
+from triptych.adapters import Origin
+from triptych.config import make_suite
+from triptych.contracts import Context, Method
+from triptych.corpus import encode_documents
+from triptych.engine.generation import generate
+from triptych.engine.training import trained_parameters
+from triptych.models import hub
+from triptych.models.parts import take_apart
+from triptych.records import Record
+
+LABELS = ("prompt-tuning", "lora", "last-layers")
+
+
+def main() -> None:
+    """Make the runs, measure in fresh processes, print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="a folder with a full-size GPT-2")
+    parser.add_argument("articles", help="a table with articles")
+    parser.add_argument("--count", type=int, default=200, help="articles, at most (default: 200)")
+    parser.add_argument("--document-tokens", type=int, default=384)
+    parser.add_argument("--new-tokens", type=int, default=128)
+    parser.add_argument("--beams", type=int, default=1)
+    parser.add_argument("--batch-size", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3, help="medians are taken over these")
+    parser.add_argument("--stage", choices=("base", "all"), help=argparse.SUPPRESS)
+    parser.add_argument("--runs", nargs="*", default=[], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    catalogue.load()
+    if options.stage:
+        print(json.dumps(measure(options)))
+        return
+    with tempfile.TemporaryDirectory() as place:
+        runs = make_runs(options, Path(place))
+        found = {stage: in_a_process(stage, runs) for stage in ("base", "all")}
+    above = found["all"]["peak_bytes"] - found["base"]["peak_bytes"]
+    print(f"{options.count} articles of at most {options.document_tokens} tokens, {options.new_tokens} new tokens, "
+          f"{options.beams} beams, batches of {options.batch_size}, {torch.get_num_threads()} threads")  # fmt: skip
+    print(f"peak resident: base alone {found['base']['peak_bytes'] / 2**20:.0f} MiB, three runs summarizing "
+          f"{found['all']['peak_bytes'] / 2**20:.0f} MiB: {above / 2**20:.0f} MiB above")  # fmt: skip
+    print(f"seconds: engine {found['all']['engine']:.1f}, summarize {found['all']['summarize']:.1f}: "
+          f"{found['all']['summarize'] / found['all']['engine']:.3f} times")  # fmt: skip
+
+
+def in_a_process(stage: str, runs: list[str]) -> dict[str, float]:
+    """The figures of one stage, taken in a process of its own."""
+    command = [sys.executable, *sys.argv, "--stage", stage, "--runs", *runs]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """The base alone, or all runs: summaries by `summarize` and, by the engine on the same rows, in turn."""
+    if options.stage == "base":
+        hub.load_model(options.model)
+        return {"peak_bytes": peak()}
+    loaded = [row for row in trained.load_all([Path(run) for run in options.runs], device="cpu")
+              if isinstance(row, trained.TrainedModel)]  # fmt: skip
+    texts = list(islice(documents.read_documents(options.articles), options.count))
+    encoded = encode_documents([text for _, text in texts], loaded[0].base.tokenizer)
+    cut = [np.array(ids[: options.document_tokens], dtype=np.int32) for ids in encoded]
+    seconds: dict[str, list[float]] = {"engine": [], "summarize": []}
+    for _ in range(options.rounds):
+        began = time.perf_counter()
+        for row in loaded:
+            generate(row.adapted, cut, row.template, row.base.machine, row.decoding)
+        seconds["engine"].append(time.perf_counter() - began)
+        began = time.perf_counter()
+        assert sum(1 for _ in trained.summarize_all(loaded, texts)) == len(texts) * len(loaded)
+        seconds["summarize"].append(time.perf_counter() - began)
+    return {"peak_bytes": peak(), **{name: statistics.median(values) for name, values in seconds.items()}}
+
+
+def peak() -> int:
+    """Bytes that were resident at most, of this process, on Linux."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
+    """Three runs as a suite leaves them, without training."""
+    suite = make_suite({
+        "model": options.model, "data": options.articles, "methods": LABELS,
+        "limits": {"document_tokens": options.document_tokens},
+        "decoding": {"num_beams": options.beams, "max_new_tokens": options.new_tokens, "batch_size": options.batch_size},
+    })  # fmt: skip
+    tokenizer, fingerprint = hub.load_tokenizer(options.model), hub.fingerprint(options.model)
+    made = []
+    for label in LABELS:
+        row = rows.make_row(label, {})
+        assert isinstance(row.plugin, Method)
+        parts = take_apart(hub.load_model(options.model))
+        generator = torch.Generator().manual_seed(0)
+        adapted = row.plugin.adapt(parts, Context(tokenizer, generator, torch.arange(parts.vocabulary_size)))
+        with torch.no_grad():
+            for parameter in trained_parameters(adapted).values():
+                parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
+        folder = store.run_folder(out, label, 0)
+        origin = Origin(label, row.kind, row.options, options.model, "main", fingerprint)
+        adapters.save_adapter(adapted, folder / "adapter", origin)
+        taken = provenance.take([], options.model, fingerprint, torch.device("cpu"), "fp32")
+        record = Record(label=label, kind=row.kind, seed=0, status="done", config=suite.model_dump(mode="json"),
+                        options=row.options, provenance=taken)  # fmt: skip
+        store.write_json(folder / "record.json", record.model_dump(mode="json"))
+        made.append(str(folder))
+    return made
+
+
+if __name__ == "__main__":
+    main()

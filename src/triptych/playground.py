@@ -1,0 +1,252 @@
+"""A local web page: one article, every row's summary side by side. Nothing is loaded from a network."""
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from triptych import materials, store, trained
+from triptych.config import make_suite
+from triptych.contracts import Metric
+from triptych.errors import ConfigError, InputError, ResultsError
+from triptych.metrics.text_shape import copied_spans
+from triptych.models import hub
+from triptych.registry import find
+from triptych.rows import planned_runs, suite_rows
+
+MAX_CHARACTERS = 200_000  # of an article; longer ones are met with a message
+MAX_EXAMPLES = 200  # test documents to pick from
+LEAST_COPIED = 4  # words in a row that are marked as copied
+MAX_WAITING = 20  # requests in the queue; who comes after is told to try again
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a row made of an article; without a text while it is not done.
+
+    Attributes:
+        seconds: for this row alone.
+        scores: ROUGE F1 in 0-100 against a reference, where one was given.
+        copied: `(begin, end)` of what also stands in the article, in characters of the text.
+    """
+
+    label: str
+    text: str | None = None
+    seconds: float = 0.0
+    num_words: int = 0
+    scores: dict[str, float] | None = None
+    copied: tuple[tuple[int, int], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Document:
+    """A test document to pick."""
+
+    id: str
+    text: str
+    reference: str
+
+
+class Playground:
+    """The rows of a finished suite, loaded once and shared by everyone who uses the page.
+
+    Args:
+        rows: what summarizes, in the order it is shown.
+        documents: test documents to pick from.
+        title: the suite's name.
+        synthetic: the model or the documents are made up.
+    """
+
+    def __init__(self, rows: Sequence[trained.Trained], documents: Sequence[Document], title: str, synthetic: bool):
+        self.rows, self.documents, self.title, self.synthetic = rows, documents, title, synthetic
+        self._rouge = find(Metric, "rouge")()
+
+    @classmethod
+    def open(cls, out: Path, model: str | None = None, device: str | None = None) -> "Playground":
+        """Every row of OUT that has finished, under its first seed.
+
+        Raises:
+            ResultsError: OUT holds no finished run.
+        """
+        suite = make_suite(store.read_json(out / "suite.json"))
+        table = suite_rows(suite)
+        first: dict[str, Path] = {}
+        for row, seed in planned_runs(suite, table):
+            folder = store.run_folder(out, row.label, seed)
+            if row.label not in first and (folder / "record.json").is_file():
+                try:
+                    trained.read_record(folder)
+                except ResultsError:
+                    continue  # a failed run: the next seed may have finished
+                first[row.label] = folder
+        if not first:
+            raise ResultsError(f"{str(out)!r} holds no finished run: run `triptych compare --out {out}` first.")
+        loaded = trained.load_all(list(first.values()), model, device)
+        documents: list[Document] = []
+        try:
+            tokenizer = hub.load_tokenizer(model or suite.model, suite.model_revision)
+            corpus = materials.load_corpus(suite, table, tokenizer, materials.cache_folder())
+            test = corpus.test
+            chosen = range(min(len(test), MAX_EXAMPLES))
+            documents = [Document(test[i].id, test.document(i), test.reference(i)) for i in chosen]
+            synthetic = corpus.data.synthetic
+        except InputError:  # the data are elsewhere now; an article can still be pasted
+            synthetic = False
+        return cls(loaded, documents, suite.name, synthetic or hub.is_synthetic(suite.model))
+
+    def answer(self, article: str, reference: str = "") -> Iterator[list[Answer]]:
+        """The answers so far, one for each row, again whenever a row is done.
+
+        Raises:
+            InputError: the article is empty or too long; the message is for its reader.
+        """
+        check_article(article)
+        check_article(reference, optional=True)
+        answers = [Answer(row.label) for row in self.rows]
+        yield list(answers)
+        for place, row in enumerate(self.rows):
+            began = time.monotonic()
+            ((_, summary),) = row.stream([article])
+            answers[place] = self._judge(row, summary, article, reference, time.monotonic() - began)
+            yield list(answers)
+
+    def _judge(self, row: trained.Trained, summary: trained.Summary, article: str, reference: str, seconds: float) -> Answer:
+        notes = []
+        if summary.truncated:
+            notes.append(f"read {summary.read_tokens:,} of {summary.document_tokens:,} tokens")
+        if summary.at_cap:
+            notes.append("stopped at the longest length")
+        if not summary.text:
+            notes.append("no text")
+        return Answer(
+            row.label, summary.text, seconds, len(summary.text.split()),
+            self._rouge.score(summary.text, reference, article) if reference.strip() else None,
+            tuple(copied_spans(summary.text, article, LEAST_COPIED)), tuple(notes),
+        )  # fmt: skip
+
+
+def check_article(text: str, optional: bool = False) -> None:
+    """An article that can be summarized.
+
+    Raises:
+        ConfigError: it is empty, too long, or holds characters that no article has.
+    """
+    if not text.strip() and not optional:
+        raise ConfigError("There is no article yet: paste one, or pick a test document.")
+    if len(text) > MAX_CHARACTERS:
+        raise ConfigError(f"This text has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it.")
+    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError("This text is damaged: it holds a NUL byte or half a character. Copy it again.")
+
+
+def show(answers: Sequence[Answer]) -> str:
+    """The answers as HTML; whatever was generated is text in it, never markup."""
+    return f'<div class="rows" role="list" aria-live="polite">{"".join(map(_card, answers))}</div>'
+
+
+def show_message(text: str) -> str:
+    """A message to the reader."""
+    return f'<p class="message" role="alert">{escape(text)}</p>'
+
+
+def _card(answer: Answer) -> str:
+    if answer.text is None:
+        return f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="facts">writing …</p></section>'
+    facts = [f"{answer.seconds:.1f} s", f"{answer.num_words} words", *answer.notes]
+    if answer.scores is not None:
+        facts.append("R-1 {rouge1:.1f}, R-2 {rouge2:.1f}, R-Lsum {rougeLsum:.1f}".format(**answer.scores))
+    return (
+        f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="summary">{_marked(answer)}</p>'
+        f'<p class="facts">{escape(" · ".join(facts))}</p></section>'
+    )
+
+
+def _marked(answer: Answer) -> str:
+    """The text with what was copied from the article marked."""
+    assert answer.text is not None
+    pieces, place = [], 0
+    for begin, end in answer.copied:
+        pieces += [escape(answer.text[place:begin]), "<mark>", escape(answer.text[begin:end]), "</mark>"]
+        place = end
+    return "".join([*pieces, escape(answer.text[place:])])
+
+
+STYLE = """
+.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: .8rem; }
+.row { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }
+.row h3 { margin: 0 0 .3rem; font-size: 1rem; }
+.row .summary { white-space: pre-line; margin: 0 0 .5rem; }
+.row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color); opacity: .8; }
+.row mark { background: #ffe08a; color: #201a00; border-radius: .2rem; }
+.message { border-left: .3rem solid #b3261e; padding: .4rem .8rem; margin: 0; }
+@media (max-width: 640px) { .gradio-container { padding: .5rem !important; } }
+"""
+
+
+def import_gradio() -> Any:
+    """gradio, told to report nothing to anybody.
+
+    Raises:
+        ConfigError: it is absent.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # before its import, which reads it
+    os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    try:
+        import gradio
+    except ImportError:
+        raise ConfigError("The page needs the extra `play`, which is absent: pip install 'triptych[play]'.") from None
+    return gradio
+
+
+def build_page(playground: Playground) -> Any:
+    """The page as a gradio application, its queue set up."""
+    gradio = import_gradio()
+    known = {document.id: document for document in playground.documents}
+
+    def pick(name: str | None) -> tuple[str, str]:
+        return (known[name].text, known[name].reference) if name in known else ("", "")
+
+    def run(article: str | None, reference: str | None) -> Iterator[str]:
+        try:
+            for answers in playground.answer(article or "", reference or ""):
+                yield show(answers)
+        except InputError as error:
+            yield show_message(str(error))
+
+    note = "**Model or documents are synthetic: summaries say nothing about real text.** " if playground.synthetic else ""
+    with gradio.Blocks(title=f"Triptych: {playground.title}", analytics_enabled=False) as page:
+        marked = f"Marked: at least {LEAST_COPIED} words in a row that also stand in the article."
+        gradio.Markdown(f"# {escape(playground.title)}: one article, every row\n\n{note}{marked}")
+        if known:
+            choice = gradio.Dropdown(list(known), value=None, label="Pick a test document, or paste an article below")
+        article = gradio.Textbox(label="Article", lines=8, max_lines=16, elem_id="article")
+        reference = gradio.Textbox(label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference")
+        button = gradio.Button("Summarize", variant="primary", elem_id="run")
+        results = gradio.HTML(elem_id="results", label="Summaries")
+        if known:
+            choice.input(pick, choice, [article, reference], queue=False, api_visibility="private")
+        button.click(run, [article, reference], results, concurrency_limit=1, api_visibility="private")
+    page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
+    return page
+
+
+def launch(page: Any, host: str, port: int, block: bool = True) -> str:
+    """Serve the page; returns its address where it does not block.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    gradio = import_gradio()
+    theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    try:
+        _, address, _ = page.launch(
+            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=not block, theme=theme, css=STYLE,
+            footer_links=[], ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False, run_history=False,
+        )  # fmt: skip
+    except OSError as error:
+        raise ConfigError(f"The page cannot be served on {host}:{port}: {error}. Give another --port.") from None
+    return address
