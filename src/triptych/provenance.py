@@ -32,7 +32,7 @@ def take(command: list[str], model: str, model_fingerprint: str | None, device: 
         model=model,
         model_fingerprint=model_fingerprint,
         synthetic_model=hub.is_synthetic(model),
-        hardware=_hardware(device),
+        hardware=hardware(device),
         device=str(device),
         precision=precision,
     )
@@ -59,7 +59,8 @@ def _commit() -> tuple[str | None, bool | None]:
     return commit.strip(), bool(status.strip())
 
 
-def _hardware(device: torch.device) -> dict[str, Any]:
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What this machine is."""
     facts: dict[str, Any] = {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
