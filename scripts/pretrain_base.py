@@ -53,7 +53,9 @@ def texts(archive: Path) -> Iterator[str]:
                 yield json.loads(line)["text"]
 
 
-def prepare(folder: Path, text: Path, kinds: list[str], tokenizer: PreTrainedTokenizerBase, tokens: int, seed: int) -> dict[str, Any]:
+def prepare(
+    folder: Path, text: Path, kinds: list[str], tokenizer: PreTrainedTokenizerBase, tokens: int, seed: int
+) -> dict[str, Any]:
     """Write `train.bin` and `held_out.bin`, tokens as uint16, and say what they hold. Done once: a second call reads.
 
     Args:
@@ -167,7 +169,8 @@ def load_state(model: GPT2LMHeadModel, optimizers: list[torch.optim.Optimizer], 
 
 
 def train(
-    model: GPT2LMHeadModel, data: Tensor, held_out: Tensor, machine: runtime.Runtime, checkpoint: Path, every: int, compiled: bool
+    model: GPT2LMHeadModel, data: Tensor, held_out: Tensor, machine: runtime.Runtime, checkpoint: Path, every: int,
+    compiled: bool,
 ) -> tuple[list[dict[str, Any]], float]:
     """Read every window once, in its order; returns the loss curve and the seconds it took, interruptions left out."""
     loss_of = torch.compile(window_loss) if compiled else window_loss
