@@ -33,7 +33,7 @@ def take(command: list[str], model: str, model_fingerprint: str | None, machine:
         model=model,
         model_fingerprint=model_fingerprint,
         synthetic_model=hub.is_synthetic(model),
-        hardware=_hardware(machine.device) | {"num_processes": machine.num_processes},
+        hardware=hardware(machine.device) | {"num_processes": machine.num_processes},
         device=str(machine.device),
         precision=machine.precision,
     )
@@ -60,7 +60,8 @@ def _commit() -> tuple[str | None, bool | None]:
     return commit.strip(), bool(status.strip())
 
 
-def _hardware(device: torch.device) -> dict[str, Any]:
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What this machine is."""
     facts: dict[str, Any] = {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
