@@ -10,7 +10,7 @@ import torch
 import transformers
 from conftest import CHECKOUT, VOCABULARY
 
-from triptych import cli, executors, experiment, registry, rows, store
+from triptych import cli, executors, experiment, registry, rows, store, suite
 
 GUIDES = sorted((CHECKOUT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
