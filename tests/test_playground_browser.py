@@ -95,11 +95,11 @@ def test_paste_run_compare(browser, address, width):
     page.fill("#reference textarea", "A bridge is built.")
     page.click("#run")
     cards = results(page)
+    keep_picture(page, f"play-{width}")
     assert [card.split("\n")[0] for card in cards] == ["untuned", "lead-3", "lora"]
     assert all("words" in card and "R-Lsum" in card for card in cards)
     assert page.locator("#results mark").first.inner_text() in ARTICLE
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    keep_picture(page, f"play-{width}")
     finish(page)
 
 
