@@ -196,19 +196,19 @@ def test_the_loss_of_a_split_is_one_sum_and_one_division(world, size):
 
 def test_evaluation_holds_the_logits_of_one_batch(gpt2, monkeypatch):
     """Trap 16: metrics stream: at no time do logits of more than one batch exist, however large the split."""
-    alive, most, real = [0], [0], forward.target_logits
+    alive, most, real = [0], [0], forward._losses
 
     def died():
         alive[0] -= 1
 
     def watched(*args, **options):
-        logits = real(*args, **options)
+        losses = real(*args, **options)
         alive[0] += 1
         most[0] = max(most[0], alive[0])
-        weakref.finalize(logits, died)
-        return logits
+        weakref.finalize(losses, died)
+        return losses
 
-    monkeypatch.setattr(forward, "target_logits", watched)
+    monkeypatch.setattr(forward, "_losses", watched)
     adapted = gpt2.adapt(Untuned())
     gc.disable()
     try:

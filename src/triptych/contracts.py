@@ -61,12 +61,16 @@ class AdaptedModel:
         virtual_tokens: an embedding [P, D] put into every input sequence, or None.
         placement: where: "before" the document, or "after" it.
         peft_config: PEFT's own description of the adapter, where PEFT has one.
+        prunes, prunes_training: whether the last block may be run where the loss is read alone, in eval mode and in training;
+            the engine finds out, a method leaves them.
     """
 
     parts: ModelParts
     virtual_tokens: nn.Embedding | None = None
     placement: Literal["before", "after"] = "before"
     peft_config: Any = None
+    prunes: bool = False
+    prunes_training: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

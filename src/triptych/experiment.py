@@ -13,11 +13,12 @@ from triptych.adapters import Origin, save_adapter
 from triptych.config import Suite
 from triptych.contracts import AdaptedModel, Baseline, Method
 from triptych.corpus import Corpus, Pair
+from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import SplitLoss, split_loss
-from triptych.engine.forward import head_is_plain
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
-from triptych.engine.work import training_flops
+from triptych.engine.trunk_cache import TrunkCache, open_cache, usable_from
+from triptych.engine.work import entering_flops, training_flops
 from triptych.errors import NonFiniteLoss
 from triptych.models import hub
 from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary
@@ -26,6 +27,15 @@ from triptych.search import sample, search, spread
 
 Emit = Callable[[dict[str, Any]], None]
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The trunk cache of a split, the FLOPs of a training pass from it and of making it; or none."""
+
+    cache: TrunkCache | None = None
+    step: meter.FlopModel | None = None
+    flops: float = 0.0
 
 
 def run(suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> Record:
@@ -92,10 +102,10 @@ class Run:
         search, summary, notes, cost = None, None, dict(adapted.notes), Cost(energy_note="not measured: nothing is trained")
         if method.trains:
             with self.stage("preparation"):
-                flops = self.flops(method)
+                flops = self.flops(method, adapted)
             search, search_flops = self.search(method, flops)
             before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
-            summary, cost = self.train(prepared, self.plan(method, search), flops, history)
+            summary, cost = self.train(prepared, method, self.plan(method, search), flops, history)
             cost.search_flops = search_flops
             if before is not None:
                 notes |= scoring.describe_prompt(adapted, before, self.tokenizer)
@@ -120,11 +130,13 @@ class Run:
         return self.clocks.time(name)
 
     def adapt(self, method: Method, seed: int) -> materials.Prepared:
-        """A fresh model as the method changes it; a family whose logits are more than its head's takes the plain path."""
+        """A fresh model as the method changes it, made ready for the engine; what its family rules out is said."""
         prepared = materials.adapt(self.suite, method, self.tokenizer, self.corpus, seed, self.machine.device)
-        if not self.plain and not head_is_plain(prepared.adapted):
-            self.emit({"event": "note", "message": "this family's logits are scaled or capped: the plain path is taken"})
-            self.plain = True
+        if not self.plain:
+            ready = make_ready(prepared.adapted, prepared.modes, self.machine)
+            self.plain = not ready.exact
+            for message in ready.notes:
+                self.emit({"event": "note", "message": message})
         return prepared
 
     def plan(self, method: Method, search: SearchResult | None) -> TrainingPlan:
@@ -137,9 +149,10 @@ class Run:
             schedule=t.schedule, optimizer=t.optimizer, seed=self.seed, plain=self.plain,
         )  # fmt: skip
 
-    def flops(self, method: Method) -> FlopModels:
+    def flops(self, method: Method, adapted: AdaptedModel) -> FlopModels:
         """FLOPs of a training pass by its shape, on the path that is run and on the plain one."""
         sketch = materials.sketch(self.suite, method, self.tokenizer)
+        sketch.prunes_training = adapted.prunes_training
         return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
 
     def search(self, method: Method, flops: FlopModels) -> tuple[SearchResult | None, float]:
@@ -168,10 +181,16 @@ class Run:
                 on_step=lambda *_: None,
                 on_epoch=lambda *_: None,
                 step_clock=lambda: self.clocks.time("search"),
-                flops=self.count_flops(flops),
+                flops=lambda *_: (0.0, 0.0),
             )
+            trunk = self.trunk(prepared.adapted, method, train_set)
+            state.progress.train_flops = trunk.flops
+            hooks = replace(hooks, flops=self.count_flops(flops, trunk.step))
             try:
-                train(prepared.adapted, prepared.modes, train_set, self.corpus.template, plan, state, self.machine, hooks)
+                train(
+                    prepared.adapted, prepared.modes, train_set, self.corpus.template, plan, state, self.machine, hooks,
+                    trunk.cache,
+                )  # fmt: skip
                 loss = state.progress.best_loss
             except NonFiniteLoss:
                 loss = None
@@ -185,12 +204,16 @@ class Run:
         return result, spent
 
     def train(
-        self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, history: list[dict[str, Any]]
+        self, prepared: materials.Prepared, method: Method, plan: TrainingPlan, flops: FlopModels,
+        history: list[dict[str, Any]],
     ) -> tuple[TrainingSummary, Cost]:
         """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone."""
+        with self.stage("preparation"):
+            trunk = self.trunk(prepared.adapted, method, self.corpus.train)
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
         state = TrainingState.begin(prepared.adapted, plan)
+        state.progress.train_flops = trunk.flops
         memory, energy = meter.PeakMemory(self.machine.device), meter.Energy(self.machine.device)
 
         def step_clock() -> ExitStack:
@@ -220,11 +243,12 @@ class Run:
                 {"event": "evaluation", "train_loss": loss, "validation_loss": validation, **facts()}
             ),
             step_clock=step_clock,
-            flops=self.count_flops(flops),
+            flops=self.count_flops(flops, trunk.step),
         )
         train(
-            prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, plan, state, self.machine, hooks
-        )
+            prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, plan, state, self.machine, hooks,
+            trunk.cache,
+        )  # fmt: skip
         now = state.progress
         summary = TrainingSummary(
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
@@ -236,12 +260,33 @@ class Run:
             tokens_per_second=now.tokens / self.clocks.read()["train"],
         )  # fmt: skip
 
-    def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
-        """`(executed, plain)` FLOPs of a pass by its rows, positions and targets."""
+    def trunk(self, adapted: AdaptedModel, method: Method, split: Sequence[Pair]) -> Trunk:
+        """The trunk cache of a split where there is one for this model; its FLOPs are charged to the run, whoever made it."""
+        first = None if self.plain else usable_from(adapted)
+        if first is None:
+            return Trunk()
+        sketch = materials.sketch(self.suite, method, self.tokenizer)
+        sketch.prunes_training = adapted.prunes_training
+        entering = entering_flops(sketch, first)
+        cache = open_cache(
+            adapted, split, self.corpus.template, self.machine, model=self.origin().model_fingerprint,
+            folder=materials.cache_folder() / "trunk", max_bytes=int(self.suite.cache.max_gigabytes * 1e9),
+            batch_size=self.suite.training.micro_batch_size, flops=entering.count,
+            progress=self.show_progress,
+        )  # fmt: skip
+        if cache is None:
+            self.emit({"event": "note", "message": "no trunk cache: it is larger than cache.max_gigabytes, or not exact here"})
+            return Trunk()
+        return Trunk(cache, training_flops(sketch, plain=False, first=first), cache.flops)
+
+    def count_flops(
+        self, flops: FlopModels, cached: meter.FlopModel | None = None
+    ) -> Callable[[int, int, int], tuple[float, float]]:
+        """`(executed, plain)` FLOPs of a pass by its rows, positions and targets; `cached`: of a pass from the trunk cache."""
 
         def count(rows: int, positions: int, targets: int) -> tuple[float, float]:
             everywhere = rows * positions
-            executed = flops[self.plain].count(rows, positions, everywhere if self.plain else targets)
+            executed = (cached or flops[self.plain]).count(rows, positions, everywhere if self.plain else targets)
             return executed, flops[True].count(rows, positions, everywhere)
 
         return count

@@ -13,6 +13,7 @@ from triptych import materials, meter, runtime
 from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.corpus import Corpus, Template
+from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import split_loss
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.training import TrainingPlan, TrainingState, train_step
@@ -111,10 +112,10 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     suite, corpus = plan.suite, plan.corpus
     machine = runtime.start(device, suite.training.precision)
     prepared = materials.adapt(suite, row.plugin, plan.tokenizer, corpus, suite.seeds[0], machine.device)
+    plain = suite.engine.plain or not make_ready(prepared.adapted, prepared.modes, machine).exact
     adapted, template, t, d = prepared.adapted, corpus.template, suite.training, suite.decoding
     step = _seconds_a_step(plan, row.plugin, prepared, machine) if row.trains else 0.0
     few = [corpus.validation[i] for i in range(min(t.micro_batch_size, len(corpus.validation)))]
-    plain = suite.engine.plain
     loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(few)
     documents = [corpus.test[i].document_ids for i in range(min(d.batch_size, len(corpus.test)))]
     tokens = min(8, d.max_new_tokens)
