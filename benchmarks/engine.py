@@ -14,6 +14,7 @@ import json
 import multiprocessing
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -220,7 +221,8 @@ def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int]
     from triptych.config import make_suite
     from triptych.engine.compute import make_ready
     from triptych.engine.training import TrainingPlan, TrainingState, train_step
-    from triptych.engine.work import training_flops
+    from triptych.engine.trunk_cache import open_cache, usable_from
+    from triptych.engine.work import entering_flops, training_flops
     from triptych.rows import make_row
 
     suite = make_suite({"model": options["model"], "data": options["data"], "training": {"precision": "bf16"}})
@@ -235,7 +237,9 @@ def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int]
     make_ready(prepared.adapted, prepared.modes, machine)
     sketch = materials.sketch(suite, method, tokenizer)
     sketch.prunes_training = prepared.adapted.prunes_training
-    flops = training_flops(sketch, plain=False)
+    first = usable_from(prepared.adapted)
+    flops = training_flops(sketch, plain=False, first=first)
+    making = entering_flops(sketch, first) if first is not None else None
     state = TrainingState.begin(prepared.adapted, plan)
     prepared.modes.train(prepared.adapted.parts.model)
 
@@ -245,10 +249,24 @@ def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int]
     def turn(number: int) -> dict:
         indices = list(range(number * options["batch"], (number + 1) * options["batch"]))
         before = state.progress.tokens, state.progress.train_flops
+        split = [corpus.train[i] for i in indices]
         start = time.perf_counter()
-        train_step(prepared.adapted, corpus.train, indices, corpus.template, plan, state, machine, 1e-4, count)
-        seconds = time.perf_counter() - start
-        return {"work": state.progress.tokens - before[0], "seconds": seconds, "flops": state.progress.train_flops - before[1]}
+        cache, folder = None, tempfile.mkdtemp()
+        if making is not None:
+            prepared.modes.eval(prepared.adapted.parts.model)
+            cache = open_cache(
+                prepared.adapted, split, corpus.template, machine, model=str(number), folder=Path(folder), max_bytes=10**10,
+                batch_size=options["batch"], flops=making.count,
+            )  # fmt: skip
+            prepared.modes.train(prepared.adapted.parts.model)
+        later = time.perf_counter()
+        places = list(range(len(split)))
+        train_step(prepared.adapted, split, places, corpus.template, plan, state, machine, 1e-4, count, cache)
+        end = time.perf_counter()
+        shutil.rmtree(folder)
+        done = state.progress.train_flops - before[1]
+        found = {"work": state.progress.tokens - before[0], "seconds": end - start, "flops": done}
+        return found if cache is None else {**found, "flops": done + cache.flops, "later_seconds": end - later}
 
     return turn
 
@@ -342,12 +360,15 @@ def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> C
     """Summaries from the one loop."""
     from triptych import runtime
     from triptych.contracts import AdaptedModel
+    from triptych.engine.compute import make_ready
     from triptych.engine.generation import DecodingPlan, generate
+    from triptych.engine.modes import TrainingModes
     from triptych.models import hub
     from triptych.models.parts import take_apart
 
     machine = runtime.start("cpu", "bf16")
-    adapted = AdaptedModel(take_apart(hub.load_model(options["model"])))
+    adapted = AdaptedModel(take_apart(hub.load_model(options["model"]).requires_grad_(False)))
+    make_ready(adapted, TrainingModes(adapted.parts.model), machine)
     plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"])
     documents = [corpus.test[i].document_ids for i in range(options["documents"])]
 

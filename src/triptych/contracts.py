@@ -63,6 +63,7 @@ class AdaptedModel:
         peft_config: PEFT's own description of the adapter, where PEFT has one.
         prunes, prunes_training: whether the last block may be run where the loss is read alone, in eval mode and in training;
             the engine finds out, a method leaves them.
+        generates: whether summaries come from this engine's own loop; likewise.
     """
 
     parts: ModelParts
@@ -71,6 +72,7 @@ class AdaptedModel:
     peft_config: Any = None
     prunes: bool = False
     prunes_training: bool = False
+    generates: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -33,7 +33,7 @@ class Selected(Exception):  # no error: it carries the result out of the module 
 class AttendingCache(Protocol):
     """A cache that answers queries itself."""
 
-    def attend(self, module: nn.Module, query: Tensor, scaling: float) -> Tensor:
+    def attend(self, layer: int, query: Tensor, scaling: float) -> Tensor:
         """Queries [rows, H, 1, D / H] against all keys so far: [rows, 1, H, D / H]."""
 
 
@@ -68,11 +68,13 @@ def attend(
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if attending is not None:
-        return attending.attend(module, query, scale), None
+        layer: Any = module.layer_idx
+        return attending.attend(layer, query, scale), None
     if selection is not None:
         raise Selected(_at_places(query, key, value, attention_mask, scale, selection))
-    causal = attention_mask is None and query.shape[2] == key.shape[2] and query.shape[2] > 1 and not others
-    if causal and dropout == 0.0 and query.dtype == torch.bfloat16 and query.device.type == "cpu":
+    plain = all(others.get(name) is None for name in ("position_bias", "softcap", "s_aux", "sliding_window", "is_causal"))
+    causal = attention_mask is None and query.shape[2] == key.shape[2] and query.shape[2] > 1
+    if causal and plain and dropout == 0.0 and query.dtype == torch.bfloat16 and query.device.type == "cpu":
         return blockwise(query, key, value, scale), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
 

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 
 from triptych.contracts import AdaptedModel
-from triptych.engine import attention, stages
+from triptych.engine import stages
 from triptych.engine.batching import Batch
 from triptych.engine.forward import head_is_plain, target_logits
+from triptych.engine.generation import own_loop_agrees
 from triptych.engine.modes import TrainingModes
 from triptych.runtime import Runtime
 
@@ -34,12 +35,15 @@ def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) ->
     fuse_activations(adapted.parts.model)
     adapted.prunes_training, adapted.prunes = False, False
     adapted.prunes, adapted.prunes_training = probe_tail(adapted, modes)
+    adapted.generates = own_loop_agrees(adapted, runtime)
     if runtime.precision == "bf16":
         narrow(adapted, torch.bfloat16)
-        if adapted.prunes:
-            attention.install(adapted.parts)
-    whole = "the last block is computed at every place: this family's blocks are not norm, attention, norm, MLP"
-    return Ready(True, () if adapted.prunes else (whole,))
+    notes = []
+    if not adapted.prunes:
+        notes.append("the last block is computed at every place: this family's blocks are not norm, attention, norm, MLP")
+    if not adapted.generates:
+        notes.append("summaries come from transformers' generate: this family keeps more than keys and values, or elsewhere")
+    return Ready(True, tuple(notes))
 
 
 def fuse_activations(model: nn.Module) -> None:
@@ -89,7 +93,8 @@ def probe_tail(adapted: AdaptedModel, modes: TrainingModes) -> tuple[bool, bool]
         modes.train(parts.model)
         for other in parts.model.modules():
             other.training = other.training and any(other is inside for inside in block.modules())
-        training = same(logits(True), whole) and same(logits(False, seed=1), whole)
+        drops = any(isinstance(inside, nn.Dropout) and inside.training and inside.p > 0 for inside in block.modules())
+        training = not drops and same(logits(True), whole) and same(logits(False, seed=1), whole)
         modes.eval(parts.model)
     adapted.prunes = False
     return evaluating, training
