@@ -1,5 +1,6 @@
 """Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it serves."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,11 +8,13 @@ import torch
 from conftest import World, disturb, gradients, largest_difference
 from torch.nn import functional
 
-from triptych.engine import forward, stages, training, trunk_cache
+from triptych.engine import forward, memory, stages, training, trunk_cache
 from triptych.engine.attention import blockwise
 from triptych.engine.batching import collate
 from triptych.engine.compute import make_ready
+from triptych.engine.evaluation import split_loss
 from triptych.engine.forward import target_losses
+from triptych.engine.training import TrainingState, train
 from triptych.engine.trunk_cache import open_cache
 from triptych.engine.work import entering_flops, training_flops
 from triptych.methods.full import Full
@@ -178,6 +181,31 @@ def test_flops_from_the_cache_are_counted(world, method, prunes):
     assert making.count(3, 100, 60) < whole.count(3, 100, 60)
 
 
+@pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
+def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_path):
+    """Every saving on, cache and all, or every one off: the same losses at every step and the same at the end."""
+    def trained(plain: bool) -> tuple[list[float], float]:
+        adapted, modes = world.adapt_with_modes(method)
+        for module in adapted.parts.model.modules():
+            if isinstance(module, torch.nn.Dropout) and not dropout:
+                module.p = 0.0
+        plan, cache = world.plan(learning_rate=0.01, plain=plain), None
+        if not plain:
+            make_ready(adapted, modes, world.machine)
+            cache = open_cache(
+                adapted, world.pairs, world.template, world.machine, model="m", folder=tmp_path, max_bytes=10**8, batch_size=4,
+                flops=lambda *shape: 0.0,
+            )  # fmt: skip
+        torch.manual_seed(0)
+        losses, state = [], TrainingState.begin(adapted, plan)
+        hooks = world.hooks(on_step=lambda _, loss, rate: losses.append(loss))
+        train(adapted, modes, world.pairs, world.template, plan, state, world.machine, hooks, cache)
+        return losses, split_loss(adapted, world.pairs, world.template, world.machine, batch_size=5, plain=plain).mean
+
+    (exact, end), (plain, plain_end) = trained(False), trained(True)
+    assert exact == pytest.approx(plain, abs=1e-4) and end == pytest.approx(plain_end, abs=1e-4)
+
+
 # Memory
 
 
@@ -221,3 +249,22 @@ def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
 
     assert failing("shape mismatch") == 0
     assert failing("can't allocate memory") == 1
+
+
+def test_the_micro_batch_is_found(gpt2, monkeypatch):
+    """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below one."""
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    found = partial(memory.fitting_micro_batch, adapted, modes, gpt2.pairs, gpt2.template, gpt2.machine, plain=False)
+    assert found(most=8) == 8 and found(most=1) == 1
+    real = memory.target_losses
+
+    def limited(adapted, batch, *, plain):
+        if len(batch.ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(adapted, batch, plain=plain)
+
+    monkeypatch.setattr(memory, "target_losses", limited)
+    assert found(most=8) == 2
+    monkeypatch.setattr(memory, "SHARE", 0.0)
+    assert found(most=2) == 1
+    assert not any(module.training for module in adapted.parts.model.modules())

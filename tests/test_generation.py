@@ -14,7 +14,7 @@ from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 
-METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(head="frozen"), "prompt": PromptTuning(num_virtual_tokens=3)}
+METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt": PromptTuning(num_virtual_tokens=3)}
 
 
 def both(world: World, method, plan: DecodingPlan, placement="before", template=None):

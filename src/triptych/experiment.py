@@ -16,6 +16,7 @@ from triptych.corpus import Corpus, Pair
 from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import SplitLoss, split_loss
 from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.memory import UNTIL_FOUND, fitting_micro_batch
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
 from triptych.engine.trunk_cache import TrunkCache, open_cache, usable_from
 from triptych.engine.work import entering_flops, training_flops
@@ -70,6 +71,7 @@ class Run:
     corpus: Corpus
     emit: Emit
     plain: bool  # every logit computed, through the model's own forward
+    micro_batch: int = UNTIL_FOUND  # documents a forward pass
 
     @classmethod
     def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Run":
@@ -80,7 +82,9 @@ class Run:
         with clocks.time("preparation"):
             tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
             corpus = materials.load_corpus(suite, suite_rows(suite), tokenizer, materials.cache_folder())
-        return cls(suite, row, seed, out, machine, clocks, tokenizer, corpus, emit, suite.engine.plain)
+        asked = suite.training.micro_batch_size
+        micro_batch = UNTIL_FOUND if asked == "auto" else asked
+        return cls(suite, row, seed, out, machine, clocks, tokenizer, corpus, emit, suite.engine.plain, micro_batch)
 
     def baseline(self, baseline: Baseline) -> Record:
         """A row without a model: predict, score, record."""
@@ -103,9 +107,10 @@ class Run:
         if method.trains:
             with self.stage("preparation"):
                 flops = self.flops(method, adapted)
+                self.find_micro_batch(prepared)
             search, search_flops = self.search(method, flops)
             before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
-            summary, cost = self.train(prepared, method, self.plan(method, search), flops, history)
+            summary, cost = self.train(prepared, method, self.plan(method, search), flops, history, notes)
             cost.search_flops = search_flops
             if before is not None:
                 notes |= scoring.describe_prompt(adapted, before, self.tokenizer)
@@ -145,9 +150,22 @@ class Run:
         return TrainingPlan(
             learning_rate=search.chosen if search else method.learning_rate, weight_decay=method.weight_decay,
             max_epochs=t.max_epochs, patience=t.patience, global_batch_size=t.global_batch_size,
-            micro_batch_size=t.micro_batch_size, max_grad_norm=t.max_grad_norm, warmup_fraction=t.warmup_fraction,
+            micro_batch_size=self.micro_batch, max_grad_norm=t.max_grad_norm, warmup_fraction=t.warmup_fraction,
             schedule=t.schedule, optimizer=t.optimizer, seed=self.seed, plain=self.plain,
         )  # fmt: skip
+
+    def find_micro_batch(self, prepared: materials.Prepared) -> None:
+        """With "auto", what the row's first run found to fit; else the suite's own number."""
+        t, file = self.suite.training, self.folder.parent / "micro_batch.json"
+        if t.micro_batch_size != "auto":
+            return
+        if not file.is_file():
+            found = fitting_micro_batch(
+                prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, self.machine,
+                most=t.global_batch_size, plain=self.plain,
+            )  # fmt: skip
+            store.write_json(file, {"micro_batch_size": found})
+        self.micro_batch = store.read_json(file)["micro_batch_size"]
 
     def flops(self, method: Method, adapted: AdaptedModel) -> FlopModels:
         """FLOPs of a training pass by its shape, on the path that is run and on the plain one."""
@@ -205,11 +223,13 @@ class Run:
 
     def train(
         self, prepared: materials.Prepared, method: Method, plan: TrainingPlan, flops: FlopModels,
-        history: list[dict[str, Any]],
+        history: list[dict[str, Any]], notes: dict[str, Any],
     ) -> tuple[TrainingSummary, Cost]:
         """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone."""
         with self.stage("preparation"):
             trunk = self.trunk(prepared.adapted, method, self.corpus.train)
+        if trunk.cache is not None:
+            notes["trunk_cache"] = {"first_block": trunk.cache.first, "bytes": trunk.cache.num_bytes, "flops": trunk.flops}
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
         state = TrainingState.begin(prepared.adapted, plan)
@@ -250,6 +270,8 @@ class Run:
             trunk.cache,
         )  # fmt: skip
         now = state.progress
+        if self.suite.training.micro_batch_size == "auto" or now.micro_batch_size:
+            notes["micro_batch_size"] = now.micro_batch_size or plan.micro_batch_size
         summary = TrainingSummary(
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
             targets=now.targets, documents=now.documents,
@@ -271,7 +293,7 @@ class Run:
         cache = open_cache(
             adapted, split, self.corpus.template, self.machine, model=self.origin().model_fingerprint,
             folder=materials.cache_folder() / "trunk", max_bytes=int(self.suite.cache.max_gigabytes * 1e9),
-            batch_size=self.suite.training.micro_batch_size, flops=entering.count,
+            batch_size=self.micro_batch, flops=entering.count,
             progress=self.show_progress,
         )  # fmt: skip
         if cache is None:
@@ -294,7 +316,7 @@ class Run:
     def loss(self, adapted: AdaptedModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
         """The loss of a split."""
         return split_loss(
-            adapted, split, self.corpus.template, self.machine, batch_size=self.suite.training.micro_batch_size,
+            adapted, split, self.corpus.template, self.machine, batch_size=self.micro_batch,
             plain=self.plain, progress=None if quiet else self.show_progress,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""The search for a summary, greedy or with beams, as transformers' `generate` makes it: the same tokens from the same scores."""
+"""The search for a summary, greedy or with beams: from the same scores the same tokens as transformers' `generate`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

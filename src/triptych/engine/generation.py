@@ -119,8 +119,8 @@ class Reader:
         self.cache.follow(rows)
         parts = self.adapted.parts
         hidden = parts.trunk(
-            inputs_embeds=embed(parts, tokens[:, None]), position_ids=self.positions, past_key_values=self.cache, use_cache=True,
-            attending=self.cache,
+            inputs_embeds=embed(parts, tokens[:, None]), position_ids=self.positions, past_key_values=self.cache,
+            use_cache=True, attending=self.cache,
         ).last_hidden_state  # fmt: skip
         self.cache.step()
         self.positions = self.positions + 1

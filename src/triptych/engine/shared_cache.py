@@ -91,7 +91,8 @@ class SharedCache(DynamicCache):
         weights = torch.cat([far, near], -1).softmax(-1)
         far = weights[..., :length].reshape(documents, groups, beams * shared, length) @ values
         near = weights[..., length:].transpose(1, 2).reshape(documents * beams, groups, shared, count) @ own_values
-        out = far.view(documents, groups, beams, shared, size).transpose(1, 2) + near.view(documents, beams, groups, shared, size)
+        far = far.view(documents, groups, beams, shared, size).transpose(1, 2)
+        out = far + near.view(documents, beams, groups, shared, size)
         return out.reshape(documents * beams, 1, groups * shared, size)
 
     def follow(self, rows: Tensor) -> None:

@@ -164,6 +164,6 @@ def first_trained(adapted: AdaptedModel) -> int | None:
     before = {id(p) for p in parts.trunk.parameters()} - {
         id(p) for module in [*parts.blocks[first:], parts.final_norm] if module for p in module.parameters()
     }
-    if not trained <= after or trained & before or first == 0:
+    if not trained or not trained <= after or trained & before or first == 0:
         return None
     return first
