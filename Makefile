@@ -3,7 +3,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: compare example test test-all lint clean
+MODEL ?= gpt2
+DATA ?= ../shared/data/cnn_dailymail
+
+.PHONY: compare example test test-all lint benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
@@ -22,6 +25,10 @@ test-all: .venv/ready         ## the tests and what takes longer: full size, bro
 lint: .venv/ready
 	$(BIN)/ruff check src tests scripts benchmarks
 	$(BIN)/mypy
+
+benchmark: .venv/ready        ## the engine beside Trainer, TRL and generate: MODEL=FOLDER DATA=FOLDER ONLY=lora,greedy
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
+	$(BIN)/python benchmarks/engine.py --model $(MODEL) --data $(DATA) $(if $(ONLY),--only $(ONLY))
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Triptych needs Python 3.11 or newer")'

@@ -156,13 +156,13 @@ def test_every_document_once_an_epoch(gpt2):
 def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
     """Which documents a step sees depends on seed and epoch, never on the method."""
     seen: list[list[str]] = []
-    real = training.micro_batches
+    real = training.micro_groups
 
-    def watched(split, indices, template, size):
+    def watched(split, indices, size):
         seen.append([split[i].id for i in indices])
-        return real(split, indices, template, size)
+        return real(split, indices, size)
 
-    monkeypatch.setattr(training, "micro_batches", watched)
+    monkeypatch.setattr(training, "micro_groups", watched)
     orders = []
     for method, seed in ((PromptTuning(init="random"), 0), (LoRA(), 0), (DROPPING_LORA, 0), (LoRA(), 1)):
         _, train, _ = gpt2.begin(method, seed=seed)

@@ -3,7 +3,7 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -55,7 +55,9 @@ class Training(Section):
     max_epochs: int = Field(10, ge=1)
     patience: int = Field(2, ge=1, description="epochs without a better validation loss before training stops")
     global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
-    micro_batch_size: int = Field(8, ge=1, description="documents a forward pass on one device")
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        8, description='documents a forward pass on one device; "auto": the most that fit, found once for a row and kept'
+    )
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
     schedule: Literal["linear", "cosine", "constant"] = "linear"

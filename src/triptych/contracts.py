@@ -63,6 +63,9 @@ class AdaptedModel:
         prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without arguments,
             gives them as one tensor [L, 2, H, P, D / heads].
         peft_config: PEFT's own description of the adapter, where PEFT has one.
+        prunes, prunes_training: whether the last block may be run where the loss is read alone, in eval mode and in training;
+            the engine finds out, a method leaves them.
+        generates: whether summaries come from this engine's own loop; likewise.
     """
 
     parts: ModelParts
@@ -70,6 +73,9 @@ class AdaptedModel:
     placement: Literal["before", "after"] = "before"
     prefix: nn.Module | None = None
     peft_config: Any = None
+    prunes: bool = False
+    prunes_training: bool = False
+    generates: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -16,11 +16,13 @@ from triptych.checkpoints import Checkpoint, Checkpoints
 from triptych.config import Suite
 from triptych.contracts import AdaptedModel, Baseline, Method
 from triptych.corpus import Corpus, Pair
+from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import SplitLoss, split_loss
-from triptych.engine.forward import head_is_plain
 from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.memory import UNTIL_FOUND, fitting_micro_batch
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
-from triptych.engine.work import training_flops
+from triptych.engine.trunk_cache import TrunkCache, open_cache, usable_from
+from triptych.engine.work import entering_flops, training_flops
 from triptych.errors import NonFiniteLoss
 from triptych.models import hub
 from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary, Trial
@@ -31,6 +33,15 @@ from triptych.tracking import Tracker
 Emit = Callable[[dict[str, Any]], None]
 NOT_TRAINED = "not measured: nothing is trained"
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """The trunk cache of a split, the FLOPs of a training pass from it and of making it; or none."""
+
+    cache: TrunkCache | None = None
+    step: meter.FlopModel | None = None
+    flops: float = 0.0
 
 
 def run(
@@ -78,6 +89,7 @@ class Run:
     corpus: Corpus
     emit: Emit
     plain: bool  # every logit computed, through the model's own forward
+    micro_batch: int = UNTIL_FOUND  # documents a forward pass
     plugins: Sequence[str] = ()
 
     @classmethod
@@ -89,7 +101,9 @@ class Run:
         with clocks.time("preparation"):
             tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
             corpus = materials.load_corpus(suite, suite_rows(suite), tokenizer, materials.cache_folder())
-        return cls(suite, row, seed, out, machine, clocks, tokenizer, corpus, emit, suite.engine.plain)
+        asked = suite.training.micro_batch_size
+        micro_batch = UNTIL_FOUND if asked == "auto" else asked
+        return cls(suite, row, seed, out, machine, clocks, tokenizer, corpus, emit, suite.engine.plain, micro_batch)
 
     def baseline(self, baseline: Baseline) -> Record:
         """A row without a model: predict, score, record."""
@@ -117,12 +131,17 @@ class Run:
         cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
         if method.trains:
             with self.stage("preparation"):
-                flops = self.flops(method)
+                flops = self.flops(method, adapted)
+                self.find_micro_batch(prepared)
             search, search_flops = self.search(method, flops, resumed)
             before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
+            with self.stage("preparation"):
+                trunk = self.trunk(adapted, method, self.corpus.train)
+            if trunk.cache is not None:
+                notes["trunk_cache"] = {"first_block": trunk.cache.first, "bytes": trunk.cache.num_bytes, "flops": trunk.flops}
             before_training = {"initial_loss": initial, "search_flops": search_flops}
             plan = self.plan(method, search)
-            summary, cost = self.train(prepared, plan, flops, history, checkpoints, resumed, before_training)
+            summary, cost = self.train(prepared, plan, flops, trunk, history, checkpoints, resumed, before_training)
             cost.search_flops = search_flops if flops else None
             if before is not None:
                 notes |= scoring.describe_prompt(adapted, before, self.tokenizer)
@@ -153,11 +172,13 @@ class Run:
         return self.clocks.time(name)
 
     def adapt(self, method: Method, seed: int) -> materials.Prepared:
-        """A fresh model as the method changes it; a family whose logits are more than its head's takes the plain path."""
+        """A fresh model as the method changes it, made ready for the engine; what its family rules out is said."""
         prepared = materials.adapt(self.suite, method, self.tokenizer, self.corpus, seed, self.machine.device)
-        if not self.plain and not head_is_plain(prepared.adapted):
-            self.emit({"event": "note", "message": "this family's logits are scaled or capped: the plain path is taken"})
-            self.plain = True
+        if not self.plain:
+            ready = make_ready(prepared.adapted, prepared.modes, self.machine)
+            self.plain = not ready.exact
+            for message in ready.notes:
+                self.emit({"event": "note", "message": message})
         return prepared
 
     def plan(self, method: Method, search: SearchResult | None) -> TrainingPlan:
@@ -166,13 +187,30 @@ class Run:
         return TrainingPlan(
             learning_rate=search.chosen if search else method.learning_rate, weight_decay=method.weight_decay,
             max_epochs=t.max_epochs, patience=t.patience, global_batch_size=t.global_batch_size,
-            micro_batch_size=t.micro_batch_size, max_grad_norm=t.max_grad_norm, warmup_fraction=t.warmup_fraction,
+            micro_batch_size=self.micro_batch, max_grad_norm=t.max_grad_norm, warmup_fraction=t.warmup_fraction,
             schedule=t.schedule, optimizer=t.optimizer, seed=self.seed, plain=self.plain,
         )  # fmt: skip
 
-    def flops(self, method: Method) -> FlopModels:
+    def find_micro_batch(self, prepared: materials.Prepared) -> None:
+        """With "auto", what the row's first run found to fit on every rank; else the suite's own number."""
+        t, file = self.suite.training, self.folder.parent / "micro_batch.json"
+        if t.micro_batch_size != "auto":
+            return
+        if file.is_file():
+            self.micro_batch = store.read_json(file)["micro_batch_size"]
+            return
+        found = fitting_micro_batch(
+            prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, self.machine,
+            most=t.global_batch_size, plain=self.plain,
+        )  # fmt: skip
+        self.micro_batch = min(self.machine.collect([found]))
+        if self.machine.is_main:
+            store.write_json(file, {"micro_batch_size": self.micro_batch})
+
+    def flops(self, method: Method, adapted: AdaptedModel) -> FlopModels:
         """FLOPs of a training pass by its shape, on the path that is run and on the plain one; none if uncountable."""
         sketch = materials.sketch(self.suite, method, self.tokenizer)
+        sketch.prunes_training = adapted.prunes_training
         try:
             return {plain: training_flops(sketch, plain=plain) for plain in {self.plain, True}}
         except (ArithmeticError, RuntimeError) as error:  # a family that looks at values, or whose work follows no formula
@@ -215,10 +253,16 @@ class Run:
                 on_step=lambda *_: None,
                 on_epoch=lambda *_: None,
                 step_clock=lambda: self.clocks.time("search"),
-                flops=self.count_flops(flops),
+                flops=lambda *_: (0.0, 0.0),
             )
+            trunk = self.trunk(prepared.adapted, method, train_set)
+            state.progress.train_flops = trunk.flops
+            hooks = replace(hooks, flops=self.count_flops(flops, trunk.step))
             try:
-                train(prepared.adapted, prepared.modes, train_set, self.corpus.template, plan, state, self.machine, hooks)
+                train(
+                    prepared.adapted, prepared.modes, train_set, self.corpus.template, plan, state, self.machine, hooks,
+                    trunk.cache,
+                )  # fmt: skip
                 loss = state.progress.best_loss
             except NonFiniteLoss:
                 loss = None
@@ -256,8 +300,8 @@ class Run:
         return found
 
     def train(
-        self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, history: list[dict[str, Any]],
-        checkpoints: Checkpoints, resumed: Checkpoint | None, before_training: dict[str, float],
+        self, prepared: materials.Prepared, plan: TrainingPlan, flops: FlopModels, trunk: Trunk,
+        history: list[dict[str, Any]], checkpoints: Checkpoints, resumed: Checkpoint | None, before_training: dict[str, float],
     ) -> tuple[TrainingSummary, Cost]:  # fmt: skip
         """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone.
 
@@ -269,6 +313,7 @@ class Run:
         total = -(-len(self.corpus.train) // plan.global_batch_size) * plan.max_epochs
         self.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
         state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
+        state.progress.train_flops = trunk.flops
         meters = meter.TrainingMeters(self.machine.device, self.machine.num_processes)
         if resumed is not None:
             state.load_state_dict(resumed.tensors, resumed.facts["progress"])
@@ -315,17 +360,18 @@ class Run:
                 {"event": "evaluation", "train_loss": loss, "validation_loss": validation, **facts()}
             ),
             step_clock=step_clock,
-            flops=self.count_flops(flops),
+            flops=self.count_flops(flops, trunk.step),
         )
         train(
-            prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, plan, state, self.machine, hooks
-        )
+            prepared.adapted, prepared.modes, self.corpus.train, self.corpus.template, plan, state, self.machine, hooks,
+            trunk.cache,
+        )  # fmt: skip
         if self.machine.is_main:
             save()
         now = state.progress
         summary = TrainingSummary(
             epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
-            targets=now.targets, documents=now.documents,
+            targets=now.targets, documents=now.documents, micro_batch_size=now.micro_batch_size or plan.micro_batch_size,
         )  # fmt: skip
         seconds = self.clocks.read()["train"]
         return summary, Cost(
@@ -341,14 +387,35 @@ class Run:
             readings["energy_joules"] = sum(joules)
         return {**readings, "peak_memory_bytes": max(peak)}
 
-    def count_flops(self, flops: FlopModels) -> Callable[[int, int, int], tuple[float, float]]:
-        """`(executed, plain)` FLOPs of a pass by its rows, positions and targets."""
+    def trunk(self, adapted: AdaptedModel, method: Method, split: Sequence[Pair]) -> Trunk:
+        """The trunk cache of a split where there is one for this model; its FLOPs are charged to the run, whoever made it."""
+        first = None if self.plain else usable_from(adapted)
+        if first is None:
+            return Trunk()
+        sketch = materials.sketch(self.suite, method, self.tokenizer)
+        sketch.prunes_training = adapted.prunes_training
+        entering = entering_flops(sketch, first)
+        cache = open_cache(
+            adapted, split, self.corpus.template, self.machine, model=self.origin().model_fingerprint,
+            folder=materials.cache_folder() / "trunk", max_bytes=int(self.suite.cache.max_gigabytes * 1e9),
+            batch_size=self.micro_batch, flops=entering.count,
+            progress=self.show_progress,
+        )  # fmt: skip
+        if cache is None:
+            self.emit({"event": "note", "message": "no trunk cache: it is larger than cache.max_gigabytes, or not exact here"})
+            return Trunk()
+        return Trunk(cache, training_flops(sketch, plain=False, first=first), cache.flops)
+
+    def count_flops(
+        self, flops: FlopModels, cached: meter.FlopModel | None = None
+    ) -> Callable[[int, int, int], tuple[float, float]]:
+        """`(executed, plain)` FLOPs of a pass by its rows, positions and targets; `cached`: of a pass from the trunk cache."""
 
         def count(rows: int, positions: int, targets: int) -> tuple[float, float]:
             if not flops:
                 return 0.0, 0.0
             everywhere = rows * positions
-            executed = flops[self.plain].count(rows, positions, everywhere if self.plain else targets)
+            executed = (cached or flops[self.plain]).count(rows, positions, everywhere if self.plain else targets)
             return executed, flops[True].count(rows, positions, everywhere)
 
         return count
@@ -356,7 +423,7 @@ class Run:
     def loss(self, adapted: AdaptedModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
         """The loss of a split."""
         return split_loss(
-            adapted, split, self.corpus.template, self.machine, batch_size=self.suite.training.micro_batch_size,
+            adapted, split, self.corpus.template, self.machine, batch_size=self.micro_batch,
             plain=self.plain, progress=None if quiet else self.show_progress,
         )  # fmt: skip
 

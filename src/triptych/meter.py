@@ -93,9 +93,10 @@ class FlopModel:
     """FLOPs of one forward and backward pass, as a function of its shape.
 
     A causal LM does work linear in positions (every weight matrix), work quadratic in the row's length (attention: scores and
-    mixing, B T^2), and work at each place where logits are computed (the head). So for B rows of T positions and N logits
+    mixing, B T^2), work at each place where logits are computed (the head), and, where the last block runs at these places
+    alone, its attention from each of them to all T. So for B rows of T positions and N logits
 
-        F(B, T, N) = a B T + b B T^2 + c N
+        F(B, T, N) = a B T + b B T^2 + c N + d N T
 
     The coefficients are fitted to passes that `FlopCounterMode` counted by dispatch, on the `meta` device with plain
     attention (whose products are all counted), and must explain each within 0.1%. A multiply-add is 2 FLOPs.
@@ -104,10 +105,12 @@ class FlopModel:
     per_position: float
     per_pair: float
     per_logit: float
+    per_logit_pair: float = 0.0
 
     def count(self, rows: int, length: int, logits: int) -> float:
         """FLOPs of a pass over `rows` rows of `length` positions with `logits` places where logits are computed."""
-        return self.per_position * rows * length + self.per_pair * rows * length**2 + self.per_logit * logits
+        at_logits = self.per_logit + self.per_logit_pair * length
+        return self.per_position * rows * length + self.per_pair * rows * length**2 + at_logits * logits
 
 
 def fit_flops(passes: Sequence[tuple[tuple[int, int, int], int]]) -> FlopModel:
@@ -120,7 +123,7 @@ def fit_flops(passes: Sequence[tuple[tuple[int, int, int], int]]) -> FlopModel:
         ArithmeticError: a pass does not follow the formula within 0.1%.
     """
     shapes, flops = zip(*passes, strict=True)
-    matrix = np.array([[rows * t, rows * t * t, n] for rows, t, n in shapes], dtype=np.float64)
+    matrix = np.array([[rows * t, rows * t * t, n, n * t] for rows, t, n in shapes], dtype=np.float64)
     scale = matrix.max(axis=0)
     solution, *_ = np.linalg.lstsq(matrix / scale, np.array(flops, dtype=np.float64), rcond=1e-10)
     model = FlopModel(*(solution / scale).tolist())

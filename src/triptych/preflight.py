@@ -13,8 +13,10 @@ from triptych import materials, meter, runtime, tracking
 from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.corpus import Corpus, Template
+from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import split_loss
 from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.memory import UNTIL_FOUND
 from triptych.engine.training import TrainingPlan, TrainingState, train_step
 from triptych.errors import ConfigError
 from triptych.models import hub
@@ -122,10 +124,11 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     suite, corpus = plan.suite, plan.corpus
     machine = runtime.start(device, suite.training.precision)
     prepared = materials.adapt(suite, row.plugin, plan.tokenizer, corpus, suite.seeds[0], machine.device)
+    plain = suite.engine.plain or not make_ready(prepared.adapted, prepared.modes, machine).exact
     adapted, template, t, d = prepared.adapted, corpus.template, suite.training, suite.decoding
-    step = _seconds_a_step(plan, row.plugin, prepared, machine) if row.trains else 0.0
-    few = [corpus.validation[i] for i in range(min(t.micro_batch_size, len(corpus.validation)))]
-    plain = suite.engine.plain
+    micro = UNTIL_FOUND if t.micro_batch_size == "auto" else t.micro_batch_size
+    step = _seconds_a_step(plan, row.plugin, prepared, machine, plain, micro) if row.trains else 0.0
+    few = [corpus.validation[i] for i in range(min(micro, len(corpus.validation)))]
     loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(few)
     documents = [corpus.test[i].document_ids for i in range(min(d.batch_size, len(corpus.test)))]
     tokens = min(8, d.max_new_tokens)
@@ -144,13 +147,14 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     )
 
 
-def _seconds_a_step(plan: Plan, method: Method, prepared: materials.Prepared, machine: runtime.Runtime) -> float:
+def _seconds_a_step(plan: Plan, method: Method, prepared: materials.Prepared, machine: runtime.Runtime,
+                    plain: bool, micro: int) -> float:  # fmt: skip
     """The second of two optimizer steps over a full global batch; the first warms up."""
     corpus, t = plan.corpus, plan.suite.training
     recipe = TrainingPlan(
         learning_rate=method.learning_rate, weight_decay=method.weight_decay, max_epochs=1, patience=1,
-        global_batch_size=t.global_batch_size, micro_batch_size=t.micro_batch_size, max_grad_norm=t.max_grad_norm,
-        warmup_fraction=0, schedule="constant", optimizer=t.optimizer, seed=0, plain=plan.suite.engine.plain,
+        global_batch_size=t.global_batch_size, micro_batch_size=micro, max_grad_norm=t.max_grad_norm, warmup_fraction=0,
+        schedule="constant", optimizer=t.optimizer, seed=0, plain=plain,
     )  # fmt: skip
     state = TrainingState.begin(prepared.adapted, recipe, machine.loss_scaler())
     indices = list(range(min(t.global_batch_size, len(corpus.train))))

@@ -134,6 +134,7 @@ class TrainingSummary(Part):
     tokens: int
     targets: int
     documents: int
+    micro_batch_size: int | None = None  # documents a pass; halved where memory ran out
 
 
 class TextShape(Part):

@@ -21,6 +21,8 @@ class Batch:
         lengths: tokens of each row; [B].
         rows, columns: the N places from which a target is predicted; [N] each.
         targets: the tokens predicted there, summary and one EOS; [N].
+        slots: which of its row's targets each is; [N].
+        most_targets: S, targets of the row that has most.
     """
 
     ids: Tensor
@@ -30,6 +32,8 @@ class Batch:
     rows: Tensor
     columns: Tensor
     targets: Tensor
+    slots: Tensor
+    most_targets: int
 
     @property
     def num_targets(self) -> int:
@@ -44,7 +48,7 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
-        return Batch(starts=self.starts, **moved)
+        return Batch(starts=self.starts, most_targets=self.most_targets, **moved)
 
 
 def collate(pairs: Sequence[Pair], template: Template) -> Batch:
@@ -68,6 +72,8 @@ def collate(pairs: Sequence[Pair], template: Template) -> Batch:
         rows=torch.cat(rows),
         columns=torch.cat(columns),
         targets=torch.cat(targets),
+        slots=torch.cat([torch.arange(len(own)) for own in targets]),
+        most_targets=max(len(own) for own in targets),
     )
 
 

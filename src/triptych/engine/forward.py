@@ -1,15 +1,22 @@
 """From a batch to its loss: virtual tokens put in, the trunk run, logits where the loss is read."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
-from triptych.contracts import AdaptedModel
+from triptych.contracts import AdaptedModel, ModelParts
+from triptych.engine import stages
+from triptych.engine.attention import Selection
 from triptych.engine.batching import Batch
 from triptych.engine.prefix import prefix_cache
+from triptych.engine.stages import Entry
 from triptych.models.parts import embed
+
+LOGITS_AT_ONCE = 2**26  # 256 MB in fp32; beyond it the head is computed a second time in the backward pass
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,22 @@ def insert(tokens: Tensor, virtual: Tensor, at: Tensor) -> Tensor:
     return both.gather(1, source[:, :, None].expand(-1, -1, width))
 
 
+def target_hidden(adapted: AdaptedModel, batch: Batch) -> Tensor:
+    """Final hidden states of every target: [N, D]. Where the family allows it, the last block runs at these places alone."""
+    parts, inputs = adapted.parts, assemble(adapted, batch)
+    if adapted.prunes_training if torch.is_grad_enabled() else adapted.prunes:
+        entry = stages.enter(parts, inputs.embeddings, len(parts.blocks) - 1)
+        return stages.finish(parts, tail_states(parts, entry, inputs, batch))
+    return parts.trunk(**_read(adapted, inputs)).last_hidden_state[inputs.rows, inputs.columns]
+
+
+def tail_states(parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch) -> Tensor:
+    """The last block at the targets alone, from what enters it: [N, D] before the final norm."""
+    columns = torch.zeros(len(batch.ids), batch.most_targets, dtype=torch.long, device=batch.ids.device)
+    columns = columns.index_put((inputs.rows, batch.slots), inputs.columns)
+    return stages.tail(parts, entry, inputs.rows, inputs.columns, Selection(columns), batch.slots)
+
+
 def target_logits(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
     """Logits of every target: [N, V].
 
@@ -57,20 +80,41 @@ def target_logits(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor
     Args:
         plain: compute logits everywhere through the model's own forward, then select; else only where they are read.
     """
+    if not plain:
+        return adapted.parts.head(target_hidden(adapted, batch))
     inputs = assemble(adapted, batch)
+    logits = adapted.parts.model(**_read(adapted, inputs)).logits
+    return logits[inputs.rows, inputs.columns]
+
+
+def _read(adapted: AdaptedModel, inputs: Inputs) -> dict[str, Any]:
+    """What the trunk, and the model around it, is called with."""
     rows, length, _ = inputs.embeddings.shape
     seen = torch.ones(rows, adapted.prefix_length + length, dtype=torch.long, device=inputs.embeddings.device)
-    read = {"inputs_embeds": inputs.embeddings, "attention_mask": seen, "past_key_values": prefix_cache(adapted, rows)}
-    if plain:
-        logits = adapted.parts.model(**read, use_cache=False).logits
-        return logits[inputs.rows, inputs.columns]
-    hidden = adapted.parts.trunk(**read, use_cache=False).last_hidden_state
-    return adapted.parts.head(hidden[inputs.rows, inputs.columns])
+    return {"inputs_embeds": inputs.embeddings, "attention_mask": seen, "past_key_values": prefix_cache(adapted, rows),
+            "use_cache": False}  # fmt: skip
 
 
 def target_losses(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
     """Negative log-likelihood of every target in nats, in fp32: [N]."""
-    return functional.cross_entropy(target_logits(adapted, batch, plain=plain).float(), batch.targets, reduction="none")
+    if plain:
+        return functional.cross_entropy(target_logits(adapted, batch, plain=True).float(), batch.targets, reduction="none")
+    return read_losses(adapted.parts.head, target_hidden(adapted, batch), batch.targets)
+
+
+def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
+    """The head and the loss, at most `LOGITS_AT_ONCE` logits at a time: [N, D], [N] -> [N], in fp32."""
+    rows = max(LOGITS_AT_ONCE // head.out_features, 1)
+    pieces = list(zip(hidden.split(rows), targets.split(rows), strict=True))
+    if len(pieces) == 1:
+        return _losses(head, hidden, targets)
+    if not torch.is_grad_enabled():
+        return torch.cat([_losses(head, *piece) for piece in pieces])
+    return torch.cat([checkpoint(_losses, head, *piece, use_reentrant=False) for piece in pieces])
+
+
+def _losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
+    return functional.cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
 def executed_shape(adapted: AdaptedModel, batch: Batch) -> tuple[int, int, int]:

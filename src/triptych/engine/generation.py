@@ -1,31 +1,26 @@
 """Summaries, generated freely: one decoding for every row, from the document and separator alone."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Template
-from triptych.engine.beam_cache import make_cache
+from triptych.engine import attention
+from triptych.engine.decoding import DecodingPlan, beam_search, greedy
 from triptych.engine.forward import insert
-from triptych.engine.prefix import begin_with_prefix
+from triptych.engine.prefix import begin_with_prefix, prefix_cache
+from triptych.engine.shared_cache import SharedCache, make_cache
 from triptych.models.parts import embed
 from triptych.runtime import Runtime
-
-
-@dataclass(frozen=True)
-class DecodingPlan:
-    """How summaries are decoded."""
-
-    num_beams: int
-    max_new_tokens: int
-    no_repeat_ngram_size: int
-    length_penalty: float
-    batch_size: int
 
 
 @torch.no_grad()
@@ -39,8 +34,8 @@ def generate(
 ) -> list[list[int]]:
     """New tokens for each document, without the EOS that ended them.
 
-    Rows are left-padded, with a mask from which transformers counts explicit positions, so that a summary does not depend on
-    what else is in its batch. The document goes in as embeddings: its n-grams are not "repeats" of the summary.
+    A summary does not depend on what else is in its batch: positions are explicit and padding is masked, wherever it stands.
+    The document goes in as embeddings: its n-grams are not "repeats" of the summary.
 
     Args:
         documents: token ids of each document.
@@ -49,6 +44,127 @@ def generate(
     Returns:
         Token ids in the order of `documents`.
     """
+    results: list[list[int]] = [[] for _ in documents]
+    order = sorted(range(len(documents)), key=lambda i: (-len(documents[i]), i))
+    with merged(adapted.parts.model):
+        one_batch = _own_loop if adapted.generates else _transformers_loop
+        for start in range(0, len(order), decoding.batch_size):
+            indices = order[start : start + decoding.batch_size]
+            with runtime.autocast():
+                new = one_batch(adapted, [documents[i] for i in indices], template, runtime, decoding)
+            for index, row in zip(indices, new, strict=True):
+                results[index] = row
+            if progress:
+                progress(start + len(indices), len(order))
+    return results
+
+
+@contextmanager
+def merged(model: nn.Module) -> Iterator[None]:
+    """LoRA's products added to the weights they stand beside; afterwards the weights are what they were, bit for bit."""
+    from peft.tuners.lora import LoraLayer
+
+    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    before = [layer.get_base_layer().weight.detach().clone() for layer in layers]
+    for layer in layers:
+        layer.merge()
+    try:
+        yield
+    finally:
+        for layer, weight in zip(layers, before, strict=True):
+            layer.get_base_layer().weight.data.copy_(weight)
+            layer.merged_adapters.clear()
+
+
+def _own_loop(
+    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime, decoding: DecodingPlan
+) -> list[list[int]]:
+    """A batch by this engine: the documents read once, a token a step for every beam that goes on."""
+    embeddings, lengths = right_padded(adapted, documents, template, runtime)
+    reader = Reader.begin(adapted, embeddings, lengths, decoding.num_beams, decoding.max_new_tokens)
+    search = greedy if decoding.num_beams == 1 else beam_search
+    return search(reader.first_logits, decoding, template.eos_id, reader.step, reader.keep)
+
+
+@dataclass
+class Reader:
+    """The model while it writes: documents read, logits of the next token given for every beam."""
+
+    adapted: AdaptedModel
+    cache: SharedCache
+    positions: Tensor  # of the next token, [B K, 1]
+    beams: int
+    first_logits: Tensor  # [B, V]
+
+    @classmethod
+    def begin(cls, adapted: AdaptedModel, embeddings: Tensor, lengths: Tensor, beams: int, room: int) -> "Reader":
+        """Read right-padded documents: [B, T, D], [B]. Where the family's cache is not plain, there is no such reader.
+
+        Raises:
+            ValueError: it is not.
+        """
+        prefix = adapted.prefix() if adapted.prefix is not None else None
+        cache = make_cache(adapted.parts.model.config, room, prefix)
+        if cache is None:
+            raise ValueError("this family keeps more than keys and values")
+        rows, length, _ = embeddings.shape
+        seen = torch.ones(rows, cache.prefix_length + length, dtype=torch.long, device=embeddings.device)
+        trunk = adapted.parts.trunk
+        hidden = trunk(inputs_embeds=embeddings, attention_mask=seen, past_key_values=cache, use_cache=True).last_hidden_state
+        last = hidden[torch.arange(rows, device=hidden.device), lengths - 1]
+        cache.open(lengths, beams)
+        positions = (lengths + cache.prefix_length).repeat_interleave(beams)[:, None]
+        return cls(adapted, cache, positions, beams, adapted.parts.head(last).float())
+
+    def step(self, tokens: Tensor, rows: Tensor) -> Tensor:
+        """Every beam's next token, and the row whose tokens it follows: logits of the one after, [B K, V]."""
+        self.cache.follow(rows)
+        parts = self.adapted.parts
+        hidden = parts.trunk(
+            inputs_embeds=embed(parts, tokens[:, None]), position_ids=self.positions, past_key_values=self.cache,
+            use_cache=True, attending=self.cache,
+        ).last_hidden_state  # fmt: skip
+        self.cache.step()
+        self.positions = self.positions + 1
+        return parts.head(hidden[:, -1]).float()
+
+    def keep(self, documents: Tensor) -> None:
+        """Go on with some of the documents."""
+        self.cache.keep(documents)
+        self.positions = self.positions.view(-1, self.beams)[documents].view(-1, 1)
+
+
+@torch.no_grad()
+def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime) -> bool:
+    """Whether this engine's steps give the logits of the model's own forward, on two rows of tokens and two beams each."""
+    parts = adapted.parts
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, parts.vocabulary_size, (2, 8), generator=draw).to(runtime.device)
+    lengths, new = torch.tensor([7, 4], device=runtime.device), ids[:, 6:].flatten()
+    config: Any = parts.model.config
+    own = config._attn_implementation
+    attention.install(parts)
+    try:
+        with runtime.autocast():
+            reader = Reader.begin(adapted, embed(parts, ids[:, :7]), lengths, 2, 2)
+            found = reader.step(new, torch.arange(4, device=runtime.device))
+            for row in range(4):
+                whole = torch.cat([ids[row // 2, : lengths[row // 2]], new[row : row + 1]])
+                read = {"inputs_embeds": embed(parts, whole[None]), "past_key_values": prefix_cache(adapted, 1)}
+                expected = parts.model(**read, use_cache=False).logits[0, -1].float()
+                loose = 1e-4 if runtime.precision == "fp32" else 0.1
+                if not torch.allclose(found[row], expected, rtol=loose, atol=loose * float(expected.abs().max())):
+                    raise ValueError("other logits")
+    except (AttributeError, RuntimeError, TypeError, ValueError):
+        parts.model.set_attn_implementation(own)
+        return False
+    return True
+
+
+def _transformers_loop(
+    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime, decoding: DecodingPlan
+) -> list[list[int]]:
+    """A batch by transformers' `generate`, for families whose layers keep something else than keys and values."""
     config = GenerationConfig(
         do_sample=False,
         num_beams=decoding.num_beams,
@@ -59,30 +175,39 @@ def generate(
         eos_token_id=template.eos_id,
         pad_token_id=template.eos_id,
     )
-    results: list[list[int]] = [[] for _ in documents]
-    order = sorted(range(len(documents)), key=lambda i: (-len(documents[i]), i))
-    for start in range(0, len(order), decoding.batch_size):
-        indices = order[start : start + decoding.batch_size]
-        embeddings, mask = left_padded(adapted, [documents[i] for i in indices], template, runtime)
-        room = decoding.max_new_tokens + (embeddings.shape[1] if adapted.prefix is not None else 0)
-        cache = make_cache(adapted.parts.model.config, room)
-        embeddings, mask, cache = begin_with_prefix(adapted, embeddings, mask, cache, decoding.num_beams)
-        with runtime.autocast(), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # it is meant so, see above
-            new = adapted.parts.model.generate(  # type: ignore[operator]
-                inputs_embeds=embeddings, attention_mask=mask, generation_config=config, past_key_values=cache,
-            )
-        for index, row in zip(indices, new.tolist(), strict=True):
-            results[index] = row[: row.index(template.eos_id)] if template.eos_id in row else row
-        if progress:
-            progress(start + len(indices), len(order))
-    return results
+    embeddings, mask = left_padded(adapted, documents, template, runtime)
+    embeddings, mask, cache = begin_with_prefix(adapted, embeddings, mask, decoding.num_beams)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # meant so: see `generate`
+        new = adapted.parts.model.generate(  # type: ignore[operator]
+            inputs_embeds=embeddings, attention_mask=mask, generation_config=config, past_key_values=cache
+        )
+    return [row[: row.index(template.eos_id)] if template.eos_id in row else row for row in new.tolist()]
+
+
+def right_padded(
+    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime
+) -> tuple[Tensor, Tensor]:
+    """Prefix, document and separator with the virtual tokens in place, padded on the right: [B, P + T, D], lengths [B]."""
+    rows = _rows(adapted, documents, template, runtime)
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=runtime.device)
 
 
 def left_padded(
     adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Prefix, document and separator with the virtual tokens in place, padded on the left: [B, P + T, D], mask [B, P + T]."""
+    rows, device = _rows(adapted, documents, template, runtime), runtime.device
+    longest = max(len(row) for row in rows)
+    embeddings = rows[0].new_zeros(len(rows), longest, rows[0].shape[-1])
+    mask = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
+    for i, row in enumerate(rows):
+        embeddings[i, longest - len(row) :] = row
+        mask[i, longest - len(row) :] = 1
+    return embeddings, mask
+
+
+def _rows(adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime) -> list[Tensor]:
     device, cue = runtime.device, list(template.separator_ids)
     rows = []
     for document in documents:
@@ -92,10 +217,4 @@ def left_padded(
             at = len(sequence) - len(cue) if adapted.placement == "after" else 0
             tokens = insert(tokens, adapted.virtual_tokens.weight, torch.tensor([at], device=device))
         rows.append(tokens[0])
-    longest = max(len(row) for row in rows)
-    embeddings = rows[0].new_zeros(len(rows), longest, rows[0].shape[-1])
-    mask = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
-    for i, row in enumerate(rows):
-        embeddings[i, longest - len(row) :] = row
-        mask[i, longest - len(row) :] = 1
-    return embeddings, mask
+    return rows

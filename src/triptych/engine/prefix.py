@@ -16,12 +16,13 @@ def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
     if adapted.prefix is None:
         return None
     cache = DynamicCache()
-    _fill(cache, adapted, rows)
+    for layer, (keys, values) in enumerate(adapted.prefix().to(adapted.parts.token_embedding.weight.dtype)):
+        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)
     return cache
 
 
 def begin_with_prefix(
-    adapted: AdaptedModel, embeddings: Tensor, mask: Tensor, cache: DynamicCache | None, beams: int
+    adapted: AdaptedModel, embeddings: Tensor, mask: Tensor, beams: int
 ) -> tuple[Tensor, Tensor, DynamicCache | None]:
     """Inputs of `generate` that go on from the prefix; as they are where there is none.
 
@@ -30,22 +31,14 @@ def begin_with_prefix(
     Args:
         embeddings: left-padded, [B, T, D].
         mask: [B, T].
-        cache: an empty one, or None for transformers' own.
         beams: rows that each row becomes.
 
     Returns:
-        Embeddings [B, P + T, D], mask [B, P + T], and the cache with the prefix in it for B x beams rows.
+        Embeddings [B, P + T, D], mask [B, P + T], and a cache with the prefix in it for B x beams rows, or None.
     """
     if adapted.prefix is None:
-        return embeddings, mask, cache
+        return embeddings, mask, None
     rows, count = len(embeddings), adapted.prefix_length
-    cache = cache if cache is not None else DynamicCache()
-    _fill(cache, adapted, rows * beams)
+    cache = prefix_cache(adapted, rows * beams)
     empty = embeddings.new_zeros(rows, count, embeddings.shape[-1])
     return torch.cat([empty, embeddings], dim=1), torch.cat([mask.new_ones(rows, count), mask], dim=1), cache
-
-
-def _fill(cache: DynamicCache, adapted: AdaptedModel, rows: int) -> None:
-    assert adapted.prefix is not None
-    for layer, (keys, values) in enumerate(adapted.prefix().to(adapted.parts.token_embedding.weight.dtype)):
-        cache.update(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1), layer)

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Pair, Template
-from triptych.engine.batching import Batch, collate, epoch_order, sequence_length
+from triptych.engine.batching import collate, epoch_order, sequence_length
 from triptych.engine.forward import executed_shape, target_losses
 from triptych.engine.modes import TrainingModes
+from triptych.engine.trunk_cache import TrunkCache
 from triptych.errors import NonFiniteLoss
 from triptych.runtime import Runtime
 
@@ -53,6 +54,7 @@ class Progress:
     plain_flops: float = 0.0
     epoch_nats: float = 0.0
     epoch_targets: int = 0
+    micro_batch_size: int = 0  # after memory ran out, the size that fitted; 0: the plan's
 
 
 @dataclass
@@ -156,7 +158,8 @@ def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.
     groups = [group for group in groups if group["params"]]
     if plan.optimizer == "adafactor":
         return torch.optim.Adafactor(groups, lr=plan.learning_rate)
-    return torch.optim.AdamW(groups, lr=plan.learning_rate)
+    fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
+    return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=fused)
 
 
 def scheduled_rate(plan: TrainingPlan, step: int, total_steps: int) -> float:
@@ -189,6 +192,7 @@ def train(
     state: TrainingState,
     runtime: Runtime,
     hooks: Hooks,
+    cache: TrunkCache | None = None,
 ) -> None:
     """Train until the last epoch or until validation stops gaining; the best weights are in place afterwards.
 
@@ -206,7 +210,7 @@ def train(
             rate = scheduled_rate(plan, now.step, total)
             with hooks.step_clock():
                 modes.train(adapted.parts.model)
-                loss = train_step(adapted, split, indices, template, plan, state, runtime, rate, hooks.flops)
+                loss = train_step(adapted, split, indices, template, plan, state, runtime, rate, hooks.flops, cache)
             now.cursor += 1
             now.step += 1
             hooks.on_step(state, loss, rate)
@@ -237,6 +241,7 @@ def train_step(
     runtime: Runtime,
     rate: float,
     flops: Callable[[int, int, int], tuple[float, float]],
+    cache: TrunkCache | None = None,
 ) -> float:
     """One optimizer step over a global batch, in micro-batches that the ranks share out.
 
@@ -247,24 +252,29 @@ def train_step(
     Returns:
         The loss of the step in nats per target token.
     """
-    batches = micro_batches(split, indices, template, plan.micro_batch_size)
-    targets = sum(batch.num_targets for batch in batches)
+    targets = sum(len(split[i].summary_ids) + 1 for i in indices)
     scaler = state.scaler
-    nats = 0.0
-    for number, batch in enumerate(batches):
-        executed, plain = flops(*executed_shape(adapted, batch))
-        state.progress.train_flops += executed
-        state.progress.plain_flops += plain
-        state.progress.tokens += batch.num_tokens
-        if not runtime.owns(number):
-            continue
-        batch = batch.to(runtime.device)
-        with runtime.autocast():
-            losses = target_losses(adapted, batch, plain=plan.plain)
-        total = losses.sum()
-        nats += float(total.detach())
-        (scaler.scale(total / targets) if scaler else total / targets).backward()
-    nats = float(runtime.total(torch.tensor(nats, dtype=torch.float64)))
+
+    def accumulate(size: int) -> float:
+        nats = 0.0
+        for number, group in enumerate(micro_groups(split, indices, size)):
+            batch = collate([split[i] for i in group], template)
+            executed, plain = flops(*executed_shape(adapted, batch))
+            state.progress.train_flops += executed
+            state.progress.plain_flops += plain
+            state.progress.tokens += batch.num_tokens
+            if not runtime.owns(number):
+                continue
+            batch = batch.to(runtime.device)
+            with runtime.autocast():
+                losses = cache.losses(adapted, batch, group) if cache else target_losses(adapted, batch, plain=plan.plain)
+            total = losses.sum()
+            nats += float(total.detach())
+            (scaler.scale(total / targets) if scaler else total / targets).backward()
+        return nats
+
+    size = min(state.progress.micro_batch_size or plan.micro_batch_size, len(indices))
+    nats = float(runtime.total(torch.tensor(_within_memory(state, runtime, size, accumulate), dtype=torch.float64)))
     if not math.isfinite(nats):
         state.optimizer.zero_grad(set_to_none=True)
         raise NonFiniteLoss(f"The loss is {nats} in step {state.progress.step + 1}. {_blame(split, indices, rate)}")
@@ -277,10 +287,40 @@ def train_step(
     return nats / targets
 
 
-def micro_batches(split: Sequence[Pair], indices: list[int], template: Template, size: int) -> list[Batch]:
+def _within_memory(state: TrainingState, runtime: Runtime, size: int, accumulate: Callable[[int], float]) -> float:
+    """Gradients of a step in micro-batches of `size`, halved and begun anew where memory runs out; the smaller size stays.
+
+    Where one rank runs out of memory, all begin anew: the pieces that they share out are other ones.
+    """
+    while True:
+        kept, chance = vars(state.progress).copy(), torch.get_rng_state()
+        nats, refused = 0.0, None
+        try:
+            nats = accumulate(size)
+        except (MemoryError, RuntimeError) as error:
+            if size == 1 or not out_of_memory(error):
+                raise
+            refused = error
+        if not runtime.total(torch.tensor(float(refused is not None))):
+            return nats
+        state.optimizer.zero_grad(set_to_none=True)
+        vars(state.progress).update(kept)
+        torch.set_rng_state(chance)
+        if runtime.device.type == "cuda":
+            torch.cuda.empty_cache()
+        size //= 2
+        state.progress.micro_batch_size = size
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an allocator refused: CUDA's, Python's, or torch's on the CPU, which has no error of its own for it."""
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[list[int]]:
     """A global batch cut into micro-batches of like length; their order within the step changes nothing."""
-    pairs = sorted((split[i] for i in indices), key=sequence_length, reverse=True)
-    return [collate(pairs[start : start + size], template) for start in range(0, len(pairs), size)]
+    order = sorted(indices, key=lambda i: sequence_length(split[i]), reverse=True)
+    return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def _sum_gradients(state: TrainingState, runtime: Runtime) -> None:

@@ -5,18 +5,21 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from triptych import meter
 from triptych.contracts import AdaptedModel
+from triptych.engine import stages
 from triptych.engine.batching import Batch
-from triptych.engine.forward import executed_shape, target_losses
+from triptych.engine.forward import executed_shape, read_losses, target_losses
+from triptych.engine.trunk_cache import entering, resumed_losses
 
 SHAPES = ((24, 2), (48, 2), (24, 16), (96, 9), (64, 30))  # (tokens, targets): four would do, the rest check
 
 
-def training_flops(sketch: AdaptedModel, *, plain: bool) -> meter.FlopModel:
+def training_flops(sketch: AdaptedModel, *, plain: bool, first: int | None = None) -> meter.FlopModel:
     """FLOPs of a forward and backward pass by its shape.
 
     Args:
         sketch: the adapted model on the `meta` device, with plain ("eager") attention: not all fused kernels are counted.
         plain: on the path that computes every logit.
+        first: the block from which a pass begins, with what enters it from the trunk cache; None: from the embeddings.
 
     Raises:
         ArithmeticError: the passes do not follow the formula of `meter.FlopModel`.
@@ -25,8 +28,29 @@ def training_flops(sketch: AdaptedModel, *, plain: bool) -> meter.FlopModel:
     for length, targets in SHAPES:
         batch = _blank(length, targets)
         with FlopCounterMode(display=False) as counter:
-            target_losses(sketch, batch, plain=plain).sum().backward()
+            _losses(sketch, batch, plain, first).sum().backward()
         passes.append((work_shape(sketch, batch, plain=plain), counter.get_total_flops()))
+    return meter.fit_flops(passes)
+
+
+def _losses(sketch: AdaptedModel, batch: Batch, plain: bool, first: int | None) -> torch.Tensor:
+    if first is None:
+        return target_losses(sketch, batch, plain=plain)
+    rows, length = batch.ids.shape
+    if first < len(sketch.parts.blocks):
+        return resumed_losses(sketch, batch, first, torch.zeros(rows, length, sketch.parts.hidden_size, device="meta"))
+    hidden = torch.zeros(batch.num_targets, sketch.parts.hidden_size, device="meta")
+    return read_losses(sketch.parts.head, stages.finish(sketch.parts, hidden), batch.targets)
+
+
+def entering_flops(sketch: AdaptedModel, first: int) -> meter.FlopModel:
+    """FLOPs of a pass that computes what the trunk cache keeps, by its shape."""
+    passes = []
+    for length, targets in SHAPES:
+        batch = _blank(length, targets)
+        with FlopCounterMode(display=False) as counter:
+            entering(sketch, batch, first)
+        passes.append((work_shape(sketch, batch, plain=False), counter.get_total_flops()))
     return meter.fit_flops(passes)
 
 
@@ -42,5 +66,5 @@ def _blank(length: int, targets: int) -> Batch:
 
     return Batch(
         ids=nothing(1, length), starts=0, document_ends=nothing(1), lengths=nothing(1), rows=nothing(targets),
-        columns=nothing(targets), targets=nothing(targets),
+        columns=nothing(targets), targets=nothing(targets), slots=nothing(targets), most_targets=targets,
     )  # fmt: skip

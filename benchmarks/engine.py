@@ -1,0 +1,409 @@
+#!/usr/bin/env python3
+"""The engine beside what a user would write today: the same documents and batch, alternating in one run, in a process each.
+
+    python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--batch 4] [--rounds 5]
+
+Peers of training: transformers' `Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's `SFTTrainer` on
+completions alone in bf16. Peers of generation: transformers' `generate` in fp32 and in bf16. Each contender is a process that
+waits for its turn; a round gives each one turn, and the first round warms up. Speeds are medians over the others, ratios are
+to the faster peer. Peak memory is the process's resident peak over its timed turns.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+TRAINING = {
+    "lora": {"kind": "lora", "rank": 8, "alpha": 16, "target_modules": ["c_attn"]},
+    "prompt-tuning": {"kind": "prompt-tuning", "num_virtual_tokens": 20},
+    "last-layers": {"kind": "last-layers", "num_blocks": 2},
+    "last-head": {"kind": "last-layers", "num_blocks": 0, "final_norm": False, "head": "untied"},
+    "full": {"kind": "full"},
+}
+GENERATION = {"greedy": 1, "beam-4": 4}
+TRAINING_PEERS = ("trainer fp32", "trainer bf16", "trl bf16")
+GENERATION_PEERS = ("transformers fp32", "transformers bf16")
+
+
+def main() -> None:
+    """Run the rows asked for, and write `results/NAME.json` and the table of all results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a transformers folder")
+    parser.add_argument("--data", required=True, help="a folder with train and test files")
+    parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
+    parser.add_argument("--batch", type=int, default=4, help="documents a training step")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds after the one that warms up")
+    parser.add_argument("--document-tokens", type=int, default=384)
+    parser.add_argument("--summary-tokens", type=int, default=128)
+    parser.add_argument("--documents", type=int, default=8, help="documents a turn of generation")
+    parser.add_argument("--new", type=int, default=64, help="tokens a summary may have")
+    parser.add_argument("--peers", help="peers to run, separated by commas; all by default")
+    parser.add_argument("--to", default=str(Path(__file__).parent / "results"))
+    options = parser.parse_args()
+    for row in options.only.split(","):
+        if row not in TRAINING and row not in GENERATION:
+            parser.error(f"there is no row {row!r}; there are {', '.join([*TRAINING, *GENERATION])}")
+        result = measure(row, options)
+        file = Path(options.to) / f"{result['machine']['device'].replace(' ', '-').lower()}-{row}.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(result, indent=2) + "\n")
+        print(table([result]), flush=True)
+    results = [json.loads(path.read_text()) for path in sorted(Path(options.to).glob("*.json"))]
+    order = [*TRAINING, *GENERATION]
+    text = "\n".join(["# Results", "", *[line for r in sorted(results, key=lambda r: order.index(r["row"])) for line in
+                                          table([r]).splitlines()], ""])  # fmt: skip
+    (Path(options.to) / "README.md").write_text(text)
+
+
+def measure(row: str, options: argparse.Namespace) -> dict:
+    """One row: every contender's turns, round by round."""
+    spawn = multiprocessing.get_context("spawn")
+    peers = TRAINING_PEERS if row in TRAINING else GENERATION_PEERS
+    if options.peers:
+        peers = tuple(name for name in peers if name in options.peers.split(","))
+    turns: dict[str, list[dict]] = {"ours": [], **{peer: [] for peer in peers}}
+    processes = {}
+    for name in turns:
+        here, there = spawn.Pipe()
+        process = spawn.Process(target=contender, args=(name, row, vars(options), there), daemon=True)
+        process.start()
+        processes[name] = (process, here)
+        here.recv()  # it is ready
+    for round_number in range(options.rounds + 1):
+        for name, (_, pipe) in processes.items():
+            pipe.send(round_number)
+            turn = pipe.recv()
+            if round_number:
+                turns[name].append(turn)
+    rate = {"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)}
+    for process, pipe in processes.values():
+        pipe.send(None)
+        process.join(20)
+    summary = {}
+    for name, taken in turns.items():
+        summary[name] = {
+            "per_second": statistics.median(t["work"] / t["seconds"] for t in taken),
+            "peak_memory_bytes": max(t["peak_memory_bytes"] for t in taken),
+            "turns": taken,
+        }
+        if "later_seconds" in taken[0]:
+            summary[name]["later_per_second"] = statistics.median(t["work"] / t["later_seconds"] for t in taken)
+        if taken[0].get("flops"):
+            executed = statistics.median(t["flops"] / t["seconds"] for t in taken)
+            summary[name]["share_of_bf16_rate"] = executed / rate["bf16"]
+    best = max(peers, key=lambda name: summary[name]["per_second"]) if peers else "ours"
+    return {
+        "row": row,
+        "unit": "tokens/s" if row in TRAINING else "documents/s",
+        "ratio": summary["ours"]["per_second"] / summary[best]["per_second"],
+        "later_ratio": summary["ours"].get("later_per_second", 0) / summary[best]["per_second"] or None,
+        "memory_ratio": summary["ours"]["peak_memory_bytes"] / summary[best]["peak_memory_bytes"],
+        "faster_peer": best,
+        "contenders": summary,
+        "matrix_flops_per_second": rate,
+        "settings": {k: v for k, v in vars(options).items() if k not in ("model", "data", "to", "only")},
+        "machine": machine(),
+    }
+
+
+def table(results: list[dict]) -> str:
+    """A Markdown table of results."""
+    lines = []
+    for r in results:
+        m = r["machine"]
+        lines += [f"## {r['row']}", "", f"{m['device']}, {m['threads']} threads, torch {m['torch']}, commit {m['commit']}; "
+                  f"a matrix product runs at {r['matrix_flops_per_second']['bf16'] / 1e12:.2f} TFLOP/s in bf16 and "
+                  f"{r['matrix_flops_per_second']['fp32'] / 1e12:.2f} in fp32. {r['settings']}", "",
+                  f"| contender | {r['unit']} | ours / it | peak memory | FLOPs done, of the bf16 rate |",
+                  "|---|---:|---:|---:|---:|"]  # fmt: skip
+        ours = r["contenders"]["ours"]
+        if "later_per_second" in ours:
+            fast = r["contenders"][r["faster_peer"]]["per_second"]
+            lines.append(f"| ours, later epochs | {ours['later_per_second']:.1f} | ({ours['later_per_second'] / fast:.2f} "
+                         "times the faster peer) | | |")  # fmt: skip
+        for name, c in r["contenders"].items():
+            share = f"{100 * c['share_of_bf16_rate']:.0f}%" if "share_of_bf16_rate" in c else ""
+            ratio = ours["per_second"] / c["per_second"]
+            lines.append(f"| {name} | {c['per_second']:.3g} | {ratio:.2f} | {c['peak_memory_bytes'] / 1e9:.2f} GB | {share} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def machine() -> dict:
+    """What the figures depend on."""
+    here = Path(__file__).parent
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=here).stdout.strip()
+    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, cwd=here).stdout.strip()
+    name = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
+            "commit": commit + ("+" if dirty else "")}  # fmt: skip
+
+
+def matrix_rate(dtype: torch.dtype, size: int = 2048, rounds: int = 7) -> float:
+    """FLOP/s of a large square matrix product: the median of a few."""
+    a, b = (torch.randn(size, size).to(dtype) for _ in range(2))
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        a @ b
+        times.append(time.perf_counter() - start)
+    return 2 * size**3 / statistics.median(times)
+
+
+def contender(name: str, row: str, options: dict, pipe) -> None:
+    """A process: build, say so, then take a turn whenever told its number."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    corpus, tokenizer = load(options)
+
+    def wait_for_turn() -> int:
+        number = pipe.recv()
+        if number is None:
+            sys.exit(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the resident peak begins anew
+        return number
+
+    def told(**facts) -> None:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+        pipe.send({**facts, "peak_memory_bytes": peak})
+
+    if row in GENERATION:
+        turn = (our_generation if name == "ours" else peer_generation)(name, GENERATION[row], options, corpus, tokenizer)
+    elif name == "ours":
+        turn = our_training(TRAINING[row], options, corpus, tokenizer)
+    else:
+        peer_training(name, TRAINING[row], options, corpus, tokenizer, lambda: pipe.send("ready"), wait_for_turn, told)
+        return
+    pipe.send("ready")
+    while True:
+        told(**turn(wait_for_turn()))
+
+
+def load(options: dict):
+    """The documents, tokenised by Triptych's own preparation: all contenders are given these token ids."""
+    from triptych import catalogue, materials
+    from triptych.config import make_suite
+    from triptych.models import hub
+
+    catalogue.load()
+    suite = make_suite({
+        "model": options["model"], "data": options["data"],
+        "limits": {"train_documents": 0, "validation_documents": 8, "test_documents": 0,
+                   "document_tokens": options["document_tokens"], "summary_tokens": options["summary_tokens"]},
+    })  # fmt: skip
+    tokenizer = hub.load_tokenizer(suite.model)
+    cache = Path(tempfile.gettempdir()) / "triptych-benchmark"
+    return materials.load_corpus(suite, [], tokenizer, cache), tokenizer
+
+
+def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
+    """Optimizer steps of the one loop."""
+    from triptych import materials, runtime
+    from triptych.config import make_suite
+    from triptych.engine.compute import make_ready
+    from triptych.engine.training import TrainingPlan, TrainingState, train_step
+    from triptych.engine.trunk_cache import open_cache, usable_from
+    from triptych.engine.work import entering_flops, training_flops
+    from triptych.rows import make_row
+
+    suite = make_suite({"model": options["model"], "data": options["data"], "training": {"precision": "bf16"}})
+    machine = runtime.start("cpu", "bf16")
+    method = make_row("row", spec).plugin
+    prepared = materials.adapt(suite, method, tokenizer, corpus, 0, machine.device)
+    plan = TrainingPlan(
+        learning_rate=1e-4, weight_decay=0.0, max_epochs=1, patience=1, global_batch_size=options["batch"],
+        micro_batch_size=options["batch"], max_grad_norm=1.0, warmup_fraction=0.0, schedule="constant", optimizer="adamw",
+        seed=0, plain=False,
+    )  # fmt: skip
+    make_ready(prepared.adapted, prepared.modes, machine)
+    sketch = materials.sketch(suite, method, tokenizer)
+    sketch.prunes_training = prepared.adapted.prunes_training
+    first = usable_from(prepared.adapted)
+    flops = training_flops(sketch, plain=False, first=first)
+    making = entering_flops(sketch, first) if first is not None else None
+    state = TrainingState.begin(prepared.adapted, plan)
+    prepared.modes.train(prepared.adapted.parts.model)
+
+    def count(*shape: int) -> tuple[float, float]:
+        return flops.count(*shape), 0.0
+
+    def turn(number: int) -> dict:
+        indices = list(range(number * options["batch"], (number + 1) * options["batch"]))
+        before = state.progress.tokens, state.progress.train_flops
+        split = [corpus.train[i] for i in indices]
+        start = time.perf_counter()
+        cache, folder = None, tempfile.mkdtemp()
+        if making is not None:
+            prepared.modes.eval(prepared.adapted.parts.model)
+            cache = open_cache(
+                prepared.adapted, split, corpus.template, machine, model=str(number), folder=Path(folder), max_bytes=10**10,
+                batch_size=options["batch"], flops=making.count,
+            )  # fmt: skip
+            prepared.modes.train(prepared.adapted.parts.model)
+        later = time.perf_counter()
+        places = list(range(len(split)))
+        train_step(prepared.adapted, split, places, corpus.template, plan, state, machine, 1e-4, count, cache)
+        end = time.perf_counter()
+        shutil.rmtree(folder)
+        done = state.progress.train_flops - before[1]
+        found = {"work": state.progress.tokens - before[0], "seconds": end - start, "flops": done}
+        return found if cache is None else {**found, "flops": done + cache.flops, "later_seconds": end - later}
+
+    return turn
+
+
+def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, told) -> None:
+    """A `Trainer` whose steps wait for their turn; batches are made before the clock starts."""
+    import datasets
+    from torch.utils.data import SequentialSampler
+    from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+
+    model = AutoModelForCausalLM.from_pretrained(options["model"], dtype=torch.float32)
+    model = peer_model(model, spec)
+    template, count = corpus.template, (options["rounds"] + 1) * options["batch"]
+    rows = []
+    for pair in (corpus.train[i] for i in range(count)):
+        head = [*template.prefix_ids, *pair.document_ids.tolist(), *template.separator_ids]
+        tail = [*pair.summary_ids.tolist(), template.eos_id]
+        rows.append({"input_ids": head + tail, "labels": [-100] * len(head) + tail,
+                     "completion_mask": [0] * len(head) + [1] * len(tail)})  # fmt: skip
+    tokens = [sum(len(r["input_ids"]) - len(template.prefix_ids) for r in rows[i : i + options["batch"]])
+              for i in range(0, count, options["batch"])]  # fmt: skip
+    tokenizer.pad_token = tokenizer.eos_token
+
+    class Turns(TrainerCallback):
+        """One optimizer step a turn."""
+
+        def on_step_begin(self, args, state, control, **kwargs):
+            if state.global_step == 0:
+                ready()
+            self.number = wait_for_turn()
+            self.start = time.perf_counter()
+
+        def on_step_end(self, args, state, control, **kwargs):
+            told(work=tokens[self.number], seconds=time.perf_counter() - self.start)
+
+    common = dict(
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=options["batch"], max_steps=options["rounds"] + 1,
+        learning_rate=1e-4, lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], use_cpu=True,
+        bf16=name.endswith("bf16"), disable_tqdm=True, gradient_checkpointing=False,
+    )  # fmt: skip
+
+    class InOrder:
+        """Documents in their own order, as every contender takes them."""
+
+        def _get_train_sampler(self, train_dataset=None):
+            return SequentialSampler(train_dataset or self.train_dataset)
+
+    if name.startswith("trl"):
+        from trl import SFTConfig, SFTTrainer
+
+        class Ordered(InOrder, SFTTrainer):
+            """TRL on completions alone."""
+
+        data = datasets.Dataset.from_list([{k: r[k] for k in ("input_ids", "completion_mask")} for r in rows])
+        arguments = SFTConfig(**common, completion_only_loss=True, max_length=None, packing=False)
+        trainer = Ordered(model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[Turns()])
+    else:
+
+        class Ordered(InOrder, Trainer):
+            """Trainer with labels."""
+
+        data = datasets.Dataset.from_list([{k: r[k] for k in ("input_ids", "labels")} for r in rows])
+        trainer = Ordered(
+            model=model, args=TrainingArguments(**common), train_dataset=data, callbacks=[Turns()],
+            data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
+        )  # fmt: skip
+    trainer.train()
+    wait_for_turn()
+
+
+def peer_model(model, spec: dict):
+    """What a user would train: peft's adapters, or parameters released by hand."""
+    from peft import LoraConfig, PromptTuningConfig, get_peft_model
+
+    if spec["kind"] == "lora":
+        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=["c_attn"]))
+    if spec["kind"] == "prompt-tuning":
+        return get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=spec["num_virtual_tokens"]))
+    if spec["kind"] == "last-layers":
+        model.requires_grad_(False)
+        if spec.get("head") == "untied":
+            model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+            model.config.tie_word_embeddings = False
+        else:
+            model.transformer.h[-spec["num_blocks"] :].requires_grad_(True)
+            model.transformer.ln_f.requires_grad_(True)
+    return model
+
+
+def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
+    """Summaries from the one loop."""
+    from triptych import runtime
+    from triptych.contracts import AdaptedModel
+    from triptych.engine.compute import make_ready
+    from triptych.engine.generation import DecodingPlan, generate
+    from triptych.engine.modes import TrainingModes
+    from triptych.models import hub
+    from triptych.models.parts import take_apart
+
+    machine = runtime.start("cpu", "bf16")
+    adapted = AdaptedModel(take_apart(hub.load_model(options["model"]).requires_grad_(False)))
+    make_ready(adapted, TrainingModes(adapted.parts.model), machine)
+    plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"])
+    documents = [corpus.test[i].document_ids for i in range(options["documents"])]
+
+    def turn(number: int) -> dict:
+        start = time.perf_counter()
+        tokens = generate(adapted, documents, corpus.template, machine, plan)
+        return {"work": len(documents), "seconds": time.perf_counter() - start, "new_tokens": sum(map(len, tokens))}
+
+    return turn
+
+
+def peer_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
+    """transformers' `generate` on left-padded ids."""
+    from transformers import AutoModelForCausalLM
+
+    dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(options["model"], dtype=dtype).eval()
+    tokenizer.padding_side, tokenizer.pad_token = "left", tokenizer.eos_token
+    template = corpus.template
+    rows = [[*template.prefix_ids, *corpus.test[i].document_ids.tolist(), *template.separator_ids]
+            for i in range(options["documents"])]  # fmt: skip
+    inputs = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+
+    def turn(number: int) -> dict:
+        start = time.perf_counter()
+        with torch.no_grad():
+            found = model.generate(
+                **inputs, do_sample=False, num_beams=beams, max_new_tokens=options["new"], no_repeat_ngram_size=3,
+                pad_token_id=template.eos_id,
+            )
+        new = found.shape[0] * (found.shape[1] - inputs["input_ids"].shape[1])
+        return {"work": len(rows), "seconds": time.perf_counter() - start, "new_tokens": new}
+
+    return turn
+
+
+if __name__ == "__main__":
+    main()

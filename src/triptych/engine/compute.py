@@ -1,0 +1,111 @@
+"""An adapted model made ready: fused activations, frozen weights in the run's precision, and what its family allows."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers.activations import NewGELUActivation
+
+from triptych.contracts import AdaptedModel
+from triptych.engine import stages
+from triptych.engine.batching import Batch
+from triptych.engine.forward import head_is_plain, target_logits
+from triptych.engine.generation import own_loop_agrees
+from triptych.engine.modes import TrainingModes
+from triptych.runtime import Runtime
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What the engine found out about a model.
+
+    Attributes:
+        exact: whether logits may be computed where they are read alone; else the plain path must be taken.
+        notes: what is not used for this family, in words.
+    """
+
+    exact: bool
+    notes: tuple[str, ...] = ()
+
+
+def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) -> Ready:
+    """Change how the model computes, never what: fp32 stays fp32."""
+    if not head_is_plain(adapted):
+        return Ready(False, ("this family's logits are scaled or capped: the plain path is taken",))
+    fuse_activations(adapted.parts.model)
+    adapted.prunes_training, adapted.prunes = False, False
+    adapted.prunes, adapted.prunes_training = probe_tail(adapted, modes)
+    adapted.generates = own_loop_agrees(adapted, runtime)
+    if runtime.precision == "bf16":
+        narrow(adapted, torch.bfloat16)
+    notes = []
+    if not adapted.prunes and adapted.prefix is None:
+        notes.append("the last block is computed at every place: this family's blocks are not norm, attention, norm, MLP")
+    if not adapted.generates:
+        notes.append("summaries come from transformers' generate: this family keeps more than keys and values, or elsewhere")
+    return Ready(True, tuple(notes))
+
+
+def fuse_activations(model: nn.Module) -> None:
+    """The tanh form of GELU in one kernel: GPT-2's own takes eight, and keeps a tensor for each."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if type(child) is NewGELUActivation:
+                setattr(module, name, nn.GELU(approximate="tanh"))
+
+
+def narrow(adapted: AdaptedModel, dtype: torch.dtype) -> None:
+    """Frozen matrices in the run's precision, once instead of at every step; what is trained stays fp32, so do vectors."""
+    for parameter in adapted.parts.model.parameters():
+        if not parameter.requires_grad and parameter.ndim >= 2:
+            parameter.data = parameter.data.to(dtype)
+
+
+@torch.no_grad()
+def probe_tail(adapted: AdaptedModel, modes: TrainingModes) -> tuple[bool, bool]:
+    """Whether the last block may be run at the targets alone: with everything in eval mode, and in training mode.
+
+    Both paths are run on two rows of tokens. In training mode they are run under two seeds: with dropout at work in the last
+    block, the pruned path would be the same only in distribution.
+    """
+    parts = adapted.parts
+    if adapted.prefix is not None or stages.anatomy(parts.blocks[-1], parts.hidden_size) is None:
+        return False, False
+    batch = _probe(parts.vocabulary_size, parts.token_embedding.weight.device)
+
+    def logits(prunes: bool, seed: int = 0) -> Tensor:
+        adapted.prunes = prunes
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            try:
+                return target_logits(adapted, batch, plain=False)
+            except (AttributeError, RuntimeError, TypeError, ValueError):
+                return torch.full((1,), float("nan"), device=batch.ids.device)
+
+    def same(a: Tensor, b: Tensor) -> bool:
+        return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+
+    modes.eval(parts.model)
+    whole = logits(False)
+    evaluating = same(logits(True), whole)
+    block, training = parts.blocks[-1], False
+    if evaluating:
+        modes.train(parts.model)
+        for other in parts.model.modules():
+            other.training = other.training and any(other is inside for inside in block.modules())
+        drops = any(isinstance(inside, nn.Dropout) and inside.training and inside.p > 0 for inside in block.modules())
+        training = not drops and same(logits(True), whole) and same(logits(False, seed=1), whole)
+        modes.eval(parts.model)
+    adapted.prunes = False
+    return evaluating, training
+
+
+def _probe(vocabulary: int, device: torch.device) -> Batch:
+    """Two rows of 12 and 9 tokens, with targets in the middle and at the end."""
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, vocabulary, (2, 12), generator=draw)
+    return Batch(
+        ids=ids, starts=0, document_ends=torch.tensor([6, 4]), lengths=torch.tensor([12, 9]),
+        rows=torch.tensor([0, 0, 0, 1, 1]), columns=torch.tensor([5, 6, 11, 4, 8]), targets=torch.zeros(5, dtype=torch.long),
+        slots=torch.tensor([0, 1, 2, 0, 1]), most_targets=3,
+    ).to(device)  # fmt: skip

@@ -1,0 +1,63 @@
+"""The micro-batch that fits: found once for a row, by passes over its longest pairs."""
+
+from collections.abc import Sequence
+
+import psutil
+import torch
+
+from triptych import meter
+from triptych.contracts import AdaptedModel
+from triptych.corpus import Pair, Template
+from triptych.engine.batching import collate, sequence_length
+from triptych.engine.forward import target_losses
+from triptych.engine.modes import TrainingModes
+from triptych.engine.training import out_of_memory, trained_parameters
+from triptych.runtime import Runtime
+
+UNTIL_FOUND = 8  # pairs a pass until "auto" has found what fits
+SHARE = 0.5  # of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
+
+
+def fitting_micro_batch(
+    adapted: AdaptedModel, modes: TrainingModes, split: Sequence[Pair], template: Template, runtime: Runtime, *,
+    most: int, plain: bool,
+) -> int:
+    """The largest power of two of pairs whose forward and backward pass stays within half of the free memory.
+
+    Passes are made over the longest pairs, twice as many each time, for as long as the next one would fit by the growth so far.
+
+    Args:
+        split: the training pairs.
+        most: pairs of an optimizer step: no micro-batch is larger.
+    """
+    longest = sorted(range(len(split)), key=lambda i: -sequence_length(split[i]))[:most]
+    trained = list(trained_parameters(adapted).values())
+    size, free = 1, _free(runtime.device) * SHARE
+    modes.train(adapted.parts.model)
+    try:
+        while True:
+            memory = meter.PeakMemory(runtime.device)
+            before = _in_use(runtime.device)
+            try:
+                with torch.random.fork_rng(), memory.phase():
+                    batch = collate([split[i] for i in longest[:size]], template).to(runtime.device)
+                    with runtime.autocast():
+                        losses = target_losses(adapted, batch, plain=plain)
+                    torch.autograd.grad(losses.sum(), trained, allow_unused=True)
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error) or size == 1:
+                    raise
+                return size // 2
+            if 2 * size > len(longest) or 2 * (memory.peak_bytes - before) > free:
+                return size
+            size *= 2
+    finally:
+        modes.eval(adapted.parts.model)
+
+
+def _free(device: torch.device) -> int:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
+
+
+def _in_use(device: torch.device) -> int:
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss

@@ -1,0 +1,169 @@
+"""The trunk in stages, for any family whose blocks are norm, attention, norm, MLP: its tail at chosen places, its blocks apart.
+
+A block's forward is replaced for the length of one pass, on the instance, so that the family's own code prepares masks and
+positions. What is found by structure is believed only after a probe has shown the same numbers (`compute.make_ready`).
+"""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from triptych.contracts import AdaptedModel, ModelParts
+from triptych.engine import attention
+from triptych.engine.attention import Selected, Selection
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A pre-norm block taken apart: x + attention(first(x)), then that + mlp(second(that))."""
+
+    first: nn.Module
+    attention: nn.Module
+    output: nn.Module  # the attention's last matrix
+    second: nn.Module
+    mlp: nn.Module
+
+
+def anatomy(block: nn.Module, width: int) -> Anatomy | None:
+    """The four children of a pre-norm block in the order of their kind; None where it has others."""
+    children = list(block.children())
+    norms = [c for c in children if (p := list(c.parameters())) and all(x.shape == (width,) for x in p)]
+    others = [c for c in children if c not in norms]
+    if len(norms) != 2 or len(others) != 2:
+        return None
+    matrices = [c for c in others[0].children() if any(isinstance(m, (nn.Linear, Conv1D)) for m in c.modules())]
+    return Anatomy(norms[0], others[0], matrices[-1], norms[1], others[1]) if matrices else None
+
+
+@contextmanager
+def replaced(block: nn.Module, forward: Callable) -> Iterator[None]:
+    """Another forward for one block; its own again afterwards."""
+    before = block.__dict__.get("forward")
+    block.forward = forward
+    try:
+        yield
+    finally:
+        del block.forward
+        if before is not None:
+            block.forward = before
+
+
+@dataclass
+class Entry:
+    """What a block was called with: hidden states [B, T, D], and the rest by name."""
+
+    hidden: Tensor
+    rest: dict[str, Any]
+
+
+def enter(parts: ModelParts, embeddings: Tensor, stop: int, resume: tuple[int, Tensor] | None = None) -> Entry:
+    """Run the trunk up to block `stop`, and no further; from that block on nothing is computed.
+
+    Args:
+        embeddings: [B, T, D].
+        stop: the block that is entered.
+        resume: a block and the hidden states that enter it, known from before: no earlier block runs.
+    """
+    first, known = resume or (0, None)
+    found: list[Entry] = []
+
+    def entered(states: Tensor, *rest: Any, **named: Any) -> Tensor:
+        bound = signature.bind(None, states, *rest, **named).arguments
+        others = list(bound.items())[2:]  # after the block itself and the hidden states
+        varied = {name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD}
+        named = {k: v for name, value in others for k, v in (value.items() if name in varied else [(name, value)])}
+        found.append(Entry(known if known is not None and stop == first else states, named))
+        return states
+
+    signature = inspect.signature(type(parts.blocks[stop]).forward)
+    with ExitStack() as stack:
+        if known is not None:
+            _skip_to(stack, parts, first, known)
+        for index in range(stop + 1, len(parts.blocks)):
+            stack.enter_context(replaced(parts.blocks[index], _passed))
+        stack.enter_context(replaced(parts.blocks[stop], entered))
+        _run(parts, embeddings)
+    return found[0]
+
+
+def resume(parts: ModelParts, embeddings: Tensor, first: int, hidden: Tensor) -> Tensor:
+    """The trunk from block `first` on, with what enters it known: final hidden states [B, T, D]."""
+    with ExitStack() as stack:
+        _skip_to(stack, parts, first, hidden)
+        return _run(parts, embeddings)
+
+
+def _skip_to(stack: ExitStack, parts: ModelParts, first: int, hidden: Tensor) -> None:
+    own = parts.blocks[first].forward
+    for block in parts.blocks[:first]:
+        stack.enter_context(replaced(block, _passed))
+    stack.enter_context(replaced(parts.blocks[first], lambda states, *rest, **named: own(hidden, *rest, **named)))
+
+
+def _passed(states: Tensor, *rest: Any, **named: Any) -> Tensor:
+    return states
+
+
+def _run(parts: ModelParts, embeddings: Tensor) -> Tensor:
+    seen = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
+    return parts.trunk(inputs_embeds=embeddings, attention_mask=seen, use_cache=False).last_hidden_state
+
+
+def tail(parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selection: Selection, slots: Tensor) -> Tensor:
+    """The last block at N places alone; elsewhere only keys and values are computed.
+
+    Args:
+        entry: what enters the last block.
+        rows, columns: the places, [N] each.
+        selection: the same places row by row, [B, S].
+        slots: where in its row of the selection each place stands, [N].
+
+    Returns:
+        What enters the final norm there: [N, D].
+    """
+    block = anatomy(parts.blocks[-1], parts.hidden_size)
+    assert block is not None
+    config: Any = block.attention.config
+    own = config._attn_implementation
+    attention.register()
+    config._attn_implementation = attention.NAME
+    try:
+        rest = {k: v for k, v in entry.rest.items() if not k.startswith("encoder_")}
+        block.attention(block.first(entry.hidden), selection=selection, **rest)
+        raise RuntimeError("this family's attention does not go through transformers' attention interface")
+    except Selected as found:
+        heads = found.heads
+    finally:
+        config._attn_implementation = own
+    hidden = entry.hidden[rows, columns] + block.output(heads[rows, slots].flatten(1))
+    return hidden + block.mlp(block.second(hidden))
+
+
+def finish(parts: ModelParts, hidden: Tensor) -> Tensor:
+    """The final norm, where there is one."""
+    return parts.final_norm(hidden) if parts.final_norm is not None else hidden
+
+
+def first_trained(adapted: AdaptedModel) -> int | None:
+    """The first block that must run anew in every pass; L where only what follows the blocks is trained, None where all must.
+
+    Everything before it is a fixed function of the document's tokens: frozen, without virtual tokens or a prefix.
+    """
+    parts = adapted.parts
+    if adapted.virtual_tokens is not None or adapted.prefix is not None:
+        return None
+    trained = {id(p) for p in parts.model.parameters() if p.requires_grad}
+    first = next((i for i, b in enumerate(parts.blocks) if any(id(p) in trained for p in b.parameters())), len(parts.blocks))
+    after = {id(p) for module in [*parts.blocks[first:], parts.final_norm, parts.head] if module for p in module.parameters()}
+    before = {id(p) for p in parts.trunk.parameters()} - {
+        id(p) for module in [*parts.blocks[first:], parts.final_norm] if module for p in module.parameters()
+    }
+    if not trained or not trained <= after or trained & before or first == 0:
+        return None
+    return first

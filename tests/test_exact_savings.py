@@ -1,0 +1,270 @@
+"""Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it serves."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import World, disturb, gradients, largest_difference
+from torch.nn import functional
+
+from triptych.engine import forward, memory, stages, training, trunk_cache
+from triptych.engine.attention import blockwise
+from triptych.engine.batching import collate
+from triptych.engine.compute import make_ready
+from triptych.engine.evaluation import split_loss
+from triptych.engine.forward import target_losses
+from triptych.engine.training import TrainingState, train
+from triptych.engine.trunk_cache import open_cache
+from triptych.engine.work import entering_flops, training_flops
+from triptych.methods.full import Full
+from triptych.methods.last_layers import LastLayers
+from triptych.methods.lora import LoRA
+from triptych.methods.prompt_tuning import PromptTuning
+
+METHODS = {
+    "prompt": PromptTuning(num_virtual_tokens=4),
+    "lora": LoRA(rank=2),
+    "lora-all": LoRA(rank=2, target_modules="all-linear"),
+    "last-blocks": LastLayers(num_blocks=2),
+    "last-head": LastLayers(num_blocks=0, final_norm=False, head="untied"),
+    "full": Full(),
+}
+
+
+@pytest.fixture(params=list(METHODS))
+def method(request):
+    """Each method in turn."""
+    return METHODS[request.param]
+
+
+def plain_and_ready(world: World, method):
+    """A model on the plain path, and the same made ready for the engine."""
+    plain, _ = world.adapt_with_modes(method)
+    ready, modes = world.adapt_with_modes(method)
+    for adapted in (plain, ready):
+        disturb(adapted)
+    assert make_ready(ready, modes, world.machine).exact and ready.prunes
+    ready.prunes_training = True  # also where dropout would be at work: everything is in eval mode here
+    return plain, ready
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_the_tail_is_exact(world, method, placement):
+    """The last block at the targets alone and fused activations give the plain path's loss and gradients."""
+    plain, ready = plain_and_ready(world, method)
+    plain.placement = ready.placement = placement
+    batch = collate(world.pairs, world.template)
+    expected, found = target_losses(plain, batch, plain=True), target_losses(ready, batch, plain=False)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    wanted = gradients(plain, expected.mean())
+    assert largest_difference(gradients(ready, found.mean()), wanted) < 1e-5
+
+
+def test_streamed_losses_are_the_same(world, method, monkeypatch):
+    """However few logits are computed at once, loss and gradients stay."""
+    plain, ready = plain_and_ready(world, method)
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * ready.parts.vocabulary_size)
+    batch = collate(world.pairs, world.template)
+    expected, found = target_losses(plain, batch, plain=True), target_losses(ready, batch, plain=False)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert largest_difference(gradients(ready, found.mean()), gradients(plain, expected.mean())) < 1e-5
+
+
+def test_a_tail_with_dropout_is_left_alone(gpt2):
+    """With dropout at work in the last block the pruned path would draw other numbers: it is used for evaluation alone."""
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2, target_modules="all-linear", dropout=0.3))
+    make_ready(adapted, modes, gpt2.machine)
+    assert adapted.prunes and not adapted.prunes_training
+    frozen, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    make_ready(frozen, modes, gpt2.machine)
+    assert frozen.prunes_training
+    assert not any(module.training for module in adapted.parts.model.modules())
+
+
+def test_a_tail_that_is_another_is_noticed(world):
+    """A last block that does more than its structure says is not pruned."""
+    adapted, modes = world.adapt_with_modes(LoRA(rank=2))
+    adapted.parts.blocks[-1].register_forward_hook(lambda module, inputs, output: output + output.roll(1, -1))
+    ready = make_ready(adapted, modes, world.machine)
+    assert ready.exact and ready.notes and not adapted.prunes
+
+
+@pytest.mark.parametrize("length", [1, 100, 128, 300])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_attention_in_blocks_is_attention(length, groups):
+    """Causal attention by blocks of queries is torch's own, forwards and backwards, with shared key heads too."""
+    torch.manual_seed(0)
+    states = [torch.randn(2, heads, length, 8, requires_grad=True) for heads in (4, 4 // groups, 4 // groups)]
+    ours = blockwise(*states, 0.3)
+    theirs = functional.scaled_dot_product_attention(*states, is_causal=True, scale=0.3, enable_gqa=True).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weight = torch.randn_like(ours)
+    for a, b in zip(*(torch.autograd.grad((out * weight).sum(), states) for out in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+# The trunk cache
+
+CACHED = {"last-blocks": LastLayers(num_blocks=1), "last-head": METHODS["last-head"], "norm": LastLayers(num_blocks=0)}
+
+
+def cached(world: World, method, folder: Path, **changes):
+    """A model made ready and disturbed, and its trunk cache."""
+    adapted, modes = world.adapt_with_modes(method)
+    disturb(adapted)
+    make_ready(adapted, modes, world.machine)
+    options = dict(model="m", folder=folder, max_bytes=10**8, batch_size=5, flops=lambda *shape: 1.0) | changes
+    return adapted, open_cache(adapted, world.pairs, world.template, world.machine, **options)
+
+
+@pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+def test_the_trunk_cache_is_exact(world, method, prunes, tmp_path):
+    """From cached states come the plain path's loss and gradients, in whatever order the pairs are taken."""
+    plain, _ = world.adapt_with_modes(method)
+    disturb(plain)
+    adapted, cache = cached(world, method, tmp_path)
+    adapted.prunes_training = prunes
+    indices = [7, 2, 9]
+    batch = collate([world.pairs[i] for i in indices], world.template)
+    expected, found = target_losses(plain, batch, plain=True), cache.losses(adapted, batch, indices)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert largest_difference(gradients(adapted, found.mean()), gradients(plain, expected.mean())) < 1e-5
+
+
+@pytest.mark.parametrize("method", [LoRA(rank=2), PromptTuning(num_virtual_tokens=3), Full(), LastLayers(head="tied")],
+                         ids=["lora", "prompt", "full", "tied"])  # fmt: skip
+def test_no_cache_where_it_would_be_stale(gpt2, method, tmp_path):
+    """What is trained below, put into the input, or tied into it leaves nothing fixed: no cache."""
+    _, cache = cached(gpt2, method, tmp_path)
+    assert cache is None and not list(tmp_path.iterdir())
+
+
+def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
+    """The same states are computed once; other weights or tokens are another entry; beyond the bound older ones go."""
+    made = []
+    real = trunk_cache.entering
+    monkeypatch.setattr(trunk_cache, "entering", lambda *args: made.append(1) or real(*args))
+    first = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    count = len(made)
+    again = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    assert count and len(made) == count and torch.equal(first.of(3), again.of(3))
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path, max_bytes=first.num_bytes - 1)[1] is None
+    cached(gpt2, CACHED["last-blocks"], tmp_path, model="other")
+    assert len(made) == 2 * count and len(list(tmp_path.glob("*/states.bin"))) == 2
+    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=first.num_bytes)
+    assert len(list(tmp_path.glob("*/states.bin"))) == 1
+
+
+def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):
+    """A file of another length is not read, and one with other content is not used."""
+    cached(gpt2, CACHED["last-blocks"], tmp_path)
+    (file,) = tmp_path.glob("*/states.bin")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and file.read_bytes() == whole
+    file.write_bytes(bytes(len(whole)))
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is None
+
+
+@pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+def test_flops_from_the_cache_are_counted(world, method, prunes):
+    """The FLOPs of a pass from the cache, and of making it, follow the formula at a shape that it was not fitted to."""
+    adapted = method.adapt(world.sketch(), world.context())
+    adapted.prunes_training = prunes
+    first = stages.first_trained(adapted)
+    model, making = training_flops(adapted, plain=False, first=first), entering_flops(adapted, first)
+    whole = training_flops(adapted, plain=False)
+    assert model.count(3, 100, 60) < 0.8 * whole.count(3, 100, 60)
+    assert making.count(3, 100, 60) < whole.count(3, 100, 60)
+
+
+@pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
+def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_path):
+    """Every saving on, cache and all, or every one off: the same losses at every step and the same at the end."""
+    def trained(plain: bool) -> tuple[list[float], float]:
+        adapted, modes = world.adapt_with_modes(method)
+        for module in adapted.parts.model.modules():
+            if isinstance(module, torch.nn.Dropout) and not dropout:
+                module.p = 0.0
+        plan, cache = world.plan(learning_rate=0.01, plain=plain), None
+        if not plain:
+            make_ready(adapted, modes, world.machine)
+            cache = open_cache(
+                adapted, world.pairs, world.template, world.machine, model="m", folder=tmp_path, max_bytes=10**8, batch_size=4,
+                flops=lambda *shape: 0.0,
+            )  # fmt: skip
+        torch.manual_seed(0)
+        losses, state = [], TrainingState.begin(adapted, plan)
+        hooks = world.hooks(on_step=lambda _, loss, rate: losses.append(loss))
+        train(adapted, modes, world.pairs, world.template, plan, state, world.machine, hooks, cache)
+        return losses, split_loss(adapted, world.pairs, world.template, world.machine, batch_size=5, plain=plain).mean
+
+    (exact, end), (plain, plain_end) = trained(False), trained(True)
+    assert exact == pytest.approx(plain, abs=1e-4) and end == pytest.approx(plain_end, abs=1e-4)
+
+
+# Memory
+
+
+def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
+    """When memory runs out, in whichever pass, the step is begun anew with half the micro-batch: same loss, same weights."""
+    def trained(limit: int):
+        real = training.target_losses
+
+        def limited(adapted, batch, *, plain):
+            if len(batch.ids) > limit:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+            return real(adapted, batch, plain=plain)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "target_losses", limited)
+            _, train, state = world.begin(LoRA(rank=2), micro_batch_size=4)
+            losses = []
+            train(world.hooks(on_step=lambda _, loss, rate: losses.append(loss), flops=lambda *shape: (1.0 * shape[0], 0.0)))
+        return losses, state
+
+    losses, whole = trained(4)
+    fewer, halved = trained(1)
+    assert (whole.progress.micro_batch_size, halved.progress.micro_batch_size) == (0, 1)
+    assert fewer == pytest.approx(losses, abs=1e-5)
+    assert (halved.progress.tokens, halved.progress.train_flops) == (whole.progress.tokens, whole.progress.train_flops)
+    for name, parameter in whole.trained.items():
+        torch.testing.assert_close(halved.trained[name], parameter, atol=1e-4, rtol=1e-4)
+
+
+def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
+    """Only a refused allocation is tried again; at one document a pass it is told."""
+    def failing(message: str):
+        def fail(*args, **options):
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(training, "target_losses", fail)
+        _, train, state = gpt2.begin(LoRA(rank=2))
+        with pytest.raises(RuntimeError, match=message):
+            train(gpt2.hooks())
+        return state.progress.micro_batch_size
+
+    assert failing("shape mismatch") == 0
+    assert failing("can't allocate memory") == 1
+
+
+def test_the_micro_batch_is_found(gpt2, monkeypatch):
+    """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below one."""
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    found = partial(memory.fitting_micro_batch, adapted, modes, gpt2.pairs, gpt2.template, gpt2.machine, plain=False)
+    assert found(most=8) == 8 and found(most=1) == 1
+    real = memory.target_losses
+
+    def limited(adapted, batch, *, plain):
+        if len(batch.ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(adapted, batch, plain=plain)
+
+    monkeypatch.setattr(memory, "target_losses", limited)
+    assert found(most=8) == 2
+    monkeypatch.setattr(memory, "SHARE", 0.0)
+    assert found(most=2) == 1
+    assert not any(module.training for module in adapted.parts.model.modules())

@@ -1,0 +1,90 @@
+"""Summaries from the engine's own loop are those of transformers' `generate`."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import World, disturb
+
+from triptych.engine import generation
+from triptych.engine.compute import make_ready
+from triptych.engine.decoding import DecodingPlan, ban_repeats
+from triptych.engine.generation import generate, merged
+from triptych.methods.full import Full
+from triptych.methods.last_layers import LastLayers
+from triptych.methods.lora import LoRA
+from triptych.methods.prompt_tuning import PromptTuning
+
+METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt": PromptTuning(num_virtual_tokens=3)}
+
+
+def both(world: World, method, plan: DecodingPlan, placement="before", template=None):
+    """What the own loop writes, and what transformers writes with the same model."""
+    adapted, modes = world.adapt_with_modes(method)
+    adapted.placement = placement
+    disturb(adapted)
+    make_ready(adapted, modes, world.machine)
+    assert adapted.generates
+    documents = [pair.document_ids for pair in world.pairs]
+    ours = generate(adapted, documents, template or world.template, world.machine, plan)
+    adapted.generates = False
+    return ours, generate(adapted, documents, template or world.template, world.machine, plan)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_same_tokens(world, method, beams):
+    """Greedy or with beams, for every method and family, a batch of unlike documents gives transformers' own tokens."""
+    ours, theirs = both(world, method, DecodingPlan(beams, 16, 3, 1.0, 5))
+    assert ours == theirs and any(ours)
+
+
+@pytest.mark.parametrize("ngram", [0, 1, 2, 3])
+@pytest.mark.parametrize("penalty", [-1.0, 0.0, 0.8, 2.0])
+def test_the_same_tokens_in_every_setting(gpt2, ngram, penalty):
+    """Bans of repeated n-grams and length penalties are transformers' own, with summaries that end early."""
+    some = both(gpt2, Full(), DecodingPlan(3, 12, 0, 1.0, 12))[1]
+    often = int(np.bincount([token for row in some for token in row]).argmax())
+    template = type(gpt2.template)(gpt2.template.prefix_ids, gpt2.template.separator_ids, often)
+    for beams in (1, 3):
+        ours, theirs = both(gpt2, Full(), DecodingPlan(beams, 12, ngram, penalty, 12), template=template)
+        assert ours == theirs
+        assert len({len(row) for row in ours}) > 1
+
+
+def test_a_prompt_after_the_document(world):
+    """Virtual tokens between document and separator are read where they stand."""
+    ours, theirs = both(world, PromptTuning(num_virtual_tokens=3), DecodingPlan(2, 8, 3, 1.0, 12), placement="after")
+    assert ours == theirs
+
+
+def test_merging_leaves_no_trace(world):
+    """While LoRA is merged the logits stay; afterwards every weight is what it was, bit for bit."""
+    adapted = world.adapt(LoRA(rank=2, target_modules="all-linear"))
+    disturb(adapted)
+    model, ids = adapted.parts.model, torch.arange(10)[None]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        apart = model(input_ids=ids).logits
+        with merged(model):
+            assert not all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+            torch.testing.assert_close(model(input_ids=ids).logits, apart, atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(input_ids=ids).logits, apart)
+
+
+def test_banned_by_hand():
+    """Of [3 4 3], 4 would repeat the pair (3, 4); of [3 4 5] nothing would; singles repeat whatever stands there."""
+    scores = torch.zeros(2, 6)
+    tokens = torch.tensor([[3, 4, 3], [3, 4, 5]])
+    assert ban_repeats(scores, tokens, 2).isinf().nonzero().tolist() == [[0, 4]]
+    assert ban_repeats(scores, tokens, 1).isinf().nonzero().tolist() == [[0, 3], [0, 4], [1, 3], [1, 4], [1, 5]]
+    assert ban_repeats(scores, tokens[:, :1], 3) is scores and ban_repeats(scores, tokens, 0) is scores
+
+
+def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
+    """Where a family's layers keep something else, transformers' `generate` is used, and it is said."""
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    monkeypatch.setattr(generation, "make_cache", lambda *options: None)
+    ready = make_ready(adapted, modes, gpt2.machine)
+    assert not adapted.generates and "generate" in ready.notes[-1]
+    assert len(generate(adapted, [gpt2.pairs[0].document_ids], gpt2.template, gpt2.machine, DecodingPlan(1, 4, 0, 1.0, 2))) == 1
