@@ -8,7 +8,6 @@ from triptych import experiment, peft_folders
 from triptych.adapters import check_origin, load_tensors, read_manifest
 from triptych.config import make_suite
 from triptych.contracts import AdaptedModel, Method
-from triptych.engine.forward import head_is_plain
 from triptych.errors import ConfigError, ResultsError
 from triptych.models import hub
 from triptych.records import Prediction, Record
@@ -83,7 +82,7 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
     suite = make_suite({**settings, "model": found.suite.model, "model_revision": found.suite.model_revision,
                         "methods": [row.label], "method": {row.label: row.options}})  # fmt: skip
     run = experiment.Run.begin(suite, row, suite.seeds[0], folder, device, lambda event: None)
-    run.plain = run.plain or not head_is_plain(found.adapted)
+    run.plain = not found.exact
     return _measure(run, found.adapted, None)
 
 

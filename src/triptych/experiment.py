@@ -247,17 +247,16 @@ class Run:
             before = self.clocks.read()["search"]
             prepared = self.adapt(method, first_seed)
             plan = replace(self.plan(method, None), learning_rate=rate, max_epochs=budget.epochs, seed=first_seed)
+            trunk = self.trunk(prepared.adapted, method, train_set)
             state = TrainingState.begin(prepared.adapted, plan, self.machine.loss_scaler())
+            state.progress.train_flops = trunk.flops
             hooks = Hooks(
                 validate=lambda: self.loss(prepared.adapted, validation_set).mean,
                 on_step=lambda *_: None,
                 on_epoch=lambda *_: None,
                 step_clock=lambda: self.clocks.time("search"),
-                flops=lambda *_: (0.0, 0.0),
+                flops=self.count_flops(flops, trunk.step),
             )
-            trunk = self.trunk(prepared.adapted, method, train_set)
-            state.progress.train_flops = trunk.flops
-            hooks = replace(hooks, flops=self.count_flops(flops, trunk.step))
             try:
                 train(
                     prepared.adapted, prepared.modes, train_set, self.corpus.template, plan, state, self.machine, hooks,

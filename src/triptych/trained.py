@@ -16,7 +16,9 @@ from triptych.adapters import check_origin, load_tensors, read_manifest
 from triptych.config import Suite, make_suite
 from triptych.contracts import AdaptedModel, Baseline, Context, Method
 from triptych.corpus import Template, encode_documents
+from triptych.engine.compute import make_ready, narrow
 from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.modes import TrainingModes
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.models import hub
 from triptych.models.parts import take_apart
@@ -111,9 +113,11 @@ class Base:
 class TrainedModel(Trained):
     """A model as a method changed it; its frozen tensors are the base's, shared with every run loaded beside it."""
 
-    def __init__(self, label: str, kind: str, folder: Path, suite: Suite, base: Base, adapted: AdaptedModel, reserved: int):
+    def __init__(
+        self, label: str, kind: str, folder: Path, suite: Suite, base: Base, adapted: AdaptedModel, exact: bool, reserved: int
+    ):
         super().__init__(label, kind, folder, suite)
-        self.base, self.adapted = base, adapted
+        self.base, self.adapted, self.exact = base, adapted, exact
         self.template = Template.of(base.tokenizer, suite.separator)
         d = suite.decoding
         self.decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
@@ -237,24 +241,27 @@ class _Loader:
                 f"{str(folder)!r} was made with another model than {self.model or suite.model!r} is now: weights or "
                 "configuration differ. Give the same one with --model."
             )
-        adapted = self._adapt(base, row.plugin, record.seed)
+        adapted, modes = self._adapt(base, row.plugin, record.seed)
         if row.trains:
             origin, tensors = read_manifest(folder / "adapter")
             check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter")
             own(adapted)
             load_tensors(adapted, tensors, folder / "adapter")
         reserved = materials.reserved_positions(suite_rows(suite))
-        return TrainedModel(row.label, row.kind, folder, suite, base, adapted, reserved)
+        exact = not suite.engine.plain and make_ready(adapted, modes, base.machine).exact
+        return TrainedModel(row.label, row.kind, folder, suite, base, adapted, exact, reserved)
 
-    def _adapt(self, base: Base, method: Method, seed: int) -> AdaptedModel:
+    def _adapt(self, base: Base, method: Method, seed: int) -> tuple[AdaptedModel, TrainingModes]:
         """The method's parts in a model that shares the base's tensors; what they begin from does not matter here."""
         parts = take_apart(share(base.model))
+        modes = TrainingModes(parts.model)
         context = Context(base.tokenizer, torch.Generator().manual_seed(seed), torch.arange(parts.vocabulary_size))
         adapted = method.adapt(parts, context)
-        if adapted.virtual_tokens is not None:
-            adapted.virtual_tokens.to(base.machine.device)
-        adapted.parts.model.eval()
-        return adapted
+        for learned in (adapted.virtual_tokens, adapted.prefix):
+            if learned is not None:
+                learned.to(base.machine.device)
+        modes.eval(parts.model)
+        return adapted, modes
 
     def _adapter(self, folder: Path) -> Trained:
         adapter = peft_folders.read_peft_folder(folder)
@@ -266,10 +273,12 @@ class _Loader:
         if adapter.origin is not None:
             check_origin(adapter.origin, base.fingerprint, base.tokenizer_fingerprint, folder)
         peft_folders.check_tokenizer(folder, base.tokenizer)
-        adapted = peft_folders.adapt(take_apart(share(base.model)), adapter)
-        adapted.parts.model.eval()
+        parts = take_apart(share(base.model))
+        modes = TrainingModes(parts.model)
+        adapted = peft_folders.adapt(parts, adapter)
+        exact = make_ready(adapted, modes, base.machine).exact
         label = folder.resolve().name
-        return TrainedModel(label, adapter.kind, folder, suite, base, adapted, adapted.num_virtual_tokens)
+        return TrainedModel(label, adapter.kind, folder, suite, base, adapted, exact, adapted.num_virtual_tokens)
 
     def _base(self, model: str, revision: str, precision: str) -> Base:
         key = (model, revision, precision)
@@ -279,6 +288,8 @@ class _Loader:
             loaded = hub.load_model(model, revision)
             loaded.to(machine.device)  # type: ignore[arg-type]
             loaded.requires_grad_(False)
+            if machine.precision == "bf16":
+                narrow(loaded, torch.bfloat16)  # once, so that the rows share it
             fingerprints = hub.fingerprint(model, revision), hub.tokenizer_fingerprint(tokenizer)
             self.bases[key] = Base(loaded, tokenizer, *fingerprints, machine)
         return self.bases[key]

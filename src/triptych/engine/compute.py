@@ -37,7 +37,7 @@ def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) ->
     adapted.prunes, adapted.prunes_training = probe_tail(adapted, modes)
     adapted.generates = own_loop_agrees(adapted, runtime)
     if runtime.precision == "bf16":
-        narrow(adapted, torch.bfloat16)
+        narrow(adapted.parts.model, torch.bfloat16)
     notes = []
     if not adapted.prunes and adapted.prefix is None:
         notes.append("the last block is computed at every place: this family's blocks are not norm, attention, norm, MLP")
@@ -54,9 +54,9 @@ def fuse_activations(model: nn.Module) -> None:
                 setattr(module, name, nn.GELU(approximate="tanh"))
 
 
-def narrow(adapted: AdaptedModel, dtype: torch.dtype) -> None:
+def narrow(model: nn.Module, dtype: torch.dtype) -> None:
     """Frozen matrices in the run's precision, once instead of at every step; what is trained stays fp32, so do vectors."""
-    for parameter in adapted.parts.model.parameters():
+    for parameter in model.parameters():
         if not parameter.requires_grad and parameter.ndim >= 2:
             parameter.data = parameter.data.to(dtype)
 

@@ -22,7 +22,7 @@ def share(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def own(adapted: AdaptedModel) -> None:
-    """Give what is trained memory of its own, so that loading it leaves the shared tensors as they are."""
+    """Give what is trained memory of its own, in fp32, so that loading it leaves the shared tensors as they are."""
     for parameter in adapted.parts.model.parameters():
         if parameter.requires_grad:
-            parameter.data = torch.empty_like(parameter.data)
+            parameter.data = torch.empty_like(parameter.data, dtype=torch.float32)
