@@ -72,7 +72,7 @@ class Engine(Section):
 class Cache(Section):
     """Where prepared data is kept between runs."""
 
-    max_gigabytes: float = Field(20, gt=0)
+    max_gigabytes: float = Field(20, gt=0, le=1e9)
 
 
 class Decoding(Section):
@@ -126,6 +126,14 @@ class Suite(Section):
             return {**settings, "data_config": settings.get("data_config") or "3.0.0"}
         return settings
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        # OUT is results/NAME where --out does not say otherwise: a stranger's suite must not choose another place.
+        if not value.isprintable() or not value.strip() or len(value) > 100 or value.startswith(".") or set(value) & set("/\\"):
+            raise ValueError("a name for a folder is needed: no '/', not '.' at its beginning, at most 100 characters")
+        return value
+
     @field_validator("methods")
     @classmethod
     def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -134,8 +142,9 @@ class Suite(Section):
         if len(set(value)) != len(value):
             raise ValueError("a row is named twice")
         for label in value:
-            if not label or not all(c.isalnum() or c in "-_." for c in label) or label.startswith("."):
-                raise ValueError(f"{label!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
+            # A label is the name of a folder and an argument of a command: no path, no option.
+            if not 0 < len(label) <= 100 or not all(c.isalnum() or c in "-_." for c in label) or label[0] in ".-":
+                raise ValueError(f"{label[:100]!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
         return value
 
     @field_validator("seeds")
@@ -223,7 +232,7 @@ def parse_setting(text: str) -> dict[str, Any]:
         raise ConfigError(f"--set {text!r} is not KEY=VALUE; an example: --set limits.train_documents=64.")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw
     for part in reversed(parts):
         value = {part: value}

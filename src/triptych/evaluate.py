@@ -47,7 +47,7 @@ def evaluate(folder: Path, device: str | None) -> Evaluation:
     except ValidationError as error:
         raise ResultsError(f"{str(folder / 'record.json')!r} is no record: {error.errors()[0]['msg']}.") from None
     row = make_row(record.label, {"kind": record.kind, **record.options})
-    if record.status != "done" or not isinstance(row.plugin, Method):
+    if record.status != "done" or not isinstance(row.plugin, Method) or record.loss.test is None or record.rouge is None:
         raise ResultsError(f"{str(folder)!r} holds no finished run of a method: there is nothing to load.")
     suite = make_suite(record.config)
     run = experiment.Run.begin(suite, row, record.seed, folder, device, lambda event: None)
@@ -62,7 +62,7 @@ def evaluate(folder: Path, device: str | None) -> Evaluation:
         load_tensors(adapted, tensors, folder / "adapter")
     test = run.loss(adapted, run.corpus.test)
     predictions = run.predict(adapted, test)
-    stored = [Prediction.model_validate_json(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    stored = store.read_lines(folder / "predictions.jsonl", Prediction)
     return Evaluation(
         run=str(folder),
         test_loss=test.mean,

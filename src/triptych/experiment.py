@@ -22,6 +22,7 @@ from triptych.errors import NonFiniteLoss
 from triptych.models import hub
 from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary
 from triptych.rows import Row, suite_rows
+from triptych.search import read as read_search
 from triptych.search import sample, search, spread
 
 Emit = Callable[[dict[str, Any]], None]
@@ -153,7 +154,7 @@ class Run:
             return None, 0.0
         file = self.folder.parent / "search.json"
         if file.is_file():
-            return SearchResult.model_validate(store.read_json(file)), 0.0
+            return read_search(file), 0.0
         spent = 0.0
         train_set = sample(self.corpus.train, budget.train_documents, first_seed)
         validation_set = sample(self.corpus.validation, budget.validation_documents, first_seed)

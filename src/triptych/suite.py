@@ -57,6 +57,10 @@ def check_folder(out: Path, suite: Suite, fresh: bool) -> None:
         raise ResultsError(f"{str(out)!r} is a file; --out needs a folder.")
     if fresh or not out.exists():
         return
+    home = out.resolve()
+    for path in out.rglob("*"):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
+            raise ResultsError(f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it.")
     if not (out / "suite.json").exists():
         if any(path.name != LOCK for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
@@ -139,8 +143,8 @@ def _run_process(row: Row, seed: int, out: Path, device: str | None, plugins: Se
     folder = store.run_folder(out, row.label, seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "record.json").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "triptych", "train", row.label, str(out / "suite.json"), "--seeds", str(seed),
-               "--out", str(out), "--events"]
+    command = [sys.executable, "-P", "-m", "triptych", "train", row.label, str(out / "suite.json"), "--seeds", str(seed),
+               "--out", str(out), "--events"]  # -P: a module in the working folder is not a library of ours
     command += ["--device", device] if device else []
     command += [part for plugin in plugins for part in ("--plugin", plugin)]
     message = None

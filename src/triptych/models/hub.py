@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from triptych import store
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, nearest
-from triptych.registry import registered
+from triptych.registry import registered, shorten
+
+MOST_BLOCKS = 10_000  # ten times what any model has; a configuration that asks for more would fill the memory
 
 
 def locate(model: str) -> str:
@@ -22,18 +25,20 @@ def locate(model: str) -> str:
     embedded = registered(EmbeddedModel)
     if model in embedded:
         return str(embedded[model]().folder())
-    path = Path(model).expanduser()
+    path = store.locate(model)
     if path.is_dir():
         _check_folder(path)
         return str(path)
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"There is no model folder {model!r}; a transformers folder with config.json is needed.")
+        raise ModelError(f"There is no model folder {shorten(repr(model))}; a transformers folder with config.json is needed.")
     return model
 
 
 def _check_folder(path: Path) -> None:
     if not (path / "config.json").is_file():
         raise ModelError(f"The folder {str(path)!r} holds no config.json; a transformers folder is needed.")
+    if (path / "adapter_config.json").exists():  # transformers would load it, and import what it names
+        raise ModelError(f"The folder {str(path)!r} holds an adapter beside its model. Give a folder with the model alone.")
     if not any(path.glob("*.safetensors")):
         raise ModelError(
             f"The folder {str(path)!r} holds no *.safetensors. Pickled weights are never read, since they can run code: "
@@ -49,7 +54,9 @@ def load_tokenizer(model: str, revision: str = "main") -> PreTrainedTokenizerBas
     """
     where = locate(model)
     try:
-        return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+        tokenizer("a")  # a setting of the wrong type is told by its first use
+        return tokenizer
     except Exception as error:
         raise _unreachable(model, "tokenizer", error) from error
 
@@ -67,6 +74,12 @@ def load_config(model: str, revision: str = "main"):
         raise _unreachable(model, "configuration", error) from error
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{model!r} is an encoder-decoder ({config.model_type}); Triptych compares causal language models.")
+    attention = str(getattr(config, "_attn_implementation", None))
+    if "/" in attention:
+        raise ModelError(f"{model!r} wants attention code from a hub, {attention!r}: no code of others is run. Remove the key.")
+    blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if not isinstance(blocks, int) or not 0 < blocks <= MOST_BLOCKS:
+        raise ModelError(f"{model!r} says that it has {blocks!r} blocks; from 1 to {MOST_BLOCKS} are needed.")
     return config
 
 
