@@ -1,4 +1,4 @@
-"""Files and arguments from strangers: no code of theirs runs, nothing is written outside OUT, one message says what is amiss."""
+"""Files and arguments from strangers: no code of theirs runs, nothing leaves OUT, and one message says what is amiss."""
 
 import gzip
 import json
@@ -321,6 +321,35 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
     (tmp_path / "out" / link).symlink_to(victim)
     assert cli.main(["compare", "--methods", "lead-3", "--out", "out"]) == 2
     assert "leads out" in capsys.readouterr().err and victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "suite/suite.json",
+        "results/suite.json",
+        "results/runs/lora/0/record.json",
+        "results/runs/lora/0/history.jsonl",
+        "results/runs/lora/0/predictions.jsonl",
+        "adapter/triptych.json",
+        "model/tokenizer.json",
+        "model/config.json",
+        "search/search.json",
+        "tables/train.csv",
+    ],
+)
+def test_what_could_be_read_for_ever_is_refused(bench, tmp_path, file, kind):
+    """A device or a pipe where a file is expected is refused, or no table, and never read."""
+    target = file.split("/")[0]
+    shutil.copytree(bench.folder / target, tmp_path / target)
+    (tmp_path / file).unlink()
+    if kind == "device":
+        (tmp_path / file).symlink_to("/dev/zero")
+    else:
+        os.mkfifo(tmp_path / file)
+    message = obeyed(bench, lambda: bench.targets[target].read(tmp_path / target), tmp_path)
+    assert message or target == "tables" or file.endswith("record.json")  # not there: the other splits and runs are read
 
 
 def test_reports_replace_links_and_never_follow_them(bench, tmp_path):
@@ -801,3 +830,57 @@ def test_a_process_of_its_own_says_the_same(bench, case, tmp_path):
     assert done.returncode == 2 and done.stdout == b"", done
     assert done.stderr.startswith(b"triptych: ") and b"Traceback" not in done.stderr, done
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.csv", "suite.toml"]
+
+
+# Slow: whole suites on a machine that gives out
+
+
+HUNGRY = """
+\"\"\"A method that takes more memory than there is.\"\"\"
+import resource
+import torch
+from triptych.contracts import AdaptedModel, Method
+from triptych.registry import register
+
+
+@register("hungry")
+class Hungry(Method):
+    \"\"\"Fails for want of memory.\"\"\"
+
+    def adapt(self, parts, context):
+        \"\"\"Take too much unless planned.\"\"\"
+        if parts.token_embedding.weight.device.type != "meta":
+            here = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (here + 2**26, here + 2**26))
+            torch.zeros(2**32)
+        return AdaptedModel(parts)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is counted from /proc")
+def test_a_run_that_meets_the_memory_limit_fails_alone(tmp_path, capfd):
+    """A run that is given no more memory is recorded as failed with the reason; the others finish."""
+    (tmp_path / "hungry.py").write_text(HUNGRY)
+    command = ["compare", "--methods", "hungry,lead-3", "--plugin", "hungry.py", "--out", "out", "--set", *SMALL]
+    assert cli.main(command) == 1
+    record = loading.read_record(tmp_path / "out/runs/hungry/0/record.json")
+    assert record.status == "failed" and "memory" in record.error.lower()
+    assert loading.read_record(tmp_path / "out/runs/lead-3/0/record.json").status == "done"
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [3_000, 40_000])
+def test_a_suite_on_a_full_disk_goes_on_when_there_is_room(bench, tmp_path, capfd, size):
+    """Where files do not fit, a suite ends with a message; with room again, the same command ends as an unbroken one does."""
+    command = ["compare", "--methods", "lead-3,lora", "--set", *SMALL]
+    assert cli.main([*command, "--out", "whole"]) == 0
+    with largest_file(size):
+        assert cli.main([*command, "--out", "broken"]) in (1, 2)
+    error = capfd.readouterr().err
+    assert "Traceback" not in error and "triptych: " in error
+    assert cli.main([*command, "--out", "broken"]) == 0
+    for label in ("lead-3", "lora"):
+        one, other = (tmp_path / out / f"runs/{label}/0/predictions.jsonl" for out in ("whole", "broken"))
+        assert one.read_bytes() == other.read_bytes()

@@ -35,14 +35,13 @@ from test_report_fixtures import make_results
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from triptych import adapters, catalogue, config, corpus, materials, rows, search, store
+from triptych import adapters, catalogue, config, corpus, materials, preflight, rows, search, store, suite
 from triptych.analysis import loading
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare
 from triptych.analysis.curves import AXES, validation_curves
 from triptych.config import Limits, Split, Suite
 from triptych.contracts import AdaptedModel, Context
-from triptych.corpus import Template
 from triptych.datasets.tables import Tables, describe
 from triptych.errors import TriptychError
 from triptych.methods.last_layers import LastLayers
@@ -70,6 +69,8 @@ _EXECUTES = (
     "socket.getaddrinfo",
 )
 _CHANGES = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
+
+_OF_LINKS = ("os.rename", "os.remove", "os.rmdir")
 
 
 @dataclass
@@ -115,7 +116,9 @@ class Watch:
             return
         self.on = False  # resolving a path is itself heard
         start = os.path.realpath(f"/dev/fd/{folder}") if isinstance(folder, int) and folder > 2 else os.curdir
-        where = Path(start, os.fsdecode(path)).resolve()
+        where = Path(start, os.fsdecode(path))
+        # What is renamed or removed is a link itself; what is opened is what it leads to.
+        where = where.parent.resolve() / where.name if event in _OF_LINKS else where.resolve()
         if where.parent.name != "__pycache__" and not any(where == root or root in where.parents for root in self.allowed):
             self.seen.append(f"{event} {where}")
         self.on = True
@@ -411,7 +414,7 @@ class Target:
 
     name: str
     read: Callable[[Path], None]
-    weight: int
+    weight: float
     resign: bool = False
 
 
@@ -478,20 +481,14 @@ def read_results(place: Path) -> None:
     Console(file=io.StringIO(), width=100).print(tables.comparison_table(comparison))
 
 
+def write_reports(place: Path) -> None:
+    """As `report` does, typesetting too."""
+    suite.conclude_joined([place], place / "out")
+
+
 def read_search(place: Path) -> None:
     """A row's search, as another seed of it reads it."""
     search.read(place / "search.json")
-
-
-def read_model(place: Path) -> None:
-    """Everything that is read of a transformers folder."""
-    model = str(place)
-    hub.load_config(model)
-    tokenizer = hub.load_tokenizer(model)
-    Template.of(tokenizer, "\n\nTL;DR:")
-    take_apart(hub.sketch_model(model))
-    take_apart(hub.load_model(model))
-    hub.fingerprint(model)
 
 
 @dataclass
@@ -516,11 +513,12 @@ class Bench:
                 Target("suite", read_suite, 14),
                 Target("setting", read_setting, 14),
                 Target("results", read_results, 22),
+                Target("report", write_reports, 0.3),
                 Target("search", read_search, 3),
                 Target("adapter", self.read_adapter, 6),
                 Target("signed-adapter", self.read_adapter, 5, resign=True),
                 Target("cache", self.read_cache, 2),
-                Target("model", read_model, 3),
+                Target("model", self.read_model, 3),
             )
         }
         self._write_tables()
@@ -606,6 +604,7 @@ class Bench:
             self.put(f"{folder}/record.json", run.record.model_dump_json())
             self.put(f"{folder}/history.jsonl", "".join(json.dumps(line) + "\n" for line in run.history))
             self.put(f"{folder}/predictions.jsonl", "".join(line.model_dump_json() + "\n" for line in run.predictions))
+        shutil.copytree(self.folder / "results", self.folder / "report")
 
     def _write_adapter(self) -> None:
         torch.manual_seed(0)
@@ -647,6 +646,22 @@ class Bench:
         found = [(p.id, p.document_ids.tolist(), p.summary_ids.tolist()) for s in (made.train, made.test) for p in s]
         self.cached = getattr(self, "cached", found)
         assert found == self.cached, "damaged data was believed"
+
+    def read_model(self, place: Path) -> None:
+        """As `compare` does before it makes OUT, and the weights as a run does."""
+        sizes = {"train_documents": 4, "document_tokens": 24, "summary_tokens": 12}
+        settings = {
+            "model": str(place),
+            "data": str(self.folder / "outside/news.csv"),
+            "limits": sizes,
+            "decoding": {"max_new_tokens": 8},
+            "separator": "\n",
+            "methods": ["lora", "last-layers"],
+        }
+        planned, table = rows.resolve(settings)
+        preflight.check(planned, table, "cpu", place / "out")
+        take_apart(hub.load_model(str(place)))
+        hub.fingerprint(str(place))
 
     def spoil(self, target: Target, chance: random.Random) -> tuple[Path, bytes]:
         """One file of a target mutated; returns it and what it held."""

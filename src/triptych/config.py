@@ -196,6 +196,8 @@ def read_suite_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, malformed or not a table.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"The suite file {str(path)!r} is no file.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:

@@ -83,6 +83,8 @@ def read_json(path: Path) -> Any:
     Raises:
         ResultsError: missing, unreadable or malformed.
     """
+    if path.exists() and not path.is_file():
+        raise ResultsError(f"{str(path)!r} is no file.")  # a device could be read for ever
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -122,5 +124,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError:
         raise ResultsError(f"There is no {str(path)!r}.") from None
-    except (OSError, SafetensorError) as error:
-        raise ResultsError(f"{str(path)!r} is no whole safetensors file: {error}.") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ResultsError(f"{str(path)!r} is no whole safetensors file: {str(error)[:300]}.") from None

@@ -242,6 +242,8 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        _fail(path, None, "is no file", _REMEDY)  # a device could be read for ever
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -253,6 +255,8 @@ def _text(path: Path) -> str:
 def _object(text: str, path: Path, line: int) -> dict[str, Any]:
     try:
         data = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
+        if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but no text
+            json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}", _REMEDY)
     if not isinstance(data, dict):

@@ -35,6 +35,8 @@ def locate(model: str) -> str:
 
 
 def _check_folder(path: Path) -> None:
+    if any(file.exists() and not file.is_file() and not file.is_dir() for file in path.iterdir()):
+        raise ModelError(f"The folder {str(path)!r} holds a device or a pipe, which could be read for ever; files are needed.")
     if not (path / "config.json").is_file():
         raise ModelError(f"The folder {str(path)!r} holds no config.json; a transformers folder is needed.")
     if (path / "adapter_config.json").exists():  # transformers would load it, and import what it names
@@ -70,16 +72,18 @@ def load_config(model: str, revision: str = "main"):
     where = locate(model)
     try:
         config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+        text = config.get_text_config()
+        attention = {str(part._attn_implementation) for part in (config, text)}
     except Exception as error:
         raise _unreachable(model, "configuration", error) from error
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{model!r} is an encoder-decoder ({config.model_type}); Triptych compares causal language models.")
-    attention = str(getattr(config, "_attn_implementation", None))
-    if "/" in attention:
-        raise ModelError(f"{model!r} wants attention code from a hub, {attention!r}: no code of others is run. Remove the key.")
-    blocks = getattr(config.get_text_config(), "num_hidden_layers", 0)
+    if any("/" in name for name in attention):
+        asked = shorten(str(attention))
+        raise ModelError(f"{model!r} wants attention code of a hub, {asked}: no code of others is run. Remove the key.")
+    blocks = getattr(text, "num_hidden_layers", 0)
     if not isinstance(blocks, int) or not 0 < blocks <= MOST_BLOCKS:
-        raise ModelError(f"{model!r} says that it has {blocks!r} blocks; from 1 to {MOST_BLOCKS} are needed.")
+        raise ModelError(f"{model!r} says that it has {shorten(repr(blocks))} blocks; from 1 to {MOST_BLOCKS} are needed.")
     return config
 
 
