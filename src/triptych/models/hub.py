@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import find_adapter_config_file
 
 from triptych import store
 from triptych.contracts import EmbeddedModel
@@ -39,8 +40,6 @@ def _check_folder(path: Path) -> None:
         raise ModelError(f"The folder {str(path)!r} holds a device or a pipe, which could be read for ever; files are needed.")
     if not (path / "config.json").is_file():
         raise ModelError(f"The folder {str(path)!r} holds no config.json; a transformers folder is needed.")
-    if (path / "adapter_config.json").exists():  # transformers would load it, and import what it names
-        raise ModelError(f"The folder {str(path)!r} holds an adapter beside its model. Give a folder with the model alone.")
     if not any(path.glob("*.safetensors")):
         raise ModelError(
             f"The folder {str(path)!r} holds no *.safetensors. Pickled weights are never read, since they can run code: "
@@ -74,10 +73,13 @@ def load_config(model: str, revision: str = "main"):
         config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
         text = config.get_text_config()
         attention = {str(part._attn_implementation) for part in (config, text)}
+        adapter = find_adapter_config_file(where, revision=revision)
     except Exception as error:
         raise _unreachable(model, "configuration", error) from error
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{model!r} is an encoder-decoder ({config.model_type}); Triptych compares causal language models.")
+    if adapter is not None:  # transformers would load it unasked, pickled too
+        raise ModelError(f"{model!r} holds an adapter beside its model: then nothing is untouched. Give the model alone.")
     if any("/" in name for name in attention):
         asked = shorten(str(attention))
         raise ModelError(f"{model!r} wants attention code of a hub, {asked}: no code of others is run. Remove the key.")
