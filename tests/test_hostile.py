@@ -669,6 +669,8 @@ SETTINGS = [
     "data=",
     "model=",
     "model=\x1b[2J/a/b",
+    "separator=\udcff",
+    "=" + "a" * 50_000,
 ]
 RESULTS = {
     "no suite": ("suite.json", None),
@@ -745,7 +747,7 @@ def test_hostile_suites_are_refused_by_the_command(name, capsys):
     refused(capsys, "compare", "suite.toml", "--preset", "demo", "--out", "out")
 
 
-@pytest.mark.parametrize("setting", SETTINGS, ids=[s[:30] for s in SETTINGS])
+@pytest.mark.parametrize("setting", SETTINGS, ids=[ascii(s[:30]) for s in SETTINGS])
 def test_hostile_settings_are_refused_by_the_command(setting, capsys):
     """`compare --set` of what is no setting ends with status 2."""
     refused(capsys, "compare", "--set", setting, "--out", "out")
@@ -806,13 +808,17 @@ def test_hostile_records_are_refused_by_evaluate(bench, field, value, capsys):
     refused(capsys, "evaluate", "run")
 
 
-@pytest.mark.parametrize("case", ["table", "argument"])
+@pytest.mark.parametrize(
+    "case", ["argument", *(pytest.param(c, marks=pytest.mark.slow) for c in ("table", "suite", "results"))]
+)
 def test_a_process_of_its_own_says_the_same(bench, case, tmp_path):
     """From a true process: status 2, one message on standard error, nothing on standard output, and no traceback."""
     Path("bad.csv").write_bytes(TABLES["nul.csv"])
     Path("suite.toml").write_text(SUITES["name as path"])
     commands = {
         "table": ["list", "data", "bad.csv"],
+        "suite": ["compare", "suite.toml"],
+        "results": ["report", "nowhere"],
         "argument": [b"compare", b"--set", b"name=\xff\xfe", b"--out", b"\xff/../\xfe"],
     }
     command = [sys.executable, "-P", "-m", "triptych", *commands[case]]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from triptych.errors import ConfigError, nearest
-from triptych.registry import explain
+from triptych.registry import explain, shorten
 
 
 class Section(BaseModel):
@@ -231,7 +231,7 @@ def parse_setting(text: str) -> dict[str, Any]:
     key, equals, raw = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise ConfigError(f"--set {text!r} is not KEY=VALUE; an example: --set limits.train_documents=64.")
+        raise ConfigError(f"--set {shorten(repr(text))} is not KEY=VALUE; an example: --set limits.train_documents=64.")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
     except (ValueError, RecursionError):
@@ -248,8 +248,12 @@ def make_suite(settings: dict[str, Any]) -> Suite:
         ConfigError: an unknown key (the message gives the nearest), a wrong type or a value out of range.
     """
     try:
-        return Suite(**settings)
+        suite = Suite(**settings)
+        json.dumps(suite.model_dump(mode="json"), ensure_ascii=False).encode()
+        return suite
     except ValidationError as error:
         raise ConfigError(explain(error, "", Suite)) from None
+    except UnicodeEncodeError:
+        raise ConfigError("The suite holds bytes or half characters that are not Unicode text; write it in UTF-8.") from None
     except TypeError as error:
         raise ConfigError(f"The suite has a key that is not a name: {error}.") from None
