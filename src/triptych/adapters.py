@@ -58,7 +58,7 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     manifest = store.read_json(folder / MANIFEST)
     try:
         origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__ if name in manifest})
-        file, expected = folder / Path(manifest["tensors"]).name, manifest["sha256"]
+        file, expected = folder / Path(manifest["tensors"]).name[:100], manifest["sha256"]
     except (KeyError, TypeError) as error:
         raise ResultsError(f"{str(folder / MANIFEST)!r} lacks {error}: it is no manifest of an adapter.") from None
     tensors = store.read_tensors(file)

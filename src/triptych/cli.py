@@ -45,13 +45,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TriptychError as error:
         if options.debug:
             traceback.print_exc()
-        print(f"triptych: {error}", file=sys.stderr)
+        print(f"triptych: {visible(str(error))}", file=sys.stderr)
         return error.exit_status
+    except (OSError, MemoryError) as error:
+        if options.debug:
+            raise
+        what = "the memory is used up" if isinstance(error, MemoryError) else error.strerror or str(error)
+        where = f"{str(error.filename)[:300]!r}: " if isinstance(error, OSError) and error.filename is not None else ""
+        print(f"triptych: {where}{what}. Make room, or allow reading and writing there, and start again.", file=sys.stderr)
+        return 1 if isinstance(error, MemoryError) else 2
     except Exception as error:
         if options.debug:
             raise
-        print(f"triptych: unexpected {type(error).__name__}: {error}\nRun again with --debug to see where.", file=sys.stderr)
+        what = f"{type(error).__name__}: {visible(str(error))}"
+        print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)
         return 1
+
+
+def visible(text: str) -> str:
+    """A message with the control characters of what it quotes written out: none of them reaches the terminal."""
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -222,7 +235,7 @@ def parse_seeds(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--seeds {text!r}: whole numbers separated by commas are needed, such as 0,1,2.") from None
+        raise ConfigError(f"--seeds {text[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2.") from None
 
 
 def split_names(text: str | None) -> list[str] | None:

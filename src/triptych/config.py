@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from triptych.errors import ConfigError, nearest
-from triptych.registry import explain
+from triptych.registry import explain, shorten
 
 
 class Section(BaseModel):
@@ -74,7 +74,7 @@ class Engine(Section):
 class Cache(Section):
     """Where prepared data is kept between runs."""
 
-    max_gigabytes: float = Field(20, gt=0)
+    max_gigabytes: float = Field(20, gt=0, le=1e9)
 
 
 class Decoding(Section):
@@ -151,6 +151,14 @@ class Suite(Section):
             return {**settings, "data_config": settings.get("data_config") or "3.0.0"}
         return settings
 
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        # OUT is results/NAME where --out does not say otherwise: a stranger's suite must not choose another place.
+        if not value.isprintable() or not value.strip() or len(value) > 100 or value.startswith(".") or set(value) & set("/\\"):
+            raise ValueError("a name for a folder is needed: no '/', not '.' at its beginning, at most 100 characters")
+        return value
+
     @field_validator("methods")
     @classmethod
     def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -159,8 +167,9 @@ class Suite(Section):
         if len(set(value)) != len(value):
             raise ValueError("a row is named twice")
         for label in value:
-            if not label or not all(c.isalnum() or c in "-_." for c in label) or label.startswith("."):
-                raise ValueError(f"{label!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
+            # A label is the name of a folder and an argument of a command: no path, no option.
+            if not 0 < len(label) <= 100 or not all(c.isalnum() or c in "-_." for c in label) or label[0] in ".-":
+                raise ValueError(f"{label[:100]!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
         return value
 
     @field_validator("seeds")
@@ -248,6 +257,8 @@ def read_suite_file(path: Path) -> dict[str, Any]:
     Raises:
         ConfigError: the file is missing, unreadable, malformed or not a table.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"The suite file {str(path)!r} is no file.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -281,10 +292,10 @@ def parse_setting(text: str) -> dict[str, Any]:
     key, equals, raw = text.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise ConfigError(f"--set {text!r} is not KEY=VALUE; an example: --set limits.train_documents=64.")
+        raise ConfigError(f"--set {shorten(repr(text))} is not KEY=VALUE; an example: --set limits.train_documents=64.")
     try:
         value = tomllib.loads(f"value = {raw}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = raw
     for part in reversed(parts):
         value = {part: value}
@@ -298,8 +309,12 @@ def make_suite(settings: dict[str, Any]) -> Suite:
         ConfigError: an unknown key (the message gives the nearest), a wrong type or a value out of range.
     """
     try:
-        return Suite(**settings)
+        suite = Suite(**settings)
+        json.dumps(suite.model_dump(mode="json"), ensure_ascii=False).encode()
+        return suite
     except ValidationError as error:
         raise ConfigError(explain(error, "", Suite)) from None
+    except UnicodeEncodeError:
+        raise ConfigError("The suite holds bytes or half characters that are not Unicode text; write it in UTF-8.") from None
     except TypeError as error:
         raise ConfigError(f"The suite has a key that is not a name: {error}.") from None

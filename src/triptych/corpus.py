@@ -585,7 +585,7 @@ def _open(entry: Path, template: Template) -> Corpus | None:
                 raise ValueError(f"{name} is damaged")
         splits = {name: TokenizedSplit(entry / f"{name}.arrow") for name in SPLITS}
         data = Data.model_validate(manifest["data"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pyarrow.ArrowException):
         shutil.rmtree(entry, ignore_errors=True)
         return None
     with contextlib.suppress(OSError):  # a cache that may only be read serves too; its entries are not aged

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych import experiment, peft_folders
+from triptych import experiment, peft_folders, store
 from triptych.adapters import check_origin, load_tensors, read_manifest
 from triptych.config import make_suite
 from triptych.contracts import AdaptedModel, Method
@@ -60,6 +60,8 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     row = make_row(record.label, {"kind": record.kind, **record.options})
     if not isinstance(row.plugin, Method):
         raise ResultsError(f"{str(folder)!r} is a row without a model: there is nothing to load.")
+    if record.loss.test is None or record.rouge is None:
+        raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is not whole.")
     suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
     run = experiment.Run.begin(suite, row, record.seed, folder, device, lambda event: None)
     if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
@@ -91,8 +93,7 @@ def _measure(run: experiment.Run, adapted: AdaptedModel, record: Record | None) 
     test = run.loss(adapted, run.corpus.test)
     predictions = run.predict(adapted, test)
     kept = run.out / "predictions.jsonl"
-    lines = kept.read_text().splitlines() if record and kept.is_file() else None
-    stored = None if lines is None else [Prediction.model_validate_json(line) for line in lines]
+    stored = store.read_lines(kept, Prediction) if record and kept.is_file() else None
     return Evaluation(
         run=str(run.out),
         test_loss=test.mean,

@@ -27,6 +27,7 @@ from triptych.errors import NonFiniteLoss
 from triptych.models import hub
 from triptych.records import Cost, Loss, Parameters, Prediction, Record, SearchResult, TrainingSummary, Trial
 from triptych.rows import Row, suite_rows
+from triptych.search import read as read_search
 from triptych.search import sample, search, spread
 from triptych.tracking import Tracker
 
@@ -231,7 +232,7 @@ class Run:
             return None, 0.0
         file, kept = self.folder.parent / "search.json", self.folder.parent / "trials.json"
         if file.is_file():
-            result = SearchResult.model_validate(store.read_json(file))
+            result = read_search(file)
             if resumed is not None:
                 return result, resumed.facts["search_flops"]
             if result.charged_to != self.seed:

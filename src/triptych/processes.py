@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import triptych
+
 SILENCE_SECONDS = 3600.0  # a process that tells nothing for so long hangs
 
 
@@ -29,10 +31,10 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
     """
     message = None
     with log.open("ab") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "triptych", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors,
-            text=True, pass_fds=[] if lock is None else [lock],
-        )  # fmt: skip  # its standard input stays open as long as this process lives: see `end_with_parent`
+        process = subprocess.Popen(  # its standard input stays open as long as this process lives: see `end_with_parent`
+            [sys.executable, "-P", "-m", "triptych", *arguments], env=_environment(), stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=errors, text=True, pass_fds=[] if lock is None else [lock],
+        )  # fmt: skip
         watch = Watch(process)
         try:
             assert process.stdout is not None
@@ -60,6 +62,12 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
         raise KeyboardInterrupt
     died = f"the process died of {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
     return message or f"{died}; see {log.name} in its folder"
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with this very package first; `-P` keeps modules of the working folder out."""
+    home = str(Path(triptych.__file__).resolve().parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 class Watch:

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from triptych.errors import ConfigError, nearest
 
+MOST_PROBLEMS, LONGEST = 8, 120  # of one message: problems, and characters of what it quotes
+
 
 class Plugin(BaseModel, ABC):
     """A frozen class whose fields are its options, each with its `description`.
@@ -83,15 +85,20 @@ def build(cls: type[P], options: dict[str, Any], where: str) -> P:
 def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
     """Say in words what pydantic found: the key, the value, the remedy."""
     lines = []
-    for problem in error.errors():
+    for problem in error.errors()[:MOST_PROBLEMS]:
         path = [str(part) for part in problem["loc"]]
-        key = ".".join(([where] if where else []) + path)
+        key = shorten(".".join(([where] if where else []) + path))
         if problem["type"] == "extra_forbidden":
-            lines.append(f"Unknown key {key!r}.{nearest(path[-1], _fields_at(model, path[:-1]))}")
+            lines.append(f"Unknown key {key!r}.{nearest(path[-1][:LONGEST], _fields_at(model, path[:-1]))}")
         else:
             message = problem["msg"][0].lower() + problem["msg"][1:]
-            lines.append(f"{key!r} is {problem['input']!r}: {message.removeprefix('value error, ')}.")
+            lines.append(f"{key!r} is {shorten(repr(problem['input']))}: {message.removeprefix('value error, ')}.")
     return "\n".join(lines)
+
+
+def shorten(text: str) -> str:
+    """A text as a message can quote it."""
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
 
 
 def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from triptych.config import Scaling, Suite, make_suite
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError, nearest
-from triptych.registry import build, registered
+from triptych.registry import build, registered, shorten
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def make_row(label: str, options: dict[str, Any]) -> Row:
     options = dict(options)
     kind = options.pop("kind", label)
     known = registered(Method) | registered(Baseline)
-    if kind not in known:
+    if not isinstance(kind, str) or kind not in known:
         if kind != label:
-            raise ConfigError(f"[method.{label}] has the unknown kind {kind!r}.{nearest(str(kind), known)}")
+            raise ConfigError(f"[method.{label}] has the unknown kind {shorten(repr(kind))}.{nearest(str(kind)[:100], known)}")
         raise ConfigError(
             f"Unknown method {label!r}.{nearest(label, known)} A label of your own needs its kind: "
             f"--set method.{label}.kind=lora; a method in a file of your own needs --plugin FILE.py."

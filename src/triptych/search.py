@@ -1,12 +1,15 @@
 """The learning-rate search: the same number of trials, on the same short budget, for every tuned row."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+from pydantic import ValidationError
 
+from triptych import store
 from triptych.corpus import Pair
 from triptych.engine.batching import epoch_order
-from triptych.errors import NonFiniteLoss
+from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.records import SearchResult, Trial
 
 
@@ -51,3 +54,15 @@ def search(
 def sample(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:
     """At most `size` pairs of a split, drawn from the seed, in file order."""
     return [split[i] for i in sorted(epoch_order(len(split), seed, 0)[:size].tolist())]
+
+
+def read(path: Path) -> SearchResult:
+    """What an earlier run of the row found.
+
+    Raises:
+        ResultsError: the file is malformed or no search.
+    """
+    try:
+        return SearchResult.model_validate(store.read_json(path))
+    except ValidationError as error:
+        raise ResultsError(f"{str(path)!r} is no search: {error.errors()[0]['msg']}. Delete it to search again.") from None

@@ -4,14 +4,33 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from triptych.errors import ResultsError
+from triptych.errors import InputError, ResultsError
 from triptych.files import write_bytes
+from triptych.registry import shorten
+
+Line = TypeVar("Line", bound=BaseModel)
+
+
+def locate(text: str) -> Path:
+    """A path as somebody wrote it, `~` undone; there may be nothing.
+
+    Raises:
+        InputError: nothing could be there: a home of nobody, too long a name, a folder that may not be read.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{shorten(repr(text))} cannot be looked up: {reason}. Give another path or name.") from None
+    return path
 
 
 def run_folder(out: Path, label: str, seed: int) -> Path:
@@ -40,6 +59,8 @@ def read_json(path: Path) -> Any:
     Raises:
         ResultsError: missing, unreadable or malformed.
     """
+    if path.exists() and not path.is_file():
+        raise ResultsError(f"{str(path)!r} is no file.")  # a device could be read for ever
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -68,6 +89,22 @@ def digest(path: Path) -> str:
         raise ResultsError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
 
 
+def read_lines(path: Path, kind: type[Line]) -> list[Line]:
+    """One JSON object a line, each checked to be of its kind.
+
+    Raises:
+        ResultsError: missing, unreadable, or a line is malformed.
+    """
+    try:
+        return [kind.model_validate_json(line) for line in path.read_bytes().split(b"\n") if line]
+    except FileNotFoundError:
+        raise ResultsError(f"There is no {str(path)!r}.") from None
+    except OSError as error:
+        raise ResultsError(f"{str(path)!r} cannot be read: {error}.") from None
+    except ValidationError as error:
+        raise ResultsError(f"{str(path)!r} has a line that is no {kind.__name__}: {error.errors()[0]['msg']}.") from None
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read safetensors; nothing is ever unpickled.
 
@@ -78,5 +115,5 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except FileNotFoundError:
         raise ResultsError(f"There is no {str(path)!r}.") from None
-    except (OSError, SafetensorError) as error:
-        raise ResultsError(f"{str(path)!r} is no whole safetensors file: {error}.") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise ResultsError(f"{str(path)!r} is no whole safetensors file: {str(error)[:300]}.") from None

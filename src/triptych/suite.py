@@ -1,6 +1,7 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
 import fcntl
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -56,6 +57,10 @@ def check_folder(out: Path, suite: Suite, fresh: bool) -> None:
         raise ResultsError(f"{str(out)!r} is a file; --out needs a folder.")
     if fresh or not out.exists():
         return
+    home = out.resolve()
+    for path in out.rglob("*"):
+        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
+            raise ResultsError(f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it.")
     if not (out / "suite.json").exists():
         if any(path.name != LOCK for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")

@@ -7,6 +7,7 @@ from typing import Any
 
 from triptych.analysis.loading import Run
 from triptych.errors import ResultsError
+from triptych.registry import shorten
 
 # Not here, because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
 # The model and the data are compared by what they are (fingerprints), not by how their path was spelled.
@@ -68,8 +69,8 @@ def _refuse(field: str, runs: Sequence[Run], value: Callable[[Run], Any]) -> Non
         first, second = value(runs[0]), value(run)
         if first != second:
             raise ResultsError(
-                f"These runs may not go into one table: {field} is {first!r} for {runs[0].name} and "
-                f"{second!r} for {run.name}. Run both under one suite, or report them apart."
+                f"These runs may not go into one table: {field} is {shorten(repr(first))} for {runs[0].name} and "
+                f"{shorten(repr(second))} for {run.name}. Run both under one suite, or report them apart."
             )
 
 

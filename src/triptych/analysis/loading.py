@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from triptych.config import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError
 from triptych.records import SCHEMA_VERSION, Prediction, Record
+from triptych.registry import shorten
 
 ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
@@ -250,6 +251,8 @@ def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        _fail(path, None, "is no file", _REMEDY)  # a device could be read for ever
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
@@ -260,7 +263,9 @@ def _text(path: Path) -> str:
 
 def _object(text: str, path: Path, line: int) -> dict[str, Any]:
     try:
-        data = json.loads(text, parse_constant=_refuse_constant)
+        data = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
+        if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but no text
+            json.dumps(data, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}", _REMEDY)
     if not isinstance(data, dict):
@@ -272,11 +277,17 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a number")
 
 
+def _whole_number(digits: str) -> int:
+    if len(digits) > 30:
+        raise ValueError(f"a number of {len(digits)} digits is none of ours")
+    return int(digits)
+
+
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+    return f"{shorten('.'.join(str(part) for part in problem['loc']))}: {problem['msg']}"
 
 
 def _fail(path: Path, line: int | None, what: str, remedy: str) -> NoReturn:
     where = str(path) if line is None else f"{path}, line {line},"
-    raise ResultsError(f"{where} {what}. Remedy: {remedy}.") from None
+    raise ResultsError(f"{where} {what[:1000]}. Remedy: {remedy}.") from None

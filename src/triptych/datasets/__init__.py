@@ -3,8 +3,8 @@
 import difflib
 import os
 import re
-from pathlib import Path
 
+from triptych import store
 from triptych.config import Columns
 from triptych.contracts import Dataset
 from triptych.datasets import newswire  # noqa: F401  # registers itself
@@ -34,7 +34,7 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
     known = without_options()
     if data in known:
         return find(Dataset, data)()
-    path = Path(data).expanduser()
+    path = store.locate(data)
     if path.is_dir() and data_config is not None:  # a copy of a hub repository, which has configurations
         return Hub(name=str(path), config=data_config, columns=columns)
     if path.exists() or _looks_like_a_path(data):

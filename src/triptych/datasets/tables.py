@@ -21,6 +21,7 @@ import pyarrow
 import pyarrow.parquet
 from pydantic import Field
 
+from triptych import store
 from triptych.config import Columns
 from triptych.contracts import Dataset, Example
 from triptych.errors import DataError, nearest
@@ -34,6 +35,7 @@ SPLIT_NAMES = {"train": "train", "training": "train",
                "test": "test"}  # fmt: skip
 ALL = "all"  # the name of the one split of data to be cut
 MAX_LINE = 16 * 2**20  # bytes; a longer line is no table, and reading it would not be bounded
+MAX_COLUMNS = 10_000  # more are no table either, and comparing their names would take hours
 _USUAL = Columns()
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<total>\d{5})")
 
@@ -145,6 +147,8 @@ def recognise(names: Sequence[str], columns: Columns, where: str) -> Roles:
     Raises:
         DataError: a column is absent, ambiguous or there twice; the message lists the columns.
     """
+    if len(names) > MAX_COLUMNS:
+        raise DataError(f"{where}: {len(names):,} columns are more than the {MAX_COLUMNS:,} that are read. Drop some.")
     document = _pick("document", columns.document, DOCUMENT_NAMES, names, where, taken=columns.summary)
     summary = _pick("summary", columns.summary, SUMMARY_NAMES, names, where, taken=document)
     if document == summary:
@@ -218,7 +222,7 @@ def cells(file: Path, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
 
 def _find_splits(path: Path) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
     """The files of each split, train first, and the tables that belong to none."""
-    path = path.expanduser()
+    path = store.locate(str(path))
     if path.is_file():
         if not _ending(path):
             raise DataError(f"{path} is not a table that can be read. {_ACCEPTED}")

@@ -8,11 +8,15 @@ from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import find_adapter_config_file
 
+from triptych import store
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, nearest
 from triptych.models.connection import caches_alone_without_a_hub
-from triptych.registry import registered
+from triptych.registry import registered, shorten
+
+MOST_BLOCKS = 10_000  # ten times what any model has; a configuration that asks for more would fill the memory
 
 
 def locate(model: str) -> str:
@@ -24,16 +28,18 @@ def locate(model: str) -> str:
     embedded = registered(EmbeddedModel)
     if model in embedded:
         return str(embedded[model]().folder())
-    path = Path(model).expanduser()
+    path = store.locate(model)
     if path.is_dir():
         _check_folder(path)
         return str(path)
     if path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1:
-        raise ModelError(f"There is no model folder {model!r}; a transformers folder with config.json is needed.")
+        raise ModelError(f"There is no model folder {shorten(repr(model))}; a transformers folder with config.json is needed.")
     return model
 
 
 def _check_folder(path: Path) -> None:
+    if any(file.exists() and not file.is_file() and not file.is_dir() for file in path.iterdir()):
+        raise ModelError(f"The folder {str(path)!r} holds a device or a pipe, which could be read for ever; files are needed.")
     if not (path / "config.json").is_file():
         raise ModelError(f"The folder {str(path)!r} holds no config.json; a transformers folder is needed.")
     if not any(path.glob("*.safetensors")):
@@ -52,7 +58,9 @@ def load_tokenizer(model: str, revision: str = "main") -> PreTrainedTokenizerBas
     where = locate(model)
     try:
         with _hub(where):
-            return AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(where, revision=revision, trust_remote_code=False)
+        tokenizer("a")  # a setting of the wrong type is told by its first use
+        return tokenizer
     except Exception as error:
         raise _unreachable(model, "tokenizer", error) from error
 
@@ -67,10 +75,21 @@ def load_config(model: str, revision: str = "main"):
     try:
         with _hub(where):
             config = AutoConfig.from_pretrained(where, revision=revision, trust_remote_code=False)
+            adapter = find_adapter_config_file(where, revision=revision)
+        text = config.get_text_config()
+        attention = {str(part._attn_implementation) for part in (config, text)}
     except Exception as error:
         raise _unreachable(model, "configuration", error) from error
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"{model!r} is an encoder-decoder ({config.model_type}); Triptych compares causal language models.")
+    if adapter is not None:  # transformers would load it unasked, pickled too
+        raise ModelError(f"{model!r} holds an adapter beside its model: then nothing is untouched. Give the model alone.")
+    if any("/" in name for name in attention):
+        asked = shorten(str(attention))
+        raise ModelError(f"{model!r} wants attention code of a hub, {asked}: no code of others is run. Remove the key.")
+    blocks = getattr(text, "num_hidden_layers", 0)
+    if not isinstance(blocks, int) or not 0 < blocks <= MOST_BLOCKS:
+        raise ModelError(f"{model!r} says that it has {shorten(repr(blocks))} blocks; from 1 to {MOST_BLOCKS} are needed.")
     return config
 
 

@@ -280,7 +280,9 @@ def _legend(figure: Figure, axes: Axes) -> None:
 def _figure(width: float, height: float) -> Iterator[Figure]:
     """A figure of our style. A glyph that DejaVu Sans lacks is warned of by Matplotlib while it lays out; the SVG
     holds the text itself, so nothing is lost."""
-    with matplotlib.rc_context(_STYLE), warnings.catch_warnings(), _quiet_fonts():
+    with matplotlib.rc_context(), warnings.catch_warnings(), _quiet_fonts():
+        matplotlib.rcdefaults()  # not what a matplotlibrc of the working folder says: it could have LaTeX run
+        matplotlib.rcParams.update(_STYLE)
         warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
         yield Figure(figsize=(width, height), layout="constrained")
 

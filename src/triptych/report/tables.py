@@ -21,6 +21,7 @@ _INLINE_WIDTH = 120  # from here an interval stands beside its mean, below it un
 _LEGEND = (
     "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
 )
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 @dataclass(frozen=True)
@@ -245,8 +246,8 @@ def _csv_cell(cell: Any) -> str:
     if isinstance(cell, (int, float)):
         return repr(cell)
     cell = "\n".join(cell.splitlines())  # one kind of line break, or a lone "\r" would end the line unquoted
-    # A spreadsheet runs a text cell that begins like a formula; an apostrophe makes it text.
-    return "'" + cell if cell.lstrip(" \n").startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    # A spreadsheet runs a text cell that begins like a formula, full-width signs too; an apostrophe makes it text.
+    return "'" + cell if cell.lstrip(" \n").startswith(_FORMULA) else cell
 
 
 def _markdown(text: str) -> str:
