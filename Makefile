@@ -6,7 +6,7 @@ BIN := .venv/bin
 MODEL ?= gpt2
 DATA ?= ../shared/data/cnn_dailymail
 
-.PHONY: compare example test test-all lint benchmark clean
+.PHONY: compare example test test-all torture lint benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
@@ -19,8 +19,13 @@ example: .venv/ready          ## the demo's report in docs/example, made anew
 test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest
 
-test-all: .venv/ready         ## the tests and what takes longer: full size, browser
+test-all: .venv/ready         ## the tests and what takes longer: full size, browser, faults, a cluster
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray]'
 	$(BIN)/python -m pytest --slow
+
+torture: .venv/ready          ## kills and hostile files, the long form: an hour
+	$(BIN)/python scripts/torture_kills.py results/torture --kills 50
+	$(BIN)/python tests/torture_inputs.py --cases 10000 --seed 0
 
 lint: .venv/ready
 	$(BIN)/ruff check src tests scripts benchmarks
