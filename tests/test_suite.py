@@ -176,7 +176,8 @@ def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
     out = workplace / "interrupted"
     command = [sys.executable, "-m", "triptych", "compare", "--methods", "lead-3,lora", "--out", str(out), "--set", *SMALL,
                "limits.train_documents=2000", "training.max_epochs=50"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     for line in process.stderr:
         if "training" in line:
             break
