@@ -48,7 +48,7 @@ def fitting_micro_batch(
                 if not out_of_memory(error) or size == 1:
                     raise
                 return size // 2
-            if 2 * size > len(longest) or 2 * (memory.peak_bytes - before) > free:
+            if 2 * size > len(longest) or 2 * (memory.peak_bytes - before) >= free:
                 return size
             size *= 2
     finally:
