@@ -152,7 +152,7 @@ def open_cache(
     except OSError as error:
         raise ResultsError(f"{str(folder)!r} cannot be written: {error.strerror}; set TRIPTYCH_CACHE.") from error
     cache = TrunkCache(first, states, starts, dtype, total)
-    return cache if _agrees(cache, adapted, split, template, runtime, batch_groups[-1]) else None
+    return cache if _agrees(cache, adapted, split, template, runtime, batch_groups[-1][-1]) else None
 
 
 def _length(pair: Pair, template: Template) -> int:
@@ -178,11 +178,11 @@ def _fill(adapted, split, template, runtime, first, groups, states, starts, dtyp
 
 
 @torch.no_grad()
-def _agrees(cache, adapted, split, template, runtime, indices) -> bool:
-    """Whether losses from the cache are those of the whole model on a few documents; the model is in eval mode."""
-    batch = collate([split[i] for i in indices], template).to(runtime.device)
+def _agrees(cache, adapted, split, template, runtime, index) -> bool:
+    """Whether losses from the cache are those of the whole model on the shortest document; the model is in eval mode."""
+    batch = collate([split[index]], template).to(runtime.device)
     with runtime.autocast():
-        whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, indices)
+        whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, [index])
     loose = 1e-4 if runtime.precision == "fp32" else 0.1
     return torch.allclose(whole, resumed, rtol=loose, atol=loose)
 
