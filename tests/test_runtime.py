@@ -111,7 +111,7 @@ class Bf16Cpu:
     """What accelerate gives for `mixed_precision="bf16"` on a CPU; a process has one Accelerator, and the tests' is fp32."""
 
     device = torch.device("cpu")
-    is_main_process = True
+    is_main_process, num_processes, process_index = True, 1, 0
 
     def autocast(self):
         """Matrix products in bf16."""

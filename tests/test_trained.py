@@ -22,6 +22,7 @@ from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError
 from triptych.export import export, merge
 from triptych.models.hub import locate
+from triptych.workbench import Workbench
 
 SETTINGS = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=5", "training.max_epochs=1",
             "limits.document_tokens=300", "decoding.max_new_tokens=10", "decoding.num_beams=2", "decoding.batch_size=2",
@@ -73,7 +74,7 @@ def finished(request, tmp_path_factory) -> Finished:
     logits: dict[str, Tensor] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
-        first = experiment.Run.begin(suite, table[0], 0, place, "cpu", lambda event: None)
+        first = Workbench.begin(suite, table[0], 0, place, "cpu", lambda event: None)
         test = first.corpus.test
         batch = collate([test[i] for i in range(2)], first.corpus.template)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych import experiment, peft_folders, store
+from triptych import peft_folders, store
 from triptych.adapters import check_origin, load_tensors, read_manifest
 from triptych.config import make_suite
 from triptych.contracts import AdaptedModel, Method
@@ -13,6 +13,7 @@ from triptych.models import hub
 from triptych.records import Prediction, Record
 from triptych.rows import make_row
 from triptych.trained import TrainedModel, load, read_record
+from triptych.workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     if record.loss.test is None or record.rouge is None:
         raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is not whole.")
     suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
-    run = experiment.Run.begin(suite, row, record.seed, folder, device, lambda event: None)
+    run = Workbench.begin(suite, row, record.seed, folder, device, lambda event: None)
     if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
     adapted = run.adapt(row.plugin, record.seed).adapted
@@ -83,12 +84,12 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
         if found.adapted.virtual_tokens is not None else make_row("untuned", {})  # fmt: skip
     suite = make_suite({**settings, "model": found.suite.model, "model_revision": found.suite.model_revision,
                         "methods": [row.label], "method": {row.label: row.options}})  # fmt: skip
-    run = experiment.Run.begin(suite, row, suite.seeds[0], folder, device, lambda event: None)
+    run = Workbench.begin(suite, row, suite.seeds[0], folder, device, lambda event: None)
     run.plain = not found.exact
     return _measure(run, found.adapted, None)
 
 
-def _measure(run: experiment.Run, adapted: AdaptedModel, record: Record | None) -> Evaluation:
+def _measure(run: Workbench, adapted: AdaptedModel, record: Record | None) -> Evaluation:
     """Test loss and summaries, beside the record's where there is one."""
     test = run.loss(adapted, run.corpus.test)
     predictions = run.predict(adapted, test)

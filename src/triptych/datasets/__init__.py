@@ -24,7 +24,7 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
 
     Args:
         data: a registered name, else a path that exists or looks like one, else a hub name.
-        data_config: a hub data set's configuration; with a folder, that of the hub repository it is a copy of.
+        data_config: a hub data set's configuration; with a folder that is a copy of a hub repository, one of its.
         data_revision: a hub data set's branch, tag or commit.
         columns: names of columns, where they are not the usual ones.
 
@@ -35,7 +35,7 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
     if data in known:
         return find(Dataset, data)()
     path = store.locate(data)
-    if path.is_dir() and data_config is not None:  # a copy of a hub repository, which has configurations
+    if data_config is not None and _is_hub_copy(path, data_config):
         return Hub(name=str(path), config=data_config, columns=columns)
     if path.exists() or _looks_like_a_path(data):
         tables = Tables(path=path, columns=columns)
@@ -48,6 +48,12 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
             "Your own folder is written ./NAME."
         )
     return Hub(name=data, config=data_config, revision=data_revision, columns=columns)
+
+
+def _is_hub_copy(path: Path, config: str) -> bool:
+    """Whether a folder is laid out as a repository of the hub that has this configuration, as a folder or in its card."""
+    card = path / "README.md"
+    return (path / config).is_dir() or (card.is_file() and f"config_name: {config}" in card.read_text(errors="replace"))
 
 
 def _looks_like_a_path(data: str) -> bool:

@@ -1,0 +1,132 @@
+"""What every stage of a run works with: machine, clocks, data; the loss of a split, and summaries, on them."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from triptych import materials, meter, runtime, scoring, store
+from triptych.adapters import Origin
+from triptych.config import Suite
+from triptych.contracts import AdaptedModel, Method
+from triptych.corpus import Corpus, Pair
+from triptych.engine.compute import make_ready
+from triptych.engine.evaluation import SplitLoss, split_loss
+from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.memory import UNTIL_FOUND
+from triptych.models import hub
+from triptych.records import Prediction
+from triptych.rows import Row, suite_rows
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Workbench:
+    """A run's machine and data.
+
+    Attributes:
+        plain: every logit is computed, through the model's own forward.
+        micro_batch: documents a forward pass.
+    """
+
+    suite: Suite
+    row: Row
+    seed: int
+    out: Path
+    machine: runtime.Runtime
+    clocks: meter.Clocks
+    tokenizer: PreTrainedTokenizerBase
+    corpus: Corpus
+    emit: Emit
+    plain: bool
+    micro_batch: int
+
+    @classmethod
+    def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Workbench":
+        """Set up machine, tokenizer and data; the clocks count from the start of the process."""
+        machine = runtime.start(device, suite.training.precision)
+        clocks = meter.Clocks(machine.synchronize, base="startup")
+        emit({"event": "stage", "stage": "preparation"})
+        with clocks.time("preparation"):
+            tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
+            corpus = materials.load_corpus(suite, suite_rows(suite), tokenizer, materials.cache_folder())
+        asked = suite.training.micro_batch_size
+        micro_batch = UNTIL_FOUND if asked == "auto" else asked
+        return cls(suite, row, seed, out, machine, clocks, tokenizer, corpus, emit, suite.engine.plain, micro_batch)
+
+    @cached_property
+    def model_fingerprint(self) -> str:
+        """SHA-256 of the untouched model."""
+        return hub.fingerprint(self.suite.model, self.suite.model_revision)
+
+    @property
+    def folder(self) -> Path:
+        """`OUT/runs/LABEL/SEED`."""
+        return store.run_folder(self.out, self.row.label, self.seed)
+
+    def origin(self) -> Origin:
+        """What the adapter belongs to."""
+        suite, row, tokens = self.suite, self.row, hub.tokenizer_fingerprint(self.tokenizer)
+        return Origin(row.label, row.kind, row.options, suite.model, suite.model_revision, self.model_fingerprint, tokens)
+
+    def stage(self, name: str, **facts: Any) -> AbstractContextManager[None]:
+        """Say that a stage begins; its clock runs inside."""
+        self.emit({"event": "stage", "stage": name, **facts})
+        return self.clocks.time(name)
+
+    def show_progress(self, done: int, total: int) -> None:
+        """Say how far a stage is."""
+        self.emit({"event": "progress", "done": done, "total": total})
+
+    def adapt(self, method: Method, seed: int) -> materials.Prepared:
+        """A fresh model as the method changes it, made ready for the engine; what its family rules out is said."""
+        prepared = materials.adapt(self.suite, method, self.tokenizer, self.corpus, seed, self.machine.device)
+        if not self.plain:
+            ready = make_ready(prepared.adapted, prepared.modes, self.machine)
+            self.plain = not ready.exact
+            for message in ready.notes:
+                self.emit({"event": "note", "message": message})
+        return prepared
+
+    def loss(self, adapted: AdaptedModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
+        """The loss of a split."""
+        return split_loss(
+            adapted, split, self.corpus.template, self.machine, batch_size=self.micro_batch,
+            plain=self.plain, progress=None if quiet else self.show_progress,
+        )  # fmt: skip
+
+    def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
+        """Generate and score a summary of every test document."""
+        split, cap = self.corpus.test, self.suite.decoding.max_new_tokens
+        documents = [split[i].document_ids for i in range(len(split))]
+        with self.stage("generation"):
+            new = self.generate(adapted, documents, self.show_progress)
+        with self.stage("evaluation"):
+            texts = [scoring.to_text(self.tokenizer, ids) for ids in new]
+            return scoring.score(split, texts, [len(ids) for ids in new], cap, test)
+
+    def generate(
+        self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+    ) -> list[list[int]]:
+        """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
+        d = self.suite.decoding
+        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        own = [i for i in range(len(documents)) if self.machine.owns(i)]
+        new = generate(adapted, [documents[i] for i in own], self.corpus.template, self.machine, decoding, progress)
+        tokens = dict(self.machine.collect(list(zip(own, new, strict=True))))
+        return [tokens[i] for i in range(len(documents))]
+
+    def latency(self, summarize: Callable[[int], object]) -> float:
+        """Seconds that a summary takes when its document comes alone: the test document of median length."""
+        test = self.corpus.test
+        by_length = sorted(range(len(test)), key=lambda i: len(test[i].document_ids))
+        before = self.clocks.read()["generation"]
+        with self.clocks.time("generation"):
+            summarize(by_length[len(test) // 2])
+        return self.clocks.read()["generation"] - before
