@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+from pathlib import Path
 
 from triptych import store
 from triptych.config import Columns
