@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from triptych import catalogue, runtime
+from triptych import catalogue, registry, runtime
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.corpus import Pair, Template
 from triptych.engine.modes import TrainingModes
@@ -44,6 +44,14 @@ def _session():
     """Everything that registers itself is known; one thread is the fastest for models this small, and leaves room to others."""
     catalogue.load()
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def own_registry(_session):
+    """What a file of tests registers is gone afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -92,14 +92,6 @@ SMALL = ["limits.document_tokens=64", "limits.summary_tokens=16", "training.max_
 
 
 @pytest.fixture(scope="module")
-def own_registry():
-    """What these files register is gone afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
-        yield
-
-
-@pytest.fixture(scope="module")
 def files(own_registry, tmp_path_factory) -> list[Path]:
     """Each of them in a file of its own."""
     folder = tmp_path_factory.mktemp("mine")
