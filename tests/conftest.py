@@ -1,6 +1,7 @@
 """What the tests share: small random models of two families, a few pairs, and the flag that lets slow tests run."""
 
 import copy
+import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -41,8 +42,10 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _session():
-    """Everything that registers itself is known; one thread is the fastest for models this small, and leaves room to others."""
+    """Everything that registers itself is known; one thread is the fastest for models this small, here and in processes of their
+    own, and gives the same bits in both."""
     catalogue.load()
+    os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 
 
