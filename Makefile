@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PARALLEL := -n 2 --dist loadfile
 
 MODEL ?= gpt2
 DATA ?= ../shared/data/cnn_dailymail
@@ -17,11 +18,11 @@ example: .venv/ready          ## the demo's report in docs/example, made anew
 	cp results/example/report.pdf results/example/report.html docs/example/
 
 test: .venv/ready             ## the tests, within ten minutes on two cores
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: .venv/ready         ## the tests and what takes longer: full size, browser, faults, a cluster
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray]'
-	$(BIN)/python -m pytest --slow
+	$(BIN)/python -m pytest $(PARALLEL) --slow
 
 torture: .venv/ready          ## kills and hostile files, the long form: an hour
 	$(BIN)/python scripts/torture_kills.py results/torture --kills 50
