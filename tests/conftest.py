@@ -42,8 +42,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _session():
-    """Everything that registers itself is known; one thread is the fastest for models this small, here and in processes of their
-    own, and gives the same bits in both."""
+    """Everything that registers itself is known. One thread is the fastest for models this small, and gives the same bits
+    here and in processes of their own."""
     catalogue.load()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

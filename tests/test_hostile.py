@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import itertools
 import json
 import os
 import pickle
@@ -10,6 +11,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -519,6 +521,13 @@ def experiment_with_full_disk(resolved, row, out: Path) -> None:
         experiment.run(resolved, row, 0, out, "cpu", lambda event: None)
 
 
+def let_everyone_reach(place: Path) -> None:
+    """Another user may come to a folder of these tests, however deep below the folder for temporary files it lies."""
+    for folder in (place, *itertools.takewhile(lambda parent: parent != Path(tempfile.gettempdir()), place.parents)):
+        if folder.stat().st_uid == os.geteuid() and folder.stat().st_mode & 0o055 != 0o055:
+            folder.chmod(folder.stat().st_mode | 0o055)
+
+
 def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
     """OUT below a file, or in a folder that may not be written, is one clear error with status 2."""
     (tmp_path / "file").write_text("mine")
@@ -527,8 +536,7 @@ def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
         assert "file" in capsys.readouterr().err
     place = bench.folder.parent / "locked"
     shutil.copytree(bench.folder / "results", place)
-    for folder in (tmp_path, *tmp_path.parents[:2], *place.parents[:3]):
-        os.chmod(folder, os.stat(folder).st_mode | 0o055)
+    let_everyone_reach(place)
     for folder in (place, *place.rglob("*")):
         os.chmod(folder, 0o555)
     with unprivileged():
@@ -541,8 +549,7 @@ def test_a_data_folder_that_may_only_be_read_is_enough(bench, tmp_path):
     """Data is read where it lies: nothing is written beside it, and no right to do so is needed."""
     data = bench.folder.parent / "read-only"
     shutil.copytree(bench.folder / "tables", data)
-    for folder in data.parents[:3]:
-        os.chmod(folder, os.stat(folder).st_mode | 0o055)
+    let_everyone_reach(data)
     os.chmod(data, 0o555)
     before = sorted(path.name for path in data.iterdir())
     with unprivileged():
