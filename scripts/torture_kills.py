@@ -1,11 +1,14 @@
 """Kill a suite again and again, at random instants, and show that nothing is lost and nothing wrong is believed.
 
-    python scripts/torture_kills.py FOLDER [--kills 50] [--seed 0] [--set KEY=VALUE ...]
+    python scripts/torture_kills.py FOLDER [--kills 50] [--seed 0] [--longest 12] [--set KEY=VALUE ...]
 
-The suite runs once unbroken and once killed (SIGKILL, its whole process group or the suite alone) at instants drawn after the
-run at hand has written a checkpoint; after every third kill the newest checkpoint is damaged too: cut short, or a byte flipped.
-The same command is then given again. At the end the killed suite's comparison must equal the unbroken one's but for times,
-memory and energy, and no finished record may have been written twice. A summary is printed as JSON; status 1 where a law broke.
+The suite (three methods, two seeds, a search each) runs once unbroken and once killed: SIGKILL, its process group or the
+suite alone, at instants drawn after the run at hand has written a checkpoint. After every third kill the newest checkpoint is
+damaged too, and after every third a file of the cache: cut short, or a byte flipped. Then the same command is given again. A
+suite that ends before the kills are used up is compared, and another one begun. Against the unbroken suite must be equal, but
+for times, memory and energy: rows and tests of the comparison, and of every run losses and scores, history, summaries and
+trained weights, the last two byte for byte. No finished record may be lost or written twice, and the last call must take less
+than the whole. A summary is printed as JSON; status 1 where a law broke.
 """
 
 import argparse
@@ -22,34 +25,53 @@ from typing import Any
 
 FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
 METHODS = "lora,last-layers,prompt-tuning"
+SETTINGS = ["seeds=[0, 1]", "search.trials=2", "search.train_documents=64"]  # six to eight minutes with one thread
+CACHED = (".arrow", ".bin")
+LAWS = ("results_lost", "records_written_twice", "wrong_results_believed", "last_calls_as_long_as_the_whole")
 
 
 def without_times(value: Any) -> Any:
-    """A comparison without what two runs of one suite may differ in."""
+    """A comparison, record or history without what two runs of one suite may differ in."""
     if isinstance(value, dict):
         return {key: without_times(item) for key, item in value.items() if not key.endswith(FREE)}
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 
-def compared(out: Path) -> Any:
-    """What must be equal: losses, scores, tests; sentences and fronts may turn on seconds."""
+def compared(out: Path) -> dict[str, Any]:
+    """What must be equal, by where it lies. Sentences and fronts of a comparison may turn on seconds."""
     comparison = json.loads((out / "comparison.json").read_text())
-    return without_times({key: comparison[key] for key in ("rows", "tests", "num_documents", "signature")})
+    kept = {key: comparison[key] for key in ("rows", "tests", "num_documents", "signature")}
+    found: dict[str, Any] = {"comparison.json": without_times(kept)}
+    for folder in sorted(out.glob("runs/*/*/")):
+        record = without_times(json.loads((folder / "record.json").read_text()))
+        for key in ("time", "command"):
+            del record["provenance"][key]
+        history = [without_times(json.loads(line)) for line in (folder / "history.jsonl").read_text().splitlines()]
+        name = str(folder.relative_to(out))
+        found |= {f"{name}/record.json": record, f"{name}/history.jsonl": history}
+        for path in (folder / "predictions.jsonl", *folder.glob("adapter/*.safetensors")):
+            found[str(path.relative_to(out))] = path.read_bytes()
+    return found
 
 
 def start(out: Path, settings: list[str]) -> subprocess.Popen:
-    """The suite's command, in a process group of its own."""
-    command = [sys.executable, "-m", "triptych", "compare", "--methods", METHODS, "--out", str(out), "--set", *settings]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    """The suite's command, in a process group of its own; what it says goes to a file beside OUT."""
+    command = [sys.executable, "-m", "triptych", "compare", "--methods", METHODS, "--out", str(out), "--set", *SETTINGS]
+    with out.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen([*command, *settings], stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
+
+
+def failed(out: Path, status: int) -> str:
+    """What to say of a suite that did not end well by itself."""
+    return f"The suite in {out} ended with status {status}:\n{out.with_suffix('.log').read_text()[-2000:]}"
 
 
 def finish(out: Path, settings: list[str]) -> float:
     """Let the suite run to its end; returns the seconds it took."""
     began = time.monotonic()
-    process = start(out, settings)
-    _, error = process.communicate()
-    if process.returncode:
-        sys.exit(f"The suite in {out} ended with status {process.returncode}:\n{error}")
+    status = start(out, settings).wait()
+    if status:
+        sys.exit(failed(out, status))
     return time.monotonic() - began
 
 
@@ -72,7 +94,7 @@ def finished(out: Path) -> dict[str, int]:
 
 
 def damage(path: Path, rng: random.Random) -> None:
-    """Cut a file short, or flip a byte of it."""
+    """Cut a file short, or flip bits of a byte of it."""
     content = bytearray(path.read_bytes())
     place = rng.randrange(len(content))
     if rng.random() < 0.5:
@@ -88,16 +110,18 @@ def orphans(group: int) -> bool:
 
 
 def kill_once(out: Path, settings: list[str], rng: random.Random, longest: float) -> bool:
-    """Start the suite and kill it some time after a new checkpoint; False where it ended before."""
+    """Start the suite and kill it some time after a new checkpoint; False where it came to its end before."""
     seen = checkpoints(out)
     process = start(out, settings)
-    while not any(seen.get(path) != time_ for path, time_ in checkpoints(out).items()):
+    instant = None
+    while instant is None or time.monotonic() < instant:
         if process.poll() is not None:
+            if process.returncode:
+                sys.exit(failed(out, process.returncode))
             return False
+        if instant is None and any(seen.get(path) != time_ for path, time_ in checkpoints(out).items()):
+            instant = time.monotonic() + rng.uniform(0, longest)
         time.sleep(0.02)
-    time.sleep(rng.uniform(0, longest))
-    if process.poll() is not None:
-        return False
     if rng.random() < 0.5:
         os.killpg(process.pid, signal.SIGKILL)
     else:
@@ -111,38 +135,70 @@ def kill_once(out: Path, settings: list[str], rng: random.Random, longest: float
     return True
 
 
+class Torture:
+    """Suites that are killed, and what was seen of them."""
+
+    def __init__(self, folder: Path, settings: list[str], rng: random.Random, longest: float):
+        self.folder, self.settings, self.rng, self.longest = folder, settings, rng, longest
+        os.environ["TRIPTYCH_CACHE"] = str((folder / "cache").resolve())
+        self.seconds = finish(folder / "unbroken", settings)
+        self.whole = compared(folder / "unbroken")
+        self.seen: dict[str, Any] = {
+            "unbroken_seconds": round(self.seconds), "suites_killed": 0, "kills": 0, "checkpoints_damaged": 0,
+            "cache_files_damaged": 0, "resumed_from_a_checkpoint": 0, "finished_records_kept": 0, "last_call_seconds": [],
+            "different": [],
+        } | dict.fromkeys(LAWS, 0)  # fmt: skip
+
+    def break_one(self, kills: int) -> None:
+        """Kill a new suite until that many kills were had or it comes to its end; then compare it."""
+        self.seen["suites_killed"] += 1
+        out = self.folder / f"broken-{self.seen['suites_killed']}"
+        done: dict[str, int] = {}
+        last = None
+        while last is None:
+            began = time.monotonic()
+            if self.seen["kills"] < kills and kill_once(out, self.settings, self.rng, self.longest):
+                self.seen["kills"] += 1
+                if self.seen["kills"] % 3 == 0 and (found := list(checkpoints(out))):
+                    damage(self.rng.choice([found[-1], found[-1].with_suffix(".safetensors")]), self.rng)
+                    self.seen["checkpoints_damaged"] += 1
+                elif self.seen["kills"] % 3 == 1:
+                    cached = [path for path in (self.folder / "cache").rglob("*") if path.suffix in CACHED]
+                    damage(self.rng.choice(sorted(cached)), self.rng)
+                    self.seen["cache_files_damaged"] += 1
+            else:
+                if self.seen["kills"] == kills:
+                    finish(out, self.settings)
+                last = time.monotonic() - began
+            now = finished(out)
+            self.seen["results_lost"] += sum(name not in now for name in done)
+            self.seen["records_written_twice"] += sum(now.get(name, time_) != time_ for name, time_ in done.items())
+            done = now
+        self.seen["finished_records_kept"] += len(done)
+        self.seen["resumed_from_a_checkpoint"] += out.with_suffix(".log").read_text().count("goes on from the checkpoint")
+        self.seen["last_call_seconds"].append(round(last))
+        self.seen["last_calls_as_long_as_the_whole"] += last >= self.seconds
+        found = compared(out)
+        different = [name for name in self.whole.keys() | found.keys() if self.whole.get(name) != found.get(name)]
+        self.seen["wrong_results_believed"] += len(different)
+        self.seen["different"] += [f"{out.name}/{name}" for name in sorted(different)]
+
+
 def main() -> None:
     """Break it, and say what was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="where the two suites go; empty or new")
+    parser.add_argument("folder", type=Path, help="where the suites go; empty or new")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=8.0, help="seconds between a checkpoint and the kill, at most")
+    parser.add_argument("--longest", type=float, default=12.0, help="seconds between a checkpoint and the kill, at most")
     parser.add_argument("--set", nargs="+", default=[], dest="settings", metavar="KEY=VALUE")
     options = parser.parse_args()
-
-    rng = random.Random(options.seed)
-    unbroken, broken = options.folder / "unbroken", options.folder / "broken"
-    whole_seconds = finish(unbroken, options.settings)
-    summary: dict[str, Any] = {"unbroken_seconds": round(whole_seconds), "kills": 0, "checkpoints_damaged": 0,
-                               "records_written_twice": 0, "results_lost": 0, "wrong_results_believed": 0}  # fmt: skip
-    done: dict[str, int] = {}
-    while summary["kills"] < options.kills and kill_once(broken, options.settings, rng, options.longest):
-        summary["kills"] += 1
-        now = finished(broken)
-        summary["results_lost"] += sum(name not in now for name in done)
-        summary["records_written_twice"] += sum(now.get(name, time_) != time_ for name, time_ in done.items())
-        done = now
-        if summary["kills"] % 3 == 0 and (found := list(checkpoints(broken))):
-            damage(rng.choice([found[-1], found[-1].with_suffix(".safetensors")]), rng)
-            summary["checkpoints_damaged"] += 1
-    summary["last_call_seconds"] = round(finish(broken, options.settings))
-    summary["wrong_results_believed"] = int(compared(unbroken) != compared(broken))
-    now = finished(broken)
-    summary["records_written_twice"] += sum(now.get(name, time_) != time_ for name, time_ in done.items())
-    print(json.dumps(summary, indent=2))
-    broken_laws = ("records_written_twice", "results_lost", "wrong_results_believed")
-    sys.exit(int(any(summary[name] for name in broken_laws) or summary["kills"] < options.kills))
+    options.folder.mkdir(parents=True, exist_ok=True)
+    torture = Torture(options.folder, options.settings, random.Random(options.seed), options.longest)
+    while torture.seen["kills"] < options.kills:
+        torture.break_one(options.kills)
+    print(json.dumps(torture.seen, indent=2))
+    sys.exit(int(any(torture.seen[law] for law in LAWS)))
 
 
 if __name__ == "__main__":

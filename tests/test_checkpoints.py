@@ -48,6 +48,15 @@ def test_a_damaged_checkpoint_is_passed_over(saved, file):
     assert saved.latest().step == 9
 
 
+def test_checkpoints_that_were_passed_over_do_not_displace_new_ones(saved):
+    """Where the run had to begin before damaged checkpoints, they go, and what it writes stays."""
+    for step in (9, 10):
+        (saved.folder / f"{step}.safetensors").write_bytes(b"")
+    assert saved.latest() is None
+    saved.save(2, {"w": torch.zeros(40)}, {})
+    assert saved.latest().step == 2 and sorted(path.name for path in saved.folder.iterdir()) == ["2.json", "2.safetensors"]
+
+
 def test_another_run_s_checkpoints_are_not_read(saved):
     """A checkpoint belongs to the settings, data and weights it was made under."""
     assert Checkpoints(saved.folder, {**IDENTITY, "seed": 1}).latest() is None

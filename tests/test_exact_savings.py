@@ -158,14 +158,19 @@ def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
 
 
 def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):
-    """A file of another length is not read, and one with other content is not used."""
+    """A file that was cut, of which any byte was flipped, or whose seal is gone or another's, is not read: it is made again."""
     cached(gpt2, CACHED["last-blocks"], tmp_path)
-    (file,) = tmp_path.glob("*/states.bin")
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and file.read_bytes() == whole
-    file.write_bytes(bytes(len(whole)))
-    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is None
+    (file,), (seal,) = tmp_path.glob("*/states.bin"), tmp_path.glob("*/sha256")
+    whole, sealed = file.read_bytes(), seal.read_bytes()
+    flipped = [bytes(whole[:at]) + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (0, len(whole) // 3, len(whole) - 1)]
+    for damaged in (whole[: len(whole) // 2], bytes(len(whole)), *flipped):
+        file.write_bytes(damaged)
+        assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and file.read_bytes() == whole
+    for wrong in (b"", sealed[:-1], sealed[1:] + sealed[:1]):
+        seal.write_bytes(wrong)
+        assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and seal.read_bytes() == sealed
+    seal.unlink()
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and seal.read_bytes() == sealed
 
 
 @pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))

@@ -52,7 +52,7 @@ class Checkpoints:
         return (time.perf_counter() - self._last) * SHARE >= self._cost
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint beside the last and remove older ones.
+        """Write a checkpoint beside the last and remove older ones, and those after it: the run began again before them.
 
         Raises:
             ResultsError: it cannot be written; those before it are whole.
@@ -62,7 +62,8 @@ class Checkpoints:
         digest = store.write_tensors(file, tensors)
         seal = self._seal(step, digest, facts)
         store.write_json(file.with_suffix(".json"), {"sha256": seal, "facts": dict(facts)})
-        for old in self._steps()[KEPT:]:
+        steps = self._steps()
+        for old in [n for n in steps if n > step] + [n for n in steps if n <= step][KEPT:]:
             for suffix in (".json", ".safetensors"):
                 (self.folder / f"{old}{suffix}").unlink(missing_ok=True)
         self._last = time.perf_counter()

@@ -13,14 +13,17 @@ import torch
 from torch import Tensor
 
 import triptych
+from triptych import store
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Pair, Template
 from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import assemble, read_losses, tail_states, target_losses
 from triptych.errors import ResultsError
+from triptych.files import write_bytes
 from triptych.runtime import Runtime
 
+SEAL = "sha256"
 _DTYPES = {"fp32": (torch.float32, np.float32), "bf16": (torch.bfloat16, np.uint16), "fp16": (torch.float16, np.float16)}
 
 
@@ -140,12 +143,13 @@ def open_cache(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _locked(folder / f"{key}.lock"):
-            if not file.is_file() or file.stat().st_size != size:
+            if not _is_whole(file, size):
                 _make_room(folder, key, max_bytes - size)
                 unfinished = file.with_suffix(".unfinished")
                 unfinished.parent.mkdir(exist_ok=True)
                 made = np.memmap(unfinished, stored, "w+", shape=shape)
                 _fill(adapted, split, template, runtime, first, batch_groups, made, starts, dtype, progress)
+                write_bytes(file.with_name(SEAL), store.digest(unfinished).encode())
                 unfinished.replace(file)
             file.touch()
         states = np.memmap(file, stored, "r", shape=shape)
@@ -153,6 +157,14 @@ def open_cache(
         raise ResultsError(f"{str(folder)!r} cannot be written: {error.strerror}; set TRIPTYCH_CACHE.") from error
     cache = TrunkCache(first, states, starts, dtype, total)
     return cache if _agrees(cache, adapted, split, template, runtime, batch_groups[-1][-1]) else None
+
+
+def _is_whole(file: Path, size: int) -> bool:
+    """Whether a file of states is the one that was sealed: of its length, and of its SHA-256."""
+    seal = file.with_name(SEAL)
+    if not (file.is_file() and file.stat().st_size == size and seal.is_file()):
+        return False
+    return store.digest(file).encode() == seal.read_bytes()
 
 
 def _length(pair: Pair, template: Template) -> int:
