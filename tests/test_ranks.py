@@ -8,10 +8,27 @@ import pytest
 
 from triptych import cli
 
-SETTINGS = ["limits.train_documents=21", "limits.validation_documents=5", "limits.test_documents=5", "training.max_epochs=2",
-            "training.global_batch_size=8", "training.micro_batch_size=2", "training.precision=fp32", "search.trials=2",
-            "search.train_documents=9", "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
+SETTINGS = ["limits.train_documents=21", "limits.validation_documents=5", "limits.test_documents=5",
+            "limits.document_tokens=96", "training.max_epochs=7", "training.patience=7", "training.global_batch_size=8",
+            "training.micro_batch_size=2", "training.precision=fp32", "search.trials=2", "search.train_documents=9",
+            "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
+STEPS = 7 * 3  # the last of each epoch has five documents: micro-batches of 2, 2 and 1 for two ranks
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triptych"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+              "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "triptych"]  # fmt: skip
+# In the second process, every file that is opened for writing below the results folder leaves a mark beside it
+EARS = """
+import os, sys
+from pathlib import Path
+
+def hear(event, arguments):
+    if event in ("open", "os.mkdir", "os.rename", "os.remove"):
+        reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
+        if not reads and isinstance(arguments[0], (str, bytes)) and "/two" in os.path.abspath(os.fsdecode(arguments[0])):
+            os.mkdir("written-by-" + os.environ["RANK"]) if not os.path.isdir("written-by-" + os.environ["RANK"]) else None
+
+sys.addaudithook(hear)
+"""
 
 
 @pytest.fixture
@@ -23,26 +40,51 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-def _steps(out) -> list[float]:
-    lines = [json.loads(line) for line in (out / "runs/lora/0/history.jsonl").open()]
+def _run_of(out):
+    return next(out.glob("runs/*/0"))
+
+
+def _losses(out) -> list[float]:
+    lines = [json.loads(line) for line in (_run_of(out) / "history.jsonl").open()]
     return [line[key] for line in lines for key in ("loss", "train_loss", "validation_loss") if key in line]
 
 
-def test_two_processes_train_and_evaluate_as_one(workplace):
-    """Losses of every step and evaluation agree within 1e-6, uneven last batch included; summaries and counts are the same."""
-    train = ["train", "lora", "--preset", "demo", "--device", "cpu", "--set", *SETTINGS, "--out"]
+def _hold_to_one_process(workplace, label, launch, extra=()):
+    """One process and two: losses, evaluation, summaries, counts."""
+    train = ["train", label, "--preset", "demo", "--device", "cpu", "--set", *SETTINGS, "--out"]
     assert cli.main([*train, "one"]) == 0
-    subprocess.run([*LAUNCH, *train, "two"], check=True, capture_output=True, timeout=240)
-    one, two = _steps(workplace / "one"), _steps(workplace / "two")
-    assert len(one) == 6 + 2 * 2 and two == pytest.approx(one, rel=1e-6)
-    first, second = (json.loads((workplace / name / "runs/lora/0/record.json").read_text()) for name in ("one", "two"))
+    subprocess.run([*launch, *train, "two", *extra], check=True, capture_output=True, timeout=240)
+    one, two = _losses(workplace / "one"), _losses(workplace / "two")
+    assert len(one) == STEPS + 7 * 2 and two == pytest.approx(one, rel=1e-6)
+    first, second = (json.loads((_run_of(workplace / name) / "record.json").read_text()) for name in ("one", "two"))
     assert second["loss"]["test"] == pytest.approx(first["loss"]["test"], rel=1e-6)
     assert second["search"]["chosen"] == first["search"]["chosen"] and second["training"] == first["training"]
     assert second["cost"]["train_flops"] == first["cost"]["train_flops"]
     assert second["provenance"]["hardware"]["num_processes"] == 2
-    texts = [[json.loads(line)["prediction"] for line in (workplace / name / "runs/lora/0/predictions.jsonl").open()]
+    texts = [[json.loads(line)["prediction"] for line in (_run_of(workplace / name) / "predictions.jsonl").open()]
              for name in ("one", "two")]  # fmt: skip
     assert texts[0] == texts[1] and len(texts[0]) == 5
+
+
+def test_two_processes_train_and_evaluate_as_one(workplace):
+    """Losses of 21 steps and every evaluation agree within 1e-6, uneven last batches included; so do summaries and counts; the
+    first process alone writes into the results folder."""
+    (workplace / "ears.py").write_text(EARS)
+    _hold_to_one_process(workplace, "lora", LAUNCH, ["--plugin", "ears.py"])
+    assert [path.name for path in workplace.glob("written-by-*")] == ["written-by-0"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("label", ["prompt-tuning", "last-layers", "full"])
+def test_two_processes_are_one_for_every_method(workplace, label):
+    """The same law for what trains virtual tokens, the last blocks from the trunk cache, or everything."""
+    _hold_to_one_process(workplace, label, LAUNCH)
+
+
+@pytest.mark.slow
+def test_accelerate_launches_what_torchrun_does(workplace):
+    """`accelerate launch` of two processes gives the losses of one, too."""
+    _hold_to_one_process(workplace, "lora", ACCELERATE)
 
 
 def test_one_rank_that_dies_ends_all(workplace):

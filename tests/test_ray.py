@@ -34,32 +34,85 @@ def _without_times(value):
     return [_without_times(item) for item in value] if isinstance(value, list) else value
 
 
-@pytest.mark.slow
-def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(tmp_path, monkeypatch):
-    """A worker is killed in the middle of a run: the run goes on elsewhere from its checkpoint; the numbers are the same."""
+@pytest.fixture(scope="module")
+def one_machine(tmp_path_factory):
+    """The suite by the local executor, with a cache of its own for all of these tests."""
     pytest.importorskip("ray", reason="the extra `ray` is not installed")
-    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.chdir(tmp_path)
-    assert cli.main(["compare", "--methods", "lora,lead-3", "--out", "local", "--set", *SMALL]) == 0
+    folder = tmp_path_factory.mktemp("ray")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.chdir(folder)
+        assert cli.main(["compare", "--methods", "lora,lead-3", "--out", "local", "--set", *SMALL]) == 0
+        yield folder
+
+
+def _fan_out(folder, name, executor, on_step):
+    """The same suite by another executor, something done at a step; returns the notes of its runs."""
     catalogue.load()
-    settings = config.merge(config.preset("assignment"), config.read_suite_file(tmp_path / "local/suite.json"))
+    settings = config.merge(config.preset("assignment"), config.read_suite_file(folder / "local/suite.json"))
     resolved, table = rows.resolve(settings)
     plan = preflight.check(resolved, table, None, materials.cache_folder())
-    out, killed, notes = tmp_path / "cluster", [], []
+    out, notes = folder / name, []
     suite.claim(out, resolved, fresh=False)
 
-    def listen(name, seed, event):
+    def listen(label, seed, event):
         if event["event"] == "note":
             notes.append(event["message"])
-        if event["event"] == "step" and event["step"] == 5 and not killed:
-            child = next(p for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or []))
-            killed.append(child.ppid())
-            psutil.Process(child.ppid()).kill()
+        if event["event"] == "step":
+            on_step(out, event["step"])
 
     with suite.locked(out) as lock:
-        assert suite.carry_out(plan, out, lock, None, [], listen, executors.make("ray", executors.Resources())) == []
-    assert killed and any("goes on from the checkpoint" in note for note in notes)
-    first, second = suite.conclude(tmp_path / "local"), suite.conclude(out)
+        assert suite.carry_out(plan, out, lock, None, [], listen, executor) == []
+    return notes
+
+
+def _same(folder, name):
+    first, second = suite.conclude(folder / "local"), suite.conclude(folder / name)
     rows_of = [_without_times(json.loads(c.model_dump_json())["rows"]) for c in (first, second)]
-    assert rows_of[0] == rows_of[1] and first.tests == second.tests
+    return rows_of[0] == rows_of[1] and first.tests == second.tests
+
+
+def _worker_of(out) -> psutil.Process:
+    """The process of the cluster that carries out a run."""
+    child = next(p for p in psutil.process_iter(["cmdline"]) if str(out) in " ".join(p.info["cmdline"] or []))
+    return psutil.Process(child.ppid())
+
+
+@pytest.mark.slow
+def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_machine):
+    """A worker is killed in the middle of a run: the run goes on elsewhere from its checkpoint; the numbers are the same."""
+    killed = []
+
+    def kill(out, step):
+        if step == 5 and not killed:
+            killed.append(_worker_of(out))
+            killed[0].kill()
+
+    notes = _fan_out(one_machine, "cluster", executors.make("ray", executors.Resources()), kill)
+    assert killed and any("goes on from the checkpoint" in note for note in notes)
+    assert _same(one_machine, "cluster")
+
+
+@pytest.mark.slow
+def test_a_cluster_of_two_nodes_loses_one_and_ends_with_all_runs_done(one_machine):
+    """Of two nodes, the one at work is lost with all that runs on it: the other one does the rest, to the same numbers."""
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    lost = []
+
+    def lose(out, step):
+        if step == 5 and not lost:
+            above = [process.pid for process in _worker_of(out).parents()]
+            (node,) = (node for node in nodes if any(info.process.pid in above for info in node.all_processes["raylet"]))
+            lost.append(node)
+            cluster.remove_node(node, allow_graceful=False)
+
+    try:
+        notes = _fan_out(one_machine, "nodes", executors.OnRay(cluster.address, executors.Resources()), lose)
+    finally:
+        cluster.shutdown()
+    assert lost and any("goes on from the checkpoint" in note for note in notes)
+    assert _same(one_machine, "nodes")

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import copy
 import csv
 import gzip
 import hashlib
@@ -27,22 +28,45 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow
 import pyarrow.parquet
 import torch
+from peft import LoraConfig, PromptTuningConfig, get_peft_model
 from rich.console import Console
 from test_report_fixtures import make_results
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from triptych import adapters, catalogue, config, corpus, materials, preflight, rows, search, store, suite
+from triptych import (
+    adapters,
+    bundle,
+    catalogue,
+    config,
+    corpus,
+    documents,
+    materials,
+    peft_folders,
+    preflight,
+    rows,
+    runtime,
+    search,
+    store,
+    suite,
+    tuning,
+)
 from triptych.analysis import loading
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare
 from triptych.analysis.curves import AXES, validation_curves
+from triptych.checkpoints import Checkpoints
 from triptych.config import Limits, Split, Suite
 from triptych.contracts import AdaptedModel, Context
+from triptych.corpus import Pair, Template
 from triptych.datasets.tables import Tables, describe
+from triptych.engine.compute import make_ready
+from triptych.engine.modes import TrainingModes
+from triptych.engine.trunk_cache import open_cache
 from triptych.errors import TriptychError
 from triptych.methods.last_layers import LastLayers
 from triptych.models import hub
@@ -487,8 +511,47 @@ def write_reports(place: Path) -> None:
 
 
 def read_search(place: Path) -> None:
-    """A row's search, as another seed of it reads it."""
+    """What a row's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
     search.read(place / "search.json")
+    for trial in search.read_trials(place / "trials.json"):
+        f"{trial.learning_rate:g}"
+    range(tuning.read_micro_batch(place / "micro_batch.json"))
+
+
+def read_documents(place: Path) -> None:
+    """As `summarize --file` does, before a model is loaded."""
+    for path in sorted(place.iterdir()):
+        if not path.name.startswith("out"):
+            for name, text in documents.read_documents(str(path)):
+                f"{name}{text}".encode()
+
+
+def read_bundle(place: Path) -> None:
+    """As `bundle` does, all but the packing."""
+    for entry, source in bundle.gather(place).entries.items():
+        assert not entry.startswith("/") and ".." not in entry.split("/"), entry
+        source.encode() if isinstance(source, str) else source.stat()
+
+
+# What a run's checkpoints hold, by step
+SAVED: dict[int, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
+    step: ({"trained.w": torch.full((40,), step / 7), "random.cpu": torch.arange(9)}, {"progress": {"step": step}, "x": [1.5]})
+    for step in (9, 10)
+}
+
+
+def checkpoints(place: Path) -> Checkpoints:
+    """Those of one run."""
+    return Checkpoints(place, {"label": "lora", "seed": 0})
+
+
+def read_checkpoint(place: Path) -> None:
+    """As a run that goes on does: what is read was saved, or nothing is."""
+    found = checkpoints(place).latest()
+    if found is not None:
+        tensors, facts = SAVED[found.step]
+        assert found.facts == facts and found.tensors.keys() == tensors.keys(), "damage was believed"
+        assert all(torch.equal(found.tensors[name], value) for name, value in tensors.items()), "damage was believed"
 
 
 @dataclass
@@ -515,6 +578,11 @@ class Bench:
                 Target("results", read_results, 22),
                 Target("report", write_reports, 0.3),
                 Target("search", read_search, 3),
+                Target("documents", read_documents, 5),
+                Target("bundle", read_bundle, 2),
+                Target("checkpoint", read_checkpoint, 3),
+                Target("peft", self.read_peft, 4),
+                Target("trunk", self.read_trunk, 1),
                 Target("adapter", self.read_adapter, 6),
                 Target("signed-adapter", self.read_adapter, 5, resign=True),
                 Target("cache", self.read_cache, 2),
@@ -525,6 +593,11 @@ class Bench:
         self._write_suites()
         self._write_results()
         self._write_adapter()
+        self._write_bundle()
+        self._write_peft()
+        for step, saved in SAVED.items():
+            checkpoints(self.folder / "checkpoint").save(step, *saved)
+        (self.folder / "trunk").mkdir()
         for target in self.targets.values():
             target.read(self.folder / target.name)  # what is valid is read; what is imported late, is imported now
             shutil.rmtree(self.folder / target.name / "out", ignore_errors=True)
@@ -562,6 +635,10 @@ class Bench:
         columns = dict(zip(("id", "article", "highlights"), map(list, zip(*pairs, strict=True)), strict=True))
         pyarrow.parquet.write_table(pyarrow.table(columns), sink)
         self.put("tables/test.parquet", sink.getvalue())
+        self.put("documents/article.txt", pairs[0][1])
+        self.put("documents/news.csv", text.getvalue())
+        self.put("documents/news.jsonl", lines)
+        self.put("documents/news.parquet", sink.getvalue())
         self.variants = {
             "train.csv": text.getvalue().encode(),
             "train.tsv": text.getvalue().replace(",", "\t").encode(),
@@ -588,6 +665,8 @@ class Bench:
             "search/search.json",
             json.dumps({"trials": [{"learning_rate": 0.1, "validation_loss": 2.0}], "chosen": 0.1, "at_edge": True}),
         )
+        self.put("search/trials.json", json.dumps([{"learning_rate": 0.1, "validation_loss": 2.0, "search_seconds": 1.5}]))
+        self.put("search/micro_batch.json", json.dumps({"micro_batch_size": 8}))
         settings = [
             f"{key}.{inner}"
             for key, model in Suite.model_fields.items()
@@ -619,6 +698,44 @@ class Bench:
         origin = adapters.Origin("last-layers", "last-layers", {}, "tiny", "main", "beef")
         for name in ("adapter", "signed-adapter"):
             adapters.save_adapter(self._adapted(), self.folder / name, origin)
+
+    def _write_bundle(self) -> None:
+        shutil.copytree(self.folder / "results", self.folder / "bundle")
+        suite.conclude_joined([self.folder / "bundle"], None)
+        for run in ("lora/0", "full/0"):
+            shutil.copytree(self.folder / "adapter", self.folder / "bundle/runs" / run / "adapter")
+
+    def _write_peft(self) -> None:
+        kinds = {
+            "lora": LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM"),
+            "prompt": PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"),
+        }
+        for name, settings in kinds.items():
+            get_peft_model(copy.deepcopy(self.model), settings).save_pretrained(self.folder / "peft" / name)
+
+    def read_peft(self, place: Path) -> None:
+        """As `summarize` and `evaluate` do with folders that peft saved."""
+        for name in ("lora", "prompt"):
+            found = peft_folders.read_peft_folder(place / name)
+            peft_folders.adapt(take_apart(copy.deepcopy(self.model)), found)
+
+    def read_trunk(self, place: Path) -> None:
+        """States of a trunk that were damaged are computed again, and are the same."""
+        pairs = [Pair(f"p{i}", np.arange(5 + i, dtype=np.int32), np.arange(3, dtype=np.int32)) for i in range(4)]
+        parts = take_apart(copy.deepcopy(self.model))
+        modes = TrainingModes(parts.model)
+        adapted = LastLayers(num_blocks=1).adapt(parts, Context(self.tokenizer, torch.Generator(), torch.arange(10)))
+        modes.eval(parts.model)
+        machine = runtime.start("cpu", "fp32")
+        make_ready(adapted, modes, machine)
+        cache = open_cache(
+            adapted, pairs, Template((), (1, 2), 0), machine, model="m", folder=place, max_bytes=10**8, batch_size=2,
+            flops=lambda *shape: 1.0,
+        )  # fmt: skip
+        assert cache is not None, "damage keeps the cache from being used"
+        found = [cache.of(i).tolist() for i in range(len(pairs))]
+        self.states = getattr(self, "states", found)
+        assert found == self.states, "damaged states were believed"
 
     def _adapted(self) -> AdaptedModel:
         method = LastLayers(num_blocks=1)
@@ -733,7 +850,7 @@ class Bench:
         path, content = self.spoil(target, chance)
         place = self.folder / target.name
         try:
-            writable = (place,) if target.name == "cache" else (place / "out",)
+            writable = (place,) if target.name in ("cache", "trunk") else (place / "out",)
             outcome, detail = self.attempt(lambda: target.read(place), *writable)
         finally:
             self.restore(target, path, content)

@@ -1,5 +1,6 @@
 """One zip to hand in: the source, the fine-tuned models, the report, the results, and a README that says how to use them."""
 
+import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -8,8 +9,10 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import IO
 
+from pydantic import ValidationError
+
 import triptych
-from triptych.adapters import MANIFEST
+from triptych.adapters import MANIFEST, read_manifest
 from triptych.analysis.loading import Results, Run, load
 from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import ResultsError
@@ -118,6 +121,11 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     for run in results.runs:
         place = f"runs/{run.record.label}/{run.record.seed}"
         entries |= {f"results/{place}/{name}": path for name in RUN_FILES if (path := out / place / name).is_file()}
+    inside = Path(os.path.realpath(out))
+    results_files = [source for source in entries.values() if isinstance(source, Path) and source.is_relative_to(out)]
+    for source in results_files:
+        if not Path(os.path.realpath(source)).is_relative_to(inside):
+            raise ResultsError(f"The link {str(source)!r} leads out of the results folder and is not handed in: remove it.")
     entries["README.md"] = _readme(results, bundle, plugins)
     return bundle
 
@@ -174,7 +182,7 @@ def _requirements(results: Results) -> str:
 
 def _readme(results: Results, bundle: Bundle, plugins: Sequence[Path]) -> str:
     suite = results.suite
-    comparison = Comparison.model_validate(read_json(results.out / "comparison.json"))
+    comparison = _comparison(results)
     embedded = suite.model in registered(EmbeddedModel)
     model = f" --model models/base/{suite.model}" if embedded else ""
     options = model + "".join(f" --plugin plugins/{path.name}" for path in plugins)
@@ -253,6 +261,16 @@ in `report.pdf` and `results/comparison.json`.
 """
 
 
+def _comparison(results: Results) -> Comparison:
+    path = results.out / "comparison.json"
+    try:
+        return Comparison.model_validate(read_json(path))
+    except ValidationError as error:
+        raise ResultsError(
+            f"{str(path)!r} is no comparison: {error.errors()[0]['msg']}. Write it again: triptych report {results.out}."
+        ) from None
+
+
 def _base(results: Results, embedded: bool) -> str:
     suite = results.suite
     prints = dict.fromkeys(
@@ -301,7 +319,8 @@ def _restored(model: Tuned, left_out: bool, options: str) -> str:
 
 
 def _digest(model: Tuned) -> str:
-    return str(read_json(model.folder / "adapter" / MANIFEST)["sha256"])
+    read_manifest(model.folder / "adapter")  # whole, or refused
+    return read_json(model.folder / "adapter" / MANIFEST)["sha256"]
 
 
 def _links(left_out: list[Tuned]) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from triptych.datasets import tables
 from triptych.errors import DataError, nearest
+from triptych.registry import shorten
+from triptych.store import locate
 
 STANDARD_INPUT = "-"
 MAX_BYTES = 16 * 2**20  # of a plain text; more is no article
@@ -22,9 +24,9 @@ def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str
     Raises:
         DataError: a file is missing, not UTF-8, binary or too long, or a document is empty.
     """
-    path = Path(source).expanduser()
     if source == STANDARD_INPUT:
         return iter([("standard input", _plain_text(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))])
+    path = locate(source)
     if not path.is_file():
         raise DataError(f"There is no file {source!r} to summarize.")
     if not is_table(source):
@@ -80,6 +82,7 @@ def _document_column(path: Path, names: list[str], column: str | None) -> str:
         return column
     usual = [name for name in names if name.strip().casefold() in tables.DOCUMENT_NAMES]
     if len(usual) != 1:
-        found = f"any of {', '.join(usual)} could be" if usual else "none is known to be"
-        raise DataError(f"{path}: {found} the column with the documents. Name it with --column; there are: {', '.join(names)}.")
+        found = f"any of {shorten(', '.join(usual))} could be" if usual else "none is known to be"
+        raise DataError(f"{path}: {found} the column with the documents. Name it with --column; "
+                        f"there are: {shorten(', '.join(names))}.")
     return usual[0]

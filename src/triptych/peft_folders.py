@@ -13,8 +13,11 @@ from triptych import store
 from triptych.adapters import MANIFEST, PEFT_TENSORS, Origin, read_manifest
 from triptych.contracts import AdaptedModel, ModelParts
 from triptych.errors import ModelError, ResultsError
+from triptych.registry import shorten
 
 CONFIG = "adapter_config.json"
+# Kinds that peft puts into layers from the adapter's own tensors alone; others load further models or files that they name.
+IN_LAYERS = ("lora", "adalora", "ia3", "loha", "lokr", "oft", "boft", "vera", "hra", "fourierft", "ln_tuning")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
@@ -58,10 +61,14 @@ def read_peft_folder(folder: Path) -> PeftFolder:
         )
     ours = (folder / MANIFEST).is_file()
     origin, tensors = read_manifest(folder) if ours else (None, store.read_tensors(folder / PEFT_TENSORS))
-    return PeftFolder(
-        folder, config["peft_type"].lower(), config.get("base_model_name_or_path"), config.get("revision") or "main",
-        int(config.get("num_virtual_tokens") or 0), tensors, origin,
-    )  # fmt: skip
+    model, revision = config.get("base_model_name_or_path") or "", config.get("revision") or "main"
+    count = config.get("num_virtual_tokens") or 0
+    if not (isinstance(model, str) and isinstance(revision, str) and type(count) is int):
+        raise ResultsError(
+            f"{str(folder / CONFIG)!r} is malformed: base_model_name_or_path and revision are texts, "
+            "num_virtual_tokens is a whole number."
+        )
+    return PeftFolder(folder, config["peft_type"].lower(), model or None, revision, count, tensors, origin)
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -91,12 +98,14 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
     """
     if adapter.kind == "prompt_tuning":
         return AdaptedModel(parts, virtual_tokens=_prompt(parts, adapter))
+    if adapter.kind not in IN_LAYERS:
+        known = ", ".join(("prompt_tuning", *IN_LAYERS))
+        raise ModelError(f"{str(adapter.folder)!r} holds a {shorten(adapter.kind)} adapter; those read are {known}.")
     from peft import PeftConfig, get_peft_model
 
     try:
         config: Any = PeftConfig.from_pretrained(str(adapter.folder))
-        if config.is_prompt_learning:
-            raise ModelError(f"{str(adapter.folder)!r} holds a {adapter.kind} adapter; read are LoRA's kind and prompt tuning.")
+        _check_ranks(config, adapter)
         config.inference_mode = True
         device = parts.token_embedding.weight.device
         with warnings.catch_warnings():
@@ -106,8 +115,10 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
             for name in named.keys() & adapter.tensors.keys():  # biases, say: what is the adapter's own is named otherwise
                 named[name].data = named[name].data.clone()
             result = model.load_adapter(str(adapter.folder), "default", torch_device=str(device))
-    except (ValueError, TypeError, RuntimeError, KeyError) as error:
-        raise _misfit(adapter, str(error).strip().splitlines()[0]) from error
+    except ModelError:
+        raise
+    except Exception as error:  # peft believes a configuration: what a wrong one leads to can be anything
+        raise _misfit(adapter, f"{type(error).__name__}: {error}") from error
     odd = [*result.missing_keys, *result.unexpected_keys]
     if odd:
         raise _misfit(adapter, f"the tensor {odd[0]!r} is in one of them alone")
@@ -125,5 +136,14 @@ def _prompt(parts: ModelParts, adapter: PeftFolder) -> nn.Embedding:
     return nn.Embedding.from_pretrained(weight.to(parts.token_embedding.weight.device, torch.float32))
 
 
+def _check_ranks(config: Any, adapter: PeftFolder) -> None:
+    """A rank beyond the tensors' sizes would have peft make room for tensors that are not there."""
+    most = max((size for tensor in adapter.tensors.values() for size in tensor.shape), default=0)
+    ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
+    if any(rank is not None and rank > most for rank in ranks):
+        raise _misfit(adapter, f"its configuration gives a rank above {most}, the largest size of its tensors")
+
+
 def _misfit(adapter: PeftFolder, why: str) -> ModelError:
-    return ModelError(f"The adapter in {str(adapter.folder)!r} does not fit the model: {why}. Give its base with --model.")
+    reason = shorten(" ".join(why.split()))
+    return ModelError(f"The adapter in {str(adapter.folder)!r} does not fit the model: {reason}. Give its base with --model.")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from triptych import store
 from triptych.corpus import Pair
@@ -66,3 +66,17 @@ def read(path: Path) -> SearchResult:
         return SearchResult.model_validate(store.read_json(path))
     except ValidationError as error:
         raise ResultsError(f"{str(path)!r} is no search: {error.errors()[0]['msg']}. Delete it to search again.") from None
+
+
+def read_trials(path: Path) -> list[Trial]:
+    """The trials of a search that was interrupted; none where there is no file.
+
+    Raises:
+        ResultsError: the file is malformed or holds no trials.
+    """
+    if not path.is_file():
+        return []
+    try:
+        return TypeAdapter(list[Trial]).validate_python(store.read_json(path))
+    except ValidationError as error:
+        raise ResultsError(f"{str(path)!r} holds no trials: {error.errors()[0]['msg']}. Delete it to search again.") from None

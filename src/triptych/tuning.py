@@ -3,9 +3,12 @@
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from triptych import materials, meter, scoring, store
+import torch
+
+from triptych import __version__, materials, meter, scoring, store
 from triptych.checkpoints import Checkpoint, Checkpoints
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus import Pair
@@ -13,10 +16,10 @@ from triptych.engine.memory import fitting_micro_batch
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
 from triptych.engine.trunk_cache import TrunkCache, open_cache, usable_from
 from triptych.engine.work import entering_flops, training_flops
-from triptych.errors import NonFiniteLoss
+from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.records import Cost, SearchResult, TrainingSummary, Trial
 from triptych.search import read as read_search
-from triptych.search import sample, search, spread
+from triptych.search import read_trials, sample, search, spread
 from triptych.workbench import Workbench
 
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
@@ -98,7 +101,7 @@ class Tuning:
         if t.micro_batch_size != "auto":
             return
         if file.is_file():
-            bench.micro_batch = store.read_json(file)["micro_batch_size"]
+            bench.micro_batch = read_micro_batch(file)
             return
         found = fitting_micro_batch(
             prepared.adapted, prepared.modes, bench.corpus.train, bench.corpus.template, bench.machine,
@@ -175,7 +178,7 @@ class Tuning:
                 return result, 0.0
             bench.clocks.carry("search", result.seconds)
             return result, result.flops
-        finished = [Trial.model_validate(trial) for trial in store.read_json(kept)] if kept.is_file() else []
+        finished = read_trials(kept)
         bench.clocks.carry("search", sum(trial.search_seconds for trial in finished))
         train_set = sample(bench.corpus.train, budget.train_documents, first_seed)
         validation_set = sample(bench.corpus.validation, budget.validation_documents, first_seed)
@@ -219,11 +222,12 @@ class Tuning:
         return result, result.flops
 
     def checkpoints(self) -> Checkpoints:
-        """Those of this run, and of no run with other settings, data or weights."""
+        """Those of this run, and of no run with other settings, data, weights or versions."""
         bench = self.bench
         identity = {
             "config": bench.suite.model_dump(mode="json"), "label": bench.row.label, "options": bench.row.options,
             "seed": bench.seed, "data": bench.corpus.data.fingerprint, "model": bench.origin().model_fingerprint,
+            "versions": [__version__, torch.__version__],
         }  # fmt: skip
         return Checkpoints(bench.folder / "checkpoint", identity)
 
@@ -329,3 +333,16 @@ class Tuning:
         if bench.machine.device.type == "cuda" and None not in joules:
             readings["energy_joules"] = sum(joules)
         return {**readings, "peak_memory_bytes": max(peak)}
+
+
+def read_micro_batch(path: Path) -> int:
+    """The micro-batch size that an earlier run of the row found to fit.
+
+    Raises:
+        ResultsError: the file is malformed or holds no such number.
+    """
+    content = store.read_json(path)
+    size = content.get("micro_batch_size") if isinstance(content, dict) else None
+    if type(size) is not int or size < 1:
+        raise ResultsError(f"{str(path)!r} holds no micro_batch_size of 1 or more. Delete it to find one again.")
+    return size
