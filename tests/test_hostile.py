@@ -25,7 +25,7 @@ from conftest import CHECKOUT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_report_fixtures import make_comparison, make_results
-from torture_inputs import Bench, Payload, Watch, read_results, read_setting, read_suite, read_tables, torture
+from torture_inputs import Bench, Payload, Watch, read_bundle, read_results, read_setting, read_suite, read_tables, torture
 
 from triptych import adapters, cli, config, experiment, rows, store, suite
 from triptych.analysis import loading
@@ -263,6 +263,26 @@ def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
         hub.load_model(str(tmp_path / "model"))
 
 
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"peft_type": "XLORA", "adapters": {"0": "someone/else"}}, "those read are"),
+        ({"peft_type": "SHADOW", "shadow_model": "someone/else"}, "those read are"),
+        ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "does not fit"),
+        ({"r": 10**9}, "a rank above 24"),
+        ({"rank_pattern": {"c_attn": 10**9}}, "a rank above 24"),
+        ({"init_lora_weights": {}}, "does not fit"),
+        ({"num_virtual_tokens": "many"}, "malformed"),
+    ],
+)
+def test_a_peft_configuration_cannot_ask_for_more_models_modules_or_memory(bench, tmp_path, change, words):
+    """Kinds that load what they name, modules to import and ranks beyond the tensors are refused; nothing is connected to."""
+    shutil.copytree(bench.folder / "peft", tmp_path / "peft")
+    file = tmp_path / "peft/lora/adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    assert words in obeyed(bench, lambda: bench.read_peft(tmp_path / "peft"))
+
+
 def test_modules_of_the_working_folder_are_not_imported(tmp_path, capfd):
     """A suite started in a stranger's folder imports no module that lies there."""
     for name in ("json", "numpy", "pydantic", "rouge_score", "triptych"):
@@ -341,7 +361,14 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
         "model/tokenizer.json",
         "model/config.json",
         "search/search.json",
+        "search/micro_batch.json",
         "tables/train.csv",
+        "documents/news.csv",
+        "peft/lora/adapter_model.safetensors",
+        "bundle/comparison.json",
+        "bundle/runs/lora/0/adapter/trained.safetensors",
+        "checkpoint/10.json",
+        "checkpoint/10.safetensors",
     ],
 )
 def test_what_could_be_read_for_ever_is_refused(bench, tmp_path, file, kind):
@@ -354,7 +381,18 @@ def test_what_could_be_read_for_ever_is_refused(bench, tmp_path, file, kind):
     else:
         os.mkfifo(tmp_path / file)
     message = obeyed(bench, lambda: bench.targets[target].read(tmp_path / target), tmp_path)
-    assert message or target == "tables" or file.endswith("record.json")  # not there: the other splits and runs are read
+    # Where it counts as not there, the other splits, runs and checkpoints are read
+    assert message or target in ("tables", "checkpoint") or file.endswith("record.json")
+
+
+@pytest.mark.parametrize("file", ["report.pdf", "runs/lora/0/history.jsonl", "runs/lora/0/adapter/notes.txt"])
+def test_a_bundle_hands_in_nothing_from_elsewhere(bench, tmp_path, file):
+    """A link in a results folder does not carry a file of the user's into the zip."""
+    shutil.copytree(bench.folder / "bundle", tmp_path / "bundle")
+    link = tmp_path / "bundle" / file
+    link.unlink(missing_ok=True)
+    link.symlink_to(bench.folder / "outside/victim.txt")
+    assert "leads out" in obeyed(bench, lambda: read_bundle(tmp_path / "bundle"))
 
 
 def test_reports_replace_links_and_never_follow_them(bench, tmp_path):

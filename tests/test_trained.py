@@ -319,6 +319,7 @@ BAD = {
     "an empty cell": ("a.csv", b'id,document\n1,text\n2,""\n', "line 3: column 'document' is empty"),
     "no known column": ("a.csv", b"a,b\n1,2\n", "--column"),
     "two known columns": ("a.csv", b"text,article\n1,2\n", "text, article"),
+    "a column there twice": ("a.csv", b"id,id,document\n1,2,text\n", "several columns named 'id'"),
     "a binary table": ("a.csv", b"id,document\n1,\xff\n", "not UTF-8"),
     "no object": ("a.jsonl", b"[1]\n", "object a line"),
 }

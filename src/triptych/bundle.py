@@ -135,7 +135,7 @@ def _tuned(results: Results) -> Iterator[Tuned]:
         if run.done and run.tuned:
             folder = results.out / "runs" / run.record.label / str(run.record.seed)
             files = tuple(sorted((folder / "adapter").glob("*")))
-            if folder / "adapter" / MANIFEST not in files:
+            if folder / "adapter" / MANIFEST not in files or not all(path.is_file() for path in files):
                 raise ResultsError(f"{str(folder)!r} has no whole adapter/: delete the folder and resume the suite.")
             yield Tuned(run, folder, files)
 

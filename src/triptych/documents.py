@@ -68,6 +68,7 @@ def _table(path: Path, column: str | None) -> Iterator[tuple[str, str]]:
     names = tables.column_names(path)
     document, key = _document_column(path, names, column), next((n for n in names if n.casefold() in tables.ID_NAMES), None)
     wanted = [document, *([key] if key and key != document else [])]
+    tables.check_single(names, wanted, str(path))
     for number, (where, (cell, *rest)) in enumerate(tables.cells(path, wanted), 1):
         text = tables.text_cell(cell, document, where)
         if not text.strip():
@@ -83,6 +84,7 @@ def _document_column(path: Path, names: list[str], column: str | None) -> str:
     usual = [name for name in names if name.strip().casefold() in tables.DOCUMENT_NAMES]
     if len(usual) != 1:
         found = f"any of {shorten(', '.join(usual))} could be" if usual else "none is known to be"
-        raise DataError(f"{path}: {found} the column with the documents. Name it with --column; "
-                        f"there are: {shorten(', '.join(names))}.")
+        raise DataError(
+            f"{path}: {found} the column with the documents. Name it with --column; there are: {shorten(', '.join(names))}."
+        )
     return usual[0]

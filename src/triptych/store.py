@@ -59,8 +59,7 @@ def read_json(path: Path) -> Any:
     Raises:
         ResultsError: missing, unreadable or malformed.
     """
-    if path.exists() and not path.is_file():
-        raise ResultsError(f"{str(path)!r} is no file.")  # a device could be read for ever
+    _check_file(path)
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -82,6 +81,7 @@ def digest(path: Path) -> str:
     Raises:
         ResultsError: missing or unreadable.
     """
+    _check_file(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -95,6 +95,7 @@ def read_lines(path: Path, kind: type[Line]) -> list[Line]:
     Raises:
         ResultsError: missing, unreadable, or a line is malformed.
     """
+    _check_file(path)
     try:
         return [kind.model_validate_json(line) for line in path.read_bytes().split(b"\n") if line]
     except FileNotFoundError:
@@ -111,9 +112,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises:
         ResultsError: missing, truncated or no safetensors file.
     """
+    _check_file(path)
     try:
         return load_file(path)
     except FileNotFoundError:
         raise ResultsError(f"There is no {str(path)!r}.") from None
     except (OSError, ValueError, SafetensorError) as error:
         raise ResultsError(f"{str(path)!r} is no whole safetensors file: {str(error)[:300]}.") from None
+
+
+def _check_file(path: Path) -> None:
+    """A device or a pipe could be read for ever."""
+    if path.exists() and not path.is_file():
+        raise ResultsError(f"{str(path)!r} is no file.")

@@ -159,10 +159,19 @@ def recognise(names: Sequence[str], columns: Columns, where: str) -> Roles:
     else:
         known = {_plain(name): name for name in reversed(names) if name not in (document, summary)}
         key = next((known[usual] for usual in ID_NAMES if usual in known), None)
-    for name in filter(None, (document, summary, key)):
-        if list(names).count(name) > 1:
-            raise DataError(f"{where}: there are several columns named {name!r}. Rename all but one.")
+    check_single(names, [name for name in (document, summary, key) if name], where)
     return Roles(key, document, summary)
+
+
+def check_single(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
+    """A column that is read is there once.
+
+    Raises:
+        DataError: there are several of its name.
+    """
+    for name in wanted:
+        if list(names).count(name) > 1:
+            raise DataError(f"{where}: there are several columns named {_shorten(name)!r}. Rename all but one.")
 
 
 def text_cell(value: Any, column: str, where: str) -> str:
