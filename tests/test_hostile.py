@@ -271,7 +271,7 @@ def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
         ({"megatron_config": {"a": 1}, "megatron_core": "os"}, "does not fit"),
         ({"r": 10**9}, "a rank above 24"),
         ({"rank_pattern": {"c_attn": 10**9}}, "a rank above 24"),
-        ({"init_lora_weights": {}}, "does not fit"),
+        ({"init_lora_weights": {"a": 1}}, "does not fit"),
         ({"num_virtual_tokens": "many"}, "malformed"),
     ],
 )
@@ -389,9 +389,10 @@ def test_what_could_be_read_for_ever_is_refused(bench, tmp_path, file, kind):
 def test_a_bundle_hands_in_nothing_from_elsewhere(bench, tmp_path, file):
     """A link in a results folder does not carry a file of the user's into the zip."""
     shutil.copytree(bench.folder / "bundle", tmp_path / "bundle")
-    link = tmp_path / "bundle" / file
+    link, elsewhere = tmp_path / "bundle" / file, tmp_path / "elsewhere"
+    elsewhere.write_bytes(link.read_bytes() if link.exists() else b"mine")
     link.unlink(missing_ok=True)
-    link.symlink_to(bench.folder / "outside/victim.txt")
+    link.symlink_to(elsewhere)
     assert "leads out" in obeyed(bench, lambda: read_bundle(tmp_path / "bundle"))
 
 
