@@ -9,9 +9,10 @@ from conftest import World, disturb, gradients, largest_difference
 from torch.nn import functional
 
 from triptych.engine import forward, memory, stages, training, trunk_cache
-from triptych.engine.attention import blockwise
+from triptych.engine.attention import BLOCK, blockwise
 from triptych.engine.batching import collate
 from triptych.engine.compute import make_ready
+from triptych.engine.dropout import drop, quicken
 from triptych.engine.evaluation import split_loss
 from triptych.engine.forward import target_losses
 from triptych.engine.training import TrainingState, train
@@ -102,6 +103,46 @@ def test_attention_in_blocks_is_attention(length, groups):
     weight = torch.randn_like(ours)
     for a, b in zip(*(torch.autograd.grad((out * weight).sum(), states) for out in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [100, 300])
+def test_attention_in_blocks_drops_as_dropout_does(length):
+    """With dropout, what each query gets is the plain product with the weights that were kept, and so are the gradients."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, length, 8, requires_grad=True) for _ in range(3))
+    torch.manual_seed(1)
+    ours = blockwise(query, key, value, 0.3, dropout=0.2)
+    kept = torch.zeros(1, 2, length, length)
+    torch.manual_seed(1)  # the same draws, block by block
+    for start in range(0, length, BLOCK):
+        end = min(start + BLOCK, length)
+        kept[0, :, start:end, :end] = drop(torch.ones(2, end - start, end), 0.2)[1].float()
+    scores = (query * 0.3) @ key.transpose(-1, -2)
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    theirs = ((scores.masked_fill(future, float("-inf")).softmax(-1) * kept / 0.8) @ value).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weight = torch.randn_like(ours)
+    for a, b in zip(*(torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_quick_dropout_is_dropout():
+    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and in eval mode changes nothing."""
+    model = torch.nn.Sequential(torch.nn.Dropout(0.3))
+    quicken(model)
+    torch.manual_seed(0)
+    states = torch.ones(999, 1001, requires_grad=True)  # an odd number of places
+    out = model(states)
+    kept = out > 0
+    assert abs(kept.float().mean() - 0.7) < 5 * (0.3 * 0.7 / kept.numel()) ** 0.5
+    assert torch.allclose(out[kept], torch.tensor(1 / 0.7))
+    halves = kept[:, :1000].reshape(-1, 2).float()  # neighbours are drawn from one integer, and are independent
+    assert abs(torch.corrcoef(halves.T)[0, 1]) < 5 / len(halves) ** 0.5
+    (gradient,) = torch.autograd.grad(out.sum(), states)
+    assert torch.equal(gradient, out)
+    assert torch.equal(model.eval()(states), states)
+    torch.manual_seed(0)
+    assert torch.equal(model.train()(states), out)
 
 
 # The trunk cache

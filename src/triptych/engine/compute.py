@@ -9,6 +9,7 @@ from transformers.activations import NewGELUActivation
 from triptych.contracts import AdaptedModel
 from triptych.engine import stages
 from triptych.engine.batching import Batch
+from triptych.engine.dropout import quicken
 from triptych.engine.forward import head_is_plain, target_logits
 from triptych.engine.generation import own_loop_agrees
 from triptych.engine.modes import TrainingModes
@@ -38,6 +39,8 @@ def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) ->
     adapted.generates = own_loop_agrees(adapted, runtime)
     if runtime.precision == "bf16":
         narrow(adapted.parts.model, torch.bfloat16)
+        if runtime.device.type == "cpu":
+            quicken(adapted.parts.model)
     notes = []
     if not adapted.prunes and adapted.prefix is None:
         notes.append("the last block is computed at every place: this family's blocks are not norm, attention, norm, MLP")
