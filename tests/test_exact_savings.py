@@ -11,7 +11,7 @@ from torch.nn import functional
 from triptych.engine import forward, memory, stages, training, trunk_cache
 from triptych.engine.attention import BLOCK, blockwise
 from triptych.engine.batching import collate
-from triptych.engine.compute import make_ready
+from triptych.engine.compute import make_ready, probe_tail
 from triptych.engine.dropout import drop, quicken
 from triptych.engine.evaluation import split_loss
 from triptych.engine.forward import target_losses
@@ -73,7 +73,7 @@ def test_streamed_losses_are_the_same(world, method, monkeypatch):
 
 
 def test_a_tail_with_dropout_is_left_alone(gpt2):
-    """With dropout at work in the last block the pruned path would draw other numbers: it is used for evaluation alone."""
+    """With dropout at work in the last block the pruned path draws other numbers: in fp32 it is used for evaluation alone."""
     adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2, target_modules="all-linear", dropout=0.3))
     make_ready(adapted, modes, gpt2.machine)
     assert adapted.prunes and not adapted.prunes_training
@@ -81,6 +81,45 @@ def test_a_tail_with_dropout_is_left_alone(gpt2):
     make_ready(frozen, modes, gpt2.machine)
     assert frozen.prunes_training
     assert not any(module.training for module in adapted.parts.model.modules())
+
+
+@pytest.mark.parametrize("method", [Full(), LoRA(rank=2, target_modules="all-linear", dropout=0.3)], ids=["full", "lora"])
+def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
+    """The pruned path has the block's dropout at the same places: where it leaves nothing, or all, both paths give the same."""
+    adapted, modes = gpt2.adapt_with_modes(method)
+    disturb(adapted)
+    block = adapted.parts.blocks[-1]
+    dropouts = [module for module in block.modules() if isinstance(module, torch.nn.Dropout)]
+    for module in dropouts:
+        module.p = 0.3
+    assert probe_tail(adapted, modes, same_draws=False) == (True, True)
+    assert probe_tail(adapted, modes, same_draws=True) == (True, False)
+    assert all(module.p == 0.3 and "forward" not in vars(module) for module in dropouts)
+    batch = collate(gpt2.pairs, gpt2.template)
+    modes.train(adapted.parts.model)
+    for other in adapted.parts.model.modules():
+        other.training = other.training and any(other is inside for inside in block.modules())
+    found = {}
+    for rate in (0.0, 0.3, 1.0):
+        for module in dropouts:
+            module.p = rate
+        for prunes in (False, True):
+            adapted.prunes_training = prunes
+            torch.manual_seed(0)
+            found[rate, prunes] = target_losses(adapted, batch, plain=False)
+        if rate != 0.3:
+            torch.testing.assert_close(found[rate, True], found[rate, False], atol=1e-5, rtol=1e-5)
+    assert all(not torch.allclose(found[0.3, True], found[rate, True], atol=1e-4) for rate in (0.0, 1.0))
+
+
+def test_a_tail_whose_dropout_stands_elsewhere_is_noticed(gpt2):
+    """Dropout before the attention's last matrix, where it is taken for what follows it, is not pruned in training."""
+    adapted, modes = gpt2.adapt_with_modes(Full())
+    attention = adapted.parts.blocks[-1].attn
+    moved = attention.resid_dropout
+    attention.c_proj = torch.nn.Sequential(moved, attention.c_proj)
+    attention.resid_dropout = torch.nn.Identity()
+    assert not probe_tail(adapted, modes, same_draws=False)[1]
 
 
 def test_a_tail_that_is_another_is_noticed(world):
@@ -127,7 +166,7 @@ def test_attention_in_blocks_drops_as_dropout_does(length):
 
 
 def test_quick_dropout_is_dropout():
-    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and in eval mode changes nothing."""
+    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and does nothing in eval mode."""
     model = torch.nn.Sequential(torch.nn.Dropout(0.3))
     quicken(model)
     torch.manual_seed(0)

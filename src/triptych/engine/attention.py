@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -72,7 +73,7 @@ def attend(
         layer: Any = module.layer_idx
         return attending.attend(layer, query, scale), None
     if selection is not None:
-        raise Selected(_at_places(query, key, value, attention_mask, scale, selection))
+        raise Selected(_at_places(query, key, value, attention_mask, dropout, scale, selection))
     plain = all(others.get(name) is None for name in ("position_bias", "softcap", "s_aux", "sliding_window", "is_causal"))
     causal = attention_mask is None and query.shape[2] == key.shape[2] and query.shape[2] > 1
     if causal and plain and query.dtype == torch.bfloat16 and query.device.type == "cpu":
@@ -80,7 +81,9 @@ def attend(
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
 
 
-def _at_places(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, selection: Selection) -> Tensor:
+def _at_places(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float, selection: Selection
+) -> Tensor:
     columns = selection.columns
     rows, heads, length, width = query.shape
     chosen = query.gather(2, columns[:, None, :, None].expand(-1, heads, -1, width))
@@ -92,7 +95,8 @@ def _at_places(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
     else:
         seen = mask.expand(rows, -1, -1, -1).gather(2, columns[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
     scores = scores.masked_fill(~seen, float("-inf")) if seen.dtype == torch.bool else scores + seen
-    return (scores.softmax(-1).to(value.dtype) @ repeat_kv(value, groups)).transpose(1, 2)
+    weights = functional.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
+    return (weights.to(value.dtype) @ repeat_kv(value, groups)).transpose(1, 2)
 
 
 def blockwise(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
