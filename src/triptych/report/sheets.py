@@ -383,6 +383,17 @@ def scaling(comparison: Comparison) -> Sheet | None:
     )
 
 
+def further(comparison: Comparison) -> Sheet | None:
+    """What metrics beyond those of the package score; None where there are none."""
+
+    def of(name: str) -> Callable[[Row], float | None]:
+        return lambda row: row.further_scores.get(name)
+
+    columns = [Column(name, of(name), formats.exact, formats.DASH) for name in rows.further_names(comparison)]
+    caption = "Further scores, as their metrics give them: means over seeds."
+    return _by_row(comparison, "further", caption, columns) if columns else None
+
+
 def whole_record(comparison: Comparison) -> list[Sheet]:
     """Every number of the comparison's rows, as recorded, a label before each line."""
 
