@@ -145,6 +145,8 @@ def test_a_metric_in_a_file_is_scored_recorded_and_tabled(finished):
     assert record.further_scores == {"rain": 1.0} and record.signatures["rain"] == "rain|substring"
     with (finished / "comparison.csv").open() as file:
         assert {row["label"]: row["rain"] for row in csv.DictReader(file)}["first-words"] == "1.0"
+    page = (finished / "report.html").read_text()
+    assert page.index("Further scores") < page.index(">rain</th>")
     assert "| rain |" in (finished / "comparison.md").read_text()
 
 

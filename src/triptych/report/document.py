@@ -220,12 +220,7 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         sheets.recipe(results),
         sheets.runs(results),
     ]
-    splits = sheets.splits(results)
-    if splits is not None:
-        made.append(splits)
-    scaling = sheets.scaling(comparison)
-    if scaling is not None:
-        made.append(scaling)
+    made += [sheet for sheet in (sheets.splits(results), sheets.scaling(comparison), sheets.further(comparison)) if sheet]
     if comparison.tests:
         made.append(
             sheets.tests(

@@ -23,6 +23,11 @@ def done(comparison: Comparison) -> dict[str, Row]:
     return {label: row for label, row in comparison.rows.items() if not failed(row)}
 
 
+def further_names(comparison: Comparison) -> list[str]:
+    """What metrics beyond those of the package score, in any row."""
+    return list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
+
+
 def value(row: Row, path: str) -> Any:
     """A field of a row by its dotted path, as `rouge1.mean` or `cost.train_seconds`; None where it is missing."""
     found: Any = row

@@ -52,7 +52,7 @@ class ComparisonTable:
         _number_column(table, "Test loss\nnats/token")
         for name in rows.ROUGE.values():
             _number_column(table, f"{name}\nF1, 0-100")
-        further = further_names(self.comparison)
+        further = rows.further_names(self.comparison)
         for name in further:
             _number_column(table, name)
         for label, row in self.comparison.rows.items():
@@ -73,11 +73,6 @@ class ComparisonTable:
         for label, row in self.comparison.rows.items():
             table.add_row(_label(label, row), *cost_cells(row))
         return table
-
-
-def further_names(comparison: Comparison) -> list[str]:
-    """What metrics beyond those of the package score, in any row."""
-    return list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
 
 
 def further_cells(row: Row, names: list[str]) -> list[str]:
@@ -138,7 +133,7 @@ def to_markdown(comparison: Comparison) -> str:
     ]
     if comparison.synthetic:
         lines += [f"**{_markdown(rows.synthetic_notice(comparison))}**", ""]
-    further = further_names(comparison)
+    further = rows.further_names(comparison)
     head = [
         "Row",
         "Test loss (nats/token)",
