@@ -12,6 +12,8 @@ SETTINGS = ["limits.train_documents=21", "limits.validation_documents=5", "limit
             "limits.document_tokens=96", "training.max_epochs=7", "training.patience=7", "training.global_batch_size=8",
             "training.micro_batch_size=2", "training.precision=fp32", "search.trials=2", "search.train_documents=9",
             "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
+# At prompt tuning's usual rates, ten times these, the rounding of a sum grows to 4e-6 of the loss by step 18
+CALM = ["method.prompt-tuning.learning_rates=[0.001, 0.003]"]
 STEPS = 7 * 3  # the last of each epoch has five documents: micro-batches of 2, 2 and 1 for two ranks
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triptych"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
@@ -49,9 +51,9 @@ def _losses(out) -> list[float]:
     return [line[key] for line in lines for key in ("loss", "train_loss", "validation_loss") if key in line]
 
 
-def _hold_to_one_process(workplace, label, launch, extra=()):
+def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
     """One process and two: losses, evaluation, summaries, counts."""
-    train = ["train", label, "--preset", "demo", "--device", "cpu", "--set", *SETTINGS, "--out"]
+    train = ["train", label, "--preset", "demo", "--device", "cpu", "--set", *SETTINGS, *settings, "--out"]
     assert cli.main([*train, "one"]) == 0
     subprocess.run([*launch, *train, "two", *extra], check=True, capture_output=True, timeout=240)
     one, two = _losses(workplace / "one"), _losses(workplace / "two")
@@ -78,7 +80,7 @@ def test_two_processes_train_and_evaluate_as_one(workplace):
 @pytest.mark.parametrize("label", ["prompt-tuning", "last-layers", "full"])
 def test_two_processes_are_one_for_every_method(workplace, label):
     """The same law for what trains virtual tokens, the last blocks from the trunk cache, or everything."""
-    _hold_to_one_process(workplace, label, LAUNCH)
+    _hold_to_one_process(workplace, label, LAUNCH, settings=CALM if label == "prompt-tuning" else ())
 
 
 @pytest.mark.slow
