@@ -16,7 +16,8 @@ SETTINGS = ["limits.train_documents=21", "limits.validation_documents=5", "limit
 CALM = ["method.prompt-tuning.learning_rates=[0.001, 0.003]"]
 STEPS = 7 * 3  # the last of each epoch has five documents: micro-batches of 2, 2 and 1 for two ranks
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triptych"]
-ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+# Without --multi_gpu, accelerate's launcher starts one process on a machine without GPUs; what they run on, --device says
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
               "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "triptych"]  # fmt: skip
 # In the second process, every file that is opened for writing below the results folder leaves a mark beside it
 EARS = """
