@@ -21,6 +21,7 @@ MAX_CHARACTERS = 200_000  # of an article; longer ones are met with a message
 MAX_EXAMPLES = 200  # test documents to pick from
 LEAST_COPIED = 4  # words in a row that are marked as copied
 MAX_WAITING = 20  # requests in the queue; who comes after is told to try again
+SCORES = (("R-1", "rouge1"), ("R-2", "rouge2"), ("R-Lsum", "rougeLsum"))
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,10 @@ class Playground:
         Raises:
             InputError: the article is empty or too long; the message is for its reader.
         """
-        check_article(article)
-        check_article(reference, optional=True)
+        if not article.strip():
+            raise ConfigError("There is no article yet: paste one, or pick a test document.")
+        check_text(article, "article")
+        check_text(reference, "reference")
         answers = [Answer(row.label) for row in self.rows]
         yield list(answers)
         for place, row in enumerate(self.rows):
@@ -119,7 +122,7 @@ class Playground:
         if summary.truncated:
             notes.append(f"read {summary.read_tokens:,} of {summary.document_tokens:,} tokens")
         if summary.at_cap:
-            notes.append("stopped at the longest length")
+            notes.append(f"cut off at {summary.num_tokens:,} tokens")
         if not summary.text:
             notes.append("no text")
         return Answer(
@@ -129,23 +132,23 @@ class Playground:
         )  # fmt: skip
 
 
-def check_article(text: str, optional: bool = False) -> None:
-    """An article that can be summarized.
+def check_text(text: str, what: str) -> None:
+    """A text that can be worked on; `what` it is stands in the message.
 
     Raises:
-        ConfigError: it is empty, too long, or holds characters that no article has.
+        ConfigError: it is too long, or holds characters that no text has.
     """
-    if not text.strip() and not optional:
-        raise ConfigError("There is no article yet: paste one, or pick a test document.")
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"This text has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it.")
+        raise ConfigError(f"The {what} has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it.")
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ConfigError("This text is damaged: it holds a NUL byte or half a character. Copy it again.")
+        raise ConfigError(f"The {what} is damaged: it holds a NUL byte or half a character. Copy it again.")
 
 
 def show(answers: Sequence[Answer]) -> str:
     """The answers as HTML; whatever was generated is text in it, never markup."""
-    return f'<div class="rows" role="list" aria-live="polite">{"".join(map(_card, answers))}</div>'
+    written = sum(answer.text is not None for answer in answers)
+    told = f"{written} of {len(answers)} summaries written" + ("" if written == len(answers) else " …")
+    return f'<p class="told" role="status">{told}</p><div class="rows" role="list">{"".join(map(_card, answers))}</div>'
 
 
 def show_message(text: str) -> str:
@@ -156,13 +159,19 @@ def show_message(text: str) -> str:
 def _card(answer: Answer) -> str:
     if answer.text is None:
         return f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="facts">writing …</p></section>'
-    facts = [f"{answer.seconds:.1f} s", f"{answer.num_words} words", *answer.notes]
+    facts = [f"{answer.seconds:.1f} s" if answer.seconds >= 0.05 else "under 0.1 s", f"{answer.num_words} words"]
     if answer.scores is not None:
-        facts.append("R-1 {rouge1:.1f}, R-2 {rouge2:.1f}, R-Lsum {rougeLsum:.1f}".format(**answer.scores))
+        facts += [f"{title} {answer.scores[name]:.1f}" for title, name in SCORES]
+    told = " · ".join(f"<span>{escape(fact)}</span>" for fact in [*facts, *answer.notes])
     return (
         f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="summary">{_marked(answer)}</p>'
-        f'<p class="facts">{escape(" · ".join(facts))}</p></section>'
+        f'<p class="facts">{told}</p></section>'
     )
+
+
+def _title(document: Document) -> str:
+    """What a document is picked by: its id and how it begins."""
+    return f"{document.id}: {' '.join(document.text[:200].split())[:60]} …"
 
 
 def _marked(answer: Answer) -> str:
@@ -176,15 +185,19 @@ def _marked(answer: Answer) -> str:
 
 
 STYLE = """
-.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: .8rem; }
+#results { padding: 0; }
+.told { margin: 0 0 .5rem; }
+.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: .8rem; }
 .row { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }
 .row h3 { margin: 0 0 .3rem; font-size: 1rem; }
 .row .summary { white-space: pre-line; margin: 0 0 .5rem; }
-.row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color); opacity: .8; }
+.row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color-subdued); }
+.row .facts span { white-space: nowrap; }
 .row mark { background: #ffe08a; color: #201a00; border-radius: .2rem; }
-.message { border-left: .3rem solid #b3261e; padding: .4rem .8rem; margin: 0; }
+.message { border-left: .3rem solid #e0483e; background: #e0483e1f; padding: .5rem .8rem; margin: 0; }
 @media (max-width: 640px) { .gradio-container { padding: .5rem !important; } }
 """
+FORGET = "(article, choice, reference) => choice === null ? [choice, reference] : [null, '']"
 
 
 def import_gradio() -> Any:
@@ -205,10 +218,10 @@ def import_gradio() -> Any:
 def build_page(playground: Playground) -> Any:
     """The page as a gradio application, its queue set up."""
     gradio = import_gradio()
-    known = {document.id: document for document in playground.documents}
+    documents = playground.documents
 
-    def pick(name: str | None) -> tuple[str, str]:
-        return (known[name].text, known[name].reference) if name in known else ("", "")
+    def pick(place: int | None) -> tuple[str, str]:
+        return (documents[place].text, documents[place].reference) if place is not None else ("", "")
 
     def run(article: str | None, reference: str | None) -> Iterator[str]:
         try:
@@ -221,14 +234,17 @@ def build_page(playground: Playground) -> Any:
     with gradio.Blocks(title=f"Triptych: {playground.title}", analytics_enabled=False) as page:
         marked = f"Marked: at least {LEAST_COPIED} words in a row that also stand in the article."
         gradio.Markdown(f"# {escape(playground.title)}: one article, every row\n\n{note}{marked}")
-        if known:
-            choice = gradio.Dropdown(list(known), value=None, label="Pick a test document, or paste an article below")
+        if documents:
+            titles = [(_title(document), place) for place, document in enumerate(documents)]
+            choice = gradio.Dropdown(titles, value=None, label="Pick a test document, or paste an article below")
         article = gradio.Textbox(label="Article", lines=8, max_lines=16, elem_id="article")
         reference = gradio.Textbox(label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference")
         button = gradio.Button("Summarize", variant="primary", elem_id="run")
         results = gradio.HTML(elem_id="results", label="Summaries")
-        if known:
+        if documents:
             choice.input(pick, choice, [article, reference], queue=False, api_visibility="private")
+            # Another article than the one picked has another reference.
+            article.input(None, [article, choice, reference], [choice, reference], js=FORGET, api_visibility="private")
         button.click(run, [article, reference], results, concurrency_limit=1, api_visibility="private")
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
@@ -246,6 +262,7 @@ def launch(page: Any, host: str, port: int, block: bool = True) -> str:
         _, address, _ = page.launch(
             server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=not block, theme=theme, css=STYLE,
             footer_links=[], ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False, run_history=False,
+            max_file_size="1kb",  # nothing is uploaded here, and nobody fills the disk
         )  # fmt: skip
     except OSError as error:
         raise ConfigError(f"The page cannot be served on {host}:{port}: {error}. Give another --port.") from None
