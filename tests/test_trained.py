@@ -177,7 +177,7 @@ REFUSED = {
     "truncated": (lambda run, tensors: spoil(tensors, lambda content: content[:-100]), "no whole safetensors"),
     "lost": (lambda run, tensors: tensors.unlink(), "There is no"),
     "tampered configuration": (lambda run, tensors: spoil(run / "adapter/adapter_config.json", louder), "was changed"),
-    "tampered options": (lambda run, tensors: spoil(run / "record.json", louder), "other options of lora"),
+    "tampered options": (lambda run, tensors: spoil(run / "record.json", louder), "other options than the record"),
     "no manifest": (lambda run, tensors: (run / "adapter/triptych.json").unlink(), "triptych.json"),
     "another tokenizer": (lambda run, tensors: other_tokens(run), "another tokenizer"),
     "no record": (lambda run, tensors: (run / "record.json").unlink(), "neither a run"),
@@ -223,6 +223,20 @@ def test_another_base_model_is_refused(finished, tmp_path, capsys):
     for label in ("untuned", "lora"):
         with pytest.raises(ResultsError, match="another model"):
             trained.load(finished.out / f"runs/{label}/0", model=str(tmp_path / "other"), device="cpu")
+
+
+def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
+    """Where the base is no longer under its recorded name, the message says so and how to go on; there, the run works."""
+    run = tmp_path / "run"
+    shutil.copytree(folder_of(finished, "lora"), run)
+    record = json.loads((run / "record.json").read_text())
+    there = locate(record["config"]["model"])
+    record["config"]["model"] = str(tmp_path / "gone")
+    (run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"no model folder.*gone(.|\n)*lies elsewhere now.*--model"):
+        trained.load(run, device="cpu")
+    found = trained.load(run, model=there, device="cpu")
+    assert found.summarize(finished.documents[:1]) == finished.stored("lora")[:1]
 
 
 # Adapters of peft's own
@@ -359,8 +373,9 @@ def test_bad_documents_are_refused_before_a_model_is_loaded(case, tmp_path, caps
     assert cli.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
     captured = capsys.readouterr()
     assert says in captured.err and captured.err.startswith("triptych: ") and not captured.out
-    with pytest.raises(InputError):
-        documents.read_documents(str(tmp_path / "nowhere.txt"))
+    for source, says in ((tmp_path / "nowhere.txt", "There is no file"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=says):
+            documents.read_documents(str(source))
 
 
 def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tmp_path, capsys):

@@ -73,12 +73,19 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     return origin, tensors
 
 
-def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:
-    """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
+def check_origin(
+    origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path, options: dict[str, Any] | None = None
+) -> None:
+    """An adapter serves with the weights, the tokenizer and the options that it was trained with, and with no others.
+
+    Args:
+        options: the method's, as the run's record has them; None: there is no record.
 
     Raises:
-        ResultsError: the model or the tokenizer is another one.
+        ResultsError: one of them is another one.
     """
+    if options not in (None, origin.options):
+        raise ResultsError(f"{str(where)!r} was trained with other options than the record beside it says: one was changed.")
     if origin.model_fingerprint != model_fingerprint:
         raise ResultsError(
             f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or configuration "

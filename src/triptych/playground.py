@@ -1,6 +1,7 @@
 """A local web page: one article, every row's summary side by side. Nothing is loaded from a network."""
 
 import os
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,7 @@ def _card(answer: Answer) -> str:
 
 def _title(document: Document) -> str:
     """What a document is picked by: its id and how it begins."""
-    return f"{document.id}: {' '.join(document.text[:200].split())[:60]} …"
+    return f"{document.id}: {textwrap.shorten(document.text[:500], 60, placeholder=' …')}"
 
 
 def _marked(answer: Answer) -> str:
@@ -185,13 +186,13 @@ def _marked(answer: Answer) -> str:
 
 
 STYLE = """
-#results { padding: 0; }
+#pick input { padding-right: 2rem; text-overflow: ellipsis; }
 .told { margin: 0 0 .5rem; }
 .rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: .8rem; }
 .row { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }
 .row h3 { margin: 0 0 .3rem; font-size: 1rem; }
 .row .summary { white-space: pre-line; margin: 0 0 .5rem; }
-.row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color-subdued); }
+.row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color); opacity: .8; }
 .row .facts span { white-space: nowrap; }
 .row mark { background: #ffe08a; color: #201a00; border-radius: .2rem; }
 .message { border-left: .3rem solid #e0483e; background: #e0483e1f; padding: .5rem .8rem; margin: 0; }
@@ -236,11 +237,12 @@ def build_page(playground: Playground) -> Any:
         gradio.Markdown(f"# {escape(playground.title)}: one article, every row\n\n{note}{marked}")
         if documents:
             titles = [(_title(document), place) for place, document in enumerate(documents)]
-            choice = gradio.Dropdown(titles, value=None, label="Pick a test document, or paste an article below")
+            label = "Pick a test document, or paste an article below"
+            choice = gradio.Dropdown(titles, value=None, label=label, elem_id="pick")
         article = gradio.Textbox(label="Article", lines=8, max_lines=16, elem_id="article")
         reference = gradio.Textbox(label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference")
         button = gradio.Button("Summarize", variant="primary", elem_id="run")
-        results = gradio.HTML(elem_id="results", label="Summaries")
+        results = gradio.HTML(elem_id="results", label="Summaries", padding=False)
         if documents:
             choice.input(pick, choice, [article, reference], queue=False, api_visibility="private")
             # Another article than the one picked has another reference.

@@ -251,9 +251,7 @@ class _Loader:
         adapted, modes = self._adapt(base, row.plugin, record.seed)
         if row.trains:
             origin, tensors = read_manifest(folder / "adapter")
-            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter")
-            if origin.options != record.options:
-                raise ResultsError(f"{str(folder)!r} was changed: record.json and adapter/ name other options of {row.kind}.")
+            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter", record.options)
             own(adapted)
             load_tensors(adapted, tensors, folder / "adapter")
         reserved = materials.reserved_positions(suite_rows(suite))
@@ -293,8 +291,14 @@ class _Loader:
         key = (model, revision, self.precision or precision)
         if key not in self.bases:
             machine = runtime.start(self.device, key[2])
-            tokenizer = hub.load_tokenizer(model, revision)
-            loaded = hub.load_model(model, revision)
+            try:
+                tokenizer = hub.load_tokenizer(model, revision)
+                loaded = hub.load_model(model, revision)
+            except ModelError as error:
+                if self.model is not None:
+                    raise
+                hint = "This was the base model. If it lies elsewhere now, say where with --model."
+                raise ModelError(f"{error}\n{hint}") from error
             loaded.to(machine.device)  # type: ignore[arg-type]
             loaded.requires_grad_(False)
             if machine.precision == "bf16":
