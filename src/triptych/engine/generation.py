@@ -66,7 +66,9 @@ def merged(model: nn.Module) -> Iterator[None]:
     """
     from peft.tuners.lora import LoraLayer
 
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    found: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    # A bias of LoRA's own has nothing to be added to where the matrix has none: such a layer works as it is.
+    layers = [m for m in found if not any(m.lora_bias.values()) or "bias" in dict(m.get_base_layer().named_parameters())]
     changed = [parameter for layer in layers for parameter in layer.get_base_layer().parameters()]  # an adapter may have biases
     before = [parameter.data for parameter in changed]
     try:
