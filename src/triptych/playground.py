@@ -145,11 +145,11 @@ def check_text(text: str, what: str) -> None:
         raise ConfigError(f"The {what} is damaged: it holds a NUL byte or half a character. Copy it again.")
 
 
-def show(answers: Sequence[Answer]) -> str:
-    """The answers as HTML; whatever was generated is text in it, never markup."""
+def show(answers: Sequence[Answer], note: str = "") -> str:
+    """The answers as HTML, and a note on all of them; whatever was generated is text in it, never markup."""
     written = sum(answer.text is not None for answer in answers)
-    told = f"{written} of {len(answers)} summaries written" + ("" if written == len(answers) else " …")
-    return f'<p class="told" role="status">{told}</p><div class="rows" role="list">{"".join(map(_card, answers))}</div>'
+    told = f"{written} of {len(answers)} summaries written" + ("" if written == len(answers) else " …") + escape(note)
+    return f'<p class="told" role="status">{told}</p><ul class="rows">{"".join(map(_card, answers))}</ul>'
 
 
 def show_message(text: str) -> str:
@@ -159,14 +159,14 @@ def show_message(text: str) -> str:
 
 def _card(answer: Answer) -> str:
     if answer.text is None:
-        return f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="facts">writing …</p></section>'
+        return f'<li class="row"><h2>{escape(answer.label)}</h2><p class="facts">writing …</p></li>'
     facts = [f"{answer.seconds:.1f} s" if answer.seconds >= 0.05 else "under 0.1 s", f"{answer.num_words} words"]
     if answer.scores is not None:
         facts += [f"{title} {answer.scores[name]:.1f}" for title, name in SCORES]
     told = " · ".join(f"<span>{escape(fact)}</span>" for fact in [*facts, *answer.notes])
     return (
-        f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="summary">{_marked(answer)}</p>'
-        f'<p class="facts">{told}</p></section>'
+        f'<li class="row"><h2>{escape(answer.label)}</h2><p class="summary">{_marked(answer)}</p>'
+        f'<p class="facts">{told}</p></li>'
     )
 
 
@@ -188,9 +188,11 @@ def _marked(answer: Answer) -> str:
 STYLE = """
 #pick input { padding-right: 2rem; text-overflow: ellipsis; }
 .told { margin: 0 0 .5rem; }
-.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); gap: .8rem; }
-.row { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }
-.row h3 { margin: 0 0 .3rem; font-size: 1rem; }
+.rows { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem; }
+.rows { grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
+#results .row { margin: 0; border: 1px solid var(--border-color-primary); }
+.row { border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }
+#results .row h2 { margin: 0 0 .3rem; font-size: 1rem; }
 .row .summary { white-space: pre-line; margin: 0 0 .5rem; }
 .row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color); opacity: .8; }
 .row .facts span { white-space: nowrap; }
@@ -198,7 +200,6 @@ STYLE = """
 .message { border-left: .3rem solid #e0483e; background: #e0483e1f; padding: .5rem .8rem; margin: 0; }
 @media (max-width: 640px) { .gradio-container { padding: .5rem !important; } }
 """
-FORGET = "(article, choice, reference) => choice === null ? [choice, reference] : [null, '']"
 
 
 def import_gradio() -> Any:
@@ -224,10 +225,13 @@ def build_page(playground: Playground) -> Any:
     def pick(place: int | None) -> tuple[str, str]:
         return (documents[place].text, documents[place].reference) if place is not None else ("", "")
 
-    def run(article: str | None, reference: str | None) -> Iterator[str]:
+    def run(article: str | None, reference: str | None, place: int | None = None) -> Iterator[str]:
+        note = ""
+        if place is not None and (article, reference) != pick(place) and reference == documents[place].reference:
+            reference, note = "", " The reference is that of the document picked, not of this article: no scores."
         try:
             for answers in playground.answer(article or "", reference or ""):
-                yield show(answers)
+                yield show(answers, note)
         except InputError as error:
             yield show_message(str(error))
 
@@ -245,9 +249,8 @@ def build_page(playground: Playground) -> Any:
         results = gradio.HTML(elem_id="results", label="Summaries", padding=False)
         if documents:
             choice.input(pick, choice, [article, reference], queue=False, api_visibility="private")
-            # Another article than the one picked has another reference.
-            article.input(None, [article, choice, reference], [choice, reference], js=FORGET, api_visibility="private")
-        button.click(run, [article, reference], results, concurrency_limit=1, api_visibility="private")
+        given = [article, reference, choice] if documents else [article, reference]
+        button.click(run, given, results, concurrency_limit=1, api_visibility="private")
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
 
