@@ -226,8 +226,8 @@ def build_page(playground: Playground) -> Any:
         return (documents[place].text, documents[place].reference) if place is not None else ("", "")
 
     def run(article: str | None, reference: str | None, place: int | None = None) -> Iterator[str]:
-        note = ""
-        if place is not None and (article, reference) != pick(place) and reference == documents[place].reference:
+        note, (picked, its_own) = "", pick(place)
+        if reference and reference.split() == its_own.split() and (article or "").split() != picked.split():
             reference, note = "", " The reference is that of the document picked, not of this article: no scores."
         try:
             for answers in playground.answer(article or "", reference or ""):
