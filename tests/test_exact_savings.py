@@ -9,9 +9,10 @@ from conftest import World, disturb, gradients, largest_difference
 from torch.nn import functional
 
 from triptych.engine import forward, memory, stages, training, trunk_cache
-from triptych.engine.attention import blockwise
+from triptych.engine.attention import BLOCK, blockwise
 from triptych.engine.batching import collate
-from triptych.engine.compute import make_ready
+from triptych.engine.compute import make_ready, probe_tail
+from triptych.engine.dropout import drop, quicken
 from triptych.engine.evaluation import split_loss
 from triptych.engine.forward import target_losses
 from triptych.engine.training import TrainingState, train
@@ -72,7 +73,7 @@ def test_streamed_losses_are_the_same(world, method, monkeypatch):
 
 
 def test_a_tail_with_dropout_is_left_alone(gpt2):
-    """With dropout at work in the last block the pruned path would draw other numbers: it is used for evaluation alone."""
+    """With dropout at work in the last block the pruned path draws other numbers: in fp32 it is used for evaluation alone."""
     adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2, target_modules="all-linear", dropout=0.3))
     make_ready(adapted, modes, gpt2.machine)
     assert adapted.prunes and not adapted.prunes_training
@@ -80,6 +81,45 @@ def test_a_tail_with_dropout_is_left_alone(gpt2):
     make_ready(frozen, modes, gpt2.machine)
     assert frozen.prunes_training
     assert not any(module.training for module in adapted.parts.model.modules())
+
+
+@pytest.mark.parametrize("method", [Full(), LoRA(rank=2, target_modules="all-linear", dropout=0.3)], ids=["full", "lora"])
+def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
+    """The pruned path has the block's dropout at the same places: where it leaves nothing, or all, both paths give the same."""
+    adapted, modes = gpt2.adapt_with_modes(method)
+    disturb(adapted)
+    block = adapted.parts.blocks[-1]
+    dropouts = [module for module in block.modules() if isinstance(module, torch.nn.Dropout)]
+    for module in dropouts:
+        module.p = 0.3
+    assert probe_tail(adapted, modes, same_draws=False) == (True, True)
+    assert probe_tail(adapted, modes, same_draws=True) == (True, False)
+    assert all(module.p == 0.3 and "forward" not in vars(module) for module in dropouts)
+    batch = collate(gpt2.pairs, gpt2.template)
+    modes.train(adapted.parts.model)
+    for other in adapted.parts.model.modules():
+        other.training = other.training and any(other is inside for inside in block.modules())
+    found = {}
+    for rate in (0.0, 0.3, 1.0):
+        for module in dropouts:
+            module.p = rate
+        for prunes in (False, True):
+            adapted.prunes_training = prunes
+            torch.manual_seed(0)
+            found[rate, prunes] = target_losses(adapted, batch, plain=False)
+        if rate != 0.3:
+            torch.testing.assert_close(found[rate, True], found[rate, False], atol=1e-5, rtol=1e-5)
+    assert all(not torch.allclose(found[0.3, True], found[rate, True], atol=1e-4) for rate in (0.0, 1.0))
+
+
+def test_a_tail_whose_dropout_stands_elsewhere_is_noticed(gpt2):
+    """Dropout before the attention's last matrix, where it is taken for what follows it, is not pruned in training."""
+    adapted, modes = gpt2.adapt_with_modes(Full())
+    attention = adapted.parts.blocks[-1].attn
+    moved = attention.resid_dropout
+    attention.c_proj = torch.nn.Sequential(moved, attention.c_proj)
+    attention.resid_dropout = torch.nn.Identity()
+    assert not probe_tail(adapted, modes, same_draws=False)[1]
 
 
 def test_a_tail_that_is_another_is_noticed(world):
@@ -102,6 +142,46 @@ def test_attention_in_blocks_is_attention(length, groups):
     weight = torch.randn_like(ours)
     for a, b in zip(*(torch.autograd.grad((out * weight).sum(), states) for out in (ours, theirs)), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [100, 300])
+def test_attention_in_blocks_drops_as_dropout_does(length):
+    """With dropout, what each query gets is the plain product with the weights that were kept, and so are the gradients."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, length, 8, requires_grad=True) for _ in range(3))
+    torch.manual_seed(1)
+    ours = blockwise(query, key, value, 0.3, dropout=0.2)
+    kept = torch.zeros(1, 2, length, length)
+    torch.manual_seed(1)  # the same draws, block by block
+    for start in range(0, length, BLOCK):
+        end = min(start + BLOCK, length)
+        kept[0, :, start:end, :end] = drop(torch.ones(2, end - start, end), 0.2)[1].float()
+    scores = (query * 0.3) @ key.transpose(-1, -2)
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    theirs = ((scores.masked_fill(future, float("-inf")).softmax(-1) * kept / 0.8) @ value).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weight = torch.randn_like(ours)
+    for a, b in zip(*(torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_quick_dropout_is_dropout():
+    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and does nothing in eval mode."""
+    model = torch.nn.Sequential(torch.nn.Dropout(0.3))
+    quicken(model)
+    torch.manual_seed(0)
+    states = torch.ones(999, 1001, requires_grad=True)  # an odd number of places
+    out = model(states)
+    kept = out > 0
+    assert abs(kept.float().mean() - 0.7) < 5 * (0.3 * 0.7 / kept.numel()) ** 0.5
+    assert torch.allclose(out[kept], torch.tensor(1 / 0.7))
+    halves = kept[:, :1000].reshape(-1, 2).float()  # neighbours are drawn from one integer, and are independent
+    assert abs(torch.corrcoef(halves.T)[0, 1]) < 5 / len(halves) ** 0.5
+    (gradient,) = torch.autograd.grad(out.sum(), states)
+    assert torch.equal(gradient, out)
+    assert torch.equal(model.eval()(states), states)
+    torch.manual_seed(0)
+    assert torch.equal(model.train()(states), out)
 
 
 # The trunk cache

@@ -5,11 +5,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from triptych.contracts import ModelParts
+from triptych.engine.dropout import drop, dropped
 
 NAME = "triptych"
 BLOCK = 128  # queries at a time: small enough that half of the scores is never computed, large enough for the matrix product
@@ -71,15 +73,17 @@ def attend(
         layer: Any = module.layer_idx
         return attending.attend(layer, query, scale), None
     if selection is not None:
-        raise Selected(_at_places(query, key, value, attention_mask, scale, selection))
+        raise Selected(_at_places(query, key, value, attention_mask, dropout, scale, selection))
     plain = all(others.get(name) is None for name in ("position_bias", "softcap", "s_aux", "sliding_window", "is_causal"))
     causal = attention_mask is None and query.shape[2] == key.shape[2] and query.shape[2] > 1
-    if causal and plain and dropout == 0.0 and query.dtype == torch.bfloat16 and query.device.type == "cpu":
-        return blockwise(query, key, value, scale), None
+    if causal and plain and query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        return blockwise(query, key, value, scale, dropout), None
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **others)
 
 
-def _at_places(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float, selection: Selection) -> Tensor:
+def _at_places(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, scale: float, selection: Selection
+) -> Tensor:
     columns = selection.columns
     rows, heads, length, width = query.shape
     chosen = query.gather(2, columns[:, None, :, None].expand(-1, heads, -1, width))
@@ -91,54 +95,65 @@ def _at_places(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, s
     else:
         seen = mask.expand(rows, -1, -1, -1).gather(2, columns[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
     scores = scores.masked_fill(~seen, float("-inf")) if seen.dtype == torch.bool else scores + seen
-    return (scores.softmax(-1).to(value.dtype) @ repeat_kv(value, groups)).transpose(1, 2)
+    weights = functional.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
+    return (weights.to(value.dtype) @ repeat_kv(value, groups)).transpose(1, 2)
 
 
-def blockwise(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+def blockwise(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """Causal attention by plain matrix products over blocks of queries, each against the keys up to its end.
 
-    torch's fused CPU kernel is about as fast forwards and half as fast backwards in bf16 on the machines it was tried on.
+    torch's fused CPU kernel is about as fast forwards and half as fast backwards in bf16 on the machines it was tried on; with
+    dropout it has none, and computes the upper triangle too.
     """
     groups = query.shape[1] // key.shape[1]
-    return _Blockwise.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), scale)
+    return _Blockwise.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), scale, dropout)
 
 
 class _Blockwise(torch.autograd.Function):
-    """softmax(scale Q K^T) V with the lower triangle alone; with P the softmax, dS = P (dP - rowsum(P dP))."""
+    """dropout(softmax(scale Q K^T)) V with the lower triangle alone; with P the softmax, dS = P (dP - rowsum(P dP))."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float) -> Tensor:
         rows, heads, length, width = query.shape
         q, k, v = ((states).reshape(rows * heads, length, width) for states in (query, key, value))
         q = q * scale
         out = torch.empty(rows, length, heads, width, dtype=query.dtype)
         future = torch.full((BLOCK, BLOCK), float("-inf"), dtype=query.dtype).triu(1)
-        weights = []
+        weights, masks = [], []
         for start in range(0, length, BLOCK):
             end = min(start + BLOCK, length)
             scores = torch.bmm(q[:, start:end], k[:, :end].transpose(1, 2))
             scores[:, :, start:] += future[: end - start, : end - start]
             weight = scores.softmax(-1)
-            block = torch.bmm(weight, v[:, :end])
+            used = weight
+            if dropout:
+                used, mask = drop(weight, dropout)
+                masks.append(mask)
+            block = torch.bmm(used, v[:, :end])
             out[:, start:end] = block.view(rows, heads, end - start, width).transpose(1, 2)
             if ctx.needs_input_grad[0]:
                 weights.append(weight)
-        ctx.save_for_backward(q, k, v, *weights)
-        ctx.scale = scale
+        ctx.save_for_backward(q, k, v, *weights, *masks)
+        ctx.scale, ctx.dropout = scale, dropout
         return out
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:  # type: ignore[override]
-        q, k, v, *weights = ctx.saved_tensors
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # type: ignore[override]
+        q, k, v, *saved = ctx.saved_tensors
         rows, length, heads, width = gradient.shape
         g = gradient.transpose(1, 2).reshape(rows * heads, length, width)
         dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        for weight, start in zip(weights, range(0, length, BLOCK), strict=True):
+        starts = range(0, length, BLOCK)
+        masks = saved[len(starts) :] or [None] * len(starts)
+        for weight, mask, start in zip(saved, masks, starts, strict=False):
             end = min(start + BLOCK, length)
-            dv[:, :end] += torch.bmm(weight.transpose(1, 2), g[:, start:end])
+            used = weight if mask is None else dropped(weight, mask, ctx.dropout)
+            dv[:, :end] += torch.bmm(used.transpose(1, 2), g[:, start:end])
             inner = torch.bmm(g[:, start:end], v[:, :end].transpose(1, 2))
+            if mask is not None:
+                inner = dropped(inner, mask, ctx.dropout)
             inner = torch.ops.aten._softmax_backward_data(inner, weight, -1, weight.dtype)
             dq[:, start:end] = torch.bmm(inner, k[:, :end])
             dk[:, :end] += torch.bmm(inner.transpose(1, 2), q[:, start:end])
         shape = (rows, heads, length, width)
-        return dq.mul_(ctx.scale).view(shape), dk.view(shape), dv.view(shape), None
+        return dq.mul_(ctx.scale).view(shape), dk.view(shape), dv.view(shape), None, None

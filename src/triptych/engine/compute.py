@@ -1,5 +1,7 @@
 """An adapted model made ready: fused activations, frozen weights in the run's precision, and what its family allows."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +11,7 @@ from transformers.activations import NewGELUActivation
 from triptych.contracts import AdaptedModel
 from triptych.engine import stages
 from triptych.engine.batching import Batch
+from triptych.engine.dropout import quicken
 from triptych.engine.forward import head_is_plain, target_logits
 from triptych.engine.generation import own_loop_agrees
 from triptych.engine.modes import TrainingModes
@@ -34,10 +37,12 @@ def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) ->
         return Ready(False, ("this family's logits are scaled or capped: the plain path is taken",))
     fuse_activations(adapted.parts.model)
     adapted.prunes_training, adapted.prunes = False, False
-    adapted.prunes, adapted.prunes_training = probe_tail(adapted, modes)
+    adapted.prunes, adapted.prunes_training = probe_tail(adapted, modes, same_draws=runtime.precision == "fp32")
     adapted.generates = own_loop_agrees(adapted, runtime)
     if runtime.precision == "bf16":
         narrow(adapted.parts.model, torch.bfloat16)
+        if runtime.device.type == "cpu":
+            quicken(adapted.parts.model)
     notes = []
     if not adapted.prunes and adapted.prefix is None:
         notes.append("the last block is computed at every place: this family's blocks are not norm, attention, norm, MLP")
@@ -62,11 +67,14 @@ def narrow(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 @torch.no_grad()
-def probe_tail(adapted: AdaptedModel, modes: TrainingModes) -> tuple[bool, bool]:
+def probe_tail(adapted: AdaptedModel, modes: TrainingModes, *, same_draws: bool) -> tuple[bool, bool]:
     """Whether the last block may be run at the targets alone: with everything in eval mode, and in training mode.
 
-    Both paths are run on two rows of tokens. In training mode they are run under two seeds: with dropout at work in the last
-    block, the pruned path would be the same only in distribution.
+    Both paths are run on two rows of tokens. In training mode they are run under two seeds. Dropout draws less where less is
+    computed, so that the paths are the same in distribution, not number by number.
+
+    Args:
+        same_draws: leave the last block whole in training where dropout is at work in it.
     """
     parts = adapted.parts
     if adapted.prefix is not None or stages.anatomy(parts.blocks[-1], parts.hidden_size) is None:
@@ -94,10 +102,28 @@ def probe_tail(adapted: AdaptedModel, modes: TrainingModes) -> tuple[bool, bool]
         for other in parts.model.modules():
             other.training = other.training and any(other is inside for inside in block.modules())
         drops = any(isinstance(inside, nn.Dropout) and inside.training and inside.p > 0 for inside in block.modules())
-        training = not drops and same(logits(True), whole) and same(logits(False, seed=1), whole)
+        if not (drops and same_draws):
+            with _halving(block):
+                whole = logits(False)
+                training = same(logits(True), whole) and same(logits(False, seed=1), whole)
         modes.eval(parts.model)
     adapted.prunes = False
     return evaluating, training
+
+
+@contextmanager
+def _halving(block: nn.Module) -> Iterator[None]:
+    """Dropout modules halve instead: that they stand in the same places shows number by number."""
+    dropouts = {module: module.p for module in block.modules() if isinstance(module, nn.Dropout)}
+    with ExitStack() as stack:
+        for module in dropouts:
+            stack.enter_context(stages.replaced(module, lambda states: states / 2))
+            module.p = 0.0  # attention reads the rate beside the module
+        try:
+            yield
+        finally:
+            for module, rate in dropouts.items():
+                module.p = rate
 
 
 def _probe(vocabulary: int, device: torch.device) -> Batch:

@@ -26,6 +26,7 @@ class Anatomy:
     first: nn.Module
     attention: nn.Module
     output: nn.Module  # the attention's last matrix
+    dropout: nn.Module  # what follows it
     second: nn.Module
     mlp: nn.Module
 
@@ -38,7 +39,8 @@ def anatomy(block: nn.Module, width: int) -> Anatomy | None:
     if len(norms) != 2 or len(others) != 2:
         return None
     matrices = [c for c in others[0].children() if any(isinstance(m, (nn.Linear, Conv1D)) for m in c.modules())]
-    return Anatomy(norms[0], others[0], matrices[-1], norms[1], others[1]) if matrices else None
+    dropout: nn.Module = next((c for c in reversed(list(others[0].children())) if isinstance(c, nn.Dropout)), nn.Identity())
+    return Anatomy(norms[0], others[0], matrices[-1], dropout, norms[1], others[1]) if matrices else None
 
 
 @contextmanager
@@ -141,7 +143,7 @@ def tail(parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selecti
         heads = found.heads
     finally:
         config._attn_implementation = own
-    hidden = entry.hidden[rows, columns] + block.output(heads[rows, slots].flatten(1))
+    hidden = entry.hidden[rows, columns] + block.dropout(block.output(heads[rows, slots].flatten(1)))
     return hidden + block.mlp(block.second(hidden))
 
 

@@ -52,6 +52,7 @@ class Column:
     get: Callable[[Row], float | None]
     show: Callable[..., str]
     missing: str | None = None  # None: `not measured` where something was trained, a dash where nothing was
+    width: float = 1  # its share of the page
 
 
 def quality(comparison: Comparison) -> Sheet:
@@ -157,6 +158,7 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
                 "Rate",
                 rate,
                 lambda value, missing: missing if value is None else formats.quantity(value, "flops") + "/s",
+                width=1.7,
             ),
             Column("Peak memory", _cost("peak_memory_bytes"), _bytes),
             Column("Energy", _cost("energy_joules"), lambda value, missing: formats.quantity(value, "joules", missing)),
@@ -470,7 +472,8 @@ def _by_row(comparison: Comparison, name: str, caption: str, columns: list[Colum
             text = formats.FAILED if failed and failures and number == 0 else column.show(value, missing)
             cells.append(Cell(text, None, None if text in _MISSING else value))
         body.append((_label(label, row), *cells))
-    return Sheet(name, caption, ("Row", *[column.head for column in columns]), tuple(body))
+    head = ("Row", *[column.head for column in columns])
+    return Sheet(name, caption, head, tuple(body), widths=(0, *[column.width for column in columns]))
 
 
 def _label(label: str, row: Row) -> Cell:
