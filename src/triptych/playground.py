@@ -195,6 +195,8 @@ STYLE = """
 #results .row h2 { margin: 0 0 .3rem; font-size: 1rem; }
 .row .summary { white-space: pre-line; margin: 0 0 .5rem; }
 .row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color); opacity: .8; }
+#results .row p { display: block; }
+#results .row .facts { margin-top: .5rem; }
 .row .facts span { white-space: nowrap; }
 .row mark { background: #ffe08a; color: #201a00; border-radius: .2rem; }
 .message { border-left: .3rem solid #e0483e; background: #e0483e1f; padding: .5rem .8rem; margin: 0; }
