@@ -4,24 +4,24 @@
     python benchmarks/summarize_memory.py FOLDER ../shared/data/cnn_dailymail/test.csv
 
 The runs hold what their methods begin with, moved at random: their summaries mean nothing, their shapes and costs are the true
-ones. Peaks are those of fresh processes: one loads the base and nothing else, one loads the three runs and summarizes.
+ones. Peaks are those of fresh processes: one loads the base and reads every weight, one loads the three runs and summarizes.
 """
 
 import argparse
 import json
 import resource
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from triptych import adapters, catalogue, documents, provenance, rows, store, trained
+from triptych import adapters, catalogue, documents, provenance, rows, runtime, store, trained
 from triptych.adapters import Origin
 from triptych.config import make_suite
 from triptych.contracts import Context, Method
@@ -45,8 +45,9 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3, help="medians are taken over these")
-    parser.add_argument("--stage", choices=("base", "all"), help=argparse.SUPPRESS)
+    parser.add_argument("--compared", type=int, default=24, help="articles of the comparison with the engine (default: 24)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of it, by turns; 0: memory alone (default: 3)")
+    parser.add_argument("--stage", choices=("base", "all", "speed"), help=argparse.SUPPRESS)
     parser.add_argument("--runs", nargs="*", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
     catalogue.load()
@@ -55,14 +56,23 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as place:
         runs = make_runs(options, Path(place))
-        found = {stage: in_a_process(stage, runs) for stage in ("base", "all")}
-    above = found["all"]["peak_bytes"] - found["base"]["peak_bytes"]
+        base, all_runs = (in_a_process(stage, runs) for stage in ("base", "all"))
+        speed = in_a_process("speed", runs) if options.rounds else {}
     print(f"{options.count} articles of at most {options.document_tokens} tokens, {options.new_tokens} new tokens, "
           f"{options.beams} beams, batches of {options.batch_size}, {torch.get_num_threads()} threads")  # fmt: skip
-    print(f"peak resident: base alone {found['base']['peak_bytes'] / 2**20:.0f} MiB, three runs summarizing "
-          f"{found['all']['peak_bytes'] / 2**20:.0f} MiB: {above / 2**20:.0f} MiB above")  # fmt: skip
-    print(f"seconds: engine {found['all']['engine']:.1f}, summarize {found['all']['summarize']:.1f}: "
-          f"{found['all']['summarize'] / found['all']['engine']:.3f} times")  # fmt: skip
+    above = all_runs["peak_bytes"] - base["peak_bytes"]
+    print(f"peak resident: base alone {mib(base['peak_bytes'])}, of which weights {mib(base['weight_bytes'])}; three runs "
+          f"{mib(all_runs['peak_bytes'])}: {mib(above)} above; {all_runs['seconds']:.0f} s")  # fmt: skip
+    for unit in ("seconds", "processor seconds"):
+        if speed:
+            engine, summarize = (speed[f"{name} {unit}"] for name in ("engine", "summarize"))
+            print(f"{options.compared} articles, {unit}: engine {engine:.1f}, summarize {summarize:.1f}: "
+                  f"{summarize / engine:.3f} times, medians of {options.rounds}")  # fmt: skip
+
+
+def mib(count: float) -> str:
+    """Bytes as text."""
+    return f"{count / 2**20:.0f} MiB"
 
 
 def in_a_process(stage: str, runs: list[str]) -> dict[str, float]:
@@ -72,25 +82,39 @@ def in_a_process(stage: str, runs: list[str]) -> dict[str, float]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """The base alone, or all runs: summaries by `summarize` and, by the engine on the same rows, in turn."""
+    """One stage: the base alone; all runs by `summarize`; or `summarize` and the engine on the same rows, by turns."""
     if options.stage == "base":
-        hub.load_model(options.model)
-        return {"peak_bytes": peak()}
+        model = hub.load_model(options.model)
+        assert all(bool(weight.sum().isfinite()) for weight in model.parameters())
+        return {"peak_bytes": peak(), "weight_bytes": sum(weight.nbytes for weight in model.parameters())}
     loaded = [row for row in trained.load_all([Path(run) for run in options.runs], device="cpu")
               if isinstance(row, trained.TrainedModel)]  # fmt: skip
-    texts = list(islice(documents.read_documents(options.articles), options.count))
-    encoded = encode_documents([text for _, text in texts], loaded[0].base.tokenizer)
-    cut = [np.array(ids[: options.document_tokens], dtype=np.int32) for ids in encoded]
-    seconds: dict[str, list[float]] = {"engine": [], "summarize": []}
-    for _ in range(options.rounds):
-        began = time.perf_counter()
+    assert len({id(row.base) for row in loaded}) == 1
+    count = options.count if options.stage == "all" else options.compared
+    texts = list(islice(documents.read_documents(options.articles), count))
+
+    def summarize() -> None:
+        assert sum(1 for _ in trained.summarize_all(loaded, texts)) == len(texts) * len(loaded)
+
+    def engine() -> None:
+        encoded = encode_documents([text for _, text in texts], loaded[0].base.tokenizer)
+        cut = [np.array(ids[: options.document_tokens], dtype=np.int32) for ids in encoded]
         for row in loaded:
             generate(row.adapted, cut, row.template, row.base.machine, row.decoding)
-        seconds["engine"].append(time.perf_counter() - began)
-        began = time.perf_counter()
-        assert sum(1 for _ in trained.summarize_all(loaded, texts)) == len(texts) * len(loaded)
-        seconds["summarize"].append(time.perf_counter() - began)
-    return {"peak_bytes": peak(), **{name: statistics.median(values) for name, values in seconds.items()}}
+
+    if options.stage == "all":
+        return {"seconds": taken(summarize)[0], "peak_bytes": peak()}
+    rounds = [(taken(engine), taken(summarize)) for _ in range(options.rounds)]
+    medians = np.median(rounds, axis=0)
+    return {f"{name} {unit}": float(medians[i, j]) for i, name in enumerate(("engine", "summarize"))
+            for j, unit in enumerate(("seconds", "processor seconds"))}  # fmt: skip
+
+
+def taken(work: Callable[[], None]) -> tuple[float, float]:
+    """Seconds by the clock and of the processor, which do not count when something else has it."""
+    clock, processor = time.perf_counter(), time.process_time()
+    work()
+    return time.perf_counter() - clock, time.process_time() - processor
 
 
 def peak() -> int:
@@ -119,7 +143,7 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
         folder = store.run_folder(out, label, 0)
         origin = Origin(label, row.kind, row.options, options.model, "main", fingerprint)
         adapters.save_adapter(adapted, folder / "adapter", origin)
-        taken = provenance.take([], options.model, fingerprint, torch.device("cpu"), "fp32")
+        taken = provenance.take([], options.model, fingerprint, runtime.start("cpu", suite.training.precision))
         record = Record(label=label, kind=row.kind, seed=0, status="done", config=suite.model_dump(mode="json"),
                         options=row.options, provenance=taken)  # fmt: skip
         store.write_json(folder / "record.json", record.model_dump(mode="json"))

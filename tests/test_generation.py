@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import World, disturb
+from peft import LoraConfig, get_peft_model
 
 from triptych.engine import generation
 from triptych.engine.compute import make_ready
@@ -13,6 +14,7 @@ from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
+from triptych.models.sharing import share
 
 METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt": PromptTuning(num_virtual_tokens=3)}
 
@@ -70,6 +72,22 @@ def test_merging_leaves_no_trace(world):
             torch.testing.assert_close(model(input_ids=ids).logits, apart, atol=1e-4, rtol=1e-4)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(model(input_ids=ids).logits, apart)
+
+
+def test_merging_leaves_what_is_shared_alone(world):
+    """An adapter with biases of its own can be merged many times: the base that other rows share is never written into."""
+    base = world.parts().model
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    model, ids = share(base), torch.arange(10)[None]
+    config = LoraConfig(r=2, target_modules="all-linear", lora_bias=True, init_lora_weights=False, task_type="CAUSAL_LM")
+    adapted = get_peft_model(model, config).eval()
+    with torch.no_grad():
+        apart = adapted(input_ids=ids).logits
+        for _ in range(2):
+            with merged(model):
+                assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+                torch.testing.assert_close(adapted(input_ids=ids).logits, apart, atol=1e-4, rtol=1e-4)
+        assert torch.equal(adapted(input_ids=ids).logits, apart) and not torch.equal(base(input_ids=ids).logits, apart)
 
 
 def test_banned_by_hand():

@@ -43,9 +43,9 @@ def browser() -> Iterator:
         chromium.close()
 
 
-def open_page(browser, address: str, width: int = 1200):
+def open_page(browser, address: str, width: int = 1200, scheme: str = "light"):
     """The page; a request to anywhere else is cut off and noted in `page.abroad`."""
-    context = browser.new_context(viewport={"width": width, "height": 900})
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
     page = context.new_page()
     page.abroad, page.complaints = [], []
 
@@ -88,18 +88,23 @@ ARTICLE = "The council of Tinwater met on Monday. It agreed to build a bridge ov
 
 
 @pytest.mark.parametrize("width", [390, 1200])
-def test_paste_run_compare(browser, address, width):
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_paste_run_compare(browser, address, width, scheme):
     """A pasted article gives every row's summary side by side, with seconds, words, scores and marks; the page fits."""
-    page = open_page(browser, address, width)
+    page = open_page(browser, address, width, scheme)
     page.fill("#article textarea", ARTICLE)
     page.fill("#reference textarea", "A bridge is built.")
     page.click("#run")
     cards = results(page)
-    keep_picture(page, f"play-{width}")
+    keep_picture(page, f"play-{width}-{scheme}")
     assert [card.split("\n")[0] for card in cards] == ["untuned", "lead-3", "lora"]
-    assert all("words" in card and "R-Lsum" in card for card in cards)
-    assert page.locator("#results mark").first.inner_text() in ARTICLE
+    assert all(" s ·" in card and "words" in card and "R-Lsum" in card for card in cards)
+    marked = page.locator("#results mark").first.inner_text()  # a summary has its sentences on lines, an article may not
+    assert len(marked.split()) >= 4 and " ".join(marked.split()) in ARTICLE
+    tops = [page.locator("#results .row").nth(place).bounding_box()["y"] for place in range(3)]
+    assert len(set(tops)) == (3 if width == 390 else 1)  # under each other on a phone, beside each other elsewhere
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_role("status").filter(has_text="3 of 3 summaries written").is_visible()
     finish(page)
 
 
@@ -118,12 +123,31 @@ def test_by_keyboard_alone(browser, address):
 
 
 def test_a_test_document_is_picked(browser, address):
-    """A document chosen from the list fills in article and reference."""
+    """A document chosen from the list fills in article and reference; another article is not held against that reference."""
     page = open_page(browser, address)
     page.get_by_label("Pick a test document").click()
     page.get_by_role("option").first.click()
     page.wait_for_function("() => document.querySelector('#article textarea').value.length > 100", timeout=PATIENCE)
     assert page.locator("#reference textarea").input_value()
+    page.fill("#article textarea", ARTICLE)
+    page.click("#run")
+    assert not any("R-Lsum" in card for card in results(page))
+    assert "not of this article: no scores" in page.locator("#results").inner_text()
+    finish(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_summaries_can_be_read_by_everyone(browser, address, scheme):
+    """In what the page shows of summaries and messages, axe-core finds nothing: contrast, roles, structure."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is absent").Axe()
+    page = open_page(browser, address, 390, scheme)
+    page.click("#run")
+    page.get_by_text("There is no article yet").wait_for(timeout=PATIENCE)
+    assert axe.run(page, context="#results").response["violations"] == []
+    page.fill("#article textarea", ARTICLE)
+    page.click("#run")
+    assert len(results(page)) == 3
+    assert axe.run(page, context="#results").response["violations"] == []
     finish(page)
 
 

@@ -41,6 +41,13 @@ def test_auto_elsewhere_is_fp32_and_bf16_is_had_by_asking():
             runtime.choose_precision("fp16", device)
 
 
+def test_a_process_has_one_precision(machine):
+    """Where a process computes in fp32 already, bf16 beside it is refused with a remedy."""
+    assert machine.precision == "fp32"
+    with pytest.raises(ConfigError, match=r"computes in fp32 already.*a command of their own"):
+        runtime.start("cpu", "bf16")
+
+
 def test_the_device_is_the_fastest_there_is(monkeypatch):
     """Cuda before mps before cpu; one that is asked for and missing is refused with what there is."""
     for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):

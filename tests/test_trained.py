@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import runpy
 import shutil
 from dataclasses import dataclass
@@ -26,7 +27,12 @@ from triptych.workbench import Workbench
 
 SETTINGS = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=5", "training.max_epochs=1",
             "limits.document_tokens=300", "decoding.max_new_tokens=10", "decoding.num_beams=2", "decoding.batch_size=2",
-            "method.untied.kind=last-layers", "method.untied.num_blocks=0", "method.untied.head=untied"]  # fmt: skip
+            "method.untied.kind=last-layers", "method.untied.num_blocks=0", "method.untied.head=untied",
+            "method.dora.kind=dora", "method.ia3.kind=ia3", "method.prefix-tuning.kind=prefix-tuning",
+            "method.prefix-tuning.num_virtual_tokens=4", "method.infix-tuning.kind=infix-tuning"]  # fmt: skip
+ONLY = {"gpt2": ["method.bitfit.kind=bitfit"], "llama": []}  # a Llama has no biases
+TRAINED = {"prompt-tuning", "lora", "last-layers", "full", "untied", "dora", "ia3", "prefix-tuning", "infix-tuning"}
+PROMPTS = {"prompt-tuning", "prefix-tuning", "infix-tuning"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,7 @@ def finished(request, tmp_path_factory) -> Finished:
     place = tmp_path_factory.mktemp(request.param)
     model = "tiny" if request.param == "gpt2" else make_llama(place / "model")
     settings = config.preset("demo")
-    for setting in [*SETTINGS, f"model={model}"]:
+    for setting in [*SETTINGS, *ONLY[request.param], f"model={model}"]:
         settings = config.merge(settings, config.parse_setting(setting))
     suite, table = rows.resolve(settings)
     logits: dict[str, Tensor] = {}
@@ -111,7 +117,7 @@ def test_summaries_are_the_stored_predictions(finished):
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     for row in all_rows:
         assert row.summarize(finished.documents) == finished.stored(row.label), row.label
-    assert len(all_rows) == 7
+    assert {row.label for row in all_rows} == {*finished.logits, "untuned", "lead-3"}
     assert all(torch.equal(before[name], tensor) for name, tensor in base.model.state_dict().items())
 
 
@@ -125,7 +131,7 @@ def test_rows_hold_in_memory_what_they_train_alone(finished):
 
 def test_logits_after_loading_are_bit_equal(finished):
     """What is loaded gives the very logits that the model had when it was saved, for every row that trains."""
-    assert set(finished.logits) == {"prompt-tuning", "lora", "last-layers", "full", "untied"}
+    assert set(finished.logits) - {"bitfit"} == TRAINED
     for label, logits in finished.logits.items():
         assert torch.equal(seen(loaded(finished, label).adapted, finished.batch), logits), label
 
@@ -154,6 +160,12 @@ def flipped(content: bytearray) -> bytearray:
     return content
 
 
+def louder(content: bytearray) -> bytes:
+    """LoRA with twice its scaling."""
+    assert re.search(rb'"(lora_)?alpha": 16', content)
+    return re.sub(rb'("(?:lora_)?alpha": )16', rb"\g<1>32", bytes(content))
+
+
 def other_tokens(run: Path) -> None:
     """The manifest of an adapter that was trained with another tokenizer."""
     file = run / "adapter/triptych.json"
@@ -164,6 +176,8 @@ REFUSED = {
     "tampered": (lambda run, tensors: spoil(tensors, flipped), "was changed"),
     "truncated": (lambda run, tensors: spoil(tensors, lambda content: content[:-100]), "no whole safetensors"),
     "lost": (lambda run, tensors: tensors.unlink(), "There is no"),
+    "tampered configuration": (lambda run, tensors: spoil(run / "adapter/adapter_config.json", louder), "was changed"),
+    "tampered options": (lambda run, tensors: spoil(run / "record.json", louder), "other options than the record"),
     "no manifest": (lambda run, tensors: (run / "adapter/triptych.json").unlink(), "triptych.json"),
     "another tokenizer": (lambda run, tensors: other_tokens(run), "another tokenizer"),
     "no record": (lambda run, tensors: (run / "record.json").unlink(), "neither a run"),
@@ -189,6 +203,19 @@ def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, mon
     assert says in captured.err and not captured.out
 
 
+def test_every_rows_tensors_are_checked(finished, tmp_path):
+    """One changed bit, or a missing end, is found in what any row trained, before anything is summarized or exported."""
+    for label in finished.logits:
+        for change, says in ((flipped, "was changed"), (lambda content: content[:-100], "no whole safetensors")):
+            run = tmp_path / label
+            shutil.copytree(folder_of(finished, label), run, dirs_exist_ok=True)
+            (file,) = (run / "adapter").glob("*.safetensors")
+            spoil(file, change)
+            with pytest.raises(ResultsError, match=says):
+                export(run, tmp_path / "export")
+            assert not (tmp_path / "export").exists()
+
+
 def test_another_base_model_is_refused(finished, tmp_path, capsys):
     """A run is not loaded onto a model with other weights, or of another shape, whatever it is called."""
     make_llama(tmp_path / "other")
@@ -196,6 +223,20 @@ def test_another_base_model_is_refused(finished, tmp_path, capsys):
     for label in ("untuned", "lora"):
         with pytest.raises(ResultsError, match="another model"):
             trained.load(finished.out / f"runs/{label}/0", model=str(tmp_path / "other"), device="cpu")
+
+
+def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
+    """Where the base is no longer under its recorded name, the message says so and how to go on; there, the run works."""
+    run = tmp_path / "run"
+    shutil.copytree(folder_of(finished, "lora"), run)
+    record = json.loads((run / "record.json").read_text())
+    there = locate(record["config"]["model"])
+    record["config"]["model"] = str(tmp_path / "gone")
+    (run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"no model folder.*gone(.|\n)*lies elsewhere now.*--model"):
+        trained.load(run, device="cpu")
+    found = trained.load(run, model=there, device="cpu")
+    assert found.summarize(finished.documents[:1]) == finished.stored("lora")[:1]
 
 
 # Adapters of peft's own
@@ -333,8 +374,9 @@ def test_bad_documents_are_refused_before_a_model_is_loaded(case, tmp_path, caps
     assert cli.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
     captured = capsys.readouterr()
     assert says in captured.err and captured.err.startswith("triptych: ") and not captured.out
-    with pytest.raises(InputError):
-        documents.read_documents(str(tmp_path / "nowhere.txt"))
+    for source, says in ((tmp_path / "nowhere.txt", "There is no file"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=says):
+            documents.read_documents(str(source))
 
 
 def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tmp_path, capsys):
@@ -376,24 +418,44 @@ def run_example(folder: Path, article: Path, monkeypatch, capsys) -> str:
 
 @torch.no_grad()
 def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
-    """Every row but a prompt becomes a plain model with the row's logits within 1e-4 and, by `generate`, its summaries."""
+    """Every row but a prompt becomes a plain model with the row's logits, and peft's, within 1e-4 and, by `generate`, its
+    summaries.
+    """
     article = tmp_path / "article.txt"
     article.write_text(finished.documents[0])
     ids = torch.arange(2, 60)[None]
-    for label in ("untuned", "lora", "last-layers", "untied", "full"):
+    base = locate(trained.read_record(folder_of(finished, "lora")).config["model"])
+    before = AutoModelForCausalLM.from_pretrained(base)(ids).logits
+    for label in ("untuned", *sorted(finished.logits.keys() - PROMPTS)):
         folder = tmp_path / label
-        assert cli.main(["export", str(finished.out / f"runs/{label}/0"), str(folder)]) == 0
+        assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
         plain = AutoModelForCausalLM.from_pretrained(folder).eval()
-        expected = loaded(finished, label).adapted.parts.model(ids).logits
-        torch.testing.assert_close(plain(ids).logits, expected, rtol=0, atol=1e-4)
+        found = plain(ids).logits
+        assert (label == "untuned") == torch.equal(found, before), label
+        torch.testing.assert_close(found, loaded(finished, label).adapted.parts.model(ids).logits, rtol=0, atol=1e-4)
         assert run_example(folder, article, monkeypatch, capsys) == finished.stored(label)[0], label
         if label == "untied":
             assert plain.config.tie_word_embeddings is False
             assert plain.get_output_embeddings().weight is not plain.get_input_embeddings().weight
-        if label == "lora":
-            base = AutoModelForCausalLM.from_pretrained(locate(trained.read_record(folder_of(finished, label)).config["model"]))
-            adapter = PeftModel.from_pretrained(base, folder_of(finished, label) / "adapter").eval()
-            torch.testing.assert_close(plain(ids).logits, adapter(ids).logits, rtol=0, atol=1e-4)
+        if (folder_of(finished, label) / "adapter/adapter_config.json").exists():
+            adapter = PeftModel.from_pretrained(
+                AutoModelForCausalLM.from_pretrained(base), folder_of(finished, label) / "adapter"
+            ).eval()
+            torch.testing.assert_close(found, adapter(ids).logits, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_an_export_is_exact_whatever_the_precision_of_the_run(finished, tmp_path):
+    """The export of a run in bf16 has the base's weights in fp32, not what bf16 left of them."""
+    run = tmp_path / "run"
+    shutil.copytree(folder_of(finished, "lora"), run)
+    record = json.loads((run / "record.json").read_text())
+    record["config"]["training"]["precision"] = "bf16"
+    (run / "record.json").write_text(json.dumps(record))
+    export(run, tmp_path / "export")
+    ids = torch.arange(2, 60)[None]
+    found = AutoModelForCausalLM.from_pretrained(tmp_path / "export").eval()(ids).logits
+    torch.testing.assert_close(found, loaded(finished, "lora").adapted.parts.model(ids).logits, rtol=0, atol=1e-4)
 
 
 def folder_of(finished: Finished, label: str) -> Path:
@@ -401,19 +463,40 @@ def folder_of(finished: Finished, label: str) -> Path:
     return finished.out / f"runs/{label}/0"
 
 
+@pytest.mark.parametrize("label", sorted(PROMPTS))
 @torch.no_grad()
-def test_an_exported_prompt_works_with_its_base(finished, tmp_path, monkeypatch, capsys):
-    """A prompt is exported as peft reads it, with an example that gives the run's summary."""
+def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monkeypatch, capsys):
+    """A prompt or a prefix is exported as peft reads it, where it can, with an example that gives the run's summary."""
     (tmp_path / "article.txt").write_text(finished.documents[0])
     folder = tmp_path / "prompt"
-    assert cli.main(["export", str(folder_of(finished, "prompt-tuning")), str(folder)]) == 0
-    assert run_example(folder, tmp_path / "article.txt", monkeypatch, capsys) == finished.stored("prompt-tuning")[0]
+    assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
+    assert run_example(folder, tmp_path / "article.txt", monkeypatch, capsys) == finished.stored(label)[0]
+    card = (folder / "README.md").read_text()
+    assert "library_name: peft" in card and "alone, which is not in this folder" in card
+    if label == "infix-tuning":  # between article and separator: peft has no word for it
+        assert not (folder / "adapter_config.json").exists() and "after the document" in card
+        return
     named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
     adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(named), folder).eval()
-    row, one = loaded(finished, "prompt-tuning"), collate([finished.pair], finished.template)
+    row, one = loaded(finished, label), collate([finished.pair], finished.template)
     logits = adapter(input_ids=one.ids, attention_mask=torch.ones_like(one.ids)).logits
     shift = logits.shape[1] - one.ids.shape[1]
     torch.testing.assert_close(logits[one.rows, one.columns + shift], seen(row.adapted, one), rtol=0, atol=1e-4)
+
+
+def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, monkeypatch):
+    """A method that trains both a prompt and layers fits into no format, and half of it is never written."""
+
+    def both(folder, *options, **named):
+        row = load(folder, *options, **named)
+        row.adapted.parts.head.weight.requires_grad_(True)
+        return row
+
+    load = trained.load
+    monkeypatch.setattr("triptych.export.load", both)
+    with pytest.raises(ModelError, match="something else beside it"):
+        export(folder_of(finished, "prompt-tuning"), tmp_path / "export")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_card_says_what_it_is(finished, tmp_path):

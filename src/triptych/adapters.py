@@ -13,6 +13,7 @@ from triptych.engine.training import trained_parameters
 from triptych.errors import ResultsError
 
 MANIFEST = "triptych.json"
+PEFT_CONFIG = "adapter_config.json"
 PEFT_TENSORS = "adapter_model.safetensors"
 OWN_TENSORS = "trained.safetensors"
 _PEFT_PREFIX, _PEFT_ADAPTER = "base_model.model.", ".default."
@@ -39,13 +40,14 @@ def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
     """
     tensors = {_stored_name(name, adapted): parameter for name, parameter in trained_parameters(adapted).items()}
     file = folder / (PEFT_TENSORS if adapted.peft_config is not None else OWN_TENSORS)
-    digest = store.write_tensors(file, tensors)
+    digests = {"sha256": store.write_tensors(file, tensors)}
     if adapted.peft_config is not None:
         adapted.peft_config.base_model_name_or_path = origin.model
         adapted.peft_config.revision = origin.model_revision
         adapted.peft_config.inference_mode = True
-        store.write_json(folder / "adapter_config.json", _plain(adapted.peft_config.to_dict()))
-    store.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, "sha256": digest})
+        store.write_json(folder / PEFT_CONFIG, _plain(adapted.peft_config.to_dict()))
+        digests["config_sha256"] = store.digest(folder / PEFT_CONFIG)
+    store.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, **digests})
     return file.stat().st_size
 
 
@@ -58,21 +60,32 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     manifest = store.read_json(folder / MANIFEST)
     try:
         origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__ if name in manifest})
-        file, expected = folder / Path(manifest["tensors"]).name[:100], manifest["sha256"]
+        file = folder / Path(manifest["tensors"]).name[:100]
+        expected = {file: manifest["sha256"]}
     except (KeyError, TypeError) as error:
         raise ResultsError(f"{str(folder / MANIFEST)!r} lacks {error}: it is no manifest of an adapter.") from None
+    if manifest.get("config_sha256"):
+        expected[folder / PEFT_CONFIG] = manifest["config_sha256"]
     tensors = store.read_tensors(file)
-    if store.digest(file) != expected:
-        raise ResultsError(f"{str(file)!r} was changed after it was written: its SHA-256 is not the manifest's.")
+    for path, digest in expected.items():
+        if store.digest(path) != digest:
+            raise ResultsError(f"{str(path)!r} was changed after it was written: its SHA-256 is not the manifest's.")
     return origin, tensors
 
 
-def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:
-    """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
+def check_origin(
+    origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path, options: dict[str, Any] | None = None
+) -> None:
+    """An adapter serves with the weights, the tokenizer and the options that it was trained with, and with no others.
+
+    Args:
+        options: the method's, as the run's record has them; None: there is no record.
 
     Raises:
-        ResultsError: the model or the tokenizer is another one.
+        ResultsError: one of them is another one.
     """
+    if options not in (None, origin.options):
+        raise ResultsError(f"{str(where)!r} was trained with other options than the record beside it says: one was changed.")
     if origin.model_fingerprint != model_fingerprint:
         raise ResultsError(
             f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or configuration "

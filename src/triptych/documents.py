@@ -27,6 +27,8 @@ def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str
     if source == STANDARD_INPUT:
         return iter([("standard input", _plain_text(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))])
     path = locate(source)
+    if path.is_dir():
+        raise DataError(f"{source!r} is a folder: name a file in it.")
     if not path.is_file():
         raise DataError(f"There is no file {source!r} to summarize.")
     if not is_table(source):

@@ -71,7 +71,7 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     if row.trains:
         origin, tensors = read_manifest(folder / "adapter")
         here = hub.fingerprint(suite.model, suite.model_revision)
-        check_origin(origin, here, hub.tokenizer_fingerprint(run.tokenizer), folder / "adapter")
+        check_origin(origin, here, hub.tokenizer_fingerprint(run.tokenizer), folder / "adapter", record.options)
         load_tensors(adapted, tensors, folder / "adapter")
     return _measure(run, adapted, record)
 

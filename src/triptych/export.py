@@ -4,6 +4,7 @@ import copy
 import tempfile
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +28,8 @@ _AGREE = 1e-3  # largest difference of logits between the run and what is export
 def export(run: Path, folder: Path, model: str | None = None) -> str:
     """Write what a run trained as a folder that needs no Triptych; it is whole or not there.
 
-    What was put into layers is merged, what was changed is put in, an untied head stays untied. Virtual tokens cannot be
-    merged: they are written beside the name of their base, with an example of their use.
+    What was put into layers is merged, what was changed is put in, an untied head stays untied. Virtual tokens and a prefix
+    cannot be merged: they are written beside the name of their base, with an example of their use.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
@@ -43,7 +44,7 @@ def export(run: Path, folder: Path, model: str | None = None) -> str:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ResultsError(f"{str(folder)!r} holds files; give a new or an empty folder to export to.")
-    row = load(run, model, "cpu")
+    row = load(run, model, "cpu", precision="fp32")
     if not isinstance(row, TrainedModel):
         raise ConfigError(f"{str(run)!r} is a row without a model: there is nothing to export.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -52,8 +53,7 @@ def export(run: Path, folder: Path, model: str | None = None) -> str:
         made.mkdir()
         row.base.tokenizer.save_pretrained(made)
         _generation_config(row).save_pretrained(made)
-        prompt = row.adapted.virtual_tokens is not None
-        _write_prompt(row, made) if prompt else _write_model(row, made)
+        _write_prompt(row, made) if row.is_prompt else _write_model(row, made)
         (made / EXAMPLE).write_text(_example(row), encoding="utf-8")
         record = read_record(run) if (run / "record.json").is_file() else None
         (made / "README.md").write_text(model_card(row, record, EXAMPLE), encoding="utf-8")
@@ -61,7 +61,7 @@ def export(run: Path, folder: Path, model: str | None = None) -> str:
             made.rename(folder)
         except OSError as error:
             raise ResultsError(f"{str(folder)!r} cannot be written: {error.strerror}.") from error
-    what = "the prompt, to be used with its base model" if prompt else "a model that transformers loads by itself"
+    what = "the prompt, to be used with its base model" if row.is_prompt else "a model that transformers loads by itself"
     return f"{folder}: {what}; `python {folder / EXAMPLE} ARTICLE.txt` tries it."
 
 
@@ -101,18 +101,38 @@ def _write_model(row: TrainedModel, made: Path) -> None:
 
 
 def _write_prompt(row: TrainedModel, made: Path) -> None:
-    from peft import PromptTuningConfig, TaskType
+    from peft import PrefixTuningConfig, PromptTuningConfig, TaskType
 
     adapted = row.adapted
-    assert adapted.virtual_tokens is not None
-    store.write_tensors(made / PEFT_TENSORS, {"prompt_embeddings": adapted.virtual_tokens.weight})
-    if adapted.placement == "before":  # peft knows no other place
-        config = adapted.parts.model.config.get_text_config()
-        PromptTuningConfig(
-            task_type=TaskType.CAUSAL_LM, num_virtual_tokens=adapted.num_virtual_tokens, token_dim=adapted.parts.hidden_size,
-            num_transformer_submodules=1, num_attention_heads=config.num_attention_heads, num_layers=config.num_hidden_layers,
-            base_model_name_or_path=base_name(row), inference_mode=True,
-        ).save_pretrained(str(made))  # fmt: skip
+    inside = any(parameter.requires_grad for parameter in adapted.parts.model.parameters())
+    if inside or (adapted.virtual_tokens is not None and adapted.prefix is not None):
+        raise ModelError(
+            f"{row.kind} trained a prompt and something else beside it: no format holds both. Use the run with "
+            "`triptych summarize`."
+        )
+    common: dict[str, Any] = {
+        "task_type": TaskType.CAUSAL_LM, "num_virtual_tokens": adapted.num_virtual_tokens + adapted.prefix_length,
+        "num_transformer_submodules": 1, "base_model_name_or_path": base_name(row), "inference_mode": True,
+    }  # fmt: skip
+    config = None
+    if adapted.prefix is not None:
+        states = adapted.prefix()
+        layers, _, heads, count, width = states.shape
+        tensor = states.permute(3, 0, 1, 2, 4).reshape(count, -1)
+        config = PrefixTuningConfig(
+            token_dim=heads * width, num_attention_heads=heads, num_layers=layers, encoder_hidden_size=heads * width, **common
+        )
+    else:
+        assert adapted.virtual_tokens is not None
+        tensor, shape = adapted.virtual_tokens.weight, adapted.parts.model.config.get_text_config()
+        if adapted.placement == "before":  # peft knows no other place
+            config = PromptTuningConfig(
+                token_dim=adapted.parts.hidden_size, num_attention_heads=shape.num_attention_heads,
+                num_layers=shape.num_hidden_layers, **common,
+            )  # fmt: skip
+    store.write_tensors(made / PEFT_TENSORS, {"prompt_embeddings": tensor})
+    if config is not None:
+        config.save_pretrained(str(made))
 
 
 def base_name(row: Trained) -> str:
@@ -131,11 +151,12 @@ def _generation_config(row: TrainedModel) -> GenerationConfig:
 
 
 def _example(row: TrainedModel) -> str:
-    prompt = row.adapted.virtual_tokens is not None
-    text = (files("triptych") / "assets/export" / ("prompt.py.txt" if prompt else "merged.py.txt")).read_text(encoding="utf-8")
+    kind = "prefix" if row.adapted.prefix is not None else "prompt" if row.is_prompt else "merged"
+    text = (files("triptych") / "assets/export" / f"{kind}.py.txt").read_text(encoding="utf-8")
     values = {
         "document_tokens": row.max_document_tokens, "prefix": list(row.template.prefix_ids),
         "separator": list(row.template.separator_ids), "before": row.adapted.placement == "before", "base": base_name(row),
+        "shape": tuple(row.adapted.prefix().shape) if row.adapted.prefix is not None else None,
     }  # fmt: skip
     for name, value in values.items():
         text = text.replace(f"@{name}@", repr(value))

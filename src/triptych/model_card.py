@@ -20,12 +20,11 @@ def model_card(row: TrainedModel, record: Record | None, example: str) -> str:
         record: its run's record; None for an adapter that came without one.
         example: name of the example beside the card.
     """
-    prompt = row.adapted.virtual_tokens is not None
     synthetic = hub.is_synthetic(row.suite.model) or bool(record and record.data and record.data.synthetic)
     parts = [
-        _fields(row, record, prompt),
+        _fields(row, record),
         f"# {row.label}: {row.suite.model} fine-tuned for summarization",
-        _what(row, prompt),
+        _what(row),
         "**Synthetic.** The base model or the documents are made up for a demonstration: the summaries and figures here show "
         "that the job works, and say nothing about real text." if synthetic else "",
         "## Use\n\n"
@@ -48,7 +47,7 @@ def model_card(row: TrainedModel, record: Record | None, example: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _fields(row: TrainedModel, record: Record | None, prompt: bool) -> str:
+def _fields(row: TrainedModel, record: Record | None) -> str:
     source = record.data.source if record and record.data else None
     on_a_hub = source is not None and source.count("/") == 1 and not source.startswith((".", "/", "~"))
     lines = [
@@ -56,20 +55,22 @@ def _fields(row: TrainedModel, record: Record | None, prompt: bool) -> str:
         f"base_model: {json.dumps(row.suite.model)}",
         *([f"datasets: [{json.dumps(source)}]"] if on_a_hub and source not in registered(Dataset) else []),
         "metrics: [rouge]",
-        f"library_name: {'peft' if prompt else 'transformers'}",
+        f"library_name: {'peft' if row.is_prompt else 'transformers'}",
         "pipeline_tag: text-generation",
         "tags: [summarization, triptych]",
     ]
     return "\n".join(["---", *lines, "---"])
 
 
-def _what(row: TrainedModel, prompt: bool) -> str:
-    if prompt:
-        return (
-            f"{row.adapted.num_virtual_tokens} virtual tokens ({row.kind}) to be put {row.adapted.placement} the document; "
-            f"they work with the base model `{row.suite.model}` alone, which is not in this folder."
-        )
-    return f"A complete causal language model of transformers; what `{row.kind}` trained is merged into it."
+def _what(row: TrainedModel) -> str:
+    adapted = row.adapted
+    if adapted.prefix is not None:
+        what = f"{adapted.prefix_length} learned keys and values in every layer ({row.kind}), which stand before the document;"
+    elif row.is_prompt:
+        what = f"{adapted.num_virtual_tokens} virtual tokens ({row.kind}) to be put {adapted.placement} the document;"
+    else:
+        return f"A complete causal language model of transformers; what `{row.kind}` trained is merged into it."
+    return f"{what} they work with the base model `{row.suite.model}` alone, which is not in this folder."
 
 
 def _training(row: TrainedModel, record: Record | None) -> str:

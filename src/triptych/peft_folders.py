@@ -10,12 +10,11 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from triptych import store
-from triptych.adapters import MANIFEST, PEFT_TENSORS, Origin, read_manifest
+from triptych.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
 from triptych.contracts import AdaptedModel, ModelParts
 from triptych.errors import ModelError, ResultsError
 from triptych.registry import shorten
 
-CONFIG = "adapter_config.json"
 # Kinds that peft puts into layers from the adapter's own tensors alone; others load further models or files that they name.
 IN_LAYERS = ("lora", "adalora", "ia3", "loha", "lokr", "oft", "boft", "vera", "hra", "fourierft", "ln_tuning")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
@@ -42,7 +41,7 @@ class PeftFolder:
 
 def is_peft_folder(folder: Path) -> bool:
     """Whether a folder holds an adapter in PEFT's format, rather than a run."""
-    return (folder / CONFIG).is_file() and not (folder / "record.json").is_file()
+    return (folder / PEFT_CONFIG).is_file() and not (folder / "record.json").is_file()
 
 
 def read_peft_folder(folder: Path) -> PeftFolder:
@@ -51,9 +50,9 @@ def read_peft_folder(folder: Path) -> PeftFolder:
     Raises:
         ResultsError: a file is missing, malformed or truncated, or is not what the manifest says.
     """
-    config = store.read_json(folder / CONFIG)
+    config = store.read_json(folder / PEFT_CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
-        raise ResultsError(f"{str(folder / CONFIG)!r} names no peft_type: it is no configuration of an adapter.")
+        raise ResultsError(f"{str(folder / PEFT_CONFIG)!r} names no peft_type: it is no configuration of an adapter.")
     if not (folder / PEFT_TENSORS).is_file():
         raise ResultsError(
             f"There is no {str(folder / PEFT_TENSORS)!r}. Pickled adapters are never read, since they can run code: save it "
@@ -65,7 +64,7 @@ def read_peft_folder(folder: Path) -> PeftFolder:
     count = config.get("num_virtual_tokens") or 0
     if not (isinstance(model, str) and isinstance(revision, str) and type(count) is int):
         raise ResultsError(
-            f"{str(folder / CONFIG)!r} is malformed: base_model_name_or_path and revision are texts, "
+            f"{str(folder / PEFT_CONFIG)!r} is malformed: base_model_name_or_path and revision are texts, "
             "num_virtual_tokens is a whole number."
         )
     return PeftFolder(folder, config["peft_type"].lower(), model or None, revision, count, tensors, origin)

@@ -1,6 +1,7 @@
 """A local web page: one article, every row's summary side by side. Nothing is loaded from a network."""
 
 import os
+import textwrap
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ MAX_CHARACTERS = 200_000  # of an article; longer ones are met with a message
 MAX_EXAMPLES = 200  # test documents to pick from
 LEAST_COPIED = 4  # words in a row that are marked as copied
 MAX_WAITING = 20  # requests in the queue; who comes after is told to try again
+SCORES = (("R-1", "rouge1"), ("R-2", "rouge2"), ("R-Lsum", "rougeLsum"))
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,10 @@ class Playground:
         Raises:
             InputError: the article is empty or too long; the message is for its reader.
         """
-        check_article(article)
-        check_article(reference, optional=True)
+        if not article.strip():
+            raise ConfigError("There is no article yet: paste one, or pick a test document.")
+        check_text(article, "article")
+        check_text(reference, "reference")
         answers = [Answer(row.label) for row in self.rows]
         yield list(answers)
         for place, row in enumerate(self.rows):
@@ -119,7 +123,7 @@ class Playground:
         if summary.truncated:
             notes.append(f"read {summary.read_tokens:,} of {summary.document_tokens:,} tokens")
         if summary.at_cap:
-            notes.append("stopped at the longest length")
+            notes.append(f"cut off at {summary.num_tokens:,} tokens")
         if not summary.text:
             notes.append("no text")
         return Answer(
@@ -129,23 +133,23 @@ class Playground:
         )  # fmt: skip
 
 
-def check_article(text: str, optional: bool = False) -> None:
-    """An article that can be summarized.
+def check_text(text: str, what: str) -> None:
+    """A text that can be worked on; `what` it is stands in the message.
 
     Raises:
-        ConfigError: it is empty, too long, or holds characters that no article has.
+        ConfigError: it is too long, or holds characters that no text has.
     """
-    if not text.strip() and not optional:
-        raise ConfigError("There is no article yet: paste one, or pick a test document.")
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"This text has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it.")
+        raise ConfigError(f"The {what} has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it.")
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
-        raise ConfigError("This text is damaged: it holds a NUL byte or half a character. Copy it again.")
+        raise ConfigError(f"The {what} is damaged: it holds a NUL byte or half a character. Copy it again.")
 
 
-def show(answers: Sequence[Answer]) -> str:
-    """The answers as HTML; whatever was generated is text in it, never markup."""
-    return f'<div class="rows" role="list" aria-live="polite">{"".join(map(_card, answers))}</div>'
+def show(answers: Sequence[Answer], note: str = "") -> str:
+    """The answers as HTML, and a note on all of them; whatever was generated is text in it, never markup."""
+    written = sum(answer.text is not None for answer in answers)
+    told = f"{written} of {len(answers)} summaries written" + ("" if written == len(answers) else " …") + escape(note)
+    return f'<p class="told" role="status">{told}</p><ul class="rows">{"".join(map(_card, answers))}</ul>'
 
 
 def show_message(text: str) -> str:
@@ -155,14 +159,20 @@ def show_message(text: str) -> str:
 
 def _card(answer: Answer) -> str:
     if answer.text is None:
-        return f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="facts">writing …</p></section>'
-    facts = [f"{answer.seconds:.1f} s", f"{answer.num_words} words", *answer.notes]
+        return f'<li class="row"><h2>{escape(answer.label)}</h2><p class="facts">writing …</p></li>'
+    facts = [f"{answer.seconds:.1f} s" if answer.seconds >= 0.05 else "under 0.1 s", f"{answer.num_words} words"]
     if answer.scores is not None:
-        facts.append("R-1 {rouge1:.1f}, R-2 {rouge2:.1f}, R-Lsum {rougeLsum:.1f}".format(**answer.scores))
+        facts += [f"{title} {answer.scores[name]:.1f}" for title, name in SCORES]
+    told = " · ".join(f"<span>{escape(fact)}</span>" for fact in [*facts, *answer.notes])
     return (
-        f'<section class="row" role="listitem"><h3>{escape(answer.label)}</h3><p class="summary">{_marked(answer)}</p>'
-        f'<p class="facts">{escape(" · ".join(facts))}</p></section>'
+        f'<li class="row"><h2>{escape(answer.label)}</h2><p class="summary">{_marked(answer)}</p>'
+        f'<p class="facts">{told}</p></li>'
     )
+
+
+def _title(document: Document) -> str:
+    """What a document is picked by: its id and how it begins."""
+    return f"{document.id}: {textwrap.shorten(document.text[:500], 60, placeholder=' …')}"
 
 
 def _marked(answer: Answer) -> str:
@@ -176,13 +186,20 @@ def _marked(answer: Answer) -> str:
 
 
 STYLE = """
-.rows { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); gap: .8rem; }
-.row { border: 1px solid var(--border-color-primary); border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }
-.row h3 { margin: 0 0 .3rem; font-size: 1rem; }
+#pick input { padding-right: 2rem; text-overflow: ellipsis; }
+.told { margin: 0 0 .5rem; }
+.rows { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem; }
+.rows { grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
+#results .row { margin: 0; border: 1px solid var(--border-color-primary); }
+.row { border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }
+#results .row h2 { margin: 0 0 .3rem; font-size: 1rem; }
 .row .summary { white-space: pre-line; margin: 0 0 .5rem; }
 .row .facts { margin: 0; font-size: .85rem; color: var(--body-text-color); opacity: .8; }
+#results .row p { display: block; }
+#results .row .facts { margin-top: .5rem; }
+.row .facts span { white-space: nowrap; }
 .row mark { background: #ffe08a; color: #201a00; border-radius: .2rem; }
-.message { border-left: .3rem solid #b3261e; padding: .4rem .8rem; margin: 0; }
+.message { border-left: .3rem solid #e0483e; background: #e0483e1f; padding: .5rem .8rem; margin: 0; }
 @media (max-width: 640px) { .gradio-container { padding: .5rem !important; } }
 """
 
@@ -205,15 +222,18 @@ def import_gradio() -> Any:
 def build_page(playground: Playground) -> Any:
     """The page as a gradio application, its queue set up."""
     gradio = import_gradio()
-    known = {document.id: document for document in playground.documents}
+    documents = playground.documents
 
-    def pick(name: str | None) -> tuple[str, str]:
-        return (known[name].text, known[name].reference) if name in known else ("", "")
+    def pick(place: int | None) -> tuple[str, str]:
+        return (documents[place].text, documents[place].reference) if place is not None else ("", "")
 
-    def run(article: str | None, reference: str | None) -> Iterator[str]:
+    def run(article: str | None, reference: str | None, place: int | None = None) -> Iterator[str]:
+        note, (picked, its_own) = "", pick(place)
+        if reference and reference.split() == its_own.split() and (article or "").split() != picked.split():
+            reference, note = "", " The reference is that of the document picked, not of this article: no scores."
         try:
             for answers in playground.answer(article or "", reference or ""):
-                yield show(answers)
+                yield show(answers, note)
         except InputError as error:
             yield show_message(str(error))
 
@@ -221,15 +241,18 @@ def build_page(playground: Playground) -> Any:
     with gradio.Blocks(title=f"Triptych: {playground.title}", analytics_enabled=False) as page:
         marked = f"Marked: at least {LEAST_COPIED} words in a row that also stand in the article."
         gradio.Markdown(f"# {escape(playground.title)}: one article, every row\n\n{note}{marked}")
-        if known:
-            choice = gradio.Dropdown(list(known), value=None, label="Pick a test document, or paste an article below")
+        if documents:
+            titles = [(_title(document), place) for place, document in enumerate(documents)]
+            label = "Pick a test document, or paste an article below"
+            choice = gradio.Dropdown(titles, value=None, label=label, elem_id="pick")
         article = gradio.Textbox(label="Article", lines=8, max_lines=16, elem_id="article")
         reference = gradio.Textbox(label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference")
         button = gradio.Button("Summarize", variant="primary", elem_id="run")
-        results = gradio.HTML(elem_id="results", label="Summaries")
-        if known:
+        results = gradio.HTML(elem_id="results", label="Summaries", padding=False)
+        if documents:
             choice.input(pick, choice, [article, reference], queue=False, api_visibility="private")
-        button.click(run, [article, reference], results, concurrency_limit=1, api_visibility="private")
+        given = [article, reference, choice] if documents else [article, reference]
+        button.click(run, given, results, concurrency_limit=1, api_visibility="private")
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
 
@@ -246,6 +269,7 @@ def launch(page: Any, host: str, port: int, block: bool = True) -> str:
         _, address, _ = page.launch(
             server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=not block, theme=theme, css=STYLE,
             footer_links=[], ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False, run_history=False,
+            max_file_size="1kb",  # nothing is uploaded here, and nobody fills the disk
         )  # fmt: skip
     except OSError as error:
         raise ConfigError(f"The page cannot be served on {host}:{port}: {error}. Give another --port.") from None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState, is_initialized
 from accelerate.utils import gather_object
 from torch import Tensor
 
@@ -109,11 +110,21 @@ def choose_precision(asked: str, device: str) -> str:
 
 
 def start(device: str | None, precision: str) -> Runtime:
-    """Set up the device and the process group; deterministic kernels are asked for where they exist."""
+    """Set up the device and the process group; deterministic kernels are asked for where they exist.
+
+    Raises:
+        ConfigError: this process computes in another precision already; accelerate knows one for a process.
+    """
     name = available(device)
     chosen = choose_precision(precision, name)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    accelerator = Accelerator(cpu=name == "cpu", mixed_precision="no" if chosen == "fp32" else chosen)
+    mixed = "no" if chosen == "fp32" else chosen
+    if is_initialized() and (before := AcceleratorState().mixed_precision) != mixed:
+        raise ConfigError(
+            f"This process computes in {before.replace('no', 'fp32')} already, so that nothing in {chosen} can be done beside "
+            "it: give runs of another precision a command of their own."
+        )
+    accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
     return Runtime(accelerator, chosen)
 
 

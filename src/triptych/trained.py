@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from triptych import materials, peft_folders, runtime, scoring, store
-from triptych.adapters import check_origin, load_tensors, read_manifest
+from triptych.adapters import PEFT_CONFIG, check_origin, load_tensors, read_manifest
 from triptych.config import Suite, make_suite
 from triptych.contracts import AdaptedModel, Baseline, Context, Method
 from triptych.corpus import Template, encode_documents
@@ -124,6 +124,11 @@ class TrainedModel(Trained):
         self._reserved = reserved
 
     @property
+    def is_prompt(self) -> bool:
+        """What was trained stands beside the document: it is put into no layer, and cannot be merged."""
+        return self.adapted.virtual_tokens is not None or self.adapted.prefix is not None
+
+    @property
     def max_document_tokens(self) -> int:
         """Tokens of a document that are read: `limits.document_tokens`, or what the window leaves beside all else.
 
@@ -156,18 +161,19 @@ class TrainedModel(Trained):
                 yield index, Summary(text, len(ids), at_cap, len(encoded[index]), len(read[index]))
 
 
-def load(folder: Path, model: str | None = None, device: str | None = None) -> Trained:
+def load(folder: Path, model: str | None = None, device: str | None = None, precision: str | None = None) -> Trained:
     """A run or an adapter, ready to summarize.
 
     Args:
         folder: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
         model: the base model, where it is not to be had under the name it was trained on.
         device: the device asked for, or None.
+        precision: another than the run's own.
 
     Raises:
         InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained with.
     """
-    return load_all([folder], model, device)[0]
+    return _Loader(model, device, precision).load(Path(folder))
 
 
 def load_all(folders: Sequence[Path], model: str | None = None, device: str | None = None) -> list[Trained]:
@@ -216,6 +222,7 @@ class _Loader:
 
     model: str | None
     device: str | None
+    precision: str | None = None
     bases: dict[tuple[str, str, str], Base] = field(default_factory=dict)
 
     def load(self, folder: Path) -> Trained:
@@ -224,7 +231,7 @@ class _Loader:
         if not (folder / "record.json").is_file():
             raise ResultsError(
                 f"{str(folder)!r} is neither a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved "
-                f"(with {peft_folders.CONFIG})."
+                f"(with {PEFT_CONFIG})."
             )
         return self._run(folder)
 
@@ -244,7 +251,7 @@ class _Loader:
         adapted, modes = self._adapt(base, row.plugin, record.seed)
         if row.trains:
             origin, tensors = read_manifest(folder / "adapter")
-            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter")
+            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter", record.options)
             own(adapted)
             load_tensors(adapted, tensors, folder / "adapter")
         reserved = materials.reserved_positions(suite_rows(suite))
@@ -281,11 +288,17 @@ class _Loader:
         return TrainedModel(label, adapter.kind, folder, suite, base, adapted, exact, adapted.num_virtual_tokens)
 
     def _base(self, model: str, revision: str, precision: str) -> Base:
-        key = (model, revision, precision)
+        key = (model, revision, self.precision or precision)
         if key not in self.bases:
-            machine = runtime.start(self.device, precision)
-            tokenizer = hub.load_tokenizer(model, revision)
-            loaded = hub.load_model(model, revision)
+            machine = runtime.start(self.device, key[2])
+            try:
+                tokenizer = hub.load_tokenizer(model, revision)
+                loaded = hub.load_model(model, revision)
+            except ModelError as error:
+                if self.model is not None:
+                    raise
+                hint = "This was the base model. If it lies elsewhere now, say where with --model."
+                raise ModelError(f"{error}\n{hint}") from error
             loaded.to(machine.device)  # type: ignore[arg-type]
             loaded.requires_grad_(False)
             if machine.precision == "bf16":

@@ -61,18 +61,26 @@ def generate(
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """LoRA's products added to the weights they stand beside; afterwards the weights are what they were, bit for bit."""
+    """LoRA's products added to copies of the weights they stand beside; the weights themselves, which other rows may share, are
+    never written into, and stand there again afterwards.
+    """
     from peft.tuners.lora import LoraLayer
 
-    layers: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    before = [layer.get_base_layer().weight.detach().clone() for layer in layers]
-    for layer in layers:
-        layer.merge()
+    found: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    # A bias of LoRA's own has nothing to be added to where the matrix has none: such a layer works as it is.
+    layers = [m for m in found if not any(m.lora_bias.values()) or "bias" in dict(m.get_base_layer().named_parameters())]
+    changed = [parameter for layer in layers for parameter in layer.get_base_layer().parameters()]  # an adapter may have biases
+    before = [parameter.data for parameter in changed]
     try:
+        for parameter in changed:
+            parameter.data = parameter.data.clone()
+        for layer in layers:
+            layer.merge()
         yield
     finally:
-        for layer, weight in zip(layers, before, strict=True):
-            layer.get_base_layer().weight.data.copy_(weight)
+        for parameter, data in zip(changed, before, strict=True):
+            parameter.data = data
+        for layer in layers:
             layer.merged_adapters.clear()
 
 
