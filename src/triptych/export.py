@@ -114,7 +114,7 @@ def _write_prompt(row: TrainedModel, made: Path) -> None:
         "task_type": TaskType.CAUSAL_LM, "num_virtual_tokens": adapted.num_virtual_tokens + adapted.prefix_length,
         "num_transformer_submodules": 1, "base_model_name_or_path": base_name(row), "inference_mode": True,
     }  # fmt: skip
-    config = None
+    config: Any = None
     if adapted.prefix is not None:
         states = adapted.prefix()
         layers, _, heads, count, width = states.shape
