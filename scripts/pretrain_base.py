@@ -18,7 +18,7 @@ import shutil
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,9 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
 from triptych import provenance, runtime, store
+from triptych.engine import attention
+
+HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 POSITIONS = 1024
 HELD_OUT_KIND = "news"
@@ -104,13 +107,16 @@ def windows(path: Path) -> Tensor:
 
 
 def build_model(layers: int, width: int, heads: int, tokenizer: PreTrainedTokenizerBase) -> GPT2LMHeadModel:
-    """GPT-2 of the given size. No dropout: every token is seen once."""
+    """GPT-2 of the given size, with the engine's attention. No dropout: every token is seen once."""
     end = tokenizer.eos_token_id
     config = GPT2Config(
         vocab_size=len(tokenizer), n_positions=POSITIONS, n_layer=layers, n_embd=width, n_head=heads, resid_pdrop=0.0,
         embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh", bos_token_id=end, eos_token_id=end,
     )  # fmt: skip
-    return GPT2LMHeadModel(config)
+    model = GPT2LMHeadModel(config)
+    attention.register()
+    model.set_attn_implementation(attention.NAME)
+    return model
 
 
 def make_optimizers(model: GPT2LMHeadModel) -> list[torch.optim.Optimizer]:
@@ -128,12 +134,17 @@ def share_of_rate(step: int, steps: int) -> float:
     return min((step + 1) / WARM_UP_STEPS, 1.0, (steps - step) / (DECAY_SHARE * steps))
 
 
-def window_loss(model: GPT2LMHeadModel, window: Tensor, machine: runtime.Runtime) -> Tensor:
+def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """Mean nats per token: [T, D], [V, D], [T] -> []."""
+    return nn.functional.cross_entropy(nn.functional.linear(hidden, weight).float(), targets)
+
+
+def window_loss(model: GPT2LMHeadModel, window: Tensor, machine: runtime.Runtime, head: HeadLoss = head_loss) -> Tensor:
     """Mean nats per token of one window: [T + 1] -> []."""
     window = window.long().to(machine.device)
     with machine.autocast():
-        logits = model(input_ids=window[None, :-1], use_cache=False).logits[0]
-    return nn.functional.cross_entropy(logits.float(), window[1:])
+        hidden = model.transformer(input_ids=window[None, :-1], use_cache=False).last_hidden_state[0]
+        return head(hidden, model.lm_head.weight, window[1:])
 
 
 @torch.no_grad()
@@ -173,7 +184,7 @@ def train(
     compiled: bool,
 ) -> tuple[list[dict[str, Any]], float]:
     """Read every window once, in its order; returns the loss curve and the seconds it took, interruptions left out."""
-    loss_of = torch.compile(window_loss) if compiled else window_loss
+    head = torch.compile(head_loss) if compiled else head_loss
     steps = len(data) // BATCH_WINDOWS
     optimizers = make_optimizers(model)
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
@@ -192,7 +203,7 @@ def train(
                 group["lr"] = share * rate
         nats = 0.0
         for window in data[step * BATCH_WINDOWS : (step + 1) * BATCH_WINDOWS]:
-            loss = loss_of(model, window, machine) / BATCH_WINDOWS
+            loss = window_loss(model, window, machine, head) / BATCH_WINDOWS
             loss.backward()
             nats += float(loss.detach())
         if not math.isfinite(nats):
@@ -229,7 +240,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, required=True, help="folder with KIND.tar.xz")
     parser.add_argument("--tokenizer", type=Path, required=True, help="folder of GPT-2's tokenizer")
     parser.add_argument("--kinds", default="news", help="kinds of text, separated by commas (default: news)")
-    parser.add_argument("--tokens", type=int, default=16_400_000, help="tokens to train on, at most")
+    parser.add_argument("--tokens", type=int, default=15_010_000, help="tokens to train on, at most")
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--heads", type=int, default=5)
@@ -237,7 +248,7 @@ def main() -> None:
     parser.add_argument("--device", choices=runtime.DEVICES)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--checkpoint-every", type=int, default=25, metavar="STEPS")
-    parser.add_argument("--compile", action="store_true", help="compile the training pass: a third faster on two cores")
+    parser.add_argument("--compile", action="store_true", help="compile the head and its loss")
     parser.add_argument("--prepare-only", action="store_true", help="write the tokens and stop")
     options = parser.parse_args()
 
