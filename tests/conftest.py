@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -55,6 +55,16 @@ def own_registry(_session):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
         yield
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Iterator[Path]:
+    """A folder to work in, with a cache of its own, for every process of a file's tests."""
+    folder = tmp_path_factory.mktemp("workplace")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
+        patch.chdir(folder)
+        yield folder
 
 
 @pytest.fixture(scope="session")

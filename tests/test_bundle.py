@@ -19,16 +19,6 @@ ROWS = "lead-3,prompt-tuning,last-layers"
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with a cache of its own."""
-    folder = tmp_path_factory.mktemp("bundle")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def finished(workplace) -> Path:
     """A small suite that has run to its end."""
     assert cli.main(["compare", "--methods", ROWS, "--out", "out", "--set", *SMALL]) == 0

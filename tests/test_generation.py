@@ -1,5 +1,7 @@
 """Summaries from the engine's own loop are those of transformers' `generate`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from triptych.engine import generation
 from triptych.engine.compute import make_ready
 from triptych.engine.decoding import DecodingPlan, ban_repeats
 from triptych.engine.generation import generate, merged
+from triptych.engine.packing import packed
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -88,6 +91,24 @@ def test_merging_leaves_what_is_shared_alone(world):
                 assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
                 torch.testing.assert_close(adapted(input_ids=ids).logits, apart, atol=1e-4, rtol=1e-4)
         assert torch.equal(adapted(input_ids=ids).logits, apart) and not torch.equal(base(input_ids=ids).logits, apart)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_packed_weights_give_the_same_logits(world, precision):
+    """Layers that multiply by packed copies of their weights give the plain logits, and are their own again afterwards."""
+    machine = replace(world.machine, precision=precision)
+    model, ids = world.parts().model, torch.arange(24)[None]
+    loose = 1e-5 if precision == "fp32" else 0.03
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        apart = model(input_ids=ids).logits.float()
+        with packed(model, machine):
+            layers = [module for module in model.modules() if "forward" in vars(module)]
+            assert len(layers) > 4 * len(world.parts().blocks)
+            torch.testing.assert_close(model(input_ids=ids).logits.float(), apart, rtol=loose, atol=loose)
+        assert torch.equal(model(input_ids=ids).logits.float(), apart)
+    with pytest.raises(KeyboardInterrupt), packed(model, machine):
+        raise KeyboardInterrupt
+    assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_banned_by_hand():

@@ -20,16 +20,6 @@ FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules", "wall_s
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory):
-    """A folder with a cache of its own, for every process of these tests."""
-    folder = tmp_path_factory.mktemp("suite")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        yield folder
-
-
-@pytest.fixture(scope="module")
 def finished(workplace) -> Path:
     """A small suite that has run to its end."""
     out = workplace / "out"

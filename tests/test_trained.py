@@ -363,6 +363,7 @@ BAD = {
     "a column there twice": ("a.csv", b"id,id,document\n1,2,text\n", "several columns named 'id'"),
     "a binary table": ("a.csv", b"id,document\n1,\xff\n", "not UTF-8"),
     "no object": ("a.jsonl", b"[1]\n", "object a line"),
+    "a number": ("a.jsonl", b'{"document": 7}\n', "name another column with --column=NAME"),
 }
 
 

@@ -6,7 +6,6 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,6 @@ SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.t
 SEARCHED = [*SMALL, "search.trials=3", "search.train_documents=16", "scaling.train_documents=[8]"]
 MAY_DIFFER = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")  # as the design allows
 COMMAND = [sys.executable, "-m", "triptych"]
-
-
-@pytest.fixture(scope="module")
-def workplace(tmp_path_factory) -> Iterator[Path]:
-    """A folder with a cache of its own, for every process of these tests."""
-    folder = tmp_path_factory.mktemp("trust")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
-        patch.chdir(folder)
-        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """One zip to hand in: the source, the fine-tuned models, the report, the results, and a README that says how to use them."""
 
-import os
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -9,18 +8,16 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import IO
 
-from pydantic import ValidationError
-
 import triptych
+from triptych import store
 from triptych.adapters import MANIFEST, read_manifest
 from triptych.analysis.loading import Results, Run, load
 from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import ResultsError
-from triptych.files import replacing
+from triptych.files import leads_out, replacing
 from triptych.records import Comparison
 from triptych.registry import registered
 from triptych.report import formats
-from triptych.store import read_json
 
 RESULT_FILES = ("suite.json", "comparison.json", "comparison.csv", "comparison.md")
 RUN_FILES = ("record.json", "history.jsonl", "predictions.jsonl")
@@ -121,10 +118,8 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     for run in results.runs:
         place = f"runs/{run.record.label}/{run.record.seed}"
         entries |= {f"results/{place}/{name}": path for name in RUN_FILES if (path := out / place / name).is_file()}
-    inside = Path(os.path.realpath(out))
-    results_files = [source for source in entries.values() if isinstance(source, Path) and source.is_relative_to(out)]
-    for source in results_files:
-        if not Path(os.path.realpath(source)).is_relative_to(inside):
+    for source in entries.values():
+        if isinstance(source, Path) and source.is_relative_to(out) and leads_out(source, out):
             raise ResultsError(f"The link {str(source)!r} leads out of the results folder and is not handed in: remove it.")
     entries["README.md"] = _readme(results, bundle, plugins)
     return bundle
@@ -133,7 +128,7 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
 def _tuned(results: Results) -> Iterator[Tuned]:
     for run in results.runs:
         if run.done and run.tuned:
-            folder = results.out / "runs" / run.record.label / str(run.record.seed)
+            folder = store.run_folder(results.out, run.record.label, run.record.seed)
             files = tuple(sorted((folder / "adapter").glob("*")))
             if folder / "adapter" / MANIFEST not in files or not all(path.is_file() for path in files):
                 raise ResultsError(f"{str(folder)!r} has no whole adapter/: delete the folder and resume the suite.")
@@ -182,7 +177,8 @@ def _requirements(results: Results) -> str:
 
 def _readme(results: Results, bundle: Bundle, plugins: Sequence[Path]) -> str:
     suite = results.suite
-    comparison = _comparison(results)
+    remedy = f"Write it again: triptych report {results.out}."
+    comparison = store.read_as(results.out / "comparison.json", Comparison, "comparison", remedy)
     embedded = suite.model in registered(EmbeddedModel)
     model = f" --model models/base/{suite.model}" if embedded else ""
     options = model + "".join(f" --plugin plugins/{path.name}" for path in plugins)
@@ -261,16 +257,6 @@ in `report.pdf` and `results/comparison.json`.
 """
 
 
-def _comparison(results: Results) -> Comparison:
-    path = results.out / "comparison.json"
-    try:
-        return Comparison.model_validate(read_json(path))
-    except ValidationError as error:
-        raise ResultsError(
-            f"{str(path)!r} is no comparison: {error.errors()[0]['msg']}. Write it again: triptych report {results.out}."
-        ) from None
-
-
 def _base(results: Results, embedded: bool) -> str:
     suite = results.suite
     prints = dict.fromkeys(
@@ -320,7 +306,7 @@ def _restored(model: Tuned, left_out: bool, options: str) -> str:
 
 def _digest(model: Tuned) -> str:
     read_manifest(model.folder / "adapter")  # whole, or refused
-    return read_json(model.folder / "adapter" / MANIFEST)["sha256"]
+    return store.read_json(model.folder / "adapter" / MANIFEST)["sha256"]
 
 
 def _links(left_out: list[Tuned]) -> str:

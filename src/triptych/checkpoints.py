@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,10 +79,6 @@ class Checkpoints:
             except (ResultsError, KeyError, TypeError):
                 continue
         return None
-
-    def clear(self) -> None:
-        """Remove them all: the run is done."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _seal(self, step: int, digest: str, facts: Mapping[str, Any]) -> str:
         return hashlib.sha256(json.dumps([self._identity, step, digest, facts], sort_keys=True).encode()).hexdigest()

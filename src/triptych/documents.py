@@ -72,7 +72,7 @@ def _table(path: Path, column: str | None) -> Iterator[tuple[str, str]]:
     wanted = [document, *([key] if key and key != document else [])]
     tables.check_single(names, wanted, str(path))
     for number, (where, (cell, *rest)) in enumerate(tables.cells(path, wanted), 1):
-        text = tables.text_cell(cell, document, where)
+        text = tables.text_cell(cell, document, where, "--column")
         if not text.strip():
             raise DataError(f"{where}: column {document!r} is empty: there is nothing to summarize.")
         yield tables.id_cell(rest[0] if rest else None, path.name, number, where), text

@@ -44,6 +44,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether what `path` names lies outside `folder`, links followed."""
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -7,9 +7,8 @@ from triptych.contracts import Dataset
 from triptych.models import hub
 from triptych.records import Record
 from triptych.registry import registered
+from triptych.scoring import ROUGE_TYPES
 from triptych.trained import TrainedModel
-
-_SCORES = (("rouge1", "ROUGE-1"), ("rouge2", "ROUGE-2"), ("rougeL", "ROUGE-L"), ("rougeLsum", "ROUGE-Lsum"))
 
 
 def model_card(row: TrainedModel, record: Record | None, example: str) -> str:
@@ -94,7 +93,7 @@ def _training(row: TrainedModel, record: Record | None) -> str:
 def _results(record: Record | None) -> str:
     if record is None or record.rouge is None or record.data is None:
         return "## Results\n\nNot measured."
-    lines = [f"| {title} | {getattr(record.rouge, name):.2f} |" for name, title in _SCORES]
+    lines = [f"| {name.replace('rouge', 'ROUGE-')} | {getattr(record.rouge, name):.2f} |" for name in ROUGE_TYPES]
     if record.loss.test is not None:
         lines.append(f"| Loss, nats per target token | {record.loss.test:.4f} |")
     return (

@@ -132,7 +132,7 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(few)
     documents = [corpus.test[i].document_ids for i in range(min(d.batch_size, len(corpus.test)))]
     tokens = min(8, d.max_new_tokens)
-    decoding = DecodingPlan(d.num_beams, tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+    decoding = DecodingPlan(**d.model_dump() | {"max_new_tokens": tokens})
     generation = _timed(machine, lambda: generate(adapted, documents, template, machine, decoding))
     generation *= d.max_new_tokens / tokens / len(documents)
     steps = -(-len(corpus.train) // t.global_batch_size)

@@ -4,12 +4,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
 
 from triptych import store
 from triptych.corpus import Pair
 from triptych.engine.batching import epoch_order
-from triptych.errors import NonFiniteLoss, ResultsError
+from triptych.errors import NonFiniteLoss
 from triptych.records import SearchResult, Trial
 
 
@@ -62,21 +61,15 @@ def read(path: Path) -> SearchResult:
     Raises:
         ResultsError: the file is malformed or no search.
     """
-    try:
-        return SearchResult.model_validate(store.read_json(path))
-    except ValidationError as error:
-        raise ResultsError(f"{str(path)!r} is no search: {error.errors()[0]['msg']}. Delete it to search again.") from None
+    return store.read_as(path, SearchResult, "search", "Delete it to search again.")
 
 
 def read_trials(path: Path) -> list[Trial]:
     """The trials of a search that was interrupted; none where there is no file.
 
     Raises:
-        ResultsError: the file is malformed or holds no trials.
+        ResultsError: the file is malformed or no list of trials.
     """
     if not path.is_file():
         return []
-    try:
-        return TypeAdapter(list[Trial]).validate_python(store.read_json(path))
-    except ValidationError as error:
-        raise ResultsError(f"{str(path)!r} holds no trials: {error.errors()[0]['msg']}. Delete it to search again.") from None
+    return store.read_as(path, list[Trial], "list of trials", "Delete it to search again.")

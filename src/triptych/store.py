@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
@@ -16,6 +16,7 @@ from triptych.files import write_bytes
 from triptych.registry import shorten
 
 Line = TypeVar("Line", bound=BaseModel)
+Content = TypeVar("Content")
 
 
 def locate(text: str) -> Path:
@@ -66,6 +67,23 @@ def read_json(path: Path) -> Any:
         raise ResultsError(f"There is no {str(path)!r}.") from None
     except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"{str(path)!r} cannot be read: {error}.") from None
+
+
+def read_as(path: Path, kind: type[Content], name: str, remedy: str = "") -> Content:
+    """Read JSON that must fit a type.
+
+    Args:
+        name: what the file should be, for the message.
+        remedy: what to do where it is not, for the message.
+
+    Raises:
+        ResultsError: missing, unreadable, malformed or something else.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(read_json(path))
+    except ValidationError as error:
+        said = f"{str(path)!r} is no {name}: {error.errors()[0]['msg']}. {remedy}"
+        raise ResultsError(said.rstrip()) from None
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:

@@ -1,7 +1,6 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
 import fcntl
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from triptych.analysis import loading
 from triptych.config import Suite
 from triptych.errors import ResultsError
 from triptych.executors import Executor, Job, one_by_one
+from triptych.files import leads_out
 from triptych.preflight import Plan
 from triptych.records import Comparison, Record
 from triptych.report.write import write_report
@@ -57,9 +57,8 @@ def check_folder(out: Path, suite: Suite, fresh: bool) -> None:
         raise ResultsError(f"{str(out)!r} is a file; --out needs a folder.")
     if fresh or not out.exists():
         return
-    home = out.resolve()
     for path in out.rglob("*"):
-        if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(home):
+        if path.is_symlink() and leads_out(path, out):
             raise ResultsError(f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it.")
     if not (out / "suite.json").exists():
         if any(path.name != LOCK for path in out.iterdir()):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import ValidationError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from triptych import materials, peft_folders, runtime, scoring, store
@@ -119,8 +118,7 @@ class TrainedModel(Trained):
         super().__init__(label, kind, folder, suite)
         self.base, self.adapted, self.exact = base, adapted, exact
         self.template = Template.of(base.tokenizer, suite.separator)
-        d = suite.decoding
-        self.decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        self.decoding = DecodingPlan(**suite.decoding.model_dump())
         self._reserved = reserved
 
     @property
@@ -207,10 +205,7 @@ def read_record(folder: Path) -> Record:
     Raises:
         ResultsError: there is none, or the run failed.
     """
-    try:
-        record = Record.model_validate(store.read_json(folder / "record.json"))
-    except ValidationError as error:
-        raise ResultsError(f"{str(folder / 'record.json')!r} is no record: {error.errors()[0]['msg']}.") from None
+    record = store.read_as(folder / "record.json", Record, "record")
     if record.status != "done":
         raise ResultsError(f"The run in {str(folder)!r} failed: there is nothing to load.")
     return record

@@ -111,11 +111,16 @@ class Tuning:
         if bench.machine.is_main:
             store.write_json(file, {"micro_batch_size": bench.micro_batch})
 
+    def sketch(self, adapted: AdaptedModel) -> AdaptedModel:
+        """The model without weights, for counting what a pass over `adapted` computes."""
+        sketch = materials.sketch(self.bench.suite, self.method, self.bench.tokenizer)
+        sketch.prunes_training = adapted.prunes_training
+        return sketch
+
     def flops(self, adapted: AdaptedModel) -> FlopModels:
         """FLOPs of a training pass by its shape, on the path that is run and on the plain one; none if uncountable."""
         bench = self.bench
-        sketch = materials.sketch(bench.suite, self.method, bench.tokenizer)
-        sketch.prunes_training = adapted.prunes_training
+        sketch = self.sketch(adapted)
         try:
             return {plain: training_flops(sketch, plain=plain) for plain in {bench.plain, True}}
         except (ArithmeticError, RuntimeError) as error:  # a family that looks at values, or whose work follows no formula
@@ -129,11 +134,10 @@ class Tuning:
         first = None if bench.plain else usable_from(adapted)
         if first is None:
             return Trunk()
-        sketch = materials.sketch(bench.suite, self.method, bench.tokenizer)
-        sketch.prunes_training = adapted.prunes_training
+        sketch = self.sketch(adapted)
         entering = entering_flops(sketch, first)
         cache = open_cache(
-            adapted, split, bench.corpus.template, bench.machine, model=bench.origin().model_fingerprint,
+            adapted, split, bench.corpus.template, bench.machine, model=bench.model_fingerprint,
             folder=materials.cache_folder() / "trunk", max_bytes=int(bench.suite.cache.max_gigabytes * 1e9),
             batch_size=bench.micro_batch, flops=entering.count,
             progress=bench.show_progress,
@@ -226,7 +230,7 @@ class Tuning:
         bench = self.bench
         identity = {
             "config": bench.suite.model_dump(mode="json"), "label": bench.row.label, "options": bench.row.options,
-            "seed": bench.seed, "data": bench.corpus.data.fingerprint, "model": bench.origin().model_fingerprint,
+            "seed": bench.seed, "data": bench.corpus.data.fingerprint, "model": bench.model_fingerprint,
             "versions": [__version__, torch.__version__],
         }  # fmt: skip
         return Checkpoints(bench.folder / "checkpoint", identity)

@@ -115,8 +115,7 @@ class Workbench:
         self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
         """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
-        d = self.suite.decoding
-        decoding = DecodingPlan(d.num_beams, d.max_new_tokens, d.no_repeat_ngram_size, d.length_penalty, d.batch_size)
+        decoding = DecodingPlan(**self.suite.decoding.model_dump())
         own = [i for i in range(len(documents)) if self.machine.owns(i)]
         new = generate(adapted, [documents[i] for i in own], self.corpus.template, self.machine, decoding, progress)
         tokens = dict(self.machine.collect(list(zip(own, new, strict=True))))

@@ -49,10 +49,10 @@ class Hub(Dataset):
         with_summary = 0
         for row, cells in enumerate(table.select_columns(wanted), 1):
             place = f"{where}, row {row}"
-            summary = text_cell(cells[roles.summary], roles.summary, place)
+            summary = text_cell(cells[roles.summary], roles.summary, place, "--set columns.summary")
             with_summary += bool(summary.strip())
             key = id_cell(cells[roles.id] if roles.id else None, split, row, place)
-            yield Example(key, text_cell(cells[roles.document], roles.document, place), summary)
+            yield Example(key, text_cell(cells[roles.document], roles.document, place, "--set columns.document"), summary)
         if not with_summary:
             raise DataError(
                 f"{where}: none of the {len(table)} rows has a summary in column {roles.summary!r}. Summaries are needed "

@@ -96,8 +96,8 @@ class Tables(Dataset):
             wanted = [roles.document, roles.summary, *([roles.id] if roles.id else [])]
             for where, (document, summary, *key) in _rows(file, wanted):
                 rows += 1
-                document = text_cell(document, roles.document, where)
-                summary = text_cell(summary, roles.summary, where)
+                document = text_cell(document, roles.document, where, "--set columns.document")
+                summary = text_cell(summary, roles.summary, where, "--set columns.summary")
                 with_summary += bool(summary.strip())
                 yield Example(id_cell(key[0] if key else None, split, rows, where), document, summary)
         names = ", ".join(str(file) for file in files)
@@ -174,8 +174,11 @@ def check_single(names: Sequence[str], wanted: Sequence[str], where: str) -> Non
             raise DataError(f"{where}: there are several columns named {_shorten(name)!r}. Rename all but one.")
 
 
-def text_cell(value: Any, column: str, where: str) -> str:
+def text_cell(value: Any, column: str, where: str, option: str) -> str:
     """A cell as text; null is empty.
+
+    Args:
+        option: how another column is named, for the message.
 
     Raises:
         DataError: the cell holds something else than text.
@@ -185,7 +188,7 @@ def text_cell(value: Any, column: str, where: str) -> str:
     if not isinstance(value, str):
         raise DataError(
             f"{where}: column {column!r} holds {_shorten(repr(value))} ({type(value).__name__}), but text is needed. "
-            f"Convert it to a string, or name another column with --set columns.document=NAME or columns.summary=NAME."
+            f"Convert it to a string, or name another column with {option}=NAME."
         )
     return value
 

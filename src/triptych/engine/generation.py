@@ -14,9 +14,11 @@ from transformers import GenerationConfig
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Template
-from triptych.engine import attention
+from triptych.engine import attention, stages
+from triptych.engine.attention import Selection
 from triptych.engine.decoding import DecodingPlan, beam_search, greedy
 from triptych.engine.forward import insert
+from triptych.engine.packing import packed
 from triptych.engine.prefix import begin_with_prefix, prefix_cache
 from triptych.engine.shared_cache import SharedCache, make_cache
 from triptych.models.parts import embed
@@ -46,7 +48,7 @@ def generate(
     """
     results: list[list[int]] = [[] for _ in documents]
     order = sorted(range(len(documents)), key=lambda i: (-len(documents[i]), i))
-    with merged(adapted.parts.model):
+    with merged(adapted.parts.model), packed(adapted.parts.model, runtime):
         one_batch = _own_loop if adapted.generates else _transformers_loop
         for start in range(0, len(order), decoding.batch_size):
             indices = order[start : start + decoding.batch_size]
@@ -115,11 +117,7 @@ class Reader:
         cache = make_cache(adapted.parts.model.config, room, prefix)
         if cache is None:
             raise ValueError("this family keeps more than keys and values")
-        rows, length, _ = embeddings.shape
-        seen = torch.ones(rows, cache.prefix_length + length, dtype=torch.long, device=embeddings.device)
-        trunk = adapted.parts.trunk
-        hidden = trunk(inputs_embeds=embeddings, attention_mask=seen, past_key_values=cache, use_cache=True).last_hidden_state
-        last = hidden[torch.arange(rows, device=hidden.device), lengths - 1]
+        last = last_states(adapted, embeddings, lengths - 1, cache)
         cache.open(lengths, beams)
         positions = (lengths + cache.prefix_length).repeat_interleave(beams)[:, None]
         return cls(adapted, cache, positions, beams, adapted.parts.head(last).float())
@@ -140,6 +138,15 @@ class Reader:
         """Go on with some of the documents."""
         self.cache.keep(documents)
         self.positions = self.positions.view(-1, self.beams)[documents].view(-1, 1)
+
+
+def last_states(adapted: AdaptedModel, embeddings: Tensor, columns: Tensor, cache: SharedCache) -> Tensor:
+    """Read documents into the cache: final hidden states at one place of each, [B, T, D], [B] -> [B, D]."""
+    parts, rows = adapted.parts, torch.arange(len(columns), device=columns.device)
+    if not adapted.prunes:
+        return stages.run(parts, embeddings, cache)[rows, columns]
+    entry = stages.enter(parts, embeddings, len(parts.blocks) - 1, cache=cache)
+    return stages.finish(parts, stages.tail(parts, entry, rows, columns, Selection(columns[:, None]), torch.zeros_like(rows)))
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ class SharedCache(DynamicCache):
 
     In the first pass, over right-padded documents, `update` keeps what it is given. After `open`, it writes each new token into
     a buffer, and `attend` answers a query from both parts under one softmax, so that no document is ever copied to its beams.
+    Which beam a beam's earlier tokens came from is kept as indices; the tokens themselves stay where they were written.
 
     Args:
         config: the model's.
@@ -23,7 +24,8 @@ class SharedCache(DynamicCache):
         self._room, self._used, self._beams = room, 0, 0
         self._prefix = prefix
         self._documents: list[tuple[Tensor, Tensor]] = []  # [B, H_kv, P + T, D / H] each
-        self._own: list[tuple[Tensor, Tensor]] = []  # [B K, H_kv, room, D / H] each
+        self._own: list[tuple[Tensor, Tensor]] = []  # [H_kv, B K, room, D / H] each
+        self._sources = torch.empty(0, dtype=torch.long)  # [B K, tokens so far]: the row that wrote a row's token
         self._mask = torch.empty(0)
 
     @property
@@ -53,7 +55,7 @@ class SharedCache(DynamicCache):
             return key_states, value_states
         at = self._used
         for buffer, states in zip(self._own[layer_idx], (key_states, value_states), strict=True):
-            buffer[:, :, at : at + 1] = states
+            buffer[:, :, at] = states[:, :, 0].transpose(0, 1)
         return key_states, value_states
 
     def open(self, lengths: Tensor, beams: int) -> None:
@@ -68,51 +70,60 @@ class SharedCache(DynamicCache):
         self._mask = torch.zeros(padding.shape, device=lengths.device).masked_fill(padding, float("-inf"))[:, None, None]
         for pair in self._documents:
             rows, heads, _, size = pair[0].shape
-            keys, values = (p.new_empty(rows * beams, heads, self._room, size) for p in pair)
+            keys, values = (p.new_empty(heads, rows * beams, self._room, size) for p in pair)
             self._own.append((keys, values))
         self._beams = beams
+        self._sources = self._themselves(rows * beams)
 
     def step(self) -> None:
         """All layers have seen the new token."""
         self._used += 1
+        self._sources = torch.cat([self._sources, self._themselves(len(self._sources))], 1)
 
     def attend(self, layer: int, query: Tensor, scaling: float) -> Tensor:
         """Queries [B K, H, 1, D / H] over their document and their own tokens: [B K, 1, H, D / H]."""
-        (keys, values), (own_keys, own_values) = self._documents[layer], self._own[layer]
+        (keys, values), (own_keys, own_values) = self._documents[layer], map(self._followed, self._own[layer])
         count, beams = self._used + 1, self._beams
-        own_keys, own_values = own_keys[:, :, :count], own_values[:, :, :count]
         documents, groups, length, size = keys.shape
         shared = query.shape[1] // groups
         query = (query * scaling).view(documents, beams, groups, shared, size)
         to_document = query.transpose(1, 2).reshape(documents, groups, beams * shared, size)
         far = (to_document @ keys.transpose(-1, -2) + self._mask.to(keys.dtype)).view(documents, groups, beams, shared, length)
-        near = query.reshape(documents * beams, groups, shared, size) @ own_keys.transpose(-1, -2)
-        near = near.view(documents, beams, groups, shared, count).transpose(1, 2)
+        to_own = query.flatten(0, 1).transpose(0, 1)
+        near = (to_own @ own_keys.transpose(-1, -2)).view(groups, documents, beams, shared, count).transpose(0, 1)
         weights = torch.cat([far, near], -1).softmax(-1)
         far = weights[..., :length].reshape(documents, groups, beams * shared, length) @ values
-        near = weights[..., length:].transpose(1, 2).reshape(documents * beams, groups, shared, count) @ own_values
-        far = far.view(documents, groups, beams, shared, size).transpose(1, 2)
-        out = far + near.view(documents, beams, groups, shared, size)
-        return out.reshape(documents * beams, 1, groups * shared, size)
+        near = weights[..., length:].transpose(0, 1).reshape(groups, documents * beams, shared, count) @ own_values
+        near = near.view(groups, documents, beams, shared, size).transpose(0, 1)
+        out = far.view(documents, groups, beams, shared, size) + near
+        return out.transpose(1, 2).reshape(documents * beams, 1, groups * shared, size)
+
+    def _followed(self, buffer: Tensor) -> Tensor:
+        """Every beam's own tokens, those it took over among them: [H_kv, B K, tokens so far, D / H]."""
+        if self._beams == 1:
+            return buffer[:, :, : self._used + 1]
+        heads, rows, room, size = buffer.shape
+        places = self._sources * room + torch.arange(self._used + 1, device=buffer.device)
+        return buffer.view(heads, rows * room, size).index_select(1, places.flatten()).view(heads, rows, -1, size)
+
+    def _themselves(self, rows: int) -> Tensor:
+        return torch.arange(rows, device=self._mask.device)[:, None]
 
     def follow(self, rows: Tensor) -> None:
         """Give every beam the tokens of the beam it goes on from: rows [B K], within a document's beams."""
-        if torch.equal(rows, torch.arange(len(rows), device=rows.device)):
-            return
-        for pair in self._own:
-            for buffer in pair:
-                used = buffer[:, :, : self._used]
-                used.copy_(used.index_select(0, rows))
+        self._sources = torch.cat([self._sources[rows, : self._used], self._themselves(len(rows))], 1)
 
     def keep(self, documents: Tensor) -> None:
         """Go on with some of the documents: their indices."""
         beams = (documents[:, None] * self._beams + torch.arange(self._beams, device=documents.device)).flatten()
         self._mask = self._mask[documents]
+        renumbered = self._sources.new_empty(len(self._sources)).index_put((beams,), self._themselves(len(beams))[:, 0])
+        self._sources = renumbered[self._sources[beams]]
         for layer in range(len(self._documents)):  # layer by layer: no second copy of all at once
             keys, values = self._documents[layer]
             self._documents[layer] = (keys[documents], values[documents])
             keys, values = self._own[layer]
-            self._own[layer] = (keys[beams], values[beams])
+            self._own[layer] = (keys[:, beams], values[:, beams])
 
 
 def make_cache(config: PreTrainedConfig, room: int, prefix: Tensor | None = None) -> SharedCache | None:

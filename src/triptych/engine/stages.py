@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import Cache
 from transformers.pytorch_utils import Conv1D
 
 from triptych.contracts import AdaptedModel, ModelParts
@@ -64,13 +65,16 @@ class Entry:
     rest: dict[str, Any]
 
 
-def enter(parts: ModelParts, embeddings: Tensor, stop: int, resume: tuple[int, Tensor] | None = None) -> Entry:
+def enter(
+    parts: ModelParts, embeddings: Tensor, stop: int, resume: tuple[int, Tensor] | None = None, cache: Cache | None = None
+) -> Entry:
     """Run the trunk up to block `stop`, and no further; from that block on nothing is computed.
 
     Args:
         embeddings: [B, T, D].
         stop: the block that is entered.
         resume: a block and the hidden states that enter it, known from before: no earlier block runs.
+        cache: where the blocks that run leave their keys and values.
     """
     first, known = resume or (0, None)
     found: list[Entry] = []
@@ -90,7 +94,7 @@ def enter(parts: ModelParts, embeddings: Tensor, stop: int, resume: tuple[int, T
         for index in range(stop + 1, len(parts.blocks)):
             stack.enter_context(replaced(parts.blocks[index], _passed))
         stack.enter_context(replaced(parts.blocks[stop], entered))
-        _run(parts, embeddings)
+        run(parts, embeddings, cache)
     return found[0]
 
 
@@ -98,7 +102,7 @@ def resume(parts: ModelParts, embeddings: Tensor, first: int, hidden: Tensor) ->
     """The trunk from block `first` on, with what enters it known: final hidden states [B, T, D]."""
     with ExitStack() as stack:
         _skip_to(stack, parts, first, hidden)
-        return _run(parts, embeddings)
+        return run(parts, embeddings)
 
 
 def _skip_to(stack: ExitStack, parts: ModelParts, first: int, hidden: Tensor) -> None:
@@ -112,9 +116,13 @@ def _passed(states: Tensor, *rest: Any, **named: Any) -> Tensor:
     return states
 
 
-def _run(parts: ModelParts, embeddings: Tensor) -> Tensor:
-    seen = torch.ones(embeddings.shape[:2], dtype=torch.long, device=embeddings.device)
-    return parts.trunk(inputs_embeds=embeddings, attention_mask=seen, use_cache=False).last_hidden_state
+def run(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None) -> Tensor:
+    """The trunk over right-padded rows: final hidden states [B, T, D]. A cache is filled, after what it holds."""
+    rows, length, _ = embeddings.shape
+    before = 0 if cache is None else cache.get_seq_length()
+    seen = torch.ones(rows, before + length, dtype=torch.long, device=embeddings.device)
+    read = {"inputs_embeds": embeddings, "attention_mask": seen, "past_key_values": cache, "use_cache": cache is not None}
+    return parts.trunk(**read).last_hidden_state
 
 
 def tail(parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selection: Selection, slots: Tensor) -> Tensor:
