@@ -53,6 +53,9 @@ def main() -> None:
     parser.add_argument("--peers", help="peers to run, separated by commas; all by default")
     parser.add_argument("--to", default=str(Path(__file__).parent / "results"))
     options = parser.parse_args()
+    known = [*TRAINING_PEERS, *GENERATION_PEERS]
+    if unknown := [name for name in (options.peers or known[0]).split(",") if name not in known]:
+        parser.error(f"there is no peer {unknown[0]!r}; there are {', '.join(known)}")
     for row in options.only.split(","):
         if row not in TRAINING and row not in GENERATION:
             parser.error(f"there is no row {row!r}; there are {', '.join([*TRAINING, *GENERATION])}")
@@ -64,7 +67,7 @@ def main() -> None:
     results = [json.loads(path.read_text()) for path in sorted(Path(options.to).glob("*.json"))]
     order = [*TRAINING, *GENERATION]
     text = "\n".join(["# Results", "", *[line for r in sorted(results, key=lambda r: order.index(r["row"])) for line in
-                                          table([r]).splitlines()], ""])  # fmt: skip
+                                          [*table([r]).splitlines(), ""]]])  # fmt: skip
     (Path(options.to) / "README.md").write_text(text)
 
 
@@ -73,7 +76,7 @@ def measure(row: str, options: argparse.Namespace) -> dict:
     spawn = multiprocessing.get_context("spawn")
     peers = TRAINING_PEERS if row in TRAINING else GENERATION_PEERS
     if options.peers:
-        peers = tuple(name for name in peers if name in options.peers.split(","))
+        peers = tuple(name for name in peers if name in options.peers.split(",")) or peers
     turns: dict[str, list[dict]] = {"ours": [], **{peer: [] for peer in peers}}
     processes = {}
     for name in turns:
@@ -104,7 +107,7 @@ def measure(row: str, options: argparse.Namespace) -> dict:
         if taken[0].get("flops"):
             executed = statistics.median(t["flops"] / t["seconds"] for t in taken)
             summary[name]["share_of_bf16_rate"] = executed / rate["bf16"]
-    best = max(peers, key=lambda name: summary[name]["per_second"]) if peers else "ours"
+    best = max(peers, key=lambda name: summary[name]["per_second"])
     return {
         "row": row,
         "unit": "tokens/s" if row in TRAINING else "documents/s",
@@ -146,7 +149,8 @@ def machine() -> dict:
     """What the figures depend on."""
     here = Path(__file__).parent
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=here).stdout.strip()
-    dirty = subprocess.run(["git", "status", "--porcelain", "-uno"], capture_output=True, text=True, cwd=here).stdout.strip()
+    status = ["git", "status", "--porcelain", "-uno", "engine.py", "../src"]
+    dirty = subprocess.run(status, capture_output=True, text=True, cwd=here).stdout.strip()
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()

@@ -1,5 +1,8 @@
 """Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it serves."""
 
+import multiprocessing
+import os
+import time
 from functools import partial
 from pathlib import Path
 
@@ -235,6 +238,36 @@ def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
     assert len(made) == 2 * count and len(list(tmp_path.glob("*/states.bin"))) == 2
     cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=first.num_bytes)
     assert len(list(tmp_path.glob("*/states.bin"))) == 1
+
+
+def _open_one(gpt2, folder: Path, made: Path, states: Path) -> None:
+    """In a process of its own: open the cache, say which batches were computed here, and what it holds."""
+    real = trunk_cache.entering
+
+    def slow(*args):
+        with made.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(0.1)
+        return real(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trunk_cache, "entering", slow)
+        cache = cached(gpt2, CACHED["last-blocks"], folder)[1]
+    torch.save([cache.of(i) for i in range(len(gpt2.pairs))], states)
+
+
+def test_two_processes_make_one_cache(gpt2, tmp_path):
+    """Of two processes that want the same states one computes them, the other waits for it, and both have the same."""
+    process = multiprocessing.get_context("fork").Process
+    both = [process(target=_open_one, args=(gpt2, tmp_path / "cache", tmp_path / "made", tmp_path / f"{i}")) for i in range(2)]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(60)
+    assert [one.exitcode for one in both] == [0, 0]
+    assert len(set((tmp_path / "made").read_text().split())) == 1
+    first, second = (torch.load(tmp_path / f"{i}", weights_only=True) for i in range(2))
+    assert all(map(torch.equal, first, second)) and len(list((tmp_path / "cache").glob("*/states.bin"))) == 1
 
 
 def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):

@@ -4,12 +4,14 @@ import json
 import math
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from conftest import World, disturb
 from torch import nn
 
 from triptych import store
+from triptych.corpus import Pair
 from triptych.engine import training
 from triptych.engine.batching import epoch_order
 from triptych.engine.evaluation import split_loss
@@ -172,6 +174,20 @@ def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
     assert orders[0] == orders[1] == orders[2] != orders[3]
     assert orders[0][:3] != orders[0][3:]  # another order in the second epoch
     assert sorted(epoch_order(100, 0, 0)) == list(range(100))
+
+
+@pytest.mark.parametrize("size", [1, 4, 32])
+def test_little_of_a_micro_batch_is_padding(size):
+    """Each document of a step stands in one micro-batch, none larger than asked, none with more than 5% of padding."""
+    draw = np.random.default_rng(0)
+    split = [Pair(str(i), np.ones(n, np.int32), np.ones(9, np.int32)) for i, n in enumerate(draw.integers(0, 800, 300))]
+    indices = draw.permutation(300)[:32].tolist()
+    groups = training.micro_groups(split, indices, size)
+    lengths = [[len(split[i].document_ids) + 9 for i in group] for group in groups]
+    assert sorted(i for group in groups for i in group) == sorted(indices)
+    assert all(len(group) <= size and sum(group) >= 0.95 * max(group) * len(group) for group in lengths)
+    alike = [Pair("", np.ones(500, np.int32), np.ones(9, np.int32))] * 32
+    assert [len(group) for group in training.micro_groups(alike, list(range(32)), size)] == [size] * (32 // size)
 
 
 # Numbers that are none

@@ -51,7 +51,8 @@ class SharedCache(DynamicCache):
             if self._prefix is not None:
                 before = self._prefix[layer_idx].to(key_states.dtype)[:, None].expand(-1, len(key_states), -1, -1, -1)
                 key_states, value_states = (torch.cat(p, 2) for p in zip(before, (key_states, value_states), strict=True))
-            self._documents.append((key_states.contiguous(), value_states.contiguous()))
+            key_states, value_states = key_states.contiguous(), value_states.contiguous()
+            self._documents.append((key_states, value_states))
             return key_states, value_states
         at = self._used
         for buffer, states in zip(self._own[layer_idx], (key_states, value_states), strict=True):
@@ -67,7 +68,8 @@ class SharedCache(DynamicCache):
         """
         longest, width = self._documents[0][0].shape[2], self.prefix_length
         padding = torch.arange(longest, device=lengths.device) >= lengths[:, None] + width
-        self._mask = torch.zeros(padding.shape, device=lengths.device).masked_fill(padding, float("-inf"))[:, None, None]
+        hidden = self._documents[0][0].new_zeros(padding.shape).masked_fill(padding, float("-inf"))
+        self._mask = hidden[:, None, None]
         for pair in self._documents:
             rows, heads, _, size = pair[0].shape
             keys, values = (p.new_empty(heads, rows * beams, self._room, size) for p in pair)
@@ -88,7 +90,7 @@ class SharedCache(DynamicCache):
         shared = query.shape[1] // groups
         query = (query * scaling).view(documents, beams, groups, shared, size)
         to_document = query.transpose(1, 2).reshape(documents, groups, beams * shared, size)
-        far = (to_document @ keys.transpose(-1, -2) + self._mask.to(keys.dtype)).view(documents, groups, beams, shared, length)
+        far = (to_document @ keys.transpose(-1, -2) + self._mask).view(documents, groups, beams, shared, length)
         to_own = query.flatten(0, 1).transpose(0, 1)
         near = (to_own @ own_keys.transpose(-1, -2)).view(groups, documents, beams, shared, count).transpose(0, 1)
         weights = torch.cat([far, near], -1).softmax(-1)

@@ -17,6 +17,8 @@ from triptych.engine.trunk_cache import TrunkCache
 from triptych.errors import NonFiniteLoss
 from triptych.runtime import Runtime
 
+PADDING = 0.05  # of a micro-batch, at most
+
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -318,9 +320,21 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[list[int]]:
-    """A global batch cut into micro-batches of like length; their order within the step changes nothing."""
-    order = sorted(indices, key=lambda i: sequence_length(split[i]), reverse=True)
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    """A global batch cut into micro-batches of like length, each of at most `size` and with at most `PADDING` of it padding.
+
+    Where it is cut changes nothing: losses are summed over the step.
+    """
+    groups: list[list[int]] = []
+    tokens = longest = 0
+    for index in sorted(indices, key=lambda i: sequence_length(split[i]), reverse=True):
+        length = sequence_length(split[index])
+        rows = len(groups[-1]) + 1 if groups else 0
+        if not groups or rows > size or tokens + length < (1 - PADDING) * rows * longest:
+            groups.append([])
+            tokens, longest = 0, length
+        groups[-1].append(index)
+        tokens += length
+    return groups
 
 
 def _sum_gradients(state: TrainingState, runtime: Runtime) -> None:
