@@ -93,22 +93,23 @@ def test_merging_leaves_what_is_shared_alone(world):
         assert torch.equal(adapted(input_ids=ids).logits, apart) and not torch.equal(base(input_ids=ids).logits, apart)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_packed_weights_give_the_same_logits(world, precision):
+def test_packed_weights_give_the_same_logits(world):
     """Layers that multiply by packed copies of their weights give the plain logits, and are their own again afterwards."""
-    machine = replace(world.machine, precision=precision)
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("needs a processor that multiplies bf16")
+    machine = replace(world.machine, precision="bf16")
     model, ids = world.parts().model, torch.arange(24)[None]
-    loose = 1e-5 if precision == "fp32" else 0.03
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         apart = model(input_ids=ids).logits.float()
         with packed(model, machine):
-            layers = [module for module in model.modules() if "forward" in vars(module)]
-            assert len(layers) > 4 * len(world.parts().blocks)
-            torch.testing.assert_close(model(input_ids=ids).logits.float(), apart, rtol=loose, atol=loose)
+            assert len([module for module in model.modules() if "forward" in vars(module)]) > 4 * len(world.parts().blocks)
+            torch.testing.assert_close(model(input_ids=ids).logits.float(), apart, rtol=0.03, atol=0.03)
         assert torch.equal(model(input_ids=ids).logits.float(), apart)
     with pytest.raises(KeyboardInterrupt), packed(model, machine):
         raise KeyboardInterrupt
     assert not any("forward" in vars(module) for module in model.modules())
+    with packed(model, world.machine):
+        assert not any("forward" in vars(module) for module in model.modules())
 
 
 def test_banned_by_hand():

@@ -15,16 +15,15 @@ ROWS = 32  # what the layout is made for: a batch of documents, or of beams
 
 @contextmanager
 def packed(model: nn.Module, runtime: Runtime) -> Iterator[None]:
-    """Linear layers multiply by copies of their weights in oneDNN's own layout; the weights themselves stay as they are.
+    """In bf16 on a CPU linear layers multiply by copies of their weights in oneDNN's own layout; the weights stay as they are.
 
-    Where that library does not serve the device or the precision, nothing changes. The copies take the weights' memory again.
+    In fp32 the copies would take as much memory as the model. Where oneDNN does not serve the machine nothing changes either.
     """
-    dtype = torch.bfloat16 if runtime.precision == "bf16" else torch.float32
-    served = runtime.device.type == "cpu" and _served(dtype)
+    served = runtime.device.type == "cpu" and runtime.precision == "bf16" and _served()
     layers: list[Any] = [m for m in model.modules() if served and type(m) in (nn.Linear, Conv1D)]
     try:
         for layer in layers:
-            layer.forward = _Product(layer, dtype)
+            layer.forward = _Product(layer)
         yield
     finally:
         for layer in layers:
@@ -32,21 +31,19 @@ def packed(model: nn.Module, runtime: Runtime) -> Iterator[None]:
 
 
 class _Product:
-    """A layer's product and bias: [..., K] -> [..., N]."""
+    """A layer's product and bias: [..., K] -> [..., N] in bf16."""
 
-    def __init__(self, layer: nn.Linear | Conv1D, dtype: torch.dtype):
+    def __init__(self, layer: nn.Linear | Conv1D):
         weight: Tensor = layer.weight.detach()
         weight = weight if isinstance(layer, nn.Linear) else weight.t()  # Conv1D's is [K, N]
-        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.to(dtype).contiguous(), ROWS)
-        self.bias = None if layer.bias is None else layer.bias.detach().to(dtype)
-        self.dtype = dtype
+        self.weight = torch.ops.mkldnn._reorder_linear_weight(weight.bfloat16().contiguous(), ROWS)
+        self.bias = None if layer.bias is None else layer.bias.detach().bfloat16()
 
     def __call__(self, states: Tensor) -> Tensor:
-        return torch.ops.mkldnn._linear_pointwise(states.to(self.dtype), self.weight, self.bias, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(states.bfloat16(), self.weight, self.bias, "none", [], "")
 
 
-def _served(dtype: torch.dtype) -> bool:
-    """Whether torch was built with oneDNN, and the machine multiplies in this precision by itself."""
-    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
-        return False
-    return dtype == torch.float32 or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+def _served() -> bool:
+    """Whether torch was built with oneDNN, and the machine multiplies bf16 by itself."""
+    built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    return built and torch.ops.mkldnn._is_mkldnn_bf16_supported()
