@@ -34,6 +34,8 @@ TRAINING = {
     "full": {"kind": "full"},
 }
 GENERATION = {"greedy": 1, "beam-4": 4}
+BATCH = {"full": 2}
+DOCUMENTS = {"beam-4": 8}
 EPOCH = 4  # steps of a turn where a trunk cache is made
 TRAINING_PEERS = ("trainer fp32", "trainer bf16", "trl bf16")
 GENERATION_PEERS = ("transformers fp32", "transformers bf16")
@@ -45,11 +47,11 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train and test files")
     parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
-    parser.add_argument("--batch", type=int, default=3, help="documents a training step; four contenders of 3 fill 24 GB")
+    parser.add_argument("--batch", type=int, help="documents a training step (default: 3, full 2: four contenders fill 24 GB)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after the one that warms up")
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--summary-tokens", type=int, default=128)
-    parser.add_argument("--documents", type=int, default=16, help="documents a turn of generation, in one batch")
+    parser.add_argument("--documents", type=int, help="documents a turn of generation, one batch (default: 16, with beams 8)")
     parser.add_argument("--new", type=int, default=64, help="tokens a summary may have")
     parser.add_argument("--peers", help="peers to run, separated by commas; all by default")
     parser.add_argument("--to", default=str(Path(__file__).parent / "results"))
@@ -60,7 +62,8 @@ def main() -> None:
     for row in options.only.split(","):
         if row not in TRAINING and row not in GENERATION:
             parser.error(f"there is no row {row!r}; there are {', '.join([*TRAINING, *GENERATION])}")
-        result = measure(row, options)
+        sizes = {"batch": options.batch or BATCH.get(row, 3), "documents": options.documents or DOCUMENTS.get(row, 16)}
+        result = measure(row, argparse.Namespace(**vars(options) | sizes))
         file = Path(options.to) / f"{result['machine']['device'].replace(' ', '-').lower()}-{row}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result, indent=2) + "\n")

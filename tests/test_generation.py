@@ -8,7 +8,7 @@ import torch
 from conftest import World, disturb
 from peft import LoraConfig, get_peft_model
 
-from triptych.engine import generation
+from triptych.engine import generation, shared_cache
 from triptych.engine.compute import make_ready
 from triptych.engine.decoding import DecodingPlan, ban_repeats
 from triptych.engine.generation import generate, merged
@@ -41,6 +41,14 @@ def test_the_same_tokens(world, method, beams):
     """Greedy or with beams, for every method and family, a batch of unlike documents gives transformers' own tokens."""
     ours, theirs = both(world, method, DecodingPlan(beams, 16, 3, 1.0, 5))
     assert ours == theirs and any(ours)
+
+
+def test_buffers_grow(world, monkeypatch):
+    """Where summaries are longer than the room that buffers begin with, the tokens are the same."""
+    monkeypatch.setattr(shared_cache, "STEPS", 3)
+    for beams in (1, 3):
+        ours, theirs = both(world, LoRA(rank=2), DecodingPlan(beams, 11, 2, 1.0, 5))
+        assert ours == theirs and max(map(len, ours)) > 6
 
 
 @pytest.mark.parametrize("ngram", [0, 1, 2, 3])

@@ -91,7 +91,7 @@ def _own_loop(
 ) -> list[list[int]]:
     """A batch by this engine: the documents read once, a token a step for every beam that goes on."""
     embeddings, lengths = right_padded(adapted, documents, template, runtime)
-    reader = Reader.begin(adapted, embeddings, lengths, decoding.num_beams, decoding.max_new_tokens)
+    reader = Reader.begin(adapted, embeddings, lengths, decoding.num_beams)
     search = greedy if decoding.num_beams == 1 else beam_search
     return search(reader.first_logits, decoding, template.eos_id, reader.step, reader.keep)
 
@@ -107,18 +107,18 @@ class Reader:
     first_logits: Tensor  # [B, V]
 
     @classmethod
-    def begin(cls, adapted: AdaptedModel, embeddings: Tensor, lengths: Tensor, beams: int, room: int) -> "Reader":
+    def begin(cls, adapted: AdaptedModel, embeddings: Tensor, lengths: Tensor, beams: int) -> "Reader":
         """Read right-padded documents: [B, T, D], [B]. Where the family's cache is not plain, there is no such reader.
 
         Raises:
             ValueError: it is not.
         """
         prefix = adapted.prefix() if adapted.prefix is not None else None
-        cache = make_cache(adapted.parts.model.config, room, prefix)
+        cache = make_cache(adapted.parts.model.config, beams, prefix)
         if cache is None:
             raise ValueError("this family keeps more than keys and values")
         last = last_states(adapted, embeddings, lengths - 1, cache)
-        cache.open(lengths, beams)
+        cache.open(lengths)
         positions = (lengths + cache.prefix_length).repeat_interleave(beams)[:, None]
         return cls(adapted, cache, positions, beams, adapted.parts.head(last).float())
 
@@ -161,7 +161,7 @@ def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime) -> bool:
     attention.install(parts)
     try:
         with runtime.autocast():
-            reader = Reader.begin(adapted, embed(parts, ids[:, :7]), lengths, 2, 2)
+            reader = Reader.begin(adapted, embed(parts, ids[:, :7]), lengths, 2)
             found = reader.step(new, torch.arange(4, device=runtime.device))
             for row in range(4):
                 whole = torch.cat([ids[row // 2, : lengths[row // 2]], new[row : row + 1]])
