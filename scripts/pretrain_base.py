@@ -114,8 +114,7 @@ def build_model(layers: int, width: int, heads: int, tokenizer: PreTrainedTokeni
         embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh", bos_token_id=end, eos_token_id=end,
     )  # fmt: skip
     model = GPT2LMHeadModel(config)
-    attention.register()
-    model.set_attn_implementation(attention.NAME)
+    attention.install(model)
     return model
 
 

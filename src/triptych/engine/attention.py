@@ -6,11 +6,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from triptych.contracts import ModelParts
 from triptych.engine.dropout import drop, dropped
 
 NAME = "triptych"
@@ -39,10 +38,10 @@ class AttendingCache(Protocol):
         """Queries [rows, H, 1, D / H] against all keys so far: [rows, 1, H, D / H]."""
 
 
-def install(parts: ModelParts) -> None:
-    """Let the model's blocks call `attend`, with the masks that transformers makes for its own fused attention."""
+def install(model: PreTrainedModel) -> None:
+    """Let a model's blocks call `attend`, with the masks that transformers makes for its own fused attention."""
     register()
-    parts.model.set_attn_implementation(NAME)
+    model.set_attn_implementation(NAME)
 
 
 def register() -> None:

@@ -158,7 +158,7 @@ def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime) -> bool:
     lengths, new = torch.tensor([7, 4], device=runtime.device), ids[:, 6:].flatten()
     config: Any = parts.model.config
     own = config._attn_implementation
-    attention.install(parts)
+    attention.install(parts.model)
     try:
         with runtime.autocast():
             reader = Reader.begin(adapted, embed(parts, ids[:, :7]), lengths, 2)

@@ -1,13 +1,14 @@
 """Weights laid out as a CPU reads them fastest, while summaries are written: steps of few rows take half as long."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from triptych.engine.stages import replaced
 from triptych.runtime import Runtime
 
 ROWS = 32  # what the layout is made for: a batch of documents, or of beams
@@ -21,13 +22,10 @@ def packed(model: nn.Module, runtime: Runtime) -> Iterator[None]:
     """
     served = runtime.device.type == "cpu" and runtime.precision == "bf16" and _served()
     layers: list[Any] = [m for m in model.modules() if served and type(m) in (nn.Linear, Conv1D)]
-    try:
+    with ExitStack() as stack:
         for layer in layers:
-            layer.forward = _Product(layer)
+            stack.enter_context(replaced(layer, _Product(layer)))
         yield
-    finally:
-        for layer in layers:
-            vars(layer).pop("forward", None)
 
 
 class _Product:

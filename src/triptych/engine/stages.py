@@ -45,16 +45,16 @@ def anatomy(block: nn.Module, width: int) -> Anatomy | None:
 
 
 @contextmanager
-def replaced(block: nn.Module, forward: Callable) -> Iterator[None]:
-    """Another forward for one block; its own again afterwards."""
-    before = block.__dict__.get("forward")
-    block.forward = forward
+def replaced(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """Another forward for one module; its own again afterwards."""
+    before = module.__dict__.get("forward")
+    module.forward = forward
     try:
         yield
     finally:
-        del block.forward
+        del module.forward
         if before is not None:
-            block.forward = before
+            module.forward = before
 
 
 @dataclass
