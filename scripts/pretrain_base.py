@@ -45,6 +45,7 @@ WARM_UP_STEPS = 50
 DECAY_SHARE = 0.5
 EVALUATE_EVERY = 100
 HELD_OUT_WINDOWS = 32
+WINDOWS_AT_ONCE = 4
 
 
 def texts(archive: Path) -> Iterator[str]:
@@ -138,19 +139,19 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(nn.functional.linear(hidden, weight).float(), targets)
 
 
-def window_loss(model: GPT2LMHeadModel, window: Tensor, machine: runtime.Runtime, head: HeadLoss = head_loss) -> Tensor:
-    """Mean nats per token of one window: [T + 1] -> []."""
-    window = window.long().to(machine.device)
+def mean_loss(model: GPT2LMHeadModel, batch: Tensor, machine: runtime.Runtime, head: HeadLoss = head_loss) -> Tensor:
+    """Mean nats per token: [B, T + 1] -> []."""
+    batch = batch.long().to(machine.device)
     with machine.autocast():
-        hidden = model.transformer(input_ids=window[None, :-1], use_cache=False).last_hidden_state[0]
-        return head(hidden, model.lm_head.weight, window[1:])
+        hidden = model.transformer(input_ids=batch[:, :-1], use_cache=False).last_hidden_state
+        return head(hidden.flatten(0, 1), model.lm_head.weight, batch[:, 1:].flatten())
 
 
 @torch.no_grad()
 def held_out_loss(model: GPT2LMHeadModel, held_out: Tensor, machine: runtime.Runtime) -> float:
     """Nats per token of held-out news."""
     model.eval()
-    losses = [float(window_loss(model, window, machine)) for window in held_out]
+    losses = [float(mean_loss(model, window, machine)) for window in held_out.split(1)]
     model.train()
     return sum(losses) / len(losses)
 
@@ -201,8 +202,8 @@ def train(
             for group, rate in zip(optimizer.param_groups, base, strict=True):
                 group["lr"] = share * rate
         nats = 0.0
-        for window in data[step * BATCH_WINDOWS : (step + 1) * BATCH_WINDOWS]:
-            loss = window_loss(model, window, machine, head) / BATCH_WINDOWS
+        for part in data[step * BATCH_WINDOWS : (step + 1) * BATCH_WINDOWS].split(WINDOWS_AT_ONCE):
+            loss = mean_loss(model, part, machine, head) * len(part) / BATCH_WINDOWS
             loss.backward()
             nats += float(loss.detach())
         if not math.isfinite(nats):

@@ -82,7 +82,7 @@ def test_a_broken_run_goes_on_to_the_same_weights(script, prepared, tokenizer, t
 
     unbroken, curve = attempt(tmp_path / "unbroken")
     assert curve[-1]["held_out_loss"] < curve[0]["held_out_loss"]
-    loss, calls = script.window_loss, 0
+    loss, calls = script.mean_loss, 0
 
     def stops(*arguments):
         nonlocal calls
@@ -91,10 +91,10 @@ def test_a_broken_run_goes_on_to_the_same_weights(script, prepared, tokenizer, t
             raise KeyboardInterrupt
         return loss(*arguments)
 
-    monkeypatch.setattr(script, "window_loss", stops)
+    monkeypatch.setattr(script, "mean_loss", stops)
     with pytest.raises(KeyboardInterrupt):
         attempt(tmp_path / "broken")
-    monkeypatch.setattr(script, "window_loss", loss)
+    monkeypatch.setattr(script, "mean_loss", loss)
     resumed, same_curve = attempt(tmp_path / "broken")
     assert all(torch.equal(a, b) for a, b in zip(unbroken.parameters(), resumed.parameters(), strict=True))
     assert same_curve == curve
