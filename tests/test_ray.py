@@ -1,12 +1,15 @@
 """The runs of a suite on a Ray cluster: the same comparison, and a lost worker loses nothing."""
 
+import io
 import json
 
 import psutil
 import pytest
+from rich.console import Console
 
 from triptych import catalogue, cli, config, executors, materials, preflight, rows, suite
 from triptych.errors import ConfigError
+from triptych.view import View
 
 SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=3",
          "training.global_batch_size=4", "decoding.max_new_tokens=12", "decoding.num_beams=2", "search.trials=2",
@@ -26,6 +29,16 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"triptych\[ray\]"):
         executors.make("ray", executors.Resources())
+
+
+def test_a_failed_trial_is_told_and_is_no_run():
+    """The line names the trial and what went wrong; the count of runs stands."""
+    text = io.StringIO()
+    view = View(Console(file=text, width=200))
+    view("lora at 0.001", 0, {"event": "begin", "index": 2, "total": 6})
+    view("lora at 0.001", 0, {"event": "tried", "message": "no memory"})
+    assert "[3/6] lora at 0.001, seed 0: the trial FAILED, the run makes it: no memory" in text.getvalue()
+    assert view._progress.tasks[0].completed == 0 and len(view._progress.tasks) == 1
 
 
 def _without_times(value):
@@ -48,23 +61,26 @@ def one_machine(tmp_path_factory):
 
 
 def _fan_out(folder, name, executor, on_step):
-    """The same suite by another executor, something done at a step; returns the notes of its runs."""
+    """The same suite by another executor, something done at a step; returns what its runs and trials told."""
     catalogue.load()
     settings = config.merge(config.preset("assignment"), config.read_suite_file(folder / "local/suite.json"))
     resolved, table = rows.resolve(settings)
     plan = preflight.check(resolved, table, None, materials.cache_folder())
-    out, notes = folder / name, []
+    out, told = folder / name, []
     suite.claim(out, resolved, fresh=False)
 
     def listen(label, seed, event):
-        if event["event"] == "note":
-            notes.append(event["message"])
+        told.append((label, event))
         if event["event"] == "step":
             on_step(out, event["step"])
 
     with suite.locked(out) as lock:
         assert suite.carry_out(plan, out, lock, None, [], listen, executor) == []
-    return notes
+    return told
+
+
+def _goes_on(told):
+    return any("goes on from the checkpoint" in event.get("message", "") for _, event in told if event["event"] == "note")
 
 
 def _same(folder, name):
@@ -89,8 +105,11 @@ def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_
             killed.append(_worker_of(out))
             killed[0].kill()
 
-    notes = _fan_out(one_machine, "cluster", executors.make("ray", executors.Resources()), kill)
-    assert killed and any("goes on from the checkpoint" in note for note in notes)
+    told = _fan_out(one_machine, "cluster", executors.make("ray", executors.Resources()), kill)
+    assert killed and _goes_on(told)
+    tried = [label for label, event in told if event == {"event": "tried", "message": None}]
+    trials = json.loads((one_machine / "cluster/runs/lora/search.json").read_text())["trials"]
+    assert len(trials) == 2 and sorted(tried) == sorted(f"lora at {trial['learning_rate']:g}" for trial in trials)
     assert _same(one_machine, "cluster")
 
 
@@ -111,8 +130,8 @@ def test_a_cluster_of_two_nodes_loses_one_and_ends_with_all_runs_done(one_machin
             cluster.remove_node(node, allow_graceful=False)
 
     try:
-        notes = _fan_out(one_machine, "nodes", executors.OnRay(cluster.address, executors.Resources()), lose)
+        told = _fan_out(one_machine, "nodes", executors.OnRay(cluster.address, executors.Resources()), lose)
     finally:
         cluster.shutdown()
-    assert lost and any("goes on from the checkpoint" in note for note in notes)
+    assert lost and _goes_on(told)
     assert _same(one_machine, "nodes")

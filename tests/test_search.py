@@ -4,10 +4,10 @@ import pytest
 
 from triptych.contracts import Method
 from triptych.corpus import Pair
-from triptych.errors import NonFiniteLoss
+from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.records import Trial
 from triptych.registry import build, registered
-from triptych.search import sample, search, spread
+from triptych.search import keep_trial, read_trials, sample, search, spread
 
 GRID = (0.1, 0.2, 0.3, 0.4)
 
@@ -53,9 +53,10 @@ def test_a_search_in_which_all_diverges_is_an_error():
 
 
 def test_an_interrupted_search_goes_on():
-    """Every trial is kept when it ends; a second attempt makes the missing ones alone and comes to the unbroken result."""
+    """A second attempt makes the missing trials alone, comes to the unbroken result, and tells every trial in order."""
     losses = dict(zip(GRID, (3.0, 2.0, 1.5, 2.6), strict=True))
     kept: list[Trial] = []
+    told: list[Trial] = []
     made: list[float] = []
 
     def die(rate: float) -> Trial:
@@ -64,10 +65,21 @@ def test_an_interrupted_search_goes_on():
         return trial(losses, made)(rate)
 
     with pytest.raises(KeyboardInterrupt):
-        search(GRID, die, keep=lambda trials: kept.__setitem__(slice(None), trials))
+        search(GRID, die, tell=kept.append)
     assert [t.learning_rate for t in kept] == [0.1, 0.2]
-    assert search(GRID, trial(losses, made), finished=kept) == search(GRID, trial(losses, []))
-    assert made == [0.1, 0.2, 0.3, 0.4]
+    assert search(GRID, trial(losses, made), finished=kept, tell=told.append) == search(GRID, trial(losses, []))
+    assert made == [0.1, 0.2, 0.3, 0.4] == [t.learning_rate for t in told]
+
+
+def test_kept_trials_are_read_by_the_rates_of_the_grid(tmp_path):
+    """Each trial is a file of its own, so that several may be made at once; those of other rates are left alone."""
+    for rate in (0.3, 0.1, 0.7):
+        keep_trial(tmp_path, Trial(learning_rate=rate, validation_loss=1 / 3))
+    assert [t.learning_rate for t in read_trials(tmp_path, GRID)] == [0.1, 0.3]
+    assert read_trials(tmp_path / "none", GRID) == []
+    (tmp_path / "0.3.json").rename(tmp_path / "0.2.json")
+    with pytest.raises(ResultsError, match=r"trial of 0\.3"):
+        read_trials(tmp_path, GRID)
 
 
 def test_the_budget_of_a_trial_is_a_seeded_sample():

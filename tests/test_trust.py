@@ -22,6 +22,7 @@ from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import TYPES, one_sentence_a_line
 from triptych.records import Record
 from triptych.rows import Row
+from triptych.search import read_trials
 from triptych.tuning import Tuning
 
 SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=1",
@@ -47,7 +48,7 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
     process.kill()
     process.wait()
     process.stdout.close()
-    return out, json.loads((out / "runs/lora/trials.json").read_text())
+    return out, [json.loads(path.read_text()) for path in sorted((out / "runs/lora/trials").glob("*.json"))]
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +75,26 @@ def test_a_killed_search_keeps_its_trials(killed, resumed):
     _, before = killed
     search, cost = record(resumed / "runs/lora/0").search, record(resumed / "runs/lora/0").cost
     assert len(before) == 2 and [trial.model_dump() for trial in search.trials[:2]] == before
-    assert not (resumed / "runs/lora/trials.json").exists()
+    assert not (resumed / "runs/lora/trials").exists()
     assert cost.search_seconds >= sum(trial.search_seconds for trial in search.trials) > 0
     assert cost.search_flops == sum(trial.search_flops for trial in search.trials) > 0
     no_clocks = ("wall_seconds", "device_seconds", "busy_seconds", "generation_latency_seconds")
     clocks = [value for name, value in cost if name.endswith("_seconds") and name not in no_clocks]
     assert sum(clocks) == pytest.approx(cost.wall_seconds, rel=0.02)
+
+
+def test_a_trial_made_alone_is_that_of_the_search(resumed, workplace):
+    """`train --trial` leaves what the search itself would find, for the run to use; a rate that is not searched is refused."""
+    trials, out = record(resumed / "runs/lora/0").search.trials, workplace / "alone"
+    made = trials[-1]
+    alone = [*COMMAND, "train", "lora", str(resumed / "suite.json"), "--out", str(out), "--events", "--trial"]
+    subprocess.run([*alone, repr(made.learning_rate)], check=True, capture_output=True)
+    (kept,) = read_trials(out / "runs/lora/trials", [trial.learning_rate for trial in trials])
+    assert comparable(kept.model_dump()) == comparable(made.model_dump())
+    for rate, label in (("0.5", "lora"), (repr(made.learning_rate), "untuned")):
+        wrong = [*alone[:4], label, *alone[5:], rate]
+        done = subprocess.run(wrong, capture_output=True, text=True, check=False)
+        assert done.returncode == 2 and ("no trial at 0.5" in done.stderr or "has no search" in done.stderr)
 
 
 def test_a_suite_leaves_its_curve(resumed):

@@ -513,7 +513,7 @@ def write_reports(place: Path) -> None:
 def read_search(place: Path) -> None:
     """What a row's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
     search.read(place / "search.json")
-    for trial in search.read_trials(place / "trials.json"):
+    for trial in search.read_trials(place, (0.1,)):
         f"{trial.learning_rate:g}"
     range(tuning.read_micro_batch(place / "micro_batch.json"))
 
@@ -665,7 +665,7 @@ class Bench:
             "search/search.json",
             json.dumps({"trials": [{"learning_rate": 0.1, "validation_loss": 2.0}], "chosen": 0.1, "at_edge": True}),
         )
-        self.put("search/trials.json", json.dumps([{"learning_rate": 0.1, "validation_loss": 2.0, "search_seconds": 1.5}]))
+        self.put("search/0.1.json", json.dumps({"learning_rate": 0.1, "validation_loss": 2.0, "search_seconds": 1.5}))
         self.put("search/micro_batch.json", json.dumps({"micro_batch_size": 8}))
         settings = [
             f"{key}.{inner}"

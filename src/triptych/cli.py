@@ -96,6 +96,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_suite_options(train)
     train.add_argument("--events", action="store_true", help="print events as JSON lines, for programs; where "
                        "standard input is a pipe, the run ends when it closes")
+    train.add_argument("--trial", type=float, metavar="RATE", help="with --events: make only the search's trial at this "
+                       "learning rate; the run that makes the search finds it")
     train.set_defaults(call=call_train)
 
     evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
@@ -292,6 +294,8 @@ def call_train(options: argparse.Namespace) -> int:
     from triptych import catalogue, experiment, materials, preflight, processes, rows, runtime, suite
     from triptych.view import View
 
+    if options.trial is not None and not options.events:
+        raise ConfigError("--trial is for programs, and needs --events.")
     events = take_stdout() if options.events else None
     try:
         catalogue.load(options.plugin)
@@ -307,6 +311,9 @@ def call_train(options: argparse.Namespace) -> int:
             def emit(event: dict[str, Any]) -> None:
                 print(json.dumps(event), file=events, flush=True)
 
+            if options.trial is not None:
+                experiment.try_rate(resolved, row, options.trial, out, options.device, emit)
+                return 0
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, emit, options.plugin)
             return 0

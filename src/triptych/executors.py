@@ -16,13 +16,14 @@ RETRIES = 3  # of a run whose worker was lost
 
 @dataclass(frozen=True)
 class Job:
-    """A run as a command.
+    """A run, or a trial of its search, as a command.
 
     Attributes:
         name: for people.
         group: runs of one group wait until the first of it has ended, which may leave something for them (a search).
         arguments: of `triptych`.
-        folder: the run's.
+        folder: where it writes.
+        trials: what may be made before it, each by itself; the run makes what is not there.
     """
 
     name: str
@@ -30,16 +31,17 @@ class Job:
     group: str
     arguments: tuple[str, ...]
     folder: Path
+    trials: tuple["Job", ...] = ()
 
 
 Tell = Callable[[Job, dict[str, Any]], None]
 
 
 class Executor(Protocol):
-    """Carries out jobs and gives each with what went wrong, or None, as it ends."""
+    """Carries out runs and gives each with what went wrong, or None, as it ends."""
 
     def __call__(self, jobs: Sequence[Job], lock: int, tell: Tell) -> Iterator[tuple[Job, str | None]]:
-        """Args: the jobs; the lock of the results folder; who is told their events."""
+        """Args: the runs; the lock of the results folder; who is told their events, and those of trials."""
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,10 @@ def _carry_out(job: Job, lock: int | None, tell: Callable[[dict[str, Any]], None
 
 @dataclass(frozen=True)
 class OnRay:
-    """Runs fanned out over a Ray cluster. Workers need Triptych installed and the results folder under the same path.
+    """Runs and trials fanned out over a Ray cluster.
 
-    A run whose worker is lost begins again on another one, from its last checkpoint.
+    Workers need Triptych installed and the results folder under the same path. A run whose worker is lost
+    begins again on another one, from its last checkpoint.
 
     Args:
         address: of the cluster; None: one is started on this machine, for as long as the suite takes.
@@ -97,6 +100,7 @@ class OnRay:
         """See `Executor`."""
         import ray
         from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
@@ -104,7 +108,8 @@ class OnRay:
         except (ConnectionError, TimeoutError, RuntimeError) as error:
             raise ConfigError(f"The Ray cluster {self.address!r} cannot be reached: {error}.") from error
         try:
-            events = Queue()
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # not lost with a worker's machine
             task = ray.remote(_on_worker).options(
                 num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, memory=self.resources.memory or None,
                 max_retries=RETRIES,
@@ -115,27 +120,37 @@ class OnRay:
 
     @staticmethod
     def _fan_out(ray: Any, task: Any, events: Any, jobs: Sequence[Job], tell: Tell) -> Iterator[tuple[Job, str | None]]:
-        waiting: dict[str, list[int]] = {}
-        for number, job in enumerate(jobs):
-            waiting.setdefault(job.group, []).append(number)
-        running = {task.remote(jobs[(first := group.pop(0))], first, events): first for group in waiting.values()}
+        groups: dict[str, list[Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.group, []).append(job)
+        stages = {name: [runs[0].trials, runs[:1], runs[1:]] for name, runs in groups.items()}
+        trials = {trial for runs in groups.values() for trial in runs[0].trials}
+        running: dict[Any, Job] = {}
+
+        def go_on(group: str) -> None:
+            while stages[group] and not any(job.group == group for job in running.values()):
+                running.update({task.remote(job, events): job for job in stages[group].pop(0)})
+
+        for group in groups:
+            go_on(group)
         while running:
             ended, _ = ray.wait(list(running), num_returns=1, timeout=0.2)
             while not events.empty():
-                number, event = events.get()
-                tell(jobs[number], event)
+                tell(*events.get())
             for reference in ended:
-                job = jobs[running.pop(reference)]
+                job = running.pop(reference)
                 try:
                     error = ray.get(reference)
                 except ray.exceptions.RayError as lost:
-                    error = f"the run's workers were lost {RETRIES + 1} times: {type(lost).__name__}"
-                yield job, error
-                for number in waiting.pop(job.group, []):
-                    running[task.remote(jobs[number], number, events)] = number
+                    error = f"its workers were lost {RETRIES + 1} times: {type(lost).__name__}"
+                if job in trials:
+                    tell(job, {"event": "tried", "message": error})
+                else:
+                    yield job, error
+                go_on(job.group)
 
 
-def _on_worker(job: Job, number: int, events: Any) -> str | None:
-    """A task of Ray's: the run in a process of its own, as everywhere."""
-    events.put((number, {"event": "begin"}))
-    return _carry_out(job, None, lambda event: events.put((number, event)))
+def _on_worker(job: Job, events: Any) -> str | None:
+    """A task of Ray's: a run or trial in a process of its own, as everywhere."""
+    events.put((job, {"event": "begin"}))
+    return _carry_out(job, None, lambda event: events.put((job, event)))

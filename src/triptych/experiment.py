@@ -10,6 +10,7 @@ from triptych import materials, provenance, scoring, store
 from triptych.adapters import save_adapter
 from triptych.config import Suite
 from triptych.contracts import Baseline, Method
+from triptych.errors import ConfigError
 from triptych.records import Cost, Loss, Parameters, Prediction, Record
 from triptych.rows import Row
 from triptych.tracking import Tracker
@@ -48,6 +49,22 @@ def run(
     record = this.baseline(row.plugin) if isinstance(row.plugin, Baseline) else this.method(row.plugin)
     tracker.finish(record)
     return record
+
+
+def try_rate(suite: Suite, row: Row, rate: float, out: Path, device: str | None, emit: Emit) -> None:
+    """Make one trial of a row's search alone; the run that makes the search finds it.
+
+    Args:
+        rate: one of the search's learning rates.
+
+    Raises:
+        TriptychError: it could not be made.
+    """
+    method = row.plugin
+    if isinstance(method, Baseline) or not method.trains:
+        raise ConfigError(f"The row {row.label!r} is not trained: it has no search.")
+    bench = Workbench.begin(suite, row, suite.seeds[0], out, device, emit)
+    Tuning(bench, method).try_one(bench.adapt(method, bench.seed), rate)
 
 
 @dataclass

@@ -8,7 +8,7 @@ import numpy as np
 from triptych import store
 from triptych.corpus import Pair
 from triptych.engine.batching import epoch_order
-from triptych.errors import NonFiniteLoss
+from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.records import SearchResult, Trial
 
 
@@ -23,7 +23,7 @@ def search(
     grid: Sequence[float],
     try_rate: Callable[[float], Trial],
     finished: Sequence[Trial] = (),
-    keep: Callable[[Sequence[Trial]], None] = lambda trials: None,
+    tell: Callable[[Trial], None] = lambda trial: None,
     charged_to: int = 0,
 ) -> SearchResult:
     """Try every rate; the lowest validation loss wins.
@@ -31,8 +31,8 @@ def search(
     Args:
         grid: learning rates, rising.
         try_rate: trains a fresh model on the short budget.
-        finished: trials of a search that was interrupted; they are not made again.
-        keep: told all finished trials after each, so that they survive an interruption.
+        finished: trials that were made before, by a search that was interrupted or elsewhere; they are not made again.
+        tell: told each trial.
         charged_to: the seed of the run that makes the search.
 
     Raises:
@@ -42,7 +42,7 @@ def search(
     trials: list[Trial] = []
     for rate in grid:
         trials.append(known.get(rate) or try_rate(rate))
-        keep(trials)
+        tell(trials[-1])
     reached = {t.learning_rate: t.validation_loss for t in trials if t.validation_loss is not None}
     if not reached:
         raise NonFiniteLoss(f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones.")
@@ -64,12 +64,26 @@ def read(path: Path) -> SearchResult:
     return store.read_as(path, SearchResult, "search", "Delete it to search again.")
 
 
-def read_trials(path: Path) -> list[Trial]:
-    """The trials of a search that was interrupted; none where there is no file.
+def keep_trial(folder: Path, trial: Trial) -> None:
+    """Write a finished trial where the run that makes the search finds it."""
+    store.write_json(_file_of(folder, trial.learning_rate), trial.model_dump())
+
+
+def read_trials(folder: Path, grid: Sequence[float]) -> list[Trial]:
+    """The trials of a grid that are kept in a folder.
 
     Raises:
-        ResultsError: the file is malformed or no list of trials.
+        ResultsError: a file is malformed or no trial of its learning rate.
     """
-    if not path.is_file():
-        return []
-    return store.read_as(path, list[Trial], "list of trials", "Delete it to search again.")
+    found = []
+    for rate in grid:
+        if (file := _file_of(folder, rate)).is_file():
+            trial = store.read_as(file, Trial, "trial", "Delete it to make it again.")
+            if trial.learning_rate != rate:
+                raise ResultsError(f"{str(file)!r} holds a trial of {trial.learning_rate:g}. Delete it to make it again.")
+            found.append(trial)
+    return found
+
+
+def _file_of(folder: Path, rate: float) -> Path:
+    return folder / f"{rate!r}.json"

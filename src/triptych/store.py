@@ -39,6 +39,11 @@ def run_folder(out: Path, label: str, seed: int) -> Path:
     return out / "runs" / label / str(seed)
 
 
+def trials_folder(out: Path, label: str) -> Path:
+    """`OUT/runs/LABEL/trials`: finished trials of a search that has not ended."""
+    return out / "runs" / label / "trials"
+
+
 def scaled_folder(out: Path, train_documents: int) -> Path:
     """`OUT/scaling/N`: a results folder of its own, with the rows that train on N documents."""
     return out / "scaling" / str(train_documents)

@@ -14,6 +14,7 @@ from triptych import store
 from triptych.analysis import comparison as comparing
 from triptych.analysis import loading
 from triptych.config import Suite
+from triptych.contracts import Baseline
 from triptych.errors import ResultsError
 from triptych.executors import Executor, Job, one_by_one
 from triptych.files import leads_out
@@ -21,6 +22,7 @@ from triptych.preflight import Plan
 from triptych.records import Comparison, Record
 from triptych.report.write import write_report
 from triptych.rows import Row
+from triptych.search import read_trials, spread
 
 Emit = Callable[[str, int, dict[str, Any]], None]
 LOCK = ".lock"
@@ -126,11 +128,25 @@ class Planned:
 
     def job(self, device: str | None, plugins: Sequence[str]) -> Job:
         """The run as a command."""
-        out = self.out.resolve()
-        arguments = ["train", self.row.label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
+        out, label = self.out.resolve(), self.row.label
+        arguments = ["train", label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
         arguments += ["--device", device] if device else []
         arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
-        return Job(self.name, self.seed, self.name, tuple(arguments), store.run_folder(out, self.row.label, self.seed))
+        trials = tuple(
+            Job(f"{self.name} at {rate:g}", self.seed, self.name, (*arguments, "--trial", repr(rate)),
+                store.trials_folder(out, label))
+            for rate in self.rates_to_try()
+        )  # fmt: skip
+        return Job(self.name, self.seed, self.name, tuple(arguments), store.run_folder(out, label, self.seed), trials)
+
+    def rates_to_try(self) -> list[float]:
+        """The learning rates of the row's search that were not tried yet."""
+        method, search = self.row.plugin, self.out / "runs" / self.row.label / "search.json"
+        if isinstance(method, Baseline) or not method.trains or search.exists():
+            return []
+        grid = spread(method.learning_rates, self.suite.search.trials)
+        tried = {trial.learning_rate for trial in read_trials(store.trials_folder(self.out, self.row.label), grid)}
+        return [rate for rate in grid if rate not in tried] if len(grid) > 1 else []
 
 
 def planned_runs(plan: Plan, out: Path) -> list[Planned]:
@@ -169,7 +185,7 @@ def carry_out(
             pending[run.job(device, plugins)] = run
 
     def tell(job: Job, event: dict[str, Any]) -> None:
-        emit(job.name, job.seed, event | (places[job.name, job.seed] if event["event"] in ("begin", "failed") else {}))
+        emit(job.name, job.seed, event | (places[job.group, job.seed] if event["event"] in ("begin", "failed") else {}))
 
     failed = []
     for job, error in executor(list(pending), lock, tell):

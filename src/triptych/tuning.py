@@ -1,5 +1,6 @@
 """One row tuned: its learning-rate search, training under the meters, and the checkpoints from which it goes on."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -16,10 +17,10 @@ from triptych.engine.memory import fitting_micro_batch
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
 from triptych.engine.trunk_cache import TrunkCache, open_cache, usable_from
 from triptych.engine.work import entering_flops, training_flops
-from triptych.errors import NonFiniteLoss, ResultsError
+from triptych.errors import ConfigError, NonFiniteLoss, ResultsError
 from triptych.records import Cost, SearchResult, TrainingSummary, Trial
+from triptych.search import keep_trial, read_trials, sample, search, spread
 from triptych.search import read as read_search
-from triptych.search import read_trials, sample, search, spread
 from triptych.workbench import Workbench
 
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
@@ -166,14 +167,14 @@ class Tuning:
         """The learning-rate search under the suite's first seed, and the FLOPs that this run spent on it.
 
         Every seed of a row uses the same result: the first run that needs it makes it and is charged, the others read it. Each
-        trial is kept when it ends, so that a search that was interrupted goes on; what its trials had cost is carried over.
+        trial is kept when it ends, so that a search that was interrupted goes on, and those that were made elsewhere are used;
+        what they had cost is carried over.
         """
         bench = self.bench
-        budget, first_seed = bench.suite.search, bench.suite.seeds[0]
-        grid = spread(self.method.learning_rates, budget.trials)
+        grid = self.rates
         if len(grid) <= 1:
             return None, 0.0
-        file, kept = bench.folder.parent / "search.json", bench.folder.parent / "trials.json"
+        file = bench.folder.parent / "search.json"
         if file.is_file():
             result = read_search(file)
             if resumed is not None:
@@ -182,48 +183,78 @@ class Tuning:
                 return result, 0.0
             bench.clocks.carry("search", result.seconds)
             return result, result.flops
-        finished = read_trials(kept)
+        finished = read_trials(self.trials_folder, grid)
         bench.clocks.carry("search", sum(trial.search_seconds for trial in finished))
-        train_set = sample(bench.corpus.train, budget.train_documents, first_seed)
-        validation_set = sample(bench.corpus.validation, budget.validation_documents, first_seed)
 
-        def try_rate(rate: float) -> Trial:
-            before = bench.clocks.read()["search"]
-            prepared = bench.adapt(self.method, first_seed)
-            plan = replace(self.plan(None), learning_rate=rate, max_epochs=budget.epochs, seed=first_seed)
-            trunk = self.trunk(prepared.adapted, train_set)
-            state = TrainingState.begin(prepared.adapted, plan, bench.machine.loss_scaler())
-            state.progress.train_flops = trunk.flops
-            hooks = Hooks(
-                validate=lambda: bench.loss(prepared.adapted, validation_set).mean,
-                on_step=lambda *_: None,
-                on_epoch=lambda *_: None,
-                step_clock=lambda: bench.clocks.time("search"),
-                flops=self.count_flops(flops, trunk.step),
-            )
-            try:
-                train(
-                    prepared.adapted, prepared.modes, train_set, bench.corpus.template, plan, state, bench.machine, hooks,
-                    trunk.cache,
-                )  # fmt: skip
-                loss = state.progress.best_loss
-            except NonFiniteLoss:
-                loss = None
-            seconds, work = bench.clocks.read()["search"] - before, state.progress.train_flops
-            return Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
-
-        def keep(trials: Sequence[Trial]) -> None:
-            if bench.machine.is_main:
-                store.write_json(kept, [trial.model_dump() for trial in trials])
-            rate, loss = trials[-1].learning_rate, trials[-1].validation_loss
+        def tell(trial: Trial) -> None:
+            rate, loss = trial.learning_rate, trial.validation_loss
             bench.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
 
-        with bench.stage("search", total=len(grid)):
-            result = search(grid, try_rate, finished, keep, charged_to=bench.seed)
+        with bench.stage("search"):
+            result = search(grid, lambda rate: self.try_rate(rate, flops), finished, tell, charged_to=bench.seed)
         if bench.machine.is_main:
             store.write_json(file, result.model_dump())
-            kept.unlink(missing_ok=True)
+            shutil.rmtree(self.trials_folder, ignore_errors=True)
         return result, result.flops
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates of the search."""
+        return spread(self.method.learning_rates, self.bench.suite.search.trials)
+
+    @property
+    def trials_folder(self) -> Path:
+        """Where finished trials of the row lie until the search has ended."""
+        return store.trials_folder(self.bench.out, self.bench.row.label)
+
+    def try_one(self, prepared: materials.Prepared, rate: float) -> None:
+        """Make one trial of the search and keep it.
+
+        Raises:
+            ConfigError: the search has no such learning rate.
+        """
+        if rate not in self.rates:
+            there = ", ".join(f"{rate:g}" for rate in self.rates)
+            raise ConfigError(f"The search of {self.bench.row.label!r} has no trial at {rate:g}; it has {there}.")
+        with self.bench.stage("preparation"):
+            flops = self.flops(prepared.adapted)
+            self.find_micro_batch(prepared)
+        with self.bench.stage("search"):
+            self.try_rate(rate, flops)
+
+    def try_rate(self, rate: float, flops: FlopModels) -> Trial:
+        """Train a fresh model on the search's budget, under the suite's first seed, and keep the trial."""
+        bench = self.bench
+        budget, seed = bench.suite.search, bench.suite.seeds[0]
+        train_set = sample(bench.corpus.train, budget.train_documents, seed)
+        validation_set = sample(bench.corpus.validation, budget.validation_documents, seed)
+        before = bench.clocks.read()["search"]
+        prepared = bench.adapt(self.method, seed)
+        plan = replace(self.plan(None), learning_rate=rate, max_epochs=budget.epochs, seed=seed)
+        steps = -(-len(train_set) // plan.global_batch_size) * plan.max_epochs
+        trunk = self.trunk(prepared.adapted, train_set)
+        state = TrainingState.begin(prepared.adapted, plan, bench.machine.loss_scaler())
+        state.progress.train_flops = trunk.flops
+        hooks = Hooks(
+            validate=lambda: bench.loss(prepared.adapted, validation_set).mean,
+            on_step=lambda now, *_: bench.show_progress(now.progress.step, steps),
+            on_epoch=lambda *_: None,
+            step_clock=lambda: bench.clocks.time("search"),
+            flops=self.count_flops(flops, trunk.step),
+        )
+        try:
+            train(
+                prepared.adapted, prepared.modes, train_set, bench.corpus.template, plan, state, bench.machine, hooks,
+                trunk.cache,
+            )  # fmt: skip
+            loss = state.progress.best_loss
+        except NonFiniteLoss:
+            loss = None
+        seconds, work = bench.clocks.read()["search"] - before, state.progress.train_flops
+        trial = Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
+        if bench.machine.is_main:
+            keep_trial(self.trials_folder, trial)
+        return trial
 
     def checkpoints(self) -> Checkpoints:
         """Those of this run, and of no run with other settings, data, weights or versions."""

@@ -88,8 +88,8 @@ class View:
             handler = getattr(self, f"_on_{kind}", None)
             if handler is not None:
                 handler(self._runs[label, seed], label, seed, event)
-        if kind in ("done", "failed"):
-            self._progress.advance(self._suite)
+        if kind in ("done", "failed", "tried"):
+            self._progress.advance(self._suite, 0 if kind == "tried" else 1)
             self._progress.remove_task(self._runs.pop((label, seed)).bar)
 
     def _line(self, text: str) -> None:
@@ -136,8 +136,11 @@ class View:
     def _on_trial(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
         loss = event["validation_loss"]
         reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
-        self._progress.advance(run.bar)
         self._line(f"{run.name}: learning rate {event['learning_rate']:g}: {reached}")
+
+    def _on_tried(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        if event["message"]:
+            self._line(f"{run.name}: the trial FAILED, the run makes it: {event['message']}")
 
     def _on_done(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
         self._line(f"{run.name}: done in {time.monotonic() - run.began:.0f} s")
