@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import typst
+from test_analysis import write_results
 from test_report_fixtures import make_comparison, make_results
 
+from triptych import cli
 from triptych.report import document as document_module
 from triptych.report import formats, write_html, write_pdf, write_report
 from triptych.report.document import browser_data, describe, examples
@@ -261,6 +263,23 @@ def test_examples_do_not_depend_on_scores() -> None:
     shown = examples(make_results())
     assert [example["id"] for example in shown] == ["doc-0004", "doc-0012", "doc-0020"]
     assert all([row["label"] for row in example["rows"]] == list(make_results().labels) for example in shown)
+
+
+def test_a_report_to_pass_on_holds_no_summary(tmp_path: Path, capsys) -> None:
+    """`report --without-texts` quotes nobody, and says the same of everything else."""
+    out = write_results(tmp_path / "out", methods=("untuned", "lora"))
+    lines = [json.loads(line) for line in (out / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
+    texts = {line[key] for line in lines for key in ("prediction", "reference")}
+    assert cli.main(["report", str(out), "--to", str(tmp_path / "quoted")]) == 0
+    assert cli.main(["report", str(out), "--to", str(tmp_path / "bare"), "--without-texts"]) == 0
+    quoted, bare = ((tmp_path / name / "report.html").read_text() for name in ("quoted", "bare"))
+    assert texts and all(text in quoted for text in texts) and not any(text in bare for text in texts)
+    for name in ("comparison.json", "comparison.md", "comparison.csv"):
+        assert (tmp_path / "quoted" / name).read_bytes() == (tmp_path / "bare" / name).read_bytes()
+    if shutil.which("pdftotext"):
+        printed = pdf_text(tmp_path / "bare/report.pdf")
+        assert "The same documents, every row" not in printed and not any(text in printed for text in texts)
+    assert capsys.readouterr().err == ""
 
 
 def test_browser_of_nothing_is_empty() -> None:

@@ -144,6 +144,8 @@ def make_parser() -> argparse.ArgumentParser:
                                  "reports there. Several OUTs are joined into one table, if they may be, in --to.")
     report.add_argument("out", nargs="+", metavar="OUT", type=Path, help="results folders")
     report.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: the first OUT)")
+    report.add_argument("--without-texts", action="store_true", help="leave out every summary, generated or of the reference: "
+                        "for data that may not be passed on")
     add_common_options(report)
     report.set_defaults(call=call_report)
 
@@ -404,7 +406,7 @@ def call_report(options: argparse.Namespace) -> int:
     from triptych import suite
     from triptych.report.tables import comparison_table
 
-    comparison, to = suite.conclude_joined(options.out, options.to)
+    comparison, to = suite.conclude_joined(options.out, options.to, texts=not options.without_texts)
     Console().print(comparison_table(comparison))
     print(f"\n{to}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
     return 0

@@ -212,8 +212,11 @@ def conclude(out: Path) -> Comparison:
     return _publish(loading.load(out), out)
 
 
-def conclude_joined(outs: Sequence[Path], to: Path | None) -> tuple[Comparison, Path]:
+def conclude_joined(outs: Sequence[Path], to: Path | None, texts: bool = True) -> tuple[Comparison, Path]:
     """Write one comparison of several results folders.
+
+    Args:
+        texts: with summaries in the reports.
 
     Raises:
         ResultsError: a folder is unreadable, or its runs may not go into one table.
@@ -222,12 +225,12 @@ def conclude_joined(outs: Sequence[Path], to: Path | None) -> tuple[Comparison, 
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
     results = loading.load(outs[0], partial=True) if len(outs) == 1 else comparing.join([loading.load(out) for out in outs])
     target = to or outs[0]
-    return _publish(results, target), target
+    return _publish(results, target, texts), target
 
 
-def _publish(results: loading.Results, folder: Path) -> Comparison:
+def _publish(results: loading.Results, folder: Path, texts: bool = True) -> Comparison:
     """Compare, and write `comparison.json` and every document into a folder."""
     comparison = comparing.compare(results)
     store.write_json(folder / "comparison.json", comparison.model_dump(mode="json"))
-    write_report(results, comparison, folder)
+    write_report(results if texts else results.without_texts(), comparison, folder)
     return comparison

@@ -4,7 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,6 +69,10 @@ class Results:
     def labels(self) -> tuple[str, ...]:
         """The rows that have a run, in the suite's order."""
         return tuple(dict.fromkeys(run.record.label for run in self.runs))
+
+    def without_texts(self) -> "Results":
+        """The same with no summary, generated or of the reference: for a report on data that may not be passed on."""
+        return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs))
 
     def of(self, label: str) -> tuple[Run, ...]:
         """The finished runs of a row, in the order of their seeds in the suite."""
