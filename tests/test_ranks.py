@@ -70,10 +70,10 @@ def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
 
 
 def test_two_processes_train_and_evaluate_as_one(workplace):
-    """Losses of 21 steps and every evaluation agree within 1e-6, uneven last batches included; so do summaries and counts; the
-    first process alone writes into the results folder."""
+    """Losses of 21 steps and every evaluation agree within 1e-6, uneven last batches and dropout included; so do summaries and
+    counts; the first process alone writes into the results folder."""
     (workplace / "ears.py").write_text(EARS)
-    _hold_to_one_process(workplace, "lora", LAUNCH, ["--plugin", "ears.py"])
+    _hold_to_one_process(workplace, "lora", LAUNCH, ["--plugin", "ears.py"], ["method.lora.dropout=0.1"])
     assert [path.name for path in workplace.glob("written-by-*")] == ["written-by-0"]
 
 

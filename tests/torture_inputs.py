@@ -535,7 +535,7 @@ def read_bundle(place: Path) -> None:
 
 # What a run's checkpoints hold, by step
 SAVED: dict[int, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
-    step: ({"trained.w": torch.full((40,), step / 7), "random.cpu": torch.arange(9)}, {"progress": {"step": step}, "x": [1.5]})
+    step: ({"trained.w": torch.full((40,), step / 7), "best.w": torch.arange(9)}, {"progress": {"step": step}, "x": [1.5]})
     for step in (9, 10)
 }
 

@@ -92,3 +92,8 @@ def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     """The order of an epoch, the same for every method: a permutation of `count` drawn from seed and epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def seed_of(seed: int, step: int, micro_batch: int) -> int:
+    """What the dropout of a micro-batch is drawn from: the same on one device and on several, unbroken or resumed."""
+    return int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0])

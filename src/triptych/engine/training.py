@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Pair, Template
-from triptych.engine.batching import collate, epoch_order, sequence_length
+from triptych.engine.batching import collate, epoch_order, seed_of, sequence_length
 from triptych.engine.forward import executed_shape, target_losses
 from triptych.engine.modes import TrainingModes
 from triptych.engine.trunk_cache import TrunkCache
@@ -63,8 +63,9 @@ class Progress:
 class TrainingState:
     """The whole state of a training loop in one object, which can be saved after any step.
 
-    Together with the plan and the data it decides all that follows: trained tensors, optimizer, sources of chance, the place
-    in the data, the best weights so far and the count towards early stopping.
+    Together with the plan and the data it decides all that follows: trained tensors, optimizer, the place in the data, the
+    best weights so far and the count towards early stopping. Chance is no part of it: order and dropout follow from the plan's
+    seed and the place.
     """
 
     trained: dict[str, nn.Parameter]
@@ -83,11 +84,6 @@ class TrainingState:
         """Everything as named tensors and plain numbers, fit for safetensors and JSON."""
         tensors = {f"trained.{name}": p.detach() for name, p in self.trained.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        tensors["random.cpu"] = torch.get_rng_state()
-        if torch.cuda.is_available():
-            tensors["random.cuda"] = torch.cuda.get_rng_state()
-        if torch.backends.mps.is_available():
-            tensors["random.mps"] = torch.mps.get_rng_state()
         if self.scaler is not None:
             tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
@@ -111,11 +107,6 @@ class TrainingState:
                 state.setdefault(int(index), {})[key] = value.clone()
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
         self.progress = Progress(**numbers)
-        torch.set_rng_state(tensors["random.cpu"].cpu())
-        if "random.cuda" in tensors and torch.cuda.is_available():
-            torch.cuda.set_rng_state(tensors["random.cuda"].cpu())
-        if "random.mps" in tensors and torch.backends.mps.is_available():
-            torch.mps.set_rng_state(tensors["random.mps"].cpu())
         if self.scaler is not None:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
@@ -267,6 +258,7 @@ def train_step(
             state.progress.tokens += batch.num_tokens
             if not runtime.owns(number):
                 continue
+            torch.manual_seed(seed_of(plan.seed, state.progress.step, number))
             batch = batch.to(runtime.device)
             with runtime.autocast():
                 losses = cache.losses(adapted, batch, group) if cache else target_losses(adapted, batch, plain=plan.plain)
@@ -295,7 +287,7 @@ def _within_memory(state: TrainingState, runtime: Runtime, size: int, accumulate
     Where one rank runs out of memory, all begin anew: the pieces that they share out are other ones.
     """
     while True:
-        kept, chance = vars(state.progress).copy(), torch.get_rng_state()
+        kept = vars(state.progress).copy()
         nats, refused = 0.0, None
         try:
             nats = accumulate(size)
@@ -307,7 +299,6 @@ def _within_memory(state: TrainingState, runtime: Runtime, size: int, accumulate
             return nats
         state.optimizer.zero_grad(set_to_none=True)
         vars(state.progress).update(kept)
-        torch.set_rng_state(chance)
         if runtime.device.type == "cuda":
             torch.cuda.empty_cache()
         size //= 2
