@@ -77,7 +77,7 @@ def read_trials(folder: Path, grid: Sequence[float]) -> list[Trial]:
     """
     found = []
     for rate in grid:
-        if (file := _file_of(folder, rate)).is_file():
+        if (file := _file_of(folder, rate)).exists():
             trial = store.read_as(file, Trial, "trial", "Delete it to make it again.")
             if trial.learning_rate != rate:
                 raise ResultsError(f"{str(file)!r} holds a trial of {trial.learning_rate:g}. Delete it to make it again.")
