@@ -214,7 +214,7 @@ class Tuning:
             ConfigError: the search has no such learning rate.
         """
         if rate not in self.rates:
-            there = ", ".join(f"{rate:g}" for rate in self.rates)
+            there = ", ".join(f"{rate:g}" for rate in self.rates) or "none"
             raise ConfigError(f"The search of {self.bench.row.label!r} has no trial at {rate:g}; it has {there}.")
         with self.bench.stage("preparation"):
             flops = self.flops(prepared.adapted)
