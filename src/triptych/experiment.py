@@ -60,11 +60,11 @@ def try_rate(suite: Suite, row: Row, rate: float, out: Path, device: str | None,
     Raises:
         TriptychError: it could not be made.
     """
-    method = row.plugin
-    if isinstance(method, Baseline) or not method.trains:
+    if not row.trains:
         raise ConfigError(f"The row {row.label!r} is not trained: it has no search.")
+    assert isinstance(row.plugin, Method)
     bench = Workbench.begin(suite, row, suite.seeds[0], out, device, emit)
-    Tuning(bench, method).try_one(bench.adapt(method, bench.seed), rate)
+    Tuning(bench, row.plugin).try_one(bench.adapt(row.plugin, bench.seed), rate)
 
 
 @dataclass

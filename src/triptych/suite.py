@@ -14,7 +14,7 @@ from triptych import store
 from triptych.analysis import comparison as comparing
 from triptych.analysis import loading
 from triptych.config import Suite
-from triptych.contracts import Baseline
+from triptych.contracts import Method
 from triptych.errors import ResultsError
 from triptych.executors import Executor, Job, one_by_one
 from triptych.files import leads_out
@@ -141,10 +141,10 @@ class Planned:
 
     def rates_to_try(self) -> list[float]:
         """The learning rates of the row's search that were not tried yet."""
-        method, search = self.row.plugin, self.out / "runs" / self.row.label / "search.json"
-        if isinstance(method, Baseline) or not method.trains or search.exists():
+        if not self.row.trains or (self.out / "runs" / self.row.label / "search.json").exists():
             return []
-        grid = spread(method.learning_rates, self.suite.search.trials)
+        assert isinstance(self.row.plugin, Method)
+        grid = spread(self.row.plugin.learning_rates, self.suite.search.trials)
         tried = {trial.learning_rate for trial in read_trials(store.trials_folder(self.out, self.row.label), grid)}
         return [rate for rate in grid if rate not in tried] if len(grid) > 1 else []
 
