@@ -490,20 +490,46 @@ def test_the_loss_interval_is_over_seeds_or_absent(out: Path):
     assert rows["untuned"].loss.low is None
 
 
+def write_losses(out: Path, run: str, losses: Any) -> None:
+    """Give every document of a run a loss and a number of targets, and the record their ratio."""
+    path = out / "runs" / run / "predictions.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    targets = 10.0 + np.arange(len(lines)) % 7
+    for line, loss, count in zip(lines, losses, targets, strict=True):
+        line["scores"] |= {"loss": float(loss), "targets": float(count)}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    edit_record(out, run, lambda record: put(record, "loss.test", float(np.average(losses, weights=targets))))
+
+
 def test_document_losses_give_the_loss_interval(out: Path):
     """Losses of documents give the test loss an interval, and must be those of the record."""
-    path = out / "runs/untuned/0/predictions.jsonl"
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    for number, line in enumerate(lines):
-        line["scores"] |= {"loss": 3.0 + number % 3, "targets": 10.0 + number}
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with pytest.raises(ResultsError, match=r"losses in predictions.jsonl of untuned \(seed 0\)"):
-        compare(load(out))
-    targets = np.array([line["scores"]["targets"] for line in lines])
-    ratio = float(np.average([line["scores"]["loss"] for line in lines], weights=targets))
-    edit_record(out, "untuned/0", lambda record: put(record, "loss.test", ratio))
+    write_losses(out, "untuned/0", np.arange(DOCUMENTS) % 3)
     loss = compare(load(out)).rows["untuned"].loss
     assert loss.low < loss.mean < loss.high
+    edit_record(out, "untuned/0", lambda record: put(record, "loss.test", loss.test + 0.01))
+    with pytest.raises(ResultsError, match=r"losses in predictions.jsonl of untuned \(seed 0\)"):
+        compare(load(out))
+
+
+def test_document_losses_are_tested_in_pairs(out: Path):
+    """The test loss of two rows is compared document by document: a gain that all documents share has no spread."""
+    level = np.random.default_rng(3).normal(0, 0.5, DOCUMENTS)
+    write_losses(out, "untuned/0", 3.0 + level)
+    write_losses(out, "prompt-tuning/0", 2.9 + level)
+    write_losses(out, "prompt-tuning/1", 2.9 + level + 1e-9)
+    for seed in (0, 1):
+        write_losses(out, f"lora/{seed}", 2.8 + level + np.random.default_rng(seed).normal(0, 0.1, DOCUMENTS))
+    comparison = compare(load(out))
+    tests = {(test.a, test.b): test for test in comparison.tests if test.metric == "loss"}
+    assert len(tests) == 3  # of the rows whose documents have losses, each pair
+    same = tests["untuned", "prompt-tuning"]
+    assert same.low == pytest.approx(same.difference) == pytest.approx(same.high) == pytest.approx(0.1)
+    for (a, b), test in tests.items():
+        losses = comparison.rows[a].loss, comparison.rows[b].loss
+        assert test.difference == pytest.approx(losses[0].test - losses[1].test)
+        assert test.low <= test.difference <= test.high and test.p_value_adjusted < 0.05
+    noisy = tests["untuned", "lora"]
+    assert noisy.high - noisy.low < 0.2 * (losses[0].high - losses[0].low)
 
 
 def test_every_pair_is_tested_on_every_metric(out: Path):

@@ -7,7 +7,9 @@ import pytest
 from rich.console import Console
 from test_report_fixtures import LABELS, make_comparison, make_results
 
-from triptych.report import formats
+from triptych.analysis.coverage import subset
+from triptych.records import Data, SplitCounts
+from triptych.report import formats, sheets
 from triptych.report.tables import comparison_table, to_csv, to_markdown
 
 WIDTHS = (80, 100, 140)
@@ -42,6 +44,36 @@ def test_intervals_are_in_the_terminal(width: int) -> None:
     estimate = comparison.rows["lora"].rouge1
     text = shown(comparison, width)
     assert f"{estimate.low:.1f}–{estimate.high:.1f}" in text or formats.interval(estimate.low, estimate.high) in text
+
+
+def test_every_table_says_that_a_part_of_the_test_set_is_not_the_whole() -> None:
+    """The terminal, Markdown and the report's tables of scores say how many of how many documents were scored."""
+    results = make_results(documents=24)
+    comparison = make_comparison(results)
+    sentence = "Scored on 24 of the 140 test documents: figures of this subset are not those of the whole test set."
+    assert comparison.subset == sentence
+    assert sentence in " ".join(shown(comparison, 100).split())
+    assert sentence in to_markdown(comparison)
+    assert sentence in sheets.quality(comparison).caption
+    whole = comparison.model_copy(update={"subset": ""})
+    assert "subset" not in shown(whole, 100) + to_markdown(whole) + sheets.quality(whole).caption
+
+
+@pytest.mark.parametrize(
+    ("source", "read", "used", "not_sampled", "said"),
+    [
+        ("./cnn_dailymail", 500, 200, 300, "200 of the 11,490 test documents of CNN/DailyMail 3.0.0"),
+        ("abisee/cnn_dailymail", 500, 500, 0, "500 of the 11,490 test documents of CNN/DailyMail 3.0.0"),
+        ("abisee/cnn_dailymail", 11_490, 11_490, 0, ""),
+        ("mine.csv", 50, 48, 0, ""),  # two were dropped, none was left out
+        ("mine.csv", 50, 40, 8, "40 of the 50 test documents"),
+    ],
+)
+def test_a_subset_is_told_by_what_was_left_out(source: str, read: int, used: int, not_sampled: int, said: str) -> None:
+    """The whole is the published corpus where the source is known, else the file."""
+    counts = SplitCounts(read=read, used=used, not_sampled=not_sampled)
+    sentence = subset(Data(source=source, synthetic=False, fingerprint="f", splits={"test": counts}))
+    assert f"on {said}:" in sentence if said else sentence == ""
 
 
 def test_terminal_says_synthetic() -> None:

@@ -271,6 +271,7 @@ class Comparison(Part):
     data: str
     synthetic: bool  # true: the model or the data are the embedded ones; results say nothing about real news
     num_documents: int
+    subset: str = ""  # a sentence where these are a part of the test set; empty: they are all of it
     seeds: list[int]
     rows: dict[str, Row]
     tests: list[PairedTest]

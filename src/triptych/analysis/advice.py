@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from triptych.analysis.verdict import num_trainable, ranking, separable, shown
+from triptych.analysis.verdict import num_trainable, ranking, separable, shown, turned
 from triptych.errors import ConfigError
-from triptych.records import Comparison, PairedTest, Row
+from triptych.records import Comparison, Row
 
 
 @dataclass(frozen=True)
@@ -127,12 +127,8 @@ def _rival(comparison: Comparison, best: str, label: str) -> Rival:
     if test is None:
         means = [row.rouge1.mean for row in (comparison.rows[best], comparison.rows[label]) if row.rouge1 is not None]
         return Rival(label, means[0] - means[1], None, None, None, False)
-    difference, low, high = _turned(test, best)
-    return Rival(label, difference, low, high, test.p_value_adjusted, separable(test))
-
-
-def _turned(test: PairedTest, first: str) -> tuple[float, float, float]:
-    return (test.difference, test.low, test.high) if test.a == first else (-test.difference, -test.high, -test.low)
+    test = turned(test, best)
+    return Rival(label, test.difference, test.low, test.high, test.p_value_adjusted, separable(test))
 
 
 def _text(

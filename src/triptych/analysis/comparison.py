@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.analysis.coverage import subset
 from triptych.analysis.fairness import refuse_unfair
 from triptych.analysis.flags import comparison_flags, row_flags
 from triptych.analysis.loading import ROUGE_METRICS, Results, Run
@@ -15,8 +16,6 @@ from triptych.analysis.statistics import (
     PERMUTATIONS,
     RESAMPLES,
     Array,
-    Interval,
-    bootstrap_ratio,
     holm,
     percentile_interval,
     resample_documents,
@@ -45,7 +44,10 @@ LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ b
 
 @dataclass(frozen=True)
 class _Scores:
-    """A row's scores of one metric: [S, N], and the bootstrap replicates of their mean: [B]."""
+    """A row's scores of one metric: [S, N], and the bootstrap replicates of their mean: [B].
+
+    A document's score of the metric `loss` is its share of nats over targets, N nats[n] / sum targets: the mean is the loss.
+    """
 
     values: Array
     replicates: Array
@@ -66,7 +68,7 @@ def compare(results: Results, resamples: int = RESAMPLES) -> Comparison:
     if not finished:
         raise ResultsError(f"No run in {str(results.out)!r} finished. {_first_error(results)}")
     scores = _resample(results, resamples)
-    rows = {label: _row(label, results, scores, resamples) for label in results.labels}
+    rows = {label: _row(label, results, scores) for label in results.labels}
     tests = _paired_tests(scores)
     points, absent = _scaling(results, rows, tests, resamples)
     flags = [*comparison_flags(results), *absent]
@@ -78,6 +80,7 @@ def compare(results: Results, resamples: int = RESAMPLES) -> Comparison:
         data=results.suite.data,
         synthetic=_synthetic(finished),
         num_documents=len(finished[0].predictions),
+        subset=subset(finished[0].record.data),
         seeds=list(results.suite.seeds),
         rows=rows,
         tests=tests,
@@ -145,22 +148,24 @@ def join(several: Sequence[Results]) -> Results:
 
 def _resample(results: Results, resamples: int) -> dict[str, dict[str, _Scores]]:
     """Scores and replicates by label and metric: one draw of documents for all, one of seeds for each row."""
-    matrices = {
-        label: {metric: _matrix(runs, metric) for metric in ROUGE_METRICS}
-        for label in results.labels
-        if (runs := results.of(label))
-    }
-    stacked = np.concatenate([values for metrics in matrices.values() for values in metrics.values()]).T
+    matrices = {label: _matrices(runs) for label in results.labels if (runs := results.of(label))}
+    stacked = np.concatenate([values for columns in matrices.values() for values in columns.values()]).T
     means = resample_documents(stacked, resamples, np.random.default_rng(SEED))
     scores: dict[str, dict[str, _Scores]] = {}
     start = 0
-    for label, metrics in matrices.items():
-        scores[label] = {}
-        for metric, values in metrics.items():
-            stop = start + len(values)
-            replicates = resample_seeds(means[:, start:stop], _row_generator(label))
-            scores[label][metric] = _Scores(values, replicates)
-            start = stop
+    for label, columns in matrices.items():
+        drawn = {}
+        for name, values in columns.items():
+            drawn[name] = means[:, start : start + len(values)]
+            start += len(values)
+        scores[label] = {
+            metric: _Scores(columns[metric], resample_seeds(drawn[metric], _row_generator(label)))
+            for metric in ROUGE_METRICS
+        }
+        if "nats" in columns:
+            shares = columns["nats"] / columns["targets"].mean(axis=1, keepdims=True)
+            ratios = drawn["nats"] / drawn["targets"]
+            scores[label]["loss"] = _Scores(shares, resample_seeds(ratios, _row_generator(label)))
     return scores
 
 
@@ -169,19 +174,40 @@ def _row_generator(label: str) -> np.random.Generator:
     return np.random.default_rng([SEED, *label.encode()])
 
 
+def _matrices(runs: Sequence[Run]) -> dict[str, Array]:
+    """ROUGE of every document of a row, and nats and targets where every prediction has them: [S, N] each.
+
+    Raises:
+        ResultsError: losses of documents that are not those of the record.
+    """
+    columns = {metric: _matrix(runs, metric) for metric in ROUGE_METRICS}
+    if not all({"loss", "targets"} <= prediction.scores.keys() for run in runs for prediction in run.predictions):
+        return columns
+    targets = _matrix(runs, "targets")
+    nats = _matrix(runs, "loss") * targets
+    for run, ratio in zip(runs, nats.sum(axis=1) / targets.sum(axis=1), strict=True):
+        recorded = run.record.loss.test
+        if recorded is None or not math.isclose(ratio, recorded, rel_tol=LOSS_TOLERANCE):
+            raise ResultsError(
+                f"The losses in predictions.jsonl of {run.name} give {ratio:.6f} nats a target, its record "
+                f"says {recorded}. Delete this run's folder and resume the suite."
+            )
+    return columns | {"nats": nats, "targets": targets}
+
+
 def _matrix(runs: Sequence[Run], metric: str) -> Array:
     """[S, N] scores of a row."""
     return np.array([[prediction.scores[metric] for prediction in run.predictions] for run in runs], dtype=np.float64)
 
 
 def _paired_tests(scores: Mapping[str, Mapping[str, _Scores]]) -> list[PairedTest]:
-    """Every pair of rows on every metric; a row run once stands beside each seed of the other."""
+    """Every pair of rows on every metric that both have; a row run once stands beside each seed of the other."""
     return _tests(scores, list(combinations(scores, 2)))
 
 
 def _tests(scores: Mapping[str, Mapping[str, _Scores]], pairs: Sequence[tuple[str, str]]) -> list[PairedTest]:
-    """These pairs on every metric, Holm over all of them."""
-    cases = [(a, b, metric) for a, b in pairs for metric in ROUGE_METRICS]
+    """These pairs on every metric that both rows have, Holm over all of them."""
+    cases = [(a, b, metric) for a, b in pairs for metric in scores[a] if metric in scores[b]]
     documents = next(iter(next(iter(scores.values())).values())).values.shape[1]
     if not cases or documents < 2:
         return []
@@ -263,7 +289,7 @@ def _gains(results: Results, sizes: Mapping[int, Sequence[Run]], resamples: int)
     return _tests(scores, [(a, b) for a, b in pairs if a in scores and b in scores])
 
 
-def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores]], resamples: int) -> Row:
+def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores]]) -> Row:
     runs = [run for run in results.runs if run.record.label == label]
     done = [run for run in runs if run.done]
     return Row(
@@ -272,7 +298,7 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores
         seeds=[run.record.seed for run in done],
         failed_seeds=[run.record.seed for run in runs if not run.done],
         **{metric: _estimate(scores[label][metric]) if done else None for metric in ROUGE_METRICS},
-        loss=_loss(label, done, resamples),
+        loss=_loss(done, scores.get(label, {}).get("loss")),
         cost={field: _mean([getattr(run.record.cost, field) for run in done]) for field in NUMERIC_COSTS},
         parameters=done[0].record.parameters if done else None,
         text_shape=_text_shape(done),
@@ -294,37 +320,25 @@ def _estimate(scores: _Scores) -> Estimate:
     return Estimate(mean=mean, low=low, high=high)
 
 
-def _loss(label: str, done: Sequence[Run], resamples: int) -> RowLoss:
+def _loss(done: Sequence[Run], scores: _Scores | None) -> RowLoss:
     """Means over seeds; the test loss with its interval: over documents and seeds where documents have losses,
     else over seeds alone."""
     test = [run.record.loss.test for run in done]
     there = [loss for loss in test if loss is not None]
-    interval = None
-    if there and len(there) == len(test):
-        interval = _document_interval(label, done, there, resamples) or t_interval(np.array(there))
+    low = high = None
+    if scores is not None and scores.values.shape[1] > 1:
+        low, high = percentile_interval(scores.replicates)
+    elif there and len(there) == len(test):
+        interval = t_interval(np.array(there))
+        low, high = interval.low, interval.high
     return RowLoss(
         initial=_mean([run.record.loss.initial for run in done]),
         validation=_mean([run.record.loss.validation for run in done]),
         test=_mean(test),
         mean=_mean(test),
-        low=interval.low if interval is not None else None,
-        high=interval.high if interval is not None else None,
+        low=low,
+        high=high,
     )
-
-
-def _document_interval(label: str, done: Sequence[Run], recorded: Sequence[float], resamples: int) -> Interval | None:
-    """The ratio bootstrap, where every prediction has `loss` (nats per target) and `targets` (their number)."""
-    if not all({"loss", "targets"} <= prediction.scores.keys() for run in done for prediction in run.predictions):
-        return None
-    targets = _matrix(done, "targets")
-    nats = _matrix(done, "loss") * targets
-    for run, loss, ratio in zip(done, recorded, nats.sum(axis=1) / targets.sum(axis=1), strict=True):
-        if not math.isclose(ratio, loss, rel_tol=LOSS_TOLERANCE):
-            raise ResultsError(
-                f"The losses in predictions.jsonl of {run.name} give {ratio:.6f} nats a target, its record "
-                f"says {loss:.6f}. Delete this run's folder and resume the suite."
-            )
-    return bootstrap_ratio(nats, targets, _row_generator(label), resamples)
 
 
 def _text_shape(done: Sequence[Run]) -> TextShape | None:

@@ -89,35 +89,6 @@ def percentile_interval(replicates: Array, confidence: float = CONFIDENCE) -> tu
     return float(low), float(high)
 
 
-def bootstrap_ratio(
-    numerators: Array,
-    denominators: Array,
-    generator: Generator,
-    resamples: int = RESAMPLES,
-    confidence: float = CONFIDENCE,
-) -> Interval:
-    """Mean over seeds of sum / sum over documents: the test loss, nats over target tokens.
-
-        L[b, s] = sum_n k[b, n] nats[s, n] / sum_n k[b, n] targets[s, n], then the seeds as in `resample_seeds`
-
-    Efron and Tibshirani 1993, chapter 10, treat such a ratio; here documents are the units.
-
-    Args:
-        numerators: [S, N], nats summed over the targets of a document.
-        denominators: [S, N], the number of targets of a document.
-
-    Returns:
-        mean and percentile interval; no interval for a single document.
-    """
-    mean = float((numerators.sum(axis=1) / denominators.sum(axis=1)).mean())
-    seeds, documents = numerators.shape
-    if documents < 2:
-        return Interval(mean, None, None)
-    means = resample_documents(np.concatenate([numerators, denominators]).T, resamples, generator)
-    replicates = resample_seeds(means[:, :seeds] / means[:, seeds:], generator)
-    return Interval(mean, *percentile_interval(replicates, confidence))
-
-
 def t_interval(values: Array, confidence: float = CONFIDENCE) -> Interval:
     """Mean of independent values, one a seed, with Student's interval.
 

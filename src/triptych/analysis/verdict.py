@@ -29,6 +29,14 @@ def separable(test: PairedTest) -> bool:
     return test.p_value_adjusted < LEVEL and not test.low <= 0 <= test.high
 
 
+def turned(test: PairedTest, first: str) -> PairedTest:
+    """The same test with `first` as its row `a`."""
+    if test.a == first:
+        return test
+    update = {"a": test.b, "b": test.a, "difference": -test.difference, "low": -test.high, "high": -test.low}
+    return test.model_copy(update=update)
+
+
 def verdict(rows: Mapping[str, Row], tests: Sequence[PairedTest]) -> str:
     """One sentence on test ROUGE-1: which row is ahead of all others, or that none is.
 

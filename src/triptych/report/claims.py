@@ -5,10 +5,10 @@ the highest, a pair differs. `claims` makes only claims that hold; a claim of ot
 """
 
 from collections.abc import Callable
-from itertools import combinations
+from itertools import combinations, pairwise
 
 from triptych.analysis.loading import Results
-from triptych.analysis.verdict import separable
+from triptych.analysis.verdict import separable, turned
 from triptych.records import Comparison, PairedTest
 from triptych.report import formats, rows, run_claims
 from triptych.report.facts import (
@@ -175,16 +175,54 @@ def _against_untuned(results: Results, comparison: Comparison) -> Claim | None:
     lower = below(comparison)
     text_of_base, fact = _value_of(comparison, base, "loss.test")
     others = [label for label in models if label not in lower]
+
+    def differences(c: Comparison) -> list[str]:
+        found = [(label, turned(test, label)) for label in lower if (test := _loss_test(c, label, base))]
+        return [
+            f"{label} {figures_of(test)[0]} {figures_of(test)[1]}{'' if separable(test) else ' (not told apart)'}"
+            for label, test in found
+        ]
+
+    parts = differences(comparison)
     text = (
         f"Tuning brought the test loss below that of the untouched model ({base}, {text_of_base} nats a target token) "
         f"in {len(lower)} of {len(models)} tuned rows" + (f"; not in {formats.listed(others)}." if others else ".")
-    )
+    ) + (f" The differences, with 95% intervals: {'; '.join(parts)}." if parts else "")
     return Claim(
         "loss",
         "against-untuned",
         text,
-        (fact, selected(lower, below), selected(models, lambda c: having(c, "loss.test", tuned(c)))),
+        (
+            fact, selected(lower, below), selected(models, lambda c: having(c, "loss.test", tuned(c))),
+            selected(parts, differences),
+        ),
+    )  # fmt: skip
+
+
+def _loss_test(comparison: Comparison, a: str, b: str) -> PairedTest | None:
+    return next((test for test in comparison.tests if test.metric == "loss" and {test.a, test.b} == {a, b}), None)
+
+
+def _loss_order(results: Results, comparison: Comparison) -> Claim | None:
+    order = sorted(having(comparison, "loss.test", tuned(comparison)), key=lambda x: number(comparison, x, "loss.test"))
+    strictly = ordered(order, "loss.test")
+    if len(order) < 2 or not strictly(results, comparison):
+        return None
+
+    def close(c: Comparison) -> list[str]:
+        tests = {pair: _loss_test(c, *pair) for pair in pairwise(order)}
+        return [f"{a} and {b}" for (a, b), test in tests.items() if test is None or not separable(test)]
+
+    values = [_value_of(comparison, label, "loss.test") for label in order]
+    ranks = ", ".join(f"{label} ({text})" for label, (text, _) in zip(order, values, strict=True))
+    together = close(comparison)
+    text = f"By test loss the tuned rows rank, from the lowest: {ranks}; " + (
+        f"of neighbours, these are not told apart: {formats.listed(together)}."
+        if together
+        else "each is told apart from the next."
     )
+    chosen = selected(sorted(order), lambda c: sorted(having(c, "loss.test", tuned(c))))
+    return Claim("loss", "loss-order", text, (chosen, strictly, selected(together, close), *(fact for _, fact in values)))
 
 
 def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
@@ -250,8 +288,9 @@ def _test_counts(results: Results, comparison: Comparison) -> Claim | None:
 
         return count
 
-    counts = {metric: counted(metric)(results, comparison) for metric in rows.ROUGE}
-    parts = [f"{apart} of {total} on {rows.ROUGE[metric]}" for metric, (apart, total) in counts.items() if total]
+    counts = {metric: counted(metric)(results, comparison) for metric in rows.TESTED}
+    names = {**rows.ROUGE, "loss": "the test loss"}
+    parts = [f"{apart} of {total} on {names[metric]}" for metric, (apart, total) in counts.items() if total]
     text = (
         f"A pair of rows is called different if the paired test rejects at {LEVEL} after Holm's correction over all "
         f"{len(comparison.tests)} tests and the interval of the difference leaves out zero. So judged, the pairs that "
@@ -601,6 +640,7 @@ _MAKERS: tuple[Callable[[Results, Comparison], Claim | None], ...] = (
     _against_lead,
     _best_loss,
     _against_untuned,
+    _loss_order,
     _loss_and_rouge,
     _test_counts,
     _method_tests,

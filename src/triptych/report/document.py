@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ft2font import FT2Font
 
+from triptych.analysis.coverage import corpus_pairs
 from triptych.analysis.curves import AXES, Curves, validation_curves
 from triptych.analysis.loading import Results, Run
 from triptych.records import Comparison, Prediction
@@ -17,7 +18,6 @@ from triptych.report.series import loss_curves
 from triptych.report.style import looks
 from triptych.report.tables import all_flags
 
-CNN_DAILYMAIL = {"train": 287_113, "validation": 13_368, "test": 11_490}  # pairs in version 3.0.0
 _EXAMPLES = 3
 _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
 
@@ -191,7 +191,7 @@ def reductions(results: Results) -> list[str]:
                 f"Of {counts.read:,} {name} pairs read, {counts.used:,} are used: a seeded sample, the same for every "
                 f"row and seed, which leaves out {counts.not_sampled:,}."
             )
-        known = CNN_DAILYMAIL.get(name) if "cnn_dailymail" in data.source.lower() else None
+        known = corpus_pairs(data, name)
         if known and counts.read < known:
             sentences.append(f"The {name} file holds {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")
         if counts.truncated:
@@ -234,9 +234,9 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         made.append(
             sheets.tests(
                 comparison,
-                [name for name in rows.ROUGE if name != "rouge1"],
+                [name for name in rows.TESTED if name != "rouge1"],
                 "tests-others",
-                "Paired tests on the other scores.",
+                "Paired tests on the other scores and on the test loss.",
             )
         )
     return made

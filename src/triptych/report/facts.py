@@ -114,9 +114,11 @@ def equals(expected: object, of: Callable[[Results, Comparison], object]) -> Fac
 
 
 def figures_of(test: PairedTest) -> tuple[str, str, str]:
+    """Difference, interval and adjusted p-value as the tables show them."""
+    digits = 4 if test.metric == "loss" else 2
     return (
-        formats.signed(test.difference),
-        formats.interval(test.low, test.high),
+        formats.signed(test.difference, digits),
+        formats.interval(test.low, test.high, digits),
         formats.p_value(test.p_value_adjusted),
     )
 

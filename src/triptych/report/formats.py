@@ -22,9 +22,9 @@ def score(value: float | None, missing: str = DASH) -> str:
     return missing if value is None else f"{value:.2f}"
 
 
-def signed(value: float) -> str:
+def signed(value: float, digits: int = 2) -> str:
     """A difference of scores, with its sign; a true minus, so that it does not break across lines."""
-    return f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 from triptych.records import Comparison, Row
 
 ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
+TESTED = {**ROUGE, "loss": "Test loss"}  # what rows are tested on in pairs
 METHODS = ("prompt-tuning", "lora", "last-layers")  # the three of the assignment
 
 

@@ -8,6 +8,7 @@ from triptych.analysis.loading import Results, Run
 from triptych.analysis.verdict import separable
 from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
 from triptych.report import formats, rows
+from triptych.report.facts import figures_of
 
 _MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
 
@@ -78,7 +79,7 @@ def quality(comparison: Comparison) -> Sheet:
     return Sheet(
         "quality",
         "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
-        "(higher is better); under each its 95% interval, where one can be had.",
+        f"(higher is better); under each its 95% interval, where one can be had. {comparison.subset}".rstrip(),
         ("Row", "Test loss", *rows.ROUGE.values()),
         tuple(body),
         widths=(0, 1.25, 1, 1, 1, 1),
@@ -377,7 +378,7 @@ def scaling(comparison: Comparison) -> Sheet | None:
         "scaling",
         "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many epochs, "
         "with a search of its own. The gain in R-1 is over the line above, on the same test documents; p by Holm's correction "
-        "over all gains.",
+        f"over all gains. {comparison.subset}".rstrip(),
         ("Row", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
         tuple(body),
     )
@@ -503,14 +504,15 @@ def _estimate(estimate: Estimate | None) -> Cell:
 
 
 def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
+    difference, interval, adjusted = figures_of(test)
     return (
         Cell(test.a),
         Cell(test.b),
-        *((Cell(rows.ROUGE.get(test.metric, test.metric)),) if several else ()),
-        Cell(formats.signed(test.difference), None, test.difference),
-        Cell(formats.interval(test.low, test.high)),
+        *((Cell(rows.TESTED[test.metric]),) if several else ()),
+        Cell(difference, None, test.difference),
+        Cell(interval),
         Cell(formats.p_value(test.p_value), None, test.p_value),
-        Cell(formats.p_value(test.p_value_adjusted), None, test.p_value_adjusted),
+        Cell(adjusted, None, test.p_value_adjusted),
         Cell("different" if separable(test) else "not told apart"),
     )
 

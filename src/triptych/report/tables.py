@@ -40,6 +40,8 @@ class ComparisonTable:
         )
         if comparison.synthetic:
             yield Text(rows.synthetic_notice(comparison), style="yellow")
+        if comparison.subset:
+            yield Text(comparison.subset, style="yellow")
         yield self._quality(wide)
         yield self._cost()
         yield Text(_LEGEND, style="dim")
@@ -133,6 +135,8 @@ def to_markdown(comparison: Comparison) -> str:
     ]
     if comparison.synthetic:
         lines += [f"**{_markdown(rows.synthetic_notice(comparison))}**", ""]
+    if comparison.subset:
+        lines += [_markdown(comparison.subset), ""]
     further = rows.further_names(comparison)
     head = [
         "Row",

@@ -1,0 +1,28 @@
+"""How much of its corpus a run has seen."""
+
+from triptych.records import Data
+
+CNN_DAILYMAIL = {"train": 287_113, "validation": 13_368, "test": 11_490}  # pairs in version 3.0.0
+
+
+def corpus_pairs(data: Data, split: str) -> int | None:
+    """Pairs in that split of the published corpus; None where the source's name tells of none that is known."""
+    return CNN_DAILYMAIL.get(split) if "cnn_dailymail" in data.source.lower() else None
+
+
+def subset(data: Data | None) -> str:
+    """A sentence where the test scores are of a part of the test set; empty where they are of all of it."""
+    counts = data.splits.get("test") if data is not None else None
+    if data is None or counts is None:
+        return ""
+    published = corpus_pairs(data, "test")
+    if published is not None and counts.used < published:
+        whole, name = published, " of CNN/DailyMail 3.0.0"
+    elif counts.not_sampled:
+        whole, name = counts.read, ""
+    else:
+        return ""
+    return (
+        f"Scored on {counts.used:,} of the {whole:,} test documents{name}: "
+        "figures of this subset are not those of the whole test set."
+    )
