@@ -1,6 +1,7 @@
-"""The costs of a results folder as a Markdown table, a column a row of the comparison: `docs/cost-full-size.md` is made by it.
+"""The costs of results folders as Markdown tables: `docs/cost-full-size.md` and `docs/rehearsal/` are made by it.
 
-    python benchmarks/cost_table.py OUT
+    python benchmarks/cost_table.py OUT               every cost, a column a row of the comparison
+    python benchmarks/cost_table.py OUT OUT ...       what a step costs, a line a row and folder
 
 Every figure is the first seed's, from `record.json`; why something was not measured stands below the table.
 """
@@ -88,11 +89,51 @@ LINES: tuple[tuple[str, Show], ...] = (
 )
 
 
+def per_step(name: str, show: Callable[[float | None], str]) -> Show:
+    """A cost of training over the number of optimizer steps."""
+
+    def shown(run: Run) -> str:
+        if not run.tuned or run.record.training is None:
+            return formats.DASH
+        value = getattr(run.record.cost, name)
+        return show(None if value is None else value / run.record.training.steps)
+
+    return shown
+
+
+OF_A_STEP: tuple[tuple[str, Show], ...] = (
+    ("Steps", lambda run: formats.count(run.record.training.steps) if run.record.training else formats.DASH),
+    ("Time of a step", per_step("train_seconds", formats.seconds)),
+    ("Tokens a second", trained(lambda cost: rate(cost.tokens_per_second))),
+    ("Executed in a step", per_step("train_flops", lambda value: formats.quantity(value, "flops"))),
+    ("Plain", per_step("plain_flops", lambda value: formats.quantity(value, "flops"))),
+    ("Peak memory", trained(lambda cost: size(cost.peak_memory_bytes))),
+    ("Energy of training", trained(energy)),
+    ("Documents a second", lambda run: rate(run.record.cost.documents_per_second)),
+)
+
+
 def table(runs: Sequence[Run]) -> str:
-    """The table, and under it why what is missing was not measured, the machine, versions and commit."""
+    """Every cost of each run."""
     names = [run.record.label for run in runs]
     lines = ["| |" + "|".join(f" {name} " for name in names) + "|", "|---|" + "---:|" * len(names)]
     lines += [f"| {title} |" + "|".join(f" {show(run)} " for run in runs) + "|" for title, show in LINES]
+    return "\n".join([*lines, footer(runs)])
+
+
+def table_of_steps(several: Sequence[Sequence[Run]]) -> str:
+    """What a step costs, the same row of every folder on neighbouring lines."""
+    lines = ["| Row | Model |" + "|".join(f" {title} " for title, _ in OF_A_STEP) + "|", "|---|---|" + "---:|" * len(OF_A_STEP)]
+    for label in dict.fromkeys(run.record.label for runs in several for run in runs):
+        for run in (run for runs in several for run in runs if run.record.label == label):
+            model = f"{run.record.parameters.num_base_parameters:,}" if run.record.parameters else formats.DASH
+            lines.append(f"| {label} | {model} |" + "|".join(f" {show(run)} " for _, show in OF_A_STEP) + "|")
+    return "\n".join([*lines, *dict.fromkeys(footer(runs) for runs in several)])
+
+
+def footer(runs: Sequence[Run]) -> str:
+    """Why what is missing was not measured, the machine, versions and commit."""
+    lines = []
     costs = [run.record.cost for run in runs if run.tuned]
     for title, notes in (("Energy", [cost.energy_note for cost in costs]), ("Utilisation", [cost.busy_note for cost in costs])):
         lines += ["", *(f"{title}: {note}." for note in dict.fromkeys(notes) if note)]
@@ -107,5 +148,5 @@ def table(runs: Sequence[Run]) -> str:
 
 
 if __name__ == "__main__":
-    results = load(Path(sys.argv[1]))
-    print(table([results.of(label)[0] for label in results.labels]))
+    several = [[results.of(label)[0] for label in results.labels] for results in map(load, map(Path, sys.argv[1:]))]
+    print(table(several[0]) if len(several) == 1 else table_of_steps(several))
