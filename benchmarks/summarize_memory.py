@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from triptych import adapters, catalogue, documents, provenance, rows, runtime, store, trained
+from triptych import adapters, catalogue, documents, layout, provenance, rows, runtime, store, trained
 from triptych.adapters import Origin
 from triptych.config import make_suite
 from triptych.contracts import Context, Method
@@ -140,7 +140,7 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
         with torch.no_grad():
             for parameter in trained_parameters(adapted).values():
                 parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
-        folder = store.run_folder(out, label, 0)
+        folder = layout.run_folder(out, label, 0)
         origin = Origin(label, row.kind, row.options, options.model, "main", fingerprint)
         adapters.save_adapter(adapted, folder / "adapter", origin)
         taken = provenance.take([], options.model, fingerprint, runtime.start("cpu", suite.training.precision))

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from test_analysis import edit_record, put, write_results, write_run
 
-from triptych import cli, materials, rows, store
+from triptych import cli, layout, materials, rows, store
 from triptych.analysis.comparison import compare
 from triptych.analysis.loading import load, read_suite
 from triptych.config import make_suite, preset
@@ -24,7 +24,7 @@ def out(tmp_path: Path) -> Path:
     out = write_results(tmp_path / "curve", METHODS, scaling={"train_documents": [16, 32]})
     suite = read_suite(out / "suite.json")
     for size, loss in ((16, 4.0), (32, 2.0)):
-        folder = store.scaled_folder(out, size)
+        folder = layout.scaled_folder(out, size)
         smaller = smaller_suite(suite, rows.suite_rows(suite), size).model_dump(mode="json")
         store.write_json(folder / "suite.json", smaller)
         for label in ("prompt-tuning", "lora"):
@@ -76,15 +76,15 @@ def test_sizes_that_differ_in_more_than_size_are_refused(out: Path, field: str, 
     """A point that differs in lengths, decoding or metric is refused with the field and both values, like any other run."""
     for label in ("prompt-tuning", "lora"):
         for seed in (0, 1):
-            edit_record(store.scaled_folder(out, 16), f"{label}/{seed}", lambda record: put(record, field, value))
+            edit_record(layout.scaled_folder(out, 16), f"{label}/{seed}", lambda record: put(record, field, value))
     with pytest.raises(ResultsError, match=f"{field} is .*{value!r}"):
         compare(load(out), resamples=200)
 
 
 def test_points_that_are_not_there_are_said(out: Path):
     """A size without finished runs, and a missing run of another, are named in the flags, not passed over."""
-    (store.scaled_folder(out, 16) / "runs").rename(out / "gone")
-    record = store.scaled_folder(out, 32) / "runs/lora/1/record.json"
+    (layout.scaled_folder(out, 16) / "runs").rename(out / "gone")
+    record = layout.scaled_folder(out, 32) / "runs/lora/1/record.json"
     record.rename(out / "record")
     with pytest.raises(ResultsError, match="has not finished"):
         load(out)

@@ -45,6 +45,7 @@ from triptych import (
     config,
     corpus,
     documents,
+    layout,
     materials,
     peft_folders,
     preflight,
@@ -460,7 +461,7 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
     out = results / suite.name
     assert out.parent == results, f"OUT leaves its folder: {out}"
     for row in table:
-        folder = store.run_folder(out, row.label, suite.seeds[0])
+        folder = layout.run_folder(out, row.label, suite.seeds[0])
         assert folder.parent.parent.parent == out and not row.label.startswith("-"), f"a row leaves OUT: {folder}"
         folder.mkdir(parents=True, exist_ok=True)
     materials.open_data(suite)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 import triptych
-from triptych import store
+from triptych import layout, store
 from triptych.adapters import MANIFEST, read_manifest
 from triptych.analysis.loading import Results, Run, load
 from triptych.contracts import Dataset, EmbeddedModel
@@ -128,7 +128,7 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
 def _tuned(results: Results) -> Iterator[Tuned]:
     for run in results.runs:
         if run.done and run.tuned:
-            folder = store.run_folder(results.out, run.record.label, run.record.seed)
+            folder = layout.run_folder(results.out, run.record.label, run.record.seed)
             files = tuple(sorted((folder / "adapter").glob("*")))
             if folder / "adapter" / MANIFEST not in files or not all(path.is_file() for path in files):
                 raise ResultsError(f"{str(folder)!r} has no whole adapter/: delete the folder and resume the suite.")

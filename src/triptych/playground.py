@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from triptych import materials, store, trained
+from triptych import layout, materials, store, trained
 from triptych.config import make_suite
 from triptych.contracts import Metric
 from triptych.errors import ConfigError, InputError, ResultsError
@@ -78,7 +78,7 @@ class Playground:
         table = suite_rows(suite)
         first: dict[str, Path] = {}
         for row, seed in planned_runs(suite, table):
-            folder = store.run_folder(out, row.label, seed)
+            folder = layout.run_folder(out, row.label, seed)
             if row.label not in first and (folder / "record.json").is_file():
                 try:
                     trained.read_record(folder)

@@ -1,4 +1,4 @@
-"""The results tree: where things lie in OUT, and writes that are whole or not there."""
+"""Files of a results folder, read with a clear word on what is wrong, and written whole or not at all."""
 
 import hashlib
 import json
@@ -32,21 +32,6 @@ def locate(text: str) -> Path:
         reason = error.strerror if isinstance(error, OSError) else error
         raise InputError(f"{shorten(repr(text))} cannot be looked up: {reason}. Give another path or name.") from None
     return path
-
-
-def run_folder(out: Path, label: str, seed: int) -> Path:
-    """`OUT/runs/LABEL/SEED`."""
-    return out / "runs" / label / str(seed)
-
-
-def trials_folder(out: Path, label: str) -> Path:
-    """`OUT/runs/LABEL/trials`: finished trials of a search that has not ended."""
-    return out / "runs" / label / "trials"
-
-
-def scaled_folder(out: Path, train_documents: int) -> Path:
-    """`OUT/scaling/N`: a results folder of its own, with the rows that train on N documents."""
-    return out / "scaling" / str(train_documents)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from triptych import store
+from triptych import layout, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis import loading
 from triptych.config import Suite
@@ -110,7 +110,7 @@ def locked(out: Path) -> Iterator[int]:
 def is_done(out: Path, row: Row, seed: int) -> bool:
     """Whether a run has finished: its record is whole and says so."""
     try:
-        content = store.read_json(store.run_folder(out, row.label, seed) / "record.json")
+        content = store.read_json(layout.run_folder(out, row.label, seed) / "record.json")
         return Record.model_validate(content).status == "done"
     except (ResultsError, ValidationError):
         return False
@@ -134,18 +134,18 @@ class Planned:
         arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
         trials = tuple(
             Job(f"{self.name} at {rate:g}", self.seed, self.name, (*arguments, "--trial", repr(rate)),
-                store.trials_folder(out, label))
+                layout.trials_folder(out, label))
             for rate in self.rates_to_try()
         )  # fmt: skip
-        return Job(self.name, self.seed, self.name, tuple(arguments), store.run_folder(out, label, self.seed), trials)
+        return Job(self.name, self.seed, self.name, tuple(arguments), layout.run_folder(out, label, self.seed), trials)
 
     def rates_to_try(self) -> list[float]:
         """The learning rates of the row's search that were not tried yet."""
-        if not self.row.trains or (self.out / "runs" / self.row.label / "search.json").exists():
+        if not self.row.trains or layout.search_file(self.out, self.row.label).exists():
             return []
         assert isinstance(self.row.plugin, Method)
         grid = spread(self.row.plugin.learning_rates, self.suite.search.trials)
-        tried = {trial.learning_rate for trial in read_trials(store.trials_folder(self.out, self.row.label), grid)}
+        tried = {trial.learning_rate for trial in read_trials(layout.trials_folder(self.out, self.row.label), grid)}
         return [rate for rate in grid if rate not in tried] if len(grid) > 1 else []
 
 
@@ -153,7 +153,7 @@ def planned_runs(plan: Plan, out: Path) -> list[Planned]:
     """Every run of a suite in order: its own, then those on fewer training documents."""
     found = [Planned(plan.suite, out, row, seed, row.label) for row, seed in plan.runs]
     for size, smaller in plan.scaled.items():
-        folder = store.scaled_folder(out, size)
+        folder = layout.scaled_folder(out, size)
         found += [Planned(smaller.suite, folder, row, seed, f"{row.label} on {size} documents") for row, seed in smaller.runs]
     return found
 
@@ -174,7 +174,7 @@ def carry_out(
         The runs that failed, in words.
     """
     for size, smaller in plan.scaled.items():
-        claim(store.scaled_folder(out, size), smaller.suite, fresh=False)
+        claim(layout.scaled_folder(out, size), smaller.suite, fresh=False)
     runs = planned_runs(plan, out)
     places = {(run.name, run.seed): {"index": index, "total": len(runs)} for index, run in enumerate(runs)}
     pending: dict[Job, Planned] = {}

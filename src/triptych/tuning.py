@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from triptych import __version__, materials, meter, scoring, store
+from triptych import __version__, layout, materials, meter, scoring, store
 from triptych.checkpoints import Checkpoint, Checkpoints
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus import Pair
@@ -174,7 +174,7 @@ class Tuning:
         grid = self.rates
         if len(grid) <= 1:
             return None, 0.0
-        file = bench.folder.parent / "search.json"
+        file = layout.search_file(bench.out, bench.row.label)
         if file.is_file():
             result = read_search(file)
             if resumed is not None:
@@ -205,7 +205,7 @@ class Tuning:
     @property
     def trials_folder(self) -> Path:
         """Where finished trials of the row lie until the search has ended."""
-        return store.trials_folder(self.bench.out, self.bench.row.label)
+        return layout.trials_folder(self.bench.out, self.bench.row.label)
 
     def try_one(self, prepared: materials.Prepared, rate: float) -> None:
         """Make one trial of the search and keep it.

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from triptych import materials, meter, runtime, scoring, store
+from triptych import layout, materials, meter, runtime, scoring
 from triptych.adapters import Origin
 from triptych.config import Suite
 from triptych.contracts import AdaptedModel, Method
@@ -68,7 +68,7 @@ class Workbench:
     @property
     def folder(self) -> Path:
         """`OUT/runs/LABEL/SEED`."""
-        return store.run_folder(self.out, self.row.label, self.seed)
+        return layout.run_folder(self.out, self.row.label, self.seed)
 
     def origin(self) -> Origin:
         """What the adapter belongs to."""

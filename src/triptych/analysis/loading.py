@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
+from triptych import layout
 from triptych.config import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError
 from triptych.records import SCHEMA_VERSION, Prediction, Record
@@ -99,9 +100,9 @@ def load(out: Path, partial: bool = False) -> Results:
     missing: list[tuple[str, int]] = []
     for label in suite.methods:
         found = {
-            seed: _read_run(out / "runs" / label / str(seed), label, seed)
+            seed: _read_run(folder, label, seed)
             for seed in suite.seeds
-            if (out / "runs" / label / str(seed) / "record.json").is_file()
+            if ((folder := layout.run_folder(out, label, seed)) / "record.json").is_file()
         }
         runs.extend(found.values())
         missing.extend((label, seed) for seed in _expected(suite, found) if seed not in found)
@@ -116,7 +117,7 @@ def load(out: Path, partial: bool = False) -> Results:
         raise ResultsError(
             f"{str(out)!r} holds no finished run. Run it: triptych compare {out / 'suite.json'} --out {out}."
         )
-    folders = {size: out / "scaling" / str(size) for size in suite.scaling.train_documents}
+    folders = {size: layout.scaled_folder(out, size) for size in suite.scaling.train_documents}
     there = {size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))}
     scaled = {size: load(folder, partial) for size, folder in there.items()}
     return Results(out, suite, tuple(runs), tuple(missing), scaled)

@@ -1,0 +1,23 @@
+"""Where things lie in a results folder, OUT."""
+
+from pathlib import Path
+
+
+def run_folder(out: Path, label: str, seed: int) -> Path:
+    """`OUT/runs/LABEL/SEED`."""
+    return out / "runs" / label / str(seed)
+
+
+def search_file(out: Path, label: str) -> Path:
+    """`OUT/runs/LABEL/search.json`: the learning-rate search of a row, once it has ended."""
+    return out / "runs" / label / "search.json"
+
+
+def trials_folder(out: Path, label: str) -> Path:
+    """`OUT/runs/LABEL/trials`: finished trials of a search that has not ended."""
+    return out / "runs" / label / "trials"
+
+
+def scaled_folder(out: Path, train_documents: int) -> Path:
+    """`OUT/scaling/N`: a results folder of its own, with the rows that train on N documents."""
+    return out / "scaling" / str(train_documents)
