@@ -257,3 +257,11 @@ def test_missing_meter_is_named() -> None:
 def find(made: list[Claim], name: str) -> Claim | None:
     """The claim of that name."""
     return next((claim for claim in made if claim.name == name), None)
+
+
+@pytest.mark.parametrize(("max_epochs", "early"), [(10, True), (3, False)])
+def test_training_that_went_to_the_last_epoch_was_not_stopped_early(max_epochs: int, early: bool) -> None:
+    """Patience that runs out in the last epoch stops nothing."""
+    results = make_results(training={"max_epochs": max_epochs})
+    text = {claim.name: claim.text for claim in claims(results, make_comparison(results))}["epochs"]
+    assert ("lora 3 of 3 (stopped early)" in text) == early and "lora 3 of 3" in text

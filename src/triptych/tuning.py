@@ -350,8 +350,9 @@ class Tuning:
             save()
         now = state.progress
         summary = TrainingSummary(
-            epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.stopped, tokens=now.tokens,
-            targets=now.targets, documents=now.documents, micro_batch_size=now.micro_batch_size or plan.micro_batch_size,
+            epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.epoch < plan.max_epochs,
+            tokens=now.tokens, targets=now.targets, documents=now.documents,
+            micro_batch_size=now.micro_batch_size or plan.micro_batch_size,
         )  # fmt: skip
         seconds = bench.clocks.read()["train"]
         cost = Cost(

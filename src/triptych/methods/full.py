@@ -11,7 +11,7 @@ class Full(Method):
     """Full fine-tuning: every parameter of the model is trained."""
 
     learning_rate: float = Field(1e-4, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((2e-5, 5e-5, 1e-4, 3e-4), description="the grid a search may try, rising")
+    learning_rates: tuple[float, ...] = Field((3e-5, 1e-4, 3e-4, 1e-3), description="the grid a search may try, rising")
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, on matrices alone")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:

@@ -31,7 +31,7 @@ class LoRA(Method):
         "that peft names for the family (GPT-2: c_attn)",
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((2e-4, 5e-4, 1e-3, 2e-3), description="the grid a search may try, rising")
+    learning_rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2), description="the grid a search may try, rising")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Freeze the model and put A and B beside each target.

@@ -26,7 +26,7 @@ class PromptTuning(Method):
         description="the words whose embeddings the prompt begins from; every piece of [SUMMARIZE] is used",
     )
     learning_rate: float = Field(0.03, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((0.003, 0.01, 0.03, 0.1), description="the grid a search may try, rising")
+    learning_rates: tuple[float, ...] = Field((0.01, 0.03, 0.1, 0.3), description="the grid a search may try, rising")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Freeze the model; put the prompt, an fp32 embedding of its own, before the document."""

@@ -37,7 +37,7 @@ def epochs(results: Results, comparison: Comparison) -> Claim | None:
             trainings = [run.record.training for run in r.of(label) if run.record.training is not None]
             if trainings:
                 best = ", ".join(f"{training.best_epoch} of {training.epochs}" for training in trainings)
-                early = " (stopped early)" if all(training.stopped_early for training in trainings) else ""
+                early = " (stopped early)" if all(t.epochs < r.suite.training.max_epochs for t in trainings) else ""
                 found.append(f"{label} {best}{early}")
         return found
 
