@@ -231,7 +231,15 @@ def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
         return None
     best = extremes(comparison, among, "loss.test", False)
     shown_as, facts = _estimate_of(comparison, best[0], "loss")
-    text = f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: {shown_as}."
+
+    def beside(c: Comparison) -> list[str]:
+        tests = {label: _loss_test(c, best[0], label) for label in among if label not in best}
+        return [label for label, test in tests.items() if test is not None and not separable(test)]
+
+    near = beside(comparison)
+    text = f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: {shown_as}" + (
+        f"; {formats.listed(near)} {_verb(near, 'is', 'are')} not told apart from it." if near else "."
+    )
     return Claim(
         "loss",
         "best-loss",
@@ -239,6 +247,7 @@ def _best_loss(results: Results, comparison: Comparison) -> Claim | None:
         (
             selected(among, lambda c: having(c, "loss.test", with_rouge(c))),
             extreme(best, among, "loss.test", False),
+            selected(near, beside),
             *facts,
         ),
     )
