@@ -57,8 +57,8 @@ def energy(cost: Cost) -> str:
 
 
 def rate(value: float | None) -> str:
-    """A number a second."""
-    return formats.DASH if value is None else f"{value:.3g}"
+    """A number a second, in three digits."""
+    return formats.DASH if value is None else f"{float(f'{value:.3g}'):,.10g}"
 
 
 LINES: tuple[tuple[str, Show], ...] = (
@@ -118,7 +118,7 @@ def table(runs: Sequence[Run]) -> str:
     names = [run.record.label for run in runs]
     lines = ["| |" + "|".join(f" {name} " for name in names) + "|", "|---|" + "---:|" * len(names)]
     lines += [f"| {title} |" + "|".join(f" {show(run)} " for run in runs) + "|" for title, show in LINES]
-    return "\n".join([*lines, footer(runs)])
+    return "\n".join([*lines, *missing(runs), machine(runs)])
 
 
 def table_of_steps(several: Sequence[Sequence[Run]]) -> str:
@@ -128,23 +128,26 @@ def table_of_steps(several: Sequence[Sequence[Run]]) -> str:
         for run in (run for runs in several for run in runs if run.record.label == label):
             model = f"{run.record.parameters.num_base_parameters:,}" if run.record.parameters else formats.DASH
             lines.append(f"| {label} | {model} |" + "|".join(f" {show(run)} " for _, show in OF_A_STEP) + "|")
-    return "\n".join([*lines, *dict.fromkeys(footer(runs) for runs in several)])
+    every = [run for runs in several for run in runs]
+    return "\n".join([*lines, *missing(every), *dict.fromkeys(machine(runs) for runs in several)])
 
 
-def footer(runs: Sequence[Run]) -> str:
-    """Why what is missing was not measured, the machine, versions and commit."""
-    lines = []
+def missing(runs: Sequence[Run]) -> list[str]:
+    """Why what is missing was not measured."""
     costs = [run.record.cost for run in runs if run.tuned]
-    for title, notes in (("Energy", [cost.energy_note for cost in costs]), ("Utilisation", [cost.busy_note for cost in costs])):
-        lines += ["", *(f"{title}: {note}." for note in dict.fromkeys(notes) if note)]
+    notes = [("Energy", cost.energy_note) for cost in costs] + [("Utilisation", cost.busy_note) for cost in costs]
+    return [f"\n{title}: {note}." for title, note in dict.fromkeys(notes) if note]
+
+
+def machine(runs: Sequence[Run]) -> str:
+    """The machine, versions and commit."""
     made = runs[0].record.provenance
     assert made is not None
     hardware = made.hardware
     dirty = ", with uncommitted changes" if made.dirty else ""
-    machine = hardware.get("gpu") or f"{hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} threads"
-    lines += ["", f"{machine}; {made.precision}; torch {made.versions['torch']}, transformers {made.versions['transformers']}, "
-              f"Python {made.versions['python']}; commit {made.commit}{dirty}."]  # fmt: skip
-    return "\n".join(lines)
+    device = hardware.get("gpu") or f"{hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} threads"
+    versions = f"torch {made.versions['torch']}, transformers {made.versions['transformers']}, Python {made.versions['python']}"
+    return f"\n{device}; {made.precision}; {versions}; commit {made.commit}{dirty}."
 
 
 if __name__ == "__main__":
