@@ -64,6 +64,7 @@ def test_every_table_says_that_a_part_of_the_test_set_is_not_the_whole() -> None
     [
         ("./cnn_dailymail", 500, 200, 300, "200 of the 11,490 test documents of CNN/DailyMail 3.0.0"),
         ("abisee/cnn_dailymail", 500, 500, 0, "500 of the 11,490 test documents of CNN/DailyMail 3.0.0"),
+        ("./My-CNN-DailyMail", 500, 40, 460, "40 of the 11,490 test documents of CNN/DailyMail 3.0.0"),
         ("abisee/cnn_dailymail", 11_490, 11_490, 0, ""),
         ("mine.csv", 50, 48, 0, ""),  # two were dropped, none was left out
         ("mine.csv", 50, 40, 8, "40 of the 50 test documents"),

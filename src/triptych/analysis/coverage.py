@@ -7,7 +7,8 @@ CNN_DAILYMAIL = {"train": 287_113, "validation": 13_368, "test": 11_490}  # pair
 
 def corpus_pairs(data: Data, split: str) -> int | None:
     """Pairs in that split of the published corpus; None where the source's name tells of none that is known."""
-    return CNN_DAILYMAIL.get(split) if "cnn_dailymail" in data.source.lower() else None
+    letters = "".join(filter(str.isalpha, data.source.lower()))
+    return CNN_DAILYMAIL.get(split) if "cnndailymail" in letters else None
 
 
 def subset(data: Data | None) -> str:
