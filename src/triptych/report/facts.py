@@ -54,6 +54,7 @@ def cell(comparison: Comparison, label: str, path: str) -> str:
 
 
 def number(comparison: Comparison, label: str, path: str) -> Any:
+    """A field of a row."""
     return rows.value(comparison.rows[label], path)
 
 
@@ -123,6 +124,22 @@ def figures_of(test: PairedTest) -> tuple[str, str, str]:
     )
 
 
+def value_of(comparison: Comparison, label: str, path: str) -> tuple[str, Fact]:
+    """A field of a row as the tables show it, and the fact that it stands there."""
+    text = cell(comparison, label, path)
+    return text, shown(label, path, text)
+
+
+def estimate_of(comparison: Comparison, label: str, field: str) -> tuple[str, tuple[Fact, ...]]:
+    """A mean with its interval in words, and the facts of both."""
+    mean, fact = value_of(comparison, label, "loss.test" if field == "loss" else f"{field}.mean")
+    low, low_fact = value_of(comparison, label, f"{field}.low")
+    high, high_fact = value_of(comparison, label, f"{field}.high")
+    if formats.DASH in (low, high):
+        return mean, (fact,)
+    return f"{mean} (95% interval {low} to {high})", (fact, low_fact, high_fact)
+
+
 # What claims pick from.
 
 
@@ -142,6 +159,7 @@ def of_kind(comparison: Comparison, kind: str) -> list[str]:
 
 
 def having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]:
+    """Those rows that have this field."""
     return [label for label in among if rows.value(comparison.rows[label], path) is not None]
 
 
@@ -155,5 +173,6 @@ def beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> l
 
 
 def extremes(comparison: Comparison, among: list[str], path: str, highest: bool) -> list[str]:
+    """Those rows that have the highest (or the lowest) value."""
     best = (max if highest else min)(rows.value(comparison.rows[label], path) for label in among)
     return [label for label in among if rows.value(comparison.rows[label], path) == best]

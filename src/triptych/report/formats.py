@@ -1,6 +1,7 @@
 """Numbers as text, in one place, so that every document shows the same digits. A missing value is never a number."""
 
 import math
+from collections.abc import Sized
 
 NOT_MEASURED = "not measured"
 DASH = "—"
@@ -101,3 +102,8 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     names = list(names)
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
+
+
+def verb(names: Sized, one: str, many: str) -> str:
+    """The word that follows this many names."""
+    return one if len(names) == 1 else many

@@ -1,0 +1,177 @@
+"""Sentences on what training cost: time, parameters, operations, memory, energy, and what the search took."""
+
+from collections.abc import Callable
+
+from triptych.analysis.loading import Results
+from triptych.records import Comparison
+from triptych.report import formats
+from triptych.report.facts import (
+    Claim,
+    equals,
+    extreme,
+    extremes,
+    having,
+    number,
+    selected,
+    tuned,
+    value_of,
+)
+
+
+def cheapest(name: str, path: str, what: str) -> Callable[[Results, Comparison], Claim | None]:
+    """A claim on the lowest and highest of a cost among the tuned rows that were measured."""
+
+    def measured(c: Comparison) -> list[str]:
+        return having(c, path, tuned(c))
+
+    def make(results: Results, comparison: Comparison) -> Claim | None:
+        among = measured(comparison)
+        if len(among) < 2:
+            return None
+        low, high = (extremes(comparison, among, path, highest) for highest in (False, True))
+        low_text, low_fact = value_of(comparison, low[0], path)
+        high_text, high_fact = value_of(comparison, high[0], path)
+        facts = (
+            selected(among, measured),
+            extreme(low, among, path, False),
+            extreme(high, among, path, True),
+            low_fact,
+            high_fact,
+        )
+        if low == high:
+            return Claim("cost", name, f"All tuned rows have the same {what}, {low_text}.", facts)
+        return Claim(
+            "cost",
+            name,
+            f"Among the tuned rows, {formats.listed(low)} {formats.verb(low, 'has', 'have')} the lowest {what} "
+            f"({low_text}) and {formats.listed(high)} the highest ({high_text}).",
+            facts,
+        )
+
+    return make
+
+
+def parameters_and_compute(results: Results, comparison: Comparison) -> Claim | None:
+    """Whether the row that trains the fewest parameters takes the least compute."""
+    by_parameters, by_compute = "parameters.num_trainable_parameters", "cost.train_flops"
+
+    def measured(c: Comparison) -> list[str]:
+        return having(c, by_compute, tuned(c))
+
+    among = measured(comparison)
+    if len(among) < 2:
+        return None
+    fewest, least = (extremes(comparison, among, path, False) for path in (by_parameters, by_compute))
+    facts = [
+        selected(among, measured),
+        extreme(fewest, among, by_parameters, False),
+        extreme(least, among, by_compute, False),
+    ]
+    if set(fewest) & set(least):
+        text = (
+            f"Here the fewest parameters go with the least compute: {formats.listed(fewest)} "
+            f"{formats.verb(fewest, 'trains', 'train')} the fewest, and {formats.listed(least)} took the least."
+        )
+    else:
+        compute, fact = value_of(comparison, fewest[0], by_compute)
+        other, other_fact = value_of(comparison, least[0], by_compute)
+        text = (
+            f"Fewest parameters is not least compute: {formats.listed(fewest)} {formats.verb(fewest, 'trains', 'train')} the "
+            f"fewest parameters and took {compute}, {formats.listed(least)} took the least, {other}."
+        )
+        facts += [fact, other_fact]
+    return Claim("cost", "parameters-and-compute", text, tuple(facts))
+
+
+def saved(results: Results, comparison: Comparison) -> Claim | None:
+    """The share of operations that the exact savings left."""
+
+    def ratios(c: Comparison) -> list[str]:
+        return [
+            f"{label} {formats.share(number(c, label, 'cost.train_flops') / number(c, label, 'cost.plain_flops'))}"
+            for label in tuned(c)
+            if number(c, label, "cost.train_flops") and number(c, label, "cost.plain_flops")
+        ]
+
+    parts = ratios(comparison)
+    if not parts:
+        return None
+    return Claim(
+        "cost",
+        "saved",
+        "Of the operations that the plain path would have needed for the same training, "
+        f"the share executed is: {', '.join(parts)}.",
+        (selected(parts, ratios),),
+    )
+
+
+def search_cost(results: Results, comparison: Comparison) -> Claim | None:
+    """What the search for a learning rate took."""
+
+    def searched(c: Comparison) -> list[str]:
+        return [label for label in tuned(c) if c.rows[label].cost.get("search_seconds")]
+
+    labels = searched(comparison)
+    if not labels:
+        return (
+            Claim(
+                "cost",
+                "search",
+                "No learning rate was searched for: each row used its own default.",
+                (selected(labels, searched),),
+            )
+            if tuned(comparison)
+            else None
+        )
+    values = [value_of(comparison, label, "cost.search_seconds") for label in labels]
+    parts = [f"{label} {text}" for label, (text, _) in zip(labels, values, strict=True)]
+    return Claim(
+        "cost",
+        "search",
+        f"The search for a learning rate is not in these figures; it took, as a mean over seeds: {', '.join(parts)}.",
+        (selected(labels, searched), *(fact for _, fact in values)),
+    )
+
+
+def pareto(results: Results, comparison: Comparison) -> Claim | None:
+    """The rows that none beats in both R-1 and training time."""
+    front = [label for label in comparison.pareto if label in tuned(comparison)]
+    if not tuned(comparison) or not comparison.pareto:
+        return None
+    others = [label for label in comparison.pareto if label not in front]
+    text = f"On mean R-1 against training time, no row beats {formats.listed(comparison.pareto)} on both" + (
+        f"; {formats.listed(others)} {formats.verb(others, 'needs', 'need')} no training." if others else "."
+    )
+    return Claim(
+        "cost",
+        "pareto",
+        text,
+        (
+            equals(comparison.pareto, lambda r, c: c.pareto),
+            selected(front, lambda c: [x for x in c.pareto if x in tuned(c)]),
+        ),
+    )
+
+
+def missing_meters(results: Results, comparison: Comparison) -> Claim | None:
+    """What was not measured, and of which rows."""
+    names = {"train_flops": "training compute", "peak_memory_bytes": "peak memory", "energy_joules": "energy"}
+
+    def missing(c: Comparison) -> list[str]:
+        return [
+            f"{names[name]} ({formats.listed(labels)})"
+            for name in names
+            if (labels := [x for x in tuned(c) if c.rows[x].cost.get(name) is None])
+        ]
+
+    parts = missing(comparison)
+    return (
+        Claim(
+            "limits",
+            "missing-meters",
+            f"Not measured, and therefore shown as such: {'; '.join(parts)}.",
+            (selected(parts, missing),),
+        )
+        if parts
+        else None
+    )
