@@ -284,6 +284,21 @@ def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):
         assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and seal.read_bytes() == sealed
     seal.unlink()
     assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and seal.read_bytes() == sealed
+    seconds = file.with_name("seconds")
+    for wrong in (b"", b"1e3", b"nan", b"\xff"):
+        seconds.write_bytes(wrong)
+        cache = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+        assert cache is not None and cache.seconds == float(seconds.read_bytes()) < 60
+
+
+def test_what_making_a_cache_took_is_known_to_who_finds_it_made(gpt2, tmp_path):
+    """The seconds are those of whoever made it, not of reading it."""
+    made = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    (seconds,) = tmp_path.glob("*/seconds")
+    assert made is not None and made.seconds > 0
+    seconds.write_bytes(b"123.456")
+    found = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    assert found is not None and found.seconds == 123.456
 
 
 @pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))

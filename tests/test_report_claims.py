@@ -144,6 +144,8 @@ def rewritten(results, seed: int):
         if record.training is not None:
             record.training.best_epoch = generator.randrange(1, 9)
             record.cost.train_seconds = generator.uniform(1, 1e5)
+        if "trunk_cache" in record.notes:
+            record.notes["trunk_cache"] = {**record.notes["trunk_cache"], "making_seconds": generator.uniform(1, 1e4)}
         if record.data is not None:
             record.data.splits["train"].not_sampled = 5000 + seed
         runs.append(replace(run, record=record))
@@ -265,3 +267,37 @@ def test_training_that_went_to_the_last_epoch_was_not_stopped_early(max_epochs: 
     results = make_results(training={"max_epochs": max_epochs})
     text = {claim.name: claim.text for claim in claims(results, make_comparison(results))}["epochs"]
     assert ("lora 3 of 3 (stopped early)" in text) == early and "lora 3 of 3" in text
+
+
+def test_what_a_trunk_cache_took_stands_beside_the_training_time() -> None:
+    """The seconds are a mean over seeds, the operations those of every run; another's note of that name is let be."""
+    results = make_results(seeds=(0, 1))
+    notes = [run.record.notes for run in results.of("last-layers")]
+    notes[0]["trunk_cache"] = {**notes[0]["trunk_cache"], "making_seconds": 40.0}
+    notes[1]["trunk_cache"] = {**notes[1]["trunk_cache"], "making_seconds": 20.0}
+    results.of("lora")[0].record.notes["trunk_cache"] = "none"
+    text = {claim.name: claim.text for claim in claims(results, make_comparison(results))}["trunk-cache"]
+    assert "Making the cache took: last-layers 30.0 s and 2.00 TFLOP." in text
+
+
+def test_a_pair_that_loss_does_not_tell_apart_is_said_so_where_loss_and_rouge_disagree() -> None:
+    """A lower loss that may be chance is no disagreement with ROUGE."""
+    results = make_results()
+    comparison = make_comparison(results)
+    rows = comparison.rows
+    rows["lora"].loss.test, rows["full"].loss.test = 2.5, 2.4
+    rows["lora"].rouge1.mean, rows["full"].rouge1.mean = 40.0, 39.0
+    for test in comparison.tests:
+        if test.metric == "loss" and {test.a, test.b} == {"lora", "full"}:
+            test.p_value_adjusted = 0.6
+    text = {claim.name: claim.text for claim in claims(results, comparison)}["loss-and-rouge"]
+    assert "lora and full, not told apart by loss" in text
+
+
+def test_the_size_of_the_model_is_told_with_its_name() -> None:
+    """A folder's name says nothing of what lies in it."""
+    results = make_results()
+    comparison = make_comparison(results)
+    count = formats.count(comparison.rows["lora"].parameters.num_base_parameters)
+    text = {claim.name: claim.text for claim in claims(results, comparison)}["setting"]
+    assert f"with the model {comparison.model} ({count} parameters)" in text

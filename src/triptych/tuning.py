@@ -78,8 +78,10 @@ class Tuning:
                            {"initial_loss": initial, "search_flops": search_flops})  # fmt: skip
         tuned.cost.search_flops = search_flops if flops else None
         if trunk.cache is not None:
-            facts = {"first_block": trunk.cache.first, "bytes": trunk.cache.num_bytes, "flops": trunk.flops}
-            tuned.notes["trunk_cache"] = facts
+            tuned.notes["trunk_cache"] = {
+                "first_block": trunk.cache.first, "bytes": trunk.cache.num_bytes, "flops": trunk.flops,
+                "making_seconds": trunk.cache.seconds,
+            }  # fmt: skip
         if before is not None:
             tuned.notes |= scoring.describe_prompt(adapted, before, bench.tokenizer)
         return tuned

@@ -2,7 +2,9 @@
 
 import fcntl
 import hashlib
+import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from triptych.files import write_bytes
 from triptych.runtime import Runtime
 
 SEAL = "sha256"
+SECONDS = "seconds"
 _DTYPES = {"fp32": (torch.float32, np.float32), "bf16": (torch.bfloat16, np.uint16), "fp16": (torch.float16, np.float16)}
 
 
@@ -36,6 +39,7 @@ class TrunkCache:
         states: [all places, D], memory-mapped.
         starts: where each pair begins in it, and the end: [pairs + 1].
         flops: what computing them takes, whoever did it: the figure of a run does not depend on what was there before.
+        seconds: what computing them took, whoever did it.
     """
 
     first: int
@@ -43,6 +47,7 @@ class TrunkCache:
     starts: np.ndarray
     dtype: torch.dtype
     flops: float
+    seconds: float
 
     @property
     def num_bytes(self) -> int:
@@ -148,21 +153,26 @@ def open_cache(
                 unfinished = file.with_suffix(".unfinished")
                 unfinished.parent.mkdir(exist_ok=True)
                 made = np.memmap(unfinished, stored, "w+", shape=shape)
+                begun = time.perf_counter()
                 _fill(adapted, split, template, runtime, first, batch_groups, made, starts, dtype, progress)
+                write_bytes(file.with_name(SECONDS), f"{time.perf_counter() - begun:.3f}".encode())
                 write_bytes(file.with_name(SEAL), store.digest(unfinished).encode())
                 unfinished.replace(file)
             file.touch()
         states = np.memmap(file, stored, "r", shape=shape)
+        seconds = float(file.with_name(SECONDS).read_bytes())
     except OSError as error:
         raise ResultsError(f"{str(folder)!r} cannot be written: {error.strerror}; set TRIPTYCH_CACHE.") from error
-    cache = TrunkCache(first, states, starts, dtype, total)
+    cache = TrunkCache(first, states, starts, dtype, total, seconds)
     return cache if _agrees(cache, adapted, split, template, runtime, batch_groups[-1][-1]) else None
 
 
 def _is_whole(file: Path, size: int) -> bool:
-    """Whether a file of states is the one that was sealed: of its length, and of its SHA-256."""
-    seal = file.with_name(SEAL)
-    if not (file.is_file() and file.stat().st_size == size and seal.is_file()):
+    """Whether a file of states is the one that was sealed: of its length, and of its SHA-256; and what it took is known."""
+    seal, seconds = file.with_name(SEAL), file.with_name(SECONDS)
+    if not (file.is_file() and file.stat().st_size == size and seal.is_file() and seconds.is_file()):
+        return False
+    if not re.fullmatch(rb"\d{1,9}\.\d{3}", seconds.read_bytes()):
         return False
     return store.digest(file).encode() == seal.read_bytes()
 

@@ -38,10 +38,11 @@ def claims(results: Results, comparison: Comparison) -> list[Claim]:
 def _setting(results: Results, comparison: Comparison) -> Claim:
     labels = list(comparison.rows)
     seeds = comparison.seeds
+    size = _size(comparison)
     text = (
         f"{formats.count_in_words(len(labels))} {formats.verb(labels, 'row', 'rows')} ({formats.listed(labels)}) "
         f"{formats.verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
-        f"{comparison.data}, with the model {comparison.model} and "
+        f"{comparison.data}, with the model {comparison.model}{size} and "
         f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."
     )
     return Claim(
@@ -51,11 +52,17 @@ def _setting(results: Results, comparison: Comparison) -> Claim:
         (
             selected(labels, lambda c: c.rows),
             equals(
-                (comparison.num_documents, comparison.data, comparison.model, len(seeds)),
-                lambda r, c: (c.num_documents, c.data, c.model, len(c.seeds)),
+                (comparison.num_documents, comparison.data, comparison.model, size, len(seeds)),
+                lambda r, c: (c.num_documents, c.data, c.model, _size(c), len(c.seeds)),
             ),
         ),
     )
+
+
+def _size(comparison: Comparison) -> str:
+    """How many parameters the untouched model has, in brackets."""
+    counts = {row.parameters.num_base_parameters for row in comparison.rows.values() if row.parameters is not None}
+    return f" ({formats.count(counts.pop())} parameters)" if len(counts) == 1 else ""
 
 
 def _synthetic(results: Results, comparison: Comparison) -> Claim | None:
@@ -223,6 +230,7 @@ _MAKERS: tuple[Callable[[Results, Comparison], Claim | None], ...] = (
     cost_claims.cheapest("energy", "cost.energy_joules", "energy"),
     cost_claims.parameters_and_compute,
     cost_claims.saved,
+    run_claims.trunk_caches,
     cost_claims.search_cost,
     cost_claims.pareto,
     _length,

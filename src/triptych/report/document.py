@@ -287,7 +287,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
             every((one.commit or "unknown") + (", with uncommitted changes" if one.dirty else "") for one in known),
         ),
         ("Model", every(one.model for one in known)),
-        ("Model fingerprint", every(one.model_fingerprint or "none" for one in known)),
+        ("Model fingerprint", every(one.model_fingerprint for one in known if one.model_fingerprint)),
         ("Data", comparison.data),
         ("Data fingerprint", every(data)),
         ("Device and precision", every(f"{one.device}, {one.precision}" for one in known)),

@@ -200,7 +200,8 @@ def loss_and_rouge(results: Results, comparison: Comparison) -> Claim | None:
         for a, b in combinations(having(c, "loss.test", tuned(c)), 2):
             loss, score = (number(c, a, path) - number(c, b, path) for path in ("loss.test", "rouge1.mean"))
             if loss * score > 0:
-                found.append(f"{a} and {b}")
+                test = _loss_test(c, a, b)
+                found.append(f"{a} and {b}" if test is None or separable(test) else f"{a} and {b}, not told apart by loss")
         return found
 
     pairs = disagreements(comparison)

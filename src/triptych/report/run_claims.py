@@ -83,6 +83,32 @@ def whole_job(results: Results, comparison: Comparison) -> Claim | None:
     )
 
 
+def trunk_caches(results: Results, comparison: Comparison) -> Claim | None:
+    """What making the trunk caches took: operations in the training compute, time that is not in the training time."""
+
+    def described(r: Results) -> list[str]:
+        found = []
+        for label in r.labels:
+            notes = [run.record.notes.get("trunk_cache") for run in r.of(label)]
+            made = [note for note in notes if isinstance(note, dict) and "making_seconds" in note]
+            if made:
+                seconds = formats.seconds(sum(note["making_seconds"] for note in made) / len(made))
+                found.append(f"{label} {seconds} and {formats.quantity(made[0]['flops'] or None, 'flops')}")
+        return found
+
+    parts = described(results)
+    if not parts:
+        return None
+    return Claim(
+        "cost",
+        "trunk-cache",
+        "What enters the first trained block never changes, so it is computed once and read from a cache in every epoch. "
+        f"Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in its rate, these "
+        "seconds in the preparation of the run that made it: they are not in the training time.",
+        (equals(parts, lambda r, c: described(r)),),
+    )
+
+
 def first_loss(results: Results, comparison: Comparison) -> Claim | None:
     """Whether LoRA's rows begin at the untuned model's loss, as B = 0 says they must."""
     bases = of_kind(comparison, "untuned")

@@ -119,7 +119,7 @@ def bonus(comparison: Comparison) -> Sheet:
         comparison,
         "bonus",
         "Training time and parameters. Training time is the sum of synchronised optimizer steps, "
-        "without preparation, evaluation, search and checkpoints; means over seeds.",
+        "without preparation (a trunk cache made, too), evaluation, search and checkpoints; means over seeds.",
         [
             Column("Training time", _cost("train_seconds"), formats.seconds),
             Column("Added parameters", _parameters("num_added_parameters"), formats.count, formats.DASH),
