@@ -140,14 +140,14 @@ def missing(runs: Sequence[Run]) -> list[str]:
 
 
 def machine(runs: Sequence[Run]) -> str:
-    """The machine, versions and commit."""
-    made = runs[0].record.provenance
-    assert made is not None
+    """The machine, versions and commits."""
+    known = [run.record.provenance for run in runs if run.record.provenance is not None]
+    made = known[0]
     hardware = made.hardware
-    dirty = ", with uncommitted changes" if made.dirty else ""
     device = hardware.get("gpu") or f"{hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} threads"
     versions = f"torch {made.versions['torch']}, transformers {made.versions['transformers']}, Python {made.versions['python']}"
-    return f"\n{device}; {made.precision}; {versions}; commit {made.commit}{dirty}."
+    commits = dict.fromkeys(f"{one.commit}{', with uncommitted changes' if one.dirty else ''}" for one in known)
+    return f"\n{device}; {made.precision}; {versions}; commit {formats.listed(list(commits))}."
 
 
 if __name__ == "__main__":
