@@ -102,7 +102,7 @@ def trunk_caches(results: Results, comparison: Comparison) -> Claim | None:
     return Claim(
         "cost",
         "trunk-cache",
-        "What enters the first trained block never changes, so it is computed once and read from a cache in every epoch. "
+        "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every epoch. "
         f"Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in its rate, these "
         "seconds in the preparation of the run that made it: they are not in the training time.",
         (equals(parts, lambda r, c: described(r)),),
