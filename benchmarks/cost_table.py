@@ -146,7 +146,7 @@ def machine(runs: Sequence[Run]) -> str:
     hardware = made.hardware
     device = hardware.get("gpu") or f"{hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} threads"
     versions = f"torch {made.versions['torch']}, transformers {made.versions['transformers']}, Python {made.versions['python']}"
-    commits = dict.fromkeys(f"{one.commit}{', with uncommitted changes' if one.dirty else ''}" for one in known)
+    commits = dict.fromkeys(formats.commit(one.commit, one.dirty) for one in known)
     return f"\n{device}; {made.precision}; {versions}; commit {formats.listed(list(commits))}."
 
 

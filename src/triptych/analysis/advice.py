@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from triptych.analysis.verdict import num_trainable, ranking, separable, shown, turned
+from triptych.analysis.verdict import find_test, num_trainable, ranking, separable, shown, turned
 from triptych.errors import ConfigError
 from triptych.records import Comparison, Row
 
@@ -121,9 +121,7 @@ def _refusal(row: Row, limits: Sequence[_Limit]) -> str | None:
 
 def _rival(comparison: Comparison, best: str, label: str) -> Rival:
     """The test of `best` against `label` on ROUGE-1, turned so that it reads best minus label."""
-    test = next(
-        (test for test in comparison.tests if test.metric == "rouge1" and {test.a, test.b} == {best, label}), None
-    )
+    test = find_test(comparison.tests, "rouge1", best, label)
     if test is None:
         means = [row.rouge1.mean for row in (comparison.rows[best], comparison.rows[label]) if row.rouge1 is not None]
         return Rival(label, means[0] - means[1], None, None, None, False)

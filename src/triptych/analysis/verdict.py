@@ -29,6 +29,11 @@ def separable(test: PairedTest) -> bool:
     return test.p_value_adjusted < LEVEL and not test.low <= 0 <= test.high
 
 
+def find_test(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> PairedTest | None:
+    """The test of these two rows on that score, whichever of them is its row `a`; None where there is none."""
+    return next((test for test in tests if test.metric == metric and {test.a, test.b} == {a, b}), None)
+
+
 def turned(test: PairedTest, first: str) -> PairedTest:
     """The same test with `first` as its row `a`."""
     if test.a == first:

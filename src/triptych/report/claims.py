@@ -4,13 +4,12 @@ A claim holds for a comparison if each of its facts does: a value stands in the 
 the highest, a pair differs. `claims` makes only claims that hold; a claim of other numbers fails its own check.
 """
 
-from collections.abc import Callable
-
 from triptych.analysis.loading import Results
 from triptych.records import Comparison
 from triptych.report import cost_claims, formats, quality_claims, rows, run_claims
 from triptych.report.facts import (
     Claim,
+    Maker,
     cell,
     equals,
     estimate_of,
@@ -20,8 +19,10 @@ from triptych.report.facts import (
     number,
     of_kind,
     selected,
+    told,
     tuned,
     value_of,
+    values_of,
     with_rouge,
 )
 
@@ -65,26 +66,16 @@ def _size(comparison: Comparison) -> str:
     return f" ({formats.count(counts.pop())} parameters)" if len(counts) == 1 else ""
 
 
-def _synthetic(results: Results, comparison: Comparison) -> Claim | None:
-    notice = rows.synthetic_notice(comparison)
-    return Claim("setting", "synthetic", notice, (equals(notice, lambda r, c: rows.synthetic_notice(c)),)) if notice else None
+_synthetic = told("setting", "synthetic", lambda r, c: rows.synthetic_notice(c), str)
 
 
-def _failures(results: Results, comparison: Comparison) -> Claim | None:
-    def failures(c: Comparison) -> list[str]:
-        return [f"{label} ({rows.failure_note(row)})" for label, row in c.rows.items() if row.failed_seeds]
+def _failed(results: Results, comparison: Comparison) -> list[str]:
+    return [f"{label} ({rows.failure_note(row)})" for label, row in comparison.rows.items() if row.failed_seeds]
 
-    parts = failures(comparison)
-    return (
-        Claim(
-            "limits",
-            "failures",
-            f"Runs that did not finish stand in no figure: {', '.join(parts)}.",
-            (selected(parts, failures),),
-        )
-        if parts
-        else None
-    )
+
+_failures = told(
+    "limits", "failures", _failed, lambda parts: f"Runs that did not finish stand in no figure: {', '.join(parts)}."
+)
 
 
 def _length(results: Results, comparison: Comparison) -> Claim | None:
@@ -92,14 +83,14 @@ def _length(results: Results, comparison: Comparison) -> Claim | None:
     if not among:
         return None
     reference, fact = value_of(comparison, among[0], "text_shape.reference_words")
-    values = [value_of(comparison, label, "text_shape.prediction_words") for label in among]
-    parts = [f"{label} {text}" for label, (text, _) in zip(among, values, strict=True)]
+    texts, facts = values_of(comparison, among, "text_shape.prediction_words")
+    parts = [f"{label} {text}" for label, text in texts.items()]
     return Claim(
         "shape",
         "length",
         f"References have {reference} words on average; summaries have: {', '.join(parts)}. "
         "Length alone moves ROUGE, so a difference in score between rows of different length is partly that.",
-        (fact, selected(among, lambda c: having(c, "text_shape", with_rouge(c))), *(f for _, f in values)),
+        (fact, selected(among, lambda c: having(c, "text_shape", with_rouge(c))), *facts),
     )
 
 
@@ -119,50 +110,41 @@ def _copying(results: Results, comparison: Comparison) -> Claim | None:
     return Claim("shape", "copying", f"Of all rows, {'; '.join(parts)}.", tuple(facts))
 
 
-def _at_cap(results: Results, comparison: Comparison) -> Claim | None:
-    def capped(c: Comparison) -> list[str]:
-        return [
-            f"{label} {cell(c, label, 'text_shape.share_at_cap')}"
-            for label in having(c, "text_shape", with_rouge(c))
-            if number(c, label, "text_shape.share_at_cap") > 0
-        ]
+def _capped(results: Results, comparison: Comparison) -> list[str]:
+    return [
+        f"{label} {cell(comparison, label, 'text_shape.share_at_cap')}"
+        for label in having(comparison, "text_shape", with_rouge(comparison))
+        if number(comparison, label, "text_shape.share_at_cap") > 0
+    ]
 
-    parts = capped(comparison)
+
+_at_cap = told(
+    "shape", "at-cap", _capped, lambda parts: f"Summaries that ran into the limit of new tokens: {', '.join(parts)}."
+)
+
+
+def _widest(results: Results, comparison: Comparison) -> tuple[str, str] | None:
+    halves = {
+        label: (number(comparison, label, "rouge1.high") - number(comparison, label, "rouge1.low")) / 2
+        for label in with_rouge(comparison)
+        if None not in (number(comparison, label, "rouge1.low"), number(comparison, label, "rouge1.high"))
+    }
+    label = max(halves, key=lambda x: halves[x], default=None)
+    return (label, formats.score(halves[label])) if label is not None else None
+
+
+def _of_widest(found: tuple[str, str]) -> str:
+    label, half = found
     return (
-        Claim(
-            "shape",
-            "at-cap",
-            f"Summaries that ran into the limit of new tokens: {', '.join(parts)}.",
-            (selected(parts, capped),),
-        )
-        if parts
-        else None
+        f"The widest 95% interval of a mean R-1 is that of {label}: half of it is {half} "
+        "points. Smaller differences than the intervals of differences allow are not results."
     )
 
 
-def _certainty(results: Results, comparison: Comparison) -> Claim | None:
-    def widest(r: Results, c: Comparison) -> tuple[str, str] | None:
-        halves = {
-            label: (number(c, label, "rouge1.high") - number(c, label, "rouge1.low")) / 2
-            for label in with_rouge(c)
-            if None not in (number(c, label, "rouge1.low"), number(c, label, "rouge1.high"))
-        }
-        label = max(halves, key=lambda x: halves[x], default=None)
-        return (label, formats.score(halves[label])) if label is not None else None
-
-    found = widest(results, comparison)
-    if found is None:
-        return None
-    return Claim(
-        "limits",
-        "certainty",
-        f"The widest 95% interval of a mean R-1 is that of {found[0]}: half of it is {found[1]} "
-        "points. Smaller differences than the intervals of differences allow are not results.",
-        (equals(found, widest),),
-    )
+_certainty = told("limits", "certainty", _widest, _of_widest)
 
 
-def _evidence(question: str, kind: str) -> Callable[[Results, Comparison], Claim | None]:
+def _evidence(question: str, kind: str) -> Maker:
     """A pointer from a theory answer to this run's own table: trainable parameters, loss and R-1 of rows of a kind."""
 
     def make(results: Results, comparison: Comparison) -> Claim | None:
@@ -182,35 +164,25 @@ def _evidence(question: str, kind: str) -> Callable[[Results, Comparison], Claim
     return make
 
 
-def _gap_to_full(question: str, kinds: tuple[str, ...]) -> Callable[[Results, Comparison], Claim | None]:
+def _gap_to_full(question: str, kinds: tuple[str, ...]) -> Maker:
     """How far rows of these kinds stand from full fine-tuning on R-1, in this run."""
 
-    def make(results: Results, comparison: Comparison) -> Claim | None:
+    def gaps(results: Results, comparison: Comparison) -> tuple[str, list[str]] | None:
         fulls = of_kind(comparison, "full")
         labels = [label for label in tuned(comparison) if comparison.rows[label].kind in kinds]
         if not fulls or not labels:
             return None
-        full = fulls[0]
+        scores = {label: number(comparison, label, "rouge1.mean") for label in (fulls[0], *labels)}
+        return fulls[0], [f"{label} {formats.signed(scores[label] - scores[fulls[0]])}" for label in labels]
 
-        def gaps(c: Comparison) -> list[str]:
-            return [
-                f"{x} {formats.signed(number(c, x, 'rouge1.mean') - number(c, full, 'rouge1.mean'))}"
-                for x in tuned(c)
-                if c.rows[x].kind in kinds and full in with_rouge(c)
-            ]
+    def said(found: tuple[str, list[str]]) -> str:
+        full, parts = found
+        return f"R-1 less that of full fine-tuning ({full}): {', '.join(parts)}."
 
-        parts = gaps(comparison)
-        return Claim(
-            "theory",
-            question,
-            f"R-1 less that of full fine-tuning ({full}): {', '.join(parts)}.",
-            (selected(parts, gaps),),
-        )
-
-    return make
+    return told("theory", question, gaps, said)
 
 
-_MAKERS: tuple[Callable[[Results, Comparison], Claim | None], ...] = (
+_MAKERS: tuple[Maker, ...] = (
     _setting,
     _synthetic,
     quality_claims.verdict,

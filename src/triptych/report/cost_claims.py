@@ -1,24 +1,25 @@
 """Sentences on what training cost: time, parameters, operations, memory, energy, and what the search took."""
 
-from collections.abc import Callable
-
 from triptych.analysis.loading import Results
 from triptych.records import Comparison
 from triptych.report import formats
 from triptych.report.facts import (
     Claim,
+    Maker,
     equals,
     extreme,
     extremes,
     having,
     number,
     selected,
+    told,
     tuned,
     value_of,
+    values_of,
 )
 
 
-def cheapest(name: str, path: str, what: str) -> Callable[[Results, Comparison], Claim | None]:
+def cheapest(name: str, path: str, what: str) -> Maker:
     """A claim on the lowest and highest of a cost among the tuned rows that were measured."""
 
     def measured(c: Comparison) -> list[str]:
@@ -83,26 +84,25 @@ def parameters_and_compute(results: Results, comparison: Comparison) -> Claim | 
     return Claim("cost", "parameters-and-compute", text, tuple(facts))
 
 
-def saved(results: Results, comparison: Comparison) -> Claim | None:
+def _shares_executed(results: Results, comparison: Comparison) -> list[str]:
     """The share of operations that the exact savings left."""
+    found = []
+    for label in tuned(comparison):
+        executed, plain = (number(comparison, label, f"cost.{name}_flops") for name in ("train", "plain"))
+        if executed and plain:
+            found.append(f"{label} {formats.share(executed / plain)}")
+    return found
 
-    def ratios(c: Comparison) -> list[str]:
-        return [
-            f"{label} {formats.share(number(c, label, 'cost.train_flops') / number(c, label, 'cost.plain_flops'))}"
-            for label in tuned(c)
-            if number(c, label, "cost.train_flops") and number(c, label, "cost.plain_flops")
-        ]
 
-    parts = ratios(comparison)
-    if not parts:
-        return None
-    return Claim(
-        "cost",
-        "saved",
+saved = told(
+    "cost",
+    "saved",
+    _shares_executed,
+    lambda parts: (
         "Of the operations that the plain path would have needed for the same training, "
-        f"the share executed is: {', '.join(parts)}.",
-        (selected(parts, ratios),),
-    )
+        f"the share executed is: {', '.join(parts)}."
+    ),
+)
 
 
 def search_cost(results: Results, comparison: Comparison) -> Claim | None:
@@ -123,13 +123,13 @@ def search_cost(results: Results, comparison: Comparison) -> Claim | None:
             if tuned(comparison)
             else None
         )
-    values = [value_of(comparison, label, "cost.search_seconds") for label in labels]
-    parts = [f"{label} {text}" for label, (text, _) in zip(labels, values, strict=True)]
+    texts, facts = values_of(comparison, labels, "cost.search_seconds")
+    parts = [f"{label} {text}" for label, text in texts.items()]
     return Claim(
         "cost",
         "search",
         f"The search for a learning rate is not in these figures; it took, as a mean over seeds: {', '.join(parts)}.",
-        (selected(labels, searched), *(fact for _, fact in values)),
+        (selected(labels, searched), *facts),
     )
 
 
@@ -153,25 +153,16 @@ def pareto(results: Results, comparison: Comparison) -> Claim | None:
     )
 
 
-def missing_meters(results: Results, comparison: Comparison) -> Claim | None:
+def _missing(results: Results, comparison: Comparison) -> list[str]:
     """What was not measured, and of which rows."""
     names = {"train_flops": "training compute", "peak_memory_bytes": "peak memory", "energy_joules": "energy"}
+    return [
+        f"{names[name]} ({formats.listed(labels)})"
+        for name in names
+        if (labels := [label for label in tuned(comparison) if comparison.rows[label].cost.get(name) is None])
+    ]
 
-    def missing(c: Comparison) -> list[str]:
-        return [
-            f"{names[name]} ({formats.listed(labels)})"
-            for name in names
-            if (labels := [x for x in tuned(c) if c.rows[x].cost.get(name) is None])
-        ]
 
-    parts = missing(comparison)
-    return (
-        Claim(
-            "limits",
-            "missing-meters",
-            f"Not measured, and therefore shown as such: {'; '.join(parts)}.",
-            (selected(parts, missing),),
-        )
-        if parts
-        else None
-    )
+missing_meters = told(
+    "limits", "missing-meters", _missing, lambda parts: f"Not measured, and therefore shown as such: {'; '.join(parts)}."
+)

@@ -284,7 +284,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         ("Command", every(_command(run) for run in results.runs if run.record.provenance is not None)),
         (
             "Commit",
-            every((one.commit or "unknown") + (", with uncommitted changes" if one.dirty else "") for one in known),
+            every(formats.commit(one.commit, one.dirty) for one in known),
         ),
         ("Model", every(one.model for one in known)),
         ("Model fingerprint", every(one.model_fingerprint for one in known if one.model_fingerprint)),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from triptych.analysis.loading import Results
 from triptych.analysis.verdict import separable
@@ -11,6 +11,7 @@ from triptych.records import Comparison, PairedTest
 from triptych.report import formats, rows
 
 Fact = Callable[[Results, Comparison], bool]
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,19 @@ class Claim:
     def holds(self, results: Results, comparison: Comparison) -> bool:
         """Every fact is so in this comparison."""
         return all(fact(results, comparison) for fact in self.facts)
+
+
+Maker = Callable[[Results, Comparison], Claim | None]
+
+
+def told(topic: str, name: str, find: Callable[[Results, Comparison], Found | None], say: Callable[[Found], str]) -> Maker:
+    """Makes the claim that says what `find` finds, and holds wherever that is found; none where nothing is."""
+
+    def make(results: Results, comparison: Comparison) -> Claim | None:
+        found = find(results, comparison)
+        return Claim(topic, name, say(found), (equals(found, find),)) if found else None
+
+    return make
 
 
 def cell(comparison: Comparison, label: str, path: str) -> str:
@@ -128,6 +142,12 @@ def value_of(comparison: Comparison, label: str, path: str) -> tuple[str, Fact]:
     """A field of a row as the tables show it, and the fact that it stands there."""
     text = cell(comparison, label, path)
     return text, shown(label, path, text)
+
+
+def values_of(comparison: Comparison, labels: Iterable[str], path: str) -> tuple[dict[str, str], tuple[Fact, ...]]:
+    """That field of each row as the tables show it, by label, and the facts that they stand there."""
+    texts = {label: cell(comparison, label, path) for label in labels}
+    return texts, tuple(shown(label, path, text) for label, text in texts.items())
 
 
 def estimate_of(comparison: Comparison, label: str, field: str) -> tuple[str, tuple[Fact, ...]]:

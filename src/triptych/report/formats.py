@@ -98,6 +98,11 @@ def exact(value: float | int | None, missing: str = DASH) -> str:
     return f"{value:.6g}"
 
 
+def commit(name: str | None, dirty: bool | None) -> str:
+    """A commit, and whether its files were changed since."""
+    return (name or "unknown") + (", with uncommitted changes" if dirty else "")
+
+
 def listed(names: list[str] | tuple[str, ...]) -> str:
     """`a`, `a and b`, `a, b and c`."""
     names = list(names)

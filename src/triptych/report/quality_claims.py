@@ -4,7 +4,7 @@ from collections.abc import Callable
 from itertools import combinations, pairwise
 
 from triptych.analysis.loading import Results
-from triptych.analysis.verdict import LEVEL, separable, turned
+from triptych.analysis.verdict import LEVEL, find_test, separable, turned
 from triptych.records import Comparison, PairedTest
 from triptych.report import formats, rows
 from triptych.report.facts import (
@@ -24,6 +24,7 @@ from triptych.report.facts import (
     tested,
     tuned,
     value_of,
+    values_of,
     with_rouge,
 )
 
@@ -60,16 +61,13 @@ def best_rouge(results: Results, comparison: Comparison) -> Claim | None:
 
 def method_order(results: Results, comparison: Comparison) -> Claim | None:
     """The three methods by R-1, where no two are equal."""
-    labels = [label for label in tuned(comparison) if comparison.rows[label].kind in rows.METHODS]
-    order = sorted(labels, key=lambda label: number(comparison, label, "rouge1.mean"))
-    strictly = ordered(order, "rouge1.mean")
-    if len(order) < 2 or not strictly(results, comparison):
+    labels = _of_methods(comparison)
+    ranking = _rising(results, comparison, labels, "rouge1.mean")
+    if ranking is None:
         return None
-    values = [value_of(comparison, label, "rouge1.mean") for label in order]
-    parts = [f"{label} ({text})" for label, (text, _) in zip(order, values, strict=True)]
-    text = f"By mean test R-1, the rows of the three methods under study rank, from lowest to highest: {', '.join(parts)}."
-    chosen = selected(labels, lambda c: [x for x in tuned(c) if c.rows[x].kind in rows.METHODS])
-    return Claim("quality", "method-order", text, (chosen, strictly, *(fact for _, fact in values)))
+    _, ranks, facts = ranking
+    text = f"By mean test R-1, the rows of the three methods under study rank, from lowest to highest: {ranks}."
+    return Claim("quality", "method-order", text, (selected(labels, _of_methods), *facts))
 
 
 def against_lead(results: Results, comparison: Comparison) -> Claim | None:
@@ -115,7 +113,7 @@ def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
     others = [label for label in models if label not in lower]
 
     def differences(c: Comparison) -> list[str]:
-        found = [(label, turned(test, label)) for label in lower if (test := _loss_test(c, label, base))]
+        found = [(label, turned(test, label)) for label in lower if (test := find_test(c.tests, "loss", label, base))]
         return [
             f"{label} {figures_of(test)[0]} {figures_of(test)[1]}{'' if separable(test) else ' (not told apart)'}"
             for label, test in found
@@ -139,17 +137,15 @@ def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
 
 def loss_order(results: Results, comparison: Comparison) -> Claim | None:
     """The tuned rows by test loss, and which neighbours are not told apart."""
-    order = sorted(having(comparison, "loss.test", tuned(comparison)), key=lambda x: number(comparison, x, "loss.test"))
-    strictly = ordered(order, "loss.test")
-    if len(order) < 2 or not strictly(results, comparison):
+    ranking = _rising(results, comparison, having(comparison, "loss.test", tuned(comparison)), "loss.test")
+    if ranking is None:
         return None
+    order, ranks, facts = ranking
 
     def close(c: Comparison) -> list[str]:
-        tests = {pair: _loss_test(c, *pair) for pair in pairwise(order)}
+        tests = {pair: find_test(c.tests, "loss", *pair) for pair in pairwise(order)}
         return [f"{a} and {b}" for (a, b), test in tests.items() if test is None or not separable(test)]
 
-    values = [value_of(comparison, label, "loss.test") for label in order]
-    ranks = ", ".join(f"{label} ({text})" for label, (text, _) in zip(order, values, strict=True))
     together = close(comparison)
     text = f"By test loss the tuned rows rank, from the lowest: {ranks}; " + (
         f"of neighbours, these are not told apart: {formats.listed(together)}."
@@ -157,7 +153,7 @@ def loss_order(results: Results, comparison: Comparison) -> Claim | None:
         else "each is told apart from the next."
     )
     chosen = selected(sorted(order), lambda c: sorted(having(c, "loss.test", tuned(c))))
-    return Claim("loss", "loss-order", text, (chosen, strictly, selected(together, close), *(fact for _, fact in values)))
+    return Claim("loss", "loss-order", text, (chosen, selected(together, close), *facts))
 
 
 def best_loss(results: Results, comparison: Comparison) -> Claim | None:
@@ -169,7 +165,7 @@ def best_loss(results: Results, comparison: Comparison) -> Claim | None:
     shown_as, facts = estimate_of(comparison, best[0], "loss")
 
     def beside(c: Comparison) -> list[str]:
-        tests = {label: _loss_test(c, best[0], label) for label in among if label not in best}
+        tests = {label: find_test(c.tests, "loss", best[0], label) for label in among if label not in best}
         return [label for label, test in tests.items() if test is not None and not separable(test)]
 
     near = beside(comparison)
@@ -200,7 +196,7 @@ def loss_and_rouge(results: Results, comparison: Comparison) -> Claim | None:
         for a, b in combinations(having(c, "loss.test", tuned(c)), 2):
             loss, score = (number(c, a, path) - number(c, b, path) for path in ("loss.test", "rouge1.mean"))
             if loss * score > 0:
-                test = _loss_test(c, a, b)
+                test = find_test(c.tests, "loss", a, b)
                 found.append(f"{a} and {b}" if test is None or separable(test) else f"{a} and {b}, not told apart by loss")
         return found
 
@@ -255,12 +251,22 @@ def test_counts(results: Results, comparison: Comparison) -> Claim | None:
 
 def method_tests(results: Results, comparison: Comparison) -> Claim | None:
     """The paired tests of R-1 between the three methods."""
-    labels = {label for label in tuned(comparison) if comparison.rows[label].kind in rows.METHODS}
-    tests = [test for test in comparison.tests if test.metric == "rouge1" and {test.a, test.b} <= labels]
+    labels = set(_of_methods(comparison))
+
+    def tests_of(c: Comparison) -> list[PairedTest]:
+        return [test for test in c.tests if test.metric == "rouge1" and {test.a, test.b} <= labels]
+
+    def counted(r: Results, c: Comparison) -> tuple[int, int]:
+        found = tests_of(c)
+        return sum(map(separable, found)), len(found)
+
+    tests = tests_of(comparison)
     if not tests:
         return None
     if len(tests) > _MOST_LISTED:
-        return _method_test_count(labels, tests)
+        apart, total = counted(results, comparison)
+        text = f"Of the {total} pairs of rows of the methods under study, {apart} differ in R-1."
+        return Claim("tests", "method-tests", text, (equals((apart, total), counted),))
     parts = []
     for test in tests:
         difference, interval, p_value = figures_of(test)
@@ -275,16 +281,17 @@ def method_tests(results: Results, comparison: Comparison) -> Claim | None:
     )
 
 
-def _method_test_count(labels: set[str], tests: list[PairedTest]) -> Claim:
-    counts = sum(map(separable, tests)), len(tests)
-
-    def counted(results: Results, comparison: Comparison) -> tuple[int, int]:
-        found = [x for x in comparison.tests if x.metric == "rouge1" and {x.a, x.b} <= labels]
-        return sum(map(separable, found)), len(found)
-
-    text = f"Of the {counts[1]} pairs of rows of the methods under study, {counts[0]} differ in R-1."
-    return Claim("tests", "method-tests", text, (equals(counts, counted),))
+def _of_methods(comparison: Comparison) -> list[str]:
+    return [label for label in tuned(comparison) if comparison.rows[label].kind in rows.METHODS]
 
 
-def _loss_test(comparison: Comparison, a: str, b: str) -> PairedTest | None:
-    return next((test for test in comparison.tests if test.metric == "loss" and {test.a, test.b} == {a, b}), None)
+def _rising(
+    results: Results, comparison: Comparison, labels: list[str], path: str
+) -> tuple[list[str], str, tuple[Fact, ...]] | None:
+    """Those rows from the lowest value to the highest, the same in words, and its facts; None where two are equal."""
+    order = sorted(labels, key=lambda label: number(comparison, label, path))
+    strictly = ordered(order, path)
+    if len(order) < 2 or not strictly(results, comparison):
+        return None
+    texts, facts = values_of(comparison, order, path)
+    return order, ", ".join(f"{label} ({text})" for label, text in texts.items()), (strictly, *facts)

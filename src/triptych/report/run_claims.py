@@ -1,112 +1,93 @@
 """Sentences made from the runs' own records: shapes, epochs, what all of the data would have taken."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from triptych.analysis.loading import Results, Run
 from triptych.records import Comparison
 from triptych.report import formats
-from triptych.report.facts import Claim, cell, equals, number, of_kind, selected, shown, tuned
+from triptych.report.facts import Claim, Maker, cell, number, of_kind, selected, shown, told, tuned
 
 EPOCHS = 10  # what the assignment allows
 
 
-def shapes(kind: str) -> Callable[[Results, Comparison], Claim | None]:
+def shapes(kind: str) -> Maker:
     """What a method's rows trained in this run, in numbers."""
     describe = {"prompt-tuning": _prompt, "lora": _factors, "last-layers": _layers}[kind]
 
-    def make(results: Results, comparison: Comparison) -> Claim | None:
-        def described(r: Results) -> list[str]:
-            return [text for run in _firsts(r, kind) if (text := describe(run))]
+    def described(results: Results, comparison: Comparison) -> list[str]:
+        return [text for run in _firsts(results, kind) if (text := describe(run))]
 
-        parts = described(results)
-        if not parts:
-            return None
-        return Claim(
-            "architecture", f"shapes-{kind}", f"In this run {'; '.join(parts)}.", (equals(parts, lambda r, c: described(r)),)
-        )
-
-    return make
+    return told("architecture", f"shapes-{kind}", described, lambda parts: f"In this run {'; '.join(parts)}.")
 
 
-def epochs(results: Results, comparison: Comparison) -> Claim | None:
+def _best_epochs(results: Results, comparison: Comparison) -> list[str]:
     """Which epoch's weights are evaluated."""
-
-    def described(r: Results) -> list[str]:
-        found = []
-        for label in r.labels:
-            trainings = [run.record.training for run in r.of(label) if run.record.training is not None]
-            if trainings:
-                best = ", ".join(f"{training.best_epoch} of {training.epochs}" for training in trainings)
-                early = " (stopped early)" if all(t.epochs < r.suite.training.max_epochs for t in trainings) else ""
-                found.append(f"{label} {best}{early}")
-        return found
-
-    parts = described(results)
-    return (
-        Claim(
-            "training",
-            "epochs",
-            f"The weights evaluated are those of the epoch with the lowest validation loss: {'; '.join(parts)}.",
-            (equals(parts, lambda r, c: described(r)),),
-        )
-        if parts
-        else None
-    )
+    found = []
+    for label in results.labels:
+        trainings = [run.record.training for run in results.of(label) if run.record.training is not None]
+        if trainings:
+            best = ", ".join(f"{training.best_epoch} of {training.epochs}" for training in trainings)
+            early = " (stopped early)" if all(t.epochs < results.suite.training.max_epochs for t in trainings) else ""
+            found.append(f"{label} {best}{early}")
+    return found
 
 
-def whole_job(results: Results, comparison: Comparison) -> Claim | None:
+epochs = told(
+    "training",
+    "epochs",
+    _best_epochs,
+    lambda parts: f"The weights evaluated are those of the epoch with the lowest validation loss: {'; '.join(parts)}.",
+)
+
+
+def _times_of_whole_job(results: Results, comparison: Comparison) -> tuple[int, list[str], str] | None:
     """What training on every pair for ten epochs would take at the speed measured: why data or epochs were reduced."""
-
-    def described(r: Results) -> tuple[int, list[str], str] | None:
-        data = next((run.record.data for run in r.runs if run.record.data is not None), None)
-        counts = data.splits.get("train") if data is not None else None
-        if counts is None or (not counts.not_sampled and r.suite.training.max_epochs >= EPOCHS):
-            return None
-        pairs = counts.used + counts.not_sampled
-        paces = {label: pace for label in r.labels if (pace := _seconds_per_document(r.of(label))) is not None}
-        if not paces:
-            return None
-        parts = [f"{label} {formats.seconds(pace * pairs * EPOCHS)}" for label, pace in paces.items()]
-        total = sum(pace * pairs * EPOCHS * len(r.suite.seeds) for pace in paces.values())
-        return pairs, parts, formats.seconds(total)
-
-    found = described(results)
-    if found is None:
+    data = next((run.record.data for run in results.runs if run.record.data is not None), None)
+    counts = data.splits.get("train") if data is not None else None
+    if counts is None or (not counts.not_sampled and results.suite.training.max_epochs >= EPOCHS):
         return None
+    pairs = counts.used + counts.not_sampled
+    paces = {label: pace for label in results.labels if (pace := _seconds_per_document(results.of(label))) is not None}
+    if not paces:
+        return None
+    parts = [f"{label} {formats.seconds(pace * pairs * EPOCHS)}" for label, pace in paces.items()]
+    total = sum(pace * pairs * EPOCHS * len(results.suite.seeds) for pace in paces.values())
+    return pairs, parts, formats.seconds(total)
+
+
+def _of_whole_job(found: tuple[int, list[str], str]) -> str:
     pairs, parts, total = found
-    return Claim(
-        "reductions",
-        "whole-job",
+    return (
         f"At the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs:,} training pairs would take, for "
-        f"one seed: {', '.join(parts)}; {total} for all rows and seeds, before any evaluation, search or generation.",
-        (equals(found, lambda r, c: described(r)),),
+        f"one seed: {', '.join(parts)}; {total} for all rows and seeds, before any evaluation, search or generation."
     )
 
 
-def trunk_caches(results: Results, comparison: Comparison) -> Claim | None:
+whole_job = told("reductions", "whole-job", _times_of_whole_job, _of_whole_job)
+
+
+def _trunk_caches(results: Results, comparison: Comparison) -> list[str]:
     """What making the trunk caches took: operations in the training compute, time that is not in the training time."""
+    found = []
+    for label in results.labels:
+        notes = [run.record.notes.get("trunk_cache") for run in results.of(label)]
+        made = [note for note in notes if isinstance(note, dict) and "making_seconds" in note]
+        if made:
+            seconds = formats.seconds(sum(note["making_seconds"] for note in made) / len(made))
+            found.append(f"{label} {seconds} and {formats.quantity(made[0]['flops'] or None, 'flops')}")
+    return found
 
-    def described(r: Results) -> list[str]:
-        found = []
-        for label in r.labels:
-            notes = [run.record.notes.get("trunk_cache") for run in r.of(label)]
-            made = [note for note in notes if isinstance(note, dict) and "making_seconds" in note]
-            if made:
-                seconds = formats.seconds(sum(note["making_seconds"] for note in made) / len(made))
-                found.append(f"{label} {seconds} and {formats.quantity(made[0]['flops'] or None, 'flops')}")
-        return found
 
-    parts = described(results)
-    if not parts:
-        return None
-    return Claim(
-        "cost",
-        "trunk-cache",
-        "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every epoch. "
-        f"Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in its rate, these "
-        "seconds in the preparation of the run that made it: they are not in the training time.",
-        (equals(parts, lambda r, c: described(r)),),
-    )
+trunk_caches = told(
+    "cost",
+    "trunk-cache",
+    _trunk_caches,
+    lambda parts: (
+        "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every "
+        f"epoch. Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in its "
+        "rate, these seconds in the preparation of the run that made it: they are not in the training time."
+    ),
+)
 
 
 def first_loss(results: Results, comparison: Comparison) -> Claim | None:
@@ -130,32 +111,28 @@ def first_loss(results: Results, comparison: Comparison) -> Claim | None:
     )
 
 
-def share_and_compute(results: Results, comparison: Comparison) -> Claim | None:
+def _shares_of_full(results: Results, comparison: Comparison) -> tuple[str, list[str]] | None:
     """Prompt tuning's share of the parameters beside its share of full fine-tuning's compute."""
-    fulls = [label for label in of_kind(comparison, "full") if number(comparison, label, "cost.train_flops")]
-    if not fulls:
+    full = next((x for x in of_kind(comparison, "full") if number(comparison, x, "cost.train_flops")), None)
+    if full is None:
         return None
-    full = fulls[0]
+    whole = number(comparison, full, "cost.train_flops")
+    parts = []
+    for label in tuned(comparison):
+        flops = number(comparison, label, "cost.train_flops")
+        if comparison.rows[label].kind == "prompt-tuning" and flops:
+            trainable, base = (number(comparison, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base"))
+            share = f"{100 * trainable / base:.2g}%"
+            parts.append(f"{label} trains {share} of that number of parameters with {formats.share(flops / whole)}")
+    return (full, parts) if parts else None
 
-    def described(c: Comparison) -> list[str]:
-        found = []
-        for label in tuned(c):
-            flops, whole = number(c, label, "cost.train_flops"), number(c, full, "cost.train_flops")
-            if c.rows[label].kind == "prompt-tuning" and flops and whole:
-                trainable, base = (number(c, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base"))
-                share = f"{100 * trainable / base:.2g}%"
-                found.append(f"{label} trains {share} of that number of parameters with {formats.share(flops / whole)}")
-        return found
 
-    parts = described(comparison)
-    if not parts:
-        return None
-    return Claim(
-        "theory",
-        "theory-scale-compute",
-        f"Beside the model's own parameters and the training compute of {full}, {'; '.join(parts)} of that compute.",
-        (selected(parts, described),),
-    )
+def _of_shares(found: tuple[str, list[str]]) -> str:
+    full, parts = found
+    return f"Beside the model's own parameters and the training compute of {full}, {'; '.join(parts)} of that compute."
+
+
+share_and_compute = told("theory", "theory-scale-compute", _shares_of_full, _of_shares)
 
 
 def _firsts(results: Results, kind: str) -> Iterable[Run]:
