@@ -22,3 +22,28 @@ def test_analysis_loads_without_torch():
         "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+TORCHLESS = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "peft", "accelerate", "datasets"):
+            raise ImportError(f"{name} is refused")
+
+sys.meta_path.insert(0, Refuse())
+"""
+"""What a child runs first in which importing torch or a library that needs it fails."""
+
+
+def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
+    """Contracts, metrics, readers of tables and what the terminal shows need no torch, nor does `list data`."""
+    (tmp_path / "data.csv").write_text("document,summary\na,b\n")
+    code = TORCHLESS + (
+        "import triptych.contracts, triptych.store, triptych.metrics.rouge, triptych.metrics.text_shape, triptych.view\n"
+        "from triptych.cli import main\n"
+        f"sys.exit(main(['list', 'data', {str(tmp_path)!r}]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert found.returncode == 0 and "summary = summary" in found.stdout, found.stderr

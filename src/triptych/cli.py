@@ -458,8 +458,8 @@ def call_list(options: argparse.Namespace) -> int:
     from triptych import catalogue
     from triptych.view import show_data, show_registered
 
-    catalogue.load(options.plugin)
     if not options.what:
+        catalogue.load(options.plugin)
         show_registered(Console())
     elif options.what[0] == "data" and len(options.what) == 2:
         show_data(Console(), Path(options.what[1]))

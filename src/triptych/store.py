@@ -4,16 +4,17 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor
 
 from triptych.errors import InputError, ResultsError
 from triptych.files import write_bytes
 from triptych.registry import shorten
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Line = TypeVar("Line", bound=BaseModel)
 Content = TypeVar("Content")
@@ -76,8 +77,10 @@ def read_as(path: Path, kind: type[Content], name: str, remedy: str = "") -> Con
         raise ResultsError(said.rstrip()) from None
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> str:
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> str:
     """Tensors as safetensors, in the order of their names; returns the SHA-256 of the file."""
+    from safetensors.torch import save  # imports torch, which reading JSON does not need
+
     content = save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
@@ -114,12 +117,14 @@ def read_lines(path: Path, kind: type[Line]) -> list[Line]:
         raise ResultsError(f"{str(path)!r} has a line that is no {kind.__name__}: {error.errors()[0]['msg']}.") from None
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> "dict[str, Tensor]":
     """Read safetensors; nothing is ever unpickled.
 
     Raises:
         ResultsError: missing, truncated or no safetensors file.
     """
+    from safetensors.torch import load_file
+
     _check_file(path)
     try:
         return load_file(path)

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -15,9 +15,11 @@ from rich.table import Column, Table
 from triptych.config import PRESETS
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import describe
-from triptych.preflight import Plan, RowEstimate
 from triptych.registry import registered
-from triptych.trained import Summary, Trained
+
+if TYPE_CHECKING:  # what a data folder holds is shown without torch
+    from triptych.preflight import Plan, RowEstimate
+    from triptych.trained import Summary, Trained
 
 STAGES = {
     "preparation": "preparing data",
@@ -149,7 +151,7 @@ class View:
         self._line(f"{run.name}: FAILED: {event['message']}")
 
 
-def show_plan(console: Console, plan: Plan, estimates: dict[str, RowEstimate], out: Path, preset: str) -> None:
+def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]", out: Path, preset: str) -> None:
     """Print what a suite would do, and which preset its settings began from."""
     suite, data = plan.suite, plan.corpus.data
     console.print(f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now.", markup=False)
@@ -228,7 +230,7 @@ class SummaryPrinter:
         self._cut: Counter[str] = Counter()
         self._all: Counter[str] = Counter()
 
-    def __call__(self, row: Trained, name: str, summary: Summary) -> None:
+    def __call__(self, row: "Trained", name: str, summary: "Summary") -> None:
         """Print one summary."""
         self._all[str(row.folder)] += 1
         self._cut[str(row.folder)] += summary.truncated
