@@ -67,14 +67,13 @@ def _fan_out(folder, name, executor, on_step):
     resolved, table = rows.resolve(settings)
     plan = preflight.check(resolved, table, None, materials.cache_folder())
     out, told = folder / name, []
-    suite.claim(out, resolved, fresh=False)
 
     def listen(label, seed, event):
         told.append((label, event))
         if event["event"] == "step":
             on_step(out, event["step"])
 
-    with suite.locked(out) as lock:
+    with suite.claim(out, resolved) as lock:
         assert suite.carry_out(plan, out, lock, None, [], listen, executor) == []
     return told
 

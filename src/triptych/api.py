@@ -1,6 +1,7 @@
 """What the command line does, from Python."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,7 @@ def compare(
     folder = Path(out)
     suite.check_folder(folder, resolved, fresh=False)
     plan = preflight.check(resolved, table, device, materials.cache_folder())
-    suite.claim(folder, resolved, fresh=False)
-    with suite.locked(folder) as lock:
+    with suite.claim(folder, resolved) as lock:
         suite.carry_out(plan, folder, lock, device, plugins, tell or _silent)
         return suite.conclude(folder)
 
@@ -81,11 +81,10 @@ def train(
     row = rows.find_row(table, label)
     folder = Path(out)
     preflight.check(resolved, table, device, materials.cache_folder())
-    suite.claim(folder, resolved, fresh=False)
     listen = tell or _silent
-    with suite.locked(folder):
+    with suite.claim(folder, resolved) as lock:
         return [
-            experiment.run(resolved, row, seed, folder, device, lambda event, seed=seed: listen(label, seed, event))  # type: ignore[misc]
+            experiment.run(resolved, row, seed, folder, device, lock.guard(partial(listen, label, seed)))
             for seed in rows.choose_seeds(resolved, row, None)
         ]
 

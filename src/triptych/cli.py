@@ -98,6 +98,8 @@ def make_parser() -> argparse.ArgumentParser:
                        "standard input is a pipe, the run ends when it closes")
     train.add_argument("--trial", type=float, metavar="RATE", help="with --events: make only the search's trial at this "
                        "learning rate; the run that makes the search finds it")
+    train.add_argument("--lock", metavar="TOKEN", help="with --events: end when the lock of --out is not this one: OUT was "
+                       "moved, or another suite works there")
     train.set_defaults(call=call_train)
 
     evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
@@ -277,8 +279,7 @@ def call_compare(options: argparse.Namespace) -> int:
                 show_plan(Console(), each, preflight.estimate(each, options.device), out, chosen_preset(options))
         return 0
     plan = preflight.check(resolved, table, options.device, materials.cache_folder())
-    suite.claim(out, resolved, options.fresh)
-    with suite.locked(out) as lock:
+    with suite.claim(out, resolved, options.fresh) as lock:
         with View(Console(stderr=True)) as view:
             failed = suite.carry_out(plan, out, lock, options.device, options.plugin, view, executor)
         comparison = suite.conclude(out)
@@ -294,12 +295,16 @@ def call_train(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych import catalogue, experiment, materials, preflight, processes, rows, runtime, suite
+    from triptych.lock import Lock
     from triptych.view import View
 
     if options.trial is not None and not options.events:
         raise ConfigError("--trial is for programs, and needs --events.")
     events = take_stdout() if options.events else None
     try:
+        held = Lock(options.out, options.lock) if options.lock and options.out else None
+        if held is not None:
+            held.check()  # before OUT/suite.json is read, and again with every event
         catalogue.load(options.plugin)
         quiet_libraries()
         settings = suite_settings(options)
@@ -311,6 +316,8 @@ def call_train(options: argparse.Namespace) -> int:
             processes.end_with_parent()
 
             def emit(event: dict[str, Any]) -> None:
+                if held is not None:
+                    held.check()
                 print(json.dumps(event), file=events, flush=True)
 
             if options.trial is not None:
@@ -324,11 +331,10 @@ def call_train(options: argparse.Namespace) -> int:
                 experiment.run(resolved, row, seed, out, options.device, lambda event: None)
             return 0
         preflight.check(resolved, table, options.device, materials.cache_folder())
-        suite.claim(out, resolved, fresh=False)
-        with suite.locked(out), View(Console(stderr=True)) as view:
+        with suite.claim(out, resolved) as lock, View(Console(stderr=True)) as view:
             for index, seed in enumerate(seeds):
                 view(row.label, seed, {"event": "begin", "index": index, "total": len(seeds)})
-                tell = partial(view, row.label, seed)
+                tell = lock.guard(partial(view, row.label, seed))
                 record = experiment.run(resolved, row, seed, out, options.device, tell, options.plugin)
                 view(row.label, seed, {"event": "done"})
                 scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"

@@ -4,12 +4,13 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from triptych import processes
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, ResultsError
+from triptych.lock import Lock
 
 RETRIES = 3  # of a run whose worker was lost
 
@@ -40,7 +41,7 @@ Tell = Callable[[Job, dict[str, Any]], None]
 class Executor(Protocol):
     """Carries out runs and gives each with what went wrong, or None, as it ends."""
 
-    def __call__(self, jobs: Sequence[Job], lock: int, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+    def __call__(self, jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
         """Args: the runs; the lock of the results folder; who is told their events, and those of trials."""
 
 
@@ -68,17 +69,21 @@ def make(name: str, resources: Resources) -> Executor:
     return OnRay(name if name != "ray" else None, resources)
 
 
-def one_by_one(jobs: Sequence[Job], lock: int, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+def one_by_one(jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
     """Each run in a process of its own on this machine, one after the other."""
     for job in jobs:
         tell(job, {"event": "begin"})
         yield job, _carry_out(job, lock, lambda event, job=job: tell(job, event))  # type: ignore[misc]
 
 
-def _carry_out(job: Job, lock: int | None, tell: Callable[[dict[str, Any]], None]) -> str | None:
+def _carry_out(job: Job, lock: Lock, tell: Callable[[dict[str, Any]], None]) -> str | None:
+    try:
+        lock.check()
+    except ResultsError as error:
+        return str(error)
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "record.json").unlink(missing_ok=True)
-    return processes.run(job.arguments, job.folder / "log.txt", lock, tell)
+    return processes.run((*job.arguments, "--lock", lock.token), job.folder / "log.txt", lock.descriptor, tell)
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ class OnRay:
     address: str | None
     resources: Resources
 
-    def __call__(self, jobs: Sequence[Job], lock: int, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+    def __call__(self, jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
         """See `Executor`."""
         import ray
         from ray.util.queue import Queue
@@ -114,12 +119,15 @@ class OnRay:
                 num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, memory=self.resources.memory or None,
                 max_retries=RETRIES,
             )  # fmt: skip
-            yield from self._fan_out(ray, task, events, jobs, tell)
+            elsewhere = replace(lock, folder=lock.folder.resolve(), descriptor=None)
+            yield from self._fan_out(ray, task, events, elsewhere, jobs, tell)
         finally:
             ray.shutdown()
 
     @staticmethod
-    def _fan_out(ray: Any, task: Any, events: Any, jobs: Sequence[Job], tell: Tell) -> Iterator[tuple[Job, str | None]]:
+    def _fan_out(
+        ray: Any, task: Any, events: Any, lock: Lock, jobs: Sequence[Job], tell: Tell
+    ) -> Iterator[tuple[Job, str | None]]:
         groups: dict[str, list[Job]] = {}
         for job in jobs:
             groups.setdefault(job.group, []).append(job)
@@ -129,7 +137,7 @@ class OnRay:
 
         def go_on(group: str) -> None:
             while stages[group] and not any(job.group == group for job in running.values()):
-                running.update({task.remote(job, events): job for job in stages[group].pop(0)})
+                running.update({task.remote(job, events, lock): job for job in stages[group].pop(0)})
 
         for group in groups:
             go_on(group)
@@ -150,7 +158,7 @@ class OnRay:
                 go_on(job.group)
 
 
-def _on_worker(job: Job, events: Any) -> str | None:
+def _on_worker(job: Job, events: Any, lock: Lock) -> str | None:
     """A task of Ray's: a run or trial in a process of its own, as everywhere."""
     events.put((job, {"event": "begin"}))
-    return _carry_out(job, None, lambda event: events.put((job, event)))
+    return _carry_out(job, lock, lambda event: events.put((job, event)))

@@ -136,7 +136,7 @@ class Run:
         bench = self.bench
         if not bench.machine.is_main:
             return record
-        with bench.clocks.time("checkpoint"):
+        with bench.stage("checkpoint"):
             store.write_lines(bench.folder / "predictions.jsonl", [p.model_dump() for p in predictions])
             store.write_lines(bench.folder / "history.jsonl", history)
         seconds = bench.clocks.read()

@@ -1,18 +1,25 @@
 """A file is there whole or not at all."""
 
+import fcntl
+import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from triptych.errors import ResultsError
 
+# `.NAME.xxxxxxxx`, as `replacing` names temporary files, of the kinds of file that a results folder holds.
+_TEMPORARY = re.compile(r"\.[^/]+\.(?:json|jsonl|csv|md|pdf|html|safetensors)\.[a-z0-9_]{8}")
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file beside `path`, synced and put in its place when the block ends; a failure leaves what was there, and no rest.
+    """A new file next to `path`, synced and put in its place when the block ends; on failure the old file is kept and the
+    temporary file is removed.
 
     Raises:
         ResultsError: the folder cannot be written, or the disk is full.
@@ -22,6 +29,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         try:
             with os.fdopen(handle, "wb") as file:
+                with suppress(OSError):  # so that `sweep` leaves it alone; some network file systems have no locks
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
@@ -42,6 +51,36 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     with replacing(path) as file:
         file.write(content)
+
+
+def is_temporary(path: Path) -> bool:
+    """Whether a name is one that `replacing` gives to the temporary file of a result."""
+    return _TEMPORARY.fullmatch(path.name) is not None
+
+
+def sweep(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder and below; one that is being written is kept."""
+    for path in folder.rglob(".*"):
+        if not is_temporary(path) or path.is_symlink() or not path.is_file():
+            continue
+        with suppress(OSError), path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file.
+
+    Raises:
+        ResultsError: missing, unreadable, or not a regular file.
+    """
+    if path.exists() and not path.is_file():
+        raise ResultsError(f"{str(path)!r} is not a regular file.")  # a device or a pipe could be read for ever
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ResultsError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
 
 
 def leads_out(path: Path, folder: Path) -> bool:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from triptych.errors import InputError, ResultsError
+from triptych.files import digest as digest
 from triptych.files import write_bytes
 from triptych.registry import shorten
 
@@ -84,20 +85,6 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> str:
     content = save({name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)})
     write_bytes(path, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file.
-
-    Raises:
-        ResultsError: missing or unreadable.
-    """
-    _check_file(path)
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ResultsError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
 
 
 def read_lines(path: Path, kind: type[Line]) -> list[Line]:

@@ -1,7 +1,5 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
-import fcntl
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.errors import ResultsError
 from triptych.executors import Executor, Job, one_by_one
-from triptych.files import leads_out
+from triptych.files import is_temporary, leads_out, sweep
+from triptych.lock import LOCK, Lock, locked
 from triptych.preflight import Plan
 from triptych.records import Comparison, Record
 from triptych.report.write import write_report
@@ -25,32 +24,58 @@ from triptych.rows import Row
 from triptych.search import read_trials, spread
 
 Emit = Callable[[str, int, dict[str, Any]], None]
-LOCK = ".lock"
-LOCK_SECONDS = 2.0  # a suite that was killed leaves runs behind that end within this time
 
 
-def claim(out: Path, suite: Suite, fresh: bool) -> None:
-    """Make OUT ready for this suite: new, or holding the same suite, which is then resumed.
+@contextmanager
+def claim(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]:
+    """Take the lock of OUT and make OUT ready for this suite: new, or holding the same suite, which is then resumed.
+
+    Args:
+        out: the results folder.
+        suite: the resolved suite.
+        fresh: move what OUT holds to another name first, unless a suite is at work there.
 
     Raises:
-        ResultsError: OUT holds another suite or other files, or cannot be written.
+        ResultsError: OUT holds another suite or other files, another process works there, or it cannot be written.
     """
     check_folder(out, suite, fresh)
     if fresh and out.exists():
+        _set_aside(out)
+    _make_folder(out)
+    with locked(out) as lock:
+        _settle(out, suite)
+        sweep(out)
+        yield lock
+
+
+def _set_aside(out: Path) -> None:
+    """Rename a results folder that nobody works in."""
+    with locked(out):
         number = 1
         while (kept := out.with_name(f"{out.name}.before-{number}")).exists():
             number += 1
-        out.rename(kept)
+        try:
+            out.rename(kept)
+        except OSError as error:
+            raise ResultsError(f"The folder {str(out)!r} cannot be renamed: {error.strerror}.") from error
+
+
+def _make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResultsError(f"The folder {str(out)!r} cannot be made: {error.strerror}.") from error
+
+
+def _settle(out: Path, suite: Suite) -> None:
+    """Write `suite.json` into a folder whose lock is held, unless the same suite is there."""
+    check_folder(out, suite, fresh=False)
     if not (out / "suite.json").exists():
         store.write_json(out / "suite.json", suite.model_dump(mode="json"))
 
 
 def check_folder(out: Path, suite: Suite, fresh: bool) -> None:
-    """Whether `claim` would succeed, without writing anything.
+    """Whether OUT could be claimed, without writing anything.
 
     Raises:
         ResultsError: it would not.
@@ -63,7 +88,7 @@ def check_folder(out: Path, suite: Suite, fresh: bool) -> None:
         if path.is_symlink() and leads_out(path, out):
             raise ResultsError(f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it.")
     if not (out / "suite.json").exists():
-        if any(path.name != LOCK for path in out.iterdir()):
+        if any(path.name != LOCK and not is_temporary(path) for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
         return
     there, wanted = store.read_json(out / "suite.json"), suite.model_dump(mode="json")
@@ -85,26 +110,6 @@ def _difference(there: Any, wanted: Any, key: str = "") -> tuple[str, Any, Any] 
                 return found
         return None
     return None if there == wanted else (key, there, wanted)
-
-
-@contextmanager
-def locked(out: Path) -> Iterator[int]:
-    """Only one suite works in OUT; gives the lock, which goes with the last process that holds it.
-
-    Raises:
-        ResultsError: another process works there.
-    """
-    with (out / LOCK).open("w") as file:
-        patience = time.monotonic() + LOCK_SECONDS
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > patience:
-                    raise ResultsError(f"Another process works in {str(out)!r}; wait for it, or give another --out.") from None
-                time.sleep(0.1)
-        yield file.fileno()
 
 
 def is_done(out: Path, row: Row, seed: int) -> bool:
@@ -159,7 +164,7 @@ def planned_runs(plan: Plan, out: Path) -> list[Planned]:
 
 
 def carry_out(
-    plan: Plan, out: Path, lock: int, device: str | None, plugins: Sequence[str], emit: Emit,
+    plan: Plan, out: Path, lock: Lock, device: str | None, plugins: Sequence[str], emit: Emit,
     executor: Executor = one_by_one,
 ) -> list[str]:  # fmt: skip
     """Every run that is not done yet, each in a process of its own.
@@ -172,9 +177,13 @@ def carry_out(
 
     Returns:
         The runs that failed, in words.
+
+    Raises:
+        ResultsError: OUT was moved or replaced meanwhile; nothing is written there any more.
     """
     for size, smaller in plan.scaled.items():
-        claim(layout.scaled_folder(out, size), smaller.suite, fresh=False)
+        _make_folder(layout.scaled_folder(out, size))
+        _settle(layout.scaled_folder(out, size), smaller.suite)
     runs = planned_runs(plan, out)
     places = {(run.name, run.seed): {"index": index, "total": len(runs)} for index, run in enumerate(runs)}
     pending: dict[Job, Planned] = {}
@@ -185,10 +194,13 @@ def carry_out(
             pending[run.job(device, plugins)] = run
 
     def tell(job: Job, event: dict[str, Any]) -> None:
+        if event["event"] == "begin":
+            lock.check()
         emit(job.name, job.seed, event | (places[job.group, job.seed] if event["event"] in ("begin", "failed") else {}))
 
     failed = []
     for job, error in executor(list(pending), lock, tell):
+        lock.check()
         if error is None:
             tell(job, {"event": "done"})
             continue

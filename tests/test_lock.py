@@ -1,0 +1,165 @@
+"""Who may write into a results folder, what a suite that was killed leaves there, and what becomes of a moved folder."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from triptych import cli, config, executors, files, lock, store, suite
+from triptych.errors import ResultsError
+
+SUITE = config.make_suite(config.preset("demo") | {"methods": ["lead-3"]})
+OTHER = config.make_suite(config.preset("demo") | {"methods": ["lead-3"], "seeds": [7]})
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    """No test waits for a lock."""
+    monkeypatch.setattr(lock, "LOCK_SECONDS", 0.0)
+
+
+def test_fresh_never_moves_a_folder_that_a_suite_works_in(tmp_path):
+    """While the lock is held `fresh` is refused and OUT stays where and what it is; afterwards it is set aside."""
+    out = tmp_path / "out"
+    with suite.claim(out, SUITE):
+        with pytest.raises(ResultsError, match="Another process works"), suite.claim(out, OTHER, fresh=True):
+            pytest.fail("the folder was claimed twice")
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert store.read_json(out / "suite.json")["seeds"] == [0]
+    with suite.claim(out, OTHER, fresh=True):
+        assert store.read_json(out / "suite.json")["seeds"] == [7]
+        assert store.read_json(tmp_path / "out.before-1/suite.json")["seeds"] == [0]
+
+
+def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, capsys):
+    """`compare --fresh` on an OUT at work ends with status 2 and changes nothing."""
+    out = tmp_path / "out"
+    with suite.claim(out, SUITE):
+        before = sorted(out.rglob("*"))
+        small = ["--methods", "lead-3", "--set", "limits.test_documents=2", "limits.train_documents=4"]
+        assert cli.main(["compare", "--fresh", "--out", str(out), *small]) == 2
+        assert sorted(out.rglob("*")) == before and not (tmp_path / "out.before-1").exists()
+    assert "Another process works" in capsys.readouterr().err
+
+
+def test_a_folder_moved_between_opening_and_locking_is_not_taken_for_the_new_one(tmp_path, monkeypatch):
+    """What is locked is the lock file that OUT has now, not the one of a folder that was renamed meanwhile."""
+    out, flock, moved = tmp_path / "out", lock.fcntl.flock, []
+    out.mkdir()
+
+    def move_first(descriptor, how):
+        if not moved:
+            moved.append(out.rename(tmp_path / "moved"))
+            out.mkdir()
+        return flock(descriptor, how)
+
+    monkeypatch.setattr(lock.fcntl, "flock", move_first)
+    with lock.locked(out) as held:
+        held.check()
+        assert os.path.samestat(os.fstat(held.descriptor), (out / lock.LOCK).stat())
+
+
+def _link(path):
+    os.symlink("elsewhere", path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, _link])
+def test_a_lock_file_of_another_kind_is_refused(tmp_path, make):
+    """A pipe, folder or link in the place of the lock is one message; nothing waits for ever or is written elsewhere."""
+    make(tmp_path / lock.LOCK)
+    with pytest.raises(ResultsError, match="cannot be locked"), lock.locked(tmp_path):
+        pytest.fail("it was locked")
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize("exchanged", [False, True], ids=["moved", "exchanged"])
+def test_a_suite_whose_folder_is_gone_or_anothers_stops_with_one_message(tmp_path, exchanged):
+    """Neither a run nor a failed record is written, no record of the other suite is removed, and no event passes."""
+    out, told = tmp_path / "out", []
+    with suite.claim(out, SUITE) as held:
+        held.guard(told.append)({"event": "step"})
+        out.rename(tmp_path / "moved")
+        if exchanged:
+            with suite.claim(out, OTHER):
+                pass
+            store.write_json(out / "runs/lead-3/0/record.json", {"of": "the other suite"})
+        job = executors.Job("lead-3", 0, "lead-3", ("train", "lead-3"), out / "runs/lead-3/0")
+        ((_, error),) = executors.one_by_one([job], held, lambda *told: None)
+        assert "was moved" in error
+        for wrote in (held.check, lambda: held.guard(told.append)({"event": "step"})):
+            with pytest.raises(ResultsError, match="was moved, or replaced"):
+                wrote()
+    assert told == [{"event": "step"}]
+    assert not (out / "runs/lead-3/0/log.txt").exists()
+    assert (out / "runs/lead-3/0/record.json").exists() == exchanged
+
+
+def test_a_run_of_a_folder_that_was_exchanged_ends_before_it_reads_the_other_suite(tmp_path, capfd):
+    """`train --events` whose lock is not that of OUT ends with status 2, the message as its only event, and no run."""
+    out = tmp_path / "out"
+    with suite.claim(out, OTHER):
+        arguments = ["train", "lead-3", str(out / "suite.json"), "--seeds", "7", "--out", str(out), "--events"]
+        command = [sys.executable, "-m", "triptych", *arguments, "--lock", "ab" * 16]
+        child = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    (event,) = map(json.loads, child.stdout.splitlines())
+    assert child.returncode == 2 and event["event"] == "error" and "was moved" in event["message"]
+    assert not (out / "runs").exists()
+
+
+# What a killed suite leaves
+
+
+def test_a_suite_killed_in_its_first_write_resumes(tmp_path):
+    """A temporary file of suite.json alone is no reason to refuse the folder, and is gone afterwards."""
+    out = tmp_path / "out"
+    out.mkdir()
+    left = out / ".suite.json.k3j_2h1a"
+    left.write_text('{"name": "de')
+    with suite.claim(out, SUITE):
+        assert not left.exists() and store.read_json(out / "suite.json")["name"] == "demo"
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.tex").write_text("mine")
+    with pytest.raises(ResultsError, match="holds other files"), suite.claim(other, SUITE):
+        pytest.fail("it was claimed")
+
+
+def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_path):
+    """A writer killed before its rename leaves one file of the pattern; the next suite in OUT removes it."""
+    out = tmp_path / "out"
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom triptych import files\n"
+        "os.replace = lambda *names: os.kill(os.getpid(), 9)\n"
+        "files.write_bytes(Path(sys.argv[1]), b'half')\n"
+    )
+    with suite.claim(out, SUITE):
+        pass
+    wrote = subprocess.run([sys.executable, "-c", code, str(out / "runs/lora/0/adapter/trained.safetensors")], check=False)
+    (left,) = (out / "runs/lora/0/adapter").iterdir()
+    assert wrote.returncode == -signal.SIGKILL and files.is_temporary(left)
+    with suite.claim(out, SUITE):
+        assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".profile", ".notes.json", "report.json.abcdefgh", ".report.json.ABCDEFGH", ".mine.txt.abcdefgh", ".a.json.abcdefghi"],
+)
+def test_files_that_are_not_ours_are_never_swept(tmp_path, name):
+    """Only `.NAME.xxxxxxxx` of the kinds of file that are written there is removed, and never a link or a folder."""
+    (tmp_path / name).write_text("mine")
+    (tmp_path / ".a.json.abcdefgh").symlink_to(tmp_path / name)
+    (tmp_path / ".b.json.abcdefgh").mkdir()
+    files.sweep(tmp_path)
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_temporary_file_that_is_being_written_is_not_swept(tmp_path):
+    """A report written by another process meanwhile keeps its temporary file."""
+    with files.replacing(tmp_path / "report.html") as file:
+        file.write(b"page")
+        files.sweep(tmp_path)
+    assert (tmp_path / "report.html").read_bytes() == b"page"
