@@ -102,7 +102,7 @@ def test_a_run_of_a_folder_that_was_exchanged_ends_before_it_reads_the_other_sui
     out = tmp_path / "out"
     with suite.claim(out, OTHER):
         arguments = ["train", "lead-3", str(out / "suite.json"), "--seeds", "7", "--out", str(out), "--events"]
-        command = [sys.executable, "-m", "triptych", *arguments, "--lock", "ab" * 16]
+        command = [sys.executable, "-m", "triptych", *arguments, "--lock", str(out), "ab" * 16]
         child = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
     (event,) = map(json.loads, child.stdout.splitlines())
     assert child.returncode == 2 and event["event"] == "error" and "was moved" in event["message"]

@@ -1,14 +1,23 @@
 """The learning-rate search: the same number of trials for all, on the same budget; interrupted, it goes on."""
 
-import pytest
+import json
+from types import SimpleNamespace
 
+import pytest
+import torch
+
+from triptych import config, kept, rows
 from triptych.contracts import Method
 from triptych.corpus import Pair
 from triptych.errors import NonFiniteLoss, ResultsError
-from triptych.records import Trial
+from triptych.models import hub
+from triptych.records import SearchResult, Trial
 from triptych.registry import build, registered
-from triptych.search import keep_trial, read_trials, sample, search, spread
+from triptych.search import keep_trial, read, read_trials, sample, search, spread
+from triptych.tuning import MicroBatch
+from triptych.workbench import Workbench
 
+MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
 GRID = (0.1, 0.2, 0.3, 0.4)
 
 
@@ -74,12 +83,70 @@ def test_an_interrupted_search_goes_on():
 def test_kept_trials_are_read_by_the_rates_of_the_grid(tmp_path):
     """Each trial is a file of its own, so that several may be made at once; those of other rates are left alone."""
     for rate in (0.3, 0.1, 0.7):
-        keep_trial(tmp_path, Trial(learning_rate=rate, validation_loss=1 / 3))
+        keep_trial(tmp_path, Trial(learning_rate=rate, validation_loss=1 / 3), MADE_WITH)
     assert [t.learning_rate for t in read_trials(tmp_path, GRID)] == [0.1, 0.3]
     assert read_trials(tmp_path / "none", GRID) == []
     (tmp_path / "0.3.json").rename(tmp_path / "0.2.json")
     with pytest.raises(ResultsError, match=r"trial of 0\.3"):
         read_trials(tmp_path, GRID)
+
+
+@pytest.mark.parametrize("other", [
+    {"data": "changed"}, {"settings": "changed"}, {"model": "changed"}, {"versions": {"torch": "2.13.0"}}, {"device": "cuda"},
+], ids=lambda other: next(iter(other)))  # fmt: skip
+def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
+    """A search, trial or micro-batch size of other data, settings, weights or versions is not used, and that is reported."""
+    trial_ = Trial(learning_rate=0.1, validation_loss=2.0)
+    found = SearchResult(trials=[trial_], chosen=0.1, at_edge=True)
+    size = MicroBatch(micro_batch_size=8)
+    kept.keep(tmp_path / "search.json", found, MADE_WITH)
+    kept.keep(tmp_path / "micro_batch.json", size, MADE_WITH)
+    keep_trial(tmp_path, trial_, MADE_WITH)
+
+    def read_all(made_with, tell):
+        return [read(tmp_path / "search.json", made_with, tell), read_trials(tmp_path, GRID, made_with, tell),
+                kept.find(tmp_path / "micro_batch.json", MicroBatch, "size", made_with, tell)]  # fmt: skip
+
+    told: list[str] = []
+    assert read_all(MADE_WITH, told.append) == [found, [trial_], size] and told == []
+    assert read_all(MADE_WITH | other, told.append) == [None, [], None]
+    assert len(told) == 3 and all(f"made with other {next(iter(other))} than" in line for line in told)
+
+
+def test_a_search_that_does_not_say_what_it_was_made_with_is_made_again(tmp_path):
+    """A file of an earlier version, which kept no such note, is not used."""
+    content = {"trials": [{"learning_rate": 0.1, "validation_loss": 2.0}], "chosen": 0.1, "at_edge": True}
+    (tmp_path / "search.json").write_text(json.dumps(content))
+    assert read(tmp_path / "search.json", MADE_WITH) is None
+
+
+@pytest.fixture
+def bench_of(tmp_path, monkeypatch):
+    """Makes workbenches without a machine: fingerprints are those of names."""
+    monkeypatch.setattr(hub, "fingerprint", lambda model, revision: f"fingerprint of {model}")
+    monkeypatch.setattr(hub, "tokenizer_fingerprint", lambda tokenizer: f"fingerprint of {tokenizer}")
+
+    def make(row="lora", seed=0, data="news", model="tiny", precision="fp32", tokenizer="words", rank=8, **settings):
+        made = config.preset("demo") | {"model": model, "methods": [row], "method": {"lora": {"rank": rank}}}
+        suite, table = rows.resolve(config.merge(made, settings), [row])
+        machine = SimpleNamespace(precision=precision, device=torch.device("cpu"))
+        corpus = SimpleNamespace(data=SimpleNamespace(fingerprint=data))
+        return Workbench(suite, table[0], seed, tmp_path, machine, None, tokenizer, corpus, print, False, 8)
+
+    return make
+
+
+def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
+    """The identity changes with a document, a setting, an option, the weights, the tokenizer, the device and the versions,
+    and with nothing between two runs of one row."""
+    first = bench_of().identity
+    assert first == bench_of(seed=1).identity
+    changes = [
+        bench_of(limits={"train_documents": 9}), bench_of(row="full"), bench_of(rank=2), bench_of(data="other"),
+        bench_of(model="llama"), bench_of(precision="bf16"), bench_of(tokenizer="letters"),
+    ]  # fmt: skip
+    seen = [json.dumps(made.identity, sort_keys=True) for made in changes]
+    assert len({json.dumps(first, sort_keys=True), *seen}) == len(changes) + 1
 
 
 def test_the_budget_of_a_trial_is_a_seeded_sample():

@@ -18,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from triptych import cli, experiment, meter, preflight, rows, tuning
 from triptych.config import merge, parse_setting, preset
 from triptych.contracts import AdaptedModel, Context, ModelParts
+from triptych.kept import MADE_WITH
 from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import TYPES, one_sentence_a_line
 from triptych.records import Record
@@ -48,7 +49,8 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
     process.kill()
     process.wait()
     process.stdout.close()
-    return out, [json.loads(path.read_text()) for path in sorted((out / "runs/lora/trials").glob("*.json"))]
+    kept = [json.loads(path.read_text()) for path in sorted((out / "runs/lora/trials").glob("*.json"))]
+    return out, [{name: value for name, value in trial.items() if name != MADE_WITH} for trial in kept]
 
 
 @pytest.fixture(scope="module")

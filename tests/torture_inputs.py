@@ -45,6 +45,7 @@ from triptych import (
     config,
     corpus,
     documents,
+    kept,
     layout,
     materials,
     peft_folders,
@@ -511,12 +512,15 @@ def write_reports(place: Path) -> None:
     suite.conclude_joined([place], place / "out")
 
 
+MADE_WITH = {"settings": "5e771", "data": "da7a", "versions": {"torch": "2.9.0"}}
+
+
 def read_search(place: Path) -> None:
     """What a row's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
-    search.read(place / "search.json")
-    for trial in search.read_trials(place, (0.1,)):
-        f"{trial.learning_rate:g}"
-    range(tuning.read_micro_batch(place / "micro_batch.json"))
+    for made_with in (MADE_WITH, {**MADE_WITH, "data": "other"}):
+        found = [search.read(place / "search.json", made_with), *search.read_trials(place, (0.1,), made_with)]
+        found.append(kept.find(place / "micro_batch.json", tuning.MicroBatch, "micro-batch size", made_with))
+        assert made_with is MADE_WITH or not any(found), "what was made on other data was used"
 
 
 def read_documents(place: Path) -> None:
@@ -664,10 +668,18 @@ class Bench:
         self.put("setting/set.txt", "limits.train_documents=64")
         self.put(
             "search/search.json",
-            json.dumps({"trials": [{"learning_rate": 0.1, "validation_loss": 2.0}], "chosen": 0.1, "at_edge": True}),
+            json.dumps(
+                {
+                    "trials": [{"learning_rate": 0.1, "validation_loss": 2.0}],
+                    "chosen": 0.1,
+                    "at_edge": True,
+                    "made_with": MADE_WITH,
+                }
+            ),
         )
-        self.put("search/0.1.json", json.dumps({"learning_rate": 0.1, "validation_loss": 2.0, "search_seconds": 1.5}))
-        self.put("search/micro_batch.json", json.dumps({"micro_batch_size": 8}))
+        trial = {"learning_rate": 0.1, "validation_loss": 2.0, "search_seconds": 1.5, "made_with": MADE_WITH}
+        self.put("search/0.1.json", json.dumps(trial))
+        self.put("search/micro_batch.json", json.dumps({"micro_batch_size": 8, "made_with": MADE_WITH}))
         settings = [
             f"{key}.{inner}"
             for key, model in Suite.model_fields.items()

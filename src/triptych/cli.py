@@ -98,8 +98,8 @@ def make_parser() -> argparse.ArgumentParser:
                        "standard input is a pipe, the run ends when it closes")
     train.add_argument("--trial", type=float, metavar="RATE", help="with --events: make only the search's trial at this "
                        "learning rate; the run that makes the search finds it")
-    train.add_argument("--lock", metavar="TOKEN", help="with --events: end when the lock of --out is not this one: OUT was "
-                       "moved, or another suite works there")
+    train.add_argument("--lock", nargs=2, metavar=("DIR", "TOKEN"), help="with --events: end as soon as the lock of this "
+                       "results folder is another one: the folder was moved, or another suite works there")
     train.set_defaults(call=call_train)
 
     evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
@@ -302,7 +302,7 @@ def call_train(options: argparse.Namespace) -> int:
         raise ConfigError("--trial is for programs, and needs --events.")
     events = take_stdout() if options.events else None
     try:
-        held = Lock(options.out, options.lock) if options.lock and options.out else None
+        held = Lock(Path(options.lock[0]), options.lock[1]) if options.lock else None
         if held is not None:
             held.check()  # before OUT/suite.json is read, and again with every event
         catalogue.load(options.plugin)

@@ -83,7 +83,8 @@ def _carry_out(job: Job, lock: Lock, tell: Callable[[dict[str, Any]], None]) -> 
         return str(error)
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "record.json").unlink(missing_ok=True)
-    return processes.run((*job.arguments, "--lock", lock.token), job.folder / "log.txt", lock.descriptor, tell)
+    arguments = (*job.arguments, "--lock", str(lock.folder.absolute()), lock.token)
+    return processes.run(arguments, job.folder / "log.txt", lock.descriptor, tell)
 
 
 @dataclass(frozen=True)

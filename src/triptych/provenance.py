@@ -27,7 +27,7 @@ def take(command: list[str], model: str, model_fingerprint: str | None, machine:
     return Provenance(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(command),
-        versions={"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        versions={"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         commit=commit,
         dirty=dirty,
         model=model,
@@ -39,7 +39,8 @@ def take(command: list[str], model: str, model_fingerprint: str | None, machine:
     )
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The version of a package as it is installed here, or `not installed`."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, is_initialized
@@ -52,6 +53,14 @@ class Runtime:
     def collect(self, pieces: list) -> list:
         """The pieces of all ranks, in order of rank."""
         return gather_object(pieces) if self.num_processes > 1 else pieces
+
+    def memory(self) -> dict[str, int]:
+        """What a pass may fill: bytes of the device, or of the machine, and how many ranks work there."""
+        if self.device.type == "cuda":
+            size = torch.cuda.get_device_properties(self.device).total_memory
+        else:
+            size = psutil.virtual_memory().total
+        return {"bytes": size, "processes": self.num_processes}
 
     def autocast(self) -> AbstractContextManager:
         """Forward passes run in the run's precision; nothing changes in fp32."""

@@ -1,14 +1,16 @@
 """The learning-rate search: the same number of trials, on the same short budget, for every tuned row."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from triptych import store
+from triptych import kept
 from triptych.corpus import Pair
 from triptych.engine.batching import epoch_order
 from triptych.errors import NonFiniteLoss, ResultsError
+from triptych.kept import Tell
 from triptych.records import SearchResult, Trial
 
 
@@ -55,33 +57,47 @@ def sample(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:
     return [split[i] for i in sorted(epoch_order(len(split), seed, 0)[:size].tolist())]
 
 
-def read(path: Path) -> SearchResult:
-    """What an earlier run of the row found.
+def read(path: Path, made_with: Mapping[str, Any], tell: Tell = lambda message: None) -> SearchResult | None:
+    """What an earlier run of the row found; None where there is no search, or one made with something else.
+
+    Args:
+        path: `search.json`.
+        made_with: everything that the search depends on.
+        tell: receives a sentence where a search is there and is not used.
 
     Raises:
-        ResultsError: the file is malformed or no search.
+        ResultsError: the file is malformed or contains no search.
     """
-    return store.read_as(path, SearchResult, "search", "Delete it to search again.")
+    return kept.find(path, SearchResult, "search", made_with, tell)
 
 
-def keep_trial(folder: Path, trial: Trial) -> None:
+def keep_trial(folder: Path, trial: Trial, made_with: Mapping[str, Any]) -> None:
     """Write a finished trial where the run that makes the search finds it."""
-    store.write_json(_file_of(folder, trial.learning_rate), trial.model_dump())
+    kept.keep(_file_of(folder, trial.learning_rate), trial, made_with)
 
 
-def read_trials(folder: Path, grid: Sequence[float]) -> list[Trial]:
+def read_trials(
+    folder: Path, grid: Sequence[float], made_with: Mapping[str, Any] | None = None, tell: Tell = lambda message: None
+) -> list[Trial]:
     """The trials of a grid that are kept in a folder.
 
+    Args:
+        folder: where they lie.
+        grid: learning rates.
+        made_with: everything that they depend on; trials made with something else are left out. None: all are read.
+        tell: receives a sentence for each that is left out.
+
     Raises:
-        ResultsError: a file is malformed or no trial of its learning rate.
+        ResultsError: a file is malformed or contains no trial of its learning rate.
     """
     found = []
     for rate in grid:
-        if (file := _file_of(folder, rate)).exists():
-            trial = store.read_as(file, Trial, "trial", "Delete it to make it again.")
-            if trial.learning_rate != rate:
-                raise ResultsError(f"{str(file)!r} holds a trial of {trial.learning_rate:g}. Delete it to make it again.")
-            found.append(trial)
+        trial = kept.find(file := _file_of(folder, rate), Trial, "trial", made_with, tell)
+        if trial is None:
+            continue
+        if trial.learning_rate != rate:
+            raise ResultsError(f"{str(file)!r} contains a trial of {trial.learning_rate:g}. Delete it to make it again.")
+        found.append(trial)
     return found
 
 

@@ -145,7 +145,7 @@ class Planned:
         return Job(self.name, self.seed, self.name, tuple(arguments), layout.run_folder(out, label, self.seed), trials)
 
     def rates_to_try(self) -> list[float]:
-        """The learning rates of the row's search that were not tried yet."""
+        """The learning rates of the row's search that were not tried yet; trials of other data are made again by the run."""
         if not self.row.trains or layout.search_file(self.out, self.row.label).exists():
             return []
         assert isinstance(self.row.plugin, Method)

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+from pydantic import Field
 
-from triptych import __version__, layout, materials, meter, scoring, store
+from triptych import kept, layout, materials, meter, scoring
 from triptych.checkpoints import Checkpoint, Checkpoints
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus import Pair
@@ -17,11 +17,18 @@ from triptych.engine.memory import fitting_micro_batch
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train
 from triptych.engine.trunk_cache import TrunkCache, open_cache, usable_from
 from triptych.engine.work import entering_flops, training_flops
-from triptych.errors import ConfigError, NonFiniteLoss, ResultsError
-from triptych.records import Cost, SearchResult, TrainingSummary, Trial
+from triptych.errors import ConfigError, NonFiniteLoss
+from triptych.records import Cost, Part, SearchResult, TrainingSummary, Trial
 from triptych.search import keep_trial, read_trials, sample, search, spread
 from triptych.search import read as read_search
 from triptych.workbench import Workbench
+
+
+class MicroBatch(Part):
+    """`micro_batch.json`: documents a forward pass that the row's first run found to fit."""
+
+    micro_batch_size: Annotated[int, Field(ge=1, strict=True)]
+
 
 FlopModels = dict[bool, meter.FlopModel]  # by whether it is the plain path
 
@@ -75,7 +82,8 @@ class Tuning:
             trunk = self.trunk(adapted, bench.corpus.train)
         before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
         tuned = self.train(prepared, found, flops, trunk, checkpoints, resumed,
-                           {"initial_loss": initial, "search_flops": search_flops})  # fmt: skip
+                           {"initial_loss": initial, "search_flops": search_flops,
+                            "search": found.model_dump() if found else None})  # fmt: skip
         tuned.cost.search_flops = search_flops if flops else None
         if trunk.cache is not None:
             tuned.notes["trunk_cache"] = {
@@ -103,8 +111,11 @@ class Tuning:
         t, file = bench.suite.training, bench.folder.parent / "micro_batch.json"
         if t.micro_batch_size != "auto":
             return
-        if file.is_file():
-            bench.micro_batch = read_micro_batch(file)
+        made_with = {**bench.identity, "memory": bench.machine.memory()}
+        known = kept.find(file, MicroBatch, "micro-batch size", made_with, self.note)
+        on_every_rank = min(bench.machine.collect([known.micro_batch_size if known else 0]))
+        if on_every_rank:
+            bench.micro_batch = on_every_rank
             return
         found = fitting_micro_batch(
             prepared.adapted, prepared.modes, bench.corpus.train, bench.corpus.template, bench.machine,
@@ -112,7 +123,11 @@ class Tuning:
         )  # fmt: skip
         bench.micro_batch = min(bench.machine.collect([found]))
         if bench.machine.is_main:
-            store.write_json(file, {"micro_batch_size": bench.micro_batch})
+            kept.keep(file, MicroBatch(micro_batch_size=bench.micro_batch), made_with)
+
+    def note(self, message: str) -> None:
+        """Report something that a reader of the run's output should know."""
+        self.bench.emit({"event": "note", "message": message})
 
     def sketch(self, adapted: AdaptedModel) -> AdaptedModel:
         """The model without weights, for counting what a pass over `adapted` computes."""
@@ -176,16 +191,16 @@ class Tuning:
         grid = self.rates
         if len(grid) <= 1:
             return None, 0.0
+        if resumed is not None:  # the rate that its checkpoint was trained at, whatever search.json says now
+            return SearchResult.model_validate(resumed.facts["search"]), resumed.facts["search_flops"]
         file = layout.search_file(bench.out, bench.row.label)
-        if file.is_file():
-            result = read_search(file)
-            if resumed is not None:
-                return result, resumed.facts["search_flops"]
+        result = read_search(file, bench.identity, self.note)
+        if result is not None:
             if result.charged_to != bench.seed:
                 return result, 0.0
             bench.clocks.carry("search", result.seconds)
             return result, result.flops
-        finished = read_trials(self.trials_folder, grid)
+        finished = read_trials(self.trials_folder, grid, bench.identity, self.note)
         bench.clocks.carry("search", sum(trial.search_seconds for trial in finished))
 
         def tell(trial: Trial) -> None:
@@ -195,7 +210,7 @@ class Tuning:
         with bench.stage("search"):
             result = search(grid, lambda rate: self.try_rate(rate, flops), finished, tell, charged_to=bench.seed)
         if bench.machine.is_main:
-            store.write_json(file, result.model_dump())
+            kept.keep(file, result, bench.identity)
             shutil.rmtree(self.trials_folder, ignore_errors=True)
         return result, result.flops
 
@@ -255,18 +270,13 @@ class Tuning:
         seconds, work = bench.clocks.read()["search"] - before, state.progress.train_flops
         trial = Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
         if bench.machine.is_main:
-            keep_trial(self.trials_folder, trial)
+            keep_trial(self.trials_folder, trial, bench.identity)
         return trial
 
     def checkpoints(self) -> Checkpoints:
         """Those of this run, and of no run with other settings, data, weights or versions."""
         bench = self.bench
-        identity = {
-            "config": bench.suite.model_dump(mode="json"), "label": bench.row.label, "options": bench.row.options,
-            "seed": bench.seed, "data": bench.corpus.data.fingerprint, "model": bench.model_fingerprint,
-            "versions": [__version__, torch.__version__],
-        }  # fmt: skip
-        return Checkpoints(bench.folder / "checkpoint", identity)
+        return Checkpoints(bench.folder / "checkpoint", {**bench.identity, "seed": bench.seed})
 
     def resume(self, checkpoints: Checkpoints) -> Checkpoint | None:
         """The checkpoint to go on from; its clocks are carried over."""
@@ -280,7 +290,7 @@ class Tuning:
 
     def train(
         self, prepared: materials.Prepared, found: SearchResult | None, flops: FlopModels, trunk: Trunk,
-        checkpoints: Checkpoints, resumed: Checkpoint | None, before_training: dict[str, float],
+        checkpoints: Checkpoints, resumed: Checkpoint | None, before_training: dict[str, Any],
     ) -> Tuned:  # fmt: skip
         """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone.
 
@@ -371,16 +381,3 @@ class Tuning:
         if bench.machine.device.type == "cuda" and None not in joules:
             readings["energy_joules"] = sum(joules)
         return {**readings, "peak_memory_bytes": max(peak)}
-
-
-def read_micro_batch(path: Path) -> int:
-    """The micro-batch size that an earlier run of the row found to fit.
-
-    Raises:
-        ResultsError: the file is malformed or holds no such number.
-    """
-    content = store.read_json(path)
-    size = content.get("micro_batch_size") if isinstance(content, dict) else None
-    if type(size) is not int or size < 1:
-        raise ResultsError(f"{str(path)!r} holds no micro_batch_size of 1 or more. Delete it to find one again.")
-    return size

@@ -1,5 +1,7 @@
 """What every stage of a run works with: machine, clocks, data; the loss of a split, and summaries, on them."""
 
+import hashlib
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from triptych import layout, materials, meter, runtime, scoring
+from triptych import layout, materials, meter, provenance, runtime, scoring
 from triptych.adapters import Origin
 from triptych.config import Suite
 from triptych.contracts import AdaptedModel, Method
@@ -22,6 +24,8 @@ from triptych.engine.memory import UNTIL_FOUND
 from triptych.models import hub
 from triptych.records import Prediction
 from triptych.rows import Row, suite_rows
+
+DECISIVE = ("triptych", "torch", "transformers", "peft")  # packages whose versions a training run depends on
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -64,6 +68,17 @@ class Workbench:
     def model_fingerprint(self) -> str:
         """SHA-256 of the untouched model."""
         return hub.fingerprint(self.suite.model, self.suite.model_revision)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the row's results depend on but the seed; what is kept between runs is used under the same alone."""
+        settings = {"config": self.suite.model_dump(mode="json"), "kind": self.row.kind, "options": self.row.options}
+        return {
+            "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(), "row": self.row.label,
+            "data": self.corpus.data.fingerprint, "model": self.model_fingerprint,
+            "tokenizer": hub.tokenizer_fingerprint(self.tokenizer), "precision": self.machine.precision,
+            "device": self.machine.device.type, "versions": {name: provenance.version_of(name) for name in DECISIVE},
+        }  # fmt: skip
 
     @property
     def folder(self) -> Path:
