@@ -46,6 +46,7 @@ def shuffle(comparison: Comparison, seed: int) -> Comparison:
                 "low": generator.uniform(-9, 0),
                 "high": generator.uniform(-1, 9),
                 "p_value_adjusted": generator.random() ** 4,
+                "decision": generator.choice(["different", "equivalent", "undecided"]),
             }
         )
         for test in comparison.tests
@@ -289,7 +290,7 @@ def test_a_pair_that_loss_does_not_tell_apart_is_said_so_where_loss_and_rouge_di
     rows["lora"].rouge1.mean, rows["full"].rouge1.mean = 40.0, 39.0
     for test in comparison.tests:
         if test.metric == "loss" and {test.a, test.b} == {"lora", "full"}:
-            test.p_value_adjusted = 0.6
+            test.p_value_adjusted, test.decision = 0.6, "undecided"
     text = {claim.name: claim.text for claim in claims(results, comparison)}["loss-and-rouge"]
     assert "lora and full, not told apart by loss" in text
 

@@ -487,7 +487,7 @@ def read_setting(place: Path) -> None:
 def read_results(place: Path) -> None:
     """As `report` and `advise` do: everything but the typesetting."""
     results = loading.load(place, partial=True)
-    comparison = compare(results, resamples=20)
+    comparison = compare(results)
     sheet = tables.to_csv(comparison)
     for line in csv.reader(io.StringIO(sheet)):
         for cell in line:

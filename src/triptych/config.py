@@ -103,6 +103,23 @@ class Tracking(Section):
     with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(None, alias="with")
 
 
+MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")  # what rows are tested on in pairs
+
+
+class Analysis(Section):
+    """What the verdict rests on, named before anything is measured; changes no run."""
+
+    primary: Literal["rouge1", "rouge2", "rougeL", "rougeLsum", "loss"] = Field(
+        "rouge1", description="the measure that the verdict and `advise` judge by; the test loss is always shown next to it"
+    )
+    margin: float = Field(0.5, gt=0, description="ROUGE points; rows shown to differ by less are called equivalent")
+    loss_margin: float = Field(0.02, gt=0, description="the same for the test loss, in nats per target token")
+
+    def margin_of(self, measure: str) -> float:
+        """The margin of a measure, in its own unit."""
+        return self.loss_margin if measure == "loss" else self.margin
+
+
 class Scaling(Section):
     """How each row gains with data: every row that trains, again on fewer training documents, all else the same."""
 
@@ -142,6 +159,7 @@ class Suite(Section):
     search: Search = Search()
     tracking: Tracking = Tracking()
     scaling: Scaling = Scaling()
+    analysis: Analysis = Analysis()
     method: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -202,7 +202,7 @@ class Prediction(Part):
 
 
 class Estimate(Part):
-    """A mean over seeds and documents with its 95% interval; low and high are None where one cannot be had."""
+    """A mean over seeds and documents with its 95% interval; low and high are None where no spread can be estimated."""
 
     mean: float
     low: float | None
@@ -240,16 +240,32 @@ class Row(Part):
 
 
 class PairedTest(Part):
-    """Row `a` against row `b` on the same documents: mean difference a - b, its 95% interval, p-values."""
+    """Row `a` against row `b` on the same documents, on one measure.
+
+    `low` and `high` enclose the difference at the level `confidence`, which Holm's correction gives this test: they leave
+    out zero exactly where `p_value_adjusted` is below 0.05. None: the spread cannot be estimated.
+    """
 
     a: str
     b: str
     metric: str
-    difference: float
-    low: float
-    high: float
+    difference: float  # mean of a - b, over documents and seeds
+    low: float | None
+    high: float | None
     p_value: float
-    p_value_adjusted: float  # Holm over all pairs and metrics of the comparison
+    p_value_adjusted: float  # Holm over all pairs of rows on this measure
+    decision: Literal["different", "equivalent", "undecided"] | None = None  # None in files of before it was recorded
+    role: Literal["primary", "second", "secondary"] = "secondary"  # of the measure: the verdict rests on the primary one
+    units: str = ""
+    confidence: float = 0.95  # of low and high
+    single_low: float | None = None  # the 95% interval of this difference taken alone, without correction
+    single_high: float | None = None
+    margin: float | None = None  # differences below it are of no importance
+    p_not_worse: float | None = None  # corrected, one-sided: that a is not worse than b by the margin or more
+    p_not_better: float | None = None  # the same for b against a; both below 0.05: equivalent
+    detectable: float | None = None  # the difference that this design finds four times in five, after the correction
+    seeds: list[int] = []  # seeds of a and of b; 0: the row trains nothing
+    inference: Literal["methods", "trained models"] = "methods"  # what the test speaks of: one seed speaks of models alone
 
 
 class ScalingPoint(Part):
@@ -257,9 +273,23 @@ class ScalingPoint(Part):
 
     train_documents: int
     rows: dict[str, Row]
-    tests: list[PairedTest]  # between rows at this size, Holm over its pairs and metrics
-    gains: list[PairedTest]  # a row (`LABEL@N`) against itself at the size before, Holm over all gains of the comparison
+    tests: list[PairedTest]  # between rows at this size, Holm over its pairs, on each measure
+    gains: list[PairedTest]  # a row (`LABEL@N`) against itself at the size before, Holm over all gains, on each measure
     verdict: str
+
+
+class Inference(Part):
+    """How the intervals and decisions of a comparison were made."""
+
+    primary: str  # the measure that the verdict rests on, from the suite
+    margins: dict[str, float]  # of every measure tested, in its unit
+    units: dict[str, str]  # of every measure tested
+    confidence: float  # of a row's intervals, and of one measure's differences taken together
+    level: float  # of the corrected tests
+    intervals: str
+    correction: str
+    power: float  # at which `detectable` is given
+    detectable: dict[str, float | None]  # on each measure, over the pairs: the largest difference that may go unseen
 
 
 class Comparison(Part):
@@ -280,4 +310,5 @@ class Comparison(Part):
     verdict: str  # one sentence; "no clear winner" is possible
     flags: list[str]  # what a reader must know about the whole comparison
     signature: str | None  # of the ROUGE scores
+    inference: Inference | None = None  # None in files of before it was recorded
     scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none

@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations, pairwise
+from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,24 +11,14 @@ import numpy as np
 from triptych.analysis.coverage import subset
 from triptych.analysis.fairness import refuse_unfair
 from triptych.analysis.flags import comparison_flags, row_flags
+from triptych.analysis.inference import Array, Sample, ratio_values, t_interval
 from triptych.analysis.loading import ROUGE_METRICS, Results, Run
-from triptych.analysis.statistics import (
-    PERMUTATIONS,
-    RESAMPLES,
-    Array,
-    holm,
-    percentile_interval,
-    resample_documents,
-    resample_seeds,
-    sign_flip_p_values,
-    t_interval,
-)
-from triptych.analysis.verdict import num_trainable, pareto_front, separable, verdict
+from triptych.analysis.pairs import estimate, inference_of, paired_tests, samples
+from triptych.analysis.verdict import num_trainable, pareto_front, verdict
 from triptych.errors import ResultsError
 from triptych.records import (
     NUMERIC_COSTS,
     Comparison,
-    Estimate,
     PairedTest,
     Row,
     RowLoss,
@@ -36,29 +26,16 @@ from triptych.records import (
     TextShape,
 )
 
-__all__ = ["compare", "join", "separable"]
+__all__ = ["compare", "join"]
 
-SEED = 0  # of every resampling: the same results give the same comparison
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """A row's scores of one metric: [S, N], and the bootstrap replicates of their mean: [B].
-
-    A document's score of the metric `loss` is its share of nats over targets, N nats[n] / sum targets: the mean is the loss.
-    """
-
-    values: Array
-    replicates: Array
-
-
-def compare(results: Results, resamples: int = RESAMPLES) -> Comparison:
+def compare(results: Results) -> Comparison:
     """Compare the rows of a results folder.
 
     Args:
         results: from `loading.load` or `join`.
-        resamples: bootstrap samples. The permutations of a test are as many, and more where many pairs are tested.
 
     Raises:
         ResultsError: the runs may not go into one table, or none finished.
@@ -67,10 +44,11 @@ def compare(results: Results, resamples: int = RESAMPLES) -> Comparison:
     finished = [run for run in results.runs if run.done]
     if not finished:
         raise ResultsError(f"No run in {str(results.out)!r} finished. {_first_error(results)}")
-    scores = _resample(results, resamples)
+    analysis = results.suite.analysis
+    scores = _scores(results)
     rows = {label: _row(label, results, scores) for label in results.labels}
-    tests = _paired_tests(scores)
-    points, absent = _scaling(results, rows, tests, resamples)
+    tests = paired_tests(scores, analysis, _num_seeds(results))
+    points, absent = _scaling(results, rows, tests)
     flags = [*comparison_flags(results), *absent]
     if not tests and len(scores) > 1:
         flags.append("There is one test document: nothing can be tested, and no interval given.")
@@ -94,9 +72,10 @@ def compare(results: Results, resamples: int = RESAMPLES) -> Comparison:
         pareto_parameters=pareto_front(
             {label: (row.rouge1.mean, num_trainable(row)) for label, row in rows.items() if row.rouge1 is not None}
         ),
-        verdict=verdict(rows, tests),
+        verdict=verdict(rows, tests, analysis),
         flags=flags,
         signature=finished[0].record.rouge.signature if finished[0].record.rouge is not None else None,
+        inference=inference_of(tests, analysis) if tests else None,
         scaling=points,
     )
 
@@ -146,36 +125,18 @@ def join(several: Sequence[Results]) -> Results:
     return Results(several[0].out, suite, tuple(runs), tuple(missing))
 
 
-def _resample(results: Results, resamples: int) -> dict[str, dict[str, _Scores]]:
-    """Scores and replicates by label and metric: one draw of documents for all, one of seeds for each row."""
-    matrices = {label: _matrices(runs) for label in results.labels if (runs := results.of(label))}
-    stacked = np.concatenate([values for columns in matrices.values() for values in columns.values()]).T
-    means = resample_documents(stacked, resamples, np.random.default_rng(SEED))
-    scores: dict[str, dict[str, _Scores]] = {}
-    start = 0
-    for label, columns in matrices.items():
-        drawn = {}
-        for name, values in columns.items():
-            drawn[name] = means[:, start : start + len(values)]
-            start += len(values)
-        scores[label] = {
-            metric: _Scores(columns[metric], resample_seeds(drawn[metric], _row_generator(label)))
-            for metric in ROUGE_METRICS
-        }
-        if "nats" in columns:
-            shares = columns["nats"] / columns["targets"].mean(axis=1, keepdims=True)
-            ratios = drawn["nats"] / drawn["targets"]
-            scores[label]["loss"] = _Scores(shares, resample_seeds(ratios, _row_generator(label)))
-    return scores
+def _scores(results: Results) -> dict[str, dict[str, Sample]]:
+    """The mean of every finished row on every measure, with its spread."""
+    return samples({label: _matrices(runs) for label in results.labels if (runs := results.of(label))})
 
 
-def _row_generator(label: str) -> np.random.Generator:
-    """Chance of a row's own, so that its interval does not depend on which other rows are in the table."""
-    return np.random.default_rng([SEED, *label.encode()])
+def _num_seeds(results: Results) -> dict[str, int]:
+    """How many seeds every row has that was trained."""
+    return {label: len(runs) for label in results.labels if (runs := results.of(label)) and runs[0].tuned}
 
 
 def _matrices(runs: Sequence[Run]) -> dict[str, Array]:
-    """ROUGE of every document of a row, and nats and targets where every prediction has them: [S, N] each.
+    """ROUGE of every document of a row, and where every prediction has its loss, values whose mean is the loss: [S, N] each.
 
     Raises:
         ResultsError: losses of documents that are not those of the record.
@@ -192,7 +153,7 @@ def _matrices(runs: Sequence[Run]) -> dict[str, Array]:
                 f"The losses in predictions.jsonl of {run.name} give {ratio:.6f} nats a target, its record "
                 f"says {recorded}. Delete this run's folder and resume the suite."
             )
-    return columns | {"nats": nats, "targets": targets}
+    return columns | {"loss": ratio_values(nats, targets)}
 
 
 def _matrix(runs: Sequence[Run], metric: str) -> Array:
@@ -200,45 +161,8 @@ def _matrix(runs: Sequence[Run], metric: str) -> Array:
     return np.array([[prediction.scores[metric] for prediction in run.predictions] for run in runs], dtype=np.float64)
 
 
-def _paired_tests(scores: Mapping[str, Mapping[str, _Scores]]) -> list[PairedTest]:
-    """Every pair of rows on every metric that both have; a row run once stands beside each seed of the other."""
-    return _tests(scores, list(combinations(scores, 2)))
-
-
-def _tests(scores: Mapping[str, Mapping[str, _Scores]], pairs: Sequence[tuple[str, str]]) -> list[PairedTest]:
-    """These pairs on every metric that both rows have, Holm over all of them."""
-    cases = [(a, b, metric) for a, b in pairs for metric in scores[a] if metric in scores[b]]
-    documents = next(iter(next(iter(scores.values())).values())).values.shape[1]
-    if not cases or documents < 2:
-        return []
-    differences = np.stack(
-        [scores[a][metric].values.mean(axis=0) - scores[b][metric].values.mean(axis=0) for a, b, metric in cases],
-        axis=1,
-    )
-    # The least p is 1 / (B + 1): with at least 100 permutations a test, Holm's correction can still reject.
-    permutations = max(PERMUTATIONS, 100 * len(cases))
-    p_values = sign_flip_p_values(differences, np.random.default_rng([SEED, 1]), permutations)
-    adjusted = holm(p_values)
-    tests = []
-    for column, (a, b, metric) in enumerate(cases):
-        low, high = percentile_interval(scores[a][metric].replicates - scores[b][metric].replicates)
-        tests.append(
-            PairedTest(
-                a=a,
-                b=b,
-                metric=metric,
-                difference=float(differences[:, column].mean()),
-                low=low,
-                high=high,
-                p_value=float(p_values[column]),
-                p_value_adjusted=float(adjusted[column]),
-            )
-        )
-    return tests
-
-
 def _scaling(
-    results: Results, rows: Mapping[str, Row], tests: Sequence[PairedTest], resamples: int
+    results: Results, rows: Mapping[str, Row], tests: Sequence[PairedTest]
 ) -> tuple[list[ScalingPoint], list[str]]:
     """The points of the data-size curves, the suite itself the last, and sentences on what is not there."""
     parts = {size: part for size, part in results.scaled.items() if any(run.done for run in part.runs)}
@@ -258,12 +182,12 @@ def _scaling(
         return [], flags
     sizes: dict[int, Sequence[Run]] = {size: part.runs for size, part in parts.items()} | {used: tuned}
     refuse_unfair([run for runs in sizes.values() for run in runs], sizes_differ=True)
-    gains = _gains(results, sizes, resamples)
+    gains = _gains(results, sizes)
     own = {label: row for label, row in rows.items() if num_trainable(row)}
     among = [test for test in tests if {test.a, test.b} <= own.keys()]
-    smaller = {size: compare(part, resamples) for size, part in parts.items()}
+    smaller = {size: compare(part) for size, part in parts.items()}
     judged = {size: (part.rows, part.tests, part.verdict) for size, part in smaller.items()}
-    judged[used] = own, among, verdict(own, among)
+    judged[used] = own, among, verdict(own, among, results.suite.analysis)
     points = [
         ScalingPoint(
             train_documents=size, rows=inner, tests=between, verdict=ahead,
@@ -274,22 +198,24 @@ def _scaling(
     return points, flags
 
 
-def _gains(results: Results, sizes: Mapping[int, Sequence[Run]], resamples: int) -> list[PairedTest]:
+def _gains(results: Results, sizes: Mapping[int, Sequence[Run]]) -> list[PairedTest]:
     """Each row against itself on the next fewer training documents, on the same test documents."""
     runs = [
         replace(run, record=run.record.model_copy(update={"label": f"{run.record.label}@{size}"}))
         for size, part in sizes.items()
         for run in part
     ]
-    scores = _resample(replace(results, runs=tuple(runs), scaled={}), resamples)
+    joined = replace(results, runs=tuple(runs), scaled={})
+    scores = _scores(joined)
     labels = dict.fromkeys(run.record.label for part in sizes.values() for run in part)
     pairs = [
         (f"{label}@{larger}", f"{label}@{smaller}") for label in labels for smaller, larger in pairwise(sorted(sizes))
     ]
-    return _tests(scores, [(a, b) for a, b in pairs if a in scores and b in scores])
+    there = [(a, b) for a, b in pairs if a in scores and b in scores]
+    return paired_tests(scores, results.suite.analysis, _num_seeds(joined), there)
 
 
-def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores]]) -> Row:
+def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]]) -> Row:
     runs = [run for run in results.runs if run.record.label == label]
     done = [run for run in runs if run.done]
     return Row(
@@ -297,7 +223,7 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, _Scores
         kind=runs[0].record.kind,
         seeds=[run.record.seed for run in done],
         failed_seeds=[run.record.seed for run in runs if not run.done],
-        **{metric: _estimate(scores[label][metric]) if done else None for metric in ROUGE_METRICS},
+        **{metric: estimate(scores[label][metric]) if done else None for metric in ROUGE_METRICS},
         loss=_loss(done, scores.get(label, {}).get("loss")),
         cost={field: _mean([getattr(run.record.cost, field) for run in done]) for field in NUMERIC_COSTS},
         parameters=done[0].record.parameters if done else None,
@@ -312,25 +238,16 @@ def _further_scores(done: Sequence[Run]) -> dict[str, float | None]:
     return {name: _mean([run.record.further_scores.get(name) for run in done]) for name in names}
 
 
-def _estimate(scores: _Scores) -> Estimate:
-    mean = float(scores.values.mean())
-    if scores.values.shape[1] < 2:
-        return Estimate(mean=mean, low=None, high=None)
-    low, high = percentile_interval(scores.replicates)
-    return Estimate(mean=mean, low=low, high=high)
-
-
-def _loss(done: Sequence[Run], scores: _Scores | None) -> RowLoss:
+def _loss(done: Sequence[Run], scores: Sample | None) -> RowLoss:
     """Means over seeds; the test loss with its interval: over documents and seeds where documents have losses,
     else over seeds alone."""
     test = [run.record.loss.test for run in done]
     there = [loss for loss in test if loss is not None]
     low = high = None
-    if scores is not None and scores.values.shape[1] > 1:
-        low, high = percentile_interval(scores.replicates)
+    if scores is not None:
+        low, high = scores.interval()
     elif there and len(there) == len(test):
-        interval = t_interval(np.array(there))
-        low, high = interval.low, interval.high
+        low, high = t_interval(np.array(there))
     return RowLoss(
         initial=_mean([run.record.loss.initial for run in done]),
         validation=_mean([run.record.loss.validation for run in done]),

@@ -1,10 +1,14 @@
 """What follows from a table: which rows differ, which is the best if any, which none dominates."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from triptych.analysis.pairs import LEVEL
+from triptych.config import Analysis
 from triptych.records import Estimate, PairedTest, Row
 
-LEVEL = 0.05
+NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum", "loss": "test loss"}
+_MOST_LISTED = 6  # pairs named one by one; of more the number is given
 
 
 def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
@@ -22,11 +26,11 @@ def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
 
 
 def separable(test: PairedTest) -> bool:
-    """The two rows differ: the corrected test rejects, and the interval, which counts the seeds too, leaves out zero.
-
-    The test speaks of the trained models at hand on other documents; the interval also of training again.
-    """
-    return test.p_value_adjusted < LEVEL and not test.low <= 0 <= test.high
+    """The two rows differ: the corrected test rejects. Files of before `decision` was recorded have an interval of another
+    law, which must leave out zero too."""
+    if test.decision is not None:
+        return test.decision == "different"
+    return test.p_value_adjusted < LEVEL and not (test.low or 0.0) <= 0 <= (test.high or 0.0)
 
 
 def find_test(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> PairedTest | None:
@@ -38,33 +42,48 @@ def turned(test: PairedTest, first: str) -> PairedTest:
     """The same test with `first` as its row `a`."""
     if test.a == first:
         return test
-    update = {"a": test.b, "b": test.a, "difference": -test.difference, "low": -test.high, "high": -test.low}
+    ends = {"low": test.high, "high": test.low, "single_low": test.single_high, "single_high": test.single_low}
+    update: dict[str, Any] = {name: None if value is None else -value for name, value in ends.items()}
+    update |= {"a": test.b, "b": test.a, "difference": -test.difference}
+    update |= {"p_not_worse": test.p_not_better, "p_not_better": test.p_not_worse, "seeds": test.seeds[::-1]}
     return test.model_copy(update=update)
 
 
-def verdict(rows: Mapping[str, Row], tests: Sequence[PairedTest]) -> str:
-    """One sentence on test ROUGE-1: which row is ahead of all others, or that none is.
+def verdict(rows: Mapping[str, Row], tests: Sequence[PairedTest], analysis: Analysis) -> str:
+    """What the comparison concludes, in a few sentences: on the primary measure, then on the second.
 
-    A row wins if it is `separable` from every other row. If an untrained row leads, the trained rows are judged
-    among themselves as well.
+    A row is the best if it is shown to differ from every other row. If an untrained row leads, the trained rows are judged
+    among themselves as well. With one training seed no method is ranked: the trained models alone are spoken of.
     """
-    ranked = ranking(rows)
-    if len(ranked) < 2:
+    primary, second = analysis.primary, "rouge1" if analysis.primary == "loss" else "loss"
+    if len(ranking(rows, primary)) < 2:
         return "There is nothing to compare: fewer than two rows finished."
-    apart = {frozenset((test.a, test.b)) for test in tests if test.metric == "rouge1" and separable(test)}
-    sentence = _leader(ranked, rows, apart, "rows")
-    trained = [label for label in ranked if num_trainable(rows[label])]
-    if ranked[0] not in trained and len(trained) > 1:
-        inner = _leader(trained, rows, apart, "trained rows")
-        sentence = f"{sentence}; among the trained rows, {inner[0].lower()}{inner[1:]}"
-    one_seed = trained and max(len(rows[label].seeds) for label in trained) == 1
-    return f"{sentence} (one training seed)." if one_seed else f"{sentence}."
+    judge = _of_models if _one_seed(rows) else _of_methods
+    sentences = [judge(rows, tests, primary)]
+    if any(test.metric == second for test in tests):
+        sentences.append(judge(rows, tests, second))
+    if _one_seed(rows):
+        sentences.append("Whether the methods differ needs more training seeds.")
+    elif min((len(row.seeds) for row in rows.values() if num_trainable(row) and row.seeds), default=3) == 2:
+        sentences.append(
+            "Two training seeds show little of how much training varies, so the intervals are wide: a third seed would "
+            "narrow them most."
+        )
+    return " ".join(sentences)
 
 
-def ranking(rows: Mapping[str, Row]) -> list[str]:
-    """The labels of the rows that finished, the highest mean test ROUGE-1 first."""
-    means = {label: row.rouge1.mean for label, row in rows.items() if row.rouge1 is not None}
-    return sorted(means, key=lambda label: -means[label])
+def ranking(rows: Mapping[str, Row], measure: str = "rouge1") -> list[str]:
+    """The labels of the rows that have the measure, the best mean first."""
+    means = {label: mean for label, row in rows.items() if (mean := mean_of(row, measure)) is not None}
+    return sorted(means, key=lambda label: means[label] if measure == "loss" else -means[label])
+
+
+def mean_of(row: Row, measure: str) -> float | None:
+    """A row's mean on a measure; None where it has none."""
+    if measure == "loss":
+        return row.loss.mean
+    estimate = getattr(row, measure)
+    return None if estimate is None else estimate.mean
 
 
 def num_trainable(row: Row) -> int:
@@ -81,11 +100,78 @@ def shown(estimate: Estimate | None) -> str:
     return f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
 
 
-def _leader(ranked: Sequence[str], rows: Mapping[str, Row], apart: set[frozenset[str]], which: str) -> str:
+def _one_seed(rows: Mapping[str, Row]) -> bool:
+    """Something was trained, and nothing more than once."""
+    counts = [len(row.seeds) for row in rows.values() if num_trainable(row) and row.seeds]
+    return bool(counts) and max(counts) == 1
+
+
+def _of_methods(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: str) -> str:
+    tested = {label for test in tests if test.metric == measure for label in (test.a, test.b)}
+    ranked = [label for label in ranking(rows, measure) if label in tested] if tests else ranking(rows, measure)
+    sentence = _leader(ranked, rows, tests, measure, "rows")
+    trained = [label for label in ranked if num_trainable(rows[label])]
+    if ranked[0] not in trained and len(trained) > 1:
+        inner = _leader(trained, rows, tests, measure, "trained rows")
+        sentence = f"{sentence}; among the trained rows, {inner[0].lower()}{inner[1:]}"
+    return f"{sentence}."
+
+
+def _leader(
+    ranked: Sequence[str], rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: str, which: str
+) -> str:
     best = ranked[0]
-    tied = [label for label in ranked[1:] if frozenset((best, label)) not in apart]
-    leader = f"{best} ({shown(rows[best].rouge1)} ROUGE-1)"
-    if not tied:
+    found = {label: find_test(tests, measure, best, label) for label in ranked[1:]}
+    equal = [label for label, test in found.items() if test is not None and test.decision == "equivalent"]
+    open_ = [
+        label
+        for label, test in found.items()
+        if label not in equal and not (test is not None and separable(test) and test.inference == "methods")
+    ]
+    leader = f"{best} ({_value(rows[best], measure)})"
+    if not equal and not open_:
         others = "the other" if len(ranked) == 2 else f"each of the {len(ranked) - 1} other {which}"
-        return f"The best is {leader}, better than {others} beyond chance"
-    return f"No clear winner: {leader} leads, but cannot be told from {', '.join(tied)}"
+        better = "lower than" if measure == "loss" else "better than"
+        first = "The lowest test loss is that of" if measure == "loss" else "The best is"
+        return f"{first} {leader}, {better} {others} beyond chance"
+    parts = []
+    if open_:
+        parts.append(f"is not shown to differ from {', '.join(open_)}")
+    if equal:
+        margin = next(test.margin for test in found.values() if test is not None and test.decision == "equivalent")
+        parts.append(f"is equivalent to {', '.join(equal)} within {_amount(margin, measure)}")
+    first = "No clear winner by test loss:" if measure == "loss" else "No clear winner:"
+    leads = "has the lowest" if measure == "loss" else "leads"
+    return f"{first} {leader} {leads}, but {' and '.join(parts)}"
+
+
+def _of_models(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: str) -> str:
+    """Which trained models differ on these documents, without a rank among methods."""
+    trained = {label for label, row in rows.items() if num_trainable(row)}
+    about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
+    apart = [turned(test, _ahead(test, measure)) for test in about if separable(test)]
+    name = NAMES.get(measure, measure)
+    if not apart:
+        return f"One training seed: by {name}, no two of these trained models are shown to differ on these documents."
+    if len(apart) > _MOST_LISTED:
+        named = f"{len(apart)} of {len(about)} pairs with a trained model differ"
+    else:
+        word = "below" if measure == "loss" else "above"
+        named = "; ".join(f"{test.a} ({_value(rows[test.a], measure)}) {word} {test.b}" for test in apart)
+    return f"One training seed: by {name}, these trained models differ on these documents: {named}."
+
+
+def _ahead(test: PairedTest, measure: str) -> str:
+    return test.a if (test.difference < 0) == (measure == "loss") else test.b
+
+
+def _value(row: Row, measure: str) -> str:
+    if measure != "loss":
+        return f"{shown(getattr(row, measure))} {NAMES.get(measure, measure)}"
+    loss = row.loss
+    interval = "" if loss.low is None or loss.high is None else f" [{loss.low:.4f}, {loss.high:.4f}]"
+    return f"{loss.mean:.4f}{interval} nats per token"
+
+
+def _amount(value: float | None, measure: str) -> str:
+    return f"{value:g} {'nats' if measure == 'loss' else 'points'}"

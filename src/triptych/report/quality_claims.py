@@ -4,7 +4,8 @@ from collections.abc import Callable
 from itertools import combinations, pairwise
 
 from triptych.analysis.loading import Results
-from triptych.analysis.verdict import LEVEL, find_test, separable, turned
+from triptych.analysis.pairs import LEVEL
+from triptych.analysis.verdict import find_test, separable, turned
 from triptych.records import Comparison, PairedTest
 from triptych.report import formats, rows
 from triptych.report.facts import (

@@ -513,7 +513,7 @@ def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
         Cell(interval),
         Cell(formats.p_value(test.p_value), None, test.p_value),
         Cell(adjusted, None, test.p_value_adjusted),
-        Cell("different" if separable(test) else "not told apart"),
+        Cell(test.decision or ("different" if separable(test) else "undecided")),
     )
 
 

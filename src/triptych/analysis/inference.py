@@ -1,0 +1,314 @@
+"""Intervals and p-values of means that have two sources of chance: which documents, and which training seeds.
+
+One law gives both: an interval at a level leaves a value out exactly where the p-value of that value is below it.
+`docs/statistics.md` says what each figure means, how often it is wrong, and where the rules come from.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import stdtrit
+
+Array = NDArray[np.float64]
+
+LEAST_P = 1e-15  # below it a p-value is rounding
+FEW = 5  # documents that differ from the commonest value; with fewer, their spread says too little of what is rare
+_DRAWS = 20_000
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """What the training seeds of one row add to the chance of its mean.
+
+    Attributes:
+        variance: of the mean, from how the means of the seeds vary: s^2 / S, with S - 1 degrees of freedom.
+        shared: the part of it that is noise of seed and document together, which the documents' variance holds too.
+        df: S - 1.
+    """
+
+    variance: float
+    shared: float
+    df: int
+
+
+@dataclass(frozen=True)
+class Total:
+    """The variance of a mean over documents and seeds, and the quantiles that go with it; arrays of one shape.
+
+        excess = max(0, seeds - max(0, 1 - 1.5 / f) shared)        V = documents + excess
+        1 / df = (documents / V) / (N - 1) + (excess / V) / f
+
+    The seeds' variance holds the noise of seed and document that the documents' variance holds as well. Taking out all of it
+    makes V unbiased and, from two or three seeds, too small too often, so a share of it stays. The degrees of freedom are the
+    harmonic mean, weighted by share of V, where Satterthwaite (1946) weights by the square of the share: an estimate of the
+    seeds' variance that is small by luck would otherwise vouch for itself. With two seeds of a row even that is too little,
+    and the quantile is the mean of the two t quantiles, weighted by share of V (Cochran and Cox 1957, section 4.3).
+    `docs/statistics.md` gives the error rates of each.
+
+    Attributes:
+        documents: variance of the mean from documents.
+        count: N.
+        excess: what training seeds add to it.
+        seeds_df: f, degrees of freedom of the seeds' variance; infinite where no seeds vary.
+        two: a row with two seeds is among them.
+    """
+
+    documents: float
+    count: int
+    excess: Array
+    seeds_df: Array
+    two: bool
+
+    @classmethod
+    def of(cls, documents: float, count: int, variances: Sequence[Array], parts: Sequence[Seeds]) -> "Total":
+        """From the seeds' variances of each row, observed or drawn, and what else is known of the rows' seeds."""
+        seeds_df = welch_df(variances, [part.df for part in parts])
+        shared = sum(part.shared for part in parts)
+        taken_out = np.maximum(0.0, 1 - 1.5 / seeds_df) * shared
+        excess = np.maximum(0.0, sum(variances, np.zeros(())) - taken_out)
+        return cls(documents, count, excess, seeds_df, any(part.df == 1 for part in parts))
+
+    @property
+    def variance(self) -> Array:
+        """V."""
+        return self.documents + self.excess
+
+    def quantile(self, alpha: float) -> Array:
+        """What the root of V is multiplied with for a half-width at the level 1 - alpha."""
+        df, share = max(1, self.count - 1), self.excess / np.where(self.variance > 0, self.variance, 1.0)
+        if self.two:
+            return (1 - share) * stdtrit(df, 1 - alpha / 2) + share * stdtrit(self.seeds_df, 1 - alpha / 2)
+        return stdtrit(1 / ((1 - share) / df + share / self.seeds_df), 1 - alpha / 2)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A mean with what is known of its spread: the mean of a row, or the mean difference of two rows.
+
+    Attributes:
+        mean: over seeds and documents.
+        profile: [N], the value of each document as a mean over seeds; how it varies is the documents' part of the chance.
+        seeds: the seeds' part, one for each row that has two seeds or more.
+        bounds: the least and the greatest value a document can have; None: unknown.
+    """
+
+    mean: float
+    profile: Array
+    seeds: tuple[Seeds, ...]
+    bounds: tuple[float, float] | None
+
+    @cached_property
+    def document_variance(self) -> float:
+        """Of the mean, from how documents vary: s^2 / N. Zero for a single document."""
+        count = len(self.profile)
+        return float(self.profile.var(ddof=1)) / count if count > 1 else 0.0
+
+    @property
+    def estimable(self) -> bool:
+        """There is a spread to give an interval from."""
+        return self._concentrated is not None or self.document_variance > 0
+
+    def widths(self, alpha: float) -> tuple[float, float]:
+        """How far the interval at the level 1 - alpha reaches below and above the mean.
+
+        The half-width is t sqrt(V) with V and t of `Total`, made asymmetric as the documents
+        are skewed (`skewed_quantile`). Where nearly all documents have one value, the documents' part is that of
+        `concentrated_widths`, and the seeds' part is added in squares.
+        """
+        total = self._total
+        if self._concentrated is not None:
+            seeds = float(stdtrit(total.seeds_df, 1 - alpha / 2) * np.sqrt(total.excess)) if total.excess > 0 else 0.0
+            below, above = self._concentrated(alpha)
+            return math.hypot(below, seeds), math.hypot(above, seeds)
+        error, quantile = float(np.sqrt(total.variance)), float(total.quantile(alpha))
+        return error * skewed_quantile(quantile, self._skewness), -error * skewed_quantile(-quantile, self._skewness)
+
+    def interval(self, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:
+        """The mean's interval at the level 1 - alpha, within the bounds; none where the spread is not `estimable`."""
+        if not self.estimable:
+            return None, None
+        below, above = self.widths(alpha)
+        least, most = self.bounds or (-math.inf, math.inf)
+        return max(least, self.mean - below), min(most, self.mean + above)
+
+    def p_value(self, value: float = 0.0) -> float:
+        """Two-sided: the least level at which the interval leaves `value` out. Where the spread is not `estimable`, all
+        documents agree, and it is the chance that all signs are the same."""
+        distance = abs(self.mean - value)
+        if distance == 0:
+            return 1.0
+        if not self.estimable:
+            return max(LEAST_P, 2.0 ** (1 - len(self.profile)))
+        side = 0 if self.mean > value else 1
+
+        def beyond(log_alpha: float) -> float:
+            return self.widths(math.exp(log_alpha))[side] - distance
+
+        lowest, highest = math.log(LEAST_P), math.log(1 - 1e-12)
+        if beyond(lowest) <= 0:
+            return LEAST_P
+        if beyond(highest) >= 0:
+            return 1.0
+        return math.exp(float(brentq(beyond, lowest, highest, xtol=1e-10)))
+
+    def p_above(self, value: float) -> float:
+        """One-sided: against the hypothesis that the mean is `value` or less."""
+        p = self.p_value(value) / 2
+        return p if self.mean > value else 1 - p
+
+    @cached_property
+    def _total(self) -> Total:
+        variances = [np.array(part.variance) for part in self.seeds]
+        return Total.of(self.document_variance, len(self.profile), variances, self.seeds)
+
+    @cached_property
+    def _skewness(self) -> float:
+        """Of the mean: third central moment over V^(3/2). Seeds add to V and are taken as symmetric."""
+        centred = self.profile - self.profile.mean()
+        count = len(centred)
+        ratio = count / (count - 1)  # the moments of the sample, with the variance's denominator
+        return float((centred**3).mean()) * ratio**1.5 / count**2 / float(self._total.variance) ** 1.5
+
+    @cached_property
+    def _concentrated(self) -> Callable[[float], tuple[float, float]] | None:
+        return concentrated_widths(self.profile, self.bounds)
+
+
+def welch_df(variances: Sequence[Array], dfs: Sequence[int]) -> Array:
+    """Degrees of freedom of a sum of variances, V^2 / sum_i (V_i^2 / f_i), Welch 1947; infinite for none."""
+    total = sum(variances, np.array(0.0))
+    weights = sum((variance**2 / df for variance, df in zip(variances, dfs, strict=True)), np.array(0.0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(weights > 0, total**2 / weights, np.inf if not dfs else float(sum(dfs)))
+
+
+def skewed_quantile(quantile: float, skewness: float) -> float:
+    """The quantile of a studentised mean whose values are skewed, from Student's: Hall's transformation (1992), inverted.
+
+        g(T) = T + A T^2 / 3 + A^2 T^3 / 27 + A / 6,    A the skewness of the mean;    T = 3 ((1 + A (g - A / 6))^(1/3) - 1) / A
+
+    Of the intervals for a mean of skewed values with many zeros it is among the best (Zhou and Dinh 2005).
+    """
+    if abs(skewness) < 1e-8:
+        return quantile
+    return 3 / skewness * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1)
+
+
+def sample(values: Array, bounds: tuple[float, float] | None = None) -> Sample:
+    """A row's mean: the documents are crossed with the seeds, since every seed was tested on the same documents.
+
+    With m[s] the mean of seed s, y[., n] the mean of document n, and MS the mean square of what is left of seed s on document
+    n after both, of (S - 1)(N - 1) degrees of freedom:
+
+        variance of the seeds' part   sum_s (m[s] - m)^2 / (S - 1) / S
+        shared                        MS / (N S)
+
+    Args:
+        values: [S, N], a line of N documents for each seed; S = 1 where the row trains nothing, or was trained once.
+        bounds: the least and the greatest value of a document.
+    """
+    seeds, documents = values.shape
+    profile = values.mean(axis=0)
+    mean = float(profile.mean())
+    if seeds == 1:
+        return Sample(mean, profile, (), bounds)
+    means = values.mean(axis=1)
+    shared = 0.0
+    if documents > 1:
+        left = values - means[:, None] - (profile - mean)[None, :]
+        shared = float((left**2).sum()) / ((seeds - 1) * (documents - 1)) / (documents * seeds)
+    return Sample(mean, profile, (Seeds(float(means.var(ddof=1)) / seeds, shared, seeds - 1),), bounds)
+
+
+def difference(a: Sample, b: Sample) -> Sample:
+    """The mean difference a - b, paired by document; the seeds of the two rows are independent."""
+    bounds = None if a.bounds is None or b.bounds is None else (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
+    return Sample(a.mean - b.mean, a.profile - b.profile, (*a.seeds, *b.seeds), bounds)
+
+
+def concentrated_widths(
+    profile: Array, bounds: tuple[float, float] | None
+) -> Callable[[float], tuple[float, float]] | None:
+    """Half-widths of an interval for values nearly all of which are the same, as a function of alpha.
+
+    Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `FEW` another, the spread says
+    next to nothing of the mean: it is zero where all agree. The interval is then the one of Gaffke (2005) and Learned-Miller
+    and Thomas (2020), for any distribution within the bounds: with weights from a flat Dirichlet distribution on the N values
+    and one of the bounds, the quantile alpha/2 of the weighted mean with the lower bound, 1 - alpha/2 with the upper. For N
+    zeros and nothing else that is Clopper and Pearson's bound of the share that is not zero, times the greatest value.
+
+    Args:
+        profile: [N] values.
+        bounds: the least and the greatest value; None: unknown.
+
+    Returns:
+        None where the values are not so concentrated, or where there is one document or no bound.
+    """
+    count, mean = len(profile), float(profile.mean())
+    if count < 2 or bounds is None:
+        return None
+    values, counts = np.unique(profile, return_counts=True)
+    common = values[counts.argmax()]
+    rare = profile[profile != common]
+    if len(rare) >= FEW or 2 * len(rare) >= count:
+        return None
+    generator = np.random.default_rng(0)
+    weights = generator.gamma([count - len(rare), *[1.0] * (len(rare) + 1)], size=(_DRAWS, len(rare) + 2))
+    shared = weights[:, 0] * common + weights[:, 2:] @ rare
+    least, most = (np.sort((shared + weights[:, 1] * bound) / weights.sum(axis=1)) for bound in bounds)
+
+    def widths(alpha: float) -> tuple[float, float]:
+        low, high = float(np.quantile(least, alpha / 2)), float(np.quantile(most, 1 - alpha / 2))
+        return max(0.0, mean - low), max(0.0, high - mean)
+
+    return widths
+
+
+def ratio_values(numerators: Array, denominators: Array) -> Array:
+    """Values of documents whose mean is a ratio of sums and whose spread is that of the ratio (the delta method).
+
+        L = sum_n a[n] / sum_n b[n];    value[n] = L + (a[n] - L b[n]) / mean b           Cochran 1977, section 6.3
+
+    Args:
+        numerators: [S, N], as nats of a document.
+        denominators: [S, N], as its target tokens.
+    """
+    ratio = numerators.sum(axis=1, keepdims=True) / denominators.sum(axis=1, keepdims=True)
+    return ratio + (numerators - ratio * denominators) / denominators.mean(axis=1, keepdims=True)
+
+
+def t_interval(values: Array, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:
+    """Student's interval of the mean of independent values, one a seed; none for a single value."""
+    count = len(values)
+    if count < 2:
+        return None, None
+    mean, half = float(values.mean()), float(stdtrit(count - 1, 1 - alpha / 2) * values.std(ddof=1) / math.sqrt(count))
+    return mean - half, mean + half
+
+
+def holm(p_values: Array) -> Array:
+    """Adjusted p-values of Holm's step-down procedure: the family-wise error rate is kept under any dependence.
+
+    With p sorted, p(1) <= ... <= p(m):  adjusted(i) = max over j <= i of min(1, (m - j + 1) p(j)).  Holm 1979.
+    """
+    return np.minimum(1.0, p_values * holm_factors(p_values))
+
+
+def holm_factors(p_values: Array, most: int | None = None) -> Array:
+    """What Holm multiplies each p-value with, between 1 and the number of tests.
+
+    Args:
+        p_values: [m], none of them zero.
+        most: how many of the hypotheses can be true at once, where that is fewer than m (Shaffer 1986).
+    """
+    count = len(p_values)
+    order = np.argsort(p_values, kind="stable")
+    steps = np.minimum(np.arange(count, 0, -1), most or count)
+    factors = np.empty(count)
+    factors[order] = np.maximum.accumulate(steps * p_values[order]) / p_values[order]
+    return factors

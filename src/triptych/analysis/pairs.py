@@ -1,0 +1,163 @@
+"""Scores of rows, wherever they come from, to intervals, paired tests and decisions. Deterministic; no file is read."""
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Literal
+
+import numpy as np
+
+from triptych.analysis.inference import Array, Sample, difference, holm_factors, sample
+from triptych.analysis.power import POWER, detectable
+from triptych.config import Analysis
+from triptych.records import Estimate, Inference, PairedTest
+
+LEVEL = 0.05
+ROUGE_BOUNDS = (0.0, 100.0)
+
+Scores = Mapping[str, Mapping[str, Array]]  # by label, then by measure: [S, N], a document's score under each seed
+Samples = Mapping[str, Mapping[str, Sample]]
+
+
+def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
+    """The mean of every row on every measure, with its spread.
+
+    Args:
+        scores: by label and measure [S, N]; all rows have the same N documents in the same order. A row without training has
+            S = 1. Measures whose name begins with `rouge` lie in 0-100; `loss` is given by `inference.ratio_values`.
+    """
+    return {
+        label: {measure: sample(values, bounds_of(measure)) for measure, values in measures.items()}
+        for label, measures in scores.items()
+    }
+
+
+def bounds_of(measure: str) -> tuple[float, float] | None:
+    """The least and the greatest value that a document can have on a measure; None: unknown."""
+    return ROUGE_BOUNDS if measure.startswith("rouge") else None
+
+
+def units_of(measure: str) -> str:
+    """The unit of a measure, in words."""
+    if measure == "loss":
+        return "nats per target token"
+    return "points of F1, 0-100" if measure.startswith("rouge") else "as the metric gives it"
+
+
+def estimate(one: Sample) -> Estimate:
+    """A row's mean with its 95% interval."""
+    low, high = one.interval(LEVEL)
+    return Estimate(mean=one.mean, low=low, high=high)
+
+
+def paired_tests(
+    scores: Samples,
+    analysis: Analysis,
+    trained: Mapping[str, int],
+    pairs: Sequence[tuple[str, str]] | None = None,
+    power: bool = True,
+) -> list[PairedTest]:
+    """Every pair of rows on every measure that both have, corrected by Holm over the pairs of one measure.
+
+    Args:
+        scores: from `samples`.
+        analysis: the primary measure and the margins.
+        trained: the number of seeds of every row that was trained; rows that are not named train nothing.
+        pairs: labels to test against each other; None: every two rows.
+        power: say as well which difference each test would have found.
+
+    Returns:
+        none where there is a single document.
+    """
+    chosen = list(combinations(scores, 2)) if pairs is None else list(pairs)
+    measures = dict.fromkeys(measure for label in scores for measure in scores[label])
+    by_measure = {measure: _of_measure(measure, scores, analysis, trained, chosen, power) for measure in measures}
+    found = {(test.a, test.b, test.metric): test for tests in by_measure.values() for test in tests}
+    return [found[a, b, measure] for a, b in chosen for measure in scores[a] if (a, b, measure) in found]
+
+
+def inference_of(tests: Sequence[PairedTest], analysis: Analysis) -> Inference:
+    """How the tests of a comparison were made, for its record."""
+    measures = dict.fromkeys(test.metric for test in tests)
+    most: dict[str, float | None] = {}
+    for measure in measures:
+        known = [test.detectable for test in tests if test.metric == measure and test.detectable is not None]
+        most[measure] = max(known, default=None)
+    return Inference(
+        primary=analysis.primary,
+        margins={measure: analysis.margin_of(measure) for measure in measures},
+        units={measure: units_of(measure) for measure in measures},
+        confidence=1 - LEVEL,
+        level=LEVEL,
+        intervals="documents and training seeds as two sources of chance, variances estimated for each row; Student's t "
+        "with degrees of freedom from both, corrected for the skewness of documents (Hall 1992)",
+        correction="Holm over the pairs of rows, on each measure",
+        power=POWER,
+        detectable=most,
+    )
+
+
+def _of_measure(
+    measure: str,
+    scores: Samples,
+    analysis: Analysis,
+    trained: Mapping[str, int],
+    pairs: Sequence[tuple[str, str]],
+    power: bool,
+) -> list[PairedTest]:
+    cases = [
+        (a, b, difference(scores[a][measure], scores[b][measure]))
+        for a, b in pairs
+        if measure in scores[a] and measure in scores[b]
+    ]
+    cases = [case for case in cases if len(case[2].profile) > 1]
+    if not cases:
+        return []
+    margin = analysis.margin_of(measure)
+    sign = -1 if measure == "loss" else 1  # a lower loss is better
+    p_values = np.array([one.p_value() for *_, one in cases])
+    factors = holm_factors(p_values)
+    # Of the two hypotheses of a pair, "a is worse by the margin" and "b is", one at most is true.
+    one_sided = np.array([[_not_worse(one, margin, sign), _not_worse(one, margin, -sign)] for *_, one in cases])
+    corrected = np.minimum(1.0, one_sided.ravel() * holm_factors(one_sided.ravel(), len(cases))).reshape(-1, 2)
+    tests = []
+    for (a, b, one), p, factor, margins in zip(cases, p_values, factors, corrected, strict=True):
+        low, high = one.interval(LEVEL / factor)
+        single = one.interval(LEVEL)
+        adjusted = min(1.0, float(p * factor))
+        seeds = [trained.get(a, 0), trained.get(b, 0)]
+        tests.append(
+            PairedTest(
+                a=a,
+                b=b,
+                metric=measure,
+                difference=one.mean,
+                low=low,
+                high=high,
+                p_value=float(p),
+                p_value_adjusted=adjusted,
+                decision=_decision(adjusted, margins),
+                role="primary" if measure == analysis.primary else "second" if measure == "loss" else "secondary",
+                units=units_of(measure),
+                confidence=1 - LEVEL / float(factor),
+                single_low=single[0],
+                single_high=single[1],
+                margin=margin,
+                p_not_worse=float(margins[0]),
+                p_not_better=float(margins[1]),
+                detectable=detectable(one, LEVEL / len(cases)) if power else None,
+                seeds=seeds,
+                inference="trained models" if 1 in seeds else "methods",
+            )
+        )
+    return tests
+
+
+def _not_worse(one: Sample, margin: float, sign: int) -> float:
+    """One-sided p-value against the hypothesis that a is worse than b by the margin or more."""
+    return one.p_above(-margin) if sign > 0 else 1 - one.p_above(margin)
+
+
+def _decision(adjusted: float, margins: Array) -> Literal["different", "equivalent", "undecided"]:
+    if adjusted < LEVEL:
+        return "different"
+    return "equivalent" if max(margins) < LEVEL else "undecided"

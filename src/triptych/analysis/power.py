@@ -1,0 +1,65 @@
+"""Which difference a design finds, and how often: the decision rule of `inference`, run forward."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import brentq
+from scipy.special import ndtr
+
+from triptych.analysis.inference import Sample, Seeds, Total
+
+Array = NDArray[np.float64]
+
+POWER = 0.8  # found four times in five
+_DRAWS = 2_000
+
+
+class Design:
+    """The chance in a difference of two rows, and how wide its interval comes out.
+
+    Args:
+        documents: variance of the mean difference from documents.
+        count: N.
+        seeds: the seeds' part of each row that has two seeds or more; `variance` is what s^2 / S is on average.
+        alpha: two-sided level of the test.
+    """
+
+    def __init__(self, documents: float, count: int, seeds: Sequence[Seeds], alpha: float):
+        generator = np.random.default_rng(0)
+        drawn = [part.variance * generator.chisquare(part.df, _DRAWS) / part.df for part in seeds]
+        total = Total.of(documents, count, drawn, seeds)
+        self._widths: Array = np.atleast_1d(total.quantile(alpha) * np.sqrt(total.variance))
+        self._error = math.sqrt(documents + sum(max(0.0, part.variance - part.shared) for part in seeds))
+
+    def power(self, difference: float) -> float:
+        """How often a true difference is found."""
+        if not self._error:
+            return float(difference != 0)
+        above = ndtr((difference - self._widths) / self._error)
+        below = ndtr((-difference - self._widths) / self._error)
+        return float((above + below).mean())
+
+    def detectable(self, power: float = POWER) -> float:
+        """The least difference that is found this often."""
+        if not self._error:
+            return 0.0
+        most = float(self._widths.max()) + 10 * self._error
+        return float(brentq(lambda difference: self.power(difference) - power, 0.0, most, xtol=1e-6 * most))
+
+
+def detectable(one: Sample, alpha: float, power: float = POWER) -> float | None:
+    """The difference that a design like this one finds this often, by the variances of its own scores.
+
+    Args:
+        one: the difference of two rows.
+        alpha: two-sided level of the test, after correction.
+        power: how often.
+
+    Returns:
+        None where the documents' spread cannot be estimated.
+    """
+    if not one.document_variance:
+        return None
+    return Design(one.document_variance, len(one.profile), one.seeds, alpha).detectable(power)
