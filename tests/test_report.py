@@ -39,9 +39,10 @@ def written(tmp_path_factory) -> Path:
 
 
 def test_all_documents_are_written_and_nothing_else(written: Path) -> None:
-    """A report is four files, and no temporary file stays."""
+    """A report is five files, and no temporary file stays."""
     assert sorted(path.name for path in written.iterdir()) == [
         "comparison.csv",
+        "comparison.json",
         "comparison.md",
         "report.html",
         "report.pdf",

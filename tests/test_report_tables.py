@@ -163,3 +163,19 @@ def test_prefixes_keep_three_digits(value: float, text: str) -> None:
 def read(comparison) -> list[dict[str, str]]:
     """The CSV as a reader of CSV has it."""
     return list(csv.DictReader(io.StringIO(to_csv(comparison), newline="")))
+
+
+@pytest.mark.parametrize("name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(A1)", "\t=1", " =1", "\uff1d1"])
+def test_a_header_that_a_spreadsheet_would_run_is_text(name: str) -> None:
+    """The name of a further score stands in the header of comparison.csv marked as text, like any other cell."""
+    comparison = make_comparison(make_results(("lead-3",)))
+    row = comparison.rows["lead-3"].model_copy(update={"further_scores": {name: 0.5}})
+    (header, *_), = [list(csv.reader(io.StringIO(to_csv(comparison.model_copy(update={"rows": {"lead-3": row}})))))]
+    assert "'" + name in header and name not in header
+
+
+def test_a_name_with_markup_is_shown_as_it_is() -> None:
+    """The terminal's table does not read a score's name as markup."""
+    comparison = make_comparison(make_results(("lead-3",)))
+    row = comparison.rows["lead-3"].model_copy(update={"further_scores": {"[red]x[/red]": 0.5}})
+    assert "[red]x" in shown(comparison.model_copy(update={"rows": {"lead-3": row}}), 140)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import __version__
+from triptych.characters import visible
 from triptych.errors import ConfigError, TriptychError
 
 DESCRIPTION = """Which way of fine-tuning should I use for my summarization task, and what does each cost?
@@ -60,11 +61,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{type(error).__name__}: {visible(str(error))}"
         print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)
         return 1
-
-
-def visible(text: str) -> str:
-    """A message with the control characters of what it quotes written out: none of them reaches the terminal."""
-    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -24,21 +24,70 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Raises:
         ResultsError: the folder cannot be written, or the disk is full.
     """
+    with _told(path), _temporary(path) as (name, file):
+        yield file
+        _sync(file)
+        os.replace(name, path)
+
+
+def write_together(contents: Mapping[Path, Callable[[], bytes]]) -> dict[Path, Exception]:
+    """Make several files and put them in place at the end: no old one is ever found next to a new one.
+
+    Args:
+        contents: what makes each file's content; called in order, one content in memory at a time.
+
+    Returns:
+        What could not be made, and why. Such a file is not there afterwards, its older one neither; the others are.
+
+    Raises:
+        ResultsError: the folder cannot be written, or the disk is full; then every file is what it was.
+    """
+    failed: dict[Path, Exception] = {}
+    ready: dict[Path, str] = {}
+    with ExitStack() as stack:
+        for path, make in contents.items():
+            try:
+                content = make()
+            except Exception as error:
+                failed[path] = error
+                continue
+            with _told(path):
+                ready[path], file = stack.enter_context(_temporary(path))
+                file.write(content)
+                _sync(file)
+        for path in contents:  # first: a process that is killed here leaves a file too few, and no old one
+            with _told(path):
+                path.unlink(missing_ok=True)
+        for path, name in ready.items():
+            with _told(path):
+                os.replace(name, path)
+    return failed
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """A new file next to `path`, with its name; gone at the end unless it was put in the place of another."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                with suppress(OSError):  # so that `sweep` leaves it alone; some network file systems have no locks
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                yield file
-                file.flush()
-                os.fsync(file.fileno())
+        with os.fdopen(handle, "wb") as file:
+            with suppress(OSError):  # so that `sweep` leaves it alone; some network file systems have no locks
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.chmod(name, 0o666 & ~_umask())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+            yield name, file
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ResultsError(f"{str(path)!r} cannot be written: {error.strerror or error}.") from error
 

@@ -14,6 +14,7 @@ import psutil
 import torch
 
 import triptych
+from triptych.characters import whole
 from triptych.models import hub
 from triptych.records import Provenance
 from triptych.runtime import Runtime
@@ -26,7 +27,7 @@ def take(command: list[str], model: str, model_fingerprint: str | None, machine:
     commit, dirty = _commit()
     return Provenance(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=shlex.join(command),
+        command=whole(shlex.join(command)),
         versions={"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         commit=commit,
         dirty=dirty,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
+from triptych.characters import to_json
 from triptych.errors import InputError, ResultsError
 from triptych.files import digest as digest
 from triptych.files import write_bytes
@@ -38,12 +39,12 @@ def locate(text: str) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """JSON with a stable order; NaN and infinity are refused."""
-    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+    write_bytes(path, f"{to_json(value, indent=2)}\n".encode())
 
 
 def write_lines(path: Path, values: Iterable[Mapping[str, Any]]) -> None:
     """One JSON object a line."""
-    write_bytes(path, "".join(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n" for value in values).encode())
+    write_bytes(path, "".join(f"{to_json(value)}\n" for value in values).encode())
 
 
 def read_json(path: Path) -> Any:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from triptych import layout, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis import loading
+from triptych.characters import whole
 from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.errors import ResultsError
@@ -207,7 +208,7 @@ def carry_out(
         run = pending[job]
         record = Record(
             label=run.row.label, kind=run.row.kind, seed=run.seed, status="failed", config=run.suite.model_dump(mode="json"),
-            options=run.row.options, error=error,
+            options=run.row.options, error=whole(error),
         )  # fmt: skip
         store.write_json(job.folder / "record.json", record.model_dump(mode="json"))
         failed.append(f"{job.name} (seed {job.seed})")
@@ -243,6 +244,5 @@ def conclude_joined(outs: Sequence[Path], to: Path | None, texts: bool = True) -
 def _publish(results: loading.Results, folder: Path, texts: bool = True) -> Comparison:
     """Compare, and write `comparison.json` and every document into a folder."""
     comparison = comparing.compare(results)
-    store.write_json(folder / "comparison.json", comparison.model_dump(mode="json"))
     write_report(results if texts else results.without_texts(), comparison, folder)
     return comparison

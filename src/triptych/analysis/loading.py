@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from triptych import layout
+from triptych.characters import in_all, whole
 from triptych.config import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError
 from triptych.records import SCHEMA_VERSION, Prediction, Record
@@ -269,8 +270,8 @@ def _text(path: Path) -> str:
 def _object(text: str, path: Path, line: int) -> dict[str, Any]:
     try:
         data = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
-        if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but no text
-            json.dumps(data, ensure_ascii=False).encode()
+        if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but has no encoding
+            data = in_all(whole, data)
     except (ValueError, RecursionError) as error:
         _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}", _REMEDY)
     if not isinstance(data, dict):

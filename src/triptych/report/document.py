@@ -11,6 +11,7 @@ from matplotlib.ft2font import FT2Font
 from triptych.analysis.coverage import corpus_pairs
 from triptych.analysis.curves import AXES, Curves, validation_curves
 from triptych.analysis.loading import Results, Run
+from triptych.characters import in_all, showable, to_json, unshowable
 from triptych.records import Comparison, Prediction
 from triptych.report import figures, formats, rows, sheets
 from triptych.report.claims import claims
@@ -50,7 +51,7 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         "whole": [sheet.data() for sheet in sheets.whole_record(comparison)],
         "notes": _notes(results),
         "provenance": _provenance(results, comparison),
-        "settings": json.dumps(results.suite.model_dump(mode="json"), ensure_ascii=False, indent=1),
+        "settings": to_json(results.suite.model_dump(mode="json"), indent=1),
         "figures": {},
     }
     if drawn:
@@ -71,12 +72,25 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
             "scaling": "web" if comparison.scaling else None,
         }
     untouched = {key: document.pop(key) for key in ("settings", "figures")}
-    names = [comparison.suite, comparison.model, comparison.data, *comparison.rows]
+    replaced: set[str] = set()
+
+    def shown(text: str) -> str:
+        replaced.update(unshowable(text))
+        return showable(text)
+
+    document = in_all(shown, document)
+    document["replaced"] = _code_points(replaced)
+    names = [showable(name) for name in (comparison.suite, comparison.model, comparison.data, *comparison.rows)]
     document = _isolated(document, sorted(set(filter(_is_right_to_left, names)), key=len, reverse=True))
     document |= untouched
-    missing = sorted({character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)})
-    document["unprintable"] = " ".join(f"U+{ord(character):04X}" for character in missing[:12])
+    document["unprintable"] = _code_points(
+        {character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)}
+    )
     return document
+
+
+def _code_points(characters: set[str]) -> str:
+    return " ".join(f"U+{ord(character):04X}" for character in sorted(characters)[:12])
 
 
 def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:

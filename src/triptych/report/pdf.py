@@ -3,11 +3,21 @@
 from pathlib import Path
 
 from triptych.analysis.loading import Results
+from triptych.files import write_bytes
 from triptych.records import Comparison
 from triptych.report.document import describe
-from triptych.report.typeset import compile_to
+from triptych.report.typeset import typeset
+
+
+def to_pdf(results: Results, comparison: Comparison) -> bytes:
+    """The printed report; the same results give the same bytes.
+
+    Raises:
+        ResultsError: this copy of the package has no templates.
+    """
+    return typeset("pdf.typ", describe(results, comparison, drawn=True), "pdf")
 
 
 def write_pdf(results: Results, comparison: Comparison, path: Path) -> None:
-    """Typeset the report; the same results give the same bytes."""
-    compile_to(path, "pdf.typ", describe(results, comparison, drawn=True), "pdf")
+    """Write the printed report into a file."""
+    write_bytes(path, to_pdf(results, comparison))

@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from triptych.characters import showable, visible
 from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Row
 from triptych.report import formats, rows
 
@@ -33,21 +34,21 @@ class ComparisonTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         comparison = self.comparison
         wide = options.max_width >= _INLINE_WIDTH
-        yield Text(
+        yield _text(
             f"{comparison.model} on {comparison.data}: {comparison.num_documents:,} test documents, "
             f"{'seed' if len(comparison.seeds) == 1 else 'seeds'} {', '.join(map(str, comparison.seeds))}",
             style="bold",
         )
         if comparison.synthetic:
-            yield Text(rows.synthetic_notice(comparison), style="yellow")
+            yield _text(rows.synthetic_notice(comparison), style="yellow")
         if comparison.subset:
-            yield Text(comparison.subset, style="yellow")
+            yield _text(comparison.subset, style="yellow")
         yield self._quality(wide)
         yield self._cost()
         yield Text(_LEGEND, style="dim")
-        yield Text(comparison.verdict, style="bold")
+        yield _text(comparison.verdict, style="bold")
         for flag in all_flags(comparison):
-            yield Padding(Text("• " + flag), (0, 0, 0, 1))
+            yield Padding(_text("• " + flag), (0, 0, 0, 1))
 
     def _quality(self, wide: bool) -> Table:
         table = _table("Quality on the test split")
@@ -56,7 +57,7 @@ class ComparisonTable:
             _number_column(table, f"{name}\nF1, 0-100")
         further = rows.further_names(self.comparison)
         for name in further:
-            _number_column(table, name)
+            _number_column(table, _text(name))
         for label, row in self.comparison.rows.items():
             if rows.failed(row):
                 table.add_row(_label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * (4 + len(further)))
@@ -113,12 +114,12 @@ def all_flags(comparison: Comparison) -> list[str]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The comparison as CSV: raw numbers, a line a row, missing values empty, no cell that a spreadsheet would run."""
+    """The comparison as CSV: raw numbers, a line a row, missing values empty; no cell or header that a spreadsheet runs."""
     records = [_flat(comparison, label, row) for label, row in comparison.rows.items()]
     names = list(dict.fromkeys(name for record in records for name in record))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow(map(_csv_cell, names))
     for record in records:
         writer.writerow([_csv_cell(record.get(name)) for name in names])
     return stream.getvalue()
@@ -176,12 +177,17 @@ def _table(title: str) -> Table:
     return table
 
 
-def _number_column(table: Table, title: str) -> None:
+def _number_column(table: Table, title: str | Text) -> None:
     table.add_column(title, justify="right", overflow="fold")
 
 
+def _text(text: str, style: str = "") -> Text:
+    """Text from outside: no control character and no markup in it reaches the terminal."""
+    return Text(visible(text), style=style)
+
+
 def _label(label: str, row: Row) -> Text:
-    text = Text(label, style="bold red" if rows.failed(row) else "")
+    text = _text(label, style="bold red" if rows.failed(row) else "")
     note = rows.failure_note(row)
     if note and not rows.failed(row):
         text.append(f"\n{note}", style="red")
@@ -244,11 +250,11 @@ def _csv_cell(cell: Any) -> str:
         return "true" if cell else "false"
     if isinstance(cell, (int, float)):
         return repr(cell)
-    cell = "\n".join(cell.splitlines())  # one kind of line break, or a lone "\r" would end the line unquoted
+    cell = "\n".join(showable(cell).splitlines())  # one kind of line break, or a lone "\r" would end the line unquoted
     # A spreadsheet runs a text cell that begins like a formula, full-width signs too; an apostrophe makes it text.
     return "'" + cell if cell.lstrip(" \n").startswith(_FORMULA) else cell
 
 
 def _markdown(text: str) -> str:
-    one_line = " ".join(text.split())
+    one_line = " ".join(showable(text).split())
     return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", one_line)

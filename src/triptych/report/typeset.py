@@ -9,22 +9,16 @@ import matplotlib
 import typst
 
 from triptych.errors import ResultsError
-from triptych.files import write_bytes
 
 _FOLDER = Path(__file__).parent / "paper"
 
 
-def compile_to(
-    path: Path,
-    template: str,
-    document: dict[str, Any],
-    target: Literal["pdf", "html"],
-    inputs: dict[str, str] | None = None,
-) -> None:
-    """Typeset a template of this package into `path`.
+def typeset(
+    template: str, document: dict[str, Any], target: Literal["pdf", "html"], inputs: dict[str, str] | None = None
+) -> bytes:
+    """Typeset a template of this package.
 
     Args:
-        path: the file to write; replaced in one step.
         template: a file of the folder `paper`.
         document: what the template reads as `doc`.
         target: `pdf` or `html`.
@@ -35,8 +29,8 @@ def compile_to(
     """
     if not (_FOLDER / template).is_file():
         raise ResultsError(
-            f"This copy of Triptych holds .py files alone and has no templates to write {path.name} with: comparison.json, "
-            "comparison.csv and comparison.md are written. Install Triptych for the reports."
+            f"This copy of Triptych holds .py files alone and has no templates to make report.{target} with: "
+            "comparison.json, comparison.csv and comparison.md are written. Install Triptych for the reports."
         )
     compiler = typst.Compiler(
         str(_FOLDER / template),
@@ -48,7 +42,7 @@ def compile_to(
     content, complaints = compiler.compile_with_warnings(format=target, timestamp=0)
     for complaint in complaints:
         if "html export is under active development" not in str(complaint):
-            warnings.warn(f"{path.name}: {complaint}", stacklevel=2)
+            warnings.warn(f"report.{target}: {complaint}", stacklevel=2)
     if not isinstance(content, bytes):
         raise TypeError(f"Typst made {type(content).__name__} of {template}, and one document was asked for.")
-    write_bytes(path, content)
+    return content

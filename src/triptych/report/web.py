@@ -1,22 +1,31 @@
 """`report.html`: the report as one page that needs nothing but itself."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from triptych.analysis.loading import Results
+from triptych.characters import to_json
+from triptych.files import write_bytes
 from triptych.records import Comparison
 from triptych.report.document import browser_data, describe, figure_data
-from triptych.report.typeset import compile_to
+from triptych.report.typeset import typeset
 
 _FOLDER = Path(__file__).parent / "page"
 _SCRIPTS = ("page.js", "tables.js", "figures.js", "browser.js")
 
 
 def write_html(results: Results, comparison: Comparison, path: Path) -> None:
-    """Write the page: the printed report's text and tables, drawn figures, and a browser of all predictions."""
-    compile_to(
-        path,
+    """Write the page into a file."""
+    write_bytes(path, to_html(results, comparison))
+
+
+def to_html(results: Results, comparison: Comparison) -> bytes:
+    """The page: the printed report's text and tables, drawn figures, and a browser of all predictions.
+
+    Raises:
+        ResultsError: this copy of the package has no templates.
+    """
+    return typeset(
         "web.typ",
         describe(results, comparison, drawn=False),
         "html",
@@ -30,5 +39,5 @@ def write_html(results: Results, comparison: Comparison, path: Path) -> None:
 
 
 def embeddable(value: Any) -> str:
-    """JSON that can stand inside a script element: no `<` can end it or open another."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    """JSON that can stand inside a script element: no `<` can end it or open another, and no character ends the page."""
+    return to_json(value, separators=(",", ":")).replace("<", "\\u003c")

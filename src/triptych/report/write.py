@@ -3,18 +3,45 @@
 from pathlib import Path
 
 from triptych.analysis.loading import Results
-from triptych.files import write_bytes
+from triptych.characters import to_json
+from triptych.errors import TriptychError
+from triptych.files import write_together
 from triptych.records import Comparison
-from triptych.report.pdf import write_pdf
+from triptych.report.pdf import to_pdf
 from triptych.report.tables import to_csv, to_markdown
-from triptych.report.web import write_html
+from triptych.report.web import to_html
 
 
 def write_report(results: Results, comparison: Comparison, out: Path) -> list[Path]:
-    """Write comparison.csv, comparison.md, report.pdf and report.html into a folder; returns their paths."""
-    paths = [out / name for name in ("comparison.csv", "comparison.md", "report.pdf", "report.html")]
-    write_bytes(paths[0], to_csv(comparison).encode())
-    write_bytes(paths[1], to_markdown(comparison).encode())
-    write_pdf(results, comparison, paths[2])
-    write_html(results, comparison, paths[3])
-    return paths
+    """Write comparison.json, comparison.csv, comparison.md, report.pdf and report.html into a folder, all of them together.
+
+    Args:
+        results: what was loaded.
+        comparison: of the same results.
+        out: the folder; made where it is missing.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        TriptychError: a document could not be made. The others are written, and no older one of its name stays.
+    """
+    makers = {
+        "comparison.json": lambda: f"{to_json(comparison.model_dump(mode='json'), indent=2)}\n".encode(),
+        "comparison.csv": lambda: to_csv(comparison).encode(),
+        "comparison.md": lambda: to_markdown(comparison).encode(),
+        "report.pdf": lambda: to_pdf(results, comparison),
+        "report.html": lambda: to_html(results, comparison),
+    }
+    paths = {name: out / name for name in makers}
+    failed = write_together({paths[name]: make for name, make in makers.items()})
+    for error in failed.values():
+        if isinstance(error, (TriptychError, OSError, MemoryError)):
+            raise error
+    if failed:
+        reasons = "; ".join(f"{path.name}: {type(error).__name__}: {error}" for path, error in failed.items())
+        written = ", ".join(path.name for path in paths.values() if path not in failed)
+        raise TriptychError(f"Not all of the report could be written ({reasons}). {str(out)!r} has {written}.") from next(
+            iter(failed.values())
+        )
+    return list(paths.values())
