@@ -10,7 +10,8 @@ import pytest
 from test_report_browser import FLAGS
 
 from triptych import cli
-from triptych.playground import Playground, build_page, launch
+from triptych.page_server import serving
+from triptych.playground import Playground, build_page
 
 pytest.importorskip("gradio", reason="the extra `play` is absent")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
@@ -30,8 +31,8 @@ def address(tmp_path_factory) -> Iterator[str]:
         out = place / "out"
         assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
         page = build_page(Playground.open(out, device="cpu"))
-        yield launch(page, "127.0.0.1", 7877, block=False)
-        page.close()
+        with serving(page, "127.0.0.1", 0) as address:
+            yield address
 
 
 @pytest.fixture(scope="module")

@@ -442,14 +442,13 @@ def call_advise(options: argparse.Namespace) -> int:
 def call_play(options: argparse.Namespace) -> int:
     """`triptych play`."""
     from triptych import catalogue
-    from triptych.playground import Playground, build_page, import_gradio, launch
+    from triptych.page_server import launch
+    from triptych.playground import Playground, build_page, import_gradio
 
     import_gradio()
     catalogue.load(options.plugin)
     quiet_libraries()
-    page = build_page(Playground.open(options.out, options.model, options.device))
-    print(f"http://{options.host}:{options.port} (Ctrl-C ends it)", flush=True)
-    launch(page, options.host, options.port)
+    launch(build_page(Playground.open(options.out, options.model, options.device)), options.host, options.port)
     return 0
 
 

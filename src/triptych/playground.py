@@ -1,6 +1,7 @@
 """A local web page: one article, every row's summary side by side. Nothing is loaded from a network."""
 
 import os
+import re
 import textwrap
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ MAX_CHARACTERS = 200_000  # of an article; longer ones are met with a message
 MAX_EXAMPLES = 200  # test documents to pick from
 LEAST_COPIED = 4  # words in a row that are marked as copied
 MAX_WAITING = 20  # requests in the queue; who comes after is told to try again
+MAX_PAIRS = 4_000_000  # words of a summary x words of its reference: ROUGE-L takes a table of that size (32 MB), two seconds
 SCORES = (("R-1", "rouge1"), ("R-2", "rouge2"), ("R-Lsum", "rougeLsum"))
 
 
@@ -126,11 +128,24 @@ class Playground:
             notes.append(f"cut off at {summary.num_tokens:,} tokens")
         if not summary.text:
             notes.append("no text")
+        scores = None
+        if reference.strip() and _most_words(summary.text) * _most_words(reference) > MAX_PAIRS:
+            notes.append("too long to score")
+        elif reference.strip():
+            scores = self._rouge.score(summary.text, reference, article)
         return Answer(
             row.label, summary.text, seconds, len(summary.text.split()),
-            self._rouge.score(summary.text, reference, article) if reference.strip() else None,
+            scores,
             tuple(copied_spans(summary.text, article, LEAST_COPIED)), tuple(notes),
         )  # fmt: skip
+
+
+_WORDS = re.compile(r"[A-Za-z0-9]+|[^\W_]")
+
+
+def _most_words(text: str) -> int:
+    """As many words as a text can have for ROUGE, which takes each letter of some scripts for one."""
+    return sum(1 for _ in _WORDS.finditer(text))
 
 
 def check_text(text: str, what: str) -> None:
@@ -187,6 +202,7 @@ def _marked(answer: Answer) -> str:
 
 STYLE = """
 #pick input { padding-right: 2rem; text-overflow: ellipsis; }
+#about h1 { font-size: 1.5rem; font-weight: 600; margin: 0 0 .5rem; overflow-wrap: anywhere; }
 .told { margin: 0 0 .5rem; }
 .rows { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem; }
 .rows { grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
@@ -237,10 +253,11 @@ def build_page(playground: Playground) -> Any:
         except InputError as error:
             yield show_message(str(error))
 
-    note = "**Model or documents are synthetic: summaries say nothing about real text.** " if playground.synthetic else ""
+    warning = "<strong>Model or documents are synthetic: summaries say nothing about real text.</strong> "
+    note = warning if playground.synthetic else ""
     with gradio.Blocks(title=f"Triptych: {playground.title}", analytics_enabled=False) as page:
         marked = f"Marked: at least {LEAST_COPIED} words in a row that also stand in the article."
-        gradio.Markdown(f"# {escape(playground.title)}: one article, every row\n\n{note}{marked}")
+        gradio.HTML(f"<h1>{escape(playground.title)}: one article, every row</h1><p>{note}{marked}</p>", elem_id="about")
         if documents:
             titles = [(_title(document), place) for place, document in enumerate(documents)]
             label = "Pick a test document, or paste an article below"
@@ -256,21 +273,3 @@ def build_page(playground: Playground) -> Any:
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
 
-
-def launch(page: Any, host: str, port: int, block: bool = True) -> str:
-    """Serve the page; returns its address where it does not block.
-
-    Raises:
-        ConfigError: the port is taken.
-    """
-    gradio = import_gradio()
-    theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    try:
-        _, address, _ = page.launch(
-            server_name=host, server_port=port, share=False, quiet=True, prevent_thread_lock=not block, theme=theme, css=STYLE,
-            footer_links=[], ssr_mode=False, enable_monitoring=False, mcp_server=False, pwa=False, run_history=False,
-            max_file_size="1kb",  # nothing is uploaded here, and nobody fills the disk
-        )  # fmt: skip
-    except OSError as error:
-        raise ConfigError(f"The page cannot be served on {host}:{port}: {error}. Give another --port.") from None
-    return address
