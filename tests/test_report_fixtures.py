@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from triptych import records
+from triptych import records, store
 from triptych.analysis.comparison import compare
 from triptych.analysis.loading import Results, Run
 from triptych.config import make_suite, preset
@@ -296,6 +296,16 @@ def make_results(
         for seed in (seeds if kinds.get(label, label) not in ("untuned", "lead-3") else seeds[:1])
     ]
     return Results(Path("results/made-up"), suite, tuple(runs))
+
+
+def write_results(results: Results, out: Path) -> None:
+    """Made-up results as a results folder."""
+    store.write_json(out / "suite.json", results.suite.model_dump(mode="json"))
+    for run in results.runs:
+        folder = out / "runs" / run.record.label / str(run.record.seed)
+        store.write_json(folder / "record.json", run.record.model_dump(mode="json"))
+        store.write_lines(folder / "history.jsonl", run.history)
+        store.write_lines(folder / "predictions.jsonl", [line.model_dump(mode="json") for line in run.predictions])
 
 
 def make_comparison(results: Results) -> records.Comparison:

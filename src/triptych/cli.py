@@ -1,6 +1,7 @@
 """The command line: parse, one call, print. No logic."""
 
 import argparse
+import io
 import json
 import os
 import signal
@@ -33,6 +34,7 @@ exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted"""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    replace_what_streams_lack()
     options = make_parser().parse_args(arguments)
     try:
         return options.call(options)
@@ -61,6 +63,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{type(error).__name__}: {visible(str(error))}"
         print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)
         return 1
+
+
+def replace_what_streams_lack() -> None:
+    """A character that the encoding of standard output or error lacks becomes "?", and ends no command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -354,7 +363,7 @@ def with_label(settings: dict[str, Any], label: str) -> list[str] | None:
 
 def take_stdout():
     """Standard output for events alone: whatever else prints goes to standard error."""
-    events = os.fdopen(os.dup(1), "w")
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return events
 

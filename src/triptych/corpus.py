@@ -579,7 +579,7 @@ def _open(entry: Path, template: Template) -> Corpus | None:
     if not entry.is_dir():
         return None
     try:
-        manifest = json.loads((entry / _MANIFEST).read_text())
+        manifest = json.loads((entry / _MANIFEST).read_bytes())
         for name, digest in manifest["files"].items():
             if _file_digest(entry / f"{name}.arrow") != digest:
                 raise ValueError(f"{name} is damaged")

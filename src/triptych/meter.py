@@ -69,7 +69,7 @@ def process_seconds() -> float:
     """Seconds since this process began: what the clocks must add up to. On Linux by a clock that nobody can set."""
     stat = Path("/proc/self/stat")
     if stat.is_file():
-        began = int(stat.read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        began = int(stat.read_bytes().rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
         return time.clock_gettime(time.CLOCK_BOOTTIME) - began
     return max(time.time() - psutil.Process().create_time(), 0.0)
 

@@ -33,7 +33,7 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
     with log.open("ab") as errors:
         process = subprocess.Popen(  # its standard input stays open as long as this process lives: see `end_with_parent`
             [sys.executable, "-P", "-m", "triptych", *arguments], env=_environment(), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=errors, text=True, pass_fds=[] if lock is None else [lock],
+            stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", pass_fds=[] if lock is None else [lock],
         )  # fmt: skip
         watch = Watch(process)
         try:

@@ -55,8 +55,10 @@ def _commit() -> tuple[str | None, bool | None]:
         return None, None
     try:
         git = ["git", "-C", str(home)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10).stdout
-        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True, timeout=10).stdout
+        commit, status = (
+            subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode("utf-8", "replace")
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
     except (OSError, subprocess.SubprocessError):
         return None, None
     return commit.strip(), bool(status.strip())
@@ -79,6 +81,6 @@ def hardware(device: torch.device) -> dict[str, Any]:
 
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")] \
-        if info.is_file() else []
+    lines = info.read_text("utf-8", "replace").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or "unknown"

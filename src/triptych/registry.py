@@ -4,6 +4,10 @@
 table for each contract, and nowhere else.
 """
 
+import ast
+import inspect
+import sys
+import textwrap
 from abc import ABC
 from typing import Any, ClassVar, TypeVar
 
@@ -25,8 +29,8 @@ class Plugin(BaseModel, ABC):
 
     @classmethod
     def summary_line(cls) -> str:
-        """The first line of the class's docstring."""
-        return (cls.__doc__ or "").strip().splitlines()[0]
+        """The first line of the class's docstring; empty under `python -OO` where the source is not there."""
+        return (_docstring(cls) or "\n").strip("\n ").partition("\n")[0]
 
 
 P = TypeVar("P", bound=Plugin)
@@ -45,12 +49,23 @@ def register(name: str):
         known = table.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise ConfigError(f"{cls.contract} {name!r} is registered twice: by {known.__module__} and {cls.__module__}.")
-        if not cls.__doc__:
+        if not _docstring(cls) and sys.flags.optimize < 2:
             raise ConfigError(f"{cls.contract} {name!r} needs a docstring: its first line is shown to users.")
         table[name] = cls
         return cls
 
     return decorate
+
+
+def _docstring(cls: type) -> str | None:
+    """The docstring of a class; from its source under `python -OO`, which drops docstrings."""
+    if cls.__doc__ or sys.flags.optimize < 2:
+        return cls.__doc__
+    try:
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return None
+    return ast.get_docstring(definition) if isinstance(definition, ast.ClassDef) else None
 
 
 def registered(contract: type[P]) -> dict[str, type[P]]:

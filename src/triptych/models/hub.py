@@ -132,7 +132,7 @@ def fingerprint(model: str, revision: str = "main") -> str:
         commit = getattr(load_config(model, revision), "_commit_hash", None)
         return f"{model}@{commit or revision}"
     digest = hashlib.sha256()
-    config = json.loads((where / "config.json").read_text())
+    config = json.loads((where / "config.json").read_bytes())
     digest.update(json.dumps({k: v for k, v in config.items() if k != "transformers_version"}, sort_keys=True).encode())
     for path in sorted(where.glob("*.safetensors")):
         with path.open("rb") as file:
