@@ -159,10 +159,16 @@ class Metric(Plugin):
     """Scores a prediction against its reference, document by document."""
 
     contract: ClassVar[str] = "metric"
+    of_document: ClassVar[tuple[str, ...]] = ()  # its scores that mean nothing where the document is not known
 
     @abstractmethod
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
-        """Named scores of one document."""
+        """Named scores of one document.
+
+        Args:
+            document: empty where it is not known, as in a table of another tool; scores named in `of_document` are then
+                dropped.
+        """
 
     @abstractmethod
     def signature(self) -> str:

@@ -1,30 +1,32 @@
-"""From generated tokens to scored predictions, and what can be said of them and of a trained prompt."""
+"""Turn generated tokens into scored predictions, and scores into what a record holds of them."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn.functional import normalize
-from transformers import PreTrainedTokenizerBase
 
-from triptych.contracts import AdaptedModel, Metric
-from triptych.corpus import TokenizedSplit
-from triptych.engine.evaluation import SplitLoss
+from triptych.contracts import Metric
 from triptych.errors import RunFailed
+from triptych.metrics.text_shape import TextShapeMetric
 from triptych.records import Prediction, Rouge, TextShape
 from triptych.registry import find, registered
+
+if TYPE_CHECKING:  # predictions of other tools are scored without torch
+    from transformers import PreTrainedTokenizerBase
+
+    from triptych.corpus import TokenizedSplit
+    from triptych.engine.evaluation import SplitLoss
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
-def to_text(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> str:
+def to_text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     """Generated tokens as text, without special tokens and outer white space."""
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
 def score(
-    split: TokenizedSplit, texts: Sequence[str], lengths: Sequence[int] | None, cap: int, losses: SplitLoss | None
+    split: "TokenizedSplit", texts: Sequence[str], lengths: Sequence[int] | None, cap: int, losses: "SplitLoss | None"
 ) -> list[Prediction]:
     """Every registered metric on every prediction, in file order of the split.
 
@@ -39,12 +41,7 @@ def score(
     predictions = []
     for i, text in enumerate(texts):
         reference, document = split.reference(i), split.document(i)
-        scores: dict[str, float] = {}
-        for name, metric in metrics.items():
-            found = metric.score(text, reference, document)
-            if twice := scores.keys() & found.keys():
-                raise RunFailed(f"The metric {name!r} scores {min(twice)!r}, and so does another metric: rename one of them.")
-            scores |= found
+        scores = score_text(metrics, text, reference, document)
         if losses is not None:
             scores |= {"loss": float(losses.nats[i] / losses.targets[i]), "targets": float(losses.targets[i])}
         count = lengths[i] if lengths is not None else None
@@ -57,6 +54,25 @@ def score(
     return predictions
 
 
+def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, document: str) -> dict[str, float]:
+    """Every score of one prediction.
+
+    Args:
+        metrics: by their registered names.
+        document: empty where it is not known: scores that need it are left out.
+
+    Raises:
+        RunFailed: two metrics give a score of the same name.
+    """
+    scores: dict[str, float] = {}
+    for name, metric in metrics.items():
+        found = metric.score(prediction, reference, document)
+        if twice := scores.keys() & found.keys():
+            raise RunFailed(f"The metric {name!r} scores {min(twice)!r}, and so does another metric: rename one of them.")
+        scores |= found if document else {key: value for key, value in found.items() if key not in metric.of_document}
+    return scores
+
+
 def rouge(predictions: Sequence[Prediction]) -> Rouge:
     """Mean ROUGE over the split."""
     means = {name: _mean(predictions, name) for name in ROUGE_TYPES}
@@ -65,9 +81,10 @@ def rouge(predictions: Sequence[Prediction]) -> Rouge:
 
 def text_shape(predictions: Sequence[Prediction]) -> TextShape:
     """Means over the split of what the predictions look like."""
-    names = ("prediction_words", "reference_words", "novel_bigrams", "longest_copied_words", "repeated_trigrams")
+    scored = predictions[0].scores
     return TextShape(
-        **{name: _mean(predictions, name) for name in names},
+        **{name: _mean(predictions, name) for name in ("prediction_words", "reference_words", "repeated_trigrams")},
+        **{name: _mean(predictions, name) if name in scored else None for name in TextShapeMetric.of_document},
         share_empty=_mean(predictions, "empty"),
         share_at_cap=float(np.mean([p.at_cap for p in predictions])),
     )
@@ -82,23 +99,6 @@ def further_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
 def signatures() -> dict[str, str]:
     """The signature of every registered metric."""
     return {name: metric().signature() for name, metric in registered(Metric).items()}
-
-
-def describe_prompt(adapted: AdaptedModel, before: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """How far virtual tokens moved, and the vocabulary entries they now lie nearest to (by cosine).
-
-    Args:
-        before: the virtual tokens before training, [P, D].
-    """
-    assert adapted.virtual_tokens is not None
-    after = adapted.virtual_tokens.weight.detach().float()
-    table = adapted.parts.token_embedding.weight.detach().float()
-    nearest = (normalize(after, dim=1) @ normalize(table, dim=1).T).argmax(dim=1).tolist()
-    return {
-        "distance_moved": float((after - before.float()).norm(dim=1).mean()),
-        "initial_norm": float(before.float().norm(dim=1).mean()),
-        "nearest_tokens": [tokenizer.decode([token]) for token in nearest],
-    }
 
 
 def _mean(predictions: Sequence[Prediction], name: str) -> float:

@@ -7,9 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from pydantic import Field
+from torch.nn.functional import normalize
+from transformers import PreTrainedTokenizerBase
 
-from triptych import kept, layout, materials, meter, scoring
+from triptych import kept, layout, materials, meter
 from triptych.checkpoints import Checkpoint, Checkpoints
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus import Pair
@@ -91,7 +94,7 @@ class Tuning:
                 "making_seconds": trunk.cache.seconds,
             }  # fmt: skip
         if before is not None:
-            tuned.notes |= scoring.describe_prompt(adapted, before, bench.tokenizer)
+            tuned.notes |= _describe_prompt(adapted, before, bench.tokenizer)
         return tuned
 
     def plan(self, found: SearchResult | None) -> TrainingPlan:
@@ -381,3 +384,20 @@ class Tuning:
         if bench.machine.device.type == "cuda" and None not in joules:
             readings["energy_joules"] = sum(joules)
         return {**readings, "peak_memory_bytes": max(peak)}
+
+
+def _describe_prompt(adapted: AdaptedModel, before: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """How far virtual tokens moved, and the vocabulary entries they now lie nearest to (by cosine).
+
+    Args:
+        before: the virtual tokens before training, [P, D].
+    """
+    assert adapted.virtual_tokens is not None
+    after = adapted.virtual_tokens.weight.detach().float()
+    table = adapted.parts.token_embedding.weight.detach().float()
+    nearest = (normalize(after, dim=1) @ normalize(table, dim=1).T).argmax(dim=1).tolist()
+    return {
+        "distance_moved": float((after - before.float()).norm(dim=1).mean()),
+        "initial_norm": float(before.float().norm(dim=1).mean()),
+        "nearest_tokens": [tokenizer.decode([token]) for token in nearest],
+    }

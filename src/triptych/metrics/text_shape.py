@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ _WORD = re.compile(r"\w+(?:['’\-.,]\w+)*")
 @register("text-shape")
 class TextShapeMetric(Metric):
     """Words, novel bigrams, the longest copied span, repeated trigrams, and whether anything was said at all."""
+
+    of_document: ClassVar[tuple[str, ...]] = ("novel_bigrams", "longest_copied_words")
 
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
         """Counts in words, shares in 0-1.
