@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from triptych.errors import TriptychError
     from triptych.records import Comparison, Record
     from triptych.registry import register
+    from triptych.scored_files import score
     from triptych.trained import Summary, Trained
 
 __version__ = "0.1.0"
@@ -45,14 +46,16 @@ __all__ = [
     "load",
     "load_all",
     "register",
+    "score",
     "train",
 ]
 _MODULES = ("errors", "registry", "records", "contracts", "api", "trained")  # those without torch first
+_WITHOUT_TORCH = {"score": "scored_files"}  # not looked for in the modules above, of which some bring it
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        for module in _MODULES:
+        for module in [_WITHOUT_TORCH[name]] if name in _WITHOUT_TORCH else _MODULES:
             found = vars(import_module(f"triptych.{module}"))
             if name in found:
                 return found[name]

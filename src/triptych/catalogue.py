@@ -14,16 +14,17 @@ PACKAGES = ("methods", "baselines", "datasets", "metrics", "models")
 ENTRY_POINTS = "triptych.plugins"
 
 
-def load(plugins: Iterable[str] = ()) -> None:
+def load(plugins: Iterable[str] = (), packages: Iterable[str] = PACKAGES) -> None:
     """Import every plug-in.
 
     Args:
         plugins: files given with `--plugin`; they are run as Python code, as the user asked.
+        packages: of this package's own plug-ins, which kinds: who needs metrics alone is spared torch.
 
     Raises:
         ConfigError: a plug-in is missing or fails when it is imported.
     """
-    for package in PACKAGES:
+    for package in packages:
         home = importlib.import_module(f"triptych.{package}")
         for module in pkgutil.iter_modules(home.__path__):
             importlib.import_module(f"{home.__name__}.{module.name}")

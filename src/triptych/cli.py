@@ -32,6 +32,12 @@ EXAMPLES = """examples:
 exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted"""
 
 
+SCORE_EXAMPLES = """examples:
+  triptych score mine=out/predictions.jsonl theirs=theirs.csv --out results/scores
+  triptych score mine=seed-0.jsonl mine=seed-1.jsonl theirs=samples.jsonl --references test.csv
+  triptych score t5=generated_predictions.txt --references references.txt"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     replace_what_streams_lack()
@@ -155,6 +161,26 @@ def make_parser() -> argparse.ArgumentParser:
                         "for data that may not be passed on")
     add_common_options(report)
     report.set_defaults(call=call_report)
+
+    score = commands.add_parser("score", help="score predictions of any tool, tested and reported", formatter_class=shape,
+                                epilog=SCORE_EXAMPLES, description="Score predictions that any tool wrote, test the systems "
+                                "against each other on the same documents, and report. No model is loaded. Files are tables "
+                                "(.csv, .tsv, .jsonl, .parquet, also .gz) with the columns id, prediction and reference or the "
+                                "usual other names, samples of lm-evaluation-harness, or plain text, a prediction a line.")
+    score.add_argument("systems", nargs="+", metavar="NAME=FILE", help="a system and its predictions; a name given again is "
+                       "another seed of it")
+    score.add_argument("--references", metavar="FILE", help="a table or text with the references (default: the files' own)")
+    score.add_argument("--out", type=Path, metavar="DIR", help="a folder for scores, tables and reports (default: print only)")
+    score.add_argument("--no-report", action="store_true", help="tables alone: no report.pdf, no report.html")
+    score.add_argument("--metric", action="append", metavar="M", help="a registered metric to score by besides ROUGE and the "
+                       "text's shape; repeatable (default: all)")
+    score.add_argument("--columns", nargs="+", action="extend", default=[], metavar="KEY=NAME", help="the columns of id, "
+                       "prediction, reference or document, where their names are not the usual ones")
+    score.add_argument("--by-order", action="store_true", help="join the files by the order of their rows, not by id")
+    score.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+                       help="keys of a suite file that say how is scored and judged: [rouge] and [analysis]")
+    add_common_options(score)
+    score.set_defaults(call=call_score)
 
     bundle = commands.add_parser("bundle", help="write one zip to hand in", formatter_class=shape,
                                  description="Write a zip with the source (.py files only), the fine-tuned models, the report, "
@@ -421,6 +447,44 @@ def call_report(options: argparse.Namespace) -> int:
     Console().print(comparison_table(comparison))
     print(f"\n{to}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
     return 0
+
+
+def call_score(options: argparse.Namespace) -> int:
+    """`triptych score`."""
+    from rich.console import Console
+
+    from triptych import catalogue, config, scored_files
+    from triptych.report.tables import comparison_table
+    from triptych.view import scoring_bar
+
+    catalogue.load(options.plugin, ("metrics",))
+    settings: dict[str, Any] = {}
+    for setting in options.settings:
+        settings = config.merge(settings, config.parse_setting(setting))
+    columns = scored_files.named_columns(parse_pairs(options.columns))
+    metrics = None if options.metric is None else tuple(options.metric)
+    systems = scored_files.parse_systems(options.systems)
+    request = scored_files.Request(systems, options.references, columns, options.by_order, metrics, settings)
+    with scoring_bar(Console(stderr=True)) as tell:
+        comparison, _ = scored_files.score_and_publish(request, options.out, not options.no_report, tell)
+    Console().print(comparison_table(comparison))
+    if options.out is None:
+        print("\nNothing was written: --out DIR keeps the scores, tables and a report.")
+    else:
+        reports = "" if options.no_report else "report.pdf, report.html, "
+        print(f"\n{options.out}: comparison.json, comparison.csv, comparison.md, {reports}runs/")
+    return 0
+
+
+def parse_pairs(texts: Sequence[str]) -> dict[str, str]:
+    """`KEY=NAME` as a dictionary."""
+    pairs = {}
+    for text in texts:
+        key, equals, name = text.partition("=")
+        if not equals or not name:
+            raise ConfigError(f"--columns {text[:100]!r} is not KEY=NAME, such as prediction=my_column.")
+        pairs[key] = name
+    return pairs
 
 
 def call_bundle(options: argparse.Namespace) -> int:

@@ -134,6 +134,11 @@ class Scaling(Section):
         return value
 
 
+def is_label(text: str) -> bool:
+    """Whether a row may be called so: a label is the name of a folder and an argument of a command, no path and no option."""
+    return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
+
+
 CNN_DAILYMAIL = "abisee/cnn_dailymail"
 
 
@@ -185,8 +190,7 @@ class Suite(Section):
         if len(set(value)) != len(value):
             raise ValueError("a row is named twice")
         for label in value:
-            # A label is the name of a folder and an argument of a command: no path, no option.
-            if not 0 < len(label) <= 100 or not all(c.isalnum() or c in "-_." for c in label) or label[0] in ".-":
+            if not is_label(label):
                 raise ValueError(f"{label[:100]!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
         return value
 

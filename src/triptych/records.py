@@ -138,14 +138,17 @@ class TrainingSummary(Part):
 
 
 class TextShape(Part):
-    """What the predictions look like, means over the test split; shares in 0-1."""
+    """What the predictions look like, means over the test split; shares in 0-1.
+
+    Of predictions that another tool wrote, the share at the cap is not known, and what needs the document may not be.
+    """
 
     prediction_words: float
     reference_words: float
-    share_at_cap: float
+    share_at_cap: float | None
     share_empty: float
-    novel_bigrams: float
-    longest_copied_words: float
+    novel_bigrams: float | None
+    longest_copied_words: float | None
     repeated_trigrams: float
 
 
@@ -296,8 +299,9 @@ class Comparison(Part):
     """`comparison.json`."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
+    source: Literal["runs", "files"] = "runs"  # of the predictions: this tool's runs, or files that other tools wrote
     suite: str
-    model: str
+    model: str  # empty for files
     data: str
     synthetic: bool  # true: the model or the data are the embedded ones; results say nothing about real news
     num_documents: int
@@ -312,3 +316,29 @@ class Comparison(Part):
     signature: str | None  # of the ROUGE scores
     inference: Inference | None = None  # None in files of before it was recorded
     scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none
+
+
+class ScoredFile(Part):
+    """One file of predictions, or of references."""
+
+    name: str  # of the system; empty for references
+    seed: int = 0  # which of the system's sets of predictions, in the order given
+    file: str
+    sha256: str
+
+
+class ScoredFiles(Part):
+    """`scored.json`: what a folder of scored predictions was made from; each set of them is a run in `runs/NAME/SEED`."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    data: str  # where the references come from, in words
+    systems: list[ScoredFile]
+    references: ScoredFile | None = None
+    joined_by: Literal["id", "order"]
+    documents_known: bool
+    settings: dict[str, Any] = {}  # keys of a suite that say how is scored and judged
+    flags: list[str] = []  # what a reader must know, in whole sentences
+    time: str
+    command: str
+    versions: dict[str, str]

@@ -4,6 +4,8 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +184,16 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
     console.print(f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
                   f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
                   markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def scoring_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar of predictions scored, on a terminal; gives what is told of them."""
+    progress = Progress(TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True),
+                        console=console, transient=True, disable=not console.is_terminal)  # fmt: skip
+    with progress:
+        bar = progress.add_task("scoring", total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
 
 
 def show_registered(console: Console) -> None:

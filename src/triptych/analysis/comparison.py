@@ -53,6 +53,7 @@ def compare(results: Results) -> Comparison:
     if not tests and len(scores) > 1:
         flags.append("There is one test document: nothing can be tested, and no interval given.")
     return Comparison(
+        source="runs" if results.files is None else "files",
         suite=results.suite.name,
         model=results.suite.model,
         data=results.suite.data,

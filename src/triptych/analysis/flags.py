@@ -10,6 +10,7 @@ from triptych.analysis.loading import ROUGE_METRICS, Results, Run
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
 HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
 HIGH_SHARE_EMPTY = 0.01
+FEW_DOCUMENTS = 50  # of scored files: an interval of R-1 is then several points wide
 
 
 def row_flags(runs: Sequence[Run]) -> list[str]:
@@ -42,9 +43,10 @@ def comparison_flags(results: Results) -> list[str]:
     """What a reader must know about the whole comparison, in whole sentences."""
     done = [run for run in results.runs if run.done]
     return [
+        *(results.files.flags if results.files is not None else []),
         *_synthetic(done),
         *_unfinished(results),
-        *_few_seeds(results),
+        *(_few_seeds(results) if results.files is None else _few_sets(results)),
         *_unequal_search(results),
         *_equal_texts(results),
         *_unequal_machines(done),
@@ -80,14 +82,14 @@ def _run_flags(run: Run) -> list[str]:
             "and more epochs may lower the loss."
         )
     shape = record.text_shape
-    if shape is not None and shape.share_at_cap > HIGH_SHARE_AT_CAP:
+    if shape is not None and shape.share_at_cap is not None and shape.share_at_cap > HIGH_SHARE_AT_CAP:
         flags.append(
             f"{shape.share_at_cap:.0%} of the summaries were cut at the cap of new tokens: "
             "their length, and with it ROUGE, is set by the cap."
         )
     if shape is not None and shape.share_empty > HIGH_SHARE_EMPTY:
         flags.append(f"{shape.share_empty:.0%} of the summaries are empty.")
-    return flags
+    return [*flags, *record.notes.get("warnings", [])]
 
 
 def _advice(run: Run) -> str:
@@ -147,6 +149,22 @@ def _few_seeds(results: Results) -> list[str]:
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
         return [f"The tuned rows do not have the same number of finished seeds: {listed}."]
     return []
+
+
+def _few_sets(results: Results) -> list[str]:
+    """What files cannot say: one set of predictions holds no other training, few documents hold no verdict."""
+    flags = []
+    counts = {label: len(results.of(label)) for label in results.labels}
+    documents = len(results.runs[0].predictions)
+    if max(counts.values()) == 1:
+        meaning = "speak of these outputs on other documents, not of training or sampling again"
+        flags.append(f"Every system has one set of predictions: the intervals and tests {meaning}.")
+    elif min(counts.values()) < max(counts.values()):
+        listed = ", ".join(f"{label} {count}" for label, count in counts.items())
+        flags.append(f"The systems do not have the same number of sets of predictions: {listed}.")
+    if documents < FEW_DOCUMENTS:
+        flags.append(f"{documents} documents are too few for a verdict: only very large differences could be found.")
+    return flags
 
 
 def _unequal_search(results: Results) -> list[str]:

@@ -14,9 +14,10 @@ from triptych import layout
 from triptych.characters import in_all, whole
 from triptych.config import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError
-from triptych.records import SCHEMA_VERSION, Prediction, Record
+from triptych.records import SCHEMA_VERSION, Prediction, Record, ScoredFiles
 from triptych.registry import shorten
 
+SCORED = "scored.json"
 ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
 
@@ -59,6 +60,7 @@ class Results:
 
     Attributes:
         scaled: the results on fewer training documents, by their number.
+        files: what was scored, where the predictions are files of other tools.
     """
 
     out: Path
@@ -66,6 +68,7 @@ class Results:
     runs: tuple[Run, ...]
     missing: tuple[tuple[str, int], ...] = ()
     scaled: Mapping[int, "Results"] = field(default_factory=dict)
+    files: ScoredFiles | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -96,7 +99,8 @@ def load(out: Path, partial: bool = False) -> Results:
         raise ResultsError(
             f"There is no results folder {str(out)!r}. Give the folder that `triptych compare --out` wrote."
         )
-    suite = read_suite(out / "suite.json")
+    files = _read_scored(out / SCORED) if not (out / "suite.json").exists() and (out / SCORED).exists() else None
+    suite = read_suite(out / "suite.json") if files is None else suite_of(files)
     runs: list[Run] = []
     missing: list[tuple[str, int]] = []
     for label in suite.methods:
@@ -121,7 +125,22 @@ def load(out: Path, partial: bool = False) -> Results:
     folders = {size: layout.scaled_folder(out, size) for size in suite.scaling.train_documents}
     there = {size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))}
     scaled = {size: load(folder, partial) for size, folder in there.items()}
-    return Results(out, suite, tuple(runs), tuple(missing), scaled)
+    return Results(out, suite, tuple(runs), tuple(missing), scaled, files)
+
+
+def suite_of(files: ScoredFiles) -> Suite:
+    """Scored files as a suite without a model: the systems are its rows, their sets of predictions its seeds."""
+    names = dict.fromkeys(file.name for file in files.systems)
+    seeds = sorted({file.seed for file in files.systems})
+    facts = {"name": files.name, "model": "", "data": files.data, "methods": [*names], "seeds": seeds}
+    return make_suite({**files.settings, **facts})
+
+
+def _read_scored(path: Path) -> ScoredFiles:
+    try:
+        return ScoredFiles.model_validate(_object(_text(path), path, 1))
+    except ValidationError as error:
+        _fail(path, None, f"is not a list of scored files: {_first_problem(error)}", _AGAIN)
 
 
 def read_suite(path: Path) -> Suite:
@@ -195,6 +214,7 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
 
 
 _REMEDY = "delete this run's folder and resume the suite"
+_AGAIN = "score the files again with `triptych score`"
 
 
 def _read_run(folder: Path, label: str, seed: int) -> Run:

@@ -229,6 +229,15 @@ def cells(file: Path, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
     return _rows(file, wanted)
 
 
+def text_lines(file: Path) -> Iterator[str]:
+    """The lines of a plain text file, each with its end, gzip undone.
+
+    Raises:
+        DataError: the file is empty, unreadable, not UTF-8, or has a line above `MAX_LINE` bytes.
+    """
+    return _lines(file)
+
+
 # What is in a folder
 
 

@@ -38,6 +38,8 @@ def claims(results: Results, comparison: Comparison) -> list[Claim]:
 
 def _setting(results: Results, comparison: Comparison) -> Claim:
     labels = list(comparison.rows)
+    if rows.of_files(comparison):
+        return _setting_of_files(labels, comparison)
     seeds = comparison.seeds
     size = _size(comparison)
     text = (
@@ -58,6 +60,23 @@ def _setting(results: Results, comparison: Comparison) -> Claim:
             ),
         ),
     )
+
+
+def _setting_of_files(labels: list[str], comparison: Comparison) -> Claim:
+    """What files were scored, against what."""
+
+    def counted(r: Results, c: Comparison) -> tuple[int, int, str]:
+        return sum(len(row.seeds) for row in c.rows.values()), c.num_documents, c.data
+
+    sets = sum(len(row.seeds) for row in comparison.rows.values())
+    whole = f"; together they gave {sets} sets of predictions" if sets > len(labels) else ""
+    text = (
+        f"The outputs of {formats.count_in_words(len(labels)).lower()} {formats.verb(labels, 'system', 'systems')} "
+        f"({formats.listed(labels)}) on the same {comparison.num_documents:,} documents were scored against "
+        f"{comparison.data}{whole}."
+    )
+    expected = (sets, comparison.num_documents, comparison.data)
+    return Claim("setting", "setting", text, (selected(labels, lambda c: c.rows), equals(expected, counted)))
 
 
 def _size(comparison: Comparison) -> str:
@@ -95,10 +114,10 @@ def _length(results: Results, comparison: Comparison) -> Claim | None:
 
 
 def _copying(results: Results, comparison: Comparison) -> Claim | None:
-    among = having(comparison, "text_shape", with_rouge(comparison))
+    among = having(comparison, "text_shape.novel_bigrams", with_rouge(comparison))
     if len(among) < 2:
         return None
-    parts, facts = [], [selected(among, lambda c: having(c, "text_shape", with_rouge(c)))]
+    parts, facts = [], [selected(among, lambda c: having(c, "text_shape.novel_bigrams", with_rouge(c)))]
     for path, most in (
         ("text_shape.novel_bigrams", "the largest share of word pairs that are not in the document"),
         ("text_shape.repeated_trigrams", "the largest share of repeated word triples"),
@@ -113,7 +132,7 @@ def _copying(results: Results, comparison: Comparison) -> Claim | None:
 def _capped(results: Results, comparison: Comparison) -> list[str]:
     return [
         f"{label} {cell(comparison, label, 'text_shape.share_at_cap')}"
-        for label in having(comparison, "text_shape", with_rouge(comparison))
+        for label in having(comparison, "text_shape.share_at_cap", with_rouge(comparison))
         if number(comparison, label, "text_shape.share_at_cap") > 0
     ]
 

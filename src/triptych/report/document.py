@@ -13,7 +13,7 @@ from triptych.analysis.curves import AXES, Curves, validation_curves
 from triptych.analysis.loading import Results, Run
 from triptych.characters import in_all, showable, to_json, unshowable
 from triptych.records import Comparison, Prediction
-from triptych.report import figures, formats, rows, sheets
+from triptych.report import figures, file_sheets, formats, rows, sheets
 from triptych.report.claims import claims
 from triptych.report.series import loss_curves
 from triptych.report.style import looks
@@ -36,7 +36,11 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
     for claim in made:
         topics.setdefault(claim.topic, []).append({"name": claim.name, "text": claim.text})
     device, num_devices = _device(results)
+    files = rows.of_files(comparison)
+    made_sheets = _sheets_of_files(results, comparison) if files else _tables(results, comparison, device, num_devices)
+    whole = file_sheets.whole_record(comparison) if files else sheets.whole_record(comparison)
     document: dict[str, Any] = {
+        "source": comparison.source,
         "suite": comparison.suite,
         "model": comparison.model,
         "data": comparison.data,
@@ -47,14 +51,19 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         "flags": all_flags(comparison),
         "reductions": reductions(results),
         "examples": examples(results),
-        "tables": {sheet.name: sheet.data() for sheet in _tables(results, comparison, device, num_devices)},
-        "whole": [sheet.data() for sheet in sheets.whole_record(comparison)],
+        "tables": {sheet.name: sheet.data() for sheet in made_sheets},
+        "whole": [sheet.data() for sheet in whole],
         "notes": _notes(results),
-        "provenance": _provenance(results, comparison),
+        "provenance": _provenance_of_files(results, comparison) if files else _provenance(results, comparison),
         "settings": to_json(results.suite.model_dump(mode="json"), indent=1),
         "figures": {},
     }
-    if drawn:
+    if files:
+        document["figures"] = {
+            "intervals": figures.intervals_figure(comparison) if drawn else "web",
+            "differences": (figures.differences_figure(comparison) if drawn else "web") if comparison.tests else None,
+        }
+    elif drawn:
         document["figures"] = {
             "curves": figures.curves_figure(loss_curves(results), list(comparison.rows)),
             "pareto": figures.pareto_figure(comparison),
@@ -104,6 +113,7 @@ def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
                 "shape": list(style).index(label),
                 "trained": rows.trained(row),
                 "rouge1": row.rouge1.model_dump() if row.rouge1 else None,
+                "scores": {name: (score := getattr(row, name)) and score.model_dump() for name in rows.ROUGE},
                 "failed": rows.failed(row),
                 "onFront": label in comparison.pareto,
                 "onParameterFront": label in comparison.pareto_parameters,
@@ -126,6 +136,11 @@ def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
             }
             for spending in _spendings(results)
             if spending.lines
+        ],
+        "tests": [
+            test.model_dump(include={"a", "b", "metric", "difference", "low", "high"})
+            for test in comparison.tests
+            if test.metric in rows.ROUGE
         ],
         "scaling": [
             {
@@ -235,25 +250,34 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         sheets.runs(results),
     ]
     made += [sheet for sheet in (sheets.splits(results), sheets.scaling(comparison), sheets.further(comparison)) if sheet]
-    if comparison.tests:
-        made.append(
-            sheets.tests(
-                comparison,
-                ["rouge1"],
-                "tests",
-                "Paired tests on R-1 over the same documents: mean difference with "
-                "its 95% interval, p-value, and p-value by Holm's correction over all tests of this comparison.",
-            )
-        )
-        made.append(
-            sheets.tests(
-                comparison,
-                [name for name in rows.TESTED if name != "rouge1"],
-                "tests-others",
-                "Paired tests on the other scores and on the test loss.",
-            )
-        )
-    return made
+    return made + _test_sheets(comparison)
+
+
+def _sheets_of_files(results: Results, comparison: Comparison) -> list[sheets.Sheet]:
+    further = sheets.further(comparison)
+    return [*file_sheets.all_sheets(results, comparison), *([further] if further else []), *_test_sheets(comparison)]
+
+
+def _test_sheets(comparison: Comparison) -> list[sheets.Sheet]:
+    """Paired tests on R-1, and on the rest; none where there are none."""
+    if not comparison.tests:
+        return []
+    others = "the other scores" if rows.of_files(comparison) else "the other scores and on the test loss"
+    return [
+        sheets.tests(
+            comparison,
+            ["rouge1"],
+            "tests",
+            "Paired tests on R-1 over the same documents: mean difference with "
+            "its 95% interval, p-value, and p-value by Holm's correction over all tests of this comparison.",
+        ),
+        sheets.tests(
+            comparison,
+            [name for name in rows.TESTED if name != "rouge1"],
+            "tests-others",
+            f"Paired tests on {others}.",
+        ),
+    ]
 
 
 def _device(results: Results) -> tuple[str, int]:
@@ -310,6 +334,21 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         ("ROUGE", comparison.signature or "not recorded"),
         ("Peak memory is", every(kinds)),
         ("Energy", every(energy) if energy else "see the table"),
+    ]
+    return [{"key": key, "text": text} for key, text in pairs]
+
+
+def _provenance_of_files(results: Results, comparison: Comparison) -> list[dict[str, str]]:
+    assert results.files is not None
+    scored = results.files
+    signatures = {name: text for run in results.runs for name, text in run.record.signatures.items() if name != "rouge"}
+    pairs = [
+        ("Command", scored.command),
+        ("Time", scored.time),
+        ("Joined by", scored.joined_by),
+        ("Versions", _plain(scored.versions)),
+        ("ROUGE", comparison.signature or "not recorded"),
+        *signatures.items(),
     ]
     return [{"key": key, "text": text} for key, text in pairs]
 

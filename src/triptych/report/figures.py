@@ -245,6 +245,48 @@ def _pareto_panel(
         axes.plot(*zip(*sorted(points), strict=True), color="#808080", linewidth=0.8, zorder=0)
 
 
+def intervals_figure(comparison: Comparison) -> str:
+    """Every ROUGE of every row with its interval, a panel for each score."""
+    done = rows.done(comparison)
+    style = looks(comparison.rows)
+    with _figure(_WIDTH, 0.75 + 0.24 * len(done)) as figure:
+        for number, (axes, (metric, title)) in enumerate(zip(figure.subplots(1, 4), rows.ROUGE.items(), strict=True)):
+            for place, (label, row) in enumerate(done.items()):
+                if (estimate := getattr(row, metric)) is not None:
+                    _whisker(axes, place, estimate.mean, estimate.low, estimate.high, style[label])
+            _named_places(axes, list(done), number == 0)
+            axes.set_title(title, loc="left", fontsize=8)
+            axes.xaxis.set_major_locator(MaxNLocator(3))
+        return _svg(figure)
+
+
+def differences_figure(comparison: Comparison) -> str:
+    """Differences in R-1 between rows, with their intervals, beside the line of no difference."""
+    tests = [test for test in comparison.tests if test.metric == "rouge1"]
+    look = looks([""])[""]
+    with _figure(_WIDTH, 0.75 + 0.22 * len(tests)) as figure:
+        axes = figure.subplots()
+        axes.axvline(0, color="black", linewidth=0.8)
+        for place, test in enumerate(tests):
+            _whisker(axes, place, test.difference, test.low, test.high, look)
+        _named_places(axes, [f"{_name(test.a)} − {_name(test.b)}" for test in tests], True)
+        axes.set_xlabel("difference in R-1 (points of F1)")
+        return _svg(figure)
+
+
+def _whisker(axes: Axes, place: int, mean: float, low: float | None, high: float | None, look: Look) -> None:
+    error = None if low is None or high is None else [[mean - low], [high - mean]]
+    axes.errorbar(
+        [mean], [place], xerr=error, color=look.colour, marker=look.marker, linestyle="none", capsize=2.5, markersize=5
+    )
+
+
+def _named_places(axes: Axes, names: list[str], named: bool) -> None:
+    axes.set_yticks(range(len(names)), [_name(name) for name in names] if named else [""] * len(names))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(False, axis="y")
+
+
 def _bar_panel(axes: Axes, values: dict[str, float | None], style: dict[str, Look], named: bool) -> None:
     for place, (label, value) in enumerate(values.items()):
         look = style[label]

@@ -9,6 +9,11 @@ TESTED = {**ROUGE, "loss": "Test loss"}  # what rows are tested on in pairs
 METHODS = ("prompt-tuning", "lora", "last-layers")  # the three of the assignment
 
 
+def of_files(comparison: Comparison) -> bool:
+    """The predictions are files of other tools: nothing is known of a loss, a cost or a training."""
+    return comparison.source == "files"
+
+
 def failed(row: Row) -> bool:
     """No seed of the row finished: there is nothing to show of it."""
     return bool(row.failed_seeds) and row.rouge1 is None and row.loss.test is None

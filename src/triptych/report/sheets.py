@@ -73,7 +73,7 @@ def quality(comparison: Comparison) -> Sheet:
                     formats.interval(loss.low, loss.high, 4) if has_interval else None,
                     loss.test,
                 ),
-                *[_estimate(getattr(row, metric)) for metric in rows.ROUGE],
+                *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE],
             )
         )
     return Sheet(
@@ -93,7 +93,7 @@ def losses(comparison: Comparison) -> Sheet:
         Column("Validation", lambda row: row.loss.validation, formats.loss, formats.DASH),
         Column("Test", lambda row: row.loss.test, formats.loss, formats.DASH),
     ]
-    return _by_row(
+    return by_row(
         comparison,
         "losses",
         "Loss before training (validation split) and at the best epoch, in nats per target token, means over seeds.",
@@ -115,7 +115,7 @@ def tests(comparison: Comparison, metrics: Iterable[str], name: str, caption: st
 
 def bonus(comparison: Comparison) -> Sheet:
     """Time, parameters, what is stored."""
-    return _by_row(
+    return by_row(
         comparison,
         "bonus",
         "Training time and parameters. Training time is the sum of synchronised optimizer steps, "
@@ -142,7 +142,7 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
         worked, held = rows.cost(row, "busy_seconds"), rows.cost(row, "device_seconds")
         return worked / held if worked is not None and held else None
 
-    return _by_row(
+    return by_row(
         comparison,
         "compute",
         f"Compute of training on {num_devices} {name} "
@@ -174,7 +174,7 @@ def shape(comparison: Comparison) -> Sheet:
     def of(name: str) -> Callable[[Row], float | None]:
         return lambda row: rows.value(row, f"text_shape.{name}")
 
-    return _by_row(
+    return by_row(
         comparison,
         "shape",
         "What the summaries look like: mean words of summary and reference, share that ran into the "
@@ -314,7 +314,7 @@ def clocks(comparison: Comparison) -> Sheet:
 
         return total
 
-    return _by_row(
+    return by_row(
         comparison,
         "clocks",
         "Where the time of a run went: clocks that do not overlap, means over seeds. The learning-rate search is made once "
@@ -335,7 +335,7 @@ def clocks(comparison: Comparison) -> Sheet:
 
 def generation(comparison: Comparison) -> Sheet:
     """How fast each row writes."""
-    return _by_row(
+    return by_row(
         comparison,
         "generation",
         "Writing the summaries of the test split: time, documents a second in batches, and seconds that one document of median "
@@ -364,7 +364,7 @@ def scaling(comparison: Comparison) -> Sheet | None:
                     _label(label, row),
                     Cell(formats.count(size), None, size),
                     Cell(formats.loss(row.loss.test), None, row.loss.test),
-                    _estimate(row.rouge1),
+                    estimate_cell(row.rouge1),
                     Cell(formats.DASH)
                     if gain is None
                     else Cell(formats.signed(gain.difference), formats.interval(gain.low, gain.high), gain.difference),
@@ -392,7 +392,7 @@ def further(comparison: Comparison) -> Sheet | None:
 
     columns = [Column(name, of(name), formats.exact, formats.DASH) for name in rows.further_names(comparison)]
     caption = "Further scores, as their metrics give them: means over seeds."
-    return _by_row(comparison, "further", caption, columns) if columns else None
+    return by_row(comparison, "further", caption, columns) if columns else None
 
 
 def whole_record(comparison: Comparison) -> list[Sheet]:
@@ -400,7 +400,7 @@ def whole_record(comparison: Comparison) -> list[Sheet]:
 
     def sheet(name: str, caption: str, fields: Iterable[tuple[str, Callable[[Row], Any]]]) -> Sheet:
         columns = [Column(head, get, formats.exact, formats.DASH) for head, get in fields]
-        return _by_row(comparison, name, caption, columns, failures=False)
+        return by_row(comparison, name, caption, columns, failures=False)
 
     def path(text: str) -> Callable[[Row], Any]:
         return lambda row: rows.value(row, text)
@@ -473,7 +473,12 @@ def runs(results: Results) -> Sheet:
     )
 
 
-def _by_row(comparison: Comparison, name: str, caption: str, columns: list[Column], failures: bool = True) -> Sheet:
+def by_row(comparison: Comparison, name: str, caption: str, columns: list[Column], failures: bool = True) -> Sheet:
+    """A table with a line for each row of the comparison.
+
+    Args:
+        failures: say of a failed row that it failed; else its cells are empty.
+    """
     body = []
     for label, row in comparison.rows.items():
         failed = rows.failed(row)
@@ -492,7 +497,8 @@ def _label(label: str, row: Row) -> Cell:
     return Cell(label, rows.failure_note(row) or None)
 
 
-def _estimate(estimate: Estimate | None) -> Cell:
+def estimate_cell(estimate: Estimate | None) -> Cell:
+    """A score, and under it its interval."""
     if estimate is None:
         return Cell(formats.DASH)
     has_interval = estimate.low is not None and estimate.high is not None

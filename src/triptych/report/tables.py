@@ -14,13 +14,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from triptych.analysis.verdict import separable
 from triptych.characters import showable, visible
-from triptych.records import NUMERIC_COSTS, Comparison, Estimate, Row
+from triptych.records import NUMERIC_COSTS, Comparison, Estimate, PairedTest, Row
 from triptych.report import formats, rows
+from triptych.report.facts import figures_of
 
 _INLINE_WIDTH = 120  # from here an interval stands beside its mean, below it under it
 _LEGEND = (
     "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
+)
+_FILES_LEGEND = (
+    "After or under a score: its 95% interval. Words: the mean length of an output; length alone moves ROUGE."
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
@@ -34,39 +39,52 @@ class ComparisonTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         comparison = self.comparison
         wide = options.max_width >= _INLINE_WIDTH
-        yield _text(
-            f"{comparison.model} on {comparison.data}: {comparison.num_documents:,} test documents, "
-            f"{'seed' if len(comparison.seeds) == 1 else 'seeds'} {', '.join(map(str, comparison.seeds))}",
-            style="bold",
-        )
+        files = rows.of_files(comparison)
+        yield _text(_heading(comparison), style="bold")
         if comparison.synthetic:
             yield _text(rows.synthetic_notice(comparison), style="yellow")
         if comparison.subset:
             yield _text(comparison.subset, style="yellow")
         yield self._quality(wide)
-        yield self._cost()
-        yield Text(_LEGEND, style="dim")
+        yield self._differences() if files else self._cost()
+        yield Text(_FILES_LEGEND if files else _LEGEND, style="dim")
         yield _text(comparison.verdict, style="bold")
         for flag in all_flags(comparison):
             yield Padding(_text("• " + flag), (0, 0, 0, 1))
 
     def _quality(self, wide: bool) -> Table:
-        table = _table("Quality on the test split")
-        _number_column(table, "Test loss\nnats/token")
+        files = rows.of_files(self.comparison)
+        table = _table("Quality" if files else "Quality on the test split")
+        if not files:
+            _number_column(table, "Test loss\nnats/token")
         for name in rows.ROUGE.values():
             _number_column(table, f"{name}\nF1, 0-100")
         further = rows.further_names(self.comparison)
         for name in further:
             _number_column(table, _text(name))
+        if files:
+            _number_column(table, "Words")
         for label, row in self.comparison.rows.items():
             if rows.failed(row):
                 table.add_row(_label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * (4 + len(further)))
                 continue
             estimates = [getattr(row, metric) for metric in rows.ROUGE]
             table.add_row(
-                _label(label, row), formats.loss(row.loss.test), *[_estimate(estimate, wide) for estimate in estimates],
-                *further_cells(row, further),
+                _label(label, row), *([] if files else [formats.loss(row.loss.test)]),
+                *[_estimate(estimate, wide) for estimate in estimates], *further_cells(row, further),
+                *(_words(row) if files else []),
             )
+        return table
+
+    def _differences(self) -> Table:
+        table = _table("Differences in R-1, on the same documents")
+        table.columns[0].header = "a − b"
+        for title in ("Difference", "Interval", "p, corrected"):
+            _number_column(table, title)
+        table.add_column("Decision")
+        for test in _primary_tests(self.comparison):
+            difference, interval, adjusted = figures_of(test)
+            table.add_row(Text(f"{test.a} − {test.b}"), difference, escape(interval), adjusted, _decision(test))
         return table
 
     def _cost(self) -> Table:
@@ -76,6 +94,31 @@ class ComparisonTable:
         for label, row in self.comparison.rows.items():
             table.add_row(_label(label, row), *cost_cells(row))
         return table
+
+
+def _heading(comparison: Comparison) -> str:
+    """What was compared, on what."""
+    documents = f"{comparison.num_documents:,} {'documents' if rows.of_files(comparison) else 'test documents'}"
+    if rows.of_files(comparison):
+        sets = sum(len(row.seeds) for row in comparison.rows.values())
+        files = f"{len(comparison.rows)} {'system' if len(comparison.rows) == 1 else 'systems'}"
+        more = f", {sets} sets of predictions" if sets > len(comparison.rows) else ""
+        return f"{files}{more}: {documents}, scored against {comparison.data}"
+    seeds = f"{'seed' if len(comparison.seeds) == 1 else 'seeds'} {', '.join(map(str, comparison.seeds))}"
+    return f"{comparison.model} on {comparison.data}: {documents}, {seeds}"
+
+
+def _words(row: Row) -> list[str]:
+    """How long a system's outputs are, which ROUGE depends on."""
+    return [formats.words(rows.value(row, "text_shape.prediction_words"))]
+
+
+def _primary_tests(comparison: Comparison) -> list[PairedTest]:
+    return [test for test in comparison.tests if test.metric == "rouge1"]
+
+
+def _decision(test: PairedTest) -> str:
+    return "different" if separable(test) else "undecided"
 
 
 def further_cells(row: Row, names: list[str]) -> list[str]:
@@ -127,28 +170,26 @@ def to_csv(comparison: Comparison) -> str:
 
 def to_markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown document: what it is of, the table, the verdict and what must be known."""
-    lines = [
-        f"# {_markdown(comparison.suite)}",
-        "",
-        f"Model: {_markdown(comparison.model)}. Data: {_markdown(comparison.data)}, "
-        f"{comparison.num_documents:,} test documents. Seeds: {', '.join(map(str, comparison.seeds))}.",
-        "",
-    ]
+    files = rows.of_files(comparison)
+    what = (
+        _heading(comparison)
+        if files
+        else f"Model: {comparison.model}. Data: {comparison.data}, {comparison.num_documents:,} test documents. "
+        f"Seeds: {', '.join(map(str, comparison.seeds))}"
+    )
+    lines = [f"# {_markdown(comparison.suite)}", "", f"{_markdown(what)}.", ""]
     if comparison.synthetic:
         lines += [f"**{_markdown(rows.synthetic_notice(comparison))}**", ""]
     if comparison.subset:
         lines += [_markdown(comparison.subset), ""]
     further = rows.further_names(comparison)
+    cost = ["Training time", "Trainable parameters", "Added parameters", "Training compute", "Peak memory"]
     head = [
         "Row",
-        "Test loss (nats/token)",
+        *([] if files else ["Test loss (nats/token)"]),
         *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
         *[_markdown(name) for name in further],
-        "Training time",
-        "Trainable parameters",
-        "Added parameters",
-        "Training compute",
-        "Peak memory",
+        *(["Words"] if files else cost),
     ]
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
     for label, row in comparison.rows.items():
@@ -157,11 +198,15 @@ def to_markdown(comparison: Comparison) -> str:
         quality = (
             [formats.FAILED] + [formats.DASH] * (4 + len(further))
             if rows.failed(row)
-            else [formats.loss(row.loss.test), *[_inline(getattr(row, metric)) for metric in rows.ROUGE],
+            else [*([] if files else [formats.loss(row.loss.test)]), *[_inline(getattr(row, metric)) for metric in rows.ROUGE],
                   *further_cells(row, further)]
         )
-        lines.append("| " + " | ".join([name, *quality, *cost_cells(row)]) + " |")
-    lines += ["", _LEGEND, "", _markdown(comparison.verdict)]
+        lines.append("| " + " | ".join([name, *quality, *(_words(row) if files else cost_cells(row))]) + " |")
+    if files and comparison.tests:
+        lines += ["", "| a − b, R-1 | Difference | Interval | p, corrected | Decision |", "| --- | ---: | ---: | ---: | --- |"]
+        for test in _primary_tests(comparison):
+            lines.append("| " + " | ".join([_markdown(f"{test.a} − {test.b}"), *figures_of(test), _decision(test)]) + " |")
+    lines += ["", _FILES_LEGEND if files else _LEGEND, "", _markdown(comparison.verdict)]
     flags = all_flags(comparison)
     lines += ["", *[f"- {_markdown(flag)}" for flag in flags]] if flags else []
     if comparison.signature:

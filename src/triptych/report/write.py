@@ -12,13 +12,14 @@ from triptych.report.tables import to_csv, to_markdown
 from triptych.report.web import to_html
 
 
-def write_report(results: Results, comparison: Comparison, out: Path) -> list[Path]:
+def write_report(results: Results, comparison: Comparison, out: Path, documents: bool = True) -> list[Path]:
     """Write comparison.json, comparison.csv, comparison.md, report.pdf and report.html into a folder, all of them together.
 
     Args:
         results: what was loaded.
         comparison: of the same results.
         out: the folder; made where it is missing.
+        documents: with report.pdf and report.html; else older ones are removed.
 
     Returns:
         Their paths.
@@ -30,9 +31,16 @@ def write_report(results: Results, comparison: Comparison, out: Path) -> list[Pa
         "comparison.json": lambda: f"{to_json(comparison.model_dump(mode='json'), indent=2)}\n".encode(),
         "comparison.csv": lambda: to_csv(comparison).encode(),
         "comparison.md": lambda: to_markdown(comparison).encode(),
+    }
+    reports = {
         "report.pdf": lambda: to_pdf(results, comparison),
         "report.html": lambda: to_html(results, comparison),
     }
+    if documents:
+        makers |= reports
+    else:
+        for name in reports:
+            (out / name).unlink(missing_ok=True)
     paths = {name: out / name for name in makers}
     failed = write_together({paths[name]: make for name, make in makers.items()})
     for error in failed.values():

@@ -228,6 +228,47 @@
     return f.root;
   });
 
+  // Means with intervals, one under the other; `zero` draws the line of no difference.
+  function whiskers(lines, title, zero, point) {
+    const height = TOP + BOTTOM + 34 * lines.length;
+    const room = WIDTH < 500 ? 130 : 190;
+    const values = lines.flatMap(({ mean, low, high }) => [mean, low ?? mean, high ?? mean]).concat(zero ? [0] : []);
+    let [x0, x1] = [Math.min(...values), Math.max(...values)];
+    const pad = (x1 - x0) * 0.06 || 1;
+    [x0, x1] = [x0 - pad, x1 + pad];
+    const x = (value) => room + ((value - x0) / (x1 - x0)) * (WIDTH - room - RIGHT);
+    const root = svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, "aria-hidden": "true" });
+    for (const tick of ticks(x0, x1, false))
+      root.append(svg("line", { class: "grid", x1: x(tick), x2: x(tick), y1: TOP, y2: height - BOTTOM }),
+        svg("text", { x: x(tick), y: height - BOTTOM + 17, "text-anchor": "middle" }, short(tick)));
+    if (zero) root.append(svg("line", { x1: x(0), x2: x(0), y1: TOP, y2: height - BOTTOM, stroke: "currentColor", "stroke-width": 1.4 }));
+    lines.forEach(({ name, row, mean, low, high, text }, index) => {
+      const y = TOP + 34 * (index + 0.5);
+      const shown = name.length > room / 7 ? name.slice(0, room / 7 - 1) + "…" : name;
+      root.append(svg("text", { x: room - 10, y: y + 4, "text-anchor": "end" }, shown));
+      if (low !== null) root.append(svg("path", { d: `M${x(low)} ${y}H${x(high)}M${x(low)} ${y - 5}v10M${x(high)} ${y - 5}v10`, stroke: colour(row), "stroke-width": 1.8, fill: "none" }));
+      root.append(marker(row, x(mean), y));
+      point(x(mean), y, text);
+    });
+    root.append(svg("text", { x: (room + WIDTH - RIGHT) / 2, y: height - 8, "text-anchor": "middle" }, title));
+    return root;
+  }
+
+  const ROUGE = [["rouge1", "R-1"], ["rouge2", "R-2"], ["rougeL", "R-L"], ["rougeLsum", "R-Lsum"]].map(([key, title]) => ({ key, title }));
+  const within = (low, high) => (low === null ? "" : `, interval ${low.toFixed(2)} to ${high.toFixed(2)}`);
+  plot("intervals", data.rows.filter((row) => row.rouge1), ROUGE, (rows, { key, title }, point) => whiskers(rows.map((row) => {
+    const { mean, low, high } = row.scores[key];
+    return { name: row.label, row, mean, low, high, text: `${row.label}: ${title} ${mean.toFixed(2)}${within(low, high)}` };
+  }), `${title} (F1, 0-100)`, false, point));
+  plot("differences", data.rows.filter((row) => row.rouge1), ROUGE, (rows, { key, title }, point) => {
+    const shown = Object.fromEntries(rows.map((row) => [row.label, row]));
+    const lines = data.tests.filter((test) => test.metric === key && shown[test.a] && shown[test.b]).map(({ a, b, difference, low, high }) => {
+      const text = `${a} minus ${b}: ${title} ${difference.toFixed(2)}${within(low, high)}`;
+      return { name: `${a} − ${b}`, row: shown[a], mean: difference, low, high, text };
+    });
+    return lines.length ? whiskers(lines, `difference in ${title} (points of F1)`, true, point) : null;
+  });
+
   plot("cost", data.rows.filter((row) => row.trained && !row.failed), COSTS, (rows, choice, point) => {
     if (!choice) return null;
     const high = Math.max(...rows.map((row) => row[choice.key] || 0));

@@ -1,0 +1,128 @@
+"""What the texts themselves show that makes a comparison unfair: empty, repeated, echoed or cut outputs."""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+SHARE = 0.01  # of the documents: less is said of empty outputs alone, of which every one counts
+ECHOED_WORDS = 20  # as many first words in common with the document are no chance
+WHOLE = 0.9  # of the document's words: who repeats as much has the prompt in the output
+BEGINS = 0.1  # of the outputs: fewer may well open as their news article does
+CUT = 0.1  # more outputs than references without an end, as a share of the documents
+AT_LONGEST = 0.05  # of the outputs have exactly the length of the longest: a limit, not the texts, ends them
+FEWEST = 20  # outputs below which a share says nothing
+_END = re.compile(r"[.!?…。！？｡।॥؟۔]+[\s\"'”’»)\]}」』]*\Z")
+
+
+def output_flags(predictions: Sequence[str], references: Sequence[str], documents: Sequence[str | None]) -> list[str]:
+    """What a reader must know about one set of outputs, in whole sentences.
+
+    Args:
+        predictions, references: of the same documents.
+        documents: these, None where a document is not known.
+    """
+    found = (
+        _empty(predictions),
+        _repeated(predictions, references),
+        _echoed(predictions, documents),
+        _copied_reference(predictions, references),
+        _without_end(predictions, references),
+        _equally_long(predictions, references),
+    )
+    return [sentence for sentence in found if sentence]
+
+
+def _empty(predictions: Sequence[str]) -> str:
+    count = sum(not text.strip() for text in predictions)
+    return f"{_of(count, predictions)} outputs are empty and score 0." if count else ""
+
+
+def _repeated(predictions: Sequence[str], references: Sequence[str]) -> str:
+    """Outputs that another document has too, beyond what the references do so themselves."""
+    count, most = _twice(predictions)
+    if count - _twice(references)[0] <= max(SHARE * len(predictions), 1):
+        return ""
+    return (
+        f"{_of(count, predictions)} outputs are also those of another document; the most frequent is {_quoted(most)}."
+    )
+
+
+def _twice(texts: Sequence[str]) -> tuple[int, str]:
+    counts = Counter(" ".join(text.split()) for text in texts if text.strip())
+    most = counts.most_common(1)
+    return sum(count for count in counts.values() if count > 1), most[0][0] if most else ""
+
+
+def _echoed(predictions: Sequence[str], documents: Sequence[str | None]) -> str:
+    """Outputs that begin as their document does."""
+    begins = whole = 0
+    for text, document in zip(predictions, documents, strict=True):
+        source, words = (document or "").split(), text.split()
+        shared = next(
+            (place for place, pair in enumerate(zip(words, source, strict=False)) if pair[0] != pair[1]), None
+        )
+        shared = min(len(words), len(source)) if shared is None else shared
+        begins += shared >= ECHOED_WORDS
+        whole += shared >= max(WHOLE * len(source), ECHOED_WORDS)
+    if whole > SHARE * len(predictions):
+        return (
+            f"{_of(whole, predictions)} outputs begin with their whole document: the prompt was left in them, and what "
+            "is scored is not the summary."
+        )
+    if begins > BEGINS * len(predictions):
+        return (
+            f"{_of(begins, predictions)} outputs begin with the first {ECHOED_WORDS} words or more of their document: "
+            "they copy its beginning, or the prompt was left in them."
+        )
+    return ""
+
+
+def _copied_reference(predictions: Sequence[str], references: Sequence[str]) -> str:
+    count = sum(bool(a.strip()) and a.split() == b.split() for a, b in zip(predictions, references, strict=True))
+    if count <= max(SHARE * len(predictions), 1):
+        return ""
+    return f"{_of(count, predictions)} outputs are their reference word for word: are these predictions?"
+
+
+def _without_end(predictions: Sequence[str], references: Sequence[str]) -> str:
+    """Outputs that end in the middle of a sentence, where references do not."""
+    there = [text for text in predictions if text.strip()]
+    if len(there) < FEWEST:
+        return ""
+    open_ends, of_references = (
+        sum(not _END.search(text) for text in texts) / len(texts) for texts in (there, references)
+    )
+    if open_ends - of_references <= CUT:
+        return ""
+    return (
+        f"{_percent(open_ends)} of the outputs end without a full stop, {_percent(of_references)} of the references "
+        "do: they were probably cut at a limit of tokens, which lowers their recall."
+    )
+
+
+def _equally_long(predictions: Sequence[str], references: Sequence[str]) -> str:
+    """Outputs that all end at the same number of words."""
+    lengths = Counter(len(text.split()) for text in predictions if text.strip())
+    total = sum(lengths.values())
+    if total < FEWEST or len(lengths) < 2:
+        return ""
+    longest = max(lengths)
+    share = lengths[longest] / total
+    counts = Counter(len(text.split()) for text in references)
+    if share <= AT_LONGEST or counts[max(counts)] / len(references) > AT_LONGEST:
+        return ""
+    return (
+        f"{_percent(share)} of the outputs have exactly {longest:,} words and none has more: they were cut there."
+    )
+
+
+def _of(count: int, texts: Sequence[str]) -> str:
+    return f"{count:,} of {len(texts):,}"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}"
+
+
+def _quoted(text: str) -> str:
+    return repr(text if len(text) <= 60 else f"{text[:57]}...")
