@@ -21,6 +21,7 @@ from triptych.config import is_label
 from triptych.contracts import Metric
 from triptych.errors import ConfigError, ResultsError
 from triptych.files import leads_out
+from triptych.lock import locked
 from triptych.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
 from triptych.registry import explain, find, registered, shorten
 from triptych.report.write import write_report
@@ -203,8 +204,18 @@ def publish(results: Results, out: Path, report: bool) -> Comparison:
     Raises:
         ResultsError: the folder holds something else, or cannot be written.
     """
-    check_folder(out)
     comparison = comparing.compare(results)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"The folder {str(out)!r} cannot be made: {error.strerror}.") from error
+    with locked(out):
+        check_folder(out)
+        _write(results, comparison, out, report)
+    return comparison
+
+
+def _write(results: Results, comparison: Comparison, out: Path, report: bool) -> None:
     assert results.files is not None
     made, old = out / ".runs-new", out / ".runs-old"
     for leftover in (made, old):
