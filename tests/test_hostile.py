@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -625,6 +626,15 @@ def test_a_memory_limit_is_met_with_one_message(tmp_path):
 
 # A hundred through the command line
 
+def zipped(files: dict[str, bytes]) -> bytes:
+    """A zip archive of these files."""
+    sink = io.BytesIO()
+    with zipfile.ZipFile(sink, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return sink.getvalue()
+
+
 LONG_CELL = b"a" * (17 << 20)
 TABLES: dict[str, bytes] = {
     "empty.csv": b"",
@@ -635,7 +645,9 @@ TABLES: dict[str, bytes] = {
     "too few cells.csv": b"id,article,highlights\n1,a\n",
     "too many cells.csv": b"id,article,highlights\n1,a,b,c\n",
     "latin-1.csv": b"id,article,highlights\n1,caf\xe9,x\n",
-    "utf-16.csv": "id,article,highlights\n1,a,b\n".encode("utf-16"),
+    "utf-16 cut.csv": "id,article,highlights\n1,a,b\n".encode("utf-16")[:-1],
+    "utf-16 without a mark.csv": "id,article,highlights\n1,a,b\n".encode("utf-16-le"),
+    "utf-32.csv": "id,article,highlights\n1,a,b\n".encode("utf-32"),
     "gigantic field.csv": b"id,article,highlights\n1,b," + LONG_CELL + b"\n",
     "twice the column.csv": b"article,article,highlights\na,b,c\n",
     "no column known.csv": b"a,b\n1,2\n",
@@ -643,7 +655,18 @@ TABLES: dict[str, bytes] = {
     "carriage returns.csv": b"id,article,highlights\r1,a,b\r",
     "empty.tsv": b"",
     "commas.tsv": b"id,article,highlights\n1,a,b\n",
-    "array.json": b'[{"document": "a", "summary": "b"}]',
+    "array of numbers.json": b"[1, 2]",
+    "cut array.json": b'[{"document": "a", "summary": "b"},',
+    "deep in an array.json": b'[{"document": ' + b"[" * 100_000,
+    "deep in a list.json": b'{"data": [{"document": ' + b'{"a":' * 50_000,
+    "long value.json": b'[{"document": "' + b"a" * (17 << 20) + b'"}]',
+    "not arrow.arrow": b"ARROW1" + b"x" * 99,
+    "empty.arrow": b"",
+    "not zip.zip": b"PK\3\4" + b"x" * 99,
+    "leads out.zip": zipped({"../train.csv": b"document,summary\na,b\n"}),
+    "absolute.zip": zipped({"/train.csv": b"document,summary\na,b\n"}),
+    "without tables.zip": zipped({"a.txt": b"x"}),
+    "no partner.source": b"a\n",
     "number.jsonl": b"1\n",
     "cut.jsonl": b'{"document": "a", "summ',
     "deep.jsonl": b"[" * 100_000 + b"\n",

@@ -11,6 +11,7 @@ from triptych.config import Columns
 from triptych.datasets import open_dataset
 from triptych.datasets.hub import Hub
 from triptych.datasets.tables import Tables
+from triptych.datasets.tables.splits import assign_exact
 from triptych.errors import DataError, ModelError
 from triptych.models import connection, hub
 
@@ -68,12 +69,36 @@ def test_a_folder_with_a_configuration_is_a_copy_of_a_repository(repository):
 
 
 @pytest.mark.parametrize(
-    ("given", "read"), [("dev", ("train", "validation")), ("valid", ("train", "validation")), ("odd", ("train",))]
+    ("given", "read"),
+    [("dev", ("train", "validation")), ("valid", ("train", "validation")), ("odd", ("train",)), ("testing", ("train", "test")),
+     ("eval", ("train", "test")), ("test_seen", ("train", "test"))],
 )
 def test_split_aliases(repository, given, read):
     """Validation is found under its usual names; splits of other names are left aside where there is one to train on."""
     hub = Hub(name=repository({"default": {"train": ROWS["train"], given: ROWS["validation"]}}))
     assert hub.splits() == read
+
+
+def test_what_is_not_plain_of_splits_is_said(repository):
+    """Splits that are not read, one that goes by another name, and lists that are read as texts are named in the notes."""
+    rows = {"text": [["One.", "Two more."]], "summary": ["s"]}
+    hub = Hub(name=repository({"default": {"train": rows, "eval": rows, "test": rows, "extra": rows}}))
+    assert hub.splits() == ("train", "validation", "test")
+    assert next(hub.examples("validation")).document == "One.\nTwo more."
+    said = " ".join(hub.notes())
+    assert "eval is read as the validation split, since test is the test split" in said
+    assert "Not read: the split extra" in said and "Lists in 'text' are read as one text each" in said
+
+
+def test_two_names_for_one_split_are_refused(repository):
+    """Of two splits that mean the same one, one that is the keyword alone is read; where neither is, both are named."""
+    rows = ROWS["test"]
+    folder = repository({"default": {"train": rows, "train_small": rows}})
+    hub = Hub(name=folder)
+    assert hub.splits() == ("train",) and "Not read: the split train_small" in hub.notes()[0]
+    splits = {"train_a": None, "train_b": None}
+    with pytest.raises(DataError, match="two train splits, train_a, train_b"):
+        assign_exact(list(splits), "data set 'x'")
 
 
 def test_one_split_of_another_name_is_to_be_cut(repository):
@@ -111,7 +136,7 @@ def test_columns_are_told_as_in_tables(repository):
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        ({"text": [["a"]], "summary": ["b"]}, r"split 'train', row 1: column 'text' holds \['a'\] \(list\)"),
+        ({"text": [[1]], "summary": ["b"]}, r"split 'train', row 1: column 'text' holds \[1\] \(list\)"),
         ({"text": ["a", "b"], "summary": ["", None]}, "none of the 2 rows has a summary"),
     ],
 )

@@ -6,6 +6,9 @@ import io
 import json
 import os
 import re
+import shlex
+import subprocess
+import sys
 import tracemalloc
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from triptych.config import Columns
+from triptych.config import Columns, as_setting, parse_setting
 from triptych.contracts import Example
 from triptych.datasets import open_dataset, tables
 from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe, recognise
@@ -140,6 +143,9 @@ def test_two_files_for_one_split_are_refused(tmp_path):
         (["article", "abstract", "section_names"], Roles(None, "article", "abstract")),
         (["", "url", "text", "summary", "title"], Roles(None, "text", "summary")),
         (["guid", "id", "source", "target"], Roles("id", "source", "target")),
+        (["ticket_id", "Main-Text", "tl_dr"], Roles(None, "Main-Text", "tl_dr")),
+        (["article_id", "article_text", "abstract_text"], Roles("article_id", "article_text", "abstract_text")),
+        (["Article ID", "full text", "TL;DR", "TLDR"], Roles("Article ID", "full text", "TLDR")),
     ],
 )
 def test_usual_columns_are_recognised(names, roles):
@@ -156,7 +162,17 @@ def test_usual_columns_are_recognised(names, roles):
         (["text", "x"], {}, ["hold the summary"]),
         (["text", "gist"], {"summary": "gits"}, ["no column 'gits' (columns.summary)", "Did you mean 'gist'?"]),
         (["text", "text", "summary"], {}, ["several columns named 'text'"]),
-        (["id;text;summary"], {}, ["must stand apart by commas"]),
+        (["id;text;summary"], {}, ["must stand apart by commas", "sep=';'"]),
+        (["id\ttext\tsummary"], {}, ["separated by tabs: name the file .tsv"]),
+        (["id,text,summary"], {}, ["separated by commas: name the file .csv"]),
+        (["sep=;"], {}, ["a note of Excel's", "delete that line"]),
+        (["ticket_text", "gist"], {}, ["hold the document, and none to hold the summary",
+                                       "--set columns.document=ticket_text columns.summary=gist."]),
+        (["id", "Body of it", "The Gist"], {}, ["--set 'columns.document=Body of it' 'columns.summary=The Gist'."]),
+        (["article_id", "doc_id", "page_url", "textid", "summary"], {}, ["--set columns.document=NAME"]),
+        (["document_id", "url", "note", "summary"], {}, ["--set columns.document=note."]),
+        (["report_id", "report", "summary"], {}, ["--set columns.document=report."]),
+        (["text_id", "1", "summary"], {}, ["""--set 'columns.document="1"'."""]),
         (["text", "summary"], {"document": "summary", "summary": "summary"}, ["cannot be both"]),
     ],
 )
@@ -195,7 +211,6 @@ def test_null_cells_are_empty(tmp_path):
         ("train.csv", b"id,article,highlights\n", ["no rows"]),
         ("train.csv", as_csv(header=None), ["no column is known", "a1, One. Two.", "must begin with a header"]),
         ("train.csv", b"document,summary\ncaf\xe9,b\n", ["line 2: not UTF-8", "byte 0xe9 at byte offset 20", "iconv"]),
-        ("train.csv", "id,article".encode("utf-16"), ["line 1", "not UTF-8", "0xff at byte offset 0"]),
         ("train.csv", b"document,summary\na\0b,c\n", ["line 2", "NUL byte at byte offset 18"]),
         ("train.csv", b"document,summary\n\na,b\na,b,c\n", ["line 4: 3 columns, but the header has 2"]),
         ("train.csv", b'document,summary\na,b\n"never closed,b\nc,d\n', ["line 3: malformed"]),
@@ -205,9 +220,18 @@ def test_null_cells_are_empty(tmp_path):
         ("train.csv.gz", as_csv(), ["cannot be read", "gzip"]),
         ("train.jsonl", as_jsonl() + b'{"id": "a4", "document', ["line 4: malformed JSON"]),
         ("train.jsonl", b"[" * 100000, ["line 1", "jq -c"]),
-        ("train.json", b'[{"document": "a", "summary": "b"}]', ["line 1", "jq -c"]),
+        ("train.json", b'[["a", "b"]]', ["line 1", "an object a line is needed", "jq -c"]),
+        ("train.json", b'[{"document": "a", "summary": "b"},\n{"document": "a" "summary": "b"}]', ["line 2: malformed JSON"]),
+        ("train.json", b'[{"document": "a", "summary": "b"},\n{"docum', ["line 2: malformed JSON", "Unterminated"]),
+        ("train.json", b'[{"document": "a", "summary": "b"}', ["line 1: malformed JSON", "the end of the file"]),
+        ("train.json", b'[{"document": "a", "summary": "b"}] []', ["line 1: malformed JSON", "after the end of the array"]),
+        ("train.json", b'{"k1": {"document": "a"}, "k2": {"document": "b"}}', ["under their ids", "jq -c '.[]'"]),
+        ("train.json", b'{"document": ["a b", "c d"], "summary": ["e", "f"]}', ["whole columns, not rows", "pandas"]),
+        ("train.json", b'{"document": {"0": "a"}, "summary": {"0": "b"}}', ["whole columns, not rows"]),
+        ("train.json", b'{"a": [{"document": "a", "summary": "b"}],\n"b": [{"c": "d"}]}', ["several lists, 'a' and 'b'"]),
         ("train.jsonl", b'{"document": "a", "summary": "b"}\n{"document": "a"}', ["line 2: there is no 'summary'"]),
-        ("train.jsonl", b'{"document": ["a"], "summary": "b"}', ["line 1: column 'document' holds ['a'] (list)"]),
+        ("train.jsonl", b'{"document": [1], "summary": "b"}', ["line 1: column 'document' holds [1] (list)"]),
+        ("train.jsonl", b'{"document": [["a", 1]], "summary": "b"}', ["line 1: column 'document' holds [['a', 1]] (list)"]),
         ("train.jsonl", b'{"document": "a", "summary": NaN}', ["line 1: column 'summary' holds nan (float)"]),
         ("train.jsonl", b'{"document": "\\ud800", "summary": "b"}', ["line 1: malformed JSON", "surrogate"]),
         ("train.jsonl", b'{"id": [1], "document": "a", "summary": "b"}', ["line 1: the id is [1]"]),
@@ -329,6 +353,127 @@ def test_the_guide_is_right(tmp_path):
         assert f"`{name}`" in guide
     for name in SplitCounts.model_fields:
         assert f"`{name}`" in guide
-    source = Path(tables.__file__).read_text()
+    source = "".join(path.read_text() for path in Path(tables.__file__).parent.glob("*.py"))
     for said in ("no column is known to hold the ", "not UTF-8", "an object a line is needed", "columns, but the header has"):
         assert said in source and said in guide
+
+
+OBJECTS = [dict(zip(("id", "document", "summary"), row, strict=True)) for row in ROWS]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps(OBJECTS),
+        json.dumps(OBJECTS, indent=2),
+        json.dumps({"version": 1.0, "data": OBJECTS, "n": 1}),
+        json.dumps({"data": OBJECTS}, indent=1),
+        "\n\n".join(json.dumps(row, indent=2) for row in OBJECTS),
+        "\n" + json.dumps(OBJECTS) + "\n\n",
+    ],
+    ids=["array", "pretty array", "held on one line", "held", "pretty objects", "blank lines around"],
+)
+@pytest.mark.parametrize("name", ["train.json", "train.jsonl"])
+def test_json_of_every_shape_gives_the_same_examples(tmp_path, name, content):
+    """An array, an object that holds one, and objects over several lines read as objects a line do."""
+    (tmp_path / name).write_text(content)
+    assert read(tmp_path) == EXAMPLES
+
+
+def test_a_long_array_is_read_object_by_object(tmp_path):
+    """An array far longer than a piece, on one line, is read in the memory of a few objects, numbers at its edges whole."""
+    rows = [{"id": 10**15 + i, "n": 1.25e-7, "document": "wört " * 300, "summary": "s"} for i in range(3000)]
+    (tmp_path / "train.json").write_text(json.dumps({"n": 123456789, "rows": rows}, ensure_ascii=False))
+    tracemalloc.start()
+    ids = [example.id for example in Tables(path=tmp_path).examples("train")]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert ids == [str(row["id"]) for row in rows] and peak < 8 * 2**20  # the file is 5 MB
+
+
+def test_a_row_with_a_list_of_objects_is_a_row(tmp_path):
+    """One object that has a document is a row, whatever lists it holds besides."""
+    row = {"document": "d", "summary": "s", "entities": [{"name": "x"}]}
+    write(tmp_path, train_json=json.dumps(row).encode())
+    assert [(e.document, e.summary) for e in read(tmp_path)] == [("d", "s")]
+    write(tmp_path, train_json=json.dumps(row, indent=1).encode())
+    assert [(e.document, e.summary) for e in read(tmp_path)] == [("d", "s")]
+
+
+@pytest.mark.parametrize(
+    ("cell", "text"),
+    [
+        (["One sentence.", "And two more."], "One sentence.\nAnd two more."),
+        (["The", "cat", "sat", "."], "The cat sat ."),
+        ([["The", "cat"], ["It", "sat"]], "The cat\nIt sat"),
+        (["<S> One here. </S>", "<S> Two here. </S>"], "One here.\nTwo here."),
+        (["<S> One here. </S>", "Two here."], "<S> One here. </S>\nTwo here."),
+        (["alone"], "alone"),
+        ([], ""),
+        ([None, "A b."], "A b."),
+    ],
+)
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+def test_lists_are_read_as_texts_and_it_is_said(tmp_path, cell, text, ending):
+    """Lists of sentences are joined by line breaks and lists of words by spaces, and the notes say so."""
+    rows = [{"document": cell, "summary": "s"}]
+    if ending == "jsonl":
+        write(tmp_path, train_jsonl=json.dumps(rows[0]).encode())
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
+    assert [e.document for e in read(tmp_path)] == [text]
+    (note,) = Tables(path=tmp_path).notes()
+    assert "Lists in 'document' are read as one text each" in note
+    assert ("joined by spaces" in note) == (text == "The cat sat .")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("train.csv", b"id\tdocument\tsummary\n1\ta, b\tc\n", "separated by tabs: name the file .tsv"),
+        ("train.tsv", b"id,document,summary\n1,a,c\n", "separated by commas: name the file .csv"),
+        ("train.csv", b"id;document;summary\n1;a;c\n", "must stand apart by commas, not by ';'"),
+        ("train.csv", b"sep=;\nid;document;summary\n1;a;c\n", "a note of Excel's"),
+        ("train.csv", b'id, document, summary\n1, "a, b", "c"\n', "line 2: 4 columns, but the header has 3. There are spaces"),
+        ("train.csv", b'id, document, summary\n1, "a b", "c"\n', "line 2: There are spaces between a comma and a quote"),
+        ("train.csv", b'document,summary\n"a \\"b\\" c",d\n', "line 2: malformed: ',' expected after '\"'. Quotes inside"),
+        ("train.csv", b'document,summary\n"a ends \\"",d\n"e",f\n', "must be doubled: sed"),
+    ],
+)
+def test_odd_csv_gets_the_hint_that_helps(tmp_path, name, content, said):
+    """Tabs, semicolons, spaces before quotes and backslashes are each named with their own remedy."""
+    (tmp_path / name).write_bytes(content)
+    told = message(tmp_path)
+    assert said in told and "must begin with a header" not in told, told
+
+
+def test_the_remedies_for_odd_csv_work(tmp_path, monkeypatch):
+    """The commands that messages name turn the files into ones that are read, every cell as it was meant."""
+    monkeypatch.chdir(tmp_path)
+    for content, document in (
+        (b"id;document;summary\n007;a, b;NA\n", "a, b"),
+        (b'id, document, summary\n007, "a, ""b""", "NA"\n', 'a, "b"'),
+        (b'id,document,summary\n007,"a \\"b\\", c",NA\n', 'a "b", c'),
+    ):
+        (tmp_path / "OLD.csv").write_bytes(content)
+        told = message(tmp_path / "OLD.csv", "all")
+        command = re.search(r"(python -c \".*\"|sed .* > NEW\.csv)\.", told)
+        assert command, told
+        subprocess.run(command[1].replace("python", sys.executable, 1), shell=True, check=True)
+        columns = {"id": "id", "document": "document", "summary": "summary"}
+        assert read(tmp_path / "NEW.csv", "all", **columns) == [Example("007", document, "NA")]
+
+
+@pytest.mark.parametrize("name", ["train.jsonl", "train.parquet"])
+def test_only_csv_is_told_of_headers(tmp_path, name):
+    """The remark on headers is not made on files that have none."""
+    (tmp_path / name).write_bytes((as_jsonl if name.endswith("l") else as_parquet)(names=("a", "b", "c")))
+    told = message(tmp_path)
+    assert "--set columns.document=NAME columns.summary=NAME." in told and "CSV" not in told
+
+
+@given(st.text(max_size=12).filter(lambda name: "\0" not in name))
+def test_a_named_column_survives_the_shell_and_the_parser(name):
+    """What a message says to type after --set comes back as that very name, whatever is in it."""
+    (argument,) = shlex.split(as_setting("columns.document", name))
+    assert parse_setting(argument) == {"columns": {"document": name}}

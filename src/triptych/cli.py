@@ -217,6 +217,8 @@ def make_parser() -> argparse.ArgumentParser:
                                   description="Without words: methods with their options, baselines, data sets, metrics, "
                                   "models and presets. `list data DIR`: what a folder holds and how it would be read.")
     listing.add_argument("what", nargs="*", metavar="data DIR", help="data DIR")
+    listing.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
+                         help="with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME")
     add_common_options(listing)
     listing.set_defaults(call=call_list)
     return parser
@@ -294,7 +296,7 @@ def call_compare(options: argparse.Namespace) -> int:
 
     from triptych import catalogue, executors, materials, preflight, rows, suite
     from triptych.report.tables import comparison_table
-    from triptych.view import View, show_plan
+    from triptych.view import View, show_plan, show_sentences_on_data
 
     catalogue.load(options.plugin)
     quiet_libraries()
@@ -310,6 +312,7 @@ def call_compare(options: argparse.Namespace) -> int:
                 show_plan(Console(), each, preflight.estimate(each, options.device), out, chosen_preset(options))
         return 0
     plan = preflight.check(resolved, table, options.device, materials.cache_folder())
+    show_sentences_on_data(Console(stderr=True), plan.corpus.data)
     with suite.claim(out, resolved, options.fresh) as lock:
         with View(Console(stderr=True)) as view:
             failed = suite.carry_out(plan, out, lock, options.device, options.plugin, view, executor)
@@ -327,7 +330,7 @@ def call_train(options: argparse.Namespace) -> int:
 
     from triptych import catalogue, experiment, materials, preflight, processes, rows, runtime, suite
     from triptych.lock import Lock
-    from triptych.view import View
+    from triptych.view import View, show_sentences_on_data
 
     if options.trial is not None and not options.events:
         raise ConfigError("--trial is for programs, and needs --events.")
@@ -361,7 +364,8 @@ def call_train(options: argparse.Namespace) -> int:
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, lambda event: None)
             return 0
-        preflight.check(resolved, table, options.device, materials.cache_folder())
+        plan = preflight.check(resolved, table, options.device, materials.cache_folder())
+        show_sentences_on_data(Console(stderr=True), plan.corpus.data)
         with suite.claim(out, resolved) as lock, View(Console(stderr=True)) as view:
             for index, seed in enumerate(seeds):
                 view(row.label, seed, {"event": "begin", "index": index, "total": len(seeds)})
@@ -529,14 +533,19 @@ def call_list(options: argparse.Namespace) -> int:
     """`triptych list`."""
     from rich.console import Console
 
-    from triptych import catalogue
+    from triptych import catalogue, config
     from triptych.view import show_data, show_registered
 
     if not options.what:
+        if options.settings:
+            raise ConfigError("--set belongs to `triptych list data DIR`, which says how a folder would be read.")
         catalogue.load(options.plugin)
         show_registered(Console())
     elif options.what[0] == "data" and len(options.what) == 2:
-        show_data(Console(), Path(options.what[1]))
+        settings: dict[str, Any] = {}
+        for setting in options.settings:
+            settings = config.merge(settings, config.parse_setting(setting))
+        show_data(Console(), Path(options.what[1]), config.make_suite(settings).columns)
     else:
         raise ConfigError(f"triptych list {' '.join(options.what)}: use `triptych list` or `triptych list data DIR`.")
     return 0

@@ -1,6 +1,7 @@
 """A suite: what is compared, on what, with which budget. The resolved suite is `OUT/suite.json`, itself a valid input."""
 
 import json
+import shlex
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
@@ -322,6 +323,15 @@ def parse_setting(text: str) -> dict[str, Any]:
     for part in reversed(parts):
         value = {part: value}
     return value
+
+
+def as_setting(key: str, value: str) -> str:
+    """`key=value` as `parse_setting` reads it, quoted for a shell where that is needed."""
+    try:
+        plain = tomllib.loads(f"value = {value}")["value"] == value
+    except (ValueError, RecursionError):
+        plain = True  # not TOML: taken as it is
+    return shlex.quote(f"{key}={value if plain else json.dumps(value)}")
 
 
 def make_suite(settings: dict[str, Any]) -> Suite:

@@ -154,6 +154,10 @@ class Dataset(Plugin):
     def fingerprint(self) -> str:
         """Changes whenever the examples may: names, sizes and times of files, or options of a generator."""
 
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on how the source is read that are not plain to see, such as which of its files are not."""
+        return ()
+
 
 class Metric(Plugin):
     """Scores a prediction against its reference, document by document."""

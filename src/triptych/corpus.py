@@ -254,6 +254,7 @@ def prepare(
     if opened is None:
         raise DataError(f"Prepared data in {str(entry)!r} could not be read back. Check the disk, then start again.")
     _trim(cache, entry, max_cache_bytes)
+    opened.data.notes = list(dataset.notes())  # of the folder as it is now: what is not read is no part of the entry
     return opened
 
 
@@ -489,7 +490,8 @@ def _source_splits(job: _Job) -> list[str]:
     there = job.dataset.splits()
     if "train" not in there and "all" not in there:
         raise DataError(
-            f"{job.source} has no training split, only {', '.join(there)}. Add one, or give a single file to be cut."
+            " ".join([f"{job.source} has no training split, only {', '.join(there)}. Add one, or give a single file to be cut.",
+                      *job.dataset.notes()])
         )
     return [name for name in SPLITS if name in there] if "train" in there else ["all"]
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from triptych.datasets import tables
+from triptych.datasets.tables.columns import usual
+from triptych.datasets.tables.encodings import codec_of, explain
 from triptych.errors import DataError, nearest
 from triptych.registry import shorten
 from triptych.store import locate
@@ -17,8 +19,8 @@ def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str
     """`(id, text)` of every document, read as they are asked for; everything is checked before the first is given.
 
     Args:
-        source: a file, or `-` for standard input. CSV, TSV, JSON lines and Parquet hold a document a row; anything else is one
-            document of UTF-8 text.
+        source: a file, or `-` for standard input. Tables (CSV, TSV, JSON, Parquet, Arrow) hold a document a row; anything else
+            is one document, of UTF-8 text or of UTF-16 with a byte order mark.
         column: the table's column with the documents; None: recognised by its usual names.
 
     Raises:
@@ -53,12 +55,13 @@ def is_table(source: str) -> bool:
 def _plain_text(content: bytes, where: str) -> str:
     if len(content) > MAX_BYTES:
         raise DataError(f"{where} is longer than {MAX_BYTES // 2**20} MiB: this is no article. Many documents go into a table.")
+    codec = codec_of(content, where)
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(codec)
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{where} is binary, or not UTF-8: byte 0x{content[error.start]:02x} at offset {error.start}. A text is needed."
-        ) from None
+        if codec == "utf-8-sig" and 0 in content:
+            raise DataError(f"{where} is binary, or {explain(content, error, 0)} A text is needed.") from None
+        raise DataError(f"{where}: {explain(content, error, 0, codec)}") from None
     if "\0" in text:
         raise DataError(f"{where} is binary: a NUL byte at offset {content.index(0)}. A text is needed.")
     if not text.strip():
@@ -68,7 +71,7 @@ def _plain_text(content: bytes, where: str) -> str:
 
 def _table(path: Path, column: str | None) -> Iterator[tuple[str, str]]:
     names = tables.column_names(path)
-    document, key = _document_column(path, names, column), next((n for n in names if n.casefold() in tables.ID_NAMES), None)
+    document, key = _document_column(path, names, column), next(iter(usual(names, tables.ID_NAMES)), None)
     wanted = [document, *([key] if key and key != document else [])]
     tables.check_single(names, wanted, str(path))
     for number, (where, (cell, *rest)) in enumerate(tables.cells(path, wanted), 1):
@@ -83,10 +86,10 @@ def _document_column(path: Path, names: list[str], column: str | None) -> str:
         if column not in names:
             raise DataError(f"{path} has no column {column!r}.{nearest(column, names)}")
         return column
-    usual = [name for name in names if name.strip().casefold() in tables.DOCUMENT_NAMES]
-    if len(usual) != 1:
-        found = f"any of {shorten(', '.join(usual))} could be" if usual else "none is known to be"
+    likely = usual(names, tables.DOCUMENT_NAMES)
+    if len(likely) != 1:
+        found = f"any of {shorten(', '.join(likely))} could be" if likely else "none is known to be"
         raise DataError(
             f"{path}: {found} the column with the documents. Name it with --column; there are: {shorten(', '.join(names))}."
         )
-    return usual[0]
+    return likely[0]

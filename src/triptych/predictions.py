@@ -143,7 +143,7 @@ def read(
 
 def _text(path: Path, references: bool) -> Iterator[Line]:
     """A text a line. An empty line is an empty text; the end of the last line begins no further one."""
-    for number, line in enumerate(tables.text_lines(path), 1):
+    for number, line in enumerate(tables.read_lines(path), 1):
         text = line.rstrip("\r\n")
         yield Line(
             f"{path}, line {number}", None, "" if references else text, (text or None) if references else None, None

@@ -87,13 +87,23 @@ class SplitCounts(Part):
 
 
 class Data(Part):
-    """The data of a run; the same for every row of a suite."""
+    """The data of a run; the same for every row of a suite.
+
+    Attributes:
+        cut: a sentence on the splits that were cut by a seed, if any were.
+        notes: sentences on how the source was read, such as which of its files were not.
+    """
 
     source: str
     synthetic: bool
     fingerprint: str
     splits: dict[str, SplitCounts]
     cut: str | None = None
+    notes: list[str] = []
+
+    def sentences(self) -> list[str]:
+        """The notes and what was cut."""
+        return [*self.notes, *([self.cut] if self.cut else [])]
 
 
 class Trial(Part):

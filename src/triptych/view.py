@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from triptych.config import PRESETS
+from triptych.config import PRESETS, Columns
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import describe
+from triptych.datasets.tables.columns import shorten
+from triptych.records import Data
 from triptych.registry import registered
 
 if TYPE_CHECKING:  # what a data folder holds is shown without torch
@@ -169,6 +171,7 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
         dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
         console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
                       f"{counts.truncated:,} truncated", markup=False, highlight=False)
+    show_sentences_on_data(console, data)
     table = Table("row", "kind", *(Column(header=h, justify="right") for h in
                   ("runs", "trainable", "added", "seconds a run", "in all", "stored")))
     seconds_in_all, bytes_in_all = 0.0, 0
@@ -214,19 +217,43 @@ def show_registered(console: Console) -> None:
         console.print(f"  {name}: {preset.summary}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_data(console: Console, path: Path) -> None:
-    """Print what a data folder holds and how it would be read."""
-    found = describe(path)
+def show_data(console: Console, path: Path, columns: Columns) -> None:
+    """Print what a data folder holds and how it would be read, with a pair of its first split."""
+    found = describe(path, columns)
     for split in found.splits:
-        files = ", ".join(str(file) for file in split.files)
+        files = ", ".join(str(file) for file in split.files[:5]) + (f" and {n} more" if (n := len(split.files) - 5) > 0 else "")
         roles = split.roles
-        console.print(
-            f"{split.split}: {split.rows:,} rows in {files}\n  columns: {', '.join(split.columns)}\n"
-            f"  document = {roles.document}, summary = {roles.summary}, id = {roles.id or '(made from split and row)'}",
-            markup=False, highlight=False, soft_wrap=True,
+        _print_text(
+            console,
+            f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}\n  columns: {', '.join(split.columns)}\n"
+            f"  document = {roles.document}, summary = {roles.summary}, "
+            f"id = {'(made from split and row)' if roles.id is None else roles.id}",
         )
-    for file in found.unread:
-        console.print(f"not read: {file}", markup=False, highlight=False, soft_wrap=True)
+    example = next((split.first for split in found.splits if split.first is not None), None)
+    if example is not None:
+        _print_text(console, f"example: {shorten(example.id, 60)}")
+        for role, text in (("document", example.document), ("summary", example.summary)):
+            _print_text(console, f"  {role} ({len(text):,} characters): {shorten(text, 160)}")
+    missing = [name for name in ("validation", "test") if name not in {split.split for split in found.splits}]
+    them = "it" if len(missing) == 1 else "them"
+    cut = [f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."] if missing else []
+    _show_sentences(console, [*found.notes, *cut])
+
+
+def show_sentences_on_data(console: Console, data: Data) -> None:
+    """Print what a reader of the figures must know of the data: what was cut by a seed, and what was not read."""
+    _show_sentences(console, data.sentences())
+
+
+def _show_sentences(console: Console, sentences: list[str]) -> None:
+    for sentence in sentences:
+        _print_text(console, f"data: {sentence}")
+
+
+def _print_text(console: Console, text: str) -> None:
+    """Print what comes from a file, without anything that a terminal would obey."""
+    text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 class SummaryPrinter:

@@ -10,14 +10,13 @@ from triptych.config import Columns
 from triptych.contracts import Dataset
 from triptych.datasets import newswire  # noqa: F401  # registers itself
 from triptych.datasets.hub import Hub, without_options
-from triptych.datasets.tables import Tables
+from triptych.datasets.tables import Tables, is_table
 from triptych.errors import DataError, nearest
 from triptych.registry import find
 
 __all__ = ["open_dataset"]
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
-_TABLE_ENDING = re.compile(r"\.(csv|tsv|jsonl|json|parquet)(\.gz)?$", re.IGNORECASE)
 
 
 def open_dataset(data: str, *, data_config: str | None, data_revision: str, columns: Columns) -> Dataset:
@@ -58,4 +57,4 @@ def _is_hub_copy(path: Path, config: str) -> bool:
 
 
 def _looks_like_a_path(data: str) -> bool:
-    return data.startswith((".", "~", os.sep)) or data.count("/") > 1 or bool(_TABLE_ENDING.search(data))
+    return data.startswith((".", "~", os.sep)) or data.count("/") > 1 or is_table(Path(data)) or data.lower().endswith(".zip")

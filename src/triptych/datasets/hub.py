@@ -11,7 +11,9 @@ from pydantic import Field
 
 from triptych.config import Columns
 from triptych.contracts import Dataset, Example
-from triptych.datasets.tables import ALL, SPLIT_NAMES, id_cell, recognise, text_cell
+from triptych.datasets.tables.columns import id_cell, list_notes, recognise, text_cell
+from triptych.datasets.tables.folders import ALL
+from triptych.datasets.tables.splits import SPLITS, Assignment, assign_exact
 from triptych.errors import DataError, nearest
 from triptych.models.connection import caches_alone_without_a_hub
 from triptych.registry import register, registered
@@ -64,13 +66,22 @@ class Hub(Dataset):
         contents = [f"{split}\t{len(table)}\t{table._fingerprint}" for split, table in self._splits.items()]
         return sha256("\n".join([self.model_dump_json(), *contents]).encode()).hexdigest()
 
+    def notes(self) -> tuple[str, ...]:
+        """Splits that are not read or go by another name, and columns that hold lists."""
+        table = next(iter(self._splits.values()))
+        roles = recognise(table.column_names, self.columns, self._title)
+        first = table.select_columns([roles.document, roles.summary])[0] if len(table) else {}
+        left = self._assignment.left if self._assignment.named else []
+        unread = [f"Not read: the split{'s' * (len(left) > 1)} {', '.join(left)} of the data set."] if left else []
+        return (*self._assignment.notes, *unread, *list_notes(first.items()))
+
     @property
     def _title(self) -> str:
         return f"data set {self.name!r}" + (f" ({self.config})" if self.config else "")
 
     @cached_property
-    def _splits(self) -> dict[str, Any]:
-        """The tables of `datasets`, memory-mapped, by our names of the splits."""
+    def _loaded(self) -> dict[str, Any]:
+        """The tables of `datasets`, memory-mapped, by the names that the data set gives its splits."""
         import datasets  # here, because the import takes a second that other data need not wait for
 
         # trust_remote_code does not exist any more in the pinned version: a repository with a script is refused.
@@ -79,20 +90,22 @@ class Hub(Dataset):
                 loaded = datasets.load_dataset(self.name, self.config, revision=self.revision)
         except Exception as error:  # of many libraries below: whatever it is, the data cannot be had
             raise self._explained(error) from error
-        named: dict[str, Any] = {}
-        for name, table in loaded.items():
-            split = SPLIT_NAMES.get(name.lower())
-            if split in named:
-                raise DataError(
-                    f"{self._title} has two {split} splits, of {', '.join(loaded)}. Give a folder of files instead."
-                )
-            if split:
-                named[split] = table
+        return loaded
+
+    @cached_property
+    def _assignment(self) -> Assignment:
+        """Which of its splits is which of ours."""
+        return assign_exact(list(self._loaded), self._title)
+
+    @cached_property
+    def _splits(self) -> dict[str, Any]:
+        """The tables by our names of the splits."""
+        named = self._assignment.named
         if named:
-            return {split: named[split] for split in ("train", "validation", "test") if split in named}
-        if len(loaded) != 1:
-            raise DataError(f"{self._title} has no training split, only {', '.join(loaded) or 'nothing'}.")
-        return {ALL: next(iter(loaded.values()))}
+            return {split: self._loaded[named[split][0]] for split in SPLITS if split in named}
+        if len(self._loaded) != 1:
+            raise DataError(f"{self._title} has no training split, only {', '.join(self._loaded) or 'nothing'}.")
+        return {ALL: next(iter(self._loaded.values()))}
 
     def _explained(self, error: Exception) -> DataError:
         from datasets.exceptions import DatasetNotFoundError

@@ -213,7 +213,7 @@ def reductions(results: Results) -> list[str]:
     data = next((run.record.data for run in results.runs if run.record.data is not None), None)
     if data is None:
         return []
-    sentences = [data.cut] if data.cut else []
+    sentences = data.sentences()
     for name, counts in data.splits.items():
         if counts.not_sampled:
             sentences.append(

@@ -1,0 +1,177 @@
+"""Documents with summaries from files of your own: a folder or one file, read row by row.
+
+Memory stays bounded whatever the size of a file. Nothing in a file is ever executed, and an id is data only.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from pydantic import Field
+
+from triptych.config import Columns
+from triptych.contracts import Dataset, Example
+from triptych.datasets.tables.columns import (
+    DOCUMENT_NAMES,
+    ID_NAMES,
+    SUMMARY_NAMES,
+    Roles,
+    check_single,
+    id_cell,
+    list_notes,
+    recognise,
+    text_cell,
+)
+from triptych.datasets.tables.encodings import read_lines
+from triptych.datasets.tables.folders import ALL, Layout, find_layout
+from triptych.datasets.tables.readers import cells, column_names, is_table, remark
+from triptych.datasets.tables.sources import File, state
+from triptych.errors import DataError, nearest
+from triptych.registry import register
+
+__all__ = [
+    "ALL",
+    "DOCUMENT_NAMES",
+    "ID_NAMES",
+    "SUMMARY_NAMES",
+    "Description",
+    "Roles",
+    "SplitDescription",
+    "Tables",
+    "cells",
+    "check_single",
+    "column_names",
+    "describe",
+    "id_cell",
+    "is_table",
+    "read_lines",
+    "recognise",
+    "text_cell",
+]
+
+_USUAL = Columns()
+
+
+@dataclass(frozen=True, slots=True)
+class SplitDescription:
+    """One split: its files, how their columns are read, its number of rows, and its first pair with both texts."""
+
+    split: str
+    files: tuple[File, ...]
+    columns: tuple[str, ...]
+    roles: Roles
+    rows: int
+    first: Example | None
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What a folder holds and how it would be read.
+
+    Attributes:
+        splits: train first.
+        unread: tables that belong to no split.
+        notes: sentences on what is not plain to see, those on what is not read among them.
+    """
+
+    splits: tuple[SplitDescription, ...]
+    unread: tuple[File, ...]
+    notes: tuple[str, ...]
+
+
+@register("tables")
+class Tables(Dataset):
+    """Files of your own: CSV, TSV, JSON, Parquet, Arrow, gzip and zip too, one file or a folder with splits."""
+
+    path: Path = Field(description="folder with train|validation|test files or folders, or one file")
+    columns: Columns = Field(_USUAL, description="column names, where they are not the usual ones")
+
+    def splits(self) -> tuple[str, ...]:
+        """The splits that files or folders are named after; `("all",)` for one file of any other name.
+
+        Raises:
+            DataError: the path is missing, holds no table, or two files claim one split.
+        """
+        return tuple(self._layout().splits)
+
+    def examples(self, split: str) -> Iterator[Example]:
+        """The rows of a split in file order; an empty or null cell is an empty string.
+
+        Raises:
+            DataError: a file is unreadable, malformed, in another encoding, has no such columns, no rows or no summaries.
+        """
+        layout = self._layout()
+        if split not in layout.splits:
+            raise DataError(f"{str(self.path)!r} has no split {split!r}.{nearest(split, layout.splits)}")
+        files = layout.splits[split]
+        before: Roles | None = None
+        rows = with_summary = 0
+        for file in files:
+            roles = self._roles(file)
+            if before not in (None, roles):
+                raise DataError(
+                    f"{file}: its columns are not those of {files[0]}, which is of the same split: here document = "
+                    f"{roles.document}, summary = {roles.summary}, id = {roles.id}. Name them alike in all files."
+                )
+            before = roles
+            wanted = [roles.document, roles.summary, *([roles.id] if roles.id is not None else [])]
+            for where, (document, summary, *key) in cells(file, wanted):
+                rows += 1
+                document = text_cell(document, roles.document, where, "--set columns.document")
+                summary = text_cell(summary, roles.summary, where, "--set columns.summary")
+                with_summary += bool(summary.strip())
+                yield Example(id_cell(key[0] if key else None, split, rows, where), document, summary)
+        names = ", ".join(map(str, files[:8]))
+        if not rows:
+            raise DataError(f"{names}: there are column names but no rows. Give a file with documents and summaries.")
+        if before and not with_summary:
+            raise DataError(
+                f"{names}: none of the {rows} rows has a summary in column {before.summary!r}. Summaries are needed "
+                "in every split; name another column with --set columns.summary=NAME."
+            )
+
+    def fingerprint(self) -> str:
+        """Over the columns and every file's path, size and time of change."""
+        digest = sha256(self.columns.model_dump_json().encode())
+        for split, files in self._layout().splits.items():
+            for file in files:
+                digest.update(f"\n{split}\t{state(file)}".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+    def notes(self) -> tuple[str, ...]:
+        """What is not read, splits under another name, and columns that hold lists."""
+        layout = self._layout()
+        file = next(iter(layout.splits.values()))[0]
+        roles = self._roles(file)
+        wanted = [roles.document, roles.summary]
+        _, first = next(cells(file, wanted), ("", []))
+        return (*layout.notes, *list_notes(zip(wanted, first, strict=False)))
+
+    def _layout(self) -> Layout:
+        return find_layout(self.path)
+
+    def _roles(self, file: File) -> Roles:
+        names = column_names(file)
+        return recognise(names, self.columns, str(file), remark(file, names))
+
+
+def describe(path: Path, columns: Columns = _USUAL) -> Description:
+    """Which file is which split, which column is read as what, and how many rows there are. Reads every row.
+
+    Raises:
+        DataError: as `Tables.splits` and `Tables.examples` do.
+    """
+    tables = Tables(path=path, columns=columns)
+    layout = find_layout(path)
+    descriptions = []
+    for split, files in layout.splits.items():
+        names = column_names(files[0])
+        roles = recognise(names, columns, str(files[0]), remark(files[0], names))
+        rows, first = 0, None
+        for example in tables.examples(split):
+            rows += 1
+            if first is None and example.document.strip() and example.summary.strip():
+                first = example
+        descriptions.append(SplitDescription(split, files, tuple(names), roles, rows, first))
+    return Description(tuple(descriptions), layout.unread, tables.notes())

@@ -1,0 +1,129 @@
+"""CSV, TSV, and pairs of text files whose lines belong together."""
+
+import csv
+import re
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from triptych.datasets.tables.encodings import MAX_LINE, read_lines
+from triptych.datasets.tables.sources import File, Member
+from triptych.errors import DataError
+
+CSV_REMARK = "(A CSV file must begin with a header such as id,document,summary.)"
+PARTNERS = {".source": ".target", ".src": ".tgt"}  # fairseq and the first scripts of transformers; OpenNMT
+_BACKSLASH = (
+    r'Quotes inside a text are written \" there, and must be doubled: sed ' r"""'s/\\"/""/g' OLD.csv > NEW.csv."""
+)
+_SPACED = (
+    "There are spaces between a comma and a quote, so that the quote does not count. Take them out: python -c \"import pandas; "
+    "pandas.read_csv('OLD.csv', skipinitialspace=True, dtype=str, keep_default_na=False).to_csv('NEW.csv', index=False)\"."
+)
+_AFTER_A_SPACE = re.compile(r'\s+"')
+
+
+class _Lines:
+    """Lines on their way to the parser; remembers what is odd in those of the present record."""
+
+    def __init__(self, lines: Iterator[str], delimiter: str):
+        self._lines, self._delimiter = lines, delimiter
+        self._odd = re.compile(rf'{re.escape(delimiter)} +"')
+        self._last, self._backslash, self._spaced = "", False, False
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        self._last = line = next(self._lines)
+        self._backslash = self._backslash or '\\"' in line
+        self._spaced = self._spaced or bool(self._odd.search(line))
+        return line
+
+    def begin(self) -> None:
+        """A new record."""
+        self._last, self._backslash, self._spaced = "", False, False
+
+    def hint(self, otherwise: str) -> str:
+        """What is likely wrong with the present record."""
+        return _BACKSLASH if self._backslash else _SPACED if self._spaced else otherwise
+
+    def misses_quotes(self, record: list[str]) -> bool:
+        """Whether quotes that follow a space were taken for text: no cell was unquoted, and one begins so."""
+        return self._last.rstrip("\r\n") == self._delimiter.join(record) and any(map(_AFTER_A_SPACE.match, record))
+
+
+def _records(file: File) -> Generator[tuple[str, list[str], _Lines], None, None]:
+    """`(where, record, lines)` for each record of a CSV or TSV file, the header first, with the line it begins on."""
+    tabs = file.name.lower().removesuffix(".gz").endswith(".tsv")
+    csv.field_size_limit(MAX_LINE)  # for the whole process: Python keeps no limit for each reader
+    with closing(read_lines(file)) as text:
+        lines = _Lines(text, "\t" if tabs else ",")
+        reader = csv.reader(lines, "excel-tab" if tabs else "excel", strict=True)
+        while True:
+            where = f"{file}, line {reader.line_num + 1}"
+            lines.begin()
+            try:
+                record = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                hint = lines.hint("A quote may be missing or not doubled, or the ends of lines are not \\n.")
+                raise DataError(f"{where}: malformed: {error}. {hint}") from None
+            if record:  # a blank line is no record
+                yield where, record, lines
+
+
+def names(file: File) -> list[str]:
+    """The header of a CSV or TSV file."""
+    with closing(_records(file)) as records:
+        first = next(records, None)
+    if first is None:
+        raise DataError(f"{file} is empty. Give a file with documents and summaries.")
+    return first[1]
+
+
+def rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """The wanted cells of each row of a CSV or TSV file, with the line it begins on."""
+    records = _records(file)
+    _, header, _ = next(records)
+    positions = [header.index(name) for name in wanted]
+    for number, (where, record, lines) in enumerate(records):
+        if len(record) != len(header):
+            hint = lines.hint("A text with a comma, tab, quote or line break in it must stand in quotes.")
+            raise DataError(f"{where}: {len(record)} columns, but the header has {len(header)}. {hint}")
+        if number == 0 and lines.misses_quotes(record):
+            raise DataError(f"{where}: {_SPACED}")
+        yield where, [record[position] for position in positions]
+
+
+def partner(file: File) -> File | None:
+    """The file with the summaries next to one with documents; None where there is none."""
+    ending = Path(file.name).suffix
+    other = PARTNERS[ending.lower()]
+    if isinstance(file, Member):
+        return Member(file.archive, file.inner.removesuffix(ending) + other)
+    found = file.with_suffix(other)
+    return found if found.is_file() else None
+
+
+def parallel_names(file: File) -> list[str]:
+    """`source` and, where there is a partner, `target`."""
+    return ["source", "target"] if partner(file) else ["source"]
+
+
+def parallel_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """A document a line and, where there is a partner, its summary in the same line of that."""
+    other = partner(file) if "target" in wanted else None
+    with closing(read_lines(file)) as documents, closing(read_lines(other) if other else iter(())) as summaries:  # type: ignore[type-var]
+        number = 0
+        for number, document in enumerate(documents, 1):
+            cells = {"source": document.rstrip("\r\n")}
+            if other:
+                summary = next(summaries, None)
+                if summary is None:
+                    raise DataError(f"{other}: it ends after line {number - 1}, and {file.name} has more. Each needs its line.")
+                cells["target"] = summary.rstrip("\r\n")
+            yield f"{file}, line {number}", [cells[name] for name in wanted]
+        if other and next(summaries, None) is not None:
+            raise DataError(f"{other}: it has more than the {number} lines of {file.name}. Each needs its line.")

@@ -1,0 +1,228 @@
+"""Bytes to text: UTF-8 and UTF-16 with a byte order mark are read; any other encoding is named, with a way to convert it."""
+
+import codecs
+import re
+from collections.abc import Generator
+from dataclasses import dataclass
+
+from triptych.datasets.tables.sources import READ_ERRORS, File, open_bytes
+from triptych.errors import DataError
+
+MAX_LINE = 16 * 2**20  # characters; a longer line is no table, and reading it would not be bounded
+_CHUNK = 2**16
+_SAMPLE = 2**18  # bytes that a guess rests on
+_UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_WESTERN = {"cp1252": "Windows-1252", "cp1250": "Windows-1250", "mac_roman": "Mac Roman", "cp850": "code page 850"}
+_ICONV = {"cp1252": "WINDOWS-1252", "cp1250": "WINDOWS-1250", "mac_roman": "MACINTOSH", "cp850": "CP850",
+          "cp1251": "WINDOWS-1251", "cp1253": "WINDOWS-1253", "cp1254": "WINDOWS-1254", "cp1255": "WINDOWS-1255",
+          "cp1256": "WINDOWS-1256", "koi8_r": "KOI8-R", "koi8_u": "KOI8-U", "gb18030": "GB18030", "gb2312": "GB18030",
+          "gbk": "GB18030", "cp932": "CP932", "shift_jis": "CP932", "euc_jp": "EUC-JP", "euc_jis_2004": "EUC-JP",
+          "cp949": "CP949", "euc_kr": "EUC-KR", "big5": "BIG5", "big5hkscs": "BIG5-HKSCS", "cp950": "CP950",
+          "cp866": "CP866", "iso8859_5": "ISO-8859-5", "iso8859_7": "ISO-8859-7", "tis_620": "TIS-620",
+          "cp874": "CP874"}  # fmt: skip
+_TITLES = {"cp932": "Shift JIS", "shift_jis": "Shift JIS", "euc_jis_2004": "EUC-JP", "gb18030": "GB18030 (GBK, GB2312)",
+           "cp949": "EUC-KR (CP949)", "koi8_r": "KOI8-R", "koi8_u": "KOI8-U", "big5": "Big5"}  # fmt: skip
+_PUNCTUATION = frozenset("‘’“”„‚–—…•€£¥°§«»¿¡©®™·½¼¾ªº\xa0")
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What encoding bytes seem to be in.
+
+    Attributes:
+        codec: Python's name of it.
+        title: its usual name.
+        iconv: its name for `iconv -f`.
+    """
+
+    codec: str
+    title: str
+    iconv: str
+
+
+def read_text(file: File) -> Generator[str, None, None]:
+    """The text of a file in pieces; a byte order mark and gzip are undone.
+
+    Raises:
+        DataError: the file is empty, unreadable, or neither UTF-8 nor UTF-16 with a byte order mark.
+    """
+    line, fed = 1, 0
+    try:
+        with open_bytes(file) as handle:
+            chunk = handle.read(_CHUNK)
+            if not chunk:
+                raise DataError(f"{file} is empty. Give a file with documents and summaries.")
+            codec = codec_of(chunk, str(file))
+            decoder = codecs.getincrementaldecoder(codec)()
+            while True:
+                fed += len(chunk)
+                try:
+                    text = decoder.decode(chunk, final=not chunk)
+                except UnicodeDecodeError as error:
+                    before = error.object[: error.start].decode(codec, "ignore").count("\n")
+                    offset = fed - len(error.object)
+                    where = f"{file}, line {line + before}"
+                    raise DataError(f"{where}: {explain(error.object + handle.read(_SAMPLE), error, offset, codec)}") from None
+                if "\0" in text:
+                    where = f"{file}, line {line + text.count(chr(10), 0, text.index(chr(0)))}"
+                    raise DataError(f"{where}: {_explain_nul(chunk, fed - len(chunk))}")
+                yield text
+                line += text.count("\n")
+                if not chunk:
+                    return
+                chunk = handle.read(_CHUNK)
+    except READ_ERRORS as error:
+        where = f"{file}, line {line}" if fed else str(file)
+        raise DataError(f"{where}: cannot be read: {error}. Check that it is whole, fetch it again, or unpack it.") from None
+
+
+def read_lines(file: File) -> Generator[str, None, None]:
+    """The lines of a file, each with its line break; only `\\n` ends a line.
+
+    Raises:
+        DataError: as `read_text` does, or a line is longer than `MAX_LINE`.
+    """
+    begun: list[str] = []
+    size, number = 0, 1
+    for text in read_text(file):
+        *complete, rest = text.split("\n")
+        for part in complete:
+            if size + len(part) > MAX_LINE:
+                break
+            yield "".join([*begun, part, "\n"])
+            begun, size = [], 0
+            number += 1
+        else:
+            begun.append(rest)
+            size += len(rest)
+            if size <= MAX_LINE:
+                continue
+        raise DataError(
+            f"{file}, line {number}: the line is longer than {MAX_LINE // 2**20} MiB. This does not look like a table."
+        )
+    if size:
+        yield "".join(begun)
+
+
+def codec_of(start: bytes, where: str) -> str:
+    """`utf-8-sig`, or `utf-16` where a byte order mark says so.
+
+    Raises:
+        DataError: the mark is that of UTF-32.
+    """
+    if start.startswith(_UTF32):
+        raise DataError(f"{where}: this is UTF-32, which is not read. {_convert('UTF-32')}")
+    return "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
+
+
+def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str = "utf-8-sig") -> str:
+    """What is wrong with bytes that could not be decoded, and how to convert them without loss.
+
+    Args:
+        content: the bytes that `error` is about, and what follows them.
+        error: what the decoder said.
+        offset: the place of `content` in the file.
+        codec: what it was decoded as.
+    """
+    place = f"byte 0x{content[error.start]:02x} at byte offset {offset + error.start}"
+    if codec == "utf-16":
+        return f"the file begins as UTF-16 and is damaged at {place}: {error.reason}. Fetch it again."
+    sample = content[:_SAMPLE]
+    without_mark = _utf16_without_mark(sample)
+    if without_mark:
+        return f"not UTF-8: {place}. It looks like {without_mark} without a byte order mark. {_convert(without_mark)}"
+    if error.end == len(content) and error.reason == "unexpected end of data":
+        return f"not UTF-8 to its end: the file stops inside a character ({place}). It was cut short: fetch it again."
+    if _mostly_utf8(sample):
+        return (
+            f"not UTF-8 at one place: {place}, though the text around it is. A text was cut inside a character, or pasted in "
+            "from another encoding: mend that line. To drop the broken bytes alone: iconv -c -f UTF-8 -t UTF-8 OLD > NEW."
+        )
+    guess = guess_encoding(sample)
+    if guess is None:
+        return f"not UTF-8: {place}. Its encoding cannot be told: save the file as UTF-8 in the program that wrote it."
+    also = " or Latin-1, which are the same here" if guess.codec == "cp1252" and not re.search(rb"[\x80-\x9f]", sample) else ""
+    text = content[max(0, error.start - 24) : error.start + 24].decode(guess.codec, "replace").strip("\ufffd")
+    return (
+        f"not UTF-8: {place}. It looks like {guess.title}{also}; read so, the place is {' '.join(text.split())!r}. "
+        f"If that is right, convert it: {_iconv(guess.iconv)} If not, save it as UTF-8 in the program that wrote it."
+    )
+
+
+def guess_encoding(sample: bytes) -> Guess | None:
+    """The likeliest encoding of bytes that are not UTF-8; None where nothing fits.
+
+    Text that is mostly ASCII is in a Western encoding, which a statistical detector tells badly: the one is taken under which
+    most of the other characters stand where letters and punctuation do. All else is left to charset_normalizer.
+    """
+    high = sum(byte >= 0x80 for byte in sample)
+    letters = sum(65 <= (byte & 0xDF) <= 90 for byte in sample)
+    if high <= letters:
+        scores = {codec: _plausible(sample, codec) for codec in _WESTERN}
+        best = max(scores, key=lambda codec: scores[codec])
+        if scores[best] >= 0.5:
+            return Guess(best, _WESTERN[best], _ICONV[best])
+    from charset_normalizer import from_bytes  # here, because only what cannot be read needs it
+
+    found = from_bytes(sample).best()
+    if found is None or found.encoding in ("ascii", "utf_8", "utf_16", "utf_32") or found.encoding not in _ICONV:
+        return None
+    iconv = _ICONV[found.encoding]
+    return Guess(found.encoding, _TITLES.get(found.encoding, iconv.replace("WINDOWS", "Windows")), iconv)
+
+
+def _plausible(sample: bytes, codec: str) -> float:
+    """The share of non-ASCII characters that are lower-case letters in words, capitals that begin one, or punctuation."""
+    try:
+        text = sample.decode(codec)
+    except UnicodeDecodeError:
+        return 0.0
+    good = total = 0
+    for match in re.finditer(r"[^\x00-\x7f]", text):
+        at, character = match.start(), match[0]
+        before, after = text[at - 1 : at], text[at + 1 : at + 2]
+        total += 1
+        if character in "ðþÞÐýÝ¨¸":  # of Icelandic and Czech; in a guess they mostly are another encoding's letters
+            continue
+        if character in "’‘":
+            good += 1
+        elif character in _PUNCTUATION:
+            good += not (before.isalpha() and after.isalpha()) or character in "–—…"
+        elif character.islower() or before.isupper() or after.isupper():
+            good += character.isalpha() and (before.isalpha() or after.isalpha() or character in "àéèóáíúyñ")
+        elif character.isupper():
+            good += not before.isalpha()
+    return good / total if total else 0.0
+
+
+def _mostly_utf8(sample: bytes) -> bool:
+    """Whether sequences that are UTF-8 are far more than bytes that are not."""
+    text = sample.decode("utf-8", "surrogateescape")
+    broken = sum("\udc80" <= character <= "\udcff" for character in text)
+    return sum(character > "\x7f" for character in text) - broken > 3 * broken
+
+
+def _utf16_without_mark(sample: bytes) -> str | None:
+    even, odd = sample[0::2].count(0), sample[1::2].count(0)
+    if max(even, odd) * 4 < len(sample):
+        return None
+    return "UTF-16LE" if odd > even else "UTF-16BE"
+
+
+def _explain_nul(chunk: bytes, offset: int) -> str:
+    without_mark = _utf16_without_mark(chunk)
+    if without_mark:
+        return f"not UTF-8: it looks like {without_mark} without a byte order mark. {_convert(without_mark)}"
+    return (
+        f"a NUL byte at byte offset {offset + max(0, chunk.find(0))}. The file is damaged, or not UTF-8: fetch it again, or "
+        "save it as UTF-8."
+    )
+
+
+def _convert(iconv: str) -> str:
+    return f"Convert it: {_iconv(iconv)}"
+
+
+def _iconv(name: str) -> str:
+    return f"iconv -f {name} -t UTF-8 OLD > NEW."

@@ -1,0 +1,293 @@
+"""JSON: an object a line, one array of objects, or an object that holds such an array; read object by object."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any
+
+from triptych.datasets.tables.columns import DOCUMENT_NAMES, SUMMARY_NAMES, joined, usual
+from triptych.datasets.tables.encodings import MAX_LINE, read_lines, read_text
+from triptych.datasets.tables.sources import File
+from triptych.errors import DataError
+
+_NO_OBJECT = (
+    'an object a line is needed, such as {"document": ..., "summary": ...}, or one array of such objects. '
+    "Make them of an array of arrays with: jq -c '.[] | {document: .[0], summary: .[1]}' OLD.json > NEW.jsonl."
+)
+_DECODER = json.JSONDecoder()
+_SMALL = 2**18  # characters of an object that is parsed to see whether it is a row
+
+
+def names(file: File) -> list[str]:
+    """The keys of the first object."""
+    with closing(_objects(file)) as objects:  # type: ignore[type-var]
+        first = next(objects, None)
+    if first is None:
+        raise DataError(f"{file} is empty. Give a file with documents and summaries.")
+    return list(first[1])
+
+
+def rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """The wanted values of each object, with the line it begins on."""
+    for where, value in _objects(file):
+        missing = [name for name in wanted if name not in value]
+        if missing:
+            raise DataError(f"{where}: there is no {missing[0]!r}, which the first object has. Write null where there is none.")
+        yield where, [value[name] for name in wanted]
+
+
+def _objects(file: File) -> Iterator[tuple[str, dict[str, Any]]]:
+    return _values(file) if _is_whole(file) else _by_line(file)
+
+
+def _is_whole(file: File) -> bool:
+    """Whether the file is one array or object, rather than an object in each of several lines."""
+    line: list[str] = []
+    size = 0
+    with closing(read_text(file)) as pieces:
+        for piece in pieces:
+            text = piece if size else piece.lstrip()
+            if not size and text and text[0] != "{":
+                return text[0] == "["
+            begin, end, rest = text.partition("\n")
+            line.append(begin)
+            size += len(begin)
+            if size > MAX_LINE:
+                return True
+            if end:
+                try:
+                    json.loads("".join(line))
+                except (ValueError, RecursionError):
+                    return True
+                return not rest.strip() and all(not later.strip() for later in pieces)
+    return bool(size)
+
+
+def _by_line(file: File) -> Iterator[tuple[str, dict[str, Any]]]:
+    with closing(read_lines(file)) as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            where = f"{file}, line {number}"
+            try:
+                value = json.loads(line)
+                _check_text(line, value)
+            except (ValueError, RecursionError) as error:
+                raise DataError(f"{where}: malformed JSON: {error}. Each line must be one whole object.") from None
+            yield where, _checked(value, where)
+
+
+def _values(file: File) -> Iterator[tuple[str, dict[str, Any]]]:
+    with closing(_Scanner(file)) as scanner:
+        if scanner.peek() == "[":
+            yield from scanner.array()
+            scanner.expect_end()
+            return
+        try:
+            where, first = scanner.value(_SMALL)
+        except _TooLong:
+            first = None
+        if first is not None and not _holds_rows(first):
+            _check_rows(first, where, scanner.peek() == "")
+            yield where, _checked(first, where)
+            while scanner.peek():
+                where, value = scanner.value()
+                yield where, _checked(value, where)
+            return
+    with closing(_Scanner(file)) as scanner:  # once more, key by key: a long object, or one that holds the array of rows
+        while scanner.peek():
+            yield from scanner.object()
+
+
+def _holds_rows(value: Any) -> bool:
+    """Whether an object is not a row but holds rows: an array of objects, and no text under a document's usual name."""
+    if not isinstance(value, dict) or any(isinstance(value[name], str | list) and _is_text(value[name])
+                                          for name in usual(list(value), DOCUMENT_NAMES)):  # fmt: skip
+        return False
+    return any(isinstance(item, list) and item and isinstance(item[0], dict) for item in value.values())
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or joined(value) is not None
+
+
+def _check_rows(value: Any, where: str, alone: bool) -> None:
+    """An object that is alone in its file may be a table laid out in another way.
+
+    Raises:
+        DataError: it holds columns, or its rows under their ids.
+    """
+    if not alone or not isinstance(value, dict) or not value:
+        return
+    inner = list(value.values())
+    if all(isinstance(item, dict) for item in inner) and usual(list(inner[0]), DOCUMENT_NAMES + SUMMARY_NAMES):
+        raise DataError(
+            f"{where}: its rows are kept under their ids. Make an object a line of them: jq -c '.[]' OLD.json > NEW.jsonl."
+        )
+    columns = all(isinstance(item, dict) for item in inner) or (
+        all(isinstance(item, list) for item in inner) and len({len(item) for item in inner}) == 1 and len(inner[0]) > 1
+    )
+    if columns and usual(list(value), DOCUMENT_NAMES + SUMMARY_NAMES):
+        raise DataError(
+            f"{where}: it holds whole columns, not rows. Turn it into rows: python -c \"import json, pandas; "
+            "pandas.DataFrame(json.load(open('OLD.json'))).to_json('NEW.jsonl', orient='records', lines=True)\"."
+        )
+
+
+def _checked(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(f"{where}: {_NO_OBJECT}")
+    return value
+
+
+def _check_text(source: str, value: Any) -> None:
+    """Half of a surrogate pair is valid JSON, but no text.
+
+    Raises:
+        UnicodeEncodeError: there is one.
+    """
+    if "\\ud" in source.lower():
+        json.dumps(value, ensure_ascii=False).encode()
+
+
+class _TooLong(DataError):
+    """A value is longer than may be read at once."""
+
+
+class _Scanner:
+    """JSON values out of a text that comes in pieces; at most `MAX_LINE` characters of one value are held.
+
+    Args:
+        file: what to read.
+    """
+
+    def __init__(self, file: File):
+        self._file = file
+        self._pieces = read_text(file)
+        self._text = ""
+        self._at = 0
+        self._line = 1  # of the beginning of `_text`
+        self._ended = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self._pieces.close()
+
+    def peek(self) -> str:
+        """The next character that is no white space; empty at the end of the file."""
+        while True:
+            while self._at < len(self._text):
+                if not self._text[self._at].isspace():
+                    return self._text[self._at]
+                self._at += 1
+            if not self._read(1):
+                return ""
+
+    def take(self, expected: str) -> str:
+        """The next character, which must be one of those expected."""
+        found = self.peek()
+        if not found or found not in expected:
+            said = repr(found) if found else "the end of the file"
+            raise DataError(f"{self._where()}: malformed JSON: {' or '.join(map(repr, expected))} is expected, not {said}.")
+        self._at += 1
+        return found
+
+    def expect_end(self) -> None:
+        """Nothing may follow."""
+        if self.peek():
+            raise DataError(f"{self._where()}: malformed JSON: there is more after the end of the array. {_NO_OBJECT}")
+
+    def value(self, most: int = MAX_LINE) -> tuple[str, Any]:
+        """The next value of at most so many characters, with the line it begins on."""
+        self.peek()
+        where = self._where()
+        least = 2**16
+        while True:
+            problem: json.JSONDecodeError | None = None
+            try:
+                value, end = _DECODER.raw_decode(self._text, self._at)
+                if end < len(self._text) or self._ended:  # else a number may go on in the next piece
+                    _check_text(self._text[self._at : end], value)
+                    self._at = end
+                    return where, value
+            except json.JSONDecodeError as error:
+                problem = error
+            except RecursionError:
+                raise DataError(f"{where}: malformed JSON: it is nested too deeply. {_NO_OBJECT}") from None
+            except ValueError as error:
+                raise DataError(f"{where}: malformed JSON: {error}.") from None
+            if len(self._text) - self._at > most:
+                raise _TooLong(f"{where}: one value is longer than {MAX_LINE // 2**20} MiB. This does not look like a table.")
+            if not self._read(least) and problem:
+                line = self._line + self._text.count("\n", 0, problem.pos)
+                raise DataError(f"{self._file}, line {line}: malformed JSON: {problem.msg}. Fetch the file again, or mend it.")
+            least *= 2
+
+    def array(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The objects of an array, each with the line it begins on."""
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        while True:
+            where, value = self.value()
+            yield where, _checked(value, where)
+            if self.take(",]") == "]":
+                return
+
+    def object(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The objects of the one array of objects that an object holds, or the object itself where it is a row."""
+        begin, held = self._where(), None
+        row: dict[str, Any] = {}
+        self.take("{")
+        while self.peek() != "}":
+            where, key = self.value()
+            self.take(":")
+            if self.peek() != "[" or not self._objects_follow() or usual(list(row), DOCUMENT_NAMES):
+                row[key] = self.value()[1]
+            elif held is None:
+                held = key
+                yield from self.array()
+            else:
+                raise DataError(
+                    f"{where}: it holds several lists, {held!r} and {key!r}. Give each a file of its own, such as: "
+                    f"jq -c {shlex.quote(f'.[{json.dumps(key)}][]')} OLD.json > NEW.jsonl."
+                )
+            if self.take(",}") == "}":
+                break
+        else:
+            self.take("}")
+        if held is None:
+            yield begin, row
+
+    def _objects_follow(self) -> bool:
+        """Whether the array that begins here holds objects."""
+        at = self._at + 1
+        while True:
+            while at < len(self._text) and self._text[at].isspace():
+                at += 1
+            if at < len(self._text):
+                return self._text[at] == "{"
+            at -= self._at
+            if not self._read(1):
+                return False
+            at += self._at
+
+    def _where(self) -> str:
+        return f"{self._file}, line {self._line + self._text.count(chr(10), 0, self._at)}"
+
+    def _read(self, least: int) -> bool:
+        """Drop what was used and read at least so many characters more; False at the end."""
+        self._line += self._text.count("\n", 0, self._at)
+        pieces, size = [self._text[self._at :]], 0
+        self._at = 0
+        while size < least:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._ended = True
+                break
+            pieces.append(piece)
+            size += len(piece)
+        self._text = "".join(pieces)
+        return size > 0

@@ -1,0 +1,76 @@
+"""Formats by the ending of a file's name: its columns, and its rows one by one."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.datasets.tables import arrow_files, delimited, json_files
+from triptych.datasets.tables.columns import DOCUMENT_NAMES, ID_NAMES, SUMMARY_NAMES, usual
+from triptych.datasets.tables.sources import File
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    names: Callable[[File], list[str]]
+    rows: Callable[[File, list[str]], Iterator[tuple[str, list[Any]]]]  # (where, cells in the order wanted)
+
+
+_CSV = _Reader(delimited.names, delimited.rows)
+_JSON = _Reader(json_files.names, json_files.rows)
+_PARALLEL = _Reader(delimited.parallel_names, delimited.parallel_rows)
+_READERS = {
+    ".csv": _CSV, ".tsv": _CSV, ".jsonl": _JSON, ".json": _JSON, ".ndjson": _JSON,
+    ".parquet": _Reader(arrow_files.parquet_names, arrow_files.parquet_rows),
+    ".arrow": _Reader(arrow_files.arrow_names, arrow_files.arrow_rows),
+    **dict.fromkeys(delimited.PARTNERS, _PARALLEL),
+}  # fmt: skip
+ENDINGS = frozenset(_READERS)
+PACKED = frozenset((".csv", ".tsv", ".jsonl", ".json", ".ndjson"))  # these may also end in .gz
+ACCEPTED = (
+    "Read are .csv, .tsv, .jsonl and .json (an object a line, or an array of objects), each also with .gz, .parquet, .arrow, "
+    ".source with .target, folders that save_to_disk wrote, and a .zip of such files."
+)
+
+
+def ending(file: File | Path) -> str:
+    """The ending that says how a file is read, without `.gz`; empty where it says nothing."""
+    name = file.name.lower()
+    bare = name.removesuffix(".gz")
+    found = Path(bare).suffix
+    return found if found in (ENDINGS if bare == name else PACKED) else ""
+
+
+def is_table(file: File) -> bool:
+    """Whether a file's name says that it is a table by itself, not half of a pair of texts."""
+    return ending(file) not in ("", *delimited.PARTNERS)
+
+
+def column_names(file: File) -> list[str]:
+    """The columns of a table: a CSV's first row, the keys of the first JSON object, the schema of Parquet or Arrow.
+
+    Raises:
+        DataError: the file is empty, unreadable or malformed.
+    """
+    return _READERS[ending(file)].names(file)
+
+
+def cells(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """`(where, cells of the columns wanted)`, row by row.
+
+    Raises:
+        DataError: the file is unreadable or malformed.
+    """
+    return _READERS[ending(file)].rows(file, wanted)
+
+
+def remark(file: File, names: list[str]) -> str:
+    """What may be wrong with a file of this format and these columns, where one that is needed is not among them."""
+    kind = ending(file)
+    if kind in (".csv", ".tsv") and not usual(names, DOCUMENT_NAMES + SUMMARY_NAMES + ID_NAMES):
+        return delimited.CSV_REMARK
+    if kind in delimited.PARTNERS and delimited.partner(file) is None:
+        return f"Summaries would be read from {Path(file.name).stem}{delimited.PARTNERS[kind]} next to it, which is missing."
+    return ""
+
+

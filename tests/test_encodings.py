@@ -1,0 +1,132 @@
+"""Encodings: what is read, what an encoding that is not read is called, and that the remedy named loses nothing."""
+
+import codecs
+import re
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from triptych import documents
+from triptych.datasets.tables import Tables
+from triptych.datasets.tables.encodings import guess_encoding
+from triptych.errors import DataError
+
+ENGLISH = "The council’s vote was “close” on Monday, and the café stays – for 5 €. "
+FRENCH = "Le conseil a voté à Noël. Ça va déjà, où est passé l'été ? "
+GERMAN = "Über die Straße läuft ein schöner Hund. "
+POLISH = "Został zbudowany nowy most, który będzie otwarty we środę, żeby. "
+RUSSIAN = "Совет города проголосовал в понедельник за новый мост. "
+CHINESE = "市议会星期一投票决定修建一座新桥。大雨下了三天，两条道路被封闭。"
+JAPANESE = "市議会は月曜日に新しい橋の建設を可決した。雨が三日間降り続いた。"
+KOREAN = "시의회는 월요일에 새 다리를 건설하기로 의결했다. "
+PLAIN = "A line of plain text about the town and its river. "
+CASES = [
+    ("cp1252", ENGLISH, "Windows-1252"),
+    ("cp1252", PLAIN * 200 + ENGLISH, "Windows-1252"),
+    ("latin-1", FRENCH, "Windows-1252 or Latin-1"),
+    ("latin-1", GERMAN, "Windows-1252 or Latin-1"),
+    ("latin-1", PLAIN * 200 + FRENCH, "Windows-1252 or Latin-1"),
+    ("mac_roman", ENGLISH, "Mac Roman"),
+    ("cp1250", POLISH, "Windows-1250"),
+    ("cp1251", RUSSIAN, "Windows-1251"),
+    ("koi8-r", RUSSIAN, "KOI8-R"),
+    ("gb18030", CHINESE, "GB18030"),
+    ("shift_jis", JAPANESE, "Shift JIS"),
+    ("euc_kr", KOREAN, "EUC-KR"),
+    ("utf-32", FRENCH, "UTF-32"),
+    ("utf-16-le", PLAIN, "UTF-16LE without a byte order mark"),
+    ("utf-16-be", PLAIN + FRENCH, "UTF-16BE without a byte order mark"),
+]
+
+
+def content(text: str, encoding: str) -> bytes:
+    """A table of three rows."""
+    return ("document,summary\n" + f'"{text}","{text[:30]}"\n' * 3).encode(encoding)
+
+
+def refusal(path) -> str:
+    """What is said of a file that is not read."""
+    with pytest.raises(DataError) as caught:
+        list(Tables(path=path).examples("all"))
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(("encoding", "text", "title"), CASES)
+def test_encodings_are_named_with_a_remedy_that_loses_nothing(tmp_path, encoding, text, title):
+    """An encoding that is not read is named, and the command in the message makes the very text of it in UTF-8."""
+    file = tmp_path / "train.csv"
+    file.write_bytes(content(text, encoding))
+    said = refusal(file)
+    assert title in said, said
+    command = re.search(r"iconv -f (\S+) -t UTF-8 OLD > NEW", said)
+    assert command, said
+    if shutil.which("iconv") is None:
+        pytest.skip("there is no iconv here")
+    made = subprocess.run(["iconv", "-f", command[1], "-t", "UTF-8", file], capture_output=True, check=True).stdout
+    assert made.decode("utf-8-sig") == content(text, encoding).decode(encoding)
+    file.write_bytes(made)
+    assert len(list(Tables(path=file).examples("all"))) == 3
+
+
+@pytest.mark.parametrize("text", [ENGLISH, RUSSIAN, CHINESE, "𝄞 surrogate pairs"])
+@pytest.mark.parametrize("mark", [codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE])
+def test_utf_16_with_a_byte_order_mark_is_read(tmp_path, text, mark):
+    """UTF-16 that says so is read as it is, in tables and as a plain text: nothing about it is in doubt."""
+    encoding = "utf-16-le" if mark == codecs.BOM_UTF16_LE else "utf-16-be"
+    file = tmp_path / "train.tsv"
+    file.write_bytes(mark + f"document\tsummary\n{text * 3000}\t{text}\n".encode(encoding))
+    (example,) = Tables(path=file).examples("all")
+    assert (example.document, example.summary) == (text * 3000, text)
+    (tmp_path / "a.txt").write_bytes(mark + text.encode(encoding))
+    assert list(documents.read_documents(str(tmp_path / "a.txt"))) == [("a.txt", text)]
+
+
+def test_damage_is_told_from_another_encoding(tmp_path):
+    """A file cut inside a character, and one with a few broken bytes, are not taken for files of another encoding."""
+    file = tmp_path / "train.csv"
+    file.write_bytes(content(GERMAN, "utf-8").rstrip(b'"\n') + "é".encode()[:1])
+    assert "the file stops inside a character" in refusal(file) and "iconv" not in refusal(file)
+    file.write_bytes(content(GERMAN, "utf-8") + b"bad \xe9 here,x\n" + content(GERMAN, "utf-8"))
+    said = refusal(file)
+    assert "line 5: not UTF-8 at one place: byte 0xe9" in said and "iconv -c -f UTF-8" in said
+    file.write_bytes(content(PLAIN, "utf-16")[:-1])
+    assert "begins as UTF-16 and is damaged" in refusal(file)
+
+
+def test_a_plain_text_is_told_its_encoding_too(tmp_path):
+    """A text to summarize in another encoding is named as a table's is; one with NUL bytes is called binary."""
+    (tmp_path / "a.txt").write_bytes((ENGLISH * 3).encode("cp1252"))
+    with pytest.raises(DataError, match="iconv -f WINDOWS-1252"):
+        documents.read_documents(str(tmp_path / "a.txt"))
+    (tmp_path / "a.txt").write_bytes(b"\x7fELF\xff\0\0\1")
+    with pytest.raises(DataError, match="is binary"):
+        documents.read_documents(str(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize("text", [RUSSIAN, CHINESE, JAPANESE, FRENCH])
+def test_the_place_is_shown_as_it_would_read(tmp_path, text):
+    """The message shows the text under its guess, so that a wrong one is seen."""
+    encoding = {RUSSIAN: "koi8-r", CHINESE: "gb18030", JAPANESE: "shift_jis", FRENCH: "latin-1"}[text]
+    (tmp_path / "train.csv").write_bytes(content(text, encoding))
+    said = refusal(tmp_path / "train.csv")
+    assert text[:8] in said and "If not, save it as UTF-8" in said
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.binary(max_size=300))
+def test_any_bytes_get_a_guess_or_none(sample):
+    """Whatever the bytes, a guess is an encoding that Python knows, or none."""
+    guess = guess_encoding(sample)
+    assert guess is None or codecs.lookup(guess.codec)
+
+
+def test_lines_end_where_they_end_whatever_the_pieces(tmp_path):
+    """Characters and line breaks that fall on the edge of a piece of the file are read whole."""
+    for shift in range(4):
+        text = "x" * (2**16 - 20 + shift) + "é\r\n𝄞"
+        (tmp_path / "train.csv").write_bytes(f'document,summary\n"{text}",s\nlast,t\n'.encode())
+        first, last = Tables(path=tmp_path / "train.csv").examples("all")
+        assert first.document == text and (last.document, last.summary) == ("last", "t")
