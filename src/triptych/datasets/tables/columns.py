@@ -13,6 +13,7 @@ DOCUMENT_NAMES = ("document", "article", "text", "dialogue", "source", "content"
                   "main_text", "full_text", "article_text")  # fmt: skip
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "tldr", "abstract_text")
 ID_NAMES = ("id", "guid", "uid", "document_id", "article_id", "dialogue_id")
+_LONGEST = 100  # characters of a name that is recognised or suggested
 MAX_COLUMNS = 10_000  # more are no table, and comparing their names would take hours
 _NOT_TEXT = frozenset((  # words that end the name of a column which names, places or dates a document
     "id", "ids", "guid", "uid", "uuid", "key", "url", "uri", "link", "href", "doi", "isbn", "index", "idx", "no", "nr", "num",
@@ -57,7 +58,7 @@ def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = 
     if columns.id is not None:
         key = _pick("id", columns.id, ID_NAMES, names, where, taken=None)
     else:
-        known = {_plain(name): name for name in reversed(names) if name not in (document, summary)}
+        known = {_plain(name): name for name in reversed(usual(names, ID_NAMES)) if name not in (document, summary)}
         key = next((known[_plain(usual)] for usual in ID_NAMES if _plain(usual) in known), None)
     check_single(names, [name for name in (document, summary, key) if name is not None], where)
     return Roles(key, document, summary)
@@ -66,7 +67,7 @@ def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = 
 def usual(names: Sequence[str], known: Sequence[str]) -> list[str]:
     """The names that are usual ones, such as `DOCUMENT_NAMES`, in the order they come in."""
     plain = {_plain(name) for name in known}
-    return [name for name in names if _plain(name) in plain]
+    return [name for name in names if len(name) <= _LONGEST and _plain(name) in plain]
 
 
 def check_single(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
@@ -188,7 +189,7 @@ def _pick(
 def _missing(names: Sequence[str], document: str | None, summary: str | None, where: str, remark: str) -> str:
     """What is said where a column is not known: all of them at once, with the likeliest names."""
     settings, guessed = [], True
-    free = [name for name in names if name not in (document, summary) and not _is_no_text(name)]
+    free = [name for name in names if name not in (document, summary) and len(name) <= _LONGEST and not _is_no_text(name)]
     suggestions: dict[str, str | None] = {}
     for role, present, known, other in (("summary", summary, SUMMARY_NAMES, DOCUMENT_NAMES),
                                         ("document", document, DOCUMENT_NAMES, SUMMARY_NAMES)):  # fmt: skip
