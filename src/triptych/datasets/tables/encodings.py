@@ -204,8 +204,9 @@ def _mostly_utf8(sample: bytes) -> bool:
 
 
 def _utf16_without_mark(sample: bytes) -> str | None:
+    """Which order of bytes it has: of Western text every other byte is NUL, and of those between hardly any."""
     even, odd = sample[0::2].count(0), sample[1::2].count(0)
-    if max(even, odd) * 4 < len(sample):
+    if len(sample) < 8 or max(even, odd) * 4 < len(sample) or min(even, odd) * 20 > len(sample):
         return None
     return "UTF-16LE" if odd > even else "UTF-16BE"
 
