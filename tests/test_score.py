@@ -292,6 +292,27 @@ def test_too_little_for_a_verdict_is_said(good, bad):
     assert any("one set of predictions" in flag for flag in flags)
 
 
+def test_decisions_and_verdict_follow_the_tests(good, bad, tmp_path):
+    """Every test has a decision; one set of predictions ranks no system, several may; the margin is the user's."""
+    second = {name: write_jsonl(tmp_path / f"{name}.jsonl", {"id": IDS, "prediction": texts})
+              for name, texts in (("good-again", GOOD), ("bad-again", BAD))}  # fmt: skip
+    one = triptych.score({"good": good, "bad": bad})
+    assert one.verdict.startswith("By ROUGE-1, these outputs differ on these documents: good (")
+    assert "Whether the systems differ" in one.verdict and {test.seeds[0] for test in one.tests} == {1}
+    assert [test.decision for test in one.tests if test.metric == "rouge1"] == ["different"]
+    several = triptych.score({"good": [good, second["good-again"]], "bad": [bad, second["bad-again"]]})
+    assert several.verdict.startswith("The best is good (") and "better than the other beyond chance" in several.verdict
+    longer = [[text + " zebra" * (i % 2 == odd) for i, text in enumerate(GOOD)] for odd in (0, 1)]
+    columns = [{"id": IDS, "prediction": texts, "reference": REFERENCES} for texts in longer]
+    pair = {name: write_jsonl(tmp_path / f"{name}.jsonl", of) for name, of in zip(("even", "odd"), columns, strict=True)}
+    same = triptych.score(pair, settings={"analysis": {"margin": 5}})
+    assert {test.decision for test in same.tests if test.metric == "rouge1"} == {"equivalent"}
+    assert "no two of these outputs" in same.verdict
+    twice = triptych.score({"a": good, "b": good})
+    assert any("wrote the same summaries" in flag for flag in twice.flags)
+    assert triptych.score({"good": good}).verdict == "There is nothing to compare: one system was scored."
+
+
 def table(folder: Path, **columns: list) -> str:
     """A CSV file of these columns, as an argument."""
     return f"mine={write_csv(folder / 'mine.csv', columns)}"
@@ -357,6 +378,8 @@ BAD_FILES = {
     "an unknown column": (lambda f, g: [f"mine={g}", "--columns", "prediction=outptu"], "there is no column 'outptu'"),
     "an unknown role": (lambda f, g: [f"mine={g}", "--columns", "predictions=output"], "Did you mean 'prediction'"),
     "an unknown metric": (lambda f, g: [f"mine={g}", "--metric", "rogue"], "Did you mean 'rouge'"),
+    "a setting of training": (lambda f, g: [f"mine={g}", "--set", "training.max_epochs=3"], "has no meaning"),
+    "a loss as the primary measure": (lambda f, g: [f"mine={g}", "--set", "analysis.primary=loss"], "Name a ROUGE score"),
     "a file for a folder": (lambda f, g: [f"mine={g}", "--out", str(g)], "is a file"),
 }  # fmt: skip
 

@@ -17,9 +17,9 @@ from triptych import __version__, catalogue, layout, predictions, scoring, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis.loading import SCORED, Results, Run, suite_of
 from triptych.analysis.outputs import output_flags
-from triptych.config import is_label
+from triptych.config import is_label, make_suite
 from triptych.contracts import Metric
-from triptych.errors import ConfigError, ResultsError
+from triptych.errors import ConfigError, ResultsError, nearest
 from triptych.files import leads_out
 from triptych.lock import locked
 from triptych.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
@@ -27,6 +27,7 @@ from triptych.registry import explain, find, registered, shorten
 from triptych.report.write import write_report
 
 KIND = "predictions"
+SETTINGS = ("analysis",)  # sections of a suite that say how is scored and judged
 ALWAYS = ("rouge", "text-shape")  # every record holds these two
 Told = Callable[[int, int], None]
 """Told how many predictions of how many are scored."""
@@ -157,6 +158,7 @@ def read_and_score(request: Request, name: str, tell: Told) -> Results:
         InputError: a name, file, column or metric cannot be used; the message says which and what to do.
     """
     _check_names(request.systems)
+    _check_settings(request.settings or {})
     metrics = _metrics(request.metrics)
     references = None
     if request.references is not None:
@@ -273,6 +275,17 @@ def _check_names(systems: Sequence[tuple[str, str]]) -> None:
                 "system: give the file of another run, or another name."
             )
         seen.add(key)
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Of a suite's keys only those that say how is scored and judged have a meaning here."""
+    for key in settings:
+        if key not in SETTINGS:
+            raise ConfigError(
+                f"Files are scored without a suite, so {shorten(repr(key))} has no meaning.{nearest(key, SETTINGS)}"
+            )
+    if make_suite(dict(settings)).analysis.primary == "loss":
+        raise ConfigError("analysis.primary is 'loss', and files of predictions have none. Name a ROUGE score.")
 
 
 def _same_contents(systems: Mapping[str, Sequence[predictions.Lines]]) -> list[str]:

@@ -14,7 +14,7 @@ from triptych.analysis.flags import comparison_flags, row_flags
 from triptych.analysis.inference import Array, Sample, ratio_values, t_interval
 from triptych.analysis.loading import ROUGE_METRICS, Results, Run
 from triptych.analysis.pairs import estimate, inference_of, paired_tests, samples
-from triptych.analysis.verdict import num_trainable, pareto_front, verdict
+from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verdict_of_files
 from triptych.errors import ResultsError
 from triptych.records import (
     NUMERIC_COSTS,
@@ -73,7 +73,7 @@ def compare(results: Results) -> Comparison:
         pareto_parameters=pareto_front(
             {label: (row.rouge1.mean, num_trainable(row)) for label, row in rows.items() if row.rouge1 is not None}
         ),
-        verdict=verdict(rows, tests, analysis),
+        verdict=(verdict if results.files is None else verdict_of_files)(rows, tests, analysis),
         flags=flags,
         signature=finished[0].record.rouge.signature if finished[0].record.rouge is not None else None,
         inference=inference_of(tests, analysis) if tests else None,
@@ -132,8 +132,9 @@ def _scores(results: Results) -> dict[str, dict[str, Sample]]:
 
 
 def _num_seeds(results: Results) -> dict[str, int]:
-    """How many seeds every row has that was trained."""
-    return {label: len(runs) for label in results.labels if (runs := results.of(label)) and runs[0].tuned}
+    """How many seeds every row has that was trained, as a system whose files were scored may have been."""
+    may_be = results.files is not None
+    return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].tuned or may_be)}
 
 
 def _matrices(runs: Sequence[Run]) -> dict[str, Array]:

@@ -163,7 +163,8 @@ def _few_sets(results: Results) -> list[str]:
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
         flags.append(f"The systems do not have the same number of sets of predictions: {listed}.")
     if documents < FEW_DOCUMENTS:
-        flags.append(f"{documents} documents are too few for a verdict: only very large differences could be found.")
+        few = "1 document is" if documents == 1 else f"{documents} documents are"
+        flags.append(f"{few} too few for a verdict: only very large differences could be found.")
     return flags
 
 

@@ -72,6 +72,28 @@ def verdict(rows: Mapping[str, Row], tests: Sequence[PairedTest], analysis: Anal
     return " ".join(sentences)
 
 
+def verdict_of_files(rows: Mapping[str, Row], tests: Sequence[PairedTest], analysis: Analysis) -> str:
+    """What a comparison of scored files concludes, on the primary measure.
+
+    Systems are ranked where each has several sets of predictions; with a single one its outputs alone are spoken of.
+    """
+    primary = analysis.primary
+    ranked = ranking(rows, primary)
+    if len(ranked) < 2:
+        return "There is nothing to compare: one system was scored."
+    single = [label for label in ranked if len(rows[label].seeds) == 1]
+    if not single:
+        return f"{_leader(ranked, rows, tests, primary, 'systems')}."
+    about = [test for test in tests if test.metric == primary]
+    name, named = NAMES.get(primary, primary), _apart(rows, about, primary, "pairs of systems")
+    found = f"these outputs differ on these documents: {named}" if named else "no two of these outputs are shown to differ"
+    whose = "each system" if len(single) == len(ranked) else ", ".join(single)
+    return (
+        f"By {name}, {found}. Whether the systems differ, trained or sampled again, needs more than one set of predictions "
+        f"of {whose}."
+    )
+
+
 def ranking(rows: Mapping[str, Row], measure: str = "rouge1") -> list[str]:
     """The labels of the rows that have the measure, the best mean first."""
     means = {label: mean for label, row in rows.items() if (mean := mean_of(row, measure)) is not None}
@@ -149,16 +171,19 @@ def _of_models(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: st
     """Which trained models differ on these documents, without a rank among methods."""
     trained = {label for label, row in rows.items() if num_trainable(row)}
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
-    apart = [turned(test, _ahead(test, measure)) for test in about if separable(test)]
-    name = NAMES.get(measure, measure)
-    if not apart:
+    name, named = NAMES.get(measure, measure), _apart(rows, about, measure, "pairs with a trained model differ")
+    if not named:
         return f"One training seed: by {name}, no two of these trained models are shown to differ on these documents."
-    if len(apart) > _MOST_LISTED:
-        named = f"{len(apart)} of {len(about)} pairs with a trained model differ"
-    else:
-        word = "below" if measure == "loss" else "above"
-        named = "; ".join(f"{test.a} ({_value(rows[test.a], measure)}) {word} {test.b}" for test in apart)
     return f"One training seed: by {name}, these trained models differ on these documents: {named}."
+
+
+def _apart(rows: Mapping[str, Row], about: Sequence[PairedTest], measure: str, what: str) -> str:
+    """The pairs that differ, the better row first, or of many their number; empty where none do."""
+    apart = [turned(test, _ahead(test, measure)) for test in about if separable(test)]
+    if len(apart) > _MOST_LISTED:
+        return f"{len(apart)} of {len(about)} {what}"
+    word = "below" if measure == "loss" else "above"
+    return "; ".join(f"{test.a} ({_value(rows[test.a], measure)}) {word} {test.b}" for test in apart)
 
 
 def _ahead(test: PairedTest, measure: str) -> str:

@@ -55,7 +55,9 @@ class ComparisonTable:
     def _quality(self, wide: bool) -> Table:
         files = rows.of_files(self.comparison)
         table = _table("Quality" if files else "Quality on the test split")
-        if not files:
+        if files:
+            table.columns[0].header = "System"
+        else:
             _number_column(table, "Test loss\nnats/token")
         for name in rows.ROUGE.values():
             _number_column(table, f"{name}\nF1, 0-100")
@@ -77,7 +79,7 @@ class ComparisonTable:
         return table
 
     def _differences(self) -> Table:
-        table = _table("Differences in R-1, on the same documents")
+        table = _table(f"Differences in {_primary(self.comparison)}, on the same documents")
         table.columns[0].header = "a − b"
         for title in ("Difference", "Interval", "p, corrected"):
             _number_column(table, title)
@@ -113,12 +115,17 @@ def _words(row: Row) -> list[str]:
     return [formats.words(rows.value(row, "text_shape.prediction_words"))]
 
 
+def _primary(comparison: Comparison) -> str:
+    """The measure that the verdict rests on, as the tables name it."""
+    return rows.TESTED[comparison.inference.primary] if comparison.inference is not None else rows.ROUGE["rouge1"]
+
+
 def _primary_tests(comparison: Comparison) -> list[PairedTest]:
-    return [test for test in comparison.tests if test.metric == "rouge1"]
+    return [test for test in comparison.tests if test.role == "primary"]
 
 
 def _decision(test: PairedTest) -> str:
-    return "different" if separable(test) else "undecided"
+    return test.decision or ("different" if separable(test) else "undecided")
 
 
 def further_cells(row: Row, names: list[str]) -> list[str]:
@@ -185,7 +192,7 @@ def to_markdown(comparison: Comparison) -> str:
     further = rows.further_names(comparison)
     cost = ["Training time", "Trainable parameters", "Added parameters", "Training compute", "Peak memory"]
     head = [
-        "Row",
+        "System" if files else "Row",
         *([] if files else ["Test loss (nats/token)"]),
         *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
         *[_markdown(name) for name in further],
@@ -203,7 +210,8 @@ def to_markdown(comparison: Comparison) -> str:
         )
         lines.append("| " + " | ".join([name, *quality, *(_words(row) if files else cost_cells(row))]) + " |")
     if files and comparison.tests:
-        lines += ["", "| a − b, R-1 | Difference | Interval | p, corrected | Decision |", "| --- | ---: | ---: | ---: | --- |"]
+        tested = f"a − b, {_primary(comparison)}"
+        lines += ["", f"| {tested} | Difference | Interval | p, corrected | Decision |", "| --- | ---: | ---: | ---: | --- |"]
         for test in _primary_tests(comparison):
             lines.append("| " + " | ".join([_markdown(f"{test.a} − {test.b}"), *figures_of(test), _decision(test)]) + " |")
     lines += ["", _FILES_LEGEND if files else _LEGEND, "", _markdown(comparison.verdict)]
