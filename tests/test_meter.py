@@ -10,18 +10,22 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import disturb
+from conftest import VOCABULARY, disturb
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from triptych import meter
+from triptych.engine import forward, stages
 from triptych.engine.batching import collate
-from triptych.engine.forward import target_losses
-from triptych.engine.work import training_flops, work_shape
+from triptych.engine.forward import read_losses, target_losses
+from triptych.engine.trunk_cache import entering, resumed_losses
+from triptych.engine.work import SHAPES, entering_flops, training_flops, work_shape
+from triptych.methods.dora import DoRA
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
+from triptych.methods.prefix_tuning import PrefixTuning
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.models.parts import take_apart
 
@@ -32,6 +36,8 @@ ROWS = {
     "last-blocks": LastLayers(),
     "last-head": LastLayers(num_blocks=0, final_norm=False, head="untied"),
     "full": Full(),
+    "dora": DoRA(),
+    "prefix": PrefixTuning(num_virtual_tokens=4),
 }
 
 
@@ -420,20 +426,82 @@ def test_gpt2_small_in_numbers(label, gpt2):
 # FLOPs
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["executed", "plain"])
-@pytest.mark.parametrize("label", ROWS)
-def test_flops_are_those_of_a_real_step(label, plain, world):
-    """Trap 15: the formula gives within 1% what dispatch counts on a real forward and backward pass, for every method."""
-    method = ROWS[label]
-    fitted = training_flops(method.adapt(world.sketch(), world.context()), plain=plain)
+def counted_flops(losses: Callable[[], torch.Tensor]) -> int:
+    """What dispatch counts on a forward and backward pass."""
+    with FlopCounterMode(display=False) as counter:
+        losses().sum().backward()
+    return counter.get_total_flops()
+
+
+def uncached(world, method, prunes: bool):
+    """A model with plain attention, moved away from where it began; its last block at the targets alone where asked for."""
     adapted = world.adapt(method)
     adapted.parts.model.set_attn_implementation("eager")
+    adapted.prunes_training = prunes and adapted.prefix is None
     disturb(adapted)
-    batch = collate(world.pairs[:5], world.template)
-    with FlopCounterMode(display=False) as counter:
-        target_losses(adapted, batch, plain=plain).sum().backward()
-    counted = counter.get_total_flops()
-    assert fitted.count(*work_shape(adapted, batch, plain=plain)) == pytest.approx(counted, rel=0.01)
+    return adapted
+
+
+def fitted_to(world, method, like, **options):
+    """The formula of a method's passes, fitted on a sketch that takes the same path as the model `like`."""
+    sketch = method.adapt(world.sketch(), world.context())
+    sketch.prunes_training = like.prunes_training
+    return training_flops(sketch, **options)
+
+
+@pytest.mark.parametrize("path", ["plain", "whole", "tail"])
+@pytest.mark.parametrize("label", ROWS)
+def test_flops_are_those_of_a_real_step(label, path, world):
+    """Trap 15: the formula gives what dispatch counts on real passes of several sizes, for every method and path."""
+    adapted = uncached(world, ROWS[label], path == "tail")
+    fitted = fitted_to(world, ROWS[label], adapted, plain=path == "plain")
+    for size in (1, 5, 12):
+        batch = collate(world.pairs[:size], world.template)
+        counted = counted_flops(lambda: target_losses(adapted, batch, plain=path == "plain"))  # noqa: B023
+        assert fitted.count(*work_shape(adapted, batch, plain=path == "plain")) == pytest.approx(counted, rel=1e-6)
+
+
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+@pytest.mark.parametrize("label", ROWS)
+def test_the_second_pass_through_the_head_is_charged(label, prunes, world, monkeypatch):
+    """With more logits than are computed at once, the head's recomputation is counted as dispatch counts it, and is 2 V D each."""
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * VOCABULARY)
+    adapted = uncached(world, ROWS[label], prunes)
+    fitted = fitted_to(world, ROWS[label], adapted, plain=False)
+    assert fitted.per_logit_again == pytest.approx(2 * 32 * VOCABULARY) and fitted.logits_at_once == 7
+    for size in (1, 5, 12):
+        batch = collate(world.pairs[:size], world.template)
+        assert size == 1 or batch.num_targets > 7
+        counted = counted_flops(lambda: target_losses(adapted, batch, plain=False))  # noqa: B023
+        assert fitted.count(*work_shape(adapted, batch, plain=False)) == pytest.approx(counted, rel=1e-6)
+    everywhere = fitted_to(world, ROWS[label], adapted, plain=True)
+    assert everywhere.logits_at_once is None and everywhere.per_logit_again == pytest.approx(0)
+
+
+@pytest.mark.parametrize("limit", [7, 10**6])
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+@pytest.mark.parametrize("label", ["last-blocks", "last-head"])
+def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limit, world, monkeypatch):
+    """Passes from cached states, below and above the limit of logits, and the passes that make them, are counted exactly."""
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", limit * VOCABULARY)
+    method = LastLayers(num_blocks=1) if label == "last-blocks" else ROWS[label]
+    adapted = uncached(world, method, prunes)
+    first = stages.first_trained(adapted)
+    fitted = fitted_to(world, method, adapted, plain=False, first=first)
+    making = entering_flops(method.adapt(world.sketch(), world.context()), first)
+    for size in (1, 5, 12):
+        batch = collate(world.pairs[:size], world.template)
+        with FlopCounterMode(display=False) as counter:
+            states = entering(adapted, batch, first)
+        shape = work_shape(adapted, batch, plain=False)
+        assert making.count(*shape) == pytest.approx(counter.get_total_flops(), rel=1e-6)
+        if first == len(adapted.parts.blocks):
+            counted = counted_flops(
+                lambda: read_losses(adapted.parts.head, stages.finish(adapted.parts, states), batch.targets)  # noqa: B023
+            )
+        else:
+            counted = counted_flops(lambda: resumed_losses(adapted, batch, first, states))  # noqa: B023
+        assert fitted.count(*shape) == pytest.approx(counted, rel=1e-6)
 
 
 def test_flops_of_full_fine_tuning_by_hand(gpt2):
@@ -464,10 +532,12 @@ def test_the_exact_path_does_less(gpt2):
 
 def test_passes_that_follow_no_formula_are_refused():
     """A pass that the formula does not explain within 0.1% is an error, not an estimate."""
-    shapes = [(1, t, n) for t, n in ((24, 2), (48, 2), (24, 16), (96, 9), (64, 30))]
-    flops = [1000 * t + 3 * t * t + 50 * n for _, t, n in shapes]
-    fitted = meter.fit_flops(list(zip(shapes, flops, strict=True)))
+    flops = [1000 * b * t + 3 * b * t * t + 50 * n + 7 * s * t + 900 for b, t, n, s in SHAPES]
+    fitted = meter.fit_flops(list(zip(SHAPES, flops, strict=True)))
     assert (fitted.per_position, fitted.per_pair, fitted.per_logit) == pytest.approx((1000, 3, 50))
+    assert (fitted.per_chosen_pair, fitted.per_pass) == pytest.approx((7, 900))
+    with pytest.raises(ArithmeticError, match="5 passes"):  # as many unknowns as passes explain anything
+        meter.fit_flops(list(zip(SHAPES[:5], flops[:5], strict=True)))
     flops[3] += 5000
     with pytest.raises(ArithmeticError, match="took"):
-        meter.fit_flops(list(zip(shapes, flops, strict=True)))
+        meter.fit_flops(list(zip(SHAPES, flops, strict=True)))

@@ -170,16 +170,20 @@ class Tuning:
 
     def count_flops(
         self, flops: FlopModels, cached: meter.FlopModel | None = None
-    ) -> Callable[[int, int, int], tuple[float, float]]:
-        """`(executed, plain)` FLOPs of a pass by its rows, positions and targets; `cached`: of a pass from the trunk cache."""
+    ) -> Callable[[int, int, int, int], tuple[float, float]]:
+        """`(executed, plain)` FLOPs of a pass by the four numbers of its `meter.WorkShape`.
+
+        Args:
+            flops: of passes from the embeddings; empty where they cannot be counted.
+            cached: of a pass from the trunk cache, where one is used.
+        """
         bench = self.bench
 
-        def count(rows: int, positions: int, targets: int) -> tuple[float, float]:
+        def count(rows: int, positions: int, targets: int, chosen: int) -> tuple[float, float]:
             if not flops:
                 return 0.0, 0.0
-            everywhere = rows * positions
-            executed = (cached or flops[bench.plain]).count(rows, positions, everywhere if bench.plain else targets)
-            return executed, flops[True].count(rows, positions, everywhere)
+            plain = flops[True].count(rows, positions, rows * positions)
+            return plain if bench.plain else (cached or flops[False]).count(rows, positions, targets, chosen), plain
 
         return count
 

@@ -14,6 +14,7 @@ from triptych.engine.attention import Selection
 from triptych.engine.batching import Batch
 from triptych.engine.prefix import prefix_cache
 from triptych.engine.stages import Entry
+from triptych.meter import WorkShape
 from triptych.models.parts import embed
 
 LOGITS_AT_ONCE = 2**26  # 256 MB in fp32; beyond it the head is computed a second time in the backward pass
@@ -104,7 +105,7 @@ def target_losses(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor
 
 def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
     """The head and the loss, at most `LOGITS_AT_ONCE` logits at a time: [N, D], [N] -> [N], in fp32."""
-    rows = max(LOGITS_AT_ONCE // head.out_features, 1)
+    rows = places_at_once(head)
     pieces = list(zip(hidden.split(rows), targets.split(rows), strict=True))
     if len(pieces) == 1:
         return _losses(head, hidden, targets)
@@ -113,14 +114,19 @@ def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
     return torch.cat([checkpoint(_losses, head, *piece, use_reentrant=False) for piece in pieces])
 
 
+def places_at_once(head: nn.Linear) -> int:
+    """Places whose logits are computed together: with more of them, the head runs a second time in the backward pass."""
+    return max(LOGITS_AT_ONCE // head.out_features, 1)
+
+
 def _losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(head(hidden).float(), targets, reduction="none")
 
 
-def executed_shape(adapted: AdaptedModel, batch: Batch) -> tuple[int, int, int]:
-    """`(B, P + T, N)`: what one pass over the batch works on."""
+def executed_shape(adapted: AdaptedModel, batch: Batch) -> WorkShape:
+    """`(B, P + T, N, B S)`: what one pass over the batch works on."""
     rows, length = batch.ids.shape
-    return rows, length + adapted.num_virtual_tokens, batch.num_targets
+    return WorkShape(rows, length + adapted.num_virtual_tokens, batch.num_targets, rows * batch.most_targets)
 
 
 @torch.no_grad()

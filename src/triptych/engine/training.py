@@ -129,7 +129,7 @@ class Hooks:
     on_step: Callable[[TrainingState, float, float], None]
     on_epoch: Callable[[TrainingState, float, float], None]
     step_clock: Callable[[], AbstractContextManager[object]]
-    flops: Callable[[int, int, int], tuple[float, float]]
+    flops: Callable[[int, int, int, int], tuple[float, float]]
 
 
 def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
@@ -233,7 +233,7 @@ def train_step(
     state: TrainingState,
     runtime: Runtime,
     rate: float,
-    flops: Callable[[int, int, int], tuple[float, float]],
+    flops: Callable[[int, int, int, int], tuple[float, float]],
     cache: TrunkCache | None = None,
 ) -> float:
     """One optimizer step over a global batch, in micro-batches that the ranks share out.

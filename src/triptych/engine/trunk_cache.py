@@ -115,7 +115,7 @@ def open_cache(
     folder: Path,
     max_bytes: int,
     batch_size: int,
-    flops: Callable[[int, int, int], float],
+    flops: Callable[[int, int, int, int], float],
     progress: Callable[[int, int], None] | None = None,
 ) -> TrunkCache | None:
     """The states of a split from the cache; computed where they are not there, by one process while others wait.
@@ -124,7 +124,7 @@ def open_cache(
         model: the fingerprint of the model's weights.
         folder: the cache's folder.
         max_bytes: beyond it nothing is kept, and older entries go.
-        flops: of a pass that computes them, by its rows, positions and targets.
+        flops: of a pass that computes them, by the four numbers of its `meter.WorkShape`.
 
     Returns:
         None where it cannot be used: nothing frozen below, too large, or its losses are not those of the whole model.
@@ -141,8 +141,11 @@ def open_cache(
     size = shape[0] * shape[1] * np.dtype(stored).itemsize
     if size > max_bytes:
         return None
-    total = sum(flops(len(g), max(_length(split[i], template) for i in g), sum(len(split[i].summary_ids) + 1 for i in g))
-                for g in batch_groups)  # fmt: skip
+    total = 0.0
+    for group in batch_groups:
+        targets = [len(split[i].summary_ids) + 1 for i in group]
+        length = max(_length(split[i], template) for i in group)
+        total += flops(len(group), length, sum(targets), len(group) * max(targets))
     key = _key(adapted, split, template, runtime, model, first)
     file = folder / key / "states.bin"
     try:

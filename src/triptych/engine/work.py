@@ -7,14 +7,15 @@ from triptych import meter
 from triptych.contracts import AdaptedModel
 from triptych.engine import stages
 from triptych.engine.batching import Batch
-from triptych.engine.forward import executed_shape, read_losses, target_losses
+from triptych.engine.forward import executed_shape, places_at_once, read_losses, target_losses
 from triptych.engine.trunk_cache import entering, resumed_losses
 
-SHAPES = ((24, 2), (48, 2), (24, 16), (96, 9), (64, 30))  # (tokens, targets): four would do, the rest check
+# (rows, tokens, targets, targets of the row that has most): six would do, the rest check
+SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 30, 30), (3, 40, 21, 9), (4, 80, 12, 3))
 
 
 def training_flops(sketch: AdaptedModel, *, plain: bool, first: int | None = None) -> meter.FlopModel:
-    """FLOPs of a forward and backward pass by its shape.
+    """FLOPs of a forward and backward pass by its shape, the head's second forward pass above `LOGITS_AT_ONCE` included.
 
     Args:
         sketch: the adapted model on the `meta` device, with plain ("eager") attention: not all fused kernels are counted.
@@ -24,13 +25,15 @@ def training_flops(sketch: AdaptedModel, *, plain: bool, first: int | None = Non
     Raises:
         ArithmeticError: the passes do not follow the formula of `meter.FlopModel`.
     """
+    limit = None if plain else places_at_once(sketch.parts.head)
+    beyond = () if limit is None else ((1, 24, limit + 1, limit + 1), (2, 48, 2 * limit + 3, limit + 2))
     passes = []
-    for length, targets in SHAPES:
-        batch = _blank(length, targets)
+    for shape in SHAPES + beyond:
+        batch = _blank(*shape)
         with FlopCounterMode(display=False) as counter:
             _losses(sketch, batch, plain, first).sum().backward()
         passes.append((work_shape(sketch, batch, plain=plain), counter.get_total_flops()))
-    return meter.fit_flops(passes)
+    return meter.fit_flops(passes, limit)
 
 
 def _losses(sketch: AdaptedModel, batch: Batch, plain: bool, first: int | None) -> torch.Tensor:
@@ -46,25 +49,25 @@ def _losses(sketch: AdaptedModel, batch: Batch, plain: bool, first: int | None) 
 def entering_flops(sketch: AdaptedModel, first: int) -> meter.FlopModel:
     """FLOPs of a pass that computes what the trunk cache keeps, by its shape."""
     passes = []
-    for length, targets in SHAPES:
-        batch = _blank(length, targets)
+    for shape in SHAPES:
+        batch = _blank(*shape)
         with FlopCounterMode(display=False) as counter:
             entering(sketch, batch, first)
         passes.append((work_shape(sketch, batch, plain=False), counter.get_total_flops()))
     return meter.fit_flops(passes)
 
 
-def work_shape(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> tuple[int, int, int]:
-    """`(rows, positions, logits)` of a pass over a batch."""
-    rows, positions, targets = executed_shape(adapted, batch)
-    return rows, positions, rows * positions if plain else targets
+def work_shape(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> meter.WorkShape:
+    """The shape of a pass over a batch: on the plain path logits are computed at every position."""
+    shape = executed_shape(adapted, batch)
+    return shape._replace(logits=shape.rows * shape.length) if plain else shape
 
 
-def _blank(length: int, targets: int) -> Batch:
+def _blank(rows: int, length: int, targets: int, most_targets: int) -> Batch:
     def nothing(*shape: int) -> torch.Tensor:
         return torch.zeros(shape, dtype=torch.long, device="meta")
 
     return Batch(
-        ids=nothing(1, length), starts=0, document_ends=nothing(1), lengths=nothing(1), rows=nothing(targets),
-        columns=nothing(targets), targets=nothing(targets), slots=nothing(targets), most_targets=targets,
+        ids=nothing(rows, length), starts=0, document_ends=nothing(rows), lengths=nothing(rows), rows=nothing(targets),
+        columns=nothing(targets), targets=nothing(targets), slots=nothing(targets), most_targets=most_targets,
     )  # fmt: skip
