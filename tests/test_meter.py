@@ -1,6 +1,5 @@
 """Clocks, counts, FLOPs, memory and energy: measured from outside, or said to be missing."""
 
-import gc
 import os
 import sys
 import time
@@ -8,6 +7,7 @@ import types
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import VOCABULARY, disturb
@@ -141,25 +141,109 @@ def test_training_time_is_of_steps_alone(gpt2, hand):
 # Memory
 
 
+MEGABYTE = 2**20
+CPU = torch.device("cpu")
+
+
+def allocate(megabytes: int) -> torch.Tensor:
+    """So much memory, every page of it written, long enough for the sampler to see it."""
+    block = torch.ones(megabytes * MEGABYTE // 4)
+    time.sleep(0.03)
+    return block
+
+
 def test_peak_memory_is_of_its_phase():
     """Trap 13: the peak is that of the phase; what was allocated and freed before it, or comes after, does not count."""
-    def allocate(megabytes: int) -> None:
-        block = torch.ones(megabytes * 2**18)
-        time.sleep(0.03)
-        del block
-
     allocate(400)
-    gc.collect()
-    memory = meter.PeakMemory(torch.device("cpu"))
+    memory = meter.PeakMemory(CPU)
     with memory.phase():
         pass
     base = memory.peak_bytes
     with memory.phase():
         allocate(100)
-    assert 80 * 2**20 < memory.peak_bytes - base < 250 * 2**20
+    assert 80 * MEGABYTE < memory.peak_bytes - base < 250 * MEGABYTE
     reached = memory.peak_bytes
     allocate(400)
-    assert memory.peak_bytes == reached and memory.kind == "resident"
+    assert memory.peak_bytes == reached and memory.kind == meter.memory_reader()[0]
+
+
+def test_the_rise_of_memory_is_what_a_phase_adds():
+    """Trap 13: 300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was there."""
+    before = allocate(200)
+    memory = meter.PeakMemory(CPU)
+    memory.begin()
+    with memory.phase():
+        allocate(300)
+    del before
+    assert 290 * MEGABYTE < memory.rise_bytes < 330 * MEGABYTE
+    assert memory.peak_bytes > memory.rise_bytes + 190 * MEGABYTE
+
+
+needs_anonymous = pytest.mark.skipif(
+    meter.memory_reader()[0] != "anonymous", reason="this system does not tell anonymous memory from mapped files"
+)
+
+
+@needs_anonymous
+def test_a_mapped_file_is_not_memory_of_training(tmp_path):
+    """Trap 13: 200 MB of a mapped file read in a step, as those of a data set or a cache, count as nothing."""
+    (tmp_path / "file").write_bytes(bytes(200 * MEGABYTE))
+    memory = meter.PeakMemory(CPU)
+    with memory.phase():
+        mapped = np.memmap(tmp_path / "file", np.uint8, "r")
+        assert mapped.sum() == 0
+        time.sleep(0.03)
+    assert memory.rise_bytes < 20 * MEGABYTE
+
+
+@needs_anonymous
+@pytest.mark.skipif(meter._malloc_trim() is None, reason="this C library cannot give its free pages back")
+def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
+    """Trap 13: what a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither figure."""
+    def work() -> None:
+        cycle: list = [allocate(200)]
+        cycle.append(cycle)
+        small = [torch.ones(4096) for _ in range(6000)]  # 16 kB each, from the heap
+        kept.append(small[-1])  # at its end: what lies below is returned all the same
+        small.append(cycle[0])
+
+    kept: list[torch.Tensor] = []
+    fresh = meter.PeakMemory(CPU)
+    with fresh.phase():
+        pass
+    work()
+    later = meter.PeakMemory(CPU)
+    with later.phase():
+        pass
+    assert later.peak_bytes - fresh.peak_bytes < 15 * MEGABYTE and kept
+
+
+def test_memory_goes_on_over_processes():
+    """The figures of an interrupted run are the largest of its processes."""
+    first, second = (meter.TrainingMeters(CPU) for _ in range(2))
+    first.memory.peak_bytes, first.memory.rise_bytes = 2**50, 2**49
+    second.load_state_dict(first.state_dict())
+    second.begin()
+    with second.phase():
+        pass
+    readings = second.readings(1.0)
+    assert (readings["peak_memory_bytes"], readings["added_peak_memory_bytes"]) == (2**50, 2**49)
+
+
+@pytest.mark.parametrize(("status", "kind"), [
+    (b"Name:\tx\nVmRSS:\t 900 kB\nRssAnon:\t 300 kB\nRssFile:\t 500 kB\nRssShmem:\t 100 kB\n", "anonymous"),
+    (b"Name:\tx\nVmRSS:\t 900 kB\n", "unique"),
+    (None, "unique"),
+])  # fmt: skip
+def test_memory_is_read_as_the_system_tells_it(status, kind, tmp_path, monkeypatch):
+    """Anonymous and shared memory by Linux, else the pages of this process alone by psutil; the record says which."""
+    file = tmp_path / "status"
+    if status is not None:
+        file.write_bytes(status)
+    monkeypatch.setattr(meter, "_STATUS", file)
+    found, read = meter.memory_reader.__wrapped__()
+    assert found == kind
+    assert read() == 400 * 1024 if kind == "anonymous" else read() > 50 * MEGABYTE
 
 
 def test_memory_of_a_phase_that_fails_is_kept():
@@ -369,7 +453,9 @@ def test_devices_held(monkeypatch):
 
 def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
     """Trap 13: on CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as well."""
-    peaks, resets = iter(((100, 160), (90, 170))), []
+    peaks, resets, emptied = iter(((100, 160), (90, 170))), [], []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(resets)))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: resets.append(next(peaks)))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: resets[-1][0])
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: resets[-1][1])
@@ -378,6 +464,8 @@ def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
         with memory.phase():
             pass
     assert (memory.peak_bytes, memory.reserved_bytes, memory.kind, len(resets)) == (100, 170, "allocated", 2)
+    assert memory.rise_bytes == 70
+    assert emptied == [0]  # before the first phase: what evaluation held reserved is not in it
 
 
 # Parameters
@@ -464,7 +552,7 @@ def test_flops_are_those_of_a_real_step(label, path, world):
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 @pytest.mark.parametrize("label", ROWS)
 def test_the_second_pass_through_the_head_is_charged(label, prunes, world, monkeypatch):
-    """With more logits than are computed at once, the head's recomputation is counted as dispatch counts it, and is 2 V D each."""
+    """With more logits than are computed at once, the head's second pass is counted by dispatch and charged, 2 V D each."""
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * VOCABULARY)
     adapted = uncached(world, ROWS[label], prunes)
     fitted = fitted_to(world, ROWS[label], adapted, plain=False)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from test_report_fixtures import make_comparison, make_results
 
+from triptych.analysis.flags import comparison_flags
 from triptych.records import Comparison, Estimate
 from triptych.report import formats
 from triptych.report.claims import claims
@@ -302,3 +303,12 @@ def test_the_size_of_the_model_is_told_with_its_name() -> None:
     count = formats.count(comparison.rows["lora"].parameters.num_base_parameters)
     text = {claim.name: claim.text for claim in claims(results, comparison)}["setting"]
     assert f"with the model {comparison.model} ({count} parameters)" in text
+
+
+def test_peaks_of_memory_measured_in_two_ways_are_not_compared() -> None:
+    """Where an older record's peak counted mapped files too, no row is said to have the lowest, and a flag says why."""
+    results = make_results()
+    assert find(claims(results, make_comparison(results)), "memory") is not None
+    results.of("full")[0].record.cost.peak_memory_kind = "anonymous"
+    assert find(claims(results, make_comparison(results)), "memory") is None
+    assert any("Peak memory was measured in 2 ways (anonymous, rss)" in flag for flag in comparison_flags(results))

@@ -1,12 +1,16 @@
 """What a run costs, measured from outside: clocks, FLOPs, memory, energy, parameter counts. Told nothing by any method."""
 
+import ctypes
+import gc
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +20,8 @@ import torch
 from torch import nn
 
 RAPL = Path("/sys/class/powercap")
+_STATUS = Path("/proc/self/status")
+_ANONYMOUS = re.compile(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
 
 
 class Clocks:
@@ -168,7 +174,7 @@ def fit_flops(passes: Sequence[tuple[Sequence[int], int]], logits_at_once: int |
     Raises:
         ArithmeticError: a pass does not follow the formula within 0.1%, or there are too few passes to check it.
     """
-    shapes = [WorkShape(*shape[:3], shape[3] if len(shape) > 3 else shape[2]) for shape, _ in passes]
+    shapes = [WorkShape(rows, length, logits, *(chosen or [logits])) for (rows, length, logits, *chosen), _ in passes]
     flops = np.array([counted for _, counted in passes], dtype=np.float64)
     again = [logits_at_once is not None and shape.logits > logits_at_once for shape in shapes]
     matrix = np.array(
@@ -180,7 +186,8 @@ def fit_flops(passes: Sequence[tuple[Sequence[int], int]], logits_at_once: int |
     solution, _, rank, _ = np.linalg.lstsq(matrix / scale, flops / np.maximum(flops, 1.0), rcond=1e-10)
     if len(passes) <= rank:
         raise ArithmeticError(f"{len(passes)} passes cannot check a formula with {rank} coefficients.")
-    model = FlopModel(*(solution / scale).tolist(), logits_at_once)
+    a, b, c, d, f, e = (solution / scale).tolist()
+    model = FlopModel(a, b, c, d, f, e, logits_at_once)
     for shape, counted in zip(shapes, flops.tolist(), strict=True):
         if abs(model.count(*shape) - counted) > 1e-3 * counted:
             raise ArithmeticError(
@@ -209,36 +216,95 @@ def sampled(seconds: float, sample: Callable[[], object]) -> Iterator[None]:
         sample()
 
 
-class PeakMemory:
-    """The peak memory of one phase, reset when it begins.
+def release_free_memory(device: torch.device) -> None:
+    """Give memory that is free but still held back to the system, so that a phase measured next does not start with it.
 
-    On CUDA: the allocator's peak, and what it held reserved. Elsewhere: the resident memory of the process, sampled every 5 ms.
+    CUDA's allocator returns its unused blocks; on other devices the heaps of the C library return their free pages, where it is
+    glibc. Elsewhere nothing is done.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's `malloc_trim`, or None where the C library has none."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # musl and macOS have no such function, Windows no library of that name
+        return None
+
+
+@cache
+def memory_reader() -> tuple[str, Callable[[], int]]:
+    """What this process's memory is read as, and the reading in bytes: as near to what it has allocated as the system tells.
+
+    - "anonymous", Linux: RssAnon + RssShmem of `/proc/self/status`. Pages of mapped files, such as libraries and prepared data,
+      are not part of it, since the system drops them when memory is short.
+    - "unique", where the system tells no such thing: the pages that no other process shares (psutil's USS).
+    - "resident", where it tells neither: all pages in memory, those of mapped files included (RSS).
+    """
+    process = psutil.Process()
+    if _STATUS.is_file() and len(_ANONYMOUS.findall(_STATUS.read_bytes())) == 2:
+        return "anonymous", lambda: 1024 * sum(map(int, _ANONYMOUS.findall(_STATUS.read_bytes())))
+    if hasattr(process.memory_full_info(), "uss"):
+        return "unique", lambda: process.memory_full_info().uss
+    return "resident", lambda: process.memory_info().rss
+
+
+class PeakMemory:
+    """The peak memory of one phase, and by how much it rose above what was in use before the phase first began.
+
+    On CUDA: what the allocator had handed out, and what it held reserved. Elsewhere: the memory of the process by
+    `memory_reader`, sampled every 5 ms. The peak includes what was there before, such as the weights; the rise does not.
+
+    Attributes:
+        kind: "allocated" on CUDA, elsewhere one of `memory_reader`.
+        peak_bytes: the largest reading.
+        rise_bytes: how far the largest reading lies above the one before the phase first began.
+        reserved_bytes: None elsewhere than on CUDA.
     """
 
     def __init__(self, device: torch.device):
         self.device = device
-        self.kind = "allocated" if device.type == "cuda" else "resident"
+        self.kind, self._read = memory_reader()
+        if device.type == "cuda":
+            self.kind, self._read = "allocated", lambda: torch.cuda.memory_allocated(device)
         self.peak_bytes = 0
+        self.rise_bytes = 0
         self.reserved_bytes: int | None = None
+        self._before: int | None = None
+
+    def begin(self) -> None:
+        """Collect garbage, give back free memory, and note what is in use: the rise is counted from here.
+
+        The first phase does so by itself, if nobody has before.
+        """
+        gc.collect()
+        release_free_memory(self.device)
+        self._before = self._read()
 
     @contextmanager
     def phase(self) -> Iterator[None]:
         """Measure while inside; entered again, the larger peak stays."""
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
-            try:
+        if self._before is None:
+            self.begin()
+        if self.device.type != "cuda":
+            with sampled(0.005, lambda: self._see(self._read())):
                 yield
-            finally:
-                self.peak_bytes = max(self.peak_bytes, torch.cuda.max_memory_allocated(self.device))
-                self.reserved_bytes = max(self.reserved_bytes or 0, torch.cuda.max_memory_reserved(self.device))
             return
-        process = psutil.Process()
-
-        def sample() -> None:
-            self.peak_bytes = max(self.peak_bytes, process.memory_info().rss)
-
-        with sampled(0.005, sample):
+        torch.cuda.reset_peak_memory_stats(self.device)
+        try:
             yield
+        finally:
+            self._see(torch.cuda.max_memory_allocated(self.device))
+            self.reserved_bytes = max(self.reserved_bytes or 0, torch.cuda.max_memory_reserved(self.device))
+
+    def _see(self, in_use: int) -> None:
+        self.peak_bytes = max(self.peak_bytes, in_use)
+        self.rise_bytes = max(self.rise_bytes, in_use - (self._before or 0))
 
 
 @dataclass(frozen=True)
@@ -318,6 +384,10 @@ class TrainingMeters:
         self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
         self.devices = num_devices(device, processes)
 
+    def begin(self) -> None:
+        """Training is about to begin: what earlier work left is given back, and the rise of memory is counted from here."""
+        self.memory.begin()
+
     @contextmanager
     def phase(self) -> Iterator[None]:
         """Measure while inside."""
@@ -329,18 +399,20 @@ class TrainingMeters:
         return {
             "device_seconds": train_seconds * self.devices, "busy_seconds": self.busy.seconds, "busy_note": self.busy.note,
             "peak_memory_bytes": self.memory.peak_bytes, "peak_memory_kind": self.memory.kind,
+            "added_peak_memory_bytes": self.memory.rise_bytes,
             "reserved_peak_memory_bytes": self.memory.reserved_bytes, "energy_joules": self.energy.joules,
             "energy_kind": self.energy.kind, "energy_note": self.energy.note,
         }  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, fit for JSON."""
-        return {"memory": [self.memory.peak_bytes, self.memory.reserved_bytes], "busy": self.busy.seconds,
+        memory = [self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes]
+        return {"memory": memory, "busy": self.busy.seconds,
                 "energy": [self.energy.joules, self.energy.kind, self.energy.note]}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the sums of an earlier process."""
-        self.memory.peak_bytes, self.memory.reserved_bytes = state["memory"]
+        self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes = state["memory"]
         self.busy.seconds = state["busy"]
         self.energy.joules, self.energy.kind, self.energy.note = state["energy"]
 

@@ -59,8 +59,11 @@ class Cost(Part):
     device_seconds: float | None = None  # devices (GPUs, or the cores of a CPU) x training seconds
     busy_seconds: float | None = None  # of these, what the devices worked: their ratio is the mean utilisation
     busy_note: str | None = None
-    peak_memory_bytes: int | None = None
+    peak_memory_bytes: int | None = None  # the peak while training, weights included: see `peak_memory_kind`
+    # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" where the system does not tell that;
+    # "resident" in records of older versions: with the pages of mapped files
     peak_memory_kind: str | None = None
+    added_peak_memory_bytes: int | None = None  # the peak above what was in use before the first step
     reserved_peak_memory_bytes: int | None = None  # what CUDA's allocator held; None elsewhere
     energy_joules: float | None = None
     energy_kind: str | None = None

@@ -1,8 +1,8 @@
 """One row tuned: its learning-rate search, training under the meters, and the checkpoints from which it goes on."""
 
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -318,9 +318,17 @@ class Tuning:
             state.load_state_dict(resumed.tensors, resumed.facts["progress"])
             history.extend(resumed.facts["history"])
             meters.load_state_dict(resumed.facts["meters"])
+        with bench.clocks.time("preparation"):
+            meters.begin()
+
+        @contextmanager
+        def leaving_no_memory() -> Iterator[None]:
+            """What runs between two steps is not part of the memory that the next one is measured with."""
+            yield
+            meter.release_free_memory(bench.machine.device)
 
         def save() -> None:
-            with bench.clocks.time("checkpoint"):
+            with bench.clocks.time("checkpoint"), leaving_no_memory():
                 tensors, progress = state.state_dict()
                 checkpoints.save(progress["step"], tensors, {
                     "progress": progress, "history": history, "clocks": bench.clocks.read(), "meters": meters.state_dict(),
@@ -344,7 +352,7 @@ class Tuning:
             bench.emit({**line, "total": total})
 
         def validate() -> float:
-            with bench.clocks.time("evaluation"):
+            with bench.clocks.time("evaluation"), leaving_no_memory():
                 return bench.loss(prepared.adapted, bench.corpus.validation, quiet=True).mean
 
         def on_step(_: TrainingState, loss: float, rate: float) -> None:
@@ -383,11 +391,13 @@ class Tuning:
     def over_ranks(self, readings: dict[str, Any]) -> dict[str, Any]:
         """Of memory, the rank that used most; of energy the sum over GPUs (a CPU's counter is the whole machine's)."""
         bench = self.bench
-        peak = bench.machine.collect([readings["peak_memory_bytes"]])
+        memory = {
+            name: max(bench.machine.collect([readings[name]])) for name in ("peak_memory_bytes", "added_peak_memory_bytes")
+        }
         joules = bench.machine.collect([readings["energy_joules"]])
         if bench.machine.device.type == "cuda" and None not in joules:
             readings["energy_joules"] = sum(joules)
-        return {**readings, "peak_memory_bytes": max(peak)}
+        return {**readings, **memory}
 
 
 def _describe_prompt(adapted: AdaptedModel, before: torch.Tensor, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:

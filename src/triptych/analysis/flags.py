@@ -50,6 +50,7 @@ def comparison_flags(results: Results) -> list[str]:
         *_unequal_search(results),
         *_equal_texts(results),
         *_unequal_machines(done),
+        *_unequal_memory(done),
     ]
 
 
@@ -250,3 +251,14 @@ def _differ(runs: Sequence[Run], value: Callable[[Run], Any]) -> bool:
 
 def _listed(seeds: Iterable[int]) -> str:
     return ", ".join(str(seed) for seed in seeds)
+
+
+def _unequal_memory(done: Sequence[Run]) -> list[str]:
+    """Runs whose peak memory was measured in several ways, as records of an older version measured it."""
+    kinds = sorted({run.record.cost.peak_memory_kind for run in done if run.record.cost.peak_memory_kind})
+    if len(kinds) < 2:
+        return []
+    return [
+        f"Peak memory was measured in {len(kinds)} ways ({', '.join(kinds)}), so it cannot be compared between the rows: run "
+        "them again with one version and on one kind of device to compare it."
+    ]

@@ -37,7 +37,6 @@ def fitting_micro_batch(
     try:
         while True:
             memory = meter.PeakMemory(runtime.device)
-            before = _in_use(runtime.device)
             try:
                 with torch.random.fork_rng(), memory.phase():
                     batch = collate([split[i] for i in longest[:size]], template).to(runtime.device)
@@ -48,7 +47,7 @@ def fitting_micro_batch(
                 if not out_of_memory(error) or size == 1:
                     raise
                 return size // 2
-            if 2 * size > len(longest) or 2 * (memory.peak_bytes - before) >= free:
+            if 2 * size > len(longest) or 2 * memory.rise_bytes >= free:
                 return size
             size *= 2
     finally:
@@ -57,7 +56,3 @@ def fitting_micro_batch(
 
 def _free(device: torch.device) -> int:
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-
-
-def _in_use(device: torch.device) -> int:
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss

@@ -27,7 +27,7 @@ def cheapest(name: str, path: str, what: str) -> Maker:
 
     def make(results: Results, comparison: Comparison) -> Claim | None:
         among = measured(comparison)
-        if len(among) < 2:
+        if len(among) < 2 or (name == "memory" and not _one_kind_of_memory(results)):
             return None
         low, high = (extremes(comparison, among, path, highest) for highest in (False, True))
         low_text, low_fact = value_of(comparison, low[0], path)
@@ -50,6 +50,12 @@ def cheapest(name: str, path: str, what: str) -> Maker:
         )
 
     return make
+
+
+def _one_kind_of_memory(results: Results) -> bool:
+    """Whether all peaks were measured in one way: an older version counted the pages of mapped files as well."""
+    kinds = {run.record.cost.peak_memory_kind for run in results.runs if run.done}
+    return len(kinds - {None}) < 2
 
 
 def parameters_and_compute(results: Results, comparison: Comparison) -> Claim | None:

@@ -305,6 +305,14 @@ def _command(run: Run) -> str:
     return command.replace(f" train {record.label} ", " train LABEL ").replace(f"--seeds {record.seed} ", "--seeds SEED ")
 
 
+_MEMORY_KINDS = {
+    "allocated": "what the device's allocator handed out",
+    "anonymous": "the process's memory that no file backs (RssAnon + RssShmem)",
+    "unique": "the process's pages that it shares with no other (USS)",
+    "resident": "all pages of the process in memory, those of mapped files included (RSS)",
+}
+
+
 def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]]:
     """What the figures depend on, each thing once, with all its values where runs differ."""
     known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
@@ -332,7 +340,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         ("Hardware", every(one.hardware for one in known)),
         ("Versions", every(one.versions for one in known)),
         ("ROUGE", comparison.signature or "not recorded"),
-        ("Peak memory is", every(kinds)),
+        ("Peak memory is", every(_MEMORY_KINDS.get(kind, kind) for kind in kinds)),
         ("Energy", every(energy) if energy else "see the table"),
     ]
     return [{"key": key, "text": text} for key, text in pairs]

@@ -130,6 +130,9 @@ def bonus(comparison: Comparison) -> Sheet:
     )
 
 
+_MEMORY = "It is memory that no file backs: mapped data, caches and libraries are not part of it."
+
+
 def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
     """What the device did: seconds, utilisation, operations, memory, energy."""
     name = "GPU" if device == "cuda" else device.upper()
@@ -149,7 +152,8 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
         f"{'device' if num_devices == 1 else 'devices'}. Executed and plain FLOPs follow from passes "
         "counted by dispatch: plain is the same job without the exact savings. Utilisation is the mean share of "
         f"{'the GPU' if device == 'cuda' else 'all cores'} at work; the rate is executed FLOPs for each second of a device. "
-        "Memory is the peak while training.",
+        "Peak memory is that of training, weights included; added is how far it lies above what was in use before the first "
+        f"step. {'It is what the allocator handed out.' if device == 'cuda' else _MEMORY}",
         [
             Column("GPU-seconds" if device == "cuda" else "Core-seconds", _cost("device_seconds"), _plain),
             Column("Utilisation", busy, formats.share),
@@ -162,6 +166,7 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
                 width=1.7,
             ),
             Column("Peak memory", _cost("peak_memory_bytes"), _bytes),
+            Column("Added", _cost("added_peak_memory_bytes"), _bytes),
             Column("Energy", _cost("energy_joules"), lambda value, missing: formats.quantity(value, "joules", missing)),
             Column("Tokens/s", _cost("tokens_per_second"), formats.count),
         ],
