@@ -8,11 +8,14 @@ import torch
 from conftest import World, disturb
 from peft import LoraConfig, get_peft_model
 
-from triptych.engine import generation, shared_cache
+from triptych.contracts import AdaptedModel
+from triptych.engine import attention, generation, shared_cache, stages
 from triptych.engine.compute import make_ready
 from triptych.engine.decoding import DecodingPlan, ban_repeats
-from triptych.engine.generation import generate, merged
+from triptych.engine.generation import generate, merged, own_loop_agrees
 from triptych.engine.packing import packed
+from triptych.engine.probe import Unsupported, same_predictions
+from triptych.engine.shared_cache import SharedCache
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -136,3 +139,105 @@ def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
     ready = make_ready(adapted, modes, gpt2.machine)
     assert not adapted.generates and "generate" in ready.notes[-1]
     assert len(generate(adapted, [gpt2.pairs[0].document_ids], gpt2.template, gpt2.machine, DecodingPlan(1, 4, 0, 1.0, 2))) == 1
+
+
+# The probe
+
+
+def offset_model(world):
+    """A model whose logits have a large part in common, as GPT-2's have: mean -97, standard deviation about 5.7."""
+    parts = world.parts()
+    norm, table, width = parts.final_norm, parts.token_embedding.weight, parts.hidden_size
+    with torch.no_grad():
+        table.add_(1.0)  # along the ones, which the layer norms take out again
+        norm.weight.mul_(5.7 / float(table.std()) / width**0.5)
+        norm.bias.fill_(-97 / width)
+    return parts
+
+
+def half_scale(self, layer, query, scaling, real=SharedCache.attend):
+    """Attention with half of its scale."""
+    return real(self, layer, query, scaling / 2)
+
+
+def uniform(self, layer, query, scaling, real=SharedCache.attend):
+    """Attention that weighs all it may see alike."""
+    return real(self, layer, query, 0.0)
+
+
+def unmasked(self, layer, query, scaling, real=SharedCache.attend):
+    """Attention in which beams read padding and each other's tokens."""
+    mask, self._mask = self._mask, torch.zeros_like(self._mask)
+    try:
+        return real(self, layer, query, scaling)
+    finally:
+        self._mask = mask
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("sabotage", [None, half_scale, uniform, unmasked])
+def test_a_step_that_attends_wrongly_is_noticed(gpt2, sabotage, precision, monkeypatch):
+    """However large a part all logits share, and in whatever precision the run is, a wrong step is not used."""
+    parts = offset_model(gpt2)
+    logits = parts.model(input_ids=torch.arange(2, 40)[None]).logits.detach()
+    assert float(logits.mean()) == pytest.approx(-97, abs=6) and 4 < logits.std() < 8
+    adapted, machine = AdaptedModel(parts), replace(gpt2.machine, precision=precision)
+    monkeypatch.setattr(type(machine), "autocast", lambda self: torch.autocast("cpu", torch.bfloat16))
+    if sabotage is not None:
+        monkeypatch.setattr(SharedCache, "attend", sabotage)
+    reasons, own = [], parts.model.config._attn_implementation
+    assert own_loop_agrees(adapted, machine, reasons.append) == (sabotage is None)
+    assert bool(reasons) == (sabotage is not None) and all("other logits" in reason for reason in reasons)
+    assert (parts.model.config._attn_implementation == own) == (sabotage is not None)
+
+
+def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch):
+    """An attention of this engine that is wrong from the first token on is compared with the model's own, not with itself."""
+    real = attention.attend
+    monkeypatch.setattr(
+        attention, "attend", lambda module, query, *rest, **named: real(module, 0.5 * query, *rest, **named)
+    )
+    parts = gpt2.parts()
+    assert not own_loop_agrees(AdaptedModel(parts), gpt2.machine)
+    monkeypatch.undo()
+    assert own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine)
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError])
+def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
+    """A wrong name or argument in this package ends the probe; one raised elsewhere is reported as the reason."""
+    def elsewhere(self, rows):
+        raise error("of another package")
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        if error is AttributeError:
+            patch.delattr(SharedCache, "follow")
+        else:
+            patch.setattr(SharedCache, "follow", lambda self: None)
+        own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine)
+    reasons: list[str] = []
+    monkeypatch.setattr(SharedCache, "follow", elsewhere)
+    assert not own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine, reasons.append)
+    assert reasons == [f"{error.__name__}: of another package"]
+
+
+def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
+    """What a family lacks is in the note, in words, for the tail and for generation."""
+    def lacking(*arguments, **named):
+        raise Unsupported("its heads are two")
+
+    monkeypatch.setattr(SharedCache, "follow", lacking)
+    monkeypatch.setattr(stages, "tail", lacking)
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    notes = make_ready(adapted, modes, gpt2.machine).notes
+    assert len(notes) == 2 and all(note.endswith("this family: its heads are two") for note in notes)
+
+
+def test_predictions_are_compared_whatever_all_logits_share():
+    """Logits that differ by a constant predict the same; a difference of a hundredth of their spread is seen beside -100."""
+    logits = 5.7 * torch.randn(4, 512, generator=torch.Generator().manual_seed(0)) - 97
+    assert same_predictions(logits, logits) and same_predictions(logits + 3, logits)
+    changed = logits.clone()
+    changed[0, 0] += 0.06
+    assert not same_predictions(changed, logits) and not same_predictions(logits * float("nan"), logits)
+    assert not same_predictions(logits[:3], logits)

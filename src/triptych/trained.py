@@ -15,7 +15,7 @@ from triptych.adapters import PEFT_CONFIG, check_origin, load_tensors, read_mani
 from triptych.config import Suite, make_suite
 from triptych.contracts import AdaptedModel, Baseline, Context, Method
 from triptych.corpus import Template, encode_documents
-from triptych.engine.compute import make_ready, narrow
+from triptych.engine.compute import NARROW, make_ready, narrow
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.modes import TrainingModes
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
@@ -296,8 +296,8 @@ class _Loader:
                 raise ModelError(f"{error}\n{hint}") from error
             loaded.to(machine.device)  # type: ignore[arg-type]
             loaded.requires_grad_(False)
-            if machine.precision == "bf16":
-                narrow(loaded, torch.bfloat16)  # once, so that the rows share it
+            if machine.precision in NARROW:
+                narrow(loaded, NARROW[machine.precision])  # once, so that the rows share it
             fingerprints = hub.fingerprint(model, revision), hub.tokenizer_fingerprint(tokenizer)
             self.bases[key] = Base(loaded, tokenizer, *fingerprints, machine)
         return self.bases[key]

@@ -11,6 +11,7 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from triptych.engine.dropout import drop, dropped
+from triptych.engine.probe import Unsupported
 
 NAME = "triptych"
 BLOCK = 128  # queries at a time: small enough that half of the scores is never computed, large enough for the matrix product
@@ -66,10 +67,13 @@ def attend(
 
     Raises:
         Selected: with a selection; it carries the result.
+        Unsupported: a cache answers, and the module does not say which layer it is.
     """
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if attending is not None:
-        layer: Any = module.layer_idx
+        layer: Any = getattr(module, "layer_idx", None)
+        if layer is None:
+            raise Unsupported("its attention does not know which layer it is in")
         return attending.attend(layer, query, scale), None
     if selection is not None:
         raise Selected(_at_places(query, key, value, attention_mask, dropout, scale, selection))

@@ -15,7 +15,10 @@ from triptych.engine.dropout import quicken
 from triptych.engine.forward import head_is_plain, target_logits
 from triptych.engine.generation import own_loop_agrees
 from triptych.engine.modes import TrainingModes
+from triptych.engine.probe import Report, attempt, same_predictions
 from triptych.runtime import Runtime
+
+NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -33,22 +36,41 @@ class Ready:
 
 def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) -> Ready:
     """Change how the model computes, never what: fp32 stays fp32."""
-    if not head_is_plain(adapted):
-        return Ready(False, ("this family's logits are scaled or capped: the plain path is taken",))
-    fuse_activations(adapted.parts.model)
-    adapted.prunes_training, adapted.prunes = False, False
-    adapted.prunes, adapted.prunes_training = probe_tail(adapted, modes, same_draws=runtime.precision == "fp32")
-    adapted.generates = own_loop_agrees(adapted, runtime)
-    if runtime.precision == "bf16":
-        narrow(adapted.parts.model, torch.bfloat16)
-        if runtime.device.type == "cpu":
-            quicken(adapted.parts.model)
-    notes = []
-    if not adapted.prunes and adapted.prefix is None:
-        notes.append("the last block is computed at every place: this family's blocks are not norm, attention, norm, MLP")
-    if not adapted.generates:
-        notes.append("summaries come from transformers' generate: this family keeps more than keys and values, or elsewhere")
+    notes: list[str] = []
+
+    def whole_block(reason: str) -> None:
+        notes.append(f"the last block is computed at every place: this family: {reason}")
+
+    def generate_of_transformers(reason: str) -> None:
+        notes.append(f"summaries come from transformers' generate: this family: {reason}")
+
+    with _in_fp32(adapted.parts.model):
+        if not head_is_plain(adapted):
+            return Ready(False, ("this family's logits are scaled or capped: the plain path is taken",))
+        fuse_activations(adapted.parts.model)
+        adapted.prunes_training, adapted.prunes = False, False
+        adapted.prunes, adapted.prunes_training = probe_tail(
+            adapted, modes, same_draws=runtime.precision == "fp32", report=whole_block
+        )
+        adapted.generates = own_loop_agrees(adapted, runtime, generate_of_transformers)
+    if runtime.precision in NARROW:
+        narrow(adapted.parts.model, NARROW[runtime.precision])
+    if runtime.precision == "bf16" and runtime.device.type == "cpu":
+        quicken(adapted.parts.model)
     return Ready(True, tuple(notes))
+
+
+@contextmanager
+def _in_fp32(model: nn.Module) -> Iterator[None]:
+    """Narrowed weights in fp32 for a while: in few digits a probe would not see what differs."""
+    narrowed = {p: p.data for p in model.parameters() if p.dtype in NARROW.values()}
+    try:
+        for parameter in narrowed:
+            parameter.data = parameter.data.float()
+        yield
+    finally:
+        for parameter, data in narrowed.items():
+            parameter.data = data
 
 
 def fuse_activations(model: nn.Module) -> None:
@@ -60,14 +82,22 @@ def fuse_activations(model: nn.Module) -> None:
 
 
 def narrow(model: nn.Module, dtype: torch.dtype) -> None:
-    """Frozen matrices in the run's precision, once instead of at every step; what is trained stays fp32, so do vectors."""
+    """Frozen matrices in the run's precision, once instead of at every step; what is trained stays fp32, so do vectors.
+
+    In fp16 what embeddings look up stays fp32 too: the residual stream begins there, and it may go beyond 65,504.
+    """
+    tables: set[int] = set()
+    if dtype == torch.float16:
+        tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.ndim >= 2:
+        if not parameter.requires_grad and parameter.ndim >= 2 and id(parameter) not in tables:
             parameter.data = parameter.data.to(dtype)
 
 
 @torch.no_grad()
-def probe_tail(adapted: AdaptedModel, modes: TrainingModes, *, same_draws: bool) -> tuple[bool, bool]:
+def probe_tail(
+    adapted: AdaptedModel, modes: TrainingModes, *, same_draws: bool, report: Report = lambda reason: None
+) -> tuple[bool, bool]:
     """Whether the last block may be run at the targets alone: with everything in eval mode, and in training mode.
 
     Both paths are run on two rows of tokens. In training mode they are run under two seeds. Dropout draws less where less is
@@ -75,27 +105,30 @@ def probe_tail(adapted: AdaptedModel, modes: TrainingModes, *, same_draws: bool)
 
     Args:
         same_draws: leave the last block whole in training where dropout is at work in it.
+        report: called with the reason where it may not; a learned prefix, with which it is never tried, is none.
+
+    Raises:
+        AttributeError, TypeError: a fault of this package.
     """
     parts = adapted.parts
-    if adapted.prefix is not None or stages.anatomy(parts.blocks[-1], parts.hidden_size) is None:
+    if adapted.prefix is not None:
         return False, False
     batch = _probe(parts.vocabulary_size, parts.token_embedding.weight.device)
 
-    def logits(prunes: bool, seed: int = 0) -> Tensor:
+    def logits(prunes: bool, seed: int = 0) -> Tensor | None:
         adapted.prunes = prunes
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            try:
-                return target_logits(adapted, batch, plain=False)
-            except (AttributeError, RuntimeError, TypeError, ValueError):
-                return torch.full((1,), float("nan"), device=batch.ids.device)
+            return attempt(lambda: target_logits(adapted, batch, plain=False), report)
 
-    def same(a: Tensor, b: Tensor) -> bool:
-        return a.shape == b.shape and torch.allclose(a, b, rtol=1e-4, atol=1e-4)
+    def same(a: Tensor | None, b: Tensor | None) -> bool:
+        return a is not None and b is not None and same_predictions(a, b)
 
     modes.eval(parts.model)
-    whole = logits(False)
-    evaluating = same(logits(True), whole)
+    whole, tail = logits(False), logits(True)
+    evaluating = same(tail, whole)
+    if tail is not None and whole is not None and not evaluating:
+        report("its last block at chosen places gives other logits than the whole block")
     block, training = parts.blocks[-1], False
     if evaluating:
         modes.train(parts.model)

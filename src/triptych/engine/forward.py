@@ -13,6 +13,7 @@ from triptych.engine import stages
 from triptych.engine.attention import Selection
 from triptych.engine.batching import Batch
 from triptych.engine.prefix import prefix_cache
+from triptych.engine.probe import same_predictions
 from triptych.engine.stages import Entry
 from triptych.meter import WorkShape
 from triptych.models.parts import embed
@@ -137,4 +138,4 @@ def head_is_plain(adapted: AdaptedModel) -> bool:
     embeddings = embed(adapted.parts, ids)
     own = adapted.parts.model(inputs_embeds=embeddings, use_cache=False).logits
     taken = adapted.parts.head(adapted.parts.trunk(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
-    return own.shape == taken.shape and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)
+    return same_predictions(taken, own) and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)

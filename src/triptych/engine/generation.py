@@ -20,6 +20,7 @@ from triptych.engine.decoding import DecodingPlan, beam_search, greedy
 from triptych.engine.forward import insert
 from triptych.engine.packing import packed
 from triptych.engine.prefix import begin_with_prefix, prefix_cache
+from triptych.engine.probe import Report, Unsupported, attempt, same_predictions
 from triptych.engine.shared_cache import SharedCache, make_cache
 from triptych.models.parts import embed
 from triptych.runtime import Runtime
@@ -111,12 +112,12 @@ class Reader:
         """Read right-padded documents: [B, T, D], [B]. Where the family's cache is not plain, there is no such reader.
 
         Raises:
-            ValueError: it is not.
+            Unsupported: it is not.
         """
         prefix = adapted.prefix() if adapted.prefix is not None else None
         cache = make_cache(adapted.parts.model.config, beams, prefix)
         if cache is None:
-            raise ValueError("this family keeps more than keys and values")
+            raise Unsupported("its layers keep something else than keys and values of the whole text")
         last = last_states(adapted, embeddings, lengths - 1, cache)
         cache.open(lengths)
         positions = (lengths + cache.prefix_length).repeat_interleave(beams)[:, None]
@@ -150,30 +151,46 @@ def last_states(adapted: AdaptedModel, embeddings: Tensor, columns: Tensor, cach
 
 
 @torch.no_grad()
-def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime) -> bool:
-    """Whether this engine's steps give the logits of the model's own forward, on two rows of tokens and two beams each."""
+def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = lambda reason: None) -> bool:
+    """Whether this engine's steps give the logits of the model's own forward, on two rows of tokens and two beams each.
+
+    What is expected is computed by the model's own attention; where the steps agree, this engine's stays installed. Both are
+    computed without autocast: in the few digits of low precision a wrong step could pass.
+
+    Args:
+        adapted: in eval mode, its weights not yet narrowed.
+        report: called with the reason where they do not agree.
+
+    Raises:
+        AttributeError, TypeError: a fault of this package.
+    """
     parts = adapted.parts
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, parts.vocabulary_size, (2, 8), generator=draw).to(runtime.device)
     lengths, new = torch.tensor([7, 4], device=runtime.device), ids[:, 6:].flatten()
     config: Any = parts.model.config
     own = config._attn_implementation
-    attention.install(parts.model)
+
+    def expected(row: int) -> Tensor:
+        whole = torch.cat([ids[row // 2, : lengths[row // 2]], new[row : row + 1]])
+        read = {"inputs_embeds": embed(parts, whole[None]), "past_key_values": prefix_cache(adapted, 1)}
+        return parts.model(**read, use_cache=False).logits[0, -1].float()
+
+    def agree() -> bool:
+        wanted = torch.stack([expected(row) for row in range(4)])
+        attention.install(parts.model)
+        reader = Reader.begin(adapted, embed(parts, ids[:, :7]), lengths, 2)
+        if not same_predictions(reader.step(new, torch.arange(4, device=runtime.device)), wanted):
+            raise Unsupported("steps from its cache give other logits than its own forward")
+        return True
+
+    agrees = False
     try:
-        with runtime.autocast():
-            reader = Reader.begin(adapted, embed(parts, ids[:, :7]), lengths, 2)
-            found = reader.step(new, torch.arange(4, device=runtime.device))
-            for row in range(4):
-                whole = torch.cat([ids[row // 2, : lengths[row // 2]], new[row : row + 1]])
-                read = {"inputs_embeds": embed(parts, whole[None]), "past_key_values": prefix_cache(adapted, 1)}
-                expected = parts.model(**read, use_cache=False).logits[0, -1].float()
-                loose = 1e-4 if runtime.precision == "fp32" else 0.1
-                if not torch.allclose(found[row], expected, rtol=loose, atol=loose * float(expected.abs().max())):
-                    raise ValueError("other logits")
-    except (AttributeError, RuntimeError, TypeError, ValueError):
-        parts.model.set_attn_implementation(own)
-        return False
-    return True
+        agrees = bool(attempt(agree, report))
+    finally:
+        if not agrees:
+            parts.model.set_attn_implementation(own)
+    return agrees
 
 
 def _transformers_loop(

@@ -18,6 +18,7 @@ from transformers.pytorch_utils import Conv1D
 from triptych.contracts import AdaptedModel, ModelParts
 from triptych.engine import attention
 from triptych.engine.attention import Selected, Selection
+from triptych.engine.probe import Unsupported
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,9 @@ def enter(
         stop: the block that is entered.
         resume: a block and the hidden states that enter it, known from before: no earlier block runs.
         cache: where the blocks that run leave their keys and values.
+
+    Raises:
+        Unsupported: the trunk does not call its blocks.
     """
     first, known = resume or (0, None)
     found: list[Entry] = []
@@ -95,6 +99,8 @@ def enter(
             stack.enter_context(replaced(parts.blocks[index], _passed))
         stack.enter_context(replaced(parts.blocks[stop], entered))
         run(parts, embeddings, cache)
+    if not found:
+        raise Unsupported("its trunk does not call its blocks by their forward")
     return found[0]
 
 
@@ -136,17 +142,23 @@ def tail(parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selecti
 
     Returns:
         What enters the final norm there: [N, D].
+
+    Raises:
+        Unsupported: the block has other parts, or an attention that cannot be asked for chosen places.
     """
     block = anatomy(parts.blocks[-1], parts.hidden_size)
-    assert block is not None
-    config: Any = block.attention.config
+    if block is None:
+        raise Unsupported("its blocks are not norm, attention, norm, MLP")
+    config: Any = getattr(block.attention, "config", None)
+    if config is None:
+        raise Unsupported("its attention has no configuration of its own")
     own = config._attn_implementation
     attention.register()
     config._attn_implementation = attention.NAME
     try:
         rest = {k: v for k, v in entry.rest.items() if not k.startswith("encoder_")}
         block.attention(block.first(entry.hidden), selection=selection, **rest)
-        raise RuntimeError("this family's attention does not go through transformers' attention interface")
+        raise Unsupported("its attention does not go through transformers' attention interface")
     except Selected as found:
         heads = found.heads
     finally:
