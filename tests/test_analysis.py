@@ -739,7 +739,7 @@ def test_advice_is_the_best_row_within_the_budget(out: Path):
     advice = advise(comparison, max_parameters=10_000)
     assert advice.best == "lead-3" and set(advice.refused) == {"lora", "full"}
     assert "24,576 trainable parameters, 10,000 are allowed" in advice.refused["lora"]
-    assert "Outside the budget, lora scores" in advice.text
+    assert "Outside the budget, lora has a better mean ROUGE-1 by " in advice.text
     assert advise(comparison, max_parameters=10**9, max_seconds=12, max_memory=10**10).best == "lora"
     assert "full" in advise(comparison, max_seconds=12).refused
 
@@ -759,23 +759,54 @@ def test_advice_gives_its_evidence_and_uncertainty(out: Path):
             f"{rival.label}: {rival.difference:+.2f} [{rival.low:+.2f}, {rival.high:+.2f}], adjusted p" in advice.text
         )
     assert not next(rival for rival in advice.rivals if rival.label == "full").separable
-    assert (
-        "full: " in advice.text
-        and "cannot be told apart" in advice.text
-        and "2 seeds, 40 test documents" in advice.text
-    )
+    assert "full: " in advice.text and ": undecided" in advice.text and "2 seeds, 40 test documents" in advice.text
+    assert "no cheaper row is shown to be as good" in advice.text
 
 
 def test_advice_names_the_frugal_choice(out: Path):
-    """A row that cannot be told from the best and trains fewer parameters is offered instead."""
+    """A row that is not shown to differ from the best and trains fewer parameters is named."""
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
     advice = advise(compare(load(out)))
     assert advice.best == "lora" and advice.frugal == ("full",)
     assert (
-        "full cannot be told from lora by these data and trains 3,000,000 parameters instead of 10,000,000"
+        "full is not shown to differ from lora and trains 3,000,000 parameters instead of 10,000,000"
         in advice.text
     )
+
+
+def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
+    """A cheaper row shown to be within the margin of the best is advised, and the best is named with the margin."""
+    out = write_results(tmp_path / "close", methods=("prompt-tuning", "lora", "full"), seeds=(0, 1, 2))
+    edit(out / "suite.json", lambda suite: suite.update(analysis={"margin": 3.0}))
+    for seed in (0, 1, 2):
+        edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.train_seconds", 500.0))
+    advice = advise(compare(load(out)))
+    assert advice.best == "lora" and advice.choice == "full"
+    assert "Without a limit: full." in advice.text
+    assert "cheapest row shown not to be worse by 3 or more in ROUGE-1 than lora" in advice.text
+
+
+def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
+    """With one seed the advice says that it speaks of trained models, not of methods."""
+    text = advise(compare(load(write_results(tmp_path / "one", seeds=(0,))))).text
+    assert "Whether the methods differ needs more seeds: no method is advised here, only a model." in text
+
+
+def test_the_primary_measure_is_the_suites(out: Path):
+    """`[analysis] primary` decides what the verdict and the advice rest on; the other of R-1 and loss is shown as well."""
+    level = np.random.default_rng(3).normal(0, 0.5, DOCUMENTS)
+    for row, (label, mean) in enumerate((("untuned", 3.0), ("prompt-tuning", 2.2), ("lora", 2.8), ("full", 2.7))):
+        for seed in (0,) if label == "untuned" else (0, 1):
+            noise = np.random.default_rng([row, seed]).normal(0, 0.05, DOCUMENTS)
+            write_losses(out, f"{label}/{seed}", mean + level + noise)
+    by_rouge = compare(load(out))
+    assert by_rouge.inference.primary == "rouge1" and by_rouge.verdict.index("ROUGE-1") < by_rouge.verdict.index("test loss")
+    edit(out / "suite.json", lambda suite: suite.update(analysis={"primary": "loss"}))
+    by_loss = compare(load(out))
+    assert by_loss.verdict.index("test loss") < by_loss.verdict.index("ROUGE-1")
+    assert advise(by_loss).best == "prompt-tuning" and advise(by_rouge).best == "lora"
+    assert {test.role for test in by_loss.tests if test.metric == "loss"} == {"primary"}
 
 
 def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):

@@ -60,6 +60,9 @@ def shuffle(comparison: Comparison, seed: int) -> Comparison:
             "verdict": f"Verdict {generator.random()}.",
             "pareto": generator.sample(there, k=min(2, len(there))),
             "num_documents": generator.randrange(1, 9999),
+            "inference": comparison.inference.model_copy(
+                update={"detectable": {"rouge1": generator.uniform(0, 9), "loss": generator.choice([None, generator.random()])}}
+            ),
         }
     )
 
@@ -282,7 +285,7 @@ def test_what_a_trunk_cache_took_stands_beside_the_training_time() -> None:
     assert "Making the cache took: last-layers 30.0 s and 2.00 TFLOP." in text
 
 
-def test_a_pair_that_loss_does_not_tell_apart_is_said_so_where_loss_and_rouge_disagree() -> None:
+def test_a_pair_not_shown_to_differ_by_loss_is_named_where_loss_and_rouge_disagree() -> None:
     """A lower loss that may be chance is no disagreement with ROUGE."""
     results = make_results()
     comparison = make_comparison(results)
@@ -293,7 +296,7 @@ def test_a_pair_that_loss_does_not_tell_apart_is_said_so_where_loss_and_rouge_di
         if test.metric == "loss" and {test.a, test.b} == {"lora", "full"}:
             test.p_value_adjusted, test.decision = 0.6, "undecided"
     text = {claim.name: claim.text for claim in claims(results, comparison)}["loss-and-rouge"]
-    assert "lora and full, not told apart by loss" in text
+    assert "lora and full, not shown to differ by loss" in text
 
 
 def test_the_size_of_the_model_is_told_with_its_name() -> None:

@@ -92,7 +92,7 @@ def check_folder(out: Path, suite: Suite, fresh: bool) -> None:
         if any(path.name != LOCK and not is_temporary(path) for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
         return
-    there, wanted = store.read_json(out / "suite.json"), suite.model_dump(mode="json")
+    there, wanted = (one.model_dump(mode="json") for one in (loading.read_suite(out / "suite.json"), suite))
     different = _difference(there, wanted)
     if different:
         key, old, new = different

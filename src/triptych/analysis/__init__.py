@@ -2,7 +2,10 @@
 
 loading     a results folder as plain objects, or one clear error
 fairness    what must be equal is equal; what a reader must know is said
-statistics  bootstrap over seeds and documents, sign-flip tests, Holm
+inference   means with two sources of chance, documents and seeds: intervals, p-values, Holm
+power       which difference a design finds, and how often
+pairs       scores of rows to paired tests and decisions, wherever the scores come from
+verdict     what the tests conclude, in words
 comparison  results to `records.Comparison`
 curves      validation loss against what was spent
 advice      the best row within a budget

@@ -4,14 +4,21 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from triptych.analysis.verdict import find_test, num_trainable, ranking, separable, shown, turned
+from triptych.analysis.pairs import LEVEL
+from triptych.analysis.verdict import NAMES, find_test, mean_of, num_trainable, ranking, separable, shown, turned
 from triptych.errors import ConfigError
 from triptych.records import Comparison, Row
 
 
 @dataclass(frozen=True)
 class Rival:
-    """A row beside the advised one: the advised row's ROUGE-1 minus this row's, on the same documents."""
+    """Another row: the best row's mean minus this row's on a measure, on the same documents.
+
+    Attributes:
+        low, high: the corrected interval, which agrees with `decision`; None: not tested.
+        decision: `different`, `equivalent` or `undecided`; None: not tested.
+        not_worse: this row is shown not to be worse than the best by the margin or more.
+    """
 
     label: str
     difference: float
@@ -19,21 +26,26 @@ class Rival:
     high: float | None
     p_value_adjusted: float | None
     separable: bool
+    decision: str | None = None
+    not_worse: bool = False
 
 
 @dataclass(frozen=True)
 class Advice:
-    """The best row within a budget, or None with the reasons.
+    """A row within a budget, or None with the reasons.
 
     Attributes:
-        best: the row with the highest mean test ROUGE-1 among those within the budget.
+        best: the row with the best mean on the primary measure among those within the budget.
+        choice: the cheapest row within the budget that is shown not to be worse than `best` by the margin or more; `best`
+            itself where no cheaper one is.
         rivals: the other rows within the budget, best first.
-        frugal: rows within the budget that cannot be told from `best` and train fewer parameters, fewest first.
+        frugal: rows within the budget that are not shown to differ from `best` and train fewer parameters, fewest first.
         refused: every row outside the budget, with the reason.
         text: all of it in words.
     """
 
     best: str | None
+    choice: str | None
     rivals: tuple[Rival, ...]
     frugal: tuple[str, ...]
     refused: dict[str, str]
@@ -56,7 +68,7 @@ def advise(
     max_seconds: float | None = None,
     max_memory: float | None = None,
 ) -> Advice:
-    """Name the row with the best test ROUGE-1 within a budget.
+    """Name the cheapest row within a budget that is shown not to be worse than the best by more than the margin.
 
     Args:
         comparison: from `compare`.
@@ -69,11 +81,13 @@ def advise(
     """
     limits = _limits(max_parameters, max_seconds, max_memory)
     refused = {label: reason for label, row in comparison.rows.items() if (reason := _refusal(row, limits))}
-    within = [label for label in ranking(comparison.rows) if label not in refused]
+    measure = _measure(comparison)
+    within = [label for label in ranking(comparison.rows, measure) if label not in refused]
     if not within:
-        return Advice(None, (), (), refused, _nothing_fits(comparison, limits, refused))
+        return Advice(None, None, (), (), refused, _nothing_fits(comparison, limits, refused))
     best = within[0]
-    rivals = tuple(_rival(comparison, best, label) for label in within[1:])
+    rivals = tuple(_rival(comparison, measure, best, label) for label in within[1:])
+    choice = min([best, *(rival.label for rival in rivals if rival.not_worse)], key=_expense(comparison, within))
     trainable = {label: num_trainable(comparison.rows[label]) for label in within}
     frugal = tuple(
         sorted(
@@ -81,9 +95,25 @@ def advise(
             key=lambda label: trainable[label],
         )
     )
-    beyond = [_rival(comparison, best, label) for label in refused if comparison.rows[label].rouge1 is not None]
-    better = [rival for rival in beyond if rival.difference < 0]
-    return Advice(best, rivals, frugal, refused, _text(comparison, best, rivals, frugal, refused, better, limits))
+    beyond = [
+        _rival(comparison, measure, best, label)
+        for label in refused
+        if mean_of(comparison.rows[label], measure) is not None
+    ]
+    ahead = [rival for rival in beyond if (rival.difference > 0) == (measure == "loss") and rival.difference]
+    text = _text(comparison, measure, choice, best, rivals, frugal, refused, ahead, limits)
+    return Advice(best, choice, rivals, frugal, refused, text)
+
+
+def _measure(comparison: Comparison) -> str:
+    return comparison.inference.primary if comparison.inference is not None else "rouge1"
+
+
+def _expense(comparison: Comparison, labels: Sequence[str]) -> Callable[[str], tuple[float, float]]:
+    """What to sort rows by, the cheapest first: training seconds where all have them, then trainable parameters."""
+    seconds = {label: _seconds(comparison.rows[label]) for label in labels}
+    known = None not in seconds.values()
+    return lambda label: ((seconds[label] or 0.0) if known else 0.0, num_trainable(comparison.rows[label]))
 
 
 def _limits(max_parameters: float | None, max_seconds: float | None, max_memory: float | None) -> list[_Limit]:
@@ -119,50 +149,74 @@ def _refusal(row: Row, limits: Sequence[_Limit]) -> str | None:
     return None
 
 
-def _rival(comparison: Comparison, best: str, label: str) -> Rival:
-    """The test of `best` against `label` on ROUGE-1, turned so that it reads best minus label."""
-    test = find_test(comparison.tests, "rouge1", best, label)
+def _rival(comparison: Comparison, measure: str, best: str, label: str) -> Rival:
+    """The test of `best` against `label` on a measure, turned so that it reads best minus label."""
+    test = find_test(comparison.tests, measure, best, label)
     if test is None:
-        means = [row.rouge1.mean for row in (comparison.rows[best], comparison.rows[label]) if row.rouge1 is not None]
-        return Rival(label, means[0] - means[1], None, None, None, False)
+        first, second = (mean_of(comparison.rows[one], measure) or 0.0 for one in (best, label))
+        return Rival(label, first - second, None, None, None, False)
     test = turned(test, best)
-    return Rival(label, test.difference, test.low, test.high, test.p_value_adjusted, separable(test))
+    not_worse = test.p_not_better is not None and test.p_not_better < LEVEL
+    return Rival(
+        label, test.difference, test.low, test.high, test.p_value_adjusted, separable(test), test.decision, not_worse
+    )
 
 
 def _text(
     comparison: Comparison,
+    measure: str,
+    choice: str,
     best: str,
     rivals: Sequence[Rival],
     frugal: Sequence[str],
     refused: dict[str, str],
-    better: Sequence[Rival],
+    ahead: Sequence[Rival],
     limits: Sequence[_Limit],
 ) -> str:
-    row = comparison.rows[best]
-    lines = [f"{_within(limits)}: {best}.", f"  {_quality(comparison, row)}", f"  {_cost(row)}"]
-    if rivals:
+    row, chosen = comparison.rows[best], comparison.rows[choice]
+    name = NAMES.get(measure, measure)
+    lines = [f"{_within(limits)}: {choice}.", f"  {_quality(comparison, chosen)}", f"  {_cost(chosen)}"]
+    if choice != best:
+        margin = comparison.inference.margins[measure] if comparison.inference is not None else 0.0
         lines.append(
-            f"Against the other rows within the budget, on the same documents (ROUGE-1 of {best} minus theirs):"
+            f"It is the cheapest row shown not to be worse by {margin:g} or more in {name} than {best}, which has the "
+            f"{'lowest' if measure == 'loss' else 'highest'} mean: {_quality(comparison, row)}"
         )
-        lines.extend(f"  {rival.label}: {_evidence(rival)}" for rival in rivals)
-    if frugal:
+    elif rivals and not all(rival.separable for rival in rivals):
+        most = "lowest" if measure == "loss" else "highest"
+        lines.append(f"It has the {most} mean, and no cheaper row is shown to be as good.")
+    seeds = {len(one.seeds) for one in comparison.rows.values() if num_trainable(one) and one.seeds}
+    if seeds == {1}:
         lines.append(
-            f"{frugal[0]} cannot be told from {best} by these data and trains "
-            f"{num_trainable(comparison.rows[frugal[0]]):,.0f} parameters instead of {num_trainable(row):,.0f}."
+            "This compares the trained models of one training seed. Whether the methods differ needs more seeds: no method "
+            "is advised here, only a model."
+        )
+    if rivals:
+        lines.append(f"Against the other rows within the budget, on the same documents ({name} of {best} minus theirs):")
+        lines.extend(f"  {rival.label}: {_evidence(comparison, measure, best, rival)}" for rival in rivals)
+    undecided = [label for label in frugal if label != choice]
+    if undecided:
+        lines.append(
+            f"{undecided[0]} is not shown to differ from {best} and trains "
+            f"{num_trainable(comparison.rows[undecided[0]]):,.0f} parameters instead of {num_trainable(row):,.0f}."
         )
     if refused:
         lines.append("Not within the budget:")
         lines.extend(f"  {label}: {reason}." for label, reason in refused.items())
     lines.extend(
-        f"Outside the budget, {rival.label} scores {-rival.difference:.2f} ROUGE-1 more"
-        f"{'' if rival.separable else ', which is within chance'}."
-        for rival in better
+        f"Outside the budget, {rival.label} has a better mean {name} by {abs(rival.difference):.{_digits(measure)}f}"
+        f"{'' if rival.separable else ', which may be chance'}."
+        for rival in ahead
     )
-    notes = [*comparison.flags, *(f"{best}: {flag}" for flag in row.flags)]
+    notes = [*comparison.flags, *(f"{choice}: {flag}" for flag in chosen.flags)]
     if notes:
-        lines.append("Mind:")
+        lines.append("Note:")
         lines.extend(f"  {note}" for note in notes)
     return "\n".join(lines)
+
+
+def _digits(measure: str) -> int:
+    return 4 if measure == "loss" else 2
 
 
 def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dict[str, str]) -> str:
@@ -191,7 +245,7 @@ def _quality(comparison: Comparison, row: Row) -> str:
         f"{name} {shown(estimate)}"
         for name, estimate in (("ROUGE-1", row.rouge1), ("ROUGE-2", row.rouge2), ("ROUGE-Lsum", row.rougeLsum))
     )
-    loss = "" if row.loss.test is None else f"; test loss {row.loss.test:.4f} nats a token"
+    loss = "" if row.loss.test is None else f"; test loss {row.loss.test:.4f} nats per token"
     return f"{scores}{loss} ({seeds}, {comparison.num_documents:,} test documents, 95% intervals)."
 
 
@@ -212,14 +266,19 @@ def _cost(row: Row) -> str:
     return f"It took {', '.join(parts)}."
 
 
-def _evidence(rival: Rival) -> str:
-    if rival.low is None:
-        return f"{rival.difference:+.2f}, not tested"
-    judgement = "better" if rival.separable else "cannot be told apart"
-    return (
-        f"{rival.difference:+.2f} [{rival.low:+.2f}, {rival.high:+.2f}], adjusted p = {rival.p_value_adjusted:.4f}: "
-        f"{judgement}"
-    )
+def _evidence(comparison: Comparison, measure: str, best: str, rival: Rival) -> str:
+    if rival.decision is None:
+        return f"{rival.difference:+.{_digits(measure)}f}, not tested"
+    second = "rouge1" if measure == "loss" else "loss"
+    other = _rival(comparison, second, best, rival.label)
+    also = "" if other.decision is None else f"; {NAMES[second]} {_figures(other, second)}"
+    return _figures(rival, measure) + also
+
+
+def _figures(rival: Rival, measure: str) -> str:
+    digits = _digits(measure)
+    interval = "" if rival.low is None or rival.high is None else f" [{rival.low:+.{digits}f}, {rival.high:+.{digits}f}]"
+    return f"{rival.difference:+.{digits}f}{interval}, adjusted p = {rival.p_value_adjusted:.4f}: {rival.decision}"
 
 
 def _duration(seconds: float) -> str:

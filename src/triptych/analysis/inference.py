@@ -40,14 +40,15 @@ class Seeds:
 class Total:
     """The variance of a mean over documents and seeds, and the quantiles that go with it; arrays of one shape.
 
-        excess = max(0, seeds - max(0, 1 - 1.5 / f) shared)        V = documents + excess
+        excess = max(0, sum_r (seeds[r] - (1 - 1 / f[r]) shared[r]))        V = documents + excess
         1 / df = (documents / V) / (N - 1) + (excess / V) / f
 
     The seeds' variance holds the noise of seed and document that the documents' variance holds as well. Taking out all of it
-    makes V unbiased and, from two or three seeds, too small too often, so a share of it stays. The degrees of freedom are the
-    harmonic mean, weighted by share of V, where Satterthwaite (1946) weights by the square of the share: an estimate of the
-    seeds' variance that is small by luck would otherwise vouch for itself. With two seeds of a row even that is too little,
-    and the quantile is the mean of the two t quantiles, weighted by share of V (Cochran and Cox 1957, section 4.3).
+    makes V unbiased and, from two or three seeds, too small too often, so a share of 1 / f[r] stays, f[r] = S - 1 of row r.
+    The degrees of freedom are the harmonic mean, weighted by share of V, where Satterthwaite (1946) weights by the square of
+    the share: an estimate of the seeds' variance that is small by luck would otherwise vouch for itself. With two seeds of a
+    row even that is too little, and the quantile is the mean of the two t quantiles, weighted by share of V (Cochran and Cox
+    1957, section 4.3).
     `docs/statistics.md` gives the error rates of each.
 
     Attributes:
@@ -68,8 +69,7 @@ class Total:
     def of(cls, documents: float, count: int, variances: Sequence[Array], parts: Sequence[Seeds]) -> "Total":
         """From the seeds' variances of each row, observed or drawn, and what else is known of the rows' seeds."""
         seeds_df = welch_df(variances, [part.df for part in parts])
-        shared = sum(part.shared for part in parts)
-        taken_out = np.maximum(0.0, 1 - 1.5 / seeds_df) * shared
+        taken_out = sum(part.shared * (1 - 1 / part.df) for part in parts)
         excess = np.maximum(0.0, sum(variances, np.zeros(())) - taken_out)
         return cls(documents, count, excess, seeds_df, any(part.df == 1 for part in parts))
 

@@ -142,27 +142,6 @@ _at_cap = told(
 )
 
 
-def _widest(results: Results, comparison: Comparison) -> tuple[str, str] | None:
-    halves = {
-        label: (number(comparison, label, "rouge1.high") - number(comparison, label, "rouge1.low")) / 2
-        for label in with_rouge(comparison)
-        if None not in (number(comparison, label, "rouge1.low"), number(comparison, label, "rouge1.high"))
-    }
-    label = max(halves, key=lambda x: halves[x], default=None)
-    return (label, formats.score(halves[label])) if label is not None else None
-
-
-def _of_widest(found: tuple[str, str]) -> str:
-    label, half = found
-    return (
-        f"The widest 95% interval of a mean R-1 is that of {label}: half of it is {half} "
-        "points. Smaller differences than the intervals of differences allow are not results."
-    )
-
-
-_certainty = told("limits", "certainty", _widest, _of_widest)
-
-
 def _evidence(question: str, kind: str) -> Maker:
     """A pointer from a theory answer to this run's own table: trainable parameters, loss and R-1 of rows of a kind."""
 
@@ -196,7 +175,7 @@ def _gap_to_full(question: str, kinds: tuple[str, ...]) -> Maker:
 
     def said(found: tuple[str, list[str]]) -> str:
         full, parts = found
-        return f"R-1 less that of full fine-tuning ({full}): {', '.join(parts)}."
+        return f"R-1 minus that of full fine-tuning ({full}): {', '.join(parts)}."
 
     return told("theory", question, gaps, said)
 
@@ -230,7 +209,7 @@ _MAKERS: tuple[Maker, ...] = (
     run_claims.whole_job,
     *(run_claims.shapes(kind) for kind in rows.METHODS),
     run_claims.epochs,
-    _certainty,
+    quality_claims.power,
     _failures,
     cost_claims.missing_meters,
     _evidence("theory-soft-prompts", "prompt-tuning"),

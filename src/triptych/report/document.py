@@ -259,25 +259,15 @@ def _sheets_of_files(results: Results, comparison: Comparison) -> list[sheets.Sh
 
 
 def _test_sheets(comparison: Comparison) -> list[sheets.Sheet]:
-    """Paired tests on R-1, and on the rest; none where there are none."""
-    if not comparison.tests:
-        return []
-    others = "the other scores" if rows.of_files(comparison) else "the other scores and on the test loss"
-    return [
-        sheets.tests(
-            comparison,
-            ["rouge1"],
-            "tests",
-            "Paired tests on R-1 over the same documents: mean difference with "
-            "its 95% interval, p-value, and p-value by Holm's correction over all tests of this comparison.",
-        ),
-        sheets.tests(
-            comparison,
-            [name for name in rows.TESTED if name != "rouge1"],
-            "tests-others",
-            f"Paired tests on {others}.",
-        ),
-    ]
+    """Paired tests on the primary and the second measure, and on the secondary ones; none where there are none."""
+    tested = {test.metric for test in comparison.tests}
+    primary = comparison.inference.primary if comparison.inference is not None else "rouge1"
+    first = [measure for measure in dict.fromkeys((primary, "rouge1", "loss")) if measure in tested]
+    others = [measure for measure in rows.TESTED if measure in tested and measure not in first]
+    made = [sheets.tests(comparison, first, "tests", sheets.tests_caption(comparison, first))] if first else []
+    if others:
+        made.append(sheets.tests(comparison, others, "tests-others", sheets.tests_caption(comparison, others, secondary=True)))
+    return made
 
 
 def _device(results: Results) -> tuple[str, int]:

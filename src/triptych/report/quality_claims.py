@@ -66,9 +66,20 @@ def method_order(results: Results, comparison: Comparison) -> Claim | None:
     ranking = _rising(results, comparison, labels, "rouge1.mean")
     if ranking is None:
         return None
-    _, ranks, facts = ranking
-    text = f"By mean test R-1, the rows of the three methods under study rank, from lowest to highest: {ranks}."
-    return Claim("quality", "method-order", text, (selected(labels, _of_methods), *facts))
+    order, ranks, facts = ranking
+
+    def close(c: Comparison) -> list[str]:
+        return _not_shown_to_differ(c, order, "rouge1")
+
+    text = f"By mean test R-1, the rows of the three methods under study, from lowest to highest: {ranks}; " + _neighbours(
+        comparison, close(comparison)
+    )
+    return Claim(
+        "quality",
+        "method-order",
+        text,
+        (selected(labels, _of_methods), selected(close(comparison), close), equals(_one_seed(comparison), _seeds_of), *facts),
+    )
 
 
 def against_lead(results: Results, comparison: Comparison) -> Claim | None:
@@ -81,20 +92,25 @@ def against_lead(results: Results, comparison: Comparison) -> Claim | None:
     def above(c: Comparison) -> list[str]:
         return beyond(c, "rouge1.mean", lead, higher=True)
 
-    better = above(comparison)
+    def unsure(c: Comparison) -> list[str]:
+        tests = {label: find_test(c.tests, "rouge1", label, lead) for label in above(c)}
+        return [label for label, test in tests.items() if test is None or not separable(test)]
+
+    better, open_ = above(comparison), unsure(comparison)
     shown_as, facts = estimate_of(comparison, lead, "rouge1")
     if better:
         text = (
             f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {shown_as}; "
             f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean, "
-            f"that is {len(better)} of the {len(models)} tuned rows."
+            f"that is {len(better)} of the {len(models)} tuned rows"
+            + (f"; {formats.listed(open_)} {formats.verb(open_, 'is', 'are')} not shown to differ from it." if open_ else ".")
         )
     else:
         text = (
             f"No tuned row has a higher mean R-1 than the three leading sentences of the document ({lead}), which cost "
             f"nothing and score {shown_as}."
         )
-    return Claim("quality", "against-lead", text, (selected(models, tuned), selected(better, above), *facts))
+    return Claim("quality", "against-lead", text, (selected(models, tuned), selected(better, above), selected(open_, unsure), *facts))
 
 
 def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
@@ -116,7 +132,7 @@ def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
     def differences(c: Comparison) -> list[str]:
         found = [(label, turned(test, label)) for label in lower if (test := find_test(c.tests, "loss", label, base))]
         return [
-            f"{label} {figures_of(test)[0]} {figures_of(test)[1]}{'' if separable(test) else ' (not told apart)'}"
+            " ".join([label, *figures_of(test)[:2], *([] if separable(test) else [f"({test.decision or 'undecided'})"])])
             for label, test in found
         ]
 
@@ -124,7 +140,7 @@ def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
     text = (
         f"Tuning brought the test loss below that of the untouched model ({base}, {text_of_base} nats a target token) "
         f"in {len(lower)} of {len(models)} tuned rows" + (f"; not in {formats.listed(others)}." if others else ".")
-    ) + (f" The differences, with 95% intervals: {'; '.join(parts)}." if parts else "")
+    ) + (f" The differences, with corrected 95% intervals: {'; '.join(parts)}." if parts else "")
     return Claim(
         "loss",
         "against-untuned",
@@ -137,28 +153,24 @@ def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
 
 
 def loss_order(results: Results, comparison: Comparison) -> Claim | None:
-    """The tuned rows by test loss, and which neighbours are not told apart."""
+    """The tuned rows by test loss, and which neighbours are not shown to differ."""
     ranking = _rising(results, comparison, having(comparison, "loss.test", tuned(comparison)), "loss.test")
     if ranking is None:
         return None
     order, ranks, facts = ranking
 
     def close(c: Comparison) -> list[str]:
-        tests = {pair: find_test(c.tests, "loss", *pair) for pair in pairwise(order)}
-        return [f"{a} and {b}" for (a, b), test in tests.items() if test is None or not separable(test)]
+        return _not_shown_to_differ(c, order, "loss")
 
     together = close(comparison)
-    text = f"By test loss the tuned rows rank, from the lowest: {ranks}; " + (
-        f"of neighbours, these are not told apart: {formats.listed(together)}."
-        if together
-        else "each is told apart from the next."
-    )
+    text = f"By test loss the tuned rows, from the lowest: {ranks}; " + _neighbours(comparison, together)
     chosen = selected(sorted(order), lambda c: sorted(having(c, "loss.test", tuned(c))))
-    return Claim("loss", "loss-order", text, (chosen, selected(together, close), *facts))
+    seeds = equals(_one_seed(comparison), _seeds_of)
+    return Claim("loss", "loss-order", text, (chosen, selected(together, close), seeds, *facts))
 
 
 def best_loss(results: Results, comparison: Comparison) -> Claim | None:
-    """The lowest test loss, and the rows that cannot be told from it."""
+    """The lowest test loss, and the rows that are not shown to differ from it."""
     among = having(comparison, "loss.test", with_rouge(comparison))
     if len(among) < 2:
         return None
@@ -171,7 +183,7 @@ def best_loss(results: Results, comparison: Comparison) -> Claim | None:
 
     near = beside(comparison)
     text = f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: {shown_as}" + (
-        f"; {formats.listed(near)} {formats.verb(near, 'is', 'are')} not told apart from it." if near else "."
+        f"; {formats.listed(near)} {formats.verb(near, 'is', 'are')} not shown to differ from it." if near else "."
     )
     return Claim(
         "loss",
@@ -198,7 +210,7 @@ def loss_and_rouge(results: Results, comparison: Comparison) -> Claim | None:
             loss, score = (number(c, a, path) - number(c, b, path) for path in ("loss.test", "rouge1.mean"))
             if loss * score > 0:
                 test = find_test(c.tests, "loss", a, b)
-                found.append(f"{a} and {b}" if test is None or separable(test) else f"{a} and {b}, not told apart by loss")
+                found.append(f"{a} and {b}" if test is None or separable(test) else f"{a} and {b}, not shown to differ by loss")
         return found
 
     pairs = disagreements(comparison)
@@ -235,16 +247,15 @@ def test_counts(results: Results, comparison: Comparison) -> Claim | None:
     names = {**rows.ROUGE, "loss": "the test loss"}
     parts = [f"{apart} of {total} on {names[metric]}" for metric, (apart, total) in counts.items() if total]
     text = (
-        f"A pair of rows is called different if the paired test rejects at {LEVEL:.0%} after Holm's correction over all "
-        f"{len(comparison.tests)} tests and the interval of the difference leaves out zero. So judged, the pairs that "
-        f"differ are {formats.listed(parts)}."
+        f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after Holm's correction over the pairs of "
+        "one measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is shown to "
+        f"be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
     )
     return Claim(
         "tests",
         "test-counts",
         text,
         (
-            equals(len(comparison.tests), lambda r, c: len(c.tests)),
             *(equals(count, counted(metric)) for metric, count in counts.items()),
         ),
     )
@@ -272,14 +283,61 @@ def method_tests(results: Results, comparison: Comparison) -> Claim | None:
     for test in tests:
         difference, interval, p_value = figures_of(test)
         p_text = p_value if p_value.startswith("<") else f"= {p_value}"
-        verdict = "different" if separable(test) else "not told apart"
-        parts.append(f"{test.a} less {test.b}: {difference} {interval}, adjusted p {p_text}, {verdict}")
+        decision = test.decision or ("different" if separable(test) else "undecided")
+        parts.append(f"{test.a} minus {test.b}: {difference} {interval}, adjusted p {p_text}, {decision}")
     return Claim(
         "tests",
         "method-tests",
         f"Differences in R-1 between the methods under study: {'; '.join(parts)}.",
         tuple(tested(test, separable(test)) for test in tests),
     )
+
+
+def power(results: Results, comparison: Comparison) -> Claim | None:
+    """Which differences this comparison would have found, and which it would not."""
+
+    def sizes(c: Comparison) -> list[str]:
+        found = c.inference.detectable if c.inference is not None else {}
+        names = {"rouge1": "{} points of R-1", "loss": "{} nats of test loss"}
+        return [
+            text.format(formats.loss(size) if measure == "loss" else formats.score(size))
+            for measure, text in names.items()
+            if (size := found.get(measure)) is not None
+        ]
+
+    parts = sizes(comparison)
+    if not parts:
+        return None
+    text = (
+        "Between the two rows hardest to compare, a true difference would have been found four times in five, after the "
+        f"correction, had it been {formats.listed(parts)}; smaller ones may well have gone unseen."
+    )
+    return Claim("limits", "power", text, (selected(parts, sizes),))
+
+
+def _not_shown_to_differ(comparison: Comparison, order: list[str], metric: str) -> list[str]:
+    """Neighbours in this order whose test on that measure finds no difference, or that have no test."""
+    tests = {pair: find_test(comparison.tests, metric, *pair) for pair in pairwise(order)}
+    return [f"{a} and {b}" for (a, b), test in tests.items() if test is None or not separable(test)]
+
+
+def _neighbours(comparison: Comparison, close: list[str]) -> str:
+    """Which neighbours of an order are not shown to differ, and that one seed speaks of models alone."""
+    said = (
+        f"of neighbours, these are not shown to differ: {formats.listed(close)}."
+        if close
+        else "each is shown to differ from the next."
+    )
+    return said + (" With one training seed this orders the trained models, not the methods." if _one_seed(comparison) else "")
+
+
+def _one_seed(comparison: Comparison) -> bool:
+    """Every tuned row has one seed."""
+    return all(len(comparison.rows[label].seeds) == 1 for label in tuned(comparison))
+
+
+def _seeds_of(results: Results, comparison: Comparison) -> bool:
+    return _one_seed(comparison)
 
 
 def _of_methods(comparison: Comparison) -> list[str]:

@@ -79,7 +79,7 @@ def quality(comparison: Comparison) -> Sheet:
     return Sheet(
         "quality",
         "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
-        f"(higher is better); under each its 95% interval, where one can be had. {comparison.subset}".rstrip(),
+        f"(higher is better); under each its 95% interval. {comparison.subset}".rstrip(),
         ("Row", "Test loss", *rows.ROUGE.values()),
         tuple(body),
         widths=(0, 1.25, 1, 1, 1, 1),
@@ -101,12 +101,32 @@ def losses(comparison: Comparison) -> Sheet:
     )
 
 
+def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: bool = False) -> str:
+    """What a table of paired tests shows, what its intervals are, and which differences it would have found."""
+    metrics = tuple(metrics)
+    names = " and ".join(rows.TESTED[metric] for metric in metrics)
+    one_seed = any(test.inference == "trained models" for test in comparison.tests)
+    of_models = " Rows with one training seed: the p-values speak of the trained models, not of training again." if one_seed else ""
+    inference = comparison.inference
+    seen = [
+        f"{formats.loss(size) + ' nats' if metric == 'loss' else formats.score(size) + ' points'} of {rows.TESTED[metric]}"
+        for metric in metrics
+        if inference is not None and (size := inference.detectable.get(metric)) is not None
+    ]
+    power = f" Found four times in five, for every pair: a true difference of {', '.join(seen)}." if seen else ""
+    return (
+        f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean difference, interval "
+        "and p by Holm's correction over the pairs of one measure, which agree with the decision (different: the interval leaves "
+        f"out zero; equivalent: shown to be within the margin).{of_models}{power}"
+    )
+
+
 def tests(comparison: Comparison, metrics: Iterable[str], name: str, caption: str) -> Sheet:
     """Paired tests of some metrics."""
     metrics = tuple(metrics)
     several = len(metrics) > 1
     body = [_test_row(test, several) for test in comparison.tests if test.metric in metrics]
-    head = ("Row a", "Row b", *(("Score",) if several else ()), "a − b", "95% interval", "p", "p adjusted", "Decision")
+    head = ("Row a", "Row b", *(("Score",) if several else ()), "a − b", "Interval", "p", "p adjusted", "Decision")
     words = (0, 1, 2, len(head) - 1) if several else (0, 1, len(head) - 1)
     return Sheet(
         name, caption, head, tuple(body), words, (1.2, 1.2, *((0.7,) if several else ()), 0.7, 1.2, 0.7, 0.8, 1.1)

@@ -49,6 +49,8 @@ class ComparisonTable:
         yield self._differences() if files else self._cost()
         yield Text(_FILES_LEGEND if files else _LEGEND, style="dim")
         yield _text(comparison.verdict, style="bold")
+        if power := power_sentence(comparison):
+            yield Text(power)
         for flag in all_flags(comparison):
             yield Padding(_text("• " + flag), (0, 0, 0, 1))
 
@@ -153,6 +155,32 @@ def cost_cells(row: Row) -> list[str]:
     ]
 
 
+def power_sentence(comparison: Comparison) -> str:
+    """Which differences the table would have found; empty where it has no tests."""
+    if comparison.inference is None:
+        return ""
+    units = {"rouge1": "{:.2f} points of ROUGE-1", "loss": "{:.4f} nats of test loss"}
+    found = comparison.inference.detectable
+    parts = [text.format(size) for measure, text in units.items() if (size := found.get(measure)) is not None]
+    if not parts:
+        return ""
+    return f"Found four times in five, whichever two rows are compared: a true difference of {' or '.join(parts)}."
+
+
+def _markdown_tests(comparison: Comparison) -> list[str]:
+    """The tests on the primary and the second measure, with their decisions."""
+    tests = [test for test in comparison.tests if test.role != "secondary"]
+    if not tests:
+        return []
+    lines = ["", "| a − b | Measure | Difference | Interval | p, corrected | Decision |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | --- |")
+    for test in tests:
+        name = rows.TESTED.get(test.metric, test.metric)
+        cells = [_markdown(f"{test.a} − {test.b}"), name, *map(_markdown, figures_of(test)), _decision(test)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
 def all_flags(comparison: Comparison) -> list[str]:
     """What a reader must know, of the comparison and of its rows; a sentence that several rows share stands once."""
     labels_of: dict[str, list[str]] = {}
@@ -209,12 +237,10 @@ def to_markdown(comparison: Comparison) -> str:
                   *further_cells(row, further)]
         )
         lines.append("| " + " | ".join([name, *quality, *(_words(row) if files else cost_cells(row))]) + " |")
-    if files and comparison.tests:
-        tested = f"a − b, {_primary(comparison)}"
-        lines += ["", f"| {tested} | Difference | Interval | p, corrected | Decision |", "| --- | ---: | ---: | ---: | --- |"]
-        for test in _primary_tests(comparison):
-            lines.append("| " + " | ".join([_markdown(f"{test.a} − {test.b}"), *figures_of(test), _decision(test)]) + " |")
+    lines += _markdown_tests(comparison)
     lines += ["", _FILES_LEGEND if files else _LEGEND, "", _markdown(comparison.verdict)]
+    if power := power_sentence(comparison):
+        lines += ["", _markdown(power)]
     flags = all_flags(comparison)
     lines += ["", *[f"- {_markdown(flag)}" for flag in flags]] if flags else []
     if comparison.signature:
