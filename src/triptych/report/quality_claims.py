@@ -110,7 +110,8 @@ def against_lead(results: Results, comparison: Comparison) -> Claim | None:
             f"No tuned row has a higher mean R-1 than the three leading sentences of the document ({lead}), which cost "
             f"nothing and score {shown_as}."
         )
-    return Claim("quality", "against-lead", text, (selected(models, tuned), selected(better, above), selected(open_, unsure), *facts))
+    chosen = (selected(models, tuned), selected(better, above), selected(open_, unsure))
+    return Claim("quality", "against-lead", text, (*chosen, *facts))
 
 
 def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
@@ -248,8 +249,8 @@ def test_counts(results: Results, comparison: Comparison) -> Claim | None:
     parts = [f"{apart} of {total} on {names[metric]}" for metric, (apart, total) in counts.items() if total]
     text = (
         f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after Holm's correction over the pairs of "
-        "one measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is shown to "
-        f"be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
+        "one measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is shown "
+        f"to be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
     )
     return Claim(
         "tests",

@@ -106,7 +106,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     metrics = tuple(metrics)
     names = " and ".join(rows.TESTED[metric] for metric in metrics)
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
-    of_models = " Rows with one training seed: the p-values speak of the trained models, not of training again." if one_seed else ""
+    of_models = " With one training seed, p speaks of the trained models, not of training again." if one_seed else ""
     inference = comparison.inference
     seen = [
         f"{formats.loss(size) + ' nats' if metric == 'loss' else formats.score(size) + ' points'} of {rows.TESTED[metric]}"
@@ -115,9 +115,9 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     ]
     power = f" Found four times in five, for every pair: a true difference of {', '.join(seen)}." if seen else ""
     return (
-        f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean difference, interval "
-        "and p by Holm's correction over the pairs of one measure, which agree with the decision (different: the interval leaves "
-        f"out zero; equivalent: shown to be within the margin).{of_models}{power}"
+        f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean difference, "
+        "interval and p by Holm's correction over the pairs of one measure, which agree with the decision (different: the "
+        f"interval leaves out zero; equivalent: shown to be within the margin).{of_models}{power}"
     )
 
 
