@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 
 import psutil
 import pytest
@@ -9,7 +12,10 @@ from rich.console import Console
 
 from triptych import catalogue, cli, config, executors, materials, preflight, rows, suite
 from triptych.errors import ConfigError
+from triptych.lock import Lock
 from triptych.view import View
+
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before ray is imported: as `--executor ray` has it
 
 SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=3",
          "training.global_batch_size=4", "decoding.max_new_tokens=12", "decoding.num_beams=2", "search.trials=2",
@@ -110,6 +116,55 @@ def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_
     trials = json.loads((one_machine / "cluster/runs/lora/search.json").read_text())["trials"]
     assert len(trials) == 2 and sorted(tried) == sorted(f"lora at {trial['learning_rate']:g}" for trial in trials)
     assert _same(one_machine, "cluster")
+
+
+@pytest.mark.slow
+def test_a_local_cluster_listens_on_loopback_alone(tmp_path):
+    """Every port that the processes of a local cluster open while a run is under way is of 127.0.0.1."""
+    pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    program = """
+import psutil
+from pathlib import Path
+from triptych import executors, lock
+
+def listening():
+    processes = psutil.Process().children(recursive=True)
+    gcs = [p for p in psutil.process_iter() if p.name() in ("gcs_server", "raylet") and p.ppid() == psutil.Process().pid]
+    for process in {psutil.Process(), *processes, *gcs}:
+        for connection in process.net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                yield process.name(), connection.laddr.ip
+
+def tell(job, event):
+    if event["event"] == "begin":
+        print(*(f"{name} {address}" for name, address in listening()), sep="\\n")
+
+out = Path("out").resolve()
+out.mkdir()
+job = executors.Job("one", 0, "one", ("list",), out / "run")
+with lock.locked(out) as held:
+    for _, error in executors.make("ray", executors.Resources())([job], held, tell):
+        print("ended")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    *opened, last = done.stdout.splitlines()
+    assert last == "ended"
+    names = {line.rpartition(" ")[0] for line in opened}
+    assert {"gcs_server", "raylet"} <= names, opened
+    assert {line.rpartition(" ")[2] for line in opened} <= {"127.0.0.1", "::ffff:127.0.0.1"}, opened
+
+
+def test_a_cluster_open_to_the_network_is_refused(tmp_path, monkeypatch):
+    """Where Ray listens on another address all the same, nothing is run there, and the message says what to do."""
+    ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
+    ended = []
+    monkeypatch.setattr(ray, "init", lambda *_, **__: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "192.168.0.9")
+    with pytest.raises(ConfigError, match=r"192\.168\.0\.9.*ray://HOST:PORT"):
+        list(executors.make("ray", executors.Resources())([], Lock(tmp_path, ""), lambda job, event: None))
+    assert ended == [True]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from triptych import processes
 from triptych.errors import ConfigError, ResultsError
 from triptych.lock import Lock
 
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": a cluster of one machine, on any system, on the loopback interface
 RETRIES = 3  # of a run whose worker was lost
 
 
@@ -103,17 +104,31 @@ class OnRay:
     resources: Resources
 
     def __call__(self, jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
-        """See `Executor`."""
+        """See `Executor`.
+
+        Raises:
+            ConfigError: the cluster cannot be reached, or would be open to the network.
+        """
+        if self.address is None:
+            os.environ[_LOOPBACK] = "0"  # read when ray is imported: its processes then listen on 127.0.0.1 alone
         import ray
         from ray.util.queue import Queue
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
-            ray.init(address=self.address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            # "local": a new one; without an address ray would join whatever cluster /tmp/ray or RAY_ADDRESS names
+            ray.init(self.address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, TimeoutError, RuntimeError) as error:
-            raise ConfigError(f"The Ray cluster {self.address!r} cannot be reached: {error}.") from error
+            what = f"The Ray cluster {self.address!r} cannot be reached" if self.address else "No Ray cluster starts here"
+            raise ConfigError(f"{what}: {error}.") from error
         try:
+            if self.address is None and (address := ray.util.get_node_ip_address()) != "127.0.0.1":
+                raise ConfigError(
+                    f"This machine's Ray cluster listens on {address}, where others can reach it and run code: the installed "
+                    f"ray, or one imported before, does not follow {_LOOPBACK}=0. Set it before Python starts, or start a "
+                    "cluster of your own and give ray://HOST:PORT."
+                )
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # not lost with a worker's machine
             task = ray.remote(_on_worker).options(
