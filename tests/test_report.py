@@ -319,7 +319,26 @@ def test_every_citation_has_its_reference_and_every_reference_is_cited() -> None
     body = " ".join(body.split()) + (PAPER.parent / "sheets.py").read_text("utf-8")
     references = re.findall(r"^  \[([A-Z][\w-]+), .*?\((\d{4})\)", listed, re.M)
     assert len(references) == len(re.findall(r"^  \[", listed, re.M)) > 20
-    names = r"([A-Z][\w-]+)(?: et al\.| and [A-Z][\w-]+)?(?:'s)?"
+    names = r"([A-Z][\w-]+)(?: et al\.| and [A-Z][\w-]+)?(?:’s)?"
     cited = set(re.findall(names + r",? \(?(\d{4})\)?", body))
     assert set(references) - cited == set()
     assert cited - set(references) == set()
+
+
+def test_notes_and_settings_are_phrases() -> None:
+    """What methods noted and what was set reads as prose: no field names, no `(s)`, no escapes; apostrophes are typographic."""
+    results = make_results(data="it's mine.csv", decoding={"num_beams": 1})
+    comparison = make_comparison(results)
+    document = describe(results, comparison, drawn=False)
+    notes = {note["label"]: note["text"] for note in document["notes"]}
+    assert notes == {
+        "prompt-tuning": "vocabulary items nearest to the virtual tokens: “ summary” “ news”",
+        "lora": "adapted weights: 12 × c_attn",
+        "last-layers": "the output of the first 10 blocks is read from a cache",
+    }
+    recipe = {row[0]["text"]: row[1]["text"] for row in document["tables"]["recipe"]["rows"]}
+    assert recipe["Separator"] == "2 line breaks, then “TL;DR:”" and recipe["Decoding"].startswith("1 beam, ")
+    prose = json.dumps([document["claims"], document["reductions"], document["flags"]], ensure_ascii=False)
+    assert "it's mine.csv" in prose and "'" not in prose.replace("it's mine.csv", "")
+    for template in PAPER.glob("*.typ"):
+        assert not re.search(r"[A-Za-z0-9.`]'s\b", template.read_text(encoding="utf-8")), template.name

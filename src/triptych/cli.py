@@ -40,6 +40,8 @@ SCORE_EXAMPLES = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
+    if arguments is None and sys.flags.optimize >= 2:
+        keep_docstrings()
     replace_what_streams_lack()
     options = make_parser().parse_args(arguments)
     try:
@@ -69,6 +71,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{type(error).__name__}: {visible(str(error))}"
         print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)
         return 1
+
+
+def keep_docstrings() -> None:
+    """Begin again with docstrings where Python was told to drop them: transformers fails on import without its own."""
+    given = sys.orig_argv[1:]
+    words = ["-O" if word == "-OO" and all(other.startswith("-") for other in given[:place]) else word
+             for place, word in enumerate(given)]  # fmt: skip
+    if words != given or os.environ.get("PYTHONOPTIMIZE") != "1":
+        os.execve(sys.executable, [sys.executable, *words], {**os.environ, "PYTHONOPTIMIZE": "1"})
 
 
 def replace_what_streams_lack() -> None:

@@ -73,6 +73,7 @@ class Cost(Part):
     generation_latency_seconds: float | None = None  # one document alone, the test split's median in length
 
 
+SEARCH_COSTS = ("search_seconds", "search_flops")  # one run makes the search for all seeds of a row
 NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if field.annotation != str | None)
 
 
@@ -248,7 +249,7 @@ class Row(Part):
     rougeL: Estimate | None
     rougeLsum: Estimate | None
     loss: RowLoss
-    cost: dict[str, float | None]  # means over seeds of the numeric fields of `Cost`
+    cost: dict[str, float | None]  # means over seeds of the numeric fields of `Cost`; of `SEARCH_COSTS` the sum
     parameters: Parameters | None
     text_shape: TextShape | None  # means over seeds
     further_scores: dict[str, float | None] = {}  # means over seeds

@@ -258,10 +258,9 @@ def _cost(row: Row) -> str:
         "training time not measured" if seconds is None else f"{_duration(seconds)} of training",
         "memory not measured" if memory is None else f"{_bytes(memory)} of memory at the peak",
     ]
-    if search:  # a mean over seeds, though the search may have been made once for all of them
-        total = _duration(search * len(row.seeds))
+    if search:
         parts.append(
-            f"and before that {total} of learning-rate search for all seeds together, which no limit here counts"
+            f"and before that {_duration(search)} of learning-rate search for all seeds together, which no limit here counts"
         )
     return f"It took {', '.join(parts)}."
 

@@ -18,6 +18,7 @@ from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verd
 from triptych.errors import ResultsError
 from triptych.records import (
     NUMERIC_COSTS,
+    SEARCH_COSTS,
     Comparison,
     PairedTest,
     Row,
@@ -227,7 +228,10 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
         failed_seeds=[run.record.seed for run in runs if not run.done],
         **{metric: estimate(scores[label][metric]) if done else None for metric in ROUGE_METRICS},
         loss=_loss(done, scores.get(label, {}).get("loss")),
-        cost={field: _mean([getattr(run.record.cost, field) for run in done]) for field in NUMERIC_COSTS},
+        cost={
+            field: (_total if field in SEARCH_COSTS else _mean)([getattr(run.record.cost, field) for run in done])
+            for field in NUMERIC_COSTS
+        },
         parameters=done[0].record.parameters if done else None,
         text_shape=_text_shape(done),
         further_scores=_further_scores(done),
@@ -266,6 +270,12 @@ def _text_shape(done: Sequence[Run]) -> TextShape | None:
         return None
     means = {name: _mean([getattr(shape, name) for shape in shapes]) for name in TextShape.model_fields}
     return TextShape.model_validate(means)
+
+
+def _total(values: Sequence[float | None]) -> float | None:
+    """The sum of what is known; None where nothing is."""
+    there = [value for value in values if value is not None]
+    return sum(there) if there else None
 
 
 def _mean(values: Sequence[Any]) -> float | None:

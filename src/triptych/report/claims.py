@@ -207,6 +207,7 @@ _MAKERS: tuple[Maker, ...] = (
     _copying,
     _at_cap,
     run_claims.whole_job,
+    run_claims.differences,
     *(run_claims.shapes(kind) for kind in rows.METHODS),
     run_claims.epochs,
     quality_claims.power,

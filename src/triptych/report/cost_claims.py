@@ -123,7 +123,7 @@ def search_cost(results: Results, comparison: Comparison) -> Claim | None:
             Claim(
                 "cost",
                 "search",
-                "No learning rate was searched for: each row used its own default.",
+                "No learning rate was searched for: each row was trained at one rate, set beforehand.",
                 (selected(labels, searched),),
             )
             if tuned(comparison)
@@ -134,7 +134,8 @@ def search_cost(results: Results, comparison: Comparison) -> Claim | None:
     return Claim(
         "cost",
         "search",
-        f"The search for a learning rate is not in these figures; it took, as a mean over seeds: {', '.join(parts)}.",
+        "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
+        f"{', '.join(parts)}.",
         (selected(labels, searched), *facts),
     )
 

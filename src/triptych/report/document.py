@@ -1,7 +1,10 @@
 """The report as plain data: claims, tables, figures, examples and provenance. The templates only typeset it."""
 
 import json
+import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -31,10 +34,14 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         comparison: of the same results.
         drawn: with the printed figures; the web page draws its own from `figure_data`.
     """
+
+    def own(text: str) -> str:
+        return _typeset_apostrophes(text, (comparison.suite, comparison.model, comparison.data))
+
     made = claims(results, comparison)
     topics: dict[str, list[dict[str, str]]] = {}
     for claim in made:
-        topics.setdefault(claim.topic, []).append({"name": claim.name, "text": claim.text})
+        topics.setdefault(claim.topic, []).append({"name": claim.name, "text": own(claim.text)})
     device, num_devices = _device(results)
     files = rows.of_files(comparison)
     made_sheets = _sheets_of_files(results, comparison) if files else _tables(results, comparison, device, num_devices)
@@ -48,11 +55,11 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         "notice": rows.synthetic_notice(comparison),
         "signature": comparison.signature or "",
         "claims": topics,
-        "flags": all_flags(comparison),
-        "reductions": reductions(results),
+        "flags": [own(flag) for flag in all_flags(comparison)],
+        "reductions": [own(sentence) for sentence in reductions(results)],
         "examples": examples(results),
-        "tables": {sheet.name: sheet.data() for sheet in made_sheets},
-        "whole": [sheet.data() for sheet in whole],
+        "tables": {sheet.name: sheet.data() | {"caption": own(sheet.caption)} for sheet in made_sheets},
+        "whole": [sheet.data() | {"caption": own(sheet.caption)} for sheet in whole],
         "notes": _notes(results),
         "provenance": _provenance_of_files(results, comparison) if files else _provenance(results, comparison),
         "settings": to_json(results.suite.model_dump(mode="json"), indent=1),
@@ -281,11 +288,32 @@ def _device(results: Results) -> tuple[str, int]:
 def _notes(results: Results) -> list[dict[str, str]]:
     """What methods noted of themselves, from the first finished run of each row."""
     return [
-        {"label": label, "text": "; ".join(f"{name}: {_plain(value)}" for name, value in run.record.notes.items())}
+        {"label": label, "text": text}
         for label in results.labels
         for run in results.of(label)[:1]
-        if run.record.notes
+        if (text := "; ".join(said for name, value in run.record.notes.items() if (said := _note(name, value))))
     ]
+
+
+def _note(name: str, value: Any) -> str:
+    """A note in words; empty for what other sentences say."""
+    if name == "trunk_cache" and isinstance(value, dict):  # its cost is told with the costs
+        return f"the output of the first {value['first_block']} blocks is read from a cache" if value.get("first_block") else ""
+    if name == "target_modules" and isinstance(value, list):
+        kinds = Counter(str(target).rpartition(".")[2] for target in value)
+        return "adapted weights: " + ", ".join(f"{number} × {kind}" for kind, number in kinds.items())
+    if name == "nearest_tokens" and isinstance(value, list):
+        return "vocabulary items nearest to the virtual tokens: " + " ".join(f"“{token}”" for token in value)
+    if name in ("distance_moved", "initial_norm") and isinstance(value, (int, float)):
+        what = "mean distance that a virtual token moved" if name == "distance_moved" else "mean length of one at the start"
+        return f"{what}: {value:.3g}"
+    return f"{name.replace('_', ' ')}: {_plain(value)}"
+
+
+def _typeset_apostrophes(text: str, names: Sequence[str]) -> str:
+    """Typographic apostrophes, but in names from outside, which stay as they are."""
+    pieces = re.split("(" + "|".join(map(re.escape, sorted(filter(None, names), key=len, reverse=True))) + ")", text)
+    return "".join(piece if place % 2 else re.sub(r"(?<=\w)'(?=\w|$)", "’", piece) for place, piece in enumerate(pieces))
 
 
 def _command(run: Run) -> str:

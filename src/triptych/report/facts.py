@@ -19,7 +19,7 @@ class Claim:
     """A sentence or two on one topic.
 
     Attributes:
-        topic: where it belongs: `setting`, `reductions`, `architecture`, `training`, `quality`, `loss`,
+        topic: where it belongs: `setting`, `reductions`, `setting-of-methods`, `architecture`, `training`, `quality`, `loss`,
             `tests`, `cost`, `shape`, `theory`, `limits`.
         name: which claim it is, unique within a report.
         text: the sentence, its numbers as the tables give them.

@@ -109,6 +109,11 @@ def listed(names: list[str] | tuple[str, ...]) -> str:
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1] if names else "none"
 
 
+def number_of(value: int, what: str) -> str:
+    """`1 epoch`, `2 epochs`."""
+    return f"{value:,} {what}{'' if value == 1 else 's'}"
+
+
 def verb(names: Sized, one: str, many: str) -> str:
     """The word that follows this many names."""
     return one if len(names) == 1 else many

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterable
 
+from triptych.analysis.coverage import corpus_pairs
 from triptych.analysis.loading import Results, Run
 from triptych.records import Comparison
 from triptych.report import formats
 from triptych.report.facts import Claim, Maker, cell, number, of_kind, selected, shown, told, tuned
 
 EPOCHS = 10  # what the assignment allows
+LEAST_SECONDS = 24 * 3600.0  # a whole job that takes less is not too long to be done
 
 
 def shapes(kind: str) -> Maker:
@@ -40,26 +42,34 @@ epochs = told(
 )
 
 
-def _times_of_whole_job(results: Results, comparison: Comparison) -> tuple[int, list[str], str] | None:
-    """What training on every pair for ten epochs would take at the speed measured: why data or epochs were reduced."""
+def _times_of_whole_job(results: Results, comparison: Comparison) -> tuple[str, str, str] | None:
+    """The training pairs there are, what ten epochs on all of them would take, and what this training took.
+
+    None where nothing was reduced, or the whole job would take less than `LEAST_SECONDS`: then time is no reason.
+    """
     data = next((run.record.data for run in results.runs if run.record.data is not None), None)
     counts = data.splits.get("train") if data is not None else None
-    if counts is None or (not counts.not_sampled and results.suite.training.max_epochs >= EPOCHS):
+    if data is None or counts is None:
         return None
-    pairs = counts.used + counts.not_sampled
-    paces = {label: pace for label in results.labels if (pace := _seconds_per_document(results.of(label))) is not None}
-    if not paces:
+    known = corpus_pairs(data, "train") or 0
+    pairs = max(known, counts.used + counts.not_sampled)
+    if pairs == counts.used and results.suite.training.max_epochs >= EPOCHS:
         return None
-    parts = [f"{label} {formats.seconds(pace * pairs * EPOCHS)}" for label, pace in paces.items()]
-    total = sum(pace * pairs * EPOCHS * len(results.suite.seeds) for pace in paces.values())
-    return pairs, parts, formats.seconds(total)
+    runs = {label: results.of(label) for label in results.labels}
+    paces = [pace for trained in runs.values() if (pace := _seconds_per_document(trained)) is not None]
+    total = sum(pace * pairs * EPOCHS * len(results.suite.seeds) for pace in paces)
+    if total < LEAST_SECONDS:
+        return None
+    spent = sum(run.record.cost.train_seconds for trained in runs.values() for run in trained if run.tuned)
+    source = " of CNN/DailyMail 3.0.0" if pairs == known else ""
+    return f"{pairs:,} training pairs{source}", formats.seconds(total), formats.seconds(spent)
 
 
-def _of_whole_job(found: tuple[int, list[str], str]) -> str:
-    pairs, parts, total = found
+def _of_whole_job(found: tuple[str, str, str]) -> str:
+    pairs, total, spent = found
     return (
-        f"At the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs:,} training pairs would take, for "
-        f"one seed: {', '.join(parts)}; {total} for all rows and seeds, before any evaluation, search or generation."
+        f"The reason is time: at the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs} would take "
+        f"{total} for all rows and seeds, where those of this comparison took {spent}."
     )
 
 
@@ -87,6 +97,26 @@ trunk_caches = told(
         f"epoch. Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in its "
         "rate, these seconds in the preparation of the run that made it: they are not in the training time."
     ),
+)
+
+
+def _differences(results: Results, comparison: Comparison) -> str:
+    """What else than the trained parameters differs between the rows that train."""
+    runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].tuned]
+    rates = {run.record.search.chosen if run.record.search else run.record.options.get("learning_rate") for run in runs}
+    decays = {run.record.options.get("weight_decay") for run in runs}
+    settings = [name for name, values in (("learning rate", rates), ("weight decay", decays)) if len(values) > 1]
+    parts = [f"their {' and '.join(settings)}"] if settings else []
+    if any(run.record.options.get("num_virtual_tokens") for run in runs):
+        parts.append("the positions that virtual tokens take up before the document")
+    return f"; with it differ {', and '.join(parts)}" if parts else ""
+
+
+differences = told(
+    "setting-of-methods",
+    "differences",
+    lambda results, comparison: (_differences(results, comparison),) if tuned(comparison) else None,
+    lambda found: f"The trained rows differ in what gets gradients{found[0]}.",
 )
 
 

@@ -271,20 +271,20 @@ def recipe(results: Results) -> Sheet:
         ("Seeds", ", ".join(map(str, suite.seeds)) + "; rows without training run once, under the first"),
         (
             "Learning-rate search",
-            f"{search.trials} trials a row, each of {search.epochs} epoch(s) on at most "
+            f"{search.trials} trials a row, each of {formats.number_of(search.epochs, 'epoch')} on at most "
             f"{search.train_documents:,} documents, judged on at most {search.validation_documents:,}"
             if search.trials > 1
-            else "none: each row uses its own rate",
+            else "none: the rate of each row was set beforehand",
         ),
         (
             "Lengths",
             f"documents cut at {limits.document_tokens} tokens; training summaries above {limits.summary_tokens} "
             "tokens dropped",
         ),
-        ("Separator", repr(suite.separator)),
+        ("Separator", _quoted(suite.separator)),
         (
             "Decoding",
-            f"{decoding.num_beams} beam(s), at most {decoding.max_new_tokens} new tokens, no repeated "
+            f"{formats.number_of(decoding.num_beams, 'beam')}, at most {decoding.max_new_tokens} new tokens, no repeated "
             f"{decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; one for all rows",
         ),
     ]
@@ -333,11 +333,7 @@ def clocks(comparison: Comparison) -> Sheet:
         return lambda row: row.cost.get(f"{name}_seconds")
 
     def search(name: str) -> Callable[[Row], float | None]:
-        def total(row: Row) -> float | None:
-            mean = rows.cost(row, name)
-            return mean * len(row.seeds) if mean else None
-
-        return total
+        return lambda row: rows.cost(row, name) or None
 
     return by_row(
         comparison,
@@ -457,7 +453,7 @@ def whole_record(comparison: Comparison) -> list[Sheet]:
         sheets.append(
             sheet(
                 f"exact-cost-{number}",
-                f"cost, {number} of {len(starts)}: means over seeds, as recorded.",
+                f"cost, {number} of {len(starts)}: means over seeds, of the search the sum, as recorded.",
                 [(name, path(f"cost.{name}")) for name in NUMERIC_COSTS[start : start + 5]],
             )
         )
@@ -600,6 +596,14 @@ def _options(run: Run) -> str:
     hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
     options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
     return ", ".join(options) or formats.DASH
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, the line breaks that it begins with in words."""
+    rest = text.lstrip("\n")
+    breaks = len(text) - len(rest)
+    quoted = f"“{rest}”".replace("\n", " ↵ ")
+    return f"{formats.number_of(breaks, 'line break')}, then {quoted}" if breaks else quoted
 
 
 def _option(value: Any) -> str:
