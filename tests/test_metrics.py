@@ -96,7 +96,7 @@ def test_an_empty_prediction_scores_zero_and_is_counted(nothing):
 def test_signature_says_what_scores_depend_on():
     """The ROUGE signature names types, statistic, stemmer, sentence rule and the version of rouge_score."""
     signature = RougeScore().signature()
-    assert signature.startswith("rouge1+rouge2+rougeL+rougeLsum|F1|stemmer:yes|sentences:lines-or-triptych-1|")
+    assert signature.startswith("rouge1+rouge2+rougeL+rougeLsum|F1|stemmer:yes|sentences:lines-or-triptych-2|")
     assert f"rouge_score:{version('rouge_score')}|" in signature
 
 

@@ -326,6 +326,7 @@ def call_compare(options: argparse.Namespace) -> int:
     show_sentences_on_data(Console(stderr=True), plan.corpus.data)
     with suite.claim(out, resolved, options.fresh) as lock:
         with View(Console(stderr=True)) as view:
+            view.say(plan.language.reason)
             failed = suite.carry_out(plan, out, lock, options.device, options.plugin, view, executor)
         comparison = suite.conclude(out)
     Console().print(comparison_table(comparison))
@@ -378,6 +379,7 @@ def call_train(options: argparse.Namespace) -> int:
         plan = preflight.check(resolved, table, options.device, materials.cache_folder())
         show_sentences_on_data(Console(stderr=True), plan.corpus.data)
         with suite.claim(out, resolved) as lock, View(Console(stderr=True)) as view:
+            view.say(plan.language.reason)
             for index, seed in enumerate(seeds):
                 view(row.label, seed, {"event": "begin", "index": index, "total": len(seeds)})
                 tell = lock.guard(partial(view, row.label, seed))

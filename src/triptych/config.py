@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from triptych import languages
 from triptych.errors import ConfigError, nearest
 from triptych.registry import explain, shorten
 
@@ -88,6 +89,16 @@ class Decoding(Section):
     batch_size: int = Field(16, ge=1, description="documents generated for at once")
 
 
+class RougeSettings(Section):
+    """What ROUGE counts, the same for every row."""
+
+    language: languages.Name = Field(
+        languages.AUTO,
+        description="english: as rouge_score; german, french, ru, ...: words of any script with that language's stemmer, where "
+        "there is one; any: words of any script, no stemmer; auto: english where the references read so, else no stemmer",
+    )
+
+
 class Search(Section):
     """The learning-rate search, with the same budget for every tuned row."""
 
@@ -162,6 +173,7 @@ class Suite(Section):
     engine: Engine = Engine()
     cache: Cache = Cache()
     decoding: Decoding = Decoding()
+    rouge: RougeSettings = RougeSettings()
     search: Search = Search()
     tracking: Tracking = Tracking()
     scaling: Scaling = Scaling()

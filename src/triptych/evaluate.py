@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych import peft_folders, store
+from triptych import peft_folders, scoring, store
 from triptych.adapters import check_origin, load_tensors, read_manifest
 from triptych.config import make_suite
 from triptych.contracts import AdaptedModel, Method
@@ -27,16 +27,22 @@ class Evaluation:
     recorded_rouge1: float | None
     documents: int
     identical_predictions: int | None  # None: there are no stored ones
+    signature: str = ""  # of the ROUGE scores
+    recorded_signature: str | None = None
 
     def text(self) -> str:
         """The result in words."""
         if self.recorded_test_loss is None:
             return f"{self.run}\n  test loss {self.test_loss:.6f}\n  R-1       {self.rouge1:.4f} on {self.documents} documents"
         same = "not compared" if self.identical_predictions is None else f"{self.identical_predictions} of {self.documents}"
+        scored = "" if self.recorded_signature in (None, self.signature) else (
+            f"\n  the record was scored by other rules: {self.recorded_signature}\n  than now:                             "
+            f"  {self.signature}"
+        )  # fmt: skip
         return (
             f"{self.run}\n  test loss {self.test_loss:.6f} (record {self.recorded_test_loss:.6f})\n"
             f"  R-1       {self.rouge1:.4f} (record {self.recorded_rouge1:.4f})\n"
-            f"  summaries identical to the stored ones: {same}"
+            f"  summaries identical to the stored ones: {same}{scored}"
         )
 
 
@@ -105,4 +111,6 @@ def _measure(run: Workbench, adapted: AdaptedModel, record: Record | None) -> Ev
         identical_predictions=None if stored is None else sum(
             a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)
         ),
+        signature=scoring.rouge(predictions, run.language).signature,
+        recorded_signature=record.rouge.signature if record and record.rouge else None,
     )

@@ -80,7 +80,7 @@ class Run:
         with bench.stage("generation"):
             texts = baseline.predict([test.document(i) for i in range(len(test))])
         with bench.stage("evaluation"):
-            predictions = scoring.score(test, texts, None, bench.suite.decoding.max_new_tokens, None)
+            predictions = scoring.score(test, texts, None, bench.suite.decoding.max_new_tokens, None, bench.language.name)
         latency = bench.latency(lambda i: baseline.predict([test.document(i)]))
         cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
         return self.write(self.record(predictions, cost), predictions, [])
@@ -122,8 +122,9 @@ class Run:
         return Record(
             label=bench.row.label, kind=bench.row.kind, seed=bench.seed, status="done",
             config=bench.suite.model_dump(mode="json"), options=bench.row.options, parameters=parameters, loss=loss or Loss(),
-            rouge=scoring.rouge(predictions), text_shape=scoring.text_shape(predictions),
-            further_scores=scoring.further_scores(predictions), signatures=scoring.signatures(), cost=cost,
+            rouge=scoring.rouge(predictions, bench.language), text_shape=scoring.text_shape(predictions),
+            further_scores=scoring.further_scores(predictions),
+            signatures=scoring.signatures(bench.language.name), cost=cost,
             data=bench.corpus.data, search=tuned.search if tuned else None, training=tuned.summary if tuned else None,
             notes=notes or {},
             provenance=provenance.take(

@@ -10,13 +10,11 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from triptych import layout, materials, store, trained
+from triptych import languages, layout, materials, scoring, store, trained
 from triptych.config import make_suite
-from triptych.contracts import Metric
 from triptych.errors import ConfigError, InputError, ResultsError
-from triptych.metrics.text_shape import copied_spans
+from triptych.metrics.text_shape import copied_spans, words
 from triptych.models import hub
-from triptych.registry import find
 from triptych.rows import planned_runs, suite_rows
 
 MAX_CHARACTERS = 200_000  # of an article; longer ones are met with a message
@@ -63,11 +61,14 @@ class Playground:
         documents: test documents to pick from.
         title: the suite's name.
         synthetic: the model or the documents are made up.
+        language: what ROUGE counts, one of `languages.NAMES`; "auto": decided from each reference.
     """
 
-    def __init__(self, rows: Sequence[trained.Trained], documents: Sequence[Document], title: str, synthetic: bool):
+    def __init__(self, rows: Sequence[trained.Trained], documents: Sequence[Document], title: str, synthetic: bool,
+                 language: str = languages.AUTO):  # fmt: skip
         self.rows, self.documents, self.title, self.synthetic = rows, documents, title, synthetic
-        self._rouge = find(Metric, "rouge")()
+        self.language = language
+        self._rouge = scoring.metrics(language)["rouge"]
 
     @classmethod
     def open(cls, out: Path, model: str | None = None, device: str | None = None) -> "Playground":
@@ -79,14 +80,16 @@ class Playground:
         suite = make_suite(store.read_json(out / "suite.json"))
         table = suite_rows(suite)
         first: dict[str, Path] = {}
+        counted: str | None = None  # the language that the runs were scored in, where they noted it
         for row, seed in planned_runs(suite, table):
             folder = layout.run_folder(out, row.label, seed)
             if row.label not in first and (folder / "record.json").is_file():
                 try:
-                    trained.read_record(folder)
+                    record = trained.read_record(folder)
                 except ResultsError:
                     continue  # a failed run: the next seed may have finished
                 first[row.label] = folder
+                counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
             raise ResultsError(f"{str(out)!r} holds no finished run: run `triptych compare --out {out}` first.")
         loaded = trained.load_all(list(first.values()), model, device)
@@ -98,9 +101,10 @@ class Playground:
             chosen = range(min(len(test), MAX_EXAMPLES))
             documents = [Document(test[i].id, test.document(i), test.reference(i)) for i in chosen]
             synthetic = corpus.data.synthetic
+            counted = counted or scoring.choose_language(suite, corpus).name
         except InputError:  # the data are elsewhere now; an article can still be pasted
             synthetic = False
-        return cls(loaded, documents, suite.name, synthetic or hub.is_synthetic(suite.model))
+        return cls(loaded, documents, suite.name, synthetic or hub.is_synthetic(suite.model), counted or suite.rouge.language)
 
     def answer(self, article: str, reference: str = "") -> Iterator[list[Answer]]:
         """The answers so far, one for each row, again whenever a row is done.
@@ -134,9 +138,9 @@ class Playground:
         elif reference.strip():
             scores = self._rouge.score(summary.text, reference, article)
         return Answer(
-            row.label, summary.text, seconds, len(summary.text.split()),
+            row.label, summary.text, seconds, len(words(summary.text, self.language)),
             scores,
-            tuple(copied_spans(summary.text, article, LEAST_COPIED)), tuple(notes),
+            tuple(copied_spans(summary.text, article, LEAST_COPIED, self.language)), tuple(notes),
         )  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from triptych import materials, meter, runtime, tracking
+from triptych import languages, materials, meter, runtime, scoring, tracking
 from triptych.config import Suite
 from triptych.contracts import Method
 from triptych.corpus import Corpus, Template
@@ -33,6 +33,7 @@ class Plan:
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
     parameters: dict[str, Parameters]
+    language: languages.Language
     scaled: dict[int, "Plan"] = field(default_factory=dict)  # by the number of training documents
 
     @property
@@ -64,6 +65,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
         parameters[row.label] = materials.count_parameters(adapted, base)
     corpus = materials.load_corpus(suite, rows, tokenizer, cache)
     materials.frequent_tokens(corpus, hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size)
+    language = scoring.choose_language(suite, corpus)
     scaled = {}
     for size in suite.scaling.train_documents:
         if size >= len(corpus.train):
@@ -73,7 +75,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
             )
         smaller = smaller_suite(suite, rows, size)
         scaled[size] = check(smaller, [row for row in rows if row.trains], device, cache)
-    return Plan(suite, list(rows), tokenizer, corpus, parameters, scaled)
+    return Plan(suite, list(rows), tokenizer, corpus, parameters, language, scaled)
 
 
 @contextmanager

@@ -39,6 +39,8 @@ class Rouge(Part):
     rougeL: float
     rougeLsum: float
     signature: str
+    language: str | None = None  # what is counted; None in records made before it was noted
+    counted: str | None = None  # a sentence: what is counted, and why
 
 
 class Cost(Part):

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from triptych import __version__, catalogue, layout, predictions, scoring, store
+from triptych import __version__, catalogue, languages, layout, predictions, scoring, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis.loading import SCORED, Results, Run, suite_of
 from triptych.analysis.outputs import output_flags
@@ -23,11 +23,11 @@ from triptych.errors import ConfigError, ResultsError, nearest
 from triptych.files import leads_out
 from triptych.lock import locked
 from triptych.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
-from triptych.registry import explain, find, registered, shorten
+from triptych.registry import explain, shorten
 from triptych.report.write import write_report
 
 KIND = "predictions"
-SETTINGS = ("analysis",)  # sections of a suite that say how is scored and judged
+SETTINGS = ("analysis", "rouge")  # sections of a suite that say how is scored and judged
 ALWAYS = ("rouge", "text-shape")  # every record holds these two
 Told = Callable[[int, int], None]
 """Told how many predictions of how many are scored."""
@@ -159,7 +159,7 @@ def read_and_score(request: Request, name: str, tell: Told) -> Results:
     """
     _check_names(request.systems)
     _check_settings(request.settings or {})
-    metrics = _metrics(request.metrics)
+    scoring.metrics(languages.ANY, _names(request.metrics))  # an unknown name is refused before anything is read
     references = None
     if request.references is not None:
         references = predictions.read(request.references, request.columns, references=True)
@@ -188,6 +188,9 @@ def read_and_score(request: Request, name: str, tell: Told) -> Results:
         versions={"python": platform.python_version(), "triptych": __version__,
                   **{package: version(package) for package in ("rouge-score", "numpy", "scipy")}},
     )  # fmt: skip
+    asked = make_suite(dict(request.settings or {})).rouge.language
+    language = languages.choose(asked, [joined.references[i] for i in scoring.spread(len(joined.ids))], source.path.name)
+    metrics = scoring.metrics(language.name, _names(request.metrics))
     total = len(files) * len(joined.ids)
     runs = []
     for place, scored_file in enumerate(files):
@@ -196,7 +199,7 @@ def read_and_score(request: Request, name: str, tell: Told) -> Results:
         for index, text in enumerate(texts):
             lines.append(_score_one(metrics, joined, index, text))
             tell(place * len(texts) + index + 1, total)
-        runs.append(_run(scored_file, lines, joined, metrics))
+        runs.append(_run(scored_file, lines, joined, metrics, language))
     return Results(Path(name), suite_of(scored), tuple(runs), files=scored)
 
 
@@ -304,9 +307,8 @@ def _silent(done: int, total: int) -> None:
     """Nobody listens."""
 
 
-def _metrics(names: Sequence[str] | None) -> dict[str, Metric]:
-    wanted = registered(Metric) if names is None else {name: find(Metric, name) for name in (*ALWAYS, *names)}
-    return {name: metric() for name, metric in wanted.items()}
+def _names(asked: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if asked is None else tuple(dict.fromkeys((*ALWAYS, *asked)))
 
 
 def _score_one(metrics: Mapping[str, Metric], joined: predictions.Joined, index: int, text: str) -> Prediction:
@@ -316,8 +318,9 @@ def _score_one(metrics: Mapping[str, Metric], joined: predictions.Joined, index:
 
 
 def _run(
-    file: ScoredFile, lines: Sequence[Prediction], joined: predictions.Joined, metrics: Mapping[str, Metric]
-) -> Run:
+    file: ScoredFile, lines: Sequence[Prediction], joined: predictions.Joined, metrics: Mapping[str, Metric],
+    language: languages.Language,
+) -> Run:  # fmt: skip
     shape = scoring.text_shape(lines).model_copy(update={"share_at_cap": None})
     texts = [line.prediction for line in lines]
     record = Record(
@@ -327,7 +330,7 @@ def _run(
         status="done",
         config={},
         options={"file": file.file, "sha256": file.sha256},
-        rouge=scoring.rouge(lines),
+        rouge=scoring.rouge(lines, language),
         text_shape=shape,
         further_scores=scoring.further_scores(lines),
         signatures={name: metric.signature() for name, metric in metrics.items()},

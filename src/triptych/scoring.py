@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from triptych import languages
+from triptych.config import Suite
 from triptych.contracts import Metric
 from triptych.errors import RunFailed
 from triptych.metrics.text_shape import TextShapeMetric
@@ -14,10 +16,11 @@ from triptych.registry import find, registered
 if TYPE_CHECKING:  # predictions of other tools are scored without torch
     from transformers import PreTrainedTokenizerBase
 
-    from triptych.corpus import TokenizedSplit
+    from triptych.corpus import Corpus, TokenizedSplit
     from triptych.engine.evaluation import SplitLoss
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+MOST_REFERENCES = 2000  # of a split, evenly over it, that a language is told from
 
 
 def to_text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
@@ -25,9 +28,41 @@ def to_text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
     return str(tokenizer.decode(ids, skip_special_tokens=True)).strip()
 
 
+def choose_language(suite: Suite, corpus: "Corpus") -> languages.Language:
+    """What the suite's summaries are counted in, from its setting and the references of validation and test.
+
+    Training references have no part in it: with fewer training documents the scores stay what they are.
+
+    Raises:
+        ConfigError: the language asked for would leave much of the references uncounted.
+    """
+    references = [split.reference(i) for split in (corpus.validation, corpus.test) for i in spread(len(split))]
+    return languages.choose(suite.rouge.language, references, suite.data)
+
+
+def spread(count: int) -> list[int]:
+    """At most `MOST_REFERENCES` of so many places, evenly over them."""
+    return sorted({i * count // MOST_REFERENCES for i in range(MOST_REFERENCES)}) if count > MOST_REFERENCES else list(range(count))
+
+
+def metrics(language: str, names: Sequence[str] | None = None) -> dict[str, Metric]:
+    """Metrics by their names; one with a field `language` is given the language that is counted.
+
+    Args:
+        language: one of `languages.NAMES`.
+        names: those that are wanted; None: all that are registered.
+
+    Raises:
+        ConfigError: nothing is registered under a name.
+    """
+    wanted = registered(Metric) if names is None else {name: find(Metric, name) for name in names}
+    return {name: metric(**{"language": language} if "language" in metric.model_fields else {}) for name, metric in wanted.items()}
+
+
 def score(
-    split: "TokenizedSplit", texts: Sequence[str], lengths: Sequence[int] | None, cap: int, losses: "SplitLoss | None"
-) -> list[Prediction]:
+    split: "TokenizedSplit", texts: Sequence[str], lengths: Sequence[int] | None, cap: int, losses: "SplitLoss | None",
+    language: str,
+) -> list[Prediction]:  # fmt: skip
     """Every registered metric on every prediction, in file order of the split.
 
     Args:
@@ -36,12 +71,13 @@ def score(
         lengths: tokens generated for each; None for a row without a model.
         cap: tokens that a summary may have at most.
         losses: loss of each document; None for a row without a model.
+        language: what is counted, one of `languages.NAMES`.
     """
-    metrics = {name: metric() for name, metric in registered(Metric).items()}
+    known = metrics(language)
     predictions = []
     for i, text in enumerate(texts):
         reference, document = split.reference(i), split.document(i)
-        scores = score_text(metrics, text, reference, document)
+        scores = score_text(known, text, reference, document)
         if losses is not None:
             scores |= {"loss": float(losses.nats[i] / losses.targets[i]), "targets": float(losses.targets[i])}
         count = lengths[i] if lengths is not None else None
@@ -73,10 +109,11 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
     return scores
 
 
-def rouge(predictions: Sequence[Prediction]) -> Rouge:
+def rouge(predictions: Sequence[Prediction], language: languages.Language) -> Rouge:
     """Mean ROUGE over the split."""
     means = {name: _mean(predictions, name) for name in ROUGE_TYPES}
-    return Rouge(**means, signature=find(Metric, "rouge")().signature())
+    signature = metrics(language.name, ["rouge"])["rouge"].signature()
+    return Rouge(**means, signature=signature, language=language.name, counted=language.reason)
 
 
 def text_shape(predictions: Sequence[Prediction]) -> TextShape:
@@ -96,9 +133,9 @@ def further_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
     return {name: _mean(predictions, name) for name in predictions[0].scores if name not in known} if predictions else {}
 
 
-def signatures() -> dict[str, str]:
-    """The signature of every registered metric."""
-    return {name: metric().signature() for name, metric in registered(Metric).items()}
+def signatures(language: str) -> dict[str, str]:
+    """The signature of every registered metric, counting in that language."""
+    return {name: metric.signature() for name, metric in metrics(language).items()}
 
 
 def _mean(predictions: Sequence[Prediction], name: str) -> float:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,20 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+<<<<<<< HEAD
 from triptych.config import PRESETS, Columns
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import describe
 from triptych.datasets.tables.columns import shorten
 from triptych.records import Data
+=======
+from triptych import languages
+from triptych.config import PRESETS
+from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
+from triptych.datasets.tables import Tables, describe
+>>>>>>> c09333f (rouge: count every script, stem by language)
 from triptych.registry import registered
+from triptych.scoring import MOST_REFERENCES
 
 if TYPE_CHECKING:  # what a data folder holds is shown without torch
     from triptych.preflight import Plan, RowEstimate
@@ -98,6 +107,10 @@ class View:
             self._progress.advance(self._suite, 0 if kind == "tried" else 1)
             self._progress.remove_task(self._runs.pop((label, seed)).bar)
 
+    def say(self, text: str) -> None:
+        """Print a line about the whole suite."""
+        self._line(text)
+
     def _line(self, text: str) -> None:
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
@@ -171,7 +184,11 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
         dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
         console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
                       f"{counts.truncated:,} truncated", markup=False, highlight=False)
+<<<<<<< HEAD
     show_sentences_on_data(console, data)
+=======
+    console.print(f"  {plan.language.reason}", markup=False, highlight=False, soft_wrap=True)
+>>>>>>> c09333f (rouge: count every script, stem by language)
     table = Table("row", "kind", *(Column(header=h, justify="right") for h in
                   ("runs", "trainable", "added", "seconds a run", "in all", "stored")))
     seconds_in_all, bytes_in_all = 0.0, 0
@@ -229,6 +246,7 @@ def show_data(console: Console, path: Path, columns: Columns) -> None:
             f"  document = {roles.document}, summary = {roles.summary}, "
             f"id = {'(made from split and row)' if roles.id is None else roles.id}",
         )
+<<<<<<< HEAD
     example = next((split.first for split in found.splits if split.first is not None), None)
     if example is not None:
         _print_text(console, f"example: {shorten(example.id, 60)}")
@@ -254,6 +272,19 @@ def _print_text(console: Console, text: str) -> None:
     """Print what comes from a file, without anything that a terminal would obey."""
     text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+=======
+    for file in found.unread:
+        console.print(f"not read: {file}", markup=False, highlight=False, soft_wrap=True)
+    scored = [split.split for split in found.splits if split.split in ("validation", "test")]
+    tables = Tables(path=path)
+    references = [
+        example.summary
+        for split in scored or [found.splits[0].split]
+        for example in islice(tables.examples(split), MOST_REFERENCES)
+    ]
+    language = languages.choose(languages.AUTO, references, str(path))
+    console.print(language.reason, markup=False, highlight=False, soft_wrap=True)
+>>>>>>> c09333f (rouge: count every script, stem by language)
 
 
 class SummaryPrinter:

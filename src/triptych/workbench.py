@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from triptych import layout, materials, meter, provenance, runtime, scoring
+from triptych import languages, layout, materials, meter, provenance, runtime, scoring
 from triptych.adapters import Origin
 from triptych.config import Suite
 from triptych.contracts import AdaptedModel, Method
@@ -80,6 +80,11 @@ class Workbench:
             "device": self.machine.device.type, "versions": {name: provenance.version_of(name) for name in DECISIVE},
         }  # fmt: skip
 
+    @cached_property
+    def language(self) -> languages.Language:
+        """What summaries are counted in."""
+        return scoring.choose_language(self.suite, self.corpus)
+
     @property
     def folder(self) -> Path:
         """`OUT/runs/LABEL/SEED`."""
@@ -124,7 +129,7 @@ class Workbench:
             new = self.generate(adapted, documents, self.show_progress)
         with self.stage("evaluation"):
             texts = [scoring.to_text(self.tokenizer, ids) for ids in new]
-            return scoring.score(split, texts, [len(ids) for ids in new], cap, test)
+            return scoring.score(split, texts, [len(ids) for ids in new], cap, test, self.language.name)
 
     def generate(
         self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None

@@ -6,6 +6,7 @@ from itertools import combinations
 from typing import Any
 
 from triptych.analysis.loading import ROUGE_METRICS, Results, Run
+from triptych.languages import ENGLISH
 
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
 HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
@@ -45,6 +46,7 @@ def comparison_flags(results: Results) -> list[str]:
     return [
         *(results.files.flags if results.files is not None else []),
         *_synthetic(done),
+        *_counted(done),
         *_unfinished(results),
         *(_few_seeds(results) if results.files is None else _few_sets(results)),
         *_unequal_search(results),
@@ -129,6 +131,12 @@ def _synthetic(done: Sequence[Run]) -> list[str]:
         return []
     meaning = "these figures show that the job works, and say nothing about real news or real models"
     return [f"{what} embedded in the package and synthetic: {meaning}."]
+
+
+def _counted(done: Sequence[Run]) -> list[str]:
+    """What ROUGE and the numbers of words count, where it is not what readers of English expect."""
+    rouge = done[0].record.rouge if done else None
+    return [rouge.counted] if rouge is not None and rouge.counted and rouge.language != ENGLISH else []
 
 
 def _unfinished(results: Results) -> list[str]:

@@ -1,40 +1,84 @@
 """ROUGE of a generated summary against its reference, by the package `rouge_score`.
 
 Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004. What papers call R-L is the summary-level
-`rougeLsum`, which needs a sentence on each line; `rougeL` takes the whole text as one sequence.
+`rougeLsum`, which needs a sentence on each line; `rougeL` takes the whole text as one sequence. English is counted by
+rouge_score's own tokenizer, every other language by `triptych.words`, given to rouge_score as its tokenizer.
 """
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib.metadata import version
 
+from nltk.stem import SnowballStemmer
+from pydantic import Field
 from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer
+from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
-from triptych import __version__, sentences
+from triptych import __version__, languages, sentences, words
 from triptych.contracts import Metric
 from triptych.registry import register
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+LEAST_STEMMED = 4  # characters: rouge_score stems no shorter word
 
 
 @register("rouge")
 class RougeScore(Metric):
-    """ROUGE-1, -2, -L and -Lsum: F1 in 0-100, words stemmed."""
+    """ROUGE-1, -2, -L and -Lsum: F1 in 0-100; English words stemmed, other scripts by word or by character."""
+
+    language: languages.Name = Field(
+        languages.AUTO,
+        description="what is counted, by the suite's [rouge] language; without a suite, auto decides from each reference",
+    )
 
     @cached_property
-    def _scorer(self) -> RougeScorer:
-        return RougeScorer(list(TYPES), tokenizer=DefaultTokenizer(use_stemmer=True))
+    def _scorers(self) -> dict[str, RougeScorer]:
+        return {}
 
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
         """F1 x 100 of each type, unrounded; 0 where the prediction or the reference has no word."""
-        scores = self._scorer.score(one_sentence_a_line(reference), one_sentence_a_line(prediction))
+        name = languages.choose(self.language, [reference]).name if self.language == languages.AUTO else self.language
+        if name not in self._scorers:
+            self._scorers[name] = RougeScorer(list(TYPES), tokenizer=tokenizer(name))
+        scores = self._scorers[name].score(one_sentence_a_line(reference), one_sentence_a_line(prediction))
         return {name: 100.0 * scores[name].fmeasure for name in TYPES}
 
     def signature(self) -> str:
-        """Types, statistic, stemmer, how sentences are told, and the versions of what computes them."""
-        parts = ("+".join(TYPES), "F1", "stemmer:yes", f"sentences:lines-or-triptych-{sentences.VERSION}",
-                 f"rouge_score:{version('rouge_score')}", f"version:{__version__}")  # fmt: skip
+        """Types, statistic, stemmer, how sentences are told, language, tokenizer, and the versions of what computes them."""
+        english, auto = self.language == languages.ENGLISH, self.language == languages.AUTO
+        stemmer = f"snowball-{self.language}" if self.language in languages.STEMMED else "yes" if english or auto else "no"
+        counted = "rouge_score" if english else f"unicode-{words.VERSION}"
+        parts = ("+".join(TYPES), "F1", f"stemmer:{stemmer}", f"sentences:lines-or-triptych-{sentences.VERSION}",
+                 f"rouge_score:{version('rouge_score')}", f"lang:{self.language}",
+                 f"tok:{'by-language' if auto else counted}", f"version:{__version__}")  # fmt: skip
         return "|".join(parts)
+
+
+def tokenizer(language: str) -> Tokenizer:
+    """What counts a language's words, as rouge_score wants it.
+
+    Args:
+        language: one of `languages.NAMES` but "auto".
+    """
+    return DefaultTokenizer(use_stemmer=True) if language == languages.ENGLISH else UnicodeTokenizer(language)
+
+
+class UnicodeTokenizer(Tokenizer):
+    """The words of any script, by their stem where the language has a Snowball stemmer.
+
+    Args:
+        language: one of `languages.NAMES`.
+    """
+
+    def __init__(self, language: str):
+        self._dotless_i = language in languages.DOTLESS_I
+        self._stem = lru_cache(maxsize=2**16)(SnowballStemmer(language).stem) if language in languages.STEMMED else None
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words in order; words under four characters are left as they are, as rouge_score leaves them."""
+        found = words.words(text, self._dotless_i)
+        if self._stem is None:
+            return found
+        return [self._stem(word) if len(word) >= LEAST_STEMMED else word for word in found]
 
 
 def one_sentence_a_line(text: str) -> str:

@@ -1,15 +1,15 @@
 """What a summary looks like beside its document: length, copying, repetition. Length alone moves ROUGE a good deal."""
 
-import re
 from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
+from triptych import languages
+from triptych import words as scripts
 from triptych.contracts import Metric
 from triptych.registry import register
-
-_WORD = re.compile(r"\w+(?:['’\-.,]\w+)*")
 
 
 @register("text-shape")
@@ -17,6 +17,9 @@ class TextShapeMetric(Metric):
     """Words, novel bigrams, the longest copied span, repeated trigrams, and whether anything was said at all."""
 
     of_document: ClassVar[tuple[str, ...]] = ("novel_bigrams", "longest_copied_words")
+    language: languages.Name = Field(
+        languages.AUTO, description="that of the suite's [rouge]; only the capital I of Turkish depends on it"
+    )
 
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
         """Counts in words, shares in 0-1.
@@ -28,12 +31,12 @@ class TextShapeMetric(Metric):
             longest_copied_words: the longest run of words that also stands in the document.
             repeated_trigrams: share of the prediction's trigrams that it has had before; 0 below three words.
         """
-        predicted, source = words(prediction), words(document)
+        predicted, source = (words(text, self.language) for text in (prediction, document))
         bigrams, trigrams = _ngrams(predicted, 2), _ngrams(predicted, 3)
         known = set(_ngrams(source, 2))
         return {
             "prediction_words": float(len(predicted)),
-            "reference_words": float(len(words(reference))),
+            "reference_words": float(len(words(reference, self.language))),
             "empty": float(not predicted),
             "novel_bigrams": sum(pair not in known for pair in bigrams) / len(bigrams) if bigrams else 0.0,
             "longest_copied_words": float(longest_common_span(predicted, source)),
@@ -42,12 +45,18 @@ class TextShapeMetric(Metric):
 
     def signature(self) -> str:
         """How words are told apart."""
-        return "text-shape|words:lower-case,punctuation-off|1"
+        dotless = "|dotless-i" if self.language in languages.DOTLESS_I else ""
+        return f"text-shape|words:folded,punctuation-off,unicode-{scripts.VERSION}{dotless}|2"
 
 
-def words(text: str) -> list[str]:
-    """Words in lower case without the punctuation around them; `3.5`, `don't` and `well-known` are one word each."""
-    return _WORD.findall(text.lower())
+def words(text: str, language: str = languages.ANY) -> list[str]:
+    """Words in lower case without the punctuation around them; `3.5`, `don't` and `well-known` are one word each, and so is
+    each character of a script without spaces.
+
+    Args:
+        language: one of `languages.NAMES`.
+    """
+    return [word for word, _, _ in scripts.shape_words(text, language in languages.DOTLESS_I)]
 
 
 def longest_common_span(a: Sequence[str], b: Sequence[str]) -> int:
@@ -66,19 +75,18 @@ def _ngrams(sequence: Sequence[str], n: int) -> list[tuple[str, ...]]:
     return list(zip(*(sequence[start:] for start in range(n)), strict=False))
 
 
-def copied_spans(text: str, document: str, least: int) -> list[tuple[int, int]]:
+def copied_spans(text: str, document: str, least: int, language: str = languages.ANY) -> list[tuple[int, int]]:
     """`(begin, end)` in characters of what the text shares with the document, in runs of `least` words or more."""
-    found = list(_WORD.finditer(text))  # before lowering, which may change the length
-    sequence = [match.group().lower() for match in found]
-    known = set(_ngrams(words(document), least))
-    covered = [False] * len(sequence)
-    for start, ngram in enumerate(_ngrams(sequence, least)):
+    found = list(scripts.shape_words(text, language in languages.DOTLESS_I))
+    known = set(_ngrams(words(document, language), least))
+    covered = [False] * len(found)
+    for start, ngram in enumerate(_ngrams([word for word, _, _ in found], least)):
         if ngram in known:
             covered[start : start + least] = [True] * least
     spans: list[tuple[int, int]] = []
-    for place, (match, copied) in enumerate(zip(found, covered, strict=True)):
+    for place, ((_, begin, end), copied) in enumerate(zip(found, covered, strict=True)):
         if copied and place and covered[place - 1]:
-            spans[-1] = (spans[-1][0], match.end())
+            spans[-1] = (spans[-1][0], end)
         elif copied:
-            spans.append(match.span())
+            spans.append((begin, end))
     return spans
