@@ -1,6 +1,8 @@
 """What is counted in every script, against values worked out by hand and rouge_score fed with words set apart by spaces."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenize import tokenize
 
 from triptych import languages, words
+from triptych.cli import main
 from triptych.config import make_suite
 from triptych.errors import ConfigError
 from triptych.languages import choose
@@ -229,3 +232,48 @@ def test_time_is_linear_in_any_script():
     for piece in ("的", "a\u0301", "\u200d", "ក្", "'", "ا", "l·", "״א", "٠"):
         assert len(words.words(piece * 100_000)) <= 100_000
         assert len(shape_words(piece * 100_000)) <= 100_000
+
+
+def in_chinese(folder: Path) -> Path:
+    """A data set of a few short Chinese stories."""
+    folder.mkdir()
+    for split, size in (("train", 6), ("validation", 2), ("test", 3)):
+        stories = [
+            {
+                "id": f"{split}-{i}",
+                "document": f"市议会第{i}次开会。会议通过新桥方案。旧桥开放{split}。没人反对。",
+                "summary": f"会议{i}通过方案。",
+            }
+            for i in range(size)
+        ]
+        lines = [json.dumps(story, ensure_ascii=False) for story in stories]
+        (folder / f"{split}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder
+
+
+def options(data: Path, out: Path) -> list[str]:
+    limits = [*(f"limits.{split}_documents=0" for split in ("train", "validation", "test")), "limits.document_tokens=200"]
+    return ["--model", "tiny", "--data", str(data), "--seeds", "0", "--out", str(out), "--device", "cpu", "--set", *limits]
+
+
+def test_a_run_says_and_keeps_what_it_counted(tmp_path, capsys):
+    """A run prints what ROUGE counts and why, and its record keeps it: language, sentence and signature."""
+    data, out = in_chinese(tmp_path / "zh"), tmp_path / "out"
+    assert main(["train", "lead-3", *options(data, out)]) == 0
+    said = "ROUGE counts whole words of any script, each character of Han as a word, without a stemmer"
+    assert said in capsys.readouterr().err
+    rouge = json.loads((out / "runs/lead-3/0/record.json").read_text())["rouge"]
+    assert rouge["language"] == "any" and rouge["counted"].startswith(said) and "|lang:any|" in rouge["signature"]
+    assert 0 < rouge["rouge1"] < 60  # three of four sentences against a part of one
+    lines = [json.loads(line) for line in (out / "runs/lead-3/0/predictions.jsonl").read_text().splitlines()]
+    assert all(line["prediction"].count("\n") == 2 for line in lines)
+    assert main(["list", "data", str(data)]) == 0
+    assert said in capsys.readouterr().out
+
+
+def test_chinese_counted_as_english_is_refused_before_anything_is_written(tmp_path, capsys):
+    """A suite that would leave out the letters of its references ends with one message and status 2, and writes nothing."""
+    data, out = in_chinese(tmp_path / "zh"), tmp_path / "out"
+    assert main(["compare", "--methods", "lead-3", *options(data, out), "rouge.language=english"]) == 2
+    message = capsys.readouterr().err
+    assert "100% Han" in message and "--set rouge.language=auto" in message and not out.exists()

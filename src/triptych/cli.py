@@ -558,7 +558,8 @@ def call_list(options: argparse.Namespace) -> int:
         settings: dict[str, Any] = {}
         for setting in options.settings:
             settings = config.merge(settings, config.parse_setting(setting))
-        show_data(Console(), Path(options.what[1]), config.make_suite(settings).columns)
+        made = config.make_suite(settings)
+        show_data(Console(), Path(options.what[1]), made.columns, made.rouge.language)
     else:
         raise ConfigError(f"triptych list {' '.join(options.what)}: use `triptych list` or `triptych list data DIR`.")
     return 0

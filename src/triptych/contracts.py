@@ -160,7 +160,10 @@ class Dataset(Plugin):
 
 
 class Metric(Plugin):
-    """Scores a prediction against its reference, document by document."""
+    """Scores a prediction against its reference, document by document.
+
+    A metric with a field `language` is given what the suite counts, one of `triptych.languages.NAMES` but "auto".
+    """
 
     contract: ClassVar[str] = "metric"
     of_document: ClassVar[tuple[str, ...]] = ()  # its scores that mean nothing where the document is not known

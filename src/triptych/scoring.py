@@ -42,7 +42,8 @@ def choose_language(suite: Suite, corpus: "Corpus") -> languages.Language:
 
 def spread(count: int) -> list[int]:
     """At most `MOST_REFERENCES` of so many places, evenly over them."""
-    return sorted({i * count // MOST_REFERENCES for i in range(MOST_REFERENCES)}) if count > MOST_REFERENCES else list(range(count))
+    most = min(count, MOST_REFERENCES)
+    return [i * count // most for i in range(most)]
 
 
 def metrics(language: str, names: Sequence[str] | None = None) -> dict[str, Metric]:
@@ -56,7 +57,8 @@ def metrics(language: str, names: Sequence[str] | None = None) -> dict[str, Metr
         ConfigError: nothing is registered under a name.
     """
     wanted = registered(Metric) if names is None else {name: find(Metric, name) for name in names}
-    return {name: metric(**{"language": language} if "language" in metric.model_fields else {}) for name, metric in wanted.items()}
+    given = {"language": language}
+    return {name: metric(**(given if "language" in metric.model_fields else {})) for name, metric in wanted.items()}
 
 
 def score(

@@ -15,18 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-<<<<<<< HEAD
+from triptych import languages
 from triptych.config import PRESETS, Columns
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
-from triptych.datasets.tables import describe
+from triptych.datasets.tables import Tables, describe
 from triptych.datasets.tables.columns import shorten
 from triptych.records import Data
-=======
-from triptych import languages
-from triptych.config import PRESETS
-from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
-from triptych.datasets.tables import Tables, describe
->>>>>>> c09333f (rouge: count every script, stem by language)
 from triptych.registry import registered
 from triptych.scoring import MOST_REFERENCES
 
@@ -184,11 +178,8 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
         dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
         console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
                       f"{counts.truncated:,} truncated", markup=False, highlight=False)
-<<<<<<< HEAD
     show_sentences_on_data(console, data)
-=======
     console.print(f"  {plan.language.reason}", markup=False, highlight=False, soft_wrap=True)
->>>>>>> c09333f (rouge: count every script, stem by language)
     table = Table("row", "kind", *(Column(header=h, justify="right") for h in
                   ("runs", "trainable", "added", "seconds a run", "in all", "stored")))
     seconds_in_all, bytes_in_all = 0.0, 0
@@ -234,7 +225,7 @@ def show_registered(console: Console) -> None:
         console.print(f"  {name}: {preset.summary}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_data(console: Console, path: Path, columns: Columns) -> None:
+def show_data(console: Console, path: Path, columns: Columns, language: str) -> None:
     """Print what a data folder holds and how it would be read, with a pair of its first split."""
     found = describe(path, columns)
     for split in found.splits:
@@ -246,7 +237,6 @@ def show_data(console: Console, path: Path, columns: Columns) -> None:
             f"  document = {roles.document}, summary = {roles.summary}, "
             f"id = {'(made from split and row)' if roles.id is None else roles.id}",
         )
-<<<<<<< HEAD
     example = next((split.first for split in found.splits if split.first is not None), None)
     if example is not None:
         _print_text(console, f"example: {shorten(example.id, 60)}")
@@ -256,6 +246,15 @@ def show_data(console: Console, path: Path, columns: Columns) -> None:
     them = "it" if len(missing) == 1 else "them"
     cut = [f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."] if missing else []
     _show_sentences(console, [*found.notes, *cut])
+    _show_language(console, path, [split.split for split in found.splits], columns, language)
+
+
+def _show_language(console: Console, path: Path, splits: list[str], columns: Columns, asked: str) -> None:
+    """Print what ROUGE would count; told from the splits that are scored, or from the first."""
+    tables = Tables(path=path, columns=columns)
+    told_from = [split for split in splits if split in ("validation", "test")] or splits[:1]
+    references = [e.summary for split in told_from for e in islice(tables.examples(split), MOST_REFERENCES)]
+    _print_text(console, languages.choose(asked, references, str(path)).reason)
 
 
 def show_sentences_on_data(console: Console, data: Data) -> None:
@@ -272,19 +271,6 @@ def _print_text(console: Console, text: str) -> None:
     """Print what comes from a file, without anything that a terminal would obey."""
     text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
     console.print(text, markup=False, highlight=False, soft_wrap=True)
-=======
-    for file in found.unread:
-        console.print(f"not read: {file}", markup=False, highlight=False, soft_wrap=True)
-    scored = [split.split for split in found.splits if split.split in ("validation", "test")]
-    tables = Tables(path=path)
-    references = [
-        example.summary
-        for split in scored or [found.splits[0].split]
-        for example in islice(tables.examples(split), MOST_REFERENCES)
-    ]
-    language = languages.choose(languages.AUTO, references, str(path))
-    console.print(language.reason, markup=False, highlight=False, soft_wrap=True)
->>>>>>> c09333f (rouge: count every script, stem by language)
 
 
 class SummaryPrinter:
