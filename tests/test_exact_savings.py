@@ -1,13 +1,17 @@
 """Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it serves."""
 
+import errno
 import multiprocessing
 import os
+import subprocess
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from conftest import World, disturb, gradients, largest_difference
 from torch.nn import functional
 
@@ -21,6 +25,7 @@ from triptych.engine.forward import target_losses
 from triptych.engine.training import TrainingState, train
 from triptych.engine.trunk_cache import open_cache
 from triptych.engine.work import entering_flops, training_flops
+from triptych.errors import ResultsError
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -227,8 +232,8 @@ def test_no_cache_where_it_would_be_stale(gpt2, method, tmp_path):
 def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
     """The same states are computed once; other weights or tokens are another entry; beyond the bound older ones go."""
     made = []
-    real = trunk_cache.entering
-    monkeypatch.setattr(trunk_cache, "entering", lambda *args: made.append(1) or real(*args))
+    real = trunk_cache._computed
+    monkeypatch.setattr(trunk_cache, "_computed", lambda *args: made.append(1) or real(*args))
     first = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
     count = len(made)
     again = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
@@ -236,13 +241,17 @@ def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
     assert cached(gpt2, CACHED["last-blocks"], tmp_path, max_bytes=first.num_bytes - 1)[1] is None
     cached(gpt2, CACHED["last-blocks"], tmp_path, model="other")
     assert len(made) == 2 * count and len(list(tmp_path.glob("*/states.bin"))) == 2
-    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=first.num_bytes)
+    size = first.num_bytes
+    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=size)
+    assert len(list(tmp_path.glob("*/states.bin"))) == 2  # the first is in use
+    del first, again
+    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=size)
     assert len(list(tmp_path.glob("*/states.bin"))) == 1
 
 
 def _open_one(gpt2, folder: Path, made: Path, states: Path) -> None:
     """In a process of its own: open the cache, say which batches were computed here, and what it holds."""
-    real = trunk_cache.entering
+    real = trunk_cache._computed
 
     def slow(*args):
         with made.open("a") as file:
@@ -251,7 +260,7 @@ def _open_one(gpt2, folder: Path, made: Path, states: Path) -> None:
         return real(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trunk_cache, "entering", slow)
+        patch.setattr(trunk_cache, "_computed", slow)
         cache = cached(gpt2, CACHED["last-blocks"], folder)[1]
     torch.save([cache.of(i) for i in range(len(gpt2.pairs))], states)
 
@@ -299,6 +308,73 @@ def test_what_making_a_cache_took_is_known_to_who_finds_it_made(gpt2, tmp_path):
     seconds.write_bytes(b"123.456")
     found = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
     assert found is not None and found.seconds == 123.456
+
+
+def test_a_full_disk_is_one_message_and_room_is_enough_to_go_on(gpt2, tmp_path, monkeypatch):
+    """Without room for the trunk cache nothing of it is left, and the message names folder, size and remedy."""
+    def full(file, num_bytes):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(ResultsError, match=r"No space left.*make room, or set TRIPTYCH_CACHE"):
+        patch.setattr(trunk_cache, "reserve", full)
+        cached(gpt2, CACHED["last-blocks"], tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None
+
+
+def test_the_trunk_cache_on_a_real_full_disk(gpt2, tmp_path):
+    """On a file system that is full, the message comes before any state is computed, never SIGBUS; with room it is made."""
+    if os.geteuid() or subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        (tmp_path / "filler").write_bytes(bytes(80_000))
+        with pytest.raises(ResultsError, match="No space left"):
+            cached(gpt2, CACHED["last-blocks"], tmp_path / "trunk")
+        (tmp_path / "filler").unlink()
+        assert cached(gpt2, CACHED["last-blocks"], tmp_path / "trunk")[1] is not None
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_the_key_holds_versions_and_attention(gpt2, tmp_path, monkeypatch):
+    """Other versions of torch, transformers or this cache, and another attention, make an entry of their own."""
+    def entries() -> int:
+        cached(gpt2, CACHED["last-blocks"], tmp_path)
+        return len(list(tmp_path.glob("*/states.bin")))
+
+    assert entries() == entries() == 1
+    for number, (owner, name) in enumerate(
+        [(torch, "__version__"), (transformers, "__version__"), (trunk_cache, "TRUNK_VERSION")], start=2
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, "another")
+            assert entries() == number
+    adapted = gpt2.adapt(CACHED["last-blocks"])
+    keys = set()
+    for attention in ("eager", "sdpa"):
+        adapted.parts.model.set_attn_implementation(attention)
+        keys.add(trunk_cache._key(adapted, gpt2.pairs, gpt2.template, gpt2.machine, "m", 2, torch.float32))
+    assert len(keys) == 2
+
+
+def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
+    """In fp16 the stream is fp32 and may go beyond 65,504: from the cache come the same losses, and no infinity."""
+    machine = replace(gpt2.machine, precision="fp16")
+    monkeypatch.setattr(type(machine), "autocast", lambda self: torch.autocast("cpu", torch.float16))
+    adapted, modes = gpt2.adapt_with_modes(CACHED["last-blocks"])
+    with torch.no_grad():
+        adapted.parts.trunk.wpe.weight[:, 0] = 1e5
+    make_ready(adapted, modes, machine)
+    cache = open_cache(adapted, gpt2.pairs, gpt2.template, machine, model="m", folder=tmp_path, max_bytes=10**8, batch_size=5,
+                       flops=lambda *shape: 1.0)  # fmt: skip
+    assert cache is not None and cache.dtype == torch.float32
+    assert all(torch.isfinite(cache.of(i)).all() and cache.of(i).max() > 65_504 for i in range(len(gpt2.pairs)))
+    batch = collate(gpt2.pairs[:1], gpt2.template)
+    with torch.no_grad(), machine.autocast():
+        whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, [0])
+    torch.testing.assert_close(resumed, whole, atol=1e-2, rtol=1e-2)
 
 
 @pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))

@@ -5,16 +5,11 @@ time: the first hashes documents and measures summaries, then it is decided what
 tokenises what was chosen. What is chosen depends on the texts alone, never on their order, the method or its seed.
 """
 
-import contextlib
 import json
-import os
-import shutil
-import tempfile
-import time
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b, file_digest, sha256
 from pathlib import Path
 from typing import overload
@@ -25,6 +20,7 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych.config import Limits, Split
 from triptych.contracts import Dataset, Example
+from triptych.disk_cache import DiskCache, Hold
 from triptych.errors import ConfigError, DataError, ModelError
 from triptych.records import Data, SplitCounts
 
@@ -33,8 +29,6 @@ SPLITS = ("train", "validation", "test")
 _SAMPLE_SEED = b"triptych sample 0"
 _BATCH_ROWS, _BATCH_CHARACTERS = 512, 2**21
 _MANIFEST = "manifest.json"
-_UNFINISHED = "building-"
-_DAY = 86400  # seconds; what is unfinished for longer was left by a process that died
 _SCHEMA = pyarrow.schema(
     [("id", pyarrow.string()), ("document", pyarrow.string()), ("summary", pyarrow.string()),
      ("document_ids", pyarrow.list_(pyarrow.int32())), ("summary_ids", pyarrow.list_(pyarrow.int32()))]
@@ -196,6 +190,7 @@ class Corpus:
     test: TokenizedSplit
     template: Template
     data: Data
+    hold: Hold | None = field(default=None, repr=False, compare=False)  # keeps the cache from removing it
 
     def token_frequencies(self, vocabulary_size: int) -> np.ndarray:
         """How often each token id stands in the training documents: int64 [V].
@@ -243,19 +238,13 @@ def prepare(
     job.check_window()
     state = dataset.fingerprint()
     cache = cache.expanduser()
-    entry = cache / job.key(state)
-    opened = _open(entry, template)
-    if opened is None:
-        try:
-            _build(entry, job, state)
-        except OSError as error:
-            raise DataError(f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing.") from error
-        opened = _open(entry, template)
-    if opened is None:
-        raise DataError(f"Prepared data in {str(entry)!r} could not be read back. Check the disk, then start again.")
-    _trim(cache, entry, max_cache_bytes)
-    opened.data.notes = list(dataset.notes())  # of the folder as it is now: what is not read is no part of the entry
-    return opened
+    try:
+        opened, hold = DiskCache(cache, max_cache_bytes, _MANIFEST).entry(
+            job.key(state), lambda folder: _build(folder, job, state), lambda folder: _open(folder, template)
+        )
+    except OSError as error:
+        raise DataError(f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing.") from error
+    return replace(opened, hold=hold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -455,34 +444,25 @@ def _mark(target: dict[str, np.ndarray], membership: Mapping[str, np.ndarray], s
 # Second pass: what was chosen, into Arrow files
 
 
-def _build(entry: Path, job: _Job, state: str) -> None:
-    """Prepare a data set under a temporary name, then put it in place in one step; whoever comes first wins."""
-    entry.parent.mkdir(parents=True, exist_ok=True)
+def _build(folder: Path, job: _Job, state: str) -> None:
+    """Prepare a data set into an empty folder, the manifest last."""
     names = _source_splits(job)
     surveys = {name: _survey(job.dataset.examples(name), job.tokenizer) for name in names}
     plan = _plan(surveys, job.limits, job.split, job.room(0))
     _check_filled(plan, job)
-    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=_UNFINISHED) as building:
-        folder = Path(building) / "entry"
-        folder.mkdir()
-        with contextlib.ExitStack() as stack:
-            writers = [stack.enter_context(closing(_Writer(folder / f"{name}.arrow"))) for name in SPLITS]
-            for name in names:
-                for batch, targets in _chosen(job, name, plan.target[name]):
-                    _write(batch, targets, writers, job)
-        for name, writer in zip(SPLITS, writers, strict=True):
-            plan.counts[name].truncated = writer.truncated
-        content = sha256("\n".join(writer.content.hexdigest() for writer in writers).encode()).hexdigest()
-        data = Data(source=job.source, synthetic=job.dataset.synthetic, fingerprint=content, splits=plan.counts, cut=plan.cut)
-        digests = {name: _file_digest(folder / f"{name}.arrow") for name in SPLITS}
-        (folder / _MANIFEST).write_text(json.dumps({"files": digests, "data": data.model_dump()}, indent=2))
-        if job.dataset.fingerprint() != state:
-            raise _changed(job)
-        try:
-            folder.rename(entry)
-        except OSError:
-            if not entry.is_dir():  # there: another process prepared the same meanwhile, and its files serve as well
-                raise
+    with ExitStack() as stack:
+        writers = [stack.enter_context(closing(_Writer(folder / f"{name}.arrow"))) for name in SPLITS]
+        for name in names:
+            for batch, targets in _chosen(job, name, plan.target[name]):
+                _write(batch, targets, writers, job)
+    for name, writer in zip(SPLITS, writers, strict=True):
+        plan.counts[name].truncated = writer.truncated
+    content = sha256("\n".join(writer.content.hexdigest() for writer in writers).encode()).hexdigest()
+    data = Data(source=job.source, synthetic=job.dataset.synthetic, fingerprint=content, splits=plan.counts, cut=plan.cut)
+    digests = {name: _file_digest(folder / f"{name}.arrow") for name in SPLITS}
+    if job.dataset.fingerprint() != state:
+        raise _changed(job)
+    (folder / _MANIFEST).write_text(json.dumps({"files": digests, "data": data.model_dump()}, indent=2))
 
 
 def _source_splits(job: _Job) -> list[str]:
@@ -577,41 +557,19 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _open(entry: Path, template: Template) -> Corpus | None:
-    """The corpus kept in an entry; None where there is none, or one that is damaged, which is then removed."""
-    if not entry.is_dir():
-        return None
+    """The corpus kept in an entry's folder; None where it is damaged."""
     try:
-        manifest = json.loads((entry / _MANIFEST).read_bytes())
+        manifest = json.loads((entry / _MANIFEST).read_text())
         for name, digest in manifest["files"].items():
             if _file_digest(entry / f"{name}.arrow") != digest:
                 raise ValueError(f"{name} is damaged")
         splits = {name: TokenizedSplit(entry / f"{name}.arrow") for name in SPLITS}
         data = Data.model_validate(manifest["data"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pyarrow.ArrowException):
-        shutil.rmtree(entry, ignore_errors=True)
         return None
-    with contextlib.suppress(OSError):  # a cache that may only be read serves too; its entries are not aged
-        os.utime(entry / _MANIFEST)
-    return Corpus(**splits, template=template, data=data)
+    return Corpus(splits["train"], splits["validation"], splits["test"], template, data)
 
 
 def _file_digest(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-def _trim(cache: Path, in_use: Path, max_bytes: int) -> None:
-    """Remove the entries that were used longest ago until the rest fits; never the one in use."""
-    with contextlib.suppress(FileNotFoundError):  # another process trims at the same time: it does what is left
-        for unfinished in cache.glob(f"{_UNFINISHED}*"):
-            if time.time() - unfinished.stat().st_mtime > _DAY:
-                shutil.rmtree(unfinished, ignore_errors=True)
-        entries = {manifest.parent: manifest.stat().st_mtime_ns for manifest in cache.glob(f"*/{_MANIFEST}")}
-        sizes = {entry: sum(file.stat().st_size for file in entry.iterdir()) for entry in entries}
-        total = sum(sizes.values())
-        for entry in sorted(entries, key=entries.__getitem__):
-            if total <= max_bytes:
-                return
-            if entry != in_use:
-                shutil.rmtree(entry, ignore_errors=True)
-                total -= sizes[entry]

@@ -1,5 +1,6 @@
 """A file is there whole or not at all."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -141,3 +142,25 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def reserve(file: IO[bytes], num_bytes: int) -> None:
+    """Give a new file its size, with the space on the disk that it takes: what is written into it later finds room.
+
+    Raises:
+        OSError: the disk is full, or the file may not be so large.
+    """
+    if num_bytes == 0:
+        return
+    with suppress(AttributeError):  # macOS has no such function
+        try:
+            os.posix_fallocate(file.fileno(), 0, num_bytes)
+            return
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+    zeros = bytes(2**20)  # a file system that cannot reserve: written once, a file has its blocks
+    for start in range(0, num_bytes, len(zeros)):
+        file.write(zeros[: num_bytes - start])
+    file.flush()
+    file.seek(0)

@@ -1,33 +1,40 @@
-"""What enters the first trained block never changes: computed once for every document, kept on disk, memory-mapped."""
+"""What enters the first trained block never changes: computed once for every document, kept on disk, read from there."""
 
-import fcntl
+import errno
 import hashlib
+import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
-import triptych
 from triptych import store
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Pair, Template
+from triptych.disk_cache import DiskCache, Hold
 from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import assemble, read_losses, tail_states, target_losses
 from triptych.errors import ResultsError
-from triptych.files import write_bytes
+from triptych.files import reserve, write_bytes
 from triptych.runtime import Runtime
 
+# Part of every entry's key. Raise it with a change after which the states kept for the same weights and tokens would be
+# others, or be laid out otherwise: here, in `stages`, `forward.assemble`, `batching.collate`, `attention` or `compute`. A
+# change of words or form leaves it, and so the gigabytes that people have. torch, transformers, dtype and attention are in
+# the key as well.
+TRUNK_VERSION = 2
+STATES = "states.bin"
 SEAL = "sha256"
 SECONDS = "seconds"
-_DTYPES = {"fp32": (torch.float32, np.float32), "bf16": (torch.bfloat16, np.uint16), "fp16": (torch.float16, np.float16)}
+_STORED = {torch.float32: np.float32, torch.bfloat16: np.uint16, torch.float16: np.float16}
 
 
 @dataclass(frozen=True)
@@ -36,27 +43,40 @@ class TrunkCache:
 
     Attributes:
         first: the block they enter; L: they are what enters the final norm, at the targets alone.
-        states: [all places, D], memory-mapped.
+        file: the open file of all states, [all places, D]; read, not mapped, so that it is no part of the process's memory.
         starts: where each pair begins in it, and the end: [pairs + 1].
+        width: D.
+        dtype: that of the model's own hidden states there.
         flops: what computing them takes, whoever did it: the figure of a run does not depend on what was there before.
         seconds: what computing them took, whoever did it.
+        hold: keeps the entry from being removed for as long as this object lives.
     """
 
     first: int
-    states: np.ndarray
+    file: IO[bytes]
     starts: np.ndarray
+    width: int
     dtype: torch.dtype
     flops: float
     seconds: float
+    hold: Hold
 
     @property
     def num_bytes(self) -> int:
         """Bytes on disk."""
-        return self.states.nbytes
+        return int(self.starts[-1]) * self.width * self.dtype.itemsize
 
     def of(self, index: int) -> Tensor:
-        """The states of a pair, [places, D], copied out of the file."""
-        rows = np.array(self.states[self.starts[index] : self.starts[index + 1]])
+        """The states of a pair, [places, D].
+
+        Raises:
+            OSError: the file cannot be read.
+        """
+        places = int(self.starts[index + 1] - self.starts[index])
+        rows = np.empty((places, self.width), _STORED[self.dtype])
+        begin = int(self.starts[index]) * self.width * self.dtype.itemsize
+        if os.preadv(self.file.fileno(), [rows.data.cast("B")], begin) != rows.nbytes:
+            raise OSError(errno.EIO, "the file is shorter than when it was opened", self.file.name)
         return torch.from_numpy(rows).view(self.dtype)
 
     def losses(self, adapted: AdaptedModel, batch: Batch, indices: Sequence[int]) -> Tensor:
@@ -136,9 +156,9 @@ def open_cache(
     at_targets = first == len(adapted.parts.blocks)
     lengths = [len(p.summary_ids) + 1 if at_targets else _length(p, template) for p in split]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    dtype, stored = _DTYPES[runtime.precision]
-    shape = (int(starts[-1]), adapted.parts.hidden_size)
-    size = shape[0] * shape[1] * np.dtype(stored).itemsize
+    shortest, width = batch_groups[-1][-1], adapted.parts.hidden_size
+    dtype = _stream_dtype(adapted, split[shortest], template, runtime, first)
+    size = int(starts[-1]) * width * dtype.itemsize
     if size > max_bytes:
         return None
     total = 0.0
@@ -146,28 +166,33 @@ def open_cache(
         targets = [len(split[i].summary_ids) + 1 for i in group]
         length = max(_length(split[i], template) for i in group)
         total += flops(len(group), length, sum(targets), len(group) * max(targets))
-    key = _key(adapted, split, template, runtime, model, first)
-    file = folder / key / "states.bin"
+    key = _key(adapted, split, template, runtime, model, first, dtype)
+
+    def make(entry: Path) -> None:
+        begun = time.perf_counter()
+        with (entry / STATES).open("w+b") as file:
+            reserve(file, size)  # before hours of work, not after them
+            for index, states in _computed(adapted, split, template, runtime, first, batch_groups, starts, dtype, progress):
+                file.seek(int(starts[index]) * width * dtype.itemsize)
+                file.write(states.view(torch.uint8).numpy().data)
+        write_bytes(entry / SECONDS, f"{time.perf_counter() - begun:.3f}".encode())
+        write_bytes(entry / SEAL, store.digest(entry / STATES).encode())
+
+    def read(entry: Path) -> IO[bytes] | None:
+        return (entry / STATES).open("rb", buffering=0) if _is_whole(entry / STATES, size) else None
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / f"{key}.lock"):
-            if not _is_whole(file, size):
-                _make_room(folder, key, max_bytes - size)
-                unfinished = file.with_suffix(".unfinished")
-                unfinished.parent.mkdir(exist_ok=True)
-                made = np.memmap(unfinished, stored, "w+", shape=shape)
-                begun = time.perf_counter()
-                _fill(adapted, split, template, runtime, first, batch_groups, made, starts, dtype, progress)
-                write_bytes(file.with_name(SECONDS), f"{time.perf_counter() - begun:.3f}".encode())
-                write_bytes(file.with_name(SEAL), store.digest(unfinished).encode())
-                unfinished.replace(file)
-            file.touch()
-        states = np.memmap(file, stored, "r", shape=shape)
-        seconds = float(file.with_name(SECONDS).read_bytes())
+        file, hold = DiskCache(folder, max_bytes, SEAL).entry(key, make, read, num_bytes=size, alone=True)
+        seconds = float((folder / key / SECONDS).read_bytes())
     except OSError as error:
-        raise ResultsError(f"{str(folder)!r} cannot be written: {error.strerror}; set TRIPTYCH_CACHE.") from error
-    cache = TrunkCache(first, states, starts, dtype, total, seconds)
-    return cache if _agrees(cache, adapted, split, template, runtime, batch_groups[-1][-1]) else None
+        raise ResultsError(
+            f"The trunk cache in {str(folder)!r} cannot be written or read: {error.strerror or error}. It takes "
+            f"{size / 1e6:,.0f} MB: make room, or set TRIPTYCH_CACHE to a folder on another disk, and start again."
+        ) from error
+    cache = TrunkCache(first, file, starts, width, dtype, total, seconds, hold)
+    by_size = [index for group in batch_groups for index in group]
+    sample = {by_size[0], by_size[len(by_size) // 2], shortest}
+    return cache if all(_agrees(cache, adapted, split, template, runtime, index) for index in sample) else None
 
 
 def _is_whole(file: Path, size: int) -> bool:
@@ -185,7 +210,19 @@ def _length(pair: Pair, template: Template) -> int:
 
 
 @torch.no_grad()
-def _fill(adapted, split, template, runtime, first, groups, states, starts, dtype, progress) -> None:
+def _stream_dtype(adapted: AdaptedModel, pair: Pair, template: Template, runtime: Runtime, first: int) -> torch.dtype:
+    """The dtype of the model's own hidden states: kept in it, they are neither rounded nor too large for it."""
+    inputs = assemble(adapted, collate([pair], template).to(runtime.device))
+    with runtime.autocast():
+        return stages.enter(adapted.parts, inputs.embeddings, min(first, len(adapted.parts.blocks) - 1)).hidden.dtype
+
+
+@torch.no_grad()
+def _computed(
+    adapted: AdaptedModel, split: Sequence[Pair], template: Template, runtime: Runtime, first: int,
+    groups: Sequence[Sequence[int]], starts: np.ndarray, dtype: torch.dtype, progress: Callable[[int, int], None] | None,
+) -> Iterator[tuple[int, Tensor]]:
+    """Every pair's index with its states, [places, D] each."""
     done = 0
     for indices in groups:
         batch = collate([split[i] for i in indices], template).to(runtime.device)
@@ -194,49 +231,45 @@ def _fill(adapted, split, template, runtime, first, groups, states, starts, dtyp
         counts = [int(starts[i + 1] - starts[i]) for i in indices]
         pieces = found.split(counts) if found.ndim == 2 else [found[row, :count] for row, count in enumerate(counts)]
         for i, piece in zip(indices, pieces, strict=True):
-            raw = piece.contiguous().view(torch.uint16) if dtype == torch.bfloat16 else piece
-            states[starts[i] : starts[i + 1]] = raw.numpy()
+            yield i, piece.contiguous()
         done += len(indices)
         if progress:
             progress(done, len(split))
-    states.flush()
 
 
 @torch.no_grad()
-def _agrees(cache, adapted, split, template, runtime, index) -> bool:
-    """Whether losses from the cache are those of the whole model on the shortest document; the model is in eval mode."""
+def _agrees(
+    cache: TrunkCache, adapted: AdaptedModel, split: Sequence[Pair], template: Template, runtime: Runtime, index: int
+) -> bool:
+    """Whether states and losses from the cache are those of the whole model on a document; the model is in eval mode.
+
+    In low precision a document alone is rounded otherwise than in the batch its states come from, token by token, so that
+    what is compared there is the states as a whole, and the losses loosely.
+    """
     batch = collate([split[index]], template).to(runtime.device)
     with runtime.autocast():
         whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, [index])
-    loose = 1e-4 if runtime.precision == "fp32" else 0.1
-    return torch.allclose(whole, resumed, rtol=loose, atol=loose)
+        fresh = entering(adapted, batch, cache.first)
+    kept, fresh = cache.of(index).double(), fresh.to("cpu", cache.dtype).double().reshape(-1, cache.width)
+    exact = runtime.precision == "fp32"
+    loose, apart = (1e-4, 1e-4) if exact else (0.1, 0.03)
+    same_states = bool((kept - fresh).norm() <= apart * fresh.norm()) and bool(torch.isfinite(kept).all())
+    return same_states and torch.allclose(whole, resumed, rtol=loose, atol=loose)
 
 
-def _key(adapted: AdaptedModel, split, template: Template, runtime: Runtime, model: str, first: int) -> str:
-    """Everything that the states depend on: weights, tokens, precision, versions, device."""
-    digest = hashlib.sha256(repr((model, first, len(adapted.parts.blocks), template, runtime.precision, runtime.device.type,
-                                  triptych.__version__, torch.__version__)).encode())  # fmt: skip
-    for source in (Path(__file__), Path(stages.__file__)):  # the code that made them
-        digest.update(source.read_bytes())
+def _key(
+    adapted: AdaptedModel, split: Sequence[Pair], template: Template, runtime: Runtime, model: str, first: int,
+    dtype: torch.dtype,
+) -> str:
+    """Everything that the states depend on: weights, tokens, precision, attention, versions, device."""
+    config: Any = adapted.parts.model.config
+    digest = hashlib.sha256(
+        repr(
+            (TRUNK_VERSION, model, first, len(adapted.parts.blocks), template, runtime.precision, str(dtype),
+             runtime.device.type, config._attn_implementation, torch.__version__, transformers.__version__)
+        ).encode()
+    )  # fmt: skip
     for pair in split:
         for ids in (pair.document_ids, pair.summary_ids):
             digest.update(len(ids).to_bytes(4, "little") + np.ascontiguousarray(ids, dtype="<i4").tobytes())
     return digest.hexdigest()[:32]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _make_room(folder: Path, key: str, room: int) -> None:
-    """Remove the entries used longest ago until what is left fits; one that is open elsewhere stays readable until closed."""
-    entries = {file.parent: file.stat() for file in folder.glob("*/states.*") if file.parent.name != key}
-    total = sum(stat.st_size for stat in entries.values())
-    for entry in sorted(entries, key=lambda e: entries[e].st_mtime_ns):
-        if total <= room:
-            return
-        shutil.rmtree(entry, ignore_errors=True)
-        total -= entries[entry].st_size
