@@ -7,6 +7,7 @@ import pytest
 
 from triptych import cli, materials, rows
 from triptych.config import PRESETS, Suite, make_suite, preset
+from triptych.errors import ConfigError
 
 ARTICLES = [
     (
@@ -217,6 +218,49 @@ def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
     assert cli.main(["list", "data", str(data_folder(tmp_path / "data"))]) == 0
     text = capsys.readouterr().out
     assert "train: 10 rows" in text and "document = article" in text and "summary = highlights" in text
+
+
+def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
+    """`list data DIR --set` reads a folder with the columns named, as the message on unknown columns says, and shows a pair."""
+    file = str(write_csv(tmp_path / "tickets.csv", "key,Ticket of it,the gist"))
+    assert cli.main(["list", "data", file]) == 2
+    said = capsys.readouterr().err
+    command = said[said.index("--set") :].splitlines()[0].split(". (")[0].rstrip(".")
+    assert command == "--set columns.document=NAME columns.summary=NAME"
+    arguments = ["columns.document=Ticket of it", "columns.summary=the gist"]
+    assert cli.main(["list", "data", file, "--set", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "document = Ticket of it, summary = the gist" in text
+    assert f"characters): {ARTICLES[0][1]}" in text and f"characters): {ARTICLES[0][2]}" in text
+    assert "There is no validation and no test split" in text
+    assert cli.main(["list", "data", file, "--set", "columns.sumary=x"]) == 2
+    assert "Did you mean 'summary'?" in capsys.readouterr().err
+    assert cli.main(["list", "--set", "columns.summary=x"]) == 2
+    assert "belongs to `triptych list data DIR`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [True, False], ids=["dry run", "compare"])
+def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch, dry):
+    """Before any work, compare and its dry run say which files are not read and what a seed cuts, and the record holds it."""
+    write_csv(tmp_path / "data" / "train.csv", rows=ARTICLES[:20])
+    write_csv(tmp_path / "data" / "eval.csv", rows=ARTICLES[20:30])
+    write_csv(tmp_path / "data" / "extra.csv")
+    corpora = []
+
+    def stop(*arguments, **options):
+        raise ConfigError("as far as this")
+
+    load = materials.load_corpus
+    monkeypatch.setattr(materials, "load_corpus", lambda *given: corpora.append(load(*given)) or corpora[-1])
+    monkeypatch.setattr("triptych.suite.claim", stop)
+    arguments = ["--model", "tiny", "--data", str(tmp_path / "data"), "--methods", "lead-3", "--seeds", "0", "--set", *FITTING]
+    assert cli.main(["compare", *arguments, *(["--dry-run"] if dry else [])]) == (0 if dry else 2)
+    captured = capsys.readouterr()
+    text = captured.out if dry else captured.err
+    assert "data: eval.csv is read as the test split, as on the Hugging Face hub." in text
+    assert "data: Not read: extra.csv" in text
+    assert "data: The source has no validation split: its training split was cut by document" in text
+    assert [sentence in text for sentence in corpora[0].data.sentences()] == [True] * 3
 
 
 @pytest.mark.parametrize("command", ["compare", "train", "evaluate", "summarize", "export", "report", "advise", "play", "list"])

@@ -329,6 +329,22 @@ def test_the_cache_is_used_again(tmp_path):
     assert same(first, again) and len(list(tmp_path.iterdir())) == 1
 
 
+def test_notes_are_those_of_the_source_as_it_is_now(tmp_path):
+    """What the source says of itself is in the corpus, of now even where everything else comes from the cache."""
+    (tmp_path / "data").mkdir()
+    for name, pairs in three().items():
+        (tmp_path / "data" / f"{name}.jsonl").write_text(
+            "".join(json.dumps({"document": document, "summary": summary}) + "\n" for document, summary in pairs)
+        )
+    data = Tables(path=tmp_path / "data")
+    first = make(tmp_path / "cache", data)
+    assert first.data.notes == [] and first.data.sentences() == []
+    (tmp_path / "data" / "extra.csv").write_text("document,summary\na,b\n")
+    second = make(tmp_path / "cache", data)
+    assert "Not read: extra.csv" in second.data.notes[0]
+    assert len([entry for entry in (tmp_path / "cache").iterdir() if entry.is_dir()]) == 1
+
+
 @pytest.mark.parametrize(
     "change",
     [

@@ -93,6 +93,8 @@ def test_words_that_hold_a_keyword_are_none(name):
          {"train": ["data/train/b-2.jsonl", "data/train/b-10.jsonl"], "test": ["data/test/x.jsonl"]}),
         (["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv"],
          {"train": ["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv"]}),
+        (["labels.csv", "names.csv", "data/train.csv"], {"train": ["data/train.csv"]}),
+        (["data/news.csv"], {"all": ["data/news.csv"]}),
         (["train/deep/er/a.csv", "test.csv"], {"train": ["train/deep/er/a.csv"], "test": ["test.csv"]}),
         (["train.csv/train.csv", "Test.CSV"], {"train": ["train.csv/train.csv"], "test": ["Test.CSV"]}),
         ([f"train_{i}.csv" for i in range(1, 12)], {"train": [f"train_{i}.csv" for i in range(1, 12)]}),

@@ -90,9 +90,9 @@ def _of_file(path: Path) -> Layout:
 def _of_folder(path: Path) -> Layout:
     found = _listing(path)
     base: tuple[str, ...] = ()
-    if not _at(found, base) and not any(_is_split_folder(found, base, name) for name in _subfolders(found, base)):
-        data = [name for name in _subfolders(found, base) if name.casefold() == "data"]
-        base = (data[0],) if data and _tables(_below(found, (data[0],))) else base
+    data = next(((name,) for name in _subfolders(found, base) if name.casefold() == "data"), None)
+    if data and not _has_splits(found, base) and (_has_splits(found, data) or not _at(found, base)):
+        base = data
     layout = _assigned(path, found, base)
     if layout is not None:
         return layout
@@ -338,6 +338,13 @@ def _below(found: Iterable[_Found], base: tuple[str, ...]) -> list[_Found]:
 def _subfolders(found: Iterable[_Found], base: tuple[str, ...]) -> list[str]:
     depth = len(base)
     return list(dict.fromkeys(item.parts[depth] for item in _below(found, base) if len(item.parts) > depth + 1))
+
+
+def _has_splits(found: Iterable[_Found], base: tuple[str, ...]) -> bool:
+    """Whether a table or a folder of tables at `base` is named after a split."""
+    return any(splits.claim(_bare(item)) for item in _at(found, base)) or any(
+        _is_split_folder(found, base, name) for name in _subfolders(found, base)
+    )
 
 
 def _is_split_folder(found: Iterable[_Found], base: tuple[str, ...], name: str) -> bool:
