@@ -22,6 +22,8 @@ RUSSIAN = "Совет города проголосовал в понедель�
 CHINESE = "市议会星期一投票决定修建一座新桥。大雨下了三天，两条道路被封闭。"
 JAPANESE = "市議会は月曜日に新しい橋の建設を可決した。雨が三日間降り続いた。"
 KOREAN = "시의회는 월요일에 새 다리를 건설하기로 의결했다. "
+TURKISH = "Belediye meclisi pazartesi günü yeni köprü için oy kullandı. Şehir içinde değişiklik. "
+GREEK = "Το δημοτικό συμβούλιο ψήφισε τη Δευτέρα για μια νέα γέφυρα. "
 PLAIN = "A line of plain text about the town and its river. "
 CASES = [
     ("cp1252", ENGLISH, "Windows-1252"),
@@ -31,7 +33,12 @@ CASES = [
     ("latin-1", PLAIN * 200 + FRENCH, "Windows-1252 or Latin-1"),
     ("mac_roman", ENGLISH, "Mac Roman"),
     ("cp1250", POLISH, "Windows-1250"),
+    ("cp1254", TURKISH, "Windows-1254"),
+    ("iso8859-2", POLISH, "ISO-8859-2"),
+    ("iso8859-15", "Le coût est de 5 € à Noël, et le cœur y est. ", "ISO-8859-15"),
     ("cp1251", RUSSIAN, "Windows-1251"),
+    ("cp1253", GREEK, "Windows-1253"),
+    ("cp1251", PLAIN * 200 + RUSSIAN, "Windows-1251"),
     ("koi8-r", RUSSIAN, "KOI8-R"),
     ("gb18030", CHINESE, "GB18030"),
     ("shift_jis", JAPANESE, "Shift JIS"),

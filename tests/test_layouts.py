@@ -228,6 +228,18 @@ def test_archives_that_are_refused(tmp_path):
         read(tmp_path / "cut.zip")
 
 
+def test_damaged_archives_are_refused(tmp_path):
+    """Whatever byte of an archive is another, or wherever it ends, it is read or refused with one message."""
+    whole = zipped(tmp_path / "a.zip", "train.csv", "test.csv").read_bytes()
+    for place in range(0, len(whole), 3):
+        for damage in (whole[place:], b"\0\0", b"\xff"):  # the first cuts the rest off
+            (tmp_path / "a.zip").write_bytes(whole[:place] + (damage + whole[place + len(damage) :]) * (len(damage) < 3))
+            try:
+                read(tmp_path / "a.zip")
+            except DataError as error:
+                assert "a.zip" in str(error)
+
+
 def test_an_archives_size_is_bounded(tmp_path, monkeypatch):
     """An archive that says it unfolds beyond a bound, or that holds too many files, is refused before it is read."""
     archive = zipped(tmp_path / "a.zip", "train.csv", "test.csv")

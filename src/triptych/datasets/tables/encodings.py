@@ -13,12 +13,14 @@ _CHUNK = 2**16
 _SAMPLE = 2**18  # bytes that a guess rests on
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_WESTERN = {"cp1252": "Windows-1252", "cp1250": "Windows-1250", "mac_roman": "Mac Roman", "cp850": "code page 850"}
+_WESTERN = {"cp1252": "Windows-1252", "cp1250": "Windows-1250", "cp1254": "Windows-1254", "mac_roman": "Mac Roman",
+            "cp850": "code page 850", "iso8859_2": "ISO-8859-2", "iso8859_15": "ISO-8859-15"}  # fmt: skip
 _ICONV = {"cp1252": "WINDOWS-1252", "cp1250": "WINDOWS-1250", "mac_roman": "MACINTOSH", "cp850": "CP850",
           "cp1251": "WINDOWS-1251", "cp1253": "WINDOWS-1253", "cp1254": "WINDOWS-1254", "cp1255": "WINDOWS-1255",
           "cp1256": "WINDOWS-1256", "koi8_r": "KOI8-R", "koi8_u": "KOI8-U", "gb18030": "GB18030", "gb2312": "GB18030",
           "gbk": "GB18030", "cp932": "CP932", "shift_jis": "CP932", "euc_jp": "EUC-JP", "euc_jis_2004": "EUC-JP",
           "cp949": "CP949", "euc_kr": "EUC-KR", "big5": "BIG5", "big5hkscs": "BIG5-HKSCS", "cp950": "CP950",
+          "iso8859_2": "ISO-8859-2", "iso8859_15": "ISO-8859-15",
           "cp866": "CP866", "iso8859_5": "ISO-8859-5", "iso8859_7": "ISO-8859-7", "tis_620": "TIS-620",
           "cp874": "CP874"}  # fmt: skip
 _TITLES = {"cp932": "Shift JIS", "shift_jis": "Shift JIS", "euc_jis_2004": "EUC-JP", "gb18030": "GB18030 (GBK, GB2312)",
@@ -153,19 +155,19 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
 def guess_encoding(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8; None where nothing fits.
 
-    Text that is mostly ASCII is in a Western encoding, which a statistical detector tells badly: the one is taken under which
-    most of the other characters stand where letters and punctuation do. All else is left to charset_normalizer.
+    Where the words with other letters are mostly ASCII, the encoding is a Western one, which a statistical detector tells
+    badly: the one is taken under which most of these letters stand where letters and punctuation do. All else is left to
+    charset_normalizer.
     """
-    high = sum(byte >= 0x80 for byte in sample)
-    letters = sum(65 <= (byte & 0xDF) <= 90 for byte in sample)
-    if high <= letters:
+    words = b"".join(word for word in re.findall(rb"[A-Za-z\x80-\xff]{2,}", sample) if not word.isascii())
+    if sum(byte >= 0x80 for byte in words) <= len(words) / 2:
         scores = {codec: _plausible(sample, codec) for codec in _WESTERN}
         best = max(scores, key=lambda codec: scores[codec])
         if scores[best] >= 0.5:
             return Guess(best, _WESTERN[best], _ICONV[best])
     from charset_normalizer import from_bytes  # here, because only what cannot be read needs it
 
-    found = from_bytes(sample).best()
+    found = from_bytes(b" ".join(word for word in sample.split() if not word.isascii())).best()
     if found is None or found.encoding in ("ascii", "utf_8", "utf_16", "utf_32") or found.encoding not in _ICONV:
         return None
     iconv = _ICONV[found.encoding]

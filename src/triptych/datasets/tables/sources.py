@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from triptych.errors import DataError
 
 MAX_MEMBERS = 100_000  # of an archive; more are no tables
 MAX_UNPACKED = 2**40  # bytes of one member; a larger one is an attack, not a table
-READ_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError)
+READ_ERRORS = (  # of damaged files: all that Python's readers of gzip and zip are seen to raise
+    OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, RuntimeError, ValueError, LookupError,
+)  # fmt: skip
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<total>\d{5})")
 
 
@@ -47,7 +50,7 @@ def open_bytes(file: File) -> Iterator[IO[bytes]]:
     """A file opened for reading, gzip undone.
 
     Raises:
-        OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError: whatever Python's readers say.
+        READ_ERRORS: whatever Python's readers say.
     """
     with ExitStack() as stack:
         handle: IO[bytes]
