@@ -75,8 +75,9 @@ def three(train: int = 6, validation: int = 3, test: int = 3) -> dict[str, list[
 
 
 def make(
-    cache: Path, dataset: Dataset | dict, tokenizer=None, *, split=None, window=None, reserved=0, most=10**9, **limits
-) -> Corpus:
+    cache: Path, dataset: Dataset | dict, tokenizer=None, *, split=None, window=None, reserved=0, new_tokens=1, vocabulary=10**6,
+    most=10**9, separator=SEPARATOR, **limits,
+) -> Corpus:  # fmt: skip
     everything = {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 64}
     return prepare(
         dataset if isinstance(dataset, Dataset) else Memory(pairs=dataset),
@@ -84,9 +85,11 @@ def make(
         source="memory",
         limits=Limits(**{**everything, "summary_tokens": 32, **limits}),
         split=split or Split(),
-        separator=SEPARATOR,
+        separator=separator,
         window=window,
         reserved=reserved,
+        new_tokens=new_tokens,
+        vocabulary_size=vocabulary,
         cache=cache,
         max_cache_bytes=most,
     )
@@ -303,11 +306,51 @@ def test_token_frequencies_are_counts_of_the_training_documents(tmp_path):
     assert dict(enumerate(corpus.token_frequencies(300).tolist())) == {i: counted[i] for i in range(300)}
 
 
-def test_a_vocabulary_that_is_too_small_is_told(tmp_path):
-    """A tokenizer that makes ids beyond the model's vocabulary is refused."""
-    corpus = make(tmp_path, three())
-    with pytest.raises(ModelError, match="has 10 token embeddings"):
-        corpus.token_frequencies(10)
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("part", ["document", "summary"])
+def test_an_id_beyond_the_vocabulary_is_told_wherever_it_is(tmp_path, split, part):
+    """An id without a token embedding is refused before work, whichever split holds it, in a document or in a summary."""
+    tokenizer = byte_tokenizer()
+    tokenizer.add_tokens(["xyzzy"])
+    pairs = three()
+    pairs[split][1] = ("a document with xyzzy", "a summary") if part == "document" else ("a document", "a xyzzy")
+    with pytest.raises(ModelError, match=f"makes the id 257 in the {split} split, but the model has 257 token embeddings"):
+        make(tmp_path, pairs, tokenizer, vocabulary=257)
+    assert make(tmp_path, pairs, tokenizer, vocabulary=258).template.eos_id == EOS
+
+
+def test_special_ids_beyond_the_vocabulary_are_told_before_anything_is_read(tmp_path):
+    """EOS, separator and prefix need token embeddings too; nothing is prepared where one has none."""
+    for tokenizer, separator, named in (
+        (byte_tokenizer(), SEPARATOR, "EOS token"),
+        (byte_tokenizer("<s>", eos="a"), SEPARATOR, "puts before a text"),
+        (byte_tokenizer(eos="a"), "\n<sep>", "the separator"),
+    ):
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<sep>"]})
+        with pytest.raises(ModelError, match=f"{named}, but the model has 256 token embeddings"):
+            make(tmp_path / "cache", three(), tokenizer, separator=separator, vocabulary=256)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_what_is_read_to_generate_does_not_depend_on_the_reference(tmp_path):
+    """Two equal documents are read alike whatever their references; the loss reads less beside a long one, and it is counted."""
+    document = "0123456789" * 5
+    pairs = {**three(), "test": [(document + "a", "short"), (document + "b", "a much longer reference")]}
+    corpus = make(tmp_path, pairs, window=50, new_tokens=10, summary_tokens=12, document_tokens=31)
+    assert [corpus.test.document_ids(i).size for i in range(2)] == [31, 31]
+    assert {len(corpus.test[i].summary_ids): len(corpus.test[i].document_ids) for i in range(2)} == {6: 31, 24: 50 - 9 - 24}
+    counts = corpus.data.splits["test"]
+    assert (counts.truncated, counts.shortened_for_loss) == (2, 1)
+    assert (corpus.data.splits["train"].truncated, corpus.data.splits["train"].shortened_for_loss) == (0, 0)
+
+
+def test_the_token_fingerprint_is_of_what_is_read(tmp_path):
+    """Another cut or tokenizer is another token fingerprint, and the texts' own stays the same."""
+    one = make(tmp_path, three(), document_tokens=20).data
+    again = make(tmp_path / "elsewhere", three(), document_tokens=20).data
+    shorter = make(tmp_path, three(), document_tokens=8).data
+    assert one == again and one.fingerprint == shorter.fingerprint
+    assert one.token_fingerprint != shorter.token_fingerprint
 
 
 # The cache

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import World, disturb, gradients, largest_difference, sequence_and_labels
+from conftest import VOCABULARY, World, disturb, gradients, largest_difference, sequence_and_labels
 
 from triptych.config import Limits, Split
 from triptych.contracts import AdaptedModel
@@ -153,7 +153,7 @@ def prepared(world: World, folder: Path, reserved: int, **limits):
     return prepare(
         Newswire(), world.tokenizer, source="newswire", split=Split(), separator="\n\nTL;DR:", window=128, reserved=reserved,
         limits=Limits(train_documents=8, validation_documents=4, test_documents=4, **limits),
-        cache=folder, max_cache_bytes=10**9,
+        new_tokens=limits["summary_tokens"], vocabulary_size=VOCABULARY, cache=folder, max_cache_bytes=10**9,
     )  # fmt: skip
 
 

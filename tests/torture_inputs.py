@@ -770,6 +770,8 @@ class Bench:
             separator="\n\nTL;DR:",
             window=128,
             reserved=0,
+            new_tokens=16,
+            vocabulary_size=3072,
             cache=place,
             max_cache_bytes=10**9,
         )

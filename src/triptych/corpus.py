@@ -22,16 +22,18 @@ from triptych.config import Limits, Split
 from triptych.contracts import Dataset, Example
 from triptych.disk_cache import DiskCache, Hold
 from triptych.errors import ConfigError, DataError, ModelError
+from triptych.models.tokens import RunningText, encode, native_failures
 from triptych.records import Data, SplitCounts
 
-CORPUS_VERSION = 1  # a change of what is prepared, or how it is kept, makes older caches stale
+CORPUS_VERSION = 2  # a change of what is prepared, or how it is kept, makes older caches stale
 SPLITS = ("train", "validation", "test")
 _SAMPLE_SEED = b"triptych sample 0"
 _BATCH_ROWS, _BATCH_CHARACTERS = 512, 2**21
 _MANIFEST = "manifest.json"
 _SCHEMA = pyarrow.schema(
     [("id", pyarrow.string()), ("document", pyarrow.string()), ("summary", pyarrow.string()),
-     ("document_ids", pyarrow.list_(pyarrow.int32())), ("summary_ids", pyarrow.list_(pyarrow.int32()))]
+     ("document_ids", pyarrow.list_(pyarrow.int32())), ("summary_ids", pyarrow.list_(pyarrow.int32())),
+     ("read_tokens", pyarrow.int32()), ("loss_tokens", pyarrow.int32())]
 )  # fmt: skip
 
 
@@ -59,18 +61,49 @@ class Template:
         if tokenizer.eos_token_id is None:
             raise ModelError("The tokenizer has no EOS token, so a summary could never end. Set eos_token in its config.")
         # Around a text rather than around "": OPT's BOS has the id of its EOS, and only the place tells them apart.
-        bare = tokenizer("a", add_special_tokens=False)["input_ids"]
-        dressed = tokenizer("a", add_special_tokens=True)["input_ids"]
+        with native_failures():
+            bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+            dressed = tokenizer("a", add_special_tokens=True)["input_ids"]
         starts = [at for at in range(len(dressed)) if dressed[at : at + len(bare)] == bare]
         if not bare or not starts:
             raise ModelError("The tokenizer changes a text that it puts special tokens around: it cannot be used here.")
-        separator_ids = tokenizer(separator, add_special_tokens=False)["input_ids"]
-        return cls(tuple(dressed[: starts[0]]), tuple(separator_ids), tokenizer.eos_token_id)
+        separator_ids = RunningText(tokenizer, separator).separator_ids
+        return cls(tuple(dressed[: starts[0]]), separator_ids, tokenizer.eos_token_id)
+
+    def check_vocabulary(self, vocabulary_size: int) -> None:
+        """Prefix, separator and EOS have a token embedding each.
+
+        Raises:
+            ModelError: one has none.
+        """
+        check_ids(self.prefix_ids, vocabulary_size, "for what it puts before a text")
+        check_ids(self.separator_ids, vocabulary_size, "for the separator")
+        check_ids([self.eos_id], vocabulary_size, "for its EOS token")
 
     @property
     def length(self) -> int:
         """Tokens of a sequence beside document and summary: prefix, separator and EOS."""
         return len(self.prefix_ids) + len(self.separator_ids) + 1
+
+
+def check_ids(ids: Iterable[int], vocabulary_size: int, where: str) -> None:
+    """Token ids are below the number of the model's token embeddings.
+
+    Args:
+        ids: the token ids.
+        vocabulary_size: V.
+        where: what they are of, for the message.
+
+    Raises:
+        ModelError: one is not.
+    """
+    largest = max(ids, default=-1)
+    if largest >= vocabulary_size:
+        raise ModelError(
+            f"The tokenizer makes the id {largest} {where}, but the model has {vocabulary_size} token embeddings. "
+            "Model and tokenizer do not belong together: give a folder in which they do, or resize the embeddings "
+            "(model.resize_token_embeddings) and save the model again."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +112,8 @@ class Pair:
 
     Attributes:
         id: the example's id.
-        document_ids: int32, truncated to what limits and window allow.
-        summary_ids: int32, of " " + summary, without EOS.
+        document_ids: int32, truncated to what limits and window allow beside this summary.
+        summary_ids: int32, of " " + summary as it follows the separator in running text, without EOS.
     """
 
     id: str
@@ -100,6 +133,8 @@ class _Batch:
     summaries: pyarrow.StringArray
     document_ids: _Ragged
     summary_ids: _Ragged
+    read_tokens: np.ndarray
+    loss_tokens: np.ndarray
 
 
 class TokenizedSplit(Sequence[Pair]):
@@ -116,7 +151,10 @@ class TokenizedSplit(Sequence[Pair]):
             raise ValueError(f"{path} has another schema")
         batches = self._table.to_batches()
         self._starts = np.cumsum([0] + [batch.num_rows for batch in batches])
-        self._batches = [_Batch(*batch.columns[:3], *map(_ragged, batch.columns[3:])) for batch in batches]
+        self._batches = [
+            _Batch(*batch.columns[:3], *map(_ragged, batch.columns[3:5]), *(column.to_numpy() for column in batch.columns[5:]))
+            for batch in batches
+        ]
 
     def __len__(self) -> int:
         return self._table.num_rows
@@ -129,7 +167,16 @@ class TokenizedSplit(Sequence[Pair]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         batch, row = self._locate(index)
-        return Pair(batch.ids[row].as_py(), _list_at(batch.document_ids, row), _list_at(batch.summary_ids, row))
+        read = _list_at(batch.document_ids, row)[: batch.loss_tokens[row]]
+        return Pair(batch.ids[row].as_py(), read, _list_at(batch.summary_ids, row))
+
+    def document_ids(self, index: int) -> np.ndarray:
+        """What is read of a document to write its summary: int32. It does not depend on the reference.
+
+        A pair may hold fewer of these tokens: the loss needs the whole reference within the window.
+        """
+        batch, row = self._locate(index)
+        return _list_at(batch.document_ids, row)[: batch.read_tokens[row]]
 
     def document(self, index: int) -> str:
         """The whole document as text, not truncated."""
@@ -147,22 +194,17 @@ class TokenizedSplit(Sequence[Pair]):
         return self._table.column("id").to_pylist()
 
     def document_token_counts(self, vocabulary_size: int) -> np.ndarray:
-        """How often each token id stands in the documents: int64 [V].
-
-        Raises:
-            ModelError: the documents hold an id that a vocabulary of this size does not have.
-        """
+        """How often each token id stands in the documents: int64 [V]; the ids are below V."""
         counts = np.zeros(vocabulary_size, dtype=np.int64)
         for batch in self._batches:
             values, offsets = batch.document_ids
-            found = np.bincount(values[offsets[0] : offsets[-1]], minlength=vocabulary_size)
-            if len(found) > vocabulary_size:
-                raise ModelError(
-                    f"The tokenizer makes the id {len(found) - 1}, but the model has {vocabulary_size} token embeddings. "
-                    "Model and tokenizer do not belong together: give a folder in which they do."
-                )
-            counts += found
+            counts += np.bincount(values[offsets[0] : offsets[-1]], minlength=vocabulary_size)
         return counts
+
+    def largest_id(self) -> int:
+        """The largest token id of any document or summary; -1 where there is none."""
+        columns = [column for batch in self._batches for column in (batch.document_ids, batch.summary_ids)]
+        return max((int(values.max()) for values, _ in columns if len(values)), default=-1)
 
     def _locate(self, index: int) -> "tuple[_Batch, int]":
         position = index + len(self) if index < 0 else index
@@ -193,12 +235,17 @@ class Corpus:
     hold: Hold | None = field(default=None, repr=False, compare=False)  # keeps the cache from removing it
 
     def token_frequencies(self, vocabulary_size: int) -> np.ndarray:
-        """How often each token id stands in the training documents: int64 [V].
+        """How often each token id stands in the training documents: int64 [V]."""
+        return self.train.document_token_counts(vocabulary_size)
+
+    def check_vocabulary(self, vocabulary_size: int) -> None:
+        """Every id of every split, of documents and summaries, has a token embedding.
 
         Raises:
-            ModelError: the tokenizer's ids go beyond the vocabulary.
+            ModelError: one has none.
         """
-        return self.train.document_token_counts(vocabulary_size)
+        for name in SPLITS:
+            check_ids([getattr(self, name).largest_id()], vocabulary_size, f"in the {name} split")
 
 
 def prepare(
@@ -211,6 +258,8 @@ def prepare(
     separator: str,
     window: int | None,
     reserved: int,
+    new_tokens: int,
+    vocabulary_size: int,
     cache: Path,
     max_cache_bytes: int,
 ) -> Corpus:
@@ -225,16 +274,20 @@ def prepare(
         separator: stands between document and summary.
         window: positions the model has; None: no fixed limit.
         reserved: positions that virtual tokens take, at most, over all methods.
+        new_tokens: tokens that a summary may have when it is generated.
+        vocabulary_size: token embeddings of the model.
         cache: folder of prepared data; made where it is missing.
         max_cache_bytes: the oldest entries beyond this size are removed, never the one in use.
 
     Raises:
         ConfigError: the window has no room for a sequence.
         DataError: the data cannot be read, or a split has no pair left; the counts say why.
-        ModelError: the tokenizer cannot be used.
+        ModelError: the tokenizer cannot be used, or makes ids for which the model has no embedding.
     """
     template = Template.of(tokenizer, separator)
-    job = _Job(dataset, tokenizer, template, source, limits, split, window, reserved)
+    template.check_vocabulary(vocabulary_size)
+    text = RunningText(tokenizer, separator)
+    job = _Job(dataset, tokenizer, template, text, source, limits, split, window, reserved, new_tokens)
     job.check_window()
     state = dataset.fingerprint()
     cache = cache.expanduser()
@@ -244,6 +297,7 @@ def prepare(
         )
     except OSError as error:
         raise DataError(f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing.") from error
+    opened.check_vocabulary(vocabulary_size)
     return replace(opened, hold=hold)
 
 
@@ -254,11 +308,13 @@ class _Job:
     dataset: Dataset
     tokenizer: PreTrainedTokenizerBase
     template: Template
+    text: RunningText
     source: str
     limits: Limits
     split: Split
     window: int | None
     reserved: int
+    new_tokens: int
 
     def room(self, summary_tokens: int) -> int | None:
         """Tokens left to a document beside a summary of that length; None: no window."""
@@ -266,22 +322,29 @@ class _Job:
             return None
         return self.window - self.reserved - self.template.length - summary_tokens
 
+    @property
+    def read_tokens(self) -> int:
+        """Tokens of a document that are read to write its summary, whatever its reference is."""
+        room = self.room(self.new_tokens)
+        return self.limits.document_tokens if room is None else min(self.limits.document_tokens, room)
+
     def check_window(self) -> None:
-        needed = self.template.length + self.reserved + self.limits.summary_tokens + 1
+        summary = max(self.limits.summary_tokens, self.new_tokens)
+        needed = self.template.length + self.reserved + summary + 1
         if self.window is not None and self.window < needed:
             prefix, separator = len(self.template.prefix_ids), len(self.template.separator_ids)
             raise ConfigError(
                 f"The model has {self.window} positions, but prefix {prefix} + virtual tokens {self.reserved} + document 1 "
-                f"+ separator {separator} + summary {self.limits.summary_tokens} + EOS 1 = {needed} are "
-                "needed at least. Lower limits.summary_tokens or the number of virtual tokens, or take a model with a "
-                "longer window."
+                f"+ separator {separator} + summary {summary} + EOS 1 = {needed} are "
+                "needed at least. Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or take "
+                "a model with a longer window."
             )
 
     def key(self, state: str) -> str:
         """A name for all that the prepared data depends on; `state`: the data set's fingerprint."""
         parts = [CORPUS_VERSION, state, self.source, self.limits.model_dump(), self.split.model_dump(), self.window]
         template = [self.template.prefix_ids, self.template.separator_ids, self.template.eos_id]
-        parts += [self.reserved, template, _tokenizer_state(self.tokenizer)]
+        parts += [self.reserved, self.read_tokens, template, self.text.summary_lead, _tokenizer_state(self.tokenizer)]
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -301,7 +364,7 @@ class _Survey:
         return len(self.documents)
 
 
-def _survey(examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase) -> _Survey:
+def _survey(examples: Iterable[Example], text: RunningText) -> _Survey:
     # 64 bits: among ten million documents two different ones share a hash with probability 3e-6.
     documents, ranks, empty, lengths = array("Q"), array("Q"), array("B"), array("i")
     for batch in _batches(examples):
@@ -310,7 +373,7 @@ def _survey(examples: Iterable[Example], tokenizer: PreTrainedTokenizerBase) -> 
             documents.append(_hash64(" ".join(document.casefold().split())))
             ranks.append(_hash64(f"{document}\0{summary}", _SAMPLE_SEED))
             empty.append(not (document and summary))
-        lengths.extend(len(ids) for ids in _summary_ids(batch, tokenizer))
+        lengths.extend(len(ids) for ids in text.summary_ids([example.summary for example in batch]))
     return _Survey(
         np.array(documents, np.uint64), np.array(ranks, np.uint64), np.array(empty, bool), np.array(lengths, np.int32)
     )
@@ -335,18 +398,7 @@ def _hash64(text: str, key: bytes = b"") -> int:
 
 def encode_documents(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Documents as the corpus tokenises them, not truncated; a special token spelled out in a text is only text."""
-    return _encode([document.strip() for document in documents], tokenizer)
-
-
-def _encode(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    return tokenizer(texts, add_special_tokens=False, split_special_tokens=True, return_attention_mask=False, verbose=False)[
-        "input_ids"
-    ]
-
-
-def _summary_ids(batch: list[Example], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    # The space that would follow the separator in running text.
-    return _encode([" " + example.summary.strip() for example in batch], tokenizer)
+    return encode([document.strip() for document in documents], tokenizer)
 
 
 # In between: what becomes of every row
@@ -447,7 +499,7 @@ def _mark(target: dict[str, np.ndarray], membership: Mapping[str, np.ndarray], s
 def _build(folder: Path, job: _Job, state: str) -> None:
     """Prepare a data set into an empty folder, the manifest last."""
     names = _source_splits(job)
-    surveys = {name: _survey(job.dataset.examples(name), job.tokenizer) for name in names}
+    surveys = {name: _survey(job.dataset.examples(name), job.text) for name in names}
     plan = _plan(surveys, job.limits, job.split, job.room(0))
     _check_filled(plan, job)
     with ExitStack() as stack:
@@ -456,9 +508,15 @@ def _build(folder: Path, job: _Job, state: str) -> None:
             for batch, targets in _chosen(job, name, plan.target[name]):
                 _write(batch, targets, writers, job)
     for name, writer in zip(SPLITS, writers, strict=True):
-        plan.counts[name].truncated = writer.truncated
-    content = sha256("\n".join(writer.content.hexdigest() for writer in writers).encode()).hexdigest()
-    data = Data(source=job.source, synthetic=job.dataset.synthetic, fingerprint=content, splits=plan.counts, cut=plan.cut)
+        plan.counts[name].truncated, plan.counts[name].shortened_for_loss = writer.truncated, writer.shortened
+    content, tokens = (
+        sha256("\n".join(digest.hexdigest() for digest in digests).encode()).hexdigest()
+        for digests in ([writer.content for writer in writers], [writer.tokens for writer in writers])
+    )
+    data = Data(
+        source=job.source, synthetic=job.dataset.synthetic, fingerprint=content, token_fingerprint=tokens, splits=plan.counts,
+        cut=plan.cut,
+    )  # fmt: skip
     digests = {name: _file_digest(folder / f"{name}.arrow") for name in SPLITS}
     if job.dataset.fingerprint() != state:
         raise _changed(job)
@@ -509,17 +567,26 @@ def _changed(job: _Job) -> DataError:
     return DataError(f"{job.source} changed while it was read. Start again when it is complete.")
 
 
+_Row = tuple[str, str, str, list[int], list[int], int, int]  # in the order of `_SCHEMA`
+
+
 class _Writer:
-    """One split's Arrow file in the making, with a hash of its texts and the number of truncated documents."""
+    """One split's Arrow file in the making, with hashes of its texts and of their tokens.
+
+    Attributes:
+        truncated: documents that are read in part alone.
+        shortened: documents of which the loss reads less than that, to have the whole reference in the window.
+    """
 
     def __init__(self, path: Path):
         self._file = pyarrow.ipc.new_file(str(path), _SCHEMA)
-        self.content = sha256()
-        self.truncated = 0
+        self.content, self.tokens = sha256(), sha256()
+        self.truncated = self.shortened = 0
 
-    def write(self, rows: list[tuple[str, str, str, list[int], list[int]]]) -> None:
+    def write(self, rows: list[_Row]) -> None:
         for row in rows:
             self.content.update("".join(f"{len(text)}:{text}" for text in row[:3]).encode())
+            self.tokens.update(json.dumps(row[3:]).encode())
         columns = [pyarrow.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)]
         self._file.write_batch(pyarrow.record_batch(columns, schema=_SCHEMA))
 
@@ -529,13 +596,16 @@ class _Writer:
 
 def _write(batch: list[Example], targets: list[int], writers: list[_Writer], job: _Job) -> None:
     documents = encode_documents((example.document for example in batch), job.tokenizer)
-    summaries = _summary_ids(batch, job.tokenizer)
-    rows: list[list[tuple[str, str, str, list[int], list[int]]]] = [[] for _ in SPLITS]
+    summaries = job.text.summary_ids([example.summary for example in batch])
+    rows: list[list[_Row]] = [[] for _ in SPLITS]
     for example, s, document, summary in zip(batch, targets, documents, summaries, strict=True):
         room = job.room(len(summary))
-        kept = job.limits.document_tokens if room is None else min(job.limits.document_tokens, room)
-        writers[s].truncated += len(document) > kept
-        rows[s].append((example.id, example.document.strip(), example.summary.strip(), document[:kept], summary))
+        most = job.limits.document_tokens if room is None else min(job.limits.document_tokens, room)
+        read, in_loss = min(len(document), job.read_tokens), min(len(document), most)
+        writers[s].truncated += len(document) > read
+        writers[s].shortened += in_loss < read
+        texts = (example.id, example.document.strip(), example.summary.strip())
+        rows[s].append((*texts, document[: max(read, in_loss)], summary, read, in_loss))
     for writer, own in zip(writers, rows, strict=True):
         if own:
             writer.write(own)

@@ -73,10 +73,20 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     run = Workbench.begin(suite, row, record.seed, folder, device, lambda event: None)
     if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
+    if record.data.token_fingerprint not in (None, run.corpus.data.token_fingerprint):
+        raise ResultsError(
+            f"The documents of {str(folder)!r} were tokenised or cut in another way than now: the tokenizer of "
+            f"{suite.model!r} differs, or this is another version of Triptych. Give the same tokenizer with --model."
+        )
+    recorded, here = record.provenance and record.provenance.model_fingerprint, run.model_fingerprint
+    if recorded not in (None, here):
+        raise ResultsError(
+            f"{str(folder)!r} was made with another model than {suite.model!r} is now: weights or configuration differ. Give "
+            "the same one with --model."
+        )
     adapted = run.adapt(row.plugin, record.seed).adapted
     if row.trains:
         origin, tensors = read_manifest(folder / "adapter")
-        here = hub.fingerprint(suite.model, suite.model_revision)
         check_origin(origin, here, hub.tokenizer_fingerprint(run.tokenizer), folder / "adapter", record.options)
         load_tensors(adapted, tensors, folder / "adapter")
     return _measure(run, adapted, record)

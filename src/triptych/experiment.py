@@ -97,7 +97,7 @@ class Run:
         loss = Loss(initial=tuned.initial_loss if tuned else validation, validation=validation, test=split_test.mean)
         predictions = bench.predict(adapted, split_test)
         cost = tuned.cost if tuned else Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
-        cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(adapted, [test[i].document_ids]))
+        cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(adapted, [test.document_ids(i)]))
         if tuned and bench.machine.is_main:
             with bench.stage("checkpoint"):
                 parameters.stored_bytes = save_adapter(adapted, bench.folder / "adapter", bench.origin())

@@ -56,7 +56,8 @@ def load_corpus(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenize
     """
     return prepare(
         open_data(suite), tokenizer, source=suite.data, limits=suite.limits, split=suite.split, separator=suite.separator,
-        window=window(suite), reserved=reserved_positions(rows), cache=cache,
+        window=window(suite), reserved=reserved_positions(rows), new_tokens=suite.decoding.max_new_tokens,
+        vocabulary_size=hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size, cache=cache,
         max_cache_bytes=int(suite.cache.max_gigabytes * 1e9),
     )  # fmt: skip
 

@@ -64,7 +64,6 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
             raise ConfigError(f"[method.{row.label}] {error}") from None
         parameters[row.label] = materials.count_parameters(adapted, base)
     corpus = materials.load_corpus(suite, rows, tokenizer, cache)
-    materials.frequent_tokens(corpus, hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size)
     language = scoring.choose_language(suite, corpus)
     scaled = {}
     for size in suite.scaling.train_documents:
@@ -132,7 +131,7 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     step = _seconds_a_step(plan, row.plugin, prepared, machine, plain, micro) if row.trains else 0.0
     few = [corpus.validation[i] for i in range(min(micro, len(corpus.validation)))]
     loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(few)
-    documents = [corpus.test[i].document_ids for i in range(min(d.batch_size, len(corpus.test)))]
+    documents = [corpus.test.document_ids(i) for i in range(min(d.batch_size, len(corpus.test)))]
     tokens = min(8, d.max_new_tokens)
     decoding = DecodingPlan(**d.model_dump() | {"max_new_tokens": tokens})
     generation = _timed(machine, lambda: generate(adapted, documents, template, machine, decoding))

@@ -88,7 +88,8 @@ class SplitCounts(Part):
     dropped_long_summary: int = 0
     not_sampled: int = 0
     used: int = 0
-    truncated: int = 0
+    truncated: int = 0  # documents that are read in part alone
+    shortened_for_loss: int = 0  # documents of which the loss reads less than that, beside a long reference
     requested: int = 0
 
 
@@ -103,6 +104,7 @@ class Data(Part):
     source: str
     synthetic: bool
     fingerprint: str
+    token_fingerprint: str | None = None  # of what the texts were tokenised to and cut to; None: not recorded
     splits: dict[str, SplitCounts]
     cut: str | None = None
     notes: list[str] = []

@@ -124,7 +124,7 @@ class Workbench:
     def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
         """Generate and score a summary of every test document."""
         split, cap = self.corpus.test, self.suite.decoding.max_new_tokens
-        documents = [split[i].document_ids for i in range(len(split))]
+        documents = [split.document_ids(i) for i in range(len(split))]
         with self.stage("generation"):
             new = self.generate(adapted, documents, self.show_progress)
         with self.stage("evaluation"):
@@ -144,7 +144,7 @@ class Workbench:
     def latency(self, summarize: Callable[[int], object]) -> float:
         """Seconds that a summary takes when its document comes alone: the test document of median length."""
         test = self.corpus.test
-        by_length = sorted(range(len(test)), key=lambda i: len(test[i].document_ids))
+        by_length = sorted(range(len(test)), key=lambda i: len(test.document_ids(i)))
         before = self.clocks.read()["generation"]
         with self.clocks.time("generation"):
             summarize(by_length[len(test) // 2])

@@ -235,6 +235,11 @@ def reductions(results: Results) -> list[str]:
                 f"{counts.truncated:,} of the {counts.used:,} {name} documents are longer than they may be "
                 f"({results.suite.limits.document_tokens} tokens, or less where the window leaves less) and are cut."
             )
+        if counts.shortened_for_loss:
+            sentences.append(
+                f"For the loss, {counts.shortened_for_loss:,} {name} documents are cut further, so that their whole reference "
+                "fits into the window; their summaries are generated from all that is read."
+            )
     epochs = results.suite.training.max_epochs
     if epochs < 10:
         sentences.append(
