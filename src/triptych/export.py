@@ -138,7 +138,7 @@ def _write_prompt(row: TrainedModel, made: Path) -> None:
 def base_name(row: Trained) -> str:
     """The base as transformers finds it: a hub name, or the folder it was read from."""
     where = Path(hub.locate(row.suite.model))
-    return str(where.resolve()) if where.is_dir() else row.suite.model
+    return str(where.resolve()) if where.exists() else row.suite.model
 
 
 def _generation_config(row: TrainedModel) -> GenerationConfig:

@@ -1,0 +1,86 @@
+"""The files that a local model's weights are read from: safetensors inside its folder, and no others."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import cached_file
+
+from triptych.errors import ModelError
+from triptych.registry import shorten
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+
+
+def files(folder: Path) -> tuple[dict[str, str], list[Path]]:
+    """What transformers reads from a folder: one file, or those that an index names.
+
+    The same rule as transformers' own: the single file is taken where there is one, whatever an index beside it says.
+
+    Args:
+        folder: a transformers folder.
+
+    Returns:
+        The index's map from tensors to file names, empty without an index; and the files, sorted by name.
+
+    Raises:
+        ModelError: there is none; the index is malformed; or a name in it is not that of a safetensors file in this folder.
+    """
+    if (folder / SINGLE).is_file():
+        return {}, [_inside(folder, SINGLE)]
+    if not (folder / INDEX).is_file():
+        others = sorted(file.name for file in folder.glob("*.safetensors"))
+        hint = f"It holds {shorten(', '.join(others))}: {SINGLE} or {INDEX} is needed." if others else (
+            "Pickled weights are never read, since they can run code: save the model again with transformers' save_pretrained, "
+            "which writes safetensors."
+        )  # fmt: skip
+        missing = f"no {SINGLE}" if others else "no *.safetensors"
+        raise ModelError(f"The folder {str(folder)!r} holds {missing}. {hint}")
+    names = _read_index(_inside(folder, INDEX))
+    return names, [_inside(folder, name) for name in sorted(set(names.values()))]
+
+
+def check_hub(name: str, revision: str) -> None:
+    """An index on the hub names safetensors files of its own repository alone.
+
+    Raises:
+        ModelError: it does not.
+    """
+    found = cached_file(
+        name, INDEX, revision=revision, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_gated_repo=False,
+        _raise_exceptions_for_connection_errors=False,
+    )  # fmt: skip
+    if found is not None:
+        _read_index(Path(found))
+
+
+def _read_index(path: Path) -> dict[str, str]:
+    try:
+        content: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{str(path)!r} cannot be read: {shorten(str(error))}.") from None
+    names = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ModelError(f"{str(path)!r} has no weight_map from tensors to file names: it is no index of weights.")
+    for name in names.values():
+        if Path(name).name != name or "\\" in name or not name.endswith(".safetensors") or not name.isprintable():
+            raise ModelError(
+                f"{str(path)!r} names {shorten(repr(name))}: only *.safetensors files of its own folder are read. Pickled "
+                "weights can run code, and files elsewhere do not belong to the model: save it again with save_pretrained."
+            )
+    return names
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file of the folder; links may lead elsewhere in it, or to the blobs of the hub's cache where it is a snapshot of it."""
+    file = folder / name
+    if not file.is_file():
+        raise ModelError(f"The folder {str(folder)!r} lacks {shorten(repr(name))}, which its {INDEX} names.")
+    home, target = folder.resolve(), file.resolve()
+    allowed = [home, *([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])]
+    if target.parent not in allowed:
+        raise ModelError(
+            f"{str(file)!r} is a link out of its folder: what it leads to does not belong to the model. Put a copy in its place."
+        )
+    return file

@@ -1,0 +1,183 @@
+"""A local model's weights are the safetensors files that its fingerprint is of, and no others."""
+
+import json
+import os
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from triptych.errors import ModelError
+from triptych.models import hub, weights
+from triptych.models.tiny import Tiny
+
+
+@pytest.fixture
+def sharded(tmp_path) -> Path:
+    """The embedded model in three files with an index."""
+    folder = tmp_path / "sharded"
+    model = hub.load_model("tiny")
+    model.save_pretrained(folder, max_shard_size="2MB")
+    assert len(list(folder.glob("model-*.safetensors"))) == 3
+    return folder
+
+
+def index_of(folder: Path) -> dict:
+    """The folder's index."""
+    return json.loads((folder / weights.INDEX).read_text())
+
+
+def rename(folder: Path, name: str) -> None:
+    """Let the index name another file in the place of the last."""
+    index = index_of(folder)
+    last = max(index["weight_map"].values())
+    index["weight_map"] = {tensor: name if file == last else file for tensor, file in index["weight_map"].items()}
+    (folder / weights.INDEX).write_text(json.dumps(index))
+
+
+def test_sharded_weights_are_read_and_hashed_in_whole(sharded):
+    """Every file that the index names, and what the index says, are part of the fingerprint; other files are not."""
+    assert all(torch.equal(a, b) for a, b in zip(hub.load_model(str(sharded)).parameters(), hub.load_model("tiny").parameters()))
+    before = hub.fingerprint(str(sharded))
+    save_file({"decoy": torch.ones(1)}, sharded / "decoy.safetensors")
+    assert hub.fingerprint(str(sharded)) == before
+    seen = {before}
+    for file in sorted(sharded.glob("model-*.safetensors")):
+        kept, tensors = file.read_bytes(), load_file(file)
+        name = sorted(tensors)[0]
+        save_file({**tensors, name: tensors[name] + 1}, file, metadata={"format": "pt"})
+        seen.add(hub.fingerprint(str(sharded)))
+        file.write_bytes(kept)
+    assert len(seen) == 4 and hub.fingerprint(str(sharded)) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["evil.bin", "sub/w.safetensors", "../other/w.safetensors", "/tmp/w.safetensors", "..", "", "a\\w.safetensors", ".safetensors/",
+     "w.safetensors\n", "w.pt", "pytorch_model.bin", "W.SAFETENSORS.bin"],
+)  # fmt: skip
+def test_an_index_names_plain_safetensors_files_alone(sharded, name, tmp_path):
+    """Whatever lies under another name or elsewhere is neither read nor hashed: the folder is refused, and no pickle is opened."""
+
+    class Trap:
+        """Leaves a file behind where it is unpickled."""
+
+        def __reduce__(self):
+            return (open, (str(tmp_path / "ran"), "w"))
+
+    last = max(index_of(sharded)["weight_map"].values())
+    for place in (sharded / "sub", tmp_path / "other"):
+        place.mkdir()
+        shutil.copy(sharded / last, place / "w.safetensors")
+    (sharded / "evil.bin").write_bytes(pickle.dumps(Trap()))
+    rename(sharded, name)
+    for read in (hub.load_config, hub.load_model, hub.fingerprint, hub.load_tokenizer):
+        with pytest.raises(ModelError, match=r"only \*\.safetensors files of its own folder are read"):
+            read(str(sharded))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_that_the_index_names_must_be_there(sharded):
+    """A missing file is refused by its name."""
+    rename(sharded, "gone.safetensors")
+    with pytest.raises(ModelError, match="lacks 'gone.safetensors'"):
+        hub.load_model(str(sharded))
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}',
+                                     "[" * 100_000])  # fmt: skip
+def test_a_malformed_index_is_told(sharded, content):
+    """An index that is no map of names is one message with its path."""
+    (sharded / weights.INDEX).write_text(content)
+    with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json"):
+        hub.load_model(str(sharded))
+
+
+def test_links_out_of_the_folder_are_refused(sharded, tmp_path):
+    """A link that leads elsewhere is refused, for a single file, a part and the index; one within the folder is read."""
+    last = max(index_of(sharded)["weight_map"].values())
+    inside = sharded / "renamed.safetensors"
+    (sharded / last).rename(inside)
+    (sharded / last).symlink_to(inside.name)
+    assert hub.load_model(str(sharded)).num_parameters() == hub.load_model("tiny").num_parameters()
+    moved = tmp_path / "elsewhere.safetensors"
+    inside.rename(moved)
+    (sharded / last).unlink()
+    (sharded / last).symlink_to(moved)
+    with pytest.raises(ModelError, match="is a link out of its folder"):
+        hub.fingerprint(str(sharded))
+    single = tmp_path / "single"
+    shutil.copytree(Tiny().folder(), single)
+    (single / weights.SINGLE).rename(tmp_path / "w.safetensors")
+    (single / weights.SINGLE).symlink_to(tmp_path / "w.safetensors")
+    with pytest.raises(ModelError, match="is a link out of its folder"):
+        hub.load_model(str(single))
+
+
+def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path):
+    """In the hub's cache files are links to blobs beside the snapshots: that is where they belong."""
+    snapshot, blobs = tmp_path / "models--a--b/snapshots/0123abcd", tmp_path / "models--a--b/blobs"
+    blobs.mkdir(parents=True)
+    shutil.copytree(Tiny().folder(), snapshot)
+    for file in list(snapshot.iterdir()):
+        file.rename(blobs / file.name)
+        file.symlink_to(os.path.relpath(blobs / file.name, snapshot))
+    assert hub.fingerprint(str(snapshot)) == hub.fingerprint("tiny")
+    assert hub.load_model(str(snapshot)).num_parameters() == hub.load_model("tiny").num_parameters()
+
+
+def test_an_index_of_the_hub_is_checked_too(sharded, monkeypatch):
+    """A name on the hub whose index names a pickle is refused before its weights are read."""
+    rename(sharded, "evil.bin")
+    asked = []
+
+    def cached(name, file, **options):
+        asked.append((name, file, options["revision"]))
+        return str(sharded / file)
+
+    monkeypatch.setattr(weights, "cached_file", cached)
+    with pytest.raises(ModelError, match="names 'evil.bin'"):
+        weights.check_hub("someone/model", "v1")
+    assert asked == [("someone/model", weights.INDEX, "v1")]
+    monkeypatch.setattr(weights, "cached_file", lambda *args, **options: None)
+    weights.check_hub("someone/model", "v1")  # without an index there is nothing to check
+
+
+def test_a_configuration_cannot_say_where_weights_are(tmp_path):
+    """transformers_weights in config.json would have other files read than those that are hashed: it is refused."""
+    shutil.copytree(Tiny().folder(), tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    save_file({"a": torch.ones(1)}, tmp_path / "m/other.safetensors")
+    (tmp_path / "m/config.json").write_text(json.dumps({**config, "transformers_weights": "other.safetensors"}))
+    with pytest.raises(ModelError, match="transformers_weights"):
+        hub.load_model(str(tmp_path / "m"))
+
+
+def test_other_names_are_told(tmp_path):
+    """A folder whose safetensors file has another name than transformers reads is told what is needed."""
+    shutil.copytree(Tiny().folder(), tmp_path / "m")
+    (tmp_path / "m" / weights.SINGLE).rename(tmp_path / "m/tiny.safetensors")
+    with pytest.raises(ModelError, match=r"It holds tiny\.safetensors: model\.safetensors or .* is needed"):
+        hub.load_model(str(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_not_finite_are_told_when_they_are_loaded(tmp_path, value):
+    """NaN and infinite weights are refused by the name of the tensor, before anything is computed."""
+    model = hub.load_model("tiny")
+    model.transformer.h[1].mlp.c_fc.weight.data[3, 5] = value
+    model.save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=r"NaN or infinite values, in 'transformer\.h\.1\.mlp\.c_fc\.weight' first"):
+        hub.load_model(str(tmp_path))
+
+
+def test_a_tensor_of_another_shape_is_told(tmp_path):
+    """A file that does not fit its configuration is told with the tensor and both shapes."""
+    hub.load_model("tiny").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "n_positions": 99}))
+    with pytest.raises(ModelError, match=r"'transformer\.wpe\.weight' is \(512, 128\) in the file and \(99, 128\)"):
+        hub.load_model(str(tmp_path))
