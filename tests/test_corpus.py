@@ -75,8 +75,8 @@ def three(train: int = 6, validation: int = 3, test: int = 3) -> dict[str, list[
 
 
 def make(
-    cache: Path, dataset: Dataset | dict, tokenizer=None, *, split=None, window=None, reserved=0, new_tokens=1, vocabulary=10**6,
-    most=10**9, separator=SEPARATOR, **limits,
+    cache: Path, dataset: Dataset | dict, tokenizer=None, *, split=None, window=None, reserved=0, new_tokens=1,
+    vocabulary=10**6, most=10**9, separator=SEPARATOR, **limits,
 ) -> Corpus:  # fmt: skip
     everything = {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 64}
     return prepare(
@@ -333,7 +333,7 @@ def test_special_ids_beyond_the_vocabulary_are_told_before_anything_is_read(tmp_
 
 
 def test_what_is_read_to_generate_does_not_depend_on_the_reference(tmp_path):
-    """Two equal documents are read alike whatever their references; the loss reads less beside a long one, and it is counted."""
+    """Two equal documents are read alike whatever their references; the loss reads less before a long one, counted."""
     document = "0123456789" * 5
     pairs = {**three(), "test": [(document + "a", "short"), (document + "b", "a much longer reference")]}
     corpus = make(tmp_path, pairs, window=50, new_tokens=10, summary_tokens=12, document_tokens=31)

@@ -336,8 +336,8 @@ class _Job:
             raise ConfigError(
                 f"The model has {self.window} positions, but prefix {prefix} + virtual tokens {self.reserved} + document 1 "
                 f"+ separator {separator} + summary {summary} + EOS 1 = {needed} are "
-                "needed at least. Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or take "
-                "a model with a longer window."
+                "needed at least. Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or "
+                "take a model with a longer window."
             )
 
     def key(self, state: str) -> str:

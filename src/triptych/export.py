@@ -127,7 +127,7 @@ def _write_prompt(row: TrainedModel, made: Path) -> None:
         tensor, shape = adapted.virtual_tokens.weight, adapted.parts.model.config.get_text_config()
         if adapted.placement == "before":  # peft knows no other place
             config = PromptTuningConfig(
-                token_dim=adapted.parts.hidden_size, num_attention_heads=shape.num_attention_heads,
+                token_dim=adapted.parts.hidden_size, num_attention_heads=getattr(shape, "num_attention_heads", 1),
                 num_layers=shape.num_hidden_layers, **common,
             )  # fmt: skip
     store.write_tensors(made / PEFT_TENSORS, {"prompt_embeddings": tensor})

@@ -16,7 +16,7 @@ from triptych.corpus import Corpus, prepare
 from triptych.datasets import open_dataset
 from triptych.engine.modes import TrainingModes
 from triptych.models import hub
-from triptych.models.parts import take_apart
+from triptych.models.parts import take_apart, usable_positions
 from triptych.records import Parameters
 from triptych.rows import Row
 
@@ -27,9 +27,8 @@ def cache_folder() -> Path:
 
 
 def window(suite: Suite) -> int | None:
-    """Positions that the suite's model has; None: no fixed limit."""
-    config = hub.load_config(suite.model, suite.model_revision).get_text_config()
-    return getattr(config, "max_position_embeddings", None)
+    """Positions that may be used of the suite's model; None: no fixed limit."""
+    return usable_positions(hub.load_config(suite.model, suite.model_revision))
 
 
 def reserved_positions(rows: Sequence[Row]) -> int:

@@ -15,11 +15,12 @@ from triptych.contracts import Method
 from triptych.corpus import Corpus, Template
 from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import split_loss
-from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.generation import DecodingPlan, check_generation, generate
 from triptych.engine.memory import UNTIL_FOUND
 from triptych.engine.training import TrainingPlan, TrainingState, train_step
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, ModelError
 from triptych.models import hub
+from triptych.models.parts import is_recurrent
 from triptych.records import Parameters
 from triptych.rows import Row, planned_runs, smaller_suite
 
@@ -54,7 +55,8 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
     _check_window(suite, rows, Template.of(tokenizer, suite.separator))
     parameters = {}
-    base = meter.count_parameters(hub.sketch_model(suite.model, suite.model_revision)).total
+    untouched = hub.sketch_model(suite.model, suite.model_revision)
+    base = meter.count_parameters(untouched).total
     for row in rows:
         if not isinstance(row.plugin, Method):
             continue
@@ -62,9 +64,17 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
             adapted = materials.sketch(suite, row.plugin, tokenizer)
         except ConfigError as error:
             raise ConfigError(f"[method.{row.label}] {error}") from None
+        except (AttributeError, NotImplementedError) as error:
+            if not is_recurrent(untouched):
+                raise
+            raise ModelError(
+                f"[method.{row.label}] {type(untouched).__name__} cannot be adapted so ({error}): leave this row out."
+            ) from error
         parameters[row.label] = materials.count_parameters(adapted, base)
     corpus = materials.load_corpus(suite, rows, tokenizer, cache)
     language = scoring.choose_language(suite, corpus)
+    if is_recurrent(untouched):
+        _try_generating(suite, rows, tokenizer, corpus, device)
     scaled = {}
     for size in suite.scaling.train_documents:
         if size >= len(corpus.train):
@@ -75,6 +85,24 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
         smaller = smaller_suite(suite, rows, size)
         scaled[size] = check(smaller, [row for row in rows if row.trains], device, cache)
     return Plan(suite, list(rows), tokenizer, corpus, parameters, language, scaled)
+
+
+def _try_generating(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, corpus: Corpus,
+                    device: str | None) -> None:  # fmt: skip
+    """Let each row of a recurrent family write a few tokens: what transformers cannot do there shows in no configuration.
+
+    Raises:
+        ModelError: a row cannot, with its label.
+    """
+    machine = runtime.start(device, suite.training.precision)
+    decoding = DecodingPlan(**suite.decoding.model_dump())
+    for row in rows:
+        if isinstance(row.plugin, Method):
+            prepared = materials.adapt(suite, row.plugin, tokenizer, corpus, suite.seeds[0], machine.device)
+            try:
+                check_generation(prepared.adapted, corpus.template, machine, decoding)
+            except ModelError as error:
+                raise ModelError(f"[method.{row.label}] {error}") from error
 
 
 @contextmanager
@@ -90,9 +118,13 @@ def _check_window(suite: Suite, rows: Sequence[Row], template: Template) -> None
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
     needed = virtual + suite.limits.document_tokens + new + template.length
     if window is not None and needed > window:
+        most = getattr(hub.load_config(suite.model, suite.model_revision).get_text_config(), "max_position_embeddings", window)
+        reason = "" if most == window else (
+            f" that are safe to use of its {most}: beyond them LongRoPE reads every document of a batch in another way"
+        )  # fmt: skip
         raise ConfigError(
             f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary + {template.length} "
-            f"prefix, separator and EOS tokens make {needed} positions, and the model has {window}: lower "
+            f"prefix, separator and EOS tokens make {needed} positions, and the model has {window}{reason}: lower "
             "limits.document_tokens, limits.summary_tokens, decoding.max_new_tokens or num_virtual_tokens."
         )
 

@@ -19,7 +19,7 @@ from triptych.contracts import AdaptedModel, Method
 from triptych.corpus import Corpus, Pair
 from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import SplitLoss, split_loss
-from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.generation import DecodingPlan, check_generation, generate
 from triptych.engine.memory import UNTIL_FOUND
 from triptych.models import hub
 from triptych.records import Prediction
@@ -112,6 +112,8 @@ class Workbench:
             self.plain = not ready.exact
             for message in ready.notes:
                 self.emit({"event": "note", "message": message})
+        decoding = DecodingPlan(**self.suite.decoding.model_dump())
+        check_generation(prepared.adapted, self.corpus.template, self.machine, decoding)
         return prepared
 
     def loss(self, adapted: AdaptedModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from triptych.engine.packing import packed
 from triptych.engine.prefix import begin_with_prefix, prefix_cache
 from triptych.engine.probe import Report, Unsupported, attempt, same_predictions
 from triptych.engine.shared_cache import SharedCache, make_cache
+from triptych.errors import ModelError
 from triptych.models.parts import embed
 from triptych.runtime import Runtime
 
@@ -193,6 +194,42 @@ def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = la
     return agrees
 
 
+def check_generation(adapted: AdaptedModel, template: Template, runtime: Runtime, decoding: DecodingPlan) -> None:
+    """Make sure that a model can write summaries as a suite asks, on two short documents, before anything is trained.
+
+    For families whose summaries come from transformers' `generate`; this engine's own loop was tried by `own_loop_agrees`.
+
+    Args:
+        adapted: the model in eval mode, made ready.
+        template: the suite's layout.
+        runtime: the machine; whether a summary depends on its batch is found out in fp32 alone, where rounding cannot.
+        decoding: the suite's.
+
+    Raises:
+        ModelError: transformers refuses, or a summary of a document depends on what else is in its batch.
+    """
+    if adapted.generates:
+        return
+    draw = np.random.default_rng(0)
+    documents = [draw.integers(0, adapted.parts.vocabulary_size, length).astype(np.int32) for length in (9, 5)]
+    plan = replace(decoding, max_new_tokens=min(4, decoding.max_new_tokens))
+    name, asked = type(adapted.parts.model).__name__, f"decoding.num_beams={plan.num_beams}"
+    try:
+        together = generate(adapted, documents, template, runtime, plan)
+        alone = [generate(adapted, [document], template, runtime, plan)[0] for document in documents]
+    except (ValueError, NotImplementedError) as error:  # what transformers refuses with
+        fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
+        raise ModelError(
+            f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this row out, or take "
+            "another model."
+        ) from error
+    if together != alone and runtime.precision == "fp32":
+        raise ModelError(
+            f"{name} does not mask the padding of shorter documents: with {asked} and decoding.batch_size={plan.batch_size} a "
+            "summary would depend on what else is in its batch. Set decoding.batch_size=1."
+        )
+
+
 def _transformers_loop(
     adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime, decoding: DecodingPlan
 ) -> list[list[int]]:
@@ -212,8 +249,9 @@ def _transformers_loop(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # meant so: see `generate`
         new = adapted.parts.model.generate(  # type: ignore[operator]
-            inputs_embeds=embeddings, attention_mask=mask, generation_config=config, past_key_values=cache
-        )
+            inputs_embeds=embeddings, attention_mask=mask, generation_config=config,
+            **({} if cache is None else {"past_key_values": cache}),  # some families keep their state under another name
+        )  # fmt: skip
     return [row[: row.index(template.eos_id)] if template.eos_id in row else row for row in new.tolist()]
 
 

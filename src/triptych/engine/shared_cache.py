@@ -75,7 +75,12 @@ class SharedCache(DynamicCache):
 
         Args:
             lengths: positions of each document, [B], without the prefix.
+
+        Raises:
+            ValueError: the model kept its state elsewhere.
         """
+        if not self._states:
+            raise ValueError("no layer kept keys and values here")
         keys = self._states[0][0]
         self._length = keys.shape[2] - self._beams * STEPS
         hidden = torch.arange(keys.shape[2], device=lengths.device) >= lengths[:, None] + self.prefix_length

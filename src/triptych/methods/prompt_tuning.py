@@ -72,7 +72,7 @@ class PromptTuning(Method):
             num_virtual_tokens=self.num_virtual_tokens,
             token_dim=parts.hidden_size,
             num_transformer_submodules=1,
-            num_attention_heads=config.num_attention_heads,
+            num_attention_heads=getattr(config, "num_attention_heads", 1),  # of a prompt peft reads it nowhere
             num_layers=config.num_hidden_layers,
             inference_mode=True,
         )

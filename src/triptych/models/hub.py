@@ -109,8 +109,10 @@ def _folder(path: Path) -> Place:
             names = shorten(", ".join(file.name for file in ggufs))
             raise ModelError(f"The folder {str(path)!r} holds {len(ggufs)} GGUF files ({names}): give --model one of them.")
         if (path / ADAPTER_CONFIG).is_file():
-            raise ModelError(f"The folder {str(path)!r} is an adapter{_base_of(path)}, which is no model by itself. Give --model "
-                             "its base; `triptych summarize` and `triptych evaluate` take the adapter's folder as RUN.")  # fmt: skip
+            raise ModelError(
+                f"The folder {str(path)!r} is an adapter{_base_of(path)}, not a model. Give --model its base; `triptych "
+                "summarize` and `triptych evaluate` take the adapter's folder as RUN."
+            )
         raise ModelError(f"The folder {str(path)!r} holds no config.json; a transformers folder is needed.")
     weights.files(path)
     return Place(str(path))
@@ -220,8 +222,8 @@ def load_model(model: str, revision: str = "main") -> PreTrainedModel:
     if report["mismatched_keys"]:
         name, found, needed = sorted(report["mismatched_keys"], key=str)[0]
         raise ModelError(
-            f"The weights of {model!r} do not fit its configuration: {name!r} is {tuple(found)} in the file and {tuple(needed)} by "
-            "the configuration."
+            f"The weights of {model!r} do not fit its configuration: {name!r} is {tuple(found)} in the file and "
+            f"{tuple(needed)} by the configuration."
         )
     # One decoding for every row: whatever generation_config.json or config.json say, transformers would fill in unasked.
     loaded.generation_config = GenerationConfig()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from triptych.contracts import Family, ModelParts
@@ -59,10 +59,35 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
         tied=head.weight is embedding.weight,
         hidden_size=embedding.embedding_dim,
         vocabulary_size=embedding.num_embeddings,
-        max_positions=getattr(config, "max_position_embeddings", None),
+        max_positions=usable_positions(config),
         attention_projections=tuple(TARGETS.get(config.model_type, ()))
         or first_present(blocks, ("q_proj", "v_proj"), ("qkv_proj",)),
     )
+
+
+def usable_positions(config: PreTrainedConfig) -> int | None:
+    """Positions at which what is made of a row does not depend on the rest of its batch; None: no fixed limit.
+
+    LongRoPE (Ding et al. 2024) has two sets of rotary frequencies, and transformers takes one of them for a whole batch, by the
+    longest row: up to the length that the model was first trained with, the short ones. Beyond it a row would be read in
+    another way as soon as a longer one is in its batch, so that nothing longer is used. Dynamic NTK scaling changes the
+    frequencies only beyond `max_position_embeddings`, and other kinds do not look at the length.
+
+    Args:
+        config: the model's; of one with several parts, that of its text counts.
+    """
+    text = config.get_text_config()
+    given = getattr(text, "rope_parameters", None) or {}
+    limits = [getattr(text, "max_position_embeddings", None)]
+    for rope in (given, *(layers for layers in given.values() if isinstance(layers, dict))):
+        if rope.get("rope_type") == "longrope":
+            limits.append(rope.get("original_max_position_embeddings"))
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def is_recurrent(model: PreTrainedModel) -> bool:
+    """Whether a model carries a state from token to token (Mamba, RWKV, hybrids), as transformers says."""
+    return bool(getattr(model, "_is_stateful", False))
 
 
 def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str, ...]:

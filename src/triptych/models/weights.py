@@ -81,6 +81,6 @@ def _inside(folder: Path, name: str) -> Path:
     allowed = [home, *([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])]
     if target.parent not in allowed:
         raise ModelError(
-            f"{str(file)!r} is a link out of its folder: what it leads to does not belong to the model. Put a copy in its place."
+            f"{str(file)!r} is a link out of its folder: what it leads to does not belong to the model. Put a copy there."
         )
     return file
