@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         where = f"{str(error.filename)[:300]!r}: " if isinstance(error, OSError) and error.filename is not None else ""
         print(f"triptych: {where}{what}. Make room, or allow reading and writing there, and start again.", file=sys.stderr)
         return 1 if isinstance(error, MemoryError) else 2
-    except Exception as error:
-        if options.debug:
+    except BaseException as error:
+        if options.debug or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):  # a panic of Rust code
             raise
         what = f"{type(error).__name__}: {visible(str(error))}"
         print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)

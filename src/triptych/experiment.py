@@ -1,5 +1,6 @@
 """One run, top to bottom: seed, data, model, adapt, tune, evaluate, generate, save, record."""
 
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from triptych import materials, provenance, scoring, store
 from triptych.adapters import save_adapter
 from triptych.config import Suite
 from triptych.contracts import Baseline, Method
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.records import Cost, Loss, Parameters, Prediction, Record
 from triptych.rows import Row
 from triptych.tracking import Tracker
@@ -93,7 +94,13 @@ class Run:
         parameters = materials.count_parameters(adapted, prepared.base)
         tuned = Tuning(bench, method).carry_out(prepared) if method.trains else None
         with bench.stage("evaluation"):
-            validation, split_test = bench.loss(adapted, bench.corpus.validation).mean, bench.loss(adapted, test)
+            validation = bench.loss(adapted, bench.corpus.validation).mean if tuned else bench.untouched_loss(adapted)
+            split_test = bench.loss(adapted, test)
+        if not math.isfinite(validation + split_test.mean):
+            raise NonFiniteLoss(
+                f"The loss is {validation} on the validation split and {split_test.mean} on the test split: a document makes the "
+                "model's numbers overflow. Set training.precision=fp32, or leave the document out."
+            )
         loss = Loss(initial=tuned.initial_loss if tuned else validation, validation=validation, test=split_test.mean)
         predictions = bench.predict(adapted, split_test)
         cost = tuned.cost if tuned else Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)

@@ -1,7 +1,7 @@
 """What a run begins from: the suite's corpus, and the model as a method changes it."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +110,11 @@ def sketch(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase) -> 
     model.set_attn_implementation("eager")
     parts = take_apart(model)
     return method.adapt(parts, Context(tokenizer, torch.Generator().manual_seed(0), torch.arange(parts.vocabulary_size)))
+
+
+def endings(names: Iterable[str]) -> tuple[str, ...]:
+    """The last parts of modules' names, each once, sorted."""
+    return tuple(sorted({name.rsplit(".", 1)[-1] for name in names}))
 
 
 def count_parameters(adapted: AdaptedModel, base: int) -> Parameters:

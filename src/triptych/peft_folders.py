@@ -13,6 +13,8 @@ from triptych import store
 from triptych.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
 from triptych.contracts import AdaptedModel, ModelParts
 from triptych.errors import ModelError, ResultsError
+from triptych.models import hub, patterns
+from triptych.models.tokens import native_failures
 from triptych.registry import shorten
 
 # Kinds that peft puts into layers from the adapter's own tensors alone; others load further models or files that they name.
@@ -71,19 +73,45 @@ def read_peft_folder(folder: Path) -> PeftFolder:
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Where a tokenizer lies beside the adapter, it must be the model's.
+    """A tokenizer saved with the adapter must read texts as the model's does; it may have special tokens that no text uses.
 
     Raises:
-        ModelError: its vocabulary is another one.
+        ModelError: it reads or ends texts in another way, or cannot be read.
     """
     if not all((folder / name).is_file() for name in _TOKENIZER_FILES):
         return
     try:
-        beside = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+        with native_failures():
+            own = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+            probes = [each(hub.PROBE, verbose=False)["input_ids"] for each in (own, tokenizer)]
     except Exception as error:
         raise ModelError(f"The tokenizer in {str(folder)!r} cannot be read: {error}.") from error
-    if beside.get_vocab() != tokenizer.get_vocab():
-        raise ModelError(f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: they differ.")
+    difference = _difference(own, tokenizer) or ("it makes other tokens of the same text" if probes[0] != probes[1] else None)
+    if difference:
+        raise ModelError(
+            f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: {difference}. Give its own "
+            "base with --model. If it was trained on the model's tokens all the same, remove the tokenizer files from its folder."
+        )
+
+
+def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) -> str | None:
+    """What would make an adapter's tokenizer read or end texts in another way than the model's; None where nothing does.
+
+    A special token more, such as one for padding, changes no text: what is written in a text is never a special token.
+    """
+    theirs, ours = own.get_vocab(), model.get_vocab()
+    moved = next((token for token in theirs.keys() & ours.keys() if theirs[token] != ours[token]), None)
+    if moved is not None:
+        return f"the token {shorten(repr(moved))} has the id {theirs[moved]}, and {ours[moved]} in the model's"
+    special = {*own.all_special_tokens, *model.all_special_tokens}
+    for each in (own, model):
+        special |= {str(token) for token in each.added_tokens_decoder.values() if token.special}
+    odd = min((theirs.keys() ^ ours.keys()) - special, default=None)
+    if odd is not None:
+        return f"the token {shorten(repr(odd))} is in one of them alone"
+    if own.eos_token_id != model.eos_token_id:
+        return f"its texts end with {own.eos_token!r}, and the model's with {model.eos_token!r}"
+    return None
 
 
 def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
@@ -105,6 +133,7 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
     try:
         config: Any = PeftConfig.from_pretrained(str(adapter.folder))
         _check_ranks(config, adapter)
+        patterns.check(_patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG))
         config.inference_mode = True
         device = parts.token_embedding.weight.device
         with warnings.catch_warnings():
@@ -141,6 +170,17 @@ def _check_ranks(config: Any, adapter: PeftFolder) -> None:
     ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
     if any(rank is not None and rank > most for rank in ranks):
         raise _misfit(adapter, f"its configuration gives a rank above {most}, the largest size of its tensors")
+
+
+def _patterns(config: Any) -> list[str]:
+    """Every text of a configuration that peft matches against names as a regular expression."""
+    found: list[str] = []
+    for value in vars(config).values():
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, (list, tuple, set, dict)):
+            found += [each for each in value if isinstance(each, str)]
+    return found
 
 
 def _misfit(adapter: PeftFolder, why: str) -> ModelError:

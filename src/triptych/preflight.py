@@ -35,6 +35,7 @@ class Plan:
     corpus: Corpus
     parameters: dict[str, Parameters]
     language: languages.Language
+    targets: dict[str, tuple[str, ...]]  # by label: the matrices that something is put next to, by name endings
     scaled: dict[int, "Plan"] = field(default_factory=dict)  # by the number of training documents
 
     @property
@@ -54,7 +55,8 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
     materials.open_data(suite)  # a missing folder is told before anything else of the data and model
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
     _check_window(suite, rows, Template.of(tokenizer, suite.separator))
-    parameters = {}
+    parameters: dict[str, Parameters] = {}
+    targets: dict[str, tuple[str, ...]] = {}
     untouched = hub.sketch_model(suite.model, suite.model_revision)
     base = meter.count_parameters(untouched).total
     for row in rows:
@@ -71,6 +73,8 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
                 f"[method.{row.label}] {type(untouched).__name__} cannot be adapted so ({error}): leave this row out."
             ) from error
         parameters[row.label] = materials.count_parameters(adapted, base)
+        if adapted.notes.get("target_modules"):
+            targets[row.label] = materials.endings(adapted.notes["target_modules"])
     corpus = materials.load_corpus(suite, rows, tokenizer, cache)
     language = scoring.choose_language(suite, corpus)
     if is_recurrent(untouched):
@@ -84,7 +88,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
             )
         smaller = smaller_suite(suite, rows, size)
         scaled[size] = check(smaller, [row for row in rows if row.trains], device, cache)
-    return Plan(suite, list(rows), tokenizer, corpus, parameters, language, scaled)
+    return Plan(suite, list(rows), tokenizer, corpus, parameters, language, targets, scaled)
 
 
 def _try_generating(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, corpus: Corpus,

@@ -76,7 +76,7 @@ class Tuning:
         checkpoints = self.checkpoints()
         resumed = self.resume(checkpoints)
         with bench.stage("evaluation"):
-            initial = resumed.facts["initial_loss"] if resumed else bench.loss(adapted, bench.corpus.validation).mean
+            initial = resumed.facts["initial_loss"] if resumed else bench.untouched_loss(adapted)
         with bench.stage("preparation"):
             flops = self.flops(adapted)
             self.find_micro_batch(prepared)

@@ -192,6 +192,8 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
         times = (f"{each:,.0f}", f"{each * runs:,.0f}")
         table.add_row(row.label, row.kind, str(runs), *numbers, *times, f"{stored / 1e6:,.1f} MB")
     console.print(table)
+    for label, names in plan.targets.items():
+        console.print(f"  {label} is put next to: {', '.join(names)}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
                   f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
                   markup=False, highlight=False, soft_wrap=True)

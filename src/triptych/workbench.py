@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from triptych.contracts import AdaptedModel, Method
 from triptych.corpus import Corpus, Pair
 from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import SplitLoss, split_loss
+from triptych.engine.forward import not_finite
 from triptych.engine.generation import DecodingPlan, check_generation, generate
 from triptych.engine.memory import UNTIL_FOUND
+from triptych.errors import ModelError
 from triptych.models import hub
 from triptych.records import Prediction
 from triptych.rows import Row, suite_rows
@@ -112,6 +115,8 @@ class Workbench:
             self.plain = not ready.exact
             for message in ready.notes:
                 self.emit({"event": "note", "message": message})
+        if targets := prepared.adapted.notes.get("target_modules"):
+            self.emit({"event": "note", "message": f"put next to the matrices {', '.join(materials.endings(targets))}"})
         decoding = DecodingPlan(**self.suite.decoding.model_dump())
         check_generation(prepared.adapted, self.corpus.template, self.machine, decoding)
         return prepared
@@ -122,6 +127,17 @@ class Workbench:
             adapted, split, self.corpus.template, self.machine, batch_size=self.micro_batch,
             plain=self.plain, progress=None if quiet else self.show_progress,
         )  # fmt: skip
+
+    def untouched_loss(self, adapted: AdaptedModel) -> float:
+        """The validation loss before anything is trained.
+
+        Raises:
+            ModelError: it is not finite.
+        """
+        loss = self.loss(adapted, self.corpus.validation).mean
+        if not math.isfinite(loss):
+            raise ModelError(not_finite(self.suite.model, "losses"))
+        return loss
 
     def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
         """Generate and score a summary of every test document."""
@@ -137,6 +153,8 @@ class Workbench:
         self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
         """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
+        if targets := prepared.adapted.notes.get("target_modules"):
+            self.emit({"event": "note", "message": f"put next to the matrices {', '.join(materials.endings(targets))}"})
         decoding = DecodingPlan(**self.suite.decoding.model_dump())
         own = [i for i in range(len(documents)) if self.machine.owns(i)]
         new = generate(adapted, [documents[i] for i in own], self.corpus.template, self.machine, decoding, progress)

@@ -15,6 +15,7 @@ from triptych.engine.batching import Batch
 from triptych.engine.prefix import prefix_cache
 from triptych.engine.probe import same_predictions
 from triptych.engine.stages import Entry
+from triptych.errors import ModelError
 from triptych.meter import WorkShape
 from triptych.models.parts import embed
 
@@ -132,10 +133,24 @@ def executed_shape(adapted: AdaptedModel, batch: Batch) -> WorkShape:
 
 @torch.no_grad()
 def head_is_plain(adapted: AdaptedModel) -> bool:
-    """Whether the head applied to the trunk's output is all there is to this family's logits (no soft cap, no scaling)."""
+    """Whether the head applied to the trunk's output is all there is to this family's logits (no soft cap, no scaling).
+
+    Raises:
+        ModelError: the logits are not finite, so that nothing can be said.
+    """
     device = adapted.parts.token_embedding.weight.device
     ids = torch.arange(min(8, adapted.parts.vocabulary_size), device=device)[None]
     embeddings = embed(adapted.parts, ids)
     own = adapted.parts.model(inputs_embeds=embeddings, use_cache=False).logits
+    if not own.isfinite().all():
+        raise ModelError(not_finite(type(adapted.parts.model).__name__, "logits"))
     taken = adapted.parts.head(adapted.parts.trunk(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
     return same_predictions(taken, own) and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)
+
+
+def not_finite(name: str, what: str) -> str:
+    """The message for a model that computes no finite numbers before anything was trained."""
+    return (
+        f"The {what} of {name} are NaN or infinite before anything is trained: its weights are damaged, or too large for their "
+        "precision. Give another copy of the model, or set training.precision=fp32."
+    )

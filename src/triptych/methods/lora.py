@@ -27,8 +27,8 @@ class LoRA(Method):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = Field(
         None,
-        description='names or name endings of weight matrices, or "all-linear"; by default the attention projections '
-        "that peft names for the family (GPT-2: c_attn)",
+        description='names or name endings of weight matrices, or "all-linear"; by default those that peft chooses for the '
+        "family, which differ: GPT-2 c_attn, Llama q_proj and v_proj, Phi those and fc1, fc2; a run and --dry-run print them",
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, where no search is made")
     learning_rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2), description="the grid a search may try, rising")

@@ -269,7 +269,7 @@ def fingerprint(model: str, revision: str = "main") -> str:
     return digest.hexdigest()
 
 
-_PROBE = "Don\u2019t  stop\u2014it\u2019s 3.5 million:\nNa\u00efve caf\u00e9s re-open, \u20ac12 each.\tA\u00a0B \U0001f642"
+PROBE = "Don\u2019t  stop\u2014it\u2019s 3.5 million:\nNa\u00efve caf\u00e9s re-open, \u20ac12 each.\tA\u00a0B \U0001f642"
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -278,7 +278,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     It holds across releases of the tokenizers package, which a hash of its own serialisation does not.
     """
     special = {name: str(token) for name, token in tokenizer.special_tokens_map.items()}
-    state = [sorted(tokenizer.get_vocab().items()), special, tokenizer(_PROBE, verbose=False)["input_ids"]]
+    state = [sorted(tokenizer.get_vocab().items()), special, tokenizer(PROBE, verbose=False)["input_ids"]]
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 

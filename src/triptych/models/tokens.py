@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import IO
 
 from transformers import PreTrainedTokenizerBase
 
@@ -133,7 +134,7 @@ def _held_back() -> Iterator[None]:
     except OSError:  # there is none
         yield
         return
-    with tempfile.TemporaryFile() as held:
+    with _memory_file() as held:
         panicked = False
         os.dup2(held.fileno(), 2)
         try:
@@ -147,6 +148,11 @@ def _held_back() -> Iterator[None]:
             held.seek(0)
             if not panicked and (text := held.read()):
                 os.write(2, text)
+
+
+def _memory_file() -> IO[bytes]:
+    """A file that is nowhere on the disk, where the system has such files."""
+    return os.fdopen(os.memfd_create("stderr"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 def is_panic(error: BaseException) -> bool:

@@ -1,0 +1,59 @@
+"""Regular expressions from files of others: tried in a child process with a time limit before this process runs them."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+
+from triptych.errors import ModelError
+from triptych.registry import shorten
+
+SECONDS = 5.0  # for all patterns and names together; ordinary ones take a few milliseconds
+_CHILD = """
+import json, re, sys
+patterns, names = json.load(sys.stdin)
+for pattern in patterns:
+    print(json.dumps(pattern), flush=True)
+    try:
+        compiled = [re.compile(form % pattern) for form in ("%s", r"(.*\\.)?(%s)$", r".*\\.%s$", r"(^|.*\\.)%s($|\\..*)",
+                                                             r"(?:^|.*?\\.)%s\\.(\\d+)\\.")]
+    except (re.error, OverflowError, RecursionError):
+        continue
+    for name in names:
+        for each in compiled:
+            each.match(name), each.fullmatch(name)
+"""
+
+
+def check(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
+    """Make sure that patterns can be matched against names in bounded time, in every form in which peft matches them.
+
+    The child process runs Python's own `re` on the very names, so that what it ends in time does not hang this process.
+
+    Args:
+        patterns: regular expressions, or plain names.
+        names: what they will be matched against: the names of a model's modules.
+        where: the file they are from, for the message.
+
+    Raises:
+        ModelError: a pattern takes too long.
+    """
+    risky = sorted({pattern for pattern in patterns if not pattern.replace("_", "").replace(".", "").isalnum()})
+    if not risky:
+        return
+    child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                             stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    try:
+        child.communicate(json.dumps([risky, list(names)]), timeout=SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        tried = child.communicate()[0].splitlines()
+        pattern = shorten(repr(json.loads(tried[-1]))) if tried else "a pattern"
+        raise ModelError(
+            f"{where} has a pattern that takes too long to match the names of the model's modules: {pattern}. Name the modules "
+            "instead, such as [\"q_proj\", \"v_proj\"]."
+        ) from None
+    except BaseException:
+        child.kill()
+        child.wait()
+        raise

@@ -1,0 +1,126 @@
+"""Adapters that peft saved: which tokenizers may lie with them, and patterns that would never end."""
+
+import json
+from pathlib import Path
+
+import pytest
+from peft import IA3Config, LoraConfig, get_peft_model
+from transformers import AutoTokenizer
+
+from triptych import cli, peft_folders
+from triptych.errors import ModelError
+from triptych.models import hub, patterns
+from triptych.models.parts import take_apart
+from triptych.models.tiny import Tiny
+
+
+def save(folder: Path, tokenizer=None, config=None, **changes) -> Path:
+    """A LoRA adapter of the embedded model as peft saves it, its configuration changed afterwards."""
+    config = config or LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
+    get_peft_model(hub.load_model("tiny"), config).save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
+    written = json.loads((folder / "adapter_config.json").read_text())
+    (folder / "adapter_config.json").write_text(json.dumps({**written, "base_model_name_or_path": "tiny", **changes}))
+    return folder
+
+
+def tokenizer_with(**special):
+    """The embedded model's tokenizer with further tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(Tiny().folder())
+    plain = special.pop("plain", None)
+    tokenizer.add_special_tokens(special)
+    if plain:
+        tokenizer.add_tokens(plain)
+    return tokenizer
+
+
+def adapt(folder: Path):
+    """The adapter in the embedded model, as `summarize` puts it there."""
+    peft_folders.check_tokenizer(folder, hub.load_tokenizer("tiny"))
+    return peft_folders.adapt(take_apart(hub.load_model("tiny")), peft_folders.read_peft_folder(folder))
+
+
+@pytest.mark.parametrize(
+    "special",
+    [{"pad_token": "<|pad|>"}, {"unk_token": "<unk>"}, {"additional_special_tokens": ["<|a|>", "<|b|>"], "pad_token": "[PAD]"},
+     {"pad_token": "<|endoftext|>"}],
+)  # fmt: skip
+def test_special_tokens_that_no_text_uses_do_not_matter(tmp_path, special):
+    """An adapter saved with a tokenizer that has one more special token, such as for padding, is read."""
+    tokenizer = tokenizer_with(**special)
+    tokenizer.padding_side = "left"
+    assert adapt(save(tmp_path, tokenizer))
+
+
+def other_vocabulary():
+    """The tokenizer with two of its tokens exchanged."""
+    tokenizer = AutoTokenizer.from_pretrained(Tiny().folder())
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    vocabulary = state["model"]["vocab"]
+    one, other = sorted(vocabulary, key=vocabulary.get)[300:302]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    return type(tokenizer)(tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(state)),
+                           eos_token=tokenizer.eos_token)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: tokenizer_with(plain=["xyzzy"]), "the token 'xyzzy' is in one of them alone"),
+        (lambda: tokenizer_with(eos_token="<|im_end|>"), "end with '<|im_end|>', and the model's with"),
+        (other_vocabulary, "has the id"),
+    ],
+)
+def test_a_tokenizer_that_reads_or_ends_texts_otherwise_is_refused(tmp_path, make, said):
+    """What changes a text's tokens or its end is told, with the way out."""
+    with pytest.raises(ModelError) as caught:
+        adapt(save(tmp_path, make()))
+    assert said in str(caught.value) and "remove the tokenizer files" in str(caught.value)
+
+
+HANGS = "(([a-z0-9_.])*)*X"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"target_modules": HANGS}, {"exclude_modules": HANGS}, {"rank_pattern": {HANGS: 2}}, {"alpha_pattern": {HANGS: 2}},
+     {"layers_pattern": HANGS, "layers_to_transform": [0]}, {"layers_pattern": [HANGS], "layers_to_transform": [0]},
+     {"modules_to_save": [HANGS]}, {"target_modules": r"(\w+\.?)+[^\w.]"}, {"rank_pattern": {"(.*.*)*=": 2}}],
+)  # fmt: skip
+def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
+    """Wherever peft would match a pattern of exponential time, the adapter is refused instead, and the pattern is named."""
+    monkeypatch.setattr(patterns, "SECONDS", 1.0)
+    folder = save(tmp_path, **changes)
+    with pytest.raises(ModelError, match="has a pattern that takes too long"):
+        adapt(folder)
+
+
+def test_a_pattern_of_another_kind_is_refused_too(tmp_path, monkeypatch):
+    """IA3's feedforward_modules are matched as a pattern as well."""
+    monkeypatch.setattr(patterns, "SECONDS", 1.0)
+    config = IA3Config(task_type="CAUSAL_LM", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"])
+    folder = save(tmp_path, config=config, feedforward_modules=HANGS)
+    with pytest.raises(ModelError, match="takes too long"):
+        adapt(folder)
+
+
+@pytest.mark.parametrize("pattern", [r".*\.attn\.c_attn", r"transformer\.h\.\d+\.attn\.c_attn", "(.*)c_attn", r".*(c_attn)"])
+def test_ordinary_patterns_are_read(tmp_path, pattern):
+    """A pattern as people write it is matched as peft does."""
+    assert adapt(save(tmp_path, target_modules=pattern))
+
+
+def test_what_is_no_pattern_is_peft_to_judge(tmp_path):
+    """A malformed pattern is one message."""
+    with pytest.raises(ModelError, match="does not fit the model"):
+        adapt(save(tmp_path, target_modules="((("))
+
+
+def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
+    """On the command line a pattern without end is one message and status 2."""
+    monkeypatch.setattr(patterns, "SECONDS", 1.0)
+    (tmp_path / "a.txt").write_text("A document.")
+    folder = save(tmp_path / "adapter", target_modules=HANGS)
+    assert cli.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
+    assert "takes too long" in capsys.readouterr().err
