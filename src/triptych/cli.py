@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"triptych: {where}{what}. Make room, or allow reading and writing there, and start again.", file=sys.stderr)
         return 1 if isinstance(error, MemoryError) else 2
     except BaseException as error:
-        if options.debug or not (isinstance(error, Exception) or type(error).__name__ == "PanicException"):  # a panic of Rust code
+        panicked = type(error).__name__ == "PanicException"  # of native code, which is no `Exception`
+        if options.debug or not (panicked or isinstance(error, Exception)):
             raise
         what = f"{type(error).__name__}: {visible(str(error))}"
         print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)

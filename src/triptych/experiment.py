@@ -98,8 +98,8 @@ class Run:
             split_test = bench.loss(adapted, test)
         if not math.isfinite(validation + split_test.mean):
             raise NonFiniteLoss(
-                f"The loss is {validation} on the validation split and {split_test.mean} on the test split: a document makes the "
-                "model's numbers overflow. Set training.precision=fp32, or leave the document out."
+                f"The loss is {validation} on the validation split and {split_test.mean} on the test split: a document makes "
+                "the model's numbers overflow. Set training.precision=fp32, or leave the document out."
             )
         loss = Loss(initial=tuned.initial_loss if tuned else validation, validation=validation, test=split_test.mean)
         predictions = bench.predict(adapted, split_test)

@@ -90,7 +90,8 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     if difference:
         raise ModelError(
             f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: {difference}. Give its own "
-            "base with --model. If it was trained on the model's tokens all the same, remove the tokenizer files from its folder."
+            "base with --model. If it was trained on the model's tokens all the same, remove the tokenizer files from its "
+            "folder."
         )
 
 

@@ -153,8 +153,6 @@ class Workbench:
         self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
         """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
-        if targets := prepared.adapted.notes.get("target_modules"):
-            self.emit({"event": "note", "message": f"put next to the matrices {', '.join(materials.endings(targets))}"})
         decoding = DecodingPlan(**self.suite.decoding.model_dump())
         own = [i for i in range(len(documents)) if self.machine.owns(i)]
         new = generate(adapted, [documents[i] for i in own], self.corpus.template, self.machine, decoding, progress)
