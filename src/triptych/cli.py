@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 2 if panicked else 1
+        return 1
     except TriptychError as error:
         if options.debug:
             traceback.print_exc()
