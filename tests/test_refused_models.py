@@ -11,15 +11,19 @@ from conftest import VOCABULARY
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from triptych import cli
+from triptych.config import make_suite
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Pair, Template
 from triptych.engine.batching import collate
 from triptych.engine.forward import head_is_plain, target_losses
 from triptych.engine.generation import DecodingPlan, check_generation, generate, own_loop_agrees
-from triptych.errors import ModelError
+from triptych.errors import ModelError, ResultsError
 from triptych.models import hub
 from triptych.models.parts import take_apart, usable_positions
 from triptych.models.tiny import Tiny
+from triptych.rows import suite_rows
+from triptych.suite import Planned, refuse_other_weights
+from triptych.trained import read_record
 
 TEMPLATE = Template((), (3, 4), 0)
 SMALL = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=4", "limits.document_tokens=100",
@@ -224,16 +228,21 @@ def test_an_embedded_model_that_a_bundle_left_out_is_found_in_it(tmp_path, monke
     assert "Did you mean" not in str(caught.value)
 
 
-def test_an_evaluation_refuses_other_weights(tmp_path, capsys, monkeypatch):
-    """A row that trains nothing is evaluated with the weights of its record alone, sharded ones included."""
+def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatch):
+    """A run is evaluated, and a suite resumed, with the weights of its records alone: one changed shard is found."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "m"
     hub.load_model("tiny").save_pretrained(folder, max_shard_size="2MB")
     hub.load_tokenizer("tiny").save_pretrained(folder)
     assert cli.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
     assert cli.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
+    suite = make_suite(read_record(tmp_path / "out/runs/untuned/0").config)
+    finished = [Planned(suite, tmp_path / "out", suite_rows(suite)[0], 0, "untuned")]
+    refuse_other_weights(finished)
     model = hub.load_model(str(folder))
     model.transformer.h[1].mlp.c_fc.weight.data[0, 0] += math.pi
     model.save_pretrained(folder, max_shard_size="2MB")
+    with pytest.raises(ResultsError, match="was made with other weights"):
+        refuse_other_weights(finished)
     said = refused(capsys, "evaluate", str(tmp_path / "out/runs/untuned/0"))
     assert "was made with another model" in said and "Give the same one with --model" in said

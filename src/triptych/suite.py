@@ -1,6 +1,6 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from triptych.errors import ResultsError
 from triptych.executors import Executor, Job, one_by_one
 from triptych.files import is_temporary, leads_out, sweep
 from triptych.lock import LOCK, Lock, locked
+from triptych.models import hub
 from triptych.preflight import Plan
 from triptych.records import Comparison, Record
 from triptych.report.write import write_report
@@ -115,11 +116,36 @@ def _difference(there: Any, wanted: Any, key: str = "") -> tuple[str, Any, Any] 
 
 def is_done(out: Path, row: Row, seed: int) -> bool:
     """Whether a run has finished: its record is whole and says so."""
+    return finished_record(out, row, seed) is not None
+
+
+def finished_record(out: Path, row: Row, seed: int) -> Record | None:
+    """The record of a run that has finished; None where there is none, or none that is whole."""
     try:
-        content = store.read_json(layout.run_folder(out, row.label, seed) / "record.json")
-        return Record.model_validate(content).status == "done"
+        record = Record.model_validate(store.read_json(layout.run_folder(out, row.label, seed) / "record.json"))
     except (ResultsError, ValidationError):
-        return False
+        return None
+    return record if record.status == "done" else None
+
+
+def refuse_other_weights(runs: Iterable["Planned"]) -> None:
+    """Finished runs were made with the weights that the model has now: rows of two base models are never compared.
+
+    Raises:
+        ResultsError: one was made with others.
+    """
+    here: str | None = None
+    for run in runs:
+        record = finished_record(run.out, run.row, run.seed)
+        recorded = record.provenance.model_fingerprint if record and record.provenance else None
+        if recorded is None:
+            continue
+        here = here or hub.fingerprint(run.suite.model, run.suite.model_revision)
+        if recorded != here:
+            raise ResultsError(
+                f"{str(layout.run_folder(run.out, run.row.label, run.seed))!r} was made with other weights or another "
+                f"configuration than {run.suite.model!r} has now. Give the same model, another --out, or --fresh to start over."
+            )
 
 
 @dataclass(frozen=True)
@@ -180,12 +206,14 @@ def carry_out(
         The runs that failed, in words.
 
     Raises:
-        ResultsError: OUT was moved or replaced meanwhile; nothing is written there any more.
+        ResultsError: a finished run was made with another base model; or OUT was moved or replaced meanwhile, and nothing is
+            written there any more.
     """
     for size, smaller in plan.scaled.items():
         _make_folder(layout.scaled_folder(out, size))
         _settle(layout.scaled_folder(out, size), smaller.suite)
     runs = planned_runs(plan, out)
+    refuse_other_weights(runs)
     places = {(run.name, run.seed): {"index": index, "total": len(runs)} for index, run in enumerate(runs)}
     pending: dict[Job, Planned] = {}
     for run in runs:
