@@ -297,6 +297,7 @@ def prepare(
         )
     except OSError as error:
         raise DataError(f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing.") from error
+    opened.data.notes = list(dataset.notes())  # of the folder as it is now: what is not read is no part of the entry
     opened.check_vocabulary(vocabulary_size)
     return replace(opened, hold=hold)
 
