@@ -286,7 +286,7 @@ def test_a_report_to_pass_on_holds_no_summary(tmp_path: Path, capsys) -> None:
 def test_browser_of_nothing_is_empty() -> None:
     """Without a finished run there is nothing to browse, and no error."""
     results = make_results(("lora",), failed=(("lora", 0),))
-    assert browser_data(results) == {"metrics": {}, "documents": [], "runs": []}
+    assert browser_data(results) == {"metrics": {}, "documents": [], "runs": [], "total": 0}
 
 
 def test_curves_are_means_over_seeds() -> None:
@@ -342,3 +342,16 @@ def test_notes_and_settings_are_phrases() -> None:
     assert "it's mine.csv" in prose and "'" not in prose.replace("it's mine.csv", "")
     for template in PAPER.glob("*.typ"):
         assert not re.search(r"[A-Za-z0-9.`]'s\b", template.read_text(encoding="utf-8")), template.name
+
+
+def test_a_page_holds_a_sample_of_many_predictions() -> None:
+    """Of more predictions than the page may hold, documents evenly spread are taken, the same of every run, and it is said."""
+    results = make_results()
+    whole = browser_data(results)
+    runs, total = len(whole["runs"]), len(whole["documents"])
+    part = browser_data(results, most=4 * runs)
+    places = [place * total // 4 for place in range(4)]
+    assert part["total"] == whole["total"] == total and total > 4
+    assert part["documents"] == [whole["documents"][place] for place in places]
+    for sampled, run in zip(part["runs"], whole["runs"], strict=True):
+        assert sampled["predictions"] == [run["predictions"][place] for place in places]

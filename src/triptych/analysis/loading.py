@@ -19,6 +19,7 @@ from triptych.registry import shorten
 
 SCORED = "scored.json"
 ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+_ALL_FIELDS = set(Prediction.model_fields)
 MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
 
 
@@ -188,6 +189,8 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         for key in ("id", "reference"):  # the same in every run of a suite: kept in memory once
             if isinstance(data.get(key), str):
                 data[key] = sys.intern(data[key])
+        if isinstance(data.get("scores"), dict):  # a file of a large run has half a million names of scores
+            data["scores"] = {sys.intern(name): score for name, score in data["scores"].items()}
         try:
             prediction = Prediction.model_validate(data)
         except ValidationError as error:
@@ -195,6 +198,7 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         absent = [metric for metric in ROUGE_METRICS if metric not in prediction.scores]
         if absent:
             _fail(path, number, f"has no score {absent[0]!r}", _REMEDY)
+        object.__setattr__(prediction, "__pydantic_fields_set__", _ALL_FIELDS)  # one set for all, not one each
         predictions.append(prediction)
     return tuple(predictions)
 

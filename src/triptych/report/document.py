@@ -23,6 +23,7 @@ from triptych.report.style import looks
 from triptych.report.tables import all_flags
 
 _EXAMPLES = 3
+_MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
 _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
 
 
@@ -170,25 +171,35 @@ def _spendings(results: Results) -> list[Curves]:
     return [validation_curves(results, axis) for axis in AXES if axis != "step"]
 
 
-def browser_data(results: Results) -> dict[str, Any]:
-    """References and every prediction, for the page's browser. No document: articles are not the report's to spread."""
+def browser_data(results: Results, most: int = _MOST_PREDICTIONS) -> dict[str, Any]:
+    """References and predictions, for the page's browser. No document: articles are not the report's to spread.
+
+    Args:
+        results: what was loaded.
+        most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the same of
+            every run, and `total` says of how many.
+    """
     finished = [run for run in results.runs if run.done and run.predictions]
     if not finished:
-        return {"metrics": {}, "documents": [], "runs": []}
+        return {"metrics": {}, "documents": [], "runs": [], "total": 0}
+    total = len(finished[0].predictions)
+    taken = min(total, max(1, most // len(finished)))
+    places = [place * total // taken for place in range(taken)]
     return {
         "metrics": rows.ROUGE,
-        "documents": [[line.id, line.reference] for line in finished[0].predictions],
+        "documents": [[line.id, line.reference] for line in (finished[0].predictions[place] for place in places)],
         "runs": [
             {
                 "label": run.record.label,
                 "seed": run.record.seed,
                 "predictions": [
                     [line.prediction, *[round(line.scores[metric], 2) for metric in rows.ROUGE]]
-                    for line in run.predictions
+                    for line in (run.predictions[place] for place in places)
                 ],
             }
             for run in finished
         ],
+        "total": total,
     }
 
 

@@ -37,10 +37,11 @@
     const total = shown.length;
     shown = shown.slice(0, SHOWN);
     byId("listing").textContent = total > SHOWN ? `The first ${SHOWN} of ${total} documents; the search finds the others.` : `${total} ${total === 1 ? "document" : "documents"}.`;
+    if (data.total > data.documents.length) byId("listing").textContent += ` This page holds ${data.documents.length} of the ${data.total} test documents, evenly spread; predictions.jsonl of each run holds all.`;
     list.replaceChildren(...shown.map((index, place) => {
       const item = element("li", data.documents[index][0], { id: `document-${place}`, dir: "auto" });
       item.setAttribute("role", "option");
-      item.append(element("small", `${names[rowA.selectedIndex]} less ${names[rowB.selectedIndex]}: ${sign(difference(index))}`));
+      item.append(element("small", `${names[rowA.selectedIndex]} minus ${names[rowB.selectedIndex]}: ${sign(difference(index))}`));
       item.addEventListener("click", () => choose(place));
       return item;
     }));
