@@ -1,6 +1,7 @@
 """A results folder read, refused, flagged, compared, joined, drawn as curves and turned into advice."""
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from triptych import integrity
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare, join
 from triptych.analysis.curves import validation_curves
@@ -68,7 +70,7 @@ def write_run(
         "text_shape": {
             "prediction_words": 20.0,
             "reference_words": 21.0,
-            "share_at_cap": 0.01,
+            "share_at_cap": 0.0,
             "share_empty": 0.0,
             "novel_bigrams": 0.3,
             "longest_copied_words": 5.0,
@@ -108,8 +110,8 @@ def write_run(
         record["training"] = {
             "epochs": 3,
             "steps": 12,
-            "best_epoch": 2,
-            "stopped_early": True,
+            "best_epoch": 3,
+            "stopped_early": suite["training"]["max_epochs"] > 3,
             "tokens": 1200,
             "targets": 300,
             "documents": 192,
@@ -308,6 +310,106 @@ def test_a_suite_in_which_all_failed_is_refused(tmp_path: Path):
         compare(load(out))
 
 
+# Files that do not belong together
+
+
+def test_a_record_with_digests_refuses_every_other_file(out: Path):
+    """History, predictions and adapter of another seed, cut at a line's end, emptied or changed are refused by name."""
+    for seed in (0, 1):
+        folder = out / f"runs/lora/{seed}"
+        history = (folder / "history.jsonl").read_text().replace('"loss": 3.0', f'"loss": {3 + seed / 8}')
+        (folder / "history.jsonl").write_text(history)
+        for name in ("triptych.json", "adapter_config.json"):
+            (folder / "adapter").mkdir(exist_ok=True)
+            (folder / "adapter" / name).write_text(json.dumps({"seed": seed, "name": name}))
+        edit_record(out, f"lora/{seed}", lambda record, folder=folder: record.update(files=integrity.digests(folder)))
+    assert load(out).of("lora")[1].record.files.keys() == {*integrity.RUN_FILES, *integrity.ADAPTER_FILES}
+    for name in (*integrity.RUN_FILES, *integrity.ADAPTER_FILES):
+        mine, other = out / "runs/lora/1" / name, out / "runs/lora/0" / name
+        whole = mine.read_bytes()
+        for content in (other.read_bytes(), b"", whole + whole[-1:], whole.replace(b"1", b"2", 1)):
+            mine.write_bytes(content)
+            with pytest.raises(ResultsError, match=rf"runs/lora/1/{name}.*Remedy: .*runs/lora/1"):
+                load(out)
+        mine.write_bytes(whole)
+    load(out)
+    shutil.rmtree(out / "runs/lora/1/adapter")  # a copy without adapters can still be reported
+    load(out)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.write_bytes(b""),
+        drop_last_line,
+        lambda path: path.write_text("".join(path.read_text().splitlines(keepends=True)[1:2])),
+        lambda path: path.write_bytes((path.parents[2] / "full/1/history.jsonl").read_bytes()),
+    ],
+    ids=["emptied", "cut at a line's end", "one line", "of another run"],
+)
+def test_a_history_that_is_not_the_records_is_refused_without_digests(out: Path, damage: Callable[[Path], Any]):
+    """Records of earlier versions have no digests: their steps, epochs and best validation loss are compared instead."""
+    damage(out / "runs/lora/1/history.jsonl")
+    with pytest.raises(ResultsError, match=r"runs/lora/1/history\.jsonl .*record\.json says"):
+        load(out)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text_shape.share_at_cap": 0.5}, "text_shape.share_at_cap 0.5"),
+        ({"search.at_edge": True}, "search.at_edge True"),
+        ({"search.chosen": 0.7}, "search.chosen None"),
+        ({"training.stopped_early": False}, "training.stopped_early False"),
+        ({"parameters.num_total_parameters": 5}, "parameters.num_total_parameters 5"),
+        ({"training.steps": 13}, "record.json says 13 steps"),
+        ({"training.epochs": 2}, "record.json says 12 steps and 2 epochs"),
+        ({"options": {"rank": 64}}, "options.rank is 64 for lora (seed 1) and 8 in suite.json"),
+        ({"kind": "full"}, "kind is 'full' for lora (seed 1) and 'lora' in suite.json"),
+    ],
+)
+def test_figures_that_do_not_follow_from_their_run_are_refused(tmp_path: Path, changes: dict[str, Any], message: str):
+    """A figure that can be derived from a run's other files or from suite.json is refused where it is another one."""
+    out = write_results(tmp_path / "out", methods=("lora", "full"), method={"lora": {"kind": "lora", "rank": 8}})
+    load(out)
+    for field, value in changes.items():
+        edit_record(out, "lora/1", lambda record, field=field, value=value: put(record, field, value))
+    with pytest.raises(ResultsError) as error:
+        load(out)
+    assert message in str(error.value) and "Remedy: " in str(error.value)
+
+
+@pytest.mark.parametrize("field", ["options", "kind"])
+def test_seeds_of_a_row_are_of_one_kind_with_the_same_options(out: Path, field: str):
+    """Where suite.json does not say what a row is, its seeds are compared with each other."""
+    edit_record(out, "lora/1", lambda record: record.update({field: {"options": {"rank": 64}, "kind": "full"}[field]}))
+    with pytest.raises(ResultsError, match=f"may not go into one table: {field}.*lora .seed 0.*lora .seed 1"):
+        compare(load(out))
+
+
+def test_joined_suites_may_have_rows_of_one_name_with_other_options(tmp_path: Path):
+    """Rows of two suites are two rows: their options are not compared."""
+    first, second = (write_results(tmp_path / name, methods=("lora",), seeds=(0,)) for name in ("first", "second"))
+    edit_record(second, "lora/0", lambda record: record.update(options={"rank": 64}))
+    edit_record(second, "lora/0", lambda record: put(record, "loss.test", 2.5))
+    assert list(compare(join([load(first), load(second)])).rows) == ["lora@first", "lora@second"]
+
+
+def test_every_file_has_its_own_remedy(out: Path):
+    """An unreadable suite.json is not answered with deleting a run; a run's file names the folder to delete."""
+    for name, remedy in {
+        "suite.json": "triptych compare SUITE --out",
+        "runs/lora/1/record.json": f"delete the folder {out / 'runs/lora/1'} and resume",
+        "runs/lora/1/history.jsonl": f"triptych compare {out / 'suite.json'} --out {out}",
+    }.items():
+        whole = (out / name).read_bytes()
+        (out / name).write_bytes(b"{")
+        with pytest.raises(ResultsError) as error:
+            load(out)
+        assert remedy in str(error.value) and ("delete" in str(error.value)) == ("runs" in name)
+        (out / name).write_bytes(whole)
+
+
 # Refusals
 
 
@@ -384,6 +486,25 @@ def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
 # Flags
 
 
+def agree_with_record(folder: Path) -> None:
+    """Make history and predictions of a run say what its record was made to say."""
+    record = json.loads((folder / "record.json").read_text())
+    events = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    events[record["training"]["best_epoch"]]["validation_loss"] = record["loss"]["validation"]
+    (folder / "history.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    for number, line in enumerate(lines):
+        line["at_cap"] = number < record["text_shape"]["share_at_cap"] * len(lines)
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
+    """Where the best epoch is the last that the budget allows, every row that trains says so."""
+    rows = compare(load(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
+    said = {label for label, row in rows.items() if any("The best epoch is the last of 3" in flag for flag in row.flags)}
+    assert said == {"prompt-tuning", "lora", "full"}
+
+
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
@@ -393,8 +514,7 @@ def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
             "Distance moved: 0.0123. Nearest tokens: ' the', 'a'.",
         ),
         ({"loss.validation": 3.5}, "made the validation loss worse"),
-        ({"search.at_edge": True}, "0.2, is at the edge of the grid (0.1, 0.2, 0.3)"),
-        ({"training.best_epoch": 3, "training.stopped_early": False}, "The best epoch is the last of 3"),
+        ({"search.chosen": 0.1 * 3, "search.at_edge": True}, "0.3, is at the edge of the grid (0.1, 0.2, 0.3)"),
         ({"text_shape.share_at_cap": 0.4}, "40% of the summaries were cut at the cap"),
         ({"text_shape.share_empty": 0.25}, "25% of the summaries are empty"),
     ],
@@ -403,6 +523,7 @@ def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, 
     """A row that did not train, search or write as it should is flagged with the figures and the seed."""
     for field, value in changes.items():
         edit_record(out, "prompt-tuning/1", lambda record, field=field, value=value: put(record, field, value))
+    agree_with_record(out / "runs/prompt-tuning/1")
     rows = compare(load(out)).rows
     assert any(flag.startswith("Seed 1: ") and sentence in flag for flag in rows["prompt-tuning"].flags)
     assert rows["lora"].flags == []
@@ -433,6 +554,7 @@ def test_an_unequal_search_is_flagged(out: Path):
     """A row that tried fewer learning rates than another is named with both counts."""
     for run in ("lora/0", "lora/1"):
         edit_record(out, run, lambda record: record["search"]["trials"].pop())
+        edit_record(out, run, lambda record: put(record, "search.at_edge", True))
     assert any("prompt-tuning 3, lora 2, full 3" in flag for flag in compare(load(out)).flags)
 
 
@@ -822,7 +944,7 @@ def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
 
 def test_advice_repeats_what_a_reader_must_know(out: Path):
     """Flags of the comparison and of the advised row stand in the advice."""
-    edit_record(out, "lora/0", lambda record: put(record, "search.at_edge", True))
+    edit_record(out, "lora/0", lambda record: record["search"].update(chosen=0.1, at_edge=True))
     edit_record(out, "full/0", lambda record: put(record, "data.synthetic", True))
     text = advise(compare(load(out))).text
     assert "edge of the grid" in text and "synthetic" in text

@@ -1,16 +1,18 @@
 """Each method does what its paper says: against the formula written out, and against peft where peft is right."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import World, disturb, gradients, largest_difference, sequence_and_labels
 from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
+from test_report_fixtures import make_results, make_run
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from triptych import meter
-from triptych.adapters import Origin, load_tensors, read_manifest, save_adapter
+from triptych.adapters import Origin, check_belongs, load_tensors, read_manifest, save_adapter
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
@@ -416,3 +418,17 @@ def test_a_prompt_on_a_half_precision_model_is_fp32(gpt2):
     adapted = PromptTuning(num_virtual_tokens=3).adapt(parts, gpt2.context())
     assert isinstance(adapted.virtual_tokens, nn.Embedding) and adapted.virtual_tokens.weight.dtype == torch.float32
     assert torch.isfinite(loss_of(gpt2, adapted))
+
+
+OTHERS = ({"label": "b"}, {"kind": "dora"}, {"options": {"rank": 9}}, {"seed": 1}, {"model_fingerprint": "x"})
+
+
+@pytest.mark.parametrize("other", OTHERS, ids=lambda other: next(iter(other)))
+def test_an_adapter_of_another_run_is_refused(tmp_path, other):
+    """Label, kind, options, seed and base of an adapter are those of the record next to it, or the message names which is not."""
+    record = make_run("lora", "lora", 0, make_results().suite.model_dump(mode="json")).record
+    mine = Origin("lora", "lora", record.options, "model", "main", record.provenance.model_fingerprint, None, 0)
+    check_belongs(mine, record, tmp_path)
+    check_belongs(replace(mine, seed=None), record, tmp_path)  # adapters of earlier versions do not name their seed
+    with pytest.raises(ResultsError, match=f"not the adapter of the record next to it: {next(iter(other))} is"):
+        check_belongs(replace(mine, **other), record, tmp_path)

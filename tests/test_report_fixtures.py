@@ -175,6 +175,8 @@ def make_run(
     if test_loss is not None:
         give_losses(predictions, test_loss, generator)
     added = TRAINABLE.get(kind, 0) if kind in ("prompt-tuning", "lora") else 0
+    history = make_history(label, seed, 3, 96) if trains else ()
+    validation = history[-1]["validation_loss"] if history else None if loss is None else loss + shift / 8 - 0.03
     record = records.Record(
         label=label,
         kind=kind,
@@ -196,7 +198,7 @@ def make_run(
         ),
         loss=records.Loss()
         if loss is None
-        else records.Loss(initial=3.95 + shift / 9, validation=loss + shift / 8 - 0.03, test=test_loss),
+        else records.Loss(initial=3.95 + shift / 9, validation=validation, test=test_loss),
         rouge=records.Rouge(
             **{name: mean([line.scores[name] for line in predictions]) for name in ROUGE},
             signature="rouge_score-0.1.2|stemmer:yes|split:newline",
@@ -204,7 +206,7 @@ def make_run(
         text_shape=records.TextShape(
             prediction_words=38.0 + shift,
             reference_words=41.0,
-            share_at_cap=0.12,
+            share_at_cap=mean([line.at_cap for line in predictions]),
             share_empty=0.0,
             novel_bigrams=0.33,
             longest_copied_words=9.5,
@@ -259,7 +261,7 @@ def make_run(
             precision="fp32",
         ),
     )
-    return Run(record, make_history(label, seed, 3, 96) if trains else (), predictions)
+    return Run(record, history, predictions)
 
 
 def make_results(

@@ -11,6 +11,9 @@ from triptych import store
 from triptych.contracts import AdaptedModel
 from triptych.engine.training import trained_parameters
 from triptych.errors import ResultsError
+from triptych.integrity import remedy
+from triptych.records import Record
+from triptych.registry import shorten
 
 MANIFEST = "triptych.json"
 PEFT_CONFIG = "adapter_config.json"
@@ -30,6 +33,7 @@ class Origin:
     model_revision: str
     model_fingerprint: str
     tokenizer_fingerprint: str | None = None  # None: not recorded
+    seed: int | None = None  # None: not recorded
 
 
 def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
@@ -69,23 +73,19 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     tensors = store.read_tensors(file)
     for path, digest in expected.items():
         if store.digest(path) != digest:
-            raise ResultsError(f"{str(path)!r} was changed after it was written: its SHA-256 is not the manifest's.")
+            raise ResultsError(
+                f"{str(path)!r} was changed after it was written: its SHA-256 is not the manifest's. Copy the adapter's folder "
+                "again from where it was trained, or train it again."
+            )
     return origin, tensors
 
 
-def check_origin(
-    origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path, options: dict[str, Any] | None = None
-) -> None:
-    """An adapter serves with the weights, the tokenizer and the options that it was trained with, and with no others.
-
-    Args:
-        options: the method's, as the run's record has them; None: there is no record.
+def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:
+    """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
 
     Raises:
         ResultsError: one of them is another one.
     """
-    if options not in (None, origin.options):
-        raise ResultsError(f"{str(where)!r} was trained with other options than the record beside it says: one was changed.")
     if origin.model_fingerprint != model_fingerprint:
         raise ResultsError(
             f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or configuration "
@@ -93,6 +93,33 @@ def check_origin(
         )
     if origin.tokenizer_fingerprint not in (None, tokenizer_fingerprint):
         raise ResultsError(f"{str(where)!r} was trained with another tokenizer than the model has now: give the same one.")
+
+
+def check_belongs(origin: Origin, record: Record, where: Path) -> None:
+    """An adapter belongs to the record of the run that trained it: row, kind, options, seed and base model are the same.
+
+    Args:
+        origin: what the adapter's manifest says.
+        record: the record next to it.
+        where: the adapter's folder, for the message.
+
+    Raises:
+        ResultsError: it is of another run.
+    """
+    base = record.provenance.model_fingerprint if record.provenance is not None else None
+    pairs = {
+        "label": (origin.label, record.label),
+        "kind": (origin.kind, record.kind),
+        "options": (origin.options, record.options),
+        "seed": (origin.seed, record.seed if origin.seed is not None else None),
+        "model_fingerprint": (origin.model_fingerprint, base or origin.model_fingerprint),
+    }
+    for name, (mine, recorded) in pairs.items():
+        if mine != recorded:
+            raise ResultsError(
+                f"{str(where)!r} is not the adapter of the record next to it: {name} is {shorten(repr(mine))} in {MANIFEST} "
+                f"and {shorten(repr(recorded))} in record.json. Remedy: {remedy(where / MANIFEST)}."
+            )
 
 
 def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from triptych import peft_folders, scoring, store
-from triptych.adapters import check_origin, load_tensors, read_manifest
+from triptych.adapters import check_belongs, check_origin, load_tensors, read_manifest
 from triptych.config import make_suite
 from triptych.contracts import AdaptedModel, Method
 from triptych.errors import ConfigError, ResultsError
@@ -87,7 +87,8 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     adapted = run.adapt(row.plugin, record.seed).adapted
     if row.trains:
         origin, tensors = read_manifest(folder / "adapter")
-        check_origin(origin, here, hub.tokenizer_fingerprint(run.tokenizer), folder / "adapter", record.options)
+        check_belongs(origin, record, folder / "adapter")
+        check_origin(origin, here, hub.tokenizer_fingerprint(run.tokenizer), folder / "adapter")
         load_tensors(adapted, tensors, folder / "adapter")
     return _measure(run, adapted, record)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych import materials, provenance, scoring, store
+from triptych import integrity, materials, provenance, scoring, store
 from triptych.adapters import save_adapter
 from triptych.config import Suite
 from triptych.contracts import Baseline, Method
@@ -154,6 +154,7 @@ class Run:
             update={**clocks, "wall_seconds": bench.clocks.wall_seconds(),
                     "documents_per_second": len(predictions) / generation}
         )  # fmt: skip
+        record.files = integrity.digests(bench.folder)
         store.write_json(bench.folder / "record.json", record.model_dump(mode="json"))
         shutil.rmtree(bench.folder / "checkpoint", ignore_errors=True)
         return record

@@ -15,6 +15,7 @@ from triptych.config import make_suite
 from triptych.errors import ConfigError, InputError, ResultsError
 from triptych.metrics.text_shape import copied_spans, words
 from triptych.models import hub
+from triptych.records import Record
 from triptych.rows import planned_runs, suite_rows
 
 MAX_CHARACTERS = 200_000  # of an article; longer ones are met with a message
@@ -83,12 +84,10 @@ class Playground:
         counted: str | None = None  # the language that the runs were scored in, where they noted it
         for row, seed in planned_runs(suite, table):
             folder = layout.run_folder(out, row.label, seed)
-            if row.label not in first and (folder / "record.json").is_file():
-                try:
-                    record = trained.read_record(folder)
-                except ResultsError:
-                    continue  # a failed run: the next seed may have finished
-                first[row.label] = folder
+            file = folder / "record.json"
+            if row.label not in first and file.is_file() and store.read_as(file, Record, "record").status == "done":
+                first[row.label] = folder  # where a seed failed, the next may have finished
+                record = trained.read_record(folder)
                 counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
             raise ResultsError(f"{str(out)!r} holds no finished run: run `triptych compare --out {out}` first.")

@@ -208,6 +208,7 @@ class Record(Part):
     training: TrainingSummary | None = None
     notes: dict[str, Any] = {}
     provenance: Provenance | None = None
+    files: dict[str, str] = {}  # SHA-256 of history, predictions and the adapter's two JSON files, by path; {}: not recorded
     error: str | None = None
 
 

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from triptych import layout, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis import loading
@@ -114,18 +112,18 @@ def _difference(there: Any, wanted: Any, key: str = "") -> tuple[str, Any, Any] 
     return None if there == wanted else (key, there, wanted)
 
 
-def is_done(out: Path, row: Row, seed: int) -> bool:
-    """Whether a run has finished: its record is whole and says so."""
-    return finished_record(out, row, seed) is not None
+def is_done(out: Path, suite: Suite, row: Row, seed: int) -> bool:
+    """Whether a run has finished: its files are whole, belong together and to the suite, and its record says so."""
+    return finished_record(out, suite, row, seed) is not None
 
 
-def finished_record(out: Path, row: Row, seed: int) -> Record | None:
-    """The record of a run that has finished; None where there is none, or none that is whole."""
+def finished_record(out: Path, suite: Suite, row: Row, seed: int) -> Record | None:
+    """The record of a run that has finished; None where there is none, or its files are not whole or not of one run."""
     try:
-        record = Record.model_validate(store.read_json(layout.run_folder(out, row.label, seed) / "record.json"))
-    except (ResultsError, ValidationError):
+        run = loading.read_run(layout.run_folder(out, row.label, seed), row.label, seed, suite)
+    except ResultsError:
         return None
-    return record if record.status == "done" else None
+    return run.record if run.done else None
 
 
 def refuse_other_weights(runs: Iterable["Planned"]) -> None:
@@ -136,7 +134,7 @@ def refuse_other_weights(runs: Iterable["Planned"]) -> None:
     """
     here: str | None = None
     for run in runs:
-        record = finished_record(run.out, run.row, run.seed)
+        record = finished_record(run.out, run.suite, run.row, run.seed)
         recorded = record.provenance.model_fingerprint if record and record.provenance else None
         if recorded is None:
             continue
@@ -217,7 +215,7 @@ def carry_out(
     places = {(run.name, run.seed): {"index": index, "total": len(runs)} for index, run in enumerate(runs)}
     pending: dict[Job, Planned] = {}
     for run in runs:
-        if is_done(run.out, run.row, run.seed):
+        if is_done(run.out, run.suite, run.row, run.seed):
             emit(run.name, run.seed, {"event": "kept", **places[run.name, run.seed]})
         else:
             pending[run.job(device, plugins)] = run

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from triptych import materials, peft_folders, runtime, scoring, store
-from triptych.adapters import PEFT_CONFIG, check_origin, load_tensors, read_manifest
+from triptych.adapters import PEFT_CONFIG, check_belongs, check_origin, load_tensors, read_manifest
 from triptych.config import Suite, make_suite
 from triptych.contracts import AdaptedModel, Baseline, Context, Method
 from triptych.corpus import Template, encode_documents
@@ -19,6 +19,7 @@ from triptych.engine.compute import NARROW, make_ready, narrow
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.modes import TrainingModes
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
+from triptych.integrity import check_files, remedy
 from triptych.models import hub
 from triptych.models.parts import take_apart
 from triptych.models.sharing import own, share
@@ -200,14 +201,16 @@ def summarize_all(
 
 
 def read_record(folder: Path) -> Record:
-    """The record of a finished run.
+    """The record of a finished run, whose files belong to it.
 
     Raises:
-        ResultsError: there is none, or the run failed.
+        ResultsError: there is none, the run failed, or a file next to the record was changed or exchanged.
     """
-    record = store.read_as(folder / "record.json", Record, "record")
+    file = folder / "record.json"
+    record = store.read_as(file, Record, "record", f"Remedy: {remedy(file)}.")
     if record.status != "done":
         raise ResultsError(f"The run in {str(folder)!r} failed: there is nothing to load.")
+    check_files(folder, record)
     return record
 
 
@@ -246,7 +249,8 @@ class _Loader:
         adapted, modes = self._adapt(base, row.plugin, record.seed)
         if row.trains:
             origin, tensors = read_manifest(folder / "adapter")
-            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter", record.options)
+            check_belongs(origin, record, folder / "adapter")
+            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter")
             own(adapted)
             load_tensors(adapted, tensors, folder / "adapter")
         reserved = materials.reserved_positions(suite_rows(suite))

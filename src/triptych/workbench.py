@@ -96,7 +96,8 @@ class Workbench:
     def origin(self) -> Origin:
         """What the adapter belongs to."""
         suite, row, tokens = self.suite, self.row, hub.tokenizer_fingerprint(self.tokenizer)
-        return Origin(row.label, row.kind, row.options, suite.model, suite.model_revision, self.model_fingerprint, tokens)
+        model = suite.model, suite.model_revision, self.model_fingerprint
+        return Origin(row.label, row.kind, row.options, *model, tokens, self.seed)
 
     def stage(self, name: str, **facts: Any) -> AbstractContextManager[None]:
         """Say that a stage begins; its clock runs inside."""

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from triptych.analysis.consistency import LOSS_TOLERANCE
 from triptych.analysis.coverage import subset
-from triptych.analysis.fairness import refuse_unfair
+from triptych.analysis.fairness import refuse_unfair, refuse_unlike_seeds
 from triptych.analysis.flags import comparison_flags, row_flags
 from triptych.analysis.inference import Array, Sample, ratio_values, t_interval
 from triptych.analysis.loading import ROUGE_METRICS, Results, Run
@@ -29,7 +30,6 @@ from triptych.records import (
 
 __all__ = ["compare", "join"]
 
-LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
 
 def compare(results: Results) -> Comparison:
@@ -42,6 +42,7 @@ def compare(results: Results) -> Comparison:
         ResultsError: the runs may not go into one table, or none finished.
     """
     refuse_unfair(results.runs)
+    refuse_unlike_seeds(results.runs)
     finished = [run for run in results.runs if run.done]
     if not finished:
         raise ResultsError(f"No run in {str(results.out)!r} finished. {_first_error(results)}")

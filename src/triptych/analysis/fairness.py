@@ -5,30 +5,10 @@ from functools import partial
 from operator import methodcaller
 from typing import Any
 
+from triptych.analysis.consistency import EQUAL_SETTINGS
 from triptych.analysis.loading import Run
 from triptych.errors import ResultsError
 from triptych.registry import shorten
-
-# Not here, because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
-# The model and the data are compared by what they are (fingerprints), not by how their path was spelled.
-EQUAL_SETTINGS = (
-    "separator",
-    "columns",
-    "split",
-    "limits",
-    "training.max_epochs",
-    "training.patience",
-    "training.global_batch_size",
-    "training.max_grad_norm",
-    "training.warmup_fraction",
-    "training.schedule",
-    "training.optimizer",
-    "decoding.num_beams",
-    "decoding.max_new_tokens",
-    "decoding.no_repeat_ngram_size",
-    "decoding.length_penalty",
-    "search",
-)
 
 
 def refuse_unfair(runs: Sequence[Run], sizes_differ: bool = False) -> None:
@@ -63,6 +43,22 @@ def refuse_unfair(runs: Sequence[Run], sizes_differ: bool = False) -> None:
     _refuse("the number of test documents", done, lambda run: len(run.predictions))
     _refuse_documents(done)
     _refuse_equal_losses(done)
+
+
+def refuse_unlike_seeds(runs: Sequence[Run]) -> None:
+    """Raise unless the finished runs of each row are of one kind with the same options.
+
+    Raises:
+        ResultsError: two seeds of a row differ; the message names the option, both values and both runs.
+    """
+    rows: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.done:
+            rows.setdefault(run.record.label, []).append(run)
+    for row in rows.values():
+        _refuse("kind", row, lambda run: run.record.kind)
+        for name in dict.fromkeys(name for run in row for name in run.record.options):
+            _refuse(f"options.{name}", row, lambda run, name=name: run.record.options.get(name))  # type: ignore[misc]
 
 
 def _refuse(field: str, runs: Sequence[Run], value: Callable[[Run], Any]) -> None:

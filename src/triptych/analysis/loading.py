@@ -1,7 +1,6 @@
 """Read a results folder into plain objects; whatever is wrong with it is one error that names file, line and remedy."""
 
 import json
-import math
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -11,16 +10,17 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from triptych import layout
+from triptych.analysis.consistency import ROUGE_METRICS as ROUGE_METRICS
+from triptych.analysis.consistency import problems, setting
 from triptych.characters import in_all, whole
 from triptych.config import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError
+from triptych.integrity import check_files, remedy
 from triptych.records import SCHEMA_VERSION, Prediction, Record, ScoredFiles
 from triptych.registry import shorten
 
 SCORED = "scored.json"
-ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _ALL_FIELDS = set(Prediction.model_fields)
-MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
 
 
 @dataclass(frozen=True)
@@ -49,10 +49,7 @@ class Run:
 
     def setting(self, field: str) -> Any:
         """A value of the run's config by its dotted name; None where it is absent."""
-        value: Any = self.record.config
-        for key in field.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
-        return value
+        return setting(self.record.config, field)
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def load(out: Path, partial: bool = False) -> Results:
     missing: list[tuple[str, int]] = []
     for label in suite.methods:
         found = {
-            seed: _read_run(folder, label, seed)
+            seed: read_run(folder, label, seed, suite)
             for seed in suite.seeds
             if ((folder := layout.run_folder(out, label, seed)) / "record.json").is_file()
         }
@@ -154,7 +151,8 @@ def read_suite(path: Path) -> Suite:
     try:
         return make_suite(settings)
     except ConfigError as error:
-        _fail(path, None, f"is not a suite of this version: {error}", "make the suite anew with this version")
+        what = f"is not a suite of this version: {error}"
+        _fail(path, None, what, "read it with the version that wrote it, or run the suite again with --fresh")
 
 
 def read_record(path: Path) -> Record:
@@ -170,12 +168,12 @@ def read_record(path: Path) -> Record:
             path,
             None,
             f"has schema_version {version!r}, this version of triptych reads {SCHEMA_VERSION}",
-            "read it with the version that wrote it (provenance.versions), or run the suite anew",
+            "read it with the version that wrote it (provenance.versions), or run the suite again",
         )
     try:
         return Record.model_validate(data)
     except ValidationError as error:
-        _fail(path, None, f"is not a record: {_first_problem(error)}", "delete this run's folder and resume the suite")
+        _fail(path, None, f"is not a record: {_first_problem(error)}")
 
 
 def read_predictions(path: Path) -> tuple[Prediction, ...]:
@@ -194,10 +192,10 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         try:
             prediction = Prediction.model_validate(data)
         except ValidationError as error:
-            _fail(path, number, f"is not a prediction: {_first_problem(error)}", _REMEDY)
+            _fail(path, number, f"is not a prediction: {_first_problem(error)}")
         absent = [metric for metric in ROUGE_METRICS if metric not in prediction.scores]
         if absent:
-            _fail(path, number, f"has no score {absent[0]!r}", _REMEDY)
+            _fail(path, number, f"has no score {absent[0]!r}")
         object.__setattr__(prediction, "__pydantic_fields_set__", _ALL_FIELDS)  # one set for all, not one each
         predictions.append(prediction)
     return tuple(predictions)
@@ -212,16 +210,26 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
     events = []
     for number, data in _lines(path):
         if not isinstance(data.get("event"), str):
-            _fail(path, number, "has no 'event'", _REMEDY)
+            _fail(path, number, "has no 'event'")
         events.append(data)
     return tuple(events)
 
 
-_REMEDY = "delete this run's folder and resume the suite"
 _AGAIN = "score the files again with `triptych score`"
 
 
-def _read_run(folder: Path, label: str, seed: int) -> Run:
+def read_run(folder: Path, label: str, seed: int, suite: Suite) -> Run:
+    """Read a run's folder and make sure that its files belong together and to the suite.
+
+    Args:
+        folder: `OUT/runs/LABEL/SEED`.
+        label: the row that it should be of.
+        seed: the seed that it should be of.
+        suite: the suite that it should be of.
+
+    Raises:
+        ResultsError: a file is missing, malformed, or of another run or suite.
+    """
     record = read_record(folder / "record.json")
     if (record.label, record.seed) != (label, seed):
         _fail(
@@ -233,29 +241,13 @@ def _read_run(folder: Path, label: str, seed: int) -> Run:
     if record.status == "failed":
         return Run(record, (), ())
     if record.rouge is None:
-        _fail(folder / "record.json", None, "says 'done' and has no ROUGE", _REMEDY)
+        _fail(folder / "record.json", None, "says 'done' and has no ROUGE")
     history = read_history(folder / "history.jsonl") if record.training is not None else ()
     run = Run(record, history, read_predictions(folder / "predictions.jsonl"))
-    _predictions_belong(run, folder / "predictions.jsonl")
+    for file, what in problems(record, history, run.predictions, suite):
+        _fail(folder / file, None, what)
+    check_files(folder, record)
     return run
-
-
-def _predictions_belong(run: Run, path: Path) -> None:
-    """The file holds the whole test split, and its scores have the means of the record."""
-    record, predictions = run.record, run.predictions
-    planned = record.data.splits["test"].used if record.data is not None and "test" in record.data.splits else None
-    if not predictions or (planned is not None and planned != len(predictions)):
-        _fail(path, None, f"holds {len(predictions)} documents, record.json says {planned}: it is cut", _REMEDY)
-    for metric in ROUGE_METRICS:
-        mean = math.fsum(prediction.scores[metric] for prediction in predictions) / len(predictions)
-        recorded = getattr(record.rouge, metric)
-        if abs(mean - recorded) > MEAN_TOLERANCE:
-            _fail(
-                path,
-                None,
-                f"has the mean {metric} {mean:.6f}, record.json says {recorded:.6f}: they are not of one run",
-                _REMEDY,
-            )
 
 
 def _expected(suite: Suite, found: dict[int, Run]) -> tuple[int, ...]:
@@ -275,20 +267,20 @@ def _refuse_strangers(out: Path, suite: Suite) -> None:
 def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     lines = _text(path).split("\n")
     if lines.pop():
-        _fail(path, len(lines) + 1, "does not end its last line: the file is cut", _REMEDY)
+        _fail(path, len(lines) + 1, "does not end its last line: the file is cut")
     for number, line in enumerate(lines, 1):
         yield number, _object(line, path, number)
 
 
 def _text(path: Path) -> str:
     if path.exists() and not path.is_file():
-        _fail(path, None, "is no file", _REMEDY)  # a device could be read for ever
+        _fail(path, None, "is no file")  # a device could be read for ever
     try:
         return path.read_bytes().decode("utf-8")
     except FileNotFoundError:
-        _fail(path, None, "is missing", f"give a results folder that `triptych compare` wrote, or {_REMEDY}")
+        _fail(path, None, "is missing", f"give a results folder that `triptych compare` wrote, or {remedy(path)}")
     except (OSError, UnicodeDecodeError) as error:
-        _fail(path, None, f"cannot be read: {error}", _REMEDY)
+        _fail(path, None, f"cannot be read: {error}")
 
 
 def _object(text: str, path: Path, line: int) -> dict[str, Any]:
@@ -297,9 +289,9 @@ def _object(text: str, path: Path, line: int) -> dict[str, Any]:
         if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but has no encoding
             data = in_all(whole, data)
     except (ValueError, RecursionError) as error:
-        _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}", _REMEDY)
+        _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}")
     if not isinstance(data, dict):
-        _fail(path, line, "is not a JSON object", _REMEDY)
+        _fail(path, line, "is not a JSON object")
     return data
 
 
@@ -318,6 +310,6 @@ def _first_problem(error: ValidationError) -> str:
     return f"{shorten('.'.join(str(part) for part in problem['loc']))}: {problem['msg']}"
 
 
-def _fail(path: Path, line: int | None, what: str, remedy: str) -> NoReturn:
+def _fail(path: Path, line: int | None, what: str, do: str | None = None) -> NoReturn:
     where = str(path) if line is None else f"{path}, line {line},"
-    raise ResultsError(f"{where} {what[:1000]}. Remedy: {remedy}.") from None
+    raise ResultsError(f"{where} {what[:1000]}. Remedy: {do or remedy(path)}.") from None
