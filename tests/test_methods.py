@@ -425,7 +425,7 @@ OTHERS = ({"label": "b"}, {"kind": "dora"}, {"options": {"rank": 9}}, {"seed": 1
 
 @pytest.mark.parametrize("other", OTHERS, ids=lambda other: next(iter(other)))
 def test_an_adapter_of_another_run_is_refused(tmp_path, other):
-    """Label, kind, options, seed and base of an adapter are those of the record next to it, or the message names which is not."""
+    """Label, kind, options, seed and base of an adapter are those of its record, or the message names which is not."""
     record = make_run("lora", "lora", 0, make_results().suite.model_dump(mode="json")).record
     mine = Origin("lora", "lora", record.options, "model", "main", record.provenance.model_fingerprint, None, 0)
     check_belongs(mine, record, tmp_path)

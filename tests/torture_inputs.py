@@ -715,8 +715,11 @@ class Bench:
     def _write_bundle(self) -> None:
         shutil.copytree(self.folder / "results", self.folder / "bundle")
         suite.conclude_joined([self.folder / "bundle"], None)
-        for run in ("lora/0", "full/0"):
-            shutil.copytree(self.folder / "adapter", self.folder / "bundle/runs" / run / "adapter")
+        for label in ("lora", "full"):
+            folder = self.folder / f"bundle/runs/{label}/0"
+            options = json.loads((folder / "record.json").read_text())["options"]
+            origin = adapters.Origin(label, label, options, "tiny", "main", "beef", None, 0)
+            adapters.save_adapter(self._adapted(), folder / "adapter", origin)
 
     def _write_peft(self) -> None:
         kinds = {

@@ -1,25 +1,35 @@
 """One zip to hand in: the source, the fine-tuned models, the report, the results, and a README that says how to use them."""
 
-import re
+import math
+import shlex
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
 
 import triptych
 from triptych import layout, store
-from triptych.adapters import MANIFEST, read_manifest
+from triptych.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
+from triptych.analysis.comparison import compare
 from triptych.analysis.loading import Results, Run, load
+from triptych.characters import to_json
 from triptych.contracts import Dataset, EmbeddedModel
-from triptych.errors import ResultsError
+from triptych.errors import InputError, ResultsError
 from triptych.files import leads_out, replacing
+from triptych.integrity import remedy
+from triptych.markdown import code, plain
+from triptych.provenance import NOT_INSTALLED
 from triptych.records import Comparison
-from triptych.registry import registered
+from triptych.registry import registered, shorten
 from triptych.report import formats
+from triptych.report.tables import to_csv, to_markdown
 
-RESULT_FILES = ("suite.json", "comparison.json", "comparison.csv", "comparison.md")
+REPORTED = ("comparison.json", "comparison.csv", "comparison.md", "report.pdf")  # written by `triptych report`
 RUN_FILES = ("record.json", "history.jsonl", "predictions.jsonl")
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip cannot hold an earlier time; the same for every file, so that bytes repeat
 _DENSE = (".safetensors", ".pdf")  # packing these again saves next to nothing
@@ -95,44 +105,77 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     results = load(out, partial=True)
     if not any(run.done for run in results.runs):
         raise ResultsError(f"{str(out)!r} holds no finished run: there is nothing to hand in.")
-    absent = [name for name in (*RESULT_FILES, "report.pdf") if not (out / name).is_file()]
+    absent = [name for name in REPORTED if not (out / name).is_file()]
     if absent:
         raise ResultsError(f"There is no {str(out / absent[0])!r}. Write it first: triptych report {out}.")
+    requirements, comparison = _requirements(results), _comparison(results)
     bundle = Bundle(tuned=list(_tuned(results)))
     bundle.left_out = _too_large(bundle.tuned, max_megabytes)
     entries = bundle.entries
-    entries["requirements.txt"] = _requirements(results)
+    entries["requirements.txt"] = requirements
     entries["report.pdf"] = out / "report.pdf"
     home = Path(triptych.__file__).parent
-    entries |= {f"src/triptych/{path.relative_to(home).as_posix()}": path for path in sorted(home.rglob("*.py"))}
+    entries |= {f"src/triptych/{path.relative_to(home).as_posix()}": path for path in sorted(home.rglob("[!.]*.py"))}
     entries |= {f"plugins/{path.name}": path for path in plugins}
     base = registered(EmbeddedModel).get(results.suite.model)
     if base is not None:
-        files = sorted(path for path in base().folder().iterdir() if path.is_file())
+        files = sorted(path for path in base().folder().glob("[!.]*") if path.is_file())
         entries |= {f"models/base/{results.suite.model}/{path.name}": path for path in files}
     for model in bundle.tuned:
         entries[f"{model.place}/record.json"] = model.folder / "record.json"
         if model not in bundle.left_out:
             entries |= {f"{model.place}/adapter/{path.name}": path for path in model.files}
-    entries |= {f"results/{name}": out / name for name in RESULT_FILES}
+    entries["results/suite.json"] = out / "suite.json"
+    entries["results/comparison.json"] = to_json(comparison.model_dump(mode="json"), indent=2) + "\n"
+    entries["results/comparison.csv"] = to_csv(comparison)
+    entries["results/comparison.md"] = to_markdown(comparison)
     for run in results.runs:
         place = f"runs/{run.record.label}/{run.record.seed}"
         entries |= {f"results/{place}/{name}": path for name in RUN_FILES if (path := out / place / name).is_file()}
     for source in entries.values():
         if isinstance(source, Path) and source.is_relative_to(out) and leads_out(source, out):
             raise ResultsError(f"The link {str(source)!r} leads out of the results folder and is not handed in: remove it.")
-    entries["README.md"] = _readme(results, bundle, plugins)
+    entries["README.md"] = _readme(results, comparison, bundle, plugins)
     return bundle
+
+
+def _comparison(results: Results) -> Comparison:
+    """The comparison of the records, which `OUT/comparison.json` must be: the report was written from it.
+
+    Raises:
+        ResultsError: the file is another one: it was edited, or is older than a record.
+    """
+    comparison, file = compare(results), results.out / "comparison.json"
+    again = f"Write it again: triptych report {results.out}."
+    written = store.read_as(file, Comparison, "comparison", again)
+    if not _same(written.model_dump(mode="json"), comparison.model_dump(mode="json")):
+        raise ResultsError(f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}")
+    return comparison
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal but for the rounding of another machine's sums."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(one == other)
 
 
 def _tuned(results: Results) -> Iterator[Tuned]:
     for run in results.runs:
         if run.done and run.tuned:
             folder = layout.run_folder(results.out, run.record.label, run.record.seed)
-            files = tuple(sorted((folder / "adapter").glob("*")))
-            if folder / "adapter" / MANIFEST not in files or not all(path.is_file() for path in files):
-                raise ResultsError(f"{str(folder)!r} has no whole adapter/: delete the folder and resume the suite.")
-            yield Tuned(run, folder, files)
+            adapter = folder / "adapter"
+            if not (adapter / MANIFEST).is_file():
+                raise ResultsError(f"{str(folder)!r} has no whole adapter/. Remedy: {remedy(adapter / MANIFEST)}.")
+            origin, _ = read_manifest(adapter)
+            check_belongs(origin, run.record, adapter)
+            manifest = store.read_json(adapter / MANIFEST)
+            names = [MANIFEST, Path(manifest["tensors"]).name, *([PEFT_CONFIG] if manifest.get("config_sha256") else [])]
+            yield Tuned(run, folder, tuple(adapter / name for name in sorted(names)))
 
 
 def _too_large(models: list[Tuned], max_megabytes: float | None) -> list[Tuned]:
@@ -160,33 +203,46 @@ def _pack(entries: dict[str, Path | str], stream: IO[bytes]) -> None:
 
 
 def _requirements(results: Results) -> str:
-    """What the package needs, at the versions the runs were made with; of the others, those installed here."""
+    """What the package needs, at the versions the runs were made with; of the others, those installed here.
+
+    Raises:
+        ResultsError: a package is not installed here, or a record gives something as a version that is none (PEP 440).
+    """
     try:
-        needed = [text for text in requires("triptych") or [] if "extra ==" not in text]
-        names = [re.split(r"[\s;<>=!~\[(]", text, maxsplit=1)[0] for text in needed]
-        here = {name: version(name) for name in names}
+        needed = [Requirement(text) for text in requires("triptych") or []]
+        here = {each.name: version(each.name) for each in needed if "extra" not in str(each.marker or "")}
     except PackageNotFoundError as error:
         raise ResultsError(
             f"The package {error.name!r} is not installed here, so its version is not known. Install Triptych (pip install .) "
             "and bundle from there."
         ) from None
-    known = [run.record.provenance.versions for run in results.runs if run.record.provenance is not None]
-    pins = here | {name: text for versions in known for name, text in versions.items() if name in here}
-    return "".join(f"{name}=={text.split('+')[0]}\n" for name, text in sorted(pins.items()))
+    pins = {name: Version(text) for name, text in here.items()}
+    for run in results.runs:
+        known = run.record.provenance.versions if run.record.provenance is not None else {}
+        for name in pins.keys() & known.keys():
+            if known[name] == NOT_INSTALLED:
+                continue
+            try:
+                pins[name] = Version(known[name])
+            except InvalidVersion:
+                file = layout.run_folder(results.out, run.record.label, run.record.seed) / "record.json"
+                raise ResultsError(
+                    f"{str(file)!r} gives {shorten(repr(known[name]))} as the version of {name}, which is not a version "
+                    f"(PEP 440). Remedy: {remedy(file)}."
+                ) from None
+    return "".join(f"{name}=={pins[name].public}\n" for name in sorted(pins))
 
 
-def _readme(results: Results, bundle: Bundle, plugins: Sequence[Path]) -> str:
+def _readme(results: Results, comparison: Comparison, bundle: Bundle, plugins: Sequence[Path]) -> str:
     suite = results.suite
-    remedy = f"Write it again: triptych report {results.out}."
-    comparison = store.read_as(results.out / "comparison.json", Comparison, "comparison", remedy)
     embedded = suite.model in registered(EmbeddedModel)
     model = f" --model models/base/{suite.model}" if embedded else ""
-    options = model + "".join(f" --plugin plugins/{path.name}" for path in plugins)
+    options = model + "".join(f" --plugin {shlex.quote(f'plugins/{path.name}')}" for path in plugins)
     label = bundle.tuned[0].run.record.label if bundle.tuned else results.labels[0]
     example = bundle.tuned[0].place if bundle.tuned else "models/tuned/LABEL/SEED"
-    return f"""# Fine-tuning for summarization: {suite.name}
+    return f"""# Fine-tuning for summarization: {plain(suite.name)}
 
-Rows compared: {", ".join(results.labels)}. Base model: `{suite.model}`. Data: `{suite.data}`.
+Rows compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.model)}. Data: {code(suite.data)}.
 
 | where | what |
 |---|---|
@@ -220,7 +276,7 @@ python -m triptych summarize {example}{options} --file article.txt
 ```
 
 - `train` trains one row of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
-  The rows are {", ".join(f"`{name}`" for name in results.labels)}.
+  The rows are {", ".join(map(code, results.labels))}.
 - `evaluate` restores a fine-tuned model, computes its test loss and summaries again and shows them beside its record.
 - `summarize` writes a summary of an article of your own.
 - `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`, `.csv` and
@@ -247,7 +303,7 @@ model. LoRA's and prompt tuning's folders are in PEFT's format.
 {"".join(_restored(model, model in bundle.left_out, options) for model in bundle.tuned)}
 {_links(bundle.left_out)}## Results
 
-{comparison.verdict}
+{plain(comparison.verdict)}
 
 | row | test loss | R-1 | R-2 | R-L | R-Lsum | training | trainable parameters |
 |---|---:|---:|---:|---:|---:|---:|---:|
@@ -264,31 +320,39 @@ def _base(results: Results, embedded: bool) -> str:
         for run in results.runs
         if run.record.provenance is not None and run.record.provenance.model_fingerprint
     )
-    known = f" Its fingerprint is `{', '.join(map(str, prints))}`; `evaluate` refuses another." if prints else ""
+    known = f" Its fingerprint is {code(', '.join(map(str, prints)))}; `evaluate` refuses another." if prints else ""
     if embedded:
         return (
-            f"`{suite.model}` is a very small model that comes with Triptych. It is in `models/base/{suite.model}`, a folder "
-            f"that transformers' `from_pretrained` reads, and is given with `--model models/base/{suite.model}`.{known}"
+            f"{code(suite.model)} is a very small model that comes with Triptych. It is in `models/base/{suite.model}`, a "
+            f"folder that transformers' `from_pretrained` reads, and is given with `--model models/base/{suite.model}`.{known}"
         )
-    if Path(suite.model).expanduser().is_dir():
+    if _is_here(suite.model):
         return (
-            f"The base model was a local folder in transformers' format, `{Path(suite.model).name}`, and is not in this zip. "
-            f"Give your copy of it with `--model FOLDER` in every command above.{known}"
+            f"The base model was a local folder in transformers' format, {code(Path(suite.model).name)}, and is not in this "
+            f"zip. Give your copy of it with `--model FOLDER` in every command above.{known}"
         )
     return (
-        f"`{suite.model}` at revision `{suite.model_revision}` is downloaded from the hub at first use. Without a network, "
-        f"give a folder in transformers' format with `--model FOLDER`.{known}"
+        f"{code(suite.model)} at revision {code(suite.model_revision)} is downloaded from the hub at first use. Without a "
+        f"network, give a folder in transformers' format with `--model FOLDER`.{known}"
     )
+
+
+def _is_here(name: str) -> bool:
+    """Whether a suite's model or data is a file or folder of this machine."""
+    try:
+        return store.locate(name).exists()
+    except InputError:
+        return False
 
 
 def _data(results: Results) -> str:
     data = results.suite.data
     if data in registered(Dataset):
-        return f"`{data}` is written by the source itself: nothing has to be downloaded or named."
+        return f"{code(data)} is written by the source itself: nothing has to be downloaded or named."
     given = (
-        "The data were read from a local folder or file, `" + Path(data).name + "`, and are not in this zip."
-        if Path(data).expanduser().exists()
-        else f"`{data}` is downloaded from the hub at first use."
+        f"The data were read from a local folder or file, {code(Path(data).name)}, and are not in this zip."
+        if _is_here(data)
+        else f"{code(data)} is downloaded from the hub at first use."
     )
     return (
         f"{given} Give your own copy to `train` and `evaluate` with `--data FOLDER`: a folder with `train`, `validation` and "
@@ -301,11 +365,10 @@ def _restored(model: Tuned, left_out: bool, options: str) -> str:
     record = model.run.record
     how = "see the link below, then as the others" if left_out else f"`python -m triptych evaluate {model.place}{options}`"
     size = formats.quantity(model.size, "bytes")
-    return f"| {record.label} | {record.seed} | {size} | `{_digest(model)}` | {record.loss.test:.6f} | {how} |\n"
+    return f"| {plain(record.label)} | {record.seed} | {size} | `{_digest(model)}` | {record.loss.test:.6f} | {how} |\n"
 
 
 def _digest(model: Tuned) -> str:
-    read_manifest(model.folder / "adapter")  # whole, or refused
     return store.read_json(model.folder / "adapter" / MANIFEST)["sha256"]
 
 
@@ -327,5 +390,5 @@ def _result(comparison: Comparison, label: str) -> str:
     trained = row.parameters is not None and row.parameters.num_trainable_parameters > 0
     seconds = formats.seconds(row.cost.get("train_seconds")) if trained else formats.DASH
     count = formats.count(row.parameters.num_trainable_parameters if row.parameters else None)
-    cells = [label, formats.loss(row.loss.test), *scores, seconds, count]
+    cells = [plain(label), formats.loss(row.loss.test), *scores, seconds, count]
     return f"| {' | '.join(cells)} |\n"

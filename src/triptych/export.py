@@ -1,6 +1,7 @@
 """A run as others use it: a transformers folder of its own, or a prompt beside its base model, with a model card."""
 
 import copy
+import re
 import tempfile
 from importlib.resources import files
 from pathlib import Path
@@ -158,6 +159,4 @@ def _example(row: TrainedModel) -> str:
         "separator": list(row.template.separator_ids), "before": row.adapted.placement == "before", "base": base_name(row),
         "shape": tuple(row.adapted.prefix().shape) if row.adapted.prefix is not None else None,
     }  # fmt: skip
-    for name, value in values.items():
-        text = text.replace(f"@{name}@", repr(value))
-    return text
+    return re.sub("@(" + "|".join(values) + ")@", lambda found: ascii(values[found.group(1)]), text)

@@ -20,6 +20,7 @@ from triptych.records import Provenance
 from triptych.runtime import Runtime
 
 PACKAGES = ("triptych", "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "safetensors", "rouge-score")
+NOT_INSTALLED = "not installed"
 
 
 def take(command: list[str], model: str, model_fingerprint: str | None, machine: Runtime) -> Provenance:
@@ -45,7 +46,7 @@ def version_of(package: str) -> str:
     try:
         return version(package)
     except PackageNotFoundError:
-        return triptych.__version__ if package == "triptych" else "not installed"
+        return triptych.__version__ if package == "triptych" else NOT_INSTALLED
 
 
 def _commit() -> tuple[str | None, bool | None]:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from triptych.analysis.verdict import separable
 from triptych.characters import showable, visible
+from triptych.markdown import plain
 from triptych.records import NUMERIC_COSTS, Comparison, Estimate, PairedTest, Row
 from triptych.report import formats, rows
 from triptych.report.facts import figures_of
@@ -176,7 +176,7 @@ def _markdown_tests(comparison: Comparison) -> list[str]:
     lines.append("| --- | --- | ---: | ---: | ---: | --- |")
     for test in tests:
         name = rows.TESTED.get(test.metric, test.metric)
-        cells = [_markdown(f"{test.a} − {test.b}"), name, *map(_markdown, figures_of(test)), _decision(test)]
+        cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, figures_of(test)), _decision(test)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 
@@ -212,24 +212,24 @@ def to_markdown(comparison: Comparison) -> str:
         else f"Model: {comparison.model}. Data: {comparison.data}, {comparison.num_documents:,} test documents. "
         f"Seeds: {', '.join(map(str, comparison.seeds))}"
     )
-    lines = [f"# {_markdown(comparison.suite)}", "", f"{_markdown(what)}.", ""]
+    lines = [f"# {plain(comparison.suite)}", "", f"{plain(what)}.", ""]
     if comparison.synthetic:
-        lines += [f"**{_markdown(rows.synthetic_notice(comparison))}**", ""]
+        lines += [f"**{plain(rows.synthetic_notice(comparison))}**", ""]
     if comparison.subset:
-        lines += [_markdown(comparison.subset), ""]
+        lines += [plain(comparison.subset), ""]
     further = rows.further_names(comparison)
     cost = ["Training time", "Trainable parameters", "Added parameters", "Training compute", "Peak memory"]
     head = [
         "System" if files else "Row",
         *([] if files else ["Test loss (nats/token)"]),
         *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
-        *[_markdown(name) for name in further],
+        *[plain(name) for name in further],
         *(["Words"] if files else cost),
     ]
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
     for label, row in comparison.rows.items():
         note = rows.failure_note(row)
-        name = _markdown(label + (f" ({note})" if note and not rows.failed(row) else ""))
+        name = plain(label + (f" ({note})" if note and not rows.failed(row) else ""))
         quality = (
             [formats.FAILED] + [formats.DASH] * (4 + len(further))
             if rows.failed(row)
@@ -238,13 +238,13 @@ def to_markdown(comparison: Comparison) -> str:
         )
         lines.append("| " + " | ".join([name, *quality, *(_words(row) if files else cost_cells(row))]) + " |")
     lines += _markdown_tests(comparison)
-    lines += ["", _FILES_LEGEND if files else _LEGEND, "", _markdown(comparison.verdict)]
+    lines += ["", _FILES_LEGEND if files else _LEGEND, "", plain(comparison.verdict)]
     if power := power_sentence(comparison):
-        lines += ["", _markdown(power)]
+        lines += ["", plain(power)]
     flags = all_flags(comparison)
-    lines += ["", *[f"- {_markdown(flag)}" for flag in flags]] if flags else []
+    lines += ["", *[f"- {plain(flag)}" for flag in flags]] if flags else []
     if comparison.signature:
-        lines += ["", f"ROUGE: {_markdown(comparison.signature)}"]
+        lines += ["", f"ROUGE: {plain(comparison.signature)}"]
     return "\n".join(lines) + "\n"
 
 
@@ -332,8 +332,3 @@ def _csv_cell(cell: Any) -> str:
     cell = "\n".join(showable(cell).splitlines())  # one kind of line break, or a lone "\r" would end the line unquoted
     # A spreadsheet runs a text cell that begins like a formula, full-width signs too; an apostrophe makes it text.
     return "'" + cell if cell.lstrip(" \n").startswith(_FORMULA) else cell
-
-
-def _markdown(text: str) -> str:
-    one_line = " ".join(showable(text).split())
-    return re.sub(r"([\\`*_{}\[\]<>#|$~&])", r"\\\1", one_line)
