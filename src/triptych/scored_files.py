@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from triptych import __version__, catalogue, languages, layout, predictions, scoring, store
+from triptych import __version__, catalogue, integrity, languages, layout, predictions, scoring, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis.loading import SCORED, Results, Run, suite_of
 from triptych.analysis.outputs import output_flags
@@ -228,7 +228,8 @@ def _write(results: Results, comparison: Comparison, out: Path, report: bool) ->
     for run in results.runs:
         folder = made / layout.run_folder(Path(), run.record.label, run.record.seed).relative_to("runs")
         store.write_lines(folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions))
-        store.write_json(folder / "record.json", run.record.model_dump(mode="json"))
+        record = run.record.model_copy(update={"files": integrity.digests(folder)})
+        store.write_json(folder / "record.json", record.model_dump(mode="json"))
     if (out / "runs").exists():
         (out / "runs").rename(old)
     made.rename(out / "runs")

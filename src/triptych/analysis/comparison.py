@@ -42,7 +42,8 @@ def compare(results: Results) -> Comparison:
         ResultsError: the runs may not go into one table, or none finished.
     """
     refuse_unfair(results.runs)
-    refuse_unlike_seeds(results.runs)
+    if results.files is None:  # else the files scored are options of their runs
+        refuse_unlike_seeds(results.runs)
     finished = [run for run in results.runs if run.done]
     if not finished:
         raise ResultsError(f"No run in {str(results.out)!r} finished. {_first_error(results)}")
