@@ -72,10 +72,12 @@ def _predictions(record: Record, predictions: Sequence[Prediction]) -> Iterator[
 
 
 def _settings(record: Record, suite: Suite) -> Iterator[Problem]:
-    """What decides a result is set in the record as it is in the suite."""
+    """What decides a result is set in the record as it is in the suite; a record of scored files has no such settings."""
     settings = suite.model_dump(mode="json")
     for key in EQUAL_SETTINGS:
         mine, planned = setting(record.config, key), setting(settings, key)
+        if mine is None:
+            continue
         pairs = [(key, mine, planned)]
         if isinstance(mine, dict) and isinstance(planned, dict):  # an earlier version may have had fewer keys
             pairs = [(f"{key}.{name}", mine[name], planned[name]) for name in planned if name in mine]
