@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from triptych import cli, config, executors, files, lock, store, suite
-from triptych.errors import ResultsError
+from triptych import cli, config, executors, files, lock, records, store, suite
+from triptych.errors import ResultsError, RunFailed
+from triptych.evaluate import Evaluation
 
 SUITE = config.make_suite(config.preset("demo") | {"methods": ["lead-3"]})
 OTHER = config.make_suite(config.preset("demo") | {"methods": ["lead-3"], "seeds": [7]})
@@ -163,3 +164,50 @@ def test_a_temporary_file_that_is_being_written_is_not_swept(tmp_path):
         file.write(b"page")
         files.sweep(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == b"page"
+
+
+# Ranks
+
+LAUNCHER = """
+import subprocess, sys, time
+rank = "import os, time; from triptych import processes; processes.LAUNCHER_SECONDS = 0.05; " \\
+       "processes.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
+subprocess.Popen([sys.executable, "-c", rank], start_new_session=True)
+time.sleep(60)
+"""
+
+
+def test_a_rank_ends_with_its_launcher():
+    """After `kill -9` of what launched it, a rank in a session of its own is gone."""
+    with subprocess.Popen([sys.executable, "-c", LAUNCHER], stdout=subprocess.PIPE, text=True) as launcher:
+        rank = int(launcher.stdout.readline())
+        assert os.getsid(rank) == rank and launcher.poll() is None
+        launcher.kill()
+        assert launcher.stdout.read() == ""  # which ends when the last process that holds the pipe does
+
+
+# Statuses
+
+
+def test_a_suite_in_which_every_run_failed_ends_with_status_1(tmp_path):
+    """No finished run is a failed suite, not bad input: the first reason is given."""
+    with suite.claim(tmp_path / "out", SUITE):
+        row = {"label": "lead-3", "kind": "lead-3", "seed": 0, "config": {}, "options": {}}
+        failed = records.Record(**row, status="failed", error="It broke.")
+        store.write_json(tmp_path / "out/runs/lead-3/0/record.json", failed.model_dump(mode="json"))
+        with pytest.raises(RunFailed, match=r"lead-3 .seed 0., failed: It broke") as raised:
+            suite.conclude(tmp_path / "out")
+    assert raised.value.exit_status == 1
+
+
+@pytest.mark.parametrize(("change", "reproduced"), [
+    ({}, True), ({"test_loss": 2.0001}, True), ({"test_loss": 2.01}, False), ({"identical_predictions": 3}, False),
+    ({"identical_predictions": None}, True), ({"identical_predictions": None, "rouge1": 30.1}, False),
+    ({"recorded_test_loss": None, "recorded_rouge1": None, "identical_predictions": None}, True),
+])  # fmt: skip
+def test_an_evaluation_says_whether_it_is_the_records(change, reproduced):
+    """Another loss or another summary than the record's is not reproduced, and the text says so."""
+    usual = {"run": "r", "test_loss": 2.0, "recorded_test_loss": 2.0, "rouge1": 30.0, "recorded_rouge1": 30.0, "documents": 4,
+             "identical_predictions": 4}  # fmt: skip
+    found = Evaluation(**usual | change)
+    assert found.reproduced == reproduced and ("NOT REPRODUCED" in found.text()) != reproduced

@@ -347,6 +347,8 @@ def call_train(options: argparse.Namespace) -> int:
 
     if options.trial is not None and not options.events:
         raise ConfigError("--trial is for programs, and needs --events.")
+    if runtime.is_rank():
+        processes.end_with_launcher()
     events = take_stdout() if options.events else None
     try:
         held = Lock(Path(options.lock[0]), options.lock[1]) if options.lock else None
@@ -422,8 +424,8 @@ def call_evaluate(options: argparse.Namespace) -> int:
     for setting in options.settings:
         settings = config.merge(settings, config.parse_setting(setting))
     result = evaluate.evaluate(options.run, options.device, settings)
-    print(json.dumps(vars(result)) if options.json else result.text())
-    return 0
+    print(json.dumps({**vars(result), "reproduced": result.reproduced}) if options.json else result.text())
+    return 0 if result.reproduced else 1
 
 
 def call_summarize(options: argparse.Namespace) -> int:

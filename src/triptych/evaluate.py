@@ -1,5 +1,6 @@
 """A saved run, evaluated again from its adapter; or an adapter that peft saved, on data of your own."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from triptych.rows import make_row
 from triptych.trained import TrainedModel, load, read_record
 from triptych.workbench import Workbench
 
+LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -30,6 +32,17 @@ class Evaluation:
     signature: str = ""  # of the ROUGE scores
     recorded_signature: str | None = None
 
+    @property
+    def reproduced(self) -> bool:
+        """Loss and summaries are those of the record; also where there is nothing to compare with."""
+        if self.recorded_test_loss is None or self.recorded_rouge1 is None:
+            return True
+        if not math.isclose(self.test_loss, self.recorded_test_loss, rel_tol=LOSS_TOLERANCE):
+            return False
+        if self.identical_predictions is not None:
+            return self.identical_predictions == self.documents
+        return self.recorded_signature not in (None, self.signature) or abs(self.rouge1 - self.recorded_rouge1) < 1e-6
+
     def text(self) -> str:
         """The result in words."""
         if self.recorded_test_loss is None:
@@ -43,7 +56,9 @@ class Evaluation:
             f"{self.run}\n  test loss {self.test_loss:.6f} (record {self.recorded_test_loss:.6f})\n"
             f"  R-1       {self.rouge1:.4f} (record {self.recorded_rouge1:.4f})\n"
             f"  summaries identical to the stored ones: {same}{scored}"
-        )
+            + ("" if self.reproduced else "\n  NOT REPRODUCED: the loss or the summaries are not those of the record. Another "
+               "device, precision or version may explain small differences; else a file was changed.")
+        )  # fmt: skip
 
 
 def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None = None) -> Evaluation:

@@ -14,6 +14,7 @@ from typing import Any
 
 import triptych
 
+LAUNCHER_SECONDS = 0.5  # between two looks at whether the launcher of this rank lives
 SILENCE_SECONDS = 3600.0  # a process that tells nothing for so long hangs
 
 
@@ -105,3 +106,18 @@ def end_with_parent() -> None:
 
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=wait, daemon=True).start()
+
+
+def end_with_launcher() -> None:
+    """End this process when the launcher that started it as a rank is gone: `kill -9` of torchrun leaves its ranks at work.
+
+    Ranks are in sessions of their own, which no signal to the launcher's process group reaches.
+    """
+    launcher = os.getppid()
+
+    def wait() -> None:
+        while os.getppid() == launcher:
+            time.sleep(LAUNCHER_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -78,6 +78,11 @@ class Runtime:
             torch.mps.synchronize()
 
 
+def is_rank() -> bool:
+    """Whether torchrun or accelerate launched this process."""
+    return "RANK" in os.environ
+
+
 def is_main_process() -> bool:
     """Whether this process may write, known before `start`: the first of those that torchrun or accelerate launched."""
     return int(os.environ.get("RANK", "0")) == 0

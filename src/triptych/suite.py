@@ -12,7 +12,7 @@ from triptych.analysis import loading
 from triptych.characters import whole
 from triptych.config import Suite
 from triptych.contracts import Method
-from triptych.errors import ResultsError
+from triptych.errors import ResultsError, RunFailed
 from triptych.executors import Executor, Job, one_by_one
 from triptych.files import is_temporary, leads_out, sweep
 from triptych.lock import LOCK, Lock, locked
@@ -246,9 +246,13 @@ def conclude(out: Path) -> Comparison:
     """From the records of a finished suite: `comparison.json`, tables and reports.
 
     Raises:
+        RunFailed: every run failed; each has a record that says why.
         ResultsError: the runs cannot be compared; the message says which field differs.
     """
-    return _publish(loading.load(out), out)
+    results = loading.load(out)
+    if not any(run.done for run in results.runs):
+        raise RunFailed(comparing.none_finished(results))
+    return _publish(results, out)
 
 
 def conclude_joined(outs: Sequence[Path], to: Path | None, texts: bool = True) -> tuple[Comparison, Path]:

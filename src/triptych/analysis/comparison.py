@@ -46,7 +46,7 @@ def compare(results: Results) -> Comparison:
         refuse_unlike_seeds(results.runs)
     finished = [run for run in results.runs if run.done]
     if not finished:
-        raise ResultsError(f"No run in {str(results.out)!r} finished. {_first_error(results)}")
+        raise ResultsError(none_finished(results))
     analysis = results.suite.analysis
     scores = _scores(results)
     rows = {label: _row(label, results, scores) for label in results.labels}
@@ -293,10 +293,11 @@ def _synthetic(finished: Sequence[Run]) -> bool:
     )
 
 
-def _first_error(results: Results) -> str:
+def none_finished(results: Results) -> str:
+    """A message for a suite in which every run failed, with the first reason."""
     failed = results.runs[0].record
     reason = (failed.error or "no reason was recorded").strip().splitlines()[-1]
-    return f"The first, {results.runs[0].name}, failed: {reason}"
+    return f"No run in {str(results.out)!r} finished. The first, {results.runs[0].name}, failed: {reason}"
 
 
 def _planned(results: Results) -> tuple[str, ...]:

@@ -139,7 +139,8 @@ def _derived(record: Record, predictions: Sequence[Prediction]) -> Iterator[tupl
     """Figures by their name, as recorded and as derived."""
     shape = record.text_shape
     if shape is not None:
-        yield "text_shape.share_at_cap", shape.share_at_cap, _mean([line.at_cap for line in predictions])
+        if shape.share_at_cap is not None:  # scored files do not say where a summary was cut
+            yield "text_shape.share_at_cap", shape.share_at_cap, _mean([line.at_cap for line in predictions])
         scored = {name: "empty" if name == "share_empty" else name for name in TextShape.model_fields if name != "share_at_cap"}
         for name, score in scored.items():
             if all(score in line.scores for line in predictions):
