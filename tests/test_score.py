@@ -420,3 +420,76 @@ def test_the_documents_of_the_harness_are_known(tmp_path):
     lines = predictions.read(str(write_harness(tmp_path / "samples.jsonl", GOOD)))
     assert [row.document for row in lines.rows[:2]] == ["Article 0.", "Article 1."]
     assert [row.id for row in lines.rows[:2]] == ["0", "1"]
+
+
+ASKS_FOR_DOCUMENT = """
+import triptych
+
+
+@triptych.register("lead-words")
+class LeadWords(triptych.Metric):
+    '''How the summary goes with the beginning of its document.'''
+
+    of_document = ("in_lead",)
+
+    def score(self, prediction, reference, document):
+        first = document.split()[:200]
+        return {"in_lead": float(prediction.split()[0] in first), "length": float(len(prediction.split()))}
+
+    def signature(self):
+        return "lead-words|1"
+"""
+
+
+def test_stored_predictions_are_scored_again(tmp_path, monkeypatch, capsys):
+    """A metric scores the predictions of a results folder after its runs: no run's file changes, the tables have it."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "lead_words.py").write_text(ASKS_FOR_DOCUMENT)
+    out = tmp_path / "out"
+    small = {"limits": {"train_documents": 4, "validation_documents": 2, "test_documents": 3}, "methods": ["lead-3"]}
+    triptych.train("lead-3", preset="demo", settings=small, out=out, device="cpu")
+    before = {path: path.read_bytes() for path in out.glob("runs/**/*") if path.is_file()}
+    arguments = [out, "--metric", "lead-words", "--plugin", tmp_path / "lead_words.py", "--no-report"]
+    status, printed, message = run(capsys, *arguments)
+    assert status == 0 and "Scored by lead-words: in_lead, length." in printed, message
+    assert {path: path.read_bytes() for path in before} == before
+    predictions_ = [json.loads(line)["prediction"] for line in (out / "runs/lead-3/0/predictions.jsonl").open()]
+    row = json.loads((out / "comparison.json").read_text())["rows"]["lead-3"]
+    assert row["further_scores"] == {"in_lead": 1.0, "length": fmean(len(text.split()) for text in predictions_)}
+    assert ",in_lead," in (out / "comparison.csv").read_text() and "| in\\_lead |" in (out / "comparison.md").read_text()
+    status, printed, _ = run(capsys, out, "--metric", "rouge")
+    assert status == 0 and "gives the scores that the runs hold: nothing was added" in printed
+    kept = json.loads((out / "scores/lead-words.json").read_text())
+    kept["runs"][0]["predictions_sha256"] = "0" * 64
+    (out / "scores/lead-words.json").write_text(json.dumps(kept))
+    results = load(out)
+    assert not results.runs[0].record.further_scores
+    assert any("lead-words are not of lead-3" in flag for flag in compare(results).flags)
+
+
+def test_a_folder_of_scores_is_scored_again(good, bad, tmp_path, capsys):
+    """Scored files are results like any others; without their documents, scores that need them are left out."""
+    (tmp_path / "lead_words.py").write_text(ASKS_FOR_DOCUMENT)
+    out = tmp_path / "out"
+    triptych.score({"good": good, "bad": bad}, out=out, report=False, metrics=())
+    status, printed, message = run(
+        capsys, out, "--metric", "lead-words", "--plugin", tmp_path / "lead_words.py", "--no-report"
+    )
+    assert status == 0 and "scores that need them are left out" in printed, message
+    rows = json.loads((out / "comparison.json").read_text())["rows"]
+    assert rows["good"]["further_scores"] == {"length": 14.0} and rows["bad"]["further_scores"] == {"length": 12.0}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name what scores its predictions with --metric M"),
+        (["--metric", "rogue"], "Did you mean 'rouge'"),
+        (["--metric", "rouge", "--by-order"], "is a results folder, and --by-order is for files"),
+    ],
+)
+def test_a_results_folder_is_scored_by_a_metric_alone(arguments, said, good, tmp_path, capsys):
+    """What makes no sense with a results folder is refused."""
+    triptych.score({"good": good}, out=tmp_path / "out", report=False)
+    status, _, message = run(capsys, tmp_path / "out", *arguments)
+    assert status == 2 and said in message

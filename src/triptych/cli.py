@@ -33,6 +33,7 @@ exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted"""
 
 
 SCORE_EXAMPLES = """examples:
+  triptych score results/mine --metric my-metric --plugin my_metric.py
   triptych score mine=out/predictions.jsonl theirs=theirs.csv --out results/scores
   triptych score mine=seed-0.jsonl mine=seed-1.jsonl theirs=samples.jsonl --references test.csv
   triptych score t5=generated_predictions.txt --references references.txt"""
@@ -180,7 +181,7 @@ def make_parser() -> argparse.ArgumentParser:
                                 "(.csv, .tsv, .jsonl, .parquet, also .gz) with the columns id, prediction and reference or the "
                                 "usual other names, samples of lm-evaluation-harness, or plain text, a prediction a line.")
     score.add_argument("systems", nargs="+", metavar="NAME=FILE", help="a system and its predictions; a name given again is "
-                       "another seed of it")
+                       "another seed of it; or a results folder, whose stored predictions --metric scores")
     score.add_argument("--references", metavar="FILE", help="a table or text with the references (default: the files' own)")
     score.add_argument("--out", type=Path, metavar="DIR", help="a folder for scores, tables and reports (default: print only)")
     score.add_argument("--no-report", action="store_true", help="tables alone: no report.pdf, no report.html")
@@ -478,6 +479,8 @@ def call_score(options: argparse.Namespace) -> int:
     from triptych.view import scoring_bar
 
     catalogue.load(options.plugin, ("metrics",))
+    if "=" not in options.systems[0] and Path(options.systems[0]).is_dir():
+        return score_again(options)
     settings: dict[str, Any] = {}
     for setting in options.settings:
         settings = config.merge(settings, config.parse_setting(setting))
@@ -493,6 +496,29 @@ def call_score(options: argparse.Namespace) -> int:
     else:
         reports = "" if options.no_report else "report.pdf, report.html, "
         print(f"\n{options.out}: comparison.json, comparison.csv, comparison.md, {reports}runs/")
+    return 0
+
+
+def score_again(options: argparse.Namespace) -> int:
+    """`triptych score OUT --metric M`."""
+    from rich.console import Console
+
+    from triptych import rescored
+    from triptych.report.tables import comparison_table
+    from triptych.view import scoring_bar
+
+    of_files = {"--references": options.references, "--out": options.out, "--columns": options.columns,
+                "--by-order": options.by_order, "--set": options.settings, "a second folder": options.systems[1:]}  # fmt: skip
+    if given := next((name for name, value in of_files.items() if value), None):
+        raise ConfigError(f"{options.systems[0]!r} is a results folder, and {given} is for files of predictions (NAME=FILE).")
+    if not options.metric:
+        raise ConfigError(f"{options.systems[0]!r} is a results folder: name what scores its predictions with --metric M.")
+    out = Path(options.systems[0])
+    for name in options.metric:
+        with scoring_bar(Console(stderr=True)) as tell:
+            outcome = rescored.rescore(out, name, not options.no_report, tell)
+    Console().print(comparison_table(outcome.comparison))
+    print(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}")
     return 0
 
 

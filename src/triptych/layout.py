@@ -18,6 +18,11 @@ def trials_folder(out: Path, label: str) -> Path:
     return out / "runs" / label / "trials"
 
 
+def scores_folder(out: Path) -> Path:
+    """`OUT/scores`: a file for each metric that scored the stored predictions after their runs."""
+    return out / "scores"
+
+
 def scaled_folder(out: Path, train_documents: int) -> Path:
     """`OUT/scaling/N`: a results folder of its own, with the rows that train on N documents."""
     return out / "scaling" / str(train_documents)

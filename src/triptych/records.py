@@ -361,3 +361,25 @@ class ScoredFiles(Part):
     time: str
     command: str
     versions: dict[str, str]
+
+
+class RescoredRun(Part):
+    """A run's scores by one metric: of each document in the order of its predictions, by the name of the score."""
+
+    label: str
+    seed: int
+    predictions_sha256: str  # of the predictions.jsonl that was scored
+    scores: dict[str, list[float]]
+
+
+class Rescored(Part):
+    """`OUT/scores/METRIC.json`: what a metric gave for the stored predictions of a results folder, after its runs."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    metric: str
+    signature: str
+    documents_known: bool
+    runs: list[RescoredRun]
+    time: str
+    command: str
+    versions: dict[str, str]

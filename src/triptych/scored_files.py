@@ -25,6 +25,7 @@ from triptych.lock import locked
 from triptych.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
 from triptych.registry import explain, shorten
 from triptych.report.write import write_report
+from triptych.rescored import rescore
 
 KIND = "predictions"
 SETTINGS = ("analysis", "rouge")  # sections of a suite that say how is scored and judged
@@ -73,7 +74,7 @@ def parse_systems(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def score(
-    systems: Mapping[str, str | Path | Sequence[str | Path]],
+    systems: Mapping[str, str | Path | Sequence[str | Path]] | str | Path,
     *,
     references: str | Path | None = None,
     out: str | Path | None = None,
@@ -90,7 +91,7 @@ def score(
     Args:
         systems: by name, a file of predictions, or several: one for each seed. A table (CSV, TSV, JSON lines, Parquet)
             with the columns `id`, `prediction`, `reference`, `document` or the usual other names; or plain text, a
-            prediction a line.
+            prediction a line. Or a results folder, whose stored predictions `metrics` score; its tables are written again.
         references: a file with the references, read alike; None: the files have a column of them.
         out: a folder for scores, tables and reports; None: nothing is written.
         report: with report.pdf and report.html.
@@ -108,6 +109,10 @@ def score(
         InputError: a name, file, column or metric cannot be used; nothing was written.
     """
     catalogue.load(plugins, ("metrics",))
+    if isinstance(systems, str | Path):
+        if not metrics or references is not None or out is not None or columns or by_order or settings:
+            raise ConfigError("A results folder is scored by metrics alone: score(OUT, metrics=[...]).")
+        return [rescore(Path(systems), name, report, tell or _silent) for name in metrics][-1].comparison
     pairs = tuple(
         (name, str(file))
         for name, files in systems.items()

@@ -45,6 +45,7 @@ def comparison_flags(results: Results) -> list[str]:
     done = [run for run in results.runs if run.done]
     return [
         *(results.files.flags if results.files is not None else []),
+        *results.said,
         *_synthetic(done),
         *_counted(done),
         *_unfinished(results),

@@ -1,22 +1,23 @@
 """Read a results folder into plain objects; whatever is wrong with it is one error that names file, line and remedy."""
 
 import json
+import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from triptych import layout
+from triptych import layout, store
 from triptych.analysis.consistency import ROUGE_METRICS as ROUGE_METRICS
 from triptych.analysis.consistency import problems, setting
 from triptych.characters import in_all, whole
 from triptych.config import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError
 from triptych.integrity import check_files, remedy
-from triptych.records import SCHEMA_VERSION, Prediction, Record, ScoredFiles
+from triptych.records import SCHEMA_VERSION, Prediction, Record, Rescored, RescoredRun, ScoredFiles
 from triptych.registry import shorten
 
 SCORED = "scored.json"
@@ -59,6 +60,7 @@ class Results:
     Attributes:
         scaled: the results on fewer training documents, by their number.
         files: what was scored, where the predictions are files of other tools.
+        said: whole sentences on what was read and is not in the results.
     """
 
     out: Path
@@ -67,6 +69,7 @@ class Results:
     missing: tuple[tuple[str, int], ...] = ()
     scaled: Mapping[int, "Results"] = field(default_factory=dict)
     files: ScoredFiles | None = None
+    said: tuple[str, ...] = ()
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -82,13 +85,14 @@ class Results:
         return tuple(run for run in self.runs if run.record.label == label and run.done)
 
 
-def load(out: Path, partial: bool = False) -> Results:
+def load(out: Path, partial: bool = False, later_scores: bool = True) -> Results:
     """Read `OUT/suite.json` and `OUT/runs/LABEL/SEED/{record.json,history.jsonl,predictions.jsonl}`, and the same in
     `OUT/scaling/N` where the suite asks for data-size curves.
 
     Args:
         out: the results folder.
         partial: take what is there of an unfinished suite, and list the rest under `missing`.
+        later_scores: with what `OUT/scores` holds of metrics that scored the predictions after the runs.
 
     Raises:
         ResultsError: a file is missing, truncated, malformed, of another schema, or does not belong to its folder.
@@ -110,6 +114,9 @@ def load(out: Path, partial: bool = False) -> Results:
         runs.extend(found.values())
         missing.extend((label, seed) for seed in _expected(suite, found) if seed not in found)
     _refuse_strangers(out, suite)
+    if missing and files is not None:
+        names = ", ".join(f"{label}/{seed}" for label, seed in missing)
+        _fail(out / SCORED, None, f"names predictions that are not in runs/: {names}", _AGAIN)
     if missing and not partial:
         names = ", ".join(f"{label}/{seed}" for label, seed in missing)
         raise ResultsError(
@@ -123,7 +130,61 @@ def load(out: Path, partial: bool = False) -> Results:
     folders = {size: layout.scaled_folder(out, size) for size in suite.scaling.train_documents}
     there = {size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))}
     scaled = {size: load(folder, partial) for size, folder in there.items()}
-    return Results(out, suite, tuple(runs), tuple(missing), scaled, files)
+    runs, said = _with_later_scores(out, runs) if later_scores else (runs, [])
+    return Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said))
+
+
+def read_rescored(path: Path) -> Rescored:
+    """Read one `OUT/scores/METRIC.json`.
+
+    Raises:
+        ResultsError: the file is malformed.
+    """
+    try:
+        return Rescored.model_validate(_object(_text(path), path, 1))
+    except ValidationError as error:
+        _fail(path, None, f"holds no scores of a metric: {_first_problem(error)}", "remove it, or score again")
+
+
+def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs with what metrics scored after them, and sentences on scores that are of other predictions."""
+    runs, said = list(runs), []
+    for path in sorted(layout.scores_folder(out).glob("*.json")):
+        found = read_rescored(path)
+        by_run = {(run.label, run.seed): run for run in found.runs}
+        absent = []
+        for place, run in enumerate(runs):
+            if not run.done:
+                continue
+            scored = by_run.get((run.record.label, run.record.seed))
+            folder = layout.run_folder(out, run.record.label, run.record.seed)
+            if scored is None or scored.predictions_sha256 != store.digest(folder / "predictions.jsonl"):
+                absent.append(run.name)
+            else:
+                runs[place] = _with_scores(run, found, scored, path)
+        if absent:
+            said.append(
+                f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: triptych score {out} "
+                f"--metric {found.metric} scores them."
+            )
+    return runs, said
+
+
+def _with_scores(run: Run, found: Rescored, scored: RescoredRun, path: Path) -> Run:
+    if any(len(values) != len(run.predictions) for values in scored.scores.values()):
+        _fail(path, None, f"has not a score for each prediction of {run.name}", "remove it, or score again")
+    predictions = [
+        line.model_copy(update={"scores": line.scores | {name: values[place] for name, values in scored.scores.items()}})
+        for place, line in enumerate(run.predictions)
+    ]
+    means = {name: math.fsum(values) / len(values) for name, values in scored.scores.items()}
+    record = run.record.model_copy(
+        update={
+            "further_scores": run.record.further_scores | means,
+            "signatures": run.record.signatures | {found.metric: found.signature},
+        }
+    )
+    return replace(run, record=record, predictions=tuple(predictions))
 
 
 def suite_of(files: ScoredFiles) -> Suite:

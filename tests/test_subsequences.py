@@ -1,0 +1,48 @@
+"""The quick ROUGE is rouge_score's own, bit for bit."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rouge_score import rouge_scorer
+from rouge_score.tokenizers import Tokenizer
+
+from triptych import subsequences
+
+tokens = st.lists(st.sampled_from("abcd"), max_size=80)
+sentences = st.lists(st.lists(st.sampled_from("abcde"), max_size=12), max_size=6)
+
+
+class BySpaces(Tokenizer):
+    """Tokens as they are."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return text.split()
+
+
+SCORER = rouge_scorer.RougeScorer(["rouge1", "rouge2", "rouge3", "rougeL", "rougeLsum"], tokenizer=BySpaces())
+
+
+@settings(deadline=None, max_examples=300)
+@given(tokens, tokens)
+def test_common_places_are_those_of_rouge_score(reference, prediction):
+    """Of several longest common subsequences, the one that rouge_score's table leads to is found."""
+    assert subsequences.common_places(reference, prediction) == rouge_scorer.lcs_ind(reference, prediction)
+
+
+@settings(deadline=None, max_examples=300)
+@given(sentences, sentences)
+def test_scores_are_those_of_rouge_score(reference, prediction):
+    """Every F1 has the bits of rouge_score's."""
+    expected = SCORER.score(*("\n".join(" ".join(line) for line in lines) for lines in (reference, prediction)))
+    flat = [[token for line in lines for token in line] for lines in (reference, prediction)]
+    for n in (1, 2, 3):
+        assert subsequences.rouge_n(*flat, n) == expected[f"rouge{n}"].fmeasure
+    assert subsequences.rouge_l(*flat) == expected["rougeL"].fmeasure
+    assert subsequences.rouge_l_sum(reference, prediction) == expected["rougeLsum"].fmeasure
+
+
+@pytest.mark.parametrize("size", [63, 64, 65, 500])
+def test_long_sequences(size):
+    """Sequences longer than a machine's word are no special case."""
+    reference, prediction = [str(i % 17) for i in range(size)], [str(i * 5 % 23) for i in range(size)]
+    assert subsequences.common_places(reference, prediction) == rouge_scorer.lcs_ind(reference, prediction)
