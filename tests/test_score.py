@@ -15,7 +15,7 @@ from rouge_score.rouge_scorer import RougeScorer
 from test_imports import TORCHLESS
 
 import triptych
-from triptych import cli, predictions
+from triptych import cli, predictions, registry
 from triptych.analysis.comparison import compare
 from triptych.analysis.loading import load
 from triptych.errors import InputError
@@ -87,6 +87,12 @@ def write_parquet(path: Path, columns: dict[str, list]) -> Path:
 def one_line(texts: list[str]) -> list[str]:
     """Texts as a plain text file can hold them."""
     return [text.replace("\n", " ") for text in texts]
+
+
+@pytest.fixture(autouse=True)
+def _own_metrics(monkeypatch):
+    """What a test's plug-in registers is gone after it."""
+    monkeypatch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
 
 
 @pytest.fixture
