@@ -204,7 +204,7 @@ def test_two_metrics_with_one_score_are_refused(own_registry):
                 return "a document"
 
         with pytest.raises(RunFailed, match="'rouge1', and so does another metric"):
-            score(Split([0]), ["a prediction"], None, 9, None)
+            score(Split([0]), ["a prediction"], None, 9, None, "english")
 
 
 # A model type

@@ -4,9 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
-from rouge_score.tokenizers import Tokenizer
+from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
 from triptych import subsequences
+from triptych.metrics import rouge
+from triptych.metrics.rouge import RougeScore
 
 tokens = st.lists(st.sampled_from("abcd"), max_size=80)
 sentences = st.lists(st.lists(st.sampled_from("abcde"), max_size=12), max_size=6)
@@ -46,3 +48,26 @@ def test_long_sequences(size):
     """Sequences longer than a machine's word are no special case."""
     reference, prediction = [str(i % 17) for i in range(size)], [str(i * 5 % 23) for i in range(size)]
     assert subsequences.common_places(reference, prediction) == rouge_scorer.lcs_ind(reference, prediction)
+
+
+PIECES = st.sampled_from(
+    ["Running", "runs", "fire", "fires.", "Straße", "año", "会议通过", "3.5", "İ", "ΟΔΟΣ", "\n", "\n\n", ". ", "U.S."]
+)
+TEXTS = st.lists(PIECES, max_size=25).map(" ".join)
+
+
+@pytest.mark.parametrize("language", ["english", "any", "german", "turkish"])
+def test_texts_score_as_rouge_score_scores_them(language):
+    """Tokenised line by line and stemmed once, texts of any script have the bits of rouge_score with its tokenizer."""
+    metric = RougeScore(language=language)
+    own = DefaultTokenizer(use_stemmer=True) if language == "english" else rouge.tokenizer(language)
+    plain = rouge_scorer.RougeScorer(list(rouge.TYPES), tokenizer=own)
+
+    @settings(deadline=None, max_examples=150)
+    @given(TEXTS, TEXTS)
+    def check(reference, prediction):
+        lines = [rouge.one_sentence_a_line(text) for text in (reference, prediction)]
+        expected = {name: 100.0 * score.fmeasure for name, score in plain.score(*lines).items()}
+        assert metric.score(prediction, reference, "") == expected
+
+    check()

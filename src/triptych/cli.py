@@ -503,20 +503,26 @@ def score_again(options: argparse.Namespace) -> int:
     """`triptych score OUT --metric M`."""
     from rich.console import Console
 
-    from triptych import rescored
+    from triptych import config, rescored
     from triptych.report.tables import comparison_table
     from triptych.view import scoring_bar
 
     of_files = {"--references": options.references, "--out": options.out, "--columns": options.columns,
-                "--by-order": options.by_order, "--set": options.settings, "a second folder": options.systems[1:]}  # fmt: skip
+                "--by-order": options.by_order, "a second folder": options.systems[1:]}  # fmt: skip
     if given := next((name for name, value in of_files.items() if value), None):
         raise ConfigError(f"{options.systems[0]!r} is a results folder, and {given} is for files of predictions (NAME=FILE).")
     if not options.metric:
         raise ConfigError(f"{options.systems[0]!r} is a results folder: name what scores its predictions with --metric M.")
     out = Path(options.systems[0])
+    settings: dict[str, Any] = {}
+    for setting in options.settings:
+        settings = config.merge(settings, config.parse_setting(setting))
+    if settings.keys() - {"rouge"}:
+        raise ConfigError("Of a results folder, --set says how predictions are scored: rouge.language=NAME.")
+    language = config.make_suite(settings).rouge.language if settings else None
     for name in options.metric:
         with scoring_bar(Console(stderr=True)) as tell:
-            outcome = rescored.rescore(out, name, not options.no_report, tell)
+            outcome = rescored.rescore(out, name, not options.no_report, tell, language)
     Console().print(comparison_table(outcome.comparison))
     print(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}")
     return 0

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
-from triptych import __version__, layout, scoring, store
+from triptych import __version__, languages, layout, scoring, store
 from triptych.analysis import comparison as comparing
 from triptych.analysis.loading import Results, Run, load
 from triptych.contracts import Metric
@@ -41,7 +41,7 @@ class Outcome:
     said: str
 
 
-def rescore(out: Path, name: str, report: bool, tell: Told) -> Outcome:
+def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None = None) -> Outcome:
     """Score every stored prediction of a finished results folder by a registered metric, and write the tables again.
 
     The scores go to `OUT/scores/METRIC.json`; no file of a run is changed. A metric that scored the runs themselves is
@@ -52,13 +52,19 @@ def rescore(out: Path, name: str, report: bool, tell: Told) -> Outcome:
         name: the metric's registered name.
         report: with report.pdf and report.html.
         tell: told how many predictions of how many are scored.
+        language: what is counted, one of `languages.NAMES`; None: what the runs' ROUGE counted.
 
     Raises:
         ConfigError: no metric has that name.
         ResultsError: the folder is not finished or cannot be read, or the metric gives other scores than it has given.
     """
-    metric = find(Metric, name)()
+    find(Metric, name)  # an unknown name is refused before anything is read
     results = load(out, later_scores=False)
+    counted = next((run.record.rouge.language for run in results.runs if run.record.rouge is not None), None)
+    references = [line.reference for line in next(run for run in results.runs if run.done).predictions]
+    some = [references[place] for place in scoring.spread(len(references))]
+    asked = languages.choose(language or counted or results.suite.rouge.language, some, results.suite.data)
+    metric = scoring.metrics(asked.name, [name])[name]
     documents = _documents(results)
     done = [run for run in results.runs if run.done]
     total, count = sum(len(run.predictions) for run in done), 0

@@ -2,18 +2,19 @@
 
 Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004. What papers call R-L is the summary-level
 `rougeLsum`, which needs a sentence on each line; `rougeL` takes the whole text as one sequence. English is counted by
-rouge_score's own tokenizer, every other language by `triptych.words`, given to rouge_score as its tokenizer.
+rouge_score's own tokenizer, every other language by `triptych.words`. The scores are computed by
+`triptych.subsequences`, with the bits of rouge_score's.
 """
 
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 
-from nltk.stem import SnowballStemmer
+from nltk.stem import PorterStemmer, SnowballStemmer
 from pydantic import Field
-from rouge_score.rouge_scorer import RougeScorer
-from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
+from rouge_score import tokenize
+from rouge_score.tokenizers import Tokenizer
 
-from triptych import __version__, languages, sentences, words
+from triptych import __version__, languages, sentences, subsequences, words
 from triptych.contracts import Metric
 from triptych.registry import register
 
@@ -31,16 +32,26 @@ class RougeScore(Metric):
     )
 
     @cached_property
-    def _scorers(self) -> dict[str, RougeScorer]:
+    def _tokenizers(self) -> dict[str, Tokenizer]:
         return {}
 
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
         """F1 x 100 of each type, unrounded; 0 where the prediction or the reference has no word."""
         name = languages.choose(self.language, [reference]).name if self.language == languages.AUTO else self.language
-        if name not in self._scorers:
-            self._scorers[name] = RougeScorer(list(TYPES), tokenizer=tokenizer(name))
-        scores = self._scorers[name].score(one_sentence_a_line(reference), one_sentence_a_line(prediction))
-        return {name: 100.0 * scores[name].fmeasure for name in TYPES}
+        if name not in self._tokenizers:
+            self._tokenizers[name] = tokenizer(name)
+        wanted, given = (
+            [self._tokenizers[name].tokenize(line) for line in one_sentence_a_line(text).split("\n")]
+            for text in (reference, prediction)
+        )
+        all_wanted, all_given = ([token for line in lines for token in line] for lines in (wanted, given))
+        scores = (
+            subsequences.rouge_n(all_wanted, all_given, 1),
+            subsequences.rouge_n(all_wanted, all_given, 2),
+            subsequences.rouge_l(all_wanted, all_given),
+            subsequences.rouge_l_sum(wanted, given),
+        )
+        return {name: 100.0 * score for name, score in zip(TYPES, scores, strict=True)}
 
     def signature(self) -> str:
         """Types, statistic, stemmer, how sentences are told, language, tokenizer, and the versions of what computes them."""
@@ -59,7 +70,18 @@ def tokenizer(language: str) -> Tokenizer:
     Args:
         language: one of `languages.NAMES` but "auto".
     """
-    return DefaultTokenizer(use_stemmer=True) if language == languages.ENGLISH else UnicodeTokenizer(language)
+    return EnglishTokenizer() if language == languages.ENGLISH else UnicodeTokenizer(language)
+
+
+class EnglishTokenizer(Tokenizer):
+    """rouge_score's own words a-z and 0-9, by their Porter stem; a word is stemmed once."""
+
+    def __init__(self) -> None:
+        self.stem = lru_cache(maxsize=2**16)(PorterStemmer().stem)
+
+    def tokenize(self, text: str) -> list[str]:
+        """The words in order."""
+        return tokenize.tokenize(text, self)
 
 
 class UnicodeTokenizer(Tokenizer):
