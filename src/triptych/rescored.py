@@ -17,6 +17,7 @@ from triptych.contracts import Metric
 from triptych.datasets import open_dataset
 from triptych.datasets.hub import Hub
 from triptych.errors import InputError, ResultsError
+from triptych.files import digest
 from triptych.lock import locked
 from triptych.records import Comparison, Rescored, RescoredRun
 from triptych.registry import find
@@ -119,7 +120,7 @@ def _run(out: Path, run: Run, scores: list[dict[str, float]], taken: set[str]) -
     return RescoredRun(
         label=run.record.label,
         seed=run.record.seed,
-        predictions_sha256=store.digest(folder / "predictions.jsonl"),
+        predictions_sha256=digest(folder / "predictions.jsonl"),
         scores=columns,
     )
 

@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from triptych import layout, store
+from triptych import layout
 from triptych.analysis.consistency import ROUGE_METRICS as ROUGE_METRICS
 from triptych.analysis.consistency import problems, setting
 from triptych.characters import in_all, whole
 from triptych.config import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError
+from triptych.files import digest
 from triptych.integrity import check_files, remedy
 from triptych.records import SCHEMA_VERSION, Prediction, Record, Rescored, RescoredRun, ScoredFiles
 from triptych.registry import shorten
@@ -158,7 +159,7 @@ def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[
                 continue
             scored = by_run.get((run.record.label, run.record.seed))
             folder = layout.run_folder(out, run.record.label, run.record.seed)
-            if scored is None or scored.predictions_sha256 != store.digest(folder / "predictions.jsonl"):
+            if scored is None or scored.predictions_sha256 != digest(folder / "predictions.jsonl"):
                 absent.append(run.name)
             else:
                 runs[place] = _with_scores(run, found, scored, path)
