@@ -112,6 +112,7 @@ def print_errors(simulations: int) -> None:
     print(f"\nFour equal rows, {simulations} simulations a line")
     print("| documents | seeds | seed SD | noise | false table | false pair | row | difference | all differences |")
     print("|---|---|---|---|---|---|---|---|---|")
+    cells: dict[tuple[int, int], list[dict[str, float]]] = {}
     for documents in DOCUMENTS:
         for seeds in (1, 2, 3, 5):
             for noise in (NOISE_SD, 0.0):
@@ -119,11 +120,26 @@ def print_errors(simulations: int) -> None:
                     if not seed_sd and not noise and seeds > 1:
                         continue  # seeds that are bit-equal
                     got = rates(documents, seeds, seed_sd, noise, simulations)
+                    cells.setdefault((documents, seeds), []).append(got)
                     print(
                         f"| {documents:,} | {seeds} | {seed_sd:.1f} | {noise:.0f} | {got['table']:.1%} | {got['pair']:.1%} | "
                         f"{got['row']:.1%} | {got['difference']:.1%} | {got['together']:.1%} |",
                         flush=True,
                     )
+    print_ranges(cells)
+
+
+def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]]) -> None:
+    """The least and the greatest rate over seed SDs and noise, by documents and seeds."""
+    for name in ("table", "pair", "row", "difference"):
+        print(f"\n{name}, least to greatest over seed SDs and noise")
+        print("| documents | 1 seed | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|---|")
+        for documents in DOCUMENTS:
+            ranges = []
+            for seeds in (1, 2, 3, 5):
+                found_rates = [got[name] for got in cells[documents, seeds]]
+                ranges.append(f"{min(found_rates):.1%}-{max(found_rates):.1%}")
+            print(f"| {documents:,} | " + " | ".join(ranges) + " |")
 
 
 def print_power(simulations: int) -> None:

@@ -48,7 +48,7 @@ class Total:
     The degrees of freedom are the harmonic mean, weighted by share of V, where Satterthwaite (1946) weights by the square of
     the share: an estimate of the seeds' variance that is small by luck would otherwise vouch for itself. With two seeds of a
     row even that is too little, and the quantile is the mean of the two t quantiles, weighted by share of V (Cochran and Cox
-    1957, section 4.3).
+    1957).
     `docs/statistics.md` gives the error rates of each.
 
     Attributes:
@@ -237,8 +237,8 @@ def concentrated_widths(
     """Half-widths of an interval for values nearly all of which are the same, as a function of alpha.
 
     Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `FEW` another, the spread says
-    next to nothing of the mean: it is zero where all agree. The interval is then the one of Gaffke (2005) and Learned-Miller
-    and Thomas (2020), for any distribution within the bounds: with weights from a flat Dirichlet distribution on the N values
+    next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which
+    Learned-Miller and Thomas (2019) conjecture to hold for any distribution within the bounds: with weights from a flat Dirichlet distribution on the N values
     and one of the bounds, the quantile alpha/2 of the weighted mean with the lower bound, 1 - alpha/2 with the upper. For N
     zeros and nothing else that is Clopper and Pearson's bound of the share that is not zero, times the greatest value.
 
