@@ -237,10 +237,11 @@ def concentrated_widths(
     """Half-widths of an interval for values nearly all of which are the same, as a function of alpha.
 
     Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `FEW` another, the spread says
-    next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which
-    Learned-Miller and Thomas (2019) conjecture to hold for any distribution within the bounds: with weights from a flat Dirichlet distribution on the N values
-    and one of the bounds, the quantile alpha/2 of the weighted mean with the lower bound, 1 - alpha/2 with the upper. For N
-    zeros and nothing else that is Clopper and Pearson's bound of the share that is not zero, times the greatest value.
+    next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which Learned-Miller and
+    Thomas (2019) conjecture to hold for any distribution within the bounds: with weights from a flat Dirichlet distribution
+    on the N values and one of the bounds, the quantile alpha/2 of the weighted mean with the lower bound, 1 - alpha/2 with
+    the upper. For N zeros and nothing else that is Clopper and Pearson's bound of the share that is not zero, times the
+    greatest value.
 
     Args:
         profile: [N] values.
