@@ -127,7 +127,7 @@ def test_html_has_no_article(written: Path) -> None:
     finished = [run for run in results.runs if run.done]
     assert [(run["label"], run["seed"]) for run in data["runs"]] == [(x.record.label, x.record.seed) for x in finished]
     assert [line[0] for line in data["runs"][3]["predictions"]] == [line.prediction for line in finished[3].predictions]
-    assert set(data) == {"metrics", "documents", "runs"}
+    assert set(data) == {"metrics", "documents", "runs", "total"}
 
 
 def hostile_results():
