@@ -1,9 +1,11 @@
 """Encodings: what is read, what an encoding that is not read is called, and that the remedy named loses nothing."""
 
 import codecs
+import gzip
 import re
 import shutil
 import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -42,6 +44,9 @@ CASES = [
     ("koi8-r", RUSSIAN, "KOI8-R"),
     ("gb18030", CHINESE, "GB18030"),
     ("shift_jis", JAPANESE, "Shift JIS"),
+    ("shift_jis", "市議会1は月曜日に開かれ、新しい橋の計画を承認した。" * 3, "Shift JIS"),
+    ("euc_jp", JAPANESE, "EUC-JP"),
+    ("big5", "市議會星期一投票決定修建一座新橋。大雨下了三天。", "Big5"),
     ("euc_kr", KOREAN, "EUC-KR"),
     ("utf-32", FRENCH, "UTF-32"),
     ("utf-16-le", PLAIN, "UTF-16LE without a byte order mark"),
@@ -101,6 +106,32 @@ def test_damage_is_told_from_another_encoding(tmp_path):
     assert "line 5: not UTF-8 at one place: byte 0xe9" in said and "iconv -c -f UTF-8" in said
     file.write_bytes(content(PLAIN, "utf-16")[:-1])
     assert "begins as UTF-16 and is damaged" in refusal(file)
+
+
+def test_halves_of_characters_are_told_with_a_remedy_that_mends_them(tmp_path):
+    """Text in which each half of an emoji is written as a character is named, and the command in the message joins them."""
+    units = "Rain 😀 again at the café. ".encode("utf-16-le")
+    halves = "".join(chr(units[i] + 256 * units[i + 1]) for i in range(0, len(units), 2))
+    file = tmp_path / "train.csv"
+    file.write_bytes(f"document,summary\n{halves * 9},Rain\n".encode("utf-8", "surrogatepass"))
+    command = re.search(r'python -c "(.*)"\.', refusal(file))
+    assert command
+    code = command[1].replace("OLD", str(file)).replace("NEW", str(tmp_path / "new.csv"))
+    subprocess.run([sys.executable, "-c", code], check=True)
+    (example,) = Tables(path=tmp_path / "new.csv").examples("all")
+    assert example.document == "Rain 😀 again at the café. " * 9
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [(gzip.compress(b"document,summary\n"), "name end in .gz"), (b"PK\x03\x04\x14\0", "Excel workbook"),
+     (b"\xd0\xcf\x11\xe0\xa1\xb1", "Excel workbook"), (b"PAR1\x15\4", ".parquet"), (b"%PDF-1.7\n%\xe2\xe3", "a PDF")],
+)  # fmt: skip
+def test_a_packed_file_under_a_table_s_name_is_told(tmp_path, start, said):
+    """A compressed file, a workbook or a PDF that is named like a table is called what it is, not another encoding."""
+    for name in ("train.csv", "train.jsonl"):
+        (tmp_path / name).write_bytes(start)
+        assert said in refusal(tmp_path / name) and "encoding" not in refusal(tmp_path / name)
 
 
 def test_a_plain_text_is_told_its_encoding_too(tmp_path):

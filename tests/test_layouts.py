@@ -123,6 +123,7 @@ def test_layouts_that_are_read(tmp_path, names, expected):
         (["train/a.csv", "train/a.jsonl"], ["train/ holds tables in several formats"]),
         (["train/a-00000-of-00003.csv", "train/a-00002-of-00003.csv"], ["not complete: there are 2 of 3"]),
         (["en/train.csv", "de/train.csv"], ["There are tables in", "/de", "/en: give one of these"]),
+        (["a/Train.csv", "b/Test.csv", "c/Dev.csv"], ["/a, ", "/b, ", "/c: put them together into one folder."]),
         (["a/b/c/news.csv"], ["a/b/c: give one of these"]),
         (["train.csv", "test.xlsx"], ["test.xlsx is named after the split 'test' and cannot be read", "CSV UTF-8"]),
         (["train.csv", "eval.pkl"], ["eval.pkl is named after the split 'test'", "never loaded"]),

@@ -25,6 +25,14 @@ _ICONV = {"cp1252": "WINDOWS-1252", "cp1250": "WINDOWS-1250", "mac_roman": "MACI
           "cp874": "CP874"}  # fmt: skip
 _TITLES = {"cp932": "Shift JIS", "shift_jis": "Shift JIS", "euc_jis_2004": "EUC-JP", "gb18030": "GB18030 (GBK, GB2312)",
            "cp949": "EUC-KR (CP949)", "koi8_r": "KOI8-R", "koi8_u": "KOI8-U", "big5": "Big5"}  # fmt: skip
+_PACKED = {
+    b"\x1f\x8b": "a gzip file: let its name end in .gz",
+    b"PK\x03\x04": "a zip archive or an Excel workbook: name it .zip, or save each sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook: save each sheet as CSV UTF-8",
+    b"PAR1": "a Parquet file: let its name end in .parquet",
+    b"%PDF": "a PDF: save its text as UTF-8",
+}  # by the first bytes of a file that is not text
+_KANA = re.compile("[\u3041-\u3096]")
 _PUNCTUATION = frozenset("‘’“”„‚–—…•€£¥°§«»¿¡©®™·½¼¾ªº\xa0")
 
 
@@ -111,8 +119,11 @@ def codec_of(start: bytes, where: str) -> str:
     """`utf-8-sig`, or `utf-16` where a byte order mark says so.
 
     Raises:
-        DataError: the mark is that of UTF-32.
+        DataError: the mark is that of UTF-32, or the bytes are those of a packed file.
     """
+    for magic, kind in _PACKED.items():
+        if start.startswith(magic):
+            raise DataError(f"{where}: this is no text but {kind}.")
     if start.startswith(_UTF32):
         raise DataError(f"{where}: this is UTF-32, which is not read. {_convert('UTF-32')}")
     return "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
@@ -134,6 +145,12 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
     without_mark = _utf16_without_mark(sample)
     if without_mark:
         return f"not UTF-8: {place}. It looks like {without_mark} without a byte order mark. {_convert(without_mark)}"
+    if _has_surrogates(sample):
+        return (
+            f"not UTF-8: {place} begins half of a character (CESU-8, as some exports of Java and MySQL have it). Convert it: "
+            "python -c \"open('NEW', 'wb').write(open('OLD', 'rb').read().decode('utf-8', 'surrogatepass')"
+            ".encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').encode())\"."
+        )
     if error.end == len(content) and error.reason == "unexpected end of data":
         return f"not UTF-8 to its end: the file stops inside a character ({place}). It was cut short: fetch it again."
     if _mostly_utf8(sample):
@@ -155,10 +172,13 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
 def guess_encoding(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8; None where nothing fits.
 
-    Where the words with other letters are mostly ASCII, the encoding is a Western one, which a statistical detector tells
-    badly: the one is taken under which most of these letters stand where letters and punctuation do. All else is left to
-    charset_normalizer.
+    A statistical detector tells two kinds badly. Japanese is known by its Hiragana. Where the words with other letters are
+    mostly ASCII, the encoding is a Western one: the one is taken under which most of these letters stand where letters and
+    punctuation do. All else is left to charset_normalizer.
     """
+    for codec in ("cp932", "euc_jp"):
+        if _is_japanese(sample, codec):
+            return Guess(codec, _TITLES.get(codec, _ICONV[codec]), _ICONV[codec])
     words = b"".join(word for word in re.findall(rb"[A-Za-z\x80-\xff]{2,}", sample) if not word.isascii())
     if sum(byte >= 0x80 for byte in words) <= len(words) / 2:
         scores = {codec: _plausible(sample, codec) for codec in _WESTERN}
@@ -172,6 +192,24 @@ def guess_encoding(sample: bytes) -> Guess | None:
         return None
     iconv = _ICONV[found.encoding]
     return Guess(found.encoding, _TITLES.get(found.encoding, iconv.replace("WINDOWS", "Windows")), iconv)
+
+
+def _is_japanese(sample: bytes, codec: str) -> bool:
+    """Whether bytes are text under an encoding of Japanese, and a fifth of what is not ASCII there is Hiragana."""
+    try:
+        text = codecs.getincrementaldecoder(codec)().decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return 5 * len(_KANA.findall(text)) > sum(character > "\x7f" for character in text)
+
+
+def _has_surrogates(sample: bytes) -> bool:
+    """Whether bytes are UTF-8 but for halves of characters of UTF-16, each written as a character."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")("surrogatepass").decode(sample)
+    except UnicodeDecodeError:
+        return False
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _plausible(sample: bytes, codec: str) -> float:

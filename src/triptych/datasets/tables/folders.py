@@ -100,8 +100,18 @@ def _of_folder(path: Path) -> Layout:
     archives = [item.file for item in found if _is_zip(item) and isinstance(item.file, Path)]
     if not below and archives:
         return _of_archives(path, archives)
-    hint = f" There are tables in {', '.join(below[:5])}: give one of these." if below else ""
+    hint = f" There are tables in {', '.join(below[:5])}: {_advice(found)}." if below else ""
     raise DataError(f"The folder {str(path)!r} holds no table.{hint}{'' if below else _what_is_there(found)} {ACCEPTED}")
+
+
+def _advice(found: list[_Found]) -> str:
+    """What to do with tables that lie in several folders: those of different splits belong together."""
+    tables = _tables(found)
+    claims = [made.splits for item in tables if (made := splits.claim(_bare(item))) is not None]
+    folders = {item.parts[:-1] for item in tables}
+    if 1 < len(tables) == len(folders) == len(set(claims)):
+        return "put them together into one folder"
+    return "give one of these"
 
 
 def _of_archives(path: Path, archives: Sequence[Path]) -> Layout:
