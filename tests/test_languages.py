@@ -186,6 +186,7 @@ def test_a_mixture_is_not_english():
     french = "Le conseil a voté pour le nouveau pont qui est ouvert et les habitants sont contents dans une ville."
     for other in (french, SAMPLES["zh"][0]):
         assert choose("auto", (ENGLISH * 3 + [other]) * 10).name == "any"
+    assert "% Latin, " in choose("auto", [ENGLISH[0], SAMPLES["zh"][0]]).reason
 
 
 def test_letters_that_would_be_dropped_are_refused():

@@ -64,6 +64,7 @@ def test_sentences_split_by_hand(sentences):
         ["市议会开会。", "会议通过方案！", "“他来了。”", "他说。", "她走了……", "没人反对"],
         ["東京は高い。", "「行くぞ！」と言った。", "本当？", "はい"],
         ["我走了.", "你来吗?", "好"],
+        ["གྲོང་ཁྱེར་ལྷན་ཚོགས་འཚོགས།", "ཟམ་པ་གསར་པ་ཐོབ། །", "སུས་ཀྱང་མ་བྱས༎", "ཁ་ཕྱེ་ཡོད"],
     ],
 )
 def test_sentences_without_spaces(sentences):
@@ -89,7 +90,7 @@ def test_no_character_is_lost(text):
 @pytest.mark.parametrize(
     "piece",
     [".", "A. ", ". ", "?! ", '." ', "Mr. (", "x",
-     "。", "。」", "。，", "．", "……", "।", "α; ", "« ", "؟\u200f"],
+     "。", "。」", "。，", "．", "……", "।", "α; ", "« ", "؟\u200f", "། ", "། །x"],
 )
 def test_time_is_linear(piece):
     """A text made to be slow, such as a hundred thousand stops in a row, takes no longer than any other."""

@@ -202,7 +202,7 @@ class _Evidence:
             return f"the references read as English{share}"
         if name in DOTLESS_I:
             return "the references have the letter ı"
-        if self.letters.total() and self.letters.most_common(1)[0][0] != "Latin":
+        if self.letters.total() - self.letters["Latin"] > _MOST_FOREIGN * self.letters.total():
             return f"the letters of the references are {self.scripts()}"
         return "the references are in Latin letters and do not read as English; name their language to have its stemmer"
 

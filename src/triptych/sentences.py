@@ -4,7 +4,7 @@ A sentence ends at `.`, `!` or `?` (and the quotes and brackets that close after
 that can begin a sentence, unless the stop belongs to an abbreviation, an initial or a number. A line break always ends
 one. News datelines (`LONDON, England (CNN) -- `) hold no such stop, or one of an abbreviation (`ST. LOUIS`).
 
-The stops of other scripts (`。！？ । ॥ ۔ ؟ ։ ። ။ ។` and all else that Unicode calls a sentence terminal) end a sentence
+The stops of other scripts (`。！？ । ॥ ۔ ؟ ։ ። ။ ། ។` and all else that Unicode calls a sentence terminal) end a sentence
 whatever follows but a comma and its like, or, after a closing bracket, a Japanese particle that carries the sentence on.
 `;` is the question mark of Greek. Thai and Lao mark no ends of sentences: there line breaks alone are known.
 """
@@ -18,7 +18,8 @@ VERSION = 2  # part of the ROUGE signature: a change of the rules changes rougeL
 _CLOSERS = r"""['"’”)\]»›」』）】〉》〕｝］﹂﹄〗〙＂＇]"""
 _CLOSERS_BEFORE_SPACE = rf"[{_CLOSERS}“«‹]"
 _UNSEEN = r"[\p{Bidi_Control}\u200B-\u200D]"  # steers the display
-_TERMINAL = r"[\p{Sentence_Terminal}--[.!?\u104A．]]"  # U+104A is Myanmar's comma
+_SHAD = r"[\u0F0D-\u0F12\u0F14]"  # ends a sentence or clause of Tibetan, whose other signs set syllables apart
+_TERMINAL = rf"[[\p{{Sentence_Terminal}}--[.!?\u104A．]]||{_SHAD}]"  # U+104A is Myanmar's comma
 _UNSPACED = r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}]&&\p{L}]"
 
 
@@ -31,7 +32,7 @@ def _stops(closers: str) -> regex.Pattern[str]:
     """
     spaced = rf"""(?<![.!?…])(?P<spaced>[.!?…]++|(?<=\p{{Greek}}\p{{M}}?)[;\u037E]){closers}*+
         (?=\s++['"‘“(\[]*+(?P<next>[\w$£€&-]*+))"""
-    anywhere = rf"""(?<![{_TERMINAL}．])(?:{_TERMINAL}|．(?!\p{{N}}))++[.!?…]*+[{_CLOSERS}{_UNSEEN}]*+
+    anywhere = rf"""(?<![{_TERMINAL}．])(?:{_TERMINAL}|．(?!\p{{N}}))++(?:\s?{_SHAD})*+[.!?…]*+[{_CLOSERS}{_UNSEEN}]*+
         (?!\s*+[,،，、;；؛:：—–])(?!(?<=[」』）])(?:と|って|など|を|が))"""
     unspaced = rf"(?<=[{_UNSPACED}{_CLOSERS}])(?:[.!?]++|……++){_CLOSERS}*+(?={_UNSPACED})"
     return regex.compile(rf"{spaced}|{anywhere}|{unspaced}", regex.V1 | regex.X)
