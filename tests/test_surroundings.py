@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 from test_report_fixtures import make_results, write_results
 
-from triptych import cli, registry
+from triptych import cli, provenance, registry
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError
 
@@ -82,3 +83,22 @@ def test_streams_replace_what_they_lack(monkeypatch) -> None:
         stream.write("a – b \udce9 日")
         stream.flush()
         assert stream.buffer.getvalue() == b"a ? b ? ?"
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_looking_at_the_commit_writes_nothing_into_the_checkout(tmp_path, monkeypatch):
+    """The commit of the source tree is read without its index being locked or written: no lock can be left there."""
+    package = tmp_path / "src/triptych/__init__.py"
+    package.parent.mkdir(parents=True)
+    package.write_text("")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "it"]):
+        subprocess.run([*git, *words], check=True)
+    os.utime(package, (1, 1))  # what `git status` would write into the index
+    before = (tmp_path / ".git/index").read_bytes()
+    monkeypatch.setattr(provenance.triptych, "__file__", str(package))
+    commit, dirty = provenance._commit()
+    assert commit is not None and len(commit) == 40 and dirty is False
+    assert (tmp_path / ".git/index").read_bytes() == before
+    subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True)
+    assert (tmp_path / ".git/index").read_bytes() != before  # the test would see it

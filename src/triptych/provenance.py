@@ -55,7 +55,7 @@ def _commit() -> tuple[str | None, bool | None]:
     if not (home / ".git").exists():
         return None, None
     try:
-        git = ["git", "-C", str(home)]
+        git = ["git", "--no-optional-locks", "-C", str(home)]  # `status` may else leave .git/index.lock
         commit, status = (
             subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode("utf-8", "replace")
             for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
