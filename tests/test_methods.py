@@ -411,6 +411,20 @@ def test_a_changed_adapter_is_refused(gpt2, tmp_path):
         read_manifest(tmp_path)
 
 
+@pytest.mark.parametrize("content", [None, "{", "[]", "{}", '{"label": 1}'])
+@pytest.mark.parametrize("folder", ["out/runs/lora/0/adapter", "copied"])
+def test_a_damaged_manifest_says_what_to_do(tmp_path, content, folder):
+    """A missing or malformed manifest is one message with a remedy: a run is made again, a copy copied again."""
+    place = tmp_path / folder
+    place.mkdir(parents=True)
+    if content is not None:
+        (place / "triptych.json").write_text(content)
+    with pytest.raises(ResultsError, match=r"triptych\.json.* Remedy: copy ") as caught:
+        read_manifest(place)
+    resumed = f"triptych compare {tmp_path / 'out/suite.json'} --out {tmp_path / 'out'}."
+    assert str(caught.value).endswith(resumed) == (folder != "copied")
+
+
 def test_a_prompt_on_a_half_precision_model_is_fp32(gpt2):
     """The prompt is trained in fp32 whatever the model's precision."""
     parts = gpt2.parts()

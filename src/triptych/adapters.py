@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from triptych import store
@@ -36,6 +37,15 @@ class Origin:
     seed: int | None = None  # None: not recorded
 
 
+@dataclass(frozen=True)
+class _Written:
+    """Which files a manifest is of."""
+
+    tensors: str
+    sha256: str
+    config_sha256: str | None = None
+
+
 def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
     """Write what was trained.
 
@@ -61,23 +71,38 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
     Raises:
         ResultsError: a file is missing, truncated or was changed.
     """
-    manifest = store.read_json(folder / MANIFEST)
     try:
-        origin = Origin(**{name: manifest[name] for name in Origin.__dataclass_fields__ if name in manifest})
-        file = folder / Path(manifest["tensors"]).name[:100]
-        expected = {file: manifest["sha256"]}
-    except (KeyError, TypeError) as error:
-        raise ResultsError(f"{str(folder / MANIFEST)!r} lacks {error}: it is no manifest of an adapter.") from None
-    if manifest.get("config_sha256"):
-        expected[folder / PEFT_CONFIG] = manifest["config_sha256"]
+        content = store.read_json(folder / MANIFEST)
+        origin = TypeAdapter(Origin).validate_python(content)
+        written = TypeAdapter(_Written).validate_python(content)
+    except ResultsError as error:
+        raise ResultsError(f"{error} Remedy: {_remedy(folder)}.") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = shorten(".".join(map(str, problem["loc"])))
+        what = f"{where}: {problem['msg']}" if where else "it is not a JSON object"
+        raise ResultsError(
+            f"{str(folder / MANIFEST)!r} is not the manifest of an adapter: {what}. Remedy: {_remedy(folder)}."
+        ) from None
+    file = folder / Path(written.tensors).name[:100]
+    expected = {file: written.sha256}
+    if written.config_sha256:
+        expected[folder / PEFT_CONFIG] = written.config_sha256
     tensors = store.read_tensors(file)
     for path, digest in expected.items():
         if store.digest(path) != digest:
             raise ResultsError(
-                f"{str(path)!r} was changed after it was written: its SHA-256 is not the manifest's. Copy the adapter's folder "
-                "again from where it was trained, or train it again."
+                f"{str(path)!r} was changed after it was written: its SHA-256 is not the manifest's. "
+                f"Remedy: {_remedy(folder)}."
             )
     return origin, tensors
+
+
+def _remedy(folder: Path) -> str:
+    """What to do about a damaged or missing file of an adapter: that of a run can be made again by its suite."""
+    if folder.name == "adapter":
+        return remedy(folder / MANIFEST)
+    return f"copy the whole folder {folder} again from where the adapter was trained, or train it again"
 
 
 def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:

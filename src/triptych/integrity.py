@@ -40,9 +40,10 @@ def check_files(folder: Path, record: Record) -> None:
 def remedy(file: Path) -> str:
     """What to do about a damaged or missing file of a results folder, by its name."""
     if file.name == "suite.json":
+        out = file.parents[2] if file.parent.parent.name == "scaling" else file.parent
         return (
             f"copy it from where the suite was run; where it is lost, run the suite again: triptych compare SUITE --out "
-            f"{file.parent} --fresh (what is there is kept under another name)"
+            f"{out} --fresh (what is there is kept under another name)"
         )
     folder = file.parents[1] if file.parent.name == "adapter" else file.parent
     out = folder.parents[2] if len(folder.parents) > 2 else Path("OUT")

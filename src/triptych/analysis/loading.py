@@ -213,7 +213,7 @@ def read_suite(path: Path) -> Suite:
     try:
         return make_suite(settings)
     except ConfigError as error:
-        what = f"is not a suite of this version: {error}"
+        what = f"is not a suite of this version: {str(error).rstrip('.')}"
         _fail(path, None, what, "read it with the version that wrote it, or run the suite again with --fresh")
 
 
