@@ -9,7 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
+from triptych import scoring
 from triptych.contracts import Metric
+from triptych.errors import ConfigError
 from triptych.metrics.rouge import RougeScore, one_sentence_a_line
 from triptych.metrics.text_shape import TextShapeMetric, longest_common_span, words
 from triptych.registry import registered
@@ -144,3 +146,21 @@ def test_scores_lie_in_their_range(prediction, reference, document):
     assert all(0 <= scores[name] <= 1 for name in ("empty", "novel_bigrams", "repeated_trigrams"))
     assert 0 <= scores["longest_copied_words"] <= scores["prediction_words"]
     assert scores.keys() == shape("", "", "").keys()
+
+
+@pytest.mark.parametrize("name", ["rouge1", "loss", "targets", "empty", "prediction_words", "share_at_cap"])
+def test_a_score_cannot_take_the_name_of_another_field(name):
+    """A metric whose score is named like a field of ROUGE, the text's shape or the loss is refused and not lost."""
+
+    class Own(Metric):
+        """One score."""
+
+        def score(self, prediction, reference, document):
+            return {name: 1.0}
+
+        def signature(self):
+            return "own|1"
+
+    for metrics in ({"own": Own()}, {"own": Own(), **scoring.metrics("any", ["rouge", "text-shape"])}):
+        with pytest.raises(ConfigError, match=r"rename"):
+            scoring.score_text(metrics, "a b", "a c", "a b c")

@@ -180,3 +180,17 @@ def test_a_name_with_markup_is_shown_as_it_is() -> None:
     comparison = make_comparison(make_results(("lead-3",)))
     row = comparison.rows["lead-3"].model_copy(update={"further_scores": {"[red]x[/red]": 0.5}})
     assert "[red]x" in shown(comparison.model_copy(update={"rows": {"lead-3": row}}), 140)
+
+
+def test_a_score_named_like_a_column_overwrites_none() -> None:
+    """Every column of comparison.csv keeps its values; a further score of its name has a column of its own."""
+    comparison = make_comparison(make_results(("lead-3", "lora")))
+    (plain_lead, plain_lora) = read(comparison)
+    named = {"label": 0.25, "kind": 0.5, "model": 0.75, "rouge1_mean": 0.125, "score label": 0.0625, "fine": 1.0}
+    row = comparison.rows["lora"].model_copy(update={"further_scores": named})
+    lead, lora = read(comparison.model_copy(update={"rows": {**comparison.rows, "lora": row}}))
+    assert {name: lora[name] for name in plain_lora} == plain_lora
+    assert {name: lead[name] for name in plain_lead} == plain_lead
+    further = {name: float(lora[name]) for name in lora if name not in plain_lora}
+    assert further == {"fine": 1.0, "score label": 0.0625, "score score label": 0.25, "score kind": 0.5,
+                       "score model": 0.75, "score rouge1_mean": 0.125}  # fmt: skip

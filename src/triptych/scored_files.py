@@ -29,7 +29,6 @@ from triptych.rescored import rescore
 
 KIND = "predictions"
 SETTINGS = ("analysis", "rouge")  # sections of a suite that say how is scored and judged
-ALWAYS = ("rouge", "text-shape")  # every record holds these two
 Told = Callable[[int, int], None]
 """Told how many predictions of how many are scored."""
 
@@ -314,7 +313,7 @@ def _silent(done: int, total: int) -> None:
 
 
 def _names(asked: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if asked is None else tuple(dict.fromkeys((*ALWAYS, *asked)))
+    return None if asked is None else tuple(dict.fromkeys((*scoring.ALWAYS, *asked)))
 
 
 def _score_one(metrics: Mapping[str, Metric], joined: predictions.Joined, index: int, text: str) -> Prediction:

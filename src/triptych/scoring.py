@@ -8,7 +8,7 @@ import numpy as np
 from triptych import languages
 from triptych.config import Suite
 from triptych.contracts import Metric
-from triptych.errors import RunFailed
+from triptych.errors import ConfigError
 from triptych.metrics.text_shape import TextShapeMetric
 from triptych.records import Prediction, Rouge, TextShape
 from triptych.registry import find, registered
@@ -20,6 +20,8 @@ if TYPE_CHECKING:  # predictions of other tools are scored without torch
     from triptych.engine.evaluation import SplitLoss
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+ALWAYS = ("rouge", "text-shape")  # the metrics that every record holds
+RESERVED = {*ROUGE_TYPES, *TextShape.model_fields, "empty", "loss", "targets"}  # names that no further score has
 MOST_REFERENCES = 2000  # of a split, evenly over it, that a language is told from
 
 
@@ -100,13 +102,20 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
         document: empty where it is not known: scores that need it are left out.
 
     Raises:
-        RunFailed: two metrics give a score of the same name.
+        ConfigError: two metrics give a score of the same name, or one gives a score a name in `RESERVED`.
     """
     scores: dict[str, float] = {}
     for name, metric in metrics.items():
         found = metric.score(prediction, reference, document)
         if twice := scores.keys() & found.keys():
-            raise RunFailed(f"The metric {name!r} scores {min(twice)!r}, and so does another metric: rename one of them.")
+            raise ConfigError(
+                f"The metric {name!r} scores {min(twice)!r}, and so does another metric: rename one of them."
+            )
+        if name not in ALWAYS and (taken := RESERVED & found.keys()):
+            raise ConfigError(
+                f"The metric {name!r} gives a score the name {min(taken)!r}, which is a field of ROUGE, the text's "
+                "shape or the loss: rename it."
+            )
         scores |= found if document else {key: value for key, value in found.items() if key not in metric.of_document}
     return scores
 
@@ -131,8 +140,9 @@ def text_shape(predictions: Sequence[Prediction]) -> TextShape:
 
 def further_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
     """Means over the split of what metrics beside ROUGE and the text's shape score."""
-    known = {*ROUGE_TYPES, *TextShape.model_fields, "empty", "loss", "targets"}
-    return {name: _mean(predictions, name) for name in predictions[0].scores if name not in known} if predictions else {}
+    if not predictions:
+        return {}
+    return {name: _mean(predictions, name) for name in predictions[0].scores if name not in RESERVED}
 
 
 def signatures(language: str) -> dict[str, str]:

@@ -192,8 +192,13 @@ def all_flags(comparison: Comparison) -> list[str]:
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The comparison as CSV: raw numbers, a line a row, missing values empty; no cell or header that a spreadsheet runs."""
-    records = [_flat(comparison, label, row) for label, row in comparison.rows.items()]
+    """The comparison as CSV: raw numbers, a line a row, missing values empty; no cell that a spreadsheet runs.
+
+    A further metric's score that is named like another column gets `score ` before its name.
+    """
+    own = {name for label, row in comparison.rows.items() for name in _flat(comparison, label, row, {})}
+    columns = _score_columns(rows.further_names(comparison), own)
+    records = [_flat(comparison, label, row, columns) for label, row in comparison.rows.items()]
     names = list(dict.fromkeys(name for record in records for name in record))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -291,7 +296,24 @@ def _inline(estimate: Estimate | None) -> str:
     return formats.score(estimate.mean) + (f" {formats.interval(estimate.low, estimate.high)}" if has_interval else "")
 
 
-def _flat(comparison: Comparison, label: str, row: Row) -> dict[str, Any]:
+def _score_columns(names: list[str], taken: set[str]) -> dict[str, str]:
+    """A column for each further score, none of them taken."""
+    columns = {name: name for name in names if name not in taken}
+    for name in names:
+        if name in taken:
+            column = f"score {name}"
+            while column in columns.values() or column in taken:
+                column = f"score {column}"
+            columns[name] = column
+    return columns
+
+
+def _flat(comparison: Comparison, label: str, row: Row, score_columns: dict[str, str]) -> dict[str, Any]:
+    """A line of the CSV by column.
+
+    Args:
+        score_columns: the column of each further score; a score that it lacks is left out.
+    """
     flat: dict[str, Any] = {
         "label": label,
         "kind": row.kind,
@@ -312,7 +334,7 @@ def _flat(comparison: Comparison, label: str, row: Row) -> dict[str, Any]:
     flat |= {name: row.cost.get(name) for name in NUMERIC_COSTS}
     if row.text_shape is not None:
         flat |= row.text_shape.model_dump()
-    flat |= row.further_scores
+    flat |= {column: row.further_scores[name] for name, column in score_columns.items() if name in row.further_scores}
     return flat | {
         "model": comparison.model,
         "data": comparison.data,
