@@ -491,7 +491,7 @@ def test_a_cut_record_is_not_a_finished_run(bench, tmp_path, cut):
     path = tmp_path / "out/runs/lora/0/record.json"
     path.write_bytes(path.read_bytes()[:cut])
     planned = loading.read_suite(tmp_path / "out/suite.json")
-    assert not suite.is_done(tmp_path / "out", planned, rows.make_row("lora", {}), 0)
+    assert not suite.finished_record(suite.Planned(planned, tmp_path / "out", rows.make_row("lora", {}), 0, "lora"))
     with pytest.raises(ResultsError, match=r"record\.json"):
         loading.load(tmp_path / "out")
 

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from triptych import cli, config, executors, files, lock, records, store, suite
+import triptych
+from triptych import cli, config, executors, files, lock, preflight, records, rows, store, suite
 from triptych.errors import ResultsError, RunFailed
 from triptych.evaluate import Evaluation
 
@@ -211,3 +212,81 @@ def test_an_evaluation_says_whether_it_is_the_records(change, reproduced):
              "identical_predictions": 4}  # fmt: skip
     found = Evaluation(**usual | change)
     assert found.reproduced == reproduced and ("NOT REPRODUCED" in found.text()) != reproduced
+
+
+@pytest.fixture
+def reported(tmp_path, monkeypatch):
+    """An OUT with one finished run."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    small = {"limits": {"train_documents": 4, "validation_documents": 2, "test_documents": 3}, "methods": ["lead-3"]}
+    triptych.train("lead-3", preset="demo", settings=small, out=tmp_path / "out", device="cpu")
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize("at_work", ["out", "to"])
+def test_a_report_waits_for_whoever_works_where_it_is_written(reported, tmp_path, monkeypatch, capsys, at_work):
+    """`report` ends with status 2, one message and nothing written while its OUT or --to is locked, no other."""
+    monkeypatch.setattr(suite, "write_report", lambda results, comparison, out, *_: (out / "written").write_text("it"))
+    to, elsewhere = tmp_path / "to", tmp_path / "elsewhere"
+    command = ["report", str(reported), *(["--to", str(to)] if at_work == "to" else [])]
+    locked = tmp_path / at_work
+    locked.mkdir(exist_ok=True)
+    with lock.locked(locked):
+        assert cli.main(command) == 2
+        assert "Another process works" in capsys.readouterr().err and not (locked / "written").exists()
+        if at_work == "out":
+            assert cli.main(["report", str(reported), "--to", str(elsewhere)]) == 0 and (elsewhere / "written").exists()
+    assert cli.main(command) == 0 and (locked / "written").exists()
+
+
+def test_a_report_on_nothing_leaves_nothing(tmp_path):
+    """Where there are no results neither --to is made nor a lock is left."""
+    (tmp_path / "notes").mkdir()
+    assert cli.main(["report", str(tmp_path / "notes"), "--to", str(tmp_path / "to")]) == 2
+    assert cli.main(["report", str(tmp_path / "notes")]) == 2
+    assert [*tmp_path.rglob("*")] == [tmp_path / "notes"]
+
+
+def test_a_resumed_suite_refuses_finished_runs_of_other_documents(tmp_path, monkeypatch, capsys):
+    """A changed document is found before a run begins, whichever split it is in; the same data resume."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    data, out = tmp_path / "data", tmp_path / "out"
+    data.mkdir()
+    for split in ("train", "validation", "test"):
+        texts = [(f"The {split} council met {i} times.", f"It met {i} times.") for i in range(4)]
+        lines = [{"id": f"{split}{i}", "document": text, "summary": short} for i, (text, short) in enumerate(texts)]
+        (data / f"{split}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    settings = {"data": str(data), "methods": ["lead-3", "untuned"], "limits": {"document_tokens": 64}}
+    triptych.train("lead-3", preset="demo", settings=settings, out=out, device="cpu")
+    monkeypatch.setattr(suite, "conclude", lambda out: pytest.fail("work was done"))
+    command = ["compare", str(out / "suite.json"), "--out", str(out), "--device", "cpu"]
+    train = (data / "train.jsonl").read_text()
+    (data / "train.jsonl").write_text(train.replace("met 2 times", "met two times"))
+    assert cli.main(command) == 2
+    error = capsys.readouterr().err
+    assert "was made with other documents" in error and "--fresh to start over" in error
+    assert not (out / "runs/untuned").exists()
+    (data / "train.jsonl").write_text(train)
+    resolved = config.make_suite(store.read_json(out / "suite.json"))
+    table = rows.suite_rows(resolved)
+    plan = preflight.check(resolved, table, "cpu", tmp_path / "cache")
+    run = suite.Planned(resolved, out, table[0], 0, "lead-3")
+    record = suite.finished_record(run)
+    suite.refuse_other_data([(run, record)], {out: plan.corpus.data})
+    other = plan.corpus.data.model_copy(update={"token_fingerprint": "other"})
+    suite.refuse_other_data([(run, record)], {out: other})  # it reads no tokens
+    with_model = record.model_copy(update={"parameters": records.Parameters.model_construct()})
+    with pytest.raises(ResultsError, match="other tokens"):
+        suite.refuse_other_data([(run, with_model)], {out: other})
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"name": 3}'])
+@pytest.mark.parametrize("place", ["out", "out/scaling/8"])
+def test_an_unreadable_suite_of_a_results_folder_says_what_to_do(tmp_path, content, place):
+    """On resume a damaged suite.json is one message with its own remedy, of the folder that --out takes."""
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    (folder / "suite.json").write_bytes(content)
+    with pytest.raises(ResultsError, match=r"suite\.json.* Remedy: .*--fresh") as caught:
+        suite.check_folder(folder, SUITE, fresh=False)
+    assert "scaling" not in str(caught.value).partition("Remedy")[2] and ".." not in str(caught.value)

@@ -22,7 +22,7 @@ from triptych.models import hub
 from triptych.models.parts import take_apart, usable_positions
 from triptych.models.tiny import Tiny
 from triptych.rows import suite_rows
-from triptych.suite import Planned, refuse_other_weights
+from triptych.suite import Planned, finished_record, refuse_other_weights
 from triptych.trained import read_record
 
 TEMPLATE = Template((), (3, 4), 0)
@@ -237,7 +237,10 @@ def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatc
     assert cli.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
     assert cli.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
     suite = make_suite(read_record(tmp_path / "out/runs/untuned/0").config)
-    finished = [Planned(suite, tmp_path / "out", suite_rows(suite)[0], 0, "untuned")]
+    planned = Planned(suite, tmp_path / "out", suite_rows(suite)[0], 0, "untuned")
+    record = finished_record(planned)
+    assert record is not None
+    finished = [(planned, record)]
     refuse_other_weights(finished)
     model = hub.load_model(str(folder))
     model.transformer.h[1].mlp.c_fc.weight.data[0, 0] += math.pi

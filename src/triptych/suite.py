@@ -1,6 +1,6 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ from triptych.files import is_temporary, leads_out, sweep
 from triptych.lock import LOCK, Lock, locked
 from triptych.models import hub
 from triptych.preflight import Plan
-from triptych.records import Comparison, Record
+from triptych.records import Comparison, Data, Record
 from triptych.report.write import write_report
 from triptych.rows import Row
 from triptych.search import read_trials, spread
@@ -112,30 +112,28 @@ def _difference(there: Any, wanted: Any, key: str = "") -> tuple[str, Any, Any] 
     return None if there == wanted else (key, there, wanted)
 
 
-def is_done(out: Path, suite: Suite, row: Row, seed: int) -> bool:
-    """Whether a run has finished: its files are whole, belong together and to the suite, and its record says so."""
-    return finished_record(out, suite, row, seed) is not None
-
-
-def finished_record(out: Path, suite: Suite, row: Row, seed: int) -> Record | None:
+def finished_record(run: "Planned") -> Record | None:
     """The record of a run that has finished; None where there is none, or its files are not whole or not of one run."""
+    label, seed = run.row.label, run.seed
     try:
-        run = loading.read_run(layout.run_folder(out, row.label, seed), row.label, seed, suite)
+        found = loading.read_run(layout.run_folder(run.out, label, seed), label, seed, run.suite)
     except ResultsError:
         return None
-    return run.record if run.done else None
+    return found.record if found.done else None
 
 
-def refuse_other_weights(runs: Iterable["Planned"]) -> None:
+def refuse_other_weights(finished: Iterable[tuple["Planned", Record]]) -> None:
     """Finished runs were made with the weights that the model has now: rows of two base models are never compared.
+
+    Args:
+        finished: the runs and their records.
 
     Raises:
         ResultsError: one was made with others.
     """
     here: str | None = None
-    for run in runs:
-        record = finished_record(run.out, run.suite, run.row, run.seed)
-        recorded = record.provenance.model_fingerprint if record and record.provenance else None
+    for run, record in finished:
+        recorded = record.provenance.model_fingerprint if record.provenance else None
         if recorded is None:
             continue
         here = here or hub.fingerprint(run.suite.model, run.suite.model_revision)
@@ -143,6 +141,31 @@ def refuse_other_weights(runs: Iterable["Planned"]) -> None:
             raise ResultsError(
                 f"{str(layout.run_folder(run.out, run.row.label, run.seed))!r} was made with other weights or another "
                 f"configuration than {run.suite.model!r} has now. Give the same model, another --out, or --fresh to start over."
+            )
+
+
+def refuse_other_data(finished: Iterable[tuple["Planned", Record]], data: Mapping[Path, Data]) -> None:
+    """Finished runs were made with the documents that the suite has now: rows of other documents are never compared.
+
+    Args:
+        finished: the runs and their records.
+        data: what the runs of each results folder would have now.
+
+    Raises:
+        ResultsError: one was made with others, or with other tokens of them.
+    """
+    for run, record in finished:
+        if record.data is None:
+            continue
+        now = data[run.out]
+        where = str(layout.run_folder(run.out, run.row.label, run.seed))
+        remedy = "Give the same data, another --out, or --fresh to start over."
+        if record.data.fingerprint != now.fingerprint:
+            raise ResultsError(f"{where!r} was made with other documents than {run.suite.data!r} has now. {remedy}")
+        if record.parameters is not None and record.data.token_fingerprint not in (None, now.token_fingerprint):
+            raise ResultsError(
+                f"{where!r} was made with other tokens of the documents in {run.suite.data!r} than they have now: the "
+                f"tokenizer or the way they are cut has changed. {remedy}"
             )
 
 
@@ -204,18 +227,22 @@ def carry_out(
         The runs that failed, in words.
 
     Raises:
-        ResultsError: a finished run was made with another base model; or OUT was moved or replaced meanwhile, and nothing is
-            written there any more.
+        ResultsError: a finished run was made with another base model or other documents; or OUT was moved or replaced
+            meanwhile, and nothing is written there any more.
     """
-    for size, smaller in plan.scaled.items():
-        _make_folder(layout.scaled_folder(out, size))
-        _settle(layout.scaled_folder(out, size), smaller.suite)
     runs = planned_runs(plan, out)
-    refuse_other_weights(runs)
+    records = [finished_record(run) for run in runs]
+    finished = [(run, record) for run, record in zip(runs, records, strict=True) if record is not None]
+    refuse_other_weights(finished)
+    scaled = {layout.scaled_folder(out, size): smaller for size, smaller in plan.scaled.items()}
+    refuse_other_data(finished, {folder: each.corpus.data for folder, each in {out: plan, **scaled}.items()})
+    for folder, smaller in scaled.items():
+        _make_folder(folder)
+        _settle(folder, smaller.suite)
     places = {(run.name, run.seed): {"index": index, "total": len(runs)} for index, run in enumerate(runs)}
     pending: dict[Job, Planned] = {}
-    for run in runs:
-        if is_done(run.out, run.suite, run.row, run.seed):
+    for run, record in zip(runs, records, strict=True):
+        if record is not None:
             emit(run.name, run.seed, {"event": "kept", **places[run.name, run.seed]})
         else:
             pending[run.job(device, plugins)] = run
@@ -232,11 +259,11 @@ def carry_out(
             tell(job, {"event": "done"})
             continue
         run = pending[job]
-        record = Record(
+        failure = Record(
             label=run.row.label, kind=run.row.kind, seed=run.seed, status="failed", config=run.suite.model_dump(mode="json"),
             options=run.row.options, error=whole(error),
         )  # fmt: skip
-        store.write_json(job.folder / "record.json", record.model_dump(mode="json"))
+        store.write_json(job.folder / "record.json", failure.model_dump(mode="json"))
         failed.append(f"{job.name} (seed {job.seed})")
         tell(job, {"event": "failed", "message": error})
     return failed
@@ -262,13 +289,22 @@ def conclude_joined(outs: Sequence[Path], to: Path | None, texts: bool = True) -
         texts: with summaries in the reports.
 
     Raises:
-        ResultsError: a folder is unreadable, or its runs may not go into one table.
+        ResultsError: a folder is unreadable, its runs may not go into one table, or another process works where it is
+            written.
     """
     if len(outs) > 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
-    results = loading.load(outs[0], partial=True) if len(outs) == 1 else comparing.join([loading.load(out) for out in outs])
+    _load_all(outs)  # what cannot be read is refused before a folder is made or locked
     target = to or outs[0]
-    return _publish(results, target, texts), target
+    _make_folder(target)
+    with locked(target):
+        return _publish(_load_all(outs), target, texts), target
+
+
+def _load_all(outs: Sequence[Path]) -> loading.Results:
+    if len(outs) == 1:
+        return loading.load(outs[0], partial=True)
+    return comparing.join([loading.load(out) for out in outs])
 
 
 def _publish(results: loading.Results, folder: Path, texts: bool = True) -> Comparison:
