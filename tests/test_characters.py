@@ -4,8 +4,10 @@ import csv
 import io
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -15,12 +17,14 @@ from test_report_fixtures import make_comparison, make_results
 
 from triptych import records, store, suite
 from triptych.analysis import loading
-from triptych.characters import in_all, showable, to_json, visible, whole
+from triptych.characters import for_terminal, in_all, showable, to_json, visible, whole
+from triptych.config import Columns
 from triptych.errors import TriptychError
 from triptych.report import write, write_report
 from triptych.report.pdf import to_pdf
 from triptych.report.tables import comparison_table, to_csv, to_markdown
 from triptych.report.web import to_html
+from triptych.view import SummaryPrinter, View, show_data
 
 ODD = ["\0", "\x0b", "\x0c", "\x1b", "\x1f", "\x7f", "\x85", "\x9b", "\ufdd0", "\ufffe", "\uffff", "\U0001fffe", "\U0010ffff",
        "\u2028", "\u2029", "\ufeff", "\u202e", "\u200b", "\ud800", "\udfff", "\ue000", "\U000e0001", "\r", "\t"]  # fmt: skip
@@ -188,3 +192,43 @@ def test_a_suite_writes_its_figures_with_its_documents(tmp_path: Path, monkeypat
     monkeypatch.setattr(write, "to_html", look)
     suite._publish(make_results(("lead-3",)), tmp_path)
     assert there == [False] and json.loads((tmp_path / "comparison.json").read_bytes())["rows"]
+
+
+@given(st.text(st.characters()))
+def test_running_text_cannot_command_a_terminal(text: str) -> None:
+    """What is printed of others on a terminal holds no control character, half character or change of direction."""
+    assert not re.search("[\0-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]", for_terminal(text))
+
+
+def test_running_text_keeps_its_letters() -> None:
+    """Spaces and joiners of a script are part of the text; an escape sequence is written out."""
+    for text in ("\u6771\u4eac\u3000\u5927\u962a", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "10\u00a0%\tx\ny"):
+        assert for_terminal(text) == text
+    assert for_terminal("\x1b]0;owned\x07\r\u202e") == "\\x1b]0;owned\\x07\\r\\u202e"
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_summaries_reach_files_exactly_and_terminals_safely(terminal, monkeypatch, capsys) -> None:
+    """A summary's escape sequences are shown on a terminal and kept in a pipe; so are those of a document's name."""
+    text = "up \x1b[2J\x9b1m down"
+    row = SimpleNamespace(label="lora", folder=Path("run"))
+    summary = SimpleNamespace(text=text, truncated=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    for headings in (True, False):
+        SummaryPrinter(headings, as_json=False)(row, f"a{text}", summary)
+        said = f"== a{text}, lora (run)\n{text}\n\n" if headings else f"{text}\n"
+        assert capsys.readouterr().out == (for_terminal(said) if terminal else said)
+
+
+def test_events_and_examples_are_shown_safely(tmp_path) -> None:
+    """What a failed run, a note or a table says cannot command the terminal."""
+    file = io.StringIO()
+    console = Console(file=file, width=200, force_terminal=True)
+    view = View(console)
+    for event in ("failed", "note"):
+        view("lora", 0, {"event": event, "message": "no \x1b]0;owned\x07", "index": 0, "total": 1})
+    view.say("of \x1b]0;owned\x07")
+    line = json.dumps({"id": "a\x1b]0;owned\x07", "document": "d\x1b]0;owned\x07", "summary": "s\x1b]0;owned\x07"})
+    (tmp_path / "train.jsonl").write_text(f"{line}\n" * 3)
+    show_data(console, tmp_path, Columns(), "any")
+    assert "\x1b]0" not in file.getvalue() and file.getvalue().count("\\x1b]0;owned") == 6

@@ -130,3 +130,10 @@ def test_a_gguf_file_is_compared(folder, workplace):
     asked = ["train", "lora", "--model", model, "--data", "newswire", "--seeds", "0", "--set", *small, "--out", "out"]
     assert cli.main([*asked, "--device", "cpu"]) == 0
     assert cli.main(["evaluate", "out/runs/lora/0", "--device", "cpu"]) == 0
+
+
+def test_no_bar_of_the_reader_is_shown(folder, capsys):
+    """A GGUF file is read without the progress bar that transformers makes for it, as everything else is."""
+    cli.quiet_libraries()
+    hub.load_model(str(folder))
+    assert capsys.readouterr().err == ""

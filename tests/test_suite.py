@@ -175,7 +175,7 @@ def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
     time.sleep(0.2)
     os.killpg(process.pid, signal.SIGINT)
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and "goes on" in error and "Traceback" not in error
+    assert process.returncode == 130 and "Run the same command again to resume." in error and "Traceback" not in error
     assert (out / "runs/lead-3/0/record.json").is_file() and not (out / "runs/lora/0/record.json").exists()
     time.sleep(0.2)
     assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout == b""

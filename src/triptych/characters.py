@@ -12,6 +12,9 @@ UNSHOWABLE = (
 )  # fmt: skip
 _UNSHOWABLE = re.compile(f"[{UNSHOWABLE}]")
 _ESCAPED_IN_JSON = re.compile(f"[{UNSHOWABLE}\u2028\u2029]")
+# Controls but tab and line feed, line and paragraph separators, half characters, and what reorders a line: embeddings,
+# overrides and isolates. A carriage return overwrites the line before it.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _HALF = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
@@ -34,6 +37,14 @@ def whole(text: str) -> str:
 def visible(text: str) -> str:
     """The text with control characters written out as escapes: none of them reaches a terminal."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def for_terminal(text: str) -> str:
+    """Running text of others with escapes for what a terminal would obey or show in another order; its letters stay.
+
+    Unlike `visible` it keeps the spaces and joiners that writing needs, such as U+3000 in Japanese, U+200C in Persian.
+    """
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:

@@ -1,20 +1,24 @@
 """The command line: parse, one call, print. No logic."""
 
 import argparse
+import importlib
 import io
 import json
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from triptych import __version__
-from triptych.characters import visible
+from triptych.characters import for_terminal, visible
 from triptych.errors import ConfigError, TriptychError
+from triptych.processes import ENDING_SIGNALS, Ended, ended_by_signals
 
 DESCRIPTION = """Which way of fine-tuning should I use for my summarization task, and what does each cost?
 
@@ -29,7 +33,8 @@ EXAMPLES = """examples:
                                                        your own documents and model
   triptych compare --data ./my-data --dry-run          what would run, and how long it would take
 
-exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted"""
+exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted;
+compare and train end by SIGTERM and SIGHUP alike, with 143 and 129"""
 
 
 SCORE_EXAMPLES = """examples:
@@ -46,23 +51,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replace_what_streams_lack()
     options = make_parser().parse_args(arguments)
     try:
-        return options.call(options)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("\nInterrupted. The same command goes on where this one stopped.", file=sys.stderr)
-        return 130
+        with ended_by_signals() if resumes(options) else nullcontext():
+            return options.call(options)
+    except KeyboardInterrupt as error:
+        return interrupted(options, getattr(error, "signum", signal.SIGINT))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except TriptychError as error:
         if options.debug:
-            traceback.print_exc()
+            print(for_terminal(traceback.format_exc()), end="", file=sys.stderr)
         print(f"triptych: {visible(str(error))}", file=sys.stderr)
         return error.exit_status
     except (OSError, MemoryError) as error:
+        if (signum := ending_signal(error)) is not None:
+            return interrupted(options, signum)
         if options.debug:
             raise
-        what = "the memory is used up" if isinstance(error, MemoryError) else error.strerror or str(error)
+        what = "the memory is used up" if isinstance(error, MemoryError) else error.strerror or visible(str(error))
         where = f"{str(error.filename)[:300]!r}: " if isinstance(error, OSError) and error.filename is not None else ""
         print(f"triptych: {where}{what}. Make room, or allow reading and writing there, and start again.", file=sys.stderr)
         return 1 if isinstance(error, MemoryError) else 2
@@ -73,6 +79,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{type(error).__name__}: {visible(str(error))}"
         print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)
         return 2 if panicked else 1
+
+
+def resumes(options: argparse.Namespace) -> bool:
+    """Whether SIGTERM and SIGHUP end this command as Ctrl-C does: `compare`, and `train` as a person starts it.
+
+    The run of a suite and a rank of torchrun end at once by such a signal: whoever started them cleans up, and would
+    have to wait for a step or a collective operation to return.
+    """
+    if options.command == "train":
+        return not options.events and "RANK" not in os.environ
+    return options.command == "compare"
+
+
+def ending_signal(error: BaseException) -> int | None:
+    """The signal that an error came after, if any: nothing can be shown on a terminal that was closed."""
+    context = error.__context__
+    while context is not None and not isinstance(context, Ended):
+        context = context.__context__
+    return None if context is None else context.signum
+
+
+def interrupted(options: argparse.Namespace, signum: int) -> int:
+    """Say what was interrupted; returns the exit status that a shell gives a process that the signal ended."""
+    if threading.current_thread() is threading.main_thread():
+        for each in (signal.SIGINT, *ENDING_SIGNALS):
+            signal.signal(each, signal.SIG_IGN)
+    again = " Run the same command again to resume." if options.command in ("compare", "train") else ""
+    with suppress(OSError):  # a terminal that was closed
+        print(f"\nInterrupted.{again}", file=sys.stderr)
+    return 128 + signum
 
 
 def keep_docstrings() -> None:
@@ -301,6 +337,9 @@ def quiet_libraries() -> None:
 
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+    # the reader of GGUF files asks tqdm itself; transformers' own switch holds for its bar too
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    reader.tqdm = transformers.logging.tqdm
 
 
 def call_compare(options: argparse.Namespace) -> int:
@@ -425,7 +464,8 @@ def call_evaluate(options: argparse.Namespace) -> int:
     for setting in options.settings:
         settings = config.merge(settings, config.parse_setting(setting))
     result = evaluate.evaluate(options.run, options.device, settings)
-    print(json.dumps({**vars(result), "reproduced": result.reproduced}) if options.json else result.text())
+    facts = {**vars(result), "reproduced": result.reproduced}
+    print(json.dumps(facts) if options.json else for_terminal(result.text()))
     return 0 if result.reproduced else 1
 
 
@@ -524,7 +564,7 @@ def score_again(options: argparse.Namespace) -> int:
         with scoring_bar(Console(stderr=True)) as tell:
             outcome = rescored.rescore(out, name, not options.no_report, tell, language)
     Console().print(comparison_table(outcome.comparison))
-    print(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}")
+    print(for_terminal(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))
     return 0
 
 
@@ -560,7 +600,7 @@ def call_advise(options: argparse.Namespace) -> int:
     from triptych.analysis.loading import load
 
     comparison = compare(load(options.out))
-    print(advise(comparison, options.max_parameters, options.max_seconds, options.max_memory).text)
+    print(for_terminal(advise(comparison, options.max_parameters, options.max_seconds, options.max_memory).text))
     return 0
 
 

@@ -118,7 +118,10 @@ class OnRay:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             # "local": a new one; without an address ray would join whatever cluster /tmp/ray or RAY_ADDRESS names
-            ray.init(self.address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            with processes.keeping_sigterm():
+                ray.init(
+                    self.address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
         except (ConnectionError, TimeoutError, RuntimeError) as error:
             what = f"The Ray cluster {self.address!r} cannot be reached" if self.address else "No Ray cluster starts here"
             raise ConfigError(f"{what}: {error}.") from error

@@ -8,13 +8,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import triptych
 
 LAUNCHER_SECONDS = 0.5  # between two looks at whether the launcher of this rank lives
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 SILENCE_SECONDS = 3600.0  # a process that tells nothing for so long hangs
 
 
@@ -63,6 +65,55 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
         raise KeyboardInterrupt
     died = f"the process died of {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
     return message or f"{died}; see {log.name} in its folder"
+
+
+class Ended(KeyboardInterrupt):
+    """A signal asked this process to end: it is interrupted as by Ctrl-C.
+
+    Attributes:
+        signum: the signal's number.
+    """
+
+    def __init__(self, signum: int):
+        super().__init__(f"ended by {signal.Signals(signum).name}")
+        self.signum = signum
+
+
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP interrupt what is done inside as Ctrl-C does: child processes end and locks are released.
+
+    A signal that is ignored, such as SIGHUP under nohup, stays ignored. Outside the main thread nothing changes, since
+    Python handles signals nowhere else.
+
+    Raises:
+        Ended: one of the two arrived.
+    """
+
+    def end(signum: int, _: object) -> None:
+        raise Ended(signum)
+
+    before: dict[signal.Signals, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        for signum in ENDING_SIGNALS:
+            if signal.getsignal(signum) is not signal.SIG_IGN:
+                before[signum] = signal.signal(signum, end)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+@contextmanager
+def keeping_sigterm() -> Iterator[None]:
+    """Put a handler of SIGTERM back that a library replaces inside, where there was one."""
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if callable(handler) and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _environment() -> dict[str, str]:

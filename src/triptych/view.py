@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 
 from triptych import languages
+from triptych.characters import for_terminal
 from triptych.config import PRESETS, Columns
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import Tables, describe
@@ -106,7 +107,7 @@ class View:
         self._line(text)
 
     def _line(self, text: str) -> None:
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        _print_text(self.console, text)
 
     def _begin(self, run: tuple[str, int], name: str) -> None:
         if run in self._runs:  # begun again elsewhere: its worker was lost
@@ -165,7 +166,8 @@ class View:
 def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]", out: Path, preset: str) -> None:
     """Print what a suite would do, and which preset its settings began from."""
     suite, data = plan.suite, plan.corpus.data
-    console.print(f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now.", markup=False)
+    suite_line = f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now."
+    console.print(for_terminal(suite_line), markup=False)
     t, d, s = suite.training, suite.decoding, suite.search
     rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
     console.print(
@@ -179,7 +181,7 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
         console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
                       f"{counts.truncated:,} truncated", markup=False, highlight=False)
     show_sentences_on_data(console, data)
-    console.print(f"  {plan.language.reason}", markup=False, highlight=False, soft_wrap=True)
+    _print_text(console, f"  {plan.language.reason}")
     table = Table("row", "kind", *(Column(header=h, justify="right") for h in
                   ("runs", "trainable", "added", "seconds a run", "in all", "stored")))
     seconds_in_all, bytes_in_all = 0.0, 0
@@ -193,7 +195,7 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
         table.add_row(row.label, row.kind, str(runs), *numbers, *times, f"{stored / 1e6:,.1f} MB")
     console.print(table)
     for label, names in plan.targets.items():
-        console.print(f"  {label} is put next to: {', '.join(names)}", markup=False, highlight=False, soft_wrap=True)
+        _print_text(console, f"  {label} is put next to: {', '.join(names)}")
     console.print(f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
                   f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
                   markup=False, highlight=False, soft_wrap=True)
@@ -271,12 +273,13 @@ def _show_sentences(console: Console, sentences: list[str]) -> None:
 
 def _print_text(console: Console, text: str) -> None:
     """Print what comes from a file, without anything that a terminal would obey."""
-    text = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class SummaryPrinter:
     """Prints summaries as they come, and at the end how many documents were cut.
+
+    A terminal is shown escapes for what it would obey; a pipe or a file gets the text as it was generated.
 
     Args:
         headings: say above each summary whose it is and of what.
@@ -298,7 +301,8 @@ class SummaryPrinter:
                      "document_tokens": summary.document_tokens, "read_tokens": summary.read_tokens}  # fmt: skip
             print(json.dumps(facts, ensure_ascii=False), flush=True)
         else:
-            print(f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text, flush=True)
+            said = f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text
+            print(for_terminal(said) if sys.stdout.isatty() else said, flush=True)
 
     def close(self) -> None:
         """Say, on standard error, what was not read."""

@@ -1,0 +1,128 @@
+"""Signals that end a command: what is said, the exit status, and that no child process is left."""
+
+import os
+import signal
+import stat
+import time
+
+import pytest
+
+from triptych import cli, processes
+
+SAID = "\nInterrupted. Run the same command again to resume.\n"
+
+
+@pytest.fixture(autouse=True)
+def _handlers():
+    """A test leaves the handlers of this process as they were."""
+    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, *processes.ENDING_SIGNALS)}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+def signalled(signum):
+    """A command during which this process gets a signal."""
+
+    def work(options):
+        os.kill(os.getpid(), signum)
+        time.sleep(60)
+        return 0
+
+    return work
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", [["compare"], ["train", "lora"]])
+def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
+    """Ctrl-C, SIGTERM and SIGHUP end compare and train with one sentence and 128 + the signal's number."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, f"call_{command[0]}", signalled(signum))
+    assert cli.main(command) == 128 + signum
+    assert capsys.readouterr().err == SAID
+
+
+def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
+    """A command that keeps nothing is interrupted without a word on resuming."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setattr(cli, "call_advise", signalled(signal.SIGINT))
+    assert cli.main(["advise", "out"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
+@pytest.mark.parametrize("signum", processes.ENDING_SIGNALS)
+def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path, signum):
+    """When main returns, the process of the run under way is gone."""
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh\necho '{"event": "here", "pid": '$$'}'\nexec sleep 60\n""")
+    python.chmod(python.stat().st_mode | stat.S_IXUSR)
+    pids = []
+
+    def tell(event):
+        pids.append(event["pid"])
+        os.kill(os.getpid(), signum)
+
+    monkeypatch.setattr(processes.sys, "executable", str(python))
+    monkeypatch.setattr(cli, "call_compare", lambda options: processes.run([], tmp_path / "log.txt", None, tell))
+    assert cli.main(["compare"]) == 128 + signum
+    (pid,) = pids
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_a_closed_terminal_does_not_change_the_status(monkeypatch):
+    """Where the terminal is gone and nothing can be shown on it, SIGHUP still ends with 129."""
+
+    def work(options):
+        try:
+            return signalled(signal.SIGHUP)(options)
+        finally:
+            try:
+                raise OSError(5, "Input/output error")
+            finally:
+                raise OSError(5, "Input/output error")
+
+    class Gone:
+        def write(self, text):
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(cli, "call_compare", work)
+    monkeypatch.setattr(cli.sys, "stderr", Gone())
+    assert cli.main(["compare"]) == 129
+
+
+def test_nohup_is_respected(monkeypatch):
+    """A signal that was ignored when the command began stays ignored, and every handler is as before afterwards."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work(options):
+        os.kill(os.getpid(), signal.SIGHUP)
+        return 0
+
+    monkeypatch.setattr(cli, "call_compare", work)
+    assert cli.main(["compare"]) == 0
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_ranks_and_runs_of_a_suite_end_at_once(monkeypatch):
+    """Who is ended by torchrun or by the suite keeps the system's handling, which waits for no operation to return."""
+    options = cli.make_parser().parse_args
+    assert cli.resumes(options(["train", "lora"])) and cli.resumes(options(["compare"]))
+    assert not cli.resumes(options(["train", "lora", "--events"]))
+    monkeypatch.setenv("RANK", "0")
+    assert not cli.resumes(options(["train", "lora"]))
+
+
+def test_a_handler_that_a_library_replaces_is_put_back():
+    """Ray sets a handler of SIGTERM in the process that asks it: ours holds again, and none is made where none was."""
+    with processes.ended_by_signals():
+        with processes.keeping_sigterm():
+            signal.signal(signal.SIGTERM, lambda *_: None)
+        with pytest.raises(processes.Ended):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    with processes.keeping_sigterm():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
