@@ -1,8 +1,10 @@
 """How often verdicts are wrong, how often intervals cover, and how often differences are found, by simulation.
 
-    python benchmarks/verdict_simulation.py [--simulations 400] [--only errors|power|zeros|equivalence]
+    python benchmarks/verdict_simulation.py [--simulations 400] [--only PART] [--documents N ...] [--seed 1] [--quick]
 
-prints the tables of `docs/statistics.md`. Every figure comes from the functions that `triptych compare` calls: scores of
+prints the tables of `docs/statistics.md`; parts are errors, uneven, power, former, zeros and equivalence. `--quick` takes 50
+simulations and two sizes, to see that it runs. `former_rule.py` prints what the rule before this one finds in the tables of
+`former`. Every figure comes from the functions that `triptych compare` calls: scores of
 documents go into `analysis.pairs.samples` and `paired_tests`, decisions and intervals come out.
 
 Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed and
@@ -14,40 +16,41 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
+from simulated_scores import COMPARED, MEAN, NOISE_SD, correlated_table, error_of, table
 
-from triptych.analysis.pairs import Scores, estimate, paired_tests, samples
+from triptych.analysis.pairs import estimate, paired_tests, samples
 from triptych.config import Analysis
 
-DOCUMENT_SD, ROW_SD, NOISE_SD = 9.0, 3.0, 6.0
 DOCUMENTS = (48, 200, 500, 3_000, 11_490)
 SEED_SDS = (0.0, 0.2, 0.5, 1.0)
-MEAN = 40.0
 ANALYSIS = Analysis()
 
 
-def table(
-    generator: np.random.Generator, documents: int, seeds: int, seed_sd: float, noise_sd: float, shifts: Sequence[float]
-) -> Scores:
-    """Scores of as many rows as there are shifts; the mean of a row is `MEAN` plus its shift."""
-    common = generator.normal(MEAN, DOCUMENT_SD, documents)
-    scores = {}
-    for row, shift in enumerate(shifts):
-        of_row = common + shift + generator.normal(0, ROW_SD, documents)
-        of_seed = generator.normal(0, seed_sd, (seeds, 1))
-        scores[f"row{row}"] = {"rouge1": of_row + of_seed + generator.normal(0, noise_sd, (seeds, documents))}
-    return scores
-
-
 def rates(
-    documents: int, seeds: int, seed_sd: float, noise_sd: float, simulations: int, rows: int = 4
+    documents: int,
+    seeds: int,
+    seed_sd: float | Sequence[float],
+    noise_sd: float,
+    simulations: int,
+    rows: int = 4,
+    seed: int = 1,
 ) -> dict[str, float]:
     """Equal rows: shares of tables and of first pairs called different, coverage of rows and of differences.
+
+    Args:
+        documents: N.
+        seeds: S of every row.
+        seed_sd: of the means of seeds; one for each row, or one for all.
+        noise_sd: of seed and document together.
+        simulations: how many tables.
+        rows: in a table.
+        seed: of the simulation.
 
     Returns:
         `table`: a table of all rows holds a false "different"; `pair`: two rows alone do; `row` and `difference`: the interval
         of a row, and of a pair alone, holds the truth; `together`: all intervals of differences of the table do.
     """
-    generator = np.random.default_rng([documents, seeds, int(100 * seed_sd), int(noise_sd)])
+    generator = np.random.default_rng([seed, documents, seeds, *(int(100 * sd) for sd in np.ravel(seed_sd)), int(noise_sd)])
     counted = dict.fromkeys(("table", "pair", "row", "difference", "together"), 0.0)
     for _ in range(simulations):
         found = samples(table(generator, documents, seeds, seed_sd, noise_sd, [0.0] * rows))
@@ -59,11 +62,6 @@ def rates(
         intervals = [estimate(one["rouge1"]) for one in found.values()]
         counted["row"] += np.mean([one.low <= MEAN <= one.high for one in intervals])
     return {name: count / simulations for name, count in counted.items()}
-
-
-def error_of(documents: int, seeds: int, noise_sd: float) -> float:
-    """Standard error of the difference of two rows whose seeds agree."""
-    return float(np.sqrt(2 * (ROW_SD**2 + noise_sd**2 / seeds) / documents))
 
 
 def found(
@@ -107,34 +105,34 @@ def zeros_coverage(documents: int, zeros: float, simulations: int, shape: str = 
     return row / simulations, pair / simulations
 
 
-def print_errors(simulations: int) -> None:
+def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """False verdicts and coverage by documents, seeds, seed SD and noise."""
     print(f"\nFour equal rows, {simulations} simulations a line")
     print("| documents | seeds | seed SD | noise | false table | false pair | row | difference | all differences |")
     print("|---|---|---|---|---|---|---|---|---|")
     cells: dict[tuple[int, int], list[dict[str, float]]] = {}
-    for documents in DOCUMENTS:
+    for documents in sizes:
         for seeds in (1, 2, 3, 5):
             for noise in (NOISE_SD, 0.0):
                 for seed_sd in (0.0,) if seeds == 1 else SEED_SDS:
                     if not seed_sd and not noise and seeds > 1:
                         continue  # seeds that are bit-equal
-                    got = rates(documents, seeds, seed_sd, noise, simulations)
+                    got = rates(documents, seeds, seed_sd, noise, simulations, seed=seed)
                     cells.setdefault((documents, seeds), []).append(got)
                     print(
                         f"| {documents:,} | {seeds} | {seed_sd:.1f} | {noise:.0f} | {got['table']:.1%} | {got['pair']:.1%} | "
                         f"{got['row']:.1%} | {got['difference']:.1%} | {got['together']:.1%} |",
                         flush=True,
                     )
-    print_ranges(cells)
+    print_ranges(cells, sizes)
 
 
-def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]]) -> None:
+def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]], sizes: Sequence[int]) -> None:
     """The least and the greatest rate over seed SDs and noise, by documents and seeds."""
     for name in ("table", "pair", "row", "difference"):
         print(f"\n{name}, least to greatest over seed SDs and noise")
         print("| documents | 1 seed | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|---|")
-        for documents in DOCUMENTS:
+        for documents in sizes:
             ranges = []
             for seeds in (1, 2, 3, 5):
                 found_rates = [got[name] for got in cells[documents, seeds]]
@@ -142,19 +140,49 @@ def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]]) -> None:
             print(f"| {documents:,} | " + " | ".join(ranges) + " |")
 
 
-def print_power(simulations: int) -> None:
+def print_uneven(simulations: int, sizes: Sequence[int], seed: int) -> None:
+    """Four equal rows, the training of two of which varies ten times as much as that of the others."""
+    print(f"\nSeed SDs 1.0, 1.0, 0.1 and 0.1, {simulations} simulations each: false tables, false pairs")
+    print("| documents | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|")
+    for documents in sizes:
+        got = [rates(documents, seeds, (1.0, 1.0, 0.1, 0.1), NOISE_SD, simulations, seed=seed) for seeds in (2, 3, 5)]
+        print(f"| {documents:,} | " + " | ".join(f"{one['table']:.1%}, {one['pair']:.1%}" for one in got) + " |", flush=True)
+
+
+def print_power(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """How often a difference of 2.8 standard errors is found where seeds agree."""
     print(f"\nA difference of 2.8 standard errors, seeds that agree, {simulations} simulations each: found")
     print("| documents | seeds | two rows | one of four rows |")
     print("|---|---|---|---|")
-    for documents in DOCUMENTS:
+    for documents in sizes:
         for seeds in (1, 2, 3, 5):
             size = 2.8 * error_of(documents, seeds, NOISE_SD)
             two, four = (found(documents, seeds, 0.0, NOISE_SD, size, simulations, rows) for rows in (2, 4))
             print(f"| {documents:,} | {seeds} | {two:.1%} | {four:.1%} |", flush=True)
 
 
-def print_zeros(simulations: int) -> None:
+def found_among(documents: int, seeds: int, noise_sd: float, rows: int, simulations: int) -> float:
+    """How often a difference of 2.8 standard errors is found in the tables that `former_rule.py` judges too."""
+    count = 0
+    for scores in correlated_table(documents, seeds, noise_sd, rows, simulations):
+        primary = samples({label: {"rouge1": measures["rouge1"]} for label, measures in scores.items()})
+        tests = paired_tests(primary, ANALYSIS, dict.fromkeys(primary, seeds), power=False)
+        count += tests[0].decision == "different"
+    return count / simulations
+
+
+def print_former(simulations: int, sizes: Sequence[int], seed: int) -> None:
+    """The same tables, of five measures, that `former_rule.py` judges by the rule before this one."""
+    print(f"\nTables of five measures, a difference of 2.8 standard errors, {simulations} simulations each: found on the first")
+    print("| documents | seeds | noise | two rows | one of four rows |")
+    print("|---|---|---|---|---|")
+    for documents, seeds, noise_sd in COMPARED:
+        if documents in sizes:
+            two, four = (found_among(documents, seeds, noise_sd, rows, simulations) for rows in (2, 4))
+            print(f"| {documents:,} | {seeds} | {noise_sd:.0f} | {two:.1%} | {four:.1%} |", flush=True)
+
+
+def print_zeros(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """Coverage where most documents score zero."""
     print(f"\nCoverage with many zeros, {simulations} simulations each: a row, and its difference from a row of zeros")
     print("| documents | 96% zeros | 90% | 80% | 40% | none |")
@@ -164,27 +192,39 @@ def print_zeros(simulations: int) -> None:
         print(f"| {documents} | " + " | ".join(f"{row:.1%}, {pair:.1%}" for row, pair in cells) + " |", flush=True)
 
 
-def print_equivalence(simulations: int) -> None:
+def print_equivalence(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """False equivalence at the margin."""
     print(f"\nTwo rows that differ by exactly the margin, {simulations} simulations each: called equivalent")
     print("| documents | seeds | seed SD 0.0 | 0.2 | 0.5 |")
     print("|---|---|---|---|---|")
-    for documents in DOCUMENTS:
+    for documents in sizes:
         for seeds in (2, 3, 5):
             margin = 4 * error_of(documents, seeds, NOISE_SD)
             cells = [false_equivalence(documents, seeds, seed_sd, margin, simulations) for seed_sd in (0.0, 0.2, 0.5)]
             print(f"| {documents:,} | {seeds} | " + " | ".join(f"{cell:.1%}" for cell in cells) + " |", flush=True)
 
 
-PARTS = {"errors": print_errors, "power": print_power, "zeros": print_zeros, "equivalence": print_equivalence}
+PARTS = {
+    "errors": print_errors, "uneven": print_uneven, "power": print_power, "former": print_former, "zeros": print_zeros,
+    "equivalence": print_equivalence,
+}  # fmt: skip
 
-if __name__ == "__main__":
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the parts that were asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
     parser.add_argument("--only", choices=PARTS, help="this part alone")
-    chosen = parser.parse_args()
+    parser.add_argument("--documents", type=int, nargs="+", default=DOCUMENTS, help="these numbers of documents alone")
+    parser.add_argument("--seed", type=int, default=1, help="of the simulated tables of equal rows")
+    parser.add_argument("--quick", action="store_true", help="50 simulations of 48 and 200 documents")
+    chosen = parser.parse_args(arguments)
     started = time.perf_counter()
     for name, part in PARTS.items():
         if chosen.only in (None, name):
-            part(chosen.simulations)
+            part(*(50, (48, 200)) if chosen.quick else (chosen.simulations, chosen.documents), chosen.seed)
     print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

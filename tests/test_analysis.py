@@ -657,7 +657,7 @@ def test_document_losses_are_tested_in_pairs(out: Path):
 
 
 def test_every_pair_is_tested_on_every_metric(out: Path):
-    """All pairs of finished rows are tested on the four ROUGE scores, and Holm corrects over all of them."""
+    """All pairs of finished rows are tested on the four ROUGE scores, and the correction is over all of them."""
     comparison = compare(load(out))
     cases = {(test.a, test.b, test.metric) for test in comparison.tests}
     assert len(comparison.tests) == len(cases) == 10 * 4

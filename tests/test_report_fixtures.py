@@ -149,7 +149,14 @@ NOTES = {
 
 
 def make_run(
-    label: str, kind: str, seed: int, suite: dict, documents: int = 24, meters: bool = True, status: str = "done"
+    label: str,
+    kind: str,
+    seed: int,
+    suite: dict,
+    documents: int = 24,
+    meters: bool = True,
+    status: str = "done",
+    words: int = 24,
 ) -> Run:
     """One run of a row."""
     loss, level = LEVEL.get(kind, (3.0, 25.0))
@@ -170,7 +177,7 @@ def make_run(
             (),
             (),
         )
-    predictions = tuple(make_prediction(index, label, seed, level + shift) for index in range(documents))
+    predictions = tuple(make_prediction(index, label, seed, level + shift, words) for index in range(documents))
     test_loss = None if loss is None else loss + shift / 10
     if test_loss is not None:
         give_losses(predictions, test_loss, generator)

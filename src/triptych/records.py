@@ -264,7 +264,7 @@ class Row(Part):
 class PairedTest(Part):
     """Row `a` against row `b` on the same documents, on one measure.
 
-    `low` and `high` enclose the difference at the level `confidence`, which Holm's correction gives this test: they leave
+    `low` and `high` enclose the difference at the level `confidence`, which the correction gives this test: they leave
     out zero exactly where `p_value_adjusted` is below 0.05. None: the spread cannot be estimated.
     """
 
@@ -275,7 +275,7 @@ class PairedTest(Part):
     low: float | None
     high: float | None
     p_value: float
-    p_value_adjusted: float  # Holm over all pairs of rows on this measure
+    p_value_adjusted: float  # over all pairs of rows on this measure
     decision: Literal["different", "equivalent", "undecided"] | None = None  # None in files of before it was recorded
     role: Literal["primary", "second", "secondary"] = "secondary"  # of the measure: the verdict rests on the primary one
     units: str = ""
@@ -295,7 +295,7 @@ class ScalingPoint(Part):
 
     train_documents: int
     rows: dict[str, Row]
-    tests: list[PairedTest]  # between rows at this size, Holm over its pairs, on each measure
+    tests: list[PairedTest]  # between rows at this size, corrected over its pairs, on each measure
     gains: list[PairedTest]  # a row (`LABEL@N`) against itself at the size before, Holm over all gains, on each measure
     verdict: str
 

@@ -253,8 +253,7 @@ def concentrated_widths(
     count, mean = len(profile), float(profile.mean())
     if count < 2 or bounds is None:
         return None
-    values, counts = np.unique(profile, return_counts=True)
-    common = values[counts.argmax()]
+    common = np.partition(profile, count // 2)[count // 2]  # what more than half have is in the middle
     rare = profile[profile != common]
     if len(rare) >= FEW or 2 * len(rare) >= count:
         return None
@@ -290,26 +289,3 @@ def t_interval(values: Array, alpha: float = 0.05) -> tuple[float, float] | tupl
         return None, None
     mean, half = float(values.mean()), float(stdtrit(count - 1, 1 - alpha / 2) * values.std(ddof=1) / math.sqrt(count))
     return mean - half, mean + half
-
-
-def holm(p_values: Array) -> Array:
-    """Adjusted p-values of Holm's step-down procedure: the family-wise error rate is kept under any dependence.
-
-    With p sorted, p(1) <= ... <= p(m):  adjusted(i) = max over j <= i of min(1, (m - j + 1) p(j)).  Holm 1979.
-    """
-    return np.minimum(1.0, p_values * holm_factors(p_values))
-
-
-def holm_factors(p_values: Array, most: int | None = None) -> Array:
-    """What Holm multiplies each p-value with, between 1 and the number of tests.
-
-    Args:
-        p_values: [m], none of them zero.
-        most: how many of the hypotheses can be true at once, where that is fewer than m (Shaffer 1986).
-    """
-    count = len(p_values)
-    order = np.argsort(p_values, kind="stable")
-    steps = np.minimum(np.arange(count, 0, -1), most or count)
-    factors = np.empty(count)
-    factors[order] = np.maximum.accumulate(steps * p_values[order]) / p_values[order]
-    return factors

@@ -6,7 +6,8 @@ from typing import Literal
 
 import numpy as np
 
-from triptych.analysis.inference import Array, Sample, difference, holm_factors, sample
+from triptych.analysis.correction import MOST_ROWS, corrected_by_holm, corrected_pairs, first_level, holm
+from triptych.analysis.inference import Array, Sample, difference, sample
 from triptych.analysis.power import POWER, detectable
 from triptych.config import Analysis
 from triptych.records import Estimate, Inference, PairedTest
@@ -56,13 +57,13 @@ def paired_tests(
     pairs: Sequence[tuple[str, str]] | None = None,
     power: bool = True,
 ) -> list[PairedTest]:
-    """Every pair of rows on every measure that both have, corrected by Holm over the pairs of one measure.
+    """Every pair of rows on every measure that both have, corrected over the pairs of one measure.
 
     Args:
         scores: from `samples`.
         analysis: the primary measure and the margins.
         trained: the number of seeds of every row that was trained; rows that are not named train nothing.
-        pairs: labels to test against each other; None: every two rows.
+        pairs: labels to test against each other, corrected by Holm; None: every two rows, corrected by `corrected_pairs`.
         power: say as well which difference each test would have found.
 
     Returns:
@@ -70,7 +71,10 @@ def paired_tests(
     """
     chosen = list(combinations(scores, 2)) if pairs is None else list(pairs)
     measures = dict.fromkeys(measure for label in scores for measure in scores[label])
-    by_measure = {measure: _of_measure(measure, scores, analysis, trained, chosen, power) for measure in measures}
+    complete = pairs is None
+    by_measure = {
+        measure: _of_measure(measure, scores, analysis, trained, chosen, complete, power) for measure in measures
+    }
     found = {(test.a, test.b, test.metric): test for tests in by_measure.values() for test in tests}
     return [found[a, b, measure] for a, b in chosen for measure in scores[a] if (a, b, measure) in found]
 
@@ -90,7 +94,8 @@ def inference_of(tests: Sequence[PairedTest], analysis: Analysis) -> Inference:
         level=LEVEL,
         intervals="documents and training seeds as two sources of chance, variances estimated for each row; Student's t "
         "with degrees of freedom from both, corrected for the skewness of documents (Hall 1992)",
-        correction="Holm over the pairs of rows, on each measure",
+        correction="on each measure over all pairs of rows, step down: of the rows that may still be equal, the range (Tukey, "
+        f"Shaffer); Holm's where the rows are more than {MOST_ROWS}",
         power=POWER,
         detectable=most,
     )
@@ -102,6 +107,7 @@ def _of_measure(
     analysis: Analysis,
     trained: Mapping[str, int],
     pairs: Sequence[tuple[str, str]],
+    all_pairs: bool,
     power: bool,
 ) -> list[PairedTest]:
     cases = [
@@ -115,15 +121,18 @@ def _of_measure(
     margin = analysis.margin_of(measure)
     sign = -1 if measure == "loss" else 1  # a lower loss is better
     p_values = np.array([one.p_value() for *_, one in cases])
-    factors = holm_factors(p_values)
+    rows = len({label for a, b, _ in cases for label in (a, b)})
+    found = corrected_pairs(p_values, rows, LEVEL) if all_pairs else corrected_by_holm(p_values, LEVEL)
+    strictest = first_level(rows, LEVEL) if all_pairs else LEVEL / len(cases)
     # Of the two hypotheses of a pair, "a is worse by the margin" and "b is", one at most is true.
     one_sided = np.array([[_not_worse(one, margin, sign), _not_worse(one, margin, -sign)] for *_, one in cases])
-    corrected = np.minimum(1.0, one_sided.ravel() * holm_factors(one_sided.ravel(), len(cases))).reshape(-1, 2)
+    not_worse = holm(one_sided.ravel(), len(cases)).reshape(-1, 2)
     tests = []
-    for (a, b, one), p, factor, margins in zip(cases, p_values, factors, corrected, strict=True):
-        low, high = one.interval(LEVEL / factor)
+    for (a, b, one), p, adjusted, level, margins in zip(
+        cases, p_values, found.adjusted, found.levels, not_worse, strict=True
+    ):
+        low, high = one.interval(level)
         single = one.interval(LEVEL)
-        adjusted = min(1.0, float(p * factor))
         seeds = [trained.get(a, 0), trained.get(b, 0)]
         tests.append(
             PairedTest(
@@ -134,17 +143,17 @@ def _of_measure(
                 low=low,
                 high=high,
                 p_value=float(p),
-                p_value_adjusted=adjusted,
+                p_value_adjusted=float(adjusted),
                 decision=_decision(adjusted, margins),
                 role="primary" if measure == analysis.primary else "second" if measure == "loss" else "secondary",
                 units=units_of(measure),
-                confidence=1 - LEVEL / float(factor),
+                confidence=1 - float(level),
                 single_low=single[0],
                 single_high=single[1],
                 margin=margin,
                 p_not_worse=float(margins[0]),
                 p_not_better=float(margins[1]),
-                detectable=detectable(one, LEVEL / len(cases)) if power else None,
+                detectable=detectable(one, strictest) if power else None,
                 seeds=seeds,
                 inference="trained models" if 1 in seeds else "methods",
             )

@@ -248,8 +248,8 @@ def test_counts(results: Results, comparison: Comparison) -> Claim | None:
     names = {**rows.ROUGE, "loss": "the test loss"}
     parts = [f"{apart} of {total} on {names[metric]}" for metric, (apart, total) in counts.items() if total]
     text = (
-        f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after Holm's correction over the pairs of "
-        "one measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is shown "
+        f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs of one "
+        "measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is shown "
         f"to be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
     )
     return Claim(

@@ -116,7 +116,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     power = f" Found four times in five, for every pair: a true difference of {', '.join(seen)}." if seen else ""
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean difference, "
-        "interval and p by Holm's correction over the pairs of one measure, which agree with the decision (different: the "
+        "interval and p, corrected over the pairs of one measure, which agree with the decision (different: the "
         f"interval leaves out zero; equivalent: shown to be within the margin).{of_models}{power}"
     )
 

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""Seconds, peak memory and page sizes of `triptych report` on a large results folder of made-up records.
+
+    python benchmarks/report_scale.py [--rows 8] [--seeds 5] [--documents 11490] [--words 60] [--out FOLDER]
+
+writes the records of so many trained rows under so many seeds, each with a summary of so many words for every document (made
+by `tests/test_report_fixtures.py`), runs `triptych report` on them in a process of its own, and prints JSON. Without --out the
+folder is temporary; a folder that is there already, from an earlier call with the same sizes, is used as it is.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+import test_report_fixtures as made_up
+
+from triptych import layout, store
+from triptych.config import Suite, make_suite, preset
+
+KINDS = ("prompt-tuning", "lora", "last-layers", "full")
+
+
+def write_folder(out: Path, rows: int, seeds: int, documents: int, words: int) -> None:
+    """A results folder of `rows` trained rows, one run at a time, so that they are never in memory together."""
+    kinds = {f"{KINDS[row % 4]}-{row // 4}" if row >= 4 else KINDS[row]: KINDS[row % 4] for row in range(rows)}
+    suite: Suite = make_suite(
+        preset("demo")
+        | {
+            "methods": list(kinds),
+            "seeds": list(range(seeds)),
+            "method": {label: {"kind": kind} for label, kind in kinds.items() if label != kind},
+        }
+    )
+    config = json.loads(suite.model_dump_json())
+    for label, kind in kinds.items():
+        for seed in range(seeds):
+            run = made_up.make_run(label, kind, seed, config, documents=documents, words=words)
+            folder = layout.run_folder(out, label, seed)
+            store.write_json(folder / "record.json", run.record.model_dump(mode="json"))
+            store.write_lines(folder / "history.jsonl", run.history)
+            store.write_lines(folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions))
+    store.write_json(out / "suite.json", suite.model_dump(mode="json"))
+
+
+def measure(out: Path) -> dict[str, float]:
+    """Wall clock, processor time and peak resident memory of `triptych report OUT`, and bytes of what it wrote."""
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "triptych", "report", str(out)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    seconds, used = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    found: dict[str, float] = {
+        "seconds": round(seconds, 1),
+        "cpu_seconds": round(used.ru_utime + used.ru_stime, 1),
+        "peak_megabytes": round(used.ru_maxrss * 1024 / 1e6, 1),
+    }
+    names = ("comparison.json", "comparison.csv", "comparison.md", "report.pdf", "report.html")
+    return found | {f"{name}_bytes": (out / name).stat().st_size for name in names}
+
+
+def main(arguments: list[str] | None = None) -> dict[str, float]:
+    """Write the folder where it is not there, measure, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=8, help="trained rows")
+    parser.add_argument("--seeds", type=int, default=5, help="training seeds of each")
+    parser.add_argument("--documents", type=int, default=11_490, help="test documents")
+    parser.add_argument("--words", type=int, default=60, help="words of a summary")
+    parser.add_argument("--out", type=Path, help="where to write the records")
+    chosen = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        out = chosen.out or Path(folder) / "out"
+        if not (out / "suite.json").exists():
+            write_folder(out, chosen.rows, chosen.seeds, chosen.documents, chosen.words)
+        found = {"rows": chosen.rows, "seeds": chosen.seeds, "documents": chosen.documents, **measure(out)}
+    print(json.dumps(found, indent=2))
+    return found
+
+
+if __name__ == "__main__":
+    main()

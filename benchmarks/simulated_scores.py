@@ -1,0 +1,63 @@
+"""Simulated scores of documents, for `verdict_simulation.py` and `former_rule.py`; nothing of the package is used.
+
+Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed and
+document together (SD 6, or none).
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+DOCUMENT_SD, ROW_SD, NOISE_SD = 9.0, 3.0, 6.0
+MEAN = 40.0
+MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")
+CORRELATION = 0.9  # between two measures of a document
+COMPARED = [(documents, seeds, noise) for documents in (48, 200, 3_000) for seeds, noise in
+            ((1, NOISE_SD), (2, NOISE_SD), (3, NOISE_SD), (5, NOISE_SD), (3, 0.0))]  # fmt: skip
+
+Scores = dict[str, dict[str, np.ndarray]]  # by row and measure: [seeds, documents]
+
+
+def table(
+    generator: np.random.Generator,
+    documents: int,
+    seeds: int,
+    seed_sd: float | Sequence[float],
+    noise_sd: float,
+    shifts: Sequence[float],
+) -> Scores:
+    """Scores of as many rows as there are shifts; the mean of a row is `MEAN` plus its shift."""
+    common = generator.normal(MEAN, DOCUMENT_SD, documents)
+    scores = {}
+    for row, (shift, sd) in enumerate(zip(shifts, np.broadcast_to(seed_sd, len(shifts)), strict=True)):
+        of_row = common + shift + generator.normal(0, ROW_SD, documents)
+        of_seed = generator.normal(0, sd, (seeds, 1))
+        scores[f"row{row}"] = {"rouge1": of_row + of_seed + generator.normal(0, noise_sd, (seeds, documents))}
+    return scores
+
+
+def error_of(documents: int, seeds: int, noise_sd: float) -> float:
+    """Standard error of the difference of two rows whose seeds agree."""
+    return float(np.sqrt(2 * (ROW_SD**2 + noise_sd**2 / seeds) / documents))
+
+
+def correlated_table(documents: int, seeds: int, noise_sd: float, rows: int, simulations: int) -> Iterator[Scores]:
+    """So many tables of five correlated measures; the first row is above the others by 2.8 standard errors, seeds agree."""
+    generator = np.random.default_rng([77, documents, seeds, int(noise_sd), rows])
+    size = 2.8 * error_of(documents, seeds, noise_sd)
+
+    def noise(sd: float, shape: int | tuple[int, int]) -> list[np.ndarray]:
+        shared = generator.normal(0, 1, shape)
+        own = (generator.normal(0, 1, shape) if sd else shared for _ in MEASURES)
+        return [sd * (np.sqrt(CORRELATION) * shared + np.sqrt(1 - CORRELATION) * one) for one in own]
+
+    for _ in range(simulations):
+        common = noise(DOCUMENT_SD, documents)
+        scores = {}
+        for row in range(rows):
+            own, left = noise(ROW_SD, documents), noise(noise_sd, (seeds, documents))
+            scores[f"row{row}"] = {
+                measure: common[place] + own[place] + (0 if row else size) + left[place]
+                for place, measure in enumerate(MEASURES)
+            }
+        yield scores
