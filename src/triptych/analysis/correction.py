@@ -1,4 +1,4 @@
-"""Corrections of p-values for testing several pairs of rows on one measure: Holm's, and a sharper one for all pairs of a table."""
+"""P-values corrected for testing several pairs of rows: Holm's way, and a sharper one for all pairs of a table."""
 
 import math
 from collections.abc import Iterator
@@ -34,8 +34,7 @@ class Corrected:
 def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
     """Correct the tests of all pairs of rows: the chance of any false rejection is at most `level`.
 
-    Step down as Holm's (1979) correction does, from the least p-value on, with two things known of pairs that Holm does not use.
-    If a and b differ, then a or b differs from c, so that few sets of pairs can all be equal at once: groups of equal rows
+    Step down from the least p-value as Holm's (1979) correction does, with two facts of pairs that Holm's does not use. If a and b differ, then a or b differs from c, so that few sets of pairs can all be equal at once: groups of equal rows
     (Shaffer 1986). And within a group of n equal rows the least p-value of its n (n - 1) / 2 pairs follows the range of n
     normal values, since pairs share rows (Tukey; unequal variances: Kramer 1956, Hayter 1984). With p(1) <= ... <= p(m):
 
@@ -90,7 +89,7 @@ def first_level(rows: int, level: float) -> float:
 
 
 def range_chance(p_values: Array, rows: int) -> Array:
-    """The chance that the least p-value of all pairs of so many equal rows is below each of these: R[n](p) of `corrected_pairs`.
+    """R[n](p) of `corrected_pairs`: the chance that the least p-value of all pairs of n equal rows is below p.
 
     The range of n standard normal values is above w with the chance 1 - n integral phi(x) (Phi(x) - Phi(x - w))^(n - 1) dx.
     """
@@ -139,7 +138,7 @@ def _levels(rows: int, level: float) -> tuple[float, ...]:
 
 @lru_cache
 def _groups(rows: int) -> tuple[Array, NDArray[np.int64]]:
-    """Every way in which rows may fall into groups of equal ones: how many groups of 2, 3, ... rows, and how many equal pairs."""
+    """Every way in which rows may fall into groups of equal ones: how many groups of each size, and how many equal pairs."""
     ways = [[parts.count(size) for size in range(2, rows + 1)] for parts in _partitions(rows, rows)]
     ways = [way for way in ways if any(way)]
     counts = np.array(ways, dtype=np.float64)
