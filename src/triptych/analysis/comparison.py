@@ -101,6 +101,7 @@ def join(several: Sequence[Results]) -> Results:
     if len(set(folders)) < len(folders):
         twice = next(str(folder) for folder in folders if folders.count(folder) > 1)
         raise ResultsError(f"The results folder {twice!r} was given twice. Give each once.")
+    _refuse_unlike_analysis(several)
     refuse_unfair([run for results in several for run in results.runs])
     several = _without_repeated_baselines(several)
     suffixes = _suffixes(several)
@@ -127,6 +128,19 @@ def join(several: Sequence[Results]) -> Results:
         }
     )
     return Results(several[0].out, suite, tuple(runs), tuple(missing))
+
+
+def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
+    """Raise unless all folders name the same primary measure and margins: which of them holds is for the user to say."""
+    first = several[0]
+    for other in several[1:]:
+        for name in type(first.suite.analysis).model_fields:
+            here, there = getattr(first.suite.analysis, name), getattr(other.suite.analysis, name)
+            if here != there:
+                raise ResultsError(
+                    f"These folders may not go into one table: analysis.{name} is {here!r} in {str(first.out)!r} and "
+                    f"{there!r} in {str(other.out)!r}. It changes no run: write the same into [analysis] of both suite.json."
+                )
 
 
 def _scores(results: Results) -> dict[str, dict[str, Sample]]:

@@ -34,7 +34,8 @@ class Corrected:
 def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
     """Correct the tests of all pairs of rows: the chance of any false rejection is at most `level`.
 
-    Step down from the least p-value as Holm's (1979) correction does, with two facts of pairs that Holm's does not use. If a and b differ, then a or b differs from c, so that few sets of pairs can all be equal at once: groups of equal rows
+    Step down from the least p-value as Holm's (1979) correction does, with two facts of pairs that Holm's does not use. If a
+    and b differ, c differs from one of them, so that few sets of pairs can all be equal at once: groups of equal rows
     (Shaffer 1986). And within a group of n equal rows the least p-value of its n (n - 1) / 2 pairs follows the range of n
     normal values, since pairs share rows (Tukey; unequal variances: Kramer 1956, Hayter 1984). With p(1) <= ... <= p(m):
 
