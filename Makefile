@@ -24,8 +24,9 @@ test-all: .venv/ready         ## the tests and what takes longer: full size, bro
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray]'
 	$(BIN)/python -m pytest $(PARALLEL) --slow
 
-torture: .venv/ready          ## kills and hostile files, the long form: an hour
+torture: .venv/ready          ## kills, faults and hostile files, the long form: two hours
 	$(BIN)/python scripts/torture_kills.py results/torture --kills 50
+	$(BIN)/python scripts/torture_faults.py results/torture-faults
 	$(BIN)/python tests/torture_inputs.py --cases 10000 --seed 0
 
 lint: .venv/ready

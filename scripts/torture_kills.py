@@ -8,7 +8,8 @@ damaged too, and after every third a file of the cache: cut short, or a byte fli
 suite that ends before the kills are used up is compared, and another one begun. Against the unbroken suite must be equal, but
 for times, memory and energy: rows and tests of the comparison, and of every run losses and scores, history, summaries and
 trained weights, the last two byte for byte. No finished record may be lost or written twice, and the last call must take less
-than the whole. A summary is printed as JSON; status 1 where a law broke.
+than the whole. A summary is printed as JSON and as a table in Markdown; status 1 where a
+law broke.
 """
 
 import argparse
@@ -185,6 +186,22 @@ class Torture:
         self.seen["different"] += [f"{out.name}/{name}" for name in sorted(different)]
 
 
+def table(seen: dict[str, Any]) -> str:
+    """The summary as a table in Markdown."""
+    names = {
+        "kills": "kills",
+        "checkpoints_damaged": "after which a checkpoint was damaged",
+        "cache_files_damaged": "or a file of the cache",
+        "resumed_from_a_checkpoint": "runs resumed from a checkpoint",
+        "finished_records_kept": "finished records kept",
+        "records_written_twice": "written twice",
+        "results_lost": "results lost",
+        "wrong_results_believed": "wrong results believed",
+    }
+    rows = [list(names.values()), ["---:"] * len(names), [f"{seen[key]:,}" for key in names]]
+    return "\n".join(f"| {' | '.join(row)} |".replace(" ---: ", "---:") for row in rows)
+
+
 def main() -> None:
     """Break it, and say what was lost."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -199,6 +216,7 @@ def main() -> None:
     while torture.seen["kills"] < options.kills:
         torture.break_one(options.kills)
     print(json.dumps(torture.seen, indent=2))
+    print(table(torture.seen))
     sys.exit(int(any(torture.seen[law] for law in LAWS)))
 
 

@@ -1,6 +1,7 @@
 """Hostile files against everything that reads files: valid ones, mutated from a seed, and what becomes of each counted.
 
-`python tests/torture_inputs.py --cases 10000 --seed 0` prints a summary as JSON and ends with status 1 on any violation.
+`python tests/torture_inputs.py --cases 10000 --seed 0` prints a summary as JSON and as a table in
+Markdown, and ends with status 1 on any violation.
 """
 
 import argparse
@@ -904,6 +905,17 @@ def torture(cases: int, seed: int, folder: Path, watch: Watch, first: int = 0) -
     }
 
 
+def table(summary: dict[str, Any]) -> str:
+    """The summary as a table in Markdown."""
+    names = {
+        "cases": "faults tried", "clear_errors": "refused with one message", "accepted": "read as what they are",
+        "unclear_errors": "unclear messages", "other_exceptions": "other exceptions", "writes_outside": "writes outside",
+        "code_executed": "code run",
+    }  # fmt: skip
+    rows = [list(names.values()), ["---:"] * len(names), [f"{summary[key]:,}" for key in names]]
+    return "\n".join(f"| {' | '.join(row)} |".replace(" ---: ", "---:") for row in rows)
+
+
 def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -914,6 +926,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="triptych-torture-") as folder:
         summary = torture(options.cases, options.seed, Path(folder) / "bench", Watch(), options.first)
     print(json.dumps(summary, indent=2))
+    print(table(summary))
     return 1 if summary["violations"] else 0
 
 

@@ -1,0 +1,219 @@
+"""Commands of Triptych in forked children of this process, with a watchdog; the runs of a suite are forked as well."""
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+from triptych import cli, processes
+from triptych.report import write
+
+SECONDS = 120.0  # a case that takes longer has hung; on an idle machine the longest takes a tenth
+GRACE = 10.0  # seconds within which every process of a command that ended must be gone
+MEMORY = 12 << 30  # bytes of address space of a child
+DRAFT = "TRIPTYCH_TORTURE_DRAFT"  # an environment variable: where it is set, the documents of a report are not typeset
+_FAILED = 70  # exit status of a child whose own code failed
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended.
+
+    Attributes:
+        status: exit status; the signal with a minus where it died of one; None where the watchdog ended it.
+        out: what it wrote on standard output.
+        err: what it wrote on standard error.
+        orphans: processes of it were left and had to be killed.
+    """
+
+    status: int | None
+    out: str
+    err: str
+    orphans: bool = False
+
+
+class Child:
+    """A call in a forked process, the leader of a process group of its own.
+
+    Args:
+        call: returns the exit status.
+        memory: bytes of address space that it may use.
+    """
+
+    def __init__(self, call: Callable[[], int], memory: int = MEMORY):
+        self._streams = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115 (closed by `end`)
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.setsid()
+            resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+            _become(call, None, *(stream.fileno() for stream in self._streams))
+
+    def end(self, seconds: float = SECONDS) -> Ended:
+        """Wait for it, at most so long; then for every process that it left."""
+        status = _wait(self.pid, time.monotonic() + seconds)
+        if status is None:
+            _kill_group(self.pid)
+            _wait(self.pid, time.monotonic() + GRACE)
+        patience, orphans = time.monotonic() + GRACE, False
+        while _is_group(self.pid):
+            if time.monotonic() > patience:
+                orphans = status is not None
+                _kill_group(self.pid)
+            time.sleep(0.01)
+        texts = []
+        for stream in self._streams:
+            stream.seek(0)
+            texts.append(stream.read().decode("utf-8", "replace"))
+            stream.close()
+        return Ended(status, *texts, orphans=orphans)
+
+
+def start(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, before: Callable[[], None] = lambda: None,
+    folder: Path | None = None, memory: int = MEMORY,
+) -> Child:  # fmt: skip
+    """Start a command.
+
+    Args:
+        arguments: of `triptych`.
+        environment: variables to set.
+        before: called in the child first.
+        folder: the working folder.
+        memory: bytes of address space that it may use.
+    """
+
+    def call() -> int:
+        os.environ.update(environment or {})
+        if folder is not None:
+            os.chdir(folder)
+        processes.subprocess = FORKING  # type: ignore[assignment]
+        if os.environ.get(DRAFT):
+            write.to_pdf = write.to_html = lambda *_: b"not typeset"
+        before()
+        return cli.main(list(arguments))
+
+    return Child(call, memory)
+
+
+def command(arguments: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS,
+            **more: Any) -> Ended:  # fmt: skip
+    """A command from beginning to end; see `start`."""
+    return start(arguments, environment, **more).end(seconds)
+
+
+def complaint(ended: Ended, statuses: Sequence[int] = (2,)) -> str | None:
+    """What is wrong with the end of a command that should be refused; None where it gave one message and a right status."""
+    messages = [line for line in ended.err.splitlines() if line.startswith("triptych: ")]
+    if ended.status not in statuses:
+        return f"status {ended.status}: {tail(ended)}"
+    if "Traceback" in ended.err or "unexpected" in ended.err or len(messages) != 1 or ended.orphans:
+        left = ", processes left behind" if ended.orphans else ""
+        return f"status {ended.status}, {len(messages)} messages{left}: {tail(ended)}"
+    return None
+
+
+def tail(ended: Ended) -> str:
+    """The last that was said."""
+    return ended.err[-1500:]
+
+
+def message(ended: Ended) -> str:
+    """The message of a command that was refused."""
+    return next((line for line in ended.err.splitlines() if line.startswith("triptych: ")), "")
+
+
+class Forked:
+    """What `processes.run` uses of `subprocess.Popen`, by a fork instead of a new Python: the same pipes and signals."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], stderr: Any, pass_fds: Sequence[int], **streams: Any):
+        arguments = list(command[list(command).index("triptych") + 1 :])
+        (reader, stdin), (stdout, writer) = os.pipe(), os.pipe()
+        self.returncode: int | None = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(stdin)
+            os.close(stdout)
+            os.environ.update(env)
+            _become(lambda: cli.main(arguments), reader, writer, stderr.fileno())
+        os.close(reader)
+        os.close(writer)
+        self._stdin = os.fdopen(stdin, "w")  # held open: its end closes when this process dies
+        self.stdout = os.fdopen(stdout, "r", encoding=streams.get("encoding"))
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status."""
+        if self.returncode is None:
+            self.returncode = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        return self.returncode
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        os.kill(self.pid, signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        os.kill(self.pid, signal.SIGTERM)
+
+
+FORKING = SimpleNamespace(Popen=Forked, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired)
+
+
+def _become(call: Callable[[], int], stdin: int | None, stdout: int, stderr: int) -> None:
+    """In a forked child: take the streams, make the call, and end without anything of the parent's."""
+    status = _FAILED
+    try:
+        os.dup2(stdin if stdin is not None else os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        sys.stdin, sys.stdout, sys.stderr = (
+            io.TextIOWrapper(io.FileIO(number, mode, closefd=False), "utf-8", write_through=True)
+            for number, mode in ((0, "r"), (1, "w"), (2, "w"))
+        )
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        torch.set_num_threads(1)  # threads of the parent's pool are not in a fork
+        status = call()
+    except SystemExit as ended:
+        status = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def _wait(pid: int, until: float) -> int | None:
+    """The exit status of a child; None where it lives on at that time."""
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            return None
+        time.sleep(0.005)
+
+
+def _is_group(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        return

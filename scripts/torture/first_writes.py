@@ -1,0 +1,120 @@
+"""Kills between the beginning of a temporary file and its rename: the same command resumes, and nothing is left behind."""
+
+import os
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+from torture import bases, children
+from torture.outcomes import BELIEVED, HUNG, LOST, RIGHT, UNEXPECTED, Case, Kind
+from triptych import bundle
+
+CACHE = "TRIPTYCH_CACHE"
+
+
+class FirstWrites(Kind):
+    """Every file that a suite, its report and its bundle put in place, one kill for each sync and for each rename."""
+
+    name = "first-writes"
+    title = "kills between a temporary file and its rename"
+    cases = 0  # as many as there are writes
+
+    def prepare(self) -> None:
+        """The suite unbroken, with a list of its writes."""
+        rows = "lead-3" if self.small else "lead-3,lora"
+        self.base = bases.make(self.folder / "whole", self.folder / "cache-whole", rows, "0")
+        self.entries = sorted(bundle.gather(self.base.out).entries)
+        self.commands: dict[str, Callable[[Path], list[str]]] = {
+            "compare": self.base.command,
+            "report": lambda out: ["report", str(out)],
+            "bundle": lambda out: ["bundle", str(out), str(out.parent / "case.zip")],
+        }
+        self.writes = []
+        for name, arguments in [*self.commands.items()][: 1 if self.small else None]:
+            log = self.folder / f"{name}.writes"
+            out = self._ready(name)
+            ended = children.command(arguments(out), {CACHE: str(self.folder / "cache")}, before=lambda: interrupt(log, None))  # noqa: B023
+            if ended.status != 0:
+                raise RuntimeError(children.tail(ended))
+            self.writes += [(name, place, line) for place, line in enumerate(log.read_text().splitlines())]
+
+    def _ready(self, name: str) -> Path:
+        """The folder as it is before a command, with an empty cache."""
+        out = self.folder / "case"
+        for path in (out, self.folder / "cache"):
+            shutil.rmtree(path, ignore_errors=True)
+        (self.folder / "case.zip").unlink(missing_ok=True)
+        return out if name == "compare" else self.base.copy(out)
+
+    def count(self) -> int:
+        """A kill at every one of the writes."""
+        return len(self.writes)
+
+    def attempt(self, number: int, chance: random.Random) -> Case:
+        """A kill of everything, or of the suite alone, at one of the writes; then the same command again."""
+        name, place, line = self.writes[number]
+        everything = name != "compare" or chance.random() < 0.5
+        what = f"{name} killed at {line}, {'everything' if everything else 'the suite alone'}"
+        out, log = self._ready(name), self.folder / "writes"
+        log.unlink(missing_ok=True)
+        environment, arguments = {CACHE: str(self.folder / "cache")}, self.commands[name](out)
+        ended = children.command(arguments, environment, before=lambda: interrupt(log, place, everything))
+        if ended.status is None or ended.orphans:
+            return Case(HUNG, what, children.tail(ended))
+        if ended.status != -signal.SIGKILL:
+            return Case(UNEXPECTED, what, f"status {ended.status} where it was to be killed: {children.tail(ended)}")
+        again = children.command(arguments, environment)
+        if again.status is None:
+            return Case(HUNG, f"{what}, resumed", children.tail(again))
+        if again.status != 0:
+            return Case(LOST, f"{what}, resumed", children.tail(again))
+        if different := self.base.difference(out):
+            return Case(BELIEVED, what, different)
+        if name == "report":  # a report never sweeps: the folder may be at work; the next suite in it does
+            again = children.command(self.base.command(out), environment)
+        unfinished = (self.folder / "cache").glob("**/building-*/**/*")  # folders without content are removed after a day
+        left = [*bases.leftovers(out), *(str(path) for path in unfinished if path.is_file() and path.stat().st_size)]
+        if name == "bundle":
+            left += [path.name for path in self.folder.glob(".case.zip*")]
+        if left:
+            return Case(UNEXPECTED, what, f"left behind: {', '.join(left)}")
+        if sorted(bundle.gather(out).entries) != self.entries:
+            return Case(BELIEVED, what, "the bundle holds other files")
+        return Case(RIGHT, what)
+
+
+def interrupt(log: Path, place: int | None, everything: bool = True) -> None:
+    """In a child: list each sync of a file and each rename in a log; die before the one with this number.
+
+    Args:
+        log: a line for each, of this process and its runs.
+        place: the number; None: die of none.
+        everything: die with all processes of the command; else the command alone dies.
+    """
+    leader = os.getpid()
+
+    def before(what: str) -> None:
+        with log.open("a+") as file:
+            file.seek(0)
+            number = len(file.read().splitlines())
+            file.write(f"{what}\n")
+        if number == place:
+            os.kill(leader, signal.SIGKILL) if not everything else os.killpg(leader, signal.SIGKILL)
+            signal.pause()  # a run ends when its suite is gone
+
+    def named(act: Callable[..., None], verb: str) -> Callable[..., None]:
+        def wrapped(*given: object, **more: object) -> None:
+            before(f"the {verb} of {short(given[-1] if verb == 'rename' else os.readlink(f'/proc/self/fd/{given[0]}'))}")
+            act(*given, **more)
+
+        return wrapped
+
+    os.fsync = named(os.fsync, "sync")
+    os.replace, os.rename = named(os.replace, "rename"), named(os.rename, "rename")
+
+
+def short(path: object) -> str:
+    """The last two names of a path."""
+    return "/".join(Path(os.fsdecode(path)).parts[-2:])  # type: ignore[arg-type]

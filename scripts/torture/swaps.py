@@ -1,0 +1,226 @@
+"""Files of a results folder exchanged with another run's, row's or suite's, emptied, or cut: refused, or made again."""
+
+import json
+import os
+import random
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from torture import bases, children
+from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
+from triptych import bundle, config, evaluate, experiment, rows
+from triptych.analysis import loading
+from triptych.analysis.comparison import compare
+from triptych.datasets.newswire import Newswire
+from triptych.errors import TriptychError
+from triptych.report import document
+from triptych.search import spread
+
+LABELS = ("lora", "last-layers")
+RUN_FILES = ("history.jsonl", "predictions.jsonl", "record.json", "adapter", "adapter/triptych.json", "adapter/*.safetensors")
+ROW_FILES = ("search.json", "micro_batch.json", "trials")
+SOURCES = ("another seed", "another row", "other data", "other settings")
+HARM = (*SOURCES, *SOURCES, "emptied", "cut at a line", "cut anywhere", "a line twice", "a byte flipped")
+READERS = ("report", "report", "report", "bundle", "bundle", "evaluate", "evaluate", "resumed")
+
+
+class _CutOff(Exception):
+    """Ends a run after a checkpoint."""
+
+
+class Swaps(Kind):
+    """Three finished suites of the same rows: two of them differ from the first in data or settings."""
+
+    name = "swaps"
+    title = "histories, predictions, adapters, searches, trials, checkpoints swapped, emptied, cut"
+    cases = 240
+
+    def prepare(self) -> None:
+        """The suites, and of each run what it leaves when it is cut off: a checkpoint; and finished trials."""
+        os.environ["TRIPTYCH_CACHE"] = str(self.folder / "cache")
+        table = self.folder / "others.jsonl"
+        stories = Newswire(train_documents=40, data_seed=5).examples("train")
+        lines = [{"id": story.id, "document": story.document, "summary": story.summary} for story in stories]
+        table.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        cache = self.folder / "cache"
+        self.base = bases.make(self.folder / "base", cache, "lora" if self.small else bases.ROWS)
+        self.page = page(self.base.out)
+        self.entries = entries(self.base.out)
+        self.scores: dict[Path, tuple[float, int | None, float | None]] = {}
+        self.others: dict[str, bases.Base] = {}
+        if self.small:
+            return
+        self.others = {
+            "other data": bases.make(self.folder / "data", cache, data=table),
+            "other settings": bases.make(self.folder / "settings", cache, settings=("training.max_grad_norm=0.5",
+                                                                                   "method.lora.rank=4")),
+        }  # fmt: skip
+        self.scores = {folder: restored(folder) for folder in sorted(self.base.out.glob("runs/*/*"))
+                       if (folder / "adapter").is_dir()}  # fmt: skip
+        for each in (self.base, *self.others.values()):
+            self._cut_off(each)
+
+    def _cut_off(self, base: bases.Base) -> None:
+        """Next to a suite's results, what its runs leave when they are cut off."""
+        shutil.rmtree(f"{base.out}-cut", ignore_errors=True)
+        ended = children.Child(lambda: cut_off(base.out, Path(f"{base.out}-cut"))).end(600)
+        if ended.status != 0:
+            raise RuntimeError(children.tail(ended))
+
+    def attempt(self, number: int, chance: random.Random) -> Case:
+        """One file, one harm, one reader."""
+        reader = chance.choice(READERS[:5] if self.small else READERS) if number % 8 or self.small else "unfinished"
+        label, seed = "lora" if self.small else chance.choice(LABELS), chance.choice((0, 1))
+        unfinished = reader == "unfinished"
+        out = self.base.copy(self.folder / "case")
+        file = chance.choice((*ROW_FILES, "checkpoint") if unfinished else (*RUN_FILES, *RUN_FILES, "search.json", "suite.json",
+                                                                           "comparison.json", "micro_batch.json"))  # fmt: skip
+        if unfinished:  # the run has a file of its own suite's, another's, or a damaged one, and neither record nor adapter
+            seed = 0 if file in ROW_FILES else seed
+            place = out / "runs" / label / str(seed)
+            shutil.rmtree(place)
+            shutil.copytree(self._cut_folder(self.base, label, seed), place)
+            for name in {*ROW_FILES} - {file} if file == "trials" else ():
+                (place.parent / name).unlink(missing_ok=True)
+            if file == "trials":
+                shutil.copytree(self._cut_folder(self.base, label, seed).parent / "trials", place.parent / "trials")
+        harm = chance.choice([each for each in HARM if each == "another seed" or each not in SOURCES] if self.small else HARM)
+        path = locate(out, label, seed, file)
+        what = f"{path.relative_to(out)}: {harm}, {reader}"
+        if harm in SOURCES:
+            source = self.source(harm, label, seed, file)
+            if not source.exists():
+                return Case(RIGHT, f"{what}: the source has no such file")
+            replace(path, source)
+        else:
+            damage(path, harm, chance)
+        return self.judge(reader, out, label, seed, what)
+
+    def _cut_folder(self, base: bases.Base, label: str, seed: int) -> Path:
+        return Path(f"{base.out}-cut") / "runs" / label / str(seed)
+
+    def source(self, harm: str, label: str, seed: int, file: str) -> Path:
+        """The file that takes the place of another."""
+        base = self.others.get(harm, self.base)
+        label = LABELS[1 - LABELS.index(label)] if harm == "another row" else label
+        seed = 1 - seed if harm == "another seed" else seed
+        if file == "checkpoint":
+            return self._cut_folder(base, label, seed) / file
+        if file == "trials":
+            return self._cut_folder(base, label, 0).parent / file
+        return locate(base.out, label, seed, file)
+
+    def judge(self, reader: str, out: Path, label: str, seed: int, what: str) -> Case:
+        """What a reader makes of the folder."""
+        run = out / "runs" / label / str(seed)
+        if reader in ("resumed", "unfinished"):
+            ended = children.command(self.base.command(out), {"TRIPTYCH_CACHE": str(self.folder / "cache")})
+            if ended.status is None:
+                return Case(HUNG, what, children.tail(ended))
+            if ended.status == 1:  # a run was refused: it is recorded as failed, and its message is told
+                failed = [line for line in ended.err.splitlines() if line.startswith("triptych: failed")]
+                unclear = "unexpected" in ended.err or "Traceback" in ended.err or not failed
+                return Case(UNEXPECTED if unclear else REFUSED, what, children.tail(ended))
+            if ended.status != 0:
+                wrong = children.complaint(ended)
+                return Case(UNEXPECTED, what, wrong) if wrong else Case(REFUSED, what, children.message(ended))
+            # A suite that is resumed keeps the adapter of a finished run and does not open it; what opens it refuses it.
+            tensors = next(run.glob("adapter/*.safetensors"), run) if reader == "resumed" else run
+            different = self.base.difference(out, str(tensors.relative_to(out)))
+            return Case(BELIEVED, what, different) if different else Case(RIGHT, what)
+        read, whole = {
+            "report": (lambda: page(out), self.page),
+            "bundle": (lambda: entries(out), self.entries),
+            "evaluate": (lambda: restored(run), self.scores.get(self.base.out / run.relative_to(out))),
+        }[reader]
+        try:
+            found = read()
+        except TriptychError as error:
+            clear = error.exit_status == 2 and str(error).strip() and len(str(error)) < 3000
+            return Case(REFUSED if clear else UNEXPECTED, what, str(error)[:1000])
+        except Exception as error:
+            return Case(UNEXPECTED, what, f"{type(error).__name__}: {error}"[:1500])
+        return Case(RIGHT, what) if found == whole else Case(BELIEVED, what, "the result is another one, without a word")
+
+
+def cut_off(out: Path, to: Path) -> int:
+    """In a child: begin each run of a suite anew elsewhere, keep its trials, and end it after its first checkpoint."""
+    suite, table = rows.resolve(config.read_suite_file(out / "suite.json"))
+    for label in LABELS:
+        row = rows.find_row(table, label)
+        for rate in spread(row.plugin.learning_rates, suite.search.trials):  # type: ignore[attr-defined]
+            experiment.try_rate(suite, row, rate, to, "cpu", lambda event: None)
+        trials = to / "runs" / label / "trials"
+        shutil.copytree(trials, to / "kept-trials" / label)
+        for seed in (0, 1):
+
+            def listen(event: dict[str, Any], folder: Path = to / "runs" / label / str(seed)) -> None:
+                if event["event"] == "step" and list(folder.glob("checkpoint/*.json")):
+                    raise _CutOff
+
+            with suppress(_CutOff):
+                experiment.run(suite, row, seed, to, "cpu", listen)
+            assert list((to / "runs" / label / str(seed)).glob("checkpoint/*.json")), "no checkpoint was written"
+        shutil.copytree(to / "kept-trials" / label, trials)
+    return 0
+
+
+def locate(out: Path, label: str, seed: int, file: str) -> Path:
+    """A file or folder of a run, a row or a suite."""
+    if file in ("suite.json", "comparison.json"):
+        return out / file
+    if file in ROW_FILES:
+        return out / "runs" / label / file
+    run = out / "runs" / label / str(seed)
+    return next(iter(sorted(run.glob(file))), run / file.replace("*", "adapter_model"))
+
+
+def replace(path: Path, source: Path) -> None:
+    """A file or folder by a copy of another."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, path) if source.is_dir() else shutil.copyfile(source, path)
+
+
+def damage(path: Path, harm: str, chance: random.Random) -> None:
+    """A file, or one of a folder, without its content or part of it."""
+    if path.is_dir():
+        path = chance.choice(sorted(each for each in path.rglob("*") if each.is_file()))
+    content = path.read_bytes() if path.is_file() else b"{}\n"
+    lines, at = content.splitlines(keepends=True) or [b"\n"], chance.randrange(max(1, len(content)))
+    if harm == "a byte flipped":
+        content = content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :] if content else b"x"
+    else:
+        content = {
+            "emptied": b"",
+            "cut at a line": b"".join(lines[: -chance.randrange(1, len(lines) + 1)]),
+            "cut anywhere": content[:at],
+            "a line twice": b"".join([*lines, lines[-1]]),
+        }[harm]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+
+
+def page(out: Path) -> str:
+    """Everything that a report of the folder is made from."""
+    results = loading.load(out, partial=True)
+    comparison = compare(results)
+    parts = [comparison.model_dump(mode="json"), document.describe(results, comparison, drawn=False),
+             document.figure_data(results, comparison), document.browser_data(results)]  # fmt: skip
+    return json.dumps(parts, sort_keys=True, default=str)
+
+
+def entries(out: Path) -> dict[str, bytes]:
+    """What the bundle of a folder would hold; the histories of its records stay out of what its readers compute with."""
+    found = bundle.gather(out).entries
+    return {name: each.encode() if isinstance(each, str) else each.read_bytes() for name, each in found.items()
+            if not name.startswith("src/")}  # fmt: skip
+
+
+def restored(run: Path) -> tuple[float, int | None, float | None]:
+    """What `evaluate` finds of a run: test loss, summaries that are the recorded ones, and the recorded loss."""
+    result = evaluate.evaluate(run, "cpu", {})
+    return round(result.test_loss, 6), result.identical_predictions, result.recorded_test_loss
