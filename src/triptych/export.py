@@ -88,7 +88,7 @@ def _write_model(row: TrainedModel, made: Path) -> None:
     model = merge(row.adapted)
     model.generation_config = _generation_config(row)
     model.save_pretrained(made)
-    again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32).eval()
+    again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32, trust_remote_code=False).eval()
     ids = np.arange(min(16, row.adapted.parts.vocabulary_size), dtype=np.int32)
     batch = collate([Pair("probe", ids[:8], ids[8:])], row.template)
     with torch.no_grad():  # the run's by the engine, which knows everything that a method may have put in
