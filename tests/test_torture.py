@@ -67,7 +67,7 @@ def test_every_kind_has_its_share():
 
 
 def test_what_hangs_dies_or_leaves_processes_is_seen(monkeypatch):
-    """The watchdog ends a child that does not end, a signal is told, and a process that a child left is found."""
+    """The watchdog ends a child that does not end, a signal is reported, and a process that a child left is found."""
     assert children.Child(lambda: time.sleep(60) or 0).end(0.2).status is None
     assert children.Child(lambda: os.kill(os.getpid(), signal.SIGTERM) or 0).end().status == -signal.SIGTERM
     monkeypatch.setattr(children, "GRACE", 0.2)

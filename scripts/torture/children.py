@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from torture.outcomes import HUNG, LOST, Case
 from triptych import cli, processes
 from triptych.report import write
 
@@ -122,6 +123,13 @@ def complaint(ended: Ended, statuses: Sequence[int] = (2,)) -> str | None:
         left = ", processes left behind" if ended.orphans else ""
         return f"status {ended.status}, {len(messages)} messages{left}: {tail(ended)}"
     return None
+
+
+def failure(ended: Ended, what: str) -> Case | None:
+    """The case of a command that should have given its result and did not; None where it ended with status 0."""
+    if ended.status is None:
+        return Case(HUNG, what, tail(ended))
+    return Case(LOST, what, tail(ended)) if ended.status else None
 
 
 def tail(ended: Ended) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from torture import bases, children
-from torture.outcomes import BELIEVED, HUNG, LOST, REFUSED, RIGHT, UNEXPECTED, Case, Kind
+from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 
 BLOCK = 4096  # bytes of a block of tmpfs
 
@@ -54,10 +54,8 @@ class Disks(Kind):
                 return Case(UNEXPECTED, what, "a run died of SIGBUS")
             disk.resize(self.needed["both"] * 4 + (1 << 20))
             again = children.command(self.base.command(out), {"TRIPTYCH_CACHE": str(cache)})
-            if again.status is None:
-                return Case(HUNG, f"{what}, with room again", children.tail(again))
-            if again.status != 0:
-                return Case(LOST, f"{what}, with room again", children.tail(again))
+            if failure := children.failure(again, f"{what}, with room again"):
+                return failure
             if different := self.base.difference(out):
                 return Case(BELIEVED, what, different)
             if left := bases.leftovers(out):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from torture import bases, children
-from torture.outcomes import BELIEVED, HUNG, LOST, RIGHT, UNEXPECTED, Case, Kind
+from torture.outcomes import BELIEVED, HUNG, RIGHT, UNEXPECTED, Case, Kind
 from triptych import bundle
 
 CACHE = "TRIPTYCH_CACHE"
@@ -66,10 +66,8 @@ class FirstWrites(Kind):
         if ended.status != -signal.SIGKILL:
             return Case(UNEXPECTED, what, f"status {ended.status} where it was to be killed: {children.tail(ended)}")
         again = children.command(arguments, environment)
-        if again.status is None:
-            return Case(HUNG, f"{what}, resumed", children.tail(again))
-        if again.status != 0:
-            return Case(LOST, f"{what}, resumed", children.tail(again))
+        if failure := children.failure(again, f"{what}, resumed"):
+            return failure
         if different := self.base.difference(out):
             return Case(BELIEVED, what, different)
         if name == "report":  # a report never sweeps: the folder may be at work; the next suite in it does

@@ -92,8 +92,7 @@ class Tally:
         """Count a case."""
         self.counts.setdefault(kind.title, Counter())[case.outcome] += 1
         if case.outcome in VIOLATIONS:
-            told = {"kind": kind.name, "case": number, "outcome": case.outcome, "what": case.what, "detail": case.detail}
-            self.violations.append(told)
+            self.violations.append({"kind": kind.name, "case": number, **vars(case)})
 
     def table(self) -> str:
         """The counts as a table in Markdown."""

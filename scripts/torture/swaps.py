@@ -77,15 +77,9 @@ class Swaps(Kind):
         out = self.base.copy(self.folder / "case")
         file = chance.choice((*ROW_FILES, "checkpoint") if unfinished else (*RUN_FILES, *RUN_FILES, "search.json", "suite.json",
                                                                            "comparison.json", "micro_batch.json"))  # fmt: skip
-        if unfinished:  # the run has a file of its own suite's, another's, or a damaged one, and neither record nor adapter
-            seed = 0 if file in ROW_FILES else seed
-            place = out / "runs" / label / str(seed)
-            shutil.rmtree(place)
-            shutil.copytree(self._cut_folder(self.base, label, seed), place)
-            for name in {*ROW_FILES} - {file} if file == "trials" else ():
-                (place.parent / name).unlink(missing_ok=True)
-            if file == "trials":
-                shutil.copytree(self._cut_folder(self.base, label, seed).parent / "trials", place.parent / "trials")
+        if unfinished:
+            seed = 0 if file in ROW_FILES else seed  # the run that makes the search
+            self._undo(out, label, seed, file)
         harm = chance.choice([each for each in HARM if each == "another seed" or each not in SOURCES] if self.small else HARM)
         path = locate(out, label, seed, file)
         what = f"{path.relative_to(out)}: {harm}, {reader}"
@@ -97,6 +91,16 @@ class Swaps(Kind):
         else:
             damage(path, harm, chance)
         return self.judge(reader, out, label, seed, what)
+
+    def _undo(self, out: Path, label: str, seed: int, file: str) -> None:
+        """Bring a run back to before its end, where it reads this file next: a checkpoint, a search or trials of it."""
+        place, left = out / "runs" / label / str(seed), self._cut_folder(self.base, label, seed)
+        shutil.rmtree(place)
+        if file == "checkpoint":
+            shutil.copytree(left, place)
+        if file == "trials":
+            (place.parent / "search.json").unlink()
+            shutil.copytree(left.parent / "trials", place.parent / "trials")
 
     def _cut_folder(self, base: bases.Base, label: str, seed: int) -> Path:
         return Path(f"{base.out}-cut") / "runs" / label / str(seed)
