@@ -96,6 +96,15 @@ def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
         adapt(folder)
 
 
+@pytest.mark.parametrize("field", ["target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern"])
+def test_a_list_longer_than_the_model_is_refused(tmp_path, field):
+    """A list of more names than there are modules, each of which peft would hold against each module, is refused at once."""
+    names = [f"m{i}" for i in range(1001)]
+    folder = save(tmp_path, **{field: dict.fromkeys(names, 1) if field.endswith("pattern") else names})
+    with pytest.raises(ModelError, match=f"{field} in its configuration has 1,001 entries"):
+        adapt(folder)
+
+
 def test_a_pattern_of_another_kind_is_refused_too(tmp_path, monkeypatch):
     """IA3's feedforward_modules are matched as a pattern as well."""
     monkeypatch.setattr(patterns, "SECONDS", 1.0)

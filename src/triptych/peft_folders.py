@@ -134,6 +134,7 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
     try:
         config: Any = PeftConfig.from_pretrained(str(adapter.folder))
         _check_ranks(config, adapter)
+        _check_lengths(config, parts, adapter)
         patterns.check(_patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG))
         config.inference_mode = True
         device = parts.token_embedding.weight.device
@@ -171,6 +172,14 @@ def _check_ranks(config: Any, adapter: PeftFolder) -> None:
     ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
     if any(rank is not None and rank > most for rank in ranks):
         raise _misfit(adapter, f"its configuration gives a rank above {most}, the largest size of its tensors")
+
+
+def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
+    """peft holds every name of a list against every module: a list longer than the model has modules would take hours."""
+    most = max(1000, sum(1 for _ in parts.model.named_modules()))
+    for field, value in vars(config).items():
+        if isinstance(value, (list, tuple, set, dict)) and len(value) > most:
+            raise _misfit(adapter, f"{field} in its configuration has {len(value):,} entries, and at most {most:,} can be meant")
 
 
 def _patterns(config: Any) -> list[str]:
