@@ -154,6 +154,14 @@ def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
     assert cli.main([*train(label, folder, tmp_path / "out", *few), "--device", "cpu"]) == 0
 
 
+def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
+    """Where peft names no projections, the message gives the matrices there are, and says that the row can be left out."""
+    folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
+    said = refused(capsys, *train("lora", folder, tmp_path / "out"))
+    assert "[method.lora] peft names no attention projections" in said and "leave this row out of --methods" in said
+    assert "There are: dt_proj, in_proj, out_proj, x_proj." in said and not (tmp_path / "out").exists()
+
+
 def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
     """What transformers does not refuse by its own words passes through the probe as it is."""
     adapted = AdaptedModel(take_apart(hub.load_model("tiny")))

@@ -73,7 +73,7 @@ class LoRA(Method):
         wanted = self.target_modules if self.target_modules is not None else parts.attention_projections
         if not wanted:
             raise ConfigError(
-                "peft names no attention projections for this family; name target_modules. "
+                "peft names no attention projections for this family; name target_modules, or leave this row out of --methods. "
                 f"There are: {', '.join(sorted(matrix_names(parts)))}."
             )
         return find_matrices(parts, wanted, "target_modules")
