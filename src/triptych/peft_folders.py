@@ -179,7 +179,7 @@ def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
     most = max(1000, sum(1 for _ in parts.model.named_modules()))
     for field, value in vars(config).items():
         if isinstance(value, (list, tuple, set, dict)) and len(value) > most:
-            raise _misfit(adapter, f"{field} in its configuration has {len(value):,} entries, and at most {most:,} can be meant")
+            raise _misfit(adapter, f"{field} in its configuration has {len(value):,} entries, above {most:,}")
 
 
 def _patterns(config: Any) -> list[str]:
