@@ -263,7 +263,12 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
     assert [sentence in text for sentence in corpora[0].data.sentences()] == [True] * 3
 
 
-@pytest.mark.parametrize("command", ["compare", "train", "evaluate", "summarize", "export", "report", "advise", "play", "list"])
+COMMANDS = (
+    "compare", "plan", "train", "evaluate", "summarize", "export", "report", "score", "bundle", "advise", "play", "list",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself(command, capsys):
     """--help of every command ends with status 0 and a description."""
     with pytest.raises(SystemExit) as stop:

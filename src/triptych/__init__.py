@@ -21,7 +21,8 @@ if TYPE_CHECKING:
         ModelParts,
     )
     from triptych.errors import TriptychError
-    from triptych.records import Comparison, Record
+    from triptych.planner import plan
+    from triptych.records import Comparison, DesignPlan, Record
     from triptych.registry import register
     from triptych.scored_files import score
     from triptych.trained import Summary, Trained
@@ -33,6 +34,7 @@ __all__ = [
     "Comparison",
     "Context",
     "Dataset",
+    "DesignPlan",
     "EmbeddedModel",
     "Example",
     "Method",
@@ -45,12 +47,13 @@ __all__ = [
     "compare",
     "load",
     "load_all",
+    "plan",
     "register",
     "score",
     "train",
 ]
 _MODULES = ("errors", "registry", "records", "contracts", "api", "trained")  # those without torch first
-_WITHOUT_TORCH = {"score": "scored_files"}  # not looked for in the modules above, of which some bring it
+_WITHOUT_TORCH = {"plan": "planner", "score": "scored_files"}  # not looked for in the modules above, of which some bring it
 
 
 def __getattr__(name: str) -> Any:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triptych import catalogue, config, experiment, materials, preflight, rows, suite, trained
+from triptych import catalogue, config, experiment, materials, planner, preflight, rows, suite, trained
 from triptych.records import Comparison, Record
 
 Tell = Callable[[str, int, dict[str, Any]], None]
@@ -22,6 +22,7 @@ def compare(
     device: str | None = None,
     plugins: Sequence[str] = (),
     tell: Tell | None = None,
+    within: str | None = None,
 ) -> Comparison:
     """Run every row of a suite in a process of its own, compare, and write tables and reports to `out`.
 
@@ -36,6 +37,8 @@ def compare(
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
         tell: told what happens.
+        within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are chosen as
+            `plan` does, the same for every row; an `out` that exists keeps its own. None: the suite's sizes are as they are.
 
     Returns:
         What `OUT/comparison.json` holds. A run that failed is named in its row's `failed_seeds`.
@@ -44,8 +47,11 @@ def compare(
         InputError: the suite cannot be carried out; nothing was written.
     """
     catalogue.load(plugins)
-    resolved, table = rows.resolve(_settings(suite_file, preset, settings), methods)
     folder = Path(out)
+    merged = _settings(suite_file, preset, settings)
+    if within is not None:
+        merged = planner.settings_within(within, merged, methods, folder, device)
+    resolved, table = rows.resolve(merged, methods)
     suite.check_folder(folder, resolved, fresh=False)
     plan = preflight.check(resolved, table, device, materials.cache_folder())
     with suite.claim(folder, resolved) as lock:

@@ -44,6 +44,12 @@ SCORE_EXAMPLES = """examples:
   triptych score t5=generated_predictions.txt --references references.txt"""
 
 
+PLAN_EXAMPLES = """examples:
+  triptych plan --data ./my-data --within 8h           the best comparison for eight hours, before any run
+  triptych plan results/pilot --detect 0.5             what half a point needs, by how a finished pilot's scores vary
+  triptych plan results/pilot results/scores --json    variance from both, costs from the pilot, for programs"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
     if arguments is None and sys.flags.optimize >= 2:
@@ -141,6 +147,8 @@ def make_parser() -> argparse.ArgumentParser:
     add_suite_options(compare)
     compare.add_argument("--dry-run", action="store_true",
                          help="print the runs, documents, disk and a time estimate from two measured steps; write nothing")
+    compare.add_argument("--within", metavar="TIME", help="choose seeds, test documents, epochs and training pairs as triptych "
+                         "plan does, the same for every row, for this much time (90s, 30min, 8h, 2d), and run that")
     compare.add_argument("--fresh", action="store_true", help="start over; what OUT holds is kept under another name")
     compare.add_argument("--executor", default="local", metavar="E", help="local: one run after the other on this machine; "
                          "ray: a Ray cluster on this machine; ray://HOST:PORT: one that is there (default: local)")
@@ -148,6 +156,19 @@ def make_parser() -> argparse.ArgumentParser:
     compare.add_argument("--run-gpus", type=float, default=0, metavar="N", help="GPUs that it asks for (0)")
     compare.add_argument("--run-memory", type=float, default=0, metavar="BYTES", help="memory that it asks for (any)")
     compare.set_defaults(call=call_compare)
+
+    plan = commands.add_parser("plan", help="say what a comparison must be to find a difference", formatter_class=shape,
+                               epilog=PLAN_EXAMPLES, description="Say how many test documents and seeds find a true difference "
+                               "four times in five, which of the two is lacking, what that costs, and the best design for a "
+                               "time. From finished results folders, without a model; or from a suite, of which two optimizer "
+                               "steps a row are measured and whose scores are assumed to vary as they did elsewhere.")
+    plan.add_argument("given", nargs="*", metavar="SUITE.toml | OUT", help="a suite file, or results folders (pilots)")
+    plan.add_argument("--detect", type=float, metavar="D", help="the true difference to find, on the primary measure "
+                      "(default: 1 ROUGE point, 0.04 nats)")
+    plan.add_argument("--within", metavar="TIME", help="time for all runs: 90s, 30min, 8h, 2d")
+    plan.add_argument("--json", action="store_true", help="print the plan as JSON")
+    add_suite_options(plan, out=False)
+    plan.set_defaults(call=call_plan)
 
     train = commands.add_parser("train", help="run one row of a suite", formatter_class=shape,
                                 description="Run one row of a suite in this process, under each of its seeds.")
@@ -281,7 +302,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
-def add_suite_options(parser: argparse.ArgumentParser) -> None:
+def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None:
     """Options that make a suite."""
     from triptych.config import PRESETS
 
@@ -294,7 +315,8 @@ def add_suite_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", metavar="0,1", help="the seeds, separated by commas")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
                         help="any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
+    if out:
+        parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
     add_common_options(parser)
 
 
@@ -310,12 +332,19 @@ def suite_settings(options: argparse.Namespace) -> dict[str, Any]:
     settings = config.preset(chosen_preset(options))
     if options.suite:
         settings = config.merge(settings, config.read_suite_file(Path(options.suite)))
+    return config.merge(settings, flag_settings(options, seeds=not (options.suite and options.command == "train")))
+
+
+def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, Any]:
+    """What --model, --data, --seeds and --set say."""
+    from triptych import config
+
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := getattr(options, key)) is not None}
-    if options.seeds is not None and not (options.suite and options.command == "train"):
+    if options.seeds is not None and seeds:
         flags["seeds"] = parse_seeds(options.seeds)
     for setting in options.settings:
         flags = config.merge(flags, config.parse_setting(setting))
-    return config.merge(settings, flags)
+    return flags
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -346,13 +375,17 @@ def call_compare(options: argparse.Namespace) -> int:
     """`triptych compare`."""
     from rich.console import Console
 
-    from triptych import catalogue, executors, materials, preflight, rows, suite
+    from triptych import catalogue, executors, materials, planner, preflight, rows, suite
     from triptych.report.tables import comparison_table
-    from triptych.view import View, show_plan, show_sentences_on_data
+    from triptych.view import View, show_design, show_plan, show_sentences_on_data
 
     catalogue.load(options.plugin)
     quiet_libraries()
-    resolved, table = rows.resolve(suite_settings(options), split_names(options.methods))
+    settings, methods = suite_settings(options), split_names(options.methods)
+    if options.within is not None:
+        told = partial(show_design, Console(stderr=not options.dry_run))
+        settings = planner.settings_within(options.within, settings, methods, options.out, options.device, options.fresh, told)
+    resolved, table = rows.resolve(settings, methods)
     out = options.out or Path("results") / resolved.name
     asked = executors.Resources(options.run_cpus, options.run_gpus, options.run_memory)
     executor = executors.make(options.executor, asked)
@@ -375,6 +408,33 @@ def call_compare(options: argparse.Namespace) -> int:
     if failed:
         print(f"triptych: failed: {', '.join(failed)}. The same command runs only these again.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def call_plan(options: argparse.Namespace) -> int:
+    """`triptych plan`."""
+    from rich.console import Console
+
+    from triptych import planner
+    from triptych.view import show_design
+
+    outs = [path for path in options.given if Path(path).is_dir()]
+    if len(options.given) > 1 and (other := next((path for path in options.given if path not in outs), None)):
+        raise ConfigError(f"{other!r} is not a folder: plan takes one suite file, or results folders.")
+    if not outs:
+        from triptych import catalogue
+
+        catalogue.load(options.plugin)
+        quiet_libraries()
+    suite_file = options.given[0] if options.given and not outs else None
+    made = planner.plan(
+        suite_file, pilots=outs, detect=options.detect, within=options.within, preset=options.preset,
+        settings=flag_settings(options), methods=split_names(options.methods), device=options.device, plugins=options.plugin,
+    )  # fmt: skip
+    if options.json:
+        print(made.model_dump_json(indent=2))
+    else:
+        show_design(Console(), made)
+    return 0
 
 
 def call_train(options: argparse.Namespace) -> int:

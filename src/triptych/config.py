@@ -146,6 +146,19 @@ class Scaling(Section):
         return value
 
 
+class Design(Section):
+    """That the suite's sizes were chosen for a budget; `compare --within` writes it, and a resumed suite keeps it."""
+
+    within_seconds: float = Field(gt=0, description="the budget of all runs, one after the other")
+    estimated_seconds: float = Field(ge=0, description="what they were estimated to take, at most")
+    detect: float = Field(gt=0, description="the true difference on the primary measure that the choice was for")
+    power: float = Field(ge=0, le=1, description="how often the design finds it, as was estimated")
+    train_documents: int = Field(ge=1)
+    max_epochs: int = Field(ge=1)
+    test_documents: int = Field(ge=1)
+    seeds: int = Field(ge=1)
+
+
 def is_label(text: str) -> bool:
     """Whether a row may be called so: a label is the name of a folder and an argument of a command, no path and no option."""
     return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
@@ -178,6 +191,7 @@ class Suite(Section):
     tracking: Tracking = Tracking()
     scaling: Scaling = Scaling()
     analysis: Analysis = Analysis()
+    design: Design | None = None
     method: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
     @model_validator(mode="before")

@@ -135,11 +135,25 @@ def _check_window(suite: Suite, rows: Sequence[Row], template: Template) -> None
 
 @dataclass(frozen=True)
 class RowEstimate:
-    """What a run of a row will take, in seconds; training from two measured steps."""
+    """What a run of a row will take, in seconds; training from two measured steps.
+
+    Attributes:
+        train_seconds: all epochs, and the learning-rate search.
+        evaluation_seconds: validation before, after every epoch and at the end, and the test split.
+        generation_seconds: of the test split.
+        search_seconds: the part of `train_seconds` that the search takes, once for all seeds.
+        document_seconds: of training on one document.
+        loss_seconds: of taking the loss of one document.
+        summary_seconds: of generating one summary.
+    """
 
     train_seconds: float
     evaluation_seconds: float
     generation_seconds: float
+    search_seconds: float
+    document_seconds: float
+    loss_seconds: float
+    summary_seconds: float
 
     @property
     def seconds(self) -> float:
@@ -157,7 +171,7 @@ def estimate(plan: Plan, device: str | None) -> dict[str, RowEstimate]:
 
 def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     if not isinstance(row.plugin, Method):
-        return RowEstimate(0.0, 0.0, 0.0)
+        return RowEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     suite, corpus = plan.suite, plan.corpus
     machine = runtime.start(device, suite.training.precision)
     prepared = materials.adapt(suite, row.plugin, plan.tokenizer, corpus, suite.seeds[0], machine.device)
@@ -177,10 +191,15 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     trials = suite.search.trials if row.trains and suite.search.trials > 1 else 0
     trial_steps = -(-min(len(corpus.train), suite.search.train_documents) // t.global_batch_size) * suite.search.epochs
     trial_validation = min(len(corpus.validation), suite.search.validation_documents) * suite.search.epochs
+    search = trials * (step * trial_steps + loss * trial_validation)
     return RowEstimate(
-        train_seconds=step * steps * epochs + trials * (step * trial_steps + loss * trial_validation),
+        train_seconds=step * steps * epochs + search,
         evaluation_seconds=loss * (len(corpus.validation) * (epochs + 2) + len(corpus.test)),
         generation_seconds=generation * len(corpus.test),
+        search_seconds=search,
+        document_seconds=step / min(t.global_batch_size, len(corpus.train)),
+        loss_seconds=loss,
+        summary_seconds=generation,
     )
 
 

@@ -335,6 +335,67 @@ class Comparison(Part):
     signature: str | None  # of the ROUGE scores
     inference: Inference | None = None  # None in files of before it was recorded
     scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none
+    design: dict[str, float] | None = None  # of the suite: its sizes were chosen for a budget; None: they were not
+
+
+class MeasureChance(Part):
+    """What makes the difference of two trained rows vary on one measure, as a plan takes it: standard deviations."""
+
+    measure: str
+    units: str
+    source: str  # the pilots, or that it is assumed
+    pair: list[str]  # the two rows whose documents vary most; empty: assumed
+    document_sd: float  # of a document's difference, seeds apart
+    noise_sd: float  # of seed and document together, of the difference under one seed of each row
+    seed_sd: float  # of a seed's mean over all documents, of one row
+    seed_sd_low: float | None  # the range that the pilot's seeds leave, 90%; None: assumed
+    seed_sd_high: float | None
+
+
+class PlannedDesign(Part):
+    """A design, the same for every row."""
+
+    train_documents: int
+    max_epochs: int
+    validation_documents: int
+    test_documents: int
+    seeds: list[int]
+    power: float  # how often it finds the difference asked for
+    detectable: float  # the difference that it finds four times in five, in the primary measure's units
+    detectable_loss: float | None  # the same on the test loss, in nats; None: not known
+    seconds: float | None  # of all runs one after the other, at most; None: no costs are known
+
+
+class Need(Part):
+    """The least number of test documents under a number of seeds."""
+
+    seeds: int
+    documents: int | None  # None: no number of documents is enough
+    available: bool  # the data have as many
+    seconds: float | None
+
+
+class DesignPlan(Part):
+    """What `triptych plan` says."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    primary: str
+    detect: float  # the true difference asked for, in the primary measure's units
+    detect_loss: float | None  # on the test loss, in nats
+    power: float  # how often it should be found
+    level: float  # two-sided, of one test, after the correction
+    pairs: int  # of rows that train, over which is corrected
+    chance: list[MeasureChance]  # the primary measure first
+    needs: list[Need]  # by number of seeds
+    needs_loss: list[Need]
+    bottleneck: Literal["documents", "seeds", "none"]  # of the suite's own design
+    own: PlannedDesign  # the suite as it is
+    needed: PlannedDesign | None  # the cheapest that finds the difference, training as in the suite; None: there is none
+    within_seconds: float | None = None
+    best: PlannedDesign | None = None  # for the budget
+    row_seconds: dict[str, float] = {}  # of each row, in the design that `command` runs
+    said: list[str]  # whole sentences
+    command: str
 
 
 class ScoredFile(Part):

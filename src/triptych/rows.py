@@ -66,7 +66,18 @@ def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tupl
     labels = dict.fromkeys([*suite.methods, *further])
     rows = [sections.get(label) or make_row(label, {}) for label in labels]
     methods = {row.label: {"kind": row.kind, **row.options} for row in rows}
-    return make_suite({**suite.model_dump(mode="json"), "methods": list(labels), "method": methods}), rows
+    written = {**suite.model_dump(mode="json"), "methods": list(labels), "method": methods}
+    return make_suite(written if _is_as_chosen(suite) else {**written, "design": None}), rows
+
+
+def _is_as_chosen(suite: Suite) -> bool:
+    """The sizes are those that `design` notes; where one was changed since, the note is no longer true."""
+    design, limits = suite.design, suite.limits
+    return design is None or (
+        (len(suite.seeds), limits.test_documents, suite.training.max_epochs)
+        == (design.seeds, design.test_documents, design.max_epochs)
+        and (limits.train_documents == 0 or limits.train_documents >= design.train_documents)
+    )
 
 
 def planned_runs(suite: Suite, rows: Sequence[Row]) -> list[tuple[Row, int]]:
@@ -85,7 +96,8 @@ def smaller_suite(suite: Suite, rows: Sequence[Row], train_documents: int) -> Su
         raise ConfigError("scaling.train_documents asks how rows gain with data, and no row of the suite trains.")
     limits = suite.limits.model_copy(update={"train_documents": train_documents})
     method = {label: options for label, options in suite.method.items() if label in labels}
-    return suite.model_copy(update={"methods": labels, "method": method, "limits": limits, "scaling": Scaling()})
+    changes = {"methods": labels, "method": method, "limits": limits, "scaling": Scaling(), "design": None}
+    return suite.model_copy(update=changes)
 
 
 def suite_rows(suite: Suite) -> list[Row]:

@@ -21,8 +21,9 @@ from triptych.config import PRESETS, Columns
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import Tables, describe
 from triptych.datasets.tables.columns import shorten
-from triptych.records import Data
+from triptych.records import Data, DesignPlan
 from triptych.registry import registered
+from triptych.report import formats
 from triptych.scoring import MOST_REFERENCES
 
 if TYPE_CHECKING:  # what a data folder holds is shown without torch
@@ -199,6 +200,31 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
     console.print(f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
                   f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
                   markup=False, highlight=False, soft_wrap=True)
+
+
+def show_design(console: Console, made: DesignPlan) -> None:
+    """Print a plan: what each number of seeds needs, the designs, and the sentences."""
+    unit = "nats" if made.primary == "loss" else "points"
+    needs = Table("seeds", *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
+                  title=f"To find {made.detect:g} {unit} of {made.primary} four times in five")  # fmt: skip
+    for need in made.needs:
+        documents = "no number is enough" if need.documents is None else f"{need.documents:,}"
+        beyond = "" if need.available or need.documents is None else " (more than there are)"
+        needs.add_row(str(need.seeds), documents + beyond, formats.seconds(need.seconds, formats.DASH))
+    console.print(needs)
+    designs = Table("design", *(Column(header=h, justify="right") for h in
+                    ("train", "epochs", "test", "seeds", "power", "finds", "takes")),
+                    title=f"Designs; each finds so many {unit} four times in five")  # fmt: skip
+    for name, one in {"suite": made.own, "needed": made.needed, "within": made.best}.items():
+        if one is not None:
+            training = (f"{one.train_documents:,}", str(one.max_epochs)) if one.max_epochs else (formats.DASH,) * 2
+            designs.add_row(name, *training, f"{one.test_documents:,}", str(len(one.seeds)), f"{one.power:.0%}",
+                            f"{one.detectable:.3g}", formats.seconds(one.seconds, formats.DASH))  # fmt: skip
+    console.print(designs)
+    for sentence in made.said:
+        _print_text(console, sentence)
+    if made.command:
+        _print_text(console, f"To run it:\n  {made.command}")
 
 
 @contextmanager

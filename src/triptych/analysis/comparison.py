@@ -28,8 +28,7 @@ from triptych.records import (
     TextShape,
 )
 
-__all__ = ["compare", "join"]
-
+__all__ = ["compare", "join", "matrices"]
 
 
 def compare(results: Results) -> Comparison:
@@ -81,6 +80,7 @@ def compare(results: Results) -> Comparison:
         signature=finished[0].record.rouge.signature if finished[0].record.rouge is not None else None,
         inference=inference_of(tests, analysis) if tests else None,
         scaling=points,
+        design=results.suite.design.model_dump() if results.suite.design is not None else None,
     )
 
 
@@ -145,7 +145,7 @@ def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
 
 def _scores(results: Results) -> dict[str, dict[str, Sample]]:
     """The mean of every finished row on every measure, with its spread."""
-    return samples({label: _matrices(runs) for label in results.labels if (runs := results.of(label))})
+    return samples({label: matrices(runs) for label in results.labels if (runs := results.of(label))})
 
 
 def _num_seeds(results: Results) -> dict[str, int]:
@@ -154,7 +154,7 @@ def _num_seeds(results: Results) -> dict[str, int]:
     return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].tuned or may_be)}
 
 
-def _matrices(runs: Sequence[Run]) -> dict[str, Array]:
+def matrices(runs: Sequence[Run]) -> dict[str, Array]:
     """ROUGE of every document of a row, and where every prediction has its loss, values whose mean is the loss: [S, N] each.
 
     Raises:

@@ -46,6 +46,7 @@ def comparison_flags(results: Results) -> list[str]:
     return [
         *(results.files.flags if results.files is not None else []),
         *results.said,
+        *_chosen(results),
         *_synthetic(done),
         *_counted(done),
         *_unfinished(results),
@@ -54,6 +55,22 @@ def comparison_flags(results: Results) -> list[str]:
         *_equal_texts(results),
         *_unequal_machines(done),
         *_unequal_memory(done),
+    ]
+
+
+def _chosen(results: Results) -> list[str]:
+    """That the sizes were chosen for a budget."""
+    design = results.suite.design
+    if design is None:
+        return []
+    unit = "nats" if results.suite.analysis.primary == "loss" else "points"
+    seeds = "1 seed" if design.seeds == 1 else f"{design.seeds} seeds"
+    return [
+        "Seeds, test documents, training pairs and epochs, the same for every row, were chosen before the first run for a "
+        f"budget of {design.within_seconds / 3600:.3g} h (--within): {seeds}, {design.test_documents:,} test documents, "
+        f"{design.train_documents:,} training pairs, up to {design.max_epochs} epochs, estimated to take "
+        f"{design.estimated_seconds / 3600:.2g} h at most and to find a true difference of {design.detect:g} {unit} in "
+        f"{design.power:.0%} of comparisons."
     ]
 
 

@@ -1,0 +1,132 @@
+"""What makes a difference of two rows vary, taken apart: which documents, which training seeds, and both together."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from scipy.special import chdtri
+
+from triptych.analysis.inference import Array, Seeds
+from triptych.analysis.power import Design
+
+RANGE = 0.9  # confidence of the range given for a seed SD
+
+# Assumptions where there is no pilot, in ROUGE points of F1. With one seed, documents' differences of two trained rows had an
+# SD of 7.1 to 8.7 on CNN/DailyMail (SmolLM2-135M, docs/rehearsal): 5 of the rows and 5 of each seed make 8.7.
+ASSUMED_DOCUMENT_SD = 5.0
+ASSUMED_NOISE_SD = 5.0
+ASSUMED_SEED_SD = 0.3  # between the 0.2 and 0.5 that docs/statistics.md simulates
+
+
+@dataclass(frozen=True)
+class Chance:
+    """Variances in the difference of two rows on one measure, each of a single document or seed.
+
+    Attributes:
+        documents: of a document's difference, were there no chance in training.
+        noise: of seed and document together, of each row.
+        seeds: of a seed's mean over all documents, of each row.
+    """
+
+    documents: float
+    noise: tuple[float, float]
+    seeds: tuple[float, float]
+
+    def design(self, documents: int, seeds: int, alpha: float) -> Design:
+        """The power of that many documents and seeds, by the law that decides.
+
+        Args:
+            documents: of the test split.
+            seeds: of each row; 1: the difference of two trained models, in which seeds have no part.
+            alpha: two-sided level of the test, after correction.
+        """
+        of_documents = (self.documents + sum(self.noise) / seeds) / documents
+        if seeds == 1:
+            return Design(of_documents, documents, (), alpha)
+        parts = []
+        for noise, seed in zip(self.noise, self.seeds, strict=True):
+            shared = noise / (documents * seeds)
+            parts.append(Seeds(seed / seeds + shared, shared, seeds - 1))
+        return Design(of_documents, documents, parts, alpha)
+
+    def share_of_seeds(self, documents: int, seeds: int) -> float:
+        """The seeds' part of the variance of the mean difference, in 0-1."""
+        of_documents = (self.documents + sum(self.noise) / seeds) / documents
+        of_seeds = sum(self.seeds) / seeds
+        return of_seeds / (of_documents + of_seeds) if of_seeds else 0.0
+
+
+ASSUMED = Chance(ASSUMED_DOCUMENT_SD**2, (ASSUMED_NOISE_SD**2,) * 2, (ASSUMED_SEED_SD**2,) * 2)
+
+
+@dataclass(frozen=True)
+class SeedVariance:
+    """How the means of seeds vary, pooled over rows.
+
+    Attributes:
+        variance: of a seed's mean over all documents.
+        low: least variance that is likely, see `RANGE`.
+        high: greatest.
+        df: degrees of freedom, the sum of S - 1 over rows.
+    """
+
+    variance: float
+    low: float
+    high: float
+    df: int
+
+
+def noise_of(values: Array) -> float:
+    """Variance of seed and document together in a row's scores [S, N]; zero where one seed cannot tell it."""
+    seeds, documents = values.shape
+    if seeds < 2 or documents < 2:
+        return 0.0
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + values.mean()
+    return float((left**2).sum()) / ((seeds - 1) * (documents - 1))
+
+
+def seed_variance(rows: Sequence[Array]) -> SeedVariance | None:
+    """The variance of a seed's mean over all documents, pooled over rows [S, N]; None where no row has two seeds.
+
+    It is the variance of the means of the seeds minus the noise that so many documents leave in them. The range is that of the
+    variance before this, by chi-square, with the same taken off.
+    """
+    several = [values for values in rows if len(values) > 1]
+    df = sum(len(values) - 1 for values in several)
+    if not df:
+        return None
+    of_means = sum((len(values) - 1) * float(values.mean(axis=1).var(ddof=1)) for values in several) / df
+    of_noise = sum((len(values) - 1) * noise_of(values) / values.shape[1] for values in several) / df
+    tail = (1 - RANGE) / 2
+    low, high = (df * of_means / float(chdtri(df, upper)) for upper in (tail, 1 - tail))
+    return SeedVariance(max(0.0, of_means - of_noise), max(0.0, low - of_noise), max(0.0, high - of_noise), df)
+
+
+def pairs_of(rows: Mapping[str, Array], seeds: float) -> dict[tuple[str, str], Chance]:
+    """The chance in the difference of every two rows that were scored on the same documents.
+
+    Args:
+        rows: by label, scores [S, N].
+        seeds: variance of a seed's mean, the same for every row.
+
+    A row with one seed does not tell its noise: all of it is then taken for a difference of documents, which more seeds do not
+    make smaller, so that no power is promised that may not be there.
+    """
+    noise = {label: noise_of(values) for label, values in rows.items()}
+    found = {}
+    for a, b in combinations(rows, 2):
+        total = float((rows[a].mean(axis=0) - rows[b].mean(axis=0)).var(ddof=1))
+        left = total - noise[a] / len(rows[a]) - noise[b] / len(rows[b])
+        found[a, b] = Chance(max(0.0, left), (noise[a], noise[b]), (seeds, seeds))
+    return found
+
+
+def widest(pairs: Iterable[tuple[tuple[str, str], Chance]], seeds: int) -> tuple[tuple[str, str], Chance]:
+    """The pair whose documents vary most under so many seeds: what it needs is enough for all."""
+    return max(pairs, key=lambda pair: pair[1].documents + sum(pair[1].noise) / seeds)
+
+
+def root(variance: float) -> float:
+    """A standard deviation."""
+    return math.sqrt(max(0.0, variance))

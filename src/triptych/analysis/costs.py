@@ -1,0 +1,134 @@
+"""What the runs of a row take in seconds, by the size of the design: measured, then multiplied out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from triptych.analysis.loading import Results, Run
+
+CLOCKS = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a design, the same for every row.
+
+    Attributes:
+        train_documents: training pairs.
+        validation_documents: evaluated before training, after every epoch and at the end.
+        test_documents: evaluated and summarized once.
+        max_epochs: how often the training pairs are seen, at most.
+        seeds: runs of each row that trains; a row that trains nothing runs once.
+    """
+
+    train_documents: int
+    validation_documents: int
+    test_documents: int
+    max_epochs: int
+    seeds: int
+
+
+@dataclass(frozen=True)
+class RowCost:
+    """Seconds of a row's runs.
+
+    Attributes:
+        trains: the row is trained, under each seed.
+        fixed: of each run, whatever its size: start, preparation, saving.
+        search: of the learning-rate search, once for the row, with `search_documents` training pairs.
+        search_documents: the pairs that each of its trials saw; fewer training pairs make it shorter.
+        train: for a training document, each time it is seen.
+        evaluate: for a document whose loss is taken.
+        generate: for a test document that is summarized.
+    """
+
+    trains: bool
+    fixed: float
+    search: float
+    search_documents: int
+    train: float
+    evaluate: float
+    generate: float
+
+    def seconds(self, size: Size) -> float:
+        """All runs of the row, one after the other, trained for all epochs."""
+        epochs = size.max_epochs if self.trains else 0
+        evaluated = evaluations(size.validation_documents, epochs, size.test_documents)
+        run = self.fixed + self.train * size.train_documents * epochs + self.evaluate * evaluated
+        run += self.generate * size.test_documents
+        share = min(1.0, size.train_documents / self.search_documents) if self.search_documents else 0.0
+        return run * (size.seeds if self.trains else 1) + self.search * share
+
+
+def evaluations(validation_documents: int, epochs: int, test_documents: int) -> int:
+    """Documents whose loss is taken in a run: validation before, after every epoch and at the end, and the test split once."""
+    return validation_documents * (epochs + 2) + test_documents
+
+
+def measured(results: Results) -> dict[str, RowCost]:
+    """What each finished row took, as means over its runs; none for files that other tools wrote.
+
+    Whatever the clocks of a run do not name is counted as fixed, so that the seconds of a design like the pilot's are the
+    pilot's own, if it was trained for all epochs.
+    """
+    if results.files is not None:
+        return {}
+    return {label: _of_row(runs) for label in results.labels if (runs := results.of(label))}
+
+
+def _of_row(runs: Sequence[Run]) -> RowCost:
+    costs = [run.record.cost for run in runs]
+    trains = runs[0].tuned
+    evaluated = sum(_evaluated(run) for run in runs)
+    summarized = sum(len(run.predictions) for run in runs)
+    seen = sum(run.record.training.documents for run in runs if run.record.training is not None)
+    in_stages = sum(getattr(cost, f"{clock}_seconds") for cost in costs for clock in CLOCKS)
+    apart = sum(cost.search_seconds + cost.train_seconds + cost.evaluation_seconds + cost.generation_seconds for cost in costs)
+    fixed = max(in_stages, sum(cost.wall_seconds for cost in costs)) - apart
+    return RowCost(
+        trains=trains,
+        fixed=fixed / len(runs),
+        search=sum(cost.search_seconds for cost in costs),
+        search_documents=_searched(runs[0]),
+        train=_ratio(sum(cost.train_seconds for cost in costs), seen),
+        evaluate=_ratio(sum(cost.evaluation_seconds for cost in costs), evaluated),
+        generate=_ratio(sum(cost.generation_seconds for cost in costs), summarized),
+    )
+
+
+def used(run: Run, split: str) -> int:
+    """The documents of a split that a run used; 0 where its record does not say."""
+    data = run.record.data
+    return data.splits[split].used if data is not None and split in data.splits else 0
+
+
+def available(run: Run, split: str) -> int:
+    """The documents of a split that a run could have used."""
+    data = run.record.data
+    if data is None or split not in data.splits:
+        return 0
+    return data.splits[split].used + data.splits[split].not_sampled
+
+
+def _evaluated(run: Run) -> int:
+    epochs = run.record.training.epochs if run.record.training is not None else 0
+    return evaluations(used(run, "validation"), epochs, len(run.predictions))
+
+
+def _searched(run: Run) -> int:
+    most = run.setting("search.train_documents") or 0
+    return min(most, used(run, "train")) if run.record.search is not None else 0
+
+
+def _ratio(seconds: float, count: int) -> float:
+    return seconds / count if count else 0.0
+
+
+def of_suite(costs: Mapping[str, RowCost], size: Size, scaling: Sequence[int] = ()) -> dict[str, float]:
+    """Seconds of every row, those on fewer training documents (`[scaling]`) among them."""
+    found = {}
+    for label, cost in costs.items():
+        smaller = [
+            Size(pairs, size.validation_documents, size.test_documents, size.max_epochs, size.seeds) for pairs in scaling
+        ]
+        found[label] = cost.seconds(size) + sum(cost.seconds(one) for one in smaller if cost.trains)
+    return found

@@ -1,0 +1,212 @@
+"""Which design finds a difference, and the best one for a budget. The law is that of the decisions, run forward.
+
+`docs/planning.md` says in words which rules it follows.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Literal
+
+from triptych.analysis.chance import Chance
+from triptych.analysis.costs import RowCost, Size, of_suite
+from triptych.analysis.pairs import LEVEL
+from triptych.analysis.power import POWER
+from triptych.errors import ConfigError
+
+MOST_SEEDS = 10
+USUAL_SEEDS = 3  # fewer are taken only where more cannot be paid for
+LEAST_DOCUMENTS = 50  # of the test split, where the data have as many
+LEAST_EPOCHS = 2
+LEAST_TRAIN_DOCUMENTS, LEAST_TRAIN_SHARE = 200, 0.1
+_SHARES = (0.85, 0.7, 0.6, 0.5, 0.4, 0.3, 0.25, 0.2, 0.15, 0.1)
+_MOST_DOCUMENTS = 10**6  # beyond so many only seeds matter
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A design with what is known of it; a cheaper one comes first where two find the difference."""
+
+    size: Size
+    power: float
+    seconds: float | None
+
+    @property
+    def reaches(self) -> bool:
+        """It finds the difference as often as is asked for."""
+        return self.power >= POWER
+
+
+@dataclass(frozen=True)
+class Planner:
+    """Designs of one suite.
+
+    Attributes:
+        chance: in the difference of two rows that train, on the primary measure.
+        pairs: of rows that train.
+        detect: the true difference to find.
+        own: the suite's own size.
+        test_available: test documents in the data.
+        costs: of each row; empty: not known.
+        scaling: training documents of `[scaling]`.
+        enough: training pairs beyond which no row gains more than the margin, from a data-size curve; None: not known.
+    """
+
+    chance: Chance
+    pairs: int
+    detect: float
+    own: Size
+    test_available: int
+    costs: Mapping[str, RowCost] = field(default_factory=dict)
+    scaling: Sequence[int] = ()
+    enough: int | None = None
+
+    @property
+    def level(self) -> float:
+        """Two-sided level of one test at Holm's strictest step."""
+        return LEVEL / self.pairs
+
+    def power(self, documents: int, seeds: int) -> float:
+        """How often the difference is found."""
+        return self.chance.design(documents, seeds, self.level).power(self.detect)
+
+    def detectable(self, documents: int, seeds: int) -> float:
+        """The difference that is found four times in five."""
+        return self.chance.design(documents, seeds, self.level).detectable()
+
+    def least_documents(self, seeds: int) -> int | None:
+        """The fewest documents, from `LEAST_DOCUMENTS` on, with which the difference is found often enough; None: none are."""
+        low = min(LEAST_DOCUMENTS, self.test_available)
+        if self.power(low, seeds) >= POWER:
+            return low
+        high = 2 * low
+        while self.power(high, seeds) < POWER:
+            low, high = high, 2 * high
+            if high > _MOST_DOCUMENTS:
+                return None
+        while high - low > 1:
+            middle = (low + high) // 2
+            low, high = (low, middle) if self.power(middle, seeds) >= POWER else (middle, high)
+        return high
+
+    @cached_property
+    def needs(self) -> dict[int, int | None]:
+        """`least_documents` for each number of seeds from 2 on."""
+        return {seeds: self.least_documents(seeds) for seeds in range(2, MOST_SEEDS + 1)}
+
+    @property
+    def bottleneck(self) -> Literal["documents", "seeds", "none"]:
+        """What the suite's own design has too little of."""
+        if self.own.seeds > 1 and self.power(self.own.test_documents, self.own.seeds) >= POWER:
+            return "none"
+        least = self.needs.get(self.own.seeds)
+        if least is None:
+            return "seeds"
+        mostly_seeds = self.chance.share_of_seeds(self.own.test_documents, self.own.seeds) > 0.5
+        return "seeds" if least > self.test_available and mostly_seeds else "documents"
+
+    def fit(self, size: Size) -> Fit:
+        """A design with its power and its costs."""
+        return Fit(size, self.power(size.test_documents, size.seeds), self.seconds(size))
+
+    def seconds(self, size: Size) -> float | None:
+        """All runs, one after the other; None where costs are not known."""
+        return sum(of_suite(self.costs, size, self.scaling).values()) if self.costs else None
+
+    def cheapest(self, size: Size, least_seeds: int = 2) -> Fit | None:
+        """The cheapest design that finds the difference, trained as `size` says: documents and seeds are chosen.
+
+        Where costs are not known: the one with the fewest test summaries in all.
+        """
+        fits = [
+            self.fit(replace(size, test_documents=documents, seeds=seeds))
+            for seeds, documents in self.needs.items()
+            if seeds >= least_seeds and documents is not None and documents <= self.test_available
+        ]
+        return min(fits, key=lambda fit: fit.seconds or fit.size.test_documents * fit.size.seeds, default=None)
+
+    def best(self, budget: float) -> Fit:
+        """The design for a budget in seconds.
+
+        Raises:
+            ConfigError: not even one seed of the smallest design fits.
+        """
+        trainings = list(self._trainings())
+        for training in trainings:
+            if (found := self.cheapest(training, USUAL_SEEDS)) and _fits(found, budget):
+                return found
+        if (found := self.cheapest(trainings[-1])) and _fits(found, budget):
+            return found
+        # It cannot be reached: by no budget, and then training is kept; or not by this one, and then it is at its least.
+        within_reach = any(need is not None and need <= self.test_available for need in self.needs.values())
+        for seeds in (range(USUAL_SEEDS, MOST_SEEDS + 1), range(2, 3), range(1, 2)):
+            for training in trainings[-1:] if within_reach else trainings:
+                fits = [fit for number in seeds if (fit := self._finest(training, number, budget))]
+                if fits:
+                    return min(fits, key=lambda fit: self.detectable(fit.size.test_documents, fit.size.seeds))
+        least = replace(trainings[-1], seeds=1, test_documents=min(LEAST_DOCUMENTS, self.test_available))
+        raise ConfigError(
+            f"The budget of {budget:,.0f} seconds is below the smallest design, one seed of every row on "
+            f"{least.train_documents:,} training pairs, {least.max_epochs} epochs and {least.test_documents} test documents, "
+            f"which takes about {self.seconds(least):,.0f} seconds. Give more, or fewer rows with --methods."
+        )
+
+    def _finest(self, training: Size, seeds: int, budget: float) -> Fit | None:
+        """The number of test documents that fit and find the least difference; None where none fit.
+
+        It need not be the largest: under few seeds the test knows the seeds' part the less, the larger its share is.
+        """
+        least = min(LEAST_DOCUMENTS, self.test_available)
+        size = replace(training, seeds=seeds)
+        one, two = (self.seconds(replace(size, test_documents=documents)) or 0.0 for documents in (least, least + 1))
+        if one > budget:
+            return None
+        more = int((budget - one) / (two - one)) if two > one else self.test_available
+        numbers = [min(self.test_available, least + more)]
+        while numbers[-1] > 2 * least:
+            numbers.append(numbers[-1] // 2)
+        return self.fit(replace(size, test_documents=min(numbers, key=lambda number: self.detectable(number, seeds))))
+
+    def _trainings(self) -> Iterator[Size]:
+        """What is tried in turn: the suite's training, fewer epochs, then fewer training pairs.
+
+        With a data-size curve, pairs beyond which no row gains more than the margin go first.
+        """
+        pairs, epochs = self.own.train_documents, self.own.max_epochs
+        yield self.own
+        if self.enough is not None and self.enough < pairs:
+            pairs = self.enough
+            yield replace(self.own, train_documents=pairs)
+        least_epochs = min(epochs, LEAST_EPOCHS)
+        for fewer in range(epochs - 1, least_epochs - 1, -1):
+            yield replace(self.own, train_documents=pairs, max_epochs=fewer)
+        whole = self.own.train_documents
+        floor = max(LEAST_TRAIN_DOCUMENTS, round(LEAST_TRAIN_SHARE * whole), *(size + 1 for size in self.scaling))
+        for share in _SHARES:
+            fewer = max(floor, round(share * whole))
+            if fewer < pairs:
+                pairs = fewer
+                yield replace(self.own, train_documents=pairs, max_epochs=least_epochs)
+
+
+def _fits(fit: Fit, budget: float) -> bool:
+    return fit.seconds is not None and fit.seconds <= budget
+
+
+def enough_pairs(curves: Mapping[str, Mapping[int, float]], margin: float) -> int | None:
+    """The smallest size of a data-size curve from which on no row gains more than the margin, up to the largest size.
+
+    Args:
+        curves: by row, the mean at each number of training documents; higher is better.
+        margin: what does not matter.
+
+    Returns:
+        None without a curve of two sizes of every row.
+    """
+    sizes = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
+    if len(sizes) < 2:
+        return None
+    return next(
+        size for size in sizes if all(curve[sizes[-1]] - curve[later] <= margin
+                                      for curve in curves.values() for later in sizes if later >= size)
+    )  # fmt: skip
