@@ -793,6 +793,18 @@ def test_unequal_suites_are_not_joined(tmp_path: Path):
         join([load(first), load(second)])
 
 
+def test_suites_that_are_judged_by_other_settings_are_not_joined(tmp_path: Path):
+    """Folders with different [analysis] settings are refused with both values; made equal in suite.json, they are joined."""
+    first = write_results(tmp_path / "one", methods=("lora",))
+    second = write_results(tmp_path / "two", methods=("full",), analysis={"primary": "loss", "margin": 1.0})
+    with pytest.raises(ResultsError, match=r"analysis.primary is 'rouge1' in '.*one' and 'loss' in '.*two'.*both suite.json"):
+        join([load(first), load(second)])
+    suite = json.loads((second / "suite.json").read_text())
+    wanted = json.loads((first / "suite.json").read_text())["analysis"]
+    (second / "suite.json").write_text(json.dumps(suite | {"analysis": wanted}))
+    assert compare(join([load(first), load(second)])).inference.primary == "rouge1"
+
+
 def test_a_folder_given_twice_is_refused(out: Path):
     """A run cannot be compared with itself."""
     with pytest.raises(ResultsError, match="was given twice"):

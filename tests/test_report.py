@@ -39,11 +39,12 @@ def written(tmp_path_factory) -> Path:
 
 
 def test_all_documents_are_written_and_nothing_else(written: Path) -> None:
-    """A report is five files, and no temporary file stays."""
+    """A report is six files, and no temporary file stays."""
     assert sorted(path.name for path in written.iterdir()) == [
         "comparison.csv",
         "comparison.json",
         "comparison.md",
+        "comparison_tests.csv",
         "report.html",
         "report.pdf",
     ]

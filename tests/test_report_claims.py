@@ -367,3 +367,38 @@ def test_peaks_of_memory_measured_in_two_ways_are_not_compared() -> None:
     results.of("full")[0].record.cost.peak_memory_kind = "anonymous"
     assert find(claims(results, make_comparison(results)), "memory") is None
     assert any("Peak memory was measured in 2 ways (anonymous, rss)" in flag for flag in comparison_flags(results))
+
+
+OF_MODELS = " With one training seed this speaks of the trained models, not of the methods."
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("name", ["best-rouge", "best-loss", "method-order", "loss-order"])
+def test_an_order_of_one_seed_is_of_the_trained_models(name: str, seeds: int) -> None:
+    """Sentences that name a highest, a lowest or an order end, with one training seed, by saying that it is of the models."""
+    results = make_results(seeds=tuple(range(seeds)))
+    claim = find(claims(results, make_comparison(results)), name)
+    assert claim is not None and claim.text.endswith(OF_MODELS) == (seeds == 1)
+
+
+def test_orders_name_the_neighbours_that_are_not_shown_to_differ() -> None:
+    """An order by R-1 or by loss says which neighbours are not shown to differ, or that each differs from the next."""
+    comparison = make_comparison(make_results(seeds=(0, 1, 2)))
+    order = ["prompt-tuning", "last-layers", "lora"]
+
+    def deciding(undecided: list[set[str]]) -> Comparison:
+        decide = {True: "undecided", False: "different"}
+        tests = [test.model_copy(update={"decision": decide[{test.a, test.b} in undecided]}) for test in comparison.tests]
+        return comparison.model_copy(update={"tests": tests})
+
+    apart = {claim.name: claim.text for claim in claims(RESULTS, deciding([]))}
+    close = {claim.name: claim.text for claim in claims(RESULTS, deciding([{"lora", "last-layers"}]))}
+    means = ", ".join(f"{label} ({comparison.rows[label].rouge1.mean:.2f})" for label in order)
+    start = f"By mean test R-1, the rows of the three methods under study, from lowest to highest: {means}; "
+    assert apart["method-order"] == start + "each is shown to differ from the next."
+    assert close["method-order"] == start + "of neighbours, these are not shown to differ: last-layers and lora."
+    assert apart["loss-order"].endswith("; each is shown to differ from the next.")
+    assert close["loss-order"].endswith("; of neighbours, these are not shown to differ: lora and last-layers.")
+    assert "not shown to differ" not in apart["best-loss"] + apart["against-lead"]
+    near = claims(RESULTS, deciding([{"full", "lora"}, {"full", "last-layers"}]))
+    assert find(near, "best-loss").text.endswith("; lora and last-layers are not shown to differ from it.")

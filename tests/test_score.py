@@ -217,7 +217,7 @@ def test_a_folder_of_scores_is_a_results_folder(good, bad, tmp_path, capsys):
     status, printed, _ = run(capsys, f"good={good}", f"bad={bad}", "--out", out)
     assert status == 0 and "good − bad" in printed
     names = {path.name for path in out.iterdir() if path.name != ".lock"}
-    tables = {"comparison.json", "comparison.csv", "comparison.md"}
+    tables = {"comparison.json", "comparison.csv", "comparison_tests.csv", "comparison.md"}
     assert names == tables | {"report.pdf", "report.html", "runs", "scored.json"}
     written = json.loads((out / "comparison.json").read_text())
     assert written["source"] == "files" and list(written["rows"]) == ["good", "bad"]

@@ -29,7 +29,8 @@ def finished(workplace) -> Path:
 
 def test_a_suite_leaves_the_whole_results_tree(finished):
     """Every file of the design is there, and each can be read as what it is."""
-    for name in ("suite.json", "comparison.json", "comparison.csv", "comparison.md", "report.pdf", "report.html"):
+    tables = ("comparison.json", "comparison.csv", "comparison_tests.csv", "comparison.md")
+    for name in ("suite.json", *tables, "report.pdf", "report.html"):
         assert (finished / name).stat().st_size > 0, name
     assert (finished / "report.pdf").read_bytes().startswith(b"%PDF")
     comparison = Comparison.model_validate_json((finished / "comparison.json").read_text())

@@ -258,6 +258,7 @@ class Row(Part):
     parameters: Parameters | None
     text_shape: TextShape | None  # means over seeds
     further_scores: dict[str, float | None] = {}  # means over seeds
+    seed_sd: dict[str, float] = {}  # of `loss` and each ROUGE: standard deviation of the seeds' means; empty with one seed
     flags: list[str]  # what a reader must know about this row, in whole sentences
 
 

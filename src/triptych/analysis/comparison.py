@@ -251,6 +251,7 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
         parameters=done[0].record.parameters if done else None,
         text_shape=_text_shape(done),
         further_scores=_further_scores(done),
+        seed_sd=_seed_sd(done),
         flags=row_flags(runs),
     )
 
@@ -258,6 +259,15 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
 def _further_scores(done: Sequence[Run]) -> dict[str, float | None]:
     names = dict.fromkeys(name for run in done for name in run.record.further_scores)
     return {name: _mean([run.record.further_scores.get(name) for run in done]) for name in names}
+
+
+def _seed_sd(done: Sequence[Run]) -> dict[str, float]:
+    """How the means of the seeds vary, on each measure that every seed has; empty with one seed."""
+    means = {"loss": [run.record.loss.test for run in done]}
+    means |= {name: [getattr(run.record.rouge, name) for run in done] for name in ROUGE_METRICS}
+    return {
+        name: float(np.std(values, ddof=1)) for name, values in means.items() if len(values) > 1 and None not in values
+    }
 
 
 def _loss(done: Sequence[Run], scores: Sample | None) -> RowLoss:

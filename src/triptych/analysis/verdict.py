@@ -171,7 +171,7 @@ def _of_models(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: st
     """Which trained models differ on these documents, without a rank among methods."""
     trained = {label for label, row in rows.items() if num_trainable(row)}
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
-    name, named = NAMES.get(measure, measure), _apart(rows, about, measure, "pairs with a trained model differ")
+    name, named = NAMES.get(measure, measure), _apart(rows, about, measure, "pairs with a trained model")
     if not named:
         return f"One training seed: by {name}, no two of these trained models are shown to differ on these documents."
     return f"One training seed: by {name}, these trained models differ on these documents: {named}."

@@ -56,8 +56,8 @@ def best_rouge(results: Results, comparison: Comparison) -> Claim | None:
         shown_as, more = estimate_of(comparison, labels[0], "rouge1")
         texts.append(f"that of {formats.listed(labels)}, {shown_as}")
         facts += [extreme(labels, among, "rouge1.mean", highest), *more]
-    text = f"The highest mean test R-1 is {texts[0]}; the lowest is {texts[1]}."
-    return Claim("quality", "best-rouge", text, tuple(facts))
+    text = f"The highest mean test R-1 is {texts[0]}; the lowest is {texts[1]}.{_of_models_alone(comparison)}"
+    return Claim("quality", "best-rouge", text, (*facts, equals(_one_seed(comparison), _seeds_of)))
 
 
 def method_order(results: Results, comparison: Comparison) -> Claim | None:
@@ -186,11 +186,13 @@ def best_loss(results: Results, comparison: Comparison) -> Claim | None:
     text = f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: {shown_as}" + (
         f"; {formats.listed(near)} {formats.verb(near, 'is', 'are')} not shown to differ from it." if near else "."
     )
+    text += _of_models_alone(comparison)
     return Claim(
         "loss",
         "best-loss",
         text,
         (
+            equals(_one_seed(comparison), _seeds_of),
             selected(among, lambda c: having(c, "loss.test", with_rouge(c))),
             extreme(best, among, "loss.test", False),
             selected(near, beside),
@@ -329,12 +331,18 @@ def _neighbours(comparison: Comparison, close: list[str]) -> str:
         if close
         else "each is shown to differ from the next."
     )
-    return said + (" With one training seed this orders the trained models, not the methods." if _one_seed(comparison) else "")
+    return said + _of_models_alone(comparison)
+
+
+def _of_models_alone(comparison: Comparison) -> str:
+    """With one training seed: the sentence before says nothing of the methods. Empty with more seeds."""
+    return " With one training seed this speaks of the trained models, not of the methods." if _one_seed(comparison) else ""
 
 
 def _one_seed(comparison: Comparison) -> bool:
-    """Every tuned row has one seed."""
-    return all(len(comparison.rows[label].seeds) == 1 for label in tuned(comparison))
+    """There are tuned rows, and each has one seed."""
+    counts = [len(comparison.rows[label].seeds) for label in tuned(comparison)]
+    return bool(counts) and max(counts) == 1
 
 
 def _seeds_of(results: Results, comparison: Comparison) -> bool:

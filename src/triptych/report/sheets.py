@@ -57,11 +57,12 @@ class Column:
 
 
 def quality(comparison: Comparison) -> Sheet:
-    """Test loss and ROUGE with their intervals."""
+    """Test loss and ROUGE with their intervals, and how they vary over training seeds."""
+    several = any(row.seed_sd for row in comparison.rows.values())
     body = []
     for label, row in comparison.rows.items():
         if rows.failed(row):
-            body.append((Cell(label), Cell(formats.FAILED), *[Cell(formats.DASH)] * 4))
+            body.append((Cell(label), Cell(formats.FAILED), *[Cell(formats.DASH)] * (6 if several else 4)))
             continue
         loss = row.loss
         has_interval = loss.low is not None and loss.high is not None
@@ -74,16 +75,23 @@ def quality(comparison: Comparison) -> Sheet:
                     loss.test,
                 ),
                 *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE],
+                *([_spread(row, "loss", formats.loss), _spread(row, "rouge1", formats.score)] if several else []),
             )
         )
+    spread = " Seed SD: standard deviation of the means of the training seeds." if several else ""
     return Sheet(
         "quality",
         "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
-        f"(higher is better); under each its 95% interval. {comparison.subset}".rstrip(),
-        ("Row", "Test loss", *rows.ROUGE.values()),
+        f"(higher is better); under each its 95% interval.{spread} {comparison.subset}".rstrip(),
+        ("Row", "Test loss", *rows.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
         tuple(body),
-        widths=(0, 1.25, 1, 1, 1, 1),
+        widths=(0, 1.25, 1, 1, 1, 1, *((0.75, 0.75) if several else ())),
     )
+
+
+def _spread(row: Row, measure: str, show: Callable[[float | None], str]) -> Cell:
+    value = row.seed_sd.get(measure)
+    return Cell(show(value), None, value)
 
 
 def losses(comparison: Comparison) -> Sheet:

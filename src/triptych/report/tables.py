@@ -208,6 +208,18 @@ def to_csv(comparison: Comparison) -> str:
     return stream.getvalue()
 
 
+def to_tests_csv(comparison: Comparison) -> str:
+    """The paired tests as CSV: a line for each pair of rows and measure, the fields of `records.PairedTest` as columns."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = list(PairedTest.model_fields)
+    writer.writerow(names)
+    for test in comparison.tests:
+        fields = test.model_dump() | {"seeds": " ".join(map(str, test.seeds))}
+        writer.writerow([_csv_cell(fields[name]) for name in names])
+    return stream.getvalue()
+
+
 def to_markdown(comparison: Comparison) -> str:
     """The comparison as a Markdown document: what it is of, the table, the verdict and what must be known."""
     files = rows.of_files(comparison)

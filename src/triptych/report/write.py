@@ -8,12 +8,12 @@ from triptych.errors import TriptychError
 from triptych.files import write_together
 from triptych.records import Comparison
 from triptych.report.pdf import to_pdf
-from triptych.report.tables import to_csv, to_markdown
+from triptych.report.tables import to_csv, to_markdown, to_tests_csv
 from triptych.report.web import to_html
 
 
 def write_report(results: Results, comparison: Comparison, out: Path, documents: bool = True) -> list[Path]:
-    """Write comparison.json, comparison.csv, comparison.md, report.pdf and report.html into a folder, all of them together.
+    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html into a folder, all together.
 
     Args:
         results: what was loaded.
@@ -30,6 +30,7 @@ def write_report(results: Results, comparison: Comparison, out: Path, documents:
     makers = {
         "comparison.json": lambda: f"{to_json(comparison.model_dump(mode='json'), indent=2)}\n".encode(),
         "comparison.csv": lambda: to_csv(comparison).encode(),
+        "comparison_tests.csv": lambda: to_tests_csv(comparison).encode(),
         "comparison.md": lambda: to_markdown(comparison).encode(),
     }
     reports = {
