@@ -981,3 +981,12 @@ def test_analysis_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_runs_share_their_ids_and_references(out: Path):
+    """Ids and references are in memory once, whatever the number of runs: so a large table fits."""
+    first, *others = [run for run in load(out).runs if run.done]
+    for run in others:
+        for one, other in zip(first.predictions, run.predictions, strict=True):
+            assert one.id is other.id and one.reference is other.reference
+    assert others

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -356,3 +357,27 @@ def test_a_page_holds_a_sample_of_many_predictions() -> None:
     assert part["documents"] == [whole["documents"][place] for place in places]
     for sampled, run in zip(part["runs"], whole["runs"], strict=True):
         assert sampled["predictions"] == [run["predictions"][place] for place in places]
+
+
+def test_a_page_does_not_grow_with_its_texts() -> None:
+    """Long summaries leave fewer documents on the page: its texts stay within the characters allowed, at least one is there."""
+
+    def size(data: dict) -> int:
+        summaries = sum(len(line[0]) for run in data["runs"] for line in run["predictions"])
+        return summaries + sum(len(reference) for _, reference in data["documents"])
+
+    results = make_results(documents=80)
+    longer = replace(
+        results,
+        runs=tuple(
+            replace(
+                run, predictions=tuple(p.model_copy(update={"prediction": 40 * p.prediction}) for p in run.predictions)
+            )
+            for run in results.runs
+        ),
+    )
+    allowed = size(browser_data(results))
+    for given in (results, longer):
+        data = browser_data(given, most_characters=allowed)
+        assert 0.8 * allowed <= size(data) <= 1.1 * allowed and data["total"] == 80
+    assert len(browser_data(longer, most_characters=1)["documents"]) == 1

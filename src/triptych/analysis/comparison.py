@@ -263,11 +263,10 @@ def _further_scores(done: Sequence[Run]) -> dict[str, float | None]:
 
 def _seed_sd(done: Sequence[Run]) -> dict[str, float]:
     """How the means of the seeds vary, on each measure that every seed has; empty with one seed."""
-    means = {"loss": [run.record.loss.test for run in done]}
+    means: dict[str, list[float | None]] = {"loss": [run.record.loss.test for run in done]}
     means |= {name: [getattr(run.record.rouge, name) for run in done] for name in ROUGE_METRICS}
-    return {
-        name: float(np.std(values, ddof=1)) for name, values in means.items() if len(values) > 1 and None not in values
-    }
+    there = {name: [value for value in values if value is not None] for name, values in means.items()}
+    return {name: float(np.std(values, ddof=1)) for name, values in there.items() if len(values) == len(done) > 1}
 
 
 def _loss(done: Sequence[Run], scores: Sample | None) -> RowLoss:

@@ -24,6 +24,7 @@ from triptych.report.tables import all_flags
 
 _EXAMPLES = 3
 _MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
+_MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
 _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
 
 
@@ -171,19 +172,27 @@ def _spendings(results: Results) -> list[Curves]:
     return [validation_curves(results, axis) for axis in AXES if axis != "step"]
 
 
-def browser_data(results: Results, most: int = _MOST_PREDICTIONS) -> dict[str, Any]:
+def browser_data(
+    results: Results, most: int = _MOST_PREDICTIONS, most_characters: int = _MOST_CHARACTERS
+) -> dict[str, Any]:
     """References and predictions, for the page's browser. No document: articles are not the report's to spread.
 
     Args:
         results: what was loaded.
         most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the same of
             every run, and `total` says of how many.
+        most_characters: of summaries and references that the page may hold; of longer ones, fewer documents are taken.
     """
     finished = [run for run in results.runs if run.done and run.predictions]
     if not finished:
         return {"metrics": {}, "documents": [], "runs": [], "total": 0}
     total = len(finished[0].predictions)
-    taken = min(total, max(1, most // len(finished)))
+    lengths = [
+        len(lines[0].reference) + sum(len(line.prediction) for line in lines)
+        for lines in zip(*(run.predictions for run in finished), strict=True)
+    ]
+    within = most_characters * total // max(1, sum(lengths))
+    taken = min(total, max(1, most // len(finished)), max(1, within))
     places = [place * total // taken for place in range(taken)]
     return {
         "metrics": rows.ROUGE,

@@ -121,7 +121,8 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
         for metric in metrics
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]
-    power = f" Found four times in five, for every pair: a true difference of {', '.join(seen)}." if seen else ""
+    sizes = " or ".join(seen)
+    power = f" Between any two rows a true difference of {sizes} would have been found four times in five." if seen else ""
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean difference, "
         "interval and p, corrected over the pairs of one measure, which agree with the decision (different: the "

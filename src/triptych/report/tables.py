@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from triptych.analysis.verdict import separable
+from triptych.analysis.verdict import NAMES, separable
 from triptych.characters import showable, visible
 from triptych.markdown import plain
 from triptych.records import NUMERIC_COSTS, Comparison, Estimate, PairedTest, Row
@@ -159,12 +159,16 @@ def power_sentence(comparison: Comparison) -> str:
     """Which differences the table would have found; empty where it has no tests."""
     if comparison.inference is None:
         return ""
-    units = {"rouge1": "{:.2f} points of ROUGE-1", "loss": "{:.4f} nats of test loss"}
-    found = comparison.inference.detectable
-    parts = [text.format(size) for measure, text in units.items() if (size := found.get(measure)) is not None]
+    primary, found = comparison.inference.primary, comparison.inference.detectable
+    parts = [
+        f"{size:.4f} nats of test loss" if measure == "loss" else f"{size:.2f} points of {NAMES.get(measure, measure)}"
+        for measure in (primary, "rouge1" if primary == "loss" else "loss")
+        if (size := found.get(measure)) is not None
+    ]
     if not parts:
         return ""
-    return f"Found four times in five, whichever two rows are compared: a true difference of {' or '.join(parts)}."
+    which = "systems" if rows.of_files(comparison) else "rows"
+    return f"Between any two {which} a true difference of {' or '.join(parts)} would have been found four times in five."
 
 
 def _markdown_tests(comparison: Comparison) -> list[str]:
