@@ -236,3 +236,12 @@ def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
     assert caption.startswith("Paired tests on R-1 and Test loss over the same documents: mean difference, interval and p")
     assert "different: the interval leaves out zero; equivalent: shown to be within the margin" in caption
     assert f"a true difference of {size:.2f} points of R-1" in caption
+
+
+def test_a_difference_that_no_table_can_hold_is_said_to_be_one() -> None:
+    """Where seeds say so little that only a difference above 100 points would be found, no such figure is printed."""
+    comparison = make_comparison(make_results(seeds=(0, 1)))
+    found = comparison.inference.model_copy(update={"detectable": {"rouge1": 128.7, "loss": 0.2}})
+    comparison = comparison.model_copy(update={"inference": found})
+    for text in (to_markdown(comparison), sheets.tests_caption(comparison, ("rouge1", "loss"))):
+        assert "more than 100 points of R" in text and "128" not in text and "0.2000 nats of test loss" in text

@@ -301,10 +301,9 @@ def power(results: Results, comparison: Comparison) -> Claim | None:
 
     def sizes(c: Comparison) -> list[str]:
         found = c.inference.detectable if c.inference is not None else {}
-        names = {"rouge1": "{} points of R-1", "loss": "{} nats of test loss"}
         return [
-            text.format(formats.loss(size) if measure == "loss" else formats.score(size))
-            for measure, text in names.items()
+            formats.difference(size, measure, rows.TESTED[measure])
+            for measure in ("rouge1", "loss")
             if (size := found.get(measure)) is not None
         ]
 

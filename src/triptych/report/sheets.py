@@ -117,7 +117,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     of_models = " With one training seed, p speaks of the trained models, not of training again." if one_seed else ""
     inference = comparison.inference
     seen = [
-        f"{formats.loss(size) + ' nats' if metric == 'loss' else formats.score(size) + ' points'} of {rows.TESTED[metric]}"
+        formats.difference(size, metric, rows.TESTED[metric])
         for metric in metrics
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]

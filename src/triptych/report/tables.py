@@ -161,7 +161,7 @@ def power_sentence(comparison: Comparison) -> str:
         return ""
     primary, found = comparison.inference.primary, comparison.inference.detectable
     parts = [
-        f"{size:.4f} nats of test loss" if measure == "loss" else f"{size:.2f} points of {NAMES.get(measure, measure)}"
+        formats.difference(size, measure, NAMES.get(measure, measure))
         for measure in (primary, "rouge1" if primary == "loss" else "loss")
         if (size := found.get(measure)) is not None
     ]
