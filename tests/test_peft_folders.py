@@ -133,3 +133,32 @@ def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
     folder = save(tmp_path / "adapter", target_modules=HANGS)
     assert cli.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
     assert "takes too long" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"]),
+        LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn", "wte"]),
+        LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"], modules_to_save=["wte"]),
+        LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn", "lm_head"]),
+    ],
+    ids=["saved whole", "adapted", "a module of its own", "the head adapted"],
+)
+def test_an_adapter_of_a_resized_base_is_told_with_both_sizes(tmp_path, config):
+    """Tokens added before training change the base: the message says how many tokens each base has, and what to give."""
+    base = hub.load_model("tiny")
+    tokens = base.config.vocab_size
+    base.resize_token_embeddings(tokens + 2)
+    get_peft_model(base, config).save_pretrained(tmp_path, save_embedding_layers=True)
+    said = rf"trained on a base with {tokens + 2:,} tokens in its vocabulary, and this base has {tokens:,}: tokens were added"
+    with pytest.raises(ModelError, match=rf"{said}.*--model.*resize_token_embeddings\({tokens + 2}\)"):
+        adapt(tmp_path)
+
+
+def test_an_adapter_saved_with_the_embedding_of_its_own_base_is_read(tmp_path):
+    """An embedding of the base's size next to the adapter is no other vocabulary."""
+    get_peft_model(hub.load_model("tiny"), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])).save_pretrained(
+        tmp_path, save_embedding_layers=True
+    )
+    assert adapt(tmp_path)

@@ -135,6 +135,7 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
         config: Any = PeftConfig.from_pretrained(str(adapter.folder))
         _check_ranks(config, adapter)
         _check_lengths(config, parts, adapter)
+        _check_vocabulary(parts, adapter)
         patterns.check(_patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG))
         config.inference_mode = True
         device = parts.token_embedding.weight.device
@@ -180,6 +181,26 @@ def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
     for field, value in vars(config).items():
         if isinstance(value, (list, tuple, set, dict)) and len(value) > most:
             raise _misfit(adapter, f"{field} in its configuration has {len(value):,} entries, above {most:,}")
+
+
+def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
+    """Tensors of the token embedding and the head, whole or as factors, are for as many tokens as the base has."""
+    names = {id(module): name for name, module in parts.model.named_modules()}
+    embedding, head = names.get(id(parts.token_embedding)), names.get(id(parts.head))
+    sizes = {f"{embedding}.lora_embedding_A": 1, f"{head}.lora_B.weight": 0}  # which dimension of a tensor counts tokens
+    for name in (embedding, head):
+        sizes |= {f"{name}.weight": 0, f"{name}.modules_to_save.weight": 0, f"{name}.base_layer.weight": 0}
+    base = parts.token_embedding.num_embeddings
+    for name, tensor in adapter.tensors.items():
+        dimension = sizes.get(name.removeprefix("base_model.model."))
+        if dimension is None or tensor.dim() != 2 or tensor.shape[dimension] == base:
+            continue
+        raise ModelError(
+            f"The adapter in {str(adapter.folder)!r} was trained on a base with {tensor.shape[dimension]:,} tokens in its "
+            f"vocabulary, and this base has {base:,}: tokens were added before training, such as those of a chat template. "
+            "Give with --model a folder with the base as it was trained: its embeddings resized "
+            f"(model.resize_token_embeddings({tensor.shape[dimension]})), saved together with the adapter's tokenizer."
+        )
 
 
 def _patterns(config: Any) -> list[str]:
