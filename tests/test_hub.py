@@ -90,6 +90,13 @@ def test_what_is_not_plain_of_splits_is_said(repository):
     assert "Not read: the split extra" in said and "Lists in 'text' are read as one text each" in said
 
 
+def test_several_references_of_one_document_are_refused(repository):
+    """A column with a list of references for each document is refused on the hub as in a table of one's own."""
+    rows = {"text": ["a b", "c d"], "summary": [["s"], ["One.", "Two."]]}
+    with pytest.raises(DataError, match=r"row 2: column 'summary' holds a list of 2.*keep one .the first, say."):
+        list(Hub(name=repository({"default": {"train": rows}})).examples("train"))
+
+
 def test_two_names_for_one_split_are_refused(repository):
     """Of two splits that mean the same one, one that is the keyword alone is read; where neither is, both are named."""
     rows = ROWS["test"]

@@ -428,6 +428,43 @@ def test_lists_are_read_as_texts_and_it_is_said(tmp_path, cell, text, ending):
 
 
 @pytest.mark.parametrize(
+    ("ending", "summary"),
+    [
+        ("jsonl", ["One.", "Another.", "A third."]),
+        ("parquet", ["One.", "Another.", "A third."]),
+        ("parquet", ["one", None, "two"]),
+        ("jsonl", [["One", "."], ["Two", "."]]),
+    ],
+)
+def test_several_references_of_one_document_are_refused(tmp_path, ending, summary):
+    """A list of summaries next to a document that is one text is never joined: the message gives both meanings and ways out."""
+    rows = [{"document": "d", "summary": ["s"]}, {"document": "d", "summary": summary}]
+    if ending == "jsonl":
+        write(tmp_path, train_jsonl="".join(json.dumps(row) + "\n" for row in rows).encode())
+    else:
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "train.parquet")
+    with pytest.raises(DataError) as caught:
+        read(tmp_path)
+    count = len([each for each in summary if each is not None])
+    said = str(caught.value)
+    assert f"column 'summary' holds a list of {count}, and the document is one text" in said and "2" in said.split(":")[0]
+    assert "several references, keep one (the first, say)" in said and "--set columns.summary=NAME" in said
+    assert "one summary cut into sentences, join them" in said
+
+
+@pytest.mark.parametrize(
+    ("document", "summary", "text"),
+    [("d", ["alone"], "alone"), ("d", [None, "alone"], "alone"), ("d", [], ""), (["d.", "e f."], ["One.", "And two."],
+                                                                                 "One.\nAnd two.")],
+)  # fmt: skip
+def test_a_list_of_one_summary_is_that_summary(tmp_path, document, summary, text):
+    """One entry is taken as it is, and a table that keeps documents as lists keeps summaries so."""
+    rows = [{"document": document, "summary": summary}, {"document": document, "summary": ["s"]}]
+    write(tmp_path, train_jsonl="".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert [e.summary for e in read(tmp_path)] == [text, "s"]
+
+
+@pytest.mark.parametrize(
     ("name", "content", "said"),
     [
         ("train.csv", b"id\tdocument\tsummary\n1\ta, b\tc\n", "separated by tabs: name the file .tsv"),

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from triptych.config import Columns
 from triptych.contracts import Dataset, Example
-from triptych.datasets.tables.columns import id_cell, list_notes, recognise, text_cell
+from triptych.datasets.tables.columns import id_cell, list_notes, recognise, summary_cell, text_cell
 from triptych.datasets.tables.folders import ALL
 from triptych.datasets.tables.splits import SPLITS, Assignment, assign_exact
 from triptych.errors import DataError, nearest
@@ -51,7 +51,8 @@ class Hub(Dataset):
         with_summary = 0
         for row, cells in enumerate(table.select_columns(wanted), 1):
             place = f"{where}, row {row}"
-            summary = text_cell(cells[roles.summary], roles.summary, place, "--set columns.summary")
+            cell = cells[roles.summary]
+            summary = summary_cell(cell, cells[roles.document], roles.summary, place, "--set columns.summary")
             with_summary += bool(summary.strip())
             key = id_cell(cells[roles.id] if roles.id else None, split, row, place)
             yield Example(key, text_cell(cells[roles.document], roles.document, place, "--set columns.document"), summary)

@@ -21,6 +21,7 @@ from triptych.datasets.tables.columns import (
     id_cell,
     list_notes,
     recognise,
+    summary_cell,
     text_cell,
 )
 from triptych.datasets.tables.encodings import read_lines
@@ -118,8 +119,8 @@ class Tables(Dataset):
             wanted = [roles.document, roles.summary, *([roles.id] if roles.id is not None else [])]
             for where, (document, summary, *key) in cells(file, wanted):
                 rows += 1
+                summary = summary_cell(summary, document, roles.summary, where, "--set columns.summary")
                 document = text_cell(document, roles.document, where, "--set columns.document")
-                summary = text_cell(summary, roles.summary, where, "--set columns.summary")
                 with_summary += bool(summary.strip())
                 yield Example(id_cell(key[0] if key else None, split, rows, where), document, summary)
         names = ", ".join(map(str, files[:8]))

@@ -103,6 +103,26 @@ def text_cell(value: Any, column: str, where: str, option: str) -> str:
     return text
 
 
+def summary_cell(value: Any, document: Any, column: str, where: str, option: str) -> str:
+    """A summary's cell as text, as `text_cell` reads it; several references of one document are not joined into one.
+
+    Args:
+        document: the document's cell in the same row. Where it is a list too, lists are how this table keeps a text.
+
+    Raises:
+        DataError: the cell holds something else than text, or several texts next to a document that is one text.
+    """
+    if isinstance(value, list | tuple) and isinstance(document, str):
+        entries = [item for item in value if item is not None]
+        if len(entries) > 1:
+            raise DataError(
+                f"{where}: column {column!r} holds a list of {len(entries)}, and the document is one text. One summary for "
+                "each document is needed: if these are several references, keep one (the first, say) as a text in a column "
+                f"of its own, named with {option}=NAME; if they are one summary cut into sentences, join them with line breaks."
+            )
+    return text_cell(value, column, where, option)
+
+
 def joined(value: Any) -> str | None:
     """A list of texts as one text; None where it is something else.
 
