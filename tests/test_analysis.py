@@ -498,6 +498,28 @@ def agree_with_record(folder: Path) -> None:
     (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
+    """A loss that rose by more than 0.5% is told as worse, one that rose by less as not moved, and never as both."""
+    for loss, worse in ((3.13, True), (3.11, False)):
+        out = write_results(tmp_path / str(loss))
+        for run in ("lora/0", "lora/1", "lora/2"):
+            if (out / "runs" / run).is_dir():
+                edit_record(out, run, lambda record, loss=loss: put(record, "loss.validation", loss))
+                agree_with_record(out / "runs" / run)
+        (flag,) = compare(load(out)).rows["lora"].flags
+        assert flag.startswith("Training made the validation loss worse (3.1000 before, 3.1300 after)") == worse
+        assert flag.startswith("The validation loss did not move (3.1000 before training, 3.1100 after)") != worse
+
+
+def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_path: Path):
+    """Where every record says 50 epochs, and suite.json 2, the results are refused with both numbers."""
+    out = write_results(tmp_path / "out", training={"max_epochs": 50})
+    compare(load(out))
+    edit(out / "suite.json", lambda suite: put(suite, "training.max_epochs", 2))
+    with pytest.raises(ResultsError, match=r"config\.training\.max_epochs is 50 for .* and 2 in suite\.json"):
+        compare(load(out))
+
+
 def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
     """Where the best epoch is the last that the budget allows, every row that trains says so."""
     rows = compare(load(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
@@ -513,7 +535,10 @@ def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
             {"loss.validation": 3.099, "notes": {"distance_moved": 0.0123, "nearest_tokens": [" the", "a"]}},
             "Distance moved: 0.0123. Nearest tokens: ' the', 'a'.",
         ),
-        ({"loss.validation": 3.5}, "made the validation loss worse"),
+        (
+            {"loss.validation": 3.5},
+            "Training made the validation loss worse (3.1000 before, 3.5000 after): the learning rate is probably too high.",
+        ),
         ({"search.chosen": 0.1 * 3, "search.at_edge": True}, "0.3, is at the edge of the grid (0.1, 0.2, 0.3)"),
         ({"text_shape.share_at_cap": 0.4}, "40% of the summaries were cut at the cap"),
         ({"text_shape.share_empty": 0.25}, "25% of the summaries are empty"),
