@@ -10,7 +10,7 @@ import torch
 from conftest import VOCABULARY
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from triptych import cli
+from triptych import cli, materials
 from triptych.config import make_suite
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Pair, Template
@@ -160,6 +160,25 @@ def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, 
     said = refused(capsys, *train("lora", folder, tmp_path / "out"))
     assert "[method.lora] peft names no attention projections" in said and "leave this row out of --methods" in said
     assert "There are: dt_proj, in_proj, out_proj, x_proj." in said and not (tmp_path / "out").exists()
+
+
+def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monkeypatch):
+    """A row that this model cannot have stops `compare`, and not `train` of another row; documents are cut alike."""
+    folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
+    few = ["limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
+    rows = ["--methods", "untuned,lora,prompt-tuning", "--device", "cpu"]
+    reserved = []
+    prepare = materials.prepare
+
+    def noted(*arguments, **options):
+        reserved.append(options["reserved"])
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr(materials, "prepare", noted)
+    assert cli.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
+    assert set(reserved) == {20}, "the virtual tokens of the prompt's row"
+    compare = ["compare", *train("untuned", folder, tmp_path / "all", *few)[2:], *rows]
+    assert "[method.lora] peft names no attention projections" in refused(capsys, *compare)
 
 
 def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from triptych import cli
 from triptych.errors import ModelError
 from triptych.models import hub, weights
 from triptych.models.tiny import Tiny
@@ -173,6 +174,40 @@ def test_weights_that_are_not_finite_are_told_when_they_are_loaded(tmp_path, val
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"NaN or infinite values, in 'transformer\.h\.1\.mlp\.c_fc\.weight' first"):
         hub.load_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("command", [["compare"], ["compare", "--dry-run"], ["train", "untuned"]], ids=" ".join)
+def test_weights_that_are_not_finite_stop_a_command_before_it_writes(tmp_path, capsys, command):
+    """NaN in a shard of the model is found before any work: one message, status 2, no OUT."""
+    model = hub.load_model("tiny")
+    model.transformer.h[1].mlp.c_fc.weight.data[3, 5] = float("nan")
+    model.save_pretrained(tmp_path / "m", max_shard_size="2MB")
+    hub.load_tokenizer("tiny").save_pretrained(tmp_path / "m")
+    options = ["--model", str(tmp_path / "m"), "--preset", "demo", "--out", str(tmp_path / "out"), "--device", "cpu"]
+    capsys.readouterr()
+    assert cli.main([*command, *options]) == 2
+    said = capsys.readouterr().err
+    assert said.count("NaN or infinite values, in 'transformer.h.1.mlp.c_fc.weight' first") == 1 and said.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float8_e4m3fn])
+def test_weights_are_scanned_in_every_precision(tmp_path, dtype):
+    """The largest finite numbers of a precision are finite weights, and a NaN among them is not."""
+    largest = torch.full((64, 64), torch.finfo(dtype).max).to(dtype)
+    save_file({"a": largest, "positions": torch.arange(9)}, tmp_path / "large.safetensors")
+    assert weights.is_finite(tmp_path / "large.safetensors")
+    save_file({"a": torch.full((64,), float("nan")).to(dtype)}, tmp_path / "nan.safetensors")
+    assert not weights.is_finite(tmp_path / "nan.safetensors")
+
+
+def test_a_tensor_that_the_model_does_not_use_may_hold_infinity(tmp_path):
+    """A mask of -inf that an older version saved with the weights stops nothing: it is not loaded."""
+    shutil.copytree(Tiny().folder(), tmp_path / "m")
+    file = tmp_path / "m" / weights.SINGLE
+    save_file({**load_file(file), "mask": torch.full((4,), float("-inf"))}, file, {"format": "pt"})
+    assert not weights.is_finite(file)
+    hub.check_weights(str(tmp_path / "m"))
 
 
 def test_a_tensor_of_another_shape_is_told(tmp_path):

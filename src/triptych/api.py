@@ -86,7 +86,7 @@ def train(
     resolved, table = rows.resolve(_settings(suite_file, preset, settings))
     row = rows.find_row(table, label)
     folder = Path(out)
-    preflight.check(resolved, table, device, materials.cache_folder())
+    preflight.check(resolved, table, device, materials.cache_folder(), only=row)
     listen = tell or _silent
     with suite.claim(folder, resolved) as lock:
         return [

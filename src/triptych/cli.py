@@ -479,7 +479,7 @@ def call_train(options: argparse.Namespace) -> int:
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, lambda event: None)
             return 0
-        plan = preflight.check(resolved, table, options.device, materials.cache_folder())
+        plan = preflight.check(resolved, table, options.device, materials.cache_folder(), only=row)
         show_sentences_on_data(Console(stderr=True), plan.corpus.data)
         with suite.claim(out, resolved) as lock, View(Console(stderr=True)) as view:
             view.say(plan.language.reason)

@@ -44,8 +44,15 @@ class Plan:
         return planned_runs(self.suite, self.rows)
 
 
-def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) -> Plan:
+def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, only: Row | None = None) -> Plan:
     """Make sure that model, data, every row's options and the device fit together.
+
+    Args:
+        suite: the resolved suite.
+        rows: all its rows; how documents are cut depends on all of them.
+        device: cpu, cuda or mps; None: the best there is.
+        cache: folder of prepared data.
+        only: the one row that will be run, and so checked; None: every row.
 
     Raises:
         InputError: something does not; the message says what to do.
@@ -59,7 +66,8 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
     targets: dict[str, tuple[str, ...]] = {}
     untouched = hub.sketch_model(suite.model, suite.model_revision)
     base = meter.count_parameters(untouched).total
-    for row in rows:
+    checked = list(rows) if only is None else [only]
+    for row in checked:
         if not isinstance(row.plugin, Method):
             continue
         try:
@@ -75,10 +83,12 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
         parameters[row.label] = materials.count_parameters(adapted, base)
         if adapted.notes.get("target_modules"):
             targets[row.label] = materials.endings(adapted.notes["target_modules"])
+    if any(isinstance(row.plugin, Method) for row in checked):
+        hub.check_weights(suite.model, suite.model_revision)
     corpus = materials.load_corpus(suite, rows, tokenizer, cache)
     language = scoring.choose_language(suite, corpus)
     if is_recurrent(untouched):
-        _try_generating(suite, rows, tokenizer, corpus, device)
+        _try_generating(suite, checked, tokenizer, corpus, device)
     scaled = {}
     for size in suite.scaling.train_documents:
         if size >= len(corpus.train):
@@ -87,7 +97,8 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path) ->
                 "last point of the curve by itself: give smaller numbers."
             )
         smaller = smaller_suite(suite, rows, size)
-        scaled[size] = check(smaller, [row for row in rows if row.trains], device, cache)
+        if only is None or only.trains:
+            scaled[size] = check(smaller, [row for row in rows if row.trains], device, cache, only)
     return Plan(suite, list(rows), tokenizer, corpus, parameters, language, targets, scaled)
 
 

@@ -236,6 +236,26 @@ def load_model(model: str, revision: str = "main") -> PreTrainedModel:
     return loaded.eval()
 
 
+def check_weights(model: str, revision: str = "main") -> None:
+    """What `load_model` would refuse of the numbers in the files, found by reading them a tensor at a time.
+
+    Weights of the hub are downloaded where the cache lacks them. Those of a GGUF file are checked where they are loaded.
+
+    Raises:
+        ModelError: the weights hold NaN or infinite values, or cannot be read.
+    """
+    place = _place(model)
+    if place.gguf is not None:
+        return
+    if place.is_local:
+        _, files = weights.files(Path(place.where))
+    else:
+        with _hub(place):
+            files = weights.hub_files(place.where, revision)
+    if not all(map(weights.is_finite, files)):
+        load_model(model, revision)  # which says what is wrong; a tensor that the model does not use may hold anything
+
+
 def sketch_model(model: str, revision: str = "main") -> PreTrainedModel:
     """The model's structure on the `meta` device: shapes without weights, in no time and no memory."""
     config = load_config(model, revision)

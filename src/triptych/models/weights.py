@@ -1,9 +1,14 @@
 """The files that a local model's weights are read from: safetensors inside its folder, and no others."""
 
 import json
+import math
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers.utils import cached_file
 
 from triptych.errors import ModelError
@@ -47,12 +52,59 @@ def check_hub(name: str, revision: str) -> None:
     Raises:
         ModelError: it does not.
     """
+    if (found := _fetch(name, INDEX, revision)) is not None:
+        _read_index(found)
+
+
+def hub_files(name: str, revision: str) -> list[Path]:
+    """The files of a model on the hub, by the rule of `files`, downloaded where the cache lacks them.
+
+    Returns:
+        Those that can be fetched; loading the model says why others cannot.
+
+    Raises:
+        ModelError: the index is malformed, or names other files than its repository's safetensors.
+    """
+    if (single := _fetch(name, SINGLE, revision)) is not None:
+        return [single]
+    index = _fetch(name, INDEX, revision)
+    names = sorted(set(_read_index(index).values())) if index is not None else []
+    return [file for each in names if (file := _fetch(name, each, revision)) is not None]
+
+
+def _fetch(name: str, file: str, revision: str) -> Path | None:
     found = cached_file(
-        name, INDEX, revision=revision, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_gated_repo=False,
+        name, file, revision=revision, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_connection_errors=False,
     )  # fmt: skip
-    if found is not None:
-        _read_index(Path(found))
+    return None if found is None else Path(found)
+
+
+def is_finite(file: Path) -> bool:
+    """Whether a safetensors file can be read and holds neither NaN nor infinity; one tensor is in memory at a time."""
+    try:
+        state = file.stat()
+        return _is_finite(file, state.st_size, state.st_mtime_ns)
+    except OSError:
+        return False
+
+
+@lru_cache(maxsize=1024)
+def _is_finite(file: Path, num_bytes: int, modified: int) -> bool:
+    """As `is_finite`; size and time tell a file from an earlier one of the same name."""
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return all(_sum_is_finite(tensors.get_tensor(name)) for name in tensors.keys())  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError):
+        return False
+
+
+def _sum_is_finite(tensor: Tensor) -> bool:
+    """Of float32, bf16 and fp16 no finite numbers add up to infinity in float64."""
+    if not tensor.is_floating_point():
+        return True
+    wide = tensor if tensor.element_size() > 1 else tensor.float()  # there are no sums of 8-bit numbers
+    return math.isfinite(float(wide.sum(dtype=torch.float64)))
 
 
 def _read_index(path: Path) -> dict[str, str]:
