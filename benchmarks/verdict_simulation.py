@@ -1,6 +1,6 @@
 """How often verdicts are wrong, how often intervals cover, and how often differences are found, by simulation.
 
-    python benchmarks/verdict_simulation.py [--simulations 400] [--only PART] [--documents N ...] [--seed 1] [--quick]
+    python benchmarks/verdict_simulation.py [--simulations 400] [--only PART] [--documents N ...] [--seed 0] [--quick]
 
 prints the tables of `docs/statistics.md`; parts are errors, uneven, power, former, zeros and equivalence. `--quick` takes 50
 simulations and two sizes, to see that it runs. `former_rule.py` prints what the rule before this one finds in the tables of
@@ -33,7 +33,7 @@ def rates(
     noise_sd: float,
     simulations: int,
     rows: int = 4,
-    seed: int = 1,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Equal rows: shares of tables and of first pairs called different, coverage of rows and of differences.
 
@@ -50,7 +50,8 @@ def rates(
         `table`: a table of all rows holds a false "different"; `pair`: two rows alone do; `row` and `difference`: the interval
         of a row, and of a pair alone, holds the truth; `together`: all intervals of differences of the table do.
     """
-    generator = np.random.default_rng([seed, documents, seeds, *(int(100 * sd) for sd in np.ravel(seed_sd)), int(noise_sd)])
+    spreads = [int(100 * sd) for sd in np.ravel(seed_sd)]
+    generator = np.random.default_rng([*[seed] * (seed > 0), documents, seeds, *spreads, int(noise_sd)])
     counted = dict.fromkeys(("table", "pair", "row", "difference", "together"), 0.0)
     for _ in range(simulations):
         found = samples(table(generator, documents, seeds, seed_sd, noise_sd, [0.0] * rows))
@@ -216,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
     parser.add_argument("--only", choices=PARTS, help="this part alone")
     parser.add_argument("--documents", type=int, nargs="+", default=DOCUMENTS, help="these numbers of documents alone")
-    parser.add_argument("--seed", type=int, default=1, help="of the simulated tables of equal rows")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated tables of equal rows")
     parser.add_argument("--quick", action="store_true", help="50 simulations of 48 and 200 documents")
     chosen = parser.parse_args(arguments)
     started = time.perf_counter()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from scipy.stats import nct, t
 from test_analysis import edit_record, put, write_results
-from test_analysis_simulation import simulate, within
+from test_analysis_simulation import NOISE_SD, ROW_SD, simulate, within
 from test_imports import TORCHLESS
 
 import triptych
@@ -27,7 +27,7 @@ from triptych.errors import ConfigError, ResultsError
 from triptych.planner import parse_duration, plan
 from triptych.store import read_json
 
-SIMULATED = Chance(2 * simulate.ROW_SD**2, (simulate.NOISE_SD**2,) * 2, (0.3**2,) * 2)
+SIMULATED = Chance(2 * ROW_SD**2, (NOISE_SD**2,) * 2, (0.3**2,) * 2)
 OWN = Size(21_000, 6_000, 3_000, 10, 3)
 COSTS = {
     "a": RowCost(True, 10, 100, 2_000, 0.001, 0.0005, 0.1),
@@ -50,7 +50,7 @@ def test_the_documents_that_are_needed_find_the_difference_four_times_in_five(se
     """With the planned number of documents 76 to 84% of simulated comparisons call the pair different."""
     made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), pairs=1, detect=difference)
     documents = made.least_documents(seeds)
-    got = simulate.found(documents, seeds, seed_sd, simulate.NOISE_SD, difference, 500)
+    got = simulate.found(documents, seeds, seed_sd, NOISE_SD, difference, 500)
     assert within(got, 0.78, 0.82, 500)
 
 
@@ -60,7 +60,7 @@ def test_a_table_of_four_equal_rows_but_one_finds_the_planned_difference(seeds, 
     """The same in a table of four rows of which one differs, corrected over six pairs, at 1,500 simulations."""
     made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), detect=difference)
     documents = made.least_documents(seeds)
-    got = simulate.found(documents, seeds, seed_sd, simulate.NOISE_SD, difference, 1500, rows=4)
+    got = simulate.found(documents, seeds, seed_sd, NOISE_SD, difference, 1500, rows=4)
     assert within(got, 0.76, 0.84, 1500)
 
 

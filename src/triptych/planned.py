@@ -157,7 +157,7 @@ class Shown:
         p = self.planner
         said = [
             f"To find a true difference of {self._points(p.detect)} between two rows that train in four of five comparisons, "
-            f"at the strictest step of Holm's correction over {formats.number_of(p.pairs, 'pair')} of such rows (rows that "
+            f"at the strictest step of the correction over {formats.number_of(p.pairs, 'pair')} of such rows (rows that "
             "train nothing are taken to differ clearly, so that the correction passes them first), "
             f"{self._needed(needed)}"
         ]

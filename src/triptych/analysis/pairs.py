@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from triptych.analysis.correction import MOST_ROWS, corrected_by_holm, corrected_pairs, first_level, holm
+from triptych.analysis.correction import corrected_by_holm, corrected_pairs, holm
 from triptych.analysis.inference import Array, Sample, difference, sample
 from triptych.analysis.power import POWER, detectable
 from triptych.config import Analysis
@@ -94,8 +94,7 @@ def inference_of(tests: Sequence[PairedTest], analysis: Analysis) -> Inference:
         level=LEVEL,
         intervals="documents and training seeds as two sources of chance, variances estimated for each row; Student's t "
         "with degrees of freedom from both, corrected for the skewness of documents (Hall 1992)",
-        correction="on each measure over all pairs of rows, step down: of the rows that may still be equal, the range (Tukey, "
-        f"Shaffer); Holm's where the rows are more than {MOST_ROWS}",
+        correction="on each measure over all pairs of rows, step down over the pairs that can still be equal (Shaffer 1986)",
         power=POWER,
         detectable=most,
     )
@@ -123,7 +122,6 @@ def _of_measure(
     p_values = np.array([one.p_value() for *_, one in cases])
     rows = len({label for a, b, _ in cases for label in (a, b)})
     found = corrected_pairs(p_values, rows, LEVEL) if all_pairs else corrected_by_holm(p_values, LEVEL)
-    strictest = first_level(rows, LEVEL) if all_pairs else LEVEL / len(cases)
     # Of the two hypotheses of a pair, "a is worse by the margin" and "b is", one at most is true.
     one_sided = np.array([[_not_worse(one, margin, sign), _not_worse(one, margin, -sign)] for *_, one in cases])
     not_worse = holm(one_sided.ravel(), len(cases)).reshape(-1, 2)
@@ -153,7 +151,7 @@ def _of_measure(
                 margin=margin,
                 p_not_worse=float(margins[0]),
                 p_not_better=float(margins[1]),
-                detectable=detectable(one, strictest) if power else None,
+                detectable=detectable(one, LEVEL / len(cases)) if power else None,
                 seeds=seeds,
                 inference="trained models" if 1 in seeds else "methods",
             )

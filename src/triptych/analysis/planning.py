@@ -63,7 +63,7 @@ class Planner:
 
     @property
     def level(self) -> float:
-        """Two-sided level of one test at Holm's strictest step."""
+        """Two-sided level of one test at the strictest step of the correction over all pairs."""
         return LEVEL / self.pairs
 
     def power(self, documents: int, seeds: int) -> float:
