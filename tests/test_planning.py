@@ -101,6 +101,13 @@ def test_more_never_finds_less(seed_sd, detect):
             assert least == 50 or made.power(least - 1, seeds) < 0.8
 
 
+def test_documents_do_not_make_up_for_few_seeds():
+    """Under few seeds more documents can even lower power, as docs/planning.md says; a plan then takes the smaller number."""
+    made = planner_of(chance=ASSUMED, detect=1.0, own=replace(OWN, seeds=3))
+    assert [f"{made.power(documents, 3):.1%}" for documents in (3_000, 11_490)] == ["31.7%", "28.4%"]
+    assert made.best(made.seconds(OWN)).size.test_documents < 11_490
+
+
 def test_a_spread_of_seeds_that_documents_cannot_make_up_for_is_said():
     """Where the seeds' spread dominates, no number of documents is enough under few seeds, and seeds are the bottleneck."""
     made = planner_of(chance=replace(ASSUMED, seeds=(1.0, 1.0)), detect=1.0)

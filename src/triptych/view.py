@@ -205,8 +205,9 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
 def show_design(console: Console, made: DesignPlan) -> None:
     """Print a plan: what each number of seeds needs, the designs, and the sentences."""
     unit = "nats" if made.primary == "loss" else "points"
+    one_unit = "point" if unit == "points" and made.detect == 1 else unit
     needs = Table("seeds", *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
-                  title=f"To find {made.detect:g} {unit} of {made.primary} four times in five")  # fmt: skip
+                  title=f"To find {made.detect:g} {one_unit} of {made.primary} four times in five")  # fmt: skip
     for need in made.needs:
         documents = "no number is enough" if need.documents is None else f"{need.documents:,}"
         beyond = "" if need.available or need.documents is None else " (more than there are)"

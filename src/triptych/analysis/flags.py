@@ -63,15 +63,20 @@ def _chosen(results: Results) -> list[str]:
     design = results.suite.design
     if design is None:
         return []
-    unit = "nats" if results.suite.analysis.primary == "loss" else "points"
+    point = "point" if design.detect == 1 else "points"
+    unit = "nats" if results.suite.analysis.primary == "loss" else point
     seeds = "1 seed" if design.seeds == 1 else f"{design.seeds} seeds"
     return [
         "Seeds, test documents, training pairs and epochs, the same for every row, were chosen before the first run for a "
-        f"budget of {design.within_seconds / 3600:.3g} h (--within): {seeds}, {design.test_documents:,} test documents, "
-        f"{design.train_documents:,} training pairs, up to {design.max_epochs} epochs, estimated to take "
-        f"{design.estimated_seconds / 3600:.2g} h at most and to find a true difference of {design.detect:g} {unit} in "
-        f"{design.power:.0%} of comparisons."
+        f"budget of {_duration(design.within_seconds)} (--within): {seeds}, {design.test_documents:,} test documents, "
+        f"{design.train_documents:,} training pairs, up to {design.max_epochs} epochs. It was estimated to take "
+        f"{_duration(design.estimated_seconds)}, and to find a true difference of {design.detect:g} {unit} between two rows "
+        f"that train in {design.power:.0%} of comparisons."
     ]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} h" if seconds >= 7200 else f"{seconds / 60:.3g} min"
 
 
 def _run_flags(run: Run) -> list[str]:
