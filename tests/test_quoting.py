@@ -14,7 +14,7 @@ from markdown_it import MarkdownIt
 from test_report_fixtures import make_comparison, make_results
 from torture_inputs import Bench, Watch
 
-from triptych import bundle, cli, export, model_card
+from triptych import bundle, cli, export, files, model_card
 from triptych.characters import showable
 from triptych.errors import ResultsError
 from triptych.markdown import code, plain
@@ -159,6 +159,19 @@ def test_only_named_files_go_into_the_zip(out):
         "models/tuned/lora/0/adapter/trained.safetensors", "models/tuned/lora/0/adapter/triptych.json",
     ]  # fmt: skip
     assert not any(part.startswith(".") for name in names for part in name.split("/"))
+
+
+def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
+    """The temporary file of a bundle that was killed goes; one that is being written, and files of other names, stay."""
+    left, foreign = out.parent / ".a (1).zip.18gck8jx", [".a (1).zip.18GCK8JX", ".b.zip.18gck8jx", ".a (1).zip.18gck8jx9", "a"]
+    for name in (left.name, *foreign):
+        (out.parent / name).write_text("half")
+    with files.replacing(out.parent / "a (1).zip") as written:
+        bundle.write_bundle(out, out.parent / "a (1).zip")
+        assert not left.exists()
+        assert all((out.parent / name).read_text() == "half" for name in foreign)
+        written.write(b"another process's")
+    assert (out.parent / "a (1).zip").read_bytes() == b"another process's"
 
 
 def trained(text: str) -> SimpleNamespace:

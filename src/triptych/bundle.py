@@ -20,7 +20,7 @@ from triptych.analysis.loading import Results, Run, load
 from triptych.characters import to_json
 from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import InputError, ResultsError
-from triptych.files import leads_out, replacing
+from triptych.files import leads_out, replacing, sweep_of
 from triptych.integrity import remedy
 from triptych.markdown import code, plain
 from triptych.provenance import NOT_INSTALLED
@@ -91,6 +91,7 @@ def write_bundle(
         remedy = "give another name" if file.is_dir() else "give another name, or --overwrite"
         raise ResultsError(f"{str(file)!r} is there already: {remedy}.")
     bundle = gather(out, plugins, max_megabytes)
+    sweep_of(file)
     with replacing(file) as stream:
         _pack(bundle.entries, stream)
     return bundle

@@ -111,11 +111,26 @@ def is_temporary(path: Path) -> bool:
 def sweep(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder and below; one that is being written is kept."""
     for path in folder.rglob(".*"):
-        if not is_temporary(path) or path.is_symlink() or not path.is_file():
-            continue
-        with suppress(OSError), path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        if is_temporary(path):
+            _remove_if_unused(path)
+
+
+def sweep_of(path: Path) -> None:
+    """Remove the temporary files that killed writes of this one file left next to it; one that is being written is kept."""
+    named = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
+    with suppress(OSError):  # there is no such folder yet, or it may not be listed: nothing to remove
+        for each in path.parent.iterdir():
+            if named.fullmatch(each.name):
+                _remove_if_unused(each)
+
+
+def _remove_if_unused(path: Path) -> None:
+    """Remove a regular file that no process has locked."""
+    if path.is_symlink() or not path.is_file():
+        return
+    with suppress(OSError), path.open("rb") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()
 
 
 def digest(path: Path) -> str:
