@@ -7,9 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from torture import bases, children, outcomes
+from torture import bases, children, outcomes, swaps
 from torture.kinds import KINDS, make
 from torture.outcomes import VIOLATIONS, Case, Tally
+
+from triptych.errors import ResultsError
 
 # Cases of each kind that take a few seconds together, with suites of one row and documents that are not typeset.
 SHARE = {"characters": 2, "patterns": 4, "indexes": 10, "swaps": 12, "disks": 1, "caches": 1, "first-writes": 2}
@@ -95,6 +97,30 @@ def test_what_hangs_dies_or_leaves_processes_is_seen(monkeypatch):
 def test_a_refusal_is_one_message_with_its_status(status, err, clear):
     """Anything else than one message, without a traceback, with status 2, is a complaint."""
     assert (children.complaint(children.Ended(status, "", err)) is None) == clear
+
+
+def _refuse() -> None:
+    raise ResultsError("no.")
+
+
+@pytest.mark.parametrize(
+    ("read", "outcome"),
+    [
+        (lambda: {"a": b"1"}, outcomes.RIGHT),
+        (lambda: {"a": b"2"}, outcomes.BELIEVED),
+        (_refuse, outcomes.REFUSED),
+        (lambda: {}["a"], outcomes.UNEXPECTED),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), outcomes.UNEXPECTED),
+    ],
+)
+def test_a_reader_in_a_child_is_judged_by_what_it_returns(read, outcome):
+    """The same result is right, another is believed, one message is refused; an exception or a signal is unexpected."""
+    assert swaps.watched(read, {"a": b"1"}, "a case").outcome == outcome
+
+
+def test_a_reader_that_hangs_is_ended_by_the_watchdog():
+    """A report, bundle or evaluation that does not end is a hung case, and does not stop the others."""
+    assert swaps.watched(lambda: time.sleep(600), None, "a case", 0.2).outcome == outcomes.HUNG
 
 
 def test_other_results_are_not_those_of_the_base(tmp_path):

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from triptych.search import spread
 LABELS = ("lora", "last-layers")
 RUN_FILES = ("history.jsonl", "predictions.jsonl", "record.json", "adapter", "adapter/triptych.json", "adapter/*.safetensors")
 ROW_FILES = ("search.json", "micro_batch.json", "trials")
+AUTO = "training.micro_batch_size=auto"  # so that every row keeps a micro_batch.json
 SOURCES = ("another seed", "another row", "other data", "other settings")
 HARM = (*SOURCES, *SOURCES, "emptied", "cut at a line", "cut anywhere", "a line twice", "a byte flipped")
 READERS = ("report", "report", "report", "bundle", "bundle", "evaluate", "evaluate", "resumed")
@@ -45,7 +47,9 @@ class Swaps(Kind):
         lines = [{"id": story.id, "document": story.document, "summary": story.summary} for story in stories]
         table.write_text("".join(json.dumps(line) + "\n" for line in lines))
         cache = self.folder / "cache"
-        self.base = bases.make(self.folder / "base", cache, "lora" if self.small else bases.ROWS)
+        self.base = bases.make(self.folder / "base", cache, "lora" if self.small else bases.ROWS, settings=(AUTO,))
+        if not list(self.base.out.glob("runs/*/micro_batch.json")):
+            raise RuntimeError("No row of the suite keeps a micro_batch.json: cases of it would try nothing.")
         self.page = page(self.base.out)
         self.entries = entries(self.base.out)
         self.scores: dict[Path, tuple[float, int | None, float | None]] = {}
@@ -53,11 +57,11 @@ class Swaps(Kind):
         if self.small:
             return
         self.others = {
-            "other data": bases.make(self.folder / "data", cache, data=table),
-            "other settings": bases.make(self.folder / "settings", cache, settings=("training.max_grad_norm=0.5",
+            "other data": bases.make(self.folder / "data", cache, settings=(AUTO,), data=table),
+            "other settings": bases.make(self.folder / "settings", cache, settings=(AUTO, "training.max_grad_norm=0.5",
                                                                                    "method.lora.rank=4")),
         }  # fmt: skip
-        self.scores = {folder: restored(folder) for folder in sorted(self.base.out.glob("runs/*/*"))
+        self.scores = {folder: scores(folder) for folder in sorted(self.base.out.glob("runs/*/*"))
                        if (folder / "adapter").is_dir()}  # fmt: skip
         for each in (self.base, *self.others.values()):
             self._cut_off(each)
@@ -139,14 +143,54 @@ class Swaps(Kind):
             "bundle": (lambda: entries(out), self.entries),
             "evaluate": (lambda: restored(run), self.scores.get(self.base.out / run.relative_to(out))),
         }[reader]
+        return watched(read, whole, what)
+
+
+def watched(read: Callable[[], Any], whole: Any, what: str, seconds: float = children.SECONDS) -> Case:
+    """What comes of reading, in a child that the watchdog ends.
+
+    Args:
+        read: reads the results.
+        whole: what it returns for untouched results.
+        what: the case, in words.
+        seconds: after which it has hung.
+    """
+
+    def judged() -> tuple[str, str]:
         try:
             found = read()
         except TriptychError as error:
             clear = error.exit_status == 2 and str(error).strip() and len(str(error)) < 3000
-            return Case(REFUSED if clear else UNEXPECTED, what, str(error)[:1000])
+            return REFUSED if clear else UNEXPECTED, str(error)[:1000]
         except Exception as error:
-            return Case(UNEXPECTED, what, f"{type(error).__name__}: {error}"[:1500])
-        return Case(RIGHT, what) if found == whole else Case(BELIEVED, what, "the result is another one, without a word")
+            return UNEXPECTED, f"{type(error).__name__}: {error}"[:1500]
+        return (RIGHT, "") if found == whole else (BELIEVED, "the result is another one, without a word")
+
+    def call() -> int:
+        print(f"\n{json.dumps(judged())}")
+        return 0
+
+    ended = children.Child(call).end(seconds)
+    if ended.status is None:
+        return Case(HUNG, what, children.tail(ended))
+    if ended.status != 0:
+        return Case(UNEXPECTED, what, f"status {ended.status}: {children.tail(ended)}")
+    outcome, detail = json.loads(ended.out.splitlines()[-1])
+    return Case(outcome, what, detail)
+
+
+def scores(run: Path) -> tuple[float, int | None, float | None]:
+    """What `restored` gives, from a child as the cases make it: on one thread."""
+
+    def call() -> int:
+        print(f"\n{json.dumps(restored(run))}")
+        return 0
+
+    ended = children.Child(call).end(600)
+    if ended.status != 0:
+        raise RuntimeError(children.tail(ended))
+    loss, identical, recorded = json.loads(ended.out.splitlines()[-1])
+    return loss, identical, recorded
 
 
 def cut_off(out: Path, to: Path) -> int:
