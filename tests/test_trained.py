@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from triptych import cli, config, documents, evaluate, experiment, rows, trained
+from triptych import bundle, cli, config, documents, evaluate, experiment, rows, trained
+from triptych.analysis import loading
 from triptych.contracts import AdaptedModel
 from triptych.corpus import Pair, Template
 from triptych.engine.batching import Batch, collate
@@ -23,6 +24,8 @@ from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError
 from triptych.export import export, merge
 from triptych.models.hub import locate
+from triptych.playground import Playground
+from triptych.suite import Planned, finished_record
 from triptych.workbench import Workbench
 
 SETTINGS = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=5", "training.max_epochs=1",
@@ -216,6 +219,31 @@ def test_every_rows_tensors_are_checked(finished, tmp_path):
             with pytest.raises(ResultsError, match=says):
                 export(run, tmp_path / "export")
             assert not (tmp_path / "export").exists()
+
+
+def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
+    """Of tensors with one changed bit, records are read and a finished run is kept; whatever would use them refuses."""
+    out = tmp_path / "out"
+    shutil.copytree(finished.out, out)
+    run, tensors = out / "runs/lora/0", out / "runs/lora/0/adapter/adapter_model.safetensors"
+    record = json.loads((run / "record.json").read_text())
+    suite, table = rows.resolve(record["config"])
+    (out / "suite.json").write_text(suite.model_dump_json())
+    spoil(tensors, flipped)
+    row = rows.find_row(table, "lora")
+    assert finished_record(Planned(suite, out, row, 0, "lora")) is not None
+    assert loading.load(out, partial=True).runs
+    uses = {
+        "evaluate": lambda: evaluate.evaluate(run, "cpu", {}),
+        "summarize": lambda: trained.load(run, device="cpu"),
+        "export": lambda: export(run, tmp_path / "export"),
+        "bundle": lambda: list(bundle._tuned(loading.load(out, partial=True))),
+        "play": lambda: Playground.open(out, device="cpu"),
+    }
+    for name, use in uses.items():
+        with pytest.raises(ResultsError, match=r"adapter_model\.safetensors.*was changed"):
+            use()
+            pytest.fail(name)
 
 
 def test_another_base_model_is_refused(finished, tmp_path, capsys):
