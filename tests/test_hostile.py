@@ -387,7 +387,7 @@ def test_what_could_be_read_for_ever_is_refused(bench, tmp_path, file, kind):
     assert message or target in ("tables", "checkpoint") or file.endswith("record.json")
 
 
-@pytest.mark.parametrize("file", ["report.pdf", "runs/lora/0/history.jsonl", "runs/lora/0/adapter/notes.txt"])
+@pytest.mark.parametrize("file", ["report.pdf", "runs/lora/0/history.jsonl", "runs/lora/0/adapter/triptych.json"])
 def test_a_bundle_hands_in_nothing_from_elsewhere(bench, tmp_path, file):
     """A link in a results folder does not carry a file of the user's into the zip."""
     shutil.copytree(bench.folder / "bundle", tmp_path / "bundle")

@@ -8,7 +8,7 @@ from typing import Any
 
 from triptych import layout, store
 from triptych.analysis import comparison as comparing
-from triptych.analysis import loading
+from triptych.analysis import consistency, loading
 from triptych.characters import whole
 from triptych.config import Suite
 from triptych.contracts import Method
@@ -113,13 +113,32 @@ def _difference(there: Any, wanted: Any, key: str = "") -> tuple[str, Any, Any] 
 
 
 def finished_record(run: "Planned") -> Record | None:
-    """The record of a run that has finished; None where there is none, or its files are not whole or not of one run."""
+    """The record of a run that has finished; None where there is none, or its files are not whole or not of one run.
+
+    Raises:
+        ResultsError: the record is whole and was made with other settings than the suite's: it is not made again unasked.
+    """
     label, seed = run.row.label, run.seed
+    folder = layout.run_folder(run.out, label, seed)
     try:
-        found = loading.read_run(layout.run_folder(run.out, label, seed), label, seed, run.suite)
+        found = loading.read_run(folder, label, seed, run.suite)
     except ResultsError:
+        _refuse_other_settings(folder, run.suite)
         return None
     return found.record if found.done else None
+
+
+def _refuse_other_settings(folder: Path, suite: Suite) -> None:
+    try:
+        record = store.read_as(folder / "record.json", Record, "a record")
+    except ResultsError:
+        return
+    unlike = next(consistency.other_settings(record, suite), None) if record.status == "done" else None
+    if unlike is not None:
+        raise ResultsError(
+            f"{str(folder / 'record.json')!r} {unlike}. Give another --out, or --fresh to start over, or move the run's "
+            "folder away."
+        )
 
 
 def refuse_other_weights(finished: Iterable[tuple["Planned", Record]]) -> None:
@@ -279,7 +298,9 @@ def conclude(out: Path) -> Comparison:
     results = loading.load(out)
     if not any(run.done for run in results.runs):
         raise RunFailed(comparing.none_finished(results))
-    return _publish(results, out)
+    comparison = comparing.compare(results)
+    write_report(results, comparison, out)
+    return comparison
 
 
 def conclude_joined(outs: Sequence[Path], to: Path | None, texts: bool = True) -> tuple[Comparison, Path]:
@@ -294,21 +315,16 @@ def conclude_joined(outs: Sequence[Path], to: Path | None, texts: bool = True) -
     """
     if len(outs) > 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
-    _load_all(outs)  # what cannot be read is refused before a folder is made or locked
+    results = _load_all(outs)
+    comparison = comparing.compare(results)  # what may not be compared is refused before a folder is made or locked
     target = to or outs[0]
     _make_folder(target)
     with locked(target):
-        return _publish(_load_all(outs), target, texts), target
+        write_report(results if texts else results.without_texts(), comparison, target)
+    return comparison, target
 
 
 def _load_all(outs: Sequence[Path]) -> loading.Results:
     if len(outs) == 1:
         return loading.load(outs[0], partial=True)
     return comparing.join([loading.load(out) for out in outs])
-
-
-def _publish(results: loading.Results, folder: Path, texts: bool = True) -> Comparison:
-    """Compare, and write `comparison.json` and every document into a folder."""
-    comparison = comparing.compare(results)
-    write_report(results if texts else results.without_texts(), comparison, folder)
-    return comparison

@@ -41,10 +41,15 @@ def problems(
 ) -> Iterator[Problem]:
     """Everything in which the files of a finished run contradict each other or the suite, the most telling first."""
     yield from _predictions(record, predictions)
-    yield from _settings(record, suite)
-    yield from _row(record, suite)
+    yield from (("record.json", unlike) for unlike in other_settings(record, suite))
     yield from _history(record, history)
     yield from _figures(record, predictions)
+
+
+def other_settings(record: Record, suite: Suite) -> Iterator[str]:
+    """Settings, kind and options in which a record differs from the suite, in words."""
+    yield from _settings(record, suite)
+    yield from _row(record, suite)
 
 
 def setting(config: Mapping[str, Any], field: str) -> Any:
@@ -71,7 +76,7 @@ def _predictions(record: Record, predictions: Sequence[Prediction]) -> Iterator[
             )
 
 
-def _settings(record: Record, suite: Suite) -> Iterator[Problem]:
+def _settings(record: Record, suite: Suite) -> Iterator[str]:
     """What decides a result is set in the record as it is in the suite; a record of scored files has no such settings."""
     settings = suite.model_dump(mode="json")
     for key in EQUAL_SETTINGS:
@@ -83,17 +88,17 @@ def _settings(record: Record, suite: Suite) -> Iterator[Problem]:
             pairs = [(f"{key}.{name}", mine[name], planned[name]) for name in planned if name in mine]
         for field, value, expected in pairs:
             if value != expected:
-                yield "record.json", _unlike(record, f"config.{field}", value, expected)
+                yield _unlike(record, f"config.{field}", value, expected)
 
 
-def _row(record: Record, suite: Suite) -> Iterator[Problem]:
+def _row(record: Record, suite: Suite) -> Iterator[str]:
     """Kind and options are those of the suite's section on the row."""
     section = suite.method.get(record.label, {})
     if section.get("kind", record.kind) != record.kind:
-        yield "record.json", _unlike(record, "kind", record.kind, section["kind"])
+        yield _unlike(record, "kind", record.kind, section["kind"])
     for name, value in record.options.items():
         if name in section and section[name] != value:
-            yield "record.json", _unlike(record, f"options.{name}", value, section[name])
+            yield _unlike(record, f"options.{name}", value, section[name])
 
 
 def _unlike(record: Record, field: str, value: Any, planned: Any) -> str:
