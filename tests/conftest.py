@@ -2,6 +2,7 @@
 
 import copy
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -55,6 +56,16 @@ def own_registry(_session):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_signals():
+    """An interrupted command ignores further signals until its process ends: here that is until the test ends."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {signum: signal.getsignal(signum) for signum in signals}
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
 
 
 @pytest.fixture(scope="module")

@@ -37,14 +37,14 @@ def test_every_public_name_is_what_it_says():
 def test_the_documented_examples_run(tmp_path):
     """The examples of docs/api.md run one after the other, as they stand there."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
-    assert len(examples) == 4
+    assert len(examples) == 5
     (tmp_path / "examples.py").write_text("\n".join(examples))
     environment = {**os.environ, "TRIPTYCH_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     found = subprocess.run(
         [sys.executable, "examples.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count("\n") == 5 and "False" in found.stdout
+    assert found.stdout.count("\n") == 6 and "False" in found.stdout
 
 
 USE = """

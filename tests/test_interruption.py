@@ -12,15 +12,6 @@ from triptych import cli, processes
 SAID = "\nInterrupted. Run the same command again to resume.\n"
 
 
-@pytest.fixture(autouse=True)
-def _handlers():
-    """A test leaves the handlers of this process as they were."""
-    before = {signum: signal.getsignal(signum) for signum in (signal.SIGINT, *processes.ENDING_SIGNALS)}
-    yield
-    for signum, handler in before.items():
-        signal.signal(signum, handler)
-
-
 def signalled(signum):
     """A command during which this process gets a signal."""
 

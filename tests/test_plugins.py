@@ -180,21 +180,25 @@ def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
 
 def test_two_metrics_with_one_score_are_refused(own_registry):
     """A score that two metrics give is never overwritten quietly."""
-    from triptych.errors import RunFailed
+    from triptych.errors import ConfigError
     from triptych.scoring import score
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
 
-        @registry.register("again")
-        class Again(Metric):
-            """Scores what ROUGE scores."""
+        @registry.register("once")
+        class Once(Metric):
+            """Scores one thing."""
 
             def score(self, prediction, reference, document):
-                return {"rouge1": 0.0}
+                return {"wetness": 0.0}
 
             def signature(self):
-                return "again"
+                return "once"
+
+        @registry.register("again")
+        class Again(Once):
+            """Scores the same."""
 
         class Split(list):
             def reference(self, index):
@@ -203,7 +207,7 @@ def test_two_metrics_with_one_score_are_refused(own_registry):
             def document(self, index):
                 return "a document"
 
-        with pytest.raises(RunFailed, match="'rouge1', and so does another metric"):
+        with pytest.raises(ConfigError, match="'wetness', and so does another metric"):
             score(Split([0]), ["a prediction"], None, 9, None, "english")
 
 
