@@ -72,7 +72,7 @@ from triptych.engine.modes import TrainingModes
 from triptych.engine.trunk_cache import open_cache
 from triptych.errors import TriptychError
 from triptych.methods.last_layers import LastLayers
-from triptych.models import hub
+from triptych.models import hub, patterns
 from triptych.models.parts import take_apart
 from triptych.models.tiny import Tiny
 from triptych.report import document, tables, web
@@ -124,6 +124,8 @@ class Watch:
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
         if not self.on:
             return
+        if event == "subprocess.Popen" and list(arguments[1]) == [sys.executable, "-I", "-c", patterns.PROGRAM]:
+            return  # the child of ours in which patterns of a stranger are tried, with a limit of time
         if event in _EXECUTES:
             self.seen.append(f"{event} {arguments!r}"[:300])
         elif event == "open" and self._writes(arguments[1], arguments[2]):

@@ -9,7 +9,7 @@ from triptych.errors import ModelError
 from triptych.registry import shorten
 
 SECONDS = 5.0  # for all patterns and names together; ordinary ones take a few milliseconds
-_CHILD = """
+PROGRAM = """
 import json, re, sys
 patterns, names = json.load(sys.stdin)
 for pattern in patterns:
@@ -41,7 +41,7 @@ def check(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
     risky = sorted({pattern for pattern in patterns if not pattern.replace("_", "").replace(".", "").isalnum()})
     if not risky:
         return
-    child = subprocess.Popen([sys.executable, "-I", "-c", _CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    child = subprocess.Popen([sys.executable, "-I", "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                              stderr=subprocess.DEVNULL, text=True)  # fmt: skip
     try:
         child.communicate(json.dumps([risky, list(names)]), timeout=SECONDS)
