@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from triptych.analysis.loading import Run, load
-from triptych.records import Cost
-from triptych.report import formats
+from triptych.reporting import formats
+from triptych.results.reading import Run, load
+from triptych.results.records import Cost
 
 Show = Callable[[Run], str]
 

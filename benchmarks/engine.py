@@ -211,11 +211,12 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
 
 def load(options: dict):
     """The documents, tokenised by Triptych's own preparation: all contenders are given these token ids."""
-    from triptych import catalogue, materials
-    from triptych.config import make_suite
+    from triptych.config.schema import make_suite
     from triptych.models import hub
+    from triptych.plugins import import_plugins
+    from triptych.run import setup
 
-    catalogue.load()
+    import_plugins()
     suite = make_suite({
         "model": options["model"], "data": options["data"],
         "limits": {"train_documents": 0, "validation_documents": 8, "test_documents": 0,
@@ -223,30 +224,31 @@ def load(options: dict):
     })  # fmt: skip
     tokenizer = hub.load_tokenizer(suite.model)
     cache = Path(tempfile.gettempdir()) / "triptych-benchmark"
-    return materials.load_corpus(suite, [], tokenizer, cache), tokenizer
+    return setup.load_corpus(suite, [], tokenizer, cache), tokenizer
 
 
 def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
     """Optimizer steps of the one loop."""
-    from triptych import materials, runtime
-    from triptych.config import make_suite
+    from triptych import runtime
+    from triptych.config.schema import make_suite
     from triptych.engine.compute import make_ready
     from triptych.engine.training import TrainingPlan, TrainingState, train_step
     from triptych.engine.trunk_cache import open_cache, usable_from
     from triptych.engine.work import entering_flops, training_flops
-    from triptych.rows import make_row
+    from triptych.run import setup
+    from triptych.run.entries import make_row
 
     suite = make_suite({"model": options["model"], "data": options["data"], "training": {"precision": "bf16"}})
     machine = runtime.start("cpu", "bf16")
     method = make_row("row", spec).plugin
-    prepared = materials.adapt(suite, method, tokenizer, corpus, 0, machine.device)
+    prepared = setup.adapt(suite, method, tokenizer, corpus, 0, machine.device)
     plan = TrainingPlan(
         learning_rate=1e-4, weight_decay=0.0, max_epochs=1, patience=1, global_batch_size=options["batch"],
         micro_batch_size=options["batch"], max_grad_norm=1.0, warmup_fraction=0.0, schedule="constant", optimizer="adamw",
         seed=0, plain=False,
     )  # fmt: skip
     make_ready(prepared.adapted, prepared.modes, machine)
-    sketch = materials.sketch(suite, method, tokenizer)
+    sketch = setup.sketch(suite, method, tokenizer)
     sketch.prunes_training = prepared.adapted.prunes_training
     first = usable_from(prepared.adapted)
     flops = training_flops(sketch, plain=False, first=first)

@@ -42,16 +42,17 @@ def write_csv(path: Path, size: int) -> int:
 
 def prepare(path: Path, cache: Path, train_documents: int) -> dict:
     """Prepare the file in this process; returns what it took."""
-    from triptych import catalogue, materials, rows
     from triptych.models import hub
+    from triptych.plugins import import_plugins
+    from triptych.run import entries, setup
 
-    catalogue.load()
+    import_plugins()
     limits = {"train_documents": train_documents, "validation_documents": 1000, "test_documents": 1000, "document_tokens": 400,
               "summary_tokens": 64}  # fmt: skip
-    suite, table = rows.resolve({"model": "tiny", "data": str(path), "limits": limits, "methods": ["prompt-tuning"]})
+    suite, table = entries.resolve({"model": "tiny", "data": str(path), "limits": limits, "methods": ["prompt-tuning"]})
     tokenizer = hub.load_tokenizer("tiny")
     began = time.perf_counter()
-    corpus = materials.load_corpus(suite, table, tokenizer, cache)
+    corpus = setup.load_corpus(suite, table, tokenizer, cache)
     seconds = time.perf_counter() - began
     used = {name: counts.used for name, counts in corpus.data.splits.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -18,8 +18,8 @@ from types import ModuleType
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from triptych.languages import ENGLISH
 from triptych.metrics.rouge import TYPES, one_sentence_a_line, tokenizer
+from triptych.text.languages import ENGLISH
 
 TOLERANCE = 1e-6
 Texts = list[str]

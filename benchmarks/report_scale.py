@@ -21,8 +21,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import test_report_fixtures as made_up
 
-from triptych import layout, store
-from triptych.config import Suite, make_suite, preset
+from triptych.config.schema import Suite, make_suite, preset
+from triptych.results import layout, store
 
 KINDS = ("prompt-tuning", "lora", "last-layers", "full")
 

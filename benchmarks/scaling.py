@@ -73,13 +73,13 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
     """A checkpoint after a step and a validation, so that optimizer and best weights are in it: written, and read back."""
     from transformers import AutoTokenizer
 
-    from triptych.checkpoints import SHARE, Checkpoints
     from triptych.contracts import Context
     from triptych.engine.training import TrainingPlan, TrainingState
     from triptych.methods.full import Full
     from triptych.methods.lora import LoRA
     from triptych.models import hub
     from triptych.models.parts import take_apart
+    from triptych.run.checkpoints import SHARE, Checkpoints
 
     plan = TrainingPlan(1e-4, 0.0, 1, 1, 8, 8, 1.0, 0.0, "linear", "adamw", 0, False)
     found = {}

@@ -21,16 +21,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from triptych import adapters, catalogue, documents, layout, provenance, rows, runtime, store, trained
-from triptych.adapters import Origin
-from triptych.config import make_suite
+from triptych import runtime
+from triptych.config.schema import make_suite
 from triptych.contracts import Context, Method
-from triptych.corpus import encode_documents
+from triptych.corpus.prepare import encode_documents
 from triptych.engine.generation import generate
 from triptych.engine.training import trained_parameters
 from triptych.models import hub
 from triptych.models.parts import take_apart
-from triptych.records import Record
+from triptych.plugins import import_plugins
+from triptych.results import layout, store
+from triptych.results.records import Record
+from triptych.run import adapters, entries, provenance
+from triptych.run.adapters import Origin
+from triptych.use import documents, summarizers
 
 LABELS = ("prompt-tuning", "lora", "last-layers")
 
@@ -50,7 +54,7 @@ def main() -> None:
     parser.add_argument("--stage", choices=("base", "all", "speed"), help=argparse.SUPPRESS)
     parser.add_argument("--runs", nargs="*", default=[], help=argparse.SUPPRESS)
     options = parser.parse_args()
-    catalogue.load()
+    import_plugins()
     if options.stage:
         print(json.dumps(measure(options)))
         return
@@ -87,14 +91,14 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         model = hub.load_model(options.model)
         assert all(bool(weight.sum().isfinite()) for weight in model.parameters())
         return {"peak_bytes": peak(), "weight_bytes": sum(weight.nbytes for weight in model.parameters())}
-    loaded = [row for row in trained.load_all([Path(run) for run in options.runs], device="cpu")
-              if isinstance(row, trained.TrainedModel)]  # fmt: skip
+    loaded = [row for row in summarizers.load_all([Path(run) for run in options.runs], device="cpu")
+              if isinstance(row, summarizers.TrainedModel)]  # fmt: skip
     assert len({id(row.base) for row in loaded}) == 1
     count = options.count if options.stage == "all" else options.compared
     texts = list(islice(documents.read_documents(options.articles), count))
 
     def summarize() -> None:
-        assert sum(1 for _ in trained.summarize_all(loaded, texts)) == len(texts) * len(loaded)
+        assert sum(1 for _ in summarizers.summarize_all(loaded, texts)) == len(texts) * len(loaded)
 
     def engine() -> None:
         encoded = encode_documents([text for _, text in texts], loaded[0].base.tokenizer)
@@ -132,7 +136,7 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
     tokenizer, fingerprint = hub.load_tokenizer(options.model), hub.fingerprint(options.model)
     made = []
     for label in LABELS:
-        row = rows.make_row(label, {})
+        row = entries.make_row(label, {})
         assert isinstance(row.plugin, Method)
         parts = take_apart(hub.load_model(options.model))
         generator = torch.Generator().manual_seed(0)

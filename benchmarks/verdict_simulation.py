@@ -19,7 +19,7 @@ import numpy as np
 from simulated_scores import COMPARED, MEAN, NOISE_SD, correlated_table, error_of, table
 
 from triptych.analysis.pairs import estimate, paired_tests, samples
-from triptych.config import Analysis
+from triptych.config.schema import Analysis
 
 DOCUMENTS = (48, 200, 500, 3_000, 11_490)
 SEED_SDS = (0.0, 0.2, 0.5, 1.0)

@@ -28,8 +28,10 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from triptych import provenance, runtime, store
+from triptych import runtime
 from triptych.engine import attention
+from triptych.results import store
+from triptych.run import provenance
 
 HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
 

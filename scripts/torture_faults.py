@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # made-up results 
 from torture.kinds import KINDS, make
 from torture.outcomes import Tally
 
-from triptych import catalogue
+from triptych.plugins import import_plugins
 
 
 def main() -> int:
@@ -32,7 +32,7 @@ def main() -> int:
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     options = parser.parse_args()
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    catalogue.load()
+    import_plugins()
     tally = Tally()
     for name in options.only.split(","):
         began = time.monotonic()

@@ -15,14 +15,15 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from triptych import catalogue, registry, runtime
+from triptych import registry, runtime
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 from triptych.engine.modes import TrainingModes
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train, trained_parameters
 from triptych.models import hub
 from triptych.models.parts import take_apart
 from triptych.models.tiny import Tiny
+from triptych.plugins import import_plugins
 
 VOCABULARY = 3072  # of the embedded tokenizer
 CHECKOUT = Path(__file__).parents[1]
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(config, items):
 def _session():
     """Everything that registers itself is known. One thread is the fastest for models this small, and gives the same bits
     here and in processes of their own."""
-    catalogue.load()
+    import_plugins()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
 

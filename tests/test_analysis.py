@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from triptych import integrity
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare, join
 from triptych.analysis.curves import validation_curves
-from triptych.analysis.loading import ROUGE_METRICS, load
 from triptych.analysis.verdict import pareto_front, separable
-from triptych.config import Suite
+from triptych.config.schema import Suite
 from triptych.errors import ConfigError, ResultsError
-from triptych.records import PairedTest
+from triptych.results import integrity
+from triptych.results.reading import ROUGE_METRICS, load
+from triptych.results.records import PairedTest
 
 DOCUMENTS = 40
 SIZES = {"untuned": 0, "prompt-tuning": 2_560, "lora": 24_576, "full": 3_000_000}

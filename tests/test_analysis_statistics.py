@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from triptych.analysis import correction as c
 from triptych.analysis import inference as i
 from triptych.analysis.pairs import estimate, paired_tests, samples
-from triptych.config import Analysis
+from triptych.config.schema import Analysis
 
 ROUGE = (0.0, 100.0)
 

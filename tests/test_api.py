@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import triptych
-from triptych import api, trained
+from triptych import api
+from triptych.use import summarizers
 
 ROOT = Path(__file__).parents[1]
 
@@ -25,7 +26,7 @@ def test_every_public_name_is_what_it_says():
     """Every name of `__all__` can be had, under its own name, and no other; commands come from the API, not from below it."""
     for name in triptych.__all__:
         assert getattr(triptych, name).__name__ == name
-    assert triptych.load is api.load and triptych.Trained is trained.Trained
+    assert triptych.load is api.load and triptych.Trained is summarizers.Trained
     with pytest.raises(AttributeError, match="no attribute 'lode'"):
         triptych.lode  # noqa: B018
     tree = ast.parse((ROOT / "src/triptych/__init__.py").read_text())
@@ -74,9 +75,9 @@ def test_a_type_checker_knows_the_public_api(tmp_path):
     revealed = re.findall(r'Revealed type is "(.*)"', found)
     assert [re.sub(r"\b(builtins|typing|collections\.abc)\.", "", text) for text in revealed] == [
         "list[str]",
-        "def (documents: Sequence[str]) -> Iterator[tuple[int, triptych.trained.Summary]]",
-        "triptych.records.Estimate | None",
-        "list[triptych.records.Record]",
+        "def (documents: Sequence[str]) -> Iterator[tuple[int, triptych.use.summarizers.Summary]]",
+        "triptych.results.records.Estimate | None",
+        "list[triptych.results.records.Record]",
         "str",
     ]
     assert 'Missing named argument "out"' in found and 'has incompatible type "int"' in found and "Found 2 errors" in found

@@ -15,27 +15,26 @@ from hypothesis import strategies as st
 from rich.console import Console
 from test_report_fixtures import make_comparison, make_results
 
-from triptych import records, store
-from triptych.analysis import loading
-from triptych.characters import for_terminal, in_all, showable, to_json, visible, whole
-from triptych.config import Columns
+from triptych.cli.view import SummaryPrinter, View, show_data
+from triptych.config.schema import Columns
 from triptych.errors import TriptychError
-from triptych.report import write, write_report
-from triptych.report.pdf import to_pdf
-from triptych.report.tables import comparison_table, to_csv, to_markdown
-from triptych.report.web import to_html
-from triptych.view import SummaryPrinter, View, show_data
+from triptych.reporting import write, write_report
+from triptych.reporting.pdf import to_pdf
+from triptych.reporting.tables import comparison_table, to_csv, to_markdown
+from triptych.reporting.web import to_html
+from triptych.results import reading, records, store
+from triptych.text.characters import for_terminal, in_all, showable, to_json, visible, whole
 
 ODD = ["\0", "\x0b", "\x0c", "\x1b", "\x1f", "\x7f", "\x85", "\x9b", "\ufdd0", "\ufffe", "\uffff", "\U0001fffe", "\U0010ffff",
        "\u2028", "\u2029", "\ufeff", "\u202e", "\u200b", "\ud800", "\udfff", "\ue000", "\U000e0001", "\r", "\t"]  # fmt: skip
 RAW = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")  # what no file of a report may hold
 
 
-def spoiled(text: str) -> tuple[loading.Results, records.Comparison]:
+def spoiled(text: str) -> tuple[reading.Results, records.Comparison]:
     """Results with this text in every place that comes from outside: ids, texts, names, notes, versions, command, error."""
     results = make_results(("untuned", "lora", "full"), documents=2, failed=(("full", 0),))
 
-    def changed(run: loading.Run) -> loading.Run:
+    def changed(run: reading.Run) -> reading.Run:
         record = run.record
         if not run.done:
             return replace(run, record=record.model_copy(update={"error": text}))
@@ -133,7 +132,7 @@ def test_half_a_character_in_a_record_is_read_as_unknown(tmp_path: Path) -> None
     content = json.loads(record.model_dump_json())
     content["provenance"]["command"] = "triptych compare caf\udce9"
     store.write_json(tmp_path / "record.json", content)
-    read = loading.read_record(tmp_path / "record.json")
+    read = reading.read_record(tmp_path / "record.json")
     assert read.provenance is not None and read.provenance.command == "triptych compare caf\N{REPLACEMENT CHARACTER}"
 
 

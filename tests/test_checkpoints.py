@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from triptych import checkpoints as module
-from triptych.checkpoints import Checkpoints
 from triptych.errors import ResultsError
+from triptych.run import checkpoints as module
+from triptych.run.checkpoints import Checkpoints
 
 IDENTITY = {"label": "lora", "seed": 0}
 

@@ -16,9 +16,9 @@ from pydantic import Field
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from triptych.config import Limits, Split
+from triptych.config.schema import Limits, Split
 from triptych.contracts import Dataset, Example
-from triptych.corpus import SPLITS, Corpus, Template, encode_documents, prepare
+from triptych.corpus.prepare import SPLITS, Corpus, Template, encode_documents, prepare
 from triptych.datasets.tables import Tables
 from triptych.errors import ConfigError, DataError, ModelError
 

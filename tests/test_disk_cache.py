@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT
 
-from triptych import files
 from triptych.disk_cache import DiskCache
+from triptych.results import files
 
 MEGABYTE = 10**6
 

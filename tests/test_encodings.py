@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from triptych import documents
 from triptych.datasets.tables import Tables
 from triptych.datasets.tables.encodings import guess_encoding
 from triptych.errors import DataError
+from triptych.use import documents
 
 ENGLISH = "The council’s vote was “close” on Monday, and the café stays – for 5 €. "
 FRENCH = "Le conseil a voté à Noël. Ça va déjà, où est passé l'été ? "

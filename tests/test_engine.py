@@ -10,9 +10,9 @@ import pytest
 import torch
 from conftest import VOCABULARY, World, disturb, gradients, largest_difference, sequence_and_labels
 
-from triptych.config import Limits, Split
+from triptych.config.schema import Limits, Split
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Pair, prepare
+from triptych.corpus.prepare import Pair, prepare
 from triptych.datasets.newswire import Newswire
 from triptych.engine.batching import by_length, collate, epoch_order
 from triptych.engine.evaluation import split_loss

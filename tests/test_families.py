@@ -15,14 +15,14 @@ from test_laws import (
 )
 from test_models import FAMILIES, SCALED_LOGITS
 
-from triptych import catalogue
 from triptych.contracts import AdaptedModel, Method
-from triptych.corpus import Template
+from triptych.corpus.prepare import Template
 from triptych.engine.forward import head_is_plain
 from triptych.errors import ConfigError
+from triptych.plugins import import_plugins
 from triptych.registry import registered
 
-catalogue.load()
+import_plugins()
 LISTED = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Phi", "Phi3", "OPT", "GPTNeoX", "GPTNeo", "Falcon",
           "SmolLM3")  # fmt: skip
 LAWS = (law_trains_exactly_what_it_says, law_gradients_reach_exactly_what_is_trained, law_can_be_sketched)

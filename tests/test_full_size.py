@@ -15,14 +15,13 @@ import torch
 from conftest import disturb, gradients, largest_difference, sequence_and_labels
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
-from triptych import meter
-from triptych.adapters import Origin, load_tensors, read_manifest, save_adapter
 from triptych.contracts import AdaptedModel, Context, Method
-from triptych.corpus import Pair, Template, encode_documents
+from triptych.corpus.prepare import Pair, Template, encode_documents
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
 from triptych.engine.generation import DecodingPlan, generate, left_padded
 from triptych.engine.training import trained_parameters
+from triptych.measure import meter
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -30,6 +29,7 @@ from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
 from triptych.models import hub
 from triptych.models.parts import take_apart
+from triptych.run.adapters import Origin, load_tensors, read_manifest, save_adapter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 

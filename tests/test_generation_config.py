@@ -10,7 +10,7 @@ from conftest import VOCABULARY, random_gpt2
 from transformers import GenerationConfig
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Template
+from triptych.corpus.prepare import Template
 from triptych.engine.generation import DecodingPlan, generate, own_loop_agrees
 from triptych.models import hub
 from triptych.models.parts import take_apart

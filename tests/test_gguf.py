@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from triptych import cli
+from triptych.cli import main
 from triptych.errors import ModelError
 from triptych.models import hub
 from triptych.models.tiny import Tiny
@@ -128,12 +128,12 @@ def test_a_gguf_file_is_compared(folder, workplace):
              "training.global_batch_size=4", "training.micro_batch_size=4"]  # fmt: skip
     model = str(folder / "tiny-F32.gguf")
     asked = ["train", "lora", "--model", model, "--data", "newswire", "--seeds", "0", "--set", *small, "--out", "out"]
-    assert cli.main([*asked, "--device", "cpu"]) == 0
-    assert cli.main(["evaluate", "out/runs/lora/0", "--device", "cpu"]) == 0
+    assert main.main([*asked, "--device", "cpu"]) == 0
+    assert main.main(["evaluate", "out/runs/lora/0", "--device", "cpu"]) == 0
 
 
 def test_no_bar_of_the_reader_is_shown(folder, capsys):
     """A GGUF file is read without the progress bar that transformers makes for it, as everything else is."""
-    cli.quiet_libraries()
+    main.quiet_libraries()
     hub.load_model(str(folder))
     assert capsys.readouterr().err == ""

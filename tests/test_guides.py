@@ -12,7 +12,11 @@ import torch
 import transformers
 from conftest import CHECKOUT, VOCABULARY
 
-from triptych import cli, executors, experiment, registry, rows, store, suite
+from triptych import registry
+from triptych.cli import main
+from triptych.results import store
+from triptych.run import entries, experiment
+from triptych.suite import executors, jobs
 
 GUIDES = sorted((CHECKOUT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -55,8 +59,8 @@ def place(tmp_path, monkeypatch, tokenizer):
 def run_here(job, lock, tell) -> None:
     """A run without a process of its own, which tests/test_suite.py looks after: the guides are about commands."""
     out = job.folder.parents[2]
-    made, table = rows.resolve(store.read_json(out / "suite.json"))
-    experiment.run(made, rows.find_row(table, job.arguments[1]), job.seed, out, None, tell)
+    made, table = entries.resolve(store.read_json(out / "suite.json"))
+    experiment.run(made, entries.find_row(table, job.arguments[1]), job.seed, out, None, tell)
 
 
 def as_tested(arguments: list[str], word: str) -> list[str]:
@@ -79,7 +83,7 @@ def as_tested(arguments: list[str], word: str) -> list[str]:
 def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkeypatch):
     """Files are written as shown, commands run in order and end with status 0; those for a hub reach for it by name."""
     if guide.stem != "assignment":  # the one guide that is about reports; to typeset one takes longer than to run its rows
-        monkeypatch.setattr(suite, "write_report", lambda results, comparison, folder: None)
+        monkeypatch.setattr(jobs, "write_report", lambda results, comparison, folder: None)
     ran = 0
     for language, word, content in blocks(guide):
         if word and language not in ("sh", "console"):
@@ -94,7 +98,7 @@ def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkey
                 subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
                 continue
             assert program == "triptych", line
-            status = cli.main(as_tested(arguments, word))
+            status = main.main(as_tested(arguments, word))
             captured = capsys.readouterr()
             assert status == (2 if word in ("hub", "refused") else 0), f"{line}\n{captured.err}"
             if word == "hub":

@@ -28,14 +28,17 @@ from hypothesis import strategies as st
 from test_report_fixtures import make_comparison, make_results
 from torture_inputs import Bench, Payload, Watch, read_bundle, read_results, read_setting, read_suite, read_tables, torture
 
-from triptych import adapters, cli, config, experiment, rows, store, suite
-from triptych.analysis import loading
-from triptych.config import Suite
+from triptych.cli import main
+from triptych.config import schema
+from triptych.config.schema import Suite
 from triptych.datasets import tables
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.models import hub
-from triptych.records import Prediction
-from triptych.report import figures
+from triptych.reporting import figures
+from triptych.results import reading, store
+from triptych.results.records import Prediction
+from triptych.run import adapters, entries, experiment
+from triptych.suite import jobs
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
@@ -288,7 +291,7 @@ def test_modules_of_the_working_folder_are_not_imported(tmp_path, capfd):
     """A suite started in a stranger's folder imports no module that lies there."""
     for name in ("json", "numpy", "pydantic", "rouge_score", "triptych"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nraise SystemExit(7)\n")
-    status = cli.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL])
+    status = main.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL])
     assert status == 0, capfd.readouterr().err
     assert not (tmp_path / "executed").exists()
 
@@ -303,10 +306,10 @@ def test_settings_of_matplotlib_in_the_working_folder_do_not_reach_the_figures()
 
 def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone(bench, tmp_path):
     """A whole run, trained and saved, makes no connection and writes nowhere else; git alone is called, for the commit."""
-    made = config.preset("demo")
+    made = schema.preset("demo")
     for setting in SMALL:
-        made = config.merge(made, config.parse_setting(setting))
-    resolved, table = rows.resolve(made, ["lora"])
+        made = schema.merge(made, schema.parse_setting(setting))
+    resolved, table = entries.resolve(made, ["lora"])
     with bench.watch.listening(tmp_path / "out", tmp_path / "cache") as seen:
         experiment.run(resolved, table[0], 0, tmp_path / "out", "cpu", lambda event: None)
     assert [event for event in seen if "git" not in event and "uname" not in event] == []
@@ -321,7 +324,7 @@ def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone
 def test_a_suites_name_cannot_choose_another_place(name):
     """OUT is results/NAME: a name that would leave it is refused."""
     with pytest.raises(ConfigError, match="name"):
-        config.make_suite({"name": name})
+        schema.make_suite({"name": name})
 
 
 @pytest.mark.parametrize(
@@ -332,7 +335,7 @@ def test_a_row_cannot_be_named_like_a_path_an_option_or_a_formula(label, where):
     """A label is a folder's name, a command's argument and a table's cell: what is more than that is refused."""
     bad = {"methods": [label]} if where == "methods" else {"method": {label: {"kind": "lora"}}}
     with pytest.raises(ConfigError):
-        rows.resolve(bad)
+        entries.resolve(bad)
 
 
 @pytest.mark.parametrize("link", [".lock", "suite.json", "runs", "runs/lead-3", "runs/lead-3/0", "runs/lead-3/0/log.txt"])
@@ -341,11 +344,11 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "out" / link).parent.mkdir(parents=True)
-    resolved, _ = rows.resolve(config.preset("demo"), ["lead-3"])
+    resolved, _ = entries.resolve(schema.preset("demo"), ["lead-3"])
     store.write_json(tmp_path / "out/suite.json", resolved.model_dump(mode="json"))
     (tmp_path / "out" / link).unlink(missing_ok=True)
     (tmp_path / "out" / link).symlink_to(victim)
-    assert cli.main(["compare", "--methods", "lead-3", "--out", "out"]) == 2
+    assert main.main(["compare", "--methods", "lead-3", "--out", "out"]) == 2
     assert "leads out" in capsys.readouterr().err and victim.read_text() == "mine"
 
 
@@ -404,7 +407,7 @@ def test_reports_replace_links_and_never_follow_them(bench, tmp_path):
     (tmp_path / "victim").write_text("mine")
     for name in ("comparison.json", "comparison.csv", "comparison.md", "report.pdf", "report.html"):
         (tmp_path / "out" / name).symlink_to(tmp_path / "victim")
-    assert cli.main(["report", "out"]) == 0
+    assert main.main(["report", "out"]) == 0
     assert (tmp_path / "victim").read_text() == "mine" and not (tmp_path / "out/comparison.csv").is_symlink()
 
 
@@ -414,7 +417,7 @@ def test_reports_replace_links_and_never_follow_them(bench, tmp_path):
 def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
     """What a message quotes of a file is written out: no escape sequence of a stranger is sent to the terminal."""
     (tmp_path / "train.csv").write_text("id,\x1b]0;owned\x07,b\n1,2,3\n")
-    assert cli.main(["list", "data", "train.csv"]) == 2
+    assert main.main(["list", "data", "train.csv"]) == 2
     error = capsys.readouterr().err
     assert "\x1b" not in error and "\\x1b]0;owned" in error
 
@@ -423,7 +426,7 @@ def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
 def test_messages_stay_short(settings_):
     """However much is wrong, the message can be read."""
     with pytest.raises(ConfigError) as caught:
-        config.make_suite(settings_)
+        schema.make_suite(settings_)
     assert len(str(caught.value)) < 3000
 
 
@@ -490,10 +493,10 @@ def test_a_cut_record_is_not_a_finished_run(bench, tmp_path, cut):
     shutil.copytree(bench.folder / "results", tmp_path / "out")
     path = tmp_path / "out/runs/lora/0/record.json"
     path.write_bytes(path.read_bytes()[:cut])
-    planned = loading.read_suite(tmp_path / "out/suite.json")
-    assert not suite.finished_record(suite.Planned(planned, tmp_path / "out", rows.make_row("lora", {}), 0, "lora"))
+    planned = reading.read_suite(tmp_path / "out/suite.json")
+    assert not jobs.finished_record(jobs.Planned(planned, tmp_path / "out", entries.make_row("lora", {}), 0, "lora"))
     with pytest.raises(ResultsError, match=r"record\.json"):
-        loading.load(tmp_path / "out")
+        reading.load(tmp_path / "out")
 
 
 # The disk, the folder, the memory
@@ -530,7 +533,7 @@ def test_a_full_disk_leaves_the_old_report_whole(bench, tmp_path, capsys):
     (tmp_path / "out/comparison.json").write_text("of the old one")
     before = {path for path in (tmp_path / "out").rglob("*")}
     with largest_file(40_000):
-        assert cli.main(["report", "out"]) == 2
+        assert main.main(["report", "out"]) == 2
     assert "report.pdf" in (error := capsys.readouterr().err) and "cannot be written" in error and "Traceback" not in error
     assert (tmp_path / "out/report.pdf").read_text() == "the old one"
     assert (tmp_path / "out/comparison.json").read_text() == "of the old one"
@@ -540,15 +543,15 @@ def test_a_full_disk_leaves_the_old_report_whole(bench, tmp_path, capsys):
 def test_a_full_disk_under_the_cache_is_told_before_work(tmp_path, capsys):
     """Where prepared data does not fit, the suite ends with status 2 before OUT is made, and the cache holds no half entry."""
     with largest_file(4000):
-        assert cli.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL]) == 2
+        assert main.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL]) == 2
     assert "Make room" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert list((tmp_path / "cache").iterdir()) == []
 
 
 def test_a_full_disk_during_a_run_is_a_failed_run(tmp_path, capsys):
     """Where a run cannot write its files, it is recorded as failed with the reason, and the suite ends with status 1 or 2."""
-    resolved, table = rows.resolve(
-        config.merge(config.preset("demo"), {"limits": {"train_documents": 8, "test_documents": 4}}), ["lead-3"]
+    resolved, table = entries.resolve(
+        schema.merge(schema.preset("demo"), {"limits": {"train_documents": 8, "test_documents": 4}}), ["lead-3"]
     )
     with pytest.raises(ResultsError, match="cannot be written"):
         experiment_with_full_disk(resolved, table[0], tmp_path / "out")
@@ -557,9 +560,9 @@ def test_a_full_disk_during_a_run_is_a_failed_run(tmp_path, capsys):
 
 def experiment_with_full_disk(resolved, row, out: Path) -> None:
     """A run whose data is prepared, and whose files then do not fit."""
-    from triptych import materials
+    from triptych.run import setup
 
-    materials.load_corpus(resolved, [row], hub.load_tokenizer("tiny"), materials.cache_folder())
+    setup.load_corpus(resolved, [row], hub.load_tokenizer("tiny"), setup.cache_folder())
     with largest_file(2000):
         experiment.run(resolved, row, 0, out, "cpu", lambda event: None)
 
@@ -575,7 +578,7 @@ def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
     """OUT below a file, or in a folder that may not be written, is one clear error with status 2."""
     (tmp_path / "file").write_text("mine")
     for out in ("file/out", "file"):
-        assert cli.main(["compare", "--methods", "lead-3", "--out", out, "--set", *SMALL]) == 2
+        assert main.main(["compare", "--methods", "lead-3", "--out", out, "--set", *SMALL]) == 2
         assert "file" in capsys.readouterr().err
     place = bench.folder.parent / "locked"
     shutil.copytree(bench.folder / "results", place)
@@ -583,7 +586,7 @@ def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
     for folder in (place, *place.rglob("*")):
         os.chmod(folder, 0o555)
     with unprivileged():
-        status = cli.main(["report", str(place)])
+        status = main.main(["report", str(place)])
     error = capsys.readouterr().err
     assert status == 2 and "cannot be locked: .lock: Permission denied" in error and "Traceback" not in error
 
@@ -796,7 +799,7 @@ ARGUMENTS = {
 
 def refused(capsys, *arguments: str) -> str:
     """The message of a command that must be refused: status 2, one message, nothing more, OUT not made."""
-    assert cli.main([*arguments]) == 2, capsys.readouterr().err[-2000:]
+    assert main.main([*arguments]) == 2, capsys.readouterr().err[-2000:]
     captured = capsys.readouterr()
     assert captured.err.startswith("triptych: ") and captured.err.count("triptych: ") == 1, captured.err
     assert "Traceback" not in captured.err and "triptych: unexpected" not in captured.err and len(captured.err) < 3000, (
@@ -940,10 +943,10 @@ def test_a_run_that_meets_the_memory_limit_fails_alone(tmp_path, capfd):
     """A run that is given no more memory is recorded as failed with the reason; the others finish."""
     (tmp_path / "hungry.py").write_text(HUNGRY)
     command = ["compare", "--methods", "hungry,lead-3", "--plugin", "hungry.py", "--out", "out", "--set", *SMALL]
-    assert cli.main(command) == 1
-    record = loading.read_record(tmp_path / "out/runs/hungry/0/record.json")
+    assert main.main(command) == 1
+    record = reading.read_record(tmp_path / "out/runs/hungry/0/record.json")
     assert record.status == "failed" and "memory" in record.error.lower()
-    assert loading.read_record(tmp_path / "out/runs/lead-3/0/record.json").status == "done"
+    assert reading.read_record(tmp_path / "out/runs/lead-3/0/record.json").status == "done"
     assert "Traceback" not in capfd.readouterr().err
 
 
@@ -952,12 +955,12 @@ def test_a_run_that_meets_the_memory_limit_fails_alone(tmp_path, capfd):
 def test_a_suite_on_a_full_disk_goes_on_when_there_is_room(bench, tmp_path, capfd, size):
     """Where files do not fit, a suite ends with a message; with room again, the same command ends as an unbroken one does."""
     command = ["compare", "--methods", "lead-3,lora", "--set", *SMALL]
-    assert cli.main([*command, "--out", "whole"]) == 0
+    assert main.main([*command, "--out", "whole"]) == 0
     with largest_file(size):
-        assert cli.main([*command, "--out", "broken"]) in (1, 2)
+        assert main.main([*command, "--out", "broken"]) in (1, 2)
     error = capfd.readouterr().err
     assert "Traceback" not in error and "triptych: " in error
-    assert cli.main([*command, "--out", "broken"]) == 0
+    assert main.main([*command, "--out", "broken"]) == 0
     for label in ("lead-3", "lora"):
         one, other = (tmp_path / out / f"runs/{label}/0/predictions.jsonl" for out in ("whole", "broken"))
         assert one.read_bytes() == other.read_bytes()

@@ -7,7 +7,7 @@ import pyarrow.parquet
 import pytest
 from datasets.exceptions import DatasetNotFoundError
 
-from triptych.config import Columns
+from triptych.config.schema import Columns
 from triptych.datasets import open_dataset
 from triptych.datasets.hub import Hub
 from triptych.datasets.tables import Tables

@@ -18,7 +18,7 @@ def test_imports_run_downwards():
 def test_analysis_loads_without_torch():
     """Reading records and writing reports imports neither torch, transformers nor peft."""
     code = (
-        "import sys, triptych.analysis, triptych.report.write; "
+        "import sys, triptych.analysis, triptych.reporting.write; "
         "sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
@@ -41,8 +41,8 @@ def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
     """Contracts, metrics, readers of tables and what the terminal shows need no torch, nor does `list data`."""
     (tmp_path / "data.csv").write_text("document,summary\na,b\n")
     code = TORCHLESS + (
-        "import triptych.contracts, triptych.store, triptych.metrics.rouge, triptych.metrics.text_shape, triptych.view\n"
-        "from triptych.cli import main\n"
+        "import triptych.contracts, triptych.results.store, triptych.metrics.rouge, triptych.metrics.text_shape, triptych.cli.view\n"
+        "from triptych.cli.main import main\n"
         f"sys.exit(main(['list', 'data', {str(tmp_path)!r}]))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

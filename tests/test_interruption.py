@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from triptych import cli, processes
+from triptych.cli import main
+from triptych.suite import processes
 
 SAID = "\nInterrupted. Run the same command again to resume.\n"
 
@@ -28,16 +29,16 @@ def signalled(signum):
 def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
     """Ctrl-C, SIGTERM and SIGHUP end compare and train with one sentence and 128 + the signal's number."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(cli, f"call_{command[0]}", signalled(signum))
-    assert cli.main(command) == 128 + signum
+    monkeypatch.setattr(main, f"call_{command[0]}", signalled(signum))
+    assert main.main(command) == 128 + signum
     assert capsys.readouterr().err == SAID
 
 
 def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
     """A command that keeps nothing is interrupted without a word on resuming."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(cli, "call_advise", signalled(signal.SIGINT))
-    assert cli.main(["advise", "out"]) == 130
+    monkeypatch.setattr(main, "call_advise", signalled(signal.SIGINT))
+    assert main.main(["advise", "out"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
@@ -54,8 +55,8 @@ def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path,
         os.kill(os.getpid(), signum)
 
     monkeypatch.setattr(processes.sys, "executable", str(python))
-    monkeypatch.setattr(cli, "call_compare", lambda options: processes.run([], tmp_path / "log.txt", None, tell))
-    assert cli.main(["compare"]) == 128 + signum
+    monkeypatch.setattr(main, "call_compare", lambda options: processes.run([], tmp_path / "log.txt", None, tell))
+    assert main.main(["compare"]) == 128 + signum
     (pid,) = pids
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -77,9 +78,9 @@ def test_a_closed_terminal_does_not_change_the_status(monkeypatch):
         def write(self, text):
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(cli, "call_compare", work)
-    monkeypatch.setattr(cli.sys, "stderr", Gone())
-    assert cli.main(["compare"]) == 129
+    monkeypatch.setattr(main, "call_compare", work)
+    monkeypatch.setattr(main.sys, "stderr", Gone())
+    assert main.main(["compare"]) == 129
 
 
 def test_nohup_is_respected(monkeypatch):
@@ -91,18 +92,18 @@ def test_nohup_is_respected(monkeypatch):
         os.kill(os.getpid(), signal.SIGHUP)
         return 0
 
-    monkeypatch.setattr(cli, "call_compare", work)
-    assert cli.main(["compare"]) == 0
+    monkeypatch.setattr(main, "call_compare", work)
+    assert main.main(["compare"]) == 0
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ranks_and_runs_of_a_suite_end_at_once(monkeypatch):
     """Who is ended by torchrun or by the suite keeps the system's handling, which waits for no operation to return."""
-    options = cli.make_parser().parse_args
-    assert cli.resumes(options(["train", "lora"])) and cli.resumes(options(["compare"]))
-    assert not cli.resumes(options(["train", "lora", "--events"]))
+    options = main.make_parser().parse_args
+    assert main.resumes(options(["train", "lora"])) and main.resumes(options(["compare"]))
+    assert not main.resumes(options(["train", "lora", "--events"]))
     monkeypatch.setenv("RANK", "0")
-    assert not cli.resumes(options(["train", "lora"]))
+    assert not main.resumes(options(["train", "lora"]))
 
 
 def test_a_handler_that_a_library_replaces_is_put_back():

@@ -11,14 +11,14 @@ from nltk.stem import SnowballStemmer
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenize import tokenize
 
-from triptych import languages, words
-from triptych.cli import main
-from triptych.config import make_suite
+from triptych.cli.main import main
+from triptych.config.schema import make_suite
 from triptych.errors import ConfigError
-from triptych.languages import choose
 from triptych.metrics.rouge import RougeScore, UnicodeTokenizer, one_sentence_a_line
 from triptych.metrics.text_shape import TextShapeMetric, copied_spans
 from triptych.metrics.text_shape import words as shape_words
+from triptych.text import languages, words
+from triptych.text.languages import choose
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ENGLISH = [

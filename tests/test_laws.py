@@ -14,8 +14,6 @@ from conftest import FAMILIES, World, all_parameters, disturb, gradients, larges
 from pydantic import Field
 from torch import Tensor, nn
 
-from triptych import catalogue
-from triptych.adapters import Origin, load_tensors, read_manifest, save_adapter
 from triptych.contracts import AdaptedModel, Baseline, Context, Dataset, EmbeddedModel, Family, Method, Metric, ModelParts
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
@@ -25,10 +23,12 @@ from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.models.parts import freeze
-from triptych.records import Cost, Loss, Parameters, Rouge
+from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
+from triptych.results.records import Cost, Loss, Parameters, Rouge
+from triptych.run.adapters import Origin, load_tensors, read_manifest, save_adapter
 
-catalogue.load()
+import_plugins()
 CONTRACTS = (Method, Baseline, Dataset, Metric, EmbeddedModel, Family)
 MEASURED = {name for section in (Parameters, Loss, Rouge, Cost) for name in section.model_fields}
 

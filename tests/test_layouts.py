@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from triptych.config import Columns
+from triptych.config.schema import Columns
 from triptych.datasets import open_dataset
 from triptych.datasets.tables import Tables, describe, folders
 from triptych.datasets.tables.splits import claim

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from triptych.baselines.lead import Lead3
 from triptych.datasets.tables import Tables
 from triptych.metrics.rouge import RougeScore
-from triptych.sentences import split_sentences
+from triptych.text.sentences import split_sentences
 
 CNN_DAILYMAIL = Path(__file__).resolve().parents[2] / "shared" / "data" / "cnn_dailymail"
 

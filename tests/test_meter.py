@@ -15,12 +15,12 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from triptych import meter
 from triptych.engine import forward, stages
 from triptych.engine.batching import collate
 from triptych.engine.forward import read_losses, target_losses
 from triptych.engine.trunk_cache import entering, resumed_losses
 from triptych.engine.work import SHAPES, entering_flops, training_flops, work_shape
+from triptych.measure import meter
 from triptych.methods.dora import DoRA
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers

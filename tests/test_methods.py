@@ -11,20 +11,20 @@ from test_report_fixtures import make_results, make_run
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from triptych import meter
-from triptych.adapters import Origin, check_belongs, load_tensors, read_manifest, save_adapter
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import left_padded
 from triptych.engine.training import trained_parameters
 from triptych.errors import ConfigError, ResultsError
+from triptych.measure import meter
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
 from triptych.models.parts import matrices
+from triptych.run.adapters import Origin, check_belongs, load_tensors, read_manifest, save_adapter
 
 ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
 

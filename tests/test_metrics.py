@@ -9,12 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rouge_score.rouge_scorer import RougeScorer
 
-from triptych import scoring
 from triptych.contracts import Metric
 from triptych.errors import ConfigError
 from triptych.metrics.rouge import RougeScore, one_sentence_a_line
 from triptych.metrics.text_shape import TextShapeMetric, longest_common_span, words
 from triptych.registry import registered
+from triptych.run import scoring
 
 TYPES = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
 PLAIN = RougeScorer(TYPES, use_stemmer=True)

@@ -8,12 +8,12 @@ import transformers
 from conftest import VOCABULARY, sequence_and_labels
 from torch import nn
 
-from triptych import meter
 from triptych.contracts import AdaptedModel, Context
 from triptych.engine.batching import collate
 from triptych.engine.forward import head_is_plain, target_losses
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.errors import ModelError
+from triptych.measure import meter
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning

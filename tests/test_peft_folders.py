@@ -7,11 +7,12 @@ import pytest
 from peft import IA3Config, LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 
-from triptych import cli, peft_folders
+from triptych.cli import main
 from triptych.errors import ModelError
 from triptych.models import hub, patterns
 from triptych.models.parts import take_apart
 from triptych.models.tiny import Tiny
+from triptych.use import peft_adapters
 
 
 def save(folder: Path, tokenizer=None, config=None, **changes) -> Path:
@@ -37,8 +38,8 @@ def tokenizer_with(**special):
 
 def adapt(folder: Path):
     """The adapter in the embedded model, as `summarize` puts it there."""
-    peft_folders.check_tokenizer(folder, hub.load_tokenizer("tiny"))
-    return peft_folders.adapt(take_apart(hub.load_model("tiny")), peft_folders.read_peft_folder(folder))
+    peft_adapters.check_tokenizer(folder, hub.load_tokenizer("tiny"))
+    return peft_adapters.adapt(take_apart(hub.load_model("tiny")), peft_adapters.read_peft_folder(folder))
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(patterns, "SECONDS", 1.0)
     (tmp_path / "a.txt").write_text("A document.")
     folder = save(tmp_path / "adapter", target_modules=HANGS)
-    assert cli.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
+    assert main.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
     assert "takes too long" in capsys.readouterr().err
 
 

@@ -9,15 +9,15 @@ from urllib.request import urlopen
 
 import pytest
 
-from triptych import cli
 from triptych.baselines.lead import Lead3
-from triptych.config import Suite
+from triptych.cli import main
+from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.metrics.text_shape import copied_spans
-from triptych.page_server import MAX_REQUEST, allowed_hosts, application, serving
-from triptych.playground import MAX_CHARACTERS, Document, Playground, _most_words, build_page, show, show_message
-from triptych.rows import Row
-from triptych.trained import TrainedBaseline
+from triptych.run.entries import Row
+from triptych.use.page_server import MAX_REQUEST, allowed_hosts, application, serving
+from triptych.use.playground import MAX_CHARACTERS, Document, Playground, _most_words, build_page, show, show_message
+from triptych.use.summarizers import TrainedBaseline
 
 ARTICLE = "The council met on Monday. It agreed to build a bridge. Work begins in May. Nobody voted against the plan."
 HOSTILE = "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror=alert(4)>. Second & last."
@@ -66,7 +66,7 @@ def test_copied_spans_are_what_both_say():
 def test_without_gradio_the_extra_is_named(tmp_path, capsys, monkeypatch):
     """Where gradio is absent, `play` ends with status 2 and says how to get it."""
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert cli.main(["play", str(tmp_path)]) == 2
+    assert main.main(["play", str(tmp_path)]) == 2
     assert "triptych[play]" in capsys.readouterr().err
 
 

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 import pytest
 from test_report_browser import FLAGS
 
-from triptych import cli
-from triptych.page_server import serving
-from triptych.playground import Playground, build_page
+from triptych.cli import main
+from triptych.use.page_server import serving
+from triptych.use.playground import Playground, build_page
 
 pytest.importorskip("gradio", reason="the extra `play` is absent")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
@@ -29,7 +29,7 @@ def address(tmp_path_factory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
         out = place / "out"
-        assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
+        assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
         page = build_page(Playground.open(out, device="cpu"))
         with serving(page, "127.0.0.1", 0) as address:
             yield address

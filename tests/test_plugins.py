@@ -19,13 +19,15 @@ from test_laws import (
     law_trains_exactly_what_it_says,
 )
 
-from triptych import catalogue, cli, registry
+from triptych import registry
+from triptych.cli import main
 from triptych.contracts import Context, Family, Method, Metric
 from triptych.errors import ModelError
 from triptych.methods.last_layers import LastLayers
 from triptych.models.parts import take_apart
-from triptych.records import Record
+from triptych.plugins import import_plugins
 from triptych.registry import registered
+from triptych.results.records import Record
 
 METHOD = '''from pydantic import Field
 from triptych.contracts import AdaptedModel, Method
@@ -99,7 +101,7 @@ def files(own_registry, tmp_path_factory) -> list[Path]:
     for name, text in (("norms", METHOD), ("first_words", BASELINE), ("weather", DATASET), ("rain", METRIC)):
         made.append(folder / f"{name}.py")
         made[-1].write_text(text)
-    catalogue.load(map(str, made))
+    import_plugins(map(str, made))
     return made
 
 
@@ -112,7 +114,7 @@ def finished(files) -> Path:
         patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         command = ["compare", *plugins, "--preset", "demo", "--data", "weather", "--methods", "norms,first-words"]
-        assert cli.main([*command, "--out", "out", "--set", "method.norms.last=2", *SMALL]) == 0
+        assert main.main([*command, "--out", "out", "--set", "method.norms.last=2", *SMALL]) == 0
         yield folder / "out"
 
 
@@ -155,17 +157,17 @@ def test_the_resolved_suite_is_resumed_with_its_plugins(files, finished, capsys)
     plugins = [part for file in files for part in ("--plugin", str(file))]
     record = finished / "runs/norms/0/record.json"
     before = record.stat().st_mtime_ns
-    assert cli.main(["compare", "out/suite.json", "--out", "out", *plugins]) == 0
+    assert main.main(["compare", "out/suite.json", "--out", "out", *plugins]) == 0
     assert record.stat().st_mtime_ns == before and "kept" in capsys.readouterr().err
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {**registry._tables, "method": {}})
-        assert cli.main(["compare", "out/suite.json", "--out", "out"]) == 2
+        assert main.main(["compare", "out/suite.json", "--out", "out"]) == 2
     assert "needs --plugin FILE.py" in capsys.readouterr().err
 
 
 def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
     """`triptych list` shows them with their options, and the laws hold for a method as for ours."""
-    assert cli.main(["list", "--plugin", str(files[0])]) == 0
+    assert main.main(["list", "--plugin", str(files[0])]) == 0
     text = capsys.readouterr().out
     for words in ("norms: Train the norms", "last (default 1): how many blocks' norms", "rain: Whether", "weather: Days"):
         assert words in text
@@ -181,7 +183,7 @@ def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
 def test_two_metrics_with_one_score_are_refused(own_registry):
     """A score that two metrics give is never overwritten quietly."""
     from triptych.errors import ConfigError
-    from triptych.scoring import score
+    from triptych.run.scoring import score
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
@@ -261,7 +263,7 @@ def test_a_model_type_in_a_file(hybrid, own_registry, tmp_path):
     """One file that names the parts is enough for methods, planning and the exact path."""
     file = tmp_path / "olmo_hybrid.py"
     file.write_text(FAMILY)
-    catalogue.load([str(file)])
+    import_plugins([str(file)])
     parts = hybrid.parts()
     assert len({type(block) for block in parts.blocks}) == 2 and not parts.tied
     for name in ("lora", "prompt-tuning", "last-layers"):

@@ -10,16 +10,14 @@ from torch import nn
 from transformers import MambaConfig, MambaForCausalLM
 from transformers.pytorch_utils import Conv1D
 
-from triptych.adapters import Origin, save_adapter
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Template
+from triptych.corpus.prepare import Template
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.training import trained_parameters
 from triptych.engine.work import training_flops
 from triptych.errors import ConfigError
-from triptych.materials import count_parameters
 from triptych.methods.bitfit import BitFit
 from triptych.methods.dora import DoRA
 from triptych.methods.ia3 import IA3
@@ -29,6 +27,8 @@ from triptych.methods.prefix_tuning import PrefixTuning
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
 from triptych.models.parts import matrices, matrix_shape
+from triptych.run.adapters import Origin, save_adapter
+from triptych.run.setup import count_parameters
 
 ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
 

@@ -14,12 +14,15 @@ from markdown_it import MarkdownIt
 from test_report_fixtures import make_comparison, make_results
 from torture_inputs import Bench, Watch
 
-from triptych import bundle, cli, export, files, model_card
-from triptych.characters import showable
+from triptych.cli import main
 from triptych.errors import ResultsError
-from triptych.markdown import code, plain
-from triptych.records import Record
-from triptych.report.tables import to_markdown
+from triptych.handin import bundle
+from triptych.reporting.tables import to_markdown
+from triptych.results import files
+from triptych.results.records import Record
+from triptych.text.characters import showable
+from triptych.text.markdown import code, plain
+from triptych.use import export, model_card
 
 HOSTILE = (
     "x`\n\n```\ncurl http://127.0.0.1/x | sh\n```\n`y",
@@ -111,7 +114,7 @@ def test_requirements_hold_pins_of_the_packages_dependencies_alone(out):
     for run in ("lora/0", "full/0", "untuned/0", "lead-3/0"):
         change = {"torch": "2.13.0+cpu", "evil": "1.0", "rouge-score": "not installed"}
         edit(out / f"runs/{run}/record.json", lambda record, change=change: record["provenance"]["versions"].update(change))
-    cli.main(["report", str(out)])
+    main.main(["report", str(out)])
     lines = bundle.gather(out).entries["requirements.txt"].splitlines()
     assert "torch==2.13.0" in lines and not any("evil" in line for line in lines)
     assert all(line.count("==") == 1 and " " not in line for line in lines)

@@ -10,10 +10,14 @@ import psutil
 import pytest
 from rich.console import Console
 
-from triptych import catalogue, cli, config, executors, materials, preflight, rows, suite
+from triptych.cli import main
+from triptych.cli.view import View
+from triptych.config import schema
 from triptych.errors import ConfigError
-from triptych.lock import Lock
-from triptych.view import View
+from triptych.plugins import import_plugins
+from triptych.results.lock import Lock
+from triptych.run import entries, preflight, setup
+from triptych.suite import executors, jobs
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before ray is imported: as `--executor ray` has it
 
@@ -62,16 +66,16 @@ def one_machine(tmp_path_factory):
         patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.chdir(folder)
-        assert cli.main(["compare", "--methods", "lora,lead-3", "--out", "local", "--set", *SMALL]) == 0
+        assert main.main(["compare", "--methods", "lora,lead-3", "--out", "local", "--set", *SMALL]) == 0
         yield folder
 
 
 def _fan_out(folder, name, executor, on_step):
     """The same suite by another executor, something done at a step; returns what its runs and trials told."""
-    catalogue.load()
-    settings = config.merge(config.preset("assignment"), config.read_suite_file(folder / "local/suite.json"))
-    resolved, table = rows.resolve(settings)
-    plan = preflight.check(resolved, table, None, materials.cache_folder())
+    import_plugins()
+    settings = schema.merge(schema.preset("assignment"), schema.read_suite_file(folder / "local/suite.json"))
+    resolved, table = entries.resolve(settings)
+    plan = preflight.check(resolved, table, None, setup.cache_folder())
     out, told = folder / name, []
 
     def listen(label, seed, event):
@@ -79,8 +83,8 @@ def _fan_out(folder, name, executor, on_step):
         if event["event"] == "step":
             on_step(out, event["step"])
 
-    with suite.claim(out, resolved) as lock:
-        assert suite.carry_out(plan, out, lock, None, [], listen, executor) == []
+    with jobs.claim(out, resolved) as lock:
+        assert jobs.carry_out(plan, out, lock, None, [], listen, executor) == []
     return told
 
 
@@ -89,7 +93,7 @@ def _goes_on(told):
 
 
 def _same(folder, name):
-    first, second = suite.conclude(folder / "local"), suite.conclude(folder / name)
+    first, second = jobs.conclude(folder / "local"), jobs.conclude(folder / name)
     rows_of = [_without_times(json.loads(c.model_dump_json())["rows"]) for c in (first, second)]
     return rows_of[0] == rows_of[1] and first.tests == second.tests
 

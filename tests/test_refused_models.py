@@ -10,10 +10,10 @@ import torch
 from conftest import VOCABULARY
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from triptych import cli, materials
-from triptych.config import make_suite
+from triptych.cli import main
+from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import collate
 from triptych.engine.forward import head_is_plain, target_losses
 from triptych.engine.generation import DecodingPlan, check_generation, generate, own_loop_agrees
@@ -21,9 +21,10 @@ from triptych.errors import ModelError, ResultsError
 from triptych.models import hub
 from triptych.models.parts import take_apart, usable_positions
 from triptych.models.tiny import Tiny
-from triptych.rows import suite_rows
-from triptych.suite import Planned, finished_record, refuse_other_weights
-from triptych.trained import read_record
+from triptych.run import setup
+from triptych.run.entries import suite_rows
+from triptych.suite.jobs import Planned, finished_record, refuse_other_weights
+from triptych.use.summarizers import read_record
 
 TEMPLATE = Template((), (3, 4), 0)
 SMALL = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=4", "limits.document_tokens=100",
@@ -62,7 +63,7 @@ def folders(tmp_path_factory):
 
 def refused(capsys, *arguments: str) -> str:
     """The message of a command that ends with status 2 and writes nothing."""
-    assert cli.main([*arguments, "--device", "cpu"]) == 2
+    assert main.main([*arguments, "--device", "cpu"]) == 2
     return capsys.readouterr().err.strip()
 
 
@@ -115,7 +116,7 @@ def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path,
     said = refused(capsys, *train("untuned", folder, tmp_path / "a"))
     assert "the model has 128 that are safe to use of its 512: beyond them LongRoPE" in said
     assert not (tmp_path / "a").exists()
-    assert cli.main([*train("untuned", folder, tmp_path / "b", "limits.document_tokens=40"), "--device", "cpu"]) == 0
+    assert main.main([*train("untuned", folder, tmp_path / "b", "limits.document_tokens=40"), "--device", "cpu"]) == 0
 
 
 # Numbers
@@ -151,7 +152,7 @@ def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
     """A state-space model is compared with beams, untuned and with a prompt: nothing that it lacks is needed there."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     few = ["decoding.num_beams=2", "limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
-    assert cli.main([*train(label, folder, tmp_path / "out", *few), "--device", "cpu"]) == 0
+    assert main.main([*train(label, folder, tmp_path / "out", *few), "--device", "cpu"]) == 0
 
 
 def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
@@ -168,14 +169,14 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
     few = ["limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
     rows = ["--methods", "untuned,lora,prompt-tuning", "--device", "cpu"]
     reserved = []
-    prepare = materials.prepare
+    prepare = setup.prepare
 
     def noted(*arguments, **options):
         reserved.append(options["reserved"])
         return prepare(*arguments, **options)
 
-    monkeypatch.setattr(materials, "prepare", noted)
-    assert cli.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
+    monkeypatch.setattr(setup, "prepare", noted)
+    assert main.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
     assert set(reserved) == {20}, "the virtual tokens of the prompt's row"
     compare = ["compare", *train("untuned", folder, tmp_path / "all", *few)[2:], *rows]
     assert "[method.lora] peft names no attention projections" in refused(capsys, *compare)
@@ -261,8 +262,8 @@ def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatc
     folder = tmp_path / "m"
     hub.load_model("tiny").save_pretrained(folder, max_shard_size="2MB")
     hub.load_tokenizer("tiny").save_pretrained(folder)
-    assert cli.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
-    assert cli.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
+    assert main.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
+    assert main.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
     suite = make_suite(read_record(tmp_path / "out/runs/untuned/0").config)
     planned = Planned(suite, tmp_path / "out", suite_rows(suite)[0], 0, "untuned")
     record = finished_record(planned)

@@ -14,11 +14,11 @@ import typst
 from test_analysis import write_results
 from test_report_fixtures import make_comparison, make_results
 
-from triptych import cli
-from triptych.report import document as document_module
-from triptych.report import formats, write_html, write_pdf, write_report
-from triptych.report.document import browser_data, describe, examples
-from triptych.report.series import Curves, loss_curves, mean_curve, thin
+from triptych.cli import main
+from triptych.reporting import document as document_module
+from triptych.reporting import formats, write_html, write_pdf, write_report
+from triptych.reporting.document import browser_data, describe, examples
+from triptych.reporting.series import Curves, loss_curves, mean_curve, thin
 
 needs_pdftotext = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler-utils) is absent")
 PAPER = Path(document_module.__file__).parent / "paper"
@@ -273,8 +273,8 @@ def test_a_report_to_pass_on_holds_no_summary(tmp_path: Path, capsys) -> None:
     out = write_results(tmp_path / "out", methods=("untuned", "lora"))
     lines = [json.loads(line) for line in (out / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
     texts = {line[key] for line in lines for key in ("prediction", "reference")}
-    assert cli.main(["report", str(out), "--to", str(tmp_path / "quoted")]) == 0
-    assert cli.main(["report", str(out), "--to", str(tmp_path / "bare"), "--without-texts"]) == 0
+    assert main.main(["report", str(out), "--to", str(tmp_path / "quoted")]) == 0
+    assert main.main(["report", str(out), "--to", str(tmp_path / "bare"), "--without-texts"]) == 0
     quoted, bare = ((tmp_path / name / "report.html").read_text() for name in ("quoted", "bare"))
     assert texts and all(text in quoted for text in texts) and not any(text in bare for text in texts)
     for name in ("comparison.json", "comparison.md", "comparison.csv"):
@@ -310,7 +310,7 @@ def test_thinning_keeps_the_mean() -> None:
 
 def test_report_imports_no_torch() -> None:
     """Writing a report loads neither torch nor transformers."""
-    code = "import sys, triptych.report; sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
+    code = "import sys, triptych.reporting; sys.exit(bool({'torch', 'transformers', 'peft'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from test_report import hostile_results
 from test_report_fixtures import make_comparison, make_results
 
-from triptych.report import write_html
+from triptych.reporting import write_html
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

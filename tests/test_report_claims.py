@@ -10,11 +10,11 @@ import pytest
 from test_report_fixtures import make_comparison, make_results
 
 from triptych.analysis.flags import comparison_flags
-from triptych.records import Comparison, Estimate
-from triptych.report import formats, sheets
-from triptych.report.claims import claims
-from triptych.report.facts import Claim, cell
-from triptych.report.tables import to_csv
+from triptych.reporting import formats, sheets
+from triptych.reporting.claims import claims
+from triptych.reporting.facts import Claim, cell
+from triptych.reporting.tables import to_csv
+from triptych.results.records import Comparison, Estimate
 
 RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
 COMPARISON = make_comparison(RESULTS)

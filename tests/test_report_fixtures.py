@@ -4,10 +4,10 @@ import json
 import random
 from pathlib import Path
 
-from triptych import records, store
 from triptych.analysis.comparison import compare
-from triptych.analysis.loading import Results, Run
-from triptych.config import make_suite, preset
+from triptych.config.schema import make_suite, preset
+from triptych.results import records, store
+from triptych.results.reading import Results, Run
 
 LABELS = ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full")
 TRAINABLE = {"untuned": 0, "prompt-tuning": 15_360, "lora": 294_912, "last-layers": 14_177_280, "full": 124_439_808}

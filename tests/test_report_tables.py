@@ -9,9 +9,9 @@ from rich.console import Console
 from test_report_fixtures import LABELS, make_comparison, make_results
 
 from triptych.analysis.coverage import subset
-from triptych.records import Data, SplitCounts
-from triptych.report import formats, sheets
-from triptych.report.tables import comparison_table, to_csv, to_markdown, to_tests_csv
+from triptych.reporting import formats, sheets
+from triptych.reporting.tables import comparison_table, to_csv, to_markdown, to_tests_csv
+from triptych.results.records import Data, SplitCounts
 
 WIDTHS = (80, 100, 140)
 

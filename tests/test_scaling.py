@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 from test_analysis import edit_record, put, write_results, write_run
 
-from triptych import cli, layout, materials, rows, store
 from triptych.analysis.comparison import compare
-from triptych.analysis.loading import load, read_suite
-from triptych.config import make_suite, preset
+from triptych.cli import main
+from triptych.config.schema import make_suite, preset
 from triptych.errors import ConfigError, ResultsError
 from triptych.models import hub
-from triptych.report.document import describe
-from triptych.rows import resolve, smaller_suite
+from triptych.reporting.document import describe
+from triptych.results import layout, store
+from triptych.results.reading import load, read_suite
+from triptych.run import entries, setup
+from triptych.run.entries import resolve, smaller_suite
 
 METHODS = ("untuned", "prompt-tuning", "lora")
 
@@ -25,7 +27,7 @@ def out(tmp_path: Path) -> Path:
     suite = read_suite(out / "suite.json")
     for size, loss in ((16, 4.0), (32, 2.0)):
         folder = layout.scaled_folder(out, size)
-        smaller = smaller_suite(suite, rows.suite_rows(suite), size).model_dump(mode="json")
+        smaller = smaller_suite(suite, entries.suite_rows(suite), size).model_dump(mode="json")
         store.write_json(folder / "suite.json", smaller)
         for label in ("prompt-tuning", "lora"):
             for seed in (0, 1):
@@ -112,7 +114,7 @@ def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
     suite, table = resolve(preset("demo"))
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
     found = [
-        materials.load_corpus(smaller_suite(suite, table, size), table, tokenizer, tmp_path) for size in (10, 30, 100)
+        setup.load_corpus(smaller_suite(suite, table, size), table, tokenizer, tmp_path) for size in (10, 30, 100)
     ]
     for small, large in pairwise(found):
         assert set(small.train.ids) < set(large.train.ids)
@@ -129,7 +131,7 @@ def test_sizes_that_make_no_curve_are_refused(sizes: str, words: list[str], tmp_
     """Sizes that do not rise, are no numbers, or reach the suite's own size end with status 2 before anything is written."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     command = ["compare", "--methods", "lora", "--out", str(tmp_path / "out"), "--set", f"scaling.train_documents={sizes}"]
-    assert cli.main(command) == 2
+    assert main.main(command) == 2
     error = capsys.readouterr().err
     assert all(word in error for word in words) and not (tmp_path / "out").exists()
 

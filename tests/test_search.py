@@ -6,16 +6,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from triptych import config, kept, rows
+from triptych.config import schema
 from triptych.contracts import Method
-from triptych.corpus import Pair
+from triptych.corpus.prepare import Pair
 from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.models import hub
-from triptych.records import SearchResult, Trial
 from triptych.registry import build, registered
-from triptych.search import keep_trial, read, read_trials, sample, search, spread
-from triptych.tuning import MicroBatch
-from triptych.workbench import Workbench
+from triptych.results.records import SearchResult, Trial
+from triptych.run import entries, kept
+from triptych.run.search import keep_trial, read, read_trials, sample, search, spread
+from triptych.run.training import MicroBatch
+from triptych.run.workbench import Workbench
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
 GRID = (0.1, 0.2, 0.3, 0.4)
@@ -127,8 +128,8 @@ def bench_of(tmp_path, monkeypatch):
     monkeypatch.setattr(hub, "tokenizer_fingerprint", lambda tokenizer: f"fingerprint of {tokenizer}")
 
     def make(row="lora", seed=0, data="news", model="tiny", precision="fp32", tokenizer="words", rank=8, **settings):
-        made = config.preset("demo") | {"model": model, "methods": [row], "method": {"lora": {"rank": rank}}}
-        suite, table = rows.resolve(config.merge(made, settings), [row])
+        made = schema.preset("demo") | {"model": model, "methods": [row], "method": {"lora": {"rank": rank}}}
+        suite, table = entries.resolve(schema.merge(made, settings), [row])
         machine = SimpleNamespace(precision=precision, device=torch.device("cpu"))
         corpus = SimpleNamespace(data=SimpleNamespace(fingerprint=data))
         return Workbench(suite, table[0], seed, tmp_path, machine, None, tokenizer, corpus, print, False, 8)

@@ -6,8 +6,7 @@ from hypothesis import strategies as st
 from rouge_score import rouge_scorer
 from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 
-from triptych import subsequences
-from triptych.metrics import rouge
+from triptych.metrics import rouge, subsequences
 from triptych.metrics.rouge import RougeScore
 
 tokens = st.lists(st.sampled_from("abcd"), max_size=80)

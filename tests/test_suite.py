@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from triptych import catalogue, cli, config, experiment, processes, rows
-from triptych.analysis.loading import load
-from triptych.records import Comparison, Prediction, Record
+from triptych.cli import main
+from triptych.config import schema
+from triptych.plugins import import_plugins
+from triptych.results.reading import load
+from triptych.results.records import Comparison, Prediction, Record
+from triptych.run import entries, experiment
+from triptych.suite import processes
 
 SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=2",
          "training.global_batch_size=8", "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
@@ -23,7 +27,7 @@ FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules", "wall_s
 def finished(workplace) -> Path:
     """A small suite that has run to its end."""
     out = workplace / "out"
-    assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
+    assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
     return out
 
 
@@ -56,16 +60,16 @@ def test_the_same_suite_is_resumed_and_finished_runs_stay_untouched(finished, ca
     """The same command again runs nothing that is done: records keep their time of change."""
     records = sorted(finished.glob("runs/*/*/record.json"))
     before = [path.stat().st_mtime_ns for path in records]
-    assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 0
+    assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 0
     assert [path.stat().st_mtime_ns for path in records] == before
     assert "kept" in capsys.readouterr().err
 
 
 def test_the_resolved_suite_is_itself_a_valid_input(finished):
     """`compare OUT/suite.json` is the same suite: it resolves to what it is."""
-    catalogue.load()
-    settings = config.merge(config.preset("assignment"), config.read_suite_file(finished / "suite.json"))
-    suite, _ = rows.resolve(settings)
+    import_plugins()
+    settings = schema.merge(schema.preset("assignment"), schema.read_suite_file(finished / "suite.json"))
+    suite, _ = entries.resolve(settings)
     assert suite.model_dump(mode="json") == json.loads((finished / "suite.json").read_text())
 
 
@@ -104,9 +108,9 @@ def cut_after(steps: int):
 @pytest.mark.parametrize("cuts", [(2,), (3, 6)], ids=["once", "twice"])
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cuts):
     """However often a run is cut off, it ends with the weights, losses, history and predictions of the unbroken one."""
-    catalogue.load()
-    suite, table = rows.resolve(config.read_suite_file(finished / "suite.json"))
-    row, out, told = rows.find_row(table, "lora"), workplace / f"cut-{len(cuts)}", []
+    import_plugins()
+    suite, table = entries.resolve(schema.read_suite_file(finished / "suite.json"))
+    row, out, told = entries.find_row(table, "lora"), workplace / f"cut-{len(cuts)}", []
     for cut in cuts:
         with pytest.raises(Cut):
             experiment.run(suite, row, 0, out, None, cut_after(cut))
@@ -122,7 +126,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cu
 
 def test_evaluate_reproduces_loss_and_summaries_from_the_saved_adapter(finished, capsys):
     """A separate call on the saved run gives the recorded test loss and every stored summary."""
-    assert cli.main(["evaluate", str(finished / "runs/lora/0"), "--json"]) == 0
+    assert main.main(["evaluate", str(finished / "runs/lora/0"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
     assert result["identical_predictions"] == result["documents"] == 4
@@ -131,7 +135,7 @@ def test_evaluate_reproduces_loss_and_summaries_from_the_saved_adapter(finished,
 def test_report_is_made_again_from_the_records_alone(finished, capsys):
     """`report OUT` writes the same comparison from the records."""
     before = (finished / "comparison.json").read_bytes()
-    assert cli.main(["report", str(finished)]) == 0
+    assert main.main(["report", str(finished)]) == 0
     assert (finished / "comparison.json").read_bytes() == before
 
 
@@ -153,7 +157,7 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
     )
     out = workplace / "failing"
     command = ["compare", "--methods", "broken,lead-3", "--out", str(out), "--plugin", str(plugin), "--set", *SMALL]
-    assert cli.main(command) == 1
+    assert main.main(command) == 1
     captured = capsys.readouterr()
     assert "broken (seed 0)" in captured.err and "not to my taste" in captured.err
     record = Record.model_validate_json((out / "runs/broken/0/record.json").read_text())
@@ -220,10 +224,10 @@ def test_a_run_that_hangs_is_ended(monkeypatch):
 
 def test_a_second_process_in_one_folder_is_refused(finished, capsys):
     """While one process works in OUT, another is refused with status 2."""
-    from triptych.suite import locked
+    from triptych.suite.jobs import locked
 
     with locked(finished):
-        assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 2
+        assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 2
     assert "Another process" in capsys.readouterr().err
 
 
@@ -231,9 +235,9 @@ def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
     """--fresh runs all again and keeps the old folder under another name."""
     out = workplace / "fresh"
     command = ["compare", "--methods", "lead-3", "--out", str(out), "--set", *SMALL]
-    assert cli.main(command) == 0
+    assert main.main(command) == 0
     old = (out / "runs/lead-3/0/record.json").read_text()
-    assert cli.main([*command, "--fresh"]) == 0
+    assert main.main([*command, "--fresh"]) == 0
     assert (workplace / "fresh.before-1/runs/lead-3/0/record.json").read_text() == old
     assert (out / "runs/lead-3/0/record.json").read_text() != old
 
@@ -245,7 +249,7 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
 
     from triptych.models.hub import locate
 
-    catalogue.load()
+    import_plugins()
     tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
     torch.manual_seed(0)
     shape = LlamaConfig(
@@ -255,12 +259,12 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
     model = workplace / "llama"
     LlamaForCausalLM(shape).save_pretrained(model)
     tokenizer.save_pretrained(model)
-    settings = config.preset("demo")
+    settings = schema.preset("demo")
     for setting in [*SMALL, f"model={model}", "method.lora-all.kind=lora", "method.lora-all.target_modules=all-linear",
                     "method.last-head.kind=last-layers", "method.last-head.num_blocks=0", "method.last-head.head=untied",
                     "method.lora-all.rank=4", "method.last-head.final_norm=false"]:  # fmt: skip
-        settings = config.merge(settings, config.parse_setting(setting))
-    suite, table = rows.resolve(settings)
+        settings = schema.merge(settings, schema.parse_setting(setting))
+    suite, table = entries.resolve(settings)
     out = workplace / "llama-out"
     records = {row.label: experiment.run(suite, row, 0, out, "cpu", lambda event: None) for row in table}
     assert set(records) == {*suite.methods} and len(records) == 8

@@ -11,9 +11,11 @@ from types import SimpleNamespace
 import pytest
 from test_report_fixtures import make_results, write_results
 
-from triptych import cli, provenance, registry
+from triptych import registry
+from triptych.cli import main
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError
+from triptych.run import provenance
 
 SMALL = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=2", "training.max_epochs=1",
          "decoding.max_new_tokens=4", "decoding.num_beams=1", "search.trials=0"]  # fmt: skip
@@ -78,7 +80,7 @@ def test_streams_replace_what_they_lack(monkeypatch) -> None:
     streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
     for name, stream in streams.items():
         monkeypatch.setattr(sys, name, stream)
-    cli.replace_what_streams_lack()
+    main.replace_what_streams_lack()
     for stream in streams.values():
         stream.write("a – b \udce9 日")
         stream.flush()

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from triptych.config import Columns, as_setting, parse_setting
+from triptych.config.schema import Columns, as_setting, parse_setting
 from triptych.contracts import Example
 from triptych.datasets import open_dataset, tables
 from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe, recognise
 from triptych.errors import DataError
-from triptych.records import SplitCounts
+from triptych.results.records import SplitCounts
 
 ROWS = [("a1", "One. Two.", "First\nline"), ("a2", 'He said "no", twice.', "Second"), ("a3", "Drei über vier", "Third")]
 EXAMPLES = [Example(*row) for row in ROWS]

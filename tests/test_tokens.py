@@ -7,10 +7,10 @@ from test_corpus import Memory, byte_tokenizer, make
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
-from triptych.corpus import Template, encode_documents
+from triptych.corpus.prepare import Template, encode_documents
 from triptych.errors import ModelError
 from triptych.models.tokens import RunningText, encode, is_panic, native_failures
-from triptych.scoring import to_text
+from triptych.run.scoring import to_text
 
 TEXTS = [
     "The council met on Monday and voted for a new bridge. Council votes for a bridge.",

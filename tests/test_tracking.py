@@ -9,20 +9,22 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from triptych import cli, config, experiment, rows, tracking
-from triptych.config import make_suite, merge, parse_setting, preset
+from triptych.cli import main
+from triptych.config import schema
+from triptych.config.schema import make_suite, merge, parse_setting, preset
 from triptych.errors import ConfigError
+from triptych.run import entries, experiment, tracking
 
 SMALL = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=3", "training.max_epochs=2",
          "decoding.max_new_tokens=5", "decoding.num_beams=1", "limits.document_tokens=64"]  # fmt: skip
 
 
-def small_suite(*settings: str) -> tuple[config.Suite, list[rows.Row]]:
+def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.Row]]:
     """The demo, tiny, with one row that trains and one that does not."""
     chosen = preset("demo")
     for setting in (*SMALL, *settings):
         chosen = merge(chosen, parse_setting(setting))
-    return rows.resolve(chosen, ["bitfit", "lead-3"])
+    return entries.resolve(chosen, ["bitfit", "lead-3"])
 
 
 def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
@@ -61,7 +63,7 @@ def test_a_tracker_that_cannot_be_had_is_told_before_anything_runs(tmp_path, mon
     """An unknown tracker, and one that is not installed, end with status 2 and a remedy."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracking, "find_spec", lambda package: None)
-    assert cli.main(["compare", "--out", "out", "--set", f"tracking.with={name}"]) == 2
+    assert main.main(["compare", "--out", "out", "--set", f"tracking.with={name}"]) == 2
     assert said in capsys.readouterr().err and not Path("out").exists()
 
 

@@ -15,18 +15,22 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from triptych import bundle, cli, config, documents, evaluate, experiment, rows, trained
-from triptych.analysis import loading
+from triptych.cli import main
+from triptych.config import schema
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError
-from triptych.export import export, merge
+from triptych.handin import bundle
 from triptych.models.hub import locate
-from triptych.playground import Playground
-from triptych.suite import Planned, finished_record
-from triptych.workbench import Workbench
+from triptych.results import reading
+from triptych.run import entries, experiment
+from triptych.run.workbench import Workbench
+from triptych.suite.jobs import Planned, finished_record
+from triptych.use import documents, evaluate, summarizers
+from triptych.use.export import export, merge
+from triptych.use.playground import Playground
 
 SETTINGS = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=5", "training.max_epochs=1",
             "limits.document_tokens=300", "decoding.max_new_tokens=10", "decoding.num_beams=2", "decoding.batch_size=2",
@@ -76,10 +80,10 @@ def finished(request, tmp_path_factory) -> Finished:
     """The embedded model, and one of Llama's kind."""
     place = tmp_path_factory.mktemp(request.param)
     model = "tiny" if request.param == "gpt2" else make_llama(place / "model")
-    settings = config.preset("demo")
+    settings = schema.preset("demo")
     for setting in [*SETTINGS, *ONLY[request.param], f"model={model}"]:
-        settings = config.merge(settings, config.parse_setting(setting))
-    suite, table = rows.resolve(settings)
+        settings = schema.merge(settings, schema.parse_setting(setting))
+    suite, table = entries.resolve(settings)
     logits: dict[str, Tensor] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
@@ -105,17 +109,17 @@ def seen(adapted: AdaptedModel, batch: Batch) -> Tensor:
     return target_logits(adapted, batch, plain=True).clone()
 
 
-def loaded(finished: Finished, label: str) -> trained.TrainedModel:
+def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
     """One run."""
-    row = trained.load(finished.out / f"runs/{label}/0", device="cpu")
-    assert isinstance(row, trained.TrainedModel)
+    row = summarizers.load(finished.out / f"runs/{label}/0", device="cpu")
+    assert isinstance(row, summarizers.TrainedModel)
     return row
 
 
 def test_summaries_are_the_stored_predictions(finished):
     """Loaded together, every row summarizes the test documents exactly as its run did, one base serves all, unchanged."""
-    all_rows = trained.load_all(finished.runs, device="cpu")
-    models = [row for row in all_rows if isinstance(row, trained.TrainedModel)]
+    all_rows = summarizers.load_all(finished.runs, device="cpu")
+    models = [row for row in all_rows if isinstance(row, summarizers.TrainedModel)]
     (base,) = {id(row.base): row.base for row in models}.values()
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     for row in all_rows:
@@ -126,7 +130,7 @@ def test_summaries_are_the_stored_predictions(finished):
 
 def test_rows_hold_in_memory_what_they_train_alone(finished):
     """Of two rows loaded together, every frozen tensor is the base's own memory, every trained one is not."""
-    for row in trained.load_all([run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"):
+    for row in summarizers.load_all([run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"):
         held = {tensor.data_ptr() for tensor in row.base.model.parameters()}
         for name, parameter in row.adapted.parts.model.named_parameters():
             assert (parameter.data_ptr() in held) != parameter.requires_grad, (row.label, name)
@@ -203,7 +207,7 @@ def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, mon
     (tmp_path / "text.txt").write_text(finished.documents[0])
     monkeypatch.setenv("TRIPTYCH_CACHE", str(finished.out.parent / "cache"))
     arguments = ["--file", str(tmp_path / "text.txt")] if command == "summarize" else []
-    assert cli.main([command, str(run), *arguments, "--device", "cpu"]) == 2
+    assert main.main([command, str(run), *arguments, "--device", "cpu"]) == 2
     captured = capsys.readouterr()
     assert says in captured.err and not captured.out
 
@@ -227,17 +231,17 @@ def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
     shutil.copytree(finished.out, out)
     run, tensors = out / "runs/lora/0", out / "runs/lora/0/adapter/adapter_model.safetensors"
     record = json.loads((run / "record.json").read_text())
-    suite, table = rows.resolve(record["config"])
+    suite, table = entries.resolve(record["config"])
     (out / "suite.json").write_text(suite.model_dump_json())
     spoil(tensors, flipped)
-    row = rows.find_row(table, "lora")
+    row = entries.find_row(table, "lora")
     assert finished_record(Planned(suite, out, row, 0, "lora")) is not None
-    assert loading.load(out, partial=True).runs
+    assert reading.load(out, partial=True).runs
     uses = {
         "evaluate": lambda: evaluate.evaluate(run, "cpu", {}),
-        "summarize": lambda: trained.load(run, device="cpu"),
+        "summarize": lambda: summarizers.load(run, device="cpu"),
         "export": lambda: export(run, tmp_path / "export"),
-        "bundle": lambda: list(bundle._tuned(loading.load(out, partial=True))),
+        "bundle": lambda: list(bundle._tuned(reading.load(out, partial=True))),
         "play": lambda: Playground.open(out, device="cpu"),
     }
     for name, use in uses.items():
@@ -252,7 +256,7 @@ def test_another_base_model_is_refused(finished, tmp_path, capsys):
     spoil(tmp_path / "other/model.safetensors", flipped)
     for label in ("untuned", "lora"):
         with pytest.raises(ResultsError, match="another model"):
-            trained.load(finished.out / f"runs/{label}/0", model=str(tmp_path / "other"), device="cpu")
+            summarizers.load(finished.out / f"runs/{label}/0", model=str(tmp_path / "other"), device="cpu")
 
 
 def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
@@ -264,8 +268,8 @@ def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
     record["config"]["model"] = str(tmp_path / "gone")
     (run / "record.json").write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"no model folder.*gone(.|\n)*lies elsewhere now.*--model"):
-        trained.load(run, device="cpu")
-    found = trained.load(run, model=there, device="cpu")
+        summarizers.load(run, device="cpu")
+    found = summarizers.load(run, model=there, device="cpu")
     assert found.summarize(finished.documents[:1]) == finished.stored("lora")[:1]
 
 
@@ -301,7 +305,7 @@ def test_adapters_that_peft_saved_give_pefts_logits(world, tmp_path):
     """LoRA and prompt adapters of peft's own, with biases too, give peft's logits within 1e-5, and leave the base as it was."""
     batch = collate(world.pairs[:1], world.template)
     models = peft_models(world, tmp_path)
-    found = trained.load_all([tmp_path / name for name in models], device="cpu")
+    found = summarizers.load_all([tmp_path / name for name in models], device="cpu")
     before = {name: tensor.clone() for name, tensor in world.prototype.state_dict().items()}
     for row, model in zip(found, models.values(), strict=True):
         logits = model(input_ids=batch.ids, attention_mask=torch.ones_like(batch.ids)).logits
@@ -318,7 +322,7 @@ def test_adapters_that_peft_saved_are_evaluated(finished, tmp_path, monkeypatch)
         run, saved = finished.out / f"runs/{label}/0", tmp_path / label
         shutil.copytree(run / "adapter", saved)
         (saved / "triptych.json").unlink()
-        record = trained.read_record(run)
+        record = summarizers.read_record(run)
         kept = ("model", "data", "limits", "decoding", "separator")
         found = evaluate.evaluate(saved, "cpu", {name: record.config[name] for name in kept})
         assert found.test_loss == pytest.approx(record.loss.test, abs=1e-6)
@@ -361,7 +365,7 @@ def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
         shutil.copytree(tmp_path / name, folder)
         change(folder)
         with pytest.raises((ModelError, ResultsError), match=says):
-            trained.load(folder, device="cpu")
+            summarizers.load(folder, device="cpu")
 
 
 # Documents
@@ -402,7 +406,7 @@ def test_bad_documents_are_refused_before_a_model_is_loaded(case, tmp_path, caps
     """Empty or binary input ends with status 2, one message and nothing on standard output."""
     name, content, says = BAD[case]
     (tmp_path / name).write_bytes(content)
-    assert cli.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
+    assert main.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
     captured = capsys.readouterr()
     assert says in captured.err and captured.err.startswith("triptych: ") and not captured.out
     for source, says in ((tmp_path / "nowhere.txt", "There is no file"), (tmp_path, "is a folder")):
@@ -416,23 +420,23 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
     texts = [*finished.documents[:2], " ".join(finished.documents)]
     table.write_text("".join(json.dumps({"id": f"d{i}", "document": text}) + "\n" for i, text in enumerate(texts)))
     runs = [str(finished.out / f"runs/{label}/0") for label in ("lora", "lead-3")]
-    assert cli.main(["summarize", *runs, "--file", str(table), "--json", "--device", "cpu"]) == 0
+    assert main.main(["summarize", *runs, "--file", str(table), "--json", "--device", "cpu"]) == 0
     captured = capsys.readouterr()
     lines = [json.loads(line) for line in captured.out.splitlines()]
     assert {(line["label"], line["id"]) for line in lines} == {(a, f"d{i}") for a in ("lora", "lead-3") for i in range(3)}
     by = {(line["label"], line["id"]): line["summary"] for line in lines}
     assert [by["lora", "d0"], by["lora", "d1"]] == finished.stored("lora")[:2]
     assert f"{runs[0]}: 1 of 3 documents were too long" in captured.err and runs[1] not in captured.err
-    assert cli.main(["summarize", *runs, "--file", str(table), "--device", "cpu"]) == 0
+    assert main.main(["summarize", *runs, "--file", str(table), "--device", "cpu"]) == 0
     assert "== d1, lead-3 (" in capsys.readouterr().out
 
 
 def test_documents_beyond_one_window_all_come(finished, monkeypatch):
     """A stream longer than what is sorted together gives every document of every row."""
-    monkeypatch.setattr(trained, "WINDOW", 2)
+    monkeypatch.setattr(summarizers, "WINDOW", 2)
     row = loaded(finished, "untuned")
     names = [(f"d{i}", text) for i, text in enumerate(finished.documents)]
-    found = {name: summary.text for _, name, summary in trained.summarize_all([row], names)}
+    found = {name: summary.text for _, name, summary in summarizers.summarize_all([row], names)}
     assert [found[name] for name, _ in names] == finished.stored("untuned")
 
 
@@ -455,11 +459,11 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
     article = tmp_path / "article.txt"
     article.write_text(finished.documents[0])
     ids = torch.arange(2, 60)[None]
-    base = locate(trained.read_record(folder_of(finished, "lora")).config["model"])
+    base = locate(summarizers.read_record(folder_of(finished, "lora")).config["model"])
     before = AutoModelForCausalLM.from_pretrained(base)(ids).logits
     for label in ("untuned", *sorted(finished.logits.keys() - PROMPTS)):
         folder = tmp_path / label
-        assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
+        assert main.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
         plain = AutoModelForCausalLM.from_pretrained(folder).eval()
         found = plain(ids).logits
         assert (label == "untuned") == torch.equal(found, before), label
@@ -500,7 +504,7 @@ def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monke
     """A prompt or a prefix is exported as peft reads it, where it can, with an example that gives the run's summary."""
     (tmp_path / "article.txt").write_text(finished.documents[0])
     folder = tmp_path / "prompt"
-    assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
+    assert main.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
     assert run_example(folder, tmp_path / "article.txt", monkeypatch, capsys) == finished.stored(label)[0]
     card = (folder / "README.md").read_text()
     assert "library_name: peft" in card and "alone, which is not in this folder" in card
@@ -523,8 +527,8 @@ def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, m
         row.adapted.parts.head.weight.requires_grad_(True)
         return row
 
-    load = trained.load
-    monkeypatch.setattr("triptych.export.load", both)
+    load = summarizers.load
+    monkeypatch.setattr("triptych.use.export.load", both)
     with pytest.raises(ModelError, match="something else beside it"):
         export(folder_of(finished, "prompt-tuning"), tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
@@ -533,7 +537,7 @@ def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, m
 def test_a_model_card_says_what_it_is(finished, tmp_path):
     """Base, data, scores with their signature, licence fields, limits, and that something is synthetic, stand in the card."""
     export(folder_of(finished, "lora"), tmp_path / "lora")
-    card, record = (tmp_path / "lora/README.md").read_text(), trained.read_record(folder_of(finished, "lora"))
+    card, record = (tmp_path / "lora/README.md").read_text(), summarizers.read_record(folder_of(finished, "lora"))
     assert card.startswith("---\n") and "\nlicense: unknown\n" in card.split("---\n")[1]
     for words in (record.rouge.signature, f"{record.rouge.rouge1:.2f}", "newswire", record.config["model"], "Synthetic",
                   "## Limits", "## Licence", "Nothing was uploaded", f"{record.loss.test:.4f}"):  # fmt: skip
@@ -545,10 +549,10 @@ def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
     lora, new = str(folder_of(finished, "lora")), str(tmp_path / "new")
-    assert cli.main(["export", lora, str(tmp_path / "full")]) == 2
-    assert cli.main(["export", str(folder_of(finished, "lead-3")), new]) == 2
-    monkeypatch.setattr("triptych.export.merge", lambda adapted: make_wrong(merge(adapted)))
-    assert cli.main(["export", lora, new]) == 2
+    assert main.main(["export", lora, str(tmp_path / "full")]) == 2
+    assert main.main(["export", str(folder_of(finished, "lead-3")), new]) == 2
+    monkeypatch.setattr("triptych.use.export.merge", lambda adapted: make_wrong(merge(adapted)))
+    assert main.main(["export", lora, new]) == 2
     error = capsys.readouterr().err
     for words in ("new or an empty folder", "row without a model", "fits into no plain model"):
         assert words in error

@@ -10,8 +10,7 @@ import torch
 from conftest import World, disturb
 from torch import nn
 
-from triptych import store
-from triptych.corpus import Pair
+from triptych.corpus.prepare import Pair
 from triptych.engine import training
 from triptych.engine.batching import epoch_order
 from triptych.engine.evaluation import split_loss
@@ -22,6 +21,7 @@ from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
+from triptych.results import store
 
 DROPPING_LORA = LoRA(target_modules="all-linear", rank=2, dropout=0.3)
 

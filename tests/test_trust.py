@@ -15,16 +15,18 @@ from rouge_score.rouge_scorer import RougeScorer
 from test_analysis import edit_record, put, write_results
 from torch.utils.flop_counter import FlopCounterMode
 
-from triptych import cli, experiment, meter, preflight, rows, tuning
-from triptych.config import merge, parse_setting, preset
+from triptych.cli import main
+from triptych.config.schema import merge, parse_setting, preset
 from triptych.contracts import AdaptedModel, Context, ModelParts
-from triptych.kept import MADE_WITH
+from triptych.measure import meter
 from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import TYPES, one_sentence_a_line
-from triptych.records import Record
-from triptych.rows import Row
-from triptych.search import read_trials
-from triptych.tuning import Tuning
+from triptych.results.records import Record
+from triptych.run import entries, experiment, preflight, training
+from triptych.run.entries import Row
+from triptych.run.kept import MADE_WITH
+from triptych.run.search import read_trials
+from triptych.run.training import Tuning
 
 SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=1",
          "training.global_batch_size=8", "decoding.max_new_tokens=12", "decoding.num_beams=1"]  # fmt: skip
@@ -38,7 +40,7 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
     """A suite that was killed in its learning-rate search after two of three trials, and these trials."""
     out = workplace / "killed"
     options = ["--preset", "demo", "--methods", "lora", "--out", str(out), "--set", *SEARCHED]
-    suite, table = rows.resolve(cli.suite_settings(cli.make_parser().parse_args(["compare", *options])), ["lora"])
+    suite, table = entries.resolve(main.suite_settings(main.make_parser().parse_args(["compare", *options])), ["lora"])
     preflight.check(suite, table, "cpu", workplace / "cache")
     out.mkdir()
     (out / "suite.json").write_text(suite.model_dump_json())
@@ -57,7 +59,7 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
 def resumed(killed) -> Path:
     """The same suite, brought to its end."""
     out, _ = killed
-    assert cli.main(["compare", str(out / "suite.json"), "--out", str(out)]) == 0
+    assert main.main(["compare", str(out / "suite.json"), "--out", str(out)]) == 0
     return out
 
 
@@ -128,7 +130,7 @@ def test_a_suite_repeats_itself(resumed, workplace):
     named = {"OUT/suite.json": str(resumed / "suite.json"), "OUT": str(again)}
     subprocess.run([*COMMAND, *(named.get(word, word) for word in command[1:])], check=True, capture_output=True)
     before = (again / "runs/lora/0/record.json").stat().st_mtime_ns
-    assert cli.main(["compare", str(resumed / "suite.json"), "--out", str(again)]) == 0
+    assert main.main(["compare", str(resumed / "suite.json"), "--out", str(again)]) == 0
     assert (again / "runs/lora/0/record.json").stat().st_mtime_ns == before
     for name in ("runs/lora/0", "scaling/8/runs/lora/0"):
         assert (resumed / name / "predictions.jsonl").read_bytes() == (again / name / "predictions.jsonl").read_bytes()
@@ -148,7 +150,7 @@ def test_compare_refuses_a_record_of_other_data(resumed, capsys):
     before = file.read_text()
     edit_record(resumed / "scaling/8", "lora/0", lambda data: put(data, "config.separator", "other"))
     try:
-        assert cli.main(["compare", str(resumed / "suite.json"), "--out", str(resumed)]) == 2
+        assert main.main(["compare", str(resumed / "suite.json"), "--out", str(resumed)]) == 2
     finally:
         file.write_text(before)
     error = capsys.readouterr().err
@@ -184,7 +186,7 @@ def small_suite(*settings: str):
     made = preset("demo")
     for setting in [*SMALL, *settings]:
         made = merge(made, parse_setting(setting))
-    return rows.resolve(made)
+    return entries.resolve(made)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["executed", "plain"])
@@ -204,12 +206,12 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
             counters.append(FlopCounterMode(display=False))
             return counters[-1]
 
-        original(adapted, *before, tuning.replace(hooks, step_clock=step_clock), cache)
+        original(adapted, *before, training.replace(hooks, step_clock=step_clock), cache)
         model.set_attn_implementation(ours)
         counted.append(sum(counter.get_total_flops() for counter in counters))
 
-    original = tuning.train
-    monkeypatch.setattr(tuning, "train", train)
+    original = training.train
+    monkeypatch.setattr(training, "train", train)
     monkeypatch.setattr(Tuning, "train", without_rates(Tuning.train))
     for row in table:
         if row.trains:
@@ -318,7 +320,7 @@ def test_report_refuses_what_differs(case, joined, tmp_path, capsys):
     edit_record(second, "full/1", lambda data: put(data, field, value))
     edit_record(second, "full/0", lambda data: put(data, "loss.test", 2.5))
     there = [first, second] if joined else [first]
-    assert cli.main(["report", *map(str, there), "--to", str(tmp_path / "to")]) == 2
+    assert main.main(["report", *map(str, there), "--to", str(tmp_path / "to")]) == 2
     captured = capsys.readouterr()
     assert f"{named} is " in captured.err and repr(value) in captured.err and "full (seed 0)" in captured.err
     assert captured.out == "" and not (tmp_path / "to").exists()
@@ -329,7 +331,7 @@ def test_report_refuses_bit_equal_losses(tmp_path, capsys):
     out = write_results(tmp_path / "out")
     edit_record(out, "lora/1", lambda data: put(data, "loss.test", 2.125))
     edit_record(out, "full/1", lambda data: put(data, "loss.test", 2.125))
-    assert cli.main(["report", str(out)]) == 2
+    assert main.main(["report", str(out)]) == 2
     error = capsys.readouterr().err
     assert "bit-equal" in error and "lora (seed 1)" in error and "full (seed 1)" in error
 
@@ -337,7 +339,7 @@ def test_report_refuses_bit_equal_losses(tmp_path, capsys):
 def test_report_joins_suites_that_pass(tmp_path, capsys):
     """`report OUT1 OUT2 --to DIR` writes one comparison of both, and of the untrained rows that both have one."""
     first, second = (write_results(tmp_path / label, ("untuned", label)) for label in ("lora", "full"))
-    assert cli.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
+    assert main.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
     comparison = json.loads((tmp_path / "to/comparison.json").read_text())
     assert list(comparison["rows"]) == ["untuned", "lora", "full"] and len(comparison["tests"]) == 12
-    assert cli.main(["report", str(first), str(second)]) == 2 and "--to" in capsys.readouterr().err
+    assert main.main(["report", str(first), str(second)]) == 2 and "--to" in capsys.readouterr().err

@@ -39,43 +39,32 @@ from test_report_fixtures import make_results
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
-from triptych import (
-    adapters,
-    bundle,
-    catalogue,
-    config,
-    corpus,
-    documents,
-    kept,
-    layout,
-    materials,
-    peft_folders,
-    preflight,
-    rows,
-    runtime,
-    search,
-    store,
-    suite,
-    tuning,
-)
-from triptych.analysis import loading
+from triptych import runtime
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare
 from triptych.analysis.curves import AXES, validation_curves
-from triptych.checkpoints import Checkpoints
-from triptych.config import Limits, Split, Suite
+from triptych.config import schema
+from triptych.config.schema import Limits, Split, Suite
 from triptych.contracts import AdaptedModel, Context
-from triptych.corpus import Pair, Template
+from triptych.corpus import prepare
+from triptych.corpus.prepare import Pair, Template
 from triptych.datasets.tables import Tables, describe
 from triptych.engine.compute import make_ready
 from triptych.engine.modes import TrainingModes
 from triptych.engine.trunk_cache import open_cache
 from triptych.errors import TriptychError
+from triptych.handin import bundle
 from triptych.methods.last_layers import LastLayers
 from triptych.models import hub, patterns
 from triptych.models.parts import take_apart
 from triptych.models.tiny import Tiny
-from triptych.report import document, tables, web
+from triptych.plugins import import_plugins
+from triptych.reporting import document, tables, web
+from triptych.results import layout, reading, store
+from triptych.run import adapters, entries, kept, preflight, search, setup, training
+from triptych.run.checkpoints import Checkpoints
+from triptych.suite import jobs
+from triptych.use import documents, peft_adapters
 
 LONGEST_MESSAGE = 3000  # characters; beyond it nobody finds what was wrong
 DEEP = 3000  # levels; Python's own limit is 1000
@@ -459,37 +448,37 @@ def read_tables(place: Path) -> None:
 
 def use_suite(settings: dict[str, Any], place: Path) -> None:
     """What `compare` does with settings before it loads anything."""
-    base = config.preset("demo")
-    suite, table = rows.resolve(config.merge(base, settings))
+    base = schema.preset("demo")
+    jobs, table = entries.resolve(schema.merge(base, settings))
     results = place / "out" / "results"
-    out = results / suite.name
+    out = results / jobs.name
     assert out.parent == results, f"OUT leaves its folder: {out}"
     for row in table:
-        folder = layout.run_folder(out, row.label, suite.seeds[0])
+        folder = layout.run_folder(out, row.label, jobs.seeds[0])
         assert folder.parent.parent.parent == out and not row.label.startswith("-"), f"a row leaves OUT: {folder}"
         folder.mkdir(parents=True, exist_ok=True)
-    materials.open_data(suite)
-    hub.locate(suite.model)
-    int(suite.cache.max_gigabytes * 1e9)
-    store.write_json(out / "suite.json", suite.model_dump(mode="json"))
-    again, _ = rows.resolve(config.read_suite_file(out / "suite.json"))
-    assert again == suite, "the resolved suite is not itself a valid input"
+    setup.open_data(jobs)
+    hub.locate(jobs.model)
+    int(jobs.cache.max_gigabytes * 1e9)
+    store.write_json(out / "suite.json", jobs.model_dump(mode="json"))
+    again, _ = entries.resolve(schema.read_suite_file(out / "suite.json"))
+    assert again == jobs, "the resolved suite is not itself a valid input"
 
 
 def read_suite(place: Path) -> None:
     """Both forms of a suite."""
     for name in ("suite.toml", "suite.json"):
-        use_suite(config.read_suite_file(place / name), place)
+        use_suite(schema.read_suite_file(place / name), place)
 
 
 def read_setting(place: Path) -> None:
     """A value of `--set`; the file stands for the argument."""
-    use_suite(config.parse_setting((place / "set.txt").read_text("utf-8", "surrogateescape")), place)
+    use_suite(schema.parse_setting((place / "set.txt").read_text("utf-8", "surrogateescape")), place)
 
 
 def read_results(place: Path) -> None:
     """As `report` and `advise` do: everything but the typesetting."""
-    results = loading.load(place, partial=True)
+    results = reading.load(place, partial=True)
     comparison = compare(results)
     sheet = tables.to_csv(comparison)
     for line in csv.reader(io.StringIO(sheet)):
@@ -512,7 +501,7 @@ def read_results(place: Path) -> None:
 
 def write_reports(place: Path) -> None:
     """As `report` does, typesetting too."""
-    suite.conclude_joined([place], place / "out")
+    jobs.conclude_joined([place], place / "out")
 
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "versions": {"torch": "2.9.0"}}
@@ -522,7 +511,7 @@ def read_search(place: Path) -> None:
     """What a row's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
     for made_with in (MADE_WITH, {**MADE_WITH, "data": "other"}):
         found = [search.read(place / "search.json", made_with), *search.read_trials(place, (0.1,), made_with)]
-        found.append(kept.find(place / "micro_batch.json", tuning.MicroBatch, "micro-batch size", made_with))
+        found.append(kept.find(place / "micro_batch.json", training.MicroBatch, "micro-batch size", made_with))
         assert made_with is MADE_WITH or not any(found), "what was made on other data was used"
 
 
@@ -571,7 +560,7 @@ class Bench:
 
     def __post_init__(self) -> None:
         warnings.simplefilter("ignore")
-        catalogue.load()
+        import_plugins()
         self.mark = self.folder / "executed"
         self.payload = pickle.dumps(Payload(self.mark))
         (self.folder / "outside").mkdir(parents=True)
@@ -666,7 +655,7 @@ class Bench:
             '[method.lora]\nrank = 8\ntarget_modules = ["c_attn"]\n'
             '[method.mine]\nkind = "last-layers"\nnum_blocks = 1\nlearning_rate = 0.001\n',
         )
-        resolved, _ = rows.resolve(config.preset("demo"))
+        resolved, _ = entries.resolve(schema.preset("demo"))
         self.put("suite/suite.json", json.dumps(resolved.model_dump(mode="json")))
         self.put("setting/set.txt", "limits.train_documents=64")
         self.put(
@@ -717,7 +706,7 @@ class Bench:
 
     def _write_bundle(self) -> None:
         shutil.copytree(self.folder / "results", self.folder / "bundle")
-        suite.conclude_joined([self.folder / "bundle"], None)
+        jobs.conclude_joined([self.folder / "bundle"], None)
         for label in ("lora", "full"):
             folder = self.folder / f"bundle/runs/{label}/0"
             options = json.loads((folder / "record.json").read_text())["options"]
@@ -735,8 +724,8 @@ class Bench:
     def read_peft(self, place: Path) -> None:
         """As `summarize` and `evaluate` do with folders that peft saved."""
         for name in ("lora", "prompt"):
-            found = peft_folders.read_peft_folder(place / name)
-            peft_folders.adapt(take_apart(copy.deepcopy(self.model)), found)
+            found = peft_adapters.read_peft_folder(place / name)
+            peft_adapters.adapt(take_apart(copy.deepcopy(self.model)), found)
 
     def read_trunk(self, place: Path) -> None:
         """States of a trunk that were damaged are computed again, and are the same."""
@@ -767,7 +756,7 @@ class Bench:
 
     def read_cache(self, place: Path) -> None:
         """Prepared data that was damaged is prepared again, and is the same."""
-        made = corpus.prepare(
+        made = prepare.prepare(
             Tables(path=self.folder / "outside/news.csv"),
             self.tokenizer,
             source="news",
@@ -796,7 +785,7 @@ class Bench:
             "separator": "\n",
             "methods": ["lora", "last-layers"],
         }
-        planned, table = rows.resolve(settings)
+        planned, table = entries.resolve(settings)
         preflight.check(planned, table, "cpu", place / "out")
         take_apart(hub.load_model(str(place)))
         hub.fingerprint(str(place))
@@ -914,8 +903,8 @@ def table(summary: dict[str, Any]) -> str:
         "unclear_errors": "unclear messages", "other_exceptions": "other exceptions", "writes_outside": "writes outside",
         "code_executed": "code run",
     }  # fmt: skip
-    rows = [list(names.values()), ["---:"] * len(names), [f"{summary[key]:,}" for key in names]]
-    return "\n".join(f"| {' | '.join(row)} |".replace(" ---: ", "---:") for row in rows)
+    entries = [list(names.values()), ["---:"] * len(names), [f"{summary[key]:,}" for key in names]]
+    return "\n".join(f"| {' | '.join(row)} |".replace(" ---: ", "---:") for row in entries)
 
 
 def main() -> int:

@@ -8,7 +8,7 @@ from typing import Any
 from torture_kills import compared
 
 from torture import children
-from triptych import files
+from triptych.results import files
 
 SMALL = (
     "limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=3", "limits.document_tokens=64",

@@ -13,9 +13,9 @@ from test_report_fixtures import make_results, write_results
 
 from torture import children
 from torture.outcomes import BELIEVED, HUNG, RIGHT, UNEXPECTED, Case, Kind
-from triptych.analysis.loading import Run
-from triptych.characters import whole
-from triptych.records import Record
+from triptych.results.reading import Run
+from triptych.results.records import Record
+from triptych.text.characters import whole
 
 CONTROLS = [*map(chr, range(0x20)), "\x7f", *map(chr, range(0x80, 0xA0))]
 NONCHARACTERS = [*map(chr, range(0xFDD0, 0xFDF0)), *(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))]

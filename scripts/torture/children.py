@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from torture.outcomes import HUNG, LOST, Case
-from triptych import cli, processes
-from triptych.report import write
+from triptych.cli import main
+from triptych.reporting import write
+from triptych.suite import processes
 
 SECONDS = 120.0  # a case that takes longer has hung; on an idle machine the longest takes a tenth
 GRACE = 10.0  # seconds within which every process of a command that ended must be gone
@@ -103,7 +104,7 @@ def start(
         if os.environ.get(DRAFT):
             write.to_pdf = write.to_html = lambda *_: b"not typeset"
         before()
-        return cli.main(list(arguments))
+        return main.main(list(arguments))
 
     return Child(call, memory)
 
@@ -154,7 +155,7 @@ class Forked:
             os.close(stdin)
             os.close(stdout)
             os.environ.update(env)
-            _become(lambda: cli.main(arguments), reader, writer, stderr.fileno())
+            _become(lambda: main.main(arguments), reader, writer, stderr.fileno())
         os.close(reader)
         os.close(writer)
         self._stdin = os.fdopen(stdin, "w")  # held open: its end closes when this process dies

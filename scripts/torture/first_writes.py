@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, RIGHT, UNEXPECTED, Case, Kind
-from triptych import bundle
+from triptych.handin import bundle
 
 CACHE = "TRIPTYCH_CACHE"
 

@@ -11,13 +11,16 @@ from typing import Any
 
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
-from triptych import bundle, config, evaluate, experiment, rows
-from triptych.analysis import loading
 from triptych.analysis.comparison import compare
+from triptych.config import schema
 from triptych.datasets.newswire import Newswire
 from triptych.errors import TriptychError
-from triptych.report import document
-from triptych.search import spread
+from triptych.handin import bundle
+from triptych.reporting import document
+from triptych.results import reading
+from triptych.run import entries, experiment
+from triptych.run.search import spread
+from triptych.use import evaluate
 
 LABELS = ("lora", "last-layers")
 RUN_FILES = ("history.jsonl", "predictions.jsonl", "record.json", "adapter", "adapter/triptych.json", "adapter/*.safetensors")
@@ -51,7 +54,7 @@ class Swaps(Kind):
         if not list(self.base.out.glob("runs/*/micro_batch.json")):
             raise RuntimeError("No row of the suite keeps a micro_batch.json: cases of it would try nothing.")
         self.page = page(self.base.out)
-        self.entries = entries(self.base.out)
+        self.entries = bundle_entries(self.base.out)
         self.scores: dict[Path, tuple[float, int | None, float | None]] = {}
         self.others: dict[str, bases.Base] = {}
         if self.small:
@@ -140,7 +143,7 @@ class Swaps(Kind):
             return Case(BELIEVED, what, different) if different else Case(RIGHT, what)
         read, whole = {
             "report": (lambda: page(out), self.page),
-            "bundle": (lambda: entries(out), self.entries),
+            "bundle": (lambda: bundle_entries(out), self.entries),
             "evaluate": (lambda: restored(run), self.scores.get(self.base.out / run.relative_to(out))),
         }[reader]
         return watched(read, whole, what)
@@ -195,9 +198,9 @@ def scores(run: Path) -> tuple[float, int | None, float | None]:
 
 def cut_off(out: Path, to: Path) -> int:
     """In a child: begin each run of a suite anew elsewhere, keep its trials, and end it after its first checkpoint."""
-    suite, table = rows.resolve(config.read_suite_file(out / "suite.json"))
+    suite, table = entries.resolve(schema.read_suite_file(out / "suite.json"))
     for label in LABELS:
-        row = rows.find_row(table, label)
+        row = entries.find_row(table, label)
         for rate in spread(row.plugin.learning_rates, suite.search.trials):  # type: ignore[attr-defined]
             experiment.try_rate(suite, row, rate, to, "cpu", lambda event: None)
         trials = to / "runs" / label / "trials"
@@ -254,14 +257,14 @@ def damage(path: Path, harm: str, chance: random.Random) -> None:
 
 def page(out: Path) -> str:
     """Everything that a report of the folder is made from."""
-    results = loading.load(out, partial=True)
+    results = reading.load(out, partial=True)
     comparison = compare(results)
     parts = [comparison.model_dump(mode="json"), document.describe(results, comparison, drawn=False),
              document.figure_data(results, comparison), document.browser_data(results)]  # fmt: skip
     return json.dumps(parts, sort_keys=True, default=str)
 
 
-def entries(out: Path) -> dict[str, bytes]:
+def bundle_entries(out: Path) -> dict[str, bytes]:
     """What the bundle of a folder would hold; the histories of its records stay out of what its readers compute with."""
     found = bundle.gather(out).entries
     return {name: each.encode() if isinstance(each, str) else each.read_bytes() for name, each in found.items()

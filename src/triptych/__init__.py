@@ -21,13 +21,37 @@ if TYPE_CHECKING:
         ModelParts,
     )
     from triptych.errors import TriptychError
-    from triptych.planner import plan
-    from triptych.records import Comparison, DesignPlan, Record
+    from triptych.planning.planner import plan
     from triptych.registry import register
-    from triptych.scored_files import score
-    from triptych.trained import Summary, Trained
+    from triptych.results.records import Comparison, DesignPlan, Record
+    from triptych.scored.files import score
+    from triptych.use.summarizers import Summary, Trained
 
 __version__ = "0.1.0"
+_HOMES = {
+    "AdaptedModel": "contracts",
+    "Baseline": "contracts",
+    "Comparison": "results.records",
+    "Context": "contracts",
+    "Dataset": "contracts",
+    "DesignPlan": "results.records",
+    "EmbeddedModel": "contracts",
+    "Example": "contracts",
+    "Method": "contracts",
+    "Metric": "contracts",
+    "ModelParts": "contracts",
+    "Record": "results.records",
+    "Summary": "use.summarizers",
+    "Trained": "use.summarizers",
+    "TriptychError": "errors",
+    "compare": "api",
+    "load": "api",
+    "load_all": "api",
+    "plan": "planning.planner",
+    "register": "registry",
+    "score": "scored.files",
+    "train": "api",
+}
 __all__ = [
     "AdaptedModel",
     "Baseline",
@@ -52,14 +76,9 @@ __all__ = [
     "score",
     "train",
 ]
-_MODULES = ("errors", "registry", "records", "contracts", "api", "trained")  # those without torch first
-_WITHOUT_TORCH = {"plan": "planner", "score": "scored_files"}  # not looked for in the modules above, of which some bring it
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        for module in [_WITHOUT_TORCH[name]] if name in _WITHOUT_TORCH else _MODULES:
-            found = vars(import_module(f"triptych.{module}"))
-            if name in found:
-                return found[name]
+    if name in _HOMES:
+        return getattr(import_module(f"triptych.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'triptych' has no attribute {name!r}")

@@ -5,8 +5,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from triptych import catalogue, config, experiment, materials, planner, preflight, rows, suite, trained
-from triptych.records import Comparison, Record
+from triptych.config import schema
+from triptych.plugins import import_plugins
+from triptych.planning import planner
+from triptych.results.records import Comparison, Record
+from triptych.run import entries, experiment, preflight, setup
+from triptych.suite import jobs
+from triptych.use import summarizers
 
 Tell = Callable[[str, int, dict[str, Any]], None]
 """Told `(label, seed, event)`; an event is a dictionary whose `event` says what it is."""
@@ -46,17 +51,17 @@ def compare(
     Raises:
         InputError: the suite cannot be carried out; nothing was written.
     """
-    catalogue.load(plugins)
+    import_plugins(plugins)
     folder = Path(out)
     merged = _settings(suite_file, preset, settings)
     if within is not None:
         merged = planner.settings_within(within, merged, methods, folder, device)
-    resolved, table = rows.resolve(merged, methods)
-    suite.check_folder(folder, resolved, fresh=False)
-    plan = preflight.check(resolved, table, device, materials.cache_folder())
-    with suite.claim(folder, resolved) as lock:
-        suite.carry_out(plan, folder, lock, device, plugins, tell or _silent)
-        return suite.conclude(folder)
+    resolved, table = entries.resolve(merged, methods)
+    jobs.check_folder(folder, resolved, fresh=False)
+    plan = preflight.check(resolved, table, device, setup.cache_folder())
+    with jobs.claim(folder, resolved) as lock:
+        jobs.carry_out(plan, folder, lock, device, plugins, tell or _silent)
+        return jobs.conclude(folder)
 
 
 def train(
@@ -82,22 +87,22 @@ def train(
     Raises:
         TriptychError: the row cannot be run, or a run failed.
     """
-    catalogue.load(plugins)
-    resolved, table = rows.resolve(_settings(suite_file, preset, settings))
-    row = rows.find_row(table, label)
+    import_plugins(plugins)
+    resolved, table = entries.resolve(_settings(suite_file, preset, settings))
+    row = entries.find_row(table, label)
     folder = Path(out)
-    preflight.check(resolved, table, device, materials.cache_folder(), only=row)
+    preflight.check(resolved, table, device, setup.cache_folder(), only=row)
     listen = tell or _silent
-    with suite.claim(folder, resolved) as lock:
+    with jobs.claim(folder, resolved) as lock:
         return [
             experiment.run(resolved, row, seed, folder, device, lock.guard(partial(listen, label, seed)))
-            for seed in rows.choose_seeds(resolved, row, None)
+            for seed in entries.choose_seeds(resolved, row, None)
         ]
 
 
 def load(
     run: str | Path, *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
-) -> trained.Trained:
+) -> summarizers.Trained:
     """A run, or an adapter that peft saved, ready to summarize: `load(RUN).summarize(texts)`.
 
     Args:
@@ -113,19 +118,19 @@ def load(
 
 def load_all(
     runs: Sequence[str | Path], *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
-) -> list[trained.Trained]:
+) -> list[summarizers.Trained]:
     """Several runs in order, as `load` loads them, with each base model in memory once."""
-    catalogue.load(plugins)
-    return trained.load_all([Path(run) for run in runs], model, device)
+    import_plugins(plugins)
+    return summarizers.load_all([Path(run) for run in runs], model, device)
 
 
 def _settings(suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any] | None) -> dict[str, Any]:
     over = dict(settings or {})
     chosen = preset or ("assignment" if suite_file or over.keys() & {"model", "data"} else "demo")
-    merged = config.preset(chosen)
+    merged = schema.preset(chosen)
     if suite_file:
-        merged = config.merge(merged, config.read_suite_file(Path(suite_file)))
-    return config.merge(merged, over)
+        merged = schema.merge(merged, schema.read_suite_file(Path(suite_file)))
+    return schema.merge(merged, over)
 
 
 def _silent(label: str, seed: int, event: dict[str, Any]) -> None:

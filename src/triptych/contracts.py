@@ -162,7 +162,7 @@ class Dataset(Plugin):
 class Metric(Plugin):
     """Scores a prediction against its reference, document by document.
 
-    A metric with a field `language` is given what the suite counts, one of `triptych.languages.NAMES` but "auto".
+    A metric with a field `language` is given what the suite counts, one of `triptych.text.languages.NAMES` but "auto".
     """
 
     contract: ClassVar[str] = "metric"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.verdict import NAMES, find_test, mean_of, num_trainable, ranking, separable, shown, turned
 from triptych.errors import ConfigError
-from triptych.records import Comparison, Row
+from triptych.results.records import Comparison, Row
 
 
 @dataclass(frozen=True)

@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from triptych.analysis.consistency import LOSS_TOLERANCE
 from triptych.analysis.coverage import subset
 from triptych.analysis.fairness import refuse_unfair, refuse_unlike_seeds
 from triptych.analysis.flags import comparison_flags, row_flags
 from triptych.analysis.inference import Array, Sample, ratio_values, t_interval
-from triptych.analysis.loading import ROUGE_METRICS, Results, Run
 from triptych.analysis.pairs import estimate, inference_of, paired_tests, samples
 from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verdict_of_files
 from triptych.errors import ResultsError
-from triptych.records import (
+from triptych.results.consistency import LOSS_TOLERANCE
+from triptych.results.reading import ROUGE_METRICS, Results, Run
+from triptych.results.records import (
     NUMERIC_COSTS,
     SEARCH_COSTS,
     Comparison,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from triptych.analysis.loading import Results, Run
+from triptych.results.reading import Results, Run
 
 CLOCKS = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
 

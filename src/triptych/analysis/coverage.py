@@ -1,6 +1,6 @@
 """How much of its corpus a run has seen."""
 
-from triptych.records import Data
+from triptych.results.records import Data
 
 CNN_DAILYMAIL = {"train": 287_113, "validation": 13_368, "test": 11_490}  # pairs in version 3.0.0
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from triptych.analysis.loading import Results, Run
 from triptych.errors import ResultsError, nearest
+from triptych.results.reading import Results, Run
 
 # The key of an evaluation line in history.jsonl that holds what training had spent by then, and its name with the unit.
 AXES: Mapping[str, str] = {

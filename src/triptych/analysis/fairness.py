@@ -5,10 +5,10 @@ from functools import partial
 from operator import methodcaller
 from typing import Any
 
-from triptych.analysis.consistency import EQUAL_SETTINGS
-from triptych.analysis.loading import Run
 from triptych.errors import ResultsError
 from triptych.registry import shorten
+from triptych.results.consistency import EQUAL_SETTINGS
+from triptych.results.reading import Run
 
 
 def refuse_unfair(runs: Sequence[Run], sizes_differ: bool = False) -> None:

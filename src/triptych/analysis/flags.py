@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
-from triptych.analysis.loading import ROUGE_METRICS, Results, Run
-from triptych.languages import ENGLISH
+from triptych.results.reading import ROUGE_METRICS, Results, Run
+from triptych.text.languages import ENGLISH
 
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
 HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE

@@ -9,8 +9,8 @@ import numpy as np
 from triptych.analysis.correction import corrected_by_holm, corrected_pairs, holm
 from triptych.analysis.inference import Array, Sample, difference, sample
 from triptych.analysis.power import POWER, detectable
-from triptych.config import Analysis
-from triptych.records import Estimate, Inference, PairedTest
+from triptych.config.schema import Analysis
+from triptych.results.records import Estimate, Inference, PairedTest
 
 LEVEL = 0.05
 ROUGE_BOUNDS = (0.0, 100.0)

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triptych.analysis.pairs import LEVEL
-from triptych.config import Analysis
-from triptych.records import Estimate, PairedTest, Row
+from triptych.config.schema import Analysis
+from triptych.results.records import Estimate, PairedTest, Row
 
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum", "loss": "test loss"}
 _MOST_LISTED = 6  # pairs named one by one; of more the number is given

@@ -6,7 +6,7 @@ import regex
 
 from triptych.contracts import Baseline
 from triptych.registry import register
-from triptych.sentences import split_sentences
+from triptych.text.sentences import split_sentences
 
 # What DailyMail's pages put above an article, as CNN/DailyMail has it: "By . Associated Press . PUBLISHED: . 07:57 EST, 3 May
 # 2013 . | . UPDATED: . 08:12 EST, 3 May 2013 . ".

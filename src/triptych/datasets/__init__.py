@@ -5,14 +5,14 @@ import os
 import re
 from pathlib import Path
 
-from triptych import store
-from triptych.config import Columns
+from triptych.config.schema import Columns
 from triptych.contracts import Dataset
 from triptych.datasets import newswire  # noqa: F401  # registers itself
 from triptych.datasets.hub import Hub, without_options
 from triptych.datasets.tables import Tables, is_table
 from triptych.errors import DataError, nearest
 from triptych.registry import find
+from triptych.results import store
 
 __all__ = ["open_dataset"]
 

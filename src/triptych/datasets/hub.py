@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import Field
 
-from triptych.config import Columns
+from triptych.config.schema import Columns
 from triptych.contracts import Dataset, Example
 from triptych.datasets.tables.columns import id_cell, list_notes, recognise, summary_cell, text_cell
 from triptych.datasets.tables.folders import ALL

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 
 
 @dataclass(frozen=True)

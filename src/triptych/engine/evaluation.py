@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import by_length, collate
 from triptych.engine.forward import target_losses
 from triptych.runtime import Runtime

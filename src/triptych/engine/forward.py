@@ -16,7 +16,7 @@ from triptych.engine.prefix import prefix_cache
 from triptych.engine.probe import same_predictions
 from triptych.engine.stages import Entry
 from triptych.errors import ModelError
-from triptych.meter import WorkShape
+from triptych.measure.meter import WorkShape
 from triptych.models.parts import embed
 
 LOGITS_AT_ONCE = 2**26  # 256 MB in fp32; beyond it the head is computed a second time in the backward pass

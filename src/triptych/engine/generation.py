@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import GenerationConfig
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Template
+from triptych.corpus.prepare import Template
 from triptych.engine import attention, stages
 from triptych.engine.attention import Selection
 from triptych.engine.decoding import DecodingPlan, beam_search, greedy

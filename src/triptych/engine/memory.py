@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import psutil
 import torch
 
-from triptych import meter
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
 from triptych.engine.modes import TrainingModes
 from triptych.engine.training import out_of_memory, trained_parameters
+from triptych.measure import meter
 from triptych.runtime import Runtime
 
 UNTIL_FOUND = 8  # pairs a pass until "auto" has found what fits

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import collate, epoch_order, seed_of, sequence_length
 from triptych.engine.forward import executed_shape, target_losses
 from triptych.engine.modes import TrainingModes

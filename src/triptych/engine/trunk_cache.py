@@ -15,15 +15,15 @@ import torch
 import transformers
 from torch import Tensor
 
-from triptych import store
 from triptych.contracts import AdaptedModel
-from triptych.corpus import Pair, Template
+from triptych.corpus.prepare import Pair, Template
 from triptych.disk_cache import DiskCache, Hold
 from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import assemble, read_losses, tail_states, target_losses
 from triptych.errors import ResultsError
-from triptych.files import reserve, write_bytes
+from triptych.results import store
+from triptych.results.files import reserve, write_bytes
 from triptych.runtime import Runtime
 
 # Part of every entry's key. Raise it with a change after which the states kept for the same weights and tokens would be

@@ -3,12 +3,12 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from triptych import meter
 from triptych.contracts import AdaptedModel
 from triptych.engine import stages
 from triptych.engine.batching import Batch
 from triptych.engine.forward import executed_shape, places_at_once, read_losses, target_losses
 from triptych.engine.trunk_cache import entering, resumed_losses
+from triptych.measure import meter
 
 # (rows, tokens, targets, targets of the row that has most): six would do, the rest check
 SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 30, 30), (3, 40, 21, 9), (4, 80, 12, 3))

@@ -2,8 +2,8 @@
 
 Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004. What papers call R-L is the summary-level
 `rougeLsum`, which needs a sentence on each line; `rougeL` takes the whole text as one sequence. English is counted by
-rouge_score's own tokenizer, every other language by `triptych.words`. The scores are computed by
-`triptych.subsequences`, with the bits of rouge_score's.
+rouge_score's own tokenizer, every other language by `triptych.text.words`. The scores are computed by
+`triptych.metrics.subsequences`, with the bits of rouge_score's.
 """
 
 from functools import cached_property, lru_cache
@@ -14,9 +14,11 @@ from pydantic import Field
 from rouge_score import tokenize
 from rouge_score.tokenizers import Tokenizer
 
-from triptych import __version__, languages, sentences, subsequences, words
+from triptych import __version__
 from triptych.contracts import Metric
+from triptych.metrics import subsequences
 from triptych.registry import register
+from triptych.text import languages, sentences, words
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 LEAST_STEMMED = 4  # characters: rouge_score stems no shorter word

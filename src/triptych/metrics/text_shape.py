@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from triptych import languages
-from triptych import words as scripts
 from triptych.contracts import Metric
 from triptych.registry import register
+from triptych.text import languages
+from triptych.text import words as scripts
 
 
 @register("text-shape")

@@ -19,13 +19,13 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file, is_gguf_available
 
-from triptych import store
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, nearest
 from triptych.models import weights
 from triptych.models.connection import caches_alone_without_a_hub
 from triptych.models.tokens import native_failures
 from triptych.registry import registered, shorten
+from triptych.results import store
 
 ADAPTER_CONFIG = "adapter_config.json"
 MOST_BLOCKS = 10_000  # ten times what any model has; a configuration that asks for more would fill the memory

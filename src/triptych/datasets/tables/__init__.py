@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from triptych.config import Columns
+from triptych.config.schema import Columns
 from triptych.contracts import Dataset, Example
 from triptych.datasets.tables.columns import (
     DOCUMENT_NAMES,

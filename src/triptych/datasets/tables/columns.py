@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.config import Columns, as_setting
+from triptych.config.schema import Columns, as_setting
 from triptych.errors import DataError
 
 DOCUMENT_NAMES = ("document", "article", "text", "dialogue", "source", "content", "body", "story", "description",

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from triptych import store
 from triptych.datasets.tables import splits
 from triptych.datasets.tables.readers import ACCEPTED, ENDINGS, ending
 from triptych.datasets.tables.sources import File, Member, bare_name, members, shard
 from triptych.errors import DataError
+from triptych.results import store
 
 ALL = "all"  # the name of the one split of data to be cut
 MAX_FILES = 200_000  # looked at below a folder

@@ -1,0 +1,338 @@
+"""What a person sees while a suite runs: live bars on a terminal, plain lines elsewhere."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from triptych.config.schema import PRESETS, Columns
+from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
+from triptych.datasets.tables import Tables, describe
+from triptych.datasets.tables.columns import shorten
+from triptych.registry import registered
+from triptych.reporting import formats
+from triptych.results.records import Data, DesignPlan
+from triptych.run.scoring import MOST_REFERENCES
+from triptych.text import languages
+from triptych.text.characters import for_terminal
+
+if TYPE_CHECKING:  # what a data folder holds is shown without torch
+    from triptych.run.preflight import Plan, RowEstimate
+    from triptych.use.summarizers import Summary, Trained
+
+STAGES = {
+    "preparation": "preparing data",
+    "evaluation": "evaluating",
+    "search": "searching the learning rate",
+    "train": "training",
+    "generation": "writing summaries",
+    "checkpoint": "saving",
+}
+
+
+@dataclass
+class Shown:
+    """A run that is under way."""
+
+    name: str
+    bar: TaskID
+    began: float = field(default_factory=time.monotonic)
+    first: tuple[float, int] | None = None  # when the stage's first step was told, and tokens by then
+
+
+class View:
+    """Shows the events of a suite, whose runs may be under way at the same time.
+
+    Args:
+        console: where to; stderr, so that stdout holds the result alone.
+    """
+
+    def __init__(self, console: Console):
+        self.console = console
+        self.live = console.is_terminal
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, ratio=2)),
+            BarColumn(bar_width=18),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True, ratio=2)),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self._suite = self._progress.add_task("suite", total=None, facts="")
+        self._runs: dict[tuple[str, int], Shown] = {}
+
+    def __enter__(self) -> "View":
+        if self.live:
+            self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self._progress.stop()
+
+    def __call__(self, label: str, seed: int, event: dict[str, Any]) -> None:
+        """Show one event of the run `label`, `seed`."""
+        kind, place = event["event"], f"[{event.get('index', 0) + 1}/{event.get('total')}] {label}, seed {seed}"
+        if kind == "kept":
+            self._progress.update(self._suite, total=event["total"])
+            self._progress.advance(self._suite)
+            self._line(f"{place}: done before, kept")
+        elif kind == "begin":
+            self._progress.update(self._suite, total=event["total"])
+            self._begin((label, seed), place)
+        else:
+            if (label, seed) not in self._runs:  # it failed before it began
+                self._begin((label, seed), place)
+            handler = getattr(self, f"_on_{kind}", None)
+            if handler is not None:
+                handler(self._runs[label, seed], label, seed, event)
+        if kind in ("done", "failed", "tried"):
+            self._progress.advance(self._suite, 0 if kind == "tried" else 1)
+            self._progress.remove_task(self._runs.pop((label, seed)).bar)
+
+    def say(self, text: str) -> None:
+        """Print a line about the whole suite."""
+        self._line(text)
+
+    def _line(self, text: str) -> None:
+        _print_text(self.console, text)
+
+    def _begin(self, run: tuple[str, int], name: str) -> None:
+        if run in self._runs:  # begun again elsewhere: its worker was lost
+            self._progress.remove_task(self._runs[run].bar)
+        self._runs[run] = Shown(name, self._progress.add_task("starting", total=None, facts=""))
+        if not self.live:
+            self._line(f"{name}: starting")
+
+    def _on_stage(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        words, total = STAGES[event["stage"]], event.get("total")
+        run.first = None
+        self._progress.reset(run.bar, total=total, description=f"{label} · seed {seed} · {words}", facts="", visible=True)
+        if event["stage"] == "train" and not self.live:
+            self._line(f"{run.name}: training, up to {event['epochs']} epochs, {total} steps")
+        elif event["stage"] == "generation" and not self.live:
+            self._line(f"{run.name}: {words}")
+
+    def _on_progress(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._progress.update(run.bar, total=event["total"], completed=event["done"])
+
+    def _on_step(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        if run.first is None:
+            run.first = (time.monotonic(), event["tokens"])
+        since, before = run.first
+        elapsed = time.monotonic() - since
+        rate = f", {(event['tokens'] - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
+        facts = f"epoch {event['epoch'] + 1}, loss {event['loss']:.3f}{rate}"
+        self._progress.update(run.bar, total=event["total"], completed=event["step"], facts=facts)
+
+    def _on_evaluation(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        speed = event["tokens"] / event["train_seconds"] if event["train_seconds"] else 0.0
+        self._line(
+            f"{run.name}: epoch {event['epoch']}, training loss {event['train_loss']:.4f}, "
+            f"validation loss {event['validation_loss']:.4f}, {speed:,.0f} tokens/s"
+        )
+
+    def _on_note(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._line(f"{run.name}: {event['message']}")
+
+    def _on_trial(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        loss = event["validation_loss"]
+        reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
+        self._line(f"{run.name}: learning rate {event['learning_rate']:g}: {reached}")
+
+    def _on_tried(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        if event["message"]:
+            self._line(f"{run.name}: the trial FAILED, the run makes it: {event['message']}")
+
+    def _on_done(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._line(f"{run.name}: done in {time.monotonic() - run.began:.0f} s")
+
+    def _on_failed(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
+        self._line(f"{run.name}: FAILED: {event['message']}")
+
+
+def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]", out: Path, preset: str) -> None:
+    """Print what a suite would do, and which preset its settings began from."""
+    suite, data = plan.suite, plan.corpus.data
+    suite_line = f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now."
+    console.print(for_terminal(suite_line), markup=False)
+    t, d, s = suite.training, suite.decoding, suite.search
+    rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
+    console.print(
+        f"  from the preset {preset!r}: {PRESETS[preset].summary}\n"
+        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of {t.global_batch_size} "
+        f"documents a step, patience {t.patience}; {rates}; documents of up to {suite.limits.document_tokens} tokens; "
+        f"{d.num_beams} beams, up to {d.max_new_tokens} tokens", markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
+    for name, counts in data.splits.items():
+        dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
+        console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
+                      f"{counts.truncated:,} truncated", markup=False, highlight=False)
+    show_sentences_on_data(console, data)
+    _print_text(console, f"  {plan.language.reason}")
+    table = Table("row", "kind", *(Column(header=h, justify="right") for h in
+                  ("runs", "trainable", "added", "seconds a run", "in all", "stored")))
+    seconds_in_all, bytes_in_all = 0.0, 0
+    for row in plan.rows:
+        runs = sum(1 for planned, _ in plan.runs if planned.label == row.label)
+        counted, each = plan.parameters.get(row.label), estimates[row.label].seconds
+        stored = 4 * counted.num_trainable_parameters * runs if counted else 0
+        seconds_in_all, bytes_in_all = seconds_in_all + each * runs, bytes_in_all + stored
+        numbers = (f"{counted.num_trainable_parameters:,}", f"{counted.num_added_parameters:,}") if counted else ("—", "—")
+        times = (f"{each:,.0f}", f"{each * runs:,.0f}")
+        table.add_row(row.label, row.kind, str(runs), *numbers, *times, f"{stored / 1e6:,.1f} MB")
+    console.print(table)
+    for label, names in plan.targets.items():
+        _print_text(console, f"  {label} is put next to: {', '.join(names)}")
+    console.print(f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
+                  f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
+                  markup=False, highlight=False, soft_wrap=True)
+
+
+def show_design(console: Console, made: DesignPlan) -> None:
+    """Print a plan: what each number of seeds needs, the designs, and the sentences."""
+    unit = "nats" if made.primary == "loss" else "points"
+    one_unit = "point" if unit == "points" and made.detect == 1 else unit
+    needs = Table("seeds", *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
+                  title=f"To find {made.detect:g} {one_unit} of {made.primary} four times in five")  # fmt: skip
+    for need in made.needs:
+        documents = "no number is enough" if need.documents is None else f"{need.documents:,}"
+        beyond = "" if need.available or need.documents is None else " (more than there are)"
+        needs.add_row(str(need.seeds), documents + beyond, formats.seconds(need.seconds, formats.DASH))
+    console.print(needs)
+    designs = Table("design", *(Column(header=h, justify="right") for h in
+                    ("train", "epochs", "test", "seeds", "power", "finds", "takes")),
+                    title=f"Designs; each finds so many {unit} four times in five")  # fmt: skip
+    for name, one in {"suite": made.own, "needed": made.needed, "within": made.best}.items():
+        if one is not None:
+            training = (f"{one.train_documents:,}", str(one.max_epochs)) if one.max_epochs else (formats.DASH,) * 2
+            designs.add_row(name, *training, f"{one.test_documents:,}", str(len(one.seeds)), f"{one.power:.0%}",
+                            f"{one.detectable:.3g}", formats.seconds(one.seconds, formats.DASH))  # fmt: skip
+    console.print(designs)
+    for sentence in made.said:
+        _print_text(console, sentence)
+    if made.command:
+        _print_text(console, f"To run it:\n  {made.command}")
+
+
+@contextmanager
+def scoring_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
+    """A bar of predictions scored, on a terminal; gives what is told of them."""
+    progress = Progress(TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True),
+                        console=console, transient=True, disable=not console.is_terminal)  # fmt: skip
+    with progress:
+        bar = progress.add_task("scoring", total=None)
+        yield lambda done, total: progress.update(bar, completed=done, total=total)
+
+
+def show_registered(console: Console) -> None:
+    """Print what is registered, with every option."""
+    for contract in (Method, Baseline, Dataset, Metric, EmbeddedModel, Family):
+        if not registered(contract):
+            continue
+        console.print(f"\n{contract.contract}s", style="bold")
+        for name, cls in registered(contract).items():
+            console.print(f"  {name}: {cls.summary_line()}", markup=False, highlight=False, soft_wrap=True)
+            for option, information in cls.model_fields.items():
+                value = information.get_default(call_default_factory=True)
+                default = "" if information.is_required() else f" (default {value!r})"
+                console.print(f"      {option}{default}: {information.description or ''}", markup=False, highlight=False,
+                              soft_wrap=True)
+    console.print("\npresets", style="bold")
+    for name, preset in PRESETS.items():
+        console.print(f"  {name}: {preset.summary}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_data(console: Console, path: Path, columns: Columns, language: str) -> None:
+    """Print what a data folder holds and how it would be read, with a pair of its first split."""
+    found = describe(path, columns)
+    for split in found.splits:
+        files = ", ".join(str(file) for file in split.files[:5]) + (f" and {n} more" if (n := len(split.files) - 5) > 0 else "")
+        roles = split.roles
+        _print_text(
+            console,
+            f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}\n  columns: {', '.join(split.columns)}\n"
+            f"  document = {roles.document}, summary = {roles.summary}, "
+            f"id = {'(made from split and row)' if roles.id is None else roles.id}",
+        )
+    example = next((split.first for split in found.splits if split.first is not None), None)
+    if example is not None:
+        _print_text(console, f"example: {shorten(example.id, 60)}")
+        for role, text in (("document", example.document), ("summary", example.summary)):
+            _print_text(console, f"  {role} ({len(text):,} characters): {shorten(text, 160)}")
+    missing = [name for name in ("validation", "test") if name not in {split.split for split in found.splits}]
+    them = "it" if len(missing) == 1 else "them"
+    cut = [f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."] if missing else []
+    _show_sentences(console, [*found.notes, *cut])
+    _show_language(console, path, [split.split for split in found.splits], columns, language)
+
+
+def _show_language(console: Console, path: Path, splits: list[str], columns: Columns, asked: str) -> None:
+    """Print what ROUGE would count; told from the splits that are scored, or from the first."""
+    tables = Tables(path=path, columns=columns)
+    told_from = [split for split in splits if split in ("validation", "test")] or splits[:1]
+    references = [e.summary for split in told_from for e in islice(tables.examples(split), MOST_REFERENCES)]
+    _print_text(console, languages.choose(asked, references, str(path)).reason)
+
+
+def show_sentences_on_data(console: Console, data: Data) -> None:
+    """Print what a reader of the figures must know of the data: what was cut by a seed, and what was not read."""
+    _show_sentences(console, data.sentences())
+
+
+def _show_sentences(console: Console, sentences: list[str]) -> None:
+    for sentence in sentences:
+        _print_text(console, f"data: {sentence}")
+
+
+def _print_text(console: Console, text: str) -> None:
+    """Print what comes from a file, without anything that a terminal would obey."""
+    console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
+
+
+class SummaryPrinter:
+    """Prints summaries as they come, and at the end how many documents were cut.
+
+    A terminal is shown escapes for what it would obey; a pipe or a file gets the text as it was generated.
+
+    Args:
+        headings: say above each summary whose it is and of what.
+        as_json: print JSON lines instead.
+    """
+
+    def __init__(self, headings: bool, as_json: bool):
+        self._headings, self._as_json = headings, as_json
+        self._cut: Counter[str] = Counter()
+        self._all: Counter[str] = Counter()
+
+    def __call__(self, row: "Trained", name: str, summary: "Summary") -> None:
+        """Print one summary."""
+        self._all[str(row.folder)] += 1
+        self._cut[str(row.folder)] += summary.truncated
+        if self._as_json:
+            facts = {"id": name, "label": row.label, "run": str(row.folder), "summary": summary.text,
+                     "num_tokens": summary.num_tokens, "at_cap": summary.at_cap,
+                     "document_tokens": summary.document_tokens, "read_tokens": summary.read_tokens}  # fmt: skip
+            print(json.dumps(facts, ensure_ascii=False), flush=True)
+        else:
+            said = f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text
+            print(for_terminal(said) if sys.stdout.isatty() else said, flush=True)
+
+    def close(self) -> None:
+        """Say, on standard error, what was not read."""
+        for run, cut in self._cut.items():
+            if cut:
+                print(f"{run}: {cut} of {self._all[run]} documents were too long: their ends were not read.", file=sys.stderr)

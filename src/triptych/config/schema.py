@@ -1,0 +1,378 @@
+"""A suite: what is compared, on what, with which budget. The resolved suite is `OUT/suite.json`, itself a valid input."""
+
+import json
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from triptych.errors import ConfigError, nearest
+from triptych.registry import explain, shorten
+from triptych.text import languages
+
+
+class Section(BaseModel):
+    """Frozen, closed to unknown keys, NaN and infinity."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), strict=False)
+
+
+class Columns(Section):
+    """Which columns hold what; null: recognised by their usual names."""
+
+    id: str | None = None
+    document: str | None = None
+    summary: str | None = None
+
+
+class Split(Section):
+    """How data without splits is cut."""
+
+    seed: int = 0
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+
+    @field_validator("fractions")
+    @classmethod
+    def _sum_to_one(cls, value: tuple[float, float, float]) -> tuple[float, float, float]:
+        if min(value) <= 0 or abs(sum(value) - 1) > 1e-6:
+            raise ValueError("three positive fractions that sum to 1 are needed (train, validation, test)")
+        return value
+
+
+class Limits(Section):
+    """How much of the data is used, in documents and tokens; 0 documents means all."""
+
+    train_documents: int = Field(21000, ge=0, description="training pairs, a seeded sample; 0: all")
+    validation_documents: int = Field(6000, ge=0, description="validation pairs; 0: all")
+    test_documents: int = Field(3000, ge=0, description="test pairs; 0: all")
+    document_tokens: int = Field(512, ge=1, description="longer documents are truncated, and counted")
+    summary_tokens: int = Field(128, ge=1, description="training pairs with a longer summary are dropped, and counted")
+
+
+class Training(Section):
+    """The training budget and recipe, the same for every row."""
+
+    max_epochs: int = Field(10, ge=1)
+    patience: int = Field(2, ge=1, description="epochs without a better validation loss before training stops")
+    global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
+    micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        8, description='documents a forward pass on one device; "auto": the most that fit, found once for a row and kept'
+    )
+    max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
+    warmup_fraction: float = Field(0.05, ge=0, lt=1)
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    optimizer: Literal["adamw", "adafactor"] = "adamw"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+
+
+class Engine(Section):
+    """How the work is carried out; no setting here changes a result."""
+
+    plain: bool = Field(False, description="true: every exact saving off")
+
+
+class Cache(Section):
+    """Where prepared data is kept between runs."""
+
+    max_gigabytes: float = Field(20, gt=0, le=1e9)
+
+
+class Decoding(Section):
+    """How summaries are generated, the same for every row."""
+
+    num_beams: int = Field(4, ge=1)
+    max_new_tokens: int = Field(128, ge=1)
+    no_repeat_ngram_size: int = Field(3, ge=0)
+    length_penalty: float = 1.0
+    batch_size: int = Field(16, ge=1, description="documents generated for at once")
+
+
+class RougeSettings(Section):
+    """What ROUGE counts, the same for every row."""
+
+    language: languages.Name = Field(
+        languages.AUTO,
+        description="english: as rouge_score; german, french, ru, ...: words of any script with that language's stemmer, where "
+        "there is one; any: words of any script, no stemmer; auto: english where the references read so, else no stemmer",
+    )
+
+
+class Search(Section):
+    """The learning-rate search, with the same budget for every tuned row."""
+
+    trials: int = Field(4, ge=0, description="learning rates each method may try; 0 or 1: none, defaults are used")
+    train_documents: int = Field(2000, ge=1, description="training pairs a trial may see, at most")
+    epochs: int = Field(1, ge=1, description="epochs a trial lasts")
+    validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
+
+
+class Tracking(Section):
+    """Where a run's numbers are sent beside the record, through accelerate; never a document."""
+
+    model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
+    with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(None, alias="with")
+
+
+MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")  # what rows are tested on in pairs
+
+
+class Analysis(Section):
+    """What the verdict rests on, named before anything is measured; changes no run."""
+
+    primary: Literal["rouge1", "rouge2", "rougeL", "rougeLsum", "loss"] = Field(
+        "rouge1", description="the measure that the verdict and `advise` judge by; the test loss is always shown next to it"
+    )
+    margin: float = Field(0.5, gt=0, description="ROUGE points; rows shown to differ by less are called equivalent")
+    loss_margin: float = Field(0.02, gt=0, description="the same for the test loss, in nats per target token")
+
+    def margin_of(self, measure: str) -> float:
+        """The margin of a measure, in its own unit."""
+        return self.loss_margin if measure == "loss" else self.margin
+
+
+class Scaling(Section):
+    """How each row gains with data: every row that trains, again on fewer training documents, all else the same."""
+
+    train_documents: tuple[int, ...] = Field((), description="training pairs of the further points, rising; each sample holds "
+                                             "the smaller ones")  # fmt: skip
+
+    @field_validator("train_documents")
+    @classmethod
+    def _rising(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in value) or list(value) != sorted(set(value)):
+            raise ValueError("rising whole numbers of 1 or more are needed, such as [100, 300, 1000]")
+        return value
+
+
+class Design(Section):
+    """That the suite's sizes were chosen for a budget; `compare --within` writes it, and a resumed suite keeps it."""
+
+    within_seconds: float = Field(gt=0, description="the budget of all runs, one after the other")
+    estimated_seconds: float = Field(ge=0, description="what they were estimated to take, at most")
+    detect: float = Field(gt=0, description="the true difference on the primary measure that the choice was for")
+    power: float = Field(ge=0, le=1, description="how often the design finds it, as was estimated")
+    train_documents: int = Field(ge=1)
+    max_epochs: int = Field(ge=1)
+    test_documents: int = Field(ge=1)
+    seeds: int = Field(ge=1)
+
+
+def is_label(text: str) -> bool:
+    """Whether a row may be called so: a label is the name of a folder and an argument of a command, no path and no option."""
+    return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
+
+
+CNN_DAILYMAIL = "abisee/cnn_dailymail"
+
+
+class Suite(Section):
+    """One comparison. Every key has a default: the preset `assignment`."""
+
+    name: str = "assignment"
+    model: str = "gpt2"
+    model_revision: str = "main"
+    data: str = CNN_DAILYMAIL
+    data_config: str | None = None  # of a hub set; CNN/DailyMail's is 3.0.0, its text without anonymised names
+    data_revision: str = "main"
+    methods: tuple[str, ...] = ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    separator: str = "\n\nTL;DR:"
+    columns: Columns = Columns()
+    split: Split = Split()
+    limits: Limits = Limits()
+    training: Training = Training()
+    engine: Engine = Engine()
+    cache: Cache = Cache()
+    decoding: Decoding = Decoding()
+    rouge: RougeSettings = RougeSettings()
+    search: Search = Search()
+    tracking: Tracking = Tracking()
+    scaling: Scaling = Scaling()
+    analysis: Analysis = Analysis()
+    design: Design | None = None
+    method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _configuration_of_cnn_dailymail(cls, settings: Any) -> Any:
+        if isinstance(settings, dict) and settings.get("data", CNN_DAILYMAIL) == CNN_DAILYMAIL:
+            return {**settings, "data_config": settings.get("data_config") or "3.0.0"}
+        return settings
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, value: str) -> str:
+        # OUT is results/NAME where --out does not say otherwise: a stranger's suite must not choose another place.
+        if not value.isprintable() or not value.strip() or len(value) > 100 or value.startswith(".") or set(value) & set("/\\"):
+            raise ValueError("a name for a folder is needed: no '/', not '.' at its beginning, at most 100 characters")
+        return value
+
+    @field_validator("methods")
+    @classmethod
+    def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if not value:
+            raise ValueError("at least one row is needed")
+        if len(set(value)) != len(value):
+            raise ValueError("a row is named twice")
+        for label in value:
+            if not is_label(label):
+                raise ValueError(f"{label[:100]!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or len(set(value)) != len(value) or min(value) < 0 or max(value) >= 2**32:
+            raise ValueError("different seeds from 0 to 4294967295 are needed, at least one")
+        return value
+
+    @model_validator(mode="after")
+    def _sections_have_rows(self) -> "Suite":
+        for label, options in self.method.items():
+            for key in options:
+                if not isinstance(key, str):
+                    raise ValueError(f"[method.{label}] has a key that is not a name")
+        return self
+
+
+DEMO: dict[str, Any] = {
+    "name": "demo",
+    "model": "tiny",
+    "data": "newswire",
+    "seeds": [0],
+    "limits": {
+        "train_documents": 256, "validation_documents": 32, "test_documents": 48, "document_tokens": 352, "summary_tokens": 104,
+    },
+    "training": {"max_epochs": 3, "global_batch_size": 4, "micro_batch_size": 4},
+    "decoding": {"max_new_tokens": 96, "batch_size": 48},
+    "search": {"trials": 0},
+    "method": {"prompt-tuning": {"learning_rate": 0.05}, "full": {"learning_rate": 3e-4}},
+}  # fmt: skip
+FULL: dict[str, Any] = {
+    "name": "full-cnn-dailymail",
+    "limits": {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 800},
+    "training": {"max_epochs": 3, "patience": 1},
+}
+QUICK: dict[str, Any] = {
+    "name": "quick",
+    "seeds": [0],
+    "limits": {"train_documents": 1000, "validation_documents": 200, "test_documents": 200, "document_tokens": 384},
+    "training": {"max_epochs": 2, "global_batch_size": 16, "micro_batch_size": 16},
+    "decoding": {"num_beams": 1, "max_new_tokens": 96, "batch_size": 64},
+    "search": {"trials": 0},
+}
+
+
+class Preset(NamedTuple):
+    """Settings to start from, as a suite file would give them, and what they are for."""
+
+    summary: str
+    settings: dict[str, Any]
+
+
+PRESETS: dict[str, Preset] = {
+    "demo": Preset("the embedded model and data, a few minutes on two cores, no network", DEMO),
+    "assignment": Preset(
+        "GPT-2 small on a sample of CNN/DailyMail: 21,000 / 6,000 / 3,000 documents, up to 10 epochs with early stopping, "
+        "four learning rates a row, three seeds; every key's default", {},
+    ),
+    "full-cnn-dailymail": Preset(
+        "GPT-2 small on all of CNN/DailyMail, 287,113 / 13,368 / 11,490 documents of up to 800 tokens, up to 3 epochs, four "
+        "learning rates a row, three seeds", FULL,
+    ),
+    "quick": Preset(
+        "a first look in minutes on a GPU: GPT-2 small on 1,000 / 200 / 200 documents of CNN/DailyMail, 2 epochs, no search, "
+        "greedy summaries, one seed; too little for a verdict", QUICK,
+    ),
+}  # fmt: skip
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The settings of a preset, as a suite file would give them.
+
+    Raises:
+        ConfigError: there is no preset of that name.
+    """
+    if name not in PRESETS:
+        raise ConfigError(f"Unknown preset {name!r}.{nearest(name, PRESETS)}")
+    return json.loads(json.dumps(PRESETS[name].settings))
+
+
+def read_suite_file(path: Path) -> dict[str, Any]:
+    """Read a suite from TOML, or from the JSON that a suite resolves to.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, malformed or not a table.
+    """
+    if path.exists() and not path.is_file():
+        raise ConfigError(f"The suite file {str(path)!r} is no file.")
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"There is no suite file {str(path)!r}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"The suite file {str(path)!r} cannot be read: {error}.") from None
+    try:
+        settings = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"The suite file {str(path)!r} is malformed: {error}.") from None
+    if not isinstance(settings, dict):
+        raise ConfigError(f"The suite file {str(path)!r} must hold a table of keys.")
+    return settings
+
+
+def merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`over` laid on `base`, table by table."""
+    merged = dict(base)
+    for key, value in over.items():
+        both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both_tables else value
+    return merged
+
+
+def parse_setting(text: str) -> dict[str, Any]:
+    """`a.b=value` as nested tables; the value is read as TOML, else taken as a string.
+
+    Raises:
+        ConfigError: there is no `=`, or an empty key.
+    """
+    key, equals, raw = text.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {shorten(repr(text))} is not KEY=VALUE; an example: --set limits.train_documents=64.")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except (ValueError, RecursionError):
+        value = raw
+    for part in reversed(parts):
+        value = {part: value}
+    return value
+
+
+def as_setting(key: str, value: str) -> str:
+    """`key=value` as `parse_setting` reads it, quoted for a shell where that is needed."""
+    try:
+        plain = tomllib.loads(f"value = {value}")["value"] == value
+    except (ValueError, RecursionError):
+        plain = True  # not TOML: taken as it is
+    return shlex.quote(f"{key}={value if plain else json.dumps(value)}")
+
+
+def make_suite(settings: dict[str, Any]) -> Suite:
+    """Check settings and fill in the defaults.
+
+    Raises:
+        ConfigError: an unknown key (the message gives the nearest), a wrong type or a value out of range.
+    """
+    try:
+        suite = Suite(**settings)
+        json.dumps(suite.model_dump(mode="json"), ensure_ascii=False).encode()
+        return suite
+    except ValidationError as error:
+        raise ConfigError(explain(error, "", Suite)) from None
+    except UnicodeEncodeError:
+        raise ConfigError("The suite holds bytes or half characters that are not Unicode text; write it in UTF-8.") from None
+    except TypeError as error:
+        raise ConfigError(f"The suite has a key that is not a name: {error}.") from None

@@ -1,0 +1,1 @@
+"""Documents to token ids, once per suite."""

@@ -1,0 +1,1 @@
+"""The coursework: what is handed in."""

@@ -1,0 +1,395 @@
+"""One zip to hand in: the source, the fine-tuned models, the report, the results, and a README that says how to use them."""
+
+import math
+import shlex
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import IO, Any
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+
+import triptych
+from triptych.analysis.comparison import compare
+from triptych.contracts import Dataset, EmbeddedModel
+from triptych.errors import InputError, ResultsError
+from triptych.registry import registered, shorten
+from triptych.reporting import formats
+from triptych.reporting.tables import to_csv, to_markdown
+from triptych.results import layout, store
+from triptych.results.files import leads_out, replacing, sweep_of
+from triptych.results.integrity import remedy
+from triptych.results.reading import Results, Run, load
+from triptych.results.records import Comparison
+from triptych.run.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
+from triptych.run.provenance import NOT_INSTALLED
+from triptych.text.characters import to_json
+from triptych.text.markdown import code, plain
+
+REPORTED = ("comparison.json", "comparison.csv", "comparison.md", "report.pdf")  # written by `triptych report`
+RUN_FILES = ("record.json", "history.jsonl", "predictions.jsonl")
+_EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip cannot hold an earlier time; the same for every file, so that bytes repeat
+_DENSE = (".safetensors", ".pdf")  # packing these again saves next to nothing
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """A fine-tuned model: the run that made it and the files of its adapter."""
+
+    run: Run
+    folder: Path
+    files: tuple[Path, ...]
+
+    @property
+    def place(self) -> str:
+        """Its folder within the bundle."""
+        return f"models/tuned/{self.run.record.label}/{self.run.record.seed}"
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(path.stat().st_size for path in self.files)
+
+
+@dataclass
+class Bundle:
+    """What goes into the zip.
+
+    Attributes:
+        entries: paths within the zip, and the file or the text that stands there.
+        tuned: every fine-tuned model, in the suite's order.
+        left_out: those of them that were too large.
+    """
+
+    entries: dict[str, Path | str] = field(default_factory=dict)
+    tuned: list[Tuned] = field(default_factory=list)
+    left_out: list[Tuned] = field(default_factory=list)
+
+
+def write_bundle(
+    out: Path, file: Path, plugins: Sequence[Path] = (), max_megabytes: float | None = None, overwrite: bool = False
+) -> Bundle:
+    """Write the zip; the same results and source give the same bytes.
+
+    Args:
+        out: a results folder with its report.
+        file: the zip to write.
+        plugins: files of plug-ins that the rows need; they go into the zip.
+        max_megabytes: how many megabytes (10^6 bytes) of fine-tuned models may go in; above it the largest stay out.
+        overwrite: replace a file that is there.
+
+    Returns:
+        What went in.
+
+    Raises:
+        ResultsError: OUT holds no finished run, no report or an incomplete model, or `file` is there already.
+    """
+    if file.is_dir() or (file.exists() and not overwrite):
+        remedy = "give another name" if file.is_dir() else "give another name, or --overwrite"
+        raise ResultsError(f"{str(file)!r} is there already: {remedy}.")
+    bundle = gather(out, plugins, max_megabytes)
+    sweep_of(file)
+    with replacing(file) as stream:
+        _pack(bundle.entries, stream)
+    return bundle
+
+
+def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None = None) -> Bundle:
+    """Everything that goes into the zip, its README last.
+
+    Raises:
+        ResultsError: something of it is not there.
+    """
+    results = load(out, partial=True)
+    if not any(run.done for run in results.runs):
+        raise ResultsError(f"{str(out)!r} holds no finished run: there is nothing to hand in.")
+    absent = [name for name in REPORTED if not (out / name).is_file()]
+    if absent:
+        raise ResultsError(f"There is no {str(out / absent[0])!r}. Write it first: triptych report {out}.")
+    requirements, comparison = _requirements(results), _comparison(results)
+    bundle = Bundle(tuned=list(_tuned(results)))
+    bundle.left_out = _too_large(bundle.tuned, max_megabytes)
+    entries = bundle.entries
+    entries["requirements.txt"] = requirements
+    entries["report.pdf"] = out / "report.pdf"
+    home = Path(triptych.__file__).parent
+    entries |= {f"src/triptych/{path.relative_to(home).as_posix()}": path for path in sorted(home.rglob("[!.]*.py"))}
+    entries |= {f"plugins/{path.name}": path for path in plugins}
+    base = registered(EmbeddedModel).get(results.suite.model)
+    if base is not None:
+        files = sorted(path for path in base().folder().glob("[!.]*") if path.is_file())
+        entries |= {f"models/base/{results.suite.model}/{path.name}": path for path in files}
+    for model in bundle.tuned:
+        entries[f"{model.place}/record.json"] = model.folder / "record.json"
+        if model not in bundle.left_out:
+            entries |= {f"{model.place}/adapter/{path.name}": path for path in model.files}
+    entries["results/suite.json"] = out / "suite.json"
+    entries["results/comparison.json"] = to_json(comparison.model_dump(mode="json"), indent=2) + "\n"
+    entries["results/comparison.csv"] = to_csv(comparison)
+    entries["results/comparison.md"] = to_markdown(comparison)
+    for run in results.runs:
+        place = f"runs/{run.record.label}/{run.record.seed}"
+        entries |= {f"results/{place}/{name}": path for name in RUN_FILES if (path := out / place / name).is_file()}
+    for source in entries.values():
+        if isinstance(source, Path) and source.is_relative_to(out) and leads_out(source, out):
+            raise ResultsError(f"The link {str(source)!r} leads out of the results folder and is not handed in: remove it.")
+    entries["README.md"] = _readme(results, comparison, bundle, plugins)
+    return bundle
+
+
+def _comparison(results: Results) -> Comparison:
+    """The comparison of the records, which `OUT/comparison.json` must be: the report was written from it.
+
+    Raises:
+        ResultsError: the file is another one: it was edited, or is older than a record.
+    """
+    comparison, file = compare(results), results.out / "comparison.json"
+    again = f"Write it again: triptych report {results.out}."
+    written = store.read_as(file, Comparison, "comparison", again)
+    if not _same(written.model_dump(mode="json"), comparison.model_dump(mode="json")):
+        raise ResultsError(f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}")
+    return comparison
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal but for the rounding of another machine's sums."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    return bool(one == other)
+
+
+def _tuned(results: Results) -> Iterator[Tuned]:
+    for run in results.runs:
+        if run.done and run.tuned:
+            folder = layout.run_folder(results.out, run.record.label, run.record.seed)
+            adapter = folder / "adapter"
+            if not (adapter / MANIFEST).is_file():
+                raise ResultsError(f"{str(folder)!r} has no whole adapter/. Remedy: {remedy(adapter / MANIFEST)}.")
+            origin, _ = read_manifest(adapter)
+            check_belongs(origin, run.record, adapter)
+            manifest = store.read_json(adapter / MANIFEST)
+            names = [MANIFEST, Path(manifest["tensors"]).name, *([PEFT_CONFIG] if manifest.get("config_sha256") else [])]
+            yield Tuned(run, folder, tuple(adapter / name for name in sorted(names)))
+
+
+def _too_large(models: list[Tuned], max_megabytes: float | None) -> list[Tuned]:
+    """The largest models, as many as must stay out for the others to be within the limit; in the suite's order."""
+    kept = list(models)
+    while max_megabytes is not None and kept and sum(model.size for model in kept) > max_megabytes * 1e6:
+        kept.remove(max(kept, key=lambda model: model.size))
+    return [model for model in models if model not in kept]
+
+
+def _pack(entries: dict[str, Path | str], stream: IO[bytes]) -> None:
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in sorted(entries):
+            entry, source = zipfile.ZipInfo(name, _EARLIEST), entries[name]
+            entry.external_attr = 0o100644 << 16
+            entry.create_system = 3
+            entry.compress_type = zipfile.ZIP_STORED if name.endswith(_DENSE) else zipfile.ZIP_DEFLATED
+            if isinstance(source, str):
+                archive.writestr(entry, source.encode())
+                continue
+            entry.file_size = source.stat().st_size
+            with source.open("rb") as file, archive.open(entry, "w") as place:
+                while chunk := file.read(1 << 20):
+                    place.write(chunk)
+
+
+def _requirements(results: Results) -> str:
+    """What the package needs, at the versions the runs were made with; of the others, those installed here.
+
+    Raises:
+        ResultsError: a package is not installed here, or a record gives something as a version that is none (PEP 440).
+    """
+    try:
+        needed = [Requirement(text) for text in requires("triptych") or []]
+        here = {each.name: version(each.name) for each in needed if "extra" not in str(each.marker or "")}
+    except PackageNotFoundError as error:
+        raise ResultsError(
+            f"The package {error.name!r} is not installed here, so its version is not known. Install Triptych (pip install .) "
+            "and bundle from there."
+        ) from None
+    pins = {name: Version(text) for name, text in here.items()}
+    for run in results.runs:
+        known = run.record.provenance.versions if run.record.provenance is not None else {}
+        for name in pins.keys() & known.keys():
+            if known[name] == NOT_INSTALLED:
+                continue
+            try:
+                pins[name] = Version(known[name])
+            except InvalidVersion:
+                file = layout.run_folder(results.out, run.record.label, run.record.seed) / "record.json"
+                raise ResultsError(
+                    f"{str(file)!r} gives {shorten(repr(known[name]))} as the version of {name}, which is not a version "
+                    f"(PEP 440). Remedy: {remedy(file)}."
+                ) from None
+    return "".join(f"{name}=={pins[name].public}\n" for name in sorted(pins))
+
+
+def _readme(results: Results, comparison: Comparison, bundle: Bundle, plugins: Sequence[Path]) -> str:
+    suite = results.suite
+    embedded = suite.model in registered(EmbeddedModel)
+    model = f" --model models/base/{suite.model}" if embedded else ""
+    options = model + "".join(f" --plugin {shlex.quote(f'plugins/{path.name}')}" for path in plugins)
+    label = bundle.tuned[0].run.record.label if bundle.tuned else results.labels[0]
+    example = bundle.tuned[0].place if bundle.tuned else "models/tuned/LABEL/SEED"
+    return f"""# Fine-tuning for summarization: {plain(suite.name)}
+
+Rows compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.model)}. Data: {code(suite.data)}.
+
+| where | what |
+|---|---|
+| `report.pdf` | the report, with the answers to the theory questions |
+| `src/` | the source, `.py` files only |
+| `requirements.txt` | the packages it needs, at the versions of the runs |
+| `models/tuned/LABEL/SEED/` | every fine-tuned model: what was trained (safetensors) and its record |
+{"| `models/base/` | the base model |" + chr(10) if embedded else ""}\
+{"| `plugins/` | plug-ins that the rows need |" + chr(10) if plugins else ""}\
+| `results/` | the results: `comparison.json` and, for each run, its record, loss history and every prediction |
+
+## Set up
+
+Python 3.11 or newer. In this folder:
+
+```
+python3 -m venv .venv
+. .venv/bin/activate
+pip install -r requirements.txt
+export PYTHONPATH=src
+```
+
+For a machine without a GPU a CPU build of torch is smaller; pip's option `--extra-index-url` can name its index.
+
+## Run
+
+```
+python -m triptych train {label} results/suite.json{options} --out retrained
+python -m triptych evaluate {example}{options}
+python -m triptych summarize {example}{options} --file article.txt
+```
+
+- `train` trains one row of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
+  The rows are {", ".join(map(code, results.labels))}.
+- `evaluate` restores a fine-tuned model, computes its test loss and summaries again and shows them beside its record.
+- `summarize` writes a summary of an article of your own.
+- `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`, `.csv` and
+  `.md`. The templates of `report.pdf` and `report.html` are no `.py` files, so this source cannot write those two.
+
+`python -m triptych COMMAND --help` lists the options.
+
+## The base model
+
+{_base(results, embedded)}
+
+## The data
+
+{_data(results)}
+
+## Restore the fine-tuned models
+
+A folder of `models/tuned/` holds what was trained and no copy of the base model. `evaluate` loads the base model, applies the
+method that `record.json` names, puts the saved tensors in and refuses files that were changed or that belong to another base
+model. LoRA's and prompt tuning's folders are in PEFT's format.
+
+| row | seed | size | SHA-256 | test loss | restore |
+|---|---:|---:|---|---:|---|
+{"".join(_restored(model, model in bundle.left_out, options) for model in bundle.tuned)}
+{_links(bundle.left_out)}## Results
+
+{plain(comparison.verdict)}
+
+| row | test loss | R-1 | R-2 | R-L | R-Lsum | training | trainable parameters |
+|---|---:|---:|---:|---:|---:|---:|---:|
+{"".join(_result(comparison, name) for name in comparison.rows)}
+Means over seeds; loss in nats per target token, ROUGE as F1 in 0-100. Intervals, paired tests, compute, memory and energy are
+in `report.pdf` and `results/comparison.json`.
+"""
+
+
+def _base(results: Results, embedded: bool) -> str:
+    suite = results.suite
+    prints = dict.fromkeys(
+        run.record.provenance.model_fingerprint
+        for run in results.runs
+        if run.record.provenance is not None and run.record.provenance.model_fingerprint
+    )
+    known = f" Its fingerprint is {code(', '.join(map(str, prints)))}; `evaluate` refuses another." if prints else ""
+    if embedded:
+        return (
+            f"{code(suite.model)} is a very small model that comes with Triptych. It is in `models/base/{suite.model}`, a "
+            f"folder that transformers' `from_pretrained` reads, and is given with `--model models/base/{suite.model}`.{known}"
+        )
+    if _is_here(suite.model):
+        return (
+            f"The base model was a local folder in transformers' format, {code(Path(suite.model).name)}, and is not in this "
+            f"zip. Give your copy of it with `--model FOLDER` in every command above.{known}"
+        )
+    return (
+        f"{code(suite.model)} at revision {code(suite.model_revision)} is downloaded from the hub at first use. Without a "
+        f"network, give a folder in transformers' format with `--model FOLDER`.{known}"
+    )
+
+
+def _is_here(name: str) -> bool:
+    """Whether a suite's model or data is a file or folder of this machine."""
+    try:
+        return store.locate(name).exists()
+    except InputError:
+        return False
+
+
+def _data(results: Results) -> str:
+    data = results.suite.data
+    if data in registered(Dataset):
+        return f"{code(data)} is written by the source itself: nothing has to be downloaded or named."
+    given = (
+        f"The data were read from a local folder or file, {code(Path(data).name)}, and are not in this zip."
+        if _is_here(data)
+        else f"{code(data)} is downloaded from the hub at first use."
+    )
+    return (
+        f"{given} Give your own copy to `train` and `evaluate` with `--data FOLDER`: a folder with `train`, `validation` and "
+        "`test` as `.csv`, `.jsonl` or `.parquet`, such as Kaggle's files with the columns `id,article,highlights`. "
+        "`evaluate` refuses documents other than those of the run."
+    )
+
+
+def _restored(model: Tuned, left_out: bool, options: str) -> str:
+    record = model.run.record
+    how = "see the link below, then as the others" if left_out else f"`python -m triptych evaluate {model.place}{options}`"
+    size = formats.quantity(model.size, "bytes")
+    return f"| {plain(record.label)} | {record.seed} | {size} | `{_digest(model)}` | {record.loss.test:.6f} | {how} |\n"
+
+
+def _digest(model: Tuned) -> str:
+    return store.read_json(model.folder / "adapter" / MANIFEST)["sha256"]
+
+
+def _links(left_out: list[Tuned]) -> str:
+    if not left_out:
+        return ""
+    lines = "".join(f"- {model.place}/adapter/: **LINK: (put the read-only link to this folder here)**\n" for model in left_out)
+    return f"""### Models too large for this zip
+
+Download the folder behind each link, put it at the place named before it, and restore it as the others:
+
+{lines}
+"""
+
+
+def _result(comparison: Comparison, label: str) -> str:
+    row = comparison.rows[label]
+    scores = [formats.score(score.mean if score else None) for score in (row.rouge1, row.rouge2, row.rougeL, row.rougeLsum)]
+    trained = row.parameters is not None and row.parameters.num_trainable_parameters > 0
+    seconds = formats.seconds(row.cost.get("train_seconds")) if trained else formats.DASH
+    count = formats.count(row.parameters.num_trainable_parameters if row.parameters else None)
+    cells = [plain(label), formats.loss(row.loss.test), *scores, seconds, count]
+    return f"| {' | '.join(cells)} |\n"

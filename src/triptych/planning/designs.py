@@ -1,0 +1,280 @@
+"""A plan in figures and in words, from what is known of a suite."""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from triptych.analysis import costs as costing
+from triptych.analysis.chance import Chance
+from triptych.analysis.planning import USUAL_SEEDS, Fit, Planner
+from triptych.analysis.power import POWER
+from triptych.config.schema import Suite
+from triptych.errors import ConfigError
+from triptych.reporting import formats
+from triptych.results.records import DesignPlan, MeasureChance, Need, PlannedDesign
+
+DETECT = {"loss": 0.04}  # other measures: 1 point; both are twice the default margin
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a plan goes by.
+
+    Attributes:
+        suite: the suite to be planned.
+        seeds_of: labels of its rows that train.
+        size: its own size.
+        test_available: test documents in the data.
+        chance: on each measure that is known; the primary measure is among them.
+        costs: of each row; empty: not known.
+        costs_from: a sentence on where they come from.
+        enough: training pairs beyond which no row gains more than the margin; None: not known.
+        arguments: of the command line that runs the suite as it is.
+        said: sentences on what was taken from where.
+    """
+
+    suite: Suite
+    trained: tuple[str, ...]
+    size: costing.Size
+    test_available: int
+    chance: Mapping[str, tuple[Chance, MeasureChance]]
+    costs: Mapping[str, costing.RowCost]
+    costs_from: str
+    arguments: tuple[str, ...]
+    enough: int | None = None
+    said: tuple[str, ...] = field(default=())
+
+
+def own_size(suite: Suite, available: Mapping[str, int]) -> costing.Size:
+    """The suite's own size: its limits, or what there is."""
+
+    def used(limit: int, split: str) -> int:
+        there = available.get(split, 0)
+        return min(limit, there) if limit and there else limit or there
+
+    limits = suite.limits
+    return costing.Size(
+        used(limits.train_documents, "train"), used(limits.validation_documents, "validation"),
+        used(limits.test_documents, "test"), suite.training.max_epochs, len(suite.seeds),
+    )  # fmt: skip
+
+
+def conclude(known: Known, detect: float | None, budget: float | None) -> DesignPlan:
+    """The plan that follows.
+
+    Args:
+        known: what it goes by.
+        detect: the true difference to find, in the primary measure's units; None: the default.
+        budget: seconds for all runs; None: none is given.
+
+    Raises:
+        ConfigError: the budget is below the smallest design, or there are no costs to plan it by.
+    """
+    analysis = known.suite.analysis
+    primary = analysis.primary
+    wanted = DETECT.get(primary, 1.0) if detect is None else detect
+    pairs = len(known.trained) * (len(known.trained) - 1) // 2
+    costs, scaling = known.costs, known.suite.scaling.train_documents
+    planner = Planner(
+        known.chance[primary][0], pairs, wanted, known.size, known.test_available, costs, scaling, known.enough
+    )
+    of_loss = None
+    if primary != "loss" and "loss" in known.chance:
+        detect_loss = wanted * analysis.loss_margin / analysis.margin
+        of_loss = Planner(known.chance["loss"][0], pairs, detect_loss, known.size, known.test_available, costs, scaling)
+    if budget is not None and not costs:
+        raise ConfigError("--within needs what runs cost, and scored files do not say: give a results folder of compare too.")
+    own, needed = planner.fit(known.size), planner.cheapest(known.size)
+    best = None if budget is None else planner.best(budget)
+    show = Shown(known, planner, of_loss)
+    chosen = best or needed or own
+    measures = dict.fromkeys([primary, *known.chance])
+    return DesignPlan(
+        primary=primary,
+        detect=wanted,
+        detect_loss=of_loss.detect if of_loss else None,
+        power=POWER,
+        level=planner.level,
+        pairs=pairs,
+        chance=[known.chance[measure][1] for measure in measures],
+        needs=_needs(planner),
+        needs_loss=_needs(of_loss) if of_loss else [],
+        bottleneck=planner.bottleneck,
+        own=show.design(own),
+        needed=show.design(needed) if needed else None,
+        within_seconds=budget,
+        best=show.design(best) if best else None,
+        row_seconds=costing.of_suite(costs, chosen.size, scaling),
+        said=[*known.said, *show.sentences(own, needed, best, budget)],
+        command=show.command(best or needed),
+    )
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Designs as a plan shows them."""
+
+    known: Known
+    planner: Planner
+    of_loss: Planner | None
+
+    def design(self, fit: Fit) -> PlannedDesign:
+        """A design with what it finds."""
+        size = fit.size
+        return PlannedDesign(
+            train_documents=size.train_documents,
+            max_epochs=size.max_epochs,
+            validation_documents=size.validation_documents,
+            test_documents=size.test_documents,
+            seeds=self.seeds(size.seeds),
+            power=fit.power,
+            detectable=self.planner.detectable(size.test_documents, size.seeds),
+            detectable_loss=self.of_loss.detectable(size.test_documents, size.seeds) if self.of_loss else None,
+            seconds=fit.seconds,
+        )
+
+    def seeds(self, number: int) -> list[int]:
+        """So many seeds, those of the suite first."""
+        own = list(self.known.suite.seeds)
+        return [*own, *(seed for seed in range(number + len(own)) if seed not in own)][:number]
+
+    def command(self, fit: Fit | None) -> str:
+        """The line that runs a design; empty where there is none, or only scored files are known."""
+        if fit is None or not self.known.arguments:
+            return ""
+        size, own = fit.size, self.known.size
+        settings = [f"limits.test_documents={size.test_documents}"]
+        if size.train_documents != own.train_documents:
+            settings.append(f"limits.train_documents={size.train_documents}")
+        if size.max_epochs != own.max_epochs:
+            settings.append(f"training.max_epochs={size.max_epochs}")
+        seeds = ",".join(map(str, self.seeds(size.seeds)))
+        out = f"results/{self.known.suite.name}-planned"
+        return shlex.join(["triptych", *self.known.arguments, "--set", *settings, "--seeds", seeds, "--out", out])
+
+    def sentences(self, own: Fit, needed: Fit | None, best: Fit | None, budget: float | None) -> list[str]:
+        """The plan in words."""
+        p = self.planner
+        said = [
+            f"To find a true difference of {self._points(p.detect)} between two rows that train in four of five comparisons, "
+            f"at the strictest step of the correction over {formats.number_of(p.pairs, 'pair')} of such rows (rows that "
+            "train nothing are taken to differ clearly, so that the correction passes them first), "
+            f"{self._needed(needed)}"
+        ]
+        said += [self._bottleneck(own), *self._range(best or needed or own), *self._of_loss(best or needed or own)]
+        if self.known.costs:
+            said.append(
+                f"Costs are estimated {self.known.costs_from}, for runs one after the other that last all their epochs: early "
+                "stopping makes them less."
+            )
+        else:
+            said.append("Costs are not known: scored files do not say what was spent.")
+        if best is not None and budget is not None:
+            said.append(self._budget(best, budget))
+        chosen = best or needed
+        if chosen is not None and chosen.size.seeds == 2:
+            said.append(
+                "Two seeds show little of how much training varies: intervals are wide, and only large differences are found."
+            )
+        return said
+
+    def _needed(self, needed: Fit | None) -> str:
+        p = self.planner
+        if needed is not None:
+            seconds = "" if needed.seconds is None else f", about {formats.seconds(needed.seconds)} in all"
+            return f"{_documents_and_seeds(needed)} are needed at the least cost{seconds}."
+        there = [(seeds, documents) for seeds, documents in p.needs.items() if documents is not None]
+        if there:
+            seeds, documents = min(there, key=lambda need: need[1])
+            return (
+                f"the {p.test_available:,} test documents that there are do not suffice: {documents:,} are needed even under "
+                f"{seeds} seeds."
+            )
+        return f"no number of documents suffices with up to {max(p.needs)} seeds: training varies too much from seed to seed."
+
+    def _bottleneck(self, own: Fit) -> str:
+        p, size = self.planner, own.size
+        share = p.chance.share_of_seeds(size.test_documents, size.seeds)
+        design = f"The suite's own design ({_documents_and_seeds(own)}) finds it in {own.power:.0%}"
+        parts = f"{1 - share:.0%} of the variance of its differences comes from documents, {share:.0%} from seeds"
+        if size.seeds == 1:
+            return f"{design}, of these trained models alone: with one seed no method is ranked, and seeds are what is lacking."
+        if p.bottleneck == "none":
+            return f"{design}: {parts}."
+        least = p.needs.get(size.seeds)
+        if least is None:
+            enough = f"under {size.seeds} no number of documents is enough"
+        else:
+            beyond = "" if least <= p.test_available else f", more than the {p.test_available:,} there are"
+            enough = f"under {size.seeds} seeds {least:,} documents are needed{beyond}"
+        return f"{design}. {p.bottleneck.capitalize()} are the bottleneck: {enough}. {parts}."
+
+    def _range(self, chosen: Fit) -> list[str]:
+        """What the chosen design finds where seeds vary as much as the pilot leaves possible."""
+        facts = self.known.chance[self.known.suite.analysis.primary][1]
+        if facts.seed_sd_high is None or chosen.size.seeds < 2:
+            return []
+        chance = Chance(self.planner.chance.documents, self.planner.chance.noise, (facts.seed_sd_high**2,) * 2)
+        finds = chance.design(chosen.size.test_documents, chosen.size.seeds, self.planner.level).detectable()
+        return [
+            f"The pilot's seeds say that a seed's mean has an SD of {facts.seed_sd:.2g}, between {facts.seed_sd_low:.2g} and "
+            f"{facts.seed_sd_high:.2g} (90%): at the upper end {_documents_and_seeds(chosen)} find {self._points(finds)}."
+        ]
+
+    def _of_loss(self, chosen: Fit) -> list[str]:
+        if self.of_loss is None:
+            return []
+        finds = self.of_loss.detectable(chosen.size.test_documents, chosen.size.seeds)
+        power = self.of_loss.power(chosen.size.test_documents, chosen.size.seeds)
+        return [
+            f"On the test loss {_documents_and_seeds(chosen)} find {finds:.2g} nats a target token four times in five, and "
+            f"{self.of_loss.detect:.2g} nats in {power:.0%}."
+        ]
+
+    def _budget(self, best: Fit, budget: float) -> str:
+        p, size = self.planner, best.size
+        cut = []
+        if size.max_epochs != p.own.max_epochs:
+            cut.append(f"{size.max_epochs} epochs instead of {p.own.max_epochs}")
+        if size.train_documents != p.own.train_documents:
+            cut.append(f"{size.train_documents:,} training pairs instead of {p.own.train_documents:,}")
+        training = f"with {formats.listed(cut)}" if cut else "with the suite's training pairs and epochs"
+        if p.enough is not None and size.train_documents == p.enough != p.own.train_documents:
+            training += ", beyond which no row of the pilot's data-size curve gains more than the margin"
+        elif cut and p.enough is None:
+            training += "; what more training would bring is not known without a [scaling] pilot"
+        seconds = formats.seconds(best.seconds)
+        what = f"the best design is {_documents_and_seeds(best)}, {training}; it takes at most about {seconds}"
+        if best.reaches:
+            return f"Within {formats.seconds(budget)} {what}, and finds {self._points(p.detect)} in {best.power:.0%}."
+        finds = self._points(p.detectable(size.test_documents, size.seeds))
+        alone = " One seed says nothing of the methods: only these trained models are compared." if size.seeds == 1 else ""
+        few = f" {USUAL_SEEDS} seeds do not fit." if size.seeds < USUAL_SEEDS else ""
+        return (
+            f"Within {formats.seconds(budget)} a difference of {self._points(p.detect)} cannot be found four times in five; "
+            f"{what}, and finds {finds}.{few}{alone}"
+        )
+
+    def _points(self, difference: float) -> str:
+        if self.known.suite.analysis.primary == "loss":
+            return f"{difference:.2g} nats"
+        return f"{difference:.3g} {'point' if difference == 1 else 'points'}"
+
+
+def _documents_and_seeds(fit: Fit) -> str:
+    return f"{fit.size.test_documents:,} test documents and {formats.number_of(fit.size.seeds, 'seed')}"
+
+
+def _needs(planner: Planner) -> list[Need]:
+    return [
+        Need(
+            seeds=seeds,
+            documents=documents,
+            available=documents is not None and documents <= planner.test_available,
+            seconds=None if documents is None else planner.seconds(
+                costing.Size(planner.own.train_documents, planner.own.validation_documents, documents,
+                             planner.own.max_epochs, seeds)
+            ),
+        )
+        for seeds, documents in planner.needs.items()
+    ]  # fmt: skip

@@ -1,0 +1,182 @@
+"""What finished results folders say for a plan: how scores vary, and what runs cost. No torch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from triptych.analysis import chance as chances
+from triptych.analysis import costs as costing
+from triptych.analysis.chance import Chance
+from triptych.analysis.comparison import matrices
+from triptych.analysis.inference import Array
+from triptych.analysis.pairs import units_of
+from triptych.analysis.planning import USUAL_SEEDS, enough_pairs
+from triptych.config import schema
+from triptych.config.schema import Suite, make_suite
+from triptych.errors import ConfigError, ResultsError, nearest
+from triptych.planning.designs import Known, own_size
+from triptych.reporting import formats
+from triptych.results.reading import Results, Run, load
+from triptych.results.records import MeasureChance
+
+
+def from_pilots(
+    outs: Sequence[Path], settings: Mapping[str, Any], methods: Sequence[str] | None, flags: Sequence[str]
+) -> Known:
+    """What finished results folders say; nothing is measured.
+
+    Args:
+        outs: results folders of `compare`, or of `score` for how scores vary; the first one's suite is planned.
+        settings: keys of a suite, laid on it.
+        methods: its rows to plan for; None: all.
+        flags: settings and rows as arguments of `compare`.
+
+    Raises:
+        InputError: a folder cannot be used, or they are of different measures.
+    """
+    several = [load(out) for out in outs]
+    suite = _suite_of_pilots(several, settings, methods)
+    chance, said = _chance_of_pilots(several, suite)
+    costs: dict[str, costing.RowCost] = {}
+    for results in reversed(several):
+        costs |= costing.measured(results)
+    first = next((results for results in several if results.files is None), several[0])
+    runs = [run for run in first.runs if run.done]
+    trained = tuple(label for label in suite.methods if first.files is not None or _trains(several, label))
+    if len(trained) < 2:
+        raise ResultsError(
+            f"{str(first.out)!r} has {formats.number_of(len(trained), 'row')} that train: a difference needs two. "
+            "Give a pilot with two methods."
+        )
+    costs = {label: costs[label] for label in suite.methods if label in costs}
+    if costs and (lacking := [label for label in suite.methods if label not in costs]):
+        raise ResultsError(f"No pilot has a finished run of {', '.join(lacking)}: leave the row out with --methods, or run it.")
+    available = {split: max(costing.available(run, split) for run in runs) for split in ("train", "validation", "test")}
+    available["test"] = max(available["test"], len(runs[0].predictions))
+    machine = _machine(runs[0])
+    return Known(
+        suite=suite,
+        trained=trained,
+        size=own_size(suite, available) if first.files is None else costing.Size(0, 0, available["test"], 0, len(suite.seeds)),
+        test_available=available["test"],
+        chance=chance,
+        costs=costs,
+        costs_from=f"as measured in {_names(several)}{f' ({machine})' if machine else ''}",
+        arguments=("compare", str(first.out / "suite.json"), *flags) if first.files is None else (),
+        enough=_enough(first, suite),
+        said=tuple(said),
+    )
+
+
+def _suite_of_pilots(several: Sequence[Results], settings: Mapping[str, Any], methods: Sequence[str] | None) -> Suite:
+    """The suite of the first folder of runs, with settings laid on it; all are of one primary measure and one ROUGE."""
+    first = next((results for results in several if results.files is None), several[0])
+    for results in several:
+        for what, of in (("analysis.primary", lambda one: one.suite.analysis.primary), ("ROUGE", _signature)):
+            if of(results) != of(first):
+                raise ResultsError(
+                    f"The pilots are of different measures: {what} is {of(first)!r} in {str(first.out)!r} and "
+                    f"{of(results)!r} in {str(results.out)!r}. Plan from one of them."
+                )
+    if unknown := settings.keys() & {"model", "data"}:
+        raise ConfigError(f"A pilot has its own {' and '.join(sorted(unknown))}: its scores say nothing of another one.")
+    merged = schema.merge(first.suite.model_dump(mode="json"), {**settings, "design": None})
+    if methods is not None:
+        if absent := [label for label in methods if label not in first.suite.methods]:
+            hint = nearest(absent[0], first.suite.methods)
+            raise ConfigError(f"The pilot {str(first.out)!r} has no row {absent[0]!r}.{hint}")
+        chosen = {label: options for label, options in merged["method"].items() if label in methods}
+        merged |= {"methods": list(methods), "method": chosen}
+    return make_suite(merged)
+
+
+def _signature(results: Results) -> str | None:
+    return next((run.record.rouge.signature for run in results.runs if run.record.rouge is not None), None)
+
+
+def _trains(several: Sequence[Results], label: str) -> bool:
+    return any(runs[0].tuned for results in several if (runs := results.of(label)))
+
+
+def _chance_of_pilots(
+    several: Sequence[Results], suite: Suite
+) -> tuple[dict[str, tuple[Chance, MeasureChance]], list[str]]:
+    """The variances on the primary measure and on the test loss, of the pair that varies most."""
+    primary: str = suite.analysis.primary
+    by_measure: dict[str, list[tuple[Results, dict[str, Array]]]] = {}
+    for results in several:
+        rows: dict[str, dict[str, Array]] = {}
+        for label in results.labels:
+            runs = results.of(label)
+            known = results.files is not None or label in suite.methods
+            if runs and known and (runs[0].tuned or results.files is not None):
+                rows[label] = matrices(runs)
+        for measure in (primary, "loss"):
+            there = {label: values[measure] for label, values in rows.items() if measure in values}
+            if len(there) > 1 and next(iter(there.values())).shape[1] > 1:
+                by_measure.setdefault(measure, []).append((results, there))
+    if primary not in by_measure:
+        what = "" if primary == "rouge1" else f" with {primary} of every document"
+        raise ResultsError(
+            f"{_names(several)} cannot be planned from: two rows that train, scored on two documents or more{what}, are needed."
+        )
+    found, said = {}, []
+    for measure, parts in by_measure.items():
+        seeds = chances.seed_variance([values for _, rows in parts for values in rows.values()])
+        if seeds is None:
+            assumed = chances.ASSUMED_SEED_SD * (suite.analysis.loss_margin / suite.analysis.margin if measure == "loss" else 1)
+            said.append(
+                f"The pilot has one seed of every row and cannot say how {measure} varies from seed to seed: an SD of "
+                f"{assumed:.2g} is assumed. All that varies from document to document is taken to stay under more seeds."
+            )
+        seed_variance = seeds.variance if seeds is not None else assumed**2
+        pairs = [found for _, rows in parts for found in chances.pairs_of(rows, seed_variance).items()]
+        pair, chance = chances.widest(pairs, USUAL_SEEDS)
+        found[measure] = chance, MeasureChance(
+            measure=measure,
+            units=units_of(measure),
+            source=_names([results for results, _ in parts]),
+            pair=list(pair),
+            document_sd=chances.root(chance.documents),
+            noise_sd=chances.root(sum(chance.noise)),
+            seed_sd=chances.root(seed_variance),
+            seed_sd_low=chances.root(seeds.low) if seeds is not None else None,
+            seed_sd_high=chances.root(seeds.high) if seeds is not None else None,
+        )
+    return found, said
+
+
+def _enough(results: Results, suite: Suite) -> int | None:
+    """From the pilot's data-size curve, on the primary measure."""
+    parts = {**results.scaled}
+    whole = next((costing.used(run, "train") for run in results.runs if run.done and run.tuned), 0)
+    if not parts or not whole:
+        return None
+    parts[whole] = results
+    curves: dict[str, dict[int, float]] = {}
+    for size, part in parts.items():
+        for label in part.labels:
+            runs = part.of(label)
+            if runs and runs[0].tuned and label in suite.methods:
+                curves.setdefault(label, {})[size] = _mean(runs, suite.analysis.primary)
+    return enough_pairs(curves, suite.analysis.margin_of(suite.analysis.primary))
+
+
+def _mean(runs: Sequence[Run], measure: str) -> float:
+    """Of a row, higher is better."""
+    if measure == "loss":
+        return -sum(run.record.loss.test or 0.0 for run in runs) / len(runs)
+    return sum(getattr(run.record.rouge, measure) for run in runs) / len(runs)
+
+
+def _names(several: Sequence[Results]) -> str:
+    return formats.listed([str(results.out) for results in several])
+
+
+def _machine(run: Run) -> str:
+    """The machine that a run was made on, in words."""
+    provenance = run.record.provenance
+    if provenance is None:
+        return ""
+    device = provenance.hardware.get("gpu") or provenance.hardware.get("processor") or provenance.device
+    return str(device)

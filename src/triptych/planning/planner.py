@@ -1,0 +1,278 @@
+"""What a comparison must be to find a difference, and the best one for a budget: from pilots, or before any run."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triptych.analysis import chance as chances
+from triptych.analysis import costs as costing
+from triptych.analysis.chance import ASSUMED
+from triptych.analysis.pairs import units_of
+from triptych.config import schema
+from triptych.config.schema import Design
+from triptych.errors import ConfigError, ResultsError
+from triptych.planning.designs import Known, conclude, own_size
+from triptych.planning.pilots import from_pilots
+from triptych.registry import shorten
+from triptych.reporting import formats
+from triptych.results.reading import read_suite
+from triptych.results.records import DesignPlan, MeasureChance
+
+if TYPE_CHECKING:  # a plan from pilots needs no torch
+    from triptych.run import preflight
+
+STARTUP = 10.0  # seconds of a run before it works, where none was measured
+UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
+_DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)\s*")
+
+
+def parse_duration(text: str) -> float:
+    """`8h`, `30 min`, `90s` or `2d` in seconds.
+
+    Raises:
+        ConfigError: it is none of these, or zero.
+    """
+    match = _DURATION.fullmatch(text)
+    seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
+    if not 0 < seconds < float("inf"):
+        raise ConfigError(f"--within {shorten(repr(text))} is not a duration above zero, such as 90s, 30min, 8h or 2d.")
+    return seconds
+
+
+def check_difference(detect: float) -> None:
+    """A difference to find is above zero.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    if not 0 < detect < float("inf"):
+        raise ConfigError(f"--detect {detect:g}: the true difference to find must be a number above zero, such as 1.0 points.")
+
+
+def plan(
+    suite_file: str | Path | None = None,
+    *,
+    pilots: Sequence[str | Path] = (),
+    detect: float | None = None,
+    within: str | None = None,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    methods: Sequence[str] | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> DesignPlan:
+    """How many test documents and seeds find a difference, what that costs, and the best design for a budget.
+
+    From finished results folders, no model is loaded and torch is not needed. Without any, two optimizer steps and a batch of
+    summaries of every row are measured, and what makes scores vary is assumed.
+
+    Args:
+        suite_file: a suite in TOML, or `OUT/suite.json`; not together with pilots.
+        pilots: results folders of `compare`, or of `score` for how scores vary; the first one's suite is planned.
+        detect: the true difference to find, in the primary measure's units; None: 1 ROUGE point, 0.04 nats.
+        within: the time for all runs, such as `8h`, `30min`; None: no budget.
+        preset, settings, methods, device, plugins: as for `compare`; with pilots no preset, and only rows that they have.
+
+    Returns:
+        The plan; `said` has it in sentences, `command` the line that runs it.
+
+    Raises:
+        InputError: an argument is wrong, the pilots cannot be used, or the budget is below the smallest design.
+    """
+    budget = None if within is None else parse_duration(within)
+    if detect is not None:
+        check_difference(detect)
+    if pilots and (suite_file is not None or preset is not None):
+        raise ConfigError("A pilot brings its own suite: give results folders, or a suite file or --preset, not both.")
+    if pilots:
+        known = from_pilots([Path(pilot) for pilot in pilots], settings or {}, methods, _flags(settings or {}, methods))
+    else:
+        known = from_suite(suite_file, preset, settings or {}, methods, device, plugins)
+    return conclude(known, detect, budget)
+
+
+def from_suite(
+    suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any], methods: Sequence[str] | None,
+    device: str | None, plugins: Sequence[str],
+) -> Known:  # fmt: skip
+    """What two measured steps of every row say, and assumptions on how scores vary.
+
+    Raises:
+        InputError: the suite cannot be carried out.
+    """
+    from triptych.plugins import import_plugins
+    from triptych.run import entries, preflight
+
+    import_plugins(plugins)
+    chosen = preset or ("assignment" if suite_file or settings.keys() & {"model", "data"} else "demo")
+    merged = schema.preset(chosen)
+    if suite_file:
+        merged = schema.merge(merged, schema.read_suite_file(Path(suite_file)))
+    suite, table = entries.resolve(schema.merge(merged, dict(settings)), methods)
+    with preflight.temporary_cache() as cache:
+        checked = preflight.check(suite, table, device, cache)
+        arguments = ["compare", *([str(suite_file)] if suite_file else []), *(["--preset", preset] if preset else [])]
+        arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
+        return from_preflight(checked, device, (*arguments, *_flags(settings, methods)))
+
+
+def from_preflight(checked: "preflight.Plan", device: str | None, arguments: Sequence[str]) -> Known:
+    """The same of a suite that is checked already.
+
+    Args:
+        checked: the suite.
+        device: as for `compare`.
+        arguments: of the command that runs the suite as it is.
+
+    Raises:
+        ConfigError: fewer than two rows train, or the primary measure is one that nothing can be assumed of.
+    """
+    from triptych.run import preflight
+
+    suite = checked.suite
+    primary = suite.analysis.primary
+    if primary == "loss":
+        raise ConfigError(
+            "How the test loss varies is not known without a pilot; only ROUGE has assumptions. Give a finished results folder "
+            "(triptych plan OUT), or plan for analysis.primary=rouge1."
+        )
+    trained = tuple(row.label for row in checked.rows if row.trains)
+    if len(trained) < 2:
+        raise ConfigError(f"The suite has {formats.number_of(len(trained), 'row')} that train: a difference needs two.")
+    search = min(suite.search.train_documents, len(checked.corpus.train))
+    costs = {}
+    for row, one in zip(checked.rows, preflight.estimate(checked, device).values(), strict=True):
+        costs[row.label] = costing.RowCost(
+            row.trains, STARTUP, one.search_seconds, search if one.search_seconds else 0, one.document_seconds,
+            one.loss_seconds, one.summary_seconds,
+        )  # fmt: skip
+    splits = checked.corpus.data.splits
+    available = {name: counts.used + counts.not_sampled for name, counts in splits.items()}
+    assumed = MeasureChance(
+        measure=primary, units=units_of(primary), source="assumed, without a pilot", pair=[],
+        document_sd=chances.ASSUMED_DOCUMENT_SD, noise_sd=chances.root(sum(ASSUMED.noise)),
+        seed_sd=chances.ASSUMED_SEED_SD, seed_sd_low=None, seed_sd_high=None,
+    )  # fmt: skip
+    said = (
+        f"How {primary} varies is assumed, not measured, from ROUGE-1: documents' differences of two rows have an SD of "
+        f"{chances.root(ASSUMED.documents + sum(ASSUMED.noise)):.1f} points under one seed (7.1 to 8.7 between tuned rows of "
+        f"SmolLM2-135M on CNN/DailyMail), of which {chances.ASSUMED_DOCUMENT_SD:g} stay however many seeds there are, and the "
+        f"mean of a seed has an SD of {chances.ASSUMED_SEED_SD:g}. A pilot of 3 seeds measures both: triptych plan OUT.",
+    )
+    return Known(
+        suite=suite, trained=trained, size=own_size(suite, available), test_available=available["test"],
+        chance={primary: (ASSUMED, assumed)}, costs=costs,
+        costs_from=f"from two measured steps and a batch of summaries of each row on this machine, with an assumed start of "
+        f"{STARTUP:g} s a run",
+        arguments=tuple(arguments), said=said,
+    )  # fmt: skip
+
+
+def kept_settings(out: Path, settings: Mapping[str, Any], budget: float) -> dict[str, Any] | None:
+    """Settings with the design that OUT holds laid on them; None where there is no OUT yet.
+
+    Args:
+        out: the results folder.
+        settings: of the suite.
+        budget: seconds asked for; recorded with the design, so that another budget is another suite.
+
+    Raises:
+        ResultsError: OUT holds a suite whose design was not chosen for a budget.
+    """
+    file = out / "suite.json"
+    if not file.exists():
+        return None
+    there = read_suite(file)
+    if there.design is None:
+        raise ResultsError(
+            f"The folder {str(out)!r} holds a suite that was not planned for a budget. Resume it without --within, give "
+            "another --out, or --fresh to start over (what is there is kept under another name)."
+        )
+    return schema.merge(dict(settings), {
+        "seeds": list(there.seeds),
+        "limits": {"train_documents": there.limits.train_documents, "test_documents": there.limits.test_documents},
+        "training": {"max_epochs": there.training.max_epochs},
+        "design": there.design.model_dump() | {"within_seconds": budget},
+    })  # fmt: skip
+
+
+def chosen_settings(known: Known, made: DesignPlan, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with a plan's best design laid on them, and the note that it was chosen so.
+
+    Args:
+        known: what the plan went by.
+        made: a plan for a budget.
+        settings: of the suite.
+    """
+    best, limits = made.best, known.suite.limits
+    assert best is not None and best.seconds is not None and made.within_seconds is not None
+    same = best.train_documents == known.size.train_documents
+    return schema.merge(dict(settings), {
+        "seeds": best.seeds,
+        "limits": {"train_documents": limits.train_documents if same else best.train_documents,
+                   "test_documents": best.test_documents},
+        "training": {"max_epochs": best.max_epochs},
+        "design": Design(
+            within_seconds=made.within_seconds, estimated_seconds=round(best.seconds, 1), detect=made.detect,
+            power=round(best.power, 3), train_documents=best.train_documents, max_epochs=best.max_epochs,
+            test_documents=best.test_documents, seeds=len(best.seeds),
+        ).model_dump(),
+    })  # fmt: skip
+
+
+def settings_within(
+    within: str, settings: Mapping[str, Any], methods: Sequence[str] | None, out: Path | None, device: str | None,
+    fresh: bool = False, told: Callable[[DesignPlan], None] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """The settings of a suite with the best design for a budget: the one that OUT holds, or a new one.
+
+    Args:
+        within: the budget, as `parse_duration` reads it.
+        settings: of the suite, without a design.
+        methods: labels of the rows; None: those of the suite.
+        out: the results folder; None: `results/NAME`.
+        device: as for `compare`.
+        fresh: plan anew whatever OUT holds.
+        told: called with a plan that was made, before anything runs.
+
+    Raises:
+        InputError: the budget or the suite cannot be used, or OUT holds one without a design.
+    """
+    from triptych.run import entries, preflight
+
+    budget = parse_duration(within)
+    suite, table = entries.resolve(dict(settings), methods)
+    folder = out or Path("results") / suite.name
+    if not fresh and (kept := kept_settings(folder, settings, budget)) is not None:
+        return kept
+    with preflight.temporary_cache() as cache:
+        known = from_preflight(preflight.check(suite, table, device, cache), device, ())
+    made = conclude(known, None, budget)
+    if told is not None:
+        told(made)
+    return chosen_settings(known, made, settings)
+
+
+def _flags(settings: Mapping[str, Any], methods: Sequence[str] | None) -> list[str]:
+    """Settings and rows as arguments of `compare`."""
+    flags = ["--methods", ",".join(methods)] if methods is not None else []
+    left = {key: value for key, value in settings.items() if key not in ("model", "data", "seeds")}
+    for key in ("model", "data"):
+        if key in settings:
+            flags += [f"--{key}", str(settings[key])]
+    pairs = [f"{key}={_toml(value)}" for key, value in _leaves(left)]
+    return [*flags, *(["--set", *pairs] if pairs else [])]
+
+
+def _leaves(table: Mapping[str, Any], before: str = "") -> list[tuple[str, Any]]:
+    found = []
+    for key, value in table.items():
+        found += _leaves(value, f"{before}{key}.") if isinstance(value, Mapping) else [(f"{before}{key}", value)]
+    return found
+
+
+def _toml(value: Any) -> str:
+    """A value as `--set` reads it."""
+    return json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,0 @@
-"""Documents of a comparison: tables, figures, the printed report and the web page. Pure: records in, documents out."""
-
-from triptych.report.pdf import write_pdf
-from triptych.report.tables import comparison_table, to_csv, to_markdown
-from triptych.report.web import write_html
-from triptych.report.write import write_report
-
-__all__ = ["comparison_table", "to_csv", "to_markdown", "write_html", "write_pdf", "write_report"]

@@ -1,0 +1,445 @@
+"""The report as plain data: claims, tables, figures, examples and provenance. The templates only typeset it."""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import matplotlib
+from matplotlib.ft2font import FT2Font
+
+from triptych.analysis.coverage import corpus_pairs
+from triptych.analysis.curves import AXES, Curves, validation_curves
+from triptych.reporting import figures, file_sheets, formats, rows, sheets
+from triptych.reporting.claims import claims
+from triptych.reporting.series import loss_curves
+from triptych.reporting.style import looks
+from triptych.reporting.tables import all_flags
+from triptych.results.reading import Results, Run
+from triptych.results.records import Comparison, Prediction
+from triptych.text.characters import in_all, showable, to_json, unshowable
+
+_EXAMPLES = 3
+_MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
+_MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
+_LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
+
+
+def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str, Any]:
+    """Everything the templates show.
+
+    Args:
+        results: what was loaded.
+        comparison: of the same results.
+        drawn: with the printed figures; the web page draws its own from `figure_data`.
+    """
+
+    def own(text: str) -> str:
+        return _typeset_apostrophes(text, (comparison.suite, comparison.model, comparison.data))
+
+    made = claims(results, comparison)
+    topics: dict[str, list[dict[str, str]]] = {}
+    for claim in made:
+        topics.setdefault(claim.topic, []).append({"name": claim.name, "text": own(claim.text)})
+    device, num_devices = _device(results)
+    files = rows.of_files(comparison)
+    made_sheets = _sheets_of_files(results, comparison) if files else _tables(results, comparison, device, num_devices)
+    whole = file_sheets.whole_record(comparison) if files else sheets.whole_record(comparison)
+    document: dict[str, Any] = {
+        "source": comparison.source,
+        "suite": comparison.suite,
+        "model": comparison.model,
+        "data": comparison.data,
+        "synthetic": comparison.synthetic,
+        "notice": rows.synthetic_notice(comparison),
+        "signature": comparison.signature or "",
+        "claims": topics,
+        "flags": [own(flag) for flag in all_flags(comparison)],
+        "reductions": [own(sentence) for sentence in reductions(results)],
+        "examples": examples(results),
+        "tables": {sheet.name: sheet.data() | {"caption": own(sheet.caption)} for sheet in made_sheets},
+        "whole": [sheet.data() | {"caption": own(sheet.caption)} for sheet in whole],
+        "notes": _notes(results),
+        "provenance": _provenance_of_files(results, comparison) if files else _provenance(results, comparison),
+        "settings": to_json(results.suite.model_dump(mode="json"), indent=1),
+        "figures": {},
+    }
+    if files:
+        document["figures"] = {
+            "intervals": figures.intervals_figure(comparison) if drawn else "web",
+            "differences": (figures.differences_figure(comparison) if drawn else "web") if comparison.tests else None,
+        }
+    elif drawn:
+        document["figures"] = {
+            "curves": figures.curves_figure(loss_curves(results), list(comparison.rows)),
+            "pareto": figures.pareto_figure(comparison),
+            "cost": figures.cost_figure(comparison),
+            "spending": figures.spending_figure(_spendings(results), list(comparison.rows)),
+            "scaling": figures.scaling_figure(comparison),
+        }
+    else:
+        tuned = any(rows.trained(row) for row in rows.done(comparison).values())
+        document["figures"] = {
+            "curves": "web" if loss_curves(results) else None,
+            "pareto": "web" if tuned else None,
+            "cost": "web" if tuned else None,
+            "spending": "web" if any(spending.lines for spending in _spendings(results)) else None,
+            "scaling": "web" if comparison.scaling else None,
+        }
+    untouched = {key: document.pop(key) for key in ("settings", "figures")}
+    replaced: set[str] = set()
+
+    def shown(text: str) -> str:
+        replaced.update(unshowable(text))
+        return showable(text)
+
+    document = in_all(shown, document)
+    document["replaced"] = _code_points(replaced)
+    names = [showable(name) for name in (comparison.suite, comparison.model, comparison.data, *comparison.rows)]
+    document = _isolated(document, sorted(set(filter(_is_right_to_left, names)), key=len, reverse=True))
+    document |= untouched
+    document["unprintable"] = _code_points(
+        {character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)}
+    )
+    return document
+
+
+def _code_points(characters: set[str]) -> str:
+    return " ".join(f"U+{ord(character):04X}" for character in sorted(characters)[:12])
+
+
+def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
+    """What the web page's figures are drawn from."""
+    style = looks(comparison.rows)
+    return {
+        "rows": [
+            {
+                "label": label,
+                "colour": style[label].colour,
+                "shape": list(style).index(label),
+                "trained": rows.trained(row),
+                "rouge1": row.rouge1.model_dump() if row.rouge1 else None,
+                "scores": {name: (score := getattr(row, name)) and score.model_dump() for name in rows.ROUGE},
+                "failed": rows.failed(row),
+                "onFront": label in comparison.pareto,
+                "onParameterFront": label in comparison.pareto_parameters,
+                "trainable": row.parameters and row.parameters.num_trainable_parameters,
+                **{
+                    name: rows.cost(row, name)
+                    for name in ("train_seconds", "train_flops", "peak_memory_bytes", "energy_joules")
+                },
+            }
+            for label, row in comparison.rows.items()
+        ],
+        "curves": {
+            label: {"train": curves.train, "validation": curves.validation}
+            for label, curves in loss_curves(results).items()
+        },
+        "spending": [
+            {
+                "title": spending.title,
+                "lines": [[line.label, line.seed, list(zip(line.spent, line.losses, strict=True))] for line in spending.lines],
+            }
+            for spending in _spendings(results)
+            if spending.lines
+        ],
+        "tests": [
+            test.model_dump(include={"a", "b", "metric", "difference", "low", "high"})
+            for test in comparison.tests
+            if test.metric in rows.ROUGE
+        ],
+        "scaling": [
+            {
+                "documents": point.train_documents,
+                "rows": {
+                    label: {
+                        "rouge1": row.rouge1 and row.rouge1.model_dump(),
+                        "loss": {name: getattr(row.loss, name) for name in ("mean", "low", "high")},
+                    }
+                    for label, row in point.rows.items()
+                },
+            }
+            for point in comparison.scaling
+        ],
+    }
+
+
+def _spendings(results: Results) -> list[Curves]:
+    """Validation loss against all that was measured but steps, which the loss curves have."""
+    return [validation_curves(results, axis) for axis in AXES if axis != "step"]
+
+
+def browser_data(
+    results: Results, most: int = _MOST_PREDICTIONS, most_characters: int = _MOST_CHARACTERS
+) -> dict[str, Any]:
+    """References and predictions, for the page's browser. No document: articles are not the report's to spread.
+
+    Args:
+        results: what was loaded.
+        most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the same of
+            every run, and `total` says of how many.
+        most_characters: of summaries and references that the page may hold; of longer ones, fewer documents are taken.
+    """
+    finished = [run for run in results.runs if run.done and run.predictions]
+    if not finished:
+        return {"metrics": {}, "documents": [], "runs": [], "total": 0}
+    total = len(finished[0].predictions)
+    lengths = [
+        len(lines[0].reference) + sum(len(line.prediction) for line in lines)
+        for lines in zip(*(run.predictions for run in finished), strict=True)
+    ]
+    within = most_characters * total // max(1, sum(lengths))
+    taken = min(total, max(1, most // len(finished)), max(1, within))
+    places = [place * total // taken for place in range(taken)]
+    return {
+        "metrics": rows.ROUGE,
+        "documents": [[line.id, line.reference] for line in (finished[0].predictions[place] for place in places)],
+        "runs": [
+            {
+                "label": run.record.label,
+                "seed": run.record.seed,
+                "predictions": [
+                    [line.prediction, *[round(line.scores[metric], 2) for metric in rows.ROUGE]]
+                    for line in (run.predictions[place] for place in places)
+                ],
+            }
+            for run in finished
+        ],
+        "total": total,
+    }
+
+
+def examples(results: Results) -> list[dict[str, Any]]:
+    """The same documents for every row, chosen by their place in the test split alone: at 1/6, 1/2 and 5/6 of it."""
+    first = {
+        label: runs[0] for label in results.labels if (runs := [run for run in results.of(label) if run.predictions])
+    }
+    if not first:
+        return []
+    number = min(len(run.predictions) for run in first.values())
+    places = dict.fromkeys(number * (2 * index + 1) // (2 * _EXAMPLES) for index in range(_EXAMPLES))
+    return [
+        {
+            "id": next(iter(first.values())).predictions[place].id,
+            "reference": _short(next(iter(first.values())).predictions[place].reference),
+            "rows": [
+                {"label": label, "text": _short(line.prediction), "score": _score(line)}
+                for label, run in first.items()
+                for line in [run.predictions[place]]
+            ],
+        }
+        for place in places
+    ]
+
+
+def reductions(results: Results) -> list[str]:
+    """What of the data was left unused, and whether training may last ten epochs: sentences from the counts."""
+    data = next((run.record.data for run in results.runs if run.record.data is not None), None)
+    if data is None:
+        return []
+    sentences = data.sentences()
+    for name, counts in data.splits.items():
+        if counts.not_sampled:
+            sentences.append(
+                f"Of {counts.read:,} {name} pairs read, {counts.used:,} are used: a seeded sample, the same for every "
+                f"row and seed, which leaves out {counts.not_sampled:,}."
+            )
+        known = corpus_pairs(data, name)
+        if known and counts.read < known:
+            sentences.append(f"The {name} file holds {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")
+        if counts.truncated:
+            sentences.append(
+                f"{counts.truncated:,} of the {counts.used:,} {name} documents are longer than they may be "
+                f"({results.suite.limits.document_tokens} tokens, or less where the window leaves less) and are cut."
+            )
+        if counts.shortened_for_loss:
+            sentences.append(
+                f"For the loss, {counts.shortened_for_loss:,} {name} documents are cut further, so that their whole reference "
+                "fits into the window; their summaries are generated from all that is read."
+            )
+    epochs = results.suite.training.max_epochs
+    if epochs < 10:
+        sentences.append(
+            f"Training lasts at most {epochs} {'epoch' if epochs == 1 else 'epochs'} instead of the assignment's ten."
+        )
+    return sentences
+
+
+def _tables(results: Results, comparison: Comparison, device: str, num_devices: int) -> list[sheets.Sheet]:
+    made = [
+        sheets.quality(comparison),
+        sheets.losses(comparison),
+        sheets.bonus(comparison),
+        sheets.compute(comparison, device, num_devices),
+        sheets.clocks(comparison),
+        sheets.generation(comparison),
+        sheets.shape(comparison),
+        sheets.hyper_parameters(results),
+        sheets.recipe(results),
+        sheets.runs(results),
+    ]
+    made += [sheet for sheet in (sheets.splits(results), sheets.scaling(comparison), sheets.further(comparison)) if sheet]
+    return made + _test_sheets(comparison)
+
+
+def _sheets_of_files(results: Results, comparison: Comparison) -> list[sheets.Sheet]:
+    further = sheets.further(comparison)
+    return [*file_sheets.all_sheets(results, comparison), *([further] if further else []), *_test_sheets(comparison)]
+
+
+def _test_sheets(comparison: Comparison) -> list[sheets.Sheet]:
+    """Paired tests on the primary and the second measure, and on the secondary ones; none where there are none."""
+    tested = {test.metric for test in comparison.tests}
+    primary = comparison.inference.primary if comparison.inference is not None else "rouge1"
+    first = [measure for measure in dict.fromkeys((primary, "rouge1", "loss")) if measure in tested]
+    others = [measure for measure in rows.TESTED if measure in tested and measure not in first]
+    made = [sheets.tests(comparison, first, "tests", sheets.tests_caption(comparison, first))] if first else []
+    if others:
+        made.append(sheets.tests(comparison, others, "tests-others", sheets.tests_caption(comparison, others, secondary=True)))
+    return made
+
+
+def _device(results: Results) -> tuple[str, int]:
+    for run in results.runs:
+        if run.record.provenance is not None and run.tuned:
+            number = run.record.provenance.hardware.get("num_processes", 1)
+            return run.record.provenance.device.split(":")[0], number if isinstance(number, int) and number > 0 else 1
+    return "cpu", 1
+
+
+def _notes(results: Results) -> list[dict[str, str]]:
+    """What methods noted of themselves, from the first finished run of each row."""
+    return [
+        {"label": label, "text": text}
+        for label in results.labels
+        for run in results.of(label)[:1]
+        if (text := "; ".join(said for name, value in run.record.notes.items() if (said := _note(name, value))))
+    ]
+
+
+def _note(name: str, value: Any) -> str:
+    """A note in words; empty for what other sentences say."""
+    if name == "trunk_cache" and isinstance(value, dict):  # its cost is told with the costs
+        return f"the output of the first {value['first_block']} blocks is read from a cache" if value.get("first_block") else ""
+    if name == "target_modules" and isinstance(value, list):
+        kinds = Counter(str(target).rpartition(".")[2] for target in value)
+        return "adapted weights: " + ", ".join(f"{number} × {kind}" for kind, number in kinds.items())
+    if name == "nearest_tokens" and isinstance(value, list):
+        return "vocabulary items nearest to the virtual tokens: " + " ".join(f"“{token}”" for token in value)
+    if name in ("distance_moved", "initial_norm") and isinstance(value, (int, float)):
+        what = "mean distance that a virtual token moved" if name == "distance_moved" else "mean length of one at the start"
+        return f"{what}: {value:.3g}"
+    return f"{name.replace('_', ' ')}: {_plain(value)}"
+
+
+def _typeset_apostrophes(text: str, names: Sequence[str]) -> str:
+    """Typographic apostrophes, but in names from outside, which stay as they are."""
+    pieces = re.split("(" + "|".join(map(re.escape, sorted(filter(None, names), key=len, reverse=True))) + ")", text)
+    return "".join(piece if place % 2 else re.sub(r"(?<=\w)'(?=\w|$)", "’", piece) for place, piece in enumerate(pieces))
+
+
+def _command(run: Run) -> str:
+    """A run's command with its own row and seed as words, so that the runs of a suite have one command."""
+    record = run.record
+    command = record.provenance.command if record.provenance is not None else ""
+    return command.replace(f" train {record.label} ", " train LABEL ").replace(f"--seeds {record.seed} ", "--seeds SEED ")
+
+
+_MEMORY_KINDS = {
+    "allocated": "what the device's allocator handed out",
+    "anonymous": "the process's memory that no file backs (RssAnon + RssShmem)",
+    "unique": "the process's pages that it shares with no other (USS)",
+    "resident": "all pages of the process in memory, those of mapped files included (RSS)",
+}
+
+
+def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]]:
+    """What the figures depend on, each thing once, with all its values where runs differ."""
+    known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
+    data = dict.fromkeys(run.record.data.fingerprint for run in results.runs if run.record.data is not None)
+    kinds = dict.fromkeys(run.record.cost.peak_memory_kind for run in results.runs if run.record.cost.peak_memory_kind)
+    energy = dict.fromkeys(
+        run.record.cost.energy_note for run in results.runs if run.tuned and run.record.cost.energy_note
+    )
+
+    def every(values: Any) -> str:
+        found = dict.fromkeys(_plain(value) for value in values)
+        return "; ".join(found) or "not recorded"
+
+    pairs = [
+        ("Command", every(_command(run) for run in results.runs if run.record.provenance is not None)),
+        (
+            "Commit",
+            every(formats.commit(one.commit, one.dirty) for one in known),
+        ),
+        ("Model", every(one.model for one in known)),
+        ("Model fingerprint", every(one.model_fingerprint for one in known if one.model_fingerprint)),
+        ("Data", comparison.data),
+        ("Data fingerprint", every(data)),
+        ("Device and precision", every(f"{one.device}, {one.precision}" for one in known)),
+        ("Hardware", every(one.hardware for one in known)),
+        ("Versions", every(one.versions for one in known)),
+        ("ROUGE", comparison.signature or "not recorded"),
+        ("Peak memory is", every(_MEMORY_KINDS.get(kind, kind) for kind in kinds)),
+        ("Energy", every(energy) if energy else "see the table"),
+    ]
+    return [{"key": key, "text": text} for key, text in pairs]
+
+
+def _provenance_of_files(results: Results, comparison: Comparison) -> list[dict[str, str]]:
+    assert results.files is not None
+    scored = results.files
+    signatures = {name: text for run in results.runs for name, text in run.record.signatures.items() if name != "rouge"}
+    pairs = [
+        ("Command", scored.command),
+        ("Time", scored.time),
+        ("Joined by", scored.joined_by),
+        ("Versions", _plain(scored.versions)),
+        ("ROUGE", comparison.signature or "not recorded"),
+        *signatures.items(),
+    ]
+    return [{"key": key, "text": text} for key, text in pairs]
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_plain, value)) or "none"
+    return f"{value:.6g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _is_right_to_left(text: str) -> bool:
+    return any(unicodedata.bidirectional(character) in ("R", "AL") for character in text)
+
+
+def _isolated(value: Any, names: list[str]) -> Any:
+    """Names from right to left that stand within a sentence are set apart, so that numbers after them stay in their place."""
+    if isinstance(value, str):
+        for name in names if value not in names else ():
+            value = value.replace(name, f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}")
+        return value
+    if isinstance(value, dict):
+        return {key: _isolated(item, names) for key, item in value.items()}
+    return [_isolated(item, names) for item in value] if isinstance(value, list) else value
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + " … (cut in print)"
+
+
+def _score(line: Prediction) -> str:
+    return formats.score(line.scores.get("rouge1"))
+
+
+def _printable(character: str) -> bool:
+    return character.isspace() or unicodedata.category(character) in ("Cc", "Cf") or ord(character) in _glyphs()
+
+
+@cache
+def _glyphs() -> frozenset[int]:
+    """What the printed report can show: the glyphs of the last font it falls back on."""
+    return frozenset(FT2Font(f"{matplotlib.get_data_path()}/fonts/ttf/DejaVuSans.ttf").get_charmap())

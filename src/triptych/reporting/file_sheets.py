@@ -1,0 +1,128 @@
+"""Tables of a report on files that other tools wrote: no loss, no cost, no training."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from triptych.reporting import formats, rows
+from triptych.reporting.sheets import Cell, Column, Sheet, by_row, estimate_cell
+from triptych.results.reading import Results, Run
+from triptych.results.records import Comparison, Estimate, Row, TextShape
+
+_DIGEST = 12  # characters of a digest that a table shows
+
+
+def all_sheets(results: Results, comparison: Comparison) -> list[Sheet]:
+    """The tables between the front page and the record, without the paired tests."""
+    made = [files(results), quality(comparison), shape(comparison)]
+    return [*made, *([sets(results, comparison)] if len(results.runs) > len(comparison.rows) else [])]
+
+
+def files(results: Results) -> Sheet:
+    """Which file is which system, and where the references come from."""
+    assert results.files is not None
+    scored = results.files
+    counts = {name: sum(file.name == name for file in scored.systems) for name in results.labels}
+    body = [
+        (
+            Cell(file.name, f"set {file.seed}" if counts[file.name] > 1 else None),
+            Cell(file.file),
+            Cell(file.sha256[:_DIGEST]),
+        )
+        for file in scored.systems
+    ]
+    if scored.references is not None:
+        body.append((Cell("(references)"), Cell(scored.references.file), Cell(scored.references.sha256[:_DIGEST])))
+    return Sheet(
+        "files",
+        "The files that were scored, and the beginning of each one's SHA-256.",
+        ("System", "File", "SHA-256"),
+        tuple(body),
+        (0, 1, 2),
+        (0, 3, 1),
+    )
+
+
+def quality(comparison: Comparison) -> Sheet:
+    """ROUGE of every system with its interval."""
+    body = [
+        (Cell(label), *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE])
+        for label, row in comparison.rows.items()
+    ]
+    return Sheet(
+        "quality",
+        "Quality: ROUGE as F1 in 0-100 (higher is better), under each mean its 95% interval.",
+        ("System", *rows.ROUGE.values()),
+        tuple(body),
+    )
+
+
+def shape(comparison: Comparison) -> Sheet:
+    """What the outputs look like; what needs the documents only where they are known."""
+
+    def of(name: str) -> Callable[[Row], float | None]:
+        return lambda row: rows.value(row, f"text_shape.{name}")
+
+    columns = {
+        "prediction_words": Column("Words", of("prediction_words"), formats.words, formats.DASH),
+        "reference_words": Column("Reference", of("reference_words"), formats.words, formats.DASH),
+        "share_empty": Column("Empty", of("share_empty"), formats.share, formats.DASH),
+        "repeated_trigrams": Column("Repeated", of("repeated_trigrams"), formats.share, formats.DASH),
+        "novel_bigrams": Column("New pairs", of("novel_bigrams"), formats.share, formats.DASH),
+        "longest_copied_words": Column("Longest copy", of("longest_copied_words"), formats.words, formats.DASH),
+    }
+    known = [name for name in columns if any(columns[name].get(row) is not None for row in comparison.rows.values())]
+    copying = ", share of word pairs not in the document, longest run of words copied from it"
+    return by_row(
+        comparison,
+        "shape",
+        "What the outputs look like: mean words of output and reference, share empty, share of repeated word triples"
+        f"{copying if 'novel_bigrams' in known else ''}; means over a system's sets.",
+        [columns[name] for name in known],
+    )
+
+
+def sets(results: Results, comparison: Comparison) -> Sheet:
+    """Every set of predictions with its own scores."""
+    body = [
+        (
+            Cell(run.record.label),
+            Cell(str(run.record.seed), None, run.record.seed),
+            *[Cell(formats.score(mean), None, mean) for mean in _means(run)],
+        )
+        for run in results.runs
+    ]
+    caption = "Every set of predictions by itself: mean ROUGE."
+    return Sheet("sets", caption, ("System", "Set", *rows.ROUGE.values()), tuple(body))
+
+
+def _means(run: Run) -> list[float]:
+    return [getattr(run.record.rouge, name) for name in rows.ROUGE]
+
+
+def whole_record(comparison: Comparison) -> list[Sheet]:
+    """Every number of the comparison's rows, as recorded."""
+
+    def sheet(name: str, caption: str, paths: Iterable[tuple[str, str]]) -> Sheet:
+        columns = [Column(head, _at(path), formats.exact, formats.DASH) for head, path in paths]
+        return by_row(comparison, name, caption, columns)
+
+    parts = Estimate.model_fields
+    return [
+        *(
+            sheet(
+                f"exact-{metrics[0]}",
+                f"{' and '.join(metrics)}: mean and 95% interval, as recorded.",
+                [(f"{metric} {part}", f"{metric}.{part}") for metric in metrics for part in parts],
+            )
+            for metrics in (("rouge1", "rouge2"), ("rougeL", "rougeLsum"))
+        ),
+        sheet(
+            "exact-shape",
+            "text_shape: means over a system's sets, as recorded.",
+            [(name, f"text_shape.{name}") for name in TextShape.model_fields if name != "share_at_cap"],
+        ),
+    ]
+
+
+def _at(path: str) -> Callable[[Row], Any]:
+    return lambda row: rows.value(row, path)

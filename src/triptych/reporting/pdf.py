@@ -1,0 +1,23 @@
+"""`report.pdf`: the printed report."""
+
+from pathlib import Path
+
+from triptych.reporting.document import describe
+from triptych.reporting.typeset import typeset
+from triptych.results.files import write_bytes
+from triptych.results.reading import Results
+from triptych.results.records import Comparison
+
+
+def to_pdf(results: Results, comparison: Comparison) -> bytes:
+    """The printed report; the same results give the same bytes.
+
+    Raises:
+        ResultsError: this copy of the package has no templates.
+    """
+    return typeset("pdf.typ", describe(results, comparison, drawn=True), "pdf")
+
+
+def write_pdf(results: Results, comparison: Comparison, path: Path) -> None:
+    """Write the printed report into a file."""
+    write_bytes(path, to_pdf(results, comparison))

@@ -1,0 +1,67 @@
+"""What the documents ask of a comparison's rows: whether they trained, whether they failed, one field by its path."""
+
+from typing import Any
+
+from triptych.results.records import Comparison, Row
+
+ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
+TESTED = {**ROUGE, "loss": "Test loss"}  # what rows are tested on in pairs
+METHODS = ("prompt-tuning", "lora", "last-layers")  # the three of the assignment
+
+
+def of_files(comparison: Comparison) -> bool:
+    """The predictions are files of other tools: nothing is known of a loss, a cost or a training."""
+    return comparison.source == "files"
+
+
+def failed(row: Row) -> bool:
+    """No seed of the row finished: there is nothing to show of it."""
+    return bool(row.failed_seeds) and row.rouge1 is None and row.loss.test is None
+
+
+def trained(row: Row) -> bool:
+    """Something of the row was trained."""
+    return row.parameters is not None and row.parameters.num_trainable_parameters > 0
+
+
+def done(comparison: Comparison) -> dict[str, Row]:
+    """The rows that have results, in the suite's order."""
+    return {label: row for label, row in comparison.rows.items() if not failed(row)}
+
+
+def further_names(comparison: Comparison) -> list[str]:
+    """What metrics beyond those of the package score, in any row."""
+    return list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
+
+
+def value(row: Row, path: str) -> Any:
+    """A field of a row by its dotted path, as `rouge1.mean` or `cost.train_seconds`; None where it is missing."""
+    found: Any = row
+    for part in path.split("."):
+        if found is None:
+            return None
+        found = found.get(part) if isinstance(found, dict) else getattr(found, part)
+    return found
+
+
+def cost(row: Row, name: str) -> float | None:
+    """A cost of training; None for rows that train nothing, whose clocks stand at a meaningless zero."""
+    return row.cost.get(name) if trained(row) else None
+
+
+def synthetic_notice(comparison: Comparison) -> str:
+    """What must stand beside every figure of an embedded model or data set; empty for real ones."""
+    if not comparison.synthetic:
+        return ""
+    return (
+        f"Synthetic model or data (model {comparison.model}, data {comparison.data}): "
+        "these figures show that the comparison works and say nothing about real news."
+    )
+
+
+def failure_note(row: Row) -> str:
+    """Which seeds failed, in words; empty where none did."""
+    if not row.failed_seeds:
+        return ""
+    word = "seed" if len(row.failed_seeds) == 1 else "seeds"
+    return f"{word} {', '.join(str(seed) for seed in row.failed_seeds)} failed"

@@ -1,0 +1,56 @@
+"""All documents of a comparison."""
+
+from pathlib import Path
+
+from triptych.errors import TriptychError
+from triptych.reporting.pdf import to_pdf
+from triptych.reporting.tables import to_csv, to_markdown, to_tests_csv
+from triptych.reporting.web import to_html
+from triptych.results.files import write_together
+from triptych.results.reading import Results
+from triptych.results.records import Comparison
+from triptych.text.characters import to_json
+
+
+def write_report(results: Results, comparison: Comparison, out: Path, documents: bool = True) -> list[Path]:
+    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html into a folder, all together.
+
+    Args:
+        results: what was loaded.
+        comparison: of the same results.
+        out: the folder; made where it is missing.
+        documents: with report.pdf and report.html; else older ones are removed.
+
+    Returns:
+        Their paths.
+
+    Raises:
+        TriptychError: a document could not be made. The others are written, and no older one of its name stays.
+    """
+    makers = {
+        "comparison.json": lambda: f"{to_json(comparison.model_dump(mode='json'), indent=2)}\n".encode(),
+        "comparison.csv": lambda: to_csv(comparison).encode(),
+        "comparison_tests.csv": lambda: to_tests_csv(comparison).encode(),
+        "comparison.md": lambda: to_markdown(comparison).encode(),
+    }
+    reports = {
+        "report.pdf": lambda: to_pdf(results, comparison),
+        "report.html": lambda: to_html(results, comparison),
+    }
+    if documents:
+        makers |= reports
+    else:
+        for name in reports:
+            (out / name).unlink(missing_ok=True)
+    paths = {name: out / name for name in makers}
+    failed = write_together({paths[name]: make for name, make in makers.items()})
+    for error in failed.values():
+        if isinstance(error, (TriptychError, OSError, MemoryError)):
+            raise error
+    if failed:
+        reasons = "; ".join(f"{path.name}: {type(error).__name__}: {error}" for path, error in failed.items())
+        written = ", ".join(path.name for path in paths.values() if path not in failed)
+        raise TriptychError(f"Not all of the report could be written ({reasons}). {str(out)!r} has {written}.") from next(
+            iter(failed.values())
+        )
+    return list(paths.values())

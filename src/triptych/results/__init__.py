@@ -1,0 +1,1 @@
+"""The results folder: its files, read and written in one place."""

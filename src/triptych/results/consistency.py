@@ -1,0 +1,173 @@
+"""What a run's files and its suite say of one thing is the same, or the run is refused."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from triptych.config.schema import Suite
+from triptych.registry import shorten
+from triptych.results.records import Prediction, Record, TextShape
+
+ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
+LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
+
+# Not here, because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
+# The model and the data are compared by what they are (fingerprints), not by how their path was spelled.
+EQUAL_SETTINGS = (
+    "separator",
+    "columns",
+    "split",
+    "limits",
+    "training.max_epochs",
+    "training.patience",
+    "training.global_batch_size",
+    "training.max_grad_norm",
+    "training.warmup_fraction",
+    "training.schedule",
+    "training.optimizer",
+    "decoding.num_beams",
+    "decoding.max_new_tokens",
+    "decoding.no_repeat_ngram_size",
+    "decoding.length_penalty",
+    "search",
+)
+
+Problem = tuple[str, str]  # the file's name, and what is wrong with it
+
+
+def problems(
+    record: Record, history: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction], suite: Suite
+) -> Iterator[Problem]:
+    """Everything in which the files of a finished run contradict each other or the suite, the most telling first."""
+    yield from _predictions(record, predictions)
+    yield from (("record.json", unlike) for unlike in other_settings(record, suite))
+    yield from _history(record, history)
+    yield from _figures(record, predictions)
+
+
+def other_settings(record: Record, suite: Suite) -> Iterator[str]:
+    """Settings, kind and options in which a record differs from the suite, in words."""
+    yield from _settings(record, suite)
+    yield from _row(record, suite)
+
+
+def setting(config: Mapping[str, Any], field: str) -> Any:
+    """A value of a record's config by its dotted name; None where it is absent."""
+    value: Any = config
+    for key in field.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _predictions(record: Record, predictions: Sequence[Prediction]) -> Iterator[Problem]:
+    """The file contains the whole test split, and its scores have the means of the record."""
+    assert record.rouge is not None
+    planned = record.data.splits["test"].used if record.data is not None and "test" in record.data.splits else None
+    if not predictions or (planned is not None and planned != len(predictions)):
+        yield "predictions.jsonl", f"holds {len(predictions)} documents, record.json says {planned}: it is cut"
+        return
+    for metric in ROUGE_METRICS:
+        mean, recorded = _mean([line.scores[metric] for line in predictions]), getattr(record.rouge, metric)
+        if abs(mean - recorded) > MEAN_TOLERANCE:
+            yield (
+                "predictions.jsonl",
+                f"has the mean {metric} {mean:.6f}, record.json says {recorded:.6f}: they are not of one run",
+            )
+
+
+def _settings(record: Record, suite: Suite) -> Iterator[str]:
+    """What decides a result is set in the record as it is in the suite; a record of scored files has no such settings."""
+    settings = suite.model_dump(mode="json")
+    for key in EQUAL_SETTINGS:
+        mine, planned = setting(record.config, key), setting(settings, key)
+        if mine is None:
+            continue
+        pairs = [(key, mine, planned)]
+        if isinstance(mine, dict) and isinstance(planned, dict):  # an earlier version may have had fewer keys
+            pairs = [(f"{key}.{name}", mine[name], planned[name]) for name in planned if name in mine]
+        for field, value, expected in pairs:
+            if value != expected:
+                yield _unlike(record, f"config.{field}", value, expected)
+
+
+def _row(record: Record, suite: Suite) -> Iterator[str]:
+    """Kind and options are those of the suite's section on the row."""
+    section = suite.method.get(record.label, {})
+    if section.get("kind", record.kind) != record.kind:
+        yield _unlike(record, "kind", record.kind, section["kind"])
+    for name, value in record.options.items():
+        if name in section and section[name] != value:
+            yield _unlike(record, f"options.{name}", value, section[name])
+
+
+def _unlike(record: Record, field: str, value: Any, planned: Any) -> str:
+    return (
+        f"does not belong to suite.json: {field} is {shorten(repr(value))} for {record.label} (seed {record.seed}) and "
+        f"{shorten(repr(planned))} in suite.json"
+    )
+
+
+def _history(record: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
+    """The history ends where training did, and its best evaluation is the loss of the record."""
+    training = record.training
+    if training is None:
+        return
+    evaluations = [event for event in history if event["event"] == "evaluation"]
+    steps = [step for event in history if isinstance(step := event.get("step"), int)]
+    if max(steps, default=0) != training.steps or len(evaluations) != training.epochs:
+        yield (
+            "history.jsonl",
+            f"ends at step {max(steps, default=0)} after {len(evaluations)} evaluations, record.json says {training.steps} "
+            f"steps and {training.epochs} epochs: it is cut or of another run",
+        )
+        return
+    recorded = record.loss.validation
+    if recorded is None or not 1 <= training.best_epoch <= len(evaluations):
+        return
+    best = evaluations[training.best_epoch - 1].get("validation_loss")
+    if isinstance(best, int | float) and not math.isclose(best, recorded, rel_tol=LOSS_TOLERANCE):
+        yield (
+            "history.jsonl",
+            f"has the validation loss {best:.6f} at the best epoch, record.json says {recorded:.6f}: they are not of one run",
+        )
+
+
+def _figures(record: Record, predictions: Sequence[Prediction]) -> Iterator[Problem]:
+    """Figures of the record that follow from others are what follows."""
+    for name, recorded, derived in _derived(record, predictions):
+        if recorded is None or not math.isclose(recorded, derived, rel_tol=1e-6, abs_tol=1e-9):
+            yield "record.json", f"has {name} {recorded!r}, and {derived!r} follows from the rest of the run's files"
+
+
+def _derived(record: Record, predictions: Sequence[Prediction]) -> Iterator[tuple[str, float | None, float]]:
+    """Figures by their name, as recorded and as derived."""
+    shape = record.text_shape
+    if shape is not None:
+        if shape.share_at_cap is not None:  # scored files do not say where a summary was cut
+            yield "text_shape.share_at_cap", shape.share_at_cap, _mean([line.at_cap for line in predictions])
+        scored = {name: "empty" if name == "share_empty" else name for name in TextShape.model_fields if name != "share_at_cap"}
+        for name, score in scored.items():
+            if all(score in line.scores for line in predictions):
+                yield f"text_shape.{name}", getattr(shape, name), _mean([line.scores[score] for line in predictions])
+    for name, value in record.further_scores.items():
+        if all(name in line.scores for line in predictions):
+            yield f"further_scores.{name}", value, _mean([line.scores[name] for line in predictions])
+    search, training, parameters = record.search, record.training, record.parameters
+    if search is not None:
+        losses = {trial.learning_rate: trial.validation_loss for trial in search.trials}
+        reached = [loss for loss in losses.values() if loss is not None]
+        if reached:
+            yield "the validation loss of search.chosen", losses.get(search.chosen), min(reached)
+            ends = (search.trials[0].learning_rate, search.trials[-1].learning_rate)
+            yield "search.at_edge", search.at_edge, search.chosen in ends
+    limit = setting(record.config, "training.max_epochs")
+    if training is not None and isinstance(limit, int):
+        yield "training.stopped_early", training.stopped_early, training.epochs < limit
+    if parameters is not None:
+        total = parameters.num_base_parameters + parameters.num_added_parameters
+        yield "parameters.num_total_parameters", parameters.num_total_parameters, total
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)

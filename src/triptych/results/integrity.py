@@ -1,0 +1,54 @@
+"""Whether the files next to a record are those that its run wrote."""
+
+from pathlib import Path
+
+from triptych.errors import ResultsError
+from triptych.results.files import digest
+from triptych.results.records import Record
+
+RUN_FILES = ("history.jsonl", "predictions.jsonl")
+ADAPTER_FILES = ("adapter/triptych.json", "adapter/adapter_config.json")  # the first contains the digest of the tensors
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a run that belongs to its record, by its path within the run's folder."""
+    return {name: digest(folder / name) for name in (*RUN_FILES, *ADAPTER_FILES) if (folder / name).is_file()}
+
+
+def check_files(folder: Path, record: Record) -> None:
+    """Make sure that a history, predictions or an adapter next to a record are of the same run.
+
+    A copy may lack some of them; who needs a file says so. Records of earlier versions have no digests, so that nothing can
+    be checked here.
+
+    Args:
+        folder: of the run.
+        record: what `record.json` in it says.
+
+    Raises:
+        ResultsError: a file was changed, cut or exchanged.
+    """
+    for name in (*RUN_FILES, *ADAPTER_FILES):
+        expected = record.files.get(name)
+        if expected is not None and (folder / name).exists() and digest(folder / name) != expected:
+            raise ResultsError(
+                f"{str(folder / name)!r} is not the file that this run wrote: its SHA-256 is not the one in record.json, so it "
+                f"was changed, cut or exchanged. Remedy: {remedy(folder / name)}."
+            )
+
+
+def remedy(file: Path) -> str:
+    """What to do about a damaged or missing file of a results folder, by its name."""
+    if file.name == "suite.json":
+        out = file.parents[2] if file.parent.parent.name == "scaling" else file.parent
+        return (
+            f"copy it from where the suite was run; where it is lost, run the suite again: triptych compare SUITE --out "
+            f"{out} --fresh (what is there is kept under another name)"
+        )
+    folder = file.parents[1] if file.parent.name == "adapter" else file.parent
+    out = folder.parents[2] if len(folder.parents) > 2 else Path("OUT")
+    out = out.parents[1] if out.parent.name == "scaling" else out
+    return (
+        f"copy it from where the suite was run, or delete the folder {folder} and resume the suite: "
+        f"triptych compare {out / 'suite.json'} --out {out}"
+    )

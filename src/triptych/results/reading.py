@@ -1,0 +1,377 @@
+"""Read a results folder into plain objects; whatever is wrong with it is one error that names file, line and remedy."""
+
+import json
+import math
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from pydantic import ValidationError
+
+from triptych.config.schema import Suite, make_suite
+from triptych.errors import ConfigError, ResultsError
+from triptych.registry import shorten
+from triptych.results import layout
+from triptych.results.consistency import ROUGE_METRICS as ROUGE_METRICS
+from triptych.results.consistency import problems, setting
+from triptych.results.files import digest
+from triptych.results.integrity import check_files, remedy
+from triptych.results.records import SCHEMA_VERSION, Prediction, Record, Rescored, RescoredRun, ScoredFiles
+from triptych.text.characters import in_all, whole
+
+SCORED = "scored.json"
+_ALL_FIELDS = set(Prediction.model_fields)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A row of the suite under one seed. A failed run has a record alone."""
+
+    record: Record
+    history: tuple[dict[str, Any], ...]
+    predictions: tuple[Prediction, ...]
+
+    @property
+    def done(self) -> bool:
+        """The run finished."""
+        return self.record.status == "done"
+
+    @property
+    def tuned(self) -> bool:
+        """Something was trained in this run."""
+        parameters = self.record.parameters
+        return parameters is not None and parameters.num_trainable_parameters > 0
+
+    @property
+    def name(self) -> str:
+        """The run in words: row and seed."""
+        return f"{self.record.label} (seed {self.record.seed})"
+
+    def setting(self, field: str) -> Any:
+        """A value of the run's config by its dotted name; None where it is absent."""
+        return setting(self.record.config, field)
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results folder: the suite, its runs in the suite's order, and the planned runs that are not there.
+
+    Attributes:
+        scaled: the results on fewer training documents, by their number.
+        files: what was scored, where the predictions are files of other tools.
+        said: whole sentences on what was read and is not in the results.
+    """
+
+    out: Path
+    suite: Suite
+    runs: tuple[Run, ...]
+    missing: tuple[tuple[str, int], ...] = ()
+    scaled: Mapping[int, "Results"] = field(default_factory=dict)
+    files: ScoredFiles | None = None
+    said: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The rows that have a run, in the suite's order."""
+        return tuple(dict.fromkeys(run.record.label for run in self.runs))
+
+    def without_texts(self) -> "Results":
+        """The same with no summary, generated or of the reference: for a report on data that may not be passed on."""
+        return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs))
+
+    def of(self, label: str) -> tuple[Run, ...]:
+        """The finished runs of a row, in the order of their seeds in the suite."""
+        return tuple(run for run in self.runs if run.record.label == label and run.done)
+
+
+def load(out: Path, partial: bool = False, later_scores: bool = True) -> Results:
+    """Read `OUT/suite.json` and `OUT/runs/LABEL/SEED/{record.json,history.jsonl,predictions.jsonl}`, and the same in
+    `OUT/scaling/N` where the suite asks for data-size curves.
+
+    Args:
+        out: the results folder.
+        partial: take what is there of an unfinished suite, and list the rest under `missing`.
+        later_scores: with what `OUT/scores` holds of metrics that scored the predictions after the runs.
+
+    Raises:
+        ResultsError: a file is missing, truncated, malformed, of another schema, or does not belong to its folder.
+    """
+    if not out.is_dir():
+        raise ResultsError(
+            f"There is no results folder {str(out)!r}. Give the folder that `triptych compare --out` wrote."
+        )
+    files = _read_scored(out / SCORED) if not (out / "suite.json").exists() and (out / SCORED).exists() else None
+    suite = read_suite(out / "suite.json") if files is None else suite_of(files)
+    runs: list[Run] = []
+    missing: list[tuple[str, int]] = []
+    for label in suite.methods:
+        found = {
+            seed: read_run(folder, label, seed, suite)
+            for seed in suite.seeds
+            if ((folder := layout.run_folder(out, label, seed)) / "record.json").is_file()
+        }
+        runs.extend(found.values())
+        missing.extend((label, seed) for seed in _expected(suite, found) if seed not in found)
+    _refuse_strangers(out, suite)
+    if missing and files is not None:
+        names = ", ".join(f"{label}/{seed}" for label, seed in missing)
+        _fail(out / SCORED, None, f"names predictions that are not in runs/: {names}", _AGAIN)
+    if missing and not partial:
+        names = ", ".join(f"{label}/{seed}" for label, seed in missing)
+        raise ResultsError(
+            f"The suite in {str(out)!r} has not finished: no record.json in runs/ for {names}. "
+            f"Finish it: triptych compare {out / 'suite.json'} --out {out}."
+        )
+    if not runs:
+        raise ResultsError(
+            f"{str(out)!r} holds no finished run. Run it: triptych compare {out / 'suite.json'} --out {out}."
+        )
+    folders = {size: layout.scaled_folder(out, size) for size in suite.scaling.train_documents}
+    there = {size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))}
+    scaled = {size: load(folder, partial) for size, folder in there.items()}
+    runs, said = _with_later_scores(out, runs) if later_scores else (runs, [])
+    return Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said))
+
+
+def read_rescored(path: Path) -> Rescored:
+    """Read one `OUT/scores/METRIC.json`.
+
+    Raises:
+        ResultsError: the file is malformed.
+    """
+    try:
+        return Rescored.model_validate(_object(_text(path), path, 1))
+    except ValidationError as error:
+        _fail(path, None, f"holds no scores of a metric: {_first_problem(error)}", "remove it, or score again")
+
+
+def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+    """The runs with what metrics scored after them, and sentences on scores that are of other predictions."""
+    runs, said = list(runs), []
+    for path in sorted(layout.scores_folder(out).glob("*.json")):
+        found = read_rescored(path)
+        by_run = {(run.label, run.seed): run for run in found.runs}
+        absent = []
+        for place, run in enumerate(runs):
+            if not run.done:
+                continue
+            scored = by_run.get((run.record.label, run.record.seed))
+            folder = layout.run_folder(out, run.record.label, run.record.seed)
+            if scored is None or scored.predictions_sha256 != digest(folder / "predictions.jsonl"):
+                absent.append(run.name)
+            else:
+                runs[place] = _with_scores(run, found, scored, path)
+        if absent:
+            said.append(
+                f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: triptych score {out} "
+                f"--metric {found.metric} scores them."
+            )
+    return runs, said
+
+
+def _with_scores(run: Run, found: Rescored, scored: RescoredRun, path: Path) -> Run:
+    if any(len(values) != len(run.predictions) for values in scored.scores.values()):
+        _fail(path, None, f"has not a score for each prediction of {run.name}", "remove it, or score again")
+    predictions = [
+        line.model_copy(update={"scores": line.scores | {name: values[place] for name, values in scored.scores.items()}})
+        for place, line in enumerate(run.predictions)
+    ]
+    means = {name: math.fsum(values) / len(values) for name, values in scored.scores.items()}
+    record = run.record.model_copy(
+        update={
+            "further_scores": run.record.further_scores | means,
+            "signatures": run.record.signatures | {found.metric: found.signature},
+        }
+    )
+    return replace(run, record=record, predictions=tuple(predictions))
+
+
+def suite_of(files: ScoredFiles) -> Suite:
+    """Scored files as a suite without a model: the systems are its rows, their sets of predictions its seeds."""
+    names = dict.fromkeys(file.name for file in files.systems)
+    seeds = sorted({file.seed for file in files.systems})
+    facts = {"name": files.name, "model": "", "data": files.data, "methods": [*names], "seeds": seeds}
+    return make_suite({**files.settings, **facts})
+
+
+def _read_scored(path: Path) -> ScoredFiles:
+    try:
+        return ScoredFiles.model_validate(_object(_text(path), path, 1))
+    except ValidationError as error:
+        _fail(path, None, f"is not a list of scored files: {_first_problem(error)}", _AGAIN)
+
+
+def read_suite(path: Path) -> Suite:
+    """Read the resolved suite of a results folder.
+
+    Raises:
+        ResultsError: the file is missing, malformed or no suite.
+    """
+    settings = _object(_text(path), path, 1)
+    try:
+        return make_suite(settings)
+    except ConfigError as error:
+        what = f"is not a suite of this version: {str(error).rstrip('.')}"
+        _fail(path, None, what, "read it with the version that wrote it, or run the suite again with --fresh")
+
+
+def read_record(path: Path) -> Record:
+    """Read one `record.json`.
+
+    Raises:
+        ResultsError: the file is missing, malformed or of another schema version.
+    """
+    data = _object(_text(path), path, 1)
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        _fail(
+            path,
+            None,
+            f"has schema_version {version!r}, this version of triptych reads {SCHEMA_VERSION}",
+            "read it with the version that wrote it (provenance.versions), or run the suite again",
+        )
+    try:
+        return Record.model_validate(data)
+    except ValidationError as error:
+        _fail(path, None, f"is not a record: {_first_problem(error)}")
+
+
+def read_predictions(path: Path) -> tuple[Prediction, ...]:
+    """Read one `predictions.jsonl`, in file order.
+
+    Raises:
+        ResultsError: the file is missing, a line is cut or malformed, or a ROUGE score is missing.
+    """
+    predictions = []
+    for number, data in _lines(path):
+        for key in ("id", "reference"):  # the same in every run of a suite: kept in memory once
+            if isinstance(data.get(key), str):
+                data[key] = sys.intern(data[key])
+        if isinstance(data.get("scores"), dict):  # a file of a large run has half a million names of scores
+            data["scores"] = {sys.intern(name): score for name, score in data["scores"].items()}
+        try:
+            prediction = Prediction.model_validate(data)
+        except ValidationError as error:
+            _fail(path, number, f"is not a prediction: {_first_problem(error)}")
+        absent = [metric for metric in ROUGE_METRICS if metric not in prediction.scores]
+        if absent:
+            _fail(path, number, f"has no score {absent[0]!r}")
+        object.__setattr__(prediction, "__pydantic_fields_set__", _ALL_FIELDS)  # one set for all, not one each
+        predictions.append(prediction)
+    return tuple(predictions)
+
+
+def read_history(path: Path) -> tuple[dict[str, Any], ...]:
+    """Read one `history.jsonl`: a dict for each logged step or evaluation.
+
+    Raises:
+        ResultsError: the file is missing, or a line is cut, malformed or has no `event`.
+    """
+    events = []
+    for number, data in _lines(path):
+        if not isinstance(data.get("event"), str):
+            _fail(path, number, "has no 'event'")
+        events.append(data)
+    return tuple(events)
+
+
+_AGAIN = "score the files again with `triptych score`"
+
+
+def read_run(folder: Path, label: str, seed: int, suite: Suite) -> Run:
+    """Read a run's folder and make sure that its files belong together and to the suite.
+
+    Args:
+        folder: `OUT/runs/LABEL/SEED`.
+        label: the row that it should be of.
+        seed: the seed that it should be of.
+        suite: the suite that it should be of.
+
+    Raises:
+        ResultsError: a file is missing, malformed, or of another run or suite.
+    """
+    record = read_record(folder / "record.json")
+    if (record.label, record.seed) != (label, seed):
+        _fail(
+            folder / "record.json",
+            None,
+            f"is of {record.label!r}, seed {record.seed}",
+            "put it back into its own folder",
+        )
+    if record.status == "failed":
+        return Run(record, (), ())
+    if record.rouge is None:
+        _fail(folder / "record.json", None, "says 'done' and has no ROUGE")
+    history = read_history(folder / "history.jsonl") if record.training is not None else ()
+    run = Run(record, history, read_predictions(folder / "predictions.jsonl"))
+    for file, what in problems(record, history, run.predictions, suite):
+        _fail(folder / file, None, what)
+    check_files(folder, record)
+    return run
+
+
+def _expected(suite: Suite, found: dict[int, Run]) -> tuple[int, ...]:
+    """The seeds a row must have: the first, and all others once it is known that the row trains."""
+    trains = any(run.tuned for run in found.values())
+    return suite.seeds if trains else suite.seeds[:1]
+
+
+def _refuse_strangers(out: Path, suite: Suite) -> None:
+    """Runs that are not in the suite are not passed over in silence."""
+    for record in sorted(out.glob("runs/*/*/record.json")):
+        label, seed = record.parts[-3:-1]
+        if seed.isdigit() and (label not in suite.methods or int(seed) not in suite.seeds):
+            _fail(record, None, "is of a run that is not in suite.json", "move its folder away")
+
+
+def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    lines = _text(path).split("\n")
+    if lines.pop():
+        _fail(path, len(lines) + 1, "does not end its last line: the file is cut")
+    for number, line in enumerate(lines, 1):
+        yield number, _object(line, path, number)
+
+
+def _text(path: Path) -> str:
+    if path.exists() and not path.is_file():
+        _fail(path, None, "is no file")  # a device could be read for ever
+    try:
+        return path.read_bytes().decode("utf-8")
+    except FileNotFoundError:
+        _fail(path, None, "is missing", f"give a results folder that `triptych compare` wrote, or {remedy(path)}")
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(path, None, f"cannot be read: {error}")
+
+
+def _object(text: str, path: Path, line: int) -> dict[str, Any]:
+    try:
+        data = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
+        if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but has no encoding
+            data = in_all(whole, data)
+    except (ValueError, RecursionError) as error:
+        _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}")
+    if not isinstance(data, dict):
+        _fail(path, line, "is not a JSON object")
+    return data
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > 30:
+        raise ValueError(f"a number of {len(digits)} digits is none of ours")
+    return int(digits)
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    return f"{shorten('.'.join(str(part) for part in problem['loc']))}: {problem['msg']}"
+
+
+def _fail(path: Path, line: int | None, what: str, do: str | None = None) -> NoReturn:
+    where = str(path) if line is None else f"{path}, line {line},"
+    raise ResultsError(f"{where} {what[:1000]}. Remedy: {do or remedy(path)}.") from None

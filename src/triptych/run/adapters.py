@@ -1,0 +1,184 @@
+"""What was trained, on disk: safetensors, in PEFT's format where PEFT has one, with a manifest that says what it belongs to."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor
+
+from triptych.contracts import AdaptedModel
+from triptych.engine.training import trained_parameters
+from triptych.errors import ResultsError
+from triptych.registry import shorten
+from triptych.results import store
+from triptych.results.integrity import remedy
+from triptych.results.records import Record
+
+MANIFEST = "triptych.json"
+PEFT_CONFIG = "adapter_config.json"
+PEFT_TENSORS = "adapter_model.safetensors"
+OWN_TENSORS = "trained.safetensors"
+_PEFT_PREFIX, _PEFT_ADAPTER = "base_model.model.", ".default."
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What an adapter belongs to."""
+
+    label: str
+    kind: str
+    options: dict[str, Any]
+    model: str
+    model_revision: str
+    model_fingerprint: str
+    tokenizer_fingerprint: str | None = None  # None: not recorded
+    seed: int | None = None  # None: not recorded
+
+
+@dataclass(frozen=True)
+class _Written:
+    """Which files a manifest is of."""
+
+    tensors: str
+    sha256: str
+    config_sha256: str | None = None
+
+
+def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
+    """Write what was trained.
+
+    Returns:
+        Bytes of the tensors on disk.
+    """
+    tensors = {_stored_name(name, adapted): parameter for name, parameter in trained_parameters(adapted).items()}
+    file = folder / (PEFT_TENSORS if adapted.peft_config is not None else OWN_TENSORS)
+    digests = {"sha256": store.write_tensors(file, tensors)}
+    if adapted.peft_config is not None:
+        adapted.peft_config.base_model_name_or_path = origin.model
+        adapted.peft_config.revision = origin.model_revision
+        adapted.peft_config.inference_mode = True
+        store.write_json(folder / PEFT_CONFIG, _plain(adapted.peft_config.to_dict()))
+        digests["config_sha256"] = store.digest(folder / PEFT_CONFIG)
+    store.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, **digests})
+    return file.stat().st_size
+
+
+def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
+    """What `save_adapter` wrote, checked to be whole.
+
+    Raises:
+        ResultsError: a file is missing, truncated or was changed.
+    """
+    try:
+        content = store.read_json(folder / MANIFEST)
+        origin = TypeAdapter(Origin).validate_python(content)
+        written = TypeAdapter(_Written).validate_python(content)
+    except ResultsError as error:
+        raise ResultsError(f"{error} Remedy: {_remedy(folder)}.") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = shorten(".".join(map(str, problem["loc"])))
+        what = f"{where}: {problem['msg']}" if where else "it is not a JSON object"
+        raise ResultsError(
+            f"{str(folder / MANIFEST)!r} is not the manifest of an adapter: {what}. Remedy: {_remedy(folder)}."
+        ) from None
+    file = folder / Path(written.tensors).name[:100]
+    expected = {file: written.sha256}
+    if written.config_sha256:
+        expected[folder / PEFT_CONFIG] = written.config_sha256
+    tensors = store.read_tensors(file)
+    for path, digest in expected.items():
+        if store.digest(path) != digest:
+            raise ResultsError(
+                f"{str(path)!r} was changed after it was written: its SHA-256 is not the manifest's. "
+                f"Remedy: {_remedy(folder)}."
+            )
+    return origin, tensors
+
+
+def _remedy(folder: Path) -> str:
+    """What to do about a damaged or missing file of an adapter: that of a run can be made again by its suite."""
+    if folder.name == "adapter":
+        return remedy(folder / MANIFEST)
+    return f"copy the whole folder {folder} again from where the adapter was trained, or train it again"
+
+
+def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:
+    """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
+
+    Raises:
+        ResultsError: one of them is another one.
+    """
+    if origin.model_fingerprint != model_fingerprint:
+        raise ResultsError(
+            f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or configuration "
+            "differ. Give the same model."
+        )
+    if origin.tokenizer_fingerprint not in (None, tokenizer_fingerprint):
+        raise ResultsError(f"{str(where)!r} was trained with another tokenizer than the model has now: give the same one.")
+
+
+def check_belongs(origin: Origin, record: Record, where: Path) -> None:
+    """An adapter belongs to the record of the run that trained it: row, kind, options, seed and base model are the same.
+
+    Args:
+        origin: what the adapter's manifest says.
+        record: the record next to it.
+        where: the adapter's folder, for the message.
+
+    Raises:
+        ResultsError: it is of another run.
+    """
+    base = record.provenance.model_fingerprint if record.provenance is not None else None
+    pairs = {
+        "label": (origin.label, record.label),
+        "kind": (origin.kind, record.kind),
+        "options": (origin.options, record.options),
+        "seed": (origin.seed, record.seed if origin.seed is not None else None),
+        "model_fingerprint": (origin.model_fingerprint, base or origin.model_fingerprint),
+    }
+    for name, (mine, recorded) in pairs.items():
+        if mine != recorded:
+            raise ResultsError(
+                f"{str(where)!r} is not the adapter of the record next to it: {name} is {shorten(repr(mine))} in {MANIFEST} "
+                f"and {shorten(repr(recorded))} in record.json. Remedy: {remedy(where / MANIFEST)}."
+            )
+
+
+def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path) -> None:
+    """Put saved tensors into a freshly adapted model.
+
+    Raises:
+        ResultsError: names or shapes differ from what this method trains on this model.
+    """
+    parameters = {_stored_name(name, adapted): p for name, p in trained_parameters(adapted).items()}
+    if set(parameters) != set(tensors):
+        odd = sorted(set(parameters) ^ set(tensors))[0]
+        raise ResultsError(f"{str(where)!r} does not fit the model: the tensor {odd!r} is in one of them alone.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != tensors[name].shape:
+                found, needed = tuple(tensors[name].shape), tuple(parameter.shape)
+                raise ResultsError(f"{str(where)!r} does not fit the model: {name!r} is {found} and {needed} is needed.")
+            parameter.copy_(tensors[name])
+
+
+def _stored_name(name: str, adapted: AdaptedModel) -> str:
+    if adapted.peft_config is None:
+        return name
+    if name == "virtual_tokens" or name.startswith("prefix."):
+        return "prompt_embeddings"
+    return _PEFT_PREFIX + name.replace(_PEFT_ADAPTER, ".")
+
+
+def _plain(value: Any) -> Any:
+    """PEFT's config holds sets and enums; JSON does not."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(item) for item in value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return getattr(value, "value", value)

@@ -1,0 +1,88 @@
+"""A run's way back: its training state on disk, so that a run that was cut off goes on where it was, bit for bit."""
+
+import hashlib
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from triptych.errors import ResultsError
+from triptych.results import store
+
+SHARE = 0.02
+KEPT = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What was saved: named tensors, and facts fit for JSON."""
+
+    step: int
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, `STEP.safetensors` with `STEP.json` beside it, of which the last two are kept.
+
+    The JSON file is written last and holds a SHA-256 over tensors, facts and the run's identity: where it is missing or does
+    not fit, there is no checkpoint.
+
+    Args:
+        folder: where they lie; made with the first.
+        identity: everything that the run depends on; a checkpoint of another run is not read.
+    """
+
+    def __init__(self, folder: Path, identity: Mapping[str, Any]):
+        self.folder = folder
+        self._identity = dict(identity)
+        self._cost = 0.0
+        self._last = time.perf_counter()
+
+    def due(self) -> bool:
+        """Whether enough time has passed since the last for its measured cost to stay under 2% of the time.
+
+        The first is due at once: it shows what one costs.
+        """
+        return (time.perf_counter() - self._last) * SHARE >= self._cost
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write a checkpoint beside the last and remove older ones, and those after it: the run began again before them.
+
+        Raises:
+            ResultsError: it cannot be written; those before it are whole.
+        """
+        began = time.perf_counter()
+        file = self.folder / f"{step}.safetensors"
+        digest = store.write_tensors(file, tensors)
+        seal = self._seal(step, digest, facts)
+        store.write_json(file.with_suffix(".json"), {"sha256": seal, "facts": dict(facts)})
+        steps = self._steps()
+        for old in [n for n in steps if n > step] + [n for n in steps if n <= step][KEPT:]:
+            for suffix in (".json", ".safetensors"):
+                (self.folder / f"{old}{suffix}").unlink(missing_ok=True)
+        self._last = time.perf_counter()
+        self._cost = self._last - began
+
+    def latest(self) -> Checkpoint | None:
+        """The newest checkpoint that is whole and belongs to this run; a damaged one is passed over."""
+        for step in self._steps():
+            file = self.folder / f"{step}.safetensors"
+            try:
+                content = store.read_json(file.with_suffix(".json"))
+                if content["sha256"] == self._seal(step, store.digest(file), content["facts"]):
+                    return Checkpoint(step, store.read_tensors(file), content["facts"])
+            except (ResultsError, KeyError, TypeError):
+                continue
+        return None
+
+    def _seal(self, step: int, digest: str, facts: Mapping[str, Any]) -> str:
+        return hashlib.sha256(json.dumps([self._identity, step, digest, facts], sort_keys=True).encode()).hexdigest()
+
+    def _steps(self) -> list[int]:
+        """Steps of the checkpoints that are there, the newest first."""
+        return sorted((int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdecimal()), reverse=True)

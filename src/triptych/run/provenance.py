@@ -1,0 +1,87 @@
+"""What a record's figures depend on: versions, commit, hardware, command, time."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+import triptych
+from triptych.models import hub
+from triptych.results.records import Provenance
+from triptych.runtime import Runtime
+from triptych.text.characters import whole
+
+PACKAGES = ("triptych", "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "safetensors", "rouge-score")
+NOT_INSTALLED = "not installed"
+
+
+def take(command: list[str], model: str, model_fingerprint: str | None, machine: Runtime) -> Provenance:
+    """The provenance of a run on this machine, now."""
+    commit, dirty = _commit()
+    return Provenance(
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=whole(shlex.join(command)),
+        versions={"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
+        commit=commit,
+        dirty=dirty,
+        model=model,
+        model_fingerprint=model_fingerprint,
+        synthetic_model=hub.is_synthetic(model),
+        hardware=hardware(machine.device) | {"num_processes": machine.num_processes},
+        device=str(machine.device),
+        precision=machine.precision,
+    )
+
+
+def version_of(package: str) -> str:
+    """The version of a package as it is installed here, or `not installed`."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return triptych.__version__ if package == "triptych" else NOT_INSTALLED
+
+
+def _commit() -> tuple[str | None, bool | None]:
+    """The commit of the source tree this package runs from, and whether the tree was changed; None outside one."""
+    home = Path(triptych.__file__).resolve().parents[2]
+    if not (home / ".git").exists():
+        return None, None
+    try:
+        git = ["git", "--no-optional-locks", "-C", str(home)]  # `status` may else leave .git/index.lock
+        commit, status = (
+            subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode("utf-8", "replace")
+            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return commit.strip(), bool(status.strip())
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What this machine is."""
+    facts: dict[str, Any] = {
+        "platform": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+    if device.type == "cuda":
+        properties = torch.cuda.get_device_properties(device)
+        facts |= {"gpu": properties.name, "gpu_memory_bytes": properties.total_memory}
+    return facts
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8", "replace").splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or "unknown"

@@ -1,0 +1,127 @@
+"""What a run begins from: the suite's corpus, and the model as a method changes it."""
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from triptych import runtime
+from triptych.config.schema import Suite
+from triptych.contracts import AdaptedModel, Context, Dataset, Method
+from triptych.corpus.prepare import Corpus, prepare
+from triptych.datasets import open_dataset
+from triptych.engine.modes import TrainingModes
+from triptych.measure import meter
+from triptych.models import hub
+from triptych.models.parts import take_apart, usable_positions
+from triptych.results.records import Parameters
+from triptych.run.entries import Row
+
+
+def cache_folder() -> Path:
+    """Where prepared data is kept: `$TRIPTYCH_CACHE`, else `~/.cache/triptych`."""
+    return Path(os.environ.get("TRIPTYCH_CACHE") or Path.home() / ".cache" / "triptych")
+
+
+def window(suite: Suite) -> int | None:
+    """Positions that may be used of the suite's model; None: no fixed limit."""
+    return usable_positions(hub.load_config(suite.model, suite.model_revision))
+
+
+def reserved_positions(rows: Sequence[Row]) -> int:
+    """Positions that virtual tokens take in the row that has most: documents are cut the same for all."""
+    return max((row.plugin.num_virtual_tokens_added() for row in rows if isinstance(row.plugin, Method)), default=0)
+
+
+def open_data(suite: Suite) -> Dataset:
+    """Where the suite's documents come from.
+
+    Raises:
+        DataError: there is no such folder or name.
+    """
+    return open_dataset(
+        suite.data, data_config=suite.data_config, data_revision=suite.data_revision, columns=suite.columns
+    )
+
+
+def load_corpus(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, cache: Path) -> Corpus:
+    """The suite's documents, tokenised, from the cache where they are in it.
+
+    Raises:
+        InputError: the data cannot be read or used.
+    """
+    return prepare(
+        open_data(suite), tokenizer, source=suite.data, limits=suite.limits, split=suite.split, separator=suite.separator,
+        window=window(suite), reserved=reserved_positions(rows), new_tokens=suite.decoding.max_new_tokens,
+        vocabulary_size=hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size, cache=cache,
+        max_cache_bytes=int(suite.cache.max_gigabytes * 1e9),
+    )  # fmt: skip
+
+
+def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:
+    """Token ids that stand in the training documents, by falling frequency; ties by id."""
+    counts = corpus.token_frequencies(vocabulary_size)
+    order = np.argsort(-counts, kind="stable")
+    return torch.from_numpy(order[counts[order] > 0])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A model ready to be trained.
+
+    Attributes:
+        adapted: what the method returned.
+        modes: which of its modules train.
+        base: the count of the untouched model's parameters.
+    """
+
+    adapted: AdaptedModel
+    modes: TrainingModes
+    base: int
+
+
+def adapt(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, seed: int,
+          device: torch.device) -> Prepared:  # fmt: skip
+    """Load the untouched model, seed every source of chance, and let the method change the model."""
+    generator = runtime.seed_everything(seed)
+    model = hub.load_model(suite.model, suite.model_revision)
+    model.to(device)  # type: ignore[arg-type]
+    parts, modes, base = take_apart(model), TrainingModes(model), meter.count_parameters(model).total
+    adapted = method.adapt(parts, Context(tokenizer, generator, frequent_tokens(corpus, parts.vocabulary_size)))
+    if adapted.virtual_tokens is not None:
+        adapted.virtual_tokens.to(device)
+    if adapted.prefix is not None:
+        adapted.prefix.to(device)
+    modes.eval(model)
+    return Prepared(adapted, modes, base)
+
+
+def sketch(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
+    """The adapted model on the `meta` device, with plain attention: every shape, no weights.
+
+    Raises:
+        ConfigError: the method's options do not fit the model.
+        ModelError: the model cannot be found or taken apart.
+    """
+    model = hub.sketch_model(suite.model, suite.model_revision)
+    model.set_attn_implementation("eager")
+    parts = take_apart(model)
+    return method.adapt(parts, Context(tokenizer, torch.Generator().manual_seed(0), torch.arange(parts.vocabulary_size)))
+
+
+def endings(names: Iterable[str]) -> tuple[str, ...]:
+    """The last parts of modules' names, each once, sorted."""
+    return tuple(sorted({name.rsplit(".", 1)[-1] for name in names}))
+
+
+def count_parameters(adapted: AdaptedModel, base: int) -> Parameters:
+    """Parameters by unique storage, after freezing; `base` is the count of the untouched model."""
+    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
+    return Parameters(
+        num_base_parameters=base, num_added_parameters=counts.total - base, num_trainable_parameters=counts.trainable,
+        num_total_parameters=counts.total, stored_bytes=0,
+    )  # fmt: skip

@@ -1,0 +1,94 @@
+"""A run's numbers to an experiment tracker, through accelerate: losses and rates by step, then what the record says.
+
+Numbers, labels and settings alone: no document, reference or summary is ever sent.
+"""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from triptych.config.schema import Suite
+from triptych.errors import ConfigError
+from triptych.results.records import Record
+
+Emit = Callable[[dict[str, Any]], None]
+BY_STEP = ("loss", "learning_rate", "train_loss", "validation_loss", "tokens", "train_seconds", "train_flops")
+
+
+def check(suite: Suite) -> None:
+    """Make sure that the tracker asked for can be had.
+
+    Raises:
+        ConfigError: its package is not installed.
+    """
+    package = suite.tracking.with_
+    if package is not None and find_spec(package) is None:
+        raise ConfigError(
+            f"tracking.with = {package!r} needs the package {package}, which is not installed: pip install {package}, or leave "
+            "tracking out."
+        )
+
+
+class Tracker:
+    """Sends the numbers of one run; does nothing where no tracker is asked for.
+
+    Args:
+        suite: whose `tracking` says where to; its name is the project, its settings go along.
+        run: the run's name in it, `LABEL-SEED`.
+        folder: where a tracker that writes files puts them.
+
+    Raises:
+        ConfigError: the tracker is missing, or does not start (not logged in, say).
+    """
+
+    def __init__(self, suite: Suite, run: str, folder: Path):
+        check(suite)
+        self._tracker = None
+        kind = suite.tracking.with_
+        if kind is None:
+            return
+        try:
+            self._tracker = _make(kind, suite.name, run, folder)
+            self._tracker.start()
+            self._tracker.store_init_configuration({"run": run, **_flat(suite.model_dump(mode="json"))})
+        except Exception as error:  # of a package that is not ours: whatever it is, nothing can be tracked
+            raise ConfigError(f"tracking.with = {kind!r}: the tracker does not start: {error}") from error
+
+    def follow(self, event: dict[str, Any]) -> None:
+        """Send the numbers of a step's or a validation's event; other events have none."""
+        if self._tracker is not None and event["event"] in ("step", "evaluation"):
+            values = {f"training/{name}": event[name] for name in BY_STEP if event.get(name) is not None}
+            self._tracker.log(values, step=event["step"])
+
+    def finish(self, record: Record) -> None:
+        """Send what the record measured, and end."""
+        if self._tracker is None:
+            return
+        parts = {"loss": record.loss, "rouge": record.rouge, "cost": record.cost, "parameters": record.parameters}
+        values = _flat({name: part.model_dump() for name, part in parts.items() if part is not None}, numbers=True)
+        self._tracker.log(values, step=record.training.steps if record.training else 0)
+        self._tracker.finish()
+
+
+def _make(kind: str, project: str, run: str, folder: Path):
+    from accelerate import tracking
+
+    if kind == "tensorboard":
+        return tracking.TensorBoardTracker(run, folder)
+    if kind == "mlflow":
+        return tracking.MLflowTracker(experiment_name=project, run_name=run)
+    return {"wandb": tracking.WandBTracker, "trackio": tracking.TrackioTracker}[kind](project, name=run)
+
+
+def _flat(values: dict[str, Any], numbers: bool = False, prefix: str = "") -> dict[str, Any]:
+    """Nested settings as `a/b`: what is a number, and else, unless numbers alone are asked for, as text."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, numbers, f"{prefix}{name}/")
+        elif isinstance(value, (bool, int, float)):
+            flat[prefix + name] = value
+        elif not numbers:
+            flat[prefix + name] = str(value)
+    return flat

@@ -1,0 +1,174 @@
+"""What every stage of a run works with: machine, clocks, data; the loss of a split, and summaries, on them."""
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from triptych import runtime
+from triptych.config.schema import Suite
+from triptych.contracts import AdaptedModel, Method
+from triptych.corpus.prepare import Corpus, Pair
+from triptych.engine.compute import make_ready
+from triptych.engine.evaluation import SplitLoss, split_loss
+from triptych.engine.forward import not_finite
+from triptych.engine.generation import DecodingPlan, check_generation, generate
+from triptych.engine.memory import UNTIL_FOUND
+from triptych.errors import ModelError
+from triptych.measure import meter
+from triptych.models import hub
+from triptych.results import layout
+from triptych.results.records import Prediction
+from triptych.run import provenance, scoring, setup
+from triptych.run.adapters import Origin
+from triptych.run.entries import Row, suite_rows
+from triptych.text import languages
+
+DECISIVE = ("triptych", "torch", "transformers", "peft")  # packages whose versions a training run depends on
+
+Emit = Callable[[dict[str, Any]], None]
+
+
+@dataclass
+class Workbench:
+    """A run's machine and data.
+
+    Attributes:
+        plain: every logit is computed, through the model's own forward.
+        micro_batch: documents a forward pass.
+    """
+
+    suite: Suite
+    row: Row
+    seed: int
+    out: Path
+    machine: runtime.Runtime
+    clocks: meter.Clocks
+    tokenizer: PreTrainedTokenizerBase
+    corpus: Corpus
+    emit: Emit
+    plain: bool
+    micro_batch: int
+
+    @classmethod
+    def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Workbench":
+        """Set up machine, tokenizer and data; the clocks count from the start of the process."""
+        machine = runtime.start(device, suite.training.precision)
+        clocks = meter.Clocks(machine.synchronize, base="startup")
+        emit({"event": "stage", "stage": "preparation"})
+        with clocks.time("preparation"):
+            tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
+            corpus = setup.load_corpus(suite, suite_rows(suite), tokenizer, setup.cache_folder())
+        asked = suite.training.micro_batch_size
+        micro_batch = UNTIL_FOUND if asked == "auto" else asked
+        return cls(suite, row, seed, out, machine, clocks, tokenizer, corpus, emit, suite.engine.plain, micro_batch)
+
+    @cached_property
+    def model_fingerprint(self) -> str:
+        """SHA-256 of the untouched model."""
+        return hub.fingerprint(self.suite.model, self.suite.model_revision)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Everything that the row's results depend on but the seed; what is kept between runs is used under the same alone."""
+        settings = {"config": self.suite.model_dump(mode="json"), "kind": self.row.kind, "options": self.row.options}
+        return {
+            "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(), "row": self.row.label,
+            "data": self.corpus.data.fingerprint, "model": self.model_fingerprint,
+            "tokenizer": hub.tokenizer_fingerprint(self.tokenizer), "precision": self.machine.precision,
+            "device": self.machine.device.type, "versions": {name: provenance.version_of(name) for name in DECISIVE},
+        }  # fmt: skip
+
+    @cached_property
+    def language(self) -> languages.Language:
+        """What summaries are counted in."""
+        return scoring.choose_language(self.suite, self.corpus)
+
+    @property
+    def folder(self) -> Path:
+        """`OUT/runs/LABEL/SEED`."""
+        return layout.run_folder(self.out, self.row.label, self.seed)
+
+    def origin(self) -> Origin:
+        """What the adapter belongs to."""
+        suite, row, tokens = self.suite, self.row, hub.tokenizer_fingerprint(self.tokenizer)
+        model = suite.model, suite.model_revision, self.model_fingerprint
+        return Origin(row.label, row.kind, row.options, *model, tokens, self.seed)
+
+    def stage(self, name: str, **facts: Any) -> AbstractContextManager[None]:
+        """Say that a stage begins; its clock runs inside."""
+        self.emit({"event": "stage", "stage": name, **facts})
+        return self.clocks.time(name)
+
+    def show_progress(self, done: int, total: int) -> None:
+        """Say how far a stage is."""
+        self.emit({"event": "progress", "done": done, "total": total})
+
+    def adapt(self, method: Method, seed: int) -> setup.Prepared:
+        """A fresh model as the method changes it, made ready for the engine; what its family rules out is said."""
+        prepared = setup.adapt(self.suite, method, self.tokenizer, self.corpus, seed, self.machine.device)
+        if not self.plain:
+            ready = make_ready(prepared.adapted, prepared.modes, self.machine)
+            self.plain = not ready.exact
+            for message in ready.notes:
+                self.emit({"event": "note", "message": message})
+        if targets := prepared.adapted.notes.get("target_modules"):
+            self.emit({"event": "note", "message": f"put next to the matrices {', '.join(setup.endings(targets))}"})
+        decoding = DecodingPlan(**self.suite.decoding.model_dump())
+        check_generation(prepared.adapted, self.corpus.template, self.machine, decoding)
+        return prepared
+
+    def loss(self, adapted: AdaptedModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
+        """The loss of a split."""
+        return split_loss(
+            adapted, split, self.corpus.template, self.machine, batch_size=self.micro_batch,
+            plain=self.plain, progress=None if quiet else self.show_progress,
+        )  # fmt: skip
+
+    def untouched_loss(self, adapted: AdaptedModel) -> float:
+        """The validation loss before anything is trained.
+
+        Raises:
+            ModelError: it is not finite.
+        """
+        loss = self.loss(adapted, self.corpus.validation).mean
+        if not math.isfinite(loss):
+            raise ModelError(not_finite(self.suite.model, "losses"))
+        return loss
+
+    def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
+        """Generate and score a summary of every test document."""
+        split, cap = self.corpus.test, self.suite.decoding.max_new_tokens
+        documents = [split.document_ids(i) for i in range(len(split))]
+        with self.stage("generation"):
+            new = self.generate(adapted, documents, self.show_progress)
+        with self.stage("evaluation"):
+            texts = [scoring.to_text(self.tokenizer, ids) for ids in new]
+            return scoring.score(split, texts, [len(ids) for ids in new], cap, test, self.language.name)
+
+    def generate(
+        self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+    ) -> list[list[int]]:
+        """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
+        decoding = DecodingPlan(**self.suite.decoding.model_dump())
+        own = [i for i in range(len(documents)) if self.machine.owns(i)]
+        new = generate(adapted, [documents[i] for i in own], self.corpus.template, self.machine, decoding, progress)
+        tokens = dict(self.machine.collect(list(zip(own, new, strict=True))))
+        return [tokens[i] for i in range(len(documents))]
+
+    def latency(self, summarize: Callable[[int], object]) -> float:
+        """Seconds that a summary takes when its document comes alone: the test document of median length."""
+        test = self.corpus.test
+        by_length = sorted(range(len(test)), key=lambda i: len(test.document_ids(i)))
+        before = self.clocks.read()["generation"]
+        with self.clocks.time("generation"):
+            summarize(by_length[len(test) // 2])
+        return self.clocks.read()["generation"] - before

@@ -1,0 +1,1 @@
+"""Predictions that exist already, scored without a model."""

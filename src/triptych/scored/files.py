@@ -1,0 +1,349 @@
+"""Predictions of any tool, scored, tested and reported as `compare` does it, without a model."""
+
+import platform
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from triptych import __version__
+from triptych.plugins import import_plugins
+from triptych.analysis import comparison as comparing
+from triptych.analysis.outputs import output_flags
+from triptych.config.schema import is_label, make_suite
+from triptych.contracts import Metric
+from triptych.errors import ConfigError, ResultsError, nearest
+from triptych.registry import explain, shorten
+from triptych.reporting.write import write_report
+from triptych.results import integrity, layout, store
+from triptych.results.files import leads_out
+from triptych.results.lock import locked
+from triptych.results.reading import SCORED, Results, Run, suite_of
+from triptych.results.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
+from triptych.run import scoring
+from triptych.scored import predictions
+from triptych.scored.stored import rescore
+from triptych.text import languages
+
+KIND = "predictions"
+SETTINGS = ("analysis", "rouge")  # sections of a suite that say how is scored and judged
+Told = Callable[[int, int], None]
+"""Told how many predictions of how many are scored."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is to be scored, and how.
+
+    Attributes:
+        systems: name and file of each set of predictions, in the order of the rows; a name given again is another seed.
+        references: a file with them; None: the files have a column of them.
+        columns: names of columns, where they are not the usual ones.
+        by_order: join the files by the order of their rows although they have ids.
+        metrics: names of those that score; None: all that are registered.
+        settings: keys of a suite that say how is scored and judged.
+    """
+
+    systems: tuple[tuple[str, str], ...]
+    references: str | None = None
+    columns: predictions.PredictionColumns = predictions.USUAL
+    by_order: bool = False
+    metrics: tuple[str, ...] | None = None
+    settings: Mapping[str, Any] | None = None
+
+
+def parse_systems(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """`NAME=FILE` as pairs.
+
+    Raises:
+        ConfigError: there is no `=`, or no file after it.
+    """
+    pairs = []
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or not file:
+            hint = (
+                f": {Path(text).stem or 'mine'}={text}" if Path(text).is_file() else ", such as mine=predictions.jsonl"
+            )
+            raise ConfigError(f"{shorten(repr(text))} is not NAME=FILE. Give each file the name of its system{hint}.")
+        pairs.append((name, file))
+    return tuple(pairs)
+
+
+def score(
+    systems: Mapping[str, str | Path | Sequence[str | Path]] | str | Path,
+    *,
+    references: str | Path | None = None,
+    out: str | Path | None = None,
+    report: bool = True,
+    columns: Mapping[str, str] | None = None,
+    by_order: bool = False,
+    metrics: Sequence[str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    plugins: Sequence[str] = (),
+    tell: Told | None = None,
+) -> Comparison:
+    """Score, test and report predictions that any tool wrote; no model is loaded, and torch is not needed.
+
+    Args:
+        systems: by name, a file of predictions, or several: one for each seed. A table (CSV, TSV, JSON lines, Parquet)
+            with the columns `id`, `prediction`, `reference`, `document` or the usual other names; or plain text, a
+            prediction a line. Or a results folder, whose stored predictions `metrics` score; its tables are written again.
+        references: a file with the references, read alike; None: the files have a column of them.
+        out: a folder for scores, tables and reports; None: nothing is written.
+        report: with report.pdf and report.html.
+        columns: names of columns where they are not the usual ones: `id`, `prediction`, `reference`, `document`.
+        by_order: join the files by the order of their rows although they have ids.
+        metrics: registered metrics to score by besides ROUGE and the text's shape; None: all that are registered.
+        settings: keys of a suite that say how is scored and judged, tables as dictionaries.
+        plugins: Python files with plug-ins.
+        tell: told how many predictions of how many are scored.
+
+    Returns:
+        What `OUT/comparison.json` holds.
+
+    Raises:
+        InputError: a name, file, column or metric cannot be used; nothing was written.
+    """
+    import_plugins(plugins, ("metrics",))
+    if isinstance(systems, str | Path):
+        if not metrics or references is not None or out is not None or columns or by_order or settings:
+            raise ConfigError("A results folder is scored by metrics alone: score(OUT, metrics=[...]).")
+        return [rescore(Path(systems), name, report, tell or _silent) for name in metrics][-1].comparison
+    pairs = tuple(
+        (name, str(file))
+        for name, files in systems.items()
+        for file in ([files] if isinstance(files, str | Path) else files)
+    )
+    request = Request(
+        pairs, None if references is None else str(references), named_columns(columns or {}), by_order,
+        None if metrics is None else tuple(metrics), settings,
+    )  # fmt: skip
+    comparison, _ = score_and_publish(request, None if out is None else Path(out), report, tell or _silent)
+    return comparison
+
+
+def score_and_publish(request: Request, out: Path | None, report: bool, tell: Told) -> tuple[Comparison, Results]:
+    """Score files, compare, and write what `publish` writes where there is a folder for it.
+
+    Raises:
+        InputError: as `read_and_score` and `publish`; nothing was written.
+    """
+    if out is not None:
+        check_folder(out)
+    name = out.resolve().name if out is not None else "scores"
+    results = read_and_score(request, name, tell)
+    return (publish(results, out, report) if out is not None else comparing.compare(results)), results
+
+
+def named_columns(names: Mapping[str, str]) -> predictions.PredictionColumns:
+    """Names of columns by what they hold.
+
+    Raises:
+        ConfigError: something else is named, or a name is no text.
+    """
+    try:
+        return predictions.PredictionColumns(**names)
+    except ValidationError as error:
+        raise ConfigError(explain(error, "columns", predictions.PredictionColumns)) from None
+
+
+def read_and_score(request: Request, name: str, tell: Told) -> Results:
+    """Read, join and score the files.
+
+    Args:
+        request: what is to be scored.
+        name: of the comparison.
+        tell: told of progress.
+
+    Raises:
+        InputError: a name, file, column or metric cannot be used; the message says which and what to do.
+    """
+    _check_names(request.systems)
+    _check_settings(request.settings or {})
+    scoring.metrics(languages.ANY, _names(request.metrics))  # an unknown name is refused before anything is read
+    references = None
+    if request.references is not None:
+        references = predictions.read(request.references, request.columns, references=True)
+    systems: dict[str, list[predictions.Lines]] = {}
+    for system, file in request.systems:
+        read = predictions.read(file, request.columns, elsewhere=references is not None)
+        systems.setdefault(system, []).append(read)
+    joined = predictions.join(systems, references, request.by_order)
+    files = [
+        ScoredFile(name=system, seed=seed, file=str(lines.path), sha256=lines.digest)
+        for system, sets in systems.items()
+        for seed, lines in enumerate(sets)
+    ]
+    source = references or next(lines for sets in systems.values() for lines in sets if lines.has_references)
+    scored = ScoredFiles(
+        name=name,
+        data=f"the references of {source.path.name}",
+        systems=files,
+        references=ScoredFile(name="", file=str(references.path), sha256=references.digest) if references else None,
+        joined_by="order" if joined.by_order else "id",
+        documents_known=any(joined.documents),
+        settings=dict(request.settings or {}),
+        flags=[*joined.said, *_same_contents(systems)],
+        time=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=shlex.join(["triptych", *sys.argv[1:]]),
+        versions={"python": platform.python_version(), "triptych": __version__,
+                  **{package: version(package) for package in ("rouge-score", "numpy", "scipy")}},
+    )  # fmt: skip
+    asked = make_suite(dict(request.settings or {})).rouge.language
+    language = languages.choose(asked, [joined.references[i] for i in scoring.spread(len(joined.ids))], source.path.name)
+    metrics = scoring.metrics(language.name, _names(request.metrics))
+    total = len(files) * len(joined.ids)
+    runs = []
+    for place, scored_file in enumerate(files):
+        texts = joined.predictions[scored_file.name][scored_file.seed]
+        lines = []
+        for index, text in enumerate(texts):
+            lines.append(_score_one(metrics, joined, index, text))
+            tell(place * len(texts) + index + 1, total)
+        runs.append(_run(scored_file, lines, joined, metrics, language))
+    return Results(Path(name), suite_of(scored), tuple(runs), files=scored)
+
+
+def publish(results: Results, out: Path, report: bool) -> Comparison:
+    """Compare, and write the scored predictions, `comparison.json`, the tables and, if asked, the reports to a folder.
+
+    Raises:
+        ResultsError: the folder holds something else, or cannot be written.
+    """
+    comparison = comparing.compare(results)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ResultsError(f"The folder {str(out)!r} cannot be made: {error.strerror}.") from error
+    with locked(out):
+        check_folder(out)
+        _write(results, comparison, out, report)
+    return comparison
+
+
+def _write(results: Results, comparison: Comparison, out: Path, report: bool) -> None:
+    assert results.files is not None
+    made, old = out / ".runs-new", out / ".runs-old"
+    for leftover in (made, old):
+        shutil.rmtree(leftover, ignore_errors=True)
+    for run in results.runs:
+        folder = made / layout.run_folder(Path(), run.record.label, run.record.seed).relative_to("runs")
+        store.write_lines(folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions))
+        record = run.record.model_copy(update={"files": integrity.digests(folder)})
+        store.write_json(folder / "record.json", record.model_dump(mode="json"))
+    if (out / "runs").exists():
+        (out / "runs").rename(old)
+    made.rename(out / "runs")
+    store.write_json(out / SCORED, results.files.model_dump(mode="json"))
+    shutil.rmtree(old, ignore_errors=True)
+    write_report(results, comparison, out, report)
+
+
+def check_folder(out: Path) -> None:
+    """A folder for scores is new, empty, or holds scores, which are replaced.
+
+    Raises:
+        ResultsError: it is a file, a results folder of `compare`, or holds something else.
+    """
+    if out.exists() and not out.is_dir():
+        raise ResultsError(f"{str(out)!r} is a file; --out needs a folder.")
+    if not out.exists():
+        return
+    if (out / "suite.json").exists():
+        raise ResultsError(f"The folder {str(out)!r} holds the runs of a comparison; give --out a new folder.")
+    if not (out / SCORED).exists() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
+    for path in out.rglob("*"):
+        if path.is_symlink() and leads_out(path, out):
+            raise ResultsError(
+                f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it."
+            )
+
+
+def _check_names(systems: Sequence[tuple[str, str]]) -> None:
+    """Names are labels, and no name has the same file twice."""
+    if not systems:
+        raise ConfigError("There is nothing to score. Give at least one NAME=FILE.")
+    for name, file in systems:
+        if not is_label(name):
+            raise ConfigError(
+                f"{shorten(repr(name))} cannot be the name of a system (of {shorten(repr(file))}): letters, digits, "
+                "'-', '_' and '.' make one, at most 100 of them, the first not '-' or '.'. It names a folder and a "
+                "row of tables."
+            )
+    seen: set[tuple[str, Path]] = set()
+    for name, file in systems:
+        key = (name, store.locate(file).resolve())
+        if key in seen:
+            raise ConfigError(
+                f"{name!r} has the file {shorten(repr(file))} twice. A name given again is another seed of that "
+                "system: give the file of another run, or another name."
+            )
+        seen.add(key)
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    """Of a suite's keys only those that say how is scored and judged have a meaning here."""
+    for key in settings:
+        if key not in SETTINGS:
+            raise ConfigError(
+                f"Files are scored without a suite, so {shorten(repr(key))} has no meaning.{nearest(key, SETTINGS)}"
+            )
+    if make_suite(dict(settings)).analysis.primary == "loss":
+        raise ConfigError("analysis.primary is 'loss', and files of predictions have none. Name a ROUGE score.")
+
+
+def _same_contents(systems: Mapping[str, Sequence[predictions.Lines]]) -> list[str]:
+    """Sets of one system that are the same file under other names are no repetitions."""
+    flags = []
+    for name, sets in systems.items():
+        texts = {tuple(row.prediction for row in lines.rows) for lines in sets}
+        if len(texts) < len(sets):
+            flags.append(
+                f"{name}: {len(sets)} sets of predictions, of which only {len(texts)} differ: equal ones are no seeds."
+            )
+    return flags
+
+
+def _silent(done: int, total: int) -> None:
+    """Nobody listens."""
+
+
+def _names(asked: Sequence[str] | None) -> tuple[str, ...] | None:
+    return None if asked is None else tuple(dict.fromkeys((*scoring.ALWAYS, *asked)))
+
+
+def _score_one(metrics: Mapping[str, Metric], joined: predictions.Joined, index: int, text: str) -> Prediction:
+    reference = joined.references[index]
+    scores = scoring.score_text(metrics, text, reference, joined.documents[index] or "")
+    return Prediction(id=joined.ids[index], prediction=text, reference=reference, scores=scores)
+
+
+def _run(
+    file: ScoredFile, lines: Sequence[Prediction], joined: predictions.Joined, metrics: Mapping[str, Metric],
+    language: languages.Language,
+) -> Run:  # fmt: skip
+    shape = scoring.text_shape(lines).model_copy(update={"share_at_cap": None})
+    texts = [line.prediction for line in lines]
+    record = Record(
+        label=file.name,
+        kind=KIND,
+        seed=file.seed,
+        status="done",
+        config={},
+        options={"file": file.file, "sha256": file.sha256},
+        rouge=scoring.rouge(lines, language),
+        text_shape=shape,
+        further_scores=scoring.further_scores(lines),
+        signatures={name: metric.signature() for name, metric in metrics.items()},
+        notes={"warnings": output_flags(texts, joined.references, joined.documents)},
+    )
+    return Run(record, (), tuple(lines))

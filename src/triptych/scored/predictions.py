@@ -1,0 +1,434 @@
+"""Predictions that other tools wrote: read from tables or plain text, and joined document by document.
+
+What is read, by its columns:
+
+    a table (CSV, TSV, JSON lines, Parquet)   id, prediction, reference, document, or the usual other names of these
+    lm-evaluation-harness, `--log_samples`    doc_id, doc, target, filtered_resps
+    LLaMA-Factory, generated_predictions      prompt, predict, label
+    `triptych summarize --json`               id, label, run, summary
+    anything else, as `generated_predictions.txt` of transformers: a prediction a line
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.config.schema import Section
+from triptych.datasets import tables
+from triptych.errors import DataError, nearest
+from triptych.registry import shorten
+from triptych.results import store
+
+PREDICTION_NAMES = (
+    "prediction", "predictions", "predicted", "predict", "pred", "preds", "predicted_summary", "summary_pred",
+    "pred_summary", "generated", "generated_text", "generated_summary", "generation", "hypothesis", "hyp", "candidate",
+    "candidate_summary", "output", "model_output", "system_output", "system_summary", "summary_text", "response", "completion",
+)  # fmt: skip
+REFERENCE_NAMES = (
+    "reference", "references", "ref", "reference_summary", "reference_text", "label", "labels", "target", "target_text",
+    "target_summary", "gold", "gold_summary", "gold_standard", "ground_truth", "highlights", "summary", "abstract",
+    "tldr",
+)  # fmt: skip
+ID_NAMES = (*tables.ID_NAMES, "doc_id", "example_id", "sample_id")
+HARNESS = {"doc_id", "doc", "target", "filtered_resps"}
+SUMMARIZE = {"id", "label", "run", "summary"}
+_NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?%?\s*")
+
+
+class PredictionColumns(Section):
+    """Which columns hold what; None: recognised by their usual names."""
+
+    id: str | None = None
+    prediction: str | None = None
+    reference: str | None = None
+    document: str | None = None
+
+
+USUAL = PredictionColumns()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What one row of a file holds; None where there is no such column, or its cell is empty and no prediction."""
+
+    where: str
+    id: str | None
+    prediction: str
+    reference: str | None
+    document: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """A file's rows in order, and what its reader must know.
+
+    Attributes:
+        digest: SHA-256 of the file.
+        said: whole sentences on how it was read, where that is not plain.
+    """
+
+    path: Path
+    digest: str
+    rows: tuple[Line, ...]
+    said: tuple[str, ...] = ()
+
+    @property
+    def has_ids(self) -> bool:
+        """Every row has an id."""
+        return self.rows[0].id is not None
+
+    @property
+    def has_references(self) -> bool:
+        """Some row has a reference."""
+        return any(row.reference is not None for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The same documents for every system.
+
+    Attributes:
+        ids, references: of each document.
+        documents: the same; None where no file has it.
+        predictions: by system, for each set of its predictions (a seed, a run), the text of each document.
+        said: whole sentences on what was left out or does not agree.
+        by_order: the files were joined by the order of their rows.
+    """
+
+    ids: tuple[str, ...]
+    references: tuple[str, ...]
+    documents: tuple[str | None, ...]
+    predictions: dict[str, list[tuple[str, ...]]]
+    said: tuple[str, ...]
+    by_order: bool
+
+
+def read(
+    source: str, columns: PredictionColumns = USUAL, *, references: bool = False, elsewhere: bool = False
+) -> Lines:
+    """The rows of a file of predictions, or of references.
+
+    Args:
+        source: the file.
+        columns: names of columns, where they are not the usual ones; the file may lack any but the predictions'.
+        references: the file holds references: a prediction is not needed.
+        elsewhere: references come from another file.
+
+    Raises:
+        DataError: the file is missing, empty, not UTF-8 or malformed; has no column of what is needed, ids that are
+            there twice or not everywhere, or cells that are no text.
+    """
+    path = store.locate(source)
+    if path.is_dir():
+        raise DataError(f"{source!r} is a folder: name a file in it.")
+    if not path.is_file():
+        raise DataError(f"There is no file {source!r}.")
+    said: list[str] = []
+    if tables.is_table(path):
+        rows = tuple(_table(path, columns, references, elsewhere, said))
+    else:
+        rows = tuple(_text(path, references))
+    if not rows:
+        raise DataError(f"{path} has column names but no rows: there is nothing to score.")
+    _check_ids(path, rows)
+    if not references:
+        _check_texts(path, rows)
+    return Lines(path, store.digest(path), rows, tuple(said))
+
+
+# One file
+
+
+def _text(path: Path, references: bool) -> Iterator[Line]:
+    """A text a line. An empty line is an empty text; the end of the last line begins no further one."""
+    for number, line in enumerate(tables.read_lines(path), 1):
+        text = line.rstrip("\r\n")
+        yield Line(
+            f"{path}, line {number}", None, "" if references else text, (text or None) if references else None, None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Roles:
+    """Which column is read as what."""
+
+    prediction: str | None
+    reference: str | None
+    id: str | None
+    document: str | None
+
+
+_HARNESS_ROLES = _Roles("filtered_resps", "target", "doc_id", "doc")
+
+
+def _table(
+    path: Path, columns: PredictionColumns, references: bool, elsewhere: bool, said: list[str]
+) -> Iterator[Line]:
+    names = tables.column_names(path)
+    harness = set(names) >= HARNESS and columns.prediction is None
+    roles = _HARNESS_ROLES if harness else _roles(path, names, columns, references, elsewhere, said)
+    wanted = {role: name for role in ("prediction", "reference", "id", "document") if (name := getattr(roles, role))}
+    tables.check_single(names, list(wanted.values()), str(path))
+    for number, (where, found) in enumerate(tables.cells(path, list(wanted.values())), 1):
+        cells = dict(zip(wanted, found, strict=True))
+        document = cells.get("document")
+        if harness:
+            cells["prediction"] = "" if references else _single_response(cells["prediction"], where)
+            document = _document_in(document)
+        yield Line(
+            where,
+            tables.id_cell(key, "row", number, where) if (key := cells.get("id")) not in (None, "") else None,
+            _cell(cells.get("prediction"), "prediction", roles.prediction, where),
+            _cell(cells.get("reference"), "reference", roles.reference, where) or None,
+            (document or None) if isinstance(document, str) else None,
+        )
+
+
+def _cell(value: Any, role: str, column: str | None, where: str) -> str:
+    if isinstance(value, list):
+        several = "an n-best list" if role == "prediction" else "several references"
+        raise DataError(
+            f"{where}: column {column!r} holds a list ({several}), but one text is needed. Choose one for each "
+            "document before it is scored, the same way for every system."
+        )
+    return tables.text_cell(value, column or "", where, f"--columns {role}")
+
+
+def _single_response(value: Any, where: str) -> Any:
+    """The text of `filtered_resps`, which is a list with an answer to each request of a document."""
+    if not isinstance(value, list):
+        return value
+    if len(value) == 1:
+        return value[0]
+    raise DataError(
+        f"{where}: filtered_resps holds {len(value)} answers, but a generated summary is one. Is this a task of "
+        "multiple choice? Score the samples file of a task that generates text."
+    )
+
+
+def _document_in(value: Any) -> Any:
+    """The document within the harness's `doc`, by its usual names, where it is the only one."""
+    if not isinstance(value, dict):
+        return None
+    found = [text for name, text in value.items() if _plain(name) in tables.DOCUMENT_NAMES and isinstance(text, str)]
+    return found[0] if len(found) == 1 else None
+
+
+def _roles(
+    path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, said: list[str]
+) -> _Roles:
+    if set(names) >= SUMMARIZE and not references and columns.prediction is None:
+        return _Roles("summary", None, "id", None)
+    prediction = None if references else _pick("prediction", columns.prediction, PREDICTION_NAMES, names, (), path)
+    reference = _pick("reference", columns.reference, REFERENCE_NAMES, names, (prediction,), path)
+    if not references and prediction is None and elsewhere and reference is not None and columns.reference is None:
+        # `id, summary` beside a file of references: the summaries are the system's.
+        said.append(
+            f"{path.name}: the column {reference!r} was read as the predictions, since there is no other and references "
+            "come from another file."
+        )
+        prediction, reference = reference, None
+    needed, role = (reference, "reference") if references else (prediction, "prediction")
+    if needed is None:
+        known = REFERENCE_NAMES if references else PREDICTION_NAMES
+        raise DataError(
+            f"{path}: no column is known to hold the {role}s. Its columns: {_listed(names)}. Name it: --columns "
+            f"{role}=NAME. Usual names: {', '.join(known[:8])}, ..."
+        )
+    taken = (prediction, reference)
+    key = _pick("id", columns.id, ID_NAMES, names, taken, path, first=True)
+    document = _pick("document", columns.document, tables.DOCUMENT_NAMES, names, (*taken, key), path, first=True)
+    return _Roles(prediction, reference, key, document)
+
+
+def _pick(
+    role: str, given: str | None, known: Sequence[str], names: Sequence[str], taken: Sequence[str | None], path: Path,
+    first: bool = False,
+) -> str | None:  # fmt: skip
+    """The column of a role: the one that was named, else that of the plainest name, else the only one of a usual name.
+
+    Args:
+        first: of several usual names, the first known is taken; else they are refused.
+    """
+    if given is not None and (given in names or role == "prediction"):
+        if given not in names:
+            raise DataError(f"{path}: there is no column {given!r} (--columns {role}).{nearest(given, names[:20])}")
+        return given
+    found = [name for usual in known for name in names if _plain(name) == usual and name not in taken]
+    if len(found) > 1 and not first and _plain(found[0]) != known[0]:
+        raise DataError(
+            f"{path}: the {role} could be any of {', '.join(map(repr, found))}. Say which: --columns {role}={found[0]}."
+        )
+    return found[0] if found else None
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s-]+", "_", str(name).strip().casefold())
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(shorten(name) for name in names[:20])
+
+
+def _check_ids(path: Path, rows: Sequence[Line]) -> None:
+    """Ids are everywhere or nowhere, and no two are the same."""
+    without = next((row for row in rows if row.id is None), None)
+    if without is not None:
+        with_id = next((row for row in rows if row.id is not None), None)
+        if with_id is not None:
+            raise DataError(f"{without.where}: there is no id, which {with_id.where} has. Give every row one, or none.")
+        return
+    seen: dict[str | None, str] = {}
+    for row in rows:
+        if row.id in seen:
+            raise DataError(
+                f"{row.where}: the id {shorten(repr(row.id))} is that of {seen[row.id]} too. One prediction for each "
+                "document is needed: of several filters, runs or beams, keep one (another run is another NAME=FILE of "
+                "the same NAME)."
+            )
+        seen[row.id] = row.where
+
+
+def _check_texts(path: Path, rows: Sequence[Line]) -> None:
+    """Predictions that are all numbers, or all written as lists, are another column's or were written out wrongly."""
+    texts = [row.prediction for row in rows if row.prediction.strip()]
+    if texts and all(_NUMBER.fullmatch(text) for text in texts):
+        raise DataError(
+            f"{path}: every prediction is a number, such as {texts[0].strip()[:40]!r}. Token ids or scores are not "
+            "texts: name the column of the texts with --columns prediction=NAME."
+        )
+    if texts and all(text.strip().startswith(("['", '["')) and text.strip().endswith("]") for text in texts):
+        raise DataError(
+            f"{path}: every prediction is written as a list, such as {texts[0].strip()[:40]!r}... (an n-best list): "
+            "one text for each document is needed. Choose one before it is scored."
+        )
+
+
+# Several files
+
+
+def join(systems: Mapping[str, Sequence[Lines]], references: Lines | None, by_order: bool = False) -> Joined:
+    """The same documents, in one order, for every system.
+
+    Files are joined by id where all have ids, on the ids that all have; else by order, where all have equally many
+    rows. All systems are scored against the same references: those of `references`, else of the first file with any.
+
+    Args:
+        systems: by name, a file for each set of its predictions.
+        by_order: join by order although there are ids.
+
+    Raises:
+        DataError: the files have no document in common, cannot be matched, or have no references.
+    """
+    everything = [*(lines for files in systems.values() for lines in files), *([references] if references else [])]
+    source = references or next((lines for lines in everything if lines.has_references), None)
+    if source is None or not source.has_references:
+        raise DataError(
+            "There are no references: "
+            f"{'the file of them is empty' if references else 'no file has a column of them'}. Give --references FILE, "
+            "or a column named reference, or name it with --columns reference=NAME."
+        )
+    said: list[str] = [sentence for lines in everything for sentence in lines.said]
+    ordered = by_order or not all(lines.has_ids for lines in everything)
+    matched = _by_order(everything, by_order, said) if ordered else _by_id(everything, source, said)
+    rows = matched[everything.index(source)]
+    kept = [place for place, row in enumerate(rows) if row.reference is not None and row.reference.strip()]
+    if len(kept) < len(rows):
+        said.append(f"{len(rows) - len(kept):,} of {len(rows):,} documents have an empty reference and are left out.")
+    matched = [[lines[place] for place in kept] for lines in matched]
+    rows = matched[everything.index(source)]
+    _compare_references(everything, matched, source, ordered, said)
+    ids = next(
+        (lines for lines, found in zip(matched, everything, strict=True) if found.has_ids and not by_order), None
+    )
+    queue = iter(matched)
+    predictions = {
+        name: [tuple(row.prediction for row in next(queue)) for _ in files] for name, files in systems.items()
+    }
+    holder = max((rows, *matched), key=lambda lines: sum(row.document is not None for row in lines))
+    return Joined(
+        tuple(str(row.id) for row in ids) if ids else tuple(str(place + 1) for place in kept),
+        tuple(str(row.reference) for row in rows), tuple(row.document for row in holder), predictions, tuple(said),
+        ordered,
+    )  # fmt: skip
+
+
+def _by_order(everything: Sequence[Lines], asked: bool, said: list[str]) -> list[list[Line]]:
+    first = everything[0]
+    for lines in everything[1:]:
+        if len(lines.rows) != len(first.rows):
+            how = "--by-order was given" if asked else "not all files have ids"
+            raise DataError(
+                f"{first.path} has {len(first.rows):,} rows and {lines.path} has {len(lines.rows):,}, and {how}, so "
+                "which belong together cannot be known. Give every file a column id. (A line break within a "
+                "prediction of a plain text file makes two of it.)"
+            )
+    with_ids = [lines for lines in everything if lines.has_ids]
+    for lines in with_ids[1:] if not asked else []:
+        if any(a.id != b.id for a, b in zip(with_ids[0].rows, lines.rows, strict=True)):
+            without = next(other for other in everything if not other.has_ids)
+            raise DataError(
+                f"{with_ids[0].path} and {lines.path} have other ids in the same rows, and {without.path} has none: "
+                "which row of it belongs where cannot be known. Give it a column id."
+            )
+    if len(everything) > 1:
+        why = "as asked" if asked else "not all have ids"
+        said.append(f"The files were joined by the order of their rows ({why}; all have {len(first.rows):,}).")
+    return [list(lines.rows) for lines in everything]
+
+
+def _by_id(everything: Sequence[Lines], source: Lines, said: list[str]) -> list[list[Line]]:
+    tables_by_id = [{row.id: row for row in lines.rows} for lines in everything]
+    common = set(tables_by_id[0]).intersection(*tables_by_id[1:])
+    if not common:
+        a, b = _strangers(everything, tables_by_id)
+        raise DataError(
+            f"{a.path} and {b.path} have no id in common: the first ids are {shorten(repr(a.rows[0].id))} and "
+            f"{shorten(repr(b.rows[0].id))}. Give both the same documents under the same ids; if their rows are in the "
+            "same order, say --by-order."
+        )
+    order = [row.id for row in source.rows if row.id in common]
+    for lines in everything:
+        left = len(lines.rows) - len(common)
+        if left:
+            said.append(
+                f"{lines.path.name} has {len(lines.rows):,} documents, of which {left:,} are not in every file: scored "
+                f"and tested are the {len(common):,} that all have."
+            )
+    return [[found[key] for key in order] for found in tables_by_id]
+
+
+def _strangers(everything: Sequence[Lines], tables_by_id: Sequence[Mapping[Any, Line]]) -> tuple[Lines, Lines]:
+    """Two files that share no id; the first and the last where every two share some."""
+    for place, first in enumerate(tables_by_id):
+        for other in range(place + 1, len(tables_by_id)):
+            if first.keys().isdisjoint(tables_by_id[other]):
+                return everything[place], everything[other]
+    return everything[0], everything[-1]
+
+
+def _compare_references(
+    everything: Sequence[Lines], matched: Sequence[Sequence[Line]], source: Lines, ordered: bool, said: list[str]
+) -> None:
+    """Files with other references are named; where most differ and files were joined by order, the orders differ."""
+    used = [" ".join(str(row.reference).split()) for row in matched[everything.index(source)]]
+    for lines, rows in zip(everything, matched, strict=True):
+        if lines is source or not lines.has_references:
+            continue
+        own = [" ".join((row.reference or "").split()) for row in rows]
+        different = [place for place, pair in enumerate(zip(own, used, strict=True)) if pair[0] != pair[1]]
+        if ordered and len(different) > len(used) / 2:
+            raise DataError(
+                f"{rows[different[0]].where}: the reference is not that of "
+                f"{matched[everything.index(source)][different[0]].where}, and so it is in {len(different):,} of "
+                f"{len(used):,} rows: joined by order, these files are not of the same documents in the same order. "
+                "Give both a column id."
+            )
+        if different:
+            said.append(
+                f"The references of {lines.path.name} differ from those of {source.path.name} in {len(different):,} of "
+                f"{len(used):,} documents (first: {rows[different[0]].where}); all systems are scored against those of "
+                f"{source.path.name}."
+            )

@@ -1,0 +1,164 @@
+"""Stored predictions of a results folder, scored by a metric after their runs; no model is loaded."""
+
+import platform
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import quote
+
+from triptych import __version__
+from triptych.analysis import comparison as comparing
+from triptych.contracts import Metric
+from triptych.datasets import open_dataset
+from triptych.datasets.hub import Hub
+from triptych.errors import InputError, ResultsError
+from triptych.registry import find
+from triptych.reporting.write import write_report
+from triptych.results import layout, store
+from triptych.results.files import digest
+from triptych.results.lock import locked
+from triptych.results.reading import Results, Run, load
+from triptych.results.records import Comparison, Rescored, RescoredRun
+from triptych.run import scoring
+from triptych.text import languages
+
+Told = Callable[[int, int], None]
+SAME = 1e-9  # of scores that one metric gives twice
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of scoring again.
+
+    Attributes:
+        file: where the scores are; None where they are those that the runs have.
+        comparison: with the scores in its tables.
+        said: a whole sentence on what was done.
+    """
+
+    file: Path | None
+    comparison: Comparison
+    said: str
+
+
+def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None = None) -> Outcome:
+    """Score every stored prediction of a finished results folder by a registered metric, and write the tables again.
+
+    The scores go to `OUT/scores/METRIC.json`; no file of a run is changed. A metric that scored the runs themselves is
+    compared with what they hold: where its signature is theirs nothing is added, else its scores get names of their own.
+
+    Args:
+        out: a results folder, of runs or of scored files.
+        name: the metric's registered name.
+        report: with report.pdf and report.html.
+        tell: told how many predictions of how many are scored.
+        language: what is counted, one of `languages.NAMES`; None: what the runs' ROUGE counted.
+
+    Raises:
+        ConfigError: no metric has that name.
+        ResultsError: the folder is not finished or cannot be read, or the metric gives other scores than it has given.
+    """
+    find(Metric, name)  # an unknown name is refused before anything is read
+    results = load(out, later_scores=False)
+    counted = next((run.record.rouge.language for run in results.runs if run.record.rouge is not None), None)
+    references = [line.reference for line in next(run for run in results.runs if run.done).predictions]
+    some = [references[place] for place in scoring.spread(len(references))]
+    asked = languages.choose(language or counted or results.suite.rouge.language, some, results.suite.data)
+    metric = scoring.metrics(asked.name, [name])[name]
+    documents = _documents(results)
+    done = [run for run in results.runs if run.done]
+    total, count = sum(len(run.predictions) for run in done), 0
+    found: dict[tuple[str, int], list[dict[str, float]]] = {}
+    for run in done:
+        scored = found.setdefault((run.record.label, run.record.seed), [])
+        for line in run.predictions:
+            document = documents.get(line.id, "") if documents else ""
+            scored.append(scoring.score_text({name: metric}, line.prediction, line.reference, document))
+            count += 1
+            tell(count, total)
+    return _conclude(out, name, metric.signature(), found, bool(documents), report)
+
+
+def _conclude(
+    out: Path, name: str, signature: str, found: dict[tuple[str, int], list[dict[str, float]]], known: bool, report: bool
+) -> Outcome:
+    """Keep the scores, unless they are what the runs hold, and write the tables again."""
+    with locked(out):
+        results = load(out, later_scores=False)
+        runs = {(run.record.label, run.record.seed): run for run in results.runs if run.done}
+        if runs.keys() != found.keys():
+            raise ResultsError(f"The runs in {str(out)!r} changed while they were scored. Score them again.")
+        if all(run.record.signatures.get(name) == signature for run in runs.values()):
+            _compare(runs, found, name)
+            said = f"The metric {name} gives the scores that the runs hold: nothing was added."
+            return Outcome(None, comparing.compare(load(out)), said)
+        taken = {score for run in runs.values() for score in run.predictions[0].scores}
+        rescored = Rescored(
+            metric=name,
+            signature=signature,
+            documents_known=known,
+            runs=[_run(out, run, found[key], taken) for key, run in runs.items()],
+            time=datetime.now(UTC).isoformat(timespec="seconds"),
+            command=shlex.join(["triptych", *sys.argv[1:]]),
+            versions={"python": platform.python_version(), "triptych": __version__, "numpy": version("numpy")},
+        )
+        file = layout.scores_folder(out) / f"{quote(name, safe='')}.json"
+        store.write_json(file, rescored.model_dump(mode="json"))
+        results = load(out)
+        comparison = comparing.compare(results)
+        write_report(results, comparison, out, report)
+    without = "" if known else "; the documents are not known, so scores that need them are left out"
+    names = ", ".join(dict.fromkeys(score for run in rescored.runs for score in run.scores))
+    return Outcome(file, comparison, f"Scored by {name}: {names}{without}.")
+
+
+def _run(out: Path, run: Run, scores: list[dict[str, float]], taken: set[str]) -> RescoredRun:
+    """The scores of a run; a name that the run has already gets a mark."""
+    folder = layout.run_folder(out, run.record.label, run.record.seed)
+    columns = {f"{score} (again)" if score in taken else score: [line[score] for line in scores] for score in scores[0]}
+    return RescoredRun(
+        label=run.record.label,
+        seed=run.record.seed,
+        predictions_sha256=digest(folder / "predictions.jsonl"),
+        scores=columns,
+    )
+
+
+def _compare(runs: dict[tuple[str, int], Run], found: dict[tuple[str, int], list[dict[str, float]]], name: str) -> None:
+    """A metric of the same signature gives the same scores."""
+    for key, run in runs.items():
+        for line, scores in zip(run.predictions, found[key], strict=True):
+            other = [score for score, value in scores.items() if abs(value - line.scores.get(score, value)) > SAME]
+            if other:
+                raise ResultsError(
+                    f"predictions.jsonl of {run.name} holds {other[0]} {line.scores[other[0]]!r} for {line.id!r}, and the "
+                    f"metric {name} gives {scores[other[0]]!r} under the same signature: the file was changed."
+                )
+
+
+def _documents(results: Results) -> dict[str, str]:
+    """The test documents by id, where they can be read on this machine and have the references that the runs have."""
+    suite = results.suite
+    wanted = {line.id: line.reference for run in results.runs if run.done for line in run.predictions}
+    if results.files is not None:
+        return {}
+    try:
+        data = open_dataset(
+            suite.data, data_config=suite.data_config, data_revision=suite.data_revision, columns=suite.columns
+        )
+        if isinstance(data, Hub) and not Path(data.name).exists():
+            return {}  # nothing is fetched for a metric
+        splits = data.splits()
+        found = {
+            example.id: example.document.strip()
+            for split in (["test"] if "test" in splits else splits)
+            for example in data.examples(split)
+            if wanted.get(example.id) == example.summary.strip()
+        }
+    except InputError:
+        return {}
+    return found if found.keys() == wanted.keys() else {}

@@ -1,0 +1,1 @@
+"""Many runs: which are left, in which processes, under which lock."""

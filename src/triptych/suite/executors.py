@@ -1,0 +1,183 @@
+"""Where the runs of a suite are carried out: on this machine one after the other, or on the workers of a Ray cluster."""
+
+import importlib.util
+import logging
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from triptych.errors import ConfigError, ResultsError
+from triptych.results.lock import Lock
+from triptych.suite import processes
+
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": a cluster of one machine, on any system, on the loopback interface
+RETRIES = 3  # of a run whose worker was lost
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run, or a trial of its search, as a command.
+
+    Attributes:
+        name: for people.
+        group: runs of one group wait until the first of it has ended, which may leave something for them (a search).
+        arguments: of `triptych`.
+        folder: where it writes.
+        trials: what may be made before it, each by itself; the run makes what is not there.
+    """
+
+    name: str
+    seed: int
+    group: str
+    arguments: tuple[str, ...]
+    folder: Path
+    trials: tuple["Job", ...] = ()
+
+
+Tell = Callable[[Job, dict[str, Any]], None]
+
+
+class Executor(Protocol):
+    """Carries out runs and gives each with what went wrong, or None, as it ends."""
+
+    def __call__(self, jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+        """Args: the runs; the lock of the results folder; who is told their events, and those of trials."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a run asks of a worker: cores, GPUs, bytes of memory."""
+
+    cpus: float = 1.0
+    gpus: float = 0.0
+    memory: float = 0.0
+
+
+def make(name: str, resources: Resources) -> Executor:
+    """`local`, or `ray`, or `ray://HOST:PORT`.
+
+    Raises:
+        ConfigError: no such executor, or ray is not installed.
+    """
+    if name == "local":
+        return one_by_one
+    if name != "ray" and not name.startswith("ray://"):
+        raise ConfigError(f"--executor {name!r}: there are local, ray (a cluster on this machine) and ray://HOST:PORT.")
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError("--executor ray needs the package ray: pip install 'triptych[ray]'.")
+    return OnRay(name if name != "ray" else None, resources)
+
+
+def one_by_one(jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+    """Each run in a process of its own on this machine, one after the other."""
+    for job in jobs:
+        tell(job, {"event": "begin"})
+        yield job, _carry_out(job, lock, lambda event, job=job: tell(job, event))  # type: ignore[misc]
+
+
+def _carry_out(job: Job, lock: Lock, tell: Callable[[dict[str, Any]], None]) -> str | None:
+    try:
+        lock.check()
+    except ResultsError as error:
+        return str(error)
+    job.folder.mkdir(parents=True, exist_ok=True)
+    (job.folder / "record.json").unlink(missing_ok=True)
+    arguments = (*job.arguments, "--lock", str(lock.folder.absolute()), lock.token)
+    return processes.run(arguments, job.folder / "log.txt", lock.descriptor, tell)
+
+
+@dataclass(frozen=True)
+class OnRay:
+    """Runs and trials fanned out over a Ray cluster.
+
+    Workers need Triptych installed and the results folder under the same path. A run whose worker is lost
+    begins again on another one, from its last checkpoint.
+
+    Args:
+        address: of the cluster; None: one is started on this machine, for as long as the suite takes.
+        resources: what each run asks for.
+    """
+
+    address: str | None
+    resources: Resources
+
+    def __call__(self, jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+        """See `Executor`.
+
+        Raises:
+            ConfigError: the cluster cannot be reached, or would be open to the network.
+        """
+        if self.address is None:
+            os.environ[_LOOPBACK] = "0"  # read when ray is imported: its processes then listen on 127.0.0.1 alone
+        import ray
+        from ray.util.queue import Queue
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        try:
+            # "local": a new one; without an address ray would join whatever cluster /tmp/ray or RAY_ADDRESS names
+            with processes.keeping_sigterm():
+                ray.init(
+                    self.address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+                )
+        except (ConnectionError, TimeoutError, RuntimeError) as error:
+            what = f"The Ray cluster {self.address!r} cannot be reached" if self.address else "No Ray cluster starts here"
+            raise ConfigError(f"{what}: {error}.") from error
+        try:
+            if self.address is None and (address := ray.util.get_node_ip_address()) != "127.0.0.1":
+                raise ConfigError(
+                    f"This machine's Ray cluster listens on {address}, where others can reach it and run code: the installed "
+                    f"ray, or one imported before, does not follow {_LOOPBACK}=0. Set it before Python starts, or start a "
+                    "cluster of your own and give ray://HOST:PORT."
+                )
+            here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+            events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # not lost with a worker's machine
+            task = ray.remote(_on_worker).options(
+                num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, memory=self.resources.memory or None,
+                max_retries=RETRIES,
+            )  # fmt: skip
+            elsewhere = replace(lock, folder=lock.folder.resolve(), descriptor=None)
+            yield from self._fan_out(ray, task, events, elsewhere, jobs, tell)
+        finally:
+            ray.shutdown()
+
+    @staticmethod
+    def _fan_out(
+        ray: Any, task: Any, events: Any, lock: Lock, jobs: Sequence[Job], tell: Tell
+    ) -> Iterator[tuple[Job, str | None]]:
+        groups: dict[str, list[Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.group, []).append(job)
+        stages = {name: [runs[0].trials, runs[:1], runs[1:]] for name, runs in groups.items()}
+        trials = {trial for runs in groups.values() for trial in runs[0].trials}
+        running: dict[Any, Job] = {}
+
+        def go_on(group: str) -> None:
+            while stages[group] and not any(job.group == group for job in running.values()):
+                running.update({task.remote(job, events, lock): job for job in stages[group].pop(0)})
+
+        for group in groups:
+            go_on(group)
+        while running:
+            ended, _ = ray.wait(list(running), num_returns=1, timeout=0.2)
+            while not events.empty():
+                tell(*events.get())
+            for reference in ended:
+                job = running.pop(reference)
+                try:
+                    error = ray.get(reference)
+                except ray.exceptions.RayError as lost:
+                    error = f"its workers were lost {RETRIES + 1} times: {type(lost).__name__}"
+                if job in trials:
+                    tell(job, {"event": "tried", "message": error})
+                else:
+                    yield job, error
+                go_on(job.group)
+
+
+def _on_worker(job: Job, events: Any, lock: Lock) -> str | None:
+    """A task of Ray's: a run or trial in a process of its own, as everywhere."""
+    events.put((job, {"event": "begin"}))
+    return _carry_out(job, lock, lambda event: events.put((job, event)))

@@ -1,0 +1,1 @@
+"""Text as people write it: characters, words, sentences, languages, Markdown."""

@@ -1,0 +1,230 @@
+"""Which language summaries are counted in: named by the suite, or decided from the references.
+
+English is counted as rouge_score counts it: words of a-z and 0-9, Porter's stemmer. Any other language is counted by
+`triptych.text.words`, with a stemmer only where the suite names a language that has one: a stemmer of the wrong language joins
+words that have nothing to do with one another, so nothing but English is ever stemmed on a guess.
+"""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated
+
+import regex
+from pydantic import AfterValidator
+
+from triptych.errors import ConfigError, nearest
+
+AUTO, ANY, ENGLISH = "auto", "any", "english"
+STEMMED = (
+    "arabic", "danish", "dutch", "finnish", "french", "german", "hungarian", "italian", "norwegian", "portuguese", "romanian",
+    "russian", "spanish", "swedish",
+)  # fmt: skip
+DOTLESS_I = ("azerbaijani", "turkish")  # dotless: I is the capital of its small i there
+_CODES = {
+    "ar": "arabic", "az": "azerbaijani", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
+    "fi": "finnish", "fr": "french", "he": "hebrew", "hi": "hindi", "hu": "hungarian", "it": "italian", "ja": "japanese",
+    "ko": "korean", "nb": "norwegian", "nl": "dutch", "nn": "norwegian", "no": "norwegian", "pt": "portuguese",
+    "ro": "romanian", "ru": "russian", "sv": "swedish", "th": "thai", "tr": "turkish", "vi": "vietnamese", "zh": "chinese",
+}  # fmt: skip
+NAMES = (AUTO, ANY, *sorted(set(_CODES.values())))
+
+MOST_DROPPED = 0.1  # of the letters, or of the references that lose so much: above it English is refused
+_MOST_FOREIGN = 0.05  # the same, above which `auto` does not take references for English
+_LEAST_FUNCTION_WORDS = 0.05  # English news has 17-21% of them; other languages in Latin script at most 2.3%
+_FORGIVEN = 3  # of the function words that a text should have: a few headlines may have none
+_MOST_OTHER = 0.05  # function words of other languages to one of English: more is a mixture
+_MOST_ACCENTED = 0.02  # of the letters, in a text too short to have a function word
+_LEAST_DOTLESS_I = 0.01  # of the letters; Turkish has 5%
+_LEAST_SAID = 0.005  # a smaller share of letters is not worth a sentence
+
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Frequent in English, and no frequent word of another language in Latin script ("in", "on", "at" or "for" are).
+_ENGLISH = _words(
+    "the and to of that with from by this it his they are were been has which who after said will would their its not "
+    "but"
+)
+# Frequent in another language, and neither English words nor usual parts of names ("de", "la", "van" are).
+_OTHER = _words(
+    "des et est une dans qui que pas pour avec aux sont cette é à una por como más su não uma em dos ao il che della è "
+    "sono gli nel und das ist nicht ein eine auf dem für zu sich het een niet dat zijn voor te og det er som ikke på av til "
+    "att är och inte yang dan dari untuk ini dengan di pada itu dalam ang ng mga ay wa kwa katika bir bu için ile olarak nie "
+    "się jest w z że si și în din pentru să az és hogy nem egy ja ei"
+)
+_LATIN_WORD = regex.compile(r"[\p{Latin}\p{M}]+")
+_NOT_ASCII_LETTER = regex.compile(r"[^\P{L}A-Za-z]")
+_LETTER = regex.compile(r"\p{L}")
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """What summaries are counted in.
+
+    Attributes:
+        name: one of `NAMES` but "auto".
+        reason: a sentence: what is counted, and why.
+    """
+
+    name: str
+    reason: str
+
+    @property
+    def dotless_i(self) -> bool:
+        """Capital I is the capital of ı."""
+        return self.name in DOTLESS_I
+
+
+def _check_name(name: str) -> str:
+    """A language's name as it is kept; a code of ISO 639-1 gives its language."""
+    known = name.strip().lower()
+    known = _CODES.get(known, known)
+    if known not in NAMES:
+        raise ValueError(
+            f"not a language known here.{nearest(known[:100], NAMES)} Known: {', '.join(NAMES)}. Use {ANY!r} for a "
+            "language that is not listed: words of any script, no stemmer"
+        )
+    return known
+
+
+Name = Annotated[str, AfterValidator(_check_name)]  # one of `NAMES`, also given by its code of ISO 639-1
+
+
+def choose(asked: str, references: Iterable[str], source: str = "these data") -> Language:
+    """The language that summaries are counted in, from what was asked for and from the references.
+
+    `auto` gives "english" where the references read as English, "turkish" where they have the letter ı, else "any".
+
+    Args:
+        asked: one of `NAMES`.
+        references: what summaries will be held against; a few thousand are enough.
+        source: the name of the data, for the message.
+
+    Raises:
+        ConfigError: English was asked for, and a tenth or more of the references' letters would not be counted.
+    """
+    found = _Evidence.of(references)
+    if asked == ENGLISH and max(found.dropped, found.losing) >= MOST_DROPPED:
+        raise ConfigError(
+            f"rouge.language is 'english', which counts a-z and 0-9 alone: {found.dropped:.0%} of the letters in the "
+            f"references of {source!r} would not be counted ({found.scripts()}); {found.losing:.0%} of the references would "
+            "lose a tenth or more. Leave it to be decided with --set rouge.language=auto, or name their language."
+        )
+    name = found.decide() if asked == AUTO else asked
+    why = f"rouge.language {asked}" + (f": {found.why(name)}" if asked == AUTO else "")
+    uncounted = (
+        f" {found.dropped:.1%} of their letters are not a-z and not counted."
+        if name == ENGLISH and found.dropped >= _LEAST_SAID
+        else ""
+    )
+    return Language(name, f"ROUGE counts {_counted(name, found.unspaced)} ({why}).{uncounted}")
+
+
+def _counted(name: str, unspaced: list[str]) -> str:
+    if name == ENGLISH:
+        return "English words by their Porter stem, as rouge_score does"
+    characters = f", each character of {' and '.join(unspaced)} as a word," if unspaced else ""
+    if name in STEMMED:
+        return f"words of any script{characters} by their Snowball stem for {name.capitalize()}"
+    casing = " with I as the capital of ı" if name in DOTLESS_I else ""
+    return f"whole words of any script{casing}{characters} without a stemmer"
+
+
+@dataclass(frozen=True, slots=True)
+class _Evidence:
+    """What references show of their language.
+
+    Attributes:
+        letters: of each script, by its name, the most frequent first.
+        dropped: share of the letters that English counting would drop.
+        losing: share of the references that would lose a tenth of their letters or more.
+        dotless_i: share of ı and İ among the letters.
+        words: in Latin script.
+        english, other: function words among them.
+    """
+
+    letters: Counter[str]
+    dropped: float
+    losing: float
+    dotless_i: float
+    words: int
+    english: int
+    other: int
+
+    @classmethod
+    def of(cls, references: Iterable[str]) -> "_Evidence":
+        characters: Counter[str] = Counter()
+        vocabulary: Counter[str] = Counter()
+        losing = count = 0
+        for reference in references:
+            text = unicodedata.normalize("NFC", reference)
+            count += 1
+            characters.update(text)
+            vocabulary.update(_LATIN_WORD.findall(text.lower()))
+            if not text.isascii() and (foreign := len(_NOT_ASCII_LETTER.findall(text))):
+                losing += foreign >= MOST_DROPPED * len(_LETTER.findall(text))
+        letters: Counter[str] = Counter()
+        dropped = 0
+        for character, times in characters.items():
+            if _LETTER.match(character):
+                letters[_script(character)] += times
+                dropped += times * (not character.isascii())
+        total = max(letters.total(), 1)
+        return cls(
+            letters, dropped / total, losing / max(count, 1), (characters["ı"] + characters["İ"]) / total,
+            vocabulary.total(), sum(vocabulary[word] for word in _ENGLISH), sum(vocabulary[word] for word in _OTHER),
+        )  # fmt: skip
+
+    def decide(self) -> str:
+        """The language for `auto`."""
+        if self._is_english():
+            return ENGLISH
+        return "turkish" if self.dotless_i >= _LEAST_DOTLESS_I else ANY
+
+    def _is_english(self) -> bool:
+        if max(self.dropped, self.losing) >= _MOST_FOREIGN:
+            return False
+        if self.other > _MOST_OTHER * self.english + (self.english > 0):  # one, such as a name, is forgiven
+            return False
+        if self.english + _FORGIVEN < _LEAST_FUNCTION_WORDS * self.words:
+            return False
+        return self.english > 0 or self.dropped < _MOST_ACCENTED
+
+    def why(self, name: str) -> str:
+        """What spoke for a language."""
+        if name == ENGLISH:
+            share = f", {self.english / self.words:.0%} of their words are the, and, to and the like" if self.english else ""
+            return f"the references read as English{share}"
+        if name in DOTLESS_I:
+            return "the references have the letter ı"
+        if self.letters.total() - self.letters["Latin"] > _MOST_FOREIGN * self.letters.total():
+            return f"the letters of the references are {self.scripts()}"
+        return "the references are in Latin letters and do not read as English; name their language to have its stemmer"
+
+    def scripts(self) -> str:
+        """The scripts of the letters with their shares, the most frequent first."""
+        total = max(self.letters.total(), 1)
+        named = [f"{times / total:.0%} {script}" for script, times in self.letters.most_common(3) if times >= 0.005 * total]
+        return ", ".join(named)
+
+    @property
+    def unspaced(self) -> list[str]:
+        """The scripts among them whose characters count as words."""
+        least = _MOST_FOREIGN * self.letters.total()
+        return [script for script, times in self.letters.most_common() if script in _UNSPACED and times >= least]
+
+
+_SCRIPT_NAMES = {"CJK": "Han", "IDEOGRAPHIC": "Han", "KATAKANA-HIRAGANA": "Katakana", "MODIFIER": "other"}
+_UNSPACED = ("Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Yi")
+
+
+def _script(letter: str) -> str:
+    """The script of a letter, as its name in Unicode begins."""
+    plain = unicodedata.normalize("NFKC", letter)[:1]
+    first = unicodedata.name(plain, "OTHER").split(" ")[0]
+    return _SCRIPT_NAMES.get(first, first.capitalize())

@@ -1,0 +1,1 @@
+"""Trained models at work: summarize, evaluate, export, serve."""

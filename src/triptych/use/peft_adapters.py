@@ -1,0 +1,219 @@
+"""Adapters that peft itself saved: what they hold, and a model with one of them in it."""
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from triptych.contracts import AdaptedModel, ModelParts
+from triptych.errors import ModelError, ResultsError
+from triptych.models import hub, patterns
+from triptych.models.tokens import native_failures
+from triptych.registry import shorten
+from triptych.results import store
+from triptych.run.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
+
+# Kinds that peft puts into layers from the adapter's own tensors alone; others load further models or files that they name.
+IN_LAYERS = ("lora", "adalora", "ia3", "loha", "lokr", "oft", "boft", "vera", "hra", "fourierft", "ln_tuning")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class PeftFolder:
+    """A folder that `PeftModel.save_pretrained` wrote.
+
+    Attributes:
+        kind: peft's name of the method in lower case, such as `lora` or `prompt_tuning`.
+        model: the base that the adapter names, or None.
+        num_virtual_tokens: P; 0 where the adapter is none of a prompt.
+    """
+
+    folder: Path
+    kind: str
+    model: str | None
+    revision: str
+    num_virtual_tokens: int
+    tensors: dict[str, Tensor]
+    origin: Origin | None  # where Triptych saved it
+
+
+def is_peft_folder(folder: Path) -> bool:
+    """Whether a folder holds an adapter in PEFT's format, rather than a run."""
+    return (folder / PEFT_CONFIG).is_file() and not (folder / "record.json").is_file()
+
+
+def read_peft_folder(folder: Path) -> PeftFolder:
+    """What the folder says and holds; with a manifest of Triptych, checked against it.
+
+    Raises:
+        ResultsError: a file is missing, malformed or truncated, or is not what the manifest says.
+    """
+    config = store.read_json(folder / PEFT_CONFIG)
+    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+        raise ResultsError(f"{str(folder / PEFT_CONFIG)!r} names no peft_type: it is no configuration of an adapter.")
+    if not (folder / PEFT_TENSORS).is_file():
+        raise ResultsError(
+            f"There is no {str(folder / PEFT_TENSORS)!r}. Pickled adapters are never read, since they can run code: save it "
+            "again with safe_serialization=True."
+        )
+    ours = (folder / MANIFEST).is_file()
+    origin, tensors = read_manifest(folder) if ours else (None, store.read_tensors(folder / PEFT_TENSORS))
+    model, revision = config.get("base_model_name_or_path") or "", config.get("revision") or "main"
+    count = config.get("num_virtual_tokens") or 0
+    if not (isinstance(model, str) and isinstance(revision, str) and type(count) is int):
+        raise ResultsError(
+            f"{str(folder / PEFT_CONFIG)!r} is malformed: base_model_name_or_path and revision are texts, "
+            "num_virtual_tokens is a whole number."
+        )
+    return PeftFolder(folder, config["peft_type"].lower(), model or None, revision, count, tensors, origin)
+
+
+def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A tokenizer saved with the adapter must read texts as the model's does; it may have special tokens that no text uses.
+
+    Raises:
+        ModelError: it reads or ends texts in another way, or cannot be read.
+    """
+    if not all((folder / name).is_file() for name in _TOKENIZER_FILES):
+        return
+    try:
+        with native_failures():
+            own = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
+            probes = [each(hub.PROBE, verbose=False)["input_ids"] for each in (own, tokenizer)]
+    except Exception as error:
+        raise ModelError(f"The tokenizer in {str(folder)!r} cannot be read: {error}.") from error
+    difference = _difference(own, tokenizer) or ("it makes other tokens of the same text" if probes[0] != probes[1] else None)
+    if difference:
+        raise ModelError(
+            f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: {difference}. Give its own "
+            "base with --model. If it was trained on the model's tokens all the same, remove the tokenizer files from its "
+            "folder."
+        )
+
+
+def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) -> str | None:
+    """What would make an adapter's tokenizer read or end texts in another way than the model's; None where nothing does.
+
+    A special token more, such as one for padding, changes no text: what is written in a text is never a special token.
+    """
+    theirs, ours = own.get_vocab(), model.get_vocab()
+    moved = next((token for token in theirs.keys() & ours.keys() if theirs[token] != ours[token]), None)
+    if moved is not None:
+        return f"the token {shorten(repr(moved))} has the id {theirs[moved]}, and {ours[moved]} in the model's"
+    special = {*own.all_special_tokens, *model.all_special_tokens}
+    for each in (own, model):
+        special |= {str(token) for token in each.added_tokens_decoder.values() if token.special}
+    odd = min((theirs.keys() ^ ours.keys()) - special, default=None)
+    if odd is not None:
+        return f"the token {shorten(repr(odd))} is in one of them alone"
+    if own.eos_token_id != model.eos_token_id:
+        return f"its texts end with {own.eos_token!r}, and the model's with {model.eos_token!r}"
+    return None
+
+
+def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
+    """Put the adapter into a model, as peft does; tensors of the model that the adapter replaces become its own.
+
+    Args:
+        parts: the untouched model; it is changed in place. Its tensors may be shared: none is written into.
+
+    Raises:
+        ModelError: the adapter does not fit the model, or is of a kind that cannot be read.
+    """
+    if adapter.kind == "prompt_tuning":
+        return AdaptedModel(parts, virtual_tokens=_prompt(parts, adapter))
+    if adapter.kind not in IN_LAYERS:
+        known = ", ".join(("prompt_tuning", *IN_LAYERS))
+        raise ModelError(f"{str(adapter.folder)!r} holds a {shorten(adapter.kind)} adapter; those read are {known}.")
+    from peft import PeftConfig, get_peft_model
+
+    try:
+        config: Any = PeftConfig.from_pretrained(str(adapter.folder))
+        _check_ranks(config, adapter)
+        _check_lengths(config, parts, adapter)
+        _check_vocabulary(parts, adapter)
+        patterns.check(_patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG))
+        config.inference_mode = True
+        device = parts.token_embedding.weight.device
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # peft wonders about names and layouts; what matters is checked below
+            model = get_peft_model(parts.model, config)
+            named = dict(model.named_parameters())
+            for name in named.keys() & adapter.tensors.keys():  # biases, say: what is the adapter's own is named otherwise
+                named[name].data = named[name].data.clone()
+            result = model.load_adapter(str(adapter.folder), "default", torch_device=str(device))
+    except ModelError:
+        raise
+    except Exception as error:  # peft believes a configuration: what a wrong one leads to can be anything
+        raise _misfit(adapter, f"{type(error).__name__}: {error}") from error
+    odd = [*result.missing_keys, *result.unexpected_keys]
+    if odd:
+        raise _misfit(adapter, f"the tensor {odd[0]!r} is in one of them alone")
+    if type(parts.model.get_input_embeddings()) is not nn.Embedding:
+        raise ModelError(f"The adapter in {str(adapter.folder)!r} changes the token embedding, which cannot be read here.")
+    return AdaptedModel(parts)
+
+
+def _prompt(parts: ModelParts, adapter: PeftFolder) -> nn.Embedding:
+    needed = (adapter.num_virtual_tokens, parts.hidden_size)
+    weight = adapter.tensors.get("prompt_embeddings")
+    if weight is None or tuple(weight.shape) != needed:
+        found = "missing" if weight is None else tuple(weight.shape)
+        raise _misfit(adapter, f"'prompt_embeddings' is {found} and {needed} is needed")
+    return nn.Embedding.from_pretrained(weight.to(parts.token_embedding.weight.device, torch.float32))
+
+
+def _check_ranks(config: Any, adapter: PeftFolder) -> None:
+    """A rank beyond the tensors' sizes would have peft make room for tensors that are not there."""
+    most = max((size for tensor in adapter.tensors.values() for size in tensor.shape), default=0)
+    ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
+    if any(rank is not None and rank > most for rank in ranks):
+        raise _misfit(adapter, f"its configuration gives a rank above {most}, the largest size of its tensors")
+
+
+def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
+    """peft holds every name of a list against every module: a list longer than the model has modules would take hours."""
+    most = max(1000, sum(1 for _ in parts.model.named_modules()))
+    for field, value in vars(config).items():
+        if isinstance(value, (list, tuple, set, dict)) and len(value) > most:
+            raise _misfit(adapter, f"{field} in its configuration has {len(value):,} entries, above {most:,}")
+
+
+def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
+    """Tensors of the token embedding and the head, whole or as factors, are for as many tokens as the base has."""
+    names = {id(module): name for name, module in parts.model.named_modules()}
+    embedding, head = names.get(id(parts.token_embedding)), names.get(id(parts.head))
+    sizes = {f"{embedding}.lora_embedding_A": 1, f"{head}.lora_B.weight": 0}  # which dimension of a tensor counts tokens
+    for name in (embedding, head):
+        sizes |= {f"{name}.weight": 0, f"{name}.modules_to_save.weight": 0, f"{name}.base_layer.weight": 0}
+    base = parts.token_embedding.num_embeddings
+    for name, tensor in adapter.tensors.items():
+        dimension = sizes.get(name.removeprefix("base_model.model."))
+        if dimension is None or tensor.dim() != 2 or tensor.shape[dimension] == base:
+            continue
+        raise ModelError(
+            f"The adapter in {str(adapter.folder)!r} was trained on a base with {tensor.shape[dimension]:,} tokens in its "
+            f"vocabulary, and this base has {base:,}: tokens were added before training, such as those of a chat template. "
+            "Give with --model a folder with the base as it was trained: its embeddings resized "
+            f"(model.resize_token_embeddings({tensor.shape[dimension]})), saved together with the adapter's tokenizer."
+        )
+
+
+def _patterns(config: Any) -> list[str]:
+    """Every text of a configuration that peft matches against names as a regular expression."""
+    found: list[str] = []
+    for value in vars(config).values():
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, (list, tuple, set, dict)):
+            found += [each for each in value if isinstance(each, str)]
+    return found
+
+
+def _misfit(adapter: PeftFolder, why: str) -> ModelError:
+    reason = shorten(" ".join(why.split()))
+    return ModelError(f"The adapter in {str(adapter.folder)!r} does not fit the model: {reason}. Give its base with --model.")

@@ -1,0 +1,310 @@
+"""What was trained, brought back ready to summarize; any number of runs share one base model in memory."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from triptych import runtime
+from triptych.config.schema import Suite, make_suite
+from triptych.contracts import AdaptedModel, Baseline, Context, Method
+from triptych.corpus.prepare import Template, encode_documents
+from triptych.engine.compute import NARROW, make_ready, narrow
+from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.modes import TrainingModes
+from triptych.errors import ConfigError, DataError, ModelError, ResultsError
+from triptych.models import hub
+from triptych.models.parts import take_apart
+from triptych.models.sharing import own, share
+from triptych.results import store
+from triptych.results.integrity import check_files, remedy
+from triptych.results.records import Record
+from triptych.run import scoring, setup
+from triptych.run.adapters import PEFT_CONFIG, check_belongs, check_origin, load_tensors, read_manifest
+from triptych.run.entries import Row, make_row, suite_rows
+from triptych.use import peft_adapters
+
+WINDOW = 256  # documents that are sorted by length together
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A summary and what became of its document.
+
+    Attributes:
+        text: without special tokens and outer white space.
+        num_tokens: tokens generated; None for a row without a model.
+        at_cap: it has as many tokens as it may have, and so may be unfinished.
+        document_tokens: tokens of the whole document; None for a row without a model.
+        read_tokens: how many of them were read, from its beginning.
+    """
+
+    text: str
+    num_tokens: int | None = None
+    at_cap: bool = False
+    document_tokens: int | None = None
+    read_tokens: int | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """The document was longer than what is read."""
+        return self.document_tokens != self.read_tokens
+
+
+class Trained(ABC):
+    """A row that can summarize.
+
+    Attributes:
+        label: the row's label; for an adapter of peft's own, the folder's name.
+        kind: the method or baseline.
+        folder: where it was loaded from.
+        suite: the settings it runs under.
+    """
+
+    def __init__(self, label: str, kind: str, folder: Path, suite: Suite):
+        self.label, self.kind, self.folder, self.suite = label, kind, folder, suite
+
+    def summarize(self, documents: Iterable[str]) -> list[str]:
+        """One summary for each document, in order.
+
+        A document longer than `limits.document_tokens`, or than the model's window leaves room for, is cut at its end.
+
+        Raises:
+            DataError: a document is empty.
+        """
+        texts = list(documents)
+        for number, text in enumerate(texts, 1):
+            if not text.strip():
+                raise DataError(f"Document {number} of {len(texts)} is empty: there is nothing to summarize.")
+        found = dict(self.stream(texts))
+        return [found[index].text for index in range(len(texts))]
+
+    @abstractmethod
+    def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
+        """`(index, summary)` of each document as soon as its batch is done, the longest documents first."""
+
+
+class TrainedBaseline(Trained):
+    """A row without a model."""
+
+    def __init__(self, row: Row, baseline: Baseline, folder: Path, suite: Suite):
+        super().__init__(row.label, row.kind, folder, suite)
+        self._baseline = baseline
+
+    def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
+        """Every document in order."""
+        for index, document in enumerate(documents):
+            yield index, Summary(self._baseline.predict([document])[0])
+
+
+@dataclass
+class Base:
+    """A base model in memory, and what belongs to it."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    fingerprint: str
+    tokenizer_fingerprint: str
+    machine: runtime.Runtime
+
+
+class TrainedModel(Trained):
+    """A model as a method changed it; its frozen tensors are the base's, shared with every run loaded beside it."""
+
+    def __init__(
+        self, label: str, kind: str, folder: Path, suite: Suite, base: Base, adapted: AdaptedModel, exact: bool, reserved: int
+    ):
+        super().__init__(label, kind, folder, suite)
+        self.base, self.adapted, self.exact = base, adapted, exact
+        self.template = Template.of(base.tokenizer, suite.separator)
+        self.decoding = DecodingPlan(**suite.decoding.model_dump())
+        self._reserved = reserved
+
+    @property
+    def is_prompt(self) -> bool:
+        """What was trained stands beside the document: it is put into no layer, and cannot be merged."""
+        return self.adapted.virtual_tokens is not None or self.adapted.prefix is not None
+
+    @property
+    def max_document_tokens(self) -> int:
+        """Tokens of a document that are read: `limits.document_tokens`, or what the window leaves beside all else.
+
+        Raises:
+            ConfigError: the window has no room for a document.
+        """
+        wanted, window = self.suite.limits.document_tokens, self.adapted.parts.max_positions
+        if window is None:
+            return wanted
+        left = window - self._reserved - self.template.length - self.decoding.max_new_tokens
+        if left < 1:
+            raise ConfigError(
+                f"{str(self.folder)!r}: {self._reserved} virtual + {self.template.length} prefix, separator and EOS + "
+                f"{self.decoding.max_new_tokens} summary tokens leave no room for a document in {window} positions."
+            )
+        return min(wanted, left)
+
+    def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
+        """Batch by batch; the batches of a suite's test documents are those its predictions were made in."""
+        longest = self.max_document_tokens
+        encoded = encode_documents(documents, self.base.tokenizer)
+        read = [np.array(ids[:longest], dtype=np.int32) for ids in encoded]
+        order = sorted(range(len(read)), key=lambda i: (-len(read[i]), i))
+        for start in range(0, len(order), self.decoding.batch_size):
+            batch = order[start : start + self.decoding.batch_size]
+            new = generate(self.adapted, [read[i] for i in batch], self.template, self.base.machine, self.decoding)
+            for index, ids in zip(batch, new, strict=True):
+                text = scoring.to_text(self.base.tokenizer, ids)
+                at_cap = len(ids) >= self.decoding.max_new_tokens
+                yield index, Summary(text, len(ids), at_cap, len(encoded[index]), len(read[index]))
+
+
+def load(folder: Path, model: str | None = None, device: str | None = None, precision: str | None = None) -> Trained:
+    """A run or an adapter, ready to summarize.
+
+    Args:
+        folder: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
+        model: the base model, where it is not to be had under the name it was trained on.
+        device: the device asked for, or None.
+        precision: another than the run's own.
+
+    Raises:
+        InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained with.
+    """
+    return _Loader(model, device, precision).load(Path(folder))
+
+
+def load_all(folders: Sequence[Path], model: str | None = None, device: str | None = None) -> list[Trained]:
+    """Several runs or adapters in order, each base model in memory once.
+
+    Raises:
+        InputError: as `load` does.
+    """
+    loader = _Loader(model, device)
+    return [loader.load(Path(folder)) for folder in folders]
+
+
+def summarize_all(
+    rows: Sequence[Trained], documents: Iterable[tuple[str, str]]
+) -> Iterator[tuple[Trained, str, Summary]]:
+    """`(row, id, summary)` of every document by every row, as they come; memory does not grow with the documents.
+
+    Args:
+        documents: `(id, text)` of each.
+    """
+    source = iter(documents)
+    while window := list(islice(source, WINDOW)):
+        for row in rows:
+            for index, summary in row.stream([text for _, text in window]):
+                yield row, window[index][0], summary
+
+
+def read_record(folder: Path) -> Record:
+    """The record of a finished run, whose files belong to it.
+
+    Raises:
+        ResultsError: there is none, the run failed, or a file next to the record was changed or exchanged.
+    """
+    file = folder / "record.json"
+    record = store.read_as(file, Record, "record", f"Remedy: {remedy(file)}.")
+    if record.status != "done":
+        raise ResultsError(f"The run in {str(folder)!r} failed: there is nothing to load.")
+    check_files(folder, record)
+    return record
+
+
+@dataclass
+class _Loader:
+    """Loads runs one after the other and keeps the bases it has read."""
+
+    model: str | None
+    device: str | None
+    precision: str | None = None
+    bases: dict[tuple[str, str, str], Base] = field(default_factory=dict)
+
+    def load(self, folder: Path) -> Trained:
+        if peft_adapters.is_peft_folder(folder):
+            return self._adapter(folder)
+        if not (folder / "record.json").is_file():
+            raise ResultsError(
+                f"{str(folder)!r} is neither a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved "
+                f"(with {PEFT_CONFIG})."
+            )
+        return self._run(folder)
+
+    def _run(self, folder: Path) -> Trained:
+        record = read_record(folder)
+        suite = make_suite(record.config)
+        row = make_row(record.label, {"kind": record.kind, **record.options})
+        if isinstance(row.plugin, Baseline):
+            return TrainedBaseline(row, row.plugin, folder, suite)
+        base = self._base(self.model or suite.model, suite.model_revision, suite.training.precision)
+        recorded = record.provenance.model_fingerprint if record.provenance else None
+        if recorded not in (None, base.fingerprint):
+            raise ResultsError(
+                f"{str(folder)!r} was made with another model than {self.model or suite.model!r} is now: weights or "
+                "configuration differ. Give the same one with --model."
+            )
+        adapted, modes = self._adapt(base, row.plugin, record.seed)
+        if row.trains:
+            origin, tensors = read_manifest(folder / "adapter")
+            check_belongs(origin, record, folder / "adapter")
+            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter")
+            own(adapted)
+            load_tensors(adapted, tensors, folder / "adapter")
+        reserved = setup.reserved_positions(suite_rows(suite))
+        exact = not suite.engine.plain and make_ready(adapted, modes, base.machine).exact
+        return TrainedModel(row.label, row.kind, folder, suite, base, adapted, exact, reserved)
+
+    def _adapt(self, base: Base, method: Method, seed: int) -> tuple[AdaptedModel, TrainingModes]:
+        """The method's parts in a model that shares the base's tensors; what they begin from does not matter here."""
+        parts = take_apart(share(base.model))
+        modes = TrainingModes(parts.model)
+        context = Context(base.tokenizer, torch.Generator().manual_seed(seed), torch.arange(parts.vocabulary_size))
+        adapted = method.adapt(parts, context)
+        for learned in (adapted.virtual_tokens, adapted.prefix):
+            if learned is not None:
+                learned.to(base.machine.device)
+        modes.eval(parts.model)
+        return adapted, modes
+
+    def _adapter(self, folder: Path) -> Trained:
+        adapter = peft_adapters.read_peft_folder(folder)
+        name = self.model or adapter.model
+        if not name:
+            raise ModelError(f"The adapter in {str(folder)!r} names no base model: give it with --model.")
+        suite = Suite(model=name, model_revision=adapter.revision)
+        base = self._base(name, adapter.revision, suite.training.precision)
+        if adapter.origin is not None:
+            check_origin(adapter.origin, base.fingerprint, base.tokenizer_fingerprint, folder)
+        peft_adapters.check_tokenizer(folder, base.tokenizer)
+        parts = take_apart(share(base.model))
+        modes = TrainingModes(parts.model)
+        adapted = peft_adapters.adapt(parts, adapter)
+        exact = make_ready(adapted, modes, base.machine).exact
+        label = folder.resolve().name
+        return TrainedModel(label, adapter.kind, folder, suite, base, adapted, exact, adapted.num_virtual_tokens)
+
+    def _base(self, model: str, revision: str, precision: str) -> Base:
+        key = (model, revision, self.precision or precision)
+        if key not in self.bases:
+            machine = runtime.start(self.device, key[2])
+            try:
+                tokenizer = hub.load_tokenizer(model, revision)
+                loaded = hub.load_model(model, revision)
+            except ModelError as error:
+                if self.model is not None:
+                    raise
+                hint = "This was the base model. If it lies elsewhere now, say where with --model."
+                raise ModelError(f"{error}\n{hint}") from error
+            loaded.to(machine.device)  # type: ignore[arg-type]
+            loaded.requires_grad_(False)
+            if machine.precision in NARROW:
+                narrow(loaded, NARROW[machine.precision])  # once, so that the rows share it
+            fingerprints = hub.fingerprint(model, revision), hub.tokenizer_fingerprint(tokenizer)
+            self.bases[key] = Base(loaded, tokenizer, *fingerprints, machine)
+        return self.bases[key]
