@@ -47,7 +47,9 @@ def main(base: str, data: str) -> None:
         found.setdefault("highlights after article and cue", []).append(after_cue)
         found.setdefault("  of these, full stops", []).append(after_cue[full_stops])
         found.setdefault("  of these, the end", []).append(after_cue[-1:])
-        found.setdefault("highlights as prose, after the article", []).append(nats(model, document + ids("\n\n"), prose))
+        found.setdefault("highlights as prose, after the article", []).append(
+            nats(model, document + ids("\n\n"), prose)
+        )
         found.setdefault("highlights as prose, without the article", []).append(nats(model, [end], prose))
     for name, parts in found.items():
         print(f"{name}: {torch.cat(parts).mean():.2f}")

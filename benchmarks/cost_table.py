@@ -78,7 +78,10 @@ LINES: tuple[tuple[str, Show], ...] = (
     ("Training, plain", flops("plain_flops")),
     ("Tokens a second", trained(lambda cost: rate(cost.tokens_per_second))),
     ("Peak memory of training", trained(lambda cost: f"{size(cost.peak_memory_bytes)} ({cost.peak_memory_kind})")),
-    ("Reserved at the peak", trained(lambda cost: formats.quantity(cost.reserved_peak_memory_bytes, "bytes", "CUDA alone"))),
+    (
+        "Reserved at the peak",
+        trained(lambda cost: formats.quantity(cost.reserved_peak_memory_bytes, "bytes", "CUDA alone")),
+    ),
     ("Energy of training", trained(energy)),
     ("Evaluation", seconds("evaluation_seconds")),
     ("Generation", seconds("generation_seconds")),
@@ -123,7 +126,10 @@ def table(runs: Sequence[Run]) -> str:
 
 def table_of_steps(several: Sequence[Sequence[Run]]) -> str:
     """What a step costs, the same row of every folder on neighbouring lines."""
-    lines = ["| Row | Model |" + "|".join(f" {title} " for title, _ in OF_A_STEP) + "|", "|---|---|" + "---:|" * len(OF_A_STEP)]
+    lines = [
+        "| Row | Model |" + "|".join(f" {title} " for title, _ in OF_A_STEP) + "|",
+        "|---|---|" + "---:|" * len(OF_A_STEP),
+    ]
     for label in dict.fromkeys(run.record.label for runs in several for run in runs):
         for run in (run for runs in several for run in runs if run.record.label == label):
             model = f"{run.record.parameters.num_base_parameters:,}" if run.record.parameters else formats.DASH
@@ -145,7 +151,10 @@ def machine(runs: Sequence[Run]) -> str:
     made = known[0]
     hardware = made.hardware
     device = hardware.get("gpu") or f"{hardware['processor']}, {hardware['cores']} cores, {hardware['threads']} threads"
-    versions = f"torch {made.versions['torch']}, transformers {made.versions['transformers']}, Python {made.versions['python']}"
+    versions = ", ".join(
+        f"{name} {made.versions[key]}"
+        for name, key in (("torch", "torch"), ("transformers", "transformers"), ("Python", "python"))
+    )
     commits = dict.fromkeys(formats.commit(one.commit, one.dirty) for one in known)
     return f"\n{device}; {made.precision}; {versions}; commit {formats.listed(list(commits))}."
 

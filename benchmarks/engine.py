@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""The engine beside what a user would write today: the same documents and batch, alternating in one run, in a process each.
+"""The engine beside what a user would write today: the same documents and batch, alternating in one run, in a process
+each.
 
     python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--batch 3] [--rounds 5]
 
 Peers of training: transformers' `Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's `SFTTrainer` on
-completions alone in bf16. Peers of generation: transformers' `generate` in fp32 and in bf16. Each contender is a process that
-waits for its turn; a round gives each one turn, and the first round warms up. Speeds are medians over the others, ratios are
-to the faster peer. Peak memory is the process's resident peak over its timed turns.
+completions alone in bf16. Peers of generation: transformers' `generate` in fp32 and in bf16. Each contender is a
+process that waits for its turn; a round gives each one turn, and the first round warms up. Speeds are medians over the
+others, ratios are to the faster peer. Peak memory is the process's resident peak over its timed turns.
 The rate of a matrix product is measured after every round.
 """
 
@@ -47,11 +48,15 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train and test files")
     parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
-    parser.add_argument("--batch", type=int, help="documents a training step (default: 3, full 2: four contenders fill 24 GB)")
+    parser.add_argument(
+        "--batch", type=int, help="documents a training step (default: 3, full 2: four contenders fill 24 GB)"
+    )
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds after the one that warms up")
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--summary-tokens", type=int, default=128)
-    parser.add_argument("--documents", type=int, help="documents a turn of generation, one batch (default: 16, with beams 8)")
+    parser.add_argument(
+        "--documents", type=int, help="documents a turn of generation, one batch (default: 16, with beams 8)"
+    )
     parser.add_argument("--new", type=int, default=64, help="tokens a summary may have")
     parser.add_argument("--peers", help="peers to run, separated by commas; all by default")
     parser.add_argument("--to", default=str(Path(__file__).parent / "results"))
@@ -70,8 +75,17 @@ def main() -> None:
         print(table([result]), flush=True)
     results = [json.loads(path.read_text()) for path in sorted(Path(options.to).glob("*.json"))]
     order = [*TRAINING, *GENERATION]
-    text = "\n".join(["# Results", "", *[line for r in sorted(results, key=lambda r: order.index(r["row"])) for line in
-                                          [*table([r]).splitlines(), ""]]])  # fmt: skip
+    text = "\n".join(
+        [
+            "# Results",
+            "",
+            *[
+                line
+                for r in sorted(results, key=lambda r: order.index(r["row"]))
+                for line in [*table([r]).splitlines(), ""]
+            ],
+        ]
+    )
     (Path(options.to) / "README.md").write_text(text)
 
 
@@ -133,20 +147,29 @@ def table(results: list[dict]) -> str:
     lines = []
     for r in results:
         m = r["machine"]
-        lines += [f"## {r['row']}", "", f"{m['device']}, {m['threads']} threads, torch {m['torch']}, commit {m['commit']}; "
-                  f"a matrix product runs at {r['matrix_flops_per_second']['bf16'] / 1e12:.2f} TFLOP/s in bf16 and "
-                  f"{r['matrix_flops_per_second']['fp32'] / 1e12:.2f} in fp32. {r['settings']}", "",
-                  f"| contender | {r['unit']} | ours / it | peak memory | FLOPs done, of the bf16 rate |",
-                  "|---|---:|---:|---:|---:|"]  # fmt: skip
+        lines += [
+            f"## {r['row']}",
+            "",
+            f"{m['device']}, {m['threads']} threads, torch {m['torch']}, commit {m['commit']}; "
+            f"a matrix product runs at {r['matrix_flops_per_second']['bf16'] / 1e12:.2f} TFLOP/s in bf16 and "
+            f"{r['matrix_flops_per_second']['fp32'] / 1e12:.2f} in fp32. {r['settings']}",
+            "",
+            f"| contender | {r['unit']} | ours / it | peak memory | FLOPs done, of the bf16 rate |",
+            "|---|---:|---:|---:|---:|",
+        ]
         ours = r["contenders"]["ours"]
         if "later_per_second" in ours:
             fast = r["contenders"][r["faster_peer"]]["per_second"]
-            lines.append(f"| ours, later epochs | {ours['later_per_second']:.1f} | ({ours['later_per_second'] / fast:.2f} "
-                         "times the faster peer) | | |")  # fmt: skip
+            lines.append(
+                f"| ours, later epochs | {ours['later_per_second']:.1f} | ({ours['later_per_second'] / fast:.2f} "
+                "times the faster peer) | | |"
+            )
         for name, c in r["contenders"].items():
             share = f"{100 * c['share_of_bf16_rate']:.0f}%" if "share_of_bf16_rate" in c else ""
             ratio = ours["per_second"] / c["per_second"]
-            lines.append(f"| {name} | {c['per_second']:.3g} | {ratio:.2f} | {c['peak_memory_bytes'] / 1e9:.2f} GB | {share} |")
+            lines.append(
+                f"| {name} | {c['per_second']:.3g} | {ratio:.2f} | {c['peak_memory_bytes'] / 1e9:.2f} GB | {share} |"
+            )
         lines.append("")
     return "\n".join(lines)
 
@@ -154,15 +177,21 @@ def table(results: list[dict]) -> str:
 def machine() -> dict:
     """What the figures depend on."""
     here = Path(__file__).parent
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=here).stdout.strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=here
+    ).stdout.strip()
     status = ["git", "status", "--porcelain", "-uno", "engine.py", "../src"]
     dirty = subprocess.run(status, capture_output=True, text=True, cwd=here).stdout.strip()
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").is_file():
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), name)
-    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__,
-            "commit": commit + ("+" if dirty else "")}  # fmt: skip
+    return {
+        "device": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "commit": commit + ("+" if dirty else ""),
+    }
 
 
 def matrix_rate(dtype: torch.dtype, size: int = 2048, rounds: int = 7) -> float:
@@ -198,7 +227,9 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
         pipe.send({**facts, "peak_memory_bytes": peak})
 
     if row in GENERATION:
-        turn = (our_generation if name == "ours" else peer_generation)(name, GENERATION[row], options, corpus, tokenizer)
+        turn = (our_generation if name == "ours" else peer_generation)(
+            name, GENERATION[row], options, corpus, tokenizer
+        )
     elif name == "ours":
         turn = our_training(TRAINING[row], options, corpus, tokenizer)
     else:
@@ -217,11 +248,19 @@ def load(options: dict):
     from triptych.run import setup
 
     import_plugins()
-    suite = make_suite({
-        "model": options["model"], "data": options["data"],
-        "limits": {"train_documents": 0, "validation_documents": 8, "test_documents": 0,
-                   "document_tokens": options["document_tokens"], "summary_tokens": options["summary_tokens"]},
-    })  # fmt: skip
+    suite = make_suite(
+        {
+            "model": options["model"],
+            "data": options["data"],
+            "limits": {
+                "train_documents": 0,
+                "validation_documents": 8,
+                "test_documents": 0,
+                "document_tokens": options["document_tokens"],
+                "summary_tokens": options["summary_tokens"],
+            },
+        }
+    )
     tokenizer = hub.load_tokenizer(suite.model)
     cache = Path(tempfile.gettempdir()) / "triptych-benchmark"
     return setup.load_corpus(suite, [], tokenizer, cache), tokenizer
@@ -243,10 +282,19 @@ def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int]
     method = make_row("row", spec).plugin
     prepared = setup.adapt(suite, method, tokenizer, corpus, 0, machine.device)
     plan = TrainingPlan(
-        learning_rate=1e-4, weight_decay=0.0, max_epochs=1, patience=1, global_batch_size=options["batch"],
-        micro_batch_size=options["batch"], max_grad_norm=1.0, warmup_fraction=0.0, schedule="constant", optimizer="adamw",
-        seed=0, plain=False,
-    )  # fmt: skip
+        learning_rate=1e-4,
+        weight_decay=0.0,
+        max_epochs=1,
+        patience=1,
+        global_batch_size=options["batch"],
+        micro_batch_size=options["batch"],
+        max_grad_norm=1.0,
+        warmup_fraction=0.0,
+        schedule="constant",
+        optimizer="adamw",
+        seed=0,
+        plain=False,
+    )
     make_ready(prepared.adapted, prepared.modes, machine)
     sketch = setup.sketch(suite, method, tokenizer)
     sketch.prunes_training = prepared.adapted.prunes_training
@@ -268,9 +316,16 @@ def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int]
         if making is not None:
             prepared.modes.eval(prepared.adapted.parts.model)
             cache = open_cache(
-                prepared.adapted, split, corpus.template, machine, model=str(number), folder=Path(folder), max_bytes=10**10,
-                batch_size=batch, flops=making.count,
-            )  # fmt: skip
+                prepared.adapted,
+                split,
+                corpus.template,
+                machine,
+                model=str(number),
+                folder=Path(folder),
+                max_bytes=10**10,
+                batch_size=batch,
+                flops=making.count,
+            )
             prepared.modes.train(prepared.adapted.parts.model)
         later = time.perf_counter()
         for first_of_step in range(0, len(split), batch):
@@ -298,10 +353,17 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
     for pair in (corpus.train[i] for i in range(count)):
         head = [*template.prefix_ids, *pair.document_ids.tolist(), *template.separator_ids]
         tail = [*pair.summary_ids.tolist(), template.eos_id]
-        rows.append({"input_ids": head + tail, "labels": [-100] * len(head) + tail,
-                     "completion_mask": [0] * len(head) + [1] * len(tail)})  # fmt: skip
-    tokens = [sum(len(r["input_ids"]) - len(template.prefix_ids) for r in rows[i : i + options["batch"]])
-              for i in range(0, count, options["batch"])]  # fmt: skip
+        rows.append(
+            {
+                "input_ids": head + tail,
+                "labels": [-100] * len(head) + tail,
+                "completion_mask": [0] * len(head) + [1] * len(tail),
+            }
+        )
+    tokens = [
+        sum(len(r["input_ids"]) - len(template.prefix_ids) for r in rows[i : i + options["batch"]])
+        for i in range(0, count, options["batch"])
+    ]
     tokenizer.pad_token = tokenizer.eos_token
 
     class Turns(TrainerCallback):
@@ -317,10 +379,19 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
             told(work=tokens[self.number], seconds=time.perf_counter() - self.start)
 
     common = dict(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=options["batch"], max_steps=options["rounds"] + 1,
-        learning_rate=1e-4, lr_scheduler_type="constant", logging_strategy="no", save_strategy="no", report_to=[], use_cpu=True,
-        bf16=name.endswith("bf16"), disable_tqdm=True, gradient_checkpointing=False,
-    )  # fmt: skip
+        output_dir=tempfile.mkdtemp(),
+        per_device_train_batch_size=options["batch"],
+        max_steps=options["rounds"] + 1,
+        learning_rate=1e-4,
+        lr_scheduler_type="constant",
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        use_cpu=True,
+        bf16=name.endswith("bf16"),
+        disable_tqdm=True,
+        gradient_checkpointing=False,
+    )
 
     class InOrder:
         """Documents in their own order, as every contender takes them."""
@@ -336,7 +407,9 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
 
         data = datasets.Dataset.from_list([{k: r[k] for k in ("input_ids", "completion_mask")} for r in rows])
         arguments = SFTConfig(**common, completion_only_loss=True, max_length=None, packing=False)
-        trainer = Ordered(model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[Turns()])
+        trainer = Ordered(
+            model=model, args=arguments, train_dataset=data, processing_class=tokenizer, callbacks=[Turns()]
+        )
     else:
 
         class Ordered(InOrder, Trainer):
@@ -344,9 +417,12 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
 
         data = datasets.Dataset.from_list([{k: r[k] for k in ("input_ids", "labels")} for r in rows])
         trainer = Ordered(
-            model=model, args=TrainingArguments(**common), train_dataset=data, callbacks=[Turns()],
+            model=model,
+            args=TrainingArguments(**common),
+            train_dataset=data,
+            callbacks=[Turns()],
             data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
-        )  # fmt: skip
+        )
     trainer.train()
     wait_for_turn()
 
@@ -358,7 +434,9 @@ def peer_model(model, spec: dict):
     if spec["kind"] == "lora":
         return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=["c_attn"]))
     if spec["kind"] == "prompt-tuning":
-        return get_peft_model(model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=spec["num_virtual_tokens"]))
+        return get_peft_model(
+            model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=spec["num_virtual_tokens"])
+        )
     if spec["kind"] == "last-layers":
         model.requires_grad_(False)
         if spec.get("head") == "untied":
@@ -402,15 +480,21 @@ def peer_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> 
     model = AutoModelForCausalLM.from_pretrained(options["model"], dtype=dtype).eval()
     tokenizer.padding_side, tokenizer.pad_token = "left", tokenizer.eos_token
     template = corpus.template
-    rows = [[*template.prefix_ids, *corpus.test[i].document_ids.tolist(), *template.separator_ids]
-            for i in range(options["documents"])]  # fmt: skip
+    rows = [
+        [*template.prefix_ids, *corpus.test[i].document_ids.tolist(), *template.separator_ids]
+        for i in range(options["documents"])
+    ]
     inputs = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
 
     def turn(number: int) -> dict:
         start = time.perf_counter()
         with torch.no_grad():
             found = model.generate(
-                **inputs, do_sample=False, num_beams=beams, max_new_tokens=options["new"], no_repeat_ngram_size=3,
+                **inputs,
+                do_sample=False,
+                num_beams=beams,
+                max_new_tokens=options["new"],
+                no_repeat_ngram_size=3,
                 pad_token_id=template.eos_id,
             )
         new = found.shape[0] * (found.shape[1] - inputs["input_ids"].shape[1])

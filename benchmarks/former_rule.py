@@ -3,8 +3,8 @@
     git worktree add FOLDER 0f88a4f
     PYTHONPATH=FOLDER/src python benchmarks/former_rule.py [--simulations 400] [--resamples 3000] [--documents N ...]
 
-The rule: a sign-flip test of documents, Holm's correction over the pairs of rows and five measures together, and an uncorrected
-95% interval, bootstrapped over documents and seeds, that leaves out zero. The tables are those that
+The rule: a sign-flip test of documents, Holm's correction over the pairs of rows and five measures together, and an
+uncorrected 95% interval, bootstrapped over documents and seeds, that leaves out zero. The tables are those that
 `verdict_simulation.py --only former` judges: the same simulated scores, five measures with a correlation of 0.9.
 """
 
@@ -41,7 +41,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
     parser.add_argument("--resamples", type=int, default=3_000, help="of documents and seeds, and permutations")
-    parser.add_argument("--documents", type=int, nargs="+", default=(48, 200, 3_000), help="these numbers of documents alone")
+    parser.add_argument(
+        "--documents", type=int, nargs="+", default=(48, 200, 3_000), help="these numbers of documents alone"
+    )
     chosen = parser.parse_args()
     print(f"A difference of 2.8 standard errors, {chosen.simulations} simulations each: found")
     print("| documents | seeds | noise | two rows | one of four rows |")

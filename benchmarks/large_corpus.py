@@ -3,8 +3,8 @@
 
     python benchmarks/large_corpus.py [--gigabytes 1] [--train-documents 21000] [--folder DIR]
 
-Writes a synthetic CSV of articles of about 800 made-up words with summaries of eight, without splits, and prepares it twice
-with the embedded tokenizer, each time in a process of its own: the first tokenises, the second finds the cache.
+Writes a synthetic CSV of articles of about 800 made-up words with summaries of eight, without splits, and prepares it
+twice with the embedded tokenizer, each time in a process of its own: the first tokenises, the second finds the cache.
 `--train-documents 0` takes all documents.
 """
 
@@ -47,8 +47,13 @@ def prepare(path: Path, cache: Path, train_documents: int) -> dict:
     from triptych.run import entries, setup
 
     import_plugins()
-    limits = {"train_documents": train_documents, "validation_documents": 1000, "test_documents": 1000, "document_tokens": 400,
-              "summary_tokens": 64}  # fmt: skip
+    limits = {
+        "train_documents": train_documents,
+        "validation_documents": 1000,
+        "test_documents": 1000,
+        "document_tokens": 400,
+        "summary_tokens": 64,
+    }
     suite, table = entries.resolve({"model": "tiny", "data": str(path), "limits": limits, "methods": ["prompt-tuning"]})
     tokenizer = hub.load_tokenizer("tiny")
     began = time.perf_counter()
@@ -56,14 +61,21 @@ def prepare(path: Path, cache: Path, train_documents: int) -> dict:
     seconds = time.perf_counter() - began
     used = {name: counts.used for name, counts in corpus.data.splits.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return {"seconds": round(seconds, 2), "peak_resident_bytes": peak, "used": used, "fingerprint": corpus.data.fingerprint}
+    return {
+        "seconds": round(seconds, 2),
+        "peak_resident_bytes": peak,
+        "used": used,
+        "fingerprint": corpus.data.fingerprint,
+    }
 
 
 def main() -> None:
     """Write, prepare, prepare again, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--gigabytes", type=float, default=1.0)
-    parser.add_argument("--train-documents", type=int, default=21_000, help="a sample of the training split; 0: all of it")
+    parser.add_argument(
+        "--train-documents", type=int, default=21_000, help="a sample of the training split; 0: all of it"
+    )
     parser.add_argument("--folder", type=Path, help="where file and cache are put meanwhile (default: a temporary one)")
     parser.add_argument("--prepare", nargs=2, metavar=("CSV", "CACHE"), type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -2,11 +2,11 @@
 
     python benchmarks/outside_rouge.py OUT
 
-For every run of a results folder: the means of `record.json`, of the package rouge_score called directly, and, where it is
-installed (`pip install --no-deps lm-eval`), of lm-evaluation-harness's own scoring code for the task `cnn_dailymail_abisee`.
-Summaries that were not counted as English are given to rouge_score with our tokenizer: the scores are then its own, the words
-ours. The harness knows English alone, has no rougeLsum, and gives its scores in 0-1. Ends with status 1 where a difference is
-above 1e-6.
+For every run of a results folder: the means of `record.json`, of the package rouge_score called directly, and, where it
+is installed (`pip install --no-deps lm-eval`), of lm-evaluation-harness's own scoring code for the task
+`cnn_dailymail_abisee`. Summaries that were not counted as English are given to rouge_score with our tokenizer: the
+scores are then its own, the words ours. The harness knows English alone, has no rougeLsum, and gives its scores in 0-1.
+Ends with status 1 where a difference is above 1e-6.
 """
 
 import importlib.util
@@ -28,14 +28,19 @@ Texts = list[str]
 def plain(predictions: Texts, references: Texts, language: str = ENGLISH) -> dict[str, float]:
     """Means by rouge_score, with a sentence a line; for English by nothing else, with its stemmer."""
     own = language == ENGLISH
-    scorer = RougeScorer(list(TYPES), use_stemmer=True) if own else RougeScorer(list(TYPES), tokenizer=tokenizer(language))
+    scorer = (
+        RougeScorer(list(TYPES), use_stemmer=True) if own else RougeScorer(list(TYPES), tokenizer=tokenizer(language))
+    )
     pairs = zip(predictions, references, strict=True)
-    found = [scorer.score(one_sentence_a_line(reference), one_sentence_a_line(prediction)) for prediction, reference in pairs]
+    found = [
+        scorer.score(one_sentence_a_line(reference), one_sentence_a_line(prediction)) for prediction, reference in pairs
+    ]
     return {name: 100 * sum(scores[name].fmeasure for scores in found) / len(found) for name in TYPES}
 
 
 def harness() -> ModuleType | None:
-    """The scoring code of the task, loaded by its file, since the whole harness needs much more; None: not installed."""
+    """The scoring code of the task, loaded by its file, since the whole harness needs much more; None: not
+    installed."""
     package = importlib.util.find_spec("lm_eval")
     if package is None or not package.submodule_search_locations:
         return None

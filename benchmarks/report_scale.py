@@ -3,9 +3,10 @@
 
     python benchmarks/report_scale.py [--rows 8] [--seeds 5] [--documents 11490] [--words 60] [--out FOLDER]
 
-writes the records of so many trained rows under so many seeds, each with a summary of so many words for every document (made
-by `tests/test_report_fixtures.py`), runs `triptych report` on them in a process of its own, and prints JSON. Without --out the
-folder is temporary; a folder that is there already, from an earlier call with the same sizes, is used as it is.
+writes the records of so many trained rows under so many seeds, each with a summary of so many words for every document
+(made by `tests/test_report_fixtures.py`), runs `triptych report` on them in a process of its own, and prints JSON.
+Without --out the folder is temporary; a folder that is there already, from an earlier call with the same sizes, is used
+as it is.
 """
 
 import argparse

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""What more than one process costs on this machine: two ranks beside one, a checkpoint, and the executors' overhead a run.
+"""What more than one process costs on this machine: two ranks beside one, a checkpoint, and the executors' overhead a
+run.
 
-    python benchmarks/scaling.py ranks --model FOLDER        # one process of two threads beside two ranks of one thread each
-    python benchmarks/scaling.py checkpoints --model FOLDER  # seconds and bytes of a checkpoint, LoRA and full
-    python benchmarks/scaling.py executors                   # the same short runs by the local executor and by two of Ray
+    python benchmarks/scaling.py ranks --model FOLDER        # one process of two threads beside two ranks of one thread
+    each python benchmarks/scaling.py checkpoints --model FOLDER  # seconds and bytes of a checkpoint, LoRA and full
+    python benchmarks/scaling.py executors                   # the same short runs by the local executor and by two of
+    Ray
 
-FOLDER is a model in transformers' format; its weights may be random. Each prints JSON. Two ranks on two cores do no more work a
-second than one process with two threads could: what is measured is what sharing a run costs, not what further machines gain.
+FOLDER is a model in transformers' format; its weights may be random. Each prints JSON. Two ranks on two cores do no
+more work a second than one process with two threads could: what is measured is what sharing a run costs, not what
+further machines gain.
 """
 
 import argparse
@@ -22,11 +25,29 @@ from statistics import median
 
 import torch
 
-RANKS = ["limits.train_documents=48", "limits.validation_documents=4", "limits.test_documents=4", "limits.document_tokens=128",
-         "limits.summary_tokens=96", "training.max_epochs=1", "training.global_batch_size=8", "training.micro_batch_size=2",
-         "training.precision=fp32", "search.trials=0", "decoding.num_beams=2", "decoding.max_new_tokens=8"]  # fmt: skip
-RUNS = ["limits.train_documents=64", "limits.validation_documents=8", "limits.test_documents=8", "training.max_epochs=2",
-        "search.trials=0", "decoding.max_new_tokens=24", "seeds=[0, 1]"]  # fmt: skip
+RANKS = [
+    "limits.train_documents=48",
+    "limits.validation_documents=4",
+    "limits.test_documents=4",
+    "limits.document_tokens=128",
+    "limits.summary_tokens=96",
+    "training.max_epochs=1",
+    "training.global_batch_size=8",
+    "training.micro_batch_size=2",
+    "training.precision=fp32",
+    "search.trials=0",
+    "decoding.num_beams=2",
+    "decoding.max_new_tokens=8",
+]
+RUNS = [
+    "limits.train_documents=64",
+    "limits.validation_documents=8",
+    "limits.test_documents=8",
+    "training.max_epochs=2",
+    "search.trials=0",
+    "decoding.max_new_tokens=24",
+    "seeds=[0, 1]",
+]
 TWO = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
@@ -62,15 +83,18 @@ def ranks(model: str, folder: Path, rounds: int) -> dict:
                 losses[name] = done["loss"]["test"]
         one, two = (median(seconds[name]) for name in seconds)
         found[label] = {
-            "median_seconds_per_step": {"one process": one, "two ranks": two}, "two_ranks_over_one_process": two / one,
-            "seconds_per_step": seconds, "summed_bytes_per_step": 4 * done["parameters"]["num_trainable_parameters"],
+            "median_seconds_per_step": {"one process": one, "two ranks": two},
+            "two_ranks_over_one_process": two / one,
+            "seconds_per_step": seconds,
+            "summed_bytes_per_step": 4 * done["parameters"]["num_trainable_parameters"],
             "test_loss": losses,
-        }  # fmt: skip
+        }
     return found
 
 
 def checkpoints(model: str, folder: Path, rounds: int) -> dict:
-    """A checkpoint after a step and a validation, so that optimizer and best weights are in it: written, and read back."""
+    """A checkpoint after a step and a validation, so that optimizer and best weights are in it: written, and read
+    back."""
     from transformers import AutoTokenizer
 
     from triptych.contracts import Context
@@ -102,10 +126,12 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
             assert newest is not None and newest.step == step
         files = list((folder / label).glob(f"{rounds - 1}.*"))
         found[label] = {
-            "bytes": sum(path.stat().st_size for path in files), "write_seconds": written, "read_seconds": read,
+            "bytes": sum(path.stat().st_size for path in files),
+            "write_seconds": written,
+            "read_seconds": read,
             "parameters": sum(parameter.numel() for parameter in state.trained.values()),
             "computed_seconds_between": median(written) / SHARE,
-        }  # fmt: skip
+        }
     return found
 
 

@@ -1,7 +1,7 @@
 """Simulated scores of documents, for `verdict_simulation.py` and `former_rule.py`; nothing of the package is used.
 
-Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed and
-document together (SD 6, or none).
+Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed
+and document together (SD 6, or none).
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,8 +12,11 @@ DOCUMENT_SD, ROW_SD, NOISE_SD = 9.0, 3.0, 6.0
 MEAN = 40.0
 MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")
 CORRELATION = 0.9  # between two measures of a document
-COMPARED = [(documents, seeds, noise) for documents in (48, 200, 3_000) for seeds, noise in
-            ((1, NOISE_SD), (2, NOISE_SD), (3, NOISE_SD), (5, NOISE_SD), (3, 0.0))]  # fmt: skip
+COMPARED = [
+    (documents, seeds, noise)
+    for documents in (48, 200, 3_000)
+    for seeds, noise in ((1, NOISE_SD), (2, NOISE_SD), (3, NOISE_SD), (5, NOISE_SD), (3, 0.0))
+]
 
 Scores = dict[str, dict[str, np.ndarray]]  # by row and measure: [seeds, documents]
 
@@ -42,7 +45,8 @@ def error_of(documents: int, seeds: int, noise_sd: float) -> float:
 
 
 def correlated_table(documents: int, seeds: int, noise_sd: float, rows: int, simulations: int) -> Iterator[Scores]:
-    """So many tables of five correlated measures; the first row is above the others by 2.8 standard errors, seeds agree."""
+    """So many tables of five correlated measures; the first row is above the others by 2.8 standard errors, seeds
+    agree."""
     generator = np.random.default_rng([77, documents, seeds, int(noise_sd), rows])
     size = 2.8 * error_of(documents, seeds, noise_sd)
 

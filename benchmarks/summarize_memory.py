@@ -3,8 +3,9 @@
     python ../shared/make_gpt2_small.py FOLDER
     python benchmarks/summarize_memory.py FOLDER ../shared/data/cnn_dailymail/test.csv
 
-The runs hold what their methods begin with, moved at random: their summaries mean nothing, their shapes and costs are the true
-ones. Peaks are those of fresh processes: one loads the base and reads every weight, one loads the three runs and summarizes.
+The runs hold what their methods begin with, moved at random: their summaries mean nothing, their shapes and costs are
+the true ones. Peaks are those of fresh processes: one loads the base and reads every weight, one loads the three runs
+and summarizes.
 """
 
 import argparse
@@ -49,7 +50,9 @@ def main() -> None:
     parser.add_argument("--new-tokens", type=int, default=128)
     parser.add_argument("--beams", type=int, default=1)
     parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--compared", type=int, default=24, help="articles of the comparison with the engine (default: 24)")
+    parser.add_argument(
+        "--compared", type=int, default=24, help="articles of the comparison with the engine (default: 24)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of it, by turns; 0: memory alone (default: 3)")
     parser.add_argument("--stage", choices=("base", "all", "speed"), help=argparse.SUPPRESS)
     parser.add_argument("--runs", nargs="*", default=[], help=argparse.SUPPRESS)
@@ -62,16 +65,22 @@ def main() -> None:
         runs = make_runs(options, Path(place))
         base, all_runs = (in_a_process(stage, runs) for stage in ("base", "all"))
         speed = in_a_process("speed", runs) if options.rounds else {}
-    print(f"{options.count} articles of at most {options.document_tokens} tokens, {options.new_tokens} new tokens, "
-          f"{options.beams} beams, batches of {options.batch_size}, {torch.get_num_threads()} threads")  # fmt: skip
+    print(
+        f"{options.count} articles of at most {options.document_tokens} tokens, {options.new_tokens} new tokens, "
+        f"{options.beams} beams, batches of {options.batch_size}, {torch.get_num_threads()} threads"
+    )
     above = all_runs["peak_bytes"] - base["peak_bytes"]
-    print(f"peak resident: base alone {mib(base['peak_bytes'])}, of which weights {mib(base['weight_bytes'])}; three runs "
-          f"{mib(all_runs['peak_bytes'])}: {mib(above)} above; {all_runs['seconds']:.0f} s")  # fmt: skip
+    print(
+        f"peak resident: base alone {mib(base['peak_bytes'])}, of which weights {mib(base['weight_bytes'])}; three "
+        f"runs {mib(all_runs['peak_bytes'])}: {mib(above)} above; {all_runs['seconds']:.0f} s"
+    )
     for unit in ("seconds", "processor seconds"):
         if speed:
             engine, summarize = (speed[f"{name} {unit}"] for name in ("engine", "summarize"))
-            print(f"{options.compared} articles, {unit}: engine {engine:.1f}, summarize {summarize:.1f}: "
-                  f"{summarize / engine:.3f} times, medians of {options.rounds}")  # fmt: skip
+            print(
+                f"{options.compared} articles, {unit}: engine {engine:.1f}, summarize {summarize:.1f}: "
+                f"{summarize / engine:.3f} times, medians of {options.rounds}"
+            )
 
 
 def mib(count: float) -> str:
@@ -91,8 +100,11 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         model = hub.load_model(options.model)
         assert all(bool(weight.sum().isfinite()) for weight in model.parameters())
         return {"peak_bytes": peak(), "weight_bytes": sum(weight.nbytes for weight in model.parameters())}
-    loaded = [row for row in summarizers.load_all([Path(run) for run in options.runs], device="cpu")
-              if isinstance(row, summarizers.TrainedModel)]  # fmt: skip
+    loaded = [
+        row
+        for row in summarizers.load_all([Path(run) for run in options.runs], device="cpu")
+        if isinstance(row, summarizers.TrainedModel)
+    ]
     assert len({id(row.base) for row in loaded}) == 1
     count = options.count if options.stage == "all" else options.compared
     texts = list(islice(documents.read_documents(options.articles), count))
@@ -110,8 +122,11 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         return {"seconds": taken(summarize)[0], "peak_bytes": peak()}
     rounds = [(taken(engine), taken(summarize)) for _ in range(options.rounds)]
     medians = np.median(rounds, axis=0)
-    return {f"{name} {unit}": float(medians[i, j]) for i, name in enumerate(("engine", "summarize"))
-            for j, unit in enumerate(("seconds", "processor seconds"))}  # fmt: skip
+    return {
+        f"{name} {unit}": float(medians[i, j])
+        for i, name in enumerate(("engine", "summarize"))
+        for j, unit in enumerate(("seconds", "processor seconds"))
+    }
 
 
 def taken(work: Callable[[], None]) -> tuple[float, float]:
@@ -128,11 +143,19 @@ def peak() -> int:
 
 def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
     """Three runs as a suite leaves them, without training."""
-    suite = make_suite({
-        "model": options.model, "data": options.articles, "methods": LABELS,
-        "limits": {"document_tokens": options.document_tokens},
-        "decoding": {"num_beams": options.beams, "max_new_tokens": options.new_tokens, "batch_size": options.batch_size},
-    })  # fmt: skip
+    suite = make_suite(
+        {
+            "model": options.model,
+            "data": options.articles,
+            "methods": LABELS,
+            "limits": {"document_tokens": options.document_tokens},
+            "decoding": {
+                "num_beams": options.beams,
+                "max_new_tokens": options.new_tokens,
+                "batch_size": options.batch_size,
+            },
+        }
+    )
     tokenizer, fingerprint = hub.load_tokenizer(options.model), hub.fingerprint(options.model)
     made = []
     for label in LABELS:
@@ -148,8 +171,15 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
         origin = Origin(label, row.kind, row.options, options.model, "main", fingerprint)
         adapters.save_adapter(adapted, folder / "adapter", origin)
         taken = provenance.take([], options.model, fingerprint, runtime.start("cpu", suite.training.precision))
-        record = Record(label=label, kind=row.kind, seed=0, status="done", config=suite.model_dump(mode="json"),
-                        options=row.options, provenance=taken)  # fmt: skip
+        record = Record(
+            label=label,
+            kind=row.kind,
+            seed=0,
+            status="done",
+            config=suite.model_dump(mode="json"),
+            options=row.options,
+            provenance=taken,
+        )
         store.write_json(folder / "record.json", record.model_dump(mode="json"))
         made.append(str(folder))
     return made

@@ -2,13 +2,13 @@
 
     python benchmarks/verdict_simulation.py [--simulations 400] [--only PART] [--documents N ...] [--seed 0] [--quick]
 
-prints the tables of `docs/statistics.md`; parts are errors, uneven, power, former, zeros and equivalence. `--quick` takes 50
-simulations and two sizes, to see that it runs. `former_rule.py` prints what the rule before this one finds in the tables of
-`former`. Every figure comes from the functions that `triptych compare` calls: scores of
+prints the tables of `docs/statistics.md`; parts are errors, uneven, power, former, zeros and equivalence. `--quick`
+takes 50 simulations and two sizes, to see that it runs. `former_rule.py` prints what the rule before this one finds in
+the tables of `former`. Every figure comes from the functions that `triptych compare` calls: scores of
 documents go into `analysis.pairs.samples` and `paired_tests`, decisions and intervals come out.
 
-Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed and
-document together (SD 6, or none).
+Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed
+and document together (SD 6, or none).
 """
 
 import argparse
@@ -47,8 +47,9 @@ def rates(
         seed: of the simulation.
 
     Returns:
-        `table`: a table of all rows holds a false "different"; `pair`: two rows alone do; `row` and `difference`: the interval
-        of a row, and of a pair alone, holds the truth; `together`: all intervals of differences of the table do.
+        `table`: a table of all rows holds a false "different"; `pair`: two rows alone do; `row` and `difference`: the
+        interval of a row, and of a pair alone, holds the truth; `together`: all intervals of differences of the table
+        do.
     """
     spreads = [int(100 * sd) for sd in np.ravel(seed_sd)]
     generator = np.random.default_rng([*[seed] * (seed > 0), documents, seeds, *spreads, int(noise_sd)])
@@ -91,7 +92,8 @@ def false_equivalence(documents: int, seeds: int, seed_sd: float, margin: float,
 
 
 def zeros_coverage(documents: int, zeros: float, simulations: int, shape: str = "exponential") -> tuple[float, float]:
-    """Coverage of a row's interval where a share `zeros` of the documents score zero and the others 10 on average, and the
+    """Coverage of a row's interval where a share `zeros` of the documents score zero and the others 10 on average, and
+    the
     same for the difference from a row of zeros alone."""
     generator = np.random.default_rng([3, documents, int(1000 * zeros), *shape.encode()])
     truth, row, pair = 10 * (1 - zeros), 0, 0
@@ -121,8 +123,8 @@ def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
                     got = rates(documents, seeds, seed_sd, noise, simulations, seed=seed)
                     cells.setdefault((documents, seeds), []).append(got)
                     print(
-                        f"| {documents:,} | {seeds} | {seed_sd:.1f} | {noise:.0f} | {got['table']:.1%} | {got['pair']:.1%} | "
-                        f"{got['row']:.1%} | {got['difference']:.1%} | {got['together']:.1%} |",
+                        f"| {documents:,} | {seeds} | {seed_sd:.1f} | {noise:.0f} | {got['table']:.1%} | "
+                        f"{got['pair']:.1%} | {got['row']:.1%} | {got['difference']:.1%} | {got['together']:.1%} |",
                         flush=True,
                     )
     print_ranges(cells, sizes)
@@ -147,7 +149,10 @@ def print_uneven(simulations: int, sizes: Sequence[int], seed: int) -> None:
     print("| documents | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|")
     for documents in sizes:
         got = [rates(documents, seeds, (1.0, 1.0, 0.1, 0.1), NOISE_SD, simulations, seed=seed) for seeds in (2, 3, 5)]
-        print(f"| {documents:,} | " + " | ".join(f"{one['table']:.1%}, {one['pair']:.1%}" for one in got) + " |", flush=True)
+        print(
+            f"| {documents:,} | " + " | ".join(f"{one['table']:.1%}, {one['pair']:.1%}" for one in got) + " |",
+            flush=True,
+        )
 
 
 def print_power(simulations: int, sizes: Sequence[int], seed: int) -> None:
@@ -174,7 +179,10 @@ def found_among(documents: int, seeds: int, noise_sd: float, rows: int, simulati
 
 def print_former(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """The same tables, of five measures, that `former_rule.py` judges by the rule before this one."""
-    print(f"\nTables of five measures, a difference of 2.8 standard errors, {simulations} simulations each: found on the first")
+    print(
+        f"\nTables of five measures, a difference of 2.8 standard errors, {simulations} simulations each: found on "
+        "the first"
+    )
     print("| documents | seeds | noise | two rows | one of four rows |")
     print("|---|---|---|---|---|")
     for documents, seeds, noise_sd in COMPARED:
@@ -206,9 +214,13 @@ def print_equivalence(simulations: int, sizes: Sequence[int], seed: int) -> None
 
 
 PARTS = {
-    "errors": print_errors, "uneven": print_uneven, "power": print_power, "former": print_former, "zeros": print_zeros,
+    "errors": print_errors,
+    "uneven": print_uneven,
+    "power": print_power,
+    "former": print_former,
+    "zeros": print_zeros,
     "equivalence": print_equivalence,
-}  # fmt: skip
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

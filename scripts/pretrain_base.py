@@ -2,10 +2,10 @@
 
     python scripts/pretrain_base.py OUT --text TEXT --tokenizer FOLDER
 
-TEXT holds `KIND.tar.xz`, each with JSON lines `{"text": ...}`. The texts are shuffled, joined with the end token between
-them and cut into windows of 1,024 tokens, which are read once. A share of the news, drawn before anything else, is held out.
-OUT becomes a transformers folder with the record `training.json` beside it; until then `OUT/checkpoint` says how far it is,
-and the same command goes on from there to the same weights.
+TEXT holds `KIND.tar.xz`, each with JSON lines `{"text": ...}`. The texts are shuffled, joined with the end token
+between them and cut into windows of 1,024 tokens, which are read once. A share of the news, drawn before anything else,
+is held out. OUT becomes a transformers folder with the record `training.json` beside it; until then `OUT/checkpoint`
+says how far it is, and the same command goes on from there to the same weights.
 
 Matrices of the blocks are trained by Muon (Jordan et al. 2024), embeddings and vectors by AdamW.
 """
@@ -86,7 +86,9 @@ def prepare(
     return facts
 
 
-def write_tokens(path: Path, source: list[str], tokenizer: PreTrainedTokenizerBase, limit: int | None) -> tuple[int, str]:
+def write_tokens(
+    path: Path, source: list[str], tokenizer: PreTrainedTokenizerBase, limit: int | None
+) -> tuple[int, str]:
     """Tokenise texts, an end token after each, until there are `limit`; returns how many and their SHA-256."""
     end, count, digest = tokenizer.eos_token_id, 0, hashlib.sha256()
     with path.open("wb") as file:
@@ -104,7 +106,8 @@ def write_tokens(path: Path, source: list[str], tokenizer: PreTrainedTokenizerBa
 
 
 def windows(path: Path) -> Tensor:
-    """The tokens as windows that overlap by one, so that each token but the first is predicted once: [windows, T + 1]."""
+    """The tokens as windows that overlap by one, so that each token but the first is predicted once: [windows, T +
+    1]."""
     tokens = np.memmap(path, dtype=np.uint16, mode="r")
     return torch.from_numpy(tokens.astype(np.int32)).unfold(0, POSITIONS + 1, POSITIONS)
 
@@ -113,9 +116,18 @@ def build_model(layers: int, width: int, heads: int, tokenizer: PreTrainedTokeni
     """GPT-2 of the given size, with the engine's attention. No dropout: every token is seen once."""
     end = tokenizer.eos_token_id
     config = GPT2Config(
-        vocab_size=len(tokenizer), n_positions=POSITIONS, n_layer=layers, n_embd=width, n_head=heads, resid_pdrop=0.0,
-        embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh", bos_token_id=end, eos_token_id=end,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        n_positions=POSITIONS,
+        n_layer=layers,
+        n_embd=width,
+        n_head=heads,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        activation_function="gelu_pytorch_tanh",
+        bos_token_id=end,
+        eos_token_id=end,
+    )
     model = GPT2LMHeadModel(config)
     attention.install(model)
     return model
@@ -182,7 +194,12 @@ def load_state(model: GPT2LMHeadModel, optimizers: list[torch.optim.Optimizer], 
 
 
 def train(
-    model: GPT2LMHeadModel, data: Tensor, held_out: Tensor, machine: runtime.Runtime, checkpoint: Path, every: int,
+    model: GPT2LMHeadModel,
+    data: Tensor,
+    held_out: Tensor,
+    machine: runtime.Runtime,
+    checkpoint: Path,
+    every: int,
     compiled: bool,
 ) -> tuple[list[dict[str, Any]], float]:
     """Read every window once, in its order; returns the loss curve and the seconds it took, interruptions left out."""
@@ -219,8 +236,13 @@ def train(
         recent.append(nats)
         done = step + 1
         if done % EVALUATE_EVERY == 0 or done == steps:
-            line = {"step": done, "tokens": done * BATCH_WINDOWS * POSITIONS, "train_loss": round(sum(recent) / len(recent), 4),
-                    "held_out_loss": round(held_out_loss(model, held_out, machine), 4), "seconds": round(seconds)}  # fmt: skip
+            line = {
+                "step": done,
+                "tokens": done * BATCH_WINDOWS * POSITIONS,
+                "train_loss": round(sum(recent) / len(recent), 4),
+                "held_out_loss": round(held_out_loss(model, held_out, machine), 4),
+                "seconds": round(seconds),
+            }
             recent = []
             curve.append(line)
             print(json.dumps(line), flush=True)
@@ -277,18 +299,33 @@ def main() -> None:
         "tokens_seen": curve[-1]["tokens"],
         "held_out_loss": curve[-1]["held_out_loss"],
         "data": facts,
-        "settings": {"batch_tokens": BATCH_WINDOWS * POSITIONS, "muon_rate": MUON_RATE, "adam_rate": ADAM_RATE,
-                     "weight_decay": WEIGHT_DECAY, "warm_up_steps": WARM_UP_STEPS, "decay_share": DECAY_SHARE,
-                     "max_grad_norm": MAX_GRAD_NORM, "precision": options.precision, "seed": options.seed},
+        "settings": {
+            "batch_tokens": BATCH_WINDOWS * POSITIONS,
+            "muon_rate": MUON_RATE,
+            "adam_rate": ADAM_RATE,
+            "weight_decay": WEIGHT_DECAY,
+            "warm_up_steps": WARM_UP_STEPS,
+            "decay_share": DECAY_SHARE,
+            "max_grad_norm": MAX_GRAD_NORM,
+            "precision": options.precision,
+            "seed": options.seed,
+        },
         "seconds": round(seconds),
         "curve": curve,
         "sha256": hashlib.sha256((options.out / "model.safetensors").read_bytes()).hexdigest(),
-        "versions": {"python": sys.version.split()[0], "torch": torch.__version__, "transformers": transformers.__version__},
+        "versions": {
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
         "hardware": provenance.hardware(machine.device),
-    }  # fmt: skip
+    }
     store.write_json(options.out / "training.json", record)
     shutil.rmtree(work)
-    print(f"{options.out}: {record['parameters']:,} parameters, held-out loss {record['held_out_loss']}, {record['sha256']}")
+    print(
+        f"{options.out}: {record['parameters']:,} parameters, held-out loss {record['held_out_loss']}, "
+        f"{record['sha256']}"
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,9 @@
 
     python scripts/torture_faults.py FOLDER [--only KIND,KIND] [--cases N] [--seed 0] [--first N]
 
-The kinds are modules of `scripts/torture`. A case is drawn from the seed and its number: `--only KIND --first N --cases 1` is
-one case again. Violations are printed as JSON, the counts as a table in Markdown; status 1 where a result was lost, something
-wrong was believed, something hung, or anything but a result or one message came of it.
+The kinds are modules of `scripts/torture`. A case is drawn from the seed and its number: `--only KIND --first N --cases
+1` is one case again. Violations are printed as JSON, the counts as a table in Markdown; status 1 where a result was
+lost, something wrong was believed, something hung, or anything but a result or one message came of it.
 """
 
 import argparse

@@ -2,14 +2,14 @@
 
     python scripts/torture_kills.py FOLDER [--kills 50] [--seed 0] [--longest 12] [--set KEY=VALUE ...]
 
-The suite (three methods, two seeds, a search each) runs once unbroken and once killed: SIGKILL, its process group or the
-suite alone, at instants drawn after the run at hand has written a checkpoint. After every third kill the newest checkpoint is
-damaged too, and after every third a file of the cache: cut short, or a byte flipped. Then the same command is given again. A
-suite that ends before the kills are used up is compared, and another one begun. Against the unbroken suite must be equal, but
-for times, memory and energy: rows and tests of the comparison, and of every run losses and scores, history, summaries and
-trained weights, the last two byte for byte. No finished record may be lost or written twice, and the last call must take less
-than the whole. A summary is printed as JSON and as a table in Markdown; status 1 where a
-law broke.
+The suite (three methods, two seeds, a search each) runs once unbroken and once killed: SIGKILL, its process group or
+the suite alone, at instants drawn after the run at hand has written a checkpoint. After every third kill the newest
+checkpoint is damaged too, and after every third a file of the cache: cut short, or a byte flipped. Then the same
+command is given again. A suite that ends before the kills are used up is compared, and another one begun. Against the
+unbroken suite must be equal, but for times, memory and energy: rows and tests of the comparison, and of every run
+losses and scores, history, summaries and trained weights, the last two byte for byte. No finished record may be lost or
+written twice, and the last call must take less than the whole. A summary is printed as JSON and as a table in Markdown;
+status 1 where a law broke.
 """
 
 import argparse
@@ -26,7 +26,8 @@ from typing import Any
 
 FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
 METHODS = "lora,last-layers,prompt-tuning"
-SETTINGS = ["seeds=[0, 1]", "training.max_epochs=4", "search.trials=2", "search.train_documents=64"]  # six minutes, one thread
+# six minutes, one thread
+SETTINGS = ["seeds=[0, 1]", "training.max_epochs=4", "search.trials=2", "search.train_documents=64"]
 CACHED = (".arrow", ".bin")
 LAWS = ("results_lost", "records_written_twice", "wrong_results_believed", "last_calls_as_long_as_the_whole")
 
@@ -146,10 +147,16 @@ class Torture:
         self.seconds = finish(folder / "unbroken", settings)
         self.whole = compared(folder / "unbroken")
         self.seen: dict[str, Any] = {
-            "unbroken_seconds": round(self.seconds), "suites_killed": 0, "kills": 0, "checkpoints_damaged": 0,
-            "cache_files_damaged": 0, "resumed_from_a_checkpoint": 0, "finished_records_kept": 0, "last_call_seconds": [],
+            "unbroken_seconds": round(self.seconds),
+            "suites_killed": 0,
+            "kills": 0,
+            "checkpoints_damaged": 0,
+            "cache_files_damaged": 0,
+            "resumed_from_a_checkpoint": 0,
+            "finished_records_kept": 0,
+            "last_call_seconds": [],
             "different": [],
-        } | dict.fromkeys(LAWS, 0)  # fmt: skip
+        } | dict.fromkeys(LAWS, 0)
 
     def break_one(self, kills: int) -> None:
         """Kill a new suite until that many kills were had or it comes to its end; then compare it."""
@@ -177,7 +184,9 @@ class Torture:
             self.seen["records_written_twice"] += sum(now.get(name, time_) != time_ for name, time_ in done.items())
             done = now
         self.seen["finished_records_kept"] += len(done)
-        self.seen["resumed_from_a_checkpoint"] += out.with_suffix(".log").read_text().count("goes on from the checkpoint")
+        self.seen["resumed_from_a_checkpoint"] += (
+            out.with_suffix(".log").read_text().count("goes on from the checkpoint")
+        )
         self.seen["last_call_seconds"].append(round(last))
         self.seen["last_calls_as_long_as_the_whole"] += last >= self.seconds
         found = compared(out)
@@ -208,7 +217,9 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where the suites go; empty or new")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--longest", type=float, default=12.0, help="seconds between a checkpoint and the kill, at most")
+    parser.add_argument(
+        "--longest", type=float, default=12.0, help="seconds between a checkpoint and the kill, at most"
+    )
     parser.add_argument("--set", nargs="+", default=[], dest="settings", metavar="KEY=VALUE")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

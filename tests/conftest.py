@@ -44,7 +44,8 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def _session():
-    """Everything that registers itself is known. One thread is the fastest for models this small, and gives the same bits
+    """Everything that registers itself is known. One thread is the fastest for models this small, and gives the same
+    bits
     here and in processes of their own."""
     import_plugins()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -104,8 +105,14 @@ def random_gpt2() -> GPT2LMHeadModel:
     """GPT-2's kind: tied head, `Conv1D`, learned positions, dropout."""
     torch.manual_seed(0)
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=128, n_embd=32, n_layer=3, n_head=4, initializer_range=0.15,
-        bos_token_id=0, eos_token_id=0,
+        vocab_size=VOCABULARY,
+        n_positions=128,
+        n_embd=32,
+        n_layer=3,
+        n_head=4,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     return GPT2LMHeadModel(config).eval()
 
@@ -114,9 +121,17 @@ def random_llama() -> LlamaForCausalLM:
     """Llama's kind: a head of its own, `nn.Linear`, rotary positions, grouped queries."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=128, initializer_range=0.15, tie_word_embeddings=False,
-        bos_token_id=1, eos_token_id=0,
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        initializer_range=0.15,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=0,
     )
     return LlamaForCausalLM(config).eval()
 
@@ -164,8 +179,18 @@ class World:
     def plan(self, **changes) -> TrainingPlan:
         """A short recipe: 12 documents an epoch in steps of 4."""
         recipe = TrainingPlan(
-            learning_rate=0.05, weight_decay=0.01, max_epochs=2, patience=2, global_batch_size=4, micro_batch_size=2,
-            max_grad_norm=1.0, warmup_fraction=0.2, schedule="linear", optimizer="adamw", seed=0, plain=False,
+            learning_rate=0.05,
+            weight_decay=0.01,
+            max_epochs=2,
+            patience=2,
+            global_batch_size=4,
+            micro_batch_size=2,
+            max_grad_norm=1.0,
+            warmup_fraction=0.2,
+            schedule="linear",
+            optimizer="adamw",
+            seed=0,
+            plain=False,
         )
         return replace(recipe, **changes)
 
@@ -173,12 +198,17 @@ class World:
         """Hooks that look away: validation always gains, nothing is counted."""
         falling = iter(range(1_000_000, 0, -1))
         silent = Hooks(
-            validate=lambda: float(next(falling)), on_step=lambda *told: None, on_epoch=lambda *told: None,
-            step_clock=nullcontext, flops=lambda *shape: (0.0, 0.0),
+            validate=lambda: float(next(falling)),
+            on_step=lambda *told: None,
+            on_epoch=lambda *told: None,
+            step_clock=nullcontext,
+            flops=lambda *shape: (0.0, 0.0),
         )
         return replace(silent, **changes)
 
-    def begin(self, method: Method, seed: int = 0, **changes) -> tuple[AdaptedModel, Callable[[Hooks], None], TrainingState]:
+    def begin(
+        self, method: Method, seed: int = 0, **changes
+    ) -> tuple[AdaptedModel, Callable[[Hooks], None], TrainingState]:
         """An adapted model, what trains it, and its state before the first step."""
         adapted, modes = self.adapt_with_modes(method, seed)
         plan = self.plan(seed=seed, **changes)
@@ -194,7 +224,8 @@ def worlds(tokenizer, machine, tmp_path_factory) -> dict[str, World]:
 
     def pair(index: int) -> Pair:
         document, summary = (
-            numbers.integers(2, VOCABULARY, int(numbers.integers(*size))).astype(np.int32) for size in ((8, 40), (3, 12))
+            numbers.integers(2, VOCABULARY, int(numbers.integers(*size))).astype(np.int32)
+            for size in ((8, 40), (3, 12))
         )
         return Pair(f"pair-{index}", document, summary)
 
@@ -251,11 +282,12 @@ def gradients(adapted: AdaptedModel, loss: Tensor) -> dict[str, Tensor]:
     """Gradients of what is trained, by name."""
     trained = trained_parameters(adapted)
     found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-    return {name: g if g is not None else torch.zeros_like(p) for (name, p), g in zip(trained.items(), found, strict=True)}
+    return {
+        name: g if g is not None else torch.zeros_like(p) for (name, p), g in zip(trained.items(), found, strict=True)
+    }
 
 
 def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
     """The largest difference of any two numbers; the names must be the same."""
     assert one.keys() == other.keys()
     return max(float((one[name] - other[name]).abs().max()) for name in one)
-

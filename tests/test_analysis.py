@@ -348,7 +348,8 @@ def test_a_record_with_digests_refuses_every_other_file(out: Path):
     ids=["emptied", "cut at a line's end", "one line", "of another run"],
 )
 def test_a_history_that_is_not_the_records_is_refused_without_digests(out: Path, damage: Callable[[Path], Any]):
-    """Records of earlier versions have no digests: their steps, epochs and best validation loss are compared instead."""
+    """Records of earlier versions have no digests: their steps, epochs and best validation loss are compared
+    instead."""
     damage(out / "runs/lora/1/history.jsonl")
     with pytest.raises(ResultsError, match=r"runs/lora/1/history\.jsonl .*record\.json says"):
         load(out)
@@ -523,7 +524,9 @@ def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_pa
 def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
     """Where the best epoch is the last that the budget allows, every row that trains says so."""
     rows = compare(load(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
-    said = {label for label, row in rows.items() if any("The best epoch is the last of 3" in flag for flag in row.flags)}
+    said = {
+        label for label, row in rows.items() if any("The best epoch is the last of 3" in flag for flag in row.flags)
+    }
     assert said == {"prompt-tuning", "lora", "full"}
 
 
@@ -537,7 +540,8 @@ def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
         ),
         (
             {"loss.validation": 3.5},
-            "Training made the validation loss worse (3.1000 before, 3.5000 after): the learning rate is probably too high.",
+            "Training made the validation loss worse (3.1000 before, 3.5000 after): the learning rate is probably "
+            "too high.",
         ),
         ({"search.chosen": 0.1 * 3, "search.at_edge": True}, "0.3, is at the edge of the grid (0.1, 0.2, 0.3)"),
         ({"text_shape.share_at_cap": 0.4}, "40% of the summaries were cut at the cap"),
@@ -599,7 +603,9 @@ def test_equal_summaries_are_flagged(out: Path):
 def test_one_seed_is_said(tmp_path: Path):
     """With one seed a comparison says, in its flags and its verdict, that training again was not measured."""
     comparison = compare(load(write_results(tmp_path / "one", seeds=(0,))))
-    assert any("has one seed" in flag for flag in comparison.flags) and comparison.verdict.startswith("One training seed: ")
+    assert any("has one seed" in flag for flag in comparison.flags) and comparison.verdict.startswith(
+        "One training seed: "
+    )
     assert comparison.verdict.endswith("Whether the methods differ needs more training seeds.")
     assert not {"best", "better", "winner"} & set(comparison.verdict.lower().replace(".", " ").split())
 
@@ -743,7 +749,8 @@ def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
 
 
 def test_old_rows_differ_only_where_test_and_interval_agree():
-    """In a file without decisions, a rejection whose interval, which counted the seeds, includes zero separates nothing."""
+    """In a file without decisions, a rejection whose interval, which counted the seeds, includes zero separates
+    nothing."""
     base = {"a": "x", "b": "y", "metric": "rouge1", "difference": 1.0, "p_value": 0.001}
     assert separable(PairedTest(**base, p_value_adjusted=0.01, low=0.5, high=1.5))
     assert not separable(PairedTest(**base, p_value_adjusted=0.01, low=-0.5, high=2.5))
@@ -819,10 +826,13 @@ def test_unequal_suites_are_not_joined(tmp_path: Path):
 
 
 def test_suites_that_are_judged_by_other_settings_are_not_joined(tmp_path: Path):
-    """Folders with different [analysis] settings are refused with both values; made equal in suite.json, they are joined."""
+    """Folders with different [analysis] settings are refused with both values; made equal in suite.json, they are
+    joined."""
     first = write_results(tmp_path / "one", methods=("lora",))
     second = write_results(tmp_path / "two", methods=("full",), analysis={"primary": "loss", "margin": 1.0})
-    with pytest.raises(ResultsError, match=r"analysis.primary is 'rouge1' in '.*one' and 'loss' in '.*two'.*both suite.json"):
+    with pytest.raises(
+        ResultsError, match=r"analysis.primary is 'rouge1' in '.*one' and 'loss' in '.*two'.*both suite.json"
+    ):
         join([load(first), load(second)])
     suite = json.loads((second / "suite.json").read_text())
     wanted = json.loads((first / "suite.json").read_text())["analysis"]
@@ -928,10 +938,7 @@ def test_advice_names_the_frugal_choice(out: Path):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
     advice = advise(compare(load(out)))
     assert advice.best == "lora" and advice.frugal == ("full",)
-    assert (
-        "full is not shown to differ from lora and trains 3,000,000 parameters instead of 10,000,000"
-        in advice.text
-    )
+    assert "full is not shown to differ from lora and trains 3,000,000 parameters instead of 10,000,000" in advice.text
 
 
 def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
@@ -953,14 +960,17 @@ def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
 
 
 def test_the_primary_measure_is_the_suites(out: Path):
-    """`[analysis] primary` decides what the verdict and the advice rest on; the other of R-1 and loss is shown as well."""
+    """`[analysis] primary` decides what the verdict and the advice rest on; the other of R-1 and loss is shown as
+    well."""
     level = np.random.default_rng(3).normal(0, 0.5, DOCUMENTS)
     for row, (label, mean) in enumerate((("untuned", 3.0), ("prompt-tuning", 2.2), ("lora", 2.8), ("full", 2.7))):
         for seed in (0,) if label == "untuned" else (0, 1):
             noise = np.random.default_rng([row, seed]).normal(0, 0.05, DOCUMENTS)
             write_losses(out, f"{label}/{seed}", mean + level + noise)
     by_rouge = compare(load(out))
-    assert by_rouge.inference.primary == "rouge1" and by_rouge.verdict.index("ROUGE-1") < by_rouge.verdict.index("test loss")
+    assert by_rouge.inference.primary == "rouge1" and by_rouge.verdict.index("ROUGE-1") < by_rouge.verdict.index(
+        "test loss"
+    )
     edit(out / "suite.json", lambda suite: suite.update(analysis={"primary": "loss"}))
     by_loss = compare(load(out))
     assert by_loss.verdict.index("test loss") < by_loss.verdict.index("ROUGE-1")

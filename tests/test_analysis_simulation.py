@@ -1,7 +1,8 @@
 """How often verdicts are wrong, how often intervals cover, and how often differences are found, by seeded simulation.
 
-The simulations are those of `benchmarks/verdict_simulation.py`, which prints the tables of `docs/statistics.md`: scores go
-into the functions that `triptych compare` calls. Bounds are the promised rate and three standard errors of the simulation.
+The simulations are those of `benchmarks/verdict_simulation.py`, which prints the tables of `docs/statistics.md`: scores
+go into the functions that `triptych compare` calls. Bounds are the promised rate and three standard errors of the
+simulation.
 """
 
 import sys
@@ -24,14 +25,23 @@ def within(rate: float, low: float, high: float, number: float) -> bool:
 
 
 CELLS = [
-    (48, 3, 0.5, 6.0), (200, 2, 1.0, 6.0), (200, 3, 0.0, 6.0), (200, 3, 1.0, 0.0), (3000, 3, 0.2, 6.0), (3000, 3, 0.5, 6.0),
-    (3000, 5, 0.5, 6.0), (500, 2, 0.2, 0.0),
-]  # fmt: skip
+    (48, 3, 0.5, 6.0),
+    (200, 2, 1.0, 6.0),
+    (200, 3, 0.0, 6.0),
+    (200, 3, 1.0, 0.0),
+    (3000, 3, 0.2, 6.0),
+    (3000, 3, 0.5, 6.0),
+    (3000, 5, 0.5, 6.0),
+    (500, 2, 0.2, 0.0),
+]
 
 
 @pytest.mark.parametrize(("documents", "seeds", "seed_sd", "noise_sd"), CELLS)
-def test_verdicts_and_intervals_are_right_as_often_as_they_say(documents: int, seeds: int, seed_sd: float, noise_sd: float):
-    """Of four equal rows at most 6% of tables and of pairs hold a false "different"; from three seeds on, intervals of rows
+def test_verdicts_and_intervals_are_right_as_often_as_they_say(
+    documents: int, seeds: int, seed_sd: float, noise_sd: float
+):
+    """Of four equal rows at most 6% of tables and of pairs hold a false "different"; from three seeds on, intervals of
+    rows
     and of differences cover 93-97% (99% where seeds agree), and those of a whole table together at least 94%."""
     number = 200
     got = simulate.rates(documents, seeds, seed_sd, noise_sd, number)

@@ -22,7 +22,10 @@ def scores(seeds: int, documents: int, seed: int = 0, mean: float = 30.0, seed_s
     """[S, N]: documents SD 9, seeds `seed_sd`, seed and document together SD 6."""
     noise = rng(seed)
     return (
-        mean + noise.normal(0, 9, documents) + noise.normal(0, seed_sd, (seeds, 1)) + noise.normal(0, 6, (seeds, documents))
+        mean
+        + noise.normal(0, 9, documents)
+        + noise.normal(0, seed_sd, (seeds, 1))
+        + noise.normal(0, 6, (seeds, documents))
     )
 
 
@@ -65,7 +68,8 @@ def test_seeds_that_rule_everything_are_scipys_t_over_seeds():
 
 
 def test_variance_components_are_the_mixed_models():
-    """Seeds' and shared variance of a balanced table are those of a crossed mixed model fitted by statsmodels (REML)."""
+    """Seeds' and shared variance of a balanced table are those of a crossed mixed model fitted by statsmodels
+    (REML)."""
     mixed = pytest.importorskip("statsmodels.regression.mixed_linear_model", reason="statsmodels is not installed")
     pandas = pytest.importorskip("pandas", reason="pandas is not installed")
     values = scores(5, 40, seed=3, seed_sd=3.0)
@@ -103,9 +107,15 @@ def test_ratio_interval_is_scipys():
     nats = targets * rng(2).normal(3, 0.5, size=400)
     low, high = i.sample(i.ratio_values(nats[None], targets[None])).interval()
     theirs = scipy.stats.bootstrap(
-        (nats, targets), lambda x, y, axis: x.sum(axis) / y.sum(axis), paired=True, vectorized=True, n_resamples=20_000,
-        batch=1000, method="BCa", rng=rng(4),
-    ).confidence_interval  # fmt: skip
+        (nats, targets),
+        lambda x, y, axis: x.sum(axis) / y.sum(axis),
+        paired=True,
+        vectorized=True,
+        n_resamples=20_000,
+        batch=1000,
+        method="BCa",
+        rng=rng(4),
+    ).confidence_interval
     width = theirs.high - theirs.low
     assert abs(low - theirs.low) < 0.04 * width and abs(high - theirs.high) < 0.04 * width
 
@@ -191,7 +201,8 @@ def test_interval_and_p_value_are_one_law(seed: int, documents: int, seeds: int,
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), rows=st.integers(2, 5), seeds=st.integers(1, 3), spread=st.floats(0, 4))
 def test_printed_intervals_agree_with_the_decisions(seed: int, rows: int, seeds: int, spread: float):
-    """In every table: different exactly where the interval printed next to it leaves out zero, equivalent only where the
+    """In every table: different exactly where the interval printed next to it leaves out zero, equivalent only where
+    the
     one-sided tests at the margin reject, and the 95% interval of a pair alone lies within the corrected one."""
     noise = rng(seed)
     common = noise.normal(30, 9, 80)
@@ -230,7 +241,8 @@ def test_correction_is_within_a_measure():
     """A measure more does not change what the others say; roles name the primary, the second and the secondary."""
     table = {label: {"rouge1": scores(3, 60, seed)} for seed, label in enumerate("abc")}
     more = {
-        label: {**columns, "rouge2": columns["rouge1"] / 2, "loss": columns["rouge1"] / 10} for label, columns in table.items()
+        label: {**columns, "rouge2": columns["rouge1"] / 2, "loss": columns["rouge1"] / 10}
+        for label, columns in table.items()
     }
     one = paired_tests(samples(table), Analysis(), {})
     many = paired_tests(samples(more), Analysis(), {})
@@ -272,7 +284,8 @@ def test_the_correction_lies_between_the_raw_and_holm(rows: int, seed: int, stre
 
 @pytest.mark.parametrize(("means", "equal"), [((0, 0, 0, 0), 6), ((4, 0, 0, 0), 3), ((5, 5, 0, 0), 2)])
 def test_the_correction_keeps_the_family_rate(means: tuple[int, ...], equal: int):
-    """Of four normal means of unequal variance, whichever are equal, at most 5% of 4,000 tables hold a false rejection."""
+    """Of four normal means of unequal variance, whichever are equal, at most 5% of 4,000 tables hold a false
+    rejection."""
     noise, sds = rng(sum(means)), np.array([1.0, 1.0, 0.6, 1.5])
     first, second = np.triu_indices(4, 1)
     same = np.array(means)[first] == np.array(means)[second]

@@ -23,7 +23,8 @@ def test_importing_the_package_brings_no_torch():
 
 
 def test_every_public_name_is_what_it_says():
-    """Every name of `__all__` can be had, under its own name, and no other; commands come from the API, not from below it."""
+    """Every name of `__all__` can be had, under its own name, and no other; commands come from the API, not from below
+    it."""
     for name in triptych.__all__:
         assert getattr(triptych, name).__name__ == name
     assert triptych.load is api.load and triptych.Trained is summarizers.Trained
@@ -70,7 +71,15 @@ def test_a_type_checker_knows_the_public_api(tmp_path):
     heavy = "\n".join(f"[mypy-{name}.*]\nfollow_imports = skip" for name in ("torch", "transformers", "numpy", "peft"))
     (tmp_path / "mypy.ini").write_text(f"[mypy]\nplugins = pydantic.mypy\nfollow_imports = silent\n{heavy}\n")
     environment = {**os.environ, "MYPYPATH": str(ROOT / "src")}
-    command = [sys.executable, "-m", "mypy", "use.py", "--cache-dir", str(tmp_path / "cache"), "--ignore-missing-imports"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "use.py",
+        "--cache-dir",
+        str(tmp_path / "cache"),
+        "--ignore-missing-imports",
+    ]
     found = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False).stdout
     revealed = re.findall(r'Revealed type is "(.*)"', found)
     assert [re.sub(r"\b(builtins|typing|collections\.abc)\.", "", text) for text in revealed] == [
@@ -80,4 +89,6 @@ def test_a_type_checker_knows_the_public_api(tmp_path):
         "list[triptych.results.records.Record]",
         "str",
     ]
-    assert 'Missing named argument "out"' in found and 'has incompatible type "int"' in found and "Found 2 errors" in found
+    assert (
+        'Missing named argument "out"' in found and 'has incompatible type "int"' in found and "Found 2 errors" in found
+    )

@@ -13,8 +13,15 @@ import pytest
 from triptych.cli import main
 from triptych.errors import ResultsError
 
-SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=1",
-         "training.global_batch_size=8", "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=24",
+    "limits.validation_documents=6",
+    "limits.test_documents=4",
+    "training.max_epochs=1",
+    "training.global_batch_size=8",
+    "decoding.max_new_tokens=12",
+    "decoding.num_beams=2",
+]
 ROWS = "lead-3,prompt-tuning,last-layers"
 
 
@@ -44,9 +51,18 @@ def commands(folder: Path, name: str) -> list[list[str]]:
 def in_bundle(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess:
     """Run code in the bundle's folder with its source alone: the checkout is not on the path, nor is its cache."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
-    environment |= {"PYTHONPATH": "src", "TRIPTYCH_CACHE": str(folder.parent / "cache-of-the-bundle"), "HF_HUB_OFFLINE": "1"}
+    environment |= {
+        "PYTHONPATH": "src",
+        "TRIPTYCH_CACHE": str(folder.parent / "cache-of-the-bundle"),
+        "HF_HUB_OFFLINE": "1",
+    }
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -70,7 +86,14 @@ def restored(folder: Path) -> list[dict]:
 def test_bundle_holds_what_the_assignment_asks_and_nothing_else(unpacked: Path) -> None:
     """Source as `.py` files only, a model for each trained run, the report, the README, and the results apart."""
     files = sorted(path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file())
-    assert {name.split("/")[0] for name in files} == {"README.md", "report.pdf", "requirements.txt", "src", "models", "results"}
+    assert {name.split("/")[0] for name in files} == {
+        "README.md",
+        "report.pdf",
+        "requirements.txt",
+        "src",
+        "models",
+        "results",
+    }
     source = [name for name in files if name.startswith("src/")]
     assert "src/triptych/cli.py" in source and all(name.endswith(".py") for name in source)
     assert "models/tuned/prompt-tuning/0/adapter/adapter_model.safetensors" in files
@@ -97,7 +120,8 @@ def test_readme_names_no_path_of_this_machine(unpacked: Path, workplace: Path) -
 
 
 def test_every_model_is_restored_to_its_test_loss(unpacked: Path) -> None:
-    """The README's commands, run elsewhere with the zip's source alone, give each model's recorded test loss, and a summary."""
+    """The README's commands, run elsewhere with the zip's source alone, give each model's recorded test loss, and a
+    summary."""
     *results, summary = restored(unpacked)
     assert summary["document_tokens"] == summary["read_tokens"] > 0
     assert [result["run"] for result in results] == ["models/tuned/prompt-tuning/0", "models/tuned/last-layers/0"]
@@ -136,7 +160,8 @@ def test_all_rows_survive_their_bundle(tmp_path: Path) -> None:
 
 
 def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpacked: Path) -> None:
-    """A zip depends on results and source alone: written again, it is the same byte by byte, and no rest stays beside it."""
+    """A zip depends on results and source alone: written again, it is the same byte by byte, and no rest stays beside
+    it."""
     assert main.main(["bundle", "out", "again.zip"]) == 0
     assert (workplace / "again.zip").read_bytes() == (workplace / "hand-in.zip").read_bytes()
     assert [path.name for path in workplace.iterdir() if path.name.startswith(".")] == []

@@ -25,13 +25,38 @@ from triptych.reporting.web import to_html
 from triptych.results import reading, records, store
 from triptych.text.characters import for_terminal, in_all, showable, to_json, visible, whole
 
-ODD = ["\0", "\x0b", "\x0c", "\x1b", "\x1f", "\x7f", "\x85", "\x9b", "\ufdd0", "\ufffe", "\uffff", "\U0001fffe", "\U0010ffff",
-       "\u2028", "\u2029", "\ufeff", "\u202e", "\u200b", "\ud800", "\udfff", "\ue000", "\U000e0001", "\r", "\t"]  # fmt: skip
+ODD = [
+    "\0",
+    "\x0b",
+    "\x0c",
+    "\x1b",
+    "\x1f",
+    "\x7f",
+    "\x85",
+    "\x9b",
+    "\ufdd0",
+    "\ufffe",
+    "\uffff",
+    "\U0001fffe",
+    "\U0010ffff",
+    "\u2028",
+    "\u2029",
+    "\ufeff",
+    "\u202e",
+    "\u200b",
+    "\ud800",
+    "\udfff",
+    "\ue000",
+    "\U000e0001",
+    "\r",
+    "\t",
+]
 RAW = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")  # what no file of a report may hold
 
 
 def spoiled(text: str) -> tuple[reading.Results, records.Comparison]:
-    """Results with this text in every place that comes from outside: ids, texts, names, notes, versions, command, error."""
+    """Results with this text in every place that comes from outside: ids, texts, names, notes, versions, command,
+    error."""
     results = make_results(("untuned", "lora", "full"), documents=2, failed=(("full", 0),))
 
     def changed(run: reading.Run) -> reading.Run:
@@ -51,11 +76,20 @@ def spoiled(text: str) -> tuple[reading.Results, records.Comparison]:
         return replace(run, record=record.model_copy(update=update), predictions=lines)
 
     comparison = make_comparison(results)
-    scored = comparison.rows["lora"].model_copy(update={"further_scores": {f"score{text}": 0.5}, "flags": [f"Flag {text}"]})
+    scored = comparison.rows["lora"].model_copy(
+        update={"further_scores": {f"score{text}": 0.5}, "flags": [f"Flag {text}"]}
+    )
     comparison = comparison.model_copy(
-        update={"suite": f"suite {text}", "model": text, "data": text, "signature": text, "flags": [text], "verdict": text,
-                "rows": {**comparison.rows, "lora": scored}}
-    )  # fmt: skip
+        update={
+            "suite": f"suite {text}",
+            "model": text,
+            "data": text,
+            "signature": text,
+            "flags": [text],
+            "verdict": text,
+            "rows": {**comparison.rows, "lora": scored},
+        }
+    )
     return replace(results, runs=tuple(map(changed, results.runs))), comparison
 
 
@@ -67,7 +101,8 @@ def embedded(page: str, name: str):
 
 
 def check_documents(text: str) -> None:
-    """Every document but the printed one of results that hold this text, each without a character that it cannot hold."""
+    """Every document but the printed one of results that hold this text, each without a character that it cannot
+    hold."""
     results, comparison = spoiled(text)
     page = to_html(results, comparison).decode()
     assert not RAW.search(page)
@@ -84,7 +119,8 @@ def check_documents(text: str) -> None:
 
 @pytest.mark.parametrize("character", ODD, ids=[f"U+{ord(character):04X}" for character in ODD])
 def test_a_character_ends_no_report(character: str) -> None:
-    """With it in every text there is, the page and the tables are made, none holds it raw, and the page's data have it."""
+    """With it in every text there is, the page and the tables are made, none holds it raw, and the page's data have
+    it."""
     check_documents(f"a{character}b")
 
 
@@ -126,7 +162,8 @@ def test_what_is_shown_can_be_shown(text: str) -> None:
 
 
 def test_half_a_character_in_a_record_is_read_as_unknown(tmp_path: Path) -> None:
-    """A file that says `\\ud800` is read with U+FFFD in its place: a command or a file's name in other bytes loses no run."""
+    """A file that says `\\ud800` is read with U+FFFD in its place: a command or a file's name in other bytes loses no
+    run."""
     results = make_results(("lead-3",))
     record = results.runs[0].record
     content = json.loads(record.model_dump_json())
@@ -149,7 +186,8 @@ def old(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("broken", ["to_html", "to_pdf", "to_csv", "to_markdown"])
 def test_an_old_document_is_never_left_beside_new_figures(old: Path, broken: str, monkeypatch) -> None:
-    """Where one document cannot be made, the others are the new ones, its old one is gone, and the message names it and why."""
+    """Where one document cannot be made, the others are the new ones, its old one is gone, and the message names it and
+    why."""
 
     def fail(*_: object) -> bytes:
         raise ValueError("cannot be drawn")
@@ -158,7 +196,12 @@ def test_an_old_document_is_never_left_beside_new_figures(old: Path, broken: str
     results = make_results(("lead-3",))
     with pytest.raises(TriptychError, match=r"ValueError: cannot be drawn.*has comparison\.json") as error:
         write_report(results, make_comparison(results), old)
-    files = {"to_html": "report.html", "to_pdf": "report.pdf", "to_csv": "comparison.csv", "to_markdown": "comparison.md"}
+    files = {
+        "to_html": "report.html",
+        "to_pdf": "report.pdf",
+        "to_csv": "comparison.csv",
+        "to_markdown": "comparison.md",
+    }
     names = {path.name for path in old.iterdir()}
     assert len(names) == 5 and files[broken] not in names and files[broken] in str(error.value)
     assert all(path.read_bytes() != b"old" for path in old.iterdir())
@@ -202,7 +245,11 @@ def test_running_text_cannot_command_a_terminal(text: str) -> None:
 
 def test_running_text_keeps_its_letters() -> None:
     """Spaces and joiners of a script are part of the text; an escape sequence is written out."""
-    for text in ("\u6771\u4eac\u3000\u5927\u962a", "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", "10\u00a0%\tx\ny"):
+    for text in (
+        "\u6771\u4eac\u3000\u5927\u962a",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+        "10\u00a0%\tx\ny",
+    ):
         assert for_terminal(text) == text
     assert for_terminal("\x1b]0;owned\x07\r\u202e") == "\\x1b]0;owned\\x07\\r\\u202e"
 

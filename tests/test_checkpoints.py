@@ -25,8 +25,11 @@ def saved(tmp_path):
 def test_the_last_two_are_kept_and_the_newest_is_read(saved):
     """Newest by its step, not by the letters of its name; older than two are gone."""
     assert sorted(path.name for path in saved.folder.iterdir()) == [
-        "10.json", "10.safetensors", "9.json", "9.safetensors",
-    ]  # fmt: skip
+        "10.json",
+        "10.safetensors",
+        "9.json",
+        "9.safetensors",
+    ]
     found = saved.latest()
     assert found.step == 10 and found.facts == {"progress": {"step": 10}}
     assert torch.equal(found.tensors["w"], torch.full((40,), 10.0))
@@ -54,7 +57,10 @@ def test_checkpoints_that_were_passed_over_do_not_displace_new_ones(saved):
         (saved.folder / f"{step}.safetensors").write_bytes(b"")
     assert saved.latest() is None
     saved.save(2, {"w": torch.zeros(40)}, {})
-    assert saved.latest().step == 2 and sorted(path.name for path in saved.folder.iterdir()) == ["2.json", "2.safetensors"]
+    assert saved.latest().step == 2 and sorted(path.name for path in saved.folder.iterdir()) == [
+        "2.json",
+        "2.safetensors",
+    ]
 
 
 def test_another_run_s_checkpoints_are_not_read(saved):

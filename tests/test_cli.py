@@ -19,7 +19,8 @@ ARTICLES = [
     for i in range(40)
 ]
 
-FITTING = ["limits.document_tokens=200", "limits.summary_tokens=64", "decoding.max_new_tokens=64"]  # for a window of 512
+# for a window of 512
+FITTING = ["limits.document_tokens=200", "limits.summary_tokens=64", "decoding.max_new_tokens=64"]
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +72,10 @@ BAD = {
     "missing suite file": (["nowhere.toml"], ["nowhere.toml"]),
     "missing data folder": (["--data", "./nowhere", "--model", "tiny"], ["nowhere"]),
     "missing model folder": (["--model", "./nowhere", "--data", "newswire"], ["nowhere"]),
-    "hub model out of reach": (["--model", "someone/some-model", "--data", "newswire"], ["HF_HOME", "someone/some-model"]),
+    "hub model out of reach": (
+        ["--model", "someone/some-model", "--data", "newswire"],
+        ["HF_HOME", "someone/some-model"],
+    ),
     "hub data out of reach": (
         ["--model", "tiny", "--data", "someone/some-data", "--preset", "demo"],
         ["HF_HOME", "someone/some-data"],
@@ -135,13 +139,18 @@ def test_bad_data_is_refused_before_anything_is_written(case, tmp_path, capsys):
 def test_named_column_that_is_not_there_gives_the_nearest(tmp_path, capsys):
     """A column named with --set that the file does not have is refused with the nearest name."""
     folder = data_folder(tmp_path / "data")
-    status = main.main(["compare", "--model", "tiny", "--data", str(folder), "--set", "columns.document=artcle", *FITTING])
+    status = main.main(
+        ["compare", "--model", "tiny", "--data", str(folder), "--set", "columns.document=artcle", *FITTING]
+    )
     assert status == 2 and "article" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["model = ", "name = 'x'\nname = 'y'", "[limits\n", "methods = 'lora'", "limits = 3", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["model = ", "name = 'x'\nname = 'y'", "[limits\n", "methods = 'lora'", "limits = 3", "\x00"]
+)
 def test_malformed_suite_files_are_refused(text, tmp_path, capsys):
-    """A suite file that is no TOML, or has the wrong types, ends with status 2 and a message that names it or its key."""
+    """A suite file that is no TOML, or has the wrong types, ends with status 2 and a message that names it or its
+    key."""
     status = main.main(["compare", suite_file(tmp_path, text), "--out", str(tmp_path / "out")])
     error = capsys.readouterr().err
     assert status == 2 and ("suite.toml" in error or "methods" in error or "limits" in error)
@@ -186,7 +195,15 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
     )
     text = capsys.readouterr().out
     assert status == 0
-    for words in ("untuned", "lora", "lead-3", "16,384", "minutes", "32 of", "from the preset 'demo': the embedded model"):
+    for words in (
+        "untuned",
+        "lora",
+        "lead-3",
+        "16,384",
+        "minutes",
+        "32 of",
+        "from the preset 'demo': the embedded model",
+    ):
         assert words in text
     assert list(tmp_path.iterdir()) == []
 
@@ -222,7 +239,8 @@ def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
 
 
 def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
-    """`list data DIR --set` reads a folder with the columns named, as the message on unknown columns says, and shows a pair."""
+    """`list data DIR --set` reads a folder with the columns named, as the message on unknown columns says, and shows a
+    pair."""
     file = str(write_csv(tmp_path / "tickets.csv", "key,Ticket of it,the gist"))
     assert main.main(["list", "data", file]) == 2
     said = capsys.readouterr().err
@@ -242,7 +260,8 @@ def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
 
 @pytest.mark.parametrize("dry", [True, False], ids=["dry run", "compare"])
 def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch, dry):
-    """Before any work, compare and its dry run say which files are not read and what a seed cuts, and the record holds it."""
+    """Before any work, compare and its dry run say which files are not read and what a seed cuts, and the record holds
+    it."""
     write_csv(tmp_path / "data" / "train.csv", rows=ARTICLES[:20])
     write_csv(tmp_path / "data" / "eval.csv", rows=ARTICLES[20:30])
     write_csv(tmp_path / "data" / "extra.csv")
@@ -254,7 +273,18 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
     load = setup.load_corpus
     monkeypatch.setattr(setup, "load_corpus", lambda *given: corpora.append(load(*given)) or corpora[-1])
     monkeypatch.setattr("triptych.suite.jobs.claim", stop)
-    arguments = ["--model", "tiny", "--data", str(tmp_path / "data"), "--methods", "lead-3", "--seeds", "0", "--set", *FITTING]
+    arguments = [
+        "--model",
+        "tiny",
+        "--data",
+        str(tmp_path / "data"),
+        "--methods",
+        "lead-3",
+        "--seeds",
+        "0",
+        "--set",
+        *FITTING,
+    ]
     assert main.main(["compare", *arguments, *(["--dry-run"] if dry else [])]) == (0 if dry else 2)
     captured = capsys.readouterr()
     text = captured.out if dry else captured.err
@@ -265,8 +295,19 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
 
 
 COMMANDS = (
-    "compare", "plan", "train", "evaluate", "summarize", "export", "report", "score", "bundle", "advise", "play", "list",
-)  # fmt: skip
+    "compare",
+    "plan",
+    "train",
+    "evaluate",
+    "summarize",
+    "export",
+    "report",
+    "score",
+    "bundle",
+    "advise",
+    "play",
+    "list",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -27,7 +27,8 @@ SEPARATOR = "\n\nTL;DR:"  # eight tokens: one a byte
 
 
 def byte_tokenizer(bos: str | None = None, eos: str | None = "<eos>", after: str = "") -> PreTrainedTokenizerFast:
-    """A token for every byte, so that lengths can be worked out by hand; `bos` is put before every text, `after` after it."""
+    """A token for every byte, so that lengths can be worked out by hand; `bos` is put before every text, `after` after
+    it."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({character: i for i, character in enumerate(alphabet)}, []))
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -75,9 +76,19 @@ def three(train: int = 6, validation: int = 3, test: int = 3) -> dict[str, list[
 
 
 def make(
-    cache: Path, dataset: Dataset | dict, tokenizer=None, *, split=None, window=None, reserved=0, new_tokens=1,
-    vocabulary=10**6, most=10**9, separator=SEPARATOR, **limits,
-) -> Corpus:  # fmt: skip
+    cache: Path,
+    dataset: Dataset | dict,
+    tokenizer=None,
+    *,
+    split=None,
+    window=None,
+    reserved=0,
+    new_tokens=1,
+    vocabulary=10**6,
+    most=10**9,
+    separator=SEPARATOR,
+    **limits,
+) -> Corpus:
     everything = {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 64}
     return prepare(
         dataset if isinstance(dataset, Dataset) else Memory(pairs=dataset),
@@ -153,15 +164,23 @@ def test_split_is_a_sequence(tmp_path):
 
 
 def test_every_dropped_pair_is_counted(tmp_path):
-    """Empty, duplicate, over-long and unsampled pairs are counted apart, and with those used make up all that was read."""
+    """Empty, duplicate, over-long and unsampled pairs are counted apart, and with those used make up all that was
+    read."""
     pairs = {
         "train": [
-            ("one", "s"), ("two", ""), ("  ", "s"), ("SHARED  with\ntest", "s"), ("shared with validation", "s"),
-            ("long", "x" * 32), ("twice", "s"), ("twice", "other"), ("three", "x" * 31),
+            ("one", "s"),
+            ("two", ""),
+            ("  ", "s"),
+            ("SHARED  with\ntest", "s"),
+            ("shared with validation", "s"),
+            ("long", "x" * 32),
+            ("twice", "s"),
+            ("twice", "other"),
+            ("three", "x" * 31),
         ],
         "validation": [("shared with validation", "s"), ("v", "x" * 200), ("Shared with test", "s"), ("w", "s")],
         "test": [("shared with test", "s"), ("e", "s"), ("", "s")],
-    }  # fmt: skip
+    }
     corpus = make(tmp_path, pairs, train_documents=3, summary_tokens=32)
     train, validation, test = (corpus.data.splits[name] for name in SPLITS)
     assert (train.read, train.dropped_empty, train.dropped_duplicate, train.dropped_long_summary) == (9, 2, 2, 1)
@@ -203,7 +222,8 @@ def test_no_training_split_is_told(tmp_path):
 
 
 def test_sample_does_not_depend_on_order_or_size(tmp_path):
-    """The sample is of the texts alone: a shuffled file gives the same one, a smaller is part of a larger, in file order."""
+    """The sample is of the texts alone: a shuffled file gives the same one, a smaller is part of a larger, in file
+    order."""
     pairs = three(train=200)
     chosen = documents(make(tmp_path / "a", pairs, train_documents=50).train)
     assert [d for d, _ in pairs["train"] if d in chosen] == chosen and len(chosen) == 50
@@ -228,7 +248,9 @@ def test_data_without_splits_is_cut(tmp_path):
     pairs = stories("s", 200)
     whole = make(tmp_path / "a", {"all": pairs})
     assert [whole.data.splits[name].used for name in SPLITS] == [160, 20, 20]
-    assert "no validation and no test" in whole.data.cut and "0.8" in whole.data.cut and "split.seed 0" in whole.data.cut
+    assert (
+        "no validation and no test" in whole.data.cut and "0.8" in whole.data.cut and "split.seed 0" in whole.data.cut
+    )
     parts = [set(documents(getattr(whole, name))) for name in SPLITS]
     assert set.union(*parts) == {document for document, _ in pairs} and sum(map(len, parts)) == 200
     shuffled = make(tmp_path / "b", {"train": random.Random(1).sample(pairs, 200)})
@@ -267,14 +289,17 @@ def test_nothing_is_cut_where_nothing_is_missing(tmp_path):
     """Data that has all three splits keeps them, and the record speaks of no cut."""
     corpus = make(tmp_path, three())
     assert corpus.data.cut is None
-    assert [documents(getattr(corpus, name)) for name in SPLITS] == [[d for d, _ in pairs] for pairs in three().values()]
+    assert [documents(getattr(corpus, name)) for name in SPLITS] == [
+        [d for d, _ in pairs] for pairs in three().values()
+    ]
 
 
 # The window
 
 
 def test_every_sequence_fits_into_the_window(tmp_path):
-    """Trap 10: prefix, virtual tokens, document, separator, summary and EOS fit; the document alone gives way, counted."""
+    """Trap 10: prefix, virtual tokens, document, separator, summary and EOS fit; the document alone gives way,
+    counted."""
     pairs = {name: [(f"{name} {i} " + "d" * 90, "s" * i) for i in (1, 5, 20, 38, 39, 60)] for name in SPLITS}
     corpus = make(tmp_path, pairs, byte_tokenizer("<s>"), window=60, reserved=10, summary_tokens=20, document_tokens=30)
     for name in SPLITS:
@@ -309,12 +334,15 @@ def test_token_frequencies_are_counts_of_the_training_documents(tmp_path):
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("part", ["document", "summary"])
 def test_an_id_beyond_the_vocabulary_is_told_wherever_it_is(tmp_path, split, part):
-    """An id without a token embedding is refused before work, whichever split holds it, in a document or in a summary."""
+    """An id without a token embedding is refused before work, whichever split holds it, in a document or in a
+    summary."""
     tokenizer = byte_tokenizer()
     tokenizer.add_tokens(["xyzzy"])
     pairs = three()
     pairs[split][1] = ("a document with xyzzy", "a summary") if part == "document" else ("a document", "a xyzzy")
-    with pytest.raises(ModelError, match=f"makes the id 257 in the {split} split, but the model has 257 token embeddings"):
+    with pytest.raises(
+        ModelError, match=f"makes the id 257 in the {split} split, but the model has 257 token embeddings"
+    ):
         make(tmp_path, pairs, tokenizer, vocabulary=257)
     assert make(tmp_path, pairs, tokenizer, vocabulary=258).template.eos_id == EOS
 
@@ -338,7 +366,10 @@ def test_what_is_read_to_generate_does_not_depend_on_the_reference(tmp_path):
     pairs = {**three(), "test": [(document + "a", "short"), (document + "b", "a much longer reference")]}
     corpus = make(tmp_path, pairs, window=50, new_tokens=10, summary_tokens=12, document_tokens=31)
     assert [corpus.test.document_ids(i).size for i in range(2)] == [31, 31]
-    assert {len(corpus.test[i].summary_ids): len(corpus.test[i].document_ids) for i in range(2)} == {6: 31, 24: 50 - 9 - 24}
+    assert {len(corpus.test[i].summary_ids): len(corpus.test[i].document_ids) for i in range(2)} == {
+        6: 31,
+        24: 50 - 9 - 24,
+    }
     counts = corpus.data.splits["test"]
     assert (counts.truncated, counts.shortened_for_loss) == (2, 1)
     assert (corpus.data.splits["train"].truncated, corpus.data.splits["train"].shortened_for_loss) == (0, 0)
@@ -359,7 +390,8 @@ def test_the_token_fingerprint_is_of_what_is_read(tmp_path):
 def same(a: Corpus, b: Corpus) -> bool:
     pairs = [(x, y) for name in SPLITS for x, y in zip(getattr(a, name), getattr(b, name), strict=True)]
     equal = all(
-        np.array_equal(x.document_ids, y.document_ids) and np.array_equal(x.summary_ids, y.summary_ids) for x, y in pairs
+        np.array_equal(x.document_ids, y.document_ids) and np.array_equal(x.summary_ids, y.summary_ids)
+        for x, y in pairs
     )
     return equal and a.data == b.data and a.template == b.template
 
@@ -391,10 +423,15 @@ def test_notes_are_those_of_the_source_as_it_is_now(tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"window": 1024}, {"reserved": 1}, {"document_tokens": 5}, {"train_documents": 2}, {"split": Split(seed=1)},
-        {"tokenizer": byte_tokenizer("<s>")}, {"dataset": Memory(pairs=three(), version="2")},
+        {"window": 1024},
+        {"reserved": 1},
+        {"document_tokens": 5},
+        {"train_documents": 2},
+        {"split": Split(seed=1)},
+        {"tokenizer": byte_tokenizer("<s>")},
+        {"dataset": Memory(pairs=three(), version="2")},
     ],
-)  # fmt: skip
+)
 def test_the_cache_depends_on_everything(tmp_path, change):
     """Whatever the prepared data depends on makes an entry of its own."""
     make(tmp_path, three())
@@ -505,7 +542,8 @@ def test_a_cache_that_cannot_be_written_is_told(tmp_path):
 
 
 def test_the_fingerprint_is_of_the_content(tmp_path):
-    """The record's fingerprint is the same wherever the data lies and whatever file format it has, and changes with a text."""
+    """The record's fingerprint is the same wherever the data lies and whatever file format it has, and changes with a
+    text."""
     prints = []
     for place, ending, changed in (("a", "jsonl", ""), ("b", "json", ""), ("c", "jsonl", "!")):
         (tmp_path / place).mkdir()
@@ -524,7 +562,8 @@ def test_memory_stays_bounded(tmp_path):
 
         def examples(self, split: str) -> Iterator[Example]:
             return (
-                Example(f"{split}{i}", f"{split} {i} " + "long " * 2000, "s") for i in range(800 if split == "train" else 4)
+                Example(f"{split}{i}", f"{split} {i} " + "long " * 2000, "s")
+                for i in range(800 if split == "train" else 4)
             )
 
     tracemalloc.start()

@@ -17,6 +17,7 @@ MEGABYTE = 10**6
 
 def maker(content: bytes, made: list | None = None):
     """Writes an entry of one file and its seal."""
+
     def make(folder: Path) -> None:
         (folder / "data").write_bytes(content)
         (folder / "seal").write_text(str(len(content)))
@@ -121,14 +122,19 @@ def test_one_makes_while_others_wait(tmp_path):
 
 def child_alone(folder: Path) -> subprocess.Popen:
     """A process that wants the entry `a` alone, and says whether it made it."""
-    code = CHILD.format(source=str(CHECKOUT / "src"), folder=str(folder), key="a",
-                        meanwhile="print('made', flush=True); time.sleep(0.5)")  # fmt: skip
+    code = CHILD.format(
+        source=str(CHECKOUT / "src"),
+        folder=str(folder),
+        key="a",
+        meanwhile="print('made', flush=True); time.sleep(0.5)",
+    )
     code = code.replace("lambda folder: folder.name)", "lambda folder: folder.name, alone=True)")
     return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def test_a_failure_leaves_nothing(tmp_path):
     """Where making an entry fails, what was written of it is gone."""
+
     def full(folder: Path) -> None:
         (folder / "data").write_bytes(b"1")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -141,6 +147,7 @@ def test_a_failure_leaves_nothing(tmp_path):
 @pytest.mark.parametrize("way", ["reserved", "not supported", "no such function"])
 def test_space_is_reserved(way, tmp_path, monkeypatch):
     """A file has its size and its blocks before anything is written into it, also where the system cannot reserve."""
+
     def refuse(*arguments):
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
 
@@ -161,9 +168,12 @@ def test_a_full_disk_shows_when_space_is_reserved(tmp_path):
     """On a real file system without room, reserving fails with its own words, and works when there is room again."""
     place = tmp_path / "small"
     place.mkdir()
-    if os.geteuid() or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
-    ).returncode:
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("no file system can be mounted here")
     try:
         (place / "filler").write_bytes(bytes(900_000))

@@ -109,7 +109,8 @@ def test_damage_is_told_from_another_encoding(tmp_path):
 
 
 def test_halves_of_characters_are_told_with_a_remedy_that_mends_them(tmp_path):
-    """Text in which each half of an emoji is written as a character is named, and the command in the message joins them."""
+    """Text in which each half of an emoji is written as a character is named, and the command in the message joins
+    them."""
     units = "Rain 😀 again at the café. ".encode("utf-16-le")
     halves = "".join(chr(units[i] + 256 * units[i + 1]) for i in range(0, len(units), 2))
     file = tmp_path / "train.csv"
@@ -124,9 +125,14 @@ def test_halves_of_characters_are_told_with_a_remedy_that_mends_them(tmp_path):
 
 @pytest.mark.parametrize(
     ("start", "said"),
-    [(gzip.compress(b"document,summary\n"), "name end in .gz"), (b"PK\x03\x04\x14\0", "Excel workbook"),
-     (b"\xd0\xcf\x11\xe0\xa1\xb1", "Excel workbook"), (b"PAR1\x15\4", ".parquet"), (b"%PDF-1.7\n%\xe2\xe3", "a PDF")],
-)  # fmt: skip
+    [
+        (gzip.compress(b"document,summary\n"), "name end in .gz"),
+        (b"PK\x03\x04\x14\0", "Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "Excel workbook"),
+        (b"PAR1\x15\4", ".parquet"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF"),
+    ],
+)
 def test_a_packed_file_under_a_table_s_name_is_told(tmp_path, start, said):
     """A compressed file, a workbook or a PDF that is named like a table is called what it is, not another encoding."""
     for name in ("train.csv", "train.jsonl"):

@@ -35,21 +35,27 @@ def losses(adapted: AdaptedModel, pairs: list[Pair], world: World, plain: bool =
 
 
 def test_a_batch_by_hand(worlds):
-    """Prefix, document, separator, summary; the places that predict the summary and one EOS; EOS a target, never fed."""
+    """Prefix, document, separator, summary; the places that predict the summary and one EOS; EOS a target, never
+    fed."""
     template = replace(worlds["llama"].template, separator_ids=(7, 8))
     pairs = [Pair("a", np.array([11, 12, 13]), np.array([21])), Pair("b", np.array([14]), np.array([22, 23]))]
     batch = collate(pairs, template)
     assert batch.ids.tolist() == [[1, 11, 12, 13, 7, 8, 21], [1, 14, 7, 8, 22, 23, EOS]]
     assert (batch.starts, batch.lengths.tolist(), batch.document_ends.tolist()) == (1, [7, 6], [4, 2])
     assert list(zip(batch.rows.tolist(), batch.columns.tolist(), batch.targets.tolist(), strict=True)) == [
-        (0, 5, 21), (0, 6, EOS), (1, 3, 22), (1, 4, 23), (1, 5, EOS)
-    ]  # fmt: skip
+        (0, 5, 21),
+        (0, 6, EOS),
+        (1, 3, 22),
+        (1, 4, 23),
+        (1, 5, EOS),
+    ]
     assert (batch.num_targets, batch.num_tokens) == (5, 3 + 2 + 1 + 1 + 1 + 2 + 2 + 1)
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["exact", "plain"])
 def test_labels_are_the_same_sequence_shifted(world, plain):
-    """Trap 1: the loss is transformers' own `labels=` loss of article, separator, summary and EOS, read on the last two."""
+    """Trap 1: the loss is transformers' own `labels=` loss of article, separator, summary and EOS, read on the last
+    two."""
     adapted = world.adapt(Full())
     for pair in world.pairs[:4]:
         ids, labels = sequence_and_labels(pair, world.template)
@@ -151,14 +157,24 @@ def test_the_order_of_an_epoch_is_its_seeds():
 def prepared(world: World, folder: Path, reserved: int, **limits):
     """A few stories of the generator, cut for the world's window."""
     return prepare(
-        Newswire(), world.tokenizer, source="newswire", split=Split(), separator="\n\nTL;DR:", window=128, reserved=reserved,
+        Newswire(),
+        world.tokenizer,
+        source="newswire",
+        split=Split(),
+        separator="\n\nTL;DR:",
+        window=128,
+        reserved=reserved,
         limits=Limits(train_documents=8, validation_documents=4, test_documents=4, **limits),
-        new_tokens=limits["summary_tokens"], vocabulary_size=VOCABULARY, cache=folder, max_cache_bytes=10**9,
-    )  # fmt: skip
+        new_tokens=limits["summary_tokens"],
+        vocabulary_size=VOCABULARY,
+        cache=folder,
+        max_cache_bytes=10**9,
+    )
 
 
 def test_the_longest_sequence_fits_the_model(gpt2, tmp_path):
-    """Trap 10: with the document truncated, and only it, prompt + document + separator + summary fill the window at most."""
+    """Trap 10: with the document truncated, and only it, prompt + document + separator + summary fill the window at
+    most."""
     corpus = prepared(gpt2, tmp_path, reserved=20, document_tokens=500, summary_tokens=60)
     adapted = gpt2.adapt(PromptTuning(num_virtual_tokens=20))
     assert adapted.parts.max_positions == 128
@@ -184,7 +200,8 @@ def test_a_window_that_is_too_small_is_refused(gpt2, tmp_path):
 
 @pytest.mark.parametrize("size", [1, 5, 12])
 def test_the_loss_of_a_split_is_one_sum_and_one_division(world, size):
-    """Sums and counts stand beside each document, in the split's order, whatever the batch; the mean is sum over count."""
+    """Sums and counts stand beside each document, in the split's order, whatever the batch; the mean is sum over
+    count."""
     adapted = world.adapt(Untuned())
     found = split_loss(adapted, world.pairs, world.template, world.machine, batch_size=size, plain=False)
     own = [losses(adapted, [pair], world) for pair in world.pairs]
@@ -226,7 +243,8 @@ def test_evaluation_leaves_no_graph(gpt2):
 
 
 def test_a_head_that_is_not_plain_is_noticed(world):
-    """Where logits are more than the head of the trunk's output it is found out, so that the model's own forward is used."""
+    """Where logits are more than the head of the trunk's output it is found out, so that the model's own forward is
+    used."""
     adapted = world.adapt(Untuned())
     assert head_is_plain(adapted)
 
@@ -247,7 +265,8 @@ def summaries(adapted, documents, world, size=1, beams=1, new=8, ngram=0, templa
 
 
 def test_generation_is_the_argmax_of_what_it_has_written(world):
-    """Trap 6: each token is the argmax after document, separator and the tokens generated so far: free, and nothing echoed."""
+    """Trap 6: each token is the argmax after document, separator and the tokens generated so far: free, and nothing
+    echoed."""
     adapted = world.adapt(PromptTuning(num_virtual_tokens=3))
     disturb(adapted)
     document = world.pairs[0].document_ids
@@ -280,7 +299,8 @@ def test_left_padding_needs_its_positions(gpt2):
 
 @pytest.mark.parametrize("beams", [1, 4])
 def test_a_finished_row_does_not_disturb_the_others(world, beams):
-    """Rows that end early, at any step, leave the others' tokens as they are; EOS and padding are not part of a summary."""
+    """Rows that end early, at any step, leave the others' tokens as they are; EOS and padding are not part of a
+    summary."""
     adapted = world.adapt(LoRA(rank=2))
     disturb(adapted)
     documents = [pair.document_ids for pair in world.pairs[:5]]

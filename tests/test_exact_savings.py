@@ -1,4 +1,5 @@
-"""Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it serves."""
+"""Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it
+serves."""
 
 import errno
 import multiprocessing
@@ -81,7 +82,8 @@ def test_streamed_losses_are_the_same(world, method, monkeypatch):
 
 
 def test_a_tail_with_dropout_is_left_alone(gpt2):
-    """With dropout at work in the last block the pruned path draws other numbers: in fp32 it is used for evaluation alone."""
+    """With dropout at work in the last block the pruned path draws other numbers: in fp32 it is used for evaluation
+    alone."""
     adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2, target_modules="all-linear", dropout=0.3))
     make_ready(adapted, modes, gpt2.machine)
     assert adapted.prunes and not adapted.prunes_training
@@ -91,9 +93,12 @@ def test_a_tail_with_dropout_is_left_alone(gpt2):
     assert not any(module.training for module in adapted.parts.model.modules())
 
 
-@pytest.mark.parametrize("method", [Full(), LoRA(rank=2, target_modules="all-linear", dropout=0.3)], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "method", [Full(), LoRA(rank=2, target_modules="all-linear", dropout=0.3)], ids=["full", "lora"]
+)
 def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
-    """The pruned path has the block's dropout at the same places: where it leaves nothing, or all, both paths give the same."""
+    """The pruned path has the block's dropout at the same places: where it leaves nothing, or all, both paths give the
+    same."""
     adapted, modes = gpt2.adapt_with_modes(method)
     disturb(adapted)
     block = adapted.parts.blocks[-1]
@@ -145,7 +150,9 @@ def test_attention_in_blocks_is_attention(length, groups):
     torch.manual_seed(0)
     states = [torch.randn(2, heads, length, 8, requires_grad=True) for heads in (4, 4 // groups, 4 // groups)]
     ours = blockwise(*states, 0.3)
-    theirs = functional.scaled_dot_product_attention(*states, is_causal=True, scale=0.3, enable_gqa=True).transpose(1, 2)
+    theirs = functional.scaled_dot_product_attention(*states, is_causal=True, scale=0.3, enable_gqa=True).transpose(
+        1, 2
+    )
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     weight = torch.randn_like(ours)
     for a, b in zip(*(torch.autograd.grad((out * weight).sum(), states) for out in (ours, theirs)), strict=True):
@@ -154,7 +161,8 @@ def test_attention_in_blocks_is_attention(length, groups):
 
 @pytest.mark.parametrize("length", [100, 300])
 def test_attention_in_blocks_drops_as_dropout_does(length):
-    """With dropout, what each query gets is the plain product with the weights that were kept, and so are the gradients."""
+    """With dropout, what each query gets is the plain product with the weights that were kept, and so are the
+    gradients."""
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, 2, length, 8, requires_grad=True) for _ in range(3))
     torch.manual_seed(1)
@@ -169,12 +177,15 @@ def test_attention_in_blocks_drops_as_dropout_does(length):
     theirs = ((scores.masked_fill(future, float("-inf")).softmax(-1) * kept / 0.8) @ value).transpose(1, 2)
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     weight = torch.randn_like(ours)
-    for a, b in zip(*(torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (ours, theirs)), strict=True):
+    for a, b in zip(
+        *(torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (ours, theirs)), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
 def test_quick_dropout_is_dropout():
-    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and does nothing in eval mode."""
+    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and does nothing in eval
+    mode."""
     model = torch.nn.Sequential(torch.nn.Dropout(0.3))
     quicken(model)
     torch.manual_seed(0)
@@ -221,8 +232,11 @@ def test_the_trunk_cache_is_exact(world, method, prunes, tmp_path):
     assert largest_difference(gradients(adapted, found.mean()), gradients(plain, expected.mean())) < 1e-5
 
 
-@pytest.mark.parametrize("method", [LoRA(rank=2), PromptTuning(num_virtual_tokens=3), Full(), LastLayers(head="tied")],
-                         ids=["lora", "prompt", "full", "tied"])  # fmt: skip
+@pytest.mark.parametrize(
+    "method",
+    [LoRA(rank=2), PromptTuning(num_virtual_tokens=3), Full(), LastLayers(head="tied")],
+    ids=["lora", "prompt", "full", "tied"],
+)
 def test_no_cache_where_it_would_be_stale(gpt2, method, tmp_path):
     """What is trained below, put into the input, or tied into it leaves nothing fixed: no cache."""
     _, cache = cached(gpt2, method, tmp_path)
@@ -268,7 +282,10 @@ def _open_one(gpt2, folder: Path, made: Path, states: Path) -> None:
 def test_two_processes_make_one_cache(gpt2, tmp_path):
     """Of two processes that want the same states one computes them, the other waits for it, and both have the same."""
     process = multiprocessing.get_context("fork").Process
-    both = [process(target=_open_one, args=(gpt2, tmp_path / "cache", tmp_path / "made", tmp_path / f"{i}")) for i in range(2)]
+    both = [
+        process(target=_open_one, args=(gpt2, tmp_path / "cache", tmp_path / "made", tmp_path / f"{i}"))
+        for i in range(2)
+    ]
     for one in both:
         one.start()
     for one in both:
@@ -280,11 +297,14 @@ def test_two_processes_make_one_cache(gpt2, tmp_path):
 
 
 def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):
-    """A file that was cut, of which any byte was flipped, or whose seal is gone or another's, is not read: it is made again."""
+    """A file that was cut, of which any byte was flipped, or whose seal is gone or another's, is not read: it is made
+    again."""
     cached(gpt2, CACHED["last-blocks"], tmp_path)
     (file,), (seal,) = tmp_path.glob("*/states.bin"), tmp_path.glob("*/sha256")
     whole, sealed = file.read_bytes(), seal.read_bytes()
-    flipped = [bytes(whole[:at]) + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (0, len(whole) // 3, len(whole) - 1)]
+    flipped = [
+        bytes(whole[:at]) + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (0, len(whole) // 3, len(whole) - 1)
+    ]
     for damaged in (whole[: len(whole) // 2], bytes(len(whole)), *flipped):
         file.write_bytes(damaged)
         assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and file.read_bytes() == whole
@@ -312,10 +332,14 @@ def test_what_making_a_cache_took_is_known_to_who_finds_it_made(gpt2, tmp_path):
 
 def test_a_full_disk_is_one_message_and_room_is_enough_to_go_on(gpt2, tmp_path, monkeypatch):
     """Without room for the trunk cache nothing of it is left, and the message names folder, size and remedy."""
+
     def full(file, num_bytes):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with monkeypatch.context() as patch, pytest.raises(ResultsError, match=r"No space left.*make room, or set TRIPTYCH_CACHE"):
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ResultsError, match=r"No space left.*make room, or set TRIPTYCH_CACHE"),
+    ):
         patch.setattr(trunk_cache, "reserve", full)
         cached(gpt2, CACHED["last-blocks"], tmp_path)
     assert not list(tmp_path.iterdir())
@@ -323,10 +347,14 @@ def test_a_full_disk_is_one_message_and_room_is_enough_to_go_on(gpt2, tmp_path, 
 
 
 def test_the_trunk_cache_on_a_real_full_disk(gpt2, tmp_path):
-    """On a file system that is full, the message comes before any state is computed, never SIGBUS; with room it is made."""
-    if os.geteuid() or subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path)], capture_output=True, check=False
-    ).returncode:
+    """On a file system that is full, the message comes before any state is computed, never SIGBUS; with room it is
+    made."""
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+        ).returncode
+    ):
         pytest.skip("no file system can be mounted here")
     try:
         (tmp_path / "filler").write_bytes(bytes(80_000))
@@ -340,6 +368,7 @@ def test_the_trunk_cache_on_a_real_full_disk(gpt2, tmp_path):
 
 def test_the_key_holds_versions_and_attention(gpt2, tmp_path, monkeypatch):
     """Other versions of torch, transformers or this cache, and another attention, make an entry of their own."""
+
     def entries() -> int:
         cached(gpt2, CACHED["last-blocks"], tmp_path)
         return len(list(tmp_path.glob("*/states.bin")))
@@ -367,8 +396,17 @@ def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
     with torch.no_grad():
         adapted.parts.trunk.wpe.weight[:, 0] = 1e5
     make_ready(adapted, modes, machine)
-    cache = open_cache(adapted, gpt2.pairs, gpt2.template, machine, model="m", folder=tmp_path, max_bytes=10**8, batch_size=5,
-                       flops=lambda *shape: 1.0)  # fmt: skip
+    cache = open_cache(
+        adapted,
+        gpt2.pairs,
+        gpt2.template,
+        machine,
+        model="m",
+        folder=tmp_path,
+        max_bytes=10**8,
+        batch_size=5,
+        flops=lambda *shape: 1.0,
+    )
     assert cache is not None and cache.dtype == torch.float32
     assert all(torch.isfinite(cache.of(i)).all() and cache.of(i).max() > 65_504 for i in range(len(gpt2.pairs)))
     batch = collate(gpt2.pairs[:1], gpt2.template)
@@ -393,6 +431,7 @@ def test_flops_from_the_cache_are_counted(world, method, prunes):
 @pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
 def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_path):
     """Every saving on, cache and all, or every one off: the same losses at every step and the same at the end."""
+
     def trained(plain: bool) -> tuple[list[float], float]:
         adapted, modes = world.adapt_with_modes(method)
         for module in adapted.parts.model.modules():
@@ -402,9 +441,16 @@ def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_pat
         if not plain:
             make_ready(adapted, modes, world.machine)
             cache = open_cache(
-                adapted, world.pairs, world.template, world.machine, model="m", folder=tmp_path, max_bytes=10**8, batch_size=4,
+                adapted,
+                world.pairs,
+                world.template,
+                world.machine,
+                model="m",
+                folder=tmp_path,
+                max_bytes=10**8,
+                batch_size=4,
                 flops=lambda *shape: 0.0,
-            )  # fmt: skip
+            )
         torch.manual_seed(0)
         losses, state = [], TrainingState.begin(adapted, plan)
         hooks = world.hooks(on_step=lambda _, loss, rate: losses.append(loss))
@@ -419,7 +465,9 @@ def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_pat
 
 
 def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
-    """When memory runs out, in whichever pass, the step is begun anew with half the micro-batch: same loss, same weights."""
+    """When memory runs out, in whichever pass, the step is begun anew with half the micro-batch: same loss, same
+    weights."""
+
     def trained(limit: int):
         real = training.target_losses
 
@@ -432,7 +480,11 @@ def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
             patch.setattr(training, "target_losses", limited)
             _, train, state = world.begin(LoRA(rank=2), micro_batch_size=4)
             losses = []
-            train(world.hooks(on_step=lambda _, loss, rate: losses.append(loss), flops=lambda *shape: (1.0 * shape[0], 0.0)))
+            train(
+                world.hooks(
+                    on_step=lambda _, loss, rate: losses.append(loss), flops=lambda *shape: (1.0 * shape[0], 0.0)
+                )
+            )
         return losses, state
 
     losses, whole = trained(4)
@@ -446,6 +498,7 @@ def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
 
 def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
     """Only a refused allocation is tried again; at one document a pass it is told."""
+
     def failing(message: str):
         def fail(*args, **options):
             raise RuntimeError(message)
@@ -461,7 +514,8 @@ def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
 
 
 def test_the_micro_batch_is_found(gpt2, monkeypatch):
-    """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below one."""
+    """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below
+    one."""
     adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
     found = partial(memory.fitting_micro_batch, adapted, modes, gpt2.pairs, gpt2.template, gpt2.machine, plain=False)
     assert found(most=8) == 8 and found(most=1) == 1

@@ -23,8 +23,22 @@ from triptych.plugins import import_plugins
 from triptych.registry import registered
 
 import_plugins()
-LISTED = ("GPT2", "Llama", "Mistral", "Qwen2", "Qwen3", "Gemma", "Gemma2", "Phi", "Phi3", "OPT", "GPTNeoX", "GPTNeo", "Falcon",
-          "SmolLM3")  # fmt: skip
+LISTED = (
+    "GPT2",
+    "Llama",
+    "Mistral",
+    "Qwen2",
+    "Qwen3",
+    "Gemma",
+    "Gemma2",
+    "Phi",
+    "Phi3",
+    "OPT",
+    "GPTNeoX",
+    "GPTNeo",
+    "Falcon",
+    "SmolLM3",
+)
 LAWS = (law_trains_exactly_what_it_says, law_gradients_reach_exactly_what_is_trained, law_can_be_sketched)
 METHODS = sorted(registered(Method))
 
@@ -39,7 +53,9 @@ def any_world(request, worlds, tmp_path_factory) -> World:
     model = transformers.AutoModelForCausalLM.from_config(config).eval()
     folder = tmp_path_factory.mktemp(family)
     model.save_pretrained(folder)
-    return World(model, folder, other.tokenizer, Template((), other.template.separator_ids, 0), other.pairs, other.machine)
+    return World(
+        model, folder, other.tokenizer, Template((), other.template.separator_ids, 0), other.pairs, other.machine
+    )
 
 
 def adapted_or_refused(method: Method, world: World) -> AdaptedModel | None:

@@ -1,4 +1,5 @@
-"""GPT-2 small at its true size, on real articles: parity with transformers and peft, and summaries that depend on nothing else.
+"""GPT-2 small at its true size, on real articles: parity with transformers and peft, and summaries that depend on
+nothing else.
 
 The weights are random, so nothing here says how good a summary is.
 """
@@ -102,7 +103,8 @@ def test_parameters(full_size, label):
 
 
 def test_loss_is_transformers_own(full_size):
-    """Our loss equals transformers' `labels=` loss on the same sequences within 1e-5, one by one and in a padded batch."""
+    """Our loss equals transformers' `labels=` loss on the same sequences within 1e-5, one by one and in a padded
+    batch."""
     adapted = full_size.adapt(Untuned())
     with torch.no_grad():
         own = []
@@ -130,7 +132,12 @@ def test_lora_is_its_formula_and_pefts(full_size):
         torch.testing.assert_close(changed(x), expected, atol=1e-5, rtol=1e-5)
 
     config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=8, lora_alpha=16, lora_dropout=0.0, target_modules=["c_attn"], fan_in_fan_out=True
+        task_type=TaskType.CAUSAL_LM,
+        r=8,
+        lora_alpha=16,
+        lora_dropout=0.0,
+        target_modules=["c_attn"],
+        fan_in_fan_out=True,
     )
     theirs = get_peft_model(original, config).eval()
     parameters = {n.removeprefix("base_model.model."): p for n, p in theirs.named_parameters() if p.requires_grad}

@@ -89,11 +89,14 @@ def test_merging_leaves_no_trace(world):
 
 
 def test_merging_leaves_what_is_shared_alone(world):
-    """An adapter with biases of its own can be merged many times: the base that other rows share is never written into."""
+    """An adapter with biases of its own can be merged many times: the base that other rows share is never written
+    into."""
     base = world.parts().model
     before = {name: value.clone() for name, value in base.state_dict().items()}
     model, ids = share(base), torch.arange(10)[None]
-    config = LoraConfig(r=2, target_modules="all-linear", lora_bias=True, init_lora_weights=False, task_type="CAUSAL_LM")
+    config = LoraConfig(
+        r=2, target_modules="all-linear", lora_bias=True, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
     adapted = get_peft_model(model, config).eval()
     with torch.no_grad():
         apart = adapted(input_ids=ids).logits
@@ -105,7 +108,8 @@ def test_merging_leaves_what_is_shared_alone(world):
 
 
 def test_packed_weights_give_the_same_logits(world):
-    """Layers that multiply by packed copies of their weights give the plain logits, and are their own again afterwards."""
+    """Layers that multiply by packed copies of their weights give the plain logits, and are their own again
+    afterwards."""
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         pytest.skip("needs a processor that multiplies bf16")
     machine = replace(world.machine, precision="bf16")
@@ -113,7 +117,9 @@ def test_packed_weights_give_the_same_logits(world):
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         apart = model(input_ids=ids).logits.float()
         with packed(model, machine):
-            assert len([module for module in model.modules() if "forward" in vars(module)]) > 4 * len(world.parts().blocks)
+            assert len([module for module in model.modules() if "forward" in vars(module)]) > 4 * len(
+                world.parts().blocks
+            )
             torch.testing.assert_close(model(input_ids=ids).logits.float(), apart, rtol=0.03, atol=0.03)
         assert torch.equal(model(input_ids=ids).logits.float(), apart)
     with pytest.raises(KeyboardInterrupt), packed(model, machine):
@@ -138,7 +144,10 @@ def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
     monkeypatch.setattr(generation, "make_cache", lambda *options: None)
     ready = make_ready(adapted, modes, gpt2.machine)
     assert not adapted.generates and "generate" in ready.notes[-1]
-    assert len(generate(adapted, [gpt2.pairs[0].document_ids], gpt2.template, gpt2.machine, DecodingPlan(1, 4, 0, 1.0, 2))) == 1
+    assert (
+        len(generate(adapted, [gpt2.pairs[0].document_ids], gpt2.template, gpt2.machine, DecodingPlan(1, 4, 0, 1.0, 2)))
+        == 1
+    )
 
 
 # The probe
@@ -192,7 +201,8 @@ def test_a_step_that_attends_wrongly_is_noticed(gpt2, sabotage, precision, monke
 
 
 def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch):
-    """An attention of this engine that is wrong from the first token on is compared with the model's own, not with itself."""
+    """An attention of this engine that is wrong from the first token on is compared with the model's own, not with
+    itself."""
     real = attention.attend
     monkeypatch.setattr(
         attention, "attend", lambda module, query, *rest, **named: real(module, 0.5 * query, *rest, **named)
@@ -206,6 +216,7 @@ def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch)
 @pytest.mark.parametrize("error", [AttributeError, TypeError])
 def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
     """A wrong name or argument in this package ends the probe; one raised elsewhere is reported as the reason."""
+
     def elsewhere(self, rows):
         raise error("of another package")
 
@@ -223,6 +234,7 @@ def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
 
 def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
     """What a family lacks is in the note, in words, for the tail and for generation."""
+
     def lacking(*arguments, **named):
         raise Unsupported("its heads are two")
 
@@ -234,7 +246,8 @@ def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
 
 
 def test_predictions_are_compared_whatever_all_logits_share():
-    """Logits that differ by a constant predict the same; a difference of a hundredth of their spread is seen beside -100."""
+    """Logits that differ by a constant predict the same; a difference of a hundredth of their spread is seen beside
+    -100."""
     logits = 5.7 * torch.randn(4, 512, generator=torch.Generator().manual_seed(0)) - 97
     assert same_predictions(logits, logits) and same_predictions(logits + 3, logits)
     changed = logits.clone()

@@ -20,23 +20,64 @@ HOSTILE = {
     "repetition_penalty": {"repetition_penalty": 1.8},
     "sampling": {"do_sample": True, "temperature": 0.3, "top_k": 3, "top_p": 0.5, "typical_p": 0.4, "min_p": 0.2},
     "lengths": {"min_new_tokens": 9, "min_length": 100, "max_length": 3, "max_time": 1e-9},
-    "tokens": {"suppress_tokens": [5, 6, 7], "begin_suppress_tokens": list(range(2, 400)),
-               "bad_words_ids": [[i] for i in range(9, 900)], "sequence_bias": [[[11], 50.0]]},
-    "ends": {"eos_token_id": list(range(0, VOCABULARY, 3)), "forced_bos_token_id": 4, "forced_eos_token_id": 5,
-             "pad_token_id": 7},
-    "searches": {"num_beams": 3, "num_beam_groups": 3, "diversity_penalty": 1.0, "num_return_sequences": 3,
-                 "length_penalty": -5.0,
-                 "early_stopping": True, "penalty_alpha": 0.6, "no_repeat_ngram_size": 1, "renormalize_logits": True},
-    "caches": {"use_cache": False, "cache_implementation": "static", "return_dict_in_generate": True, "output_scores": True},
-    "guidance": {"guidance_scale": 3.0, "exponential_decay_length_penalty": [1, 3.0], "stop_strings": ["a", "the"],
-                 "prompt_lookup_num_tokens": 3, "encoder_repetition_penalty": 2.0, "watermarking_config": {"bias": 9.0}},
-}  # fmt: skip
-GATED = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
-COMMON = {"vocab_size": VOCABULARY, "max_position_embeddings": 128, "initializer_range": 0.2, "bos_token_id": 1,
-          "eos_token_id": 0, "pad_token_id": 0}  # fmt: skip
+    "tokens": {
+        "suppress_tokens": [5, 6, 7],
+        "begin_suppress_tokens": list(range(2, 400)),
+        "bad_words_ids": [[i] for i in range(9, 900)],
+        "sequence_bias": [[[11], 50.0]],
+    },
+    "ends": {
+        "eos_token_id": list(range(0, VOCABULARY, 3)),
+        "forced_bos_token_id": 4,
+        "forced_eos_token_id": 5,
+        "pad_token_id": 7,
+    },
+    "searches": {
+        "num_beams": 3,
+        "num_beam_groups": 3,
+        "diversity_penalty": 1.0,
+        "num_return_sequences": 3,
+        "length_penalty": -5.0,
+        "early_stopping": True,
+        "penalty_alpha": 0.6,
+        "no_repeat_ngram_size": 1,
+        "renormalize_logits": True,
+    },
+    "caches": {
+        "use_cache": False,
+        "cache_implementation": "static",
+        "return_dict_in_generate": True,
+        "output_scores": True,
+    },
+    "guidance": {
+        "guidance_scale": 3.0,
+        "exponential_decay_length_penalty": [1, 3.0],
+        "stop_strings": ["a", "the"],
+        "prompt_lookup_num_tokens": 3,
+        "encoder_repetition_penalty": 2.0,
+        "watermarking_config": {"bias": 9.0},
+    },
+}
+GATED = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+}
+COMMON = {
+    "vocab_size": VOCABULARY,
+    "max_position_embeddings": 128,
+    "initializer_range": 0.2,
+    "bos_token_id": 1,
+    "eos_token_id": 0,
+    "pad_token_id": 0,
+}
 FAMILIES = {
     "gpt2": random_gpt2,
-    "qwen2 with windows": lambda: made("qwen2", **GATED, sliding_window=8, use_sliding_window=True, max_window_layers=1),
+    "qwen2 with windows": lambda: made(
+        "qwen2", **GATED, sliding_window=8, use_sliding_window=True, max_window_layers=1
+    ),
     "mistral": lambda: made("mistral", **GATED, sliding_window=8),
     "gemma2": lambda: made("gemma2", **GATED, head_dim=8, query_pre_attn_scalar=8, sliding_window=8),
     "gptj": lambda: made("gptj", n_embd=32, n_layer=2, n_head=4, n_positions=128, rotary_dim=4),
@@ -53,7 +94,8 @@ def made(kind: str, **settings):
 
 @pytest.fixture(scope="module", params=list(FAMILIES))
 def saved(request, tmp_path_factory):
-    """A family's folder with a neutral generation_config.json, and the summaries it gives with one beam and with two."""
+    """A family's folder with a neutral generation_config.json, and the summaries it gives with one beam and with
+    two."""
     folder = tmp_path_factory.mktemp("family")
     FAMILIES[request.param]().save_pretrained(folder)
     (folder / "generation_config.json").unlink(missing_ok=True)
@@ -71,7 +113,8 @@ def summaries(model, machine, own: bool) -> list:
 
 @pytest.mark.parametrize("own", [True, False])
 def test_no_setting_of_a_model_reaches_its_summaries(saved, machine, own):
-    """Whatever generation_config.json holds, summaries are those without it: by this engine's loop and by transformers'."""
+    """Whatever generation_config.json holds, summaries are those without it: by this engine's loop and by
+    transformers'."""
     expected = summaries(hub.load_model(str(saved)), machine, own)
     for name, settings in HOSTILE.items():
         (saved / "generation_config.json").write_text(json.dumps(settings))
@@ -88,7 +131,14 @@ def test_settings_in_config_json_do_not_enter_either(saved, machine):
     """Older models keep generation settings in config.json: they have no effect."""
     expected = summaries(hub.load_model(str(saved)), machine, False)
     config = json.loads((saved / "config.json").read_text())
-    odd = {"repetition_penalty": 1.9, "min_length": 50, "do_sample": True, "bad_words_ids": [[9]], "num_beams": 4, "top_k": 2}
+    odd = {
+        "repetition_penalty": 1.9,
+        "min_length": 50,
+        "do_sample": True,
+        "bad_words_ids": [[9]],
+        "num_beams": 4,
+        "top_k": 2,
+    }
     (saved / "config.json").write_text(json.dumps({**config, **odd}))
     try:
         assert summaries(hub.load_model(str(saved)), machine, False) == expected

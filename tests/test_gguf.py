@@ -12,9 +12,17 @@ from triptych.errors import ModelError
 from triptych.models import hub
 from triptych.models.tiny import Tiny
 
-NAMES = {"wte.weight": "token_embd.weight", "wpe.weight": "position_embd.weight", "ln_f": "output_norm", "ln_1": "attn_norm",
-         "ln_2": "ffn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "mlp.c_fc": "ffn_up",
-         "mlp.c_proj": "ffn_down"}  # fmt: skip
+NAMES = {
+    "wte.weight": "token_embd.weight",
+    "wpe.weight": "position_embd.weight",
+    "ln_f": "output_norm",
+    "ln_1": "attn_norm",
+    "ln_2": "ffn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
 
 
 def write_gguf(file: Path, architecture: str = "gpt2") -> None:
@@ -48,7 +56,9 @@ def write_gguf(file: Path, architecture: str = "gpt2") -> None:
         short = NAMES[name.split(".", 2)[2] if block else name]
         if tensor.ndim == 2 and block:  # Conv1D keeps the transpose
             tensor = tensor.T
-        writer.add_tensor(block + (short if short.endswith(".weight") else f"{short}.{kind}"), tensor.contiguous().numpy())
+        writer.add_tensor(
+            block + (short if short.endswith(".weight") else f"{short}.{kind}"), tensor.contiguous().numpy()
+        )
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -123,9 +133,18 @@ def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
 
 def test_a_gguf_file_is_compared(folder, workplace):
     """A suite on a GGUF file trains, evaluates and is loaded again."""
-    small = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=2", "training.max_epochs=1",
-             "limits.document_tokens=100", "limits.summary_tokens=40", "decoding.max_new_tokens=4", "search.trials=0",
-             "training.global_batch_size=4", "training.micro_batch_size=4"]  # fmt: skip
+    small = [
+        "limits.train_documents=8",
+        "limits.validation_documents=4",
+        "limits.test_documents=2",
+        "training.max_epochs=1",
+        "limits.document_tokens=100",
+        "limits.summary_tokens=40",
+        "decoding.max_new_tokens=4",
+        "search.trials=0",
+        "training.global_batch_size=4",
+        "training.micro_batch_size=4",
+    ]
     model = str(folder / "tiny-F32.gguf")
     asked = ["train", "lora", "--model", model, "--data", "newswire", "--seeds", "0", "--set", *small, "--out", "out"]
     assert main.main([*asked, "--device", "cpu"]) == 0

@@ -20,9 +20,18 @@ from triptych.suite import executors, jobs
 
 GUIDES = sorted((CHECKOUT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
-SMALL = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=3", "limits.document_tokens=64",
-         "limits.summary_tokens=64", "training.max_epochs=1", "decoding.max_new_tokens=4", "decoding.num_beams=1",
-         "search.trials=0", "seeds=[0]"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=8",
+    "limits.validation_documents=4",
+    "limits.test_documents=3",
+    "limits.document_tokens=64",
+    "limits.summary_tokens=64",
+    "training.max_epochs=1",
+    "decoding.max_new_tokens=4",
+    "decoding.num_beams=1",
+    "search.trials=0",
+    "seeds=[0]",
+]
 
 
 def blocks(guide: Path) -> Iterator[tuple[str, str, str]]:
@@ -47,10 +56,23 @@ def place(tmp_path, monkeypatch, tokenizer):
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     monkeypatch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
     monkeypatch.setattr(executors, "_carry_out", run_here)
-    shape = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 48, "num_attention_heads": 4,
-             "num_key_value_heads": 2, "max_position_embeddings": 512, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
+    shape = {
+        "vocab_size": VOCABULARY,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "max_position_embeddings": 512,
+        "bos_token_id": 0,
+        "eos_token_id": 0,
+    }
     random_model(tmp_path / "my-llama", transformers.LlamaConfig(num_hidden_layers=2, **shape), tokenizer)
-    recurrent = {"linear_num_key_heads": 2, "linear_num_value_heads": 2, "linear_key_head_dim": 8, "linear_value_head_dim": 8}
+    recurrent = {
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 8,
+        "linear_value_head_dim": 8,
+    }
     hybrid = transformers.OlmoHybridConfig(num_hidden_layers=4, pad_token_id=0, **shape, **recurrent)
     random_model(tmp_path / "my-olmo-hybrid", hybrid, tokenizer)
     return tmp_path
@@ -82,7 +104,8 @@ def as_tested(arguments: list[str], word: str) -> list[str]:
 @pytest.mark.parametrize("guide", GUIDES, ids=[guide.stem for guide in GUIDES])
 def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkeypatch):
     """Files are written as shown, commands run in order and end with status 0; those for a hub reach for it by name."""
-    if guide.stem != "assignment":  # the one guide that is about reports; to typeset one takes longer than to run its rows
+    # the one guide that is about reports; to typeset one takes longer than to run its rows
+    if guide.stem != "assignment":
         monkeypatch.setattr(jobs, "write_report", lambda results, comparison, folder: None)
     ran = 0
     for language, word, content in blocks(guide):
@@ -102,7 +125,9 @@ def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkey
             captured = capsys.readouterr()
             assert status == (2 if word in ("hub", "refused") else 0), f"{line}\n{captured.err}"
             if word == "hub":
-                assert "hub" in captured.err and any(name in captured.err for name in arguments if "/" in name), captured.err
+                assert "hub" in captured.err and any(name in captured.err for name in arguments if "/" in name), (
+                    captured.err
+                )
     assert ran
 
 

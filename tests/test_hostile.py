@@ -1,4 +1,5 @@
-"""Files and arguments from strangers: no code of theirs runs, nothing leaves OUT, and one message says what is amiss."""
+"""Files and arguments from strangers: no code of theirs runs, nothing leaves OUT, and one message says what is
+amiss."""
 
 import gzip
 import hashlib
@@ -26,7 +27,17 @@ from conftest import CHECKOUT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_report_fixtures import make_comparison, make_results
-from torture_inputs import Bench, Payload, Watch, read_bundle, read_results, read_setting, read_suite, read_tables, torture
+from torture_inputs import (
+    Bench,
+    Payload,
+    Watch,
+    read_bundle,
+    read_results,
+    read_setting,
+    read_suite,
+    read_tables,
+    torture,
+)
 
 from triptych.cli import main
 from triptych.config import schema
@@ -84,7 +95,8 @@ def obeyed(bench: Bench, read, *writable: Path) -> str:
 
 
 def test_mutated_files_are_read_or_refused(bench):
-    """Of files mutated from a seed, each is read or refused with one message; none runs code or writes beside its place."""
+    """Of files mutated from a seed, each is read or refused with one message; none runs code or writes beside its
+    place."""
     bad = [case for number in range(500) if (case := bench.case(1, number))[1] not in ("accepted", "refused")]
     assert not bad, bad[:3]
 
@@ -98,7 +110,8 @@ def test_ten_thousand_mutated_files_are_read_or_refused(tmp_path, watch):
 
 
 def test_the_watch_hears_what_it_is_there_for(bench, tmp_path):
-    """A reader that unpickles, writes elsewhere or fails by another exception is a violation: the laws here can fail."""
+    """A reader that unpickles, writes elsewhere or fails by another exception is a violation: the laws here can
+    fail."""
     mark = tmp_path / "executed"
     assert bench.attempt(lambda: pickle.loads(pickle.dumps(Payload(mark))))[0] == "executed"
     assert bench.attempt(lambda: (tmp_path / "x").write_text("x"))[0] == "outside"
@@ -126,7 +139,9 @@ def test_any_bytes_are_a_table_or_refused(bench, tmp_path, content, ending, pack
     """Whatever a file of a table's name holds, it is read or refused."""
     shutil.rmtree(tmp_path / "any", ignore_errors=True)
     (tmp_path / "any").mkdir()
-    (tmp_path / f"any/train.{ending}").write_bytes(gzip.compress(content) if packed and ending.endswith("gz") else content)
+    (tmp_path / f"any/train.{ending}").write_bytes(
+        gzip.compress(content) if packed and ending.endswith("gz") else content
+    )
     obeyed(bench, lambda: read_tables(tmp_path / "any"))
 
 
@@ -143,7 +158,9 @@ def test_any_cells_come_back_as_they_were(bench, tmp_path, cells):
 
 @FEW
 @given(
-    key=st.sampled_from(["", "limits", "method", "columns", "split.fractions", "seeds", "name", "data", "model", "methods"])
+    key=st.sampled_from(
+        ["", "limits", "method", "columns", "split.fractions", "seeds", "name", "data", "model", "methods"]
+    )
     | st.text(max_size=12),
     value=st.text(max_size=30) | JSON.map(repr),
 )
@@ -167,7 +184,10 @@ def test_any_tree_is_a_suite_or_refused(bench, tree):
 
 
 @FEW
-@given(key=st.sampled_from(["", "loss", "cost", "notes", "options", "config", "parameters", "provenance", "data"]), tree=JSON)
+@given(
+    key=st.sampled_from(["", "loss", "cost", "notes", "options", "config", "parameters", "provenance", "data"]),
+    tree=JSON,
+)
 def test_any_tree_in_a_record_is_reported_or_refused(bench, key, tree):
     """Whatever JSON stands in a record, the report's figures are made of it or it is refused."""
     path = bench.folder / "results/runs/lora/0/record.json"
@@ -225,7 +245,9 @@ def test_pickles_in_tables_are_never_loaded(bench, tmp_path):
         assert obeyed(bench, lambda name=name: read_tables(tmp_path / name))
     kind = {"ARROW:extension:name": "arrow.py_extension_type", "ARROW:extension:metadata": bench.payload}
     fields = [pyarrow.field(name, pyarrow.string(), metadata=kind) for name in ("document", "summary")]
-    pyarrow.parquet.write_table(pyarrow.table([["One."], ["Two."]], schema=pyarrow.schema(fields)), tmp_path / "train.parquet")
+    pyarrow.parquet.write_table(
+        pyarrow.table([["One."], ["Two."]], schema=pyarrow.schema(fields)), tmp_path / "train.parquet"
+    )
     obeyed(bench, lambda: read_tables(tmp_path / "train.parquet"))
 
 
@@ -262,7 +284,9 @@ def test_a_configuration_cannot_ask_for_code_or_for_all_memory(bench, tmp_path, 
 def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
     """A model folder with an adapter in it, which transformers would load unasked, is refused."""
     shutil.copytree(bench.folder / "model", tmp_path / "model")
-    (tmp_path / "model/adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "someone/else"}')
+    (tmp_path / "model/adapter_config.json").write_text(
+        '{"peft_type": "LORA", "base_model_name_or_path": "someone/else"}'
+    )
     with pytest.raises(ModelError, match="adapter"):
         hub.load_model(str(tmp_path / "model"))
 
@@ -280,7 +304,8 @@ def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
     ],
 )
 def test_a_peft_configuration_cannot_ask_for_more_models_modules_or_memory(bench, tmp_path, change, words):
-    """Kinds that load what they name, modules to import and ranks beyond the tensors are refused; nothing is connected to."""
+    """Kinds that load what they name, modules to import and ranks beyond the tensors are refused; nothing is connected
+    to."""
     shutil.copytree(bench.folder / "peft", tmp_path / "peft")
     file = tmp_path / "peft/lora/adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
@@ -305,7 +330,8 @@ def test_settings_of_matplotlib_in_the_working_folder_do_not_reach_the_figures()
 
 
 def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone(bench, tmp_path):
-    """A whole run, trained and saved, makes no connection and writes nowhere else; git alone is called, for the commit."""
+    """A whole run, trained and saved, makes no connection and writes nowhere else; git alone is called, for the
+    commit."""
     made = schema.preset("demo")
     for setting in SMALL:
         made = schema.merge(made, schema.parse_setting(setting))
@@ -338,7 +364,9 @@ def test_a_row_cannot_be_named_like_a_path_an_option_or_a_formula(label, where):
         entries.resolve(bad)
 
 
-@pytest.mark.parametrize("link", [".lock", "suite.json", "runs", "runs/lead-3", "runs/lead-3/0", "runs/lead-3/0/log.txt"])
+@pytest.mark.parametrize(
+    "link", [".lock", "suite.json", "runs", "runs/lead-3", "runs/lead-3/0", "runs/lead-3/0/log.txt"]
+)
 def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
     """A results folder with a link that leads out of it is not gone on with, and what it leads to stays as it was."""
     victim = tmp_path / "victim"
@@ -466,7 +494,8 @@ def test_a_flipped_bit_of_an_adapter_is_always_found(bench, tmp_path):
 
 
 def test_a_flipped_bit_of_the_model_changes_its_fingerprint(bench, tmp_path):
-    """Weights in which one bit differs are another model: runs of both are refused one table, and adapters the other base."""
+    """Weights in which one bit differs are another model: runs of both are refused one table, and adapters the other
+    base."""
     shutil.copytree(bench.folder / "model", tmp_path / "model")
     file = tmp_path / "model/model.safetensors"
     before, content = hub.fingerprint(str(tmp_path / "model")), file.read_bytes()
@@ -481,7 +510,12 @@ def test_damaged_prepared_data_is_prepared_again(bench, file):
     place = bench.folder / "cache"
     path = next(place.glob(f"*/{file}"))
     content = path.read_bytes()
-    for spoilt in (content[: len(content) // 2], b"", content[:99] + bytes([content[99] ^ 1]) + content[100:], bench.payload):
+    for spoilt in (
+        content[: len(content) // 2],
+        b"",
+        content[:99] + bytes([content[99] ^ 1]) + content[100:],
+        bench.payload,
+    ):
         path.write_bytes(spoilt)
         bench.read_cache(place)  # asserts that the data is what it was
         assert file == "manifest.json" or path.read_bytes() == content
@@ -527,21 +561,25 @@ def unprivileged():
 
 
 def test_a_full_disk_leaves_the_old_report_whole(bench, tmp_path, capsys):
-    """A report that does not fit on the disk is one clear error; all that was there stays, and nothing new stands beside it."""
+    """A report that does not fit on the disk is one clear error; all that was there stays, and nothing new stands
+    beside it."""
     shutil.copytree(bench.folder / "results", tmp_path / "out")
     (tmp_path / "out/report.pdf").write_text("the old one")
     (tmp_path / "out/comparison.json").write_text("of the old one")
     before = {path for path in (tmp_path / "out").rglob("*")}
     with largest_file(40_000):
         assert main.main(["report", "out"]) == 2
-    assert "report.pdf" in (error := capsys.readouterr().err) and "cannot be written" in error and "Traceback" not in error
+    assert (
+        "report.pdf" in (error := capsys.readouterr().err) and "cannot be written" in error and "Traceback" not in error
+    )
     assert (tmp_path / "out/report.pdf").read_text() == "the old one"
     assert (tmp_path / "out/comparison.json").read_text() == "of the old one"
     assert {path for path in (tmp_path / "out").rglob("*") if path.name != ".lock"} == before
 
 
 def test_a_full_disk_under_the_cache_is_told_before_work(tmp_path, capsys):
-    """Where prepared data does not fit, the suite ends with status 2 before OUT is made, and the cache holds no half entry."""
+    """Where prepared data does not fit, the suite ends with status 2 before OUT is made, and the cache holds no half
+    entry."""
     with largest_file(4000):
         assert main.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL]) == 2
     assert "Make room" in capsys.readouterr().err and not (tmp_path / "out").exists()
@@ -549,7 +587,8 @@ def test_a_full_disk_under_the_cache_is_told_before_work(tmp_path, capsys):
 
 
 def test_a_full_disk_during_a_run_is_a_failed_run(tmp_path, capsys):
-    """Where a run cannot write its files, it is recorded as failed with the reason, and the suite ends with status 1 or 2."""
+    """Where a run cannot write its files, it is recorded as failed with the reason, and the suite ends with status 1 or
+    2."""
     resolved, table = entries.resolve(
         schema.merge(schema.preset("demo"), {"limits": {"train_documents": 8, "test_documents": 4}}), ["lead-3"]
     )
@@ -617,7 +656,8 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is counted from /proc")
 def test_a_memory_limit_is_met_with_one_message(tmp_path):
-    """A Parquet file of a few kilobytes that unfolds to gigabytes meets the memory limit with one message and no traceback."""
+    """A Parquet file of a few kilobytes that unfolds to gigabytes meets the memory limit with one message and no
+    traceback."""
     text = pyarrow.DictionaryArray.from_arrays(pyarrow.array([0] * 256, pyarrow.int32()), ["x" * (24 << 20)])
     pyarrow.parquet.write_table(
         pyarrow.table({"document": text, "summary": text}), tmp_path / "train.parquet", compression="zstd"
@@ -629,6 +669,7 @@ def test_a_memory_limit_is_met_with_one_message(tmp_path):
 
 
 # A hundred through the command line
+
 
 def zipped(files: dict[str, bytes]) -> bytes:
     """A zip archive of these files."""
@@ -802,9 +843,9 @@ def refused(capsys, *arguments: str) -> str:
     assert main.main([*arguments]) == 2, capsys.readouterr().err[-2000:]
     captured = capsys.readouterr()
     assert captured.err.startswith("triptych: ") and captured.err.count("triptych: ") == 1, captured.err
-    assert "Traceback" not in captured.err and "triptych: unexpected" not in captured.err and len(captured.err) < 3000, (
-        captured.err[-2000:]
-    )
+    assert (
+        "Traceback" not in captured.err and "triptych: unexpected" not in captured.err and len(captured.err) < 3000
+    ), captured.err[-2000:]
     assert "\x1b" not in captured.err and not Path("out").exists()
     return captured.err
 
@@ -953,7 +994,8 @@ def test_a_run_that_meets_the_memory_limit_fails_alone(tmp_path, capfd):
 @pytest.mark.slow
 @pytest.mark.parametrize("size", [3_000, 40_000])
 def test_a_suite_on_a_full_disk_goes_on_when_there_is_room(bench, tmp_path, capfd, size):
-    """Where files do not fit, a suite ends with a message; with room again, the same command ends as an unbroken one does."""
+    """Where files do not fit, a suite ends with a message; with room again, the same command ends as an unbroken one
+    does."""
     command = ["compare", "--methods", "lead-3,lora", "--set", *SMALL]
     assert main.main([*command, "--out", "whole"]) == 0
     with largest_file(size):

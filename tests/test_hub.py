@@ -58,7 +58,8 @@ def test_a_hub_copy_reads_as_its_files_do(repository):
 
 
 def test_a_folder_with_a_configuration_is_a_copy_of_a_repository(repository):
-    """`--data FOLDER` with `data_config` reads the folder as the hub would lay it out; without it, as a folder of tables."""
+    """`--data FOLDER` with `data_config` reads the folder as the hub would lay it out; without it, as a folder of
+    tables."""
     name = repository({"1.0.0": {"train": ROWS["test"]}, "3.0.0": ROWS})
     opened = open_dataset(name, data_config="3.0.0", data_revision="main", columns=Columns())
     assert isinstance(opened, Hub) and [e.id for e in opened.examples("train")] == ["t1", "t2"]
@@ -70,17 +71,25 @@ def test_a_folder_with_a_configuration_is_a_copy_of_a_repository(repository):
 
 @pytest.mark.parametrize(
     ("given", "read"),
-    [("dev", ("train", "validation")), ("valid", ("train", "validation")), ("odd", ("train",)), ("testing", ("train", "test")),
-     ("eval", ("train", "test")), ("test_seen", ("train", "test"))],
+    [
+        ("dev", ("train", "validation")),
+        ("valid", ("train", "validation")),
+        ("odd", ("train",)),
+        ("testing", ("train", "test")),
+        ("eval", ("train", "test")),
+        ("test_seen", ("train", "test")),
+    ],
 )
 def test_split_aliases(repository, given, read):
-    """Validation is found under its usual names; splits of other names are left aside where there is one to train on."""
+    """Validation is found under its usual names; splits of other names are left aside where there is one to train
+    on."""
     hub = Hub(name=repository({"default": {"train": ROWS["train"], given: ROWS["validation"]}}))
     assert hub.splits() == read
 
 
 def test_what_is_not_plain_of_splits_is_said(repository):
-    """Splits that are not read, one that goes by another name, and lists that are read as texts are named in the notes."""
+    """Splits that are not read, one that goes by another name, and lists that are read as texts are named in the
+    notes."""
     rows = {"text": [["One.", "Two more."]], "summary": ["s"]}
     hub = Hub(name=repository({"default": {"train": rows, "eval": rows, "test": rows, "extra": rows}}))
     assert hub.splits() == ("train", "validation", "test")
@@ -164,7 +173,10 @@ def test_fingerprint_is_stable_and_follows_the_options(repository):
     name = repository({"1.0.0": {"train": ROWS["test"]}, "3.0.0": ROWS})
     print_of = lambda **options: Hub(name=name, **options).fingerprint()  # noqa: E731
     assert print_of(config="3.0.0") == print_of(config="3.0.0")
-    assert len({print_of(config="1.0.0"), print_of(config="3.0.0"), print_of(config="3.0.0", columns=Columns(id="id"))}) == 3
+    assert (
+        len({print_of(config="1.0.0"), print_of(config="3.0.0"), print_of(config="3.0.0", columns=Columns(id="id"))})
+        == 3
+    )
 
 
 @pytest.mark.parametrize(
@@ -195,7 +207,9 @@ def test_what_the_hub_says_is_told_with_a_remedy(monkeypatch, error, said):
 def test_remote_code_is_never_asked_for(monkeypatch):
     """Nothing but name, configuration and revision is passed on: above all not trust_remote_code."""
     asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or {"train": None})
+    monkeypatch.setattr(
+        datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or {"train": None}
+    )
     Hub(name="a/b", config="c", revision="d").splits()
     assert asked == [(("a/b", "c"), {"revision": "d"})]
 
@@ -204,12 +218,15 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
     """Offline, without a cached copy, the message says that a local folder or HF_HOME helps."""
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    with pytest.raises(DataError, match=r"data set 'abisee/cnn_dailymail' \(3.0.0\) cannot be fetched .* --data, .* HF_HOME"):
+    with pytest.raises(
+        DataError, match=r"data set 'abisee/cnn_dailymail' \(3.0.0\) cannot be fetched .* --data, .* HF_HOME"
+    ):
         Hub(name="abisee/cnn_dailymail", config="3.0.0").splits()
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
-    """Without an answer the libraries look into their caches alone, try nothing again, and are as they were afterwards."""
+    """Without an answer the libraries look into their caches alone, try nothing again, and are as they were
+    afterwards."""
     asked = []
     monkeypatch.setattr(connection, "_answers", lambda endpoint: asked.append(endpoint) or False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)

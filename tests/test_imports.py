@@ -10,7 +10,11 @@ ROOT = Path(__file__).parents[1]
 def test_imports_run_downwards():
     """import-linter keeps every contract of pyproject.toml."""
     found = subprocess.run(
-        [Path(sys.executable).with_name("lint-imports"), "--no-cache"], cwd=ROOT, capture_output=True, text=True, check=False
+        [Path(sys.executable).with_name("lint-imports"), "--no-cache"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert found.returncode == 0, found.stdout + found.stderr
 
@@ -41,7 +45,8 @@ def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
     """Contracts, metrics, readers of tables and what the terminal shows need no torch, nor does `list data`."""
     (tmp_path / "data.csv").write_text("document,summary\na,b\n")
     code = TORCHLESS + (
-        "import triptych.contracts, triptych.results.store, triptych.metrics.rouge, triptych.metrics.text_shape, triptych.cli.view\n"
+        "import triptych.contracts, triptych.results.store, triptych.metrics.rouge, triptych.metrics.text_shape, "
+        "triptych.cli.view\n"
         "from triptych.cli.main import main\n"
         f"sys.exit(main(['list', 'data', {str(tmp_path)!r}]))"
     )

@@ -1,4 +1,5 @@
-"""What is counted in every script, against values worked out by hand and rouge_score fed with words set apart by spaces."""
+"""What is counted in every script, against values worked out by hand and rouge_score fed with words set apart by
+spaces."""
 
 import json
 import random
@@ -53,7 +54,9 @@ def spelled(found: list[str], names: dict[str, str]) -> str:
 
 
 @settings(deadline=None, max_examples=300)
-@given(st.text("aAbBcdefgings 0123.,'-_!?()\n\t$%é", max_size=80), st.text("aAbBcdefgings 0123.,'-_!?()\n é", max_size=80))
+@given(
+    st.text("aAbBcdefgings 0123.,'-_!?()\n\t$%é", max_size=80), st.text("aAbBcdefgings 0123.,'-_!?()\n é", max_size=80)
+)
 def test_english_is_rouge_scores_bit_for_bit(prediction, reference):
     """Counted as English, any text has rouge_score's own scores, bit for bit."""
     lines = map(one_sentence_a_line, (reference, prediction))
@@ -92,7 +95,9 @@ def test_scores_by_hand():
     """Scores worked out by hand: only what is the same character or word counts."""
     # 8 characters and the number each; all but the number are shared
     assert score("会议以22票赞成通过。", "会议以23票赞成通过。")["rouge1"] == pytest.approx(100 * 8 / 9)
-    assert score("会议以22票赞成通过。", "昨天下雨，22人受伤，学校关闭。")["rouge1"] == pytest.approx(100 * 2 / (9 + 12))
+    assert score("会议以22票赞成通过。", "昨天下雨，22人受伤，学校关闭。")["rouge1"] == pytest.approx(
+        100 * 2 / (9 + 12)
+    )
     # the third of five words differs, and with it two of four pairs
     russian = score("Совет города утром одобрил мост", "Совет города вечером одобрил мост")
     assert russian["rouge1"] == pytest.approx(80) and russian["rouge2"] == pytest.approx(50)
@@ -115,7 +120,7 @@ def test_scores_by_hand():
         ("हिन्दी में ३", ["हिन्दी", "में", "३"]),
         ("می\u200cخواهم کــتاب", ["میخواهم", "کتاب"]),
         ("ﻛﺘﺎﺏ", ["كتاب"]),
-        ("\u202bשלום\u202c צה״ל צה\"ל", ["שלום", "צהל", "צהל"]),
+        ('\u202bשלום\u202c צה״ל צה"ל', ["שלום", "צהל", "צהל"]),
         ("п'ять п’ять", ["пять", "пять"]),
         ("L'e\u0301te\u0301 été", ["l", "été", "été"]),
         ("Straße STRASSE", ["strasse", "strasse"]),
@@ -127,7 +132,8 @@ def test_scores_by_hand():
     ],
 )
 def test_words_by_hand(text, expected):
-    """Marks stay with their letters, unspaced scripts go by character, compatibility forms and unseen signs do not count."""
+    """Marks stay with their letters, unspaced scripts go by character, compatibility forms and unseen signs do not
+    count."""
     assert words.words(text) == expected
 
 
@@ -190,7 +196,8 @@ def test_a_mixture_is_not_english():
 
 
 def test_letters_that_would_be_dropped_are_refused():
-    """English is refused, with a remedy, where a tenth or more of the letters or of the references would go uncounted."""
+    """English is refused, with a remedy, where a tenth or more of the letters or of the references would go
+    uncounted."""
     with pytest.raises(ConfigError, match=r"rouge\.language=auto") as refused:
         choose("english", [SAMPLES["zh"][0]], "news")
     assert "100% of the letters" in str(refused.value) and "'news'" in str(refused.value)
@@ -218,7 +225,8 @@ def test_signatures_name_language_tokenizer_and_stemmer():
 
 
 def test_shape_counts_readers_words():
-    """Lengths, copies and novelty go by the same words: characters in Chinese, whole words with their marks in Hindi."""
+    """Lengths, copies and novelty go by the same words: characters in Chinese, whole words with their marks in
+    Hindi."""
     shape = TextShapeMetric().score("市议会通过方案", "会议22票", "昨天市议会开会")
     assert (shape["prediction_words"], shape["reference_words"], shape["longest_copied_words"]) == (7, 4, 3)
     assert shape["novel_bigrams"] == pytest.approx(4 / 6)
@@ -253,8 +261,24 @@ def in_chinese(folder: Path) -> Path:
 
 
 def options(data: Path, out: Path) -> list[str]:
-    limits = [*(f"limits.{split}_documents=0" for split in ("train", "validation", "test")), "limits.document_tokens=200"]
-    return ["--model", "tiny", "--data", str(data), "--seeds", "0", "--out", str(out), "--device", "cpu", "--set", *limits]
+    limits = [
+        *(f"limits.{split}_documents=0" for split in ("train", "validation", "test")),
+        "limits.document_tokens=200",
+    ]
+    return [
+        "--model",
+        "tiny",
+        "--data",
+        str(data),
+        "--seeds",
+        "0",
+        "--out",
+        str(out),
+        "--device",
+        "cpu",
+        "--set",
+        *limits,
+    ]
 
 
 def test_a_run_says_and_keeps_what_it_counted(tmp_path, capsys):
@@ -273,7 +297,8 @@ def test_a_run_says_and_keeps_what_it_counted(tmp_path, capsys):
 
 
 def test_chinese_counted_as_english_is_refused_before_anything_is_written(tmp_path, capsys):
-    """A suite that would leave out the letters of its references ends with one message and status 2, and writes nothing."""
+    """A suite that would leave out the letters of its references ends with one message and status 2, and writes
+    nothing."""
     data, out = in_chinese(tmp_path / "zh"), tmp_path / "out"
     assert main(["compare", "--methods", "lead-3", *options(data, out), "rouge.language=english"]) == 2
     message = capsys.readouterr().err

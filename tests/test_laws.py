@@ -14,7 +14,17 @@ from conftest import FAMILIES, World, all_parameters, disturb, gradients, larges
 from pydantic import Field
 from torch import Tensor, nn
 
-from triptych.contracts import AdaptedModel, Baseline, Context, Dataset, EmbeddedModel, Family, Method, Metric, ModelParts
+from triptych.contracts import (
+    AdaptedModel,
+    Baseline,
+    Context,
+    Dataset,
+    EmbeddedModel,
+    Family,
+    Method,
+    Metric,
+    ModelParts,
+)
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import DecodingPlan, generate
@@ -122,7 +132,8 @@ def law_trains_exactly_what_it_says(method: Method, world: World) -> None:
 
 
 def law_gradients_reach_exactly_what_is_trained(method: Method, world: World) -> None:
-    """The tensors that the loss sends gradients to are those that are counted, saved and trained: no fewer, no others."""
+    """The tensors that the loss sends gradients to are those that are counted, saved and trained: no fewer, no
+    others."""
     adapted = world.adapt(method)
     disturb(adapted)
     trained = trained_parameters(adapted)
@@ -149,7 +160,9 @@ def _leaves(loss: Tensor) -> set[int]:
 
 def law_only_what_is_trained_changes(method: Method, world: World) -> None:
     """After two steps at a high rate every trained tensor has moved, and no bit of anything else."""
-    adapted, train, state = world.begin(method, max_epochs=1, global_batch_size=6, learning_rate=0.1, warmup_fraction=0.0)
+    adapted, train, state = world.begin(
+        method, max_epochs=1, global_batch_size=6, learning_rate=0.1, warmup_fraction=0.0
+    )
     before = _all_tensors(adapted)
     train(world.hooks())
     assert state.progress.step == 2
@@ -201,7 +214,8 @@ def law_saved_is_whole(method: Method, world: World, folder) -> None:
 
 
 def law_summaries_do_not_depend_on_the_batch(method: Method, world: World) -> None:
-    """Greedily and with four beams, a summary made alone is the one made in a padded batch, finished rows among them."""
+    """Greedily and with four beams, a summary made alone is the one made in a padded batch, finished rows among
+    them."""
     adapted = world.adapt(method)
     disturb(adapted)
     documents = [pair.document_ids for pair in world.pairs[:6]]
@@ -428,6 +442,7 @@ class Drifting(BiasOnly):
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Shrink the token embedding in every forward pass."""
         adapted = super().adapt(parts, context)
+
         def shrink(*told: Any) -> None:
             parts.token_embedding.weight.data.mul_(0.999)
 
@@ -550,11 +565,16 @@ class Touched(Method):
 
 
 BROKEN = [
-    (law_explained, Unexplained), (law_explained, Nameless),
-    (law_trains_exactly_what_it_says, LeavesUnfrozen), (law_trains_exactly_what_it_says, TrainsNothing),
-    (law_gradients_reach_exactly_what_is_trained, Idle), (law_gradients_reach_exactly_what_is_trained, Hidden),
-    (law_only_what_is_trained_changes, Drifting), (law_only_what_is_trained_changes, Idle),
-    (law_chance_comes_from_the_generator, GlobalChance), (law_chance_comes_from_the_generator, SeedBlind),
+    (law_explained, Unexplained),
+    (law_explained, Nameless),
+    (law_trains_exactly_what_it_says, LeavesUnfrozen),
+    (law_trains_exactly_what_it_says, TrainsNothing),
+    (law_gradients_reach_exactly_what_is_trained, Idle),
+    (law_gradients_reach_exactly_what_is_trained, Hidden),
+    (law_only_what_is_trained_changes, Drifting),
+    (law_only_what_is_trained_changes, Idle),
+    (law_chance_comes_from_the_generator, GlobalChance),
+    (law_chance_comes_from_the_generator, SeedBlind),
     (law_saved_is_whole, KeepsToItself),
     (law_summaries_do_not_depend_on_the_batch, Neighbourly),
     (law_paths_agree, PastTheHead),
@@ -563,7 +583,7 @@ BROKEN = [
     (law_says_how_long_its_prompt_is, HidesItsLength),
     (law_trains_in_the_one_loop, Ungrateful),
     (law_untuned_is_the_model, Touched),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("law", "toy"), BROKEN, ids=[f"{law.__name__}-{toy.__name__}" for law, toy in BROKEN])

@@ -58,12 +58,23 @@ def refusal(path: Path) -> str:
 @pytest.mark.parametrize(
     ("name", "split", "rank"),
     [
-        ("train", "train", 0), ("Training", "train", 0), ("valid", "validation", 0), ("val", "validation", 0),
-        ("dev", "validation", 0), ("testing", "test", 0), ("eval", "eval", 0), ("evaluation", "eval", 0),
-        ("us_train_data_final_OFFICIAL", "train", 1), ("train_1", "train", 0), ("train2", "train", 0),
-        ("my test file", "test", 1), ("dialogsum.dev", "validation", 0), ("train (1)", "train", 0), ("1test", "test", 0),
+        ("train", "train", 0),
+        ("Training", "train", 0),
+        ("valid", "validation", 0),
+        ("val", "validation", 0),
+        ("dev", "validation", 0),
+        ("testing", "test", 0),
+        ("eval", "eval", 0),
+        ("evaluation", "eval", 0),
+        ("us_train_data_final_OFFICIAL", "train", 1),
+        ("train_1", "train", 0),
+        ("train2", "train", 0),
+        ("my test file", "test", 1),
+        ("dialogsum.dev", "validation", 0),
+        ("train (1)", "train", 0),
+        ("1test", "test", 0),
     ],
-)  # fmt: skip
+)
 def test_keywords_of_the_hub(name, split, rank):
     """Every keyword of the hub's conventions counts, between whatever is no letter, and as a last word above all."""
     made = claim(name)
@@ -81,18 +92,30 @@ def test_words_that_hold_a_keyword_are_none(name):
     [
         (["train.csv", "testing.csv"], {"train": ["train.csv"], "test": ["testing.csv"]}),
         (["train.csv", "evaluation.csv"], {"train": ["train.csv"], "test": ["evaluation.csv"]}),
-        (["train.csv", "eval.csv", "dev.csv"], {"train": ["train.csv"], "validation": ["dev.csv"], "test": ["eval.csv"]}),
-        (["train.csv", "eval.csv", "test.csv"], {"train": ["train.csv"], "validation": ["eval.csv"], "test": ["test.csv"]}),
+        (
+            ["train.csv", "eval.csv", "dev.csv"],
+            {"train": ["train.csv"], "validation": ["dev.csv"], "test": ["eval.csv"]},
+        ),
+        (
+            ["train.csv", "eval.csv", "test.csv"],
+            {"train": ["train.csv"], "validation": ["eval.csv"], "test": ["test.csv"]},
+        ),
         (
             ["us_train_data_final_OFFICIAL.jsonl", "us_test_data_final_OFFICIAL.jsonl"],
             {"train": ["us_train_data_final_OFFICIAL.jsonl"], "test": ["us_test_data_final_OFFICIAL.jsonl"]},
         ),
-        (["train/data.jsonl", "valid/data.jsonl", "test/data.csv.gz"],
-         {"train": ["train/data.jsonl"], "validation": ["valid/data.jsonl"], "test": ["test/data.csv.gz"]}),
-        (["data/train/b-10.jsonl", "data/train/b-2.jsonl", "data/test/x.jsonl"],
-         {"train": ["data/train/b-2.jsonl", "data/train/b-10.jsonl"], "test": ["data/test/x.jsonl"]}),
-        (["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv"],
-         {"train": ["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv"]}),
+        (
+            ["train/data.jsonl", "valid/data.jsonl", "test/data.csv.gz"],
+            {"train": ["train/data.jsonl"], "validation": ["valid/data.jsonl"], "test": ["test/data.csv.gz"]},
+        ),
+        (
+            ["data/train/b-10.jsonl", "data/train/b-2.jsonl", "data/test/x.jsonl"],
+            {"train": ["data/train/b-2.jsonl", "data/train/b-10.jsonl"], "test": ["data/test/x.jsonl"]},
+        ),
+        (
+            ["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv"],
+            {"train": ["data/train-00000-of-00002.csv", "data/train-00001-of-00002.csv"]},
+        ),
         (["labels.csv", "names.csv", "data/train.csv"], {"train": ["data/train.csv"]}),
         (["data/news.csv"], {"all": ["data/news.csv"]}),
         (["train/deep/er/a.csv", "test.csv"], {"train": ["train/deep/er/a.csv"], "test": ["test.csv"]}),
@@ -101,23 +124,32 @@ def test_words_that_hold_a_keyword_are_none(name):
         (["part-0.csv", "part-1.csv"], {"all": ["part-0.csv", "part-1.csv"]}),
         (["news.csv", "README.csv"], {"all": ["news.csv"]}),
         (["train.csv", "train_small.csv"], {"train": ["train.csv"]}),
-        (["train.csv", "dev.csv", "test.csv", "train_test_split.csv"],
-         {"train": ["train.csv"], "validation": ["dev.csv"], "test": ["test.csv"]}),
+        (
+            ["train.csv", "dev.csv", "test.csv", "train_test_split.csv"],
+            {"train": ["train.csv"], "validation": ["dev.csv"], "test": ["test.csv"]},
+        ),
     ],
-)  # fmt: skip
+)
 def test_layouts_that_are_read(tmp_path, names, expected):
-    """Splits are found by files, folders, shards and series, in the order of their numbers, and a text says whose it is."""
+    """Splits are found by files, folders, shards and series, in the order of their numbers, and a text says whose it
+    is."""
     assert read(lay(tmp_path, *names)) == expected
 
 
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        (["us_test_data.csv", "ca_test_data.csv"], ["the split 'test' cannot be told", "put them into a folder named test"]),
+        (
+            ["us_test_data.csv", "ca_test_data.csv"],
+            ["the split 'test' cannot be told", "put them into a folder named test"],
+        ),
         (["train.csv", "train_2.csv"], ["the split 'train' cannot be told among train.csv, train_2.csv"]),
         (["train_1.csv", "train_3.csv"], ["the split 'train' cannot be told"]),
         (["train.csv", "train/a.csv"], ["the split 'train' cannot be told among train.csv, train/a.csv"]),
-        (["train.csv", "dev.csv", "test.csv", "eval.csv"], ["the split 'test' cannot be told among test.csv, eval.csv"]),
+        (
+            ["train.csv", "dev.csv", "test.csv", "eval.csv"],
+            ["the split 'test' cannot be told among test.csv, eval.csv"],
+        ),
         (["train.csv", "dev_test.csv"], ["dev_test.csv has keywords of several splits", "validation, test"]),
         (["train/train.csv", "train/test.csv"], ["train/ names the split 'train', and train/test.csv in it another"]),
         (["train/a.csv", "train/a.jsonl"], ["train/ holds tables in several formats"]),
@@ -134,7 +166,8 @@ def test_layouts_that_are_read(tmp_path, names, expected):
     ],
 )
 def test_layouts_that_are_refused(tmp_path, names, said):
-    """What cannot be told apart, or is named after a split and cannot be read, is one message with its files and a remedy."""
+    """What cannot be told apart, or is named after a split and cannot be read, is one message with its files and a
+    remedy."""
     told = refusal(lay(tmp_path, *names))
     assert all(part in told for part in said), told
 
@@ -143,22 +176,32 @@ def test_layouts_that_are_refused(tmp_path, names, said):
     ("names", "said"),
     [
         (["train.csv", "eval.csv"], ["eval.csv is read as the test split, as on the Hugging Face hub."]),
-        (["train.csv", "eval.csv", "test.csv"],
-         ["eval.csv is read as the validation split, since test.csv is the test split."]),
+        (
+            ["train.csv", "eval.csv", "test.csv"],
+            ["eval.csv is read as the validation split, since test.csv is the test split."],
+        ),
         (["train.csv", "extra.csv"], ["Not read: extra.csv (named after no split, or less plainly than another)."]),
-        (["train.csv", "train_small.csv"], ["Not read: train_small.csv (named after no split, or less plainly than another)."]),
+        (
+            ["train.csv", "train_small.csv"],
+            ["Not read: train_small.csv (named after no split, or less plainly than another)."],
+        ),
         (["news.csv", "README.csv"], ["Not read: README.csv (about the data)."]),
         (["train.csv", "more/x.csv", "more/y.csv", "pictures/a.png"], ["Not read: more/ (2 files)."]),
         (["train.csv", "test.txt", "notes.txt", "train.py"], ["Not read: test.txt."]),
         (["train.csv", "test/a.story"], ["Not read: test/ (1 file)."]),
         (["train.csv", "old.zip", "sheet.xlsx"], ["Not read: old.zip, sheet.xlsx."]),
         (["train/a.csv", "train/a.xlsx"], ["Not read: train/a.xlsx."]),
-        (["data/train.csv", "data/x.csv", "news.xlsx", "more/x.csv"],
-         ["Not read: data/x.csv (named after no split, or less plainly than another).", "Not read: more/ (1 file).",
-          "Not read: news.xlsx."]),
+        (
+            ["data/train.csv", "data/x.csv", "news.xlsx", "more/x.csv"],
+            [
+                "Not read: data/x.csv (named after no split, or less plainly than another).",
+                "Not read: more/ (1 file).",
+                "Not read: news.xlsx.",
+            ],
+        ),
         (["train.csv", "dataset_infos.json", "README.md", "LICENSE", ".DS_Store", "Thumbs.db", "__MACOSX/a.csv"], []),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_read_is_said(tmp_path, names, said):
     """Each table, folder and data file that is passed over is named, and what tools leave in a folder is not."""
     assert list(Tables(path=lay(tmp_path, *names)).notes()) == said
@@ -188,8 +231,11 @@ def test_more_files_than_are_looked_at_are_refused(tmp_path, monkeypatch):
 
 
 def test_archives_are_read_in_place(tmp_path):
-    """A zip archive reads as the folder it holds, by itself or alone in a folder, with or without a folder around it."""
-    archive = zipped(tmp_path / "kaggle" / "archive.zip", "cnn/train.csv", "cnn/test.csv", "__MACOSX/cnn/._train.csv", "a.png")
+    """A zip archive reads as the folder it holds, by itself or alone in a folder, with or without a folder around
+    it."""
+    archive = zipped(
+        tmp_path / "kaggle" / "archive.zip", "cnn/train.csv", "cnn/test.csv", "__MACOSX/cnn/._train.csv", "a.png"
+    )
     expected = {"train": ["cnn/train.csv"], "test": ["cnn/test.csv"]}
     assert read(archive) == read(archive.parent) == expected
     before = sorted(tmp_path.rglob("*"))
@@ -197,7 +243,9 @@ def test_archives_are_read_in_place(tmp_path):
     assert str(described.splits[0].files[0]) == f"{archive}/cnn/train.csv" and described.splits[0].rows == 1
     assert sorted(tmp_path.rglob("*")) == before
     assert read(zipped(tmp_path / "data.zip", "test_data/train.csv", "test_data/test.csv")) == {
-        "train": ["test_data/train.csv"], "test": ["test_data/test.csv"]}  # fmt: skip
+        "train": ["test_data/train.csv"],
+        "test": ["test_data/test.csv"],
+    }
     assert read(zipped(tmp_path / "dirs.zip", "data/train/a.csv")) == {"train": ["data/train/a.csv"]}
     assert read(zipped(tmp_path / "one.zip", "news.csv")) == {"all": ["news.csv"]}
 
@@ -234,7 +282,9 @@ def test_damaged_archives_are_refused(tmp_path):
     whole = zipped(tmp_path / "a.zip", "train.csv", "test.csv").read_bytes()
     for place in range(0, len(whole), 3):
         for damage in (whole[place:], b"\0\0", b"\xff"):  # the first cuts the rest off
-            (tmp_path / "a.zip").write_bytes(whole[:place] + (damage + whole[place + len(damage) :]) * (len(damage) < 3))
+            (tmp_path / "a.zip").write_bytes(
+                whole[:place] + (damage + whole[place + len(damage) :]) * (len(damage) < 3)
+            )
             try:
                 read(tmp_path / "a.zip")
             except DataError as error:
@@ -265,7 +315,10 @@ def test_pairs_of_text_files(tmp_path):
         (tmp_path / f"{split}.source").write_text(texts)
         (tmp_path / f"{split}.target").write_text(texts.lower())
     data = Tables(path=tmp_path)
-    assert [(e.id, e.document, e.summary) for e in data.examples("train")] == [("train-1", "A.", "a."), ("train-2", "B.", "b.")]
+    assert [(e.id, e.document, e.summary) for e in data.examples("train")] == [
+        ("train-1", "A.", "a."),
+        ("train-2", "B.", "b."),
+    ]
     assert [e.document for e in data.examples("validation")] == ["C."] and data.notes() == ()
     (tmp_path / "train.target").write_text("a.\n")
     with pytest.raises(DataError, match=r"train\.target: it ends after line 1"):
@@ -305,7 +358,10 @@ def test_saved_data_sets_are_read(saved):
 @pytest.mark.parametrize(
     ("state", "said"),
     [
-        ({"_data_files": [{"filename": "../all/train/data-00000-of-00002.arrow"}]}, "names no .arrow file of the folder"),
+        (
+            {"_data_files": [{"filename": "../all/train/data-00000-of-00002.arrow"}]},
+            "names no .arrow file of the folder",
+        ),
         ({"_data_files": [{"filename": "/etc/passwd"}]}, "names no .arrow file of the folder"),
         ({"_data_files": [{"filename": "state.json"}]}, "names no .arrow file of the folder"),
         ({"_data_files": [{"filename": "gone.arrow"}]}, "gone.arrow is missing"),

@@ -89,8 +89,26 @@ def test_no_character_is_lost(text):
 @pytest.mark.timeout(10)
 @pytest.mark.parametrize(
     "piece",
-    [".", "A. ", ". ", "?! ", '." ', "Mr. (", "x",
-     "。", "。」", "。，", "．", "……", "।", "α; ", "« ", "؟\u200f", "། ", "། །x"],
+    [
+        ".",
+        "A. ",
+        ". ",
+        "?! ",
+        '." ',
+        "Mr. (",
+        "x",
+        "。",
+        "。」",
+        "。，",
+        "．",
+        "……",
+        "।",
+        "α; ",
+        "« ",
+        "؟\u200f",
+        "། ",
+        "། །x",
+    ],
 )
 def test_time_is_linear(piece):
     """A text made to be slow, such as a hundred thousand stops in a row, takes no longer than any other."""

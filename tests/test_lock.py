@@ -1,4 +1,5 @@
-"""Who may write into a results folder, what a suite that was killed leaves there, and what becomes of a moved folder."""
+"""Who may write into a results folder, what a suite that was killed leaves there, and what becomes of a moved
+folder."""
 
 import json
 import os
@@ -74,7 +75,8 @@ def _link(path):
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, _link])
 def test_a_lock_file_of_another_kind_is_refused(tmp_path, make):
-    """A pipe, folder or link in the place of the lock is one message; nothing waits for ever or is written elsewhere."""
+    """A pipe, folder or link in the place of the lock is one message; nothing waits for ever or is written
+    elsewhere."""
     make(tmp_path / lock.LOCK)
     with pytest.raises(ResultsError, match="cannot be locked"), lock.locked(tmp_path):
         pytest.fail("it was locked")
@@ -143,7 +145,9 @@ def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_
     )
     with jobs.claim(out, SUITE):
         pass
-    wrote = subprocess.run([sys.executable, "-c", code, str(out / "runs/lora/0/adapter/trained.safetensors")], check=False)
+    wrote = subprocess.run(
+        [sys.executable, "-c", code, str(out / "runs/lora/0/adapter/trained.safetensors")], check=False
+    )
     (left,) = (out / "runs/lora/0/adapter").iterdir()
     assert wrote.returncode == -signal.SIGKILL and files.is_temporary(left)
     with jobs.claim(out, SUITE):
@@ -152,7 +156,14 @@ def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_
 
 @pytest.mark.parametrize(
     "name",
-    [".profile", ".notes.json", "report.json.abcdefgh", ".report.json.ABCDEFGH", ".mine.txt.abcdefgh", ".a.json.abcdefghi"],
+    [
+        ".profile",
+        ".notes.json",
+        "report.json.abcdefgh",
+        ".report.json.ABCDEFGH",
+        ".mine.txt.abcdefgh",
+        ".a.json.abcdefghi",
+    ],
 )
 def test_files_that_are_not_ours_are_never_swept(tmp_path, name):
     """Only `.NAME.xxxxxxxx` of the kinds of file that are written there is removed, and never a link or a folder."""
@@ -205,15 +216,29 @@ def test_a_suite_in_which_every_run_failed_ends_with_status_1(tmp_path):
     assert raised.value.exit_status == 1
 
 
-@pytest.mark.parametrize(("change", "reproduced"), [
-    ({}, True), ({"test_loss": 2.0001}, True), ({"test_loss": 2.01}, False), ({"identical_predictions": 3}, False),
-    ({"identical_predictions": None}, True), ({"identical_predictions": None, "rouge1": 30.1}, False),
-    ({"recorded_test_loss": None, "recorded_rouge1": None, "identical_predictions": None}, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "reproduced"),
+    [
+        ({}, True),
+        ({"test_loss": 2.0001}, True),
+        ({"test_loss": 2.01}, False),
+        ({"identical_predictions": 3}, False),
+        ({"identical_predictions": None}, True),
+        ({"identical_predictions": None, "rouge1": 30.1}, False),
+        ({"recorded_test_loss": None, "recorded_rouge1": None, "identical_predictions": None}, True),
+    ],
+)
 def test_an_evaluation_says_whether_it_is_the_records(change, reproduced):
     """Another loss or another summary than the record's is not reproduced, and the text says so."""
-    usual = {"run": "r", "test_loss": 2.0, "recorded_test_loss": 2.0, "rouge1": 30.0, "recorded_rouge1": 30.0, "documents": 4,
-             "identical_predictions": 4}  # fmt: skip
+    usual = {
+        "run": "r",
+        "test_loss": 2.0,
+        "recorded_test_loss": 2.0,
+        "rouge1": 30.0,
+        "recorded_rouge1": 30.0,
+        "documents": 4,
+        "identical_predictions": 4,
+    }
     found = Evaluation(**usual | change)
     assert found.reproduced == reproduced and ("NOT REPRODUCED" in found.text()) != reproduced
 
@@ -239,7 +264,9 @@ def test_a_report_waits_for_whoever_works_where_it_is_written(reported, tmp_path
         assert main.main(command) == 2
         assert "Another process works" in capsys.readouterr().err and not (locked / "written").exists()
         if at_work == "out":
-            assert main.main(["report", str(reported), "--to", str(elsewhere)]) == 0 and (elsewhere / "written").exists()
+            assert (
+                main.main(["report", str(reported), "--to", str(elsewhere)]) == 0 and (elsewhere / "written").exists()
+            )
     assert main.main(command) == 0 and (locked / "written").exists()
 
 

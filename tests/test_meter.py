@@ -70,7 +70,9 @@ def hand(monkeypatch) -> HandClock:
     return clock
 
 
-@pytest.mark.skipif(not Path("/proc/self/stat").is_file(), reason="only Linux tells when a process began by such a clock")
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").is_file(), reason="only Linux tells when a process began by such a clock"
+)
 def test_a_wall_clock_that_is_set_anew_changes_no_clock(monkeypatch):
     """Time of day that jumps by an hour is not counted as work."""
     before = meter.process_seconds()
@@ -106,7 +108,8 @@ def test_a_clock_stops_where_its_work_fails(hand):
 
 
 def test_a_clock_waits_for_the_device(hand):
-    """A clock is read when the device has done what was asked: work still under way belongs to the one that asked for it."""
+    """A clock is read when the device has done what was asked: work still under way belongs to the one that asked for
+    it."""
     clocks = meter.Clocks(lambda: hand.pass_time(1), base="startup")
     with clocks.time("train"):
         pass
@@ -114,7 +117,8 @@ def test_a_clock_waits_for_the_device(hand):
 
 
 def test_training_time_is_of_steps_alone(gpt2, hand):
-    """Trap 12: however long validation, logging and preparation take, the training clock counts optimizer steps alone."""
+    """Trap 12: however long validation, logging and preparation take, the training clock counts optimizer steps
+    alone."""
     clocks = meter.Clocks(lambda: None, base="startup")
     _, train, state = gpt2.begin(LoRA(rank=2), micro_batch_size=4)
 
@@ -130,10 +134,15 @@ def test_training_time_is_of_steps_alone(gpt2, hand):
             hand.pass_time(1000)
         return 1.0 / (1 + state.progress.step)
 
-    train(gpt2.hooks(
-        validate=validate, flops=work, step_clock=lambda: clocks.time("train"),
-        on_step=lambda *told: hand.pass_time(100), on_epoch=lambda *told: hand.pass_time(100),
-    ))  # fmt: skip
+    train(
+        gpt2.hooks(
+            validate=validate,
+            flops=work,
+            step_clock=lambda: clocks.time("train"),
+            on_step=lambda *told: hand.pass_time(100),
+            on_epoch=lambda *told: hand.pass_time(100),
+        )
+    )
     seconds = clocks.read()
     assert (seconds["train"], seconds["evaluation"]) == (len(batches), 2000)
 
@@ -153,7 +162,8 @@ def allocate(megabytes: int) -> torch.Tensor:
 
 
 def test_peak_memory_is_of_its_phase():
-    """Trap 13: the peak is that of the phase; what was allocated and freed before it, or comes after, does not count."""
+    """Trap 13: the peak is that of the phase; what was allocated and freed before it, or comes after, does not
+    count."""
     allocate(400)
     memory = meter.PeakMemory(CPU)
     with memory.phase():
@@ -168,7 +178,8 @@ def test_peak_memory_is_of_its_phase():
 
 
 def test_the_rise_of_memory_is_what_a_phase_adds():
-    """Trap 13: 300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was there."""
+    """Trap 13: 300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was
+    there."""
     before = allocate(200)
     memory = meter.PeakMemory(CPU)
     memory.begin()
@@ -199,7 +210,9 @@ def test_a_mapped_file_is_not_memory_of_training(tmp_path):
 @needs_anonymous
 @pytest.mark.skipif(meter._malloc_trim() is None, reason="this C library cannot give its free pages back")
 def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
-    """Trap 13: what a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither figure."""
+    """Trap 13: what a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither
+    figure."""
+
     def work() -> None:
         cycle: list = [allocate(200)]
         cycle.append(cycle)
@@ -230,11 +243,14 @@ def test_memory_goes_on_over_processes():
     assert (readings["peak_memory_bytes"], readings["added_peak_memory_bytes"]) == (2**50, 2**49)
 
 
-@pytest.mark.parametrize(("status", "kind"), [
-    (b"Name:\tx\nVmRSS:\t 900 kB\nRssAnon:\t 300 kB\nRssFile:\t 500 kB\nRssShmem:\t 100 kB\n", "anonymous"),
-    (b"Name:\tx\nVmRSS:\t 900 kB\n", "unique"),
-    (None, "unique"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (b"Name:\tx\nVmRSS:\t 900 kB\nRssAnon:\t 300 kB\nRssFile:\t 500 kB\nRssShmem:\t 100 kB\n", "anonymous"),
+        (b"Name:\tx\nVmRSS:\t 900 kB\n", "unique"),
+        (None, "unique"),
+    ],
+)
 def test_memory_is_read_as_the_system_tells_it(status, kind, tmp_path, monkeypatch):
     """Anonymous and shared memory by Linux, else the pages of this process alone by psutil; the record says which."""
     file = tmp_path / "status"
@@ -367,7 +383,8 @@ CUDA = torch.device("cuda", 1)
 
 
 def test_energy_of_a_gpu_is_its_counter(nvml):
-    """On CUDA joules are the difference of NVML's counter of the device that torch means, whatever its number elsewhere."""
+    """On CUDA joules are the difference of NVML's counter of the device that torch means, whatever its number
+    elsewhere."""
     fake = nvml()
     energy = meter.Energy(CUDA)
     fake.joules = 7
@@ -385,7 +402,9 @@ def test_energy_without_a_counter_is_integrated_power(nvml, hand):
         hand.pass_time(100)
         with energy.phase():
             hand.pass_time(3)
-    assert energy.joules == pytest.approx(2 * 3 * 200) and energy.kind == "NVML power, integrated" and energy.note is None
+    assert (
+        energy.joules == pytest.approx(2 * 3 * 200) and energy.kind == "NVML power, integrated" and energy.note is None
+    )
 
 
 @pytest.mark.parametrize("missing", [("init",), ("energy", "power")])
@@ -452,7 +471,8 @@ def test_devices_held(monkeypatch):
 
 
 def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
-    """Trap 13: on CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as well."""
+    """Trap 13: on CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as
+    well."""
     peaks, resets, emptied = iter(((100, 160), (90, 170))), [], []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(resets)))
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
@@ -481,7 +501,8 @@ def test_parameters_are_counted_by_storage(gpt2):
 
 
 def test_parameters_are_counted_over_modules():
-    """A module given twice, or within another, counts once, and names that two share do not matter; frozen is not trainable."""
+    """A module given twice, or within another, counts once, and names that two share do not matter; frozen is not
+    trainable."""
     inner, other = nn.Linear(2, 3), nn.Linear(3, 1).requires_grad_(False)
     outer = nn.Sequential(inner, other)
     assert meter.count_parameters(outer, inner, None, outer) == meter.Counts(9, 13)
@@ -522,7 +543,8 @@ def counted_flops(losses: Callable[[], torch.Tensor]) -> int:
 
 
 def uncached(world, method, prunes: bool):
-    """A model with plain attention, moved away from where it began; its last block at the targets alone where asked for."""
+    """A model with plain attention, moved away from where it began; its last block at the targets alone where asked
+    for."""
     adapted = world.adapt(method)
     adapted.parts.model.set_attn_implementation("eager")
     adapted.prunes_training = prunes and adapted.prefix is None
@@ -552,7 +574,8 @@ def test_flops_are_those_of_a_real_step(label, path, world):
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 @pytest.mark.parametrize("label", ROWS)
 def test_the_second_pass_through_the_head_is_charged(label, prunes, world, monkeypatch):
-    """With more logits than are computed at once, the head's second pass is counted by dispatch and charged, 2 V D each."""
+    """With more logits than are computed at once, the head's second pass is counted by dispatch and charged, 2 V D
+    each."""
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * VOCABULARY)
     adapted = uncached(world, ROWS[label], prunes)
     fitted = fitted_to(world, ROWS[label], adapted, plain=False)
@@ -570,7 +593,8 @@ def test_the_second_pass_through_the_head_is_charged(label, prunes, world, monke
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 @pytest.mark.parametrize("label", ["last-blocks", "last-head"])
 def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limit, world, monkeypatch):
-    """Passes from cached states, below and above the limit of logits, and the passes that make them, are counted exactly."""
+    """Passes from cached states, below and above the limit of logits, and the passes that make them, are counted
+    exactly."""
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", limit * VOCABULARY)
     method = LastLayers(num_blocks=1) if label == "last-blocks" else ROWS[label]
     adapted = uncached(world, method, prunes)

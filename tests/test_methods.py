@@ -117,7 +117,11 @@ def peft_lora(world: World, adapted: AdaptedModel, method: LoRA) -> PeftModel:
     """peft's own model with the same weights."""
     targets = adapted.notes["target_modules"]
     config = LoraConfig(
-        task_type=TaskType.CAUSAL_LM, r=method.rank, lora_alpha=method.alpha, lora_dropout=0.0, target_modules=targets,
+        task_type=TaskType.CAUSAL_LM,
+        r=method.rank,
+        lora_alpha=method.alpha,
+        lora_dropout=0.0,
+        target_modules=targets,
         fan_in_fan_out=isinstance(matrices(world.parts())[targets[0]], Conv1D),
     )
     theirs = get_peft_model(copy.deepcopy(world.prototype), config).eval()
@@ -149,7 +153,8 @@ def test_lora_equals_pefts(world):
 
 
 def test_a_prompt_begins_from_its_text(world):
-    """By default the prompt's first rows are the embeddings of all pieces of [SUMMARIZE] and the instruction, in order."""
+    """By default the prompt's first rows are the embeddings of all pieces of [SUMMARIZE] and the instruction, in
+    order."""
     method = PromptTuning(num_virtual_tokens=60)
     adapted = world.adapt(method)
     pieces = list(dict.fromkeys(world.tokenizer(method.init_text, add_special_tokens=False).input_ids))
@@ -183,7 +188,9 @@ def test_a_sampled_prompt_takes_frequent_tokens(gpt2):
 def test_a_random_prompt_has_the_embeddings_scale(world):
     """The `random` init has the token embedding's spread, not that of N(0, 1)."""
     prompt = world.adapt(PromptTuning(num_virtual_tokens=100, init="random")).virtual_tokens.weight
-    assert float(prompt.detach().std()) == pytest.approx(float(world.parts().token_embedding.weight.detach().std()), rel=0.05)
+    assert float(prompt.detach().std()) == pytest.approx(
+        float(world.parts().token_embedding.weight.detach().std()), rel=0.05
+    )
 
 
 def test_a_prompt_stands_first_and_positions_run_on(world):
@@ -247,7 +254,9 @@ def test_a_left_padded_prompt_is_right_where_pefts_is_not(gpt2):
             seen[row, -len(sequence) :] = 1
         given = {"position_ids": (seen.cumsum(1) - 1).clamp(min=0)}
         pefts = theirs(input_ids=ids, attention_mask=seen, **given).logits[0, -1]
-        pefts_alone = theirs(input_ids=sequences[0][None], attention_mask=torch.ones(1, len(sequences[0]))).logits[0, -1]
+        pefts_alone = theirs(input_ids=sequences[0][None], attention_mask=torch.ones(1, len(sequences[0]))).logits[
+            0, -1
+        ]
     torch.testing.assert_close(pefts_alone, expected, atol=1e-4, rtol=1e-4)
     assert float((pefts - expected).abs().max()) > 0.1
 
@@ -290,7 +299,8 @@ def test_an_untied_head_survives_transformers(gpt2, tmp_path):
 
 
 def test_a_tied_head_moves_the_embeddings(gpt2):
-    """Trap 5: tied, the head is the embedding: both move together, one tensor is counted, and the notes say it in words."""
+    """Trap 5: tied, the head is the embedding: both move together, one tensor is counted, and the notes say it in
+    words."""
     adapted, changed = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="tied"))
     assert changed == {"transformer.wte.weight"}
     assert adapted.parts.head.weight is adapted.parts.token_embedding.weight
@@ -315,7 +325,8 @@ def test_a_frozen_head_stays(world):
 
 
 def test_heads_of_their_own(worlds):
-    """Trap 5: where head and embedding are two tensors, `untied` trains the head that is there, and `tied` is refused."""
+    """Trap 5: where head and embedding are two tensors, `untied` trains the head that is there, and `tied` is
+    refused."""
     llama = worlds["llama"]
     adapted, changed = moved(llama, LastLayers(num_blocks=0, final_norm=False, head="untied"))
     assert changed == {"lm_head.weight"}
@@ -360,9 +371,10 @@ def test_full_trains_everything(world):
 
 
 @pytest.mark.parametrize(
-    "method", [LoRA(rank=4), LoRA(rank=4, target_modules="all-linear"), PromptTuning(num_virtual_tokens=6)],
+    "method",
+    [LoRA(rank=4), LoRA(rank=4, target_modules="all-linear"), PromptTuning(num_virtual_tokens=6)],
     ids=["lora", "lora-all", "prompt"],
-)  # fmt: skip
+)
 def test_peft_reads_what_is_saved(world, method, tmp_path):
     """An adapter is saved in peft's format: peft loads it onto the same model and gives the same logits."""
     adapted = world.adapt(method)
@@ -379,7 +391,8 @@ def test_peft_reads_what_is_saved(world, method, tmp_path):
 
 
 def test_last_layers_save_what_is_trained_alone(gpt2, tmp_path):
-    """Last layers are saved as the trained tensors under their own names: an untied head, or the embedding it is tied to."""
+    """Last layers are saved as the trained tensors under their own names: an untied head, or the embedding it is tied
+    to."""
     for head, name in (("untied", "lm_head.weight"), ("tied", "transformer.wte.weight")):
         adapted = gpt2.adapt(LastLayers(num_blocks=0, final_norm=False, head=head))
         save_adapter(adapted, tmp_path / head, ORIGIN)

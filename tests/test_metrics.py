@@ -54,7 +54,8 @@ def test_rouge_by_hand():
 
 
 def test_summary_level_rouge_needs_lines():
-    """Trap 7: with sentences on lines rougeLsum is not rougeL, and sentences on one line are split to the same score."""
+    """Trap 7: with sentences on lines rougeLsum is not rougeL, and sentences on one line are split to the same
+    score."""
     swapped = "The bank reopens on Monday.\nPolice arrested two men on Friday."
     scores = rouge(swapped)
     assert scores["rougeLsum"] == pytest.approx(100) and scores["rougeL"] < 60
@@ -79,7 +80,10 @@ def test_what_is_scored_is_the_prediction_alone():
 
 def test_length_rules_rouge_and_is_reported():
     """Trap 8: the same content at another length has another ROUGE, and the length stands beside it."""
-    short, long = "Police arrested two men.", "Police arrested two men on Friday. The bank reopens on Monday, it is said."
+    short, long = (
+        "Police arrested two men.",
+        "Police arrested two men on Friday. The bank reopens on Monday, it is said.",
+    )
     assert rouge(long)["rouge1"] > 1.5 * rouge(short)["rouge1"]
     assert (shape(short)["prediction_words"], shape(long)["prediction_words"]) == (4, 14)
     assert shape(short, reference=REFERENCE)["reference_words"] == 11
@@ -91,7 +95,10 @@ def test_an_empty_prediction_scores_zero_and_is_counted(nothing):
     assert rouge(nothing) == dict.fromkeys(TYPES, 0.0)
     assert rouge("a", nothing) == dict.fromkeys(TYPES, 0.0)
     scores = shape(nothing, "some document", REFERENCE)
-    assert scores["empty"] == 1 and scores["prediction_words"] == scores["novel_bigrams"] == scores["repeated_trigrams"] == 0
+    assert (
+        scores["empty"] == 1
+        and scores["prediction_words"] == scores["novel_bigrams"] == scores["repeated_trigrams"] == 0
+    )
     assert shape("word")["empty"] == 0
 
 
@@ -113,7 +120,8 @@ def test_text_shape_by_hand():
     """Shares and spans worked out by hand."""
     document = "The quick brown fox jumps over the lazy dog, and the fox sleeps."
     scores = shape("A quick brown fox jumps. The lazy fox sleeps.", document)
-    # Bigrams: a-quick quick-brown brown-fox fox-jumps jumps-the the-lazy lazy-fox fox-sleeps; new: the 1st, 5th and 7th.
+    # Bigrams: a-quick quick-brown brown-fox fox-jumps jumps-the the-lazy lazy-fox fox-sleeps; new: the 1st, 5th and
+    # 7th.
     assert scores["novel_bigrams"] == pytest.approx(3 / 8) and scores["longest_copied_words"] == 4
     repeated = shape("one two three one two three one two three")
     assert repeated["repeated_trigrams"] == pytest.approx(4 / 7)  # 7 trigrams, 3 different
@@ -124,8 +132,15 @@ def test_text_shape_by_hand():
 def test_words_keep_what_belongs_together():
     """Numbers, contractions and compounds are one word; case and punctuation around words do not count."""
     assert words("“Don't pay $3,500.50,” said U.S.-born O’Neil: well-known?") == [
-        "don't", "pay", "3,500.50", "said", "u.s", "born", "o’neil", "well-known",
-    ]  # fmt: skip
+        "don't",
+        "pay",
+        "3,500.50",
+        "said",
+        "u.s",
+        "born",
+        "o’neil",
+        "well-known",
+    ]
 
 
 @settings(deadline=None)

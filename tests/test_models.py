@@ -21,9 +21,16 @@ from triptych.models import hub
 from triptych.models.parts import embed, matrices, matrix_shape, take_apart, untie_head
 
 SHAPE = {
-    "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 64,
-    "initializer_range": 0.2, "bos_token_id": 1, "eos_token_id": 0, "pad_token_id": None,
-}  # fmt: skip
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+    "initializer_range": 0.2,
+    "bos_token_id": 1,
+    "eos_token_id": 0,
+    "pad_token_id": None,
+}
 GATED = {**SHAPE, "intermediate_size": 48, "num_key_value_heads": 2}
 FAMILIES = {
     "GPT2": {**SHAPE, "n_positions": 64},
@@ -96,9 +103,9 @@ def test_our_loss_is_transformers_own(family, gpt2, small_pairs):
     plain = not head_is_plain(adapted)
     assert plain == (family in SCALED_LOGITS)
     with torch.no_grad():
-        losses = target_losses(adapted, collate(small_pairs, template), plain=plain).split([
-            len(p.summary_ids) + 1 for p in small_pairs
-        ])
+        losses = target_losses(adapted, collate(small_pairs, template), plain=plain).split(
+            [len(p.summary_ids) + 1 for p in small_pairs]
+        )
         for pair, own in zip(small_pairs, losses, strict=True):
             ids, labels = sequence_and_labels(pair, template)
             assert float(own.mean()) == pytest.approx(float(model(input_ids=ids, labels=labels).loss), abs=1e-5)
@@ -108,7 +115,11 @@ def test_every_family_adapts_and_generates(family, gpt2, small_pairs):
     """Methods work on every family, and a summary does not depend on its batch."""
     template = small_template(gpt2.template)
     documents = [pair.document_ids for pair in small_pairs]
-    for method in (PromptTuning(num_virtual_tokens=3), LoRA(rank=2, target_modules="all-linear"), LastLayers(num_blocks=1)):
+    for method in (
+        PromptTuning(num_virtual_tokens=3),
+        LoRA(rank=2, target_modules="all-linear"),
+        LastLayers(num_blocks=1),
+    ):
         parts = take_apart(random_model(family))
         context = Context(gpt2.tokenizer, torch.Generator().manual_seed(0), torch.arange(64))
         method = method if method.num_virtual_tokens_added() == 0 else method.model_copy(update={"init": "vocabulary"})
@@ -195,7 +206,9 @@ def test_weights_that_lack_tensors_are_refused(gpt2, tmp_path):
     from safetensors.torch import save_file
 
     gpt2.prototype.config.save_pretrained(tmp_path)
-    state = {k: v.contiguous() for k, v in gpt2.prototype.state_dict().items() if "lm_head" not in k and ".h.1.mlp" not in k}
+    state = {
+        k: v.contiguous() for k, v in gpt2.prototype.state_dict().items() if "lm_head" not in k and ".h.1.mlp" not in k
+    }
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="lack 4 tensors"):
         hub.load_model(str(tmp_path))

@@ -147,7 +147,9 @@ def test_lead_3_is_beatable_but_no_pushover():
     examples = list(Newswire().examples("test"))
     leads = Lead3().predict([example.document for example in examples])
     scorer = rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True)
-    scores = [scorer.score(example.summary, lead)["rouge1"].fmeasure for example, lead in zip(examples, leads, strict=True)]
+    scores = [
+        scorer.score(example.summary, lead)["rouge1"].fmeasure for example, lead in zip(examples, leads, strict=True)
+    ]
     assert 30 <= 100 * sum(scores) / len(scores) <= 60
 
 
@@ -186,7 +188,8 @@ def test_the_tokenizer_gives_texts_back():
 
 
 def test_tiny_has_learned_to_copy(tiny):
-    """On articles with names it has never seen, tiny is far from guessing, and given the article it foretells highlights."""
+    """On articles with names it has never seen, tiny is far from guessing, and given the article it foretells
+    highlights."""
     model, tokenizer = tiny
     model.eval()
 

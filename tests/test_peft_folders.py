@@ -44,9 +44,13 @@ def adapt(folder: Path):
 
 @pytest.mark.parametrize(
     "special",
-    [{"pad_token": "<|pad|>"}, {"unk_token": "<unk>"}, {"additional_special_tokens": ["<|a|>", "<|b|>"], "pad_token": "[PAD]"},
-     {"pad_token": "<|endoftext|>"}],
-)  # fmt: skip
+    [
+        {"pad_token": "<|pad|>"},
+        {"unk_token": "<unk>"},
+        {"additional_special_tokens": ["<|a|>", "<|b|>"], "pad_token": "[PAD]"},
+        {"pad_token": "<|endoftext|>"},
+    ],
+)
 def test_special_tokens_that_no_text_uses_do_not_matter(tmp_path, special):
     """An adapter saved with a tokenizer that has one more special token, such as for padding, is read."""
     tokenizer = tokenizer_with(**special)
@@ -61,8 +65,9 @@ def other_vocabulary():
     vocabulary = state["model"]["vocab"]
     one, other = sorted(vocabulary, key=vocabulary.get)[300:302]
     vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
-    return type(tokenizer)(tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(state)),
-                           eos_token=tokenizer.eos_token)  # fmt: skip
+    return type(tokenizer)(
+        tokenizer_object=type(tokenizer.backend_tokenizer).from_str(json.dumps(state)), eos_token=tokenizer.eos_token
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,21 +90,33 @@ HANGS = "(([a-z0-9_.])*)*X"
 
 @pytest.mark.parametrize(
     "changes",
-    [{"target_modules": HANGS}, {"exclude_modules": HANGS}, {"rank_pattern": {HANGS: 2}}, {"alpha_pattern": {HANGS: 2}},
-     {"layers_pattern": HANGS, "layers_to_transform": [0]}, {"layers_pattern": [HANGS], "layers_to_transform": [0]},
-     {"modules_to_save": [HANGS]}, {"target_modules": r"(\w+\.?)+[^\w.]"}, {"rank_pattern": {"(.*.*)*=": 2}}],
-)  # fmt: skip
+    [
+        {"target_modules": HANGS},
+        {"exclude_modules": HANGS},
+        {"rank_pattern": {HANGS: 2}},
+        {"alpha_pattern": {HANGS: 2}},
+        {"layers_pattern": HANGS, "layers_to_transform": [0]},
+        {"layers_pattern": [HANGS], "layers_to_transform": [0]},
+        {"modules_to_save": [HANGS]},
+        {"target_modules": r"(\w+\.?)+[^\w.]"},
+        {"rank_pattern": {"(.*.*)*=": 2}},
+    ],
+)
 def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
-    """Wherever peft would match a pattern of exponential time, the adapter is refused instead, and the pattern is named."""
+    """Wherever peft would match a pattern of exponential time, the adapter is refused instead, and the pattern is
+    named."""
     monkeypatch.setattr(patterns, "SECONDS", 1.0)
     folder = save(tmp_path, **changes)
     with pytest.raises(ModelError, match="has a pattern that takes too long"):
         adapt(folder)
 
 
-@pytest.mark.parametrize("field", ["target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern"])
+@pytest.mark.parametrize(
+    "field", ["target_modules", "exclude_modules", "modules_to_save", "rank_pattern", "alpha_pattern"]
+)
 def test_a_list_longer_than_the_model_is_refused(tmp_path, field):
-    """A list of more names than there are modules, each of which peft would hold against each module, is refused at once."""
+    """A list of more names than there are modules, each of which peft would hold against each module, is refused at
+    once."""
     names = [f"m{i}" for i in range(1001)]
     folder = save(tmp_path, **{field: dict.fromkeys(names, 1) if field.endswith("pattern") else names})
     with pytest.raises(ModelError, match=f"{field} in its configuration has 1,001 entries"):
@@ -109,13 +126,17 @@ def test_a_list_longer_than_the_model_is_refused(tmp_path, field):
 def test_a_pattern_of_another_kind_is_refused_too(tmp_path, monkeypatch):
     """IA3's feedforward_modules are matched as a pattern as well."""
     monkeypatch.setattr(patterns, "SECONDS", 1.0)
-    config = IA3Config(task_type="CAUSAL_LM", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"])
+    config = IA3Config(
+        task_type="CAUSAL_LM", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"]
+    )
     folder = save(tmp_path, config=config, feedforward_modules=HANGS)
     with pytest.raises(ModelError, match="takes too long"):
         adapt(folder)
 
 
-@pytest.mark.parametrize("pattern", [r".*\.attn\.c_attn", r"transformer\.h\.\d+\.attn\.c_attn", "(.*)c_attn", r".*(c_attn)"])
+@pytest.mark.parametrize(
+    "pattern", [r".*\.attn\.c_attn", r"transformer\.h\.\d+\.attn\.c_attn", "(.*)c_attn", r".*(c_attn)"]
+)
 def test_ordinary_patterns_are_read(tmp_path, pattern):
     """A pattern as people write it is matched as peft does."""
     assert adapt(save(tmp_path, target_modules=pattern))
@@ -147,19 +168,23 @@ def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
     ids=["saved whole", "adapted", "a module of its own", "the head adapted"],
 )
 def test_an_adapter_of_a_resized_base_is_told_with_both_sizes(tmp_path, config):
-    """Tokens added before training change the base: the message says how many tokens each base has, and what to give."""
+    """Tokens added before training change the base: the message says how many tokens each base has, and what to
+    give."""
     base = hub.load_model("tiny")
     tokens = base.config.vocab_size
     base.resize_token_embeddings(tokens + 2)
     get_peft_model(base, config).save_pretrained(tmp_path, save_embedding_layers=True)
-    said = rf"trained on a base with {tokens + 2:,} tokens in its vocabulary, and this base has {tokens:,}: tokens were added"
+    said = (
+        rf"trained on a base with {tokens + 2:,} tokens in its vocabulary, and this base has {tokens:,}: "
+        "tokens were added"
+    )
     with pytest.raises(ModelError, match=rf"{said}.*--model.*resize_token_embeddings\({tokens + 2}\)"):
         adapt(tmp_path)
 
 
 def test_an_adapter_saved_with_the_embedding_of_its_own_base_is_read(tmp_path):
     """An embedding of the base's size next to the adapter is no other vocabulary."""
-    get_peft_model(hub.load_model("tiny"), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])).save_pretrained(
-        tmp_path, save_embedding_layers=True
-    )
+    get_peft_model(
+        hub.load_model("tiny"), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
+    ).save_pretrained(tmp_path, save_embedding_layers=True)
     assert adapt(tmp_path)

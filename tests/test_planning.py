@@ -1,4 +1,5 @@
-"""What a plan promises is what the decisions keep; its costs add up from records; a budget's design is recorded and resumed."""
+"""What a plan promises is what the decisions keep; its costs add up from records; a budget's design is recorded and
+resumed."""
 
 import json
 import subprocess
@@ -68,10 +69,14 @@ def share_found(documents: int, seeds: int, seed_sd: float, shifts: list[float],
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seeds", "seed_sd", "difference"), [(3, 0.2, 2.0), (4, 0.3, 1.5), (5, 0.2, 1.0), (8, 0.5, 1.5)])
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd", "difference"), [(3, 0.2, 2.0), (4, 0.3, 1.5), (5, 0.2, 1.0), (8, 0.5, 1.5)]
+)
 def test_the_planned_difference_is_found_in_a_table_of_four_rows(seeds, seed_sd, difference):
-    """Of four rows, corrected over six pairs, the best and the worst are told apart in 76 to 84% of simulations where the other
-    two lie between them; where three rows are equal it is more, since the first of three differences found eases the rest."""
+    """Of four rows, corrected over six pairs, the best and the worst are told apart in 76 to 84% of simulations where
+    the other
+    two lie between them; where three rows are equal it is more, since the first of three differences found eases the
+    rest."""
     made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), detect=difference)
     documents = made.least_documents(seeds)
     between = share_found(documents, seeds, seed_sd, [difference, 0.0, difference / 2, difference / 2], 1000)
@@ -90,7 +95,8 @@ def test_one_seed_has_the_power_of_a_paired_t_test():
 
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_seeds_alone_have_the_power_of_a_one_sample_t_test(seeds):
-    """Where documents have no part, power against a row that trains nothing is noncentral t with S - 1 degrees of freedom."""
+    """Where documents have no part, power against a row that trains nothing is noncentral t with S - 1 degrees of
+    freedom."""
     error, difference = 0.5 / np.sqrt(seeds), 1.0
     edge = t.ppf(0.975, seeds - 1)
     expected = nct.sf(edge, seeds - 1, difference / error) + nct.cdf(-edge, seeds - 1, difference / error)
@@ -101,7 +107,8 @@ def test_seeds_alone_have_the_power_of_a_one_sample_t_test(seeds):
 @pytest.mark.parametrize("detect", [0.5, 1.0, 2.0])
 @pytest.mark.parametrize("seed_sd", [0.1, 0.3, 0.5])
 def test_more_never_finds_less(seed_sd, detect):
-    """More seeds never lower power nor need more documents, and beyond the documents that are needed power stays sufficient
+    """More seeds never lower power nor need more documents, and beyond the documents that are needed power stays
+    sufficient
     up to the size of CNN/DailyMail's test split."""
     made = planner_of(chance=replace(ASSUMED, seeds=(seed_sd**2,) * 2), detect=detect)
     for documents in (50, 500, 3_000, 11_490):
@@ -117,17 +124,22 @@ def test_more_never_finds_less(seed_sd, detect):
 
 
 def test_documents_do_not_make_up_for_few_seeds():
-    """Under few seeds more documents can even lower power, as docs/planning.md says; a plan then takes the smaller number."""
+    """Under few seeds more documents can even lower power, as docs/planning.md says; a plan then takes the smaller
+    number."""
     made = planner_of(chance=ASSUMED, detect=1.0, own=replace(OWN, seeds=3))
     assert [f"{made.power(documents, 3):.1%}" for documents in (3_000, 11_490)] == ["31.7%", "28.4%"]
     assert made.best(made.seconds(OWN)).size.test_documents < 11_490
 
 
 def test_a_spread_of_seeds_that_documents_cannot_make_up_for_is_said():
-    """Where the seeds' spread dominates, no number of documents is enough under few seeds, and seeds are the bottleneck."""
+    """Where the seeds' spread dominates, no number of documents is enough under few seeds, and seeds are the
+    bottleneck."""
     made = planner_of(chance=replace(ASSUMED, seeds=(1.0, 1.0)), detect=1.0)
     assert made.needs[3] is None and made.bottleneck == "seeds"
-    assert planner_of(chance=replace(ASSUMED, seeds=(0.0, 0.0)), own=replace(OWN, test_documents=50)).bottleneck == "documents"
+    assert (
+        planner_of(chance=replace(ASSUMED, seeds=(0.0, 0.0)), own=replace(OWN, test_documents=50)).bottleneck
+        == "documents"
+    )
 
 
 def test_variances_are_taken_apart():
@@ -149,11 +161,18 @@ def test_variances_are_taken_apart():
 
 
 def test_costs_of_the_pilots_own_design_are_the_pilots_own(tmp_path):
-    """Costs of made-up records add up: the pilot's design costs its wall clocks, and twice the documents twice their part."""
+    """Costs of made-up records add up: the pilot's design costs its wall clocks, and twice the documents twice their
+    part."""
     out = write_results(tmp_path / "pilot", ("lead-3", "lora", "full"), training={"max_epochs": 3})
     for label, seed in (("lora", 0), ("lora", 1), ("full", 0), ("full", 1)):
-        costs = {"startup_seconds": 3, "train_seconds": 192, "evaluation_seconds": 40, "generation_seconds": 80,
-                 "search_seconds": 50 * (seed == 0), "wall_seconds": 330 + 50 * (seed == 0)}  # fmt: skip
+        costs = {
+            "startup_seconds": 3,
+            "train_seconds": 192,
+            "evaluation_seconds": 40,
+            "generation_seconds": 80,
+            "search_seconds": 50 * (seed == 0),
+            "wall_seconds": 330 + 50 * (seed == 0),
+        }
         edit_record(out, f"{label}/{seed}", lambda record, costs=costs: record["cost"].update(costs))
     found = measured(load(out))
     lora = found["lora"]
@@ -171,7 +190,11 @@ def test_a_budget_keeps_training_where_it_can():
     enough = made.cheapest(OWN, 3)
     assert made.best(1.01 * enough.seconds) == enough and enough.size.max_epochs == 10 and enough.reaches
     smaller = made.best(0.8 * enough.seconds)
-    assert smaller.size.max_epochs < 10 and smaller.size.train_documents == 21_000 and smaller.seconds <= 0.8 * enough.seconds
+    assert (
+        smaller.size.max_epochs < 10
+        and smaller.size.train_documents == 21_000
+        and smaller.seconds <= 0.8 * enough.seconds
+    )
     least = made.cheapest(replace(OWN, max_epochs=2), 3).seconds
     tight = made.best(0.95 * least)
     assert tight.size.max_epochs == 2 and tight.size.train_documents < 21_000 and tight.size.seeds >= 3
@@ -214,7 +237,10 @@ def pilot(tmp_path) -> Path:
 
 def test_a_plan_from_a_pilot_needs_no_torch(pilot):
     """`triptych plan OUT --json` reads records alone, and the line that it gives runs the design it names."""
-    code = TORCHLESS + f"from triptych.cli.main import main\nsys.exit(main(['plan', {str(pilot)!r}, '--json', '--within', '40min']))"
+    code = (
+        TORCHLESS
+        + f"from triptych.cli.main import main\nsys.exit(main(['plan', {str(pilot)!r}, '--json', '--within', '40min']))"
+    )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     made = json.loads(found.stdout)
@@ -265,7 +291,9 @@ def test_one_seed_of_a_pilot_is_not_taken_for_agreement(tmp_path):
     (chance,) = made.chance
     assert chance.seed_sd == 0.3 and chance.seed_sd_high is None and chance.noise_sd == 0
     assert any("one seed of every row" in sentence for sentence in made.said)
-    assert any("no method is ranked" in sentence for sentence in made.said) and min(need.seeds for need in made.needs) == 2
+    assert (
+        any("no method is ranked" in sentence for sentence in made.said) and min(need.seeds for need in made.needs) == 2
+    )
 
 
 def test_scored_files_say_how_scores_vary(pilot, tmp_path):
@@ -322,8 +350,10 @@ def test_durations():
 def folder(tmp_path, monkeypatch) -> Path:
     """A small folder of documents, and no waiting: a cost for every step."""
     words = [f"word{i}" for i in range(60)]
-    lines = [json.dumps({"document": " ".join(words[i % 40 : i % 40 + 20]) + f" {i}", "summary": f"{words[i % 50]} {i}"})
-             for i in range(400)]  # fmt: skip
+    lines = [
+        json.dumps({"document": " ".join(words[i % 40 : i % 40 + 20]) + f" {i}", "summary": f"{words[i % 50]} {i}"})
+        for i in range(400)
+    ]
     for name, part in (("train", lines[:200]), ("validation", lines[200:220]), ("test", lines[220:])):
         (tmp_path / "data").mkdir(exist_ok=True)
         (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(part) + "\n")
@@ -338,13 +368,28 @@ def folder(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-ARGUMENTS = ["compare", "--model", "tiny", "--data", "data", "--methods", "lead-3,lora,full", "--out", "out", "--set",
-             "limits.document_tokens=64", "limits.summary_tokens=64", "decoding.max_new_tokens=8", "search.trials=0",
-             "training.max_epochs=4"]  # fmt: skip
+ARGUMENTS = [
+    "compare",
+    "--model",
+    "tiny",
+    "--data",
+    "data",
+    "--methods",
+    "lead-3,lora,full",
+    "--out",
+    "out",
+    "--set",
+    "limits.document_tokens=64",
+    "limits.summary_tokens=64",
+    "decoding.max_new_tokens=8",
+    "search.trials=0",
+    "training.max_epochs=4",
+]
 
 
 def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, capsys):
-    """`compare --within` shows and records its design before the first run; the same command resumes it without planning."""
+    """`compare --within` shows and records its design before the first run; the same command resumes it without
+    planning."""
     carried = []
 
     def stop(made, *_):
@@ -364,7 +409,9 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
     assert main.main(["compare", "out/suite.json", "--out", "out"]) == 130 and carried[2] == first
     assert main.main([*ARGUMENTS, "--within", "5min"]) == 2
     assert "design.within_seconds is 600.0 there and 300.0 here" in capsys.readouterr().err
-    assert main.main(["compare", "out/suite.json", "--out", "other", "--seeds", "0"]) == 130 and carried[3].design is None
+    assert (
+        main.main(["compare", "out/suite.json", "--out", "other", "--seeds", "0"]) == 130 and carried[3].design is None
+    )
 
 
 def test_a_folder_without_a_design_is_not_planned_over(folder, monkeypatch, capsys):
@@ -395,8 +442,16 @@ def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
 
 def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):
     """comparison.json holds the design, and a sentence among its flags says so."""
-    design = {"within_seconds": 28_800, "estimated_seconds": 25_000, "detect": 1.0, "power": 0.82, "train_documents": 64,
-              "max_epochs": 10, "test_documents": 40, "seeds": 2}  # fmt: skip
+    design = {
+        "within_seconds": 28_800,
+        "estimated_seconds": 25_000,
+        "detect": 1.0,
+        "power": 0.82,
+        "train_documents": 64,
+        "max_epochs": 10,
+        "test_documents": 40,
+        "seeds": 2,
+    }
     made = compare(load(write_results(tmp_path / "chosen", design=design)))
     assert made.design == design
     assert any("chosen before the first run for a budget of 8 h (--within): 2 seeds" in flag for flag in made.flags)

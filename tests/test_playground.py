@@ -1,4 +1,5 @@
-"""The page to try it: what it answers, and that what it shows is text. The browser's part is in test_playground_browser.py."""
+"""The page to try it: what it answers, and that what it shows is text. The browser's part is in
+test_playground_browser.py."""
 
 import re
 import socket
@@ -32,7 +33,8 @@ def playground() -> Playground:
 
 
 def test_rows_answer_one_after_the_other(playground):
-    """Every row stands there at once and is filled in when it is done, with seconds, words, ROUGE and what it copied."""
+    """Every row stands there at once and is filled in when it is done, with seconds, words, ROUGE and what it
+    copied."""
     states = list(playground.answer(ARTICLE, "The council agreed to build a bridge."))
     assert [sum(answer.text is not None for answer in state) for state in states] == [0, 1, 2]
     done = states[-1][0]
@@ -56,7 +58,8 @@ def test_whatever_was_generated_is_text(playground):
 
 
 def test_copied_spans_are_what_both_say():
-    """A run of four words or more is marked from its first to its last letter, whatever the case; shorter ones are not."""
+    """A run of four words or more is marked from its first to its last letter, whatever the case; shorter ones are
+    not."""
     text = "Today the Council MET on Monday, and it agreed."
     assert [text[a:b] for a, b in copied_spans(text, ARTICLE, 4)] == ["the Council MET on Monday"]
     assert copied_spans("İt agreed to build a bridge", ARTICLE, 4) == [(3, 27)]
@@ -71,7 +74,8 @@ def test_without_gradio_the_extra_is_named(tmp_path, capsys, monkeypatch):
 
 
 def test_the_longest_texts_are_answered_without_scores():
-    """Article and reference of the most characters, copied whole: an answer that says it is too long to score, and no table."""
+    """Article and reference of the most characters, copied whole: an answer that says it is too long to score, and no
+    table."""
     text = "word " * (MAX_CHARACTERS // 5)
     rows = [TrainedBaseline(Row("lead-3", "lead-3", Lead3()), Lead3(), Path("run"), Suite())]
     tracemalloc.start()
@@ -96,7 +100,9 @@ def ask(playground):
     pytest.importorskip("gradio", reason="the extra `play` is absent")
     testclient = pytest.importorskip("starlette.testclient", reason="it needs httpx")
     playground.title = HOSTILE
-    with testclient.TestClient(application(build_page(playground), "127.0.0.1"), base_url="http://127.0.0.1:7860") as client:
+    with testclient.TestClient(
+        application(build_page(playground), "127.0.0.1"), base_url="http://127.0.0.1:7860"
+    ) as client:
         yield client
 
 
@@ -120,7 +126,9 @@ def test_another_name_for_this_machine_is_refused(ask, host):
         assert ARTICLE[:10] not in answer.text
 
 
-@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://localhost.evil.example", "file://", "http://[", "http://[::2]"])
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://localhost.evil.example", "file://", "http://[", "http://[::2]"]
+)
 @pytest.mark.parametrize("host", ["127.0.0.1:7860", "[::1]:7860"])
 def test_another_sites_page_is_refused(ask, host, origin):
     """A script that another site sent may not ask, whichever of this machine's names it uses."""
@@ -131,10 +139,16 @@ def test_another_sites_page_is_refused(ask, host, origin):
 
 
 def test_nothing_is_uploaded_or_kept(ask):
-    """Files of any size, recordings and links that would be stored are refused, and no folder of uploads comes to be."""
+    """Files of any size, recordings and links that would be stored are refused, and no folder of uploads comes to
+    be."""
     folder = Path(ask.app.routes[-1].app.uploaded_file_dir)
     before = set(folder.rglob("*")) if folder.exists() else set()
-    for path in ("/gradio_api/upload", "/gradio_api/upload/", "/gradio_api/process_recording", "/gradio_api/component_server"):
+    for path in (
+        "/gradio_api/upload",
+        "/gradio_api/upload/",
+        "/gradio_api/process_recording",
+        "/gradio_api/component_server",
+    ):
         assert ask.post(path, files={"files": ("a.txt", b"a")}).status_code == 403, path
     assert ask.get("/gradio_api/deep_link", params={"session_hash": "x"}).status_code == 403
     assert (set(folder.rglob("*")) if folder.exists() else set()) == before
@@ -150,7 +164,9 @@ def test_an_article_is_answered_through_the_application(ask):
     """The button's request goes in, and the rows' summaries come out as text."""
     config = ask.get("/config").json()
     run = next(each["id"] for each in config["dependencies"] if len(each["inputs"]) == 3)
-    joined = ask.post("/gradio_api/queue/join", json={"data": [ARTICLE, "", None], "fn_index": run, "session_hash": "s"})
+    joined = ask.post(
+        "/gradio_api/queue/join", json={"data": [ARTICLE, "", None], "fn_index": run, "session_hash": "s"}
+    )
     assert joined.status_code == 200
     text = ask.get("/gradio_api/queue/data", params={"session_hash": "s"}).text
     assert "2 of 2 summaries written" in text and "It agreed to build a bridge" in text
@@ -166,7 +182,8 @@ def test_names_are_text_in_the_application(ask):
 
 
 def test_the_application_names_no_other_machine(ask):
-    """Neither the page nor its style loads a file from elsewhere; a link that is only shown or a namespace is not loaded."""
+    """Neither the page nor its style loads a file from elsewhere; a link that is only shown or a namespace is not
+    loaded."""
     loaded = re.findall(r'<(?:script|link|img|iframe)[^>]*(?:src|href)="([^"]*)"', ask.get("/").text)
     assert loaded and not [address for address in loaded if re.match(r"(https?:)?//", address)]
     assert "url(http" not in ask.get("/theme.css").text
@@ -185,7 +202,8 @@ def test_the_application_names_no_other_machine(ask):
     ],
 )
 def test_allowed_hosts_are_this_machines(host, there, absent):
-    """Its local names, and the host that the user named; for all addresses at once, the machine's own name and addresses."""
+    """Its local names, and the host that the user named; for all addresses at once, the machine's own name and
+    addresses."""
     hosts = allowed_hosts(host)
     assert set(there) <= set(hosts) and not set(absent) & set(hosts)
 

@@ -17,8 +17,14 @@ pytest.importorskip("gradio", reason="the extra `play` is absent")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent")]
-SMALL = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=4", "training.max_epochs=1",
-         "decoding.max_new_tokens=20", "decoding.num_beams=2"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=8",
+    "limits.validation_documents=2",
+    "limits.test_documents=4",
+    "training.max_epochs=1",
+    "decoding.max_new_tokens=20",
+    "decoding.num_beams=2",
+]
 PATIENCE = 60_000  # milliseconds
 
 
@@ -100,7 +106,8 @@ def test_paste_run_compare(browser, address, width, scheme):
     keep_picture(page, f"play-{width}-{scheme}")
     assert [card.split("\n")[0] for card in cards] == ["untuned", "lead-3", "lora"]
     assert all(" s ·" in card and "words" in card and "R-Lsum" in card for card in cards)
-    marked = page.locator("#results mark").first.inner_text()  # a summary has its sentences on lines, an article may not
+    # a summary has its sentences on lines, an article may not
+    marked = page.locator("#results mark").first.inner_text()
     assert len(marked.split()) >= 4 and " ".join(marked.split()) in ARTICLE
     tops = [page.locator("#results .row").nth(place).bounding_box()["y"] for place in range(3)]
     assert len(set(tops)) == (3 if width == 390 else 1)  # under each other on a phone, beside each other elsewhere
@@ -124,7 +131,8 @@ def test_by_keyboard_alone(browser, address):
 
 
 def test_a_test_document_is_picked(browser, address):
-    """A document chosen from the list fills in article and reference; another article is not held against that reference."""
+    """A document chosen from the list fills in article and reference; another article is not held against that
+    reference."""
     page = open_page(browser, address)
     page.get_by_label("Pick a test document").click()
     page.get_by_role("option").first.click()
@@ -170,7 +178,9 @@ def test_empty_and_huge_input_are_met_with_a_message(browser, address):
 def test_markup_stays_text(browser, address):
     """An article that is a script, or a template, is summarized as text, and nothing of it runs."""
     page = open_page(browser, address)
-    page.fill("#article textarea", "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror=alert(4)>. Two.")
+    page.fill(
+        "#article textarea", "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror=alert(4)>. Two."
+    )
     page.click("#run")
     assert "<script>alert(1)</script>" in "".join(results(page))
     assert page.locator("#results script, #results img").count() == 0

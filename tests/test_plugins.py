@@ -89,8 +89,13 @@ class Rain(Metric):
     def signature(self):
         return "rain|substring"
 '''
-SMALL = ["limits.document_tokens=64", "limits.summary_tokens=16", "training.max_epochs=1", "decoding.max_new_tokens=6",
-         "decoding.num_beams=1"]  # fmt: skip
+SMALL = [
+    "limits.document_tokens=64",
+    "limits.summary_tokens=16",
+    "training.max_epochs=1",
+    "decoding.max_new_tokens=6",
+    "decoding.num_beams=1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +132,9 @@ def test_a_method_of_fifteen_lines_goes_from_command_to_report(files, finished):
     assert record.training.steps > 0 and record.cost.train_flops > 0
     assert (finished / "runs/norms/0/adapter/trained.safetensors").is_file()
     assert set(json.loads((finished / "comparison.json").read_text())["rows"]) == {"norms", "first-words"}
-    assert "norms" in (finished / "report.html").read_text() and (finished / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert "norms" in (finished / "report.html").read_text() and (finished / "report.pdf").read_bytes().startswith(
+        b"%PDF"
+    )
 
 
 def test_a_baseline_and_a_data_set_in_a_file(finished):
@@ -169,13 +176,23 @@ def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
     """`triptych list` shows them with their options, and the laws hold for a method as for ours."""
     assert main.main(["list", "--plugin", str(files[0])]) == 0
     text = capsys.readouterr().out
-    for words in ("norms: Train the norms", "last (default 1): how many blocks' norms", "rain: Whether", "weather: Days"):
+    for words in (
+        "norms: Train the norms",
+        "last (default 1): how many blocks' norms",
+        "rain: Whether",
+        "weather: Days",
+    ):
         assert words in text
     method = registered(Method)["norms"]
     law_explained(method)
     for world in worlds.values():
-        for law in (law_trains_exactly_what_it_says, law_gradients_reach_exactly_what_is_trained, law_paths_agree,
-                    law_only_what_is_trained_changes, law_can_be_sketched):  # fmt: skip
+        for law in (
+            law_trains_exactly_what_it_says,
+            law_gradients_reach_exactly_what_is_trained,
+            law_paths_agree,
+            law_only_what_is_trained_changes,
+            law_can_be_sketched,
+        ):
             law(method(), world)
         law_saved_is_whole(method(), world, tmp_path / type(world.prototype).__name__)
 
@@ -229,7 +246,8 @@ class OlmoHybrid(Family):
     def take_apart(self, model):
         trunk, head = model.model, model.lm_head
         return ModelParts(
-            model=model, trunk=trunk, token_embedding=trunk.embed_tokens, blocks=trunk.layers, final_norm=trunk.norm, head=head,
+            model=model, trunk=trunk, token_embedding=trunk.embed_tokens, blocks=trunk.layers,
+            final_norm=trunk.norm, head=head,
             tied=head.weight is trunk.embed_tokens.weight, hidden_size=model.config.hidden_size,
             vocabulary_size=model.config.vocab_size, max_positions=model.config.max_position_embeddings,
             attention_projections=("q_proj", "v_proj"),
@@ -242,9 +260,20 @@ def hybrid(worlds, tmp_path_factory) -> World:
     """A small random model whose blocks are of two classes."""
     torch.manual_seed(0)
     config = transformers.OlmoHybridConfig(
-        vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=4, num_attention_heads=4,
-        num_key_value_heads=2, linear_num_key_heads=2, linear_num_value_heads=2, linear_key_head_dim=8,
-        linear_value_head_dim=8, max_position_embeddings=128, initializer_range=0.15, bos_token_id=0, eos_token_id=0,
+        vocab_size=VOCABULARY,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=8,
+        linear_value_head_dim=8,
+        max_position_embeddings=128,
+        initializer_range=0.15,
+        bos_token_id=0,
+        eos_token_id=0,
         pad_token_id=0,
     )
     model, other = transformers.OlmoHybridForCausalLM(config).eval(), worlds["gpt2"]
@@ -272,8 +301,11 @@ def test_a_model_type_in_a_file(hybrid, own_registry, tmp_path):
         law_can_be_sketched(method, hybrid)
 
 
-@pytest.mark.parametrize(("change", "said"), [({"final_norm": torch.nn.LayerNorm(4)}, "final_norm is no part"),
-                                              ({"tied": False}, "tied = False")], ids=["strange", "tied"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [({"final_norm": torch.nn.LayerNorm(4)}, "final_norm is no part"), ({"tied": False}, "tied = False")],
+    ids=["strange", "tied"],
+)
 def test_a_family_that_names_what_is_not_there_is_refused(own_registry, gpt2, change, said):
     """Parts that are not the model's own, or a tie that is not so, are told before anything is trained."""
     with pytest.MonkeyPatch.context() as patch:

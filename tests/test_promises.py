@@ -10,8 +10,15 @@ from conftest import CHECKOUT
 DOCUMENTS = ("SECURITY.md", "docs/reliability.md")
 TEST_FILE = re.compile(r"tests/\w+\.py")
 PROGRAM = re.compile(r"scripts/\w+(?:\.py|/)")
-# Sections that promise nothing: whom the program trusts, what a stranger can do, how to report a weakness, what was tried.
-NOT_PROMISED = ("## Trusted", "## What a stranger's file can still do", "## Reporting", "## Tried", "## The last summary")
+# Sections that promise nothing: whom the program trusts, what a stranger can do, how to report a weakness, what was
+# tried.
+NOT_PROMISED = (
+    "## Trusted",
+    "## What a stranger's file can still do",
+    "## Reporting",
+    "## Tried",
+    "## The last summary",
+)
 
 
 @cache
@@ -28,10 +35,13 @@ def quoted(document: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_test_that_a_document_names_exists(document):
-    """A test that is named is a function of some file of tests, and a file or program that is named is in the checkout."""
+    """A test that is named is a function of some file of tests, and a file or program that is named is in the
+    checkout."""
     names = [word for word in quoted(document) if word.startswith("test_")]
     files = [word for word in quoted(document) if TEST_FILE.fullmatch(word) or PROGRAM.fullmatch(word)]
-    assert files and all((CHECKOUT / file).exists() for file in files), [f for f in files if not (CHECKOUT / f).exists()]
+    assert files and all((CHECKOUT / file).exists() for file in files), [
+        f for f in files if not (CHECKOUT / f).exists()
+    ]
     known = {name for file in (CHECKOUT / "tests").glob("test_*.py") for name in functions(f"tests/{file.name}")}
     assert not set(names) - known, sorted(set(names) - known)
 
@@ -58,7 +68,9 @@ def test_every_promise_names_a_test(document):
 
 def test_every_row_of_what_was_tried_names_a_test_or_a_program():
     """The table of faults says where each is tried."""
-    section = (CHECKOUT / "docs/reliability.md").read_text(encoding="utf-8").partition("## Tried")[2].partition("\n## ")[0]
+    section = (
+        (CHECKOUT / "docs/reliability.md").read_text(encoding="utf-8").partition("## Tried")[2].partition("\n## ")[0]
+    )
     rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
     assert len(rows) > 10
     assert all(re.search(r"`(?:tests|scripts)/\w+", row) for row in rows), rows
@@ -83,7 +95,16 @@ def test_remote_code_is_refused_in_every_call_of_transformers():
 def test_the_source_neither_pickles_nor_unpickles():
     """No module imports a pickler, and neither torch nor numpy is asked to read or write what could be one."""
     names = {name for name, _ in calls()}
-    assert not names & {"torch.load", "torch.save", "np.load", "np.save", "numpy.load", "pandas.read_pickle", "eval", "exec"}
+    assert not names & {
+        "torch.load",
+        "torch.save",
+        "np.load",
+        "np.save",
+        "numpy.load",
+        "pandas.read_pickle",
+        "eval",
+        "exec",
+    }
     picklers = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib"}
     for file in (CHECKOUT / "src/triptych").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):

@@ -37,7 +37,9 @@ def loss_of(world: World, adapted: AdaptedModel, pairs=None) -> torch.Tensor:
     return target_losses(adapted, collate(pairs or world.pairs, world.template), plain=False).mean()
 
 
-@pytest.mark.parametrize("method", [DoRA(rank=4), IA3(), PrefixTuning(num_virtual_tokens=6)], ids=["dora", "ia3", "prefix"])
+@pytest.mark.parametrize(
+    "method", [DoRA(rank=4), IA3(), PrefixTuning(num_virtual_tokens=6)], ids=["dora", "ia3", "prefix"]
+)
 def test_peft_reads_what_is_saved_and_agrees(world, method, tmp_path):
     """peft loads what was saved onto the same model, and its loss on unpadded sequences is ours."""
     adapted = world.adapt(method)
@@ -55,7 +57,7 @@ def test_peft_reads_what_is_saved_and_agrees(world, method, tmp_path):
 
 
 def test_dora_is_its_formula(world):
-    """A target gives x times m (W + (alpha / rank) A B) / ||W + (alpha / rank) A B||, the norm over an output's inputs."""
+    """A target gives x times m (W + s A B) / ||W + s A B||, s = alpha / rank, the norm over an output's inputs."""
     adapted = world.adapt(DoRA(rank=4, alpha=7))
     disturb(adapted, scale=0.3)
     before = matrices(world.parts())
@@ -99,7 +101,8 @@ def test_ia3_is_its_formula(world):
 
 
 def test_ia3_targets_that_match_nothing_are_refused(world):
-    """A target that matches nothing, and a family without known targets, are errors that list the matrices there are."""
+    """A target that matches nothing, and a family without known targets, are errors that list the matrices there
+    are."""
     with pytest.raises(ConfigError, match="feedforward_modules: 'nothing' matches no weight matrix"):
         world.adapt(IA3(feedforward_modules=("nothing",)))
     with pytest.raises(ConfigError, match="name target_modules"):
@@ -150,7 +153,8 @@ def test_an_infix_is_saved_in_our_own_format(gpt2, tmp_path):
 
 
 def test_a_prefix_begins_where_the_prompt_begins(world):
-    """A prefix begins as the keys and values that prompt tuning's first prompt makes: same logits, same first summary."""
+    """A prefix begins as the keys and values that prompt tuning's first prompt makes: same logits, same first
+    summary."""
     prefix, prompt = world.adapt(PrefixTuning(num_virtual_tokens=5)), world.adapt(PromptTuning(num_virtual_tokens=5))
     batch = collate(world.pairs, world.template)
     with torch.no_grad():
@@ -207,10 +211,18 @@ def test_a_family_without_keys_is_refused():
     torch.manual_seed(0)
     model = MambaForCausalLM(MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)).eval()
     parts = ModelParts(
-        model=model, trunk=model.base_model, token_embedding=model.get_input_embeddings(), blocks=model.base_model.layers,
-        final_norm=model.base_model.norm_f, head=model.lm_head, tied=False, hidden_size=16, vocabulary_size=64,
-        max_positions=None, attention_projections=(),
-    )  # fmt: skip
+        model=model,
+        trunk=model.base_model,
+        token_embedding=model.get_input_embeddings(),
+        blocks=model.base_model.layers,
+        final_norm=model.base_model.norm_f,
+        head=model.lm_head,
+        tied=False,
+        hidden_size=16,
+        vocabulary_size=64,
+        max_positions=None,
+        attention_projections=(),
+    )
     context = Context(None, torch.Generator().manual_seed(0), torch.arange(64))
     with pytest.raises(ConfigError, match="MambaForCausalLM has others"):
         PrefixTuning(num_virtual_tokens=3, init="vocabulary").adapt(parts, context)

@@ -1,4 +1,5 @@
-"""What a record, suite or manifest says is quoted wherever a person or a program will read it: zip, model card, tables."""
+"""What a record, suite or manifest says is quoted wherever a person or a program will read it: zip, model card,
+tables."""
 
 import ast
 import json
@@ -42,7 +43,8 @@ HOSTILE = (
     "*a* _b_ $c$",
     "",
 )
-SHOWN = {"heading", "paragraph", "inline", "text", "code_inline", "softbreak", "text_special"}  # nothing to click, load or run
+# nothing to click, load or run
+SHOWN = {"heading", "paragraph", "inline", "text", "code_inline", "softbreak", "text_special"}
 
 
 def kinds(markdown: str) -> set[str]:
@@ -57,14 +59,17 @@ def kinds(markdown: str) -> set[str]:
 def text_of(markdown: str) -> str:
     """What is shown."""
     return "".join(
-        each.content for token in MarkdownIt("gfm-like", {"linkify": False}).parse(markdown) for each in token.children or ()
+        each.content
+        for token in MarkdownIt("gfm-like", {"linkify": False}).parse(markdown)
+        for each in token.children or ()
     )
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
 @pytest.mark.parametrize("quote", [plain, code])
 def test_quoted_text_is_shown_and_nothing_else(text, quote):
-    """Any text becomes one line that a Markdown renderer shows as it is: no markup, link, image, HTML or line of its own."""
+    """Any text becomes one line that a Markdown renderer shows as it is: no markup, link, image, HTML or line of its
+    own."""
     quoted = quote(text)
     assert "\n" not in quoted and kinds(f"# Title {quoted}\n\nBefore {quoted} after.") <= SHOWN
     if text.strip():
@@ -99,7 +104,9 @@ def edit(path: Path, change) -> None:
 INJECTED = "2.13.0\n--index-url http://127.0.0.1:9/simple\nevil-package"
 
 
-@pytest.mark.parametrize("text", [INJECTED, "2.13.0; evil", "-r http://127.0.0.1/x", "2.13.0 --hash=x", "", "@ http://a/b.zip"])
+@pytest.mark.parametrize(
+    "text", [INJECTED, "2.13.0; evil", "-r http://127.0.0.1/x", "2.13.0 --hash=x", "", "@ http://a/b.zip"]
+)
 def test_a_version_that_is_none_is_refused(out, text):
     """Only versions reach requirements.txt: a record with anything else is refused by name, and no zip is written."""
     edit(out / "runs/lora/0/record.json", lambda record: record["provenance"]["versions"].update(torch=text))
@@ -110,10 +117,14 @@ def test_a_version_that_is_none_is_refused(out, text):
 
 
 def test_requirements_hold_pins_of_the_packages_dependencies_alone(out):
-    """Names are those of the installed package's metadata, versions are public ones; a local build's mark is left out."""
+    """Names are those of the installed package's metadata, versions are public ones; a local build's mark is left
+    out."""
     for run in ("lora/0", "full/0", "untuned/0", "lead-3/0"):
         change = {"torch": "2.13.0+cpu", "evil": "1.0", "rouge-score": "not installed"}
-        edit(out / f"runs/{run}/record.json", lambda record, change=change: record["provenance"]["versions"].update(change))
+        edit(
+            out / f"runs/{run}/record.json",
+            lambda record, change=change: record["provenance"]["versions"].update(change),
+        )
     main.main(["report", str(out)])
     lines = bundle.gather(out).entries["requirements.txt"].splitlines()
     assert "torch==2.13.0" in lines and not any("evil" in line for line in lines)
@@ -159,14 +170,19 @@ def test_only_named_files_go_into_the_zip(out):
     with zipfile.ZipFile(out / "a.zip") as archive:
         names = archive.namelist()
     assert sorted(name for name in names if name.startswith("models/tuned/lora/0/adapter")) == [
-        "models/tuned/lora/0/adapter/trained.safetensors", "models/tuned/lora/0/adapter/triptych.json",
-    ]  # fmt: skip
+        "models/tuned/lora/0/adapter/trained.safetensors",
+        "models/tuned/lora/0/adapter/triptych.json",
+    ]
     assert not any(part.startswith(".") for name in names for part in name.split("/"))
 
 
 def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
-    """The temporary file of a bundle that was killed goes; one that is being written, and files of other names, stay."""
-    left, foreign = out.parent / ".a (1).zip.18gck8jx", [".a (1).zip.18GCK8JX", ".b.zip.18gck8jx", ".a (1).zip.18gck8jx9", "a"]
+    """The temporary file of a bundle that was killed goes; one that is being written, and files of other names,
+    stay."""
+    left, foreign = (
+        out.parent / ".a (1).zip.18gck8jx",
+        [".a (1).zip.18GCK8JX", ".b.zip.18gck8jx", ".a (1).zip.18gck8jx9", "a"],
+    )
     for name in (left.name, *foreign):
         (out.parent / name).write_text("half")
     with files.replacing(out.parent / "a (1).zip") as written:
@@ -182,9 +198,15 @@ def trained(text: str) -> SimpleNamespace:
     suite = SimpleNamespace(model=text, model_revision=text, separator=text)
     adapted = SimpleNamespace(prefix=None, num_virtual_tokens=3, placement="before")
     return SimpleNamespace(
-        label=text, kind=text, suite=suite, base=SimpleNamespace(fingerprint=text), adapted=adapted, is_prompt=True,
-        max_document_tokens=100, decoding=SimpleNamespace(max_new_tokens=20),
-    )  # fmt: skip
+        label=text,
+        kind=text,
+        suite=suite,
+        base=SimpleNamespace(fingerprint=text),
+        adapted=adapted,
+        is_prompt=True,
+        max_document_tokens=100,
+        decoding=SimpleNamespace(max_new_tokens=20),
+    )
 
 
 def recorded(text: str) -> Record:
@@ -215,20 +237,34 @@ def test_nothing_of_a_record_is_markup_in_a_model_card(text):
 def test_nothing_of_a_record_is_markup_in_the_markdown_table(text):
     """Model, data, flags, names of scores and the signature are text in comparison.md."""
     results = make_results(model=text, data=f"{text} ")
-    comparison = make_comparison(results).model_copy(update={"signature": text, "flags": [text], "verdict": text or "x"})
+    comparison = make_comparison(results).model_copy(
+        update={"signature": text, "flags": [text], "verdict": text or "x"}
+    )
     for row in comparison.rows.values():
         row.further_scores[text] = 1.0
-    assert kinds(to_markdown(comparison)) <= SHOWN | {"table", "thead", "tbody", "tr", "th", "td", "bullet_list", "list_item",
-                                                      "strong"}  # fmt: skip
+    assert kinds(to_markdown(comparison)) <= SHOWN | {
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "bullet_list",
+        "list_item",
+        "strong",
+    }
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, '"""\nimport os', "@separator@ @shape@", "\\"], ids=ascii)
 def test_an_example_is_the_same_program_whatever_the_base_is_called(text, monkeypatch):
     """A name enters example.py as one string constant, and no placeholder within it is filled in."""
     row = SimpleNamespace(
-        adapted=SimpleNamespace(prefix=None, placement="before"), is_prompt=True, max_document_tokens=100,
-        template=SimpleNamespace(prefix_ids=(1,), separator_ids=(2, 3)), suite=SimpleNamespace(model=text),
-    )  # fmt: skip
+        adapted=SimpleNamespace(prefix=None, placement="before"),
+        is_prompt=True,
+        max_document_tokens=100,
+        template=SimpleNamespace(prefix_ids=(1,), separator_ids=(2, 3)),
+        suite=SimpleNamespace(model=text),
+    )
     monkeypatch.setattr(export, "base_name", lambda row: text)
     program = ast.parse(export._example(row))
     named = [node for node in program.body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name)]

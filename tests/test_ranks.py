@@ -8,17 +8,43 @@ import pytest
 
 from triptych.cli import main
 
-SETTINGS = ["limits.train_documents=21", "limits.validation_documents=5", "limits.test_documents=5",
-            "limits.document_tokens=96", "training.max_epochs=7", "training.patience=7", "training.global_batch_size=8",
-            "training.micro_batch_size=2", "training.precision=fp32", "search.trials=2", "search.train_documents=9",
-            "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
+SETTINGS = [
+    "limits.train_documents=21",
+    "limits.validation_documents=5",
+    "limits.test_documents=5",
+    "limits.document_tokens=96",
+    "training.max_epochs=7",
+    "training.patience=7",
+    "training.global_batch_size=8",
+    "training.micro_batch_size=2",
+    "training.precision=fp32",
+    "search.trials=2",
+    "search.train_documents=9",
+    "decoding.max_new_tokens=12",
+    "decoding.num_beams=2",
+]
 # At prompt tuning's usual rates, ten times these, the rounding of a sum grows to 4e-6 of the loss by step 18
 CALM = ["method.prompt-tuning.learning_rates=[0.001, 0.003]"]
 STEPS = 7 * 3  # the last of each epoch has five documents: micro-batches of 2, 2 and 1 for two ranks
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triptych"]
-# Without --multi_gpu, accelerate's launcher starts one process on a machine without GPUs; what they run on, --device says
-ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
-              "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "triptych"]  # fmt: skip
+# Without --multi_gpu, accelerate's launcher starts one process on a machine without GPUs; what they run on, --device
+# says
+ACCELERATE = [
+    sys.executable,
+    "-m",
+    "accelerate.commands.launch",
+    "--multi_gpu",
+    "--num_processes",
+    "2",
+    "--num_machines",
+    "1",
+    "--mixed_precision",
+    "no",
+    "--dynamo_backend",
+    "no",
+    "-m",
+    "triptych",
+]
 # In the second process, every file that is opened for writing below the results folder leaves a mark beside it
 EARS = """
 import os, sys
@@ -27,8 +53,10 @@ from pathlib import Path
 def hear(event, arguments):
     if event in ("open", "os.mkdir", "os.rename", "os.remove"):
         reads = event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR)
-        if not reads and isinstance(arguments[0], (str, bytes)) and "/two" in os.path.abspath(os.fsdecode(arguments[0])):
-            os.mkdir("written-by-" + os.environ["RANK"]) if not os.path.isdir("written-by-" + os.environ["RANK"]) else None
+        named = isinstance(arguments[0], (str, bytes))
+        if named and not reads and "/two" in os.path.abspath(os.fsdecode(arguments[0])):
+            mark = "written-by-" + os.environ["RANK"]
+            os.path.isdir(mark) or os.mkdir(mark)
 
 sys.addaudithook(hear)
 """
@@ -64,13 +92,16 @@ def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
     assert second["search"]["chosen"] == first["search"]["chosen"] and second["training"] == first["training"]
     assert second["cost"]["train_flops"] == first["cost"]["train_flops"]
     assert second["provenance"]["hardware"]["num_processes"] == 2
-    texts = [[json.loads(line)["prediction"] for line in (_run_of(workplace / name) / "predictions.jsonl").open()]
-             for name in ("one", "two")]  # fmt: skip
+    texts = [
+        [json.loads(line)["prediction"] for line in (_run_of(workplace / name) / "predictions.jsonl").open()]
+        for name in ("one", "two")
+    ]
     assert texts[0] == texts[1] and len(texts[0]) == 5
 
 
 def test_two_processes_train_and_evaluate_as_one(workplace):
-    """Losses of 21 steps and every evaluation agree within 1e-6, uneven last batches and dropout included; so do summaries and
+    """Losses of 21 steps and every evaluation agree within 1e-6, uneven last batches and dropout included; so do
+    summaries and
     counts; the first process alone writes into the results folder."""
     (workplace / "ears.py").write_text(EARS)
     _hold_to_one_process(workplace, "lora", LAUNCH, ["--plugin", "ears.py"], ["method.lora.dropout=0.1"])
@@ -105,6 +136,8 @@ def test_one_rank_that_dies_ends_all(workplace):
         "        return AdaptedModel(parts)\n"
     )
     train = ["train", "broken", "--preset", "demo", "--device", "cpu", "--plugin", "broken.py", "--out", "out"]
-    done = subprocess.run([*LAUNCH, *train, "--set", *SETTINGS], capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(
+        [*LAUNCH, *train, "--set", *SETTINGS], capture_output=True, text=True, timeout=240, check=False
+    )
     assert done.returncode != 0 and "the second process fails" in done.stderr
     assert not (workplace / "out/runs/broken/0/record.json").exists()

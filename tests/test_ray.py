@@ -21,9 +21,18 @@ from triptych.suite import executors, jobs
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before ray is imported: as `--executor ray` has it
 
-SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=3",
-         "training.global_batch_size=4", "decoding.max_new_tokens=12", "decoding.num_beams=2", "search.trials=2",
-         "search.train_documents=8", "seeds=[0, 1]"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=24",
+    "limits.validation_documents=6",
+    "limits.test_documents=4",
+    "training.max_epochs=3",
+    "training.global_batch_size=4",
+    "decoding.max_new_tokens=12",
+    "decoding.num_beams=2",
+    "search.trials=2",
+    "search.train_documents=8",
+    "seeds=[0, 1]",
+]
 FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
 
 
@@ -89,7 +98,9 @@ def _fan_out(folder, name, executor, on_step):
 
 
 def _goes_on(told):
-    return any("goes on from the checkpoint" in event.get("message", "") for _, event in told if event["event"] == "note")
+    return any(
+        "goes on from the checkpoint" in event.get("message", "") for _, event in told if event["event"] == "note"
+    )
 
 
 def _same(folder, name):
@@ -106,7 +117,8 @@ def _worker_of(out) -> psutil.Process:
 
 @pytest.mark.slow
 def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_machine):
-    """A worker is killed in the middle of a run: the run goes on elsewhere from its checkpoint; the numbers are the same."""
+    """A worker is killed in the middle of a run: the run goes on elsewhere from its checkpoint; the numbers are the
+    same."""
     killed = []
 
     def kill(out, step):
@@ -133,7 +145,8 @@ from triptych import executors, lock
 
 def listening():
     processes = psutil.Process().children(recursive=True)
-    gcs = [p for p in psutil.process_iter() if p.name() in ("gcs_server", "raylet") and p.ppid() == psutil.Process().pid]
+    servers = ("gcs_server", "raylet")
+    gcs = [p for p in psutil.process_iter() if p.name() in servers and p.ppid() == psutil.Process().pid]
     for process in {psutil.Process(), *processes, *gcs}:
         for connection in process.net_connections("inet"):
             if connection.status == psutil.CONN_LISTEN:
@@ -173,7 +186,8 @@ def test_a_cluster_open_to_the_network_is_refused(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_a_cluster_of_two_nodes_loses_one_and_ends_with_all_runs_done(one_machine):
-    """Of two nodes, the one at work is lost with all that runs on it: the other one does the rest, to the same numbers."""
+    """Of two nodes, the one at work is lost with all that runs on it: the other one does the rest, to the same
+    numbers."""
     from ray.cluster_utils import Cluster
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -183,7 +197,9 @@ def test_a_cluster_of_two_nodes_loses_one_and_ends_with_all_runs_done(one_machin
     def lose(out, step):
         if step == 5 and not lost:
             above = [process.pid for process in _worker_of(out).parents()]
-            (node,) = (node for node in nodes if any(info.process.pid in above for info in node.all_processes["raylet"]))
+            (node,) = (
+                node for node in nodes if any(info.process.pid in above for info in node.all_processes["raylet"])
+            )
             lost.append(node)
             cluster.remove_node(node, allow_graceful=False)
 

@@ -1,4 +1,5 @@
-"""Models that cannot do what a suite asks, and folders that are something else: told before work, in the right words."""
+"""Models that cannot do what a suite asks, and folders that are something else: told before work, in the right
+words."""
 
 import json
 import math
@@ -27,9 +28,19 @@ from triptych.suite.jobs import Planned, finished_record, refuse_other_weights
 from triptych.use.summarizers import read_record
 
 TEMPLATE = Template((), (3, 4), 0)
-SMALL = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=4", "limits.document_tokens=100",
-         "limits.summary_tokens=60", "training.max_epochs=1", "training.global_batch_size=4", "training.micro_batch_size=4",
-         "search.trials=0", "decoding.max_new_tokens=4", "decoding.num_beams=1"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=8",
+    "limits.validation_documents=4",
+    "limits.test_documents=4",
+    "limits.document_tokens=100",
+    "limits.summary_tokens=60",
+    "training.max_epochs=1",
+    "training.global_batch_size=4",
+    "training.micro_batch_size=4",
+    "search.trials=0",
+    "decoding.max_new_tokens=4",
+    "decoding.num_beams=1",
+]
 
 
 def made(kind: str, **settings):
@@ -41,8 +52,16 @@ def made(kind: str, **settings):
 
 def phi3(**settings):
     """Phi-3's kind; `settings`: of its positions."""
-    return made("phi3", hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-                num_key_value_heads=2, initializer_range=0.2, **settings)  # fmt: skip
+    return made(
+        "phi3",
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+        **settings,
+    )
 
 
 LONG = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
@@ -69,8 +88,23 @@ def refused(capsys, *arguments: str) -> str:
 
 def train(label: str, model, out, *settings: str) -> list[str]:
     """The command that runs one row on a few stories."""
-    return ["train", label, "--model", str(model), "--data", "newswire", "--methods", label, "--seeds", "0", "--out", str(out),
-            "--set", *SMALL, *settings]  # fmt: skip
+    return [
+        "train",
+        label,
+        "--model",
+        str(model),
+        "--data",
+        "newswire",
+        "--methods",
+        label,
+        "--seeds",
+        "0",
+        "--out",
+        str(out),
+        "--set",
+        *SMALL,
+        *settings,
+    ]
 
 
 # Positions
@@ -81,23 +115,48 @@ def train(label: str, model, out, *settings: str) -> list[str]:
     [
         (lambda: phi3(max_position_embeddings=512, original_max_position_embeddings=64, rope_scaling=LONG), 64),
         (lambda: phi3(max_position_embeddings=512), 512),
-        (lambda: made("llama", hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                      max_position_embeddings=128,
-                      rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4}), 128),
-        (lambda: made("llama", hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-                      max_position_embeddings=256, rope_parameters={"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4,
-                                                                    "original_max_position_embeddings": 64}), 256),
+        (
+            lambda: made(
+                "llama",
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=128,
+                rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4},
+            ),
+            128,
+        ),
+        (
+            lambda: made(
+                "llama",
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=256,
+                rope_parameters={
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "rope_theta": 1e4,
+                    "original_max_position_embeddings": 64,
+                },
+            ),
+            256,
+        ),
         (lambda: made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4), None),
     ],
-)  # fmt: skip
+)
 def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, machine):
     """Up to the positions that are used, loss and summary of a short document are those that it has alone."""
     model = model()
     parts = take_apart(model)
     assert usable_positions(model.config) == parts.max_positions == positions
     draw, longest = np.random.default_rng(0), (positions or 200)
-    pairs = [Pair(str(n), draw.integers(5, VOCABULARY, n).astype(np.int32), draw.integers(5, VOCABULARY, 6).astype(np.int32))
-             for n in (20, longest - 2 - 6 - 1)]  # fmt: skip
+    pairs = [
+        Pair(str(n), draw.integers(5, VOCABULARY, n).astype(np.int32), draw.integers(5, VOCABULARY, 6).astype(np.int32))
+        for n in (20, longest - 2 - 6 - 1)
+    ]
     adapted = AdaptedModel(parts)
     with torch.no_grad():
         alone = target_losses(adapted, collate(pairs[:1], TEMPLATE), plain=True)
@@ -112,7 +171,9 @@ def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, ma
 
 def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path, capsys):
     """A longrope model is told how many positions are safe to use, and is compared within them."""
-    folder = folders("longrope", phi3(max_position_embeddings=512, original_max_position_embeddings=128, rope_scaling=LONG))
+    folder = folders(
+        "longrope", phi3(max_position_embeddings=512, original_max_position_embeddings=128, rope_scaling=LONG)
+    )
     said = refused(capsys, *train("untuned", folder, tmp_path / "a"))
     assert "the model has 128 that are safe to use of its 512: beyond them LongRoPE" in said
     assert not (tmp_path / "a").exists()
@@ -129,9 +190,17 @@ def test_weights_too_large_are_named_before_training(folders, tmp_path, capsys):
     folder = folders("large", model)
     with pytest.raises(ModelError, match="logits of GPT2LMHeadModel are NaN or infinite before anything is trained"):
         head_is_plain(AdaptedModel(take_apart(hub.load_model(str(folder)))))
-    for label, setting in (("lora", "engine.plain=false"), ("lora", "engine.plain=true"), ("untuned", "engine.plain=true")):
+    for label, setting in (
+        ("lora", "engine.plain=false"),
+        ("lora", "engine.plain=true"),
+        ("untuned", "engine.plain=true"),
+    ):
         said = refused(capsys, *train(label, folder, tmp_path / f"{label}{setting}", setting))
-        assert "NaN or infinite before anything is trained" in said and "learning rate" not in said and "capped" not in said
+        assert (
+            "NaN or infinite before anything is trained" in said
+            and "learning rate" not in said
+            and "capped" not in said
+        )
 
 
 # Families
@@ -139,7 +208,9 @@ def test_weights_too_large_are_named_before_training(folders, tmp_path, capsys):
 
 def test_a_family_without_beams_is_told_before_a_suite_begins(folders, tmp_path, capsys):
     """RWKV cannot reorder its state and does not mask padding: the row is named, and what would work."""
-    folder = folders("rwkv", made("rwkv", hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=256))
+    folder = folders(
+        "rwkv", made("rwkv", hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=256)
+    )
     said = refused(capsys, *train("untuned", folder, tmp_path / "a", "decoding.num_beams=2"))
     assert "[method.untuned] RwkvForCausalLM cannot generate with decoding.num_beams=2" in said
     assert "Set decoding.num_beams=1" in said
@@ -151,12 +222,18 @@ def test_a_family_without_beams_is_told_before_a_suite_begins(folders, tmp_path,
 def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
     """A state-space model is compared with beams, untuned and with a prompt: nothing that it lacks is needed there."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
-    few = ["decoding.num_beams=2", "limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
+    few = [
+        "decoding.num_beams=2",
+        "limits.document_tokens=20",
+        "limits.train_documents=4",
+        "limits.validation_documents=2",
+    ]
     assert main.main([*train(label, folder, tmp_path / "out", *few), "--device", "cpu"]) == 0
 
 
 def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
-    """Where peft names no projections, the message gives the matrices there are, and says that the row can be left out."""
+    """Where peft names no projections, the message gives the matrices there are, and says that the row can be left
+    out."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     said = refused(capsys, *train("lora", folder, tmp_path / "out"))
     assert "[method.lora] peft names no attention projections" in said and "leave this row out of --methods" in said
@@ -199,10 +276,13 @@ def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
 
 @pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors"])
 def test_a_quantised_folder_is_named(tmp_path, method):
-    """A quantised model is refused by its kind of quantisation, with what to give instead, without any package for it."""
+    """A quantised model is refused by its kind of quantisation, with what to give instead, without any package for
+    it."""
     shutil.copytree(Tiny().folder(), tmp_path / "m")
     config = json.loads((tmp_path / "m/config.json").read_text())
-    (tmp_path / "m/config.json").write_text(json.dumps({**config, "quantization_config": {"quant_method": method, "bits": 4}}))
+    (tmp_path / "m/config.json").write_text(
+        json.dumps({**config, "quantization_config": {"quant_method": method, "bits": 4}})
+    )
     for read in (hub.load_config, hub.sketch_model, hub.load_model):
         with pytest.raises(ModelError, match=rf"are quantised \({method}\).*Give the model that was quantised"):
             read(str(tmp_path / "m"))
@@ -230,7 +310,8 @@ def test_a_folder_without_a_tokenizer_is_told(tmp_path, left):
 
 
 def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
-    """A missing path is a missing path; a name is looked for here and on the hub; nothing known is listed for no reason."""
+    """A missing path is a missing path; a name is looked for here and on the hub; nothing known is listed for no
+    reason."""
     monkeypatch.setattr(hub, "caches_alone_without_a_hub", lambda: hub.nullcontext())
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
@@ -241,7 +322,9 @@ def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match="the path is a file, not a folder"):
         hub.load_tokenizer("file.txt")
     for name in ("nosuch/folder", "t5-small"):
-        with pytest.raises(ModelError, match=f"There is no folder '{name}' here, and the tokenizer of that name") as caught:
+        with pytest.raises(
+            ModelError, match=f"There is no folder '{name}' here, and the tokenizer of that name"
+        ) as caught:
             hub.load_tokenizer(name)
         assert "Known:" not in str(caught.value) and "Did you mean" not in str(caught.value)
     with pytest.raises(ModelError, match=r"Did you mean 'tiny'\?$"):

@@ -113,7 +113,8 @@ def test_html_needs_nothing_but_itself(written: Path) -> None:
 
 @needs_pdftotext
 def test_example_names_no_place_of_a_machine() -> None:
-    """The example in docs is a report of the demo, says that it is synthetic, and holds no path of the machine that made it."""
+    """The example in docs is a report of the demo, says that it is synthetic, and holds no path of the machine that
+    made it."""
     folder = Path(__file__).parents[1] / "docs" / "example"
     for text in (pdf_text(folder / "report.pdf"), (folder / "report.html").read_text("utf-8")):
         assert "Synthetic model or data" in text
@@ -328,7 +329,8 @@ def test_every_citation_has_its_reference_and_every_reference_is_cited() -> None
 
 
 def test_notes_and_settings_are_phrases() -> None:
-    """What methods noted and what was set reads as prose: no field names, no `(s)`, no escapes; apostrophes are typographic."""
+    """What methods noted and what was set reads as prose: no field names, no `(s)`, no escapes; apostrophes are
+    typographic."""
     results = make_results(data="it's mine.csv", decoding={"num_beams": 1})
     comparison = make_comparison(results)
     document = describe(results, comparison, drawn=False)
@@ -347,7 +349,8 @@ def test_notes_and_settings_are_phrases() -> None:
 
 
 def test_a_page_holds_a_sample_of_many_predictions() -> None:
-    """Of more predictions than the page may hold, documents evenly spread are taken, the same of every run, and it is said."""
+    """Of more predictions than the page may hold, documents evenly spread are taken, the same of every run, and it is
+    said."""
     results = make_results()
     whole = browser_data(results)
     runs, total = len(whole["runs"]), len(whole["documents"])
@@ -360,7 +363,8 @@ def test_a_page_holds_a_sample_of_many_predictions() -> None:
 
 
 def test_a_page_does_not_grow_with_its_texts() -> None:
-    """Long summaries leave fewer documents on the page: its texts stay within the characters allowed, at least one is there."""
+    """Long summaries leave fewer documents on the page: its texts stay within the characters allowed, at least one is
+    there."""
 
     def size(data: dict) -> int:
         summaries = sum(len(line[0]) for run in data["runs"] for line in run["predictions"])

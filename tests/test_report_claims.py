@@ -64,7 +64,12 @@ def shuffle(comparison: Comparison, seed: int) -> Comparison:
             "pareto": generator.sample(there, k=min(2, len(there))),
             "num_documents": generator.randrange(1, 9999),
             "inference": comparison.inference.model_copy(
-                update={"detectable": {"rouge1": generator.uniform(0, 9), "loss": generator.choice([None, generator.random()])}}
+                update={
+                    "detectable": {
+                        "rouge1": generator.uniform(0, 9),
+                        "loss": generator.choice([None, generator.random()]),
+                    }
+                }
             ),
         }
     )
@@ -224,7 +229,9 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
     if claim is not None:
         above = sum(row.rouge1.mean > lead.rouge1.mean for row in trained)
         said = re.search(r"that is (\d+) of the (\d+) tuned rows", claim.text)
-        assert (said and (int(said[1]), int(said[2])) == (above, len(trained))) or (above == 0 and "No tuned row" in claim.text)
+        assert (said and (int(said[1]), int(said[2])) == (above, len(trained))) or (
+            above == 0 and "No tuned row" in claim.text
+        )
     claim = find(made, "against-untuned")
     if claim is not None:
         base = next(row for row in changed.rows.values() if row.kind == "untuned" and row.rouge1 is not None)
@@ -234,7 +241,8 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
 
 
 def test_time_is_the_reason_only_where_the_whole_job_would_take_too_long() -> None:
-    """Ten epochs on all pairs at the speed measured are set against what was spent, and named where they take a day or more."""
+    """Ten epochs on all pairs at the speed measured are set against what was spent, and named where they take a day or
+    more."""
     assert find(claims(RESULTS, COMPARISON), "whole-job") is None  # 900 pairs: minutes would do, so time is no reason
     slow = make_results()
     for run in slow.runs:
@@ -246,7 +254,9 @@ def test_time_is_the_reason_only_where_the_whole_job_would_take_too_long() -> No
     counts = trained[0].record.data.splits["train"]
     total = formats.seconds(pace * (counts.used + 1_000_000) * 10)
     spent = formats.seconds(sum(run.record.cost.train_seconds for run in trained))
-    assert f"all 1,000,512 training pairs would take {total} for all rows" in claim.text and claim.text.endswith(f"{spent}.")
+    assert f"all 1,000,512 training pairs would take {total} for all rows" in claim.text and claim.text.endswith(
+        f"{spent}."
+    )
 
 
 def test_the_whole_corpus_is_that_of_the_known_data_set() -> None:
@@ -375,7 +385,8 @@ OF_MODELS = " With one training seed this speaks of the trained models, not of t
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize("name", ["best-rouge", "best-loss", "method-order", "loss-order"])
 def test_an_order_of_one_seed_is_of_the_trained_models(name: str, seeds: int) -> None:
-    """Sentences that name a highest, a lowest or an order end, with one training seed, by saying that it is of the models."""
+    """Sentences that name a highest, a lowest or an order end, with one training seed, by saying that it is of the
+    models."""
     results = make_results(seeds=tuple(range(seeds)))
     claim = find(claims(results, make_comparison(results)), name)
     assert claim is not None and claim.text.endswith(OF_MODELS) == (seeds == 1)
@@ -388,7 +399,9 @@ def test_orders_name_the_neighbours_that_are_not_shown_to_differ() -> None:
 
     def deciding(undecided: list[set[str]]) -> Comparison:
         decide = {True: "undecided", False: "different"}
-        tests = [test.model_copy(update={"decision": decide[{test.a, test.b} in undecided]}) for test in comparison.tests]
+        tests = [
+            test.model_copy(update={"decision": decide[{test.a, test.b} in undecided]}) for test in comparison.tests
+        ]
         return comparison.model_copy(update={"tests": tests})
 
     apart = {claim.name: claim.text for claim in claims(RESULTS, deciding([]))}

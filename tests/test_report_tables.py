@@ -172,7 +172,7 @@ def test_a_header_that_a_spreadsheet_would_run_is_text(name: str) -> None:
     """The name of a further score stands in the header of comparison.csv marked as text, like any other cell."""
     comparison = make_comparison(make_results(("lead-3",)))
     row = comparison.rows["lead-3"].model_copy(update={"further_scores": {name: 0.5}})
-    (header, *_), = [list(csv.reader(io.StringIO(to_csv(comparison.model_copy(update={"rows": {"lead-3": row}})))))]
+    ((header, *_),) = [list(csv.reader(io.StringIO(to_csv(comparison.model_copy(update={"rows": {"lead-3": row}})))))]
     assert "'" + name in header and name not in header
 
 
@@ -193,8 +193,14 @@ def test_a_score_named_like_a_column_overwrites_none() -> None:
     assert {name: lora[name] for name in plain_lora} == plain_lora
     assert {name: lead[name] for name in plain_lead} == plain_lead
     further = {name: float(lora[name]) for name in lora if name not in plain_lora}
-    assert further == {"fine": 1.0, "score label": 0.0625, "score score label": 0.25, "score kind": 0.5,
-                       "score model": 0.75, "score rouge1_mean": 0.125}  # fmt: skip
+    assert further == {
+        "fine": 1.0,
+        "score label": 0.0625,
+        "score score label": 0.25,
+        "score kind": 0.5,
+        "score model": 0.75,
+        "score rouge1_mean": 0.125,
+    }
 
 
 def test_tests_are_a_csv_of_their_own() -> None:
@@ -203,14 +209,19 @@ def test_tests_are_a_csv_of_their_own() -> None:
     lines = list(csv.DictReader(io.StringIO(to_tests_csv(comparison))))
     assert len(lines) == len(comparison.tests) > 0
     for line, test in zip(lines, comparison.tests, strict=True):
-        assert set(line) == set(test.model_dump()) and (line["a"], line["b"], line["metric"]) == (test.a, test.b, test.metric)
+        assert set(line) == set(test.model_dump()) and (line["a"], line["b"], line["metric"]) == (
+            test.a,
+            test.b,
+            test.metric,
+        )
         assert float(line["difference"]) == test.difference and float(line["p_value_adjusted"]) == test.p_value_adjusted
         assert line["decision"] == test.decision and line["seeds"] == " ".join(map(str, test.seeds))
     assert to_tests_csv(comparison.model_copy(update={"tests": []})).count("\n") == 1
 
 
 def test_quality_says_how_seeds_vary() -> None:
-    """With several seeds the table of quality has the standard deviation of the seeds' means; with one seed it has no such
+    """With several seeds the table of quality has the standard deviation of the seeds' means; with one seed it has no
+    such
     column, and a row that trains nothing has a dash."""
     results = make_results(seeds=(0, 1, 2))
     comparison = make_comparison(results)
@@ -218,7 +229,9 @@ def test_quality_says_how_seeds_vary() -> None:
     assert sheet.head[-2:] == ("Seed SD, loss", "Seed SD, R-1") and "Seed SD" in sheet.caption
     means = [run.record.rouge.rouge1 for run in results.of("lora")]
     lora, untuned = (next(row for row in sheet.rows if row[0].text == label) for label in ("lora", "untuned"))
-    assert lora[-1].text == f"{statistics.stdev(means):.2f}" and lora[-1].value == pytest.approx(statistics.stdev(means))
+    assert lora[-1].text == f"{statistics.stdev(means):.2f}" and lora[-1].value == pytest.approx(
+        statistics.stdev(means)
+    )
     assert untuned[-1].text == untuned[-2].text == formats.DASH
     single = sheets.quality(make_comparison(make_results()))
     assert "Seed SD" not in single.caption + "".join(single.head) and len(single.rows[0]) == len(single.head)
@@ -226,14 +239,17 @@ def test_quality_says_how_seeds_vary() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
-    """With one seed p speaks of the trained models, and the caption says so; with more it does not. Interval, decision and the
+    """With one seed p speaks of the trained models, and the caption says so; with more it does not. Interval, decision
+    and the
     difference that would have been found are explained in either."""
     comparison = make_comparison(make_results(seeds=tuple(range(seeds))))
     caption = sheets.tests_caption(comparison, ("rouge1", "loss"))
     of_models = "With one training seed, p speaks of the trained models, not of training again."
     assert (of_models in caption) == (seeds == 1)
     size = comparison.inference.detectable["rouge1"]
-    assert caption.startswith("Paired tests on R-1 and Test loss over the same documents: mean difference, interval and p")
+    assert caption.startswith(
+        "Paired tests on R-1 and Test loss over the same documents: mean difference, interval and p"
+    )
     assert "different: the interval leaves out zero; equivalent: shown to be within the margin" in caption
     found = f"{size:.2f} points" if size <= 100 else "more than 100 points"
     assert f"a true difference of {found} of R-1" in caption

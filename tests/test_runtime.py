@@ -24,11 +24,17 @@ from triptych.methods.prompt_tuning import PromptTuning
 
 @pytest.mark.parametrize(
     ("card", "capability", "bf16", "expected"),
-    [("H100", (9, 0), True, "bf16"), ("A10", (8, 6), True, "bf16"), ("T4", (7, 5), False, "fp16"),
-     ("V100", (7, 0), False, "fp16"), ("GTX 1080", (6, 1), False, "fp32")],
-)  # fmt: skip
+    [
+        ("H100", (9, 0), True, "bf16"),
+        ("A10", (8, 6), True, "bf16"),
+        ("T4", (7, 5), False, "fp16"),
+        ("V100", (7, 0), False, "fp16"),
+        ("GTX 1080", (6, 1), False, "fp32"),
+    ],
+)
 def test_auto_is_what_the_card_multiplies_fast(monkeypatch, card, capability, bf16, expected):
-    """`auto` on CUDA: bf16 where it is native, fp16 on older tensor cores, fp32 before them; what is asked for stays."""
+    """`auto` on CUDA: bf16 where it is native, fp16 on older tensor cores, fp32 before them; what is asked for
+    stays."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert runtime.choose_precision("auto", "cuda") == expected
@@ -79,7 +85,8 @@ assert meter.Energy(machine.device).note
 
 
 def test_mps_is_started_and_waited_for():
-    """Where mps is the device, it is what a run starts on, clocks wait for it, and meters know what they can say there."""
+    """Where mps is the device, it is what a run starts on, clocks wait for it, and meters know what they can say
+    there."""
     done = subprocess.run([sys.executable, "-c", MPS], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -117,7 +124,8 @@ def bf16_world(world) -> World:
 
 
 class Bf16Cpu:
-    """What accelerate gives for `mixed_precision="bf16"` on a CPU; a process has one Accelerator, and the tests' is fp32."""
+    """What accelerate gives for `mixed_precision="bf16"` on a CPU; a process has one Accelerator, and the tests' is
+    fp32."""
 
     device = torch.device("cpu")
     is_main_process, num_processes, process_index = True, 1, 0
@@ -127,8 +135,11 @@ class Bf16Cpu:
         return torch.autocast("cpu", torch.bfloat16)
 
 
-@pytest.mark.parametrize("method", [LoRA(), PromptTuning(num_virtual_tokens=5), PrefixTuning(num_virtual_tokens=5), Full()],
-                         ids=["lora", "prompt", "prefix", "full"])  # fmt: skip
+@pytest.mark.parametrize(
+    "method",
+    [LoRA(), PromptTuning(num_virtual_tokens=5), PrefixTuning(num_virtual_tokens=5), Full()],
+    ids=["lora", "prompt", "prefix", "full"],
+)
 def test_bf16_trains_and_writes(bf16_world, world, method):
     """In bf16 the loss is that of fp32 within its three digits, training lowers it, and summaries are written."""
     adapted = bf16_world.adapt(method)

@@ -39,7 +39,8 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
-    """Each size has the trained rows with their tests; the suite is the last point; rising data gives the written gains."""
+    """Each size has the trained rows with their tests; the suite is the last point; rising data gives the written
+    gains."""
     comparison = compare(load(out))
     assert [point.train_documents for point in comparison.scaling] == [16, 32, 64]
     for point in comparison.scaling:
@@ -60,7 +61,10 @@ def test_the_curve_is_in_the_report(out: Path):
     assert [(row[0]["text"], row[1]["text"]) for row in table["rows"]] == [
         (label, size) for label in ("prompt-tuning", "lora") for size in ("16", "32", "64")
     ]
-    assert ">16<" in document["figures"]["scaling"].replace("\n", "") and "training documents" in document["figures"]["scaling"]
+    assert (
+        ">16<" in document["figures"]["scaling"].replace("\n", "")
+        and "training documents" in document["figures"]["scaling"]
+    )
 
 
 def test_no_curve_is_asked_for_and_none_is_shown(tmp_path: Path):
@@ -72,10 +76,12 @@ def test_no_curve_is_asked_for_and_none_is_shown(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("config.limits.document_tokens", 99), ("config.decoding.num_beams", 1), ("rouge.signature", "other")]
+    ("field", "value"),
+    [("config.limits.document_tokens", 99), ("config.decoding.num_beams", 1), ("rouge.signature", "other")],
 )
 def test_sizes_that_differ_in_more_than_size_are_refused(out: Path, field: str, value):
-    """A point that differs in lengths, decoding or metric is refused with the field and both values, like any other run."""
+    """A point that differs in lengths, decoding or metric is refused with the field and both values, like any other
+    run."""
     for label in ("prompt-tuning", "lora"):
         for seed in (0, 1):
             edit_record(layout.scaled_folder(out, 16), f"{label}/{seed}", lambda record: put(record, field, value))
@@ -113,9 +119,7 @@ def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
     """Training documents of a point are among those of every larger one; validation and test are the same."""
     suite, table = resolve(preset("demo"))
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
-    found = [
-        setup.load_corpus(smaller_suite(suite, table, size), table, tokenizer, tmp_path) for size in (10, 30, 100)
-    ]
+    found = [setup.load_corpus(smaller_suite(suite, table, size), table, tokenizer, tmp_path) for size in (10, 30, 100)]
     for small, large in pairwise(found):
         assert set(small.train.ids) < set(large.train.ids)
         assert small.validation.ids == large.validation.ids and small.test.ids == large.test.ids
@@ -124,13 +128,26 @@ def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
 
 @pytest.mark.parametrize(
     ("sizes", "words"),
-    [("[30, 10]", ["scaling.train_documents", "rising"]), ("[0, 10]", ["scaling.train_documents"]),
-     ("[10, 256]", ["256", "last point of the curve"]), ("many", ["scaling.train_documents"])],
-)  # fmt: skip
+    [
+        ("[30, 10]", ["scaling.train_documents", "rising"]),
+        ("[0, 10]", ["scaling.train_documents"]),
+        ("[10, 256]", ["256", "last point of the curve"]),
+        ("many", ["scaling.train_documents"]),
+    ],
+)
 def test_sizes_that_make_no_curve_are_refused(sizes: str, words: list[str], tmp_path: Path, capsys, monkeypatch):
-    """Sizes that do not rise, are no numbers, or reach the suite's own size end with status 2 before anything is written."""
+    """Sizes that do not rise, are no numbers, or reach the suite's own size end with status 2 before anything is
+    written."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
-    command = ["compare", "--methods", "lora", "--out", str(tmp_path / "out"), "--set", f"scaling.train_documents={sizes}"]
+    command = [
+        "compare",
+        "--methods",
+        "lora",
+        "--out",
+        str(tmp_path / "out"),
+        "--set",
+        f"scaling.train_documents={sizes}",
+    ]
     assert main.main(command) == 2
     error = capsys.readouterr().err
     assert all(word in error for word in words) and not (tmp_path / "out").exists()

@@ -23,9 +23,23 @@ from triptych.results.reading import load
 from triptych.scored import predictions
 
 WORDS = [
-    "police", "council", "river", "bridge", "school", "money", "rain", "vote", "road", "fire", "train", "court", "storm",
-    "price", "doctor", "team",
-]  # fmt: skip
+    "police",
+    "council",
+    "river",
+    "bridge",
+    "school",
+    "money",
+    "rain",
+    "vote",
+    "road",
+    "fire",
+    "train",
+    "court",
+    "storm",
+    "price",
+    "doctor",
+    "team",
+]
 COUNT = 24
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
@@ -41,10 +55,14 @@ GOOD = [f"{sentence(i)}\n{sentence(i + 4)}" for i in range(COUNT)]
 BAD = [f"{sentence(i + 9)}\n{sentence(i + 1, 5)}" for i in range(COUNT)]
 IDS = [f"doc-{i}" for i in range(COUNT)]
 EXPECTED = {
-    name: fmean(100 * score[name].fmeasure for score in
-                [RougeScorer(list(TYPES), use_stemmer=True).score(r, p) for r, p in zip(REFERENCES, GOOD, strict=True)])
+    name: fmean(
+        100 * score[name].fmeasure
+        for score in [
+            RougeScorer(list(TYPES), use_stemmer=True).score(r, p) for r, p in zip(REFERENCES, GOOD, strict=True)
+        ]
+    )
     for name in TYPES
-}  # fmt: skip
+}
 
 
 def write_csv(path: Path, columns: dict[str, list], delimiter: str = ",") -> Path:
@@ -65,12 +83,19 @@ def write_jsonl(path: Path, columns: dict[str, list]) -> Path:
 
 def write_harness(path: Path, texts: list[str]) -> Path:
     """What lm-evaluation-harness logs of a task that generates text."""
-    return write_jsonl(path, {
-        "doc_id": list(range(COUNT)),
-        "doc": [{"article": f"Article {i}.", "highlights": reference} for i, reference in enumerate(REFERENCES)],
-        "target": REFERENCES, "arguments": [{"gen_args_0": {"arg_0": "..."}}] * COUNT, "resps": [[[t]] for t in texts],
-        "filtered_resps": [[t] for t in texts], "filter": ["none"] * COUNT, "rouge1": [0.1] * COUNT,
-    })  # fmt: skip
+    return write_jsonl(
+        path,
+        {
+            "doc_id": list(range(COUNT)),
+            "doc": [{"article": f"Article {i}.", "highlights": reference} for i, reference in enumerate(REFERENCES)],
+            "target": REFERENCES,
+            "arguments": [{"gen_args_0": {"arg_0": "..."}}] * COUNT,
+            "resps": [[[t]] for t in texts],
+            "filtered_resps": [[t] for t in texts],
+            "filter": ["none"] * COUNT,
+            "rouge1": [0.1] * COUNT,
+        },
+    )
 
 
 def write_gzip(path: Path) -> Path:
@@ -124,10 +149,16 @@ LAYOUTS = {
     ),
     "triptych": lambda folder: write_jsonl(
         folder / "predictions.jsonl",
-        {"id": IDS, "prediction": GOOD, "reference": REFERENCES, "scores": [{"rouge1": 1.0}] * COUNT,
-         "num_tokens": [9] * COUNT, "at_cap": [False] * COUNT},
+        {
+            "id": IDS,
+            "prediction": GOOD,
+            "reference": REFERENCES,
+            "scores": [{"rouge1": 1.0}] * COUNT,
+            "num_tokens": [9] * COUNT,
+            "at_cap": [False] * COUNT,
+        },
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -140,7 +171,8 @@ def test_every_layout_gives_the_means_of_rouge_score(layout, tmp_path):
 
 @pytest.mark.parametrize("references", ["references.txt", "test.csv"])
 def test_plain_text_is_a_prediction_a_line(references, tmp_path):
-    """`generated_predictions.txt` goes with references in plain text or in a table; an empty line is an empty output."""
+    """`generated_predictions.txt` goes with references in plain text or in a table; an empty line is an empty
+    output."""
     texts = [*one_line(GOOD[:-1]), ""]
     (tmp_path / "generated_predictions.txt").write_text("\n".join(texts) + "\n")
     (tmp_path / "references.txt").write_text("\n".join(one_line(REFERENCES)))
@@ -152,8 +184,10 @@ def test_plain_text_is_a_prediction_a_line(references, tmp_path):
     expected = 100 * fmean(scores)
     assert comparison.rows["t5"].rouge1.mean == pytest.approx(expected, abs=1e-9)
     assert any("joined by the order" in flag for flag in comparison.flags)
-    assert any("1 of 24 outputs are empty" in flag or "4% of the summaries are empty" in flag
-               for flag in comparison.rows["t5"].flags)  # fmt: skip
+    assert any(
+        "1 of 24 outputs are empty" in flag or "4% of the summaries are empty" in flag
+        for flag in comparison.rows["t5"].flags
+    )
 
 
 def test_what_summarize_prints_can_be_scored(tmp_path):
@@ -258,7 +292,8 @@ def test_further_metrics_score_files_too(good, tmp_path, capsys):
 
 
 def test_documents_make_copying_known(good, tmp_path):
-    """Where the references' file has the documents, copying is measured, and outputs that hold the document are told."""
+    """Where the references' file has the documents, copying is measured, and outputs that hold the document are
+    told."""
     article = [f"{sentence(i, 30)} {sentence(i + 2, 30)}" for i in range(COUNT)]
     references = write_csv(tmp_path / "test.csv", {"id": IDS, "article": article, "highlights": REFERENCES})
     echoes = [f"{document}\nTL;DR: {output}" for document, output in zip(article, GOOD, strict=True)]
@@ -275,12 +310,14 @@ def test_documents_make_copying_known(good, tmp_path):
         (lambda texts: ["", *texts[1:]], "1 of 24 outputs are empty"),
         (lambda texts: [texts[0]] * 6 + texts[6:], "outputs are also those of another document"),
         (lambda texts: [" ".join(text.split()[:9]) for text in texts], "end without a full stop"),
-        (lambda texts: [" ".join((text * 3).split()[:30 if i % 2 else 12]) for i, text in enumerate(texts)],
-         "have exactly 30 words and none has more"),
+        (
+            lambda texts: [" ".join((text * 3).split()[: 30 if i % 2 else 12]) for i, text in enumerate(texts)],
+            "have exactly 30 words and none has more",
+        ),
         (lambda texts: REFERENCES, "are their reference word for word"),
     ],
     ids=["empty", "repeated", "cut", "capped", "references"],
-)  # fmt: skip
+)
 def test_unfair_outputs_are_told(change, said, tmp_path):
     """What can be seen to be unfair in the texts is in the row's flags."""
     file = write_jsonl(tmp_path / "a.jsonl", {"id": IDS, "prediction": change(GOOD), "reference": REFERENCES})
@@ -302,8 +339,10 @@ def test_too_little_for_a_verdict_is_said(good, bad):
 
 def test_decisions_and_verdict_follow_the_tests(good, bad, tmp_path):
     """Every test has a decision; one set of predictions ranks no system, several may; the margin is the user's."""
-    second = {name: write_jsonl(tmp_path / f"{name}.jsonl", {"id": IDS, "prediction": texts})
-              for name, texts in (("good-again", GOOD), ("bad-again", BAD))}  # fmt: skip
+    second = {
+        name: write_jsonl(tmp_path / f"{name}.jsonl", {"id": IDS, "prediction": texts})
+        for name, texts in (("good-again", GOOD), ("bad-again", BAD))
+    }
     one = triptych.score({"good": good, "bad": bad})
     assert one.verdict.startswith("By ROUGE-1, these outputs differ on these documents: good (")
     assert "Whether the systems differ" in one.verdict and {test.seeds[0] for test in one.tests} == {1}
@@ -312,7 +351,9 @@ def test_decisions_and_verdict_follow_the_tests(good, bad, tmp_path):
     assert several.verdict.startswith("The best is good (") and "better than the other beyond chance" in several.verdict
     longer = [[text + " zebra" * (i % 2 == odd) for i, text in enumerate(GOOD)] for odd in (0, 1)]
     columns = [{"id": IDS, "prediction": texts, "reference": REFERENCES} for texts in longer]
-    pair = {name: write_jsonl(tmp_path / f"{name}.jsonl", of) for name, of in zip(("even", "odd"), columns, strict=True)}
+    pair = {
+        name: write_jsonl(tmp_path / f"{name}.jsonl", of) for name, of in zip(("even", "odd"), columns, strict=True)
+    }
     same = triptych.score(pair, settings={"analysis": {"margin": 5}})
     assert {test.decision for test in same.tests if test.metric == "rouge1"} == {"equivalent"}
     assert "no two of these outputs" in same.verdict
@@ -342,41 +383,64 @@ BAD_FILES = {
     "an empty file": (lambda f, g: [text(f, "")], "is empty"),
     "an empty text": (lambda f, g: [text(f, "", "mine.txt")], "is empty"),
     "a header alone": (lambda f, g: [text(f, "id,prediction,reference\n", "mine.csv")], "no rows"),
-    "no prediction column": (lambda f, g: [table(f, id=["a"], article=["b"], reference=["c"])],
-                             "no column is known to hold the predictions. Its columns: id, article, reference"),
-    "two prediction columns": (lambda f, g: [table(f, id=["a"], output=["b"], hypothesis=["d"], reference=["c"])],
-                               "could be any of 'hypothesis', 'output'"),
+    "no prediction column": (
+        lambda f, g: [table(f, id=["a"], article=["b"], reference=["c"])],
+        "no column is known to hold the predictions. Its columns: id, article, reference",
+    ),
+    "two prediction columns": (
+        lambda f, g: [table(f, id=["a"], output=["b"], hypothesis=["d"], reference=["c"])],
+        "could be any of 'hypothesis', 'output'",
+    ),
     "no references": (lambda f, g: [table(f, id=["a"], prediction=["b"])], "There are no references"),
-    "empty references": (lambda f, g: [table(f, id=["a"], prediction=["b"], reference=[""])],
-                         "There are no references"),
+    "empty references": (
+        lambda f, g: [table(f, id=["a"], prediction=["b"], reference=[""])],
+        "There are no references",
+    ),
     "an id twice": (lambda f, g: [text(f, LINE * 2)], "line 2: the id 'a' is that of"),
     "an id missing": (lambda f, g: [text(f, LINE + LINE.replace('"a"', "null"))], "line 2: there is no id"),
     "no id in common": (lambda f, g: [f"other={g}", text(f, LINE)], "have no id in common"),
-    "not UTF-8": (lambda f, g: [text(f, b'id,prediction,reference\na,caf\xe9,b\n', "mine.csv")],
-                  "not UTF-8: byte 0xe9"),
-    "a NUL byte": (lambda f, g: [text(f, b'a\x00b\n', "mine.txt")], "NUL byte"),
+    "not UTF-8": (
+        lambda f, g: [text(f, b"id,prediction,reference\na,caf\xe9,b\n", "mine.csv")],
+        "not UTF-8: byte 0xe9",
+    ),
+    "a NUL byte": (lambda f, g: [text(f, b"a\x00b\n", "mine.txt")], "NUL byte"),
     "malformed JSON": (lambda f, g: [text(f, LINE + '{"id": "b", "prediction": \n')], "line 2: malformed JSON"),
     "malformed CSV": (lambda f, g: [text(f, 'id,prediction,reference\na,"b"c,d\n', "mine.csv")], "line 2: malformed"),
-    "a JSON line without the key": (lambda f, g: [text(f, LINE + '{"id": "b", "reference": "c"}\n')],
-                                    "line 2: there is no 'prediction'"),
-    "an n-best list": (lambda f, g: [text(f, '{"id": "a", "prediction": ["x", "y"], "reference": "z"}\n')],
-                       "line 1: column 'prediction' holds a list (an n-best list)"),
-    "an n-best list as text": (lambda f, g: [table(f, id=["a"], prediction=["['x', 'y']"], reference=["c"])],
-                               "is written as a list"),
-    "several references": (lambda f, g: [text(f, '{"id": "a", "prediction": "x", "reference": ["z", "y"]}\n')],
-                           "several references"),
+    "a JSON line without the key": (
+        lambda f, g: [text(f, LINE + '{"id": "b", "reference": "c"}\n')],
+        "line 2: there is no 'prediction'",
+    ),
+    "an n-best list": (
+        lambda f, g: [text(f, '{"id": "a", "prediction": ["x", "y"], "reference": "z"}\n')],
+        "line 1: column 'prediction' holds a list (an n-best list)",
+    ),
+    "an n-best list as text": (
+        lambda f, g: [table(f, id=["a"], prediction=["['x', 'y']"], reference=["c"])],
+        "is written as a list",
+    ),
+    "several references": (
+        lambda f, g: [text(f, '{"id": "a", "prediction": "x", "reference": ["z", "y"]}\n')],
+        "several references",
+    ),
     "several answers": (
-        lambda f, g: [text(f, '{"doc_id": 0, "doc": {}, "target": "A", "filtered_resps": [["-1", "y"], ["-2", "n"]]}\n')],
+        lambda f, g: [
+            text(f, '{"doc_id": 0, "doc": {}, "target": "A", "filtered_resps": [["-1", "y"], ["-2", "n"]]}\n')
+        ],
         "filtered_resps holds 2 answers",
     ),
-    "numbers": (lambda f, g: [text(f, '{"id": "a", "prediction": 3.5, "reference": "z"}\n')],
-                "(float), but text is needed"),
-    "numbers as text": (lambda f, g: [table(f, id=["a", "b"], output=["1.5", "17"], reference=["c", "d"])],
-                        "every prediction is a number"),
-    "other counts without ids": (lambda f, g: [f"other={g}", text(f, "one\ntwo\n", "mine.txt")],
-                                 "has 24 rows and"),
-    "another order without ids": (lambda f, g: [f"other={g}", table(f, prediction=GOOD, reference=REFERENCES[::-1])],
-                                  "not of the same documents in the same order"),
+    "numbers": (
+        lambda f, g: [text(f, '{"id": "a", "prediction": 3.5, "reference": "z"}\n')],
+        "(float), but text is needed",
+    ),
+    "numbers as text": (
+        lambda f, g: [table(f, id=["a", "b"], output=["1.5", "17"], reference=["c", "d"])],
+        "every prediction is a number",
+    ),
+    "other counts without ids": (lambda f, g: [f"other={g}", text(f, "one\ntwo\n", "mine.txt")], "has 24 rows and"),
+    "another order without ids": (
+        lambda f, g: [f"other={g}", table(f, prediction=GOOD, reference=REFERENCES[::-1])],
+        "not of the same documents in the same order",
+    ),
     "a path as name": (lambda f, g: [f"../mine={g}"], "cannot be the name of a system"),
     "a formula as name": (lambda f, g: [f"+SUM(A1)={g}"], "cannot be the name of a system"),
     "control characters in the name": (lambda f, g: [f"mi\x1bne={g}"], "cannot be the name of a system"),
@@ -387,9 +451,12 @@ BAD_FILES = {
     "an unknown role": (lambda f, g: [f"mine={g}", "--columns", "predictions=output"], "Did you mean 'prediction'"),
     "an unknown metric": (lambda f, g: [f"mine={g}", "--metric", "rogue"], "Did you mean 'rouge'"),
     "a setting of training": (lambda f, g: [f"mine={g}", "--set", "training.max_epochs=3"], "has no meaning"),
-    "a loss as the primary measure": (lambda f, g: [f"mine={g}", "--set", "analysis.primary=loss"], "Name a ROUGE score"),
+    "a loss as the primary measure": (
+        lambda f, g: [f"mine={g}", "--set", "analysis.primary=loss"],
+        "Name a ROUGE score",
+    ),
     "a file for a folder": (lambda f, g: [f"mine={g}", "--out", str(g)], "is a file"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", BAD_FILES)
@@ -464,7 +531,9 @@ def test_stored_predictions_are_scored_again(tmp_path, monkeypatch, capsys):
     predictions_ = [json.loads(line)["prediction"] for line in (out / "runs/lead-3/0/predictions.jsonl").open()]
     row = json.loads((out / "comparison.json").read_text())["rows"]["lead-3"]
     assert row["further_scores"] == {"in_lead": 1.0, "length": fmean(len(text.split()) for text in predictions_)}
-    assert ",in_lead," in (out / "comparison.csv").read_text() and "| in\\_lead |" in (out / "comparison.md").read_text()
+    assert (
+        ",in_lead," in (out / "comparison.csv").read_text() and "| in\\_lead |" in (out / "comparison.md").read_text()
+    )
     status, printed, _ = run(capsys, out, "--metric", "rouge")
     assert status == 0 and "gives the scores that the runs hold: nothing was added" in printed
     kept = json.loads((out / "scores/lead-words.json").read_text())

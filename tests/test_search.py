@@ -33,7 +33,8 @@ def trial(losses: dict[float, float | None], made: list[float]):
 
 
 def test_every_tuned_kind_gets_the_same_number_of_rates():
-    """Each registered method that trains has a rising grid of at least the four rates that a search may try by default."""
+    """Each registered method that trains has a rising grid of at least the four rates that a search may try by
+    default."""
     for name, kind in registered(Method).items():
         if kind.trains:
             grid = build(kind, {}, name).learning_rates
@@ -46,10 +47,16 @@ def test_fewer_trials_still_span_the_grid():
     assert spread((1, 2, 3, 4, 5), 3) == (1, 3, 5) and spread(GRID, 9) == GRID
 
 
-@pytest.mark.parametrize(("losses", "chosen", "at_edge"), [
-    ((3.0, 2.0, 2.5, 2.6), 0.2, False), ((1.0, 2.0, 2.5, 2.6), 0.1, True), ((3.0, 2.0, 2.5, 1.0), 0.4, True),
-    ((3.0, 2.0, None, None), 0.2, False), ((2.0, 2.0, 3.0, 3.0), 0.1, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("losses", "chosen", "at_edge"),
+    [
+        ((3.0, 2.0, 2.5, 2.6), 0.2, False),
+        ((1.0, 2.0, 2.5, 2.6), 0.1, True),
+        ((3.0, 2.0, 2.5, 1.0), 0.4, True),
+        ((3.0, 2.0, None, None), 0.2, False),
+        ((2.0, 2.0, 3.0, 3.0), 0.1, True),
+    ],
+)
 def test_the_lowest_validation_loss_wins(losses, chosen, at_edge):
     """The rate of the lowest loss is chosen, the lower rate of two alike; at an end of the grid it is marked so."""
     result = search(GRID, trial(dict(zip(GRID, losses, strict=True)), []))
@@ -92,11 +99,20 @@ def test_kept_trials_are_read_by_the_rates_of_the_grid(tmp_path):
         read_trials(tmp_path, GRID)
 
 
-@pytest.mark.parametrize("other", [
-    {"data": "changed"}, {"settings": "changed"}, {"model": "changed"}, {"versions": {"torch": "2.13.0"}}, {"device": "cuda"},
-], ids=lambda other: next(iter(other)))  # fmt: skip
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"data": "changed"},
+        {"settings": "changed"},
+        {"model": "changed"},
+        {"versions": {"torch": "2.13.0"}},
+        {"device": "cuda"},
+    ],
+    ids=lambda other: next(iter(other)),
+)
 def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
-    """A search, trial or micro-batch size of other data, settings, weights or versions is not used, and that is reported."""
+    """A search, trial or micro-batch size of other data, settings, weights or versions is not used, and that is
+    reported."""
     trial_ = Trial(learning_rate=0.1, validation_loss=2.0)
     found = SearchResult(trials=[trial_], chosen=0.1, at_edge=True)
     size = MicroBatch(micro_batch_size=8)
@@ -105,8 +121,11 @@ def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
     keep_trial(tmp_path, trial_, MADE_WITH)
 
     def read_all(made_with, tell):
-        return [read(tmp_path / "search.json", made_with, tell), read_trials(tmp_path, GRID, made_with, tell),
-                kept.find(tmp_path / "micro_batch.json", MicroBatch, "size", made_with, tell)]  # fmt: skip
+        return [
+            read(tmp_path / "search.json", made_with, tell),
+            read_trials(tmp_path, GRID, made_with, tell),
+            kept.find(tmp_path / "micro_batch.json", MicroBatch, "size", made_with, tell),
+        ]
 
     told: list[str] = []
     assert read_all(MADE_WITH, told.append) == [found, [trial_], size] and told == []
@@ -138,20 +157,27 @@ def bench_of(tmp_path, monkeypatch):
 
 
 def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
-    """The identity changes with a document, a setting, an option, the weights, the tokenizer, the device and the versions,
+    """The identity changes with a document, a setting, an option, the weights, the tokenizer, the device and the
+    versions,
     and with nothing between two runs of one row."""
     first = bench_of().identity
     assert first == bench_of(seed=1).identity
     changes = [
-        bench_of(limits={"train_documents": 9}), bench_of(row="full"), bench_of(rank=2), bench_of(data="other"),
-        bench_of(model="llama"), bench_of(precision="bf16"), bench_of(tokenizer="letters"),
-    ]  # fmt: skip
+        bench_of(limits={"train_documents": 9}),
+        bench_of(row="full"),
+        bench_of(rank=2),
+        bench_of(data="other"),
+        bench_of(model="llama"),
+        bench_of(precision="bf16"),
+        bench_of(tokenizer="letters"),
+    ]
     seen = [json.dumps(made.identity, sort_keys=True) for made in changes]
     assert len({json.dumps(first, sort_keys=True), *seen}) == len(changes) + 1
 
 
 def test_the_budget_of_a_trial_is_a_seeded_sample():
-    """A trial's documents depend on the seed alone, come in file order, and a smaller budget lies within a larger one."""
+    """A trial's documents depend on the seed alone, come in file order, and a smaller budget lies within a larger
+    one."""
     split = [Pair(str(i), None, None) for i in range(50)]
     ten, thirty = ([int(p.id) for p in sample(split, size, 3)] for size in (10, 30))
     assert ten == sorted(ten) and set(ten) < set(thirty) and len(ten) == 10

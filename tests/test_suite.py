@@ -18,8 +18,15 @@ from triptych.results.records import Comparison, Prediction, Record
 from triptych.run import entries, experiment
 from triptych.suite import processes
 
-SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=2",
-         "training.global_batch_size=8", "decoding.max_new_tokens=12", "decoding.num_beams=2"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=24",
+    "limits.validation_documents=6",
+    "limits.test_documents=4",
+    "training.max_epochs=2",
+    "training.global_batch_size=8",
+    "decoding.max_new_tokens=12",
+    "decoding.num_beams=2",
+]
 FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules", "wall_seconds")  # what two runs may differ in
 
 
@@ -87,7 +94,8 @@ def test_two_runs_of_one_suite_differ_in_time_and_memory_alone(finished, workpla
 def _comparable(folder: Path) -> dict:
     record = json.loads((folder / "record.json").read_text())
     record["cost"] = {key: value for key, value in record["cost"].items() if not key.endswith(FREE)}
-    del record["provenance"]["time"], record["provenance"]["command"], record["files"]["history.jsonl"]  # which has seconds
+    # which has seconds
+    del record["provenance"]["time"], record["provenance"]["command"], record["files"]["history.jsonl"]
     return record
 
 
@@ -169,10 +177,28 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
 def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
     """Ctrl-C, also by an impatient hand, ends the suite and its child with status 130, and says how to go on."""
     out = workplace / "interrupted"
-    command = [sys.executable, "-m", "triptych", "compare", "--methods", "lead-3,lora", "--out", str(out), "--set", *SMALL,
-               "limits.train_documents=2000", "training.max_epochs=50"]  # fmt: skip
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
-                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    command = [
+        sys.executable,
+        "-m",
+        "triptych",
+        "compare",
+        "--methods",
+        "lead-3,lora",
+        "--out",
+        str(out),
+        "--set",
+        *SMALL,
+        "limits.train_documents=2000",
+        "training.max_epochs=50",
+    ]
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     for line in process.stderr:
         if "training" in line:
             break
@@ -187,11 +213,14 @@ def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
 
 
 def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
-    """After kill -9 no process is left, the lock is not in the way, and the same command ends with the unbroken comparison."""
+    """After kill -9 no process is left, the lock is not in the way, and the same command ends with the unbroken
+    comparison."""
     out = workplace / "killed"
     rows_of_it = ["--methods", "untuned,lead-3,lora", "--out", str(out)]
     command = [sys.executable, "-m", "triptych", "compare", *rows_of_it, "--set", *SMALL]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, start_new_session=True
+    )
     for line in process.stderr:
         if "lora" in line and "training" in line:
             break
@@ -243,7 +272,8 @@ def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
 
 
 def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
-    """A model of another family (rotary, untied, nn.Linear) in a folder goes through every kind of row by the same command."""
+    """A model of another family (rotary, untied, nn.Linear) in a folder goes through every kind of row by the same
+    command."""
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
@@ -253,16 +283,31 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
     tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
     torch.manual_seed(0)
     shape = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=0,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     model = workplace / "llama"
     LlamaForCausalLM(shape).save_pretrained(model)
     tokenizer.save_pretrained(model)
     settings = schema.preset("demo")
-    for setting in [*SMALL, f"model={model}", "method.lora-all.kind=lora", "method.lora-all.target_modules=all-linear",
-                    "method.last-head.kind=last-layers", "method.last-head.num_blocks=0", "method.last-head.head=untied",
-                    "method.lora-all.rank=4", "method.last-head.final_norm=false"]:  # fmt: skip
+    for setting in [
+        *SMALL,
+        f"model={model}",
+        "method.lora-all.kind=lora",
+        "method.lora-all.target_modules=all-linear",
+        "method.last-head.kind=last-layers",
+        "method.last-head.num_blocks=0",
+        "method.last-head.head=untied",
+        "method.lora-all.rank=4",
+        "method.last-head.final_norm=false",
+    ]:
         settings = schema.merge(settings, schema.parse_setting(setting))
     suite, table = entries.resolve(settings)
     out = workplace / "llama-out"

@@ -17,14 +17,23 @@ from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError
 from triptych.run import provenance
 
-SMALL = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=2", "training.max_epochs=1",
-         "decoding.max_new_tokens=4", "decoding.num_beams=1", "search.trials=0"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=8",
+    "limits.validation_documents=2",
+    "limits.test_documents=2",
+    "training.max_epochs=1",
+    "decoding.max_new_tokens=4",
+    "decoding.num_beams=1",
+    "search.trials=0",
+]
 POSIX = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 
 
 def triptych(folder: Path, arguments: list[str], surroundings: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
     """The command as a process of its own."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PYTHONIO", "PYTHONUTF"))}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("LC_", "PYTHONIO", "PYTHONUTF"))
+    }
     environment |= {"TRIPTYCH_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1", **surroundings}
     command = [sys.executable, "-m", "triptych", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, timeout=290)
@@ -49,8 +58,9 @@ def test_a_stream_that_lacks_a_dash_loses_the_dash_alone(tmp_path: Path, surroun
 @pytest.mark.parametrize("surroundings", [{"PYTHONOPTIMIZE": "2"}, POSIX | {"PYTHONIOENCODING": "ascii:strict"}])
 def test_a_suite_runs_in_these_surroundings(tmp_path: Path, surroundings) -> None:
     """Training, its events and the report need neither docstrings nor UTF-8 streams."""
-    done = triptych(tmp_path, ["compare", "--methods", "lora", "--seeds", "0", "--out", "out", "--set", *SMALL],
-                    surroundings)  # fmt: skip
+    done = triptych(
+        tmp_path, ["compare", "--methods", "lora", "--seeds", "0", "--out", "out", "--set", *SMALL], surroundings
+    )
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/report.html").is_file()
 

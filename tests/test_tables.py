@@ -89,7 +89,11 @@ def test_every_format_gives_the_same_examples(tmp_path, name, content):
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.tuples(st.text("ab,\"'\n\r\t é€𝄞", max_size=12), st.text('xy,"\n\r ', max_size=8)), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.tuples(st.text("ab,\"'\n\r\t é€𝄞", max_size=12), st.text('xy,"\n\r ', max_size=8)), min_size=1, max_size=5
+    )
+)
 def test_csv_round_trip(tmp_path, pairs):
     """Whatever Python's csv module writes is read back as it was."""
     rows = [(document, summary + "s") for document, summary in pairs]
@@ -166,8 +170,14 @@ def test_usual_columns_are_recognised(names, roles):
         (["id\ttext\tsummary"], {}, ["separated by tabs: name the file .tsv"]),
         (["id,text,summary"], {}, ["separated by commas: name the file .csv"]),
         (["sep=;"], {}, ["a note of Excel's", "delete that line"]),
-        (["ticket_text", "gist"], {}, ["hold the document, and none to hold the summary",
-                                       "--set columns.document=ticket_text columns.summary=gist."]),
+        (
+            ["ticket_text", "gist"],
+            {},
+            [
+                "hold the document, and none to hold the summary",
+                "--set columns.document=ticket_text columns.summary=gist.",
+            ],
+        ),
         (["id", "Body of it", "The Gist"], {}, ["--set 'columns.document=Body of it' 'columns.summary=The Gist'."]),
         (["article_id", "doc_id", "page_url", "textid", "summary"], {}, ["--set columns.document=NAME"]),
         (["document_id", "url", "note", "summary"], {}, ["--set columns.document=note."]),
@@ -221,17 +231,33 @@ def test_null_cells_are_empty(tmp_path):
         ("train.jsonl", as_jsonl() + b'{"id": "a4", "document', ["line 4: malformed JSON"]),
         ("train.jsonl", b"[" * 100000, ["line 1", "jq -c"]),
         ("train.json", b'[["a", "b"]]', ["line 1", "an object a line is needed", "jq -c"]),
-        ("train.json", b'[{"document": "a", "summary": "b"},\n{"document": "a" "summary": "b"}]', ["line 2: malformed JSON"]),
+        (
+            "train.json",
+            b'[{"document": "a", "summary": "b"},\n{"document": "a" "summary": "b"}]',
+            ["line 2: malformed JSON"],
+        ),
         ("train.json", b'[{"document": "a", "summary": "b"},\n{"docum', ["line 2: malformed JSON", "Unterminated"]),
         ("train.json", b'[{"document": "a", "summary": "b"}', ["line 1: malformed JSON", "the end of the file"]),
-        ("train.json", b'[{"document": "a", "summary": "b"}] []', ["line 1: malformed JSON", "after the end of the array"]),
+        (
+            "train.json",
+            b'[{"document": "a", "summary": "b"}] []',
+            ["line 1: malformed JSON", "after the end of the array"],
+        ),
         ("train.json", b'{"k1": {"document": "a"}, "k2": {"document": "b"}}', ["under their ids", "jq -c '.[]'"]),
         ("train.json", b'{"document": ["a b", "c d"], "summary": ["e", "f"]}', ["whole columns, not rows", "pandas"]),
         ("train.json", b'{"document": {"0": "a"}, "summary": {"0": "b"}}', ["whole columns, not rows"]),
-        ("train.json", b'{"a": [{"document": "a", "summary": "b"}],\n"b": [{"c": "d"}]}', ["several lists, 'a' and 'b'"]),
+        (
+            "train.json",
+            b'{"a": [{"document": "a", "summary": "b"}],\n"b": [{"c": "d"}]}',
+            ["several lists, 'a' and 'b'"],
+        ),
         ("train.jsonl", b'{"document": "a", "summary": "b"}\n{"document": "a"}', ["line 2: there is no 'summary'"]),
         ("train.jsonl", b'{"document": [1], "summary": "b"}', ["line 1: column 'document' holds [1] (list)"]),
-        ("train.jsonl", b'{"document": [["a", 1]], "summary": "b"}', ["line 1: column 'document' holds [['a', 1]] (list)"]),
+        (
+            "train.jsonl",
+            b'{"document": [["a", 1]], "summary": "b"}',
+            ["line 1: column 'document' holds [['a', 1]] (list)"],
+        ),
         ("train.jsonl", b'{"document": "a", "summary": NaN}', ["line 1: column 'summary' holds nan (float)"]),
         ("train.jsonl", b'{"document": "\\ud800", "summary": "b"}', ["line 1: malformed JSON", "surrogate"]),
         ("train.jsonl", b'{"id": [1], "document": "a", "summary": "b"}', ["line 1: the id is [1]"]),
@@ -268,7 +294,11 @@ def test_folders_without_tables(tmp_path, folder):
     for name in ("empty", "elsewhere/3.0.0"):
         (tmp_path / name).mkdir(parents=True)
     write(tmp_path / "elsewhere" / "3.0.0", train_csv=as_csv())
-    said = {"missing": "no folder or file", "empty": "holds no table", "elsewhere": "elsewhere/3.0.0: give one of these"}
+    said = {
+        "missing": "no folder or file",
+        "empty": "holds no table",
+        "elsewhere": "elsewhere/3.0.0: give one of these",
+    }
     with pytest.raises(DataError, match=said[folder]):
         open_dataset(str(tmp_path / folder), data_config=None, data_revision="main", columns=Columns())
 
@@ -354,7 +384,12 @@ def test_the_guide_is_right(tmp_path):
     for name in SplitCounts.model_fields:
         assert f"`{name}`" in guide
     source = "".join(path.read_text() for path in Path(tables.__file__).parent.glob("*.py"))
-    for said in ("no column is known to hold the ", "not UTF-8", "an object a line is needed", "columns, but the header has"):
+    for said in (
+        "no column is known to hold the ",
+        "not UTF-8",
+        "an object a line is needed",
+        "columns, but the header has",
+    ):
         assert said in source and said in guide
 
 
@@ -381,7 +416,8 @@ def test_json_of_every_shape_gives_the_same_examples(tmp_path, name, content):
 
 
 def test_a_long_array_is_read_object_by_object(tmp_path):
-    """An array far longer than a piece, on one line, is read in the memory of a few objects, numbers at its edges whole."""
+    """An array far longer than a piece, on one line, is read in the memory of a few objects, numbers at its edges
+    whole."""
     rows = [{"id": 10**15 + i, "n": 1.25e-7, "document": "wört " * 300, "summary": "s"} for i in range(3000)]
     (tmp_path / "train.json").write_text(json.dumps({"n": 123456789, "rows": rows}, ensure_ascii=False))
     tracemalloc.start()
@@ -437,7 +473,8 @@ def test_lists_are_read_as_texts_and_it_is_said(tmp_path, cell, text, ending):
     ],
 )
 def test_several_references_of_one_document_are_refused(tmp_path, ending, summary):
-    """A list of summaries next to a document that is one text is never joined: the message gives both meanings and ways out."""
+    """A list of summaries next to a document that is one text is never joined: the message gives both meanings and ways
+    out."""
     rows = [{"document": "d", "summary": ["s"]}, {"document": "d", "summary": summary}]
     if ending == "jsonl":
         write(tmp_path, train_jsonl="".join(json.dumps(row) + "\n" for row in rows).encode())
@@ -447,16 +484,22 @@ def test_several_references_of_one_document_are_refused(tmp_path, ending, summar
         read(tmp_path)
     count = len([each for each in summary if each is not None])
     said = str(caught.value)
-    assert f"column 'summary' holds a list of {count}, and the document is one text" in said and "2" in said.split(":")[0]
+    assert (
+        f"column 'summary' holds a list of {count}, and the document is one text" in said and "2" in said.split(":")[0]
+    )
     assert "several references, keep one (the first, say)" in said and "--set columns.summary=NAME" in said
     assert "one summary cut into sentences, join them" in said
 
 
 @pytest.mark.parametrize(
     ("document", "summary", "text"),
-    [("d", ["alone"], "alone"), ("d", [None, "alone"], "alone"), ("d", [], ""), (["d.", "e f."], ["One.", "And two."],
-                                                                                 "One.\nAnd two.")],
-)  # fmt: skip
+    [
+        ("d", ["alone"], "alone"),
+        ("d", [None, "alone"], "alone"),
+        ("d", [], ""),
+        (["d.", "e f."], ["One.", "And two."], "One.\nAnd two."),
+    ],
+)
 def test_a_list_of_one_summary_is_that_summary(tmp_path, document, summary, text):
     """One entry is taken as it is, and a table that keeps documents as lists keeps summaries so."""
     rows = [{"document": document, "summary": summary}, {"document": document, "summary": ["s"]}]
@@ -471,9 +514,21 @@ def test_a_list_of_one_summary_is_that_summary(tmp_path, document, summary, text
         ("train.tsv", b"id,document,summary\n1,a,c\n", "separated by commas: name the file .csv"),
         ("train.csv", b"id;document;summary\n1;a;c\n", "must stand apart by commas, not by ';'"),
         ("train.csv", b"sep=;\nid;document;summary\n1;a;c\n", "a note of Excel's"),
-        ("train.csv", b'id, document, summary\n1, "a, b", "c"\n', "line 2: 4 columns, but the header has 3. There are spaces"),
-        ("train.csv", b'id, document, summary\n1, "a b", "c"\n', "line 2: There are spaces between a comma and a quote"),
-        ("train.csv", b'document,summary\n"a \\"b\\" c",d\n', "line 2: malformed: ',' expected after '\"'. Quotes inside"),
+        (
+            "train.csv",
+            b'id, document, summary\n1, "a, b", "c"\n',
+            "line 2: 4 columns, but the header has 3. There are spaces",
+        ),
+        (
+            "train.csv",
+            b'id, document, summary\n1, "a b", "c"\n',
+            "line 2: There are spaces between a comma and a quote",
+        ),
+        (
+            "train.csv",
+            b'document,summary\n"a \\"b\\" c",d\n',
+            "line 2: malformed: ',' expected after '\"'. Quotes inside",
+        ),
         ("train.csv", b'document,summary\n"a ends \\"",d\n"e",f\n', "must be doubled: sed"),
     ],
 )

@@ -68,7 +68,9 @@ def bytes_with_spaces() -> PreTrainedTokenizerFast:
     backend.decoder = decoders.ByteLevel()
     special = ["<unk>", "<s>", "</s>"]
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
     backend.train_from_iterator(TEXTS, trainer)
     return finished(backend)
 
@@ -98,8 +100,12 @@ def test_a_sequence_has_the_ids_of_the_whole_text(kind, separator):
     if separator.isspace() and "NFKC" in str(kind.backend_tokenizer.normalizer):
         pytest.skip("this tokenizer makes one blank of any white space: the separator and the summary's blank are one")
     template = Template.of(kind, separator)
-    apart = [*template.prefix_ids, *encode_documents([DOCUMENT], kind)[0], *template.separator_ids,
-             *RunningText(kind, separator).summary_ids([SUMMARY])[0]]  # fmt: skip
+    apart = [
+        *template.prefix_ids,
+        *encode_documents([DOCUMENT], kind)[0],
+        *template.separator_ids,
+        *RunningText(kind, separator).summary_ids([SUMMARY])[0],
+    ]
     whole = kind(f"{DOCUMENT}{separator} {SUMMARY}").input_ids
     assert kind.convert_ids_to_tokens(apart) == kind.convert_ids_to_tokens(whole)
 
@@ -119,7 +125,9 @@ def test_the_corpus_holds_these_ids(kind, tmp_path):
             whole = kind(f"{split.document(i)}\n\nTL;DR: {SUMMARY}").input_ids
             t = corpus.template
             for document in (split[i].document_ids, split.document_ids(i)):
-                assert [*t.prefix_ids, *document.tolist(), *t.separator_ids, *split[i].summary_ids.tolist()] == whole, name
+                assert [*t.prefix_ids, *document.tolist(), *t.separator_ids, *split[i].summary_ids.tolist()] == whole, (
+                    name
+                )
 
 
 def test_a_tokenizer_of_gpt2s_kind_tokenises_each_text_by_itself(tokenizer):

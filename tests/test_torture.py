@@ -136,7 +136,9 @@ def test_other_results_are_not_those_of_the_base(tmp_path):
     record = {"loss": {"test": 1.0}, "cost": {"wall_seconds": 3.0}, "provenance": fixed, "files": {}}
     run = tmp_path / "out/runs/lora/0"
     run.mkdir(parents=True)
-    (tmp_path / "out/comparison.json").write_text(json.dumps(dict.fromkeys(("rows", "tests", "num_documents", "signature"))))
+    (tmp_path / "out/comparison.json").write_text(
+        json.dumps(dict.fromkeys(("rows", "tests", "num_documents", "signature")))
+    )
     (run / "predictions.jsonl").write_text("{}\n")
     (run / "history.jsonl").write_text("")
 

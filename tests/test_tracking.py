@@ -15,8 +15,15 @@ from triptych.config.schema import make_suite, merge, parse_setting, preset
 from triptych.errors import ConfigError
 from triptych.run import entries, experiment, tracking
 
-SMALL = ["limits.train_documents=8", "limits.validation_documents=4", "limits.test_documents=3", "training.max_epochs=2",
-         "decoding.max_new_tokens=5", "decoding.num_beams=1", "limits.document_tokens=64"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=8",
+    "limits.validation_documents=4",
+    "limits.test_documents=3",
+    "training.max_epochs=2",
+    "decoding.max_new_tokens=5",
+    "decoding.num_beams=1",
+    "limits.document_tokens=64",
+]
 
 
 def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.Row]]:
@@ -28,7 +35,8 @@ def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.Row]]:
 
 
 def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
-    """The event file, read back, holds every step's loss, both validation losses and the record's figures; no document."""
+    """The event file, read back, holds every step's loss, both validation losses and the record's figures; no
+    document."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     suite, table = small_suite("tracking.with=tensorboard")
     out = tmp_path / "out"

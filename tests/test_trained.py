@@ -32,11 +32,24 @@ from triptych.use import documents, evaluate, summarizers
 from triptych.use.export import export, merge
 from triptych.use.playground import Playground
 
-SETTINGS = ["limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=5", "training.max_epochs=1",
-            "limits.document_tokens=300", "decoding.max_new_tokens=10", "decoding.num_beams=2", "decoding.batch_size=2",
-            "method.untied.kind=last-layers", "method.untied.num_blocks=0", "method.untied.head=untied",
-            "method.dora.kind=dora", "method.ia3.kind=ia3", "method.prefix-tuning.kind=prefix-tuning",
-            "method.prefix-tuning.num_virtual_tokens=4", "method.infix-tuning.kind=infix-tuning"]  # fmt: skip
+SETTINGS = [
+    "limits.train_documents=8",
+    "limits.validation_documents=2",
+    "limits.test_documents=5",
+    "training.max_epochs=1",
+    "limits.document_tokens=300",
+    "decoding.max_new_tokens=10",
+    "decoding.num_beams=2",
+    "decoding.batch_size=2",
+    "method.untied.kind=last-layers",
+    "method.untied.num_blocks=0",
+    "method.untied.head=untied",
+    "method.dora.kind=dora",
+    "method.ia3.kind=ia3",
+    "method.prefix-tuning.kind=prefix-tuning",
+    "method.prefix-tuning.num_virtual_tokens=4",
+    "method.infix-tuning.kind=infix-tuning",
+]
 ONLY = {"gpt2": ["method.bitfit.kind=bitfit"], "llama": []}  # a Llama has no biases
 TRAINED = {"prompt-tuning", "lora", "last-layers", "full", "untied", "dora", "ia3", "prefix-tuning", "infix-tuning"}
 PROMPTS = {"prompt-tuning", "prefix-tuning", "infix-tuning"}
@@ -67,9 +80,16 @@ def make_llama(folder: Path) -> str:
     tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
     torch.manual_seed(0)
     shape = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, bos_token_id=0, eos_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        bos_token_id=0,
+        eos_token_id=tokenizer.eos_token_id,
+    )
     LlamaForCausalLM(shape).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -117,7 +137,8 @@ def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
 
 
 def test_summaries_are_the_stored_predictions(finished):
-    """Loaded together, every row summarizes the test documents exactly as its run did, one base serves all, unchanged."""
+    """Loaded together, every row summarizes the test documents exactly as its run did, one base serves all,
+    unchanged."""
     all_rows = summarizers.load_all(finished.runs, device="cpu")
     models = [row for row in all_rows if isinstance(row, summarizers.TrainedModel)]
     (base,) = {id(row.base): row.base for row in models}.values()
@@ -213,7 +234,8 @@ def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, mon
 
 
 def test_every_rows_tensors_are_checked(finished, tmp_path):
-    """One changed bit, or a missing end, is found in what any row trained, before anything is summarized or exported."""
+    """One changed bit, or a missing end, is found in what any row trained, before anything is summarized or
+    exported."""
     for label in finished.logits:
         for change, says in ((flipped, "was changed"), (lambda content: content[:-100], "no whole safetensors")):
             run = tmp_path / label
@@ -260,7 +282,8 @@ def test_another_base_model_is_refused(finished, tmp_path, capsys):
 
 
 def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
-    """Where the base is no longer under its recorded name, the message says so and how to go on; there, the run works."""
+    """Where the base is no longer under its recorded name, the message says so and how to go on; there, the run
+    works."""
     run = tmp_path / "run"
     shutil.copytree(folder_of(finished, "lora"), run)
     record = json.loads((run / "record.json").read_text())
@@ -302,7 +325,8 @@ def peft_models(world, folder: Path) -> dict[str, PeftModel]:
 
 @torch.no_grad()
 def test_adapters_that_peft_saved_give_pefts_logits(world, tmp_path):
-    """LoRA and prompt adapters of peft's own, with biases too, give peft's logits within 1e-5, and leave the base as it was."""
+    """LoRA and prompt adapters of peft's own, with biases too, give peft's logits within 1e-5, and leave the base as it
+    was."""
     batch = collate(world.pairs[:1], world.template)
     models = peft_models(world, tmp_path)
     found = summarizers.load_all([tmp_path / name for name in models], device="cpu")
@@ -358,7 +382,10 @@ def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
         (of_another_width, "does not fit the model"),
         (with_another_tokenizer, "another tokenizer"),
         (lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin"), "Pickled"),
-        (lambda folder: spoil(folder / "adapter_model.safetensors", lambda content: content[:-9]), "no whole safetensors"),
+        (
+            lambda folder: spoil(folder / "adapter_model.safetensors", lambda content: content[:-9]),
+            "no whole safetensors",
+        ),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "peft_type"),
     ):
         folder = tmp_path / f"{name}-{says[:8]}"
@@ -381,7 +408,10 @@ def test_documents_come_from_texts_and_tables(tmp_path, monkeypatch):
     assert list(documents.read_documents(str(tmp_path / "a.csv"))) == [("7", "First."), ("8", "Second.")]
     assert list(documents.read_documents(str(tmp_path / "a.csv"), "other")) == [("7", "x"), ("8", "y")]
     (tmp_path / "a.jsonl").write_text('{"text": "First."}\n{"text": "Second."}\n')
-    assert list(documents.read_documents(str(tmp_path / "a.jsonl"))) == [("a.jsonl-1", "First."), ("a.jsonl-2", "Second.")]
+    assert list(documents.read_documents(str(tmp_path / "a.jsonl"))) == [
+        ("a.jsonl-1", "First."),
+        ("a.jsonl-2", "Second."),
+    ]
 
 
 BAD = {
@@ -423,7 +453,9 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
     assert main.main(["summarize", *runs, "--file", str(table), "--json", "--device", "cpu"]) == 0
     captured = capsys.readouterr()
     lines = [json.loads(line) for line in captured.out.splitlines()]
-    assert {(line["label"], line["id"]) for line in lines} == {(a, f"d{i}") for a in ("lora", "lead-3") for i in range(3)}
+    assert {(line["label"], line["id"]) for line in lines} == {
+        (a, f"d{i}") for a in ("lora", "lead-3") for i in range(3)
+    }
     by = {(line["label"], line["id"]): line["summary"] for line in lines}
     assert [by["lora", "d0"], by["lora", "d1"]] == finished.stored("lora")[:2]
     assert f"{runs[0]}: 1 of 3 documents were too long" in captured.err and runs[1] not in captured.err
@@ -453,7 +485,8 @@ def run_example(folder: Path, article: Path, monkeypatch, capsys) -> str:
 
 @torch.no_grad()
 def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
-    """Every row but a prompt becomes a plain model with the row's logits, and peft's, within 1e-4 and, by `generate`, its
+    """Every row but a prompt becomes a plain model with the row's logits, and peft's, within 1e-4 and, by `generate`,
+    its
     summaries.
     """
     article = tmp_path / "article.txt"
@@ -535,17 +568,28 @@ def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, m
 
 
 def test_a_model_card_says_what_it_is(finished, tmp_path):
-    """Base, data, scores with their signature, licence fields, limits, and that something is synthetic, stand in the card."""
+    """Base, data, scores with their signature, licence fields, limits, and that something is synthetic, stand in the
+    card."""
     export(folder_of(finished, "lora"), tmp_path / "lora")
     card, record = (tmp_path / "lora/README.md").read_text(), summarizers.read_record(folder_of(finished, "lora"))
     assert card.startswith("---\n") and "\nlicense: unknown\n" in card.split("---\n")[1]
-    for words in (record.rouge.signature, f"{record.rouge.rouge1:.2f}", "newswire", record.config["model"], "Synthetic",
-                  "## Limits", "## Licence", "Nothing was uploaded", f"{record.loss.test:.4f}"):  # fmt: skip
+    for words in (
+        record.rouge.signature,
+        f"{record.rouge.rouge1:.2f}",
+        "newswire",
+        record.config["model"],
+        "Synthetic",
+        "## Limits",
+        "## Licence",
+        "Nothing was uploaded",
+        f"{record.loss.test:.4f}",
+    ):
         assert words in card, words
 
 
 def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
-    """A folder that holds files, a row without a model, or weights that fit no plain model: status 2, nothing written."""
+    """A folder that holds files, a row without a model, or weights that fit no plain model: status 2, nothing
+    written."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
     lora, new = str(folder_of(finished, "lora")), str(tmp_path / "new")
@@ -556,9 +600,9 @@ def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
     error = capsys.readouterr().err
     for words in ("new or an empty folder", "row without a model", "fits into no plain model"):
         assert words in error
-    assert [path.name for path in tmp_path.iterdir()] == ["full"] and [path.name for path in (tmp_path / "full").iterdir()] == [
-        "thesis.txt"
-    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["full"] and [
+        path.name for path in (tmp_path / "full").iterdir()
+    ] == ["thesis.txt"]
 
 
 @torch.no_grad()

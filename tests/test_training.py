@@ -40,7 +40,9 @@ def test_schedule_by_hand(gpt2):
         [1 / 2, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
     )
     cosine = gpt2.plan(learning_rate=1.0, warmup_fraction=0.0, schedule="cosine")
-    assert [scheduled_rate(cosine, k, 4) for k in range(4)] == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0.1464466])
+    assert [scheduled_rate(cosine, k, 4) for k in range(4)] == pytest.approx(
+        [1, (1 + math.sqrt(0.5)) / 2, 0.5, 0.1464466]
+    )
     constant = gpt2.plan(learning_rate=1.0, warmup_fraction=0.05, schedule="constant")
     assert [scheduled_rate(constant, k, 3) for k in range(3)] == [1, 1, 1]
 
@@ -71,7 +73,8 @@ def test_only_matrices_decay(gpt2):
 
 
 def test_clipping_is_of_what_is_trained(gpt2):
-    """The gradient of the trained tensors together is clipped at the norm asked for; a stale one elsewhere has no say in it."""
+    """The gradient of the trained tensors together is clipped at the norm asked for; a stale one elsewhere has no say
+    in it."""
     adapted, train, state = gpt2.begin(LoRA(rank=2), max_epochs=1, max_grad_norm=0.01)
     disturb(adapted)
     adapted.parts.head.weight.grad = torch.full_like(adapted.parts.head.weight, 1e6)
@@ -107,15 +110,19 @@ def test_accumulation_is_weighted_by_targets(world, method):
         state = TrainingState.begin(adapted, plan)
         found = {}
         state.optimizer.step = lambda: found.update({name: p.grad.clone() for name, p in state.trained.items()})
-        loss = train_step(adapted, world.pairs, list(range(8)), world.template, plan, state, world.machine, 0.1, no_flops)
+        loss = train_step(
+            adapted, world.pairs, list(range(8)), world.template, plan, state, world.machine, 0.1, no_flops
+        )
         return loss, found
 
     (together, at_once), (apart, one_by_one) = step(8), step(1)
     assert together == pytest.approx(apart, abs=1e-5)
     for name, gradient in at_once.items():
         torch.testing.assert_close(one_by_one[name], gradient, atol=1e-5, rtol=1e-4)
-    alone = [float(split_loss(world.adapt(method), [p], world.template, world.machine, batch_size=1, plain=True).mean)
-             for p in world.pairs[:8]]
+    alone = [
+        float(split_loss(world.adapt(method), [p], world.template, world.machine, batch_size=1, plain=True).mean)
+        for p in world.pairs[:8]
+    ]
     assert abs(together - sum(alone) / 8) > 1e-4  # a mean of means would be another loss
 
 
@@ -146,7 +153,8 @@ def test_training_goes_to_the_last_epoch_while_it_gains(gpt2):
 
 
 def test_every_document_once_an_epoch(gpt2):
-    """An epoch trains on each pair once; tokens and targets are those of the pairs, without padding and virtual tokens."""
+    """An epoch trains on each pair once; tokens and targets are those of the pairs, without padding and virtual
+    tokens."""
     _, train, state = gpt2.begin(PromptTuning(num_virtual_tokens=7), max_epochs=2, global_batch_size=5)
     train(gpt2.hooks())
     targets = sum(len(p.summary_ids) + 1 for p in gpt2.pairs)
@@ -301,7 +309,8 @@ class Interrupted(Exception):
     ids=["lora", "last-layers", "adafactor", "prompt"],
 )
 def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_path):
-    """Saved after any step, within an epoch or at its end, and loaded into a fresh process, training ends in the same bits."""
+    """Saved after any step, within an epoch or at its end, and loaded into a fresh process, training ends in the same
+    bits."""
 
     def begin(chance: int):
         torch.manual_seed(chance)
@@ -327,7 +336,9 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
         train(gpt2.hooks(validate=validate, on_step=save_and_stop))
 
     _, train, again, validate = begin(2)
-    again.load_state_dict(store.read_tensors(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text()))
+    again.load_state_dict(
+        store.read_tensors(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text())
+    )
     steps = []
     train(gpt2.hooks(validate=validate, on_step=lambda state, loss, rate: steps.append(state.progress.step)))
     assert steps == list(range(at + 1, 7))

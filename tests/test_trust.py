@@ -28,8 +28,15 @@ from triptych.run.kept import MADE_WITH
 from triptych.run.search import read_trials
 from triptych.run.training import Tuning
 
-SMALL = ["limits.train_documents=24", "limits.validation_documents=6", "limits.test_documents=4", "training.max_epochs=1",
-         "training.global_batch_size=8", "decoding.max_new_tokens=12", "decoding.num_beams=1"]  # fmt: skip
+SMALL = [
+    "limits.train_documents=24",
+    "limits.validation_documents=6",
+    "limits.test_documents=4",
+    "training.max_epochs=1",
+    "training.global_batch_size=8",
+    "decoding.max_new_tokens=12",
+    "decoding.num_beams=1",
+]
 SEARCHED = [*SMALL, "search.trials=3", "search.train_documents=16", "scaling.train_documents=[8]"]
 MAY_DIFFER = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")  # as the design allows
 COMMAND = [sys.executable, "-m", "triptych"]
@@ -88,7 +95,8 @@ def test_a_killed_search_keeps_its_trials(killed, resumed):
 
 
 def test_a_trial_made_alone_is_that_of_the_search(resumed, workplace):
-    """`train --trial` leaves what the search itself would find, for the run to use; a rate that is not searched is refused."""
+    """`train --trial` leaves what the search itself would find, for the run to use; a rate that is not searched is
+    refused."""
     trials, out = record(resumed / "runs/lora/0").search.trials, workplace / "alone"
     made = trials[-1]
     alone = [*COMMAND, "train", "lora", str(resumed / "suite.json"), "--out", str(out), "--events", "--trial"]
@@ -102,7 +110,8 @@ def test_a_trial_made_alone_is_that_of_the_search(resumed, workplace):
 
 
 def test_a_suite_leaves_its_curve(resumed):
-    """[scaling] leaves a whole results folder for each size, whose runs saw that many documents and searched for themselves."""
+    """[scaling] leaves a whole results folder for each size, whose runs saw that many documents and searched for
+    themselves."""
     comparison = json.loads((resumed / "comparison.json").read_text())
     assert [point["train_documents"] for point in comparison["scaling"]] == [8, 24]
     smaller = record(resumed / "scaling/8/runs/lora/0")
@@ -123,7 +132,8 @@ def test_every_meter_is_filled_or_says_why(resumed):
 
 @pytest.mark.slow
 def test_a_suite_repeats_itself(resumed, workplace):
-    """`compare OUT/suite.json`, and each record's own command, give the same records, predictions, weights and comparison."""
+    """`compare OUT/suite.json`, and each record's own command, give the same records, predictions, weights and
+    comparison."""
     again = workplace / "again"
     command = shlex.split(record(resumed / "runs/lora/0").provenance.command)
     assert command[0] == "triptych"
@@ -167,7 +177,8 @@ def test_the_harness_gives_our_means(resumed):
 
 
 def test_rouge_score_alone_gives_our_means(resumed):
-    """The package rouge_score, on nothing but predictions.jsonl with sentences on lines, gives the record's means to 1e-6."""
+    """The package rouge_score, on nothing but predictions.jsonl with sentences on lines, gives the record's means to
+    1e-6."""
     scorer = RougeScorer(list(TYPES), use_stemmer=True)
     lines = [json.loads(line) for line in (resumed / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
     found = [scorer.score(*(one_sentence_a_line(line[key]) for key in ("reference", "prediction"))) for line in lines]
@@ -192,8 +203,13 @@ def small_suite(*settings: str):
 @pytest.mark.parametrize("plain", [False, True], ids=["executed", "plain"])
 def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypatch):
     """Trap 15: for every tuned row the record's FLOPs are those that dispatch counts over the whole training itself."""
-    suite, table = small_suite(f"engine.plain={str(plain).lower()}", "limits.train_documents=12", "limits.test_documents=1",
-                               "limits.validation_documents=1", "decoding.max_new_tokens=2")  # fmt: skip
+    suite, table = small_suite(
+        f"engine.plain={str(plain).lower()}",
+        "limits.train_documents=12",
+        "limits.test_documents=1",
+        "limits.validation_documents=1",
+        "decoding.max_new_tokens=2",
+    )
     counted = []
 
     def train(adapted: AdaptedModel, *arguments: Any) -> None:
@@ -218,7 +234,11 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
             record = experiment.run(suite, row, 0, workplace / f"flops-{plain}", "cpu", lambda event: None)
             cost, cache = record.cost, record.notes.get("trunk_cache", {"flops": 0})  # which is made before training
             assert cost.train_flops == pytest.approx(counted[-1] + cache["flops"], rel=1e-6), row.label
-            assert cost.plain_flops == pytest.approx(counted[-1], rel=1e-6) if plain else cost.plain_flops > cost.train_flops
+            assert (
+                cost.plain_flops == pytest.approx(counted[-1], rel=1e-6)
+                if plain
+                else cost.plain_flops > cost.train_flops
+            )
 
 
 def without_rates(train):
@@ -233,8 +253,11 @@ def without_rates(train):
 
 
 def test_a_search_is_charged_once(workplace):
-    """The run that made a search is charged with it, also where it was interrupted later and begun anew; no other seed is."""
-    suite, table = small_suite("search.trials=2", "search.train_documents=8", "seeds=[0, 1]", "limits.train_documents=8")
+    """The run that made a search is charged with it, also where it was interrupted later and begun anew; no other seed
+    is."""
+    suite, table = small_suite(
+        "search.trials=2", "search.train_documents=8", "seeds=[0, 1]", "limits.train_documents=8"
+    )
     row, out = next(row for row in table if row.label == "lora"), workplace / "charged"
     costs = []
     for seed in (1, 0, 1):
@@ -260,7 +283,8 @@ class Ticking:
 
 
 class Boaster(LoRA):
-    """LoRA that takes its time, allocates before training, runs a timer of its own and says what it would like to have cost."""
+    """LoRA that takes its time, allocates before training, runs a timer of its own and says what it would like to have
+    cost."""
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Waste, then adapt."""
@@ -274,7 +298,8 @@ class Boaster(LoRA):
 
 
 def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
-    """Traps 12, 13: a method that dawdles, allocates early or measures itself has LoRA's time, memory, FLOPs and summaries."""
+    """Traps 12, 13: a method that dawdles, allocates early or measures itself has LoRA's time, memory, FLOPs and
+    summaries."""
     suite, table = small_suite()
     lora = next(row for row in table if row.label == "lora")
     monkeypatch.setattr(meter, "time", Ticking)
@@ -288,7 +313,8 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     assert abs(boaster.peak_memory_bytes - honest.peak_memory_bytes) < 150 * 2**20
     assert boaster.startup_seconds - honest.startup_seconds > 900  # it is charged, to the clock that it belongs to
     assert made[1].loss == made[0].loss and made[1].rouge == made[0].rouge
-    assert made[1].provenance.command.endswith("--plugin 'a file.py'")  # without it, the command would not know the method
+    # without it, the command would not know the method
+    assert made[1].provenance.command.endswith("--plugin 'a file.py'")
 
 
 # Refusals, through the command line
@@ -313,7 +339,8 @@ REFUSED = {
 @pytest.mark.parametrize("joined", [False, True], ids=["one", "joined"])
 @pytest.mark.parametrize("case", REFUSED)
 def test_report_refuses_what_differs(case, joined, tmp_path, capsys):
-    """`report` ends with status 2, the field and both values where runs of one folder or two differ in what must be equal."""
+    """`report` ends with status 2, the field and both values where runs of one folder or two differ in what must be
+    equal."""
     field, value, named = REFUSED[case]
     first, second = write_results(tmp_path / "first"), write_results(tmp_path / "second", ("full",))
     edit_record(second if joined else first, "full/0", lambda data: put(data, field, value))

@@ -58,9 +58,21 @@ def test_sharded_weights_are_read_and_hashed_in_whole(sharded):
 
 @pytest.mark.parametrize(
     "name",
-    ["evil.bin", "sub/w.safetensors", "../other/w.safetensors", "/tmp/w.safetensors", "..", "", "a\\w.safetensors",
-     ".safetensors/", "w.safetensors\n", "w.pt", "pytorch_model.bin", "W.SAFETENSORS.bin"],
-)  # fmt: skip
+    [
+        "evil.bin",
+        "sub/w.safetensors",
+        "../other/w.safetensors",
+        "/tmp/w.safetensors",
+        "..",
+        "",
+        "a\\w.safetensors",
+        ".safetensors/",
+        "w.safetensors\n",
+        "w.pt",
+        "pytorch_model.bin",
+        "W.SAFETENSORS.bin",
+    ],
+)
 def test_an_index_names_plain_safetensors_files_alone(sharded, name, tmp_path):
     """An index with another name, or a name elsewhere, is refused; nothing is read or unpickled."""
 
@@ -89,8 +101,10 @@ def test_a_file_that_the_index_names_must_be_there(sharded):
         hub.load_model(str(sharded))
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}',
-                                     "[" * 100_000])  # fmt: skip
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", '{"weight_map": {}}', '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}', "[" * 100_000],
+)
 def test_a_malformed_index_is_told(sharded, content):
     """An index that is no map of names is one message with its path."""
     (sharded / weights.INDEX).write_text(content)
@@ -99,7 +113,8 @@ def test_a_malformed_index_is_told(sharded, content):
 
 
 def test_links_out_of_the_folder_are_refused(sharded, tmp_path):
-    """A link that leads elsewhere is refused, for a single file, a part and the index; one within the folder is read."""
+    """A link that leads elsewhere is refused, for a single file, a part and the index; one within the folder is
+    read."""
     last = max(index_of(sharded)["weight_map"].values())
     inside = sharded / "renamed.safetensors"
     (sharded / last).rename(inside)
@@ -187,7 +202,9 @@ def test_weights_that_are_not_finite_stop_a_command_before_it_writes(tmp_path, c
     capsys.readouterr()
     assert main.main([*command, *options]) == 2
     said = capsys.readouterr().err
-    assert said.count("NaN or infinite values, in 'transformer.h.1.mlp.c_fc.weight' first") == 1 and said.count("\n") == 1
+    assert (
+        said.count("NaN or infinite values, in 'transformer.h.1.mlp.c_fc.weight' first") == 1 and said.count("\n") == 1
+    )
     assert not (tmp_path / "out").exists()
 
 

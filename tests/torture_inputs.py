@@ -137,7 +137,9 @@ class Watch:
         where = Path(start, os.fsdecode(path))
         # What is renamed or removed is a link itself; what is opened is what it leads to.
         where = where.parent.resolve() / where.name if event in _OF_LINKS else where.resolve()
-        if where.parent.name != "__pycache__" and not any(where == root or root in where.parents for root in self.allowed):
+        if where.parent.name != "__pycache__" and not any(
+            where == root or root in where.parents for root in self.allowed
+        ):
             self.seen.append(f"{event} {where}")
         self.on = True
 
@@ -320,7 +322,9 @@ def mutate_lines(content: bytes, chance: random.Random, payload: bytes) -> bytes
     lines = content.decode().split("\n")
     at = chance.randrange(len(lines) - 1)
     new = as_json(mutate_value(json.loads(lines[at]), chance))
-    return "\n".join(lines[:at] + chance.choice(([new], [new], [new], [lines[at]] * 2, [], [""])) + lines[at + 1 :]).encode()
+    return "\n".join(
+        lines[:at] + chance.choice(([new], [new], [new], [lines[at]] * 2, [], [""])) + lines[at + 1 :]
+    ).encode()
 
 
 def mutate_csv(content: bytes, chance: random.Random, payload: bytes) -> bytes:
@@ -361,7 +365,9 @@ def mutate_toml(content: bytes, chance: random.Random, payload: bytes) -> bytes:
 def mutate_gzip(content: bytes, chance: random.Random, payload: bytes) -> bytes:
     """What is packed, before it is packed; at times a bomb."""
     if chance.random() < 0.02:
-        return gzip.compress(b"id,article,highlights\n" + chance.choice((b"\n", b'"' + b"a" * 99, b",")) * (20 << 20), 1)
+        return gzip.compress(
+            b"id,article,highlights\n" + chance.choice((b"\n", b'"' + b"a" * 99, b",")) * (20 << 20), 1
+        )
     return gzip.compress(mutate_csv(gzip.decompress(content), chance, payload), 1)
 
 
@@ -384,7 +390,9 @@ def mutate_parquet(content: bytes, chance: random.Random, payload: bytes) -> byt
         [["a"]] * 5,
     ]
     names = ["id", "article", "highlights", "document", "summary", "", "a\0b", "\x1b[2J", LONG[:3000], "__class__"]
-    chosen = [chance.choice(names[:3] if chance.random() < 0.8 else names) for _ in range(chance.choice((1, 3, 3, 3, 5)))]
+    chosen = [
+        chance.choice(names[:3] if chance.random() < 0.8 else names) for _ in range(chance.choice((1, 3, 3, 3, 5)))
+    ]
     if chance.random() < 0.6:
         chosen = ["id", "article", "highlights"]
     made = pyarrow.table([chance.choice(columns) if chance.random() < 0.5 else texts for _ in chosen], names=chosen)
@@ -483,7 +491,9 @@ def read_results(place: Path) -> None:
     sheet = tables.to_csv(comparison)
     for line in csv.reader(io.StringIO(sheet)):
         for cell in line:
-            assert re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?|-inf|", cell) or cell[0] not in "=+-@\t\r\uff1d\uff0b\uff0d\uff20", cell
+            assert (
+                re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?|-inf|", cell) or cell[0] not in "=+-@\t\r\uff1d\uff0b\uff0d\uff20"
+            ), cell
     page = [
         document.describe(results, comparison, drawn=False),
         document.figure_data(results, comparison),
@@ -532,7 +542,10 @@ def read_bundle(place: Path) -> None:
 
 # What a run's checkpoints hold, by step
 SAVED: dict[int, tuple[dict[str, torch.Tensor], dict[str, Any]]] = {
-    step: ({"trained.w": torch.full((40,), step / 7), "best.w": torch.arange(9)}, {"progress": {"step": step}, "x": [1.5]})
+    step: (
+        {"trained.w": torch.full((40,), step / 7), "best.w": torch.arange(9)},
+        {"progress": {"step": step}, "x": [1.5]},
+    )
     for step in (9, 10)
 }
 
@@ -621,10 +634,14 @@ class Bench:
         return path
 
     def _write_tables(self) -> None:
-        pairs = [(f"a{i}", f"The council of town {i} met. It agreed on plan {i}.", f"Town {i} agrees.") for i in range(6)]
+        pairs = [
+            (f"a{i}", f"The council of town {i} met. It agreed on plan {i}.", f"Town {i} agrees.") for i in range(6)
+        ]
         text = io.StringIO(newline="")
         csv.writer(text).writerows([("id", "article", "highlights"), *pairs])
-        lines = "".join(json.dumps(dict(zip(("id", "document", "summary"), pair, strict=True))) + "\n" for pair in pairs)
+        lines = "".join(
+            json.dumps(dict(zip(("id", "document", "summary"), pair, strict=True))) + "\n" for pair in pairs
+        )
         self.put("tables/train.csv", text.getvalue())
         self.put("outside/news.csv", text.getvalue())
         self.put("tables/validation.jsonl", lines)
@@ -678,7 +695,17 @@ class Bench:
             for inner in getattr(model.annotation, "model_fields", {})
         ]
         methods = [f"method.{label}.{key}" for label, options in resolved.method.items() for key in options]
-        self.keys = [*Suite.model_fields, *settings, *methods, "method.x.kind", "a", "", "limits", "method.lora", "__class__.x"]
+        self.keys = [
+            *Suite.model_fields,
+            *settings,
+            *methods,
+            "method.x.kind",
+            "a",
+            "",
+            "limits",
+            "method.lora",
+            "__class__.x",
+        ]
 
     def _write_results(self) -> None:
         results = make_results(labels=("untuned", "lead-3", "lora", "full"), documents=5)
@@ -693,7 +720,13 @@ class Bench:
     def _write_adapter(self) -> None:
         torch.manual_seed(0)
         shape = GPT2Config(
-            vocab_size=len(self.tokenizer), n_positions=64, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+            vocab_size=len(self.tokenizer),
+            n_positions=64,
+            n_embd=8,
+            n_layer=2,
+            n_head=2,
+            bos_token_id=0,
+            eos_token_id=0,
         )
         self.model = GPT2LMHeadModel(shape).eval()
         disable_progress_bar()
@@ -737,9 +770,16 @@ class Bench:
         machine = runtime.start("cpu", "fp32")
         make_ready(adapted, modes, machine)
         cache = open_cache(
-            adapted, pairs, Template((), (1, 2), 0), machine, model="m", folder=place, max_bytes=10**8, batch_size=2,
+            adapted,
+            pairs,
+            Template((), (1, 2), 0),
+            machine,
+            model="m",
+            folder=place,
+            max_bytes=10**8,
+            batch_size=2,
             flops=lambda *shape: 1.0,
-        )  # fmt: skip
+        )
         assert cache is not None, "damage keeps the cache from being used"
         found = [cache.of(i).tolist() for i in range(len(pairs))]
         self.states = getattr(self, "states", found)
@@ -899,10 +939,14 @@ def torture(cases: int, seed: int, folder: Path, watch: Watch, first: int = 0) -
 def table(summary: dict[str, Any]) -> str:
     """The summary as a table in Markdown."""
     names = {
-        "cases": "faults tried", "clear_errors": "refused with one message", "accepted": "read as what they are",
-        "unclear_errors": "unclear messages", "other_exceptions": "other exceptions", "writes_outside": "writes outside",
+        "cases": "faults tried",
+        "clear_errors": "refused with one message",
+        "accepted": "read as what they are",
+        "unclear_errors": "unclear messages",
+        "other_exceptions": "other exceptions",
+        "writes_outside": "writes outside",
         "code_executed": "code run",
-    }  # fmt: skip
+    }
     entries = [list(names.values()), ["---:"] * len(names), [f"{summary[key]:,}" for key in names]]
     return "\n".join(f"| {' | '.join(row)} |".replace(" ---: ", "---:") for row in entries)
 

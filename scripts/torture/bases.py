@@ -11,10 +11,18 @@ from torture import children
 from triptych.results import files
 
 SMALL = (
-    "limits.train_documents=8", "limits.validation_documents=2", "limits.test_documents=3", "limits.document_tokens=64",
-    "training.max_epochs=1", "training.global_batch_size=4", "decoding.max_new_tokens=4", "decoding.num_beams=1",
-    "search.trials=2", "search.train_documents=4", "search.validation_documents=2",
-)  # fmt: skip
+    "limits.train_documents=8",
+    "limits.validation_documents=2",
+    "limits.test_documents=3",
+    "limits.document_tokens=64",
+    "training.max_epochs=1",
+    "training.global_batch_size=4",
+    "decoding.max_new_tokens=4",
+    "decoding.num_beams=1",
+    "search.trials=2",
+    "search.train_documents=4",
+    "search.validation_documents=2",
+)
 ROWS = "lead-3,last-layers,lora"
 
 
@@ -53,13 +61,21 @@ class Base:
         except (OSError, ValueError, KeyError) as error:
             return f"not whole: {error}"
         names = [
-            name for name in self.whole.keys() | found.keys() if self.whole.get(name) != found.get(name) and name != unread
+            name
+            for name in self.whole.keys() | found.keys()
+            if self.whole.get(name) != found.get(name) and name != unread
         ]
         return f"differs in {', '.join(sorted(names))}" if names else None
 
 
-def make(out: Path, cache: Path, rows: str = ROWS, seeds: str = "0,1", settings: tuple[str, ...] = (),
-         data: Path | None = None) -> Base:  # fmt: skip
+def make(
+    out: Path,
+    cache: Path,
+    rows: str = ROWS,
+    seeds: str = "0,1",
+    settings: tuple[str, ...] = (),
+    data: Path | None = None,
+) -> Base:
     """Run a suite to its end.
 
     Args:
@@ -78,7 +94,9 @@ def make(out: Path, cache: Path, rows: str = ROWS, seeds: str = "0,1", settings:
     ended = children.command(["compare", *options, "--out", str(out)], {"TRIPTYCH_CACHE": str(cache)}, 600)
     if ended.status != 0:
         logs = "".join(path.read_text()[-1000:] for path in out.glob("runs/*/*/log.txt"))
-        raise RuntimeError(f"A suite that nothing happens to ended with status {ended.status}:\n{children.tail(ended)}\n{logs}")
+        raise RuntimeError(
+            f"A suite that nothing happens to ended with status {ended.status}:\n{children.tail(ended)}\n{logs}"
+        )
     return Base(out, options, compared(out))
 
 

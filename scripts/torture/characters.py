@@ -1,4 +1,5 @@
-"""Characters that no document can hold, in every text of a results folder, typeset to PDF and HTML by `triptych report`."""
+"""Characters that no document can hold, in every text of a results folder, typeset to PDF and HTML by `triptych
+report`."""
 
 import json
 import random
@@ -18,15 +19,31 @@ from triptych.results.records import Record
 from triptych.text.characters import whole
 
 CONTROLS = [*map(chr, range(0x20)), "\x7f", *map(chr, range(0x80, 0xA0))]
-NONCHARACTERS = [*map(chr, range(0xFDD0, 0xFDF0)), *(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF))]
+NONCHARACTERS = [
+    *map(chr, range(0xFDD0, 0xFDF0)),
+    *(chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)),
+]
 HALVES = ["\ud800", "\udbff", "\udc00", "\udfff"]
 INVISIBLE = list("\u2028\u2029\ufeff\u202e\u200b\u00ad\ue000\U000e0001\U000f0000\u0301\u034f")
 MARKUP = ["</script>", "<!--", "]]>", "&#0;", "#let", "$", "`", "\\", "|", "*_~", "\r\n", '"']
 ALL = [*CONTROLS, *NONCHARACTERS, *HALVES, *INVISIBLE, *MARKUP]
 CASES = 48
 # Texts of the files that nothing checks: those of predictions, then of parts of a record.
-FIELDS = ("id", "prediction", "reference", "source", "cut", "command", "hardware", "commit", "model", "notes", "energy_note",
-          "error", "metric")  # fmt: skip
+FIELDS = (
+    "id",
+    "prediction",
+    "reference",
+    "source",
+    "cut",
+    "command",
+    "hardware",
+    "commit",
+    "model",
+    "notes",
+    "energy_note",
+    "error",
+    "metric",
+)
 PARTS = ("provenance", "data", "notes", "cost")
 RAW = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ufdd0-\ufdef\ufffe\uffff]")
 
@@ -60,8 +77,16 @@ class Characters(Kind):
         page, paper = (out / "report.html").read_bytes().decode(), (out / "report.pdf").read_bytes()
         if not paper.startswith(b"%PDF"):
             return Case(UNEXPECTED, what, "report.pdf is no PDF")
-        if RAW.search(page) or (bad := next((f for f in ("comparison.csv", "comparison.md", "comparison.json")
-                                            if RAW.search((out / f).read_bytes().decode())), None)):  # fmt: skip
+        if RAW.search(page) or (
+            bad := next(
+                (
+                    f
+                    for f in ("comparison.csv", "comparison.md", "comparison.json")
+                    if RAW.search((out / f).read_bytes().decode())
+                ),
+                None,
+            )
+        ):
             return Case(UNEXPECTED, what, f"a raw control character in {'report.html' if RAW.search(page) else bad}")
         found = re.search(r'<script[^>]*id="browser-data"[^>]*>(.*?)</script>', page, re.DOTALL)
         shown = [pair[0] for pair in json.loads(found[1])["documents"]] if found else None
@@ -95,7 +120,9 @@ def spoilt(run: Run, text_of: Callable[[str], str | None]) -> Run:
         scores = line.scores if metric is None else {**line.scores, f"score {metric}": 0.5}
         told = {name: text for name in ("prediction", "reference") if (text := text_of(name)) is not None}
         name = text_of("id")
-        lines.append(line.model_copy(update={**told, "scores": scores, "id": line.id if name is None else f"{place}{name}"}))
+        lines.append(
+            line.model_copy(update={**told, "scores": scores, "id": line.id if name is None else f"{place}{name}"})
+        )
     return replace(run, record=Record.model_validate(content), predictions=tuple(lines))
 
 

@@ -83,9 +83,12 @@ class Child:
 
 
 def start(
-    arguments: Sequence[str], environment: Mapping[str, str] | None = None, before: Callable[[], None] = lambda: None,
-    folder: Path | None = None, memory: int = MEMORY,
-) -> Child:  # fmt: skip
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    before: Callable[[], None] = lambda: None,
+    folder: Path | None = None,
+    memory: int = MEMORY,
+) -> Child:
     """Start a command.
 
     Args:
@@ -109,14 +112,16 @@ def start(
     return Child(call, memory)
 
 
-def command(arguments: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS,
-            **more: Any) -> Ended:  # fmt: skip
+def command(
+    arguments: Sequence[str], environment: Mapping[str, str] | None = None, seconds: float = SECONDS, **more: Any
+) -> Ended:
     """A command from beginning to end; see `start`."""
     return start(arguments, environment, **more).end(seconds)
 
 
 def complaint(ended: Ended, statuses: Sequence[int] = (2,)) -> str | None:
-    """What is wrong with the end of a command that should be refused; None where it gave one message and a right status."""
+    """What is wrong with the end of a command that should be refused; None where it gave one message and a right
+    status."""
     messages = [line for line in ended.err.splitlines() if line.startswith("triptych: ")]
     if ended.status not in statuses:
         return f"status {ended.status}: {tail(ended)}"
@@ -144,9 +149,12 @@ def message(ended: Ended) -> str:
 
 
 class Forked:
-    """What `processes.run` uses of `subprocess.Popen`, by a fork instead of a new Python: the same pipes and signals."""
+    """What `processes.run` uses of `subprocess.Popen`, by a fork instead of a new Python: the same pipes and
+    signals."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], stderr: Any, pass_fds: Sequence[int], **streams: Any):
+    def __init__(
+        self, command: Sequence[str], *, env: Mapping[str, str], stderr: Any, pass_fds: Sequence[int], **streams: Any
+    ):
         arguments = list(command[list(command).index("triptych") + 1 :])
         (reader, stdin), (stdout, writer) = os.pipe(), os.pipe()
         self.returncode: int | None = None

@@ -32,7 +32,9 @@ class Disks(Kind):
 
     def prepare(self) -> None:
         """The suite with room, and what it takes."""
-        self.base = bases.make(self.folder / "whole", self.folder / "cache", "lead-3" if self.small else bases.ROWS, "0")
+        self.base = bases.make(
+            self.folder / "whole", self.folder / "cache", "lead-3" if self.small else bases.ROWS, "0"
+        )
         self.needed = {"OUT": size(self.folder / "whole"), "cache": size(self.folder / "cache")}
         self.needed["both"] = sum(self.needed.values())
 

@@ -1,10 +1,12 @@
-"""Kills between the beginning of a temporary file and its rename: the same command resumes, and nothing is left behind."""
+"""Kills between the beginning of a temporary file and its rename: the same command resumes, and nothing is left
+behind."""
 
 import os
 import random
 import shutil
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from torture import bases, children
@@ -35,7 +37,8 @@ class FirstWrites(Kind):
         for name, arguments in [*self.commands.items()][: 1 if self.small else None]:
             log = self.folder / f"{name}.writes"
             out = self._ready(name)
-            ended = children.command(arguments(out), {CACHE: str(self.folder / "cache")}, before=lambda: interrupt(log, None))  # noqa: B023
+            cache = {CACHE: str(self.folder / "cache")}
+            ended = children.command(arguments(out), cache, before=partial(interrupt, log, None))
             if ended.status != 0:
                 raise RuntimeError(children.tail(ended))
             self.writes += [(name, place, line) for place, line in enumerate(log.read_text().splitlines())]
@@ -72,7 +75,8 @@ class FirstWrites(Kind):
             return Case(BELIEVED, what, different)
         if name == "report":  # a report never sweeps: the folder may be at work; the next suite in it does
             again = children.command(self.base.command(out), environment)
-        unfinished = (self.folder / "cache").glob("**/building-*/**/*")  # folders without content are removed after a day
+        # folders without content are removed after a day
+        unfinished = (self.folder / "cache").glob("**/building-*/**/*")
         left = [*bases.leftovers(out), *(str(path) for path in unfinished if path.is_file() and path.stat().st_size)]
         if name == "bundle":
             left += [path.name for path in self.folder.glob(".case.zip*")]
@@ -104,7 +108,9 @@ def interrupt(log: Path, place: int | None, everything: bool = True) -> None:
 
     def named(act: Callable[..., None], verb: str) -> Callable[..., None]:
         def wrapped(*given: object, **more: object) -> None:
-            before(f"the {verb} of {short(given[-1] if verb == 'rename' else os.readlink(f'/proc/self/fd/{given[0]}'))}")
+            before(
+                f"the {verb} of {short(given[-1] if verb == 'rename' else os.readlink(f'/proc/self/fd/{given[0]}'))}"
+            )
             act(*given, **more)
 
         return wrapped

@@ -19,14 +19,45 @@ from triptych.models.tiny import Tiny
 
 INDEX = "model.safetensors.index.json"
 NAMES = (
-    "other.bin", "pytorch_model.bin", "sub/w.safetensors", "../elsewhere/w.safetensors", "../elsewhere/w.bin",
-    "missing.safetensors", "link.safetensors", "inner-link.safetensors", "./w.safetensors", "sub/../w.safetensors",
-    "..\\w.safetensors", "w.safetensors\0", "", ".", "..", "w.SAFETENSORS", "w.safetensors.bin",
-    "~/w.safetensors", "folder.safetensors", "w.safetensors ", "pipe.safetensors",
-    "C:w.safetensors", "file://w.safetensors", "http://127.0.0.1:9/w.safetensors", "own.safetensors", "own.safetensors",
-)  # fmt: skip
-ODD_INDEXES = ({}, [], None, 1, {"weight_map": None}, {"weight_map": []}, {"weight_map": {}}, {"weight_map": {"x": 1}},
-               {"weight_map": {"x": ["own.safetensors"]}}, {"metadata": 0})  # fmt: skip
+    "other.bin",
+    "pytorch_model.bin",
+    "sub/w.safetensors",
+    "../elsewhere/w.safetensors",
+    "../elsewhere/w.bin",
+    "missing.safetensors",
+    "link.safetensors",
+    "inner-link.safetensors",
+    "./w.safetensors",
+    "sub/../w.safetensors",
+    "..\\w.safetensors",
+    "w.safetensors\0",
+    "",
+    ".",
+    "..",
+    "w.SAFETENSORS",
+    "w.safetensors.bin",
+    "~/w.safetensors",
+    "folder.safetensors",
+    "w.safetensors ",
+    "pipe.safetensors",
+    "C:w.safetensors",
+    "file://w.safetensors",
+    "http://127.0.0.1:9/w.safetensors",
+    "own.safetensors",
+    "own.safetensors",
+)
+ODD_INDEXES = (
+    {},
+    [],
+    None,
+    1,
+    {"weight_map": None},
+    {"weight_map": []},
+    {"weight_map": {}},
+    {"weight_map": {"x": 1}},
+    {"weight_map": {"x": ["own.safetensors"]}},
+    {"metadata": 0},
+)
 
 
 class Indexes(Kind):
@@ -40,8 +71,11 @@ class Indexes(Kind):
         """A model in two files with an index, and everything that an index may name."""
         torch.manual_seed(0)
         tokenizer = AutoTokenizer.from_pretrained(Tiny().folder())
-        model = GPT2LMHeadModel(GPT2Config(vocab_size=len(tokenizer), n_positions=64, n_embd=8, n_layer=2, n_head=2,
-                                           bos_token_id=0, eos_token_id=0))  # fmt: skip
+        model = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=len(tokenizer), n_positions=64, n_embd=8, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+            )
+        )
         model.save_pretrained(self.folder / "whole")
         tokenizer.save_pretrained(self.folder / "whole")
         self.tensors = load_file(self.folder / "whole/model.safetensors")
@@ -59,15 +93,30 @@ class Indexes(Kind):
         elsewhere = place / "elsewhere"
         for folder in (model / "sub", elsewhere, model / "folder.safetensors"):
             folder.mkdir()
-        for file in (model / "w.safetensors", model / "own.safetensors", model / "w.SAFETENSORS", model / "w.safetensors ",
-                     model / "sub/w.safetensors", elsewhere / "w.safetensors", model / "C:w.safetensors"):  # fmt: skip
+        for file in (
+            model / "w.safetensors",
+            model / "own.safetensors",
+            model / "w.SAFETENSORS",
+            model / "w.safetensors ",
+            model / "sub/w.safetensors",
+            elsewhere / "w.safetensors",
+            model / "C:w.safetensors",
+        ):
             save_file(part, file, {"format": "pt"})
-        for file in (model / "other.bin", model / "pytorch_model.bin", elsewhere / "w.bin", model / "w.safetensors.bin"):
+        for file in (
+            model / "other.bin",
+            model / "pytorch_model.bin",
+            elsewhere / "w.bin",
+            model / "w.safetensors.bin",
+        ):
             torch.save(part, file)
         (model / "link.safetensors").symlink_to(elsewhere / "w.safetensors")
         (model / "inner-link.safetensors").symlink_to("w.safetensors")
         what = name = chance.choice(NAMES)
-        index: object = {"metadata": {}, "weight_map": {**dict.fromkeys(rest, "rest.safetensors"), **dict.fromkeys(part, name)}}
+        index: object = {
+            "metadata": {},
+            "weight_map": {**dict.fromkeys(rest, "rest.safetensors"), **dict.fromkeys(part, name)},
+        }
         if name == "pipe.safetensors":
             os.mkfifo(model / name)
         if chance.random() < 0.15:
@@ -81,7 +130,8 @@ class Indexes(Kind):
         return what
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """An odd index; where it is read, every file of the folder and its surroundings is changed, one after the other."""
+        """An odd index; where it is read, every file of the folder and its surroundings is changed, one after the
+        other."""
         place = self.folder / "case"
         place.mkdir(exist_ok=True)
         what = self.write(place, chance)
@@ -95,7 +145,8 @@ class Indexes(Kind):
 
 
 def read_and_change(place: Path) -> int:
-    """In a child: load the model; change one file after another; say whether what is loaded and its fingerprint agree."""
+    """In a child: load the model; change one file after another; say whether what is loaded and its fingerprint
+    agree."""
     print(json.dumps(_read_and_change(place)))
     return 0
 
@@ -123,7 +174,10 @@ def _read_and_change(place: Path) -> tuple[str, str]:
         finally:
             file.write_bytes(content)
         if after[0] != before[0] and (after[1] == before[1] or not file.is_relative_to(model)):
-            return BELIEVED, f"{file.relative_to(place)} is read, and the fingerprint does not see it or it is elsewhere"
+            return (
+                BELIEVED,
+                f"{file.relative_to(place)} is read, and the fingerprint does not see it or it is elsewhere",
+            )
     return RIGHT, ""
 
 

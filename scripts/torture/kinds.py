@@ -11,7 +11,9 @@ from torture.outcomes import Kind
 from torture.patterns import Patterns
 from torture.swaps import Swaps
 
-KINDS: dict[str, type[Kind]] = {kind.name: kind for kind in (Characters, Patterns, Indexes, Swaps, Disks, Caches, FirstWrites)}
+KINDS: dict[str, type[Kind]] = {
+    kind.name: kind for kind in (Characters, Patterns, Indexes, Swaps, Disks, Caches, FirstWrites)
+}
 
 
 def make(name: str, folder: Path, small: bool = False) -> Kind:

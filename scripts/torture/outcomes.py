@@ -96,8 +96,10 @@ class Tally:
 
     def table(self) -> str:
         """The counts as a table in Markdown."""
-        lines = ["| fault | tried | refused with one message | right result | lost | believed | hung | unexpected |",
-                 "|---|---:|---:|---:|---:|---:|---:|---:|"]  # fmt: skip
+        lines = [
+            "| fault | tried | refused with one message | right result | lost | believed | hung | unexpected |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|",
+        ]
         total: Counter[str] = Counter()
         for title, counted in self.counts.items():
             lines.append(_line(title, counted))

@@ -13,19 +13,61 @@ from triptych.models import hub
 from triptych.models.tiny import Tiny
 
 LIMIT = 60.0  # seconds; the bound of the program itself is a few of them
-# Slow, large or malformed for one engine or another: nested and ambiguous repeats, back references, look-around, counts.
+# Slow, large or malformed for one engine or another: nested and ambiguous repeats, back references, look-around,
+# counts.
 PATTERNS = (
-    "({a}+)+$", "({a}*)*$", "(({a}*)*)*X", "({a}|{a})*X", "({a}|{a}{a})+X", "({a}+){{2,}}X", "(.*)*X", "(.*{a}){{25}}X",
-    "(.*?,){{11}}P", "({a}?){{30}}{a}{{30}}", r"(?:{a}+)+\1", r"({a}+)\1+X", "(?=({a}+)+X){a}", "(?!({a}*)*Y){a}*X",
-    "^(({a})+)+$", "[{a}-]+([{a}.]+)+X", "(?i)({a}+)+$", "({a}{{1,100}}){{1,100}}X", "{a}{{1000}}{{1000}}",
-    "(?P<x>{a}+)+(?P=x)X", "(({a}+)?)*X", "(?:(?:{a}+)+)+$", "({a}|b|{a}b)*c", r"(\w+\s?)*X", r"(\S+)*\S$X", r"^(\d|\w)*!$",
-    "(", "[", "*", "a{{2,1}}", "(?P<", r"\p{{L}}", "(?<=a+)b", "", ".*", "c_attn", r".*\.(c_attn|c_proj)$", "\0", "\ud800",
+    "({a}+)+$",
+    "({a}*)*$",
+    "(({a}*)*)*X",
+    "({a}|{a})*X",
+    "({a}|{a}{a})+X",
+    "({a}+){{2,}}X",
+    "(.*)*X",
+    "(.*{a}){{25}}X",
+    "(.*?,){{11}}P",
+    "({a}?){{30}}{a}{{30}}",
+    r"(?:{a}+)+\1",
+    r"({a}+)\1+X",
+    "(?=({a}+)+X){a}",
+    "(?!({a}*)*Y){a}*X",
+    "^(({a})+)+$",
+    "[{a}-]+([{a}.]+)+X",
+    "(?i)({a}+)+$",
+    "({a}{{1,100}}){{1,100}}X",
+    "{a}{{1000}}{{1000}}",
+    "(?P<x>{a}+)+(?P=x)X",
+    "(({a}+)?)*X",
+    "(?:(?:{a}+)+)+$",
+    "({a}|b|{a}b)*c",
+    r"(\w+\s?)*X",
+    r"(\S+)*\S$X",
+    r"^(\d|\w)*!$",
+    "(",
+    "[",
+    "*",
+    "a{{2,1}}",
+    "(?P<",
+    r"\p{{L}}",
+    "(?<=a+)b",
+    "",
+    ".*",
+    "c_attn",
+    r".*\.(c_attn|c_proj)$",
+    "\0",
+    "\ud800",
     "(" * 200 + ")" * 200,
-)  # fmt: skip
+)
 LETTERS = ("a", "[a-z0-9_.]", r"\w", "[^X]", ".", "(a|[ab])")
 LONG = {"many alternatives": "|".join(f"x{i}+" for i in range(5000)), "long": "a?" * 2000 + "a" * 2000}
-FIELDS = ("target_modules", "exclude_modules", "rank_pattern", "alpha_pattern", "layers_pattern", "modules_to_save",
-          "target_parameters")  # fmt: skip
+FIELDS = (
+    "target_modules",
+    "exclude_modules",
+    "rank_pattern",
+    "alpha_pattern",
+    "layers_pattern",
+    "modules_to_save",
+    "target_parameters",
+)
 TEXTS = ("a" * 60, "a" * 3000 + "!", "0_." * 200, "The council met. " * 30, " " * 500, "ab" * 500)
 
 
@@ -37,9 +79,12 @@ class Patterns(Kind):
     cases = 160
 
     def prepare(self) -> None:
-        """An adapter of peft's, a copy of the embedded model, a document, and a table of texts that are slow to match."""
+        """An adapter of peft's, a copy of the embedded model, a document, and a table of texts that are slow to
+        match."""
         torch.manual_seed(0)
-        model = get_peft_model(hub.load_model("tiny"), LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            hub.load_model("tiny"), LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM")
+        )
         model.save_pretrained(self.folder / "adapter")
         shutil.copytree(Tiny().folder(), self.folder / "model")
         (self.folder / "text.txt").write_text("\n".join(TEXTS))
@@ -73,19 +118,44 @@ class Patterns(Kind):
         """`compare --dry-run` with a tokenizer, which tokenizes every text."""
         where = chance.choice(("Split", "Replace"))
         if where == "Split":
-            part = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": chance.random() < 0.3}
+            part = {
+                "type": "Split",
+                "pattern": {"Regex": pattern},
+                "behavior": "Isolated",
+                "invert": chance.random() < 0.3,
+            }
             both = {"type": "Sequence", "pretokenizers": [part, self.tokenizer["pre_tokenizer"]]}
             found = {**self.tokenizer, "pre_tokenizer": both}
         else:
-            part = {"type": "Replace", "pattern": {"Regex": pattern}, "content": chance.choice(("", "a", "aa", "x" * 50))}
+            part = {
+                "type": "Replace",
+                "pattern": {"Regex": pattern},
+                "content": chance.choice(("", "a", "aa", "x" * 50)),
+            }
             found = {**self.tokenizer, "normalizer": part}
         (self.folder / "model/tokenizer.json").write_text(json.dumps(found))
         ended = children.command(
-            ["compare", "--model", str(self.folder / "model"), "--data", str(self.folder / "data.jsonl"), "--dry-run",
-             "--methods", "lead-3", "--out", str(self.folder / "out"), "--preset", "demo",
-             "--set", "limits.document_tokens=64", "limits.summary_tokens=16", "decoding.max_new_tokens=4"],
-            {"TRIPTYCH_CACHE": str(self.folder / "cache")}, LIMIT,
-        )  # fmt: skip
+            [
+                "compare",
+                "--model",
+                str(self.folder / "model"),
+                "--data",
+                str(self.folder / "data.jsonl"),
+                "--dry-run",
+                "--methods",
+                "lead-3",
+                "--out",
+                str(self.folder / "out"),
+                "--preset",
+                "demo",
+                "--set",
+                "limits.document_tokens=64",
+                "limits.summary_tokens=16",
+                "decoding.max_new_tokens=4",
+            ],
+            {"TRIPTYCH_CACHE": str(self.folder / "cache")},
+            LIMIT,
+        )
         return judge(ended, f"{where}: {name}")
 
 

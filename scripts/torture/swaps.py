@@ -23,7 +23,14 @@ from triptych.run.search import spread
 from triptych.use import evaluate
 
 LABELS = ("lora", "last-layers")
-RUN_FILES = ("history.jsonl", "predictions.jsonl", "record.json", "adapter", "adapter/triptych.json", "adapter/*.safetensors")
+RUN_FILES = (
+    "history.jsonl",
+    "predictions.jsonl",
+    "record.json",
+    "adapter",
+    "adapter/triptych.json",
+    "adapter/*.safetensors",
+)
 ROW_FILES = ("search.json", "micro_batch.json", "trials")
 AUTO = "training.micro_batch_size=auto"  # so that every row keeps a micro_batch.json
 SOURCES = ("another seed", "another row", "other data", "other settings")
@@ -61,11 +68,13 @@ class Swaps(Kind):
             return
         self.others = {
             "other data": bases.make(self.folder / "data", cache, settings=(AUTO,), data=table),
-            "other settings": bases.make(self.folder / "settings", cache, settings=(AUTO, "training.max_grad_norm=0.5",
-                                                                                   "method.lora.rank=4")),
-        }  # fmt: skip
-        self.scores = {folder: scores(folder) for folder in sorted(self.base.out.glob("runs/*/*"))
-                       if (folder / "adapter").is_dir()}  # fmt: skip
+            "other settings": bases.make(
+                self.folder / "settings", cache, settings=(AUTO, "training.max_grad_norm=0.5", "method.lora.rank=4")
+            ),
+        }
+        self.scores = {
+            folder: scores(folder) for folder in sorted(self.base.out.glob("runs/*/*")) if (folder / "adapter").is_dir()
+        }
         for each in (self.base, *self.others.values()):
             self._cut_off(each)
 
@@ -82,12 +91,17 @@ class Swaps(Kind):
         label, seed = "lora" if self.small else chance.choice(LABELS), chance.choice((0, 1))
         unfinished = reader == "unfinished"
         out = self.base.copy(self.folder / "case")
-        file = chance.choice((*ROW_FILES, "checkpoint") if unfinished else (*RUN_FILES, *RUN_FILES, "search.json", "suite.json",
-                                                                           "comparison.json", "micro_batch.json"))  # fmt: skip
+        file = chance.choice(
+            (*ROW_FILES, "checkpoint")
+            if unfinished
+            else (*RUN_FILES, *RUN_FILES, "search.json", "suite.json", "comparison.json", "micro_batch.json")
+        )
         if unfinished:
             seed = 0 if file in ROW_FILES else seed  # the run that makes the search
             self._undo(out, label, seed, file)
-        harm = chance.choice([each for each in HARM if each == "another seed" or each not in SOURCES] if self.small else HARM)
+        harm = chance.choice(
+            [each for each in HARM if each == "another seed" or each not in SOURCES] if self.small else HARM
+        )
         path = locate(out, label, seed, file)
         what = f"{path.relative_to(out)}: {harm}, {reader}"
         if harm in SOURCES:
@@ -137,7 +151,8 @@ class Swaps(Kind):
             if ended.status != 0:
                 wrong = children.complaint(ended)
                 return Case(UNEXPECTED, what, wrong) if wrong else Case(REFUSED, what, children.message(ended))
-            # A suite that is resumed keeps the adapter of a finished run and does not open it; what opens it refuses it.
+            # A suite that is resumed keeps the adapter of a finished run and does not open it; what opens it refuses
+            # it.
             tensors = next(run.glob("adapter/*.safetensors"), run) if reader == "resumed" else run
             different = self.base.difference(out, str(tensors.relative_to(out)))
             return Case(BELIEVED, what, different) if different else Case(RIGHT, what)
@@ -243,7 +258,9 @@ def damage(path: Path, harm: str, chance: random.Random) -> None:
     content = path.read_bytes() if path.is_file() else b"{}\n"
     lines, at = content.splitlines(keepends=True) or [b"\n"], chance.randrange(max(1, len(content)))
     if harm == "a byte flipped":
-        content = content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :] if content else b"x"
+        content = (
+            content[:at] + bytes([content[at] ^ 1 << chance.randrange(8)]) + content[at + 1 :] if content else b"x"
+        )
     else:
         content = {
             "emptied": b"",
@@ -259,16 +276,24 @@ def page(out: Path) -> str:
     """Everything that a report of the folder is made from."""
     results = reading.load(out, partial=True)
     comparison = compare(results)
-    parts = [comparison.model_dump(mode="json"), document.describe(results, comparison, drawn=False),
-             document.figure_data(results, comparison), document.browser_data(results)]  # fmt: skip
+    parts = [
+        comparison.model_dump(mode="json"),
+        document.describe(results, comparison, drawn=False),
+        document.figure_data(results, comparison),
+        document.browser_data(results),
+    ]
     return json.dumps(parts, sort_keys=True, default=str)
 
 
 def bundle_entries(out: Path) -> dict[str, bytes]:
-    """What the bundle of a folder would hold; the histories of its records stay out of what its readers compute with."""
+    """What the bundle of a folder would hold; the histories of its records stay out of what its readers compute
+    with."""
     found = bundle.gather(out).entries
-    return {name: each.encode() if isinstance(each, str) else each.read_bytes() for name, each in found.items()
-            if not name.startswith("src/")}  # fmt: skip
+    return {
+        name: each.encode() if isinstance(each, str) else each.read_bytes()
+        for name, each in found.items()
+        if not name.startswith("src/")
+    }
 
 
 def restored(run: Path) -> tuple[float, int | None, float | None]:

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from triptych.config import schema
-from triptych.plugins import import_plugins
 from triptych.planning import planner
+from triptych.plugins import import_plugins
 from triptych.results.records import Comparison, Record
 from triptych.run import entries, experiment, preflight, setup
 from triptych.suite import jobs
@@ -42,8 +42,9 @@ def compare(
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
         tell: told what happens.
-        within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are chosen as
-            `plan` does, the same for every row; an `out` that exists keeps its own. None: the suite's sizes are as they are.
+        within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are
+            chosen as `plan` does, the same for every row; an `out` that exists keeps its own. None: the suite's sizes
+            are as they are.
 
     Returns:
         What `OUT/comparison.json` holds. A run that failed is named in its row's `failed_seeds`.

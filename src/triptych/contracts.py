@@ -1,4 +1,5 @@
-"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`, `Family`. The one page to read.
+"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`, `Family`. The one page to
+read.
 
 Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens, H key-value heads.
 """
@@ -64,11 +65,11 @@ class AdaptedModel:
         parts: the model, changed in place or not.
         virtual_tokens: an embedding [P, D] put into every input sequence, or None.
         placement: where: "before" the document, or "after" it.
-        prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without arguments,
-            gives them as one tensor [L, 2, H, P, D / heads].
+        prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without
+            arguments, gives them as one tensor [L, 2, H, P, D / heads].
         peft_config: PEFT's own description of the adapter, where PEFT has one.
-        prunes, prunes_training: whether the last block may be run where the loss is read alone, in eval mode and in training;
-            the engine finds out, a method leaves them.
+        prunes, prunes_training: whether the last block may be run where the loss is read alone, in eval mode and in
+            training; the engine finds out, a method leaves them.
         generates: whether summaries come from this engine's own loop; likewise.
     """
 
@@ -203,8 +204,8 @@ class Family(Plugin):
     def take_apart(self, model: PreTrainedModel) -> ModelParts:
         """Name the parts of a model, which may be on the `meta` device; nothing is changed.
 
-        Whether the head applied to the trunk's output is the model's own logits is checked in every run: where it is not, the
-        plain path through the model's own forward is taken.
+        Whether the head applied to the trunk's output is the model's own logits is checked in every run: where it is
+        not, the plain path through the model's own forward is taken.
 
         Raises:
             ModelError: this model cannot be used; the message says why.

@@ -1,4 +1,5 @@
-"""A bounded folder of entries that are made once, shared by processes, and never removed while one of them is in use."""
+"""A bounded folder of entries that are made once, shared by processes, and never removed while one of them is in
+use."""
 
 import errno
 import fcntl
@@ -51,9 +52,9 @@ class Hold:
 class DiskCache:
     """Entries by key, each a folder that holds a file named `seal` once it is complete.
 
-    Whoever uses an entry holds a lock on its seal, and whoever makes one on a file in the folder it is made in. So an entry
-    that a living process uses or makes is never removed, and what a dead process left unfinished is. The size bounds what is
-    not in use: where everything is, the cache is larger for that long.
+    Whoever uses an entry holds a lock on its seal, and whoever makes one on a file in the folder it is made in. So an
+    entry that a living process uses or makes is never removed, and what a dead process left unfinished is. The size
+    bounds what is not in use: where everything is, the cache is larger for that long.
 
     Args:
         folder: made where it is missing.
@@ -73,7 +74,8 @@ class DiskCache:
         num_bytes: int = 0,
         alone: bool = False,
     ) -> tuple[Content, Hold]:
-        """What is read from an entry, which is made where it is missing, damaged, or vanished meanwhile; and the claim on it.
+        """What is read from an entry, which is made where it is missing, damaged, or vanished meanwhile; and the claim
+        on it.
 
         Args:
             key: names everything that the entry's content depends on.
@@ -93,7 +95,8 @@ class DiskCache:
                 content = read(place) if hold is not None else None
                 if hold is not None and content is not None:
                     break
-                if hold is not None and hold.is_of(place / self.seal):  # damaged, and not made again by another meanwhile
+                # damaged, and not made again by another meanwhile
+                if hold is not None and hold.is_of(place / self.seal):
                     shutil.rmtree(place, ignore_errors=True)
                 if made is None:  # not again within this call: what was made is read back first
                     self.evict(place, self.max_bytes - num_bytes)

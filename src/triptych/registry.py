@@ -48,7 +48,9 @@ def register(name: str):
         table = _tables.setdefault(cls.contract, {})
         known = table.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise ConfigError(f"{cls.contract} {name!r} is registered twice: by {known.__module__} and {cls.__module__}.")
+            raise ConfigError(
+                f"{cls.contract} {name!r} is registered twice: by {known.__module__} and {cls.__module__}."
+            )
         if not _docstring(cls) and sys.flags.optimize < 2:
             raise ConfigError(f"{cls.contract} {name!r} needs a docstring: its first line is shown to users.")
         table[name] = cls

@@ -67,7 +67,8 @@ class Runtime:
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
 
     def loss_scaler(self) -> torch.amp.GradScaler | None:
-        """A new one for a training run in fp16, whose small gradients would else become zero; None in any other precision."""
+        """A new one for a training run in fp16, whose small gradients would else become zero; None in any other
+        precision."""
         return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
 
     def synchronize(self) -> None:
@@ -104,10 +105,12 @@ def available(device: str | None) -> str:
 
 
 def choose_precision(asked: str, device: str) -> str:
-    """`auto` becomes what the device multiplies fast: on CUDA bf16, fp16 on cards with tensor cores that lack it, else fp32.
+    """`auto` becomes what the device multiplies fast: on CUDA bf16, fp16 on cards with tensor cores that lack it, else
+    fp32.
 
-    CUDA cards multiply fp16 fast from compute capability 7.0 (Volta, Turing) and bf16 from 8.0 (Ampere); most older ones are
-    far slower in fp16 than in fp32. A CPU or mps is left at fp32, so that a run repeats itself; bf16 is had by asking for it.
+    CUDA cards multiply fp16 fast from compute capability 7.0 (Volta, Turing) and bf16 from 8.0 (Ampere); most older
+    ones are far slower in fp16 than in fp32. A CPU or mps is left at fp32, so that a run repeats itself; bf16 is had by
+    asking for it.
 
     Raises:
         ConfigError: fp16 on a device that has no loss scaling for it.
@@ -135,8 +138,8 @@ def start(device: str | None, precision: str) -> Runtime:
     mixed = "no" if chosen == "fp32" else chosen
     if is_initialized() and (before := AcceleratorState().mixed_precision) != mixed:
         raise ConfigError(
-            f"This process computes in {before.replace('no', 'fp32')} already, so that nothing in {chosen} can be done beside "
-            "it: give runs of another precision a command of their own."
+            f"This process computes in {before.replace('no', 'fp32')} already, so that nothing in {chosen} can be "
+            "done beside it: give runs of another precision a command of their own."
         )
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
     return Runtime(accelerator, chosen)

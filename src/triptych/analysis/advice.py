@@ -36,10 +36,11 @@ class Advice:
 
     Attributes:
         best: the row with the best mean on the primary measure among those within the budget.
-        choice: the cheapest row within the budget that is shown not to be worse than `best` by the margin or more; `best`
-            itself where no cheaper one is.
+        choice: the cheapest row within the budget that is shown not to be worse than `best` by the margin or more;
+            `best` itself where no cheaper one is.
         rivals: the other rows within the budget, best first.
-        frugal: rows within the budget that are not shown to differ from `best` and train fewer parameters, fewest first.
+        frugal: rows within the budget that are not shown to differ from `best` and train fewer parameters, fewest
+            first.
         refused: every row outside the budget, with the reason.
         text: all of it in words.
     """
@@ -188,11 +189,13 @@ def _text(
     seeds = {len(one.seeds) for one in comparison.rows.values() if num_trainable(one) and one.seeds}
     if seeds == {1}:
         lines.append(
-            "This compares the trained models of one training seed. Whether the methods differ needs more seeds: no method "
-            "is advised here, only a model."
+            "This compares the trained models of one training seed. Whether the methods differ needs more seeds: no "
+            "method is advised here, only a model."
         )
     if rivals:
-        lines.append(f"Against the other rows within the budget, on the same documents ({name} of {best} minus theirs):")
+        lines.append(
+            f"Against the other rows within the budget, on the same documents ({name} of {best} minus theirs):"
+        )
         lines.extend(f"  {rival.label}: {_evidence(comparison, measure, best, rival)}" for rival in rivals)
     undecided = [label for label in frugal if label != choice]
     if undecided:
@@ -260,7 +263,8 @@ def _cost(row: Row) -> str:
     ]
     if search:
         parts.append(
-            f"and before that {_duration(search)} of learning-rate search for all seeds together, which no limit here counts"
+            f"and before that {_duration(search)} of learning-rate search for all seeds together, which no limit "
+            "here counts"
         )
     return f"It took {', '.join(parts)}."
 
@@ -276,7 +280,9 @@ def _evidence(comparison: Comparison, measure: str, best: str, rival: Rival) -> 
 
 def _figures(rival: Rival, measure: str) -> str:
     digits = _digits(measure)
-    interval = "" if rival.low is None or rival.high is None else f" [{rival.low:+.{digits}f}, {rival.high:+.{digits}f}]"
+    interval = (
+        "" if rival.low is None or rival.high is None else f" [{rival.low:+.{digits}f}, {rival.high:+.{digits}f}]"
+    )
     return f"{rival.difference:+.{digits}f}{interval}, adjusted p = {rival.p_value_adjusted:.4f}: {rival.decision}"
 
 

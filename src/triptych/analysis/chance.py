@@ -12,8 +12,8 @@ from triptych.analysis.power import Design
 
 RANGE = 0.9  # confidence of the range given for a seed SD
 
-# Assumptions where there is no pilot, in ROUGE points of F1. With one seed, documents' differences of two trained rows had an
-# SD of 7.1 to 8.7 on CNN/DailyMail (SmolLM2-135M, docs/rehearsal): 5 of the rows and 5 of each seed make 8.7.
+# Assumptions where there is no pilot, in ROUGE points of F1. With one seed, documents' differences of two trained rows
+# had an SD of 7.1 to 8.7 on CNN/DailyMail (SmolLM2-135M, docs/rehearsal): 5 of the rows and 5 of each seed make 8.7.
 ASSUMED_DOCUMENT_SD = 5.0
 ASSUMED_NOISE_SD = 5.0
 ASSUMED_SEED_SD = 0.3  # between the 0.2 and 0.5 that docs/statistics.md simulates
@@ -89,8 +89,8 @@ def noise_of(values: Array) -> float:
 def seed_variance(rows: Sequence[Array]) -> SeedVariance | None:
     """The variance of a seed's mean over all documents, pooled over rows [S, N]; None where no row has two seeds.
 
-    It is the variance of the means of the seeds minus the noise that so many documents leave in them. The range is that of the
-    variance before this, by chi-square, with the same taken off.
+    It is the variance of the means of the seeds minus the noise that so many documents leave in them. The range is that
+    of the variance before this, by chi-square, with the same taken off.
     """
     several = [values for values in rows if len(values) > 1]
     df = sum(len(values) - 1 for values in several)
@@ -110,8 +110,8 @@ def pairs_of(rows: Mapping[str, Array], seeds: float) -> dict[tuple[str, str], C
         rows: by label, scores [S, N].
         seeds: variance of a seed's mean, the same for every row.
 
-    A row with one seed does not tell its noise: all of it is then taken for a difference of documents, which more seeds do not
-    make smaller, so that no power is promised that may not be there.
+    A row with one seed does not tell its noise: all of it is then taken for a difference of documents, which more seeds
+    do not make smaller, so that no power is promised that may not be there.
     """
     noise = {label: noise_of(values) for label, values in rows.items()}
     found = {}

@@ -131,7 +131,8 @@ def join(several: Sequence[Results]) -> Results:
 
 
 def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
-    """Raise unless all folders name the same primary measure and margins: which of them holds is for the user to say."""
+    """Raise unless all folders name the same primary measure and margins: which of them holds is for the user to
+    say."""
     first = several[0]
     for other in several[1:]:
         for name in type(first.suite.analysis).model_fields:
@@ -139,7 +140,8 @@ def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
             if here != there:
                 raise ResultsError(
                     f"These folders may not go into one table: analysis.{name} is {here!r} in {str(first.out)!r} and "
-                    f"{there!r} in {str(other.out)!r}. It changes no run: write the same into [analysis] of both suite.json."
+                    f"{there!r} in {str(other.out)!r}. It changes no run: write the same into [analysis] of both "
+                    "suite.json."
                 )
 
 
@@ -155,7 +157,8 @@ def _num_seeds(results: Results) -> dict[str, int]:
 
 
 def matrices(runs: Sequence[Run]) -> dict[str, Array]:
-    """ROUGE of every document of a row, and where every prediction has its loss, values whose mean is the loss: [S, N] each.
+    """ROUGE of every document of a row, and where every prediction has its loss, values whose mean is the loss: [S, N]
+    each.
 
     Raises:
         ResultsError: losses of documents that are not those of the record.
@@ -209,11 +212,14 @@ def _scaling(
     judged[used] = own, among, verdict(own, among, results.suite.analysis)
     points = [
         ScalingPoint(
-            train_documents=size, rows=inner, tests=between, verdict=ahead,
+            train_documents=size,
+            rows=inner,
+            tests=between,
+            verdict=ahead,
             gains=[test for test in gains if test.a.endswith(f"@{size}")],
         )
         for size, (inner, between, ahead) in judged.items()
-    ]  # fmt: skip
+    ]
     return points, flags
 
 

@@ -15,8 +15,8 @@ class Corrected:
 
     Attributes:
         adjusted: [m] the p-values to compare with the level of the whole family.
-        levels: [m] the level of each test alone, which a p-value is below exactly where its adjusted value is below the level
-            of the family. Tests that are not rejected have the level of the first of them.
+        levels: [m] the level of each test alone, which a p-value is below exactly where its adjusted value is below the
+            level of the family. Tests that are not rejected have the level of the first of them.
     """
 
     adjusted: Array
@@ -24,12 +24,15 @@ class Corrected:
 
 
 def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
-    """Correct the tests of all pairs of rows: the chance of any false rejection is at most `level`, under any dependence.
+    """Correct the tests of all pairs of rows: the chance of any false rejection is at most `level`, under any
+    dependence.
 
-    Step down from the least p-value as Holm's (1979) correction does, with what Holm's does not use of pairs: if a and b
-    differ, c differs from one of them, so that fewer pairs can be equal than are left (Shaffer 1986). With p(1) <= ... <= p(m):
+    Step down from the least p-value as Holm's (1979) correction does, with what Holm's does not use of pairs: if a and
+    b differ, c differs from one of them, so that fewer pairs can be equal than are left (Shaffer 1986). With p(1) <=
+    ... <= p(m):
 
-        adjusted(j) = max over i <= j of min(1, t(i) p(i)),    t(i) the most pairs, up to m - i + 1, that can be equal at once
+        adjusted(j) = max over i <= j of min(1, t(i) p(i)),    t(i) the most pairs, up to m - i + 1, that can be equal
+        at once
 
     for four rows t = 6, 3, 3, 3, 2, 1 where Holm's are 6, 5, 4, 3, 2, 1.
 
@@ -42,7 +45,8 @@ def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
 
 
 def corrected_by_holm(p_values: Array, level: float) -> Corrected:
-    """Correct any tests by Holm's step-down procedure (1979): the chance of a false rejection is kept under any dependence.
+    """Correct any tests by Holm's step-down procedure (1979): the chance of a false rejection is kept under any
+    dependence.
 
     With p sorted, p(1) <= ... <= p(m):  adjusted(i) = max over j <= i of min(1, (m - j + 1) p(j)).
 

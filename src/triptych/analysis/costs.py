@@ -60,15 +60,16 @@ class RowCost:
 
 
 def evaluations(validation_documents: int, epochs: int, test_documents: int) -> int:
-    """Documents whose loss is taken in a run: validation before, after every epoch and at the end, and the test split once."""
+    """Documents whose loss is taken in a run: validation before, after every epoch and at the end, and the test split
+    once."""
     return validation_documents * (epochs + 2) + test_documents
 
 
 def measured(results: Results) -> dict[str, RowCost]:
     """What each finished row took, as means over its runs; none for files that other tools wrote.
 
-    Whatever the clocks of a run do not name is counted as fixed, so that the seconds of a design like the pilot's are the
-    pilot's own, if it was trained for all epochs.
+    Whatever the clocks of a run do not name is counted as fixed, so that the seconds of a design like the pilot's are
+    the pilot's own, if it was trained for all epochs.
     """
     if results.files is not None:
         return {}
@@ -82,7 +83,9 @@ def _of_row(runs: Sequence[Run]) -> RowCost:
     summarized = sum(len(run.predictions) for run in runs)
     seen = sum(run.record.training.documents for run in runs if run.record.training is not None)
     in_stages = sum(getattr(cost, f"{clock}_seconds") for cost in costs for clock in CLOCKS)
-    apart = sum(cost.search_seconds + cost.train_seconds + cost.evaluation_seconds + cost.generation_seconds for cost in costs)
+    apart = sum(
+        cost.search_seconds + cost.train_seconds + cost.evaluation_seconds + cost.generation_seconds for cost in costs
+    )
     fixed = max(in_stages, sum(cost.wall_seconds for cost in costs)) - apart
     return RowCost(
         trains=trains,
@@ -128,7 +131,8 @@ def of_suite(costs: Mapping[str, RowCost], size: Size, scaling: Sequence[int] = 
     found = {}
     for label, cost in costs.items():
         smaller = [
-            Size(pairs, size.validation_documents, size.test_documents, size.max_epochs, size.seeds) for pairs in scaling
+            Size(pairs, size.validation_documents, size.test_documents, size.max_epochs, size.seeds)
+            for pairs in scaling
         ]
         found[label] = cost.seconds(size) + sum(cost.seconds(one) for one in smaller if cost.trains)
     return found

@@ -67,8 +67,8 @@ def _refuse(field: str, runs: Sequence[Run], value: Callable[[Run], Any]) -> Non
         first, second = value(runs[0]), value(run)
         if first != second:
             raise ResultsError(
-                f"These runs may not go into one table: {shorten(field)} is {shorten(repr(first))} for {runs[0].name} and "
-                f"{shorten(repr(second))} for {run.name}. Run both under one suite, or report them apart."
+                f"These runs may not go into one table: {shorten(field)} is {shorten(repr(first))} for {runs[0].name} "
+                f"and {shorten(repr(second))} for {run.name}. Run both under one suite, or report them apart."
             )
 
 

@@ -67,11 +67,11 @@ def _chosen(results: Results) -> list[str]:
     unit = "nats" if results.suite.analysis.primary == "loss" else point
     seeds = "1 seed" if design.seeds == 1 else f"{design.seeds} seeds"
     return [
-        "Seeds, test documents, training pairs and epochs, the same for every row, were chosen before the first run for a "
-        f"budget of {_duration(design.within_seconds)} (--within): {seeds}, {design.test_documents:,} test documents, "
-        f"{design.train_documents:,} training pairs, up to {design.max_epochs} epochs. It was estimated to take "
-        f"{_duration(design.estimated_seconds)}, and to find a true difference of {design.detect:g} {unit} between two rows "
-        f"that train in {design.power:.0%} of comparisons."
+        "Seeds, test documents, training pairs and epochs, the same for every row, were chosen before the first run "
+        f"for a budget of {_duration(design.within_seconds)} (--within): {seeds}, {design.test_documents:,} test "
+        f"documents, {design.train_documents:,} training pairs, up to {design.max_epochs} epochs. It was estimated to "
+        f"take {_duration(design.estimated_seconds)}, and to find a true difference of {design.detect:g} {unit} "
+        f"between two rows that train in {design.power:.0%} of comparisons."
     ]
 
 
@@ -290,6 +290,6 @@ def _unequal_memory(done: Sequence[Run]) -> list[str]:
     if len(kinds) < 2:
         return []
     return [
-        f"Peak memory was measured in {len(kinds)} ways ({', '.join(kinds)}), so it cannot be compared between the rows: run "
-        "them again with one version and on one kind of device to compare it."
+        f"Peak memory was measured in {len(kinds)} ways ({', '.join(kinds)}), so it cannot be compared between the "
+        "rows: run them again with one version and on one kind of device to compare it."
     ]

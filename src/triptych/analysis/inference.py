@@ -43,12 +43,12 @@ class Total:
         excess = max(0, sum_r (seeds[r] - (1 - 1 / f[r]) shared[r]))        V = documents + excess
         1 / df = (documents / V) / (N - 1) + (excess / V) / f
 
-    The seeds' variance holds the noise of seed and document that the documents' variance holds as well. Taking out all of it
-    makes V unbiased and, from two or three seeds, too small too often, so a share of 1 / f[r] stays, f[r] = S - 1 of row r.
-    The degrees of freedom are the harmonic mean, weighted by share of V, where Satterthwaite (1946) weights by the square of
-    the share: an estimate of the seeds' variance that is small by luck would otherwise vouch for itself. With two seeds of a
-    row even that is too little, and the quantile is the mean of the two t quantiles, weighted by share of V (Cochran and Cox
-    1957).
+    The seeds' variance holds the noise of seed and document that the documents' variance holds as well. Taking out all
+    of it makes V unbiased and, from two or three seeds, too small too often, so a share of 1 / f[r] stays, f[r] = S - 1
+    of row r. The degrees of freedom are the harmonic mean, weighted by share of V, where Satterthwaite (1946) weights
+    by the square of the share: an estimate of the seeds' variance that is small by luck would otherwise vouch for
+    itself. With two seeds of a row even that is too little, and the quantile is the mean of the two t quantiles,
+    weighted by share of V (Cochran and Cox 1957).
     `docs/statistics.md` gives the error rates of each.
 
     Attributes:
@@ -92,7 +92,8 @@ class Sample:
 
     Attributes:
         mean: over seeds and documents.
-        profile: [N], the value of each document as a mean over seeds; how it varies is the documents' part of the chance.
+        profile: [N], the value of each document as a mean over seeds; how it varies is the documents' part of the
+            chance.
         seeds: the seeds' part, one for each row that has two seeds or more.
         bounds: the least and the greatest value a document can have; None: unknown.
     """
@@ -188,9 +189,11 @@ def welch_df(variances: Sequence[Array], dfs: Sequence[int]) -> Array:
 
 
 def skewed_quantile(quantile: float, skewness: float) -> float:
-    """The quantile of a studentised mean whose values are skewed, from Student's: Hall's transformation (1992), inverted.
+    """The quantile of a studentised mean whose values are skewed, from Student's: Hall's transformation (1992),
+    inverted.
 
-        g(T) = T + A T^2 / 3 + A^2 T^3 / 27 + A / 6,    A the skewness of the mean;    T = 3 ((1 + A (g - A / 6))^(1/3) - 1) / A
+        g(T) = T + A T^2 / 3 + A^2 T^3 / 27 + A / 6,    A the skewness of the mean;    T = 3 ((1 + A (g - A / 6))^(1/3)
+        - 1) / A
 
     Of the intervals for a mean of skewed values with many zeros it is among the best (Zhou and Dinh 2005).
     """
@@ -202,8 +205,8 @@ def skewed_quantile(quantile: float, skewness: float) -> float:
 def sample(values: Array, bounds: tuple[float, float] | None = None) -> Sample:
     """A row's mean: the documents are crossed with the seeds, since every seed was tested on the same documents.
 
-    With m[s] the mean of seed s, y[., n] the mean of document n, and MS the mean square of what is left of seed s on document
-    n after both, of (S - 1)(N - 1) degrees of freedom:
+    With m[s] the mean of seed s, y[., n] the mean of document n, and MS the mean square of what is left of seed s on
+    document n after both, of (S - 1)(N - 1) degrees of freedom:
 
         variance of the seeds' part   sum_s (m[s] - m)^2 / (S - 1) / S
         shared                        MS / (N S)
@@ -236,12 +239,12 @@ def concentrated_widths(
 ) -> Callable[[float], tuple[float, float]] | None:
     """Half-widths of an interval for values nearly all of which are the same, as a function of alpha.
 
-    Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `FEW` another, the spread says
-    next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which Learned-Miller and
-    Thomas (2019) conjecture to hold for any distribution within the bounds: with weights from a flat Dirichlet distribution
-    on the N values and one of the bounds, the quantile alpha/2 of the weighted mean with the lower bound, 1 - alpha/2 with
-    the upper. For N zeros and nothing else that is Clopper and Pearson's bound of the share that is not zero, times the
-    greatest value.
+    Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `FEW` another, the spread
+    says next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which
+    Learned-Miller and Thomas (2019) conjecture to hold for any distribution within the bounds: with weights from a flat
+    Dirichlet distribution on the N values and one of the bounds, the quantile alpha/2 of the weighted mean with the
+    lower bound, 1 - alpha/2 with the upper. For N zeros and nothing else that is Clopper and Pearson's bound of the
+    share that is not zero, times the greatest value.
 
     Args:
         profile: [N] values.

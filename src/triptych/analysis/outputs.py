@@ -111,9 +111,7 @@ def _equally_long(predictions: Sequence[str], references: Sequence[str]) -> str:
     counts = Counter(len(text.split()) for text in references)
     if share <= AT_LONGEST or counts[max(counts)] / len(references) > AT_LONGEST:
         return ""
-    return (
-        f"{_percent(share)} of the outputs have exactly {longest:,} words and none has more: they were cut there."
-    )
+    return f"{_percent(share)} of the outputs have exactly {longest:,} words and none has more: they were cut there."
 
 
 def _of(count: int, texts: Sequence[str]) -> str:

@@ -23,8 +23,9 @@ def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
     """The mean of every row on every measure, with its spread.
 
     Args:
-        scores: by label and measure [S, N]; all rows have the same N documents in the same order. A row without training has
-            S = 1. Measures whose name begins with `rouge` lie in 0-100; `loss` is given by `inference.ratio_values`.
+        scores: by label and measure [S, N]; all rows have the same N documents in the same order. A row without
+            training has S = 1. Measures whose name begins with `rouge` lie in 0-100; `loss` is given by
+            `inference.ratio_values`.
     """
     return {
         label: {measure: sample(values, bounds_of(measure)) for measure, values in measures.items()}
@@ -63,7 +64,8 @@ def paired_tests(
         scores: from `samples`.
         analysis: the primary measure and the margins.
         trained: the number of seeds of every row that was trained; rows that are not named train nothing.
-        pairs: labels to test against each other, corrected by Holm; None: every two rows, corrected by `corrected_pairs`.
+        pairs: labels to test against each other, corrected by Holm; None: every two rows, corrected by
+            `corrected_pairs`.
         power: say as well which difference each test would have found.
 
     Returns:
@@ -92,9 +94,10 @@ def inference_of(tests: Sequence[PairedTest], analysis: Analysis) -> Inference:
         units={measure: units_of(measure) for measure in measures},
         confidence=1 - LEVEL,
         level=LEVEL,
-        intervals="documents and training seeds as two sources of chance, variances estimated for each row; Student's t "
-        "with degrees of freedom from both, corrected for the skewness of documents (Hall 1992)",
-        correction="on each measure over all pairs of rows, step down over the pairs that can still be equal (Shaffer 1986)",
+        intervals="documents and training seeds as two sources of chance, variances estimated for each row; "
+        "Student's t with degrees of freedom from both, corrected for the skewness of documents (Hall 1992)",
+        correction="on each measure over all pairs of rows, step down over the pairs that can still be equal "
+        "(Shaffer 1986)",
         power=POWER,
         detectable=most,
     )

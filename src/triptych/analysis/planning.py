@@ -75,7 +75,8 @@ class Planner:
         return self.chance.design(documents, seeds, self.level).detectable()
 
     def least_documents(self, seeds: int) -> int | None:
-        """The fewest documents, from `LEAST_DOCUMENTS` on, with which the difference is found often enough; None: none are."""
+        """The fewest documents, from `LEAST_DOCUMENTS` on, with which the difference is found often enough; None: none
+        are."""
         low = min(LEAST_DOCUMENTS, self.test_available)
         if self.power(low, seeds) >= POWER:
             return low
@@ -137,7 +138,8 @@ class Planner:
                 return found
         if (found := self.cheapest(trainings[-1])) and _fits(found, budget):
             return found
-        # It cannot be reached: by no budget, and then training is kept; or not by this one, and then it is at its least.
+        # It cannot be reached: by no budget, and then training is kept; or not by this one, and then it is at its
+        # least.
         within_reach = any(need is not None and need <= self.test_available for need in self.needs.values())
         for seeds in (range(USUAL_SEEDS, MOST_SEEDS + 1), range(2, 3), range(1, 2)):
             for training in trainings[-1:] if within_reach else trainings:
@@ -147,7 +149,8 @@ class Planner:
         least = replace(trainings[-1], seeds=1, test_documents=min(LEAST_DOCUMENTS, self.test_available))
         raise ConfigError(
             f"The budget of {budget:,.0f} seconds is below the smallest design, one seed of every row on "
-            f"{least.train_documents:,} training pairs, {least.max_epochs} epochs and {least.test_documents} test documents, "
+            f"{least.train_documents:,} training pairs, {least.max_epochs} epochs and {least.test_documents} test "
+            "documents, "
             f"which takes about {self.seconds(least):,.0f} seconds. Give more, or fewer rows with --methods."
         )
 
@@ -207,6 +210,9 @@ def enough_pairs(curves: Mapping[str, Mapping[int, float]], margin: float) -> in
     if len(sizes) < 2:
         return None
     return next(
-        size for size in sizes if all(curve[sizes[-1]] - curve[later] <= margin
-                                      for curve in curves.values() for later in sizes if later >= size)
-    )  # fmt: skip
+        size
+        for size in sizes
+        if all(
+            curve[sizes[-1]] - curve[later] <= margin for curve in curves.values() for later in sizes if later >= size
+        )
+    )

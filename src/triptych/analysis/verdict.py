@@ -26,7 +26,8 @@ def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
 
 
 def separable(test: PairedTest) -> bool:
-    """The two rows differ: the corrected test rejects. Files of before `decision` was recorded have an interval of another
+    """The two rows differ: the corrected test rejects. Files of before `decision` was recorded have an interval of
+    another
     law, which must leave out zero too."""
     if test.decision is not None:
         return test.decision == "different"
@@ -52,8 +53,8 @@ def turned(test: PairedTest, first: str) -> PairedTest:
 def verdict(rows: Mapping[str, Row], tests: Sequence[PairedTest], analysis: Analysis) -> str:
     """What the comparison concludes, in a few sentences: on the primary measure, then on the second.
 
-    A row is the best if it is shown to differ from every other row. If an untrained row leads, the trained rows are judged
-    among themselves as well. With one training seed no method is ranked: the trained models alone are spoken of.
+    A row is the best if it is shown to differ from every other row. If an untrained row leads, the trained rows are
+    judged among themselves as well. With one training seed no method is ranked: the trained models alone are spoken of.
     """
     primary, second = analysis.primary, "rouge1" if analysis.primary == "loss" else "loss"
     if len(ranking(rows, primary)) < 2:
@@ -86,11 +87,13 @@ def verdict_of_files(rows: Mapping[str, Row], tests: Sequence[PairedTest], analy
         return f"{_leader(ranked, rows, tests, primary, 'systems')}."
     about = [test for test in tests if test.metric == primary]
     name, named = NAMES.get(primary, primary), _apart(rows, about, primary, "pairs of systems")
-    found = f"these outputs differ on these documents: {named}" if named else "no two of these outputs are shown to differ"
+    found = (
+        f"these outputs differ on these documents: {named}" if named else "no two of these outputs are shown to differ"
+    )
     whose = "each system" if len(single) == len(ranked) else ", ".join(single)
     return (
-        f"By {name}, {found}. Whether the systems differ, trained or sampled again, needs more than one set of predictions "
-        f"of {whose}."
+        f"By {name}, {found}. Whether the systems differ, trained or sampled again, needs more than one set of "
+        f"predictions of {whose}."
     )
 
 

@@ -22,9 +22,9 @@ from triptych.text.characters import for_terminal, visible
 
 DESCRIPTION = """Which way of fine-tuning should I use for my summarization task, and what does each cost?
 
-Triptych fine-tunes a causal language model on documents with summaries in several ways (prompt tuning, LoRA, last layers
-only; beside them full fine-tuning, the untuned model and Lead-3), gives every method the same data, budget and search,
-measures each from outside, and writes a report."""
+Triptych fine-tunes a causal language model on documents with summaries in several ways (prompt tuning, LoRA, last
+layers only, full fine-tuning), next to the untuned model and Lead-3. It gives every method the same data, budget and
+search, measures what each costs, and writes a report."""
 EXAMPLES = """examples:
   triptych compare                                     the demo: embedded model and data, a few minutes on two cores
   triptych compare --model gpt2 --data abisee/cnn_dailymail
@@ -76,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         what = "the memory is used up" if isinstance(error, MemoryError) else error.strerror or visible(str(error))
         where = f"{str(error.filename)[:300]!r}: " if isinstance(error, OSError) and error.filename is not None else ""
-        print(f"triptych: {where}{what}. Make room, or allow reading and writing there, and start again.", file=sys.stderr)
+        print(
+            f"triptych: {where}{what}. Make room, or allow reading and writing there, and start again.", file=sys.stderr
+        )
         return 1 if isinstance(error, MemoryError) else 2
     except BaseException as error:
         panicked = type(error).__name__ == "PanicException"  # of native code, which is no `Exception`
@@ -120,8 +122,10 @@ def interrupted(options: argparse.Namespace, signum: int) -> int:
 def keep_docstrings() -> None:
     """Begin again with docstrings where Python was told to drop them: transformers fails on import without its own."""
     given = sys.orig_argv[1:]
-    words = ["-O" if word == "-OO" and all(other.startswith("-") for other in given[:place]) else word
-             for place, word in enumerate(given)]  # fmt: skip
+    words = [
+        "-O" if word == "-OO" and all(other.startswith("-") for other in given[:place]) else word
+        for place, word in enumerate(given)
+    ]
     if words != given or os.environ.get("PYTHONOPTIMIZE") != "1":
         os.execve(sys.executable, [sys.executable, *words], {**os.environ, "PYTHONOPTIMIZE": "1"})
 
@@ -140,132 +144,273 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"triptych {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
 
-    compare = commands.add_parser("compare", help="run a comparison and report it", formatter_class=shape, epilog=EXAMPLES,
-                                  description="Run every row of a suite, compare, and write tables and reports to OUT. The "
-                                  "same suite in an OUT that exists goes on where it stopped.")
-    compare.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file (TOML, or the JSON in OUT/suite.json)")
+    compare = commands.add_parser(
+        "compare",
+        help="run a comparison and report it",
+        formatter_class=shape,
+        epilog=EXAMPLES,
+        description="Run every row of a suite, compare, and write tables and reports to OUT. The "
+        "same suite in an OUT that exists goes on where it stopped.",
+    )
+    compare.add_argument(
+        "suite", nargs="?", metavar="SUITE.toml", help="a suite file (TOML, or the JSON in OUT/suite.json)"
+    )
     add_suite_options(compare)
-    compare.add_argument("--dry-run", action="store_true",
-                         help="print the runs, documents, disk and a time estimate from two measured steps; write nothing")
-    compare.add_argument("--within", metavar="TIME", help="choose seeds, test documents, epochs and training pairs as triptych "
-                         "plan does, the same for every row, for this much time (90s, 30min, 8h, 2d), and run that")
+    compare.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the runs, documents, disk and a time estimate from two measured steps; write nothing",
+    )
+    compare.add_argument(
+        "--within",
+        metavar="TIME",
+        help="choose seeds, test documents, epochs and training pairs as triptych "
+        "plan does, the same for every row, for this much time (90s, 30min, 8h, 2d), and run that",
+    )
     compare.add_argument("--fresh", action="store_true", help="start over; what OUT holds is kept under another name")
-    compare.add_argument("--executor", default="local", metavar="E", help="local: one run after the other on this machine; "
-                         "ray: a Ray cluster on this machine; ray://HOST:PORT: one that is there (default: local)")
-    compare.add_argument("--run-cpus", type=float, default=1, metavar="N", help="cores that a run asks of a Ray worker (1)")
+    compare.add_argument(
+        "--executor",
+        default="local",
+        metavar="E",
+        help="local: one run after the other on this machine; "
+        "ray: a Ray cluster on this machine; ray://HOST:PORT: one that is there (default: local)",
+    )
+    compare.add_argument(
+        "--run-cpus", type=float, default=1, metavar="N", help="cores that a run asks of a Ray worker (1)"
+    )
     compare.add_argument("--run-gpus", type=float, default=0, metavar="N", help="GPUs that it asks for (0)")
     compare.add_argument("--run-memory", type=float, default=0, metavar="BYTES", help="memory that it asks for (any)")
     compare.set_defaults(call=call_compare)
 
-    plan = commands.add_parser("plan", help="say what a comparison must be to find a difference", formatter_class=shape,
-                               epilog=PLAN_EXAMPLES, description="Say how many test documents and seeds find a true difference "
-                               "four times in five, which of the two is lacking, what that costs, and the best design for a "
-                               "time. From finished results folders, without a model; or from a suite, of which two optimizer "
-                               "steps a row are measured and whose scores are assumed to vary as they did elsewhere.")
+    plan = commands.add_parser(
+        "plan",
+        help="say what a comparison must be to find a difference",
+        formatter_class=shape,
+        epilog=PLAN_EXAMPLES,
+        description="Say how many test documents and seeds find a true difference "
+        "four times in five, which of the two is lacking, what that costs, and the best design for a "
+        "time. From finished results folders, without a model; or from a suite, of which two optimizer "
+        "steps a row are measured and whose scores are assumed to vary as they did elsewhere.",
+    )
     plan.add_argument("given", nargs="*", metavar="SUITE.toml | OUT", help="a suite file, or results folders (pilots)")
-    plan.add_argument("--detect", type=float, metavar="D", help="the true difference to find, on the primary measure "
-                      "(default: 1 ROUGE point, 0.04 nats)")
+    plan.add_argument(
+        "--detect",
+        type=float,
+        metavar="D",
+        help="the true difference to find, on the primary measure (default: 1 ROUGE point, 0.04 nats)",
+    )
     plan.add_argument("--within", metavar="TIME", help="time for all runs: 90s, 30min, 8h, 2d")
     plan.add_argument("--json", action="store_true", help="print the plan as JSON")
     add_suite_options(plan, out=False)
     plan.set_defaults(call=call_plan)
 
-    train = commands.add_parser("train", help="run one row of a suite", formatter_class=shape,
-                                description="Run one row of a suite in this process, under each of its seeds.")
+    train = commands.add_parser(
+        "train",
+        help="run one row of a suite",
+        formatter_class=shape,
+        description="Run one row of a suite in this process, under each of its seeds.",
+    )
     train.add_argument("label", metavar="LABEL", help="the row: a method, a baseline, or a label of the suite's own")
     train.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
     add_suite_options(train)
-    train.add_argument("--events", action="store_true", help="print events as JSON lines, for programs; where "
-                       "standard input is a pipe, the run ends when it closes")
-    train.add_argument("--trial", type=float, metavar="RATE", help="with --events: make only the search's trial at this "
-                       "learning rate; the run that makes the search finds it")
-    train.add_argument("--lock", nargs=2, metavar=("DIR", "TOKEN"), help="with --events: end as soon as the lock of this "
-                       "results folder is another one: the folder was moved, or another suite works there")
+    train.add_argument(
+        "--events",
+        action="store_true",
+        help="print events as JSON lines, for programs; where standard input is a pipe, the run ends when it closes",
+    )
+    train.add_argument(
+        "--trial",
+        type=float,
+        metavar="RATE",
+        help="with --events: make only the search's trial at this "
+        "learning rate; the run that makes the search finds it",
+    )
+    train.add_argument(
+        "--lock",
+        nargs=2,
+        metavar=("DIR", "TOKEN"),
+        help="with --events: end as soon as the lock of this "
+        "results folder is another one: the folder was moved, or another suite works there",
+    )
     train.set_defaults(call=call_train)
 
-    evaluate = commands.add_parser("evaluate", help="evaluate a saved run again", formatter_class=shape,
-                                   description="Load what a run saved, compute its test loss and summaries again, and say "
-                                   "whether they are those of its record. An adapter of peft's is evaluated on --data.")
-    evaluate.add_argument("run", metavar="RUN", type=Path,
-                          help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved")
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="evaluate a saved run again",
+        formatter_class=shape,
+        description="Load what a run saved, compute its test loss and summaries again, and say "
+        "whether they are those of its record. An adapter of peft's is evaluated on --data.",
+    )
+    evaluate.add_argument(
+        "run",
+        metavar="RUN",
+        type=Path,
+        help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved",
+    )
     evaluate.add_argument("--model", metavar="M", help="where the base model is now (default: where the record says)")
-    evaluate.add_argument("--data", metavar="D", help="where the documents are now (default: where the record says); for an "
-                          "adapter of peft's, what to evaluate it on")
-    evaluate.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-                          help="for an adapter of peft's: any key of a suite file, such as limits.test_documents=64")
+    evaluate.add_argument(
+        "--data",
+        metavar="D",
+        help="where the documents are now (default: where the record says); for an "
+        "adapter of peft's, what to evaluate it on",
+    )
+    evaluate.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="for an adapter of peft's: any key of a suite file, such as limits.test_documents=64",
+    )
     evaluate.add_argument("--json", action="store_true", help="print the result as JSON")
     add_common_options(evaluate)
     evaluate.set_defaults(call=call_evaluate)
 
-    summarize = commands.add_parser("summarize", help="summarize documents with trained runs", formatter_class=shape,
-                                    description="Summarize documents with one run or several, which share one base model in "
-                                    "memory. A document longer than limits.document_tokens of the run's suite, or than the "
-                                    "window leaves room for, is cut at its end, and it is said. Summaries come as their "
-                                    "batch is done, the longest documents first.")
-    summarize.add_argument("run", metavar="RUN", nargs="+", type=Path,
-                           help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved")
-    summarize.add_argument("--file", metavar="F", default="-", help="a text file (one document), a table with a document a "
-                           "row (.csv, .tsv, .jsonl, .parquet), or - for standard input (default)")
-    summarize.add_argument("--column", metavar="NAME", help="the table's column of documents (default: by its usual name)")
+    summarize = commands.add_parser(
+        "summarize",
+        help="summarize documents with trained runs",
+        formatter_class=shape,
+        description="Summarize documents with one run or several, which share one base model in "
+        "memory. A document longer than limits.document_tokens of the run's suite, or than the "
+        "window leaves room for, is cut at its end, and it is said. Summaries come as their "
+        "batch is done, the longest documents first.",
+    )
+    summarize.add_argument(
+        "run",
+        metavar="RUN",
+        nargs="+",
+        type=Path,
+        help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved",
+    )
+    summarize.add_argument(
+        "--file",
+        metavar="F",
+        default="-",
+        help="a text file (one document), a table with a document a "
+        "row (.csv, .tsv, .jsonl, .parquet), or - for standard input (default)",
+    )
+    summarize.add_argument(
+        "--column", metavar="NAME", help="the table's column of documents (default: by its usual name)"
+    )
     summarize.add_argument("--json", action="store_true", help="print a JSON object a line for each document and run")
-    summarize.add_argument("--model", metavar="M", help="the base model, where it is not to be had under its recorded name")
+    summarize.add_argument(
+        "--model", metavar="M", help="the base model, where it is not to be had under its recorded name"
+    )
     add_common_options(summarize)
     summarize.set_defaults(call=call_summarize)
 
-    export = commands.add_parser("export", help="write a run as a folder that needs no Triptych", formatter_class=shape,
-                                 description="Write what a run trained as a complete transformers folder, merged, with "
-                                 "tokenizer, generation settings, an example and a model card. A prompt cannot be merged: it "
-                                 "is written in PEFT's format beside its base's name. Nothing is uploaded.")
+    export = commands.add_parser(
+        "export",
+        help="write a run as a folder that needs no Triptych",
+        formatter_class=shape,
+        description="Write what a run trained as a complete transformers folder, merged, with "
+        "tokenizer, generation settings, an example and a model card. A prompt cannot be merged: it "
+        "is written in PEFT's format beside its base's name. Nothing is uploaded.",
+    )
     export.add_argument("run", metavar="RUN", type=Path, help="a run's folder, or an adapter that peft saved")
     export.add_argument("to", metavar="DIR", type=Path, help="a new or an empty folder")
-    export.add_argument("--model", metavar="M", help="the base model, where it is not to be had under its recorded name")
+    export.add_argument(
+        "--model", metavar="M", help="the base model, where it is not to be had under its recorded name"
+    )
     add_common_options(export)
     export.set_defaults(call=call_export)
 
-    report = commands.add_parser("report", help="write tables and reports from records", formatter_class=shape,
-                                 description="Compare the runs in OUT again and write comparison.json, the tables and the "
-                                 "reports there. Several OUTs are joined into one table, if they may be, in --to.")
+    report = commands.add_parser(
+        "report",
+        help="write tables and reports from records",
+        formatter_class=shape,
+        description="Compare the runs in OUT again and write comparison.json, the tables and the "
+        "reports there. Several OUTs are joined into one table, if they may be, in --to.",
+    )
     report.add_argument("out", nargs="+", metavar="OUT", type=Path, help="results folders")
     report.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: the first OUT)")
-    report.add_argument("--without-texts", action="store_true", help="leave out every summary, generated or of the reference: "
-                        "for data that may not be passed on")
+    report.add_argument(
+        "--without-texts",
+        action="store_true",
+        help="leave out every summary, generated or of the reference: for data that may not be passed on",
+    )
     add_common_options(report)
     report.set_defaults(call=call_report)
 
-    score = commands.add_parser("score", help="score predictions of any tool, tested and reported", formatter_class=shape,
-                                epilog=SCORE_EXAMPLES, description="Score predictions that any tool wrote, test the systems "
-                                "against each other on the same documents, and report. No model is loaded. Files are tables "
-                                "(.csv, .tsv, .jsonl, .parquet, also .gz) with the columns id, prediction and reference or the "
-                                "usual other names, samples of lm-evaluation-harness, or plain text, a prediction a line.")
-    score.add_argument("systems", nargs="+", metavar="NAME=FILE", help="a system and its predictions; a name given again is "
-                       "another seed of it; or a results folder, whose stored predictions --metric scores")
-    score.add_argument("--references", metavar="FILE", help="a table or text with the references (default: the files' own)")
-    score.add_argument("--out", type=Path, metavar="DIR", help="a folder for scores, tables and reports (default: print only)")
+    score = commands.add_parser(
+        "score",
+        help="score predictions of any tool, tested and reported",
+        formatter_class=shape,
+        epilog=SCORE_EXAMPLES,
+        description="Score predictions that any tool wrote, test the systems "
+        "against each other on the same documents, and report. No model is loaded. Files are tables "
+        "(.csv, .tsv, .jsonl, .parquet, also .gz) with the columns id, prediction and reference or the "
+        "usual other names, samples of lm-evaluation-harness, or plain text, a prediction a line.",
+    )
+    score.add_argument(
+        "systems",
+        nargs="+",
+        metavar="NAME=FILE",
+        help="a system and its predictions; a name given again is "
+        "another seed of it; or a results folder, whose stored predictions --metric scores",
+    )
+    score.add_argument(
+        "--references", metavar="FILE", help="a table or text with the references (default: the files' own)"
+    )
+    score.add_argument(
+        "--out", type=Path, metavar="DIR", help="a folder for scores, tables and reports (default: print only)"
+    )
     score.add_argument("--no-report", action="store_true", help="tables alone: no report.pdf, no report.html")
-    score.add_argument("--metric", action="append", metavar="M", help="a registered metric to score by besides ROUGE and the "
-                       "text's shape; repeatable (default: all)")
-    score.add_argument("--columns", nargs="+", action="extend", default=[], metavar="KEY=NAME", help="the columns of id, "
-                       "prediction, reference or document, where their names are not the usual ones")
+    score.add_argument(
+        "--metric",
+        action="append",
+        metavar="M",
+        help="a registered metric to score by besides ROUGE and the text's shape; repeatable (default: all)",
+    )
+    score.add_argument(
+        "--columns",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=NAME",
+        help="the columns of id, prediction, reference or document, where their names are not the usual ones",
+    )
     score.add_argument("--by-order", action="store_true", help="join the files by the order of their rows, not by id")
-    score.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-                       help="keys of a suite file that say how is scored and judged: [rouge] and [analysis]")
+    score.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="keys of a suite file that say how is scored and judged: [rouge] and [analysis]",
+    )
     add_common_options(score)
     score.set_defaults(call=call_score)
 
-    bundle = commands.add_parser("bundle", help="write one zip to hand in", formatter_class=shape,
-                                 description="Write a zip with the source (.py files only), the fine-tuned models, the report, "
-                                 "the results, and a README that says how to run it and how to restore each model.")
+    bundle = commands.add_parser(
+        "bundle",
+        help="write one zip to hand in",
+        formatter_class=shape,
+        description="Write a zip with the source (.py files only), the fine-tuned models, the report, "
+        "the results, and a README that says how to run it and how to restore each model.",
+    )
     bundle.add_argument("out", metavar="OUT", type=Path, help="a results folder")
     bundle.add_argument("file", metavar="FILE.zip", type=Path, help="the zip to write")
-    bundle.add_argument("--max-megabytes", type=float, metavar="N", help="megabytes of fine-tuned models, at most; above it "
-                        "the largest stay out, and the README has a marked place for a link to each")
+    bundle.add_argument(
+        "--max-megabytes",
+        type=float,
+        metavar="N",
+        help="megabytes of fine-tuned models, at most; above it "
+        "the largest stay out, and the README has a marked place for a link to each",
+    )
     bundle.add_argument("--overwrite", action="store_true", help="replace FILE.zip if it is there")
     add_common_options(bundle)
     bundle.set_defaults(call=call_bundle)
 
-    advise = commands.add_parser("advise", help="name the best row within a budget", formatter_class=shape,
-                                 description="Name the best row of a finished comparison within a budget, with the evidence "
-                                 "and its uncertainty.")
+    advise = commands.add_parser(
+        "advise",
+        help="name the best row within a budget",
+        formatter_class=shape,
+        description="Name the best row of a finished comparison within a budget, with the evidence "
+        "and its uncertainty.",
+    )
     advise.add_argument("out", metavar="OUT", type=Path, help="a results folder")
     advise.add_argument("--max-parameters", type=float, metavar="N", help="trainable parameters, at most")
     advise.add_argument("--max-seconds", type=float, metavar="S", help="training seconds, at most")
@@ -273,9 +418,13 @@ def make_parser() -> argparse.ArgumentParser:
     add_common_options(advise)
     advise.set_defaults(call=call_advise)
 
-    play = commands.add_parser("play", help="try every row on an article, in a local web page", formatter_class=shape,
-                               description="Serve a page on this machine where an article's summaries by every row of OUT "
-                               "stand side by side. It loads nothing from a network. Needs the extra `play`.")
+    play = commands.add_parser(
+        "play",
+        help="try every row on an article, in a local web page",
+        formatter_class=shape,
+        description="Serve a page on this machine where an article's summaries by every row of OUT "
+        "stand side by side. It loads nothing from a network. Needs the extra `play`.",
+    )
     play.add_argument("out", metavar="OUT", type=Path, help="a results folder")
     play.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1, this machine alone)")
     play.add_argument("--port", type=int, default=7860, help="default: 7860")
@@ -283,12 +432,23 @@ def make_parser() -> argparse.ArgumentParser:
     add_common_options(play)
     play.set_defaults(call=call_play)
 
-    listing = commands.add_parser("list", help="show what is registered, or what a data folder holds", formatter_class=shape,
-                                  description="Without words: methods with their options, baselines, data sets, metrics, "
-                                  "models and presets. `list data DIR`: what a folder holds and how it would be read.")
+    listing = commands.add_parser(
+        "list",
+        help="show what is registered, or what a data folder holds",
+        formatter_class=shape,
+        description="Without words: methods with their options, baselines, data sets, metrics, "
+        "models and presets. `list data DIR`: what a folder holds and how it would be read.",
+    )
     listing.add_argument("what", nargs="*", metavar="data DIR", help="data DIR")
-    listing.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-                         help="with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME")
+    listing.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME",
+    )
     add_common_options(listing)
     listing.set_defaults(call=call_list)
     return parser
@@ -297,8 +457,9 @@ def make_parser() -> argparse.ArgumentParser:
 def add_common_options(parser: argparse.ArgumentParser) -> None:
     """Options that every command has."""
     parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda, else mps, else cpu")
-    parser.add_argument("--plugin", action="append", default=[], metavar="FILE.py",
-                        help="a Python file with a plug-in; repeatable")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE.py", help="a Python file with a plug-in; repeatable"
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
@@ -306,15 +467,29 @@ def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None
     """Options that make a suite."""
     from triptych.config.schema import PRESETS
 
-    parser.add_argument("--preset", metavar="NAME", help=f"settings to start from: {', '.join(PRESETS)} (default: demo, or "
-                        "assignment where a suite file, --model or --data is given; --dry-run and list explain them)")
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"settings to start from: {', '.join(PRESETS)} (default: demo, or "
+        "assignment where a suite file, --model or --data is given; --dry-run and list explain them)",
+    )
     parser.add_argument("--model", metavar="M", help="a hub name, a transformers folder, or tiny (embedded)")
-    parser.add_argument("--data", metavar="D", help="a folder with train|validation|test.{csv,jsonl,parquet}, a file, a hub "
-                        "name, or newswire (embedded)")
+    parser.add_argument(
+        "--data",
+        metavar="D",
+        help="a folder with train|validation|test.{csv,jsonl,parquet}, a file, a hub name, or newswire (embedded)",
+    )
     parser.add_argument("--methods", metavar="a,b", help="the rows, separated by commas")
     parser.add_argument("--seeds", metavar="0,1", help="the seeds, separated by commas")
-    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings",
-                        help="any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16",
+    )
     if out:
         parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
     add_common_options(parser)
@@ -352,7 +527,9 @@ def parse_seeds(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise ConfigError(f"--seeds {text[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2.") from None
+        raise ConfigError(
+            f"--seeds {text[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2."
+        ) from None
 
 
 def split_names(text: str | None) -> list[str] | None:
@@ -387,7 +564,9 @@ def call_compare(options: argparse.Namespace) -> int:
     settings, methods = suite_settings(options), split_names(options.methods)
     if options.within is not None:
         told = partial(show_design, Console(stderr=not options.dry_run))
-        settings = planner.settings_within(options.within, settings, methods, options.out, options.device, options.fresh, told)
+        settings = planner.settings_within(
+            options.within, settings, methods, options.out, options.device, options.fresh, told
+        )
     resolved, table = entries.resolve(settings, methods)
     out = options.out or Path("results") / resolved.name
     asked = executors.Resources(options.run_cpus, options.run_gpus, options.run_memory)
@@ -430,9 +609,16 @@ def call_plan(options: argparse.Namespace) -> int:
         quiet_libraries()
     suite_file = options.given[0] if options.given and not outs else None
     made = planner.plan(
-        suite_file, pilots=outs, detect=options.detect, within=options.within, preset=options.preset,
-        settings=flag_settings(options), methods=split_names(options.methods), device=options.device, plugins=options.plugin,
-    )  # fmt: skip
+        suite_file,
+        pilots=outs,
+        detect=options.detect,
+        within=options.within,
+        preset=options.preset,
+        settings=flag_settings(options),
+        methods=split_names(options.methods),
+        device=options.device,
+        plugins=options.plugin,
+    )
     if options.json:
         print(made.model_dump_json(indent=2))
     else:
@@ -465,7 +651,9 @@ def call_train(options: argparse.Namespace) -> int:
         settings = suite_settings(options)
         resolved, table = entries.resolve(settings, split_names(options.methods) or with_label(settings, options.label))
         row = entries.find_row(table, options.label)
-        seeds = entries.choose_seeds(resolved, row, parse_seeds(options.seeds) if options.suite and options.seeds else None)
+        seeds = entries.choose_seeds(
+            resolved, row, parse_seeds(options.seeds) if options.suite and options.seeds else None
+        )
         out = options.out or Path("results") / resolved.name
         if events is not None:
             processes.end_with_parent()
@@ -619,12 +807,21 @@ def score_again(options: argparse.Namespace) -> int:
     from triptych.reporting.tables import comparison_table
     from triptych.scored import stored
 
-    of_files = {"--references": options.references, "--out": options.out, "--columns": options.columns,
-                "--by-order": options.by_order, "a second folder": options.systems[1:]}  # fmt: skip
+    of_files = {
+        "--references": options.references,
+        "--out": options.out,
+        "--columns": options.columns,
+        "--by-order": options.by_order,
+        "a second folder": options.systems[1:],
+    }
     if given := next((name for name, value in of_files.items() if value), None):
-        raise ConfigError(f"{options.systems[0]!r} is a results folder, and {given} is for files of predictions (NAME=FILE).")
+        raise ConfigError(
+            f"{options.systems[0]!r} is a results folder, and {given} is for files of predictions (NAME=FILE)."
+        )
     if not options.metric:
-        raise ConfigError(f"{options.systems[0]!r} is a results folder: name what scores its predictions with --metric M.")
+        raise ConfigError(
+            f"{options.systems[0]!r} is a results folder: name what scores its predictions with --metric M."
+        )
     out = Path(options.systems[0])
     settings: dict[str, Any] = {}
     for setting in options.settings:
@@ -657,11 +854,18 @@ def call_bundle(options: argparse.Namespace) -> int:
     from triptych.plugins import import_plugins
 
     import_plugins(options.plugin)
-    made = write_bundle(options.out, options.file, list(map(Path, options.plugin)), options.max_megabytes, options.overwrite)
+    made = write_bundle(
+        options.out, options.file, list(map(Path, options.plugin)), options.max_megabytes, options.overwrite
+    )
     models = len(made.tuned) - len(made.left_out)
-    print(f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB; fine-tuned models: {models} of {len(made.tuned)}")
+    print(
+        f"{options.file}: {options.file.stat().st_size / 1e6:.1f} MB; fine-tuned models: {models} of {len(made.tuned)}"
+    )
     for model in made.left_out:
-        print(f"left out: {model.folder / 'adapter'} ({model.size / 1e6:.1f} MB); put a link to it into the README of the zip")
+        print(
+            f"left out: {model.folder / 'adapter'} ({model.size / 1e6:.1f} MB); put a link to it into the README of "
+            "the zip"
+        )
     return 0
 
 

@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Column, Table
 
 from triptych.config.schema import PRESETS, Columns
@@ -120,7 +128,9 @@ class View:
     def _on_stage(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
         words, total = STAGES[event["stage"]], event.get("total")
         run.first = None
-        self._progress.reset(run.bar, total=total, description=f"{label} · seed {seed} · {words}", facts="", visible=True)
+        self._progress.reset(
+            run.bar, total=total, description=f"{label} · seed {seed} · {words}", facts="", visible=True
+        )
         if event["stage"] == "train" and not self.live:
             self._line(f"{run.name}: training, up to {event['epochs']} epochs, {total} steps")
         elif event["stage"] == "generation" and not self.live:
@@ -173,54 +183,85 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
     rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
     console.print(
         f"  from the preset {preset!r}: {PRESETS[preset].summary}\n"
-        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of {t.global_batch_size} "
-        f"documents a step, patience {t.patience}; {rates}; documents of up to {suite.limits.document_tokens} tokens; "
-        f"{d.num_beams} beams, up to {d.max_new_tokens} tokens", markup=False, highlight=False, soft_wrap=True,
-    )  # fmt: skip
+        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of "
+        f"{t.global_batch_size} documents a step, patience {t.patience}; {rates}; documents of up to "
+        f"{suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} tokens",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
     for name, counts in data.splits.items():
         dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
-        console.print(f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
-                      f"{counts.truncated:,} truncated", markup=False, highlight=False)
+        console.print(
+            f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
+            f"{counts.truncated:,} truncated",
+            markup=False,
+            highlight=False,
+        )
     show_sentences_on_data(console, data)
     _print_text(console, f"  {plan.language.reason}")
-    table = Table("row", "kind", *(Column(header=h, justify="right") for h in
-                  ("runs", "trainable", "added", "seconds a run", "in all", "stored")))
+    table = Table(
+        "row",
+        "kind",
+        *(
+            Column(header=h, justify="right")
+            for h in ("runs", "trainable", "added", "seconds a run", "in all", "stored")
+        ),
+    )
     seconds_in_all, bytes_in_all = 0.0, 0
     for row in plan.rows:
         runs = sum(1 for planned, _ in plan.runs if planned.label == row.label)
         counted, each = plan.parameters.get(row.label), estimates[row.label].seconds
         stored = 4 * counted.num_trainable_parameters * runs if counted else 0
         seconds_in_all, bytes_in_all = seconds_in_all + each * runs, bytes_in_all + stored
-        numbers = (f"{counted.num_trainable_parameters:,}", f"{counted.num_added_parameters:,}") if counted else ("—", "—")
+        numbers = (
+            (f"{counted.num_trainable_parameters:,}", f"{counted.num_added_parameters:,}") if counted else ("—", "—")
+        )
         times = (f"{each:,.0f}", f"{each * runs:,.0f}")
         table.add_row(row.label, row.kind, str(runs), *numbers, *times, f"{stored / 1e6:,.1f} MB")
     console.print(table)
     for label, names in plan.targets.items():
         _print_text(console, f"  {label} is put next to: {', '.join(names)}")
-    console.print(f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
-                  f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
-                  markup=False, highlight=False, soft_wrap=True)
+    console.print(
+        f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
+        f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def show_design(console: Console, made: DesignPlan) -> None:
     """Print a plan: what each number of seeds needs, the designs, and the sentences."""
     unit = "nats" if made.primary == "loss" else "points"
     one_unit = "point" if unit == "points" and made.detect == 1 else unit
-    needs = Table("seeds", *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
-                  title=f"To find {made.detect:g} {one_unit} of {made.primary} four times in five")  # fmt: skip
+    needs = Table(
+        "seeds",
+        *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
+        title=f"To find {made.detect:g} {one_unit} of {made.primary} four times in five",
+    )
     for need in made.needs:
         documents = "no number is enough" if need.documents is None else f"{need.documents:,}"
         beyond = "" if need.available or need.documents is None else " (more than there are)"
         needs.add_row(str(need.seeds), documents + beyond, formats.seconds(need.seconds, formats.DASH))
     console.print(needs)
-    designs = Table("design", *(Column(header=h, justify="right") for h in
-                    ("train", "epochs", "test", "seeds", "power", "finds", "takes")),
-                    title=f"Designs; each finds so many {unit} four times in five")  # fmt: skip
+    designs = Table(
+        "design",
+        *(Column(header=h, justify="right") for h in ("train", "epochs", "test", "seeds", "power", "finds", "takes")),
+        title=f"Designs; each finds so many {unit} four times in five",
+    )
     for name, one in {"suite": made.own, "needed": made.needed, "within": made.best}.items():
         if one is not None:
             training = (f"{one.train_documents:,}", str(one.max_epochs)) if one.max_epochs else (formats.DASH,) * 2
-            designs.add_row(name, *training, f"{one.test_documents:,}", str(len(one.seeds)), f"{one.power:.0%}",
-                            f"{one.detectable:.3g}", formats.seconds(one.seconds, formats.DASH))  # fmt: skip
+            designs.add_row(
+                name,
+                *training,
+                f"{one.test_documents:,}",
+                str(len(one.seeds)),
+                f"{one.power:.0%}",
+                f"{one.detectable:.3g}",
+                formats.seconds(one.seconds, formats.DASH),
+            )
     console.print(designs)
     for sentence in made.said:
         _print_text(console, sentence)
@@ -231,8 +272,15 @@ def show_design(console: Console, made: DesignPlan) -> None:
 @contextmanager
 def scoring_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
     """A bar of predictions scored, on a terminal; gives what is told of them."""
-    progress = Progress(TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True),
-                        console=console, transient=True, disable=not console.is_terminal)  # fmt: skip
+    progress = Progress(
+        TextColumn("scoring"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
     with progress:
         bar = progress.add_task("scoring", total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
@@ -249,8 +297,12 @@ def show_registered(console: Console) -> None:
             for option, information in cls.model_fields.items():
                 value = information.get_default(call_default_factory=True)
                 default = "" if information.is_required() else f" (default {value!r})"
-                console.print(f"      {option}{default}: {information.description or ''}", markup=False, highlight=False,
-                              soft_wrap=True)
+                console.print(
+                    f"      {option}{default}: {information.description or ''}",
+                    markup=False,
+                    highlight=False,
+                    soft_wrap=True,
+                )
     console.print("\npresets", style="bold")
     for name, preset in PRESETS.items():
         console.print(f"  {name}: {preset.summary}", markup=False, highlight=False, soft_wrap=True)
@@ -260,11 +312,14 @@ def show_data(console: Console, path: Path, columns: Columns, language: str) -> 
     """Print what a data folder holds and how it would be read, with a pair of its first split."""
     found = describe(path, columns)
     for split in found.splits:
-        files = ", ".join(str(file) for file in split.files[:5]) + (f" and {n} more" if (n := len(split.files) - 5) > 0 else "")
+        files = ", ".join(str(file) for file in split.files[:5]) + (
+            f" and {n} more" if (n := len(split.files) - 5) > 0 else ""
+        )
         roles = split.roles
         _print_text(
             console,
-            f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}\n  columns: {', '.join(split.columns)}\n"
+            f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}\n  columns: "
+            f"{', '.join(split.columns)}\n"
             f"  document = {roles.document}, summary = {roles.summary}, "
             f"id = {'(made from split and row)' if roles.id is None else roles.id}",
         )
@@ -275,7 +330,11 @@ def show_data(console: Console, path: Path, columns: Columns, language: str) -> 
             _print_text(console, f"  {role} ({len(text):,} characters): {shorten(text, 160)}")
     missing = [name for name in ("validation", "test") if name not in {split.split for split in found.splits}]
     them = "it" if len(missing) == 1 else "them"
-    cut = [f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."] if missing else []
+    cut = (
+        [f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."]
+        if missing
+        else []
+    )
     _show_sentences(console, [*found.notes, *cut])
     _show_language(console, path, [split.split for split in found.splits], columns, language)
 
@@ -323,9 +382,16 @@ class SummaryPrinter:
         self._all[str(row.folder)] += 1
         self._cut[str(row.folder)] += summary.truncated
         if self._as_json:
-            facts = {"id": name, "label": row.label, "run": str(row.folder), "summary": summary.text,
-                     "num_tokens": summary.num_tokens, "at_cap": summary.at_cap,
-                     "document_tokens": summary.document_tokens, "read_tokens": summary.read_tokens}  # fmt: skip
+            facts = {
+                "id": name,
+                "label": row.label,
+                "run": str(row.folder),
+                "summary": summary.text,
+                "num_tokens": summary.num_tokens,
+                "at_cap": summary.at_cap,
+                "document_tokens": summary.document_tokens,
+                "read_tokens": summary.read_tokens,
+            }
             print(json.dumps(facts, ensure_ascii=False), flush=True)
         else:
             said = f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text
@@ -335,4 +401,7 @@ class SummaryPrinter:
         """Say, on standard error, what was not read."""
         for run, cut in self._cut.items():
             if cut:
-                print(f"{run}: {cut} of {self._all[run]} documents were too long: their ends were not read.", file=sys.stderr)
+                print(
+                    f"{run}: {cut} of {self._all[run]} documents were too long: their ends were not read.",
+                    file=sys.stderr,
+                )

@@ -1,4 +1,5 @@
-"""A suite: what is compared, on what, with which budget. The resolved suite is `OUT/suite.json`, itself a valid input."""
+"""A suite: what is compared, on what, with which budget. The resolved suite is `OUT/suite.json`, itself a valid
+input."""
 
 import json
 import shlex
@@ -58,7 +59,8 @@ class Training(Section):
     patience: int = Field(2, ge=1, description="epochs without a better validation loss before training stops")
     global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
     micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
-        8, description='documents a forward pass on one device; "auto": the most that fit, found once for a row and kept'
+        8,
+        description='documents a forward pass on one device; "auto": the most that fit, found once for a row and kept',
     )
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
     warmup_fraction: float = Field(0.05, ge=0, lt=1)
@@ -94,8 +96,9 @@ class RougeSettings(Section):
 
     language: languages.Name = Field(
         languages.AUTO,
-        description="english: as rouge_score; german, french, ru, ...: words of any script with that language's stemmer, where "
-        "there is one; any: words of any script, no stemmer; auto: english where the references read so, else no stemmer",
+        description="english: as rouge_score; german, french, ru, ...: words of any script with that language's "
+        "stemmer, where there is one; any: words of any script, no stemmer; auto: english where the references read "
+        "so, else no stemmer",
     )
 
 
@@ -122,7 +125,8 @@ class Analysis(Section):
     """What the verdict rests on, named before anything is measured; changes no run."""
 
     primary: Literal["rouge1", "rouge2", "rougeL", "rougeLsum", "loss"] = Field(
-        "rouge1", description="the measure that the verdict and `advise` judge by; the test loss is always shown next to it"
+        "rouge1",
+        description="the measure that the verdict and `advise` judge by; the test loss is always shown next to it",
     )
     margin: float = Field(0.5, gt=0, description="ROUGE points; rows shown to differ by less are called equivalent")
     loss_margin: float = Field(0.02, gt=0, description="the same for the test loss, in nats per target token")
@@ -135,8 +139,9 @@ class Analysis(Section):
 class Scaling(Section):
     """How each row gains with data: every row that trains, again on fewer training documents, all else the same."""
 
-    train_documents: tuple[int, ...] = Field((), description="training pairs of the further points, rising; each sample holds "
-                                             "the smaller ones")  # fmt: skip
+    train_documents: tuple[int, ...] = Field(
+        (), description="training pairs of the further points, rising; each sample holds the smaller ones"
+    )
 
     @field_validator("train_documents")
     @classmethod
@@ -160,7 +165,8 @@ class Design(Section):
 
 
 def is_label(text: str) -> bool:
-    """Whether a row may be called so: a label is the name of a folder and an argument of a command, no path and no option."""
+    """Whether a row may be called so: a label is the name of a folder and an argument of a command, no path and no
+    option."""
     return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
 
 
@@ -205,7 +211,13 @@ class Suite(Section):
     @classmethod
     def _names_a_folder(cls, value: str) -> str:
         # OUT is results/NAME where --out does not say otherwise: a stranger's suite must not choose another place.
-        if not value.isprintable() or not value.strip() or len(value) > 100 or value.startswith(".") or set(value) & set("/\\"):
+        if (
+            not value.isprintable()
+            or not value.strip()
+            or len(value) > 100
+            or value.startswith(".")
+            or set(value) & set("/\\")
+        ):
             raise ValueError("a name for a folder is needed: no '/', not '.' at its beginning, at most 100 characters")
         return value
 
@@ -243,13 +255,17 @@ DEMO: dict[str, Any] = {
     "data": "newswire",
     "seeds": [0],
     "limits": {
-        "train_documents": 256, "validation_documents": 32, "test_documents": 48, "document_tokens": 352, "summary_tokens": 104,
+        "train_documents": 256,
+        "validation_documents": 32,
+        "test_documents": 48,
+        "document_tokens": 352,
+        "summary_tokens": 104,
     },
     "training": {"max_epochs": 3, "global_batch_size": 4, "micro_batch_size": 4},
     "decoding": {"max_new_tokens": 96, "batch_size": 48},
     "search": {"trials": 0},
     "method": {"prompt-tuning": {"learning_rate": 0.05}, "full": {"learning_rate": 3e-4}},
-}  # fmt: skip
+}
 FULL: dict[str, Any] = {
     "name": "full-cnn-dailymail",
     "limits": {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 800},
@@ -275,18 +291,21 @@ class Preset(NamedTuple):
 PRESETS: dict[str, Preset] = {
     "demo": Preset("the embedded model and data, a few minutes on two cores, no network", DEMO),
     "assignment": Preset(
-        "GPT-2 small on a sample of CNN/DailyMail: 21,000 / 6,000 / 3,000 documents, up to 10 epochs with early stopping, "
-        "four learning rates a row, three seeds; every key's default", {},
+        "GPT-2 small on a sample of CNN/DailyMail: 21,000 / 6,000 / 3,000 documents, up to 10 epochs with early "
+        "stopping, four learning rates a row, three seeds; every key's default",
+        {},
     ),
     "full-cnn-dailymail": Preset(
-        "GPT-2 small on all of CNN/DailyMail, 287,113 / 13,368 / 11,490 documents of up to 800 tokens, up to 3 epochs, four "
-        "learning rates a row, three seeds", FULL,
+        "GPT-2 small on all of CNN/DailyMail, 287,113 / 13,368 / 11,490 documents of up to 800 tokens, up to 3 "
+        "epochs, four learning rates a row, three seeds",
+        FULL,
     ),
     "quick": Preset(
-        "a first look in minutes on a GPU: GPT-2 small on 1,000 / 200 / 200 documents of CNN/DailyMail, 2 epochs, no search, "
-        "greedy summaries, one seed; too little for a verdict", QUICK,
+        "a first look in minutes on a GPU: GPT-2 small on 1,000 / 200 / 200 documents of CNN/DailyMail, 2 epochs, no "
+        "search, greedy summaries, one seed; too little for a verdict",
+        QUICK,
     ),
-}  # fmt: skip
+}
 
 
 def preset(name: str) -> dict[str, Any]:
@@ -373,6 +392,8 @@ def make_suite(settings: dict[str, Any]) -> Suite:
     except ValidationError as error:
         raise ConfigError(explain(error, "", Suite)) from None
     except UnicodeEncodeError:
-        raise ConfigError("The suite holds bytes or half characters that are not Unicode text; write it in UTF-8.") from None
+        raise ConfigError(
+            "The suite holds bytes or half characters that are not Unicode text; write it in UTF-8."
+        ) from None
     except TypeError as error:
         raise ConfigError(f"The suite has a key that is not a name: {error}.") from None

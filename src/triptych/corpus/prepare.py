@@ -31,10 +31,16 @@ _SAMPLE_SEED = b"triptych sample 0"
 _BATCH_ROWS, _BATCH_CHARACTERS = 512, 2**21
 _MANIFEST = "manifest.json"
 _SCHEMA = pyarrow.schema(
-    [("id", pyarrow.string()), ("document", pyarrow.string()), ("summary", pyarrow.string()),
-     ("document_ids", pyarrow.list_(pyarrow.int32())), ("summary_ids", pyarrow.list_(pyarrow.int32())),
-     ("read_tokens", pyarrow.int32()), ("loss_tokens", pyarrow.int32())]
-)  # fmt: skip
+    [
+        ("id", pyarrow.string()),
+        ("document", pyarrow.string()),
+        ("summary", pyarrow.string()),
+        ("document_ids", pyarrow.list_(pyarrow.int32())),
+        ("summary_ids", pyarrow.list_(pyarrow.int32())),
+        ("read_tokens", pyarrow.int32()),
+        ("loss_tokens", pyarrow.int32()),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +65,9 @@ class Template:
             ModelError: the tokenizer has no EOS token, or changes a text that it puts special tokens around.
         """
         if tokenizer.eos_token_id is None:
-            raise ModelError("The tokenizer has no EOS token, so a summary could never end. Set eos_token in its config.")
+            raise ModelError(
+                "The tokenizer has no EOS token, so a summary could never end. Set eos_token in its config."
+            )
         # Around a text rather than around "": OPT's BOS has the id of its EOS, and only the place tells them apart.
         with native_failures():
             bare = tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -152,7 +160,11 @@ class TokenizedSplit(Sequence[Pair]):
         batches = self._table.to_batches()
         self._starts = np.cumsum([0] + [batch.num_rows for batch in batches])
         self._batches = [
-            _Batch(*batch.columns[:3], *map(_ragged, batch.columns[3:5]), *(column.to_numpy() for column in batch.columns[5:]))
+            _Batch(
+                *batch.columns[:3],
+                *map(_ragged, batch.columns[3:5]),
+                *(column.to_numpy() for column in batch.columns[5:]),
+            )
             for batch in batches
         ]
 
@@ -296,7 +308,9 @@ def prepare(
             job.key(state), lambda folder: _build(folder, job, state), lambda folder: _open(folder, template)
         )
     except OSError as error:
-        raise DataError(f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing.") from error
+        raise DataError(
+            f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing."
+        ) from error
     opened.data.notes = list(dataset.notes())  # of the folder as it is now: what is not read is no part of the entry
     opened.check_vocabulary(vocabulary_size)
     return replace(opened, hold=hold)
@@ -335,10 +349,10 @@ class _Job:
         if self.window is not None and self.window < needed:
             prefix, separator = len(self.template.prefix_ids), len(self.template.separator_ids)
             raise ConfigError(
-                f"The model has {self.window} positions, but prefix {prefix} + virtual tokens {self.reserved} + document 1 "
-                f"+ separator {separator} + summary {summary} + EOS 1 = {needed} are "
-                "needed at least. Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or "
-                "take a model with a longer window."
+                f"The model has {self.window} positions, but prefix {prefix} + virtual tokens {self.reserved} + "
+                f"document 1 + separator {separator} + summary {summary} + EOS 1 = {needed} are needed at least. "
+                "Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or take a "
+                "model with a longer window."
             )
 
     def key(self, state: str) -> str:
@@ -439,9 +453,14 @@ def _plan(surveys: Mapping[str, _Survey], limits: Limits, split: Split, room: in
         size = min(requested[s] or len(eligible), len(eligible))
         chosen = eligible[np.argsort(ranks, kind="stable")[:size]]
         counts[name] = SplitCounts(
-            read=len(lengths), dropped_empty=int(empty[s].sum()), dropped_duplicate=int(duplicate.sum()),
-            dropped_long_summary=int(too_long.sum()), not_sampled=len(eligible) - size, used=size, requested=requested[s],
-        )  # fmt: skip
+            read=len(lengths),
+            dropped_empty=int(empty[s].sum()),
+            dropped_duplicate=int(duplicate.sum()),
+            dropped_long_summary=int(too_long.sum()),
+            not_sampled=len(eligible) - size,
+            used=size,
+            requested=requested[s],
+        )
         _mark(target, membership, s, chosen)
     return _Plan(target, counts, cut)
 
@@ -455,7 +474,8 @@ def _cut(surveys: Mapping[str, _Survey], split: Split) -> tuple[dict[str, np.nda
     pool = "train" if "train" in surveys else "all"
     missing = [s for s in (1, 2) if SPLITS[s] not in surveys]
     membership = {
-        name: np.full(len(survey), SPLITS.index(name) if name in SPLITS else 0, np.int8) for name, survey in surveys.items()
+        name: np.full(len(survey), SPLITS.index(name) if name in SPLITS else 0, np.int8)
+        for name, survey in surveys.items()
     }
     if not missing:
         return membership, None
@@ -474,8 +494,8 @@ def _cut(surveys: Mapping[str, _Survey], split: Split) -> tuple[dict[str, np.nda
     parts = " / ".join(f"{SPLITS[s]} {share / sum(shares):.4g}" for s, share in zip((0, *missing), shares, strict=True))
     named = " and no ".join(SPLITS[s] for s in missing)
     return membership, (
-        f"The source has no {named} split: {'its training split' if pool == 'train' else 'all of it'} was cut by document "
-        f"into {parts} (split.seed {split.seed})."
+        f"The source has no {named} split: {'its training split' if pool == 'train' else 'all of it'} was cut by "
+        f"document into {parts} (split.seed {split.seed})."
     )
 
 
@@ -515,9 +535,13 @@ def _build(folder: Path, job: _Job, state: str) -> None:
         for digests in ([writer.content for writer in writers], [writer.tokens for writer in writers])
     )
     data = Data(
-        source=job.source, synthetic=job.dataset.synthetic, fingerprint=content, token_fingerprint=tokens, splits=plan.counts,
+        source=job.source,
+        synthetic=job.dataset.synthetic,
+        fingerprint=content,
+        token_fingerprint=tokens,
+        splits=plan.counts,
         cut=plan.cut,
-    )  # fmt: skip
+    )
     digests = {name: _file_digest(folder / f"{name}.arrow") for name in SPLITS}
     if job.dataset.fingerprint() != state:
         raise _changed(job)
@@ -529,8 +553,13 @@ def _source_splits(job: _Job) -> list[str]:
     there = job.dataset.splits()
     if "train" not in there and "all" not in there:
         raise DataError(
-            " ".join([f"{job.source} has no training split, only {', '.join(there)}. Add one, or give a single file to be cut.",
-                      *job.dataset.notes()])
+            " ".join(
+                [
+                    f"{job.source} has no training split, only {', '.join(there)}. Add one, or give a single file to "
+                    "be cut.",
+                    *job.dataset.notes(),
+                ]
+            )
         )
     return [name for name in SPLITS if name in there] if "train" in there else ["all"]
 
@@ -588,7 +617,9 @@ class _Writer:
         for row in rows:
             self.content.update("".join(f"{len(text)}:{text}" for text in row[:3]).encode())
             self.tokens.update(json.dumps(row[3:]).encode())
-        columns = [pyarrow.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)]
+        columns = [
+            pyarrow.array(column, field.type) for column, field in zip(zip(*rows, strict=True), _SCHEMA, strict=True)
+        ]
         self._file.write_batch(pyarrow.record_batch(columns, schema=_SCHEMA))
 
     def close(self) -> None:
@@ -623,7 +654,9 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
     if tokenizer.is_fast:
         state = tokenizer.backend_tokenizer.to_str()
     else:
-        state = json.dumps([type(tokenizer).__name__, tokenizer.get_vocab(), str(tokenizer.init_kwargs)], sort_keys=True)
+        state = json.dumps(
+            [type(tokenizer).__name__, tokenizer.get_vocab(), str(tokenizer.init_kwargs)], sort_keys=True
+        )
     return sha256(state.encode()).hexdigest()
 
 

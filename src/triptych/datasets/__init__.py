@@ -44,17 +44,23 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
     mistyped = "/" not in data and difflib.get_close_matches(data, known, n=1, cutoff=0.8)
     if mistyped or not _HUB_NAME.fullmatch(data):
         raise DataError(
-            f"The data {data!r} is no folder, no file, no registered data set and no name on the hub.{nearest(data, known)} "
-            "Your own folder is written ./NAME."
+            f"The data {data!r} is no folder, no file, no registered data set and no name on the "
+            f"hub.{nearest(data, known)} Your own folder is written ./NAME."
         )
     return Hub(name=data, config=data_config, revision=data_revision, columns=columns)
 
 
 def _is_hub_copy(path: Path, config: str) -> bool:
-    """Whether a folder is laid out as a repository of the hub that has this configuration, as a folder or in its card."""
+    """Whether a folder is laid out as a repository of the hub that has this configuration, as a folder or in its
+    card."""
     card = path / "README.md"
     return (path / config).is_dir() or (card.is_file() and f"config_name: {config}" in card.read_text(errors="replace"))
 
 
 def _looks_like_a_path(data: str) -> bool:
-    return data.startswith((".", "~", os.sep)) or data.count("/") > 1 or is_table(Path(data)) or data.lower().endswith(".zip")
+    return (
+        data.startswith((".", "~", os.sep))
+        or data.count("/") > 1
+        or is_table(Path(data))
+        or data.lower().endswith(".zip")
+    )

@@ -55,11 +55,13 @@ class Hub(Dataset):
             summary = summary_cell(cell, cells[roles.document], roles.summary, place, "--set columns.summary")
             with_summary += bool(summary.strip())
             key = id_cell(cells[roles.id] if roles.id else None, split, row, place)
-            yield Example(key, text_cell(cells[roles.document], roles.document, place, "--set columns.document"), summary)
+            yield Example(
+                key, text_cell(cells[roles.document], roles.document, place, "--set columns.document"), summary
+            )
         if not with_summary:
             raise DataError(
-                f"{where}: none of the {len(table)} rows has a summary in column {roles.summary!r}. Summaries are needed "
-                "in every split; name another column with --set columns.summary=NAME."
+                f"{where}: none of the {len(table)} rows has a summary in column {roles.summary!r}. Summaries are "
+                "needed in every split; name another column with --set columns.summary=NAME."
             )
 
     def fingerprint(self) -> str:
@@ -115,7 +117,8 @@ class Hub(Dataset):
         if isinstance(error, ConnectionError):
             return DataError(
                 f"The {self._title} cannot be fetched from the hub: {said}. Give a local folder with --data, or set "
-                f"HF_HOME to a cache that has it (and HF_HUB_OFFLINE=1, so that nobody waits for the network).{self._meant()}"
+                "HF_HOME to a cache that has it (and HF_HUB_OFFLINE=1, so that nobody waits for the "
+                f"network).{self._meant()}"
             )
         if isinstance(error, DatasetNotFoundError):
             return DataError(
@@ -124,10 +127,12 @@ class Hub(Dataset):
                 + self._meant()
             )
         if isinstance(error, ValueError) and "config" in said.lower():
-            return DataError(f"The {self._title} needs another configuration: {said}. Choose one with --set data_config=NAME.")
+            return DataError(
+                f"The {self._title} needs another configuration: {said}. Choose one with --set data_config=NAME."
+            )
         return DataError(
-            f"The {self._title} cannot be loaded: {type(error).__name__}: {said}. Give a local folder of CSV, JSON lines "
-            "or Parquet files with --data instead."
+            f"The {self._title} cannot be loaded: {type(error).__name__}: {said}. Give a local folder of CSV, JSON "
+            "lines or Parquet files with --data instead."
         )
 
     def _meant(self) -> str:
@@ -137,6 +142,9 @@ class Hub(Dataset):
 
 def without_options() -> list[str]:
     """Names of the registered data sets that a bare name is enough for."""
-    complete = {name: cls for name, cls in registered(Dataset).items()
-                if not any(field.is_required() for field in cls.model_fields.values())}  # fmt: skip
+    complete = {
+        name: cls
+        for name, cls in registered(Dataset).items()
+        if not any(field.is_required() for field in cls.model_fields.values())
+    }
     return list(complete)

@@ -259,9 +259,8 @@ STORIES: Mapping[str, Kind] = {
         facts=(
             Fact(
                 (
-                    "[Emergency services|Hospital staff|Police] [confirmed|announced] that {dead} people had "
-                    "[lost their lives|died], "
-                    "[most of them|many of them] in [low-lying districts|cars swept off a road].",
+                    "[Emergency services|Hospital staff|Police] [confirmed|announced] that {dead} people had [lost "
+                    "their lives|died], [most of them|many of them] in [low-lying districts|cars swept off a road].",
                     "The [death toll|number of victims] [stood at|rose to] {dead} by the evening, [according to "
                     "officials|the coroner said].",
                 ),
@@ -452,8 +451,7 @@ STORIES: Mapping[str, Kind] = {
                     "Striker {scorer} [struck|found the net] after {minute} minutes [with a low drive|from a free "
                     "kick|with a header].",
                     "The [turning point|decisive moment] came after {minute} minutes, when striker {scorer} "
-                    "[rose|broke "
-                    "free] to [head home|score].",
+                    "[rose|broke free] to [head home|score].",
                 ),
                 (
                     "Striker {scorer} [scores|nets] the [key|vital] goal against {away} in minute {minute:s} of the match.",
@@ -475,8 +473,7 @@ STORIES: Mapping[str, Kind] = {
                     "Captain {keeper} [limped|was carried] off [with a knee injury|holding a "
                     "hamstring] and [is out|will miss football] for {weeks} weeks.",
                     "There was [bad|worrying] news of captain {keeper}, whose [torn muscle|broken wrist] "
-                    "[means|brings] "
-                    "a break of {weeks} weeks.",
+                    "[means|brings] a break of {weeks} weeks.",
                 ),
                 (
                     "Captain {keeper:s} was [injured|hurt] in the game and will [miss|be out for] {weeks:s} weeks.",
@@ -527,16 +524,14 @@ STORIES: Mapping[str, Kind] = {
             Fact(
                 (
                     "The company {buyer} [has agreed|signed a contract] to [acquire|take over] the company [in a "
-                    "deal "
-                    "worth|for] {price} [in cash|in cash and shares].",
+                    "deal worth|for] {price} [in cash|in cash and shares].",
                     "[In a statement|In a filing], the company {buyer} [said|announced] it would pay {price} for the "
                     "[whole|entire] business.",
                 ),
                 (
                     "The company {buyer} is to [buy|purchase] {target}, the {trade_of}, for {price:s}.",
                     "The {trade_of} {target} is to be [sold|handed] to the company {buyer} for {price:s}, it was "
-                    "announced "
-                    "on {day}.",
+                    "announced on {day}.",
                 ),
             ),
             Fact(
@@ -600,7 +595,9 @@ STORIES: Mapping[str, Kind] = {
             "judge": person,
             "region": place,
             "town": place,
-            "party": one_of("Unity Party", "Green Front", "Farmers League", "Liberal Union", "Civic List", "Workers Bloc"),
+            "party": one_of(
+                "Unity Party", "Green Front", "Farmers League", "Liberal Union", "Civic List", "Workers Bloc"
+            ),
             "share": percent(42, 63),
             "turnout": percent(38, 86),
             "ballots": count(13, 98, 10),
@@ -616,9 +613,8 @@ STORIES: Mapping[str, Kind] = {
         facts=(
             Fact(
                 (
-                    "Candidate {winner} [will be|becomes] the next governor, having [taken|secured] {share} of "
-                    "the vote "
-                    "for the {party}.",
+                    "Candidate {winner} [will be|becomes] the next governor, having [taken|secured] {share} of the "
+                    "vote for the {party}.",
                     "[With|On] {share} of the vote, candidate {winner} of the {party} [claimed|took] the governor's office.",
                 ),
                 (
@@ -629,8 +625,7 @@ STORIES: Mapping[str, Kind] = {
             Fact(
                 (
                     "Outgoing governor {loser}, who had [held|filled] the post [for two terms|for years], "
-                    "[conceded|admitted "
-                    "defeat] [by telephone|shortly before midnight].",
+                    "[conceded|admitted defeat] [by telephone|shortly before midnight].",
                     '"[The people have spoken|I wish my successor well]," said outgoing governor {loser}.',
                 ),
                 (
@@ -742,9 +737,8 @@ STORIES: Mapping[str, Kind] = {
             ),
             Fact(
                 (
-                    "[Not everyone|Not all] agreed: the critic {critic} [cautioned|warned] that "
-                    "[diet|age|income] might "
-                    "[explain|account for] [it all|the result].",
+                    "[Not everyone|Not all] agreed: the critic {critic} [cautioned|warned] that [diet|age|income] "
+                    "might [explain|account for] [it all|the result].",
                     "The critic {critic}, [who took no part|an outsider], [thought|found] the [sample|method] [too "
                     "weak|wanting] and [urged|advised] caution.",
                 ),
@@ -818,9 +812,8 @@ STORIES: Mapping[str, Kind] = {
             Fact(
                 (
                     "The builder {maker}, [maker of|which assembled] the rocket, has [spent|sunk] {cost} [so far|on it].",
-                    "At {cost}, [it is|this is] the most [costly|expensive] [project|craft] that the builder "
-                    "{maker} has "
-                    "[ever |]built.",
+                    "At {cost}, [it is|this is] the most [costly|expensive] [project|craft] that the builder {maker} "
+                    "has [ever |]built.",
                 ),
                 (
                     "The builder {maker} [paid|spent] {cost:s} on the [mission|project].",
@@ -965,11 +958,9 @@ STORIES: Mapping[str, Kind] = {
             Fact(
                 (
                     "The operator {operator}, which [runs|has] the [network|lines], [had to cancel|called off] "
-                    "{trains} "
-                    "trains.",
+                    "{trains} trains.",
                     "[In all|By noon], {trains} [services|trains] of the operator {operator} had been "
-                    "[scrapped|struck from "
-                    "the timetable].",
+                    "[scrapped|struck from the timetable].",
                 ),
                 (
                     "The operator {operator} [cancels|drops] {trains:s} trains in {hub} on {day} as the workers strike.",
@@ -1098,8 +1089,7 @@ STORIES: Mapping[str, Kind] = {
                 (
                     "The postman {hero} [drove|led] {planes} neighbours to safety [through the smoke|along a river bed].",
                     "[People|Locals] [praised|thanked] the postman {hero}, who [went back|returned] and "
-                    "[brought|got] "
-                    "{planes} neighbours out.",
+                    "[brought|got] {planes} neighbours out.",
                 ),
                 (
                     "The postman {hero:s} [saved|rescued] {planes:s} neighbours from the smoke and fire in {park}.",

@@ -14,7 +14,8 @@ from triptych.engine.dropout import drop, dropped
 from triptych.engine.probe import Unsupported
 
 NAME = "triptych"
-BLOCK = 128  # queries at a time: small enough that half of the scores is never computed, large enough for the matrix product
+# queries at a time: small enough that half of the scores is never computed, large enough for the matrix product
+BLOCK = 128
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,9 @@ def attend(
         return attending.attend(layer, query, scale), None
     if selection is not None:
         raise Selected(_at_places(query, key, value, attention_mask, dropout, scale, selection))
-    plain = all(others.get(name) is None for name in ("position_bias", "softcap", "s_aux", "sliding_window", "is_causal"))
+    plain = all(
+        others.get(name) is None for name in ("position_bias", "softcap", "s_aux", "sliding_window", "is_causal")
+    )
     causal = attention_mask is None and query.shape[2] == key.shape[2] and query.shape[2] > 1
     if causal and plain and query.dtype == torch.bfloat16 and query.device.type == "cpu":
         return blockwise(query, key, value, scale, dropout), None
@@ -96,7 +99,9 @@ def _at_places(
         last = columns + key.shape[2] - length
         seen = torch.arange(key.shape[2], device=key.device) <= last[:, None, :, None]
     else:
-        seen = mask.expand(rows, -1, -1, -1).gather(2, columns[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3]))
+        seen = mask.expand(rows, -1, -1, -1).gather(
+            2, columns[:, None, :, None].expand(-1, mask.shape[1], -1, mask.shape[3])
+        )
     scores = scores.masked_fill(~seen, float("-inf")) if seen.dtype == torch.bool else scores + seen
     weights = functional.dropout(scores.softmax(-1), dropout) if dropout else scores.softmax(-1)
     return (weights.to(value.dtype) @ repeat_kv(value, groups)).transpose(1, 2)
@@ -105,8 +110,8 @@ def _at_places(
 def blockwise(query: Tensor, key: Tensor, value: Tensor, scale: float, dropout: float = 0.0) -> Tensor:
     """Causal attention by plain matrix products over blocks of queries, each against the keys up to its end.
 
-    torch's fused CPU kernel is about as fast forwards and half as fast backwards in bf16 on the machines it was tried on; with
-    dropout it has none, and computes the upper triangle too.
+    torch's fused CPU kernel is about as fast forwards and half as fast backwards in bf16 on the machines it was tried
+    on; with dropout it has none, and computes the upper triangle too.
     """
     groups = query.shape[1] // key.shape[1]
     return _Blockwise.apply(query, repeat_kv(key, groups), repeat_kv(value, groups), scale, dropout)

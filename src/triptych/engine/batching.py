@@ -47,7 +47,9 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved = {
+            name: value.to(device, non_blocking=True) for name, value in vars(self).items() if isinstance(value, Tensor)
+        }
         return Batch(starts=self.starts, most_targets=self.most_targets, **moved)
 
 
@@ -60,7 +62,8 @@ def collate(pairs: Sequence[Pair], template: Template) -> Batch:
     rows, columns, targets = [], [], []
     for row, (pair, sequence) in enumerate(zip(pairs, sequences, strict=True)):
         ids[row, : len(sequence)] = torch.from_numpy(sequence)
-        first = len(sequence) - len(pair.summary_ids) - 1  # the last token of the separator predicts the first of the summary
+        # the last token of the separator predicts the first of the summary
+        first = len(sequence) - len(pair.summary_ids) - 1
         rows.append(torch.full((len(pair.summary_ids) + 1,), row))
         columns.append(torch.arange(first, len(sequence)))
         targets.append(torch.from_numpy(np.append(pair.summary_ids, template.eos_id).astype(np.int64)))

@@ -100,8 +100,8 @@ def probe_tail(
 ) -> tuple[bool, bool]:
     """Whether the last block may be run at the targets alone: with everything in eval mode, and in training mode.
 
-    Both paths are run on two rows of tokens. In training mode they are run under two seeds. Dropout draws less where less is
-    computed, so that the paths are the same in distribution, not number by number.
+    Both paths are run on two rows of tokens. In training mode they are run under two seeds. Dropout draws less where
+    less is computed, so that the paths are the same in distribution, not number by number.
 
     Args:
         same_draws: leave the last block whole in training where dropout is at work in it.
@@ -164,7 +164,13 @@ def _probe(vocabulary: int, device: torch.device) -> Batch:
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, vocabulary, (2, 12), generator=draw)
     return Batch(
-        ids=ids, starts=0, document_ends=torch.tensor([6, 4]), lengths=torch.tensor([12, 9]),
-        rows=torch.tensor([0, 0, 0, 1, 1]), columns=torch.tensor([5, 6, 11, 4, 8]), targets=torch.zeros(5, dtype=torch.long),
-        slots=torch.tensor([0, 1, 2, 0, 1]), most_targets=3,
-    ).to(device)  # fmt: skip
+        ids=ids,
+        starts=0,
+        document_ends=torch.tensor([6, 4]),
+        lengths=torch.tensor([12, 9]),
+        rows=torch.tensor([0, 0, 0, 1, 1]),
+        columns=torch.tensor([5, 6, 11, 4, 8]),
+        targets=torch.zeros(5, dtype=torch.long),
+        slots=torch.tensor([0, 1, 2, 0, 1]),
+        most_targets=3,
+    ).to(device)

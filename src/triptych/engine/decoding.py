@@ -24,7 +24,8 @@ class DecodingPlan:
 
 
 def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
-    """Minus infinity for every token that would complete an n-gram that a row holds already: [R, V], [R, t] -> [R, V]."""
+    """Minus infinity for every token that would complete an n-gram that a row holds already: [R, V], [R, t] -> [R,
+    V]."""
     if size == 0 or tokens.shape[1] + 1 < size or tokens.shape[1] < size:
         return scores
     windows = tokens.unfold(1, size, 1)
@@ -55,8 +56,8 @@ def greedy(logits: Tensor, plan: DecodingPlan, eos: int, step: Step, keep: Keep)
 def beam_search(logits: Tensor, plan: DecodingPlan, eos: int, step: Step, keep: Keep) -> list[list[int]]:
     """Beam search with K beams: logits [B, V] of the first token -> B lists of tokens.
 
-    As transformers has it: 2 K candidates a step, of which those among the first K that end a summary compete for its place by
-    sum / length ** length_penalty; a document is done when its best beam can no longer win by this measure.
+    As transformers has it: 2 K candidates a step, of which those among the first K that end a summary compete for its
+    place by sum / length ** length_penalty; a document is done when its best beam can no longer win by this measure.
     """
     beams, most, penalty = plan.num_beams, plan.max_new_tokens, plan.length_penalty
     count, device = len(logits), logits.device

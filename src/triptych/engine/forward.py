@@ -54,12 +54,15 @@ def insert(tokens: Tensor, virtual: Tensor, at: Tensor) -> Tensor:
     both = torch.cat([tokens, virtual.to(tokens.dtype).expand(rows, -1, -1)], dim=1)
     place = torch.arange(length + count, device=tokens.device).expand(rows, -1)
     start = at[:, None]
-    source = torch.where(place < start, place, torch.where(place < start + count, length + place - start, place - count))
+    source = torch.where(
+        place < start, place, torch.where(place < start + count, length + place - start, place - count)
+    )
     return both.gather(1, source[:, :, None].expand(-1, -1, width))
 
 
 def target_hidden(adapted: AdaptedModel, batch: Batch) -> Tensor:
-    """Final hidden states of every target: [N, D]. Where the family allows it, the last block runs at these places alone."""
+    """Final hidden states of every target: [N, D]. Where the family allows it, the last block runs at these places
+    alone."""
     parts, inputs = adapted.parts, assemble(adapted, batch)
     if adapted.prunes_training if torch.is_grad_enabled() else adapted.prunes:
         entry = stages.enter(parts, inputs.embeddings, len(parts.blocks) - 1)
@@ -77,8 +80,8 @@ def tail_states(parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch) -
 def target_logits(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
     """Logits of every target: [N, V].
 
-    Right-padded rows need no real mask: a causal model never looks to the right, and nothing is read at the padding. A mask of
-    ones says so, and lets attention take its causal path.
+    Right-padded rows need no real mask: a causal model never looks to the right, and nothing is read at the padding. A
+    mask of ones says so, and lets attention take its causal path.
 
     Args:
         plain: compute logits everywhere through the model's own forward, then select; else only where they are read.
@@ -94,14 +97,20 @@ def _read(adapted: AdaptedModel, inputs: Inputs) -> dict[str, Any]:
     """What the trunk, and the model around it, is called with."""
     rows, length, _ = inputs.embeddings.shape
     seen = torch.ones(rows, adapted.prefix_length + length, dtype=torch.long, device=inputs.embeddings.device)
-    return {"inputs_embeds": inputs.embeddings, "attention_mask": seen, "past_key_values": prefix_cache(adapted, rows),
-            "use_cache": False}  # fmt: skip
+    return {
+        "inputs_embeds": inputs.embeddings,
+        "attention_mask": seen,
+        "past_key_values": prefix_cache(adapted, rows),
+        "use_cache": False,
+    }
 
 
 def target_losses(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
     """Negative log-likelihood of every target in nats, in fp32: [N]."""
     if plain:
-        return functional.cross_entropy(target_logits(adapted, batch, plain=True).float(), batch.targets, reduction="none")
+        return functional.cross_entropy(
+            target_logits(adapted, batch, plain=True).float(), batch.targets, reduction="none"
+        )
     return read_losses(adapted.parts.head, target_hidden(adapted, batch), batch.targets)
 
 
@@ -117,7 +126,8 @@ def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def places_at_once(head: nn.Linear) -> int:
-    """Places whose logits are computed together: with more of them, the head runs a second time in the backward pass."""
+    """Places whose logits are computed together: with more of them, the head runs a second time in the backward
+    pass."""
     return max(LOGITS_AT_ONCE // head.out_features, 1)
 
 
@@ -151,6 +161,6 @@ def head_is_plain(adapted: AdaptedModel) -> bool:
 def not_finite(name: str, what: str) -> str:
     """The message for a model that computes no finite numbers before anything was trained."""
     return (
-        f"The {what} of {name} are NaN or infinite before anything is trained: its weights are damaged, or too large for their "
-        "precision. Give another copy of the model, or set training.precision=fp32."
+        f"The {what} of {name} are NaN or infinite before anything is trained: its weights are damaged, or too large "
+        "for their precision. Give another copy of the model, or set training.precision=fp32."
     )

@@ -38,8 +38,8 @@ def generate(
 ) -> list[list[int]]:
     """New tokens for each document, without the EOS that ended them.
 
-    A summary does not depend on what else is in its batch: positions are explicit and padding is masked, wherever it stands.
-    The document goes in as embeddings: its n-grams are not "repeats" of the summary.
+    A summary does not depend on what else is in its batch: positions are explicit and padding is masked, wherever it
+    stands. The document goes in as embeddings: its n-grams are not "repeats" of the summary.
 
     Args:
         documents: token ids of each document.
@@ -65,15 +65,19 @@ def generate(
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """LoRA's products added to copies of the weights they stand beside; the weights themselves, which other rows may share, are
+    """LoRA's products added to copies of the weights they stand beside; the weights themselves, which other rows may
+    share, are
     never written into, and stand there again afterwards.
     """
     from peft.tuners.lora import LoraLayer
 
     found: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
     # A bias of LoRA's own has nothing to be added to where the matrix has none: such a layer works as it is.
-    layers = [m for m in found if not any(m.lora_bias.values()) or "bias" in dict(m.get_base_layer().named_parameters())]
-    changed = [parameter for layer in layers for parameter in layer.get_base_layer().parameters()]  # an adapter may have biases
+    layers = [
+        m for m in found if not any(m.lora_bias.values()) or "bias" in dict(m.get_base_layer().named_parameters())
+    ]
+    # an adapter may have biases
+    changed = [parameter for layer in layers for parameter in layer.get_base_layer().parameters()]
     before = [parameter.data for parameter in changed]
     try:
         for parameter in changed:
@@ -129,9 +133,12 @@ class Reader:
         self.cache.follow(rows)
         parts = self.adapted.parts
         hidden = parts.trunk(
-            inputs_embeds=embed(parts, tokens[:, None]), position_ids=self.positions, past_key_values=self.cache,
-            use_cache=True, attending=self.cache,
-        ).last_hidden_state  # fmt: skip
+            inputs_embeds=embed(parts, tokens[:, None]),
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            attending=self.cache,
+        ).last_hidden_state
         self.cache.step()
         self.positions = self.positions + 1
         return parts.head(hidden[:, -1]).float()
@@ -148,15 +155,17 @@ def last_states(adapted: AdaptedModel, embeddings: Tensor, columns: Tensor, cach
     if not adapted.prunes:
         return stages.run(parts, embeddings, cache)[rows, columns]
     entry = stages.enter(parts, embeddings, len(parts.blocks) - 1, cache=cache)
-    return stages.finish(parts, stages.tail(parts, entry, rows, columns, Selection(columns[:, None]), torch.zeros_like(rows)))
+    return stages.finish(
+        parts, stages.tail(parts, entry, rows, columns, Selection(columns[:, None]), torch.zeros_like(rows))
+    )
 
 
 @torch.no_grad()
 def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = lambda reason: None) -> bool:
     """Whether this engine's steps give the logits of the model's own forward, on two rows of tokens and two beams each.
 
-    What is expected is computed by the model's own attention; where the steps agree, this engine's stays installed. Both are
-    computed without autocast: in the few digits of low precision a wrong step could pass.
+    What is expected is computed by the model's own attention; where the steps agree, this engine's stays installed.
+    Both are computed without autocast: in the few digits of low precision a wrong step could pass.
 
     Args:
         adapted: in eval mode, its weights not yet narrowed.
@@ -197,7 +206,8 @@ def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = la
 def check_generation(adapted: AdaptedModel, template: Template, runtime: Runtime, decoding: DecodingPlan) -> None:
     """Make sure that a model can write summaries as a suite asks, on two short documents, before anything is trained.
 
-    For families whose summaries come from transformers' `generate`; this engine's own loop was tried by `own_loop_agrees`.
+    For families whose summaries come from transformers' `generate`; this engine's own loop was tried by
+    `own_loop_agrees`.
 
     Args:
         adapted: the model in eval mode, made ready.
@@ -220,12 +230,13 @@ def check_generation(adapted: AdaptedModel, template: Template, runtime: Runtime
     except (ValueError, NotImplementedError) as error:  # what transformers refuses with
         fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
         raise ModelError(
-            f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this row out, or take "
-            "another model."
+            f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this row out, "
+            "or take another model."
         ) from error
     if together != alone and runtime.precision == "fp32":
         raise ModelError(
-            f"{name} does not mask the padding of shorter documents: with {asked} and decoding.batch_size={plan.batch_size} a "
+            f"{name} does not mask the padding of shorter documents: with {asked} and "
+            f"decoding.batch_size={plan.batch_size} a "
             "summary would depend on what else is in its batch. Set decoding.batch_size=1."
         )
 
@@ -249,16 +260,20 @@ def _transformers_loop(
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # meant so: see `generate`
         new = adapted.parts.model.generate(  # type: ignore[operator]
-            inputs_embeds=embeddings, attention_mask=mask, generation_config=config,
-            **({} if cache is None else {"past_key_values": cache}),  # some families keep their state under another name
-        )  # fmt: skip
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            generation_config=config,
+            # some families keep their state under another name
+            **({} if cache is None else {"past_key_values": cache}),
+        )
     return [row[: row.index(template.eos_id)] if template.eos_id in row else row for row in new.tolist()]
 
 
 def right_padded(
     adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime
 ) -> tuple[Tensor, Tensor]:
-    """Prefix, document and separator with the virtual tokens in place, padded on the right: [B, P + T, D], lengths [B]."""
+    """Prefix, document and separator with the virtual tokens in place, padded on the right: [B, P + T, D], lengths
+    [B]."""
     rows = _rows(adapted, documents, template, runtime)
     return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=runtime.device)
 
@@ -266,7 +281,8 @@ def right_padded(
 def left_padded(
     adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Prefix, document and separator with the virtual tokens in place, padded on the left: [B, P + T, D], mask [B, P + T]."""
+    """Prefix, document and separator with the virtual tokens in place, padded on the left: [B, P + T, D], mask [B, P +
+    T]."""
     rows, device = _rows(adapted, documents, template, runtime), runtime.device
     longest = max(len(row) for row in rows)
     embeddings = rows[0].new_zeros(len(rows), longest, rows[0].shape[-1])

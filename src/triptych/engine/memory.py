@@ -19,12 +19,19 @@ SHARE = 0.5  # of the free memory that a pass may take: the optimizer, evaluatio
 
 
 def fitting_micro_batch(
-    adapted: AdaptedModel, modes: TrainingModes, split: Sequence[Pair], template: Template, runtime: Runtime, *,
-    most: int, plain: bool,
+    adapted: AdaptedModel,
+    modes: TrainingModes,
+    split: Sequence[Pair],
+    template: Template,
+    runtime: Runtime,
+    *,
+    most: int,
+    plain: bool,
 ) -> int:
     """The largest power of two of pairs whose forward and backward pass stays within half of the free memory.
 
-    Passes are made over the longest pairs, twice as many each time, for as long as the next one would fit by the growth so far.
+    Passes are made over the longest pairs, twice as many each time, for as long as the next one would fit by the growth
+    so far.
 
     Args:
         split: the training pairs.

@@ -6,8 +6,8 @@ from torch import nn
 class TrainingModes:
     """Sets every module's mode by structure.
 
-    A module of the untouched model is in training mode when every parameter below it is trained; one without parameters goes
-    with the module around it. What a method has put in (LoRA's dropout, say) is in training mode.
+    A module of the untouched model is in training mode when every parameter below it is trained; one without parameters
+    goes with the module around it. What a method has put in (LoRA's dropout, say) is in training mode.
 
     Args:
         model: the model before the method changes it.

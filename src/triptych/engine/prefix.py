@@ -8,10 +8,11 @@ from triptych.contracts import AdaptedModel
 
 
 def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
-    """A cache that holds the prefix for each of `rows` rows, through which gradients flow; None where there is no prefix.
+    """A cache that holds the prefix for each of `rows` rows, through which gradients flow; None where there is no
+    prefix.
 
-    Its layers keep all they are given. A family with sliding windows masks what is out of reach by position, so that this
-    changes none of its figures.
+    Its layers keep all they are given. A family with sliding windows masks what is out of reach by position, so that
+    this changes none of its figures.
     """
     if adapted.prefix is None:
         return None
@@ -26,7 +27,8 @@ def begin_with_prefix(
 ) -> tuple[Tensor, Tensor, DynamicCache | None]:
     """Inputs of `generate` that go on from the prefix; as they are where there is none.
 
-    `generate` takes the whole sequence and leaves out as many places as the cache holds: P empty ones stand for the prefix.
+    `generate` takes the whole sequence and leaves out as many places as the cache holds: P empty ones stand for the
+    prefix.
 
     Args:
         embeddings: left-padded, [B, T, D].

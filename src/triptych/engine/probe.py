@@ -1,4 +1,5 @@
-"""Checks of a saving on the model itself: whether two paths predict the same, and the reason where a path cannot be taken."""
+"""Checks of a saving on the model itself: whether two paths predict the same, and the reason where a path cannot be
+taken."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -48,7 +49,8 @@ def _raised_here(error: Exception) -> bool:
 
 
 def same_predictions(found: Tensor, expected: Tensor) -> bool:
-    """Whether logits predict the same: their log-probabilities differ by no more than fp32's rounding explains, [.., V] each.
+    """Whether logits predict the same: their log-probabilities differ by no more than fp32's rounding explains, [.., V]
+    each.
 
     A part that all logits share says nothing (GPT-2's lie around -100), so it may not widen what is allowed: that is
     `TOLERANCE` of the spread of the expected log-probabilities, and `ROUNDING` of the largest logit.

@@ -10,12 +10,13 @@ STEPS = 16  # for which there is room before a buffer grows; what is not written
 
 
 class SharedCache(DynamicCache):
-    """Keys and values of B documents with K beams each, in one buffer a layer: the document's, then K places for every step.
+    """Keys and values of B documents with K beams each, in one buffer a layer: the document's, then K places for every
+    step.
 
-    In the first pass, over right-padded documents, `update` keeps what it is given. After `open`, it writes each beam's new
-    token into its place, and `attend` answers a document's beams together, each of which sees its own history alone: no
-    document is copied to its beams, and where a beam goes on from another one, nothing moves but the mask. Buffers are used
-    whole, since products of a part of one would copy it first.
+    In the first pass, over right-padded documents, `update` keeps what it is given. After `open`, it writes each beam's
+    new token into its place, and `attend` answers a document's beams together, each of which sees its own history
+    alone: no document is copied to its beams, and where a beam goes on from another one, nothing moves but the mask.
+    Buffers are used whole, since products of a part of one would copy it first.
 
     Args:
         config: the model's.
@@ -37,7 +38,8 @@ class SharedCache(DynamicCache):
         return self._prefix.shape[3] if self._prefix is not None else 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions that a new token follows; the padding of shorter documents counts, so positions are given explicitly."""
+        """Positions that a new token follows; the padding of shorter documents counts, so positions are given
+        explicitly."""
         return self._length + self._used if self._length else self.prefix_length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
@@ -48,10 +50,14 @@ class SharedCache(DynamicCache):
         """Where the queries of a pass begin."""
         return self.get_seq_length()
 
-    def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs) -> tuple[Tensor, Tensor]:
+    def update(
+        self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
         """Keep new keys and values; before `open` all are returned, after it the new ones alone."""
         if not self._length:
-            keys, values = (self._begin(states, layer_idx, part) for part, states in enumerate((key_states, value_states)))
+            keys, values = (
+                self._begin(states, layer_idx, part) for part, states in enumerate((key_states, value_states))
+            )
             self._states.append((keys, values))
             read = self.prefix_length + key_states.shape[2]
             return keys[:, :, :read], values[:, :, :read]
@@ -130,7 +136,8 @@ class SharedCache(DynamicCache):
 
 
 def make_cache(config: PreTrainedConfig, beams: int, prefix: Tensor | None = None) -> SharedCache | None:
-    """A cache for a family whose layers keep plain keys and values; None where they keep something else (windows, states)."""
+    """A cache for a family whose layers keep plain keys and values; None where they keep something else (windows,
+    states)."""
     layers = DynamicCache(config=config).layers
     if not layers or any(type(layer) is not DynamicLayer for layer in layers):
         return None

@@ -1,7 +1,9 @@
-"""The trunk in stages, for any family whose blocks are norm, attention, norm, MLP: its tail at chosen places, its blocks apart.
+"""The trunk in stages, for any family whose blocks are norm, attention, norm, MLP: its tail at chosen places, its
+blocks apart.
 
-A block's forward is replaced for the length of one pass, on the instance, so that the family's own code prepares masks and
-positions. What is found by structure is believed only after a probe has shown the same numbers (`compute.make_ready`).
+A block's forward is replaced for the length of one pass, on the instance, so that the family's own code prepares masks
+and positions. What is found by structure is believed only after a probe has shown the same numbers
+(`compute.make_ready`).
 """
 
 import inspect
@@ -41,7 +43,9 @@ def anatomy(block: nn.Module, width: int) -> Anatomy | None:
     if len(norms) != 2 or len(others) != 2:
         return None
     matrices = [c for c in others[0].children() if any(isinstance(m, (nn.Linear, Conv1D)) for m in c.modules())]
-    dropout: nn.Module = next((c for c in reversed(list(others[0].children())) if isinstance(c, nn.Dropout)), nn.Identity())
+    dropout: nn.Module = next(
+        (c for c in reversed(list(others[0].children())) if isinstance(c, nn.Dropout)), nn.Identity()
+    )
     return Anatomy(norms[0], others[0], matrices[-1], dropout, norms[1], others[1]) if matrices else None
 
 
@@ -67,7 +71,11 @@ class Entry:
 
 
 def enter(
-    parts: ModelParts, embeddings: Tensor, stop: int, resume: tuple[int, Tensor] | None = None, cache: Cache | None = None
+    parts: ModelParts,
+    embeddings: Tensor,
+    stop: int,
+    resume: tuple[int, Tensor] | None = None,
+    cache: Cache | None = None,
 ) -> Entry:
     """Run the trunk up to block `stop`, and no further; from that block on nothing is computed.
 
@@ -127,7 +135,12 @@ def run(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None) -> Te
     rows, length, _ = embeddings.shape
     before = 0 if cache is None else cache.get_seq_length()
     seen = torch.ones(rows, before + length, dtype=torch.long, device=embeddings.device)
-    read = {"inputs_embeds": embeddings, "attention_mask": seen, "past_key_values": cache, "use_cache": cache is not None}
+    read = {
+        "inputs_embeds": embeddings,
+        "attention_mask": seen,
+        "past_key_values": cache,
+        "use_cache": cache is not None,
+    }
     return parts.trunk(**read).last_hidden_state
 
 
@@ -173,7 +186,8 @@ def finish(parts: ModelParts, hidden: Tensor) -> Tensor:
 
 
 def first_trained(adapted: AdaptedModel) -> int | None:
-    """The first block that must run anew in every pass; L where only what follows the blocks is trained, None where all must.
+    """The first block that must run anew in every pass; L where only what follows the blocks is trained, None where all
+    must.
 
     Everything before it is a fixed function of the document's tokens: frozen, without virtual tokens or a prefix.
     """
@@ -181,8 +195,12 @@ def first_trained(adapted: AdaptedModel) -> int | None:
     if adapted.virtual_tokens is not None or adapted.prefix is not None:
         return None
     trained = {id(p) for p in parts.model.parameters() if p.requires_grad}
-    first = next((i for i, b in enumerate(parts.blocks) if any(id(p) in trained for p in b.parameters())), len(parts.blocks))
-    after = {id(p) for module in [*parts.blocks[first:], parts.final_norm, parts.head] if module for p in module.parameters()}
+    first = next(
+        (i for i, b in enumerate(parts.blocks) if any(id(p) in trained for p in b.parameters())), len(parts.blocks)
+    )
+    after = {
+        id(p) for module in [*parts.blocks[first:], parts.final_norm, parts.head] if module for p in module.parameters()
+    }
     before = {id(p) for p in parts.trunk.parameters()} - {
         id(p) for module in [*parts.blocks[first:], parts.final_norm] if module for p in module.parameters()
     }

@@ -63,9 +63,9 @@ class Progress:
 class TrainingState:
     """The whole state of a training loop in one object, which can be saved after any step.
 
-    Together with the plan and the data it decides all that follows: trained tensors, optimizer, the place in the data, the
-    best weights so far and the count towards early stopping. Chance is no part of it: order and dropout follow from the plan's
-    seed and the place.
+    Together with the plan and the data it decides all that follows: trained tensors, optimizer, the place in the data,
+    the best weights so far and the count towards early stopping. Chance is no part of it: order and dropout follow from
+    the plan's seed and the place.
     """
 
     trained: dict[str, nn.Parameter]
@@ -75,7 +75,9 @@ class TrainingState:
     scaler: torch.amp.GradScaler | None = None  # fp16 alone
 
     @classmethod
-    def begin(cls, adapted: AdaptedModel, plan: TrainingPlan, scaler: torch.amp.GradScaler | None = None) -> "TrainingState":
+    def begin(
+        cls, adapted: AdaptedModel, plan: TrainingPlan, scaler: torch.amp.GradScaler | None = None
+    ) -> "TrainingState":
         """A state before the first step, with a loss scaler of its own where the precision needs one."""
         trained = trained_parameters(adapted)
         return cls(trained, make_optimizer(list(trained.values()), plan), scaler=scaler)
@@ -133,7 +135,8 @@ class Hooks:
 
 
 def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
-    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`, those of a prefix under `prefix.`."""
+    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`, those of a prefix under
+    `prefix.`."""
     named = dict(adapted.parts.model.named_parameters())  # a tied one once
     if adapted.virtual_tokens is not None:
         (named["virtual_tokens"],) = adapted.virtual_tokens.parameters()
@@ -156,7 +159,8 @@ def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.
 
 
 def scheduled_rate(plan: TrainingPlan, step: int, total_steps: int) -> float:
-    """The learning rate of step k of K; with w = ceil(warmup_fraction K) it is rate (k + 1) / w while k < w, so never 0.
+    """The learning rate of step k of K; with w = ceil(warmup_fraction K) it is rate (k + 1) / w while k < w, so never
+    0.
 
     Then, linear: rate (K - k) / (K - w); cosine: rate (1 + cos(pi (k - w) / (K - w))) / 2; constant: rate.
     """
@@ -211,7 +215,9 @@ def train(
         train_loss = now.epoch_nats / now.epoch_targets
         validation = hooks.validate()
         if not math.isfinite(validation):
-            raise NonFiniteLoss(f"The validation loss is {validation} after epoch {now.epoch + 1}: try a lower learning rate.")
+            raise NonFiniteLoss(
+                f"The validation loss is {validation} after epoch {now.epoch + 1}: try a lower learning rate."
+            )
         now.epoch, now.cursor, now.epoch_nats, now.epoch_targets = now.epoch + 1, 0, 0.0, 0
         if now.best_loss is None or validation < now.best_loss:
             now.best_loss, now.best_epoch, now.epochs_without_gain = validation, now.epoch, 0
@@ -239,8 +245,8 @@ def train_step(
     """One optimizer step over a global batch, in micro-batches that the ranks share out.
 
     The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
-    summaries by the company they keep. Every rank knows the whole batch, so that only nats and gradients are summed over ranks;
-    what is counted (FLOPs, tokens) is counted for all of them.
+    summaries by the company they keep. Every rank knows the whole batch, so that only nats and gradients are summed
+    over ranks; what is counted (FLOPs, tokens) is counted for all of them.
 
     Returns:
         The loss of the step in nats per target token.
@@ -261,7 +267,9 @@ def train_step(
             torch.manual_seed(seed_of(plan.seed, state.progress.step, number))
             batch = batch.to(runtime.device)
             with runtime.autocast():
-                losses = cache.losses(adapted, batch, group) if cache else target_losses(adapted, batch, plain=plan.plain)
+                losses = (
+                    cache.losses(adapted, batch, group) if cache else target_losses(adapted, batch, plain=plan.plain)
+                )
             total = losses.sum()
             nats += float(total.detach())
             (scaler.scale(total / targets) if scaler else total / targets).backward()
@@ -282,7 +290,8 @@ def train_step(
 
 
 def _within_memory(state: TrainingState, runtime: Runtime, size: int, accumulate: Callable[[int], float]) -> float:
-    """Gradients of a step in micro-batches of `size`, halved and begun anew where memory runs out; the smaller size stays.
+    """Gradients of a step in micro-batches of `size`, halved and begun anew where memory runs out; the smaller size
+    stays.
 
     Where one rank runs out of memory, all begin anew: the pieces that they share out are other ones.
     """
@@ -311,7 +320,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[list[int]]:
-    """A global batch cut into micro-batches of like length, each of at most `size` and with at most `PADDING` of it padding.
+    """A global batch cut into micro-batches of like length, each of at most `size` and with at most `PADDING` of it
+    padding.
 
     Where it is cut changes nothing: losses are summed over the step.
     """

@@ -1,4 +1,5 @@
-"""What enters the first trained block never changes: computed once for every document, kept on disk, read from there."""
+"""What enters the first trained block never changes: computed once for every document, kept on disk, read from
+there."""
 
 import errno
 import hashlib
@@ -27,9 +28,9 @@ from triptych.results.files import reserve, write_bytes
 from triptych.runtime import Runtime
 
 # Part of every entry's key. Raise it with a change after which the states kept for the same weights and tokens would be
-# others, or be laid out otherwise: here, in `stages`, `forward.assemble`, `batching.collate`, `attention` or `compute`. A
-# change of words or form leaves it, and so the gigabytes that people have. torch, transformers, dtype and attention are in
-# the key as well.
+# others, or be laid out otherwise: here, in `stages`, `forward.assemble`, `batching.collate`, `attention` or `compute`.
+# A change of words or form leaves it, and so the gigabytes that people have. torch, transformers, dtype and attention
+# are in the key as well.
 TRUNK_VERSION = 2
 STATES = "states.bin"
 SEAL = "sha256"
@@ -43,7 +44,8 @@ class TrunkCache:
 
     Attributes:
         first: the block they enter; L: they are what enters the final norm, at the targets alone.
-        file: the open file of all states, [all places, D]; read, not mapped, so that it is no part of the process's memory.
+        file: the open file of all states, [all places, D]; read, not mapped, so that it is no part of the process's
+            memory.
         starts: where each pair begins in it, and the end: [pairs + 1].
         width: D.
         dtype: that of the model's own hidden states there.
@@ -172,7 +174,9 @@ def open_cache(
         begun = time.perf_counter()
         with (entry / STATES).open("w+b") as file:
             reserve(file, size)  # before hours of work, not after them
-            for index, states in _computed(adapted, split, template, runtime, first, batch_groups, starts, dtype, progress):
+            for index, states in _computed(
+                adapted, split, template, runtime, first, batch_groups, starts, dtype, progress
+            ):
                 file.seek(int(starts[index]) * width * dtype.itemsize)
                 file.write(states.view(torch.uint8).numpy().data)
         write_bytes(entry / SECONDS, f"{time.perf_counter() - begun:.3f}".encode())
@@ -196,7 +200,8 @@ def open_cache(
 
 
 def _is_whole(file: Path, size: int) -> bool:
-    """Whether a file of states is the one that was sealed: of its length, and of its SHA-256; and what it took is known."""
+    """Whether a file of states is the one that was sealed: of its length, and of its SHA-256; and what it took is
+    known."""
     seal, seconds = file.with_name(SEAL), file.with_name(SECONDS)
     if not (file.is_file() and file.stat().st_size == size and seal.is_file() and seconds.is_file()):
         return False
@@ -219,8 +224,15 @@ def _stream_dtype(adapted: AdaptedModel, pair: Pair, template: Template, runtime
 
 @torch.no_grad()
 def _computed(
-    adapted: AdaptedModel, split: Sequence[Pair], template: Template, runtime: Runtime, first: int,
-    groups: Sequence[Sequence[int]], starts: np.ndarray, dtype: torch.dtype, progress: Callable[[int, int], None] | None,
+    adapted: AdaptedModel,
+    split: Sequence[Pair],
+    template: Template,
+    runtime: Runtime,
+    first: int,
+    groups: Sequence[Sequence[int]],
+    starts: np.ndarray,
+    dtype: torch.dtype,
+    progress: Callable[[int, int], None] | None,
 ) -> Iterator[tuple[int, Tensor]]:
     """Every pair's index with its states, [places, D] each."""
     done = 0
@@ -243,8 +255,8 @@ def _agrees(
 ) -> bool:
     """Whether states and losses from the cache are those of the whole model on a document; the model is in eval mode.
 
-    In low precision a document alone is rounded otherwise than in the batch its states come from, token by token, so that
-    what is compared there is the states as a whole, and the losses loosely.
+    In low precision a document alone is rounded otherwise than in the batch its states come from, token by token, so
+    that what is compared there is the states as a whole, and the losses loosely.
     """
     batch = collate([split[index]], template).to(runtime.device)
     with runtime.autocast():
@@ -258,17 +270,33 @@ def _agrees(
 
 
 def _key(
-    adapted: AdaptedModel, split: Sequence[Pair], template: Template, runtime: Runtime, model: str, first: int,
+    adapted: AdaptedModel,
+    split: Sequence[Pair],
+    template: Template,
+    runtime: Runtime,
+    model: str,
+    first: int,
     dtype: torch.dtype,
 ) -> str:
     """Everything that the states depend on: weights, tokens, precision, attention, versions, device."""
     config: Any = adapted.parts.model.config
     digest = hashlib.sha256(
         repr(
-            (TRUNK_VERSION, model, first, len(adapted.parts.blocks), template, runtime.precision, str(dtype),
-             runtime.device.type, config._attn_implementation, torch.__version__, transformers.__version__)
+            (
+                TRUNK_VERSION,
+                model,
+                first,
+                len(adapted.parts.blocks),
+                template,
+                runtime.precision,
+                str(dtype),
+                runtime.device.type,
+                config._attn_implementation,
+                torch.__version__,
+                transformers.__version__,
+            )
         ).encode()
-    )  # fmt: skip
+    )
     for pair in split:
         for ids in (pair.document_ids, pair.summary_ids):
             digest.update(len(ids).to_bytes(4, "little") + np.ascontiguousarray(ids, dtype="<i4").tobytes())

@@ -15,10 +15,12 @@ SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 
 
 
 def training_flops(sketch: AdaptedModel, *, plain: bool, first: int | None = None) -> meter.FlopModel:
-    """FLOPs of a forward and backward pass by its shape, the head's second forward pass above `LOGITS_AT_ONCE` included.
+    """FLOPs of a forward and backward pass by its shape, the head's second forward pass above `LOGITS_AT_ONCE`
+    included.
 
     Args:
-        sketch: the adapted model on the `meta` device, with plain ("eager") attention: not all fused kernels are counted.
+        sketch: the adapted model on the `meta` device, with plain ("eager") attention: not all fused kernels are
+            counted.
         plain: on the path that computes every logit.
         first: the block from which a pass begins, with what enters it from the trunk cache; None: from the embeddings.
 
@@ -68,6 +70,13 @@ def _blank(rows: int, length: int, targets: int, most_targets: int) -> Batch:
         return torch.zeros(shape, dtype=torch.long, device="meta")
 
     return Batch(
-        ids=nothing(rows, length), starts=0, document_ends=nothing(rows), lengths=nothing(rows), rows=nothing(targets),
-        columns=nothing(targets), targets=nothing(targets), slots=nothing(targets), most_targets=most_targets,
-    )  # fmt: skip
+        ids=nothing(rows, length),
+        starts=0,
+        document_ends=nothing(rows),
+        lengths=nothing(rows),
+        rows=nothing(targets),
+        columns=nothing(targets),
+        targets=nothing(targets),
+        slots=nothing(targets),
+        most_targets=most_targets,
+    )

@@ -1,4 +1,5 @@
-"""One zip to hand in: the source, the fine-tuned models, the report, the results, and a README that says how to use them."""
+"""One zip to hand in: the source, the fine-tuned models, the report, the results, and a README that says how to use
+them."""
 
 import math
 import shlex
@@ -135,7 +136,9 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
         entries |= {f"results/{place}/{name}": path for name in RUN_FILES if (path := out / place / name).is_file()}
     for source in entries.values():
         if isinstance(source, Path) and source.is_relative_to(out) and leads_out(source, out):
-            raise ResultsError(f"The link {str(source)!r} leads out of the results folder and is not handed in: remove it.")
+            raise ResultsError(
+                f"The link {str(source)!r} leads out of the results folder and is not handed in: remove it."
+            )
     entries["README.md"] = _readme(results, comparison, bundle, plugins)
     return bundle
 
@@ -150,7 +153,9 @@ def _comparison(results: Results) -> Comparison:
     again = f"Write it again: triptych report {results.out}."
     written = store.read_as(file, Comparison, "comparison", again)
     if not _same(written.model_dump(mode="json"), comparison.model_dump(mode="json")):
-        raise ResultsError(f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}")
+        raise ResultsError(
+            f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}"
+        )
     return comparison
 
 
@@ -175,7 +180,11 @@ def _tuned(results: Results) -> Iterator[Tuned]:
             origin, _ = read_manifest(adapter)
             check_belongs(origin, run.record, adapter)
             manifest = store.read_json(adapter / MANIFEST)
-            names = [MANIFEST, Path(manifest["tensors"]).name, *([PEFT_CONFIG] if manifest.get("config_sha256") else [])]
+            names = [
+                MANIFEST,
+                Path(manifest["tensors"]).name,
+                *([PEFT_CONFIG] if manifest.get("config_sha256") else []),
+            ]
             yield Tuned(run, folder, tuple(adapter / name for name in sorted(names)))
 
 
@@ -214,8 +223,8 @@ def _requirements(results: Results) -> str:
         here = {each.name: version(each.name) for each in needed if "extra" not in str(each.marker or "")}
     except PackageNotFoundError as error:
         raise ResultsError(
-            f"The package {error.name!r} is not installed here, so its version is not known. Install Triptych (pip install .) "
-            "and bundle from there."
+            f"The package {error.name!r} is not installed here, so its version is not known. Install Triptych (pip "
+            "install .) and bundle from there."
         ) from None
     pins = {name: Version(text) for name, text in here.items()}
     for run in results.runs:
@@ -228,8 +237,8 @@ def _requirements(results: Results) -> str:
             except InvalidVersion:
                 file = layout.run_folder(results.out, run.record.label, run.record.seed) / "record.json"
                 raise ResultsError(
-                    f"{str(file)!r} gives {shorten(repr(known[name]))} as the version of {name}, which is not a version "
-                    f"(PEP 440). Remedy: {remedy(file)}."
+                    f"{str(file)!r} gives {shorten(repr(known[name]))} as the version of {name}, which is not a "
+                    f"version (PEP 440). Remedy: {remedy(file)}."
                 ) from None
     return "".join(f"{name}=={pins[name].public}\n" for name in sorted(pins))
 
@@ -280,8 +289,9 @@ python -m triptych summarize {example}{options} --file article.txt
   The rows are {", ".join(map(code, results.labels))}.
 - `evaluate` restores a fine-tuned model, computes its test loss and summaries again and shows them beside its record.
 - `summarize` writes a summary of an article of your own.
-- `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`, `.csv` and
-  `.md`. The templates of `report.pdf` and `report.html` are no `.py` files, so this source cannot write those two.
+- `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`,
+  `.csv` and `.md`. The templates of `report.pdf` and `report.html` are not `.py` files, so this source cannot write
+  those two.
 
 `python -m triptych COMMAND --help` lists the options.
 
@@ -295,9 +305,9 @@ python -m triptych summarize {example}{options} --file article.txt
 
 ## Restore the fine-tuned models
 
-A folder of `models/tuned/` holds what was trained and no copy of the base model. `evaluate` loads the base model, applies the
-method that `record.json` names, puts the saved tensors in and refuses files that were changed or that belong to another base
-model. LoRA's and prompt tuning's folders are in PEFT's format.
+A folder of `models/tuned/` holds what was trained and no copy of the base model. `evaluate` loads the base model,
+applies the method that `record.json` names, loads the saved tensors, and refuses files that were changed or that
+belong to another base model. The folders of LoRA and prompt tuning are in PEFT's format.
 
 | row | seed | size | SHA-256 | test loss | restore |
 |---|---:|---:|---|---:|---|
@@ -309,8 +319,8 @@ model. LoRA's and prompt tuning's folders are in PEFT's format.
 | row | test loss | R-1 | R-2 | R-L | R-Lsum | training | trainable parameters |
 |---|---:|---:|---:|---:|---:|---:|---:|
 {"".join(_result(comparison, name) for name in comparison.rows)}
-Means over seeds; loss in nats per target token, ROUGE as F1 in 0-100. Intervals, paired tests, compute, memory and energy are
-in `report.pdf` and `results/comparison.json`.
+Means over seeds; loss in nats per target token, ROUGE as F1 in 0-100. Intervals, paired tests, compute, memory and
+energy are in `report.pdf` and `results/comparison.json`.
 """
 
 
@@ -324,17 +334,18 @@ def _base(results: Results, embedded: bool) -> str:
     known = f" Its fingerprint is {code(', '.join(map(str, prints)))}; `evaluate` refuses another." if prints else ""
     if embedded:
         return (
-            f"{code(suite.model)} is a very small model that comes with Triptych. It is in `models/base/{suite.model}`, a "
-            f"folder that transformers' `from_pretrained` reads, and is given with `--model models/base/{suite.model}`.{known}"
+            f"{code(suite.model)} is a very small model that comes with Triptych. It is in "
+            f"`models/base/{suite.model}`, a folder that transformers' `from_pretrained` reads, and is given with "
+            f"`--model models/base/{suite.model}`.{known}"
         )
     if _is_here(suite.model):
         return (
-            f"The base model was a local folder in transformers' format, {code(Path(suite.model).name)}, and is not in this "
-            f"zip. Give your copy of it with `--model FOLDER` in every command above.{known}"
+            f"The base model was a local folder in transformers' format, {code(Path(suite.model).name)}, and is not "
+            f"in this zip. Give your copy of it with `--model FOLDER` in every command above.{known}"
         )
     return (
-        f"{code(suite.model)} at revision {code(suite.model_revision)} is downloaded from the hub at first use. Without a "
-        f"network, give a folder in transformers' format with `--model FOLDER`.{known}"
+        f"{code(suite.model)} at revision {code(suite.model_revision)} is downloaded from the hub at first use. "
+        f"Without a network, give a folder in transformers' format with `--model FOLDER`.{known}"
     )
 
 
@@ -356,15 +367,19 @@ def _data(results: Results) -> str:
         else f"{code(data)} is downloaded from the hub at first use."
     )
     return (
-        f"{given} Give your own copy to `train` and `evaluate` with `--data FOLDER`: a folder with `train`, `validation` and "
-        "`test` as `.csv`, `.jsonl` or `.parquet`, such as Kaggle's files with the columns `id,article,highlights`. "
-        "`evaluate` refuses documents other than those of the run."
+        f"{given} Give your own copy to `train` and `evaluate` with `--data FOLDER`: a folder with `train`, "
+        "`validation` and `test` as `.csv`, `.jsonl` or `.parquet`, such as Kaggle's files with the columns "
+        "`id,article,highlights`. `evaluate` refuses documents other than those of the run."
     )
 
 
 def _restored(model: Tuned, left_out: bool, options: str) -> str:
     record = model.run.record
-    how = "see the link below, then as the others" if left_out else f"`python -m triptych evaluate {model.place}{options}`"
+    how = (
+        "see the link below, then as the others"
+        if left_out
+        else f"`python -m triptych evaluate {model.place}{options}`"
+    )
     size = formats.quantity(model.size, "bytes")
     return f"| {plain(record.label)} | {record.seed} | {size} | `{_digest(model)}` | {record.loss.test:.6f} | {how} |\n"
 
@@ -376,7 +391,9 @@ def _digest(model: Tuned) -> str:
 def _links(left_out: list[Tuned]) -> str:
     if not left_out:
         return ""
-    lines = "".join(f"- {model.place}/adapter/: **LINK: (put the read-only link to this folder here)**\n" for model in left_out)
+    lines = "".join(
+        f"- {model.place}/adapter/: **LINK: (put the read-only link to this folder here)**\n" for model in left_out
+    )
     return f"""### Models too large for this zip
 
 Download the folder behind each link, put it at the place named before it, and restore it as the others:
@@ -387,7 +404,9 @@ Download the folder behind each link, put it at the place named before it, and r
 
 def _result(comparison: Comparison, label: str) -> str:
     row = comparison.rows[label]
-    scores = [formats.score(score.mean if score else None) for score in (row.rouge1, row.rouge2, row.rougeL, row.rougeLsum)]
+    scores = [
+        formats.score(score.mean if score else None) for score in (row.rouge1, row.rouge2, row.rougeL, row.rougeLsum)
+    ]
     trained = row.parameters is not None and row.parameters.num_trainable_parameters > 0
     seconds = formats.seconds(row.cost.get("train_seconds")) if trained else formats.DASH
     count = formats.count(row.parameters.num_trainable_parameters if row.parameters else None)

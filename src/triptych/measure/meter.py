@@ -1,4 +1,5 @@
-"""What a run costs, measured from outside: clocks, FLOPs, memory, energy, parameter counts. Told nothing by any method."""
+"""What a run costs, measured from outside: clocks, FLOPs, memory, energy, parameter counts. Told nothing by any
+method."""
 
 import ctypes
 import gc
@@ -101,8 +102,8 @@ class WorkShape(NamedTuple):
         rows: B, rows of the batch.
         length: T, positions of each row, padding and virtual tokens included.
         logits: N, places where logits are computed.
-        chosen: B S, places at which the last block attends, where it runs at chosen places alone: every row has as many as the
-            row that has most.
+        chosen: B S, places at which the last block attends, where it runs at chosen places alone: every row has as many
+            as the row that has most.
     """
 
     rows: int
@@ -115,17 +116,18 @@ class WorkShape(NamedTuple):
 class FlopModel:
     """FLOPs of one forward and backward pass, as a function of its shape.
 
-    A causal LM does work linear in positions (every weight matrix), work quadratic in the row's length (attention: scores and
-    mixing, B T^2), work at each place where logits are computed (the head), and, where the last block runs at chosen places
-    alone, its attention from each of them to all T. Some methods add work that every pass does once, whatever its shape (DoRA
-    norms its weights). Above `logits_at_once` logits the head is computed a second time in the backward pass. So
+    A causal LM does work linear in positions (every weight matrix), work quadratic in the row's length (attention:
+    scores and mixing, B T^2), work at each place where logits are computed (the head), and, where the last block runs
+    at chosen places alone, its attention from each of them to all T. Some methods add work that every pass does once,
+    whatever its shape (DoRA norms its weights). Above `logits_at_once` logits the head is computed a second time in the
+    backward pass. So
 
         F(B, T, N, S) = f + a B T + b B T^2 + c N + d (B S) T + [N > limit] e N
 
     The coefficients are fitted to passes that `FlopCounterMode` counted by dispatch, on the `meta` device with plain
-    attention (whose products are all counted), and must explain each within 0.1%. A multiply-add is 2 FLOPs. Attention is
-    counted as its whole products: that a fused kernel leaves out the upper triangle, or computes scores again in the backward
-    pass, changes nothing here.
+    attention (whose products are all counted), and must explain each within 0.1%. A multiply-add is 2 FLOPs. Attention
+    is counted as its whole products: that a fused kernel leaves out the upper triangle, or computes scores again in the
+    backward pass, changes nothing here.
 
     Attributes:
         per_position: a.
@@ -178,9 +180,11 @@ def fit_flops(passes: Sequence[tuple[Sequence[int], int]], logits_at_once: int |
     flops = np.array([counted for _, counted in passes], dtype=np.float64)
     again = [logits_at_once is not None and shape.logits > logits_at_once for shape in shapes]
     matrix = np.array(
-        [[b * t, b * t * t, n, s * t, 1.0, n * more] for (b, t, n, s), more in zip(shapes, again, strict=True)], np.float64
+        [[b * t, b * t * t, n, s * t, 1.0, n * more] for (b, t, n, s), more in zip(shapes, again, strict=True)],
+        np.float64,
     )
-    matrix /= np.maximum(flops, 1.0)[:, None]  # each pass counts by its relative error: large ones do not outweigh small ones
+    # each pass counts by its relative error: large ones do not outweigh small ones
+    matrix /= np.maximum(flops, 1.0)[:, None]
     scale = matrix.max(axis=0)
     scale[scale == 0] = 1.0
     solution, _, rank, _ = np.linalg.lstsq(matrix / scale, flops / np.maximum(flops, 1.0), rcond=1e-10)
@@ -219,8 +223,8 @@ def sampled(seconds: float, sample: Callable[[], object]) -> Iterator[None]:
 def release_free_memory(device: torch.device) -> None:
     """Give memory that is free but still held back to the system, so that a phase measured next does not start with it.
 
-    CUDA's allocator returns its unused blocks; on other devices the heaps of the C library return their free pages, where it is
-    glibc. Elsewhere nothing is done.
+    CUDA's allocator returns its unused blocks; on other devices the heaps of the C library return their free pages,
+    where it is glibc. Elsewhere nothing is done.
     """
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -233,15 +237,18 @@ def _malloc_trim() -> Callable[[int], int] | None:
     """glibc's `malloc_trim`, or None where the C library has none."""
     try:
         return ctypes.CDLL(None).malloc_trim
-    except (AttributeError, OSError, TypeError):  # musl and macOS have no such function, Windows no library of that name
+    # musl and macOS have no such function, Windows no library of that name
+    except (AttributeError, OSError, TypeError):
         return None
 
 
 @cache
 def memory_reader() -> tuple[str, Callable[[], int]]:
-    """What this process's memory is read as, and the reading in bytes: as near to what it has allocated as the system tells.
+    """What this process's memory is read as, and the reading in bytes: as near to what it has allocated as the system
+    tells.
 
-    - "anonymous", Linux: RssAnon + RssShmem of `/proc/self/status`. Pages of mapped files, such as libraries and prepared data,
+    - "anonymous", Linux: RssAnon + RssShmem of `/proc/self/status`. Pages of mapped files, such as libraries and
+      prepared data,
       are not part of it, since the system drops them when memory is short.
     - "unique", where the system tells no such thing: the pages that no other process shares (psutil's USS).
     - "resident", where it tells neither: all pages in memory, those of mapped files included (RSS).
@@ -258,7 +265,8 @@ class PeakMemory:
     """The peak memory of one phase, and by how much it rose above what was in use before the phase first began.
 
     On CUDA: what the allocator had handed out, and what it held reserved. Elsewhere: the memory of the process by
-    `memory_reader`, sampled every 5 ms. The peak includes what was there before, such as the weights; the rise does not.
+    `memory_reader`, sampled every 5 ms. The peak includes what was there before, such as the weights; the rise does
+    not.
 
     Attributes:
         kind: "allocated" on CUDA, elsewhere one of `memory_reader`.
@@ -329,8 +337,9 @@ class Counter:
 class Busy:
     """How long the device worked in one phase; over how long it was held, that is the mean utilisation.
 
-    On CUDA: NVML's utilisation (the share of time in which a kernel ran), sampled every 50 ms and integrated. On a CPU: the
-    processor time of the process, all its threads. Of several processes each would see its own part: then it is not measured.
+    On CUDA: NVML's utilisation (the share of time in which a kernel ran), sampled every 50 ms and integrated. On a CPU:
+    the processor time of the process, all its threads. Of several processes each would see its own part: then it is not
+    measured.
     """
 
     def __init__(self, device: torch.device, processes: int = 1):
@@ -352,7 +361,8 @@ class Busy:
 class Energy:
     """Joules of one phase, or None with the reason. Never 0.
 
-    On CUDA: NVML's total-energy counter; where a GPU has none, its power sampled every 50 ms and integrated. On a CPU: RAPL.
+    On CUDA: NVML's total-energy counter; where a GPU has none, its power sampled every 50 ms and integrated. On a CPU:
+    RAPL.
     """
 
     def __init__(self, device: torch.device):
@@ -360,7 +370,9 @@ class Energy:
         self.kind: str | None = None
         counter = _nvml_energy(device) if device.type == "cuda" else _rapl_energy()
         self._counter = counter if isinstance(counter, Counter) else None
-        self.note: str | None = f"not measured: {counter if isinstance(counter, str) else 'the energy counter did not move'}"
+        self.note: str | None = (
+            f"not measured: {counter if isinstance(counter, str) else 'the energy counter did not move'}"
+        )
 
     @contextmanager
     def phase(self) -> Iterator[None]:
@@ -385,7 +397,8 @@ class TrainingMeters:
         self.devices = num_devices(device, processes)
 
     def begin(self) -> None:
-        """Training is about to begin: what earlier work left is given back, and the rise of memory is counted from here."""
+        """Training is about to begin: what earlier work left is given back, and the rise of memory is counted from
+        here."""
         self.memory.begin()
 
     @contextmanager
@@ -397,18 +410,26 @@ class TrainingMeters:
     def readings(self, train_seconds: float) -> dict[str, Any]:
         """What was measured, by the names of `records.Cost`."""
         return {
-            "device_seconds": train_seconds * self.devices, "busy_seconds": self.busy.seconds, "busy_note": self.busy.note,
-            "peak_memory_bytes": self.memory.peak_bytes, "peak_memory_kind": self.memory.kind,
+            "device_seconds": train_seconds * self.devices,
+            "busy_seconds": self.busy.seconds,
+            "busy_note": self.busy.note,
+            "peak_memory_bytes": self.memory.peak_bytes,
+            "peak_memory_kind": self.memory.kind,
             "added_peak_memory_bytes": self.memory.rise_bytes,
-            "reserved_peak_memory_bytes": self.memory.reserved_bytes, "energy_joules": self.energy.joules,
-            "energy_kind": self.energy.kind, "energy_note": self.energy.note,
-        }  # fmt: skip
+            "reserved_peak_memory_bytes": self.memory.reserved_bytes,
+            "energy_joules": self.energy.joules,
+            "energy_kind": self.energy.kind,
+            "energy_note": self.energy.note,
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, fit for JSON."""
         memory = [self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes]
-        return {"memory": memory, "busy": self.busy.seconds,
-                "energy": [self.energy.joules, self.energy.kind, self.energy.note]}  # fmt: skip
+        return {
+            "memory": memory,
+            "busy": self.busy.seconds,
+            "energy": [self.energy.joules, self.energy.kind, self.energy.note],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from the sums of an earlier process."""
@@ -472,7 +493,8 @@ def _nvml_energy(device: torch.device) -> Counter | str:
 
 
 def _nvml(device: torch.device) -> tuple[Any, Any] | str:
-    """NVML and its handle of a device, found by the device's own name, since torch numbers only those that it may see."""
+    """NVML and its handle of a device, found by the device's own name, since torch numbers only those that it may
+    see."""
     try:
         import pynvml
     except ImportError:

@@ -26,8 +26,8 @@ class BitFit(Method):
         biases = [parameters["bias"] for parameters in own if "bias" in parameters]
         if not biases:
             raise ConfigError(
-                f"{type(parts.model).__name__} has no biases, so that bitfit has nothing to train: leave this row out, or use "
-                "a family that has them, such as GPT-2, OPT, GPT-NeoX or Phi."
+                f"{type(parts.model).__name__} has no biases, so that bitfit has nothing to train: leave this row "
+                "out, or use a family that has them, such as GPT-2, OPT, GPT-NeoX or Phi."
             )
         for bias in biases:
             bias.requires_grad_(True)

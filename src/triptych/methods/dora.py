@@ -10,8 +10,8 @@ from triptych.registry import register
 class DoRA(LoRA):
     """DoRA: x m (W + (alpha / rank) A B) / ||W + (alpha / rank) A B||, LoRA with a trained magnitude (Liu et al. 2024).
 
-    The norm is taken over the inputs of each output, m has an entry for each output and starts at ||W||, so that DoRA too
-    begins as the model. As in the paper's section 4.3 the gradient takes the norm for a constant.
+    The norm is taken over the inputs of each output; m has one entry per output and starts at ||W||, so that DoRA, too,
+    starts as the base model. As in section 4.3 of the paper, the gradient treats the norm as a constant.
     """
 
     decomposed: ClassVar[bool] = True

@@ -1,4 +1,5 @@
-"""(IA)^3: Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning", 3.3."""
+"""(IA)^3: Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
+3.3."""
 
 from pydantic import Field
 from torch import nn
@@ -13,13 +14,14 @@ from triptych.registry import register
 class IA3(Method):
     """(IA)^3: learned factors on keys, values and the inner activations of the feed-forward network (Liu et al. 2022).
 
-    A target's output x W + b becomes l * (x W + b); a feed-forward target's input is scaled, (l * x) W + b. l starts at one.
+    A target's output x W + b becomes l * (x W + b); a feed-forward target's input is scaled, (l * x) W + b. l starts at
+    one.
     """
 
     target_modules: tuple[str, ...] | None = Field(
         None,
-        description="names or name endings of the matrices whose output is scaled; by default what peft names for the family "
-        "(GPT-2: c_attn, which makes the queries too)",
+        description="names or name endings of the matrices whose output is scaled; by default what peft names for "
+        "the family (GPT-2: c_attn, which makes the queries too)",
     )
     feedforward_modules: tuple[str, ...] | None = Field(
         None,

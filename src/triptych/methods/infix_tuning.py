@@ -1,7 +1,7 @@
 """Infix tuning: Li and Liang 2021, "Prefix-Tuning", section 7.3 ("Prefixing vs Infixing"), with embeddings alone.
 
-A method of its own rather than an option of prompt tuning: it is another row of a comparison, with its own search, and is
-saved in another format, since PEFT's cannot say where a prompt stands.
+A method of its own rather than an option of prompt tuning: it is another row of a comparison, with its own search, and
+is saved in another format, since PEFT's cannot say where a prompt stands.
 """
 
 from pydantic import Field
@@ -13,7 +13,8 @@ from triptych.registry import register
 
 @register("infix-tuning")
 class InfixTuning(PromptTuning):
-    """Infix tuning: a soft prompt [num_virtual_tokens, hidden] after the article, before the separator (Li and Liang 2021).
+    """Infix tuning: a soft prompt [num_virtual_tokens, hidden] after the article, before the separator (Li and Liang
+    2021).
 
     What the frozen model makes of the article does not depend on the prompt.
     """

@@ -1,8 +1,8 @@
 """Traditional fine-tuning: the last layers only.
 
-The assignment freezes all and unfreezes `pre_classifier` and `classifier`. GPT-2 has neither. What turns its hidden states
-into a decision is the last blocks with the final norm (the pre-classifier) and the language-model head (the classifier),
-whose weight is also the input embedding. `head` therefore says openly what becomes of it.
+The assignment freezes all and unfreezes `pre_classifier` and `classifier`. GPT-2 has neither. What turns its hidden
+states into a decision is the last blocks with the final norm (the pre-classifier) and the language-model head (the
+classifier), whose weight is also the input embedding. `head` therefore says openly what becomes of it.
 """
 
 from typing import Literal
@@ -17,14 +17,15 @@ from triptych.registry import register
 
 @register("last-layers")
 class LastLayers(Method):
-    """Traditional fine-tuning of the last blocks, the final norm, and the head if asked (Hu et al. 2021, Table 3: FT-Top2)."""
+    """Traditional fine-tuning of the last blocks, the final norm, and the head if asked (Hu et al. 2021, Table 3:
+    FT-Top2)."""
 
     num_blocks: int = Field(2, ge=0, description="how many of the last blocks are trained")
     final_norm: bool = Field(True, description="train the norm after the last block")
     head: Literal["frozen", "untied", "tied"] = Field(
         "frozen",
-        description="frozen; untied: a true copy of the embedding is trained; tied: trained as it is, which also moves the "
-        "input embeddings",
+        description="frozen; untied: a true copy of the embedding is trained; tied: trained as it is, which also "
+        "moves the input embeddings",
     )
     learning_rate: float = Field(5e-4, gt=0, description="peak learning rate, where no search is made")
     learning_rates: tuple[float, ...] = Field((1e-4, 3e-4, 1e-3, 3e-3), description="the grid a search may try, rising")
@@ -34,14 +35,17 @@ class LastLayers(Method):
         """Freeze all, then release the last layers.
 
         Raises:
-            ConfigError: more blocks than there are, no norm to train, a head that is not tied, or nothing left to train.
+            ConfigError: more blocks than there are, no norm to train, a head that is not tied, or nothing left to
+                train.
         """
         if self.num_blocks > len(parts.blocks):
             raise ConfigError(f"num_blocks = {self.num_blocks}, but the model has {len(parts.blocks)} blocks.")
         if self.final_norm and parts.final_norm is None:
             raise ConfigError("final_norm = true, but this model has no final norm; set final_norm = false.")
         if self.head == "tied" and not parts.tied:
-            raise ConfigError("head = 'tied', but this model's head is a tensor of its own; use head = 'untied' or 'frozen'.")
+            raise ConfigError(
+                "head = 'tied', but this model's head is a tensor of its own; use head = 'untied' or 'frozen'."
+            )
         if not (self.num_blocks or self.final_norm or self.head != "frozen"):
             raise ConfigError("num_blocks = 0, final_norm = false and head = 'frozen' leave nothing to train.")
         freeze(parts)

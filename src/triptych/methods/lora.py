@@ -27,8 +27,9 @@ class LoRA(Method):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = Field(
         None,
-        description='names or name endings of weight matrices, or "all-linear"; by default those that peft chooses for the '
-        "family, which differ: GPT-2 c_attn, Llama q_proj and v_proj, Phi those and fc1, fc2; a run and --dry-run print them",
+        description='names or name endings of weight matrices, or "all-linear"; by default those that peft chooses '
+        "for the family, which differ: GPT-2 c_attn, Llama q_proj and v_proj, Phi those and fc1, fc2; a run and "
+        "--dry-run print them",
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, where no search is made")
     learning_rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2), description="the grid a search may try, rising")
@@ -37,7 +38,8 @@ class LoRA(Method):
         """Freeze the model and put A and B beside each target.
 
         Raises:
-            ConfigError: a target that matches nothing (the message lists what could be meant), or a rank above a matrix.
+            ConfigError: a target that matches nothing (the message lists what could be meant), or a rank above a
+                matrix.
         """
         from peft import LoraConfig, TaskType, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
@@ -73,8 +75,8 @@ class LoRA(Method):
         wanted = self.target_modules if self.target_modules is not None else parts.attention_projections
         if not wanted:
             raise ConfigError(
-                "peft names no attention projections for this family; name target_modules, or leave this row out of --methods. "
-                f"There are: {', '.join(sorted(matrix_names(parts)))}."
+                "peft names no attention projections for this family; name target_modules, or leave this row out of "
+                f"--methods. There are: {', '.join(sorted(matrix_names(parts)))}."
             )
         return find_matrices(parts, wanted, "target_modules")
 

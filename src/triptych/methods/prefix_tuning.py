@@ -1,4 +1,5 @@
-"""Prefix tuning: Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4, through peft."""
+"""Prefix tuning: Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4, through
+peft."""
 
 import torch
 from pydantic import Field
@@ -41,8 +42,9 @@ class LearnedPrefix(nn.Module):
 class PrefixTuning(PromptTuning):
     """Prefix tuning: learned keys and values before every layer's own; only they are trained (Li and Liang 2021).
 
-    They begin as the activations of real words (section 7.4): the keys and values that the model itself makes of the vectors
-    which prompt tuning begins from, so that both have the same first loss. There is no reparametrisation by a network.
+    They begin as the activations of real words (section 7.4): the keys and values that the model itself makes of the
+    vectors which prompt tuning begins from, so that both have the same first loss. There is no reparametrisation by a
+    network.
     """
 
     num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the prefix")
@@ -61,9 +63,15 @@ class PrefixTuning(PromptTuning):
         start = self._keys_and_values(parts, self.initial_rows(parts, context)).float()
         layers, _, heads, count, width = start.shape
         config = PrefixTuningConfig(
-            task_type=TaskType.CAUSAL_LM, num_virtual_tokens=count, token_dim=heads * width, num_transformer_submodules=1,
-            num_attention_heads=heads, num_layers=layers, encoder_hidden_size=heads * width, inference_mode=True,
-        )  # fmt: skip
+            task_type=TaskType.CAUSAL_LM,
+            num_virtual_tokens=count,
+            token_dim=heads * width,
+            num_transformer_submodules=1,
+            num_attention_heads=heads,
+            num_layers=layers,
+            encoder_hidden_size=heads * width,
+            inference_mode=True,
+        )
         return AdaptedModel(parts, prefix=LearnedPrefix(config, start), peft_config=config)
 
     @torch.no_grad()

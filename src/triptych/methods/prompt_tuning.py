@@ -1,4 +1,5 @@
-"""Prompt tuning: Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", section 2."""
+"""Prompt tuning: Lester, Al-Rfou and Constant 2021, "The Power of Scale for Parameter-Efficient Prompt Tuning", section
+2."""
 
 from typing import Literal
 
@@ -13,13 +14,14 @@ from triptych.registry import register
 
 @register("prompt-tuning")
 class PromptTuning(Method):
-    """Prompt tuning: an embedding [num_virtual_tokens, hidden] before the input; only it is trained (Lester et al. 2021)."""
+    """Prompt tuning: an embedding [num_virtual_tokens, hidden] before the input; only it is trained (Lester et al.
+    2021)."""
 
     num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the soft prompt")
     init: Literal["text", "vocabulary", "random"] = Field(
         "text",
-        description="text: the pieces of init_text, the rest as `vocabulary`; vocabulary: rows of frequent tokens; random: "
-        "normal at the scale of the token embedding",
+        description="text: the pieces of init_text, the rest as `vocabulary`; vocabulary: rows of frequent tokens; "
+        "random: normal at the scale of the token embedding",
     )
     init_text: str = Field(
         "[SUMMARIZE] Read the article and write its key points:",

@@ -30,7 +30,8 @@ class RougeScore(Metric):
 
     language: languages.Name = Field(
         languages.AUTO,
-        description="what is counted, by the suite's [rouge] language; without a suite, auto decides from each reference",
+        description="what is counted, by the suite's [rouge] language; without a suite, auto decides from each "
+        "reference",
     )
 
     @cached_property
@@ -56,13 +57,23 @@ class RougeScore(Metric):
         return {name: 100.0 * score for name, score in zip(TYPES, scores, strict=True)}
 
     def signature(self) -> str:
-        """Types, statistic, stemmer, how sentences are told, language, tokenizer, and the versions of what computes them."""
+        """Types, statistic, stemmer, how sentences are told, language, tokenizer, and the versions of what computes
+        them."""
         english, auto = self.language == languages.ENGLISH, self.language == languages.AUTO
-        stemmer = f"snowball-{self.language}" if self.language in languages.STEMMED else "yes" if english or auto else "no"
+        stemmer = (
+            f"snowball-{self.language}" if self.language in languages.STEMMED else "yes" if english or auto else "no"
+        )
         counted = "rouge_score" if english else f"unicode-{words.VERSION}"
-        parts = ("+".join(TYPES), "F1", f"stemmer:{stemmer}", f"sentences:lines-or-triptych-{sentences.VERSION}",
-                 f"rouge_score:{version('rouge_score')}", f"lang:{self.language}",
-                 f"tok:{'by-language' if auto else counted}", f"version:{__version__}")  # fmt: skip
+        parts = (
+            "+".join(TYPES),
+            "F1",
+            f"stemmer:{stemmer}",
+            f"sentences:lines-or-triptych-{sentences.VERSION}",
+            f"rouge_score:{version('rouge_score')}",
+            f"lang:{self.language}",
+            f"tok:{'by-language' if auto else counted}",
+            f"version:{__version__}",
+        )
         return "|".join(parts)
 
 

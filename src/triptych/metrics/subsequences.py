@@ -1,9 +1,10 @@
 """ROUGE of tokens, bit for bit as `rouge_score` computes it, with its longest common subsequences from bit vectors.
 
 rouge_score fills a table of m x n cells in Python for every pair of sentences. Here a row of that table is one whole
-number: bit j - 1 is 0 where the length of the longest common subsequence rises at column j (Crochemore, Iliopoulos, Pinzon
-and Reid 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem"). The way back through
-the table takes the turns that rouge_score takes, so that the same one of several longest subsequences is found.
+number: bit j - 1 is 0 where the length of the longest common subsequence rises at column j (Crochemore, Iliopoulos,
+Pinzon and Reid 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem"). The way
+back through the table takes the turns that rouge_score takes, so that the same one of several longest subsequences is
+found.
 """
 
 from collections import Counter
@@ -16,7 +17,9 @@ Sentences = Sequence[Sequence[str]]
 
 def rouge_n(reference: Sequence[str], prediction: Sequence[str], n: int) -> float:
     """F1 in 0-1 of the n-grams of both."""
-    wanted, given = (Counter(zip(*(tokens[start:] for start in range(n)), strict=False)) for tokens in (reference, prediction))
+    wanted, given = (
+        Counter(zip(*(tokens[start:] for start in range(n)), strict=False)) for tokens in (reference, prediction)
+    )
     hits = sum(min(count, given[ngram]) for ngram, count in wanted.items())
     return fmeasure(hits / max(given.total(), 1), hits / max(wanted.total(), 1))
 
@@ -34,7 +37,9 @@ def rouge_l_sum(reference: Sentences, prediction: Sentences) -> float:
 
     Lin 2004, section 3.2; a token is hit at most as often as both texts have it.
     """
-    wanted, given = (Counter(token for tokens in sentences for token in tokens) for sentences in (reference, prediction))
+    wanted, given = (
+        Counter(token for tokens in sentences for token in tokens) for sentences in (reference, prediction)
+    )
     if not wanted or not given:
         return 0.0
     predicted, referred = given.total(), wanted.total()

@@ -50,7 +50,8 @@ class TextShapeMetric(Metric):
 
 
 def words(text: str, language: str = languages.ANY) -> list[str]:
-    """Words in lower case without the punctuation around them; `3.5`, `don't` and `well-known` are one word each, and so is
+    """Words in lower case without the punctuation around them; `3.5`, `don't` and `well-known` are one word each, and
+    so is
     each character of a script without spaces.
 
     Args:

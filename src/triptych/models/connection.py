@@ -18,7 +18,11 @@ def caches_alone_without_a_hub() -> Iterator[None]:
     if constants.is_offline_mode() or _answers(constants.ENDPOINT):
         yield
         return
-    places = [(constants, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE"), (datasets.config, "HF_DATASETS_OFFLINE")]
+    places = [
+        (constants, "HF_HUB_OFFLINE"),
+        (datasets.config, "HF_HUB_OFFLINE"),
+        (datasets.config, "HF_DATASETS_OFFLINE"),
+    ]
     before = [getattr(module, name) for module, name in places]
     try:
         for module, name in places:

@@ -1,4 +1,5 @@
-"""Any causal language model of transformers: embedded, a local folder, or by its hub name. Safetensors only, no remote code."""
+"""Any causal language model of transformers: embedded, a local folder, or by its hub name. Safetensors only, no remote
+code."""
 
 import hashlib
 import json
@@ -29,7 +30,16 @@ from triptych.results import store
 
 ADAPTER_CONFIG = "adapter_config.json"
 MOST_BLOCKS = 10_000  # ten times what any model has; a configuration that asks for more would fill the memory
-_TOKENIZER_FILES = ("tokenizer*", "*vocab*", "*.model", "merges.txt", "*.tiktoken", "tekken.json", "spiece*", "sentencepiece*")
+_TOKENIZER_FILES = (
+    "tokenizer*",
+    "*vocab*",
+    "*.model",
+    "merges.txt",
+    "*.tiktoken",
+    "tekken.json",
+    "spiece*",
+    "sentencepiece*",
+)
 
 
 @dataclass(frozen=True)
@@ -83,8 +93,8 @@ def _place(model: str) -> Place:
     if path.exists() or path.suffix == ".gguf" or model.startswith((".", "/", "~")) or model.count("/") > 1:
         what = "is a file, not a folder" if path.exists() else "does not exist"
         raise ModelError(
-            f"There is no model folder {shorten(repr(model))}: the path {what}. Give a transformers folder with config.json, "
-            "a .gguf file, or a name on the hub (NAME or OWNER/NAME)."
+            f"There is no model folder {shorten(repr(model))}: the path {what}. Give a transformers folder with "
+            "config.json, a .gguf file, or a name on the hub (NAME or OWNER/NAME)."
         )
     return Place(model)
 
@@ -92,26 +102,30 @@ def _place(model: str) -> Place:
 def _gguf(file: Path) -> Place:
     if not is_gguf_available():
         raise ModelError(
-            f"{str(file)!r} is a GGUF file, which needs the package gguf: pip install 'triptych[gguf]'. Or give the folder "
-            "that it was made from."
+            f"{str(file)!r} is a GGUF file, which needs the package gguf: pip install 'triptych[gguf]'. Or give the "
+            "folder that it was made from."
         )
     return Place(str(file.parent), file.resolve())
 
 
 def _folder(path: Path) -> Place:
     if any(file.exists() and not file.is_file() and not file.is_dir() for file in path.iterdir()):
-        raise ModelError(f"The folder {str(path)!r} holds a device or a pipe, which could be read for ever; files are needed.")
+        raise ModelError(
+            f"The folder {str(path)!r} holds a device or a pipe, which could be read for ever; files are needed."
+        )
     if not (path / "config.json").is_file():
         ggufs = sorted(path.glob("*.gguf"))
         if len(ggufs) == 1:
             return _gguf(ggufs[0])
         if ggufs:
             names = shorten(", ".join(file.name for file in ggufs))
-            raise ModelError(f"The folder {str(path)!r} holds {len(ggufs)} GGUF files ({names}): give --model one of them.")
+            raise ModelError(
+                f"The folder {str(path)!r} holds {len(ggufs)} GGUF files ({names}): give --model one of them."
+            )
         if (path / ADAPTER_CONFIG).is_file():
             raise ModelError(
-                f"The folder {str(path)!r} is an adapter{_base_of(path)}, not a model. Give --model its base; `triptych "
-                "summarize` and `triptych evaluate` take the adapter's folder as RUN."
+                f"The folder {str(path)!r} is an adapter{_base_of(path)}, not a model. Give --model its base; "
+                "`triptych summarize` and `triptych evaluate` take the adapter's folder as RUN."
             )
         raise ModelError(f"The folder {str(path)!r} holds no config.json; a transformers folder is needed.")
     weights.files(path)
@@ -146,7 +160,9 @@ def load_tokenizer(model: str, revision: str = "main") -> PreTrainedTokenizerBas
     except Exception as error:
         raise _unreachable(model, place, "tokenizer", error) from error
     if not set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab()):
-        raise ModelError(f"The tokenizer of {model!r} has no vocabulary: its files are missing or empty. {_ADD_TOKENIZER}")
+        raise ModelError(
+            f"The tokenizer of {model!r} has no vocabulary: its files are missing or empty. {_ADD_TOKENIZER}"
+        )
     return tokenizer
 
 
@@ -165,35 +181,46 @@ def load_config(model: str, revision: str = "main"):
     place = _place(model)
     try:
         with _hub(place):
-            config = AutoConfig.from_pretrained(place.where, revision=revision, trust_remote_code=False, **place.arguments)
+            config = AutoConfig.from_pretrained(
+                place.where, revision=revision, trust_remote_code=False, **place.arguments
+            )
             adapter = find_adapter_config_file(place.where, revision=revision) if place.gguf is None else None
         text = config.get_text_config()
         attention = {str(part._attn_implementation) for part in (config, text)}
     except Exception as error:
         raise _unreachable(model, place, "configuration", error) from error
     if getattr(config, "is_encoder_decoder", False):
-        raise ModelError(f"{model!r} is an encoder-decoder ({config.model_type}); Triptych compares causal language models.")
+        raise ModelError(
+            f"{model!r} is an encoder-decoder ({config.model_type}); Triptych compares causal language models."
+        )
     if adapter is not None:  # transformers would load it unasked, pickled too
-        raise ModelError(f"{model!r} holds an adapter beside its model: then nothing is untouched. Give the model alone.")
+        raise ModelError(
+            f"{model!r} holds an adapter beside its model: then nothing is untouched. Give the model alone."
+        )
     if any("/" in name for name in attention):
         asked = shorten(str(attention))
         raise ModelError(f"{model!r} wants attention code of a hub, {asked}: no code of others is run. Remove the key.")
     quantised = next((q for part in (config, text) if (q := getattr(part, "quantization_config", None))), None)
     if quantised is not None:
-        method = quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
+        method = (
+            quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
+        )
         raise ModelError(
-            f"The weights of {model!r} are quantised ({shorten(str(getattr(method, 'value', method) or 'method not named'))}): "
-            "packed integers cannot be trained, and their rows would not be comparable. Give the model that was quantised, "
-            "in fp32, bf16 or fp16; for 4-bit files a GGUF of it can be read, too."
+            f"The weights of {model!r} are quantised "
+            f"({shorten(str(getattr(method, 'value', method) or 'method not named'))}): packed integers cannot be "
+            "trained, and their rows would not be comparable. Give the model that was quantised, in fp32, bf16 or "
+            "fp16; for 4-bit files a GGUF of it can be read, too."
         )
     if getattr(config, "transformers_weights", None) is not None:
         raise ModelError(
-            f"The config.json of {model!r} says where its weights are (transformers_weights). Remove the key and name the file "
-            f"{weights.SINGLE}, or keep {weights.INDEX} beside the files that it lists."
+            f"The config.json of {model!r} says where its weights are (transformers_weights). Remove the key and name "
+            f"the file {weights.SINGLE}, or keep {weights.INDEX} beside the files that it lists."
         )
     blocks = getattr(text, "num_hidden_layers", 0)
     if not isinstance(blocks, int) or not 0 < blocks <= MOST_BLOCKS:
-        raise ModelError(f"{model!r} says that it has {shorten(repr(blocks))} blocks; from 1 to {MOST_BLOCKS} are needed.")
+        raise ModelError(
+            f"{model!r} says that it has {shorten(repr(blocks))} blocks; from 1 to {MOST_BLOCKS} are needed."
+        )
     return config
 
 
@@ -209,29 +236,39 @@ def load_model(model: str, revision: str = "main") -> PreTrainedModel:
             if not place.is_local:
                 weights.check_hub(place.where, revision)
             pair: Any = AutoModelForCausalLM.from_pretrained(
-                place.where, config=config, revision=revision, trust_remote_code=False, use_safetensors=True,
-                dtype=torch.float32, output_loading_info=True, generation_config=GenerationConfig(),
-                ignore_mismatched_sizes=True, **place.arguments,
-            )  # fmt: skip
+                place.where,
+                config=config,
+                revision=revision,
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                generation_config=GenerationConfig(),
+                ignore_mismatched_sizes=True,
+                **place.arguments,
+            )
     except Exception as error:
         raise _unreachable(model, place, "weights", error) from error
     loaded, report = pair
     missing = sorted(report["missing_keys"])
     if missing:
-        raise ModelError(f"The weights of {model!r} lack {len(missing)} tensors, {missing[0]!r} first: the file does not fit.")
+        raise ModelError(
+            f"The weights of {model!r} lack {len(missing)} tensors, {missing[0]!r} first: the file does not fit."
+        )
     if report["mismatched_keys"]:
         name, found, needed = sorted(report["mismatched_keys"], key=str)[0]
         raise ModelError(
             f"The weights of {model!r} do not fit its configuration: {name!r} is {tuple(found)} in the file and "
             f"{tuple(needed)} by the configuration."
         )
-    # One decoding for every row: whatever generation_config.json or config.json say, transformers would fill in unasked.
+    # One decoding for every row: whatever generation_config.json or config.json say, transformers would fill in
+    # unasked.
     loaded.generation_config = GenerationConfig()
     for name, parameter in loaded.named_parameters():
         if not math.isfinite(float(parameter.detach().sum(dtype=torch.float64))):
             raise ModelError(
-                f"The weights of {model!r} hold NaN or infinite values, in {name!r} first: the model is damaged. Give another "
-                "copy of it, or undo the merge or conversion that made it."
+                f"The weights of {model!r} hold NaN or infinite values, in {name!r} first: the model is damaged. Give "
+                "another copy of it, or undo the merge or conversion that made it."
             )
     return loaded.eval()
 
@@ -239,7 +276,8 @@ def load_model(model: str, revision: str = "main") -> PreTrainedModel:
 def check_weights(model: str, revision: str = "main") -> None:
     """What `load_model` would refuse of the numbers in the files, found by reading them a tensor at a time.
 
-    Weights of the hub are downloaded where the cache lacks them. Those of a GGUF file are checked where they are loaded.
+    Weights of the hub are downloaded where the cache lacks them. Those of a GGUF file are checked where they are
+    loaded.
 
     Raises:
         ModelError: the weights hold NaN or infinite values, or cannot be read.
@@ -263,11 +301,14 @@ def sketch_model(model: str, revision: str = "main") -> PreTrainedModel:
         with torch.device("meta"):
             return AutoModelForCausalLM.from_config(config, dtype=torch.float32, trust_remote_code=False).eval()
     except ValueError as error:
-        raise ModelError(f"{model!r} ({config.model_type}) is no causal language model of transformers: {error}") from None
+        raise ModelError(
+            f"{model!r} ({config.model_type}) is no causal language model of transformers: {error}"
+        ) from None
 
 
 def fingerprint(model: str, revision: str = "main") -> str:
-    """SHA-256 of a local model's configuration and of every file that its weights are read from, or the hub's commit."""
+    """SHA-256 of a local model's configuration and of every file that its weights are read from, or the hub's
+    commit."""
     place = _place(model)
     if not place.is_local:
         commit = getattr(load_config(model, revision), "_commit_hash", None)
@@ -278,7 +319,9 @@ def fingerprint(model: str, revision: str = "main") -> str:
     else:
         folder = Path(place.where)
         config = json.loads((folder / "config.json").read_bytes())
-        digest.update(json.dumps({k: v for k, v in config.items() if k != "transformers_version"}, sort_keys=True).encode())
+        digest.update(
+            json.dumps({k: v for k, v in config.items() if k != "transformers_version"}, sort_keys=True).encode()
+        )
         index, files = weights.files(folder)
         if index:
             digest.update(json.dumps(index, sort_keys=True).encode())
@@ -289,7 +332,9 @@ def fingerprint(model: str, revision: str = "main") -> str:
     return digest.hexdigest()
 
 
-PROBE = "Don\u2019t  stop\u2014it\u2019s 3.5 million:\nNa\u00efve caf\u00e9s re-open, \u20ac12 each.\tA\u00a0B \U0001f642"
+PROBE = (
+    "Don\u2019t  stop\u2014it\u2019s 3.5 million:\nNa\u00efve caf\u00e9s re-open, \u20ac12 each.\tA\u00a0B \U0001f642"
+)
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -320,7 +365,8 @@ def _unreachable(model: str, place: Place, what: str, error: Exception) -> Model
         return ModelError(f"The {what} in {model!r} cannot be read: {_first_line(error)}")
     hint = nearest(model, registered(EmbeddedModel)).partition(" Known:")[0]
     return ModelError(
-        f"There is no folder {model!r} here, and the {what} of that name cannot be had from the hub: {_first_line(error)}\n"
+        f"There is no folder {model!r} here, and the {what} of that name cannot be had from the hub: "
+        f"{_first_line(error)}\n"
         f"Give --model a local transformers folder, or set HF_HOME to a cache that holds it, or check the name.{hint}"
     )
 

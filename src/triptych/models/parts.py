@@ -18,8 +18,8 @@ def take_apart(model: PreTrainedModel) -> ModelParts:
     """Find embedding, blocks, final norm and head: by a registered `Family`, else by structure.
 
     Raises:
-        ModelError: the model has no token embedding, no linear head, or no one list of blocks, or a family names parts that are
-            not the model's.
+        ModelError: the model has no token embedding, no linear head, or no one list of blocks, or a family names parts
+            that are not the model's.
     """
     for known in registered(Family).values():
         if model.config.model_type in known.model_types:
@@ -30,8 +30,13 @@ def take_apart(model: PreTrainedModel) -> ModelParts:
 def _checked(parts: ModelParts, family: str) -> ModelParts:
     """What a family has named, if it is the model's own."""
     inside = {id(module) for module in parts.model.modules()}
-    named = {"trunk": parts.trunk, "token_embedding": parts.token_embedding, "blocks": parts.blocks, "head": parts.head,
-             "final_norm": parts.final_norm}  # fmt: skip
+    named = {
+        "trunk": parts.trunk,
+        "token_embedding": parts.token_embedding,
+        "blocks": parts.blocks,
+        "head": parts.head,
+        "final_norm": parts.final_norm,
+    }
     for name, module in named.items():
         if module is not None and not {id(m) for m in module.modules()} - {id(parts.blocks)} <= inside:
             raise ModelError(f"{family}: {name} is no part of {type(parts.model).__name__}.")
@@ -68,10 +73,10 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
 def usable_positions(config: PreTrainedConfig) -> int | None:
     """Positions at which what is made of a row does not depend on the rest of its batch; None: no fixed limit.
 
-    LongRoPE (Ding et al. 2024) has two sets of rotary frequencies, and transformers takes one of them for a whole batch, by the
-    longest row: up to the length that the model was first trained with, the short ones. Beyond it a row would be read in
-    another way as soon as a longer one is in its batch, so that nothing longer is used. Dynamic NTK scaling changes the
-    frequencies only beyond `max_position_embeddings`, and other kinds do not look at the length.
+    LongRoPE (Ding et al. 2024) has two sets of rotary frequencies, and transformers takes one of them for a whole
+    batch, by the longest row: up to the length that the model was first trained with, the short ones. Beyond it a row
+    would be read in another way as soon as a longer one is in its batch, so that nothing longer is used. Dynamic NTK
+    scaling changes the frequencies only beyond `max_position_embeddings`, and other kinds do not look at the length.
 
     Args:
         config: the model's; of one with several parts, that of its text counts.
@@ -95,7 +100,10 @@ def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str
 
     What families that peft does not know have in common with those that it knows.
     """
-    there = [{path.rsplit(".", 1)[-1] for path, m in block.named_modules() if isinstance(m, MATRIX_TYPES)} for block in blocks]
+    there = [
+        {path.rsplit(".", 1)[-1] for path, m in block.named_modules() if isinstance(m, MATRIX_TYPES)}
+        for block in blocks
+    ]
     return next((names for names in choices if all(set(names) <= found for found in there)), ())
 
 
@@ -109,8 +117,8 @@ def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.Modu
     ]
     if len(found) != 1:
         raise ModelError(
-            f"{name} has {len(found)} lists of {count} blocks where one is expected: it cannot be taken apart. A plug-in can "
-            "name its parts: docs/guides/another-model.md."
+            f"{name} has {len(found)} lists of {count} blocks where one is expected: it cannot be taken apart. A "
+            "plug-in can name its parts: docs/guides/another-model.md."
         )
     return found[0]
 

@@ -1,4 +1,5 @@
-"""Regular expressions from files of others: tried in a child process with a time limit before this process runs them."""
+"""Regular expressions from files of others: tried in a child process with a time limit before this process runs
+them."""
 
 import json
 import subprocess
@@ -15,8 +16,8 @@ patterns, names = json.load(sys.stdin)
 for pattern in patterns:
     print(json.dumps(pattern), flush=True)
     try:
-        compiled = [re.compile(form % pattern) for form in ("%s", r"(.*\\.)?(%s)$", r".*\\.%s$", r"(^|.*\\.)%s($|\\..*)",
-                                                             r"(?:^|.*?\\.)%s\\.(\\d+)\\.")]
+        forms = "%s", r"(.*\\.)?(%s)$", r".*\\.%s$", r"(^|.*\\.)%s($|\\..*)", r"(?:^|.*?\\.)%s\\.(\\d+)\\."
+        compiled = [re.compile(form % pattern) for form in forms]
     except (re.error, OverflowError, RecursionError):
         continue
     for name in names:
@@ -41,8 +42,13 @@ def check(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
     risky = sorted({pattern for pattern in patterns if not pattern.replace("_", "").replace(".", "").isalnum()})
     if not risky:
         return
-    child = subprocess.Popen([sys.executable, "-I", "-c", PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             stderr=subprocess.DEVNULL, text=True)  # fmt: skip
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-c", PROGRAM],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
     try:
         child.communicate(json.dumps([risky, list(names)]), timeout=SECONDS)
     except subprocess.TimeoutExpired:
@@ -50,8 +56,9 @@ def check(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
         tried = child.communicate()[0].splitlines()
         pattern = shorten(repr(json.loads(tried[-1]))) if tried else "a pattern"
         raise ModelError(
-            f"{where} has a pattern that takes too long to match the names of the model's modules: {pattern}. Name the modules "
-            "instead, such as [\"q_proj\", \"v_proj\"]."
+            f"{where} has a pattern that takes too long to match the names of the model's modules: {pattern}. Name "
+            "the modules "
+            'instead, such as ["q_proj", "v_proj"].'
         ) from None
     except BaseException:
         child.kill()

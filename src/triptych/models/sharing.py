@@ -13,8 +13,8 @@ from triptych.contracts import AdaptedModel
 def share(model: PreTrainedModel) -> PreTrainedModel:
     """A model of the same structure whose tensors are the very tensors of `model`; tied ones stay tied.
 
-    A method may put layers into it, and a parameter of it may be given another tensor: `model` does not change. Nothing may
-    write into its tensors in place before `own` has replaced them.
+    A method may put layers into it, and a parameter of it may be given another tensor: `model` does not change. Nothing
+    may write into its tensors in place before `own` has replaced them.
     """
     memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
     memo |= {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in model.parameters()}

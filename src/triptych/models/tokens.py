@@ -31,7 +31,11 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, spelled_
         return []
     with native_failures():
         found = tokenizer(
-            list(texts), add_special_tokens=False, split_special_tokens=spelled_out, return_attention_mask=False, verbose=False
+            list(texts),
+            add_special_tokens=False,
+            split_special_tokens=spelled_out,
+            return_attention_mask=False,
+            verbose=False,
         )
     return found["input_ids"]
 
@@ -39,9 +43,9 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, spelled_
 class RunningText:
     """A separator and summaries with the ids that they have in the text `document + separator + " " + summary`.
 
-    Tokenizers of SentencePiece's kind (Llama 2, Mistral, T5) put a mark before every text that they are given, which running
-    text does not have in its middle. There the ids are taken from a longer text, after a beginning whose own ids are known.
-    A tokenizer of GPT-2's kind needs none of this, and its ids are those of the text by itself.
+    Tokenizers of SentencePiece's kind (Llama 2, Mistral, T5) put a mark before every text that they are given, which
+    running text does not have in its middle. There the ids are taken from a longer text, after a beginning whose own
+    ids are known. A tokenizer of GPT-2's kind needs none of this, and its ids are those of the text by itself.
 
     Args:
         tokenizer: the model's.
@@ -88,7 +92,8 @@ class RunningText:
         return (*own, *_LEADS)
 
     def _lead(self, text: str, leads: Sequence[str], *, spelled_out: bool) -> str | None:
-        """The first of some beginnings after which a text has ids of its own; None where they are those of the text alone."""
+        """The first of some beginnings after which a text has ids of its own; None where they are those of the text
+        alone."""
         alone, first = encode([text], self._tokenizer, spelled_out=spelled_out)[0], None
         for lead in leads:
             rest = self._after(lead, [text], spelled_out=spelled_out)[0]
@@ -108,8 +113,8 @@ class RunningText:
 def native_failures() -> Iterator[None]:
     """Inside, a panic of a tokenizer's native code, which is no `Exception`, becomes one message.
 
-    Its threads write traces to the standard error of the process: what is written there meanwhile is shown afterwards, but not
-    where there was a panic.
+    Its threads write traces to the standard error of the process: what is written there meanwhile is shown afterwards,
+    but not where there was a panic.
 
     Raises:
         ModelError: the native code panicked.
@@ -121,8 +126,8 @@ def native_failures() -> Iterator[None]:
         if not is_panic(error):
             raise
         raise ModelError(
-            f"The tokenizer gives up on a text: {shorten(' '.join(str(error).split()))}. A pattern in its tokenizer.json may "
-            "take too many steps there: use the model's own tokenizer, or leave that text out."
+            f"The tokenizer gives up on a text: {shorten(' '.join(str(error).split()))}. A pattern in its "
+            "tokenizer.json may take too many steps there: use the model's own tokenizer, or leave that text out."
         ) from None
 
 

@@ -30,16 +30,21 @@ def files(folder: Path) -> tuple[dict[str, str], list[Path]]:
         The index's map from tensors to file names, empty without an index; and the files, sorted by name.
 
     Raises:
-        ModelError: there is none; the index is malformed; or a name in it is not that of a safetensors file in this folder.
+        ModelError: there is none; the index is malformed; or a name in it is not that of a safetensors file in this
+            folder.
     """
     if (folder / SINGLE).is_file():
         return {}, [_inside(folder, SINGLE)]
     if not (folder / INDEX).is_file():
         others = sorted(file.name for file in folder.glob("*.safetensors"))
-        hint = f"It holds {shorten(', '.join(others))}: {SINGLE} or {INDEX} is needed." if others else (
-            "Pickled weights are never read, since they can run code: save the model again with transformers' save_pretrained, "
-            "which writes safetensors."
-        )  # fmt: skip
+        hint = (
+            f"It holds {shorten(', '.join(others))}: {SINGLE} or {INDEX} is needed."
+            if others
+            else (
+                "Pickled weights are never read, since they can run code: save the model again with transformers' "
+                "save_pretrained, which writes safetensors."
+            )
+        )
         missing = f"no {SINGLE}" if others else "no *.safetensors"
         raise ModelError(f"The folder {str(folder)!r} holds {missing}. {hint}")
     names = _read_index(_inside(folder, INDEX))
@@ -74,9 +79,13 @@ def hub_files(name: str, revision: str) -> list[Path]:
 
 def _fetch(name: str, file: str, revision: str) -> Path | None:
     found = cached_file(
-        name, file, revision=revision, _raise_exceptions_for_missing_entries=False, _raise_exceptions_for_gated_repo=False,
+        name,
+        file,
+        revision=revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_gated_repo=False,
         _raise_exceptions_for_connection_errors=False,
-    )  # fmt: skip
+    )
     return None if found is None else Path(found)
 
 
@@ -118,14 +127,16 @@ def _read_index(path: Path) -> dict[str, str]:
     for name in names.values():
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors") or not name.isprintable():
             raise ModelError(
-                f"{str(path)!r} names {shorten(repr(name))}: only *.safetensors files of its own folder are read. Pickled "
-                "weights can run code, and files elsewhere do not belong to the model: save it again with save_pretrained."
+                f"{str(path)!r} names {shorten(repr(name))}: only *.safetensors files of its own folder are read. "
+                "Pickled weights can run code, and files elsewhere do not belong to the model: save it again with "
+                "save_pretrained."
             )
     return names
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder; links may lead elsewhere in it, or to the blobs of the hub's cache where it is a snapshot of it."""
+    """A file of the folder; links may lead elsewhere in it, or to the blobs of the hub's cache where it is a snapshot
+    of it."""
     file = folder / name
     if not file.is_file():
         raise ModelError(f"The folder {str(folder)!r} lacks {shorten(repr(name))}, which its {INDEX} names.")
@@ -133,6 +144,7 @@ def _inside(folder: Path, name: str) -> Path:
     allowed = [home, *([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])]
     if target.parent not in allowed:
         raise ModelError(
-            f"{str(file)!r} is a link out of its folder: what it leads to does not belong to the model. Put a copy there."
+            f"{str(file)!r} is a link out of its folder: what it leads to does not belong to the model. Put a copy "
+            "there."
         )
     return file

@@ -54,9 +54,12 @@ def own_size(suite: Suite, available: Mapping[str, int]) -> costing.Size:
 
     limits = suite.limits
     return costing.Size(
-        used(limits.train_documents, "train"), used(limits.validation_documents, "validation"),
-        used(limits.test_documents, "test"), suite.training.max_epochs, len(suite.seeds),
-    )  # fmt: skip
+        used(limits.train_documents, "train"),
+        used(limits.validation_documents, "validation"),
+        used(limits.test_documents, "test"),
+        suite.training.max_epochs,
+        len(suite.seeds),
+    )
 
 
 def conclude(known: Known, detect: float | None, budget: float | None) -> DesignPlan:
@@ -83,7 +86,9 @@ def conclude(known: Known, detect: float | None, budget: float | None) -> Design
         detect_loss = wanted * analysis.loss_margin / analysis.margin
         of_loss = Planner(known.chance["loss"][0], pairs, detect_loss, known.size, known.test_available, costs, scaling)
     if budget is not None and not costs:
-        raise ConfigError("--within needs what runs cost, and scored files do not say: give a results folder of compare too.")
+        raise ConfigError(
+            "--within needs what runs cost, and scored files do not say: give a results folder of compare too."
+        )
     own, needed = planner.fit(known.size), planner.cheapest(known.size)
     best = None if budget is None else planner.best(budget)
     show = Shown(known, planner, of_loss)
@@ -156,16 +161,16 @@ class Shown:
         """The plan in words."""
         p = self.planner
         said = [
-            f"To find a true difference of {self._points(p.detect)} between two rows that train in four of five comparisons, "
-            f"at the strictest step of the correction over {formats.number_of(p.pairs, 'pair')} of such rows (rows that "
-            "train nothing are taken to differ clearly, so that the correction passes them first), "
+            f"To find a true difference of {self._points(p.detect)} between two rows that train in four of five "
+            f"comparisons, at the strictest step of the correction over {formats.number_of(p.pairs, 'pair')} of such "
+            "rows (rows that train nothing are taken to differ clearly, so that the correction passes them first), "
             f"{self._needed(needed)}"
         ]
         said += [self._bottleneck(own), *self._range(best or needed or own), *self._of_loss(best or needed or own)]
         if self.known.costs:
             said.append(
-                f"Costs are estimated {self.known.costs_from}, for runs one after the other that last all their epochs: early "
-                "stopping makes them less."
+                f"Costs are estimated {self.known.costs_from}, for runs one after the other that last all their "
+                "epochs: early stopping makes them less."
             )
         else:
             said.append("Costs are not known: scored files do not say what was spent.")
@@ -174,7 +179,8 @@ class Shown:
         chosen = best or needed
         if chosen is not None and chosen.size.seeds == 2:
             said.append(
-                "Two seeds show little of how much training varies: intervals are wide, and only large differences are found."
+                "Two seeds show little of how much training varies: intervals are wide, and only large differences "
+                "are found."
             )
         return said
 
@@ -187,10 +193,13 @@ class Shown:
         if there:
             seeds, documents = min(there, key=lambda need: need[1])
             return (
-                f"the {p.test_available:,} test documents that there are do not suffice: {documents:,} are needed even under "
-                f"{seeds} seeds."
+                f"the {p.test_available:,} test documents that there are do not suffice: {documents:,} are needed "
+                f"even under {seeds} seeds."
             )
-        return f"no number of documents suffices with up to {max(p.needs)} seeds: training varies too much from seed to seed."
+        return (
+            f"no number of documents suffices with up to {max(p.needs)} seeds: training varies too much "
+            "from seed to seed."
+        )
 
     def _bottleneck(self, own: Fit) -> str:
         p, size = self.planner, own.size
@@ -198,7 +207,10 @@ class Shown:
         design = f"The suite's own design ({_documents_and_seeds(own)}) finds it in {own.power:.0%}"
         parts = f"{1 - share:.0%} of the variance of its differences comes from documents, {share:.0%} from seeds"
         if size.seeds == 1:
-            return f"{design}, of these trained models alone: with one seed no method is ranked, and seeds are what is lacking."
+            return (
+                f"{design}, of these trained models alone: with one seed no method is ranked, and seeds are what is "
+                "lacking."
+            )
         if p.bottleneck == "none":
             return f"{design}: {parts}."
         least = p.needs.get(size.seeds)
@@ -217,8 +229,9 @@ class Shown:
         chance = Chance(self.planner.chance.documents, self.planner.chance.noise, (facts.seed_sd_high**2,) * 2)
         finds = chance.design(chosen.size.test_documents, chosen.size.seeds, self.planner.level).detectable()
         return [
-            f"The pilot's seeds say that a seed's mean has an SD of {facts.seed_sd:.2g}, between {facts.seed_sd_low:.2g} and "
-            f"{facts.seed_sd_high:.2g} (90%): at the upper end {_documents_and_seeds(chosen)} find {self._points(finds)}."
+            f"The pilot's seeds say that a seed's mean has an SD of {facts.seed_sd:.2g}, between "
+            f"{facts.seed_sd_low:.2g} and {facts.seed_sd_high:.2g} (90%): at the upper end "
+            f"{_documents_and_seeds(chosen)} find {self._points(finds)}."
         ]
 
     def _of_loss(self, chosen: Fit) -> list[str]:
@@ -227,8 +240,8 @@ class Shown:
         finds = self.of_loss.detectable(chosen.size.test_documents, chosen.size.seeds)
         power = self.of_loss.power(chosen.size.test_documents, chosen.size.seeds)
         return [
-            f"On the test loss {_documents_and_seeds(chosen)} find {finds:.2g} nats a target token four times in five, and "
-            f"{self.of_loss.detect:.2g} nats in {power:.0%}."
+            f"On the test loss {_documents_and_seeds(chosen)} find {finds:.2g} nats a target token four times in "
+            f"five, and {self.of_loss.detect:.2g} nats in {power:.0%}."
         ]
 
     def _budget(self, best: Fit, budget: float) -> str:
@@ -248,11 +261,13 @@ class Shown:
         if best.reaches:
             return f"Within {formats.seconds(budget)} {what}, and finds {self._points(p.detect)} in {best.power:.0%}."
         finds = self._points(p.detectable(size.test_documents, size.seeds))
-        alone = " One seed says nothing of the methods: only these trained models are compared." if size.seeds == 1 else ""
+        alone = (
+            " One seed says nothing of the methods: only these trained models are compared." if size.seeds == 1 else ""
+        )
         few = f" {USUAL_SEEDS} seeds do not fit." if size.seeds < USUAL_SEEDS else ""
         return (
-            f"Within {formats.seconds(budget)} a difference of {self._points(p.detect)} cannot be found four times in five; "
-            f"{what}, and finds {finds}.{few}{alone}"
+            f"Within {formats.seconds(budget)} a difference of {self._points(p.detect)} cannot be found four times in "
+            f"five; {what}, and finds {finds}.{few}{alone}"
         )
 
     def _points(self, difference: float) -> str:
@@ -271,10 +286,17 @@ def _needs(planner: Planner) -> list[Need]:
             seeds=seeds,
             documents=documents,
             available=documents is not None and documents <= planner.test_available,
-            seconds=None if documents is None else planner.seconds(
-                costing.Size(planner.own.train_documents, planner.own.validation_documents, documents,
-                             planner.own.max_epochs, seeds)
+            seconds=None
+            if documents is None
+            else planner.seconds(
+                costing.Size(
+                    planner.own.train_documents,
+                    planner.own.validation_documents,
+                    documents,
+                    planner.own.max_epochs,
+                    seeds,
+                )
             ),
         )
         for seeds, documents in planner.needs.items()
-    ]  # fmt: skip
+    ]

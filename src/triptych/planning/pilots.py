@@ -50,14 +50,18 @@ def from_pilots(
         )
     costs = {label: costs[label] for label in suite.methods if label in costs}
     if costs and (lacking := [label for label in suite.methods if label not in costs]):
-        raise ResultsError(f"No pilot has a finished run of {', '.join(lacking)}: leave the row out with --methods, or run it.")
+        raise ResultsError(
+            f"No pilot has a finished run of {', '.join(lacking)}: leave the row out with --methods, or run it."
+        )
     available = {split: max(costing.available(run, split) for run in runs) for split in ("train", "validation", "test")}
     available["test"] = max(available["test"], len(runs[0].predictions))
     machine = _machine(runs[0])
     return Known(
         suite=suite,
         trained=trained,
-        size=own_size(suite, available) if first.files is None else costing.Size(0, 0, available["test"], 0, len(suite.seeds)),
+        size=own_size(suite, available)
+        if first.files is None
+        else costing.Size(0, 0, available["test"], 0, len(suite.seeds)),
         test_available=available["test"],
         chance=chance,
         costs=costs,
@@ -79,7 +83,9 @@ def _suite_of_pilots(several: Sequence[Results], settings: Mapping[str, Any], me
                     f"{of(results)!r} in {str(results.out)!r}. Plan from one of them."
                 )
     if unknown := settings.keys() & {"model", "data"}:
-        raise ConfigError(f"A pilot has its own {' and '.join(sorted(unknown))}: its scores say nothing of another one.")
+        raise ConfigError(
+            f"A pilot has its own {' and '.join(sorted(unknown))}: its scores say nothing of another one."
+        )
     merged = schema.merge(first.suite.model_dump(mode="json"), {**settings, "design": None})
     if methods is not None:
         if absent := [label for label in methods if label not in first.suite.methods]:
@@ -118,30 +124,37 @@ def _chance_of_pilots(
     if primary not in by_measure:
         what = "" if primary == "rouge1" else f" with {primary} of every document"
         raise ResultsError(
-            f"{_names(several)} cannot be planned from: two rows that train, scored on two documents or more{what}, are needed."
+            f"{_names(several)} cannot be planned from: two rows that train, scored on two documents or more{what}, "
+            "are needed."
         )
     found, said = {}, []
     for measure, parts in by_measure.items():
         seeds = chances.seed_variance([values for _, rows in parts for values in rows.values()])
         if seeds is None:
-            assumed = chances.ASSUMED_SEED_SD * (suite.analysis.loss_margin / suite.analysis.margin if measure == "loss" else 1)
+            assumed = chances.ASSUMED_SEED_SD * (
+                suite.analysis.loss_margin / suite.analysis.margin if measure == "loss" else 1
+            )
             said.append(
                 f"The pilot has one seed of every row and cannot say how {measure} varies from seed to seed: an SD of "
-                f"{assumed:.2g} is assumed. All that varies from document to document is taken to stay under more seeds."
+                f"{assumed:.2g} is assumed. All that varies from document to document is taken to stay under more "
+                "seeds."
             )
         seed_variance = seeds.variance if seeds is not None else assumed**2
         pairs = [found for _, rows in parts for found in chances.pairs_of(rows, seed_variance).items()]
         pair, chance = chances.widest(pairs, USUAL_SEEDS)
-        found[measure] = chance, MeasureChance(
-            measure=measure,
-            units=units_of(measure),
-            source=_names([results for results, _ in parts]),
-            pair=list(pair),
-            document_sd=chances.root(chance.documents),
-            noise_sd=chances.root(sum(chance.noise)),
-            seed_sd=chances.root(seed_variance),
-            seed_sd_low=chances.root(seeds.low) if seeds is not None else None,
-            seed_sd_high=chances.root(seeds.high) if seeds is not None else None,
+        found[measure] = (
+            chance,
+            MeasureChance(
+                measure=measure,
+                units=units_of(measure),
+                source=_names([results for results, _ in parts]),
+                pair=list(pair),
+                document_sd=chances.root(chance.documents),
+                noise_sd=chances.root(sum(chance.noise)),
+                seed_sd=chances.root(seed_variance),
+                seed_sd_low=chances.root(seeds.low) if seeds is not None else None,
+                seed_sd_high=chances.root(seeds.high) if seeds is not None else None,
+            ),
         )
     return found, said
 

@@ -48,7 +48,9 @@ def check_difference(detect: float) -> None:
         ConfigError: it is not.
     """
     if not 0 < detect < float("inf"):
-        raise ConfigError(f"--detect {detect:g}: the true difference to find must be a number above zero, such as 1.0 points.")
+        raise ConfigError(
+            f"--detect {detect:g}: the true difference to find must be a number above zero, such as 1.0 points."
+        )
 
 
 def plan(
@@ -65,15 +67,16 @@ def plan(
 ) -> DesignPlan:
     """How many test documents and seeds find a difference, what that costs, and the best design for a budget.
 
-    From finished results folders, no model is loaded and torch is not needed. Without any, two optimizer steps and a batch of
-    summaries of every row are measured, and what makes scores vary is assumed.
+    From finished results folders, no model is loaded and torch is not needed. Without any, two optimizer steps and a
+    batch of summaries of every row are measured, and what makes scores vary is assumed.
 
     Args:
         suite_file: a suite in TOML, or `OUT/suite.json`; not together with pilots.
         pilots: results folders of `compare`, or of `score` for how scores vary; the first one's suite is planned.
         detect: the true difference to find, in the primary measure's units; None: 1 ROUGE point, 0.04 nats.
         within: the time for all runs, such as `8h`, `30min`; None: no budget.
-        preset, settings, methods, device, plugins: as for `compare`; with pilots no preset, and only rows that they have.
+        preset, settings, methods, device, plugins: as for `compare`; with pilots no preset, and only rows that they
+            have.
 
     Returns:
         The plan; `said` has it in sentences, `command` the line that runs it.
@@ -94,9 +97,13 @@ def plan(
 
 
 def from_suite(
-    suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any], methods: Sequence[str] | None,
-    device: str | None, plugins: Sequence[str],
-) -> Known:  # fmt: skip
+    suite_file: str | Path | None,
+    preset: str | None,
+    settings: Mapping[str, Any],
+    methods: Sequence[str] | None,
+    device: str | None,
+    plugins: Sequence[str],
+) -> Known:
     """What two measured steps of every row say, and assumptions on how scores vary.
 
     Raises:
@@ -135,8 +142,8 @@ def from_preflight(checked: "preflight.Plan", device: str | None, arguments: Seq
     primary = suite.analysis.primary
     if primary == "loss":
         raise ConfigError(
-            "How the test loss varies is not known without a pilot; only ROUGE has assumptions. Give a finished results folder "
-            "(triptych plan OUT), or plan for analysis.primary=rouge1."
+            "How the test loss varies is not known without a pilot; only ROUGE has assumptions. Give a finished "
+            "results folder (triptych plan OUT), or plan for analysis.primary=rouge1."
         )
     trained = tuple(row.label for row in checked.rows if row.trains)
     if len(trained) < 2:
@@ -145,29 +152,46 @@ def from_preflight(checked: "preflight.Plan", device: str | None, arguments: Seq
     costs = {}
     for row, one in zip(checked.rows, preflight.estimate(checked, device).values(), strict=True):
         costs[row.label] = costing.RowCost(
-            row.trains, STARTUP, one.search_seconds, search if one.search_seconds else 0, one.document_seconds,
-            one.loss_seconds, one.summary_seconds,
-        )  # fmt: skip
+            row.trains,
+            STARTUP,
+            one.search_seconds,
+            search if one.search_seconds else 0,
+            one.document_seconds,
+            one.loss_seconds,
+            one.summary_seconds,
+        )
     splits = checked.corpus.data.splits
     available = {name: counts.used + counts.not_sampled for name, counts in splits.items()}
     assumed = MeasureChance(
-        measure=primary, units=units_of(primary), source="assumed, without a pilot", pair=[],
-        document_sd=chances.ASSUMED_DOCUMENT_SD, noise_sd=chances.root(sum(ASSUMED.noise)),
-        seed_sd=chances.ASSUMED_SEED_SD, seed_sd_low=None, seed_sd_high=None,
-    )  # fmt: skip
+        measure=primary,
+        units=units_of(primary),
+        source="assumed, without a pilot",
+        pair=[],
+        document_sd=chances.ASSUMED_DOCUMENT_SD,
+        noise_sd=chances.root(sum(ASSUMED.noise)),
+        seed_sd=chances.ASSUMED_SEED_SD,
+        seed_sd_low=None,
+        seed_sd_high=None,
+    )
     said = (
-        f"How {primary} varies is assumed, not measured, from ROUGE-1: documents' differences of two rows have an SD of "
-        f"{chances.root(ASSUMED.documents + sum(ASSUMED.noise)):.1f} points under one seed (7.1 to 8.7 between tuned rows of "
-        f"SmolLM2-135M on CNN/DailyMail), of which {chances.ASSUMED_DOCUMENT_SD:g} stay however many seeds there are, and the "
-        f"mean of a seed has an SD of {chances.ASSUMED_SEED_SD:g}. A pilot of 3 seeds measures both: triptych plan OUT.",
+        f"How {primary} varies is assumed, not measured, from ROUGE-1: documents' differences of two rows have an SD "
+        f"of {chances.root(ASSUMED.documents + sum(ASSUMED.noise)):.1f} points under one seed (7.1 to 8.7 between "
+        f"tuned rows of SmolLM2-135M on CNN/DailyMail), of which {chances.ASSUMED_DOCUMENT_SD:g} stay however many "
+        f"seeds there are, and the mean of a seed has an SD of {chances.ASSUMED_SEED_SD:g}. A pilot of 3 seeds "
+        "measures both: triptych plan OUT.",
     )
     return Known(
-        suite=suite, trained=trained, size=own_size(suite, available), test_available=available["test"],
-        chance={primary: (ASSUMED, assumed)}, costs=costs,
-        costs_from=f"from two measured steps and a batch of summaries of each row on this machine, with an assumed start of "
-        f"{STARTUP:g} s a run",
-        arguments=tuple(arguments), said=said,
-    )  # fmt: skip
+        suite=suite,
+        trained=trained,
+        size=own_size(suite, available),
+        test_available=available["test"],
+        chance={primary: (ASSUMED, assumed)},
+        costs=costs,
+        costs_from="from two measured steps and a batch of summaries of each row on this machine, with an assumed "
+        f"start of {STARTUP:g} s a run",
+        arguments=tuple(arguments),
+        said=said,
+    )
 
 
 def kept_settings(out: Path, settings: Mapping[str, Any], budget: float) -> dict[str, Any] | None:
@@ -187,15 +211,18 @@ def kept_settings(out: Path, settings: Mapping[str, Any], budget: float) -> dict
     there = read_suite(file)
     if there.design is None:
         raise ResultsError(
-            f"The folder {str(out)!r} holds a suite that was not planned for a budget. Resume it without --within, give "
-            "another --out, or --fresh to start over (what is there is kept under another name)."
+            f"The folder {str(out)!r} holds a suite that was not planned for a budget. Resume it without --within, "
+            "give another --out, or --fresh to start over (what is there is kept under another name)."
         )
-    return schema.merge(dict(settings), {
-        "seeds": list(there.seeds),
-        "limits": {"train_documents": there.limits.train_documents, "test_documents": there.limits.test_documents},
-        "training": {"max_epochs": there.training.max_epochs},
-        "design": there.design.model_dump() | {"within_seconds": budget},
-    })  # fmt: skip
+    return schema.merge(
+        dict(settings),
+        {
+            "seeds": list(there.seeds),
+            "limits": {"train_documents": there.limits.train_documents, "test_documents": there.limits.test_documents},
+            "training": {"max_epochs": there.training.max_epochs},
+            "design": there.design.model_dump() | {"within_seconds": budget},
+        },
+    )
 
 
 def chosen_settings(known: Known, made: DesignPlan, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,23 +236,38 @@ def chosen_settings(known: Known, made: DesignPlan, settings: Mapping[str, Any])
     best, limits = made.best, known.suite.limits
     assert best is not None and best.seconds is not None and made.within_seconds is not None
     same = best.train_documents == known.size.train_documents
-    return schema.merge(dict(settings), {
-        "seeds": best.seeds,
-        "limits": {"train_documents": limits.train_documents if same else best.train_documents,
-                   "test_documents": best.test_documents},
-        "training": {"max_epochs": best.max_epochs},
-        "design": Design(
-            within_seconds=made.within_seconds, estimated_seconds=round(best.seconds, 1), detect=made.detect,
-            power=round(best.power, 3), train_documents=best.train_documents, max_epochs=best.max_epochs,
-            test_documents=best.test_documents, seeds=len(best.seeds),
-        ).model_dump(),
-    })  # fmt: skip
+    return schema.merge(
+        dict(settings),
+        {
+            "seeds": best.seeds,
+            "limits": {
+                "train_documents": limits.train_documents if same else best.train_documents,
+                "test_documents": best.test_documents,
+            },
+            "training": {"max_epochs": best.max_epochs},
+            "design": Design(
+                within_seconds=made.within_seconds,
+                estimated_seconds=round(best.seconds, 1),
+                detect=made.detect,
+                power=round(best.power, 3),
+                train_documents=best.train_documents,
+                max_epochs=best.max_epochs,
+                test_documents=best.test_documents,
+                seeds=len(best.seeds),
+            ).model_dump(),
+        },
+    )
 
 
 def settings_within(
-    within: str, settings: Mapping[str, Any], methods: Sequence[str] | None, out: Path | None, device: str | None,
-    fresh: bool = False, told: Callable[[DesignPlan], None] | None = None,
-) -> dict[str, Any]:  # fmt: skip
+    within: str,
+    settings: Mapping[str, Any],
+    methods: Sequence[str] | None,
+    out: Path | None,
+    device: str | None,
+    fresh: bool = False,
+    told: Callable[[DesignPlan], None] | None = None,
+) -> dict[str, Any]:
     """The settings of a suite with the best design for a budget: the one that OUT holds, or a new one.
 
     Args:

@@ -83,7 +83,8 @@ def parameters_and_compute(results: Results, comparison: Comparison) -> Claim | 
         compute, fact = value_of(comparison, fewest[0], by_compute)
         other, other_fact = value_of(comparison, least[0], by_compute)
         text = (
-            f"Fewest parameters is not least compute: {formats.listed(fewest)} {formats.verb(fewest, 'trains', 'train')} the "
+            f"Fewest parameters is not least compute: {formats.listed(fewest)} "
+            f"{formats.verb(fewest, 'trains', 'train')} the "
             f"fewest parameters and took {compute}, {formats.listed(least)} took the least, {other}."
         )
         facts += [fact, other_fact]
@@ -171,5 +172,8 @@ def _missing(results: Results, comparison: Comparison) -> list[str]:
 
 
 missing_meters = told(
-    "limits", "missing-meters", _missing, lambda parts: f"Not measured, and therefore shown as such: {'; '.join(parts)}."
+    "limits",
+    "missing-meters",
+    _missing,
+    lambda parts: f"Not measured, and therefore shown as such: {'; '.join(parts)}.",
 )

@@ -141,7 +141,9 @@ def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
         "spending": [
             {
                 "title": spending.title,
-                "lines": [[line.label, line.seed, list(zip(line.spent, line.losses, strict=True))] for line in spending.lines],
+                "lines": [
+                    [line.label, line.seed, list(zip(line.spent, line.losses, strict=True))] for line in spending.lines
+                ],
             }
             for spending in _spendings(results)
             if spending.lines
@@ -179,8 +181,8 @@ def browser_data(
 
     Args:
         results: what was loaded.
-        most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the same of
-            every run, and `total` says of how many.
+        most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the
+            same of every run, and `total` says of how many.
         most_characters: of summaries and references that the page may hold; of longer ones, fewer documents are taken.
     """
     finished = [run for run in results.runs if run.done and run.predictions]
@@ -257,8 +259,8 @@ def reductions(results: Results) -> list[str]:
             )
         if counts.shortened_for_loss:
             sentences.append(
-                f"For the loss, {counts.shortened_for_loss:,} {name} documents are cut further, so that their whole reference "
-                "fits into the window; their summaries are generated from all that is read."
+                f"For the loss, {counts.shortened_for_loss:,} {name} documents are cut further, so that their whole "
+                "reference fits into the window; their summaries are generated from all that is read."
             )
     epochs = results.suite.training.max_epochs
     if epochs < 10:
@@ -281,7 +283,9 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         sheets.recipe(results),
         sheets.runs(results),
     ]
-    made += [sheet for sheet in (sheets.splits(results), sheets.scaling(comparison), sheets.further(comparison)) if sheet]
+    made += [
+        sheet for sheet in (sheets.splits(results), sheets.scaling(comparison), sheets.further(comparison)) if sheet
+    ]
     return made + _test_sheets(comparison)
 
 
@@ -298,7 +302,9 @@ def _test_sheets(comparison: Comparison) -> list[sheets.Sheet]:
     others = [measure for measure in rows.TESTED if measure in tested and measure not in first]
     made = [sheets.tests(comparison, first, "tests", sheets.tests_caption(comparison, first))] if first else []
     if others:
-        made.append(sheets.tests(comparison, others, "tests-others", sheets.tests_caption(comparison, others, secondary=True)))
+        made.append(
+            sheets.tests(comparison, others, "tests-others", sheets.tests_caption(comparison, others, secondary=True))
+        )
     return made
 
 
@@ -323,14 +329,22 @@ def _notes(results: Results) -> list[dict[str, str]]:
 def _note(name: str, value: Any) -> str:
     """A note in words; empty for what other sentences say."""
     if name == "trunk_cache" and isinstance(value, dict):  # its cost is told with the costs
-        return f"the output of the first {value['first_block']} blocks is read from a cache" if value.get("first_block") else ""
+        return (
+            f"the output of the first {value['first_block']} blocks is read from a cache"
+            if value.get("first_block")
+            else ""
+        )
     if name == "target_modules" and isinstance(value, list):
         kinds = Counter(str(target).rpartition(".")[2] for target in value)
         return "adapted weights: " + ", ".join(f"{number} × {kind}" for kind, number in kinds.items())
     if name == "nearest_tokens" and isinstance(value, list):
         return "vocabulary items nearest to the virtual tokens: " + " ".join(f"“{token}”" for token in value)
     if name in ("distance_moved", "initial_norm") and isinstance(value, (int, float)):
-        what = "mean distance that a virtual token moved" if name == "distance_moved" else "mean length of one at the start"
+        what = (
+            "mean distance that a virtual token moved"
+            if name == "distance_moved"
+            else "mean length of one at the start"
+        )
         return f"{what}: {value:.3g}"
     return f"{name.replace('_', ' ')}: {_plain(value)}"
 
@@ -338,14 +352,18 @@ def _note(name: str, value: Any) -> str:
 def _typeset_apostrophes(text: str, names: Sequence[str]) -> str:
     """Typographic apostrophes, but in names from outside, which stay as they are."""
     pieces = re.split("(" + "|".join(map(re.escape, sorted(filter(None, names), key=len, reverse=True))) + ")", text)
-    return "".join(piece if place % 2 else re.sub(r"(?<=\w)'(?=\w|$)", "’", piece) for place, piece in enumerate(pieces))
+    return "".join(
+        piece if place % 2 else re.sub(r"(?<=\w)'(?=\w|$)", "’", piece) for place, piece in enumerate(pieces)
+    )
 
 
 def _command(run: Run) -> str:
     """A run's command with its own row and seed as words, so that the runs of a suite have one command."""
     record = run.record
     command = record.provenance.command if record.provenance is not None else ""
-    return command.replace(f" train {record.label} ", " train LABEL ").replace(f"--seeds {record.seed} ", "--seeds SEED ")
+    return command.replace(f" train {record.label} ", " train LABEL ").replace(
+        f"--seeds {record.seed} ", "--seeds SEED "
+    )
 
 
 _MEMORY_KINDS = {
@@ -417,7 +435,8 @@ def _is_right_to_left(text: str) -> bool:
 
 
 def _isolated(value: Any, names: list[str]) -> Any:
-    """Names from right to left that stand within a sentence are set apart, so that numbers after them stay in their place."""
+    """Names from right to left that stand within a sentence are set apart, so that numbers after them stay in their
+    place."""
     if isinstance(value, str):
         for name in names if value not in names else ():
             value = value.replace(name, f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}")

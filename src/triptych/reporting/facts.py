@@ -19,8 +19,8 @@ class Claim:
     """A sentence or two on one topic.
 
     Attributes:
-        topic: where it belongs: `setting`, `reductions`, `setting-of-methods`, `architecture`, `training`, `quality`, `loss`,
-            `tests`, `cost`, `shape`, `theory`, `limits`.
+        topic: where it belongs: `setting`, `reductions`, `setting-of-methods`, `architecture`, `training`, `quality`,
+            `loss`, `tests`, `cost`, `shape`, `theory`, `limits`.
         name: which claim it is, unique within a report.
         text: the sentence, its numbers as the tables give them.
         facts: what it rests on.
@@ -39,7 +39,9 @@ class Claim:
 Maker = Callable[[Results, Comparison], Claim | None]
 
 
-def told(topic: str, name: str, find: Callable[[Results, Comparison], Found | None], say: Callable[[Found], str]) -> Maker:
+def told(
+    topic: str, name: str, find: Callable[[Results, Comparison], Found | None], say: Callable[[Found], str]
+) -> Maker:
     """Makes the claim that says what `find` finds, and holds wherever that is found; none where nothing is."""
 
     def make(results: Results, comparison: Comparison) -> Claim | None:

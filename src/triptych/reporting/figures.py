@@ -143,7 +143,8 @@ def spending_figure(spendings: Sequence[Spending], labels: list[str]) -> str | N
 
 
 def scaling_figure(comparison: Comparison) -> str | None:
-    """Test R-1 and test loss with their intervals against the number of training documents; None where it did not vary."""
+    """Test R-1 and test loss with their intervals against the number of training documents; None where it did not
+    vary."""
     if not comparison.scaling:
         return None
     style = looks(comparison.rows)

@@ -30,7 +30,9 @@ def signed(value: float, digits: int = 2) -> str:
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     """`[low, high]`, or a dash where there is none."""
-    return DASH if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "\N{MINUS SIGN}")
+    return (
+        DASH if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "\N{MINUS SIGN}")
+    )
 
 
 def count(value: float | None, missing: str = DASH) -> str:

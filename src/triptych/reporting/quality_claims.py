@@ -71,14 +71,20 @@ def method_order(results: Results, comparison: Comparison) -> Claim | None:
     def close(c: Comparison) -> list[str]:
         return _not_shown_to_differ(c, order, "rouge1")
 
-    text = f"By mean test R-1, the rows of the three methods under study, from lowest to highest: {ranks}; " + _neighbours(
-        comparison, close(comparison)
+    text = (
+        f"By mean test R-1, the rows of the three methods under study, from lowest to highest: {ranks}; "
+        + _neighbours(comparison, close(comparison))
     )
     return Claim(
         "quality",
         "method-order",
         text,
-        (selected(labels, _of_methods), selected(close(comparison), close), equals(_one_seed(comparison), _seeds_of), *facts),
+        (
+            selected(labels, _of_methods),
+            selected(close(comparison), close),
+            equals(_one_seed(comparison), _seeds_of),
+            *facts,
+        ),
     )
 
 
@@ -103,7 +109,11 @@ def against_lead(results: Results, comparison: Comparison) -> Claim | None:
             f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {shown_as}; "
             f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean, "
             f"that is {len(better)} of the {len(models)} tuned rows"
-            + (f"; {formats.listed(open_)} {formats.verb(open_, 'is', 'are')} not shown to differ from it." if open_ else ".")
+            + (
+                f"; {formats.listed(open_)} {formats.verb(open_, 'is', 'are')} not shown to differ from it."
+                if open_
+                else "."
+            )
         )
     else:
         text = (
@@ -133,7 +143,9 @@ def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
     def differences(c: Comparison) -> list[str]:
         found = [(label, turned(test, label)) for label in lower if (test := find_test(c.tests, "loss", label, base))]
         return [
-            " ".join([label, *figures_of(test)[:2], *([] if separable(test) else [f"({test.decision or 'undecided'})"])])
+            " ".join(
+                [label, *figures_of(test)[:2], *([] if separable(test) else [f"({test.decision or 'undecided'})"])]
+            )
             for label, test in found
         ]
 
@@ -147,10 +159,12 @@ def against_untuned(results: Results, comparison: Comparison) -> Claim | None:
         "against-untuned",
         text,
         (
-            fact, selected(lower, below), selected(models, lambda c: having(c, "loss.test", tuned(c))),
+            fact,
+            selected(lower, below),
+            selected(models, lambda c: having(c, "loss.test", tuned(c))),
             selected(parts, differences),
         ),
-    )  # fmt: skip
+    )
 
 
 def loss_order(results: Results, comparison: Comparison) -> Claim | None:
@@ -213,7 +227,9 @@ def loss_and_rouge(results: Results, comparison: Comparison) -> Claim | None:
             loss, score = (number(c, a, path) - number(c, b, path) for path in ("loss.test", "rouge1.mean"))
             if loss * score > 0:
                 test = find_test(c.tests, "loss", a, b)
-                found.append(f"{a} and {b}" if test is None or separable(test) else f"{a} and {b}, not shown to differ by loss")
+                found.append(
+                    f"{a} and {b}" if test is None or separable(test) else f"{a} and {b}, not shown to differ by loss"
+                )
         return found
 
     pairs = disagreements(comparison)
@@ -225,7 +241,9 @@ def loss_and_rouge(results: Results, comparison: Comparison) -> Claim | None:
             "row with the lower test loss has the lower mean R-1."
         )
     else:
-        text = "Loss and ROUGE agree on the tuned rows: no row with a lower test loss than another has a lower mean R-1."
+        text = (
+            "Loss and ROUGE agree on the tuned rows: no row with a lower test loss than another has a lower mean R-1."
+        )
     return Claim(
         "loss",
         "loss-and-rouge",
@@ -250,17 +268,15 @@ def test_counts(results: Results, comparison: Comparison) -> Claim | None:
     names = {**rows.ROUGE, "loss": "the test loss"}
     parts = [f"{apart} of {total} on {names[metric]}" for metric, (apart, total) in counts.items() if total]
     text = (
-        f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs of one "
-        "measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is shown "
-        f"to be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
+        f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs of "
+        "one measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference "
+        f"is shown to be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
     )
     return Claim(
         "tests",
         "test-counts",
         text,
-        (
-            *(equals(count, counted(metric)) for metric, count in counts.items()),
-        ),
+        (*(equals(count, counted(metric)) for metric, count in counts.items()),),
     )
 
 
@@ -311,8 +327,8 @@ def power(results: Results, comparison: Comparison) -> Claim | None:
     if not parts:
         return None
     text = (
-        "Between the two rows hardest to compare, a true difference would have been found four times in five, after the "
-        f"correction, had it been {formats.listed(parts)}; smaller ones may well have gone unseen."
+        "Between the two rows hardest to compare, a true difference would have been found four times in five, after "
+        f"the correction, had it been {formats.listed(parts)}; smaller ones may well have gone unseen."
     )
     return Claim("limits", "power", text, (selected(parts, sizes),))
 
@@ -335,7 +351,11 @@ def _neighbours(comparison: Comparison, close: list[str]) -> str:
 
 def _of_models_alone(comparison: Comparison) -> str:
     """With one training seed: the sentence before says nothing of the methods. Empty with more seeds."""
-    return " With one training seed this speaks of the trained models, not of the methods." if _one_seed(comparison) else ""
+    return (
+        " With one training seed this speaks of the trained models, not of the methods."
+        if _one_seed(comparison)
+        else ""
+    )
 
 
 def _one_seed(comparison: Comparison) -> bool:

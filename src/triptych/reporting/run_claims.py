@@ -68,8 +68,8 @@ def _times_of_whole_job(results: Results, comparison: Comparison) -> tuple[str, 
 def _of_whole_job(found: tuple[str, str, str]) -> str:
     pairs, total, spent = found
     return (
-        f"The reason is time: at the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs} would take "
-        f"{total} for all rows and seeds, where those of this comparison took {spent}."
+        f"The reason is time: at the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs} would "
+        f"take {total} for all rows and seeds, where those of this comparison took {spent}."
     )
 
 
@@ -94,8 +94,8 @@ trunk_caches = told(
     _trunk_caches,
     lambda parts: (
         "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every "
-        f"epoch. Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in its "
-        "rate, these seconds in the preparation of the run that made it: they are not in the training time."
+        f"epoch. Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in "
+        "its rate, these seconds in the preparation of the run that made it: they are not in the training time."
     ),
 )
 
@@ -136,7 +136,8 @@ def first_loss(results: Results, comparison: Comparison) -> Claim | None:
     return Claim(
         "theory",
         "theory-lora-start",
-        f"Before training, the validation loss of {bases[0]} is {base}; that of the rows whose B is zero: {', '.join(parts)}.",
+        f"Before training, the validation loss of {bases[0]} is {base}; that of the rows whose B is zero: "
+        f"{', '.join(parts)}.",
         (shown(bases[0], "loss.initial", base), selected(parts, described)),
     )
 
@@ -151,7 +152,9 @@ def _shares_of_full(results: Results, comparison: Comparison) -> tuple[str, list
     for label in tuned(comparison):
         flops = number(comparison, label, "cost.train_flops")
         if comparison.rows[label].kind == "prompt-tuning" and flops:
-            trainable, base = (number(comparison, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base"))
+            trainable, base = (
+                number(comparison, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base")
+            )
             share = f"{100 * trainable / base:.2g}%"
             parts.append(f"{label} trains {share} of that number of parameters with {formats.share(flops / whole)}")
     return (full, parts) if parts else None
@@ -179,7 +182,11 @@ def _prompt(run: Run) -> str | None:
 
 
 def _factors(run: Run) -> str | None:
-    rank, targets, parameters = run.record.options.get("rank"), run.record.notes.get("target_modules"), run.record.parameters
+    rank, targets, parameters = (
+        run.record.options.get("rank"),
+        run.record.notes.get("target_modules"),
+        run.record.parameters,
+    )
     if not rank or not isinstance(targets, list) or parameters is None:
         return None
     kinds = dict.fromkeys(str(target).split(".")[-1] for target in targets)

@@ -122,11 +122,13 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]
     sizes = " or ".join(seen)
-    power = f" Between any two rows a true difference of {sizes} would have been found four times in five." if seen else ""
+    power = (
+        f" Between any two rows a true difference of {sizes} would have been found four times in five." if seen else ""
+    )
     return (
-        f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean difference, "
-        "interval and p, corrected over the pairs of one measure, which agree with the decision (different: the "
-        f"interval leaves out zero; equivalent: shown to be within the margin).{of_models}{power}"
+        f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
+        "difference, interval and p, corrected over the pairs of one measure, which agree with the decision "
+        f"(different: the interval leaves out zero; equivalent: shown to be within the margin).{of_models}{power}"
     )
 
 
@@ -177,12 +179,12 @@ def compute(comparison: Comparison, device: str, num_devices: int) -> Sheet:
     return by_row(
         comparison,
         "compute",
-        f"Compute of training on {num_devices} {name} "
-        f"{'device' if num_devices == 1 else 'devices'}. Executed and plain FLOPs follow from passes "
-        "counted by dispatch: plain is the same job without the exact savings. Utilisation is the mean share of "
-        f"{'the GPU' if device == 'cuda' else 'all cores'} at work; the rate is executed FLOPs for each second of a device. "
-        "Peak memory is that of training, weights included; added is how far it lies above what was in use before the first "
-        f"step. {'It is what the allocator handed out.' if device == 'cuda' else _MEMORY}",
+        f"Compute of training on {num_devices} {name} {'device' if num_devices == 1 else 'devices'}. Executed and "
+        "plain FLOPs follow from passes counted by dispatch: plain is the same job without the exact savings. "
+        f"Utilisation is the mean share of {'the GPU' if device == 'cuda' else 'all cores'} at work; the rate is "
+        "executed FLOPs for each second of a device. Peak memory is that of training, weights included; added is how "
+        "far it lies above what was in use before the first step. "
+        f"{'It is what the allocator handed out.' if device == 'cuda' else _MEMORY}",
         [
             Column("GPU-seconds" if device == "cuda" else "Core-seconds", _cost("device_seconds"), _plain),
             Column("Utilisation", busy, formats.share),
@@ -244,8 +246,8 @@ def hyper_parameters(results: Results) -> Sheet:
         )
     return Sheet(
         "hyper",
-        "Hyper-parameters of every row: the learning rate and how it was found, the epochs and optimizer steps trained (one "
-        "value for each seed where they differ), and the method's own options.",
+        "Hyper-parameters of every row: the learning rate and how it was found, the epochs and optimizer steps "
+        "trained (one value for each seed where they differ), and the method's own options.",
         ("Row", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
         tuple(body),
         (0, 1, 2, 5),
@@ -293,7 +295,8 @@ def recipe(results: Results) -> Sheet:
         ("Separator", _quoted(suite.separator)),
         (
             "Decoding",
-            f"{formats.number_of(decoding.num_beams, 'beam')}, at most {decoding.max_new_tokens} new tokens, no repeated "
+            f"{formats.number_of(decoding.num_beams, 'beam')}, at most {decoding.max_new_tokens} new tokens, no "
+            "repeated "
             f"{decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; one for all rows",
         ),
     ]
@@ -347,8 +350,8 @@ def clocks(comparison: Comparison) -> Sheet:
     return by_row(
         comparison,
         "clocks",
-        "Where the time of a run went: clocks that do not overlap, means over seeds. The learning-rate search is made once "
-        "for all seeds; its time and operations are given in all, and are in no other figure of cost.",
+        "Where the time of a run went: clocks that do not overlap, means over seeds. The learning-rate search is "
+        "made once for all seeds; its time and operations are given in all, and are in no other figure of cost.",
         [
             Column("Start", clock("startup"), formats.seconds, formats.DASH),
             Column("Data", clock("preparation"), formats.seconds, formats.DASH),
@@ -368,8 +371,8 @@ def generation(comparison: Comparison) -> Sheet:
     return by_row(
         comparison,
         "generation",
-        "Writing the summaries of the test split: time, documents a second in batches, and seconds that one document of median "
-        "length takes alone; means over seeds.",
+        "Writing the summaries of the test split: time, documents a second in batches, and seconds that one document "
+        "of median length takes alone; means over seeds.",
         [
             Column("Time", lambda row: row.cost.get("generation_seconds"), formats.seconds, formats.DASH),
             Column("Documents/s", lambda row: row.cost.get("documents_per_second"), _plain, formats.DASH),
@@ -406,8 +409,9 @@ def scaling(comparison: Comparison) -> Sheet | None:
         return None
     return Sheet(
         "scaling",
-        "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many epochs, "
-        "with a search of its own. The gain in R-1 is over the line above, on the same test documents; p by Holm's correction "
+        "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many "
+        "epochs, with a search of its own. The gain in R-1 is over the line above, on the same test documents; p by "
+        "Holm's correction "
         f"over all gains. {comparison.subset}".rstrip(),
         ("Row", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
         tuple(body),
@@ -597,7 +601,9 @@ def _found(runs_of_row: list[Run]) -> str:
 
 
 def _lasted(runs_of_row: list[Run], field: str) -> str:
-    found = dict.fromkeys(f"{getattr(run.record.training, field):,}" for run in runs_of_row if run.record.training is not None)
+    found = dict.fromkeys(
+        f"{getattr(run.record.training, field):,}" for run in runs_of_row if run.record.training is not None
+    )
     return ", ".join(found) or formats.DASH
 
 

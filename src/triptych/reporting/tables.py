@@ -70,12 +70,16 @@ class ComparisonTable:
             _number_column(table, "Words")
         for label, row in self.comparison.rows.items():
             if rows.failed(row):
-                table.add_row(_label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * (4 + len(further)))
+                table.add_row(
+                    _label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * (4 + len(further))
+                )
                 continue
             estimates = [getattr(row, metric) for metric in rows.ROUGE]
             table.add_row(
-                _label(label, row), *([] if files else [formats.loss(row.loss.test)]),
-                *[_estimate(estimate, wide) for estimate in estimates], *further_cells(row, further),
+                _label(label, row),
+                *([] if files else [formats.loss(row.loss.test)]),
+                *[_estimate(estimate, wide) for estimate in estimates],
+                *further_cells(row, further),
                 *(_words(row) if files else []),
             )
         return table
@@ -168,7 +172,9 @@ def power_sentence(comparison: Comparison) -> str:
     if not parts:
         return ""
     which = "systems" if rows.of_files(comparison) else "rows"
-    return f"Between any two {which} a true difference of {' or '.join(parts)} would have been found four times in five."
+    return (
+        f"Between any two {which} a true difference of {' or '.join(parts)} would have been found four times in five."
+    )
 
 
 def _markdown_tests(comparison: Comparison) -> list[str]:
@@ -213,7 +219,8 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_tests_csv(comparison: Comparison) -> str:
-    """The paired tests as CSV: a line for each pair of rows and measure, the fields of `records.PairedTest` as columns."""
+    """The paired tests as CSV: a line for each pair of rows and measure, the fields of `records.PairedTest` as
+    columns."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names = list(PairedTest.model_fields)
@@ -254,8 +261,11 @@ def to_markdown(comparison: Comparison) -> str:
         quality = (
             [formats.FAILED] + [formats.DASH] * (4 + len(further))
             if rows.failed(row)
-            else [*([] if files else [formats.loss(row.loss.test)]), *[_inline(getattr(row, metric)) for metric in rows.ROUGE],
-                  *further_cells(row, further)]
+            else [
+                *([] if files else [formats.loss(row.loss.test)]),
+                *[_inline(getattr(row, metric)) for metric in rows.ROUGE],
+                *further_cells(row, further),
+            ]
         )
         lines.append("| " + " | ".join([name, *quality, *(_words(row) if files else cost_cells(row))]) + " |")
     lines += _markdown_tests(comparison)

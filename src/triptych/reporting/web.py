@@ -39,5 +39,6 @@ def to_html(results: Results, comparison: Comparison) -> bytes:
 
 
 def embeddable(value: Any) -> str:
-    """JSON that can stand inside a script element: no `<` can end it or open another, and no character ends the page."""
+    """JSON that can stand inside a script element: no `<` can end it or open another, and no character ends the
+    page."""
     return to_json(value, separators=(",", ":")).replace("<", "\\u003c")

@@ -13,7 +13,8 @@ from triptych.text.characters import to_json
 
 
 def write_report(results: Results, comparison: Comparison, out: Path, documents: bool = True) -> list[Path]:
-    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html into a folder, all together.
+    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html into a folder, all
+    together.
 
     Args:
         results: what was loaded.
@@ -50,7 +51,7 @@ def write_report(results: Results, comparison: Comparison, out: Path, documents:
     if failed:
         reasons = "; ".join(f"{path.name}: {type(error).__name__}: {error}" for path, error in failed.items())
         written = ", ".join(path.name for path in paths.values() if path not in failed)
-        raise TriptychError(f"Not all of the report could be written ({reasons}). {str(out)!r} has {written}.") from next(
-            iter(failed.values())
-        )
+        raise TriptychError(
+            f"Not all of the report could be written ({reasons}). {str(out)!r} has {written}."
+        ) from next(iter(failed.values()))
     return list(paths.values())

@@ -77,7 +77,8 @@ def _predictions(record: Record, predictions: Sequence[Prediction]) -> Iterator[
 
 
 def _settings(record: Record, suite: Suite) -> Iterator[str]:
-    """What decides a result is set in the record as it is in the suite; a record of scored files has no such settings."""
+    """What decides a result is set in the record as it is in the suite; a record of scored files has no such
+    settings."""
     settings = suite.model_dump(mode="json")
     for key in EQUAL_SETTINGS:
         mine, planned = setting(record.config, key), setting(settings, key)
@@ -118,8 +119,8 @@ def _history(record: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[P
     if max(steps, default=0) != training.steps or len(evaluations) != training.epochs:
         yield (
             "history.jsonl",
-            f"ends at step {max(steps, default=0)} after {len(evaluations)} evaluations, record.json says {training.steps} "
-            f"steps and {training.epochs} epochs: it is cut or of another run",
+            f"ends at step {max(steps, default=0)} after {len(evaluations)} evaluations, record.json says "
+            f"{training.steps} steps and {training.epochs} epochs: it is cut or of another run",
         )
         return
     recorded = record.loss.validation
@@ -129,7 +130,8 @@ def _history(record: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[P
     if isinstance(best, int | float) and not math.isclose(best, recorded, rel_tol=LOSS_TOLERANCE):
         yield (
             "history.jsonl",
-            f"has the validation loss {best:.6f} at the best epoch, record.json says {recorded:.6f}: they are not of one run",
+            f"has the validation loss {best:.6f} at the best epoch, record.json says {recorded:.6f}: they are not of "
+            "one run",
         )
 
 
@@ -146,7 +148,11 @@ def _derived(record: Record, predictions: Sequence[Prediction]) -> Iterator[tupl
     if shape is not None:
         if shape.share_at_cap is not None:  # scored files do not say where a summary was cut
             yield "text_shape.share_at_cap", shape.share_at_cap, _mean([line.at_cap for line in predictions])
-        scored = {name: "empty" if name == "share_empty" else name for name in TextShape.model_fields if name != "share_at_cap"}
+        scored = {
+            name: "empty" if name == "share_empty" else name
+            for name in TextShape.model_fields
+            if name != "share_at_cap"
+        }
         for name, score in scored.items():
             if all(score in line.scores for line in predictions):
                 yield f"text_shape.{name}", getattr(shape, name), _mean([line.scores[score] for line in predictions])

@@ -19,7 +19,8 @@ _TEMPORARY = re.compile(r"\.[^/]+\.(?:json|jsonl|csv|md|pdf|html|safetensors)\.[
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file next to `path`, synced and put in its place when the block ends; on failure the old file is kept and the
+    """A new file next to `path`, synced and put in its place when the block ends; on failure the old file is kept and
+    the
     temporary file is removed.
 
     Raises:
@@ -109,14 +110,16 @@ def is_temporary(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder and below; one that is being written is kept."""
+    """Remove the temporary files that killed processes left in a folder and below; one that is being written is
+    kept."""
     for path in folder.rglob(".*"):
         if is_temporary(path):
             _remove_if_unused(path)
 
 
 def sweep_of(path: Path) -> None:
-    """Remove the temporary files that killed writes of this one file left next to it; one that is being written is kept."""
+    """Remove the temporary files that killed writes of this one file left next to it; one that is being written is
+    kept."""
     named = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
     with suppress(OSError):  # there is no such folder yet, or it may not be listed: nothing to remove
         for each in path.parent.iterdir():

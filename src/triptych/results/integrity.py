@@ -18,8 +18,8 @@ def digests(folder: Path) -> dict[str, str]:
 def check_files(folder: Path, record: Record) -> None:
     """Make sure that a history, predictions or an adapter next to a record are of the same run.
 
-    A copy may lack some of them; who needs a file says so. Records of earlier versions have no digests, so that nothing can
-    be checked here.
+    A copy may lack some of them; who needs a file says so. Records of earlier versions have no digests, so that nothing
+    can be checked here.
 
     Args:
         folder: of the run.
@@ -32,8 +32,8 @@ def check_files(folder: Path, record: Record) -> None:
         expected = record.files.get(name)
         if expected is not None and (folder / name).exists() and digest(folder / name) != expected:
             raise ResultsError(
-                f"{str(folder / name)!r} is not the file that this run wrote: its SHA-256 is not the one in record.json, so it "
-                f"was changed, cut or exchanged. Remedy: {remedy(folder / name)}."
+                f"{str(folder / name)!r} is not the file that this run wrote: its SHA-256 is not the one in "
+                f"record.json, so it was changed, cut or exchanged. Remedy: {remedy(folder / name)}."
             )
 
 
@@ -42,8 +42,8 @@ def remedy(file: Path) -> str:
     if file.name == "suite.json":
         out = file.parents[2] if file.parent.parent.name == "scaling" else file.parent
         return (
-            f"copy it from where the suite was run; where it is lost, run the suite again: triptych compare SUITE --out "
-            f"{out} --fresh (what is there is kept under another name)"
+            "copy it from where the suite was run; where it is lost, run the suite again: triptych compare SUITE "
+            f"--out {out} --fresh (what is there is kept under another name)"
         )
     folder = file.parents[1] if file.parent.name == "adapter" else file.parent
     out = folder.parents[2] if len(folder.parents) > 2 else Path("OUT")

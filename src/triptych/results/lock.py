@@ -1,4 +1,5 @@
-"""One suite at a time works in a results folder: its lock, and how its runs know that the folder is still the suite's."""
+"""One suite at a time works in a results folder: its lock, and how its runs know that the folder is still the
+suite's."""
 
 import fcntl
 import os
@@ -43,7 +44,8 @@ class Lock:
             found = b""
         if found != self.token.encode():
             raise ResultsError(
-                f"The results folder {str(self.folder)!r} was moved, or replaced by another, while a suite was at work in it; "
+                f"The results folder {str(self.folder)!r} was moved, or replaced by another, while a suite was at "
+                "work in it; "
                 "the suite stops and writes nothing more. Put the folder back and run the same command again to resume."
             )
 
@@ -92,7 +94,9 @@ def _take(folder: Path) -> int:
         except BlockingIOError:
             os.close(descriptor)
             if time.monotonic() > patience:
-                raise ResultsError(f"Another process works in {str(folder)!r}; wait for it, or give another --out.") from None
+                raise ResultsError(
+                    f"Another process works in {str(folder)!r}; wait for it, or give another --out."
+                ) from None
             time.sleep(0.1)
         except OSError as error:
             os.close(descriptor)

@@ -129,7 +129,9 @@ def load(out: Path, partial: bool = False, later_scores: bool = True) -> Results
             f"{str(out)!r} holds no finished run. Run it: triptych compare {out / 'suite.json'} --out {out}."
         )
     folders = {size: layout.scaled_folder(out, size) for size in suite.scaling.train_documents}
-    there = {size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))}
+    there = {
+        size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))
+    }
     scaled = {size: load(folder, partial) for size, folder in there.items()}
     runs, said = _with_later_scores(out, runs) if later_scores else (runs, [])
     return Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said))
@@ -165,8 +167,8 @@ def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[
                 runs[place] = _with_scores(run, found, scored, path)
         if absent:
             said.append(
-                f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: triptych score {out} "
-                f"--metric {found.metric} scores them."
+                f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: triptych score "
+                f"{out} --metric {found.metric} scores them."
             )
     return runs, said
 
@@ -175,7 +177,9 @@ def _with_scores(run: Run, found: Rescored, scored: RescoredRun, path: Path) -> 
     if any(len(values) != len(run.predictions) for values in scored.scores.values()):
         _fail(path, None, f"has not a score for each prediction of {run.name}", "remove it, or score again")
     predictions = [
-        line.model_copy(update={"scores": line.scores | {name: values[place] for name, values in scored.scores.items()}})
+        line.model_copy(
+            update={"scores": line.scores | {name: values[place] for name, values in scored.scores.items()}}
+        )
         for place, line in enumerate(run.predictions)
     ]
     means = {name: math.fsum(values) / len(values) for name, values in scored.scores.items()}

@@ -62,8 +62,8 @@ class Cost(Part):
     busy_seconds: float | None = None  # of these, what the devices worked: their ratio is the mean utilisation
     busy_note: str | None = None
     peak_memory_bytes: int | None = None  # the peak while training, weights included: see `peak_memory_kind`
-    # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" where the system does not tell that;
-    # "resident" in records of older versions: with the pages of mapped files
+    # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" where the system does not tell
+    # that; "resident" in records of older versions: with the pages of mapped files
     peak_memory_kind: str | None = None
     added_peak_memory_bytes: int | None = None  # the peak above what was in use before the first step
     reserved_peak_memory_bytes: int | None = None  # what CUDA's allocator held; None elsewhere
@@ -208,7 +208,8 @@ class Record(Part):
     training: TrainingSummary | None = None
     notes: dict[str, Any] = {}
     provenance: Provenance | None = None
-    files: dict[str, str] = {}  # SHA-256 of history, predictions and the adapter's two JSON files, by path; {}: not recorded
+    # SHA-256 of history, predictions and the adapter's two JSON files, by path; {}: not recorded
+    files: dict[str, str] = {}
     error: str | None = None
 
 
@@ -258,7 +259,8 @@ class Row(Part):
     parameters: Parameters | None
     text_shape: TextShape | None  # means over seeds
     further_scores: dict[str, float | None] = {}  # means over seeds
-    seed_sd: dict[str, float] = {}  # of `loss` and each ROUGE: standard deviation of the seeds' means; empty with one seed
+    # of `loss` and each ROUGE: standard deviation of the seeds' means; empty with one seed
+    seed_sd: dict[str, float] = {}
     flags: list[str]  # what a reader must know about this row, in whole sentences
 
 
@@ -278,7 +280,8 @@ class PairedTest(Part):
     p_value: float
     p_value_adjusted: float  # over all pairs of rows on this measure
     decision: Literal["different", "equivalent", "undecided"] | None = None  # None in files of before it was recorded
-    role: Literal["primary", "second", "secondary"] = "secondary"  # of the measure: the verdict rests on the primary one
+    # of the measure: the verdict rests on the primary one
+    role: Literal["primary", "second", "secondary"] = "secondary"
     units: str = ""
     confidence: float = 0.95  # of low and high
     single_low: float | None = None  # the 95% interval of this difference taken alone, without correction
@@ -288,7 +291,8 @@ class PairedTest(Part):
     p_not_better: float | None = None  # the same for b against a; both below 0.05: equivalent
     detectable: float | None = None  # the difference that this design finds four times in five, after the correction
     seeds: list[int] = []  # seeds of a and of b; 0: the row trains nothing
-    inference: Literal["methods", "trained models"] = "methods"  # what the test speaks of: one seed speaks of models alone
+    # what the test speaks of: one seed speaks of models alone
+    inference: Literal["methods", "trained models"] = "methods"
 
 
 class ScalingPoint(Part):
@@ -391,7 +395,8 @@ class DesignPlan(Part):
     needs_loss: list[Need]
     bottleneck: Literal["documents", "seeds", "none"]  # of the suite's own design
     own: PlannedDesign  # the suite as it is
-    needed: PlannedDesign | None  # the cheapest that finds the difference, training as in the suite; None: there is none
+    # the cheapest that finds the difference, training as in the suite; None: there is none
+    needed: PlannedDesign | None
     within_seconds: float | None = None
     best: PlannedDesign | None = None  # for the budget
     row_seconds: dict[str, float] = {}  # of each row, in the design that `command` runs
@@ -409,7 +414,8 @@ class ScoredFile(Part):
 
 
 class ScoredFiles(Part):
-    """`scored.json`: what a folder of scored predictions was made from; each set of them is a run in `runs/NAME/SEED`."""
+    """`scored.json`: what a folder of scored predictions was made from; each set of them is a run in
+    `runs/NAME/SEED`."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str

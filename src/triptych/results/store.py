@@ -102,7 +102,9 @@ def read_lines(path: Path, kind: type[Line]) -> list[Line]:
     except OSError as error:
         raise ResultsError(f"{str(path)!r} cannot be read: {error}.") from None
     except ValidationError as error:
-        raise ResultsError(f"{str(path)!r} has a line that is no {kind.__name__}: {error.errors()[0]['msg']}.") from None
+        raise ResultsError(
+            f"{str(path)!r} has a line that is no {kind.__name__}: {error.errors()[0]['msg']}."
+        ) from None
 
 
 def read_tensors(path: Path) -> "dict[str, Tensor]":

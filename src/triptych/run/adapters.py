@@ -1,4 +1,5 @@
-"""What was trained, on disk: safetensors, in PEFT's format where PEFT has one, with a manifest that says what it belongs to."""
+"""What was trained, on disk: safetensors, in PEFT's format where PEFT has one, with a manifest that says what it
+belongs to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,15 +114,18 @@ def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: 
     """
     if origin.model_fingerprint != model_fingerprint:
         raise ResultsError(
-            f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or configuration "
-            "differ. Give the same model."
+            f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or "
+            "configuration differ. Give the same model."
         )
     if origin.tokenizer_fingerprint not in (None, tokenizer_fingerprint):
-        raise ResultsError(f"{str(where)!r} was trained with another tokenizer than the model has now: give the same one.")
+        raise ResultsError(
+            f"{str(where)!r} was trained with another tokenizer than the model has now: give the same one."
+        )
 
 
 def check_belongs(origin: Origin, record: Record, where: Path) -> None:
-    """An adapter belongs to the record of the run that trained it: row, kind, options, seed and base model are the same.
+    """An adapter belongs to the record of the run that trained it: row, kind, options, seed and base model are the
+    same.
 
     Args:
         origin: what the adapter's manifest says.
@@ -142,8 +146,8 @@ def check_belongs(origin: Origin, record: Record, where: Path) -> None:
     for name, (mine, recorded) in pairs.items():
         if mine != recorded:
             raise ResultsError(
-                f"{str(where)!r} is not the adapter of the record next to it: {name} is {shorten(repr(mine))} in {MANIFEST} "
-                f"and {shorten(repr(recorded))} in record.json. Remedy: {remedy(where / MANIFEST)}."
+                f"{str(where)!r} is not the adapter of the record next to it: {name} is {shorten(repr(mine))} in "
+                f"{MANIFEST} and {shorten(repr(recorded))} in record.json. Remedy: {remedy(where / MANIFEST)}."
             )
 
 
@@ -161,7 +165,9 @@ def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path)
         for name, parameter in parameters.items():
             if parameter.shape != tensors[name].shape:
                 found, needed = tuple(tensors[name].shape), tuple(parameter.shape)
-                raise ResultsError(f"{str(where)!r} does not fit the model: {name!r} is {found} and {needed} is needed.")
+                raise ResultsError(
+                    f"{str(where)!r} does not fit the model: {name!r} is {found} and {needed} is needed."
+                )
             parameter.copy_(tensors[name])
 
 

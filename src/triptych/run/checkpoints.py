@@ -29,8 +29,8 @@ class Checkpoint:
 class Checkpoints:
     """The checkpoints of one run, `STEP.safetensors` with `STEP.json` beside it, of which the last two are kept.
 
-    The JSON file is written last and holds a SHA-256 over tensors, facts and the run's identity: where it is missing or does
-    not fit, there is no checkpoint.
+    The JSON file is written last and holds a SHA-256 over tensors, facts and the run's identity: where it is missing or
+    does not fit, there is no checkpoint.
 
     Args:
         folder: where they lie; made with the first.
@@ -51,7 +51,8 @@ class Checkpoints:
         return (time.perf_counter() - self._last) * SHARE >= self._cost
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint beside the last and remove older ones, and those after it: the run began again before them.
+        """Write a checkpoint beside the last and remove older ones, and those after it: the run began again before
+        them.
 
         Raises:
             ResultsError: it cannot be written; those before it are whole.

@@ -40,7 +40,9 @@ def make_row(label: str, options: dict[str, Any]) -> Row:
     known = registered(Method) | registered(Baseline)
     if not isinstance(kind, str) or kind not in known:
         if kind != label:
-            raise ConfigError(f"[method.{label}] has the unknown kind {shorten(repr(kind))}.{nearest(str(kind)[:100], known)}")
+            raise ConfigError(
+                f"[method.{label}] has the unknown kind {shorten(repr(kind))}.{nearest(str(kind)[:100], known)}"
+            )
         raise ConfigError(
             f"Unknown method {label!r}.{nearest(label, known)} A label of your own needs its kind: "
             f"--set method.{label}.kind=lora; a method in a file of your own needs --plugin FILE.py."

@@ -82,7 +82,9 @@ class Run:
         with bench.stage("generation"):
             texts = baseline.predict([test.document(i) for i in range(len(test))])
         with bench.stage("evaluation"):
-            predictions = scoring.score(test, texts, None, bench.suite.decoding.max_new_tokens, None, bench.language.name)
+            predictions = scoring.score(
+                test, texts, None, bench.suite.decoding.max_new_tokens, None, bench.language.name
+            )
         latency = bench.latency(lambda i: baseline.predict([test.document(i)]))
         cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
         return self.write(self.record(predictions, cost), predictions, [])
@@ -99,8 +101,8 @@ class Run:
             split_test = bench.loss(adapted, test)
         if not math.isfinite(validation + split_test.mean):
             raise NonFiniteLoss(
-                f"The loss is {validation} on the validation split and {split_test.mean} on the test split: a document makes "
-                "the model's numbers overflow. Set training.precision=fp32, or leave the document out."
+                f"The loss is {validation} on the validation split and {split_test.mean} on the test split: a "
+                "document makes the model's numbers overflow. Set training.precision=fp32, or leave the document out."
             )
         loss = Loss(initial=tuned.initial_loss if tuned else validation, validation=validation, test=split_test.mean)
         predictions = bench.predict(adapted, split_test)
@@ -124,21 +126,41 @@ class Run:
     ) -> Record:
         """Put the record together; its clocks are read when it is written."""
         bench = self.bench
-        command = ["triptych", "train", bench.row.label, "OUT/suite.json", "--seeds", str(bench.seed), "--out", "OUT",
-                   "--device", bench.machine.device.type]  # fmt: skip
+        command = [
+            "triptych",
+            "train",
+            bench.row.label,
+            "OUT/suite.json",
+            "--seeds",
+            str(bench.seed),
+            "--out",
+            "OUT",
+            "--device",
+            bench.machine.device.type,
+        ]
         command += [part for plugin in self.plugins for part in ("--plugin", plugin)]
         return Record(
-            label=bench.row.label, kind=bench.row.kind, seed=bench.seed, status="done",
-            config=bench.suite.model_dump(mode="json"), options=bench.row.options, parameters=parameters, loss=loss or Loss(),
-            rouge=scoring.rouge(predictions, bench.language), text_shape=scoring.text_shape(predictions),
+            label=bench.row.label,
+            kind=bench.row.kind,
+            seed=bench.seed,
+            status="done",
+            config=bench.suite.model_dump(mode="json"),
+            options=bench.row.options,
+            parameters=parameters,
+            loss=loss or Loss(),
+            rouge=scoring.rouge(predictions, bench.language),
+            text_shape=scoring.text_shape(predictions),
             further_scores=scoring.further_scores(predictions),
-            signatures=scoring.signatures(bench.language.name), cost=cost,
-            data=bench.corpus.data, search=tuned.search if tuned else None, training=tuned.summary if tuned else None,
+            signatures=scoring.signatures(bench.language.name),
+            cost=cost,
+            data=bench.corpus.data,
+            search=tuned.search if tuned else None,
+            training=tuned.summary if tuned else None,
             notes=notes or {},
             provenance=provenance.take(
                 command, bench.suite.model, bench.model_fingerprint if loss else None, bench.machine
             ),
-        )  # fmt: skip
+        )
 
     def write(self, record: Record, predictions: list[Prediction], history: list[dict[str, Any]]) -> Record:
         """Write predictions and history, then the record: where it stands, the run is done."""
@@ -152,9 +174,12 @@ class Run:
         clocks = {f"{name}_seconds": value for name, value in seconds.items()}
         generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
         record.cost = record.cost.model_copy(
-            update={**clocks, "wall_seconds": bench.clocks.wall_seconds(),
-                    "documents_per_second": len(predictions) / generation}
-        )  # fmt: skip
+            update={
+                **clocks,
+                "wall_seconds": bench.clocks.wall_seconds(),
+                "documents_per_second": len(predictions) / generation,
+            }
+        )
         record.files = integrity.digests(bench.folder)
         store.write_json(bench.folder / "record.json", record.model_dump(mode="json"))
         shutil.rmtree(bench.folder / "checkpoint", ignore_errors=True)

@@ -1,4 +1,5 @@
-"""What the runs of a row keep for each other (the search, its trials, the micro-batch that fits), and what it was made with."""
+"""What the runs of a row keep for each other (the search, its trials, the micro-batch that fits), and what it was made
+with."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -96,8 +96,8 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, on
     for size in suite.scaling.train_documents:
         if size >= len(corpus.train):
             raise ConfigError(
-                f"scaling.train_documents has {size:,}, and the suite trains on {len(corpus.train):,} documents, which is the "
-                "last point of the curve by itself: give smaller numbers."
+                f"scaling.train_documents has {size:,}, and the suite trains on {len(corpus.train):,} documents, "
+                "which is the last point of the curve by itself: give smaller numbers."
             )
         smaller = smaller_suite(suite, rows, size)
         if only is None or only.trains:
@@ -105,9 +105,11 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, on
     return Plan(suite, list(rows), tokenizer, corpus, parameters, language, targets, scaled)
 
 
-def _try_generating(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, corpus: Corpus,
-                    device: str | None) -> None:  # fmt: skip
-    """Let each row of a recurrent family write a few tokens: what transformers cannot do there shows in no configuration.
+def _try_generating(
+    suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, corpus: Corpus, device: str | None
+) -> None:
+    """Let each row of a recurrent family write a few tokens: what transformers cannot do there shows in no
+    configuration.
 
     Raises:
         ModelError: a row cannot, with its label.
@@ -136,12 +138,20 @@ def _check_window(suite: Suite, rows: Sequence[Row], template: Template) -> None
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
     needed = virtual + suite.limits.document_tokens + new + template.length
     if window is not None and needed > window:
-        most = getattr(hub.load_config(suite.model, suite.model_revision).get_text_config(), "max_position_embeddings", window)
-        reason = "" if most == window else (
-            f" that are safe to use of its {most}: beyond them LongRoPE reads every document of a batch in another way"
-        )  # fmt: skip
+        most = getattr(
+            hub.load_config(suite.model, suite.model_revision).get_text_config(), "max_position_embeddings", window
+        )
+        reason = (
+            ""
+            if most == window
+            else (
+                f" that are safe to use of its {most}: beyond them LongRoPE reads every document of a batch in "
+                "another way"
+            )
+        )
         raise ConfigError(
-            f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary + {template.length} "
+            f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary + "
+            f"{template.length} "
             f"prefix, separator and EOS tokens make {needed} positions, and the model has {window}{reason}: lower "
             "limits.document_tokens, limits.summary_tokens, decoding.max_new_tokens or num_virtual_tokens."
         )
@@ -178,7 +188,8 @@ class RowEstimate:
 def estimate(plan: Plan, device: str | None) -> dict[str, RowEstimate]:
     """Measure two optimizer steps (the first warms up, the second counts), and a batch of summaries, for every row.
 
-    Training is assumed to last all its epochs, and a summary to use all its tokens, so that the estimate is an upper one.
+    Training is assumed to last all its epochs, and a summary to use all its tokens, so that the estimate is an upper
+    one.
     """
     return {row.label: _estimate_row(plan, row, device) for row in plan.rows}
 
@@ -194,7 +205,9 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     micro = UNTIL_FOUND if t.micro_batch_size == "auto" else t.micro_batch_size
     step = _seconds_a_step(plan, row.plugin, prepared, machine, plain, micro) if row.trains else 0.0
     few = [corpus.validation[i] for i in range(min(micro, len(corpus.validation)))]
-    loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(few)
+    loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(
+        few
+    )
     documents = [corpus.test.document_ids(i) for i in range(min(d.batch_size, len(corpus.test)))]
     tokens = min(8, d.max_new_tokens)
     decoding = DecodingPlan(**d.model_dump() | {"max_new_tokens": tokens})
@@ -217,21 +230,33 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     )
 
 
-def _seconds_a_step(plan: Plan, method: Method, prepared: setup.Prepared, machine: runtime.Runtime,
-                    plain: bool, micro: int) -> float:  # fmt: skip
+def _seconds_a_step(
+    plan: Plan, method: Method, prepared: setup.Prepared, machine: runtime.Runtime, plain: bool, micro: int
+) -> float:
     """The second of two optimizer steps over a full global batch; the first warms up."""
     corpus, t = plan.corpus, plan.suite.training
     recipe = TrainingPlan(
-        learning_rate=method.learning_rate, weight_decay=method.weight_decay, max_epochs=1, patience=1,
-        global_batch_size=t.global_batch_size, micro_batch_size=micro, max_grad_norm=t.max_grad_norm, warmup_fraction=0,
-        schedule="constant", optimizer=t.optimizer, seed=0, plain=plain,
-    )  # fmt: skip
+        learning_rate=method.learning_rate,
+        weight_decay=method.weight_decay,
+        max_epochs=1,
+        patience=1,
+        global_batch_size=t.global_batch_size,
+        micro_batch_size=micro,
+        max_grad_norm=t.max_grad_norm,
+        warmup_fraction=0,
+        schedule="constant",
+        optimizer=t.optimizer,
+        seed=0,
+        plain=plain,
+    )
     state = TrainingState.begin(prepared.adapted, recipe, machine.loss_scaler())
     indices = list(range(min(t.global_batch_size, len(corpus.train))))
     prepared.modes.train(prepared.adapted.parts.model)
 
     def step() -> None:
-        train_step(prepared.adapted, corpus.train, indices, corpus.template, recipe, state, machine, 0.0, lambda *_: (0.0, 0.0))
+        train_step(
+            prepared.adapted, corpus.train, indices, corpus.template, recipe, state, machine, 0.0, lambda *_: (0.0, 0.0)
+        )
 
     seconds = [_timed(machine, step) for _ in range(2)]
     prepared.modes.eval(prepared.adapted.parts.model)

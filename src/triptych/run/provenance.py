@@ -19,7 +19,17 @@ from triptych.results.records import Provenance
 from triptych.runtime import Runtime
 from triptych.text.characters import whole
 
-PACKAGES = ("triptych", "torch", "transformers", "peft", "accelerate", "tokenizers", "datasets", "safetensors", "rouge-score")
+PACKAGES = (
+    "triptych",
+    "torch",
+    "transformers",
+    "peft",
+    "accelerate",
+    "tokenizers",
+    "datasets",
+    "safetensors",
+    "rouge-score",
+)
 NOT_INSTALLED = "not installed"
 
 
@@ -57,7 +67,9 @@ def _commit() -> tuple[str | None, bool | None]:
     try:
         git = ["git", "--no-optional-locks", "-C", str(home)]  # `status` may else leave .git/index.lock
         commit, status = (
-            subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode("utf-8", "replace")
+            subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode(
+                "utf-8", "replace"
+            )
             for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
         )
     except (OSError, subprocess.SubprocessError):

@@ -64,9 +64,13 @@ def metrics(language: str, names: Sequence[str] | None = None) -> dict[str, Metr
 
 
 def score(
-    split: "TokenizedSplit", texts: Sequence[str], lengths: Sequence[int] | None, cap: int, losses: "SplitLoss | None",
+    split: "TokenizedSplit",
+    texts: Sequence[str],
+    lengths: Sequence[int] | None,
+    cap: int,
+    losses: "SplitLoss | None",
     language: str,
-) -> list[Prediction]:  # fmt: skip
+) -> list[Prediction]:
     """Every registered metric on every prediction, in file order of the split.
 
     Args:
@@ -87,10 +91,14 @@ def score(
         count = lengths[i] if lengths is not None else None
         predictions.append(
             Prediction(
-                id=split[i].id, prediction=text, reference=reference, scores=scores, num_tokens=count,
+                id=split[i].id,
+                prediction=text,
+                reference=reference,
+                scores=scores,
+                num_tokens=count,
                 at_cap=count is not None and count >= cap,
             )
-        )  # fmt: skip
+        )
     return predictions
 
 

@@ -47,7 +47,9 @@ def search(
         tell(trials[-1])
     reached = {t.learning_rate: t.validation_loss for t in trials if t.validation_loss is not None}
     if not reached:
-        raise NonFiniteLoss(f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones.")
+        raise NonFiniteLoss(
+            f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones."
+        )
     chosen = min(reached, key=lambda rate: reached[rate])
     return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (grid[0], grid[-1]), charged_to=charged_to)
 
@@ -96,7 +98,9 @@ def read_trials(
         if trial is None:
             continue
         if trial.learning_rate != rate:
-            raise ResultsError(f"{str(file)!r} contains a trial of {trial.learning_rate:g}. Delete it to make it again.")
+            raise ResultsError(
+                f"{str(file)!r} contains a trial of {trial.learning_rate:g}. Delete it to make it again."
+            )
         found.append(trial)
     return found
 

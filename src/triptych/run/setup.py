@@ -55,11 +55,19 @@ def load_corpus(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenize
         InputError: the data cannot be read or used.
     """
     return prepare(
-        open_data(suite), tokenizer, source=suite.data, limits=suite.limits, split=suite.split, separator=suite.separator,
-        window=window(suite), reserved=reserved_positions(rows), new_tokens=suite.decoding.max_new_tokens,
-        vocabulary_size=hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size, cache=cache,
+        open_data(suite),
+        tokenizer,
+        source=suite.data,
+        limits=suite.limits,
+        split=suite.split,
+        separator=suite.separator,
+        window=window(suite),
+        reserved=reserved_positions(rows),
+        new_tokens=suite.decoding.max_new_tokens,
+        vocabulary_size=hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size,
+        cache=cache,
         max_cache_bytes=int(suite.cache.max_gigabytes * 1e9),
-    )  # fmt: skip
+    )
 
 
 def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:
@@ -84,8 +92,9 @@ class Prepared:
     base: int
 
 
-def adapt(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, seed: int,
-          device: torch.device) -> Prepared:  # fmt: skip
+def adapt(
+    suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, seed: int, device: torch.device
+) -> Prepared:
     """Load the untouched model, seed every source of chance, and let the method change the model."""
     generator = runtime.seed_everything(seed)
     model = hub.load_model(suite.model, suite.model_revision)
@@ -110,7 +119,9 @@ def sketch(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase) -> 
     model = hub.sketch_model(suite.model, suite.model_revision)
     model.set_attn_implementation("eager")
     parts = take_apart(model)
-    return method.adapt(parts, Context(tokenizer, torch.Generator().manual_seed(0), torch.arange(parts.vocabulary_size)))
+    return method.adapt(
+        parts, Context(tokenizer, torch.Generator().manual_seed(0), torch.arange(parts.vocabulary_size))
+    )
 
 
 def endings(names: Iterable[str]) -> tuple[str, ...]:
@@ -122,6 +133,9 @@ def count_parameters(adapted: AdaptedModel, base: int) -> Parameters:
     """Parameters by unique storage, after freezing; `base` is the count of the untouched model."""
     counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
     return Parameters(
-        num_base_parameters=base, num_added_parameters=counts.total - base, num_trainable_parameters=counts.trainable,
-        num_total_parameters=counts.total, stored_bytes=0,
-    )  # fmt: skip
+        num_base_parameters=base,
+        num_added_parameters=counts.total - base,
+        num_trainable_parameters=counts.trainable,
+        num_total_parameters=counts.total,
+        stored_bytes=0,
+    )

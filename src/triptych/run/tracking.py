@@ -25,8 +25,8 @@ def check(suite: Suite) -> None:
     package = suite.tracking.with_
     if package is not None and find_spec(package) is None:
         raise ConfigError(
-            f"tracking.with = {package!r} needs the package {package}, which is not installed: pip install {package}, or leave "
-            "tracking out."
+            f"tracking.with = {package!r} needs the package {package}, which is not installed: pip install {package}, "
+            "or leave tracking out."
         )
 
 

@@ -86,15 +86,23 @@ class Tuning:
         with bench.stage("preparation"):
             trunk = self.trunk(adapted, bench.corpus.train)
         before = adapted.virtual_tokens.weight.detach().clone() if adapted.virtual_tokens is not None else None
-        tuned = self.train(prepared, found, flops, trunk, checkpoints, resumed,
-                           {"initial_loss": initial, "search_flops": search_flops,
-                            "search": found.model_dump() if found else None})  # fmt: skip
+        tuned = self.train(
+            prepared,
+            found,
+            flops,
+            trunk,
+            checkpoints,
+            resumed,
+            {"initial_loss": initial, "search_flops": search_flops, "search": found.model_dump() if found else None},
+        )
         tuned.cost.search_flops = search_flops if flops else None
         if trunk.cache is not None:
             tuned.notes["trunk_cache"] = {
-                "first_block": trunk.cache.first, "bytes": trunk.cache.num_bytes, "flops": trunk.flops,
+                "first_block": trunk.cache.first,
+                "bytes": trunk.cache.num_bytes,
+                "flops": trunk.flops,
                 "making_seconds": trunk.cache.seconds,
-            }  # fmt: skip
+            }
         if before is not None:
             tuned.notes |= _describe_prompt(adapted, before, bench.tokenizer)
         return tuned
@@ -104,11 +112,19 @@ class Tuning:
         bench = self.bench
         t = bench.suite.training
         return TrainingPlan(
-            learning_rate=found.chosen if found else self.method.learning_rate, weight_decay=self.method.weight_decay,
-            max_epochs=t.max_epochs, patience=t.patience, global_batch_size=t.global_batch_size,
-            micro_batch_size=bench.micro_batch, max_grad_norm=t.max_grad_norm, warmup_fraction=t.warmup_fraction,
-            schedule=t.schedule, optimizer=t.optimizer, seed=bench.seed, plain=bench.plain,
-        )  # fmt: skip
+            learning_rate=found.chosen if found else self.method.learning_rate,
+            weight_decay=self.method.weight_decay,
+            max_epochs=t.max_epochs,
+            patience=t.patience,
+            global_batch_size=t.global_batch_size,
+            micro_batch_size=bench.micro_batch,
+            max_grad_norm=t.max_grad_norm,
+            warmup_fraction=t.warmup_fraction,
+            schedule=t.schedule,
+            optimizer=t.optimizer,
+            seed=bench.seed,
+            plain=bench.plain,
+        )
 
     def find_micro_batch(self, prepared: setup.Prepared) -> None:
         """With "auto", what the row's first run found to fit on every rank; else the suite's own number."""
@@ -123,9 +139,14 @@ class Tuning:
             bench.micro_batch = on_every_rank
             return
         found = fitting_micro_batch(
-            prepared.adapted, prepared.modes, bench.corpus.train, bench.corpus.template, bench.machine,
-            most=t.global_batch_size, plain=bench.plain,
-        )  # fmt: skip
+            prepared.adapted,
+            prepared.modes,
+            bench.corpus.train,
+            bench.corpus.template,
+            bench.machine,
+            most=t.global_batch_size,
+            plain=bench.plain,
+        )
         bench.micro_batch = min(bench.machine.collect([found]))
         if bench.machine.is_main:
             kept.keep(file, MicroBatch(micro_batch_size=bench.micro_batch), made_with)
@@ -146,13 +167,15 @@ class Tuning:
         sketch = self.sketch(adapted)
         try:
             return {plain: training_flops(sketch, plain=plain) for plain in {bench.plain, True}}
-        except (ArithmeticError, RuntimeError) as error:  # a family that looks at values, or whose work follows no formula
+        # a family that looks at values, or whose work follows no formula
+        except (ArithmeticError, RuntimeError) as error:
             reason = f"FLOPs are not measured: they cannot be counted without weights ({error})"
             bench.emit({"event": "note", "message": reason})
             return {}
 
     def trunk(self, adapted: AdaptedModel, split: Sequence[Pair]) -> Trunk:
-        """The trunk cache of a split where there is one for this model; its FLOPs are charged to the run, whoever made it."""
+        """The trunk cache of a split where there is one for this model; its FLOPs are charged to the run, whoever made
+        it."""
         bench = self.bench
         first = None if bench.plain else usable_from(adapted)
         if first is None:
@@ -160,13 +183,21 @@ class Tuning:
         sketch = self.sketch(adapted)
         entering = entering_flops(sketch, first)
         cache = open_cache(
-            adapted, split, bench.corpus.template, bench.machine, model=bench.model_fingerprint,
-            folder=setup.cache_folder() / "trunk", max_bytes=int(bench.suite.cache.max_gigabytes * 1e9),
-            batch_size=bench.micro_batch, flops=entering.count,
+            adapted,
+            split,
+            bench.corpus.template,
+            bench.machine,
+            model=bench.model_fingerprint,
+            folder=setup.cache_folder() / "trunk",
+            max_bytes=int(bench.suite.cache.max_gigabytes * 1e9),
+            batch_size=bench.micro_batch,
+            flops=entering.count,
             progress=bench.show_progress,
-        )  # fmt: skip
+        )
         if cache is None:
-            bench.emit({"event": "note", "message": "no trunk cache: it is larger than cache.max_gigabytes, or not exact here"})
+            bench.emit(
+                {"event": "note", "message": "no trunk cache: it is larger than cache.max_gigabytes, or not exact here"}
+            )
             return Trunk()
         return Trunk(cache, training_flops(sketch, plain=False, first=first), cache.flops)
 
@@ -192,9 +223,9 @@ class Tuning:
     def search(self, flops: FlopModels, resumed: Checkpoint | None) -> tuple[SearchResult | None, float]:
         """The learning-rate search under the suite's first seed, and the FLOPs that this run spent on it.
 
-        Every seed of a row uses the same result: the first run that needs it makes it and is charged, the others read it. Each
-        trial is kept when it ends, so that a search that was interrupted goes on, and those that were made elsewhere are used;
-        what they had cost is carried over.
+        Every seed of a row uses the same result: the first run that needs it makes it and is charged, the others read
+        it. Each trial is kept when it ends, so that a search that was interrupted goes on, and those that were made
+        elsewhere are used; what they had cost is carried over.
         """
         bench = self.bench
         grid = self.rates
@@ -270,9 +301,16 @@ class Tuning:
         )
         try:
             train(
-                prepared.adapted, prepared.modes, train_set, bench.corpus.template, plan, state, bench.machine, hooks,
+                prepared.adapted,
+                prepared.modes,
+                train_set,
+                bench.corpus.template,
+                plan,
+                state,
+                bench.machine,
+                hooks,
                 trunk.cache,
-            )  # fmt: skip
+            )
             loss = state.progress.best_loss
         except NonFiniteLoss:
             loss = None
@@ -298,9 +336,15 @@ class Tuning:
         return found
 
     def train(
-        self, prepared: setup.Prepared, found: SearchResult | None, flops: FlopModels, trunk: Trunk,
-        checkpoints: Checkpoints, resumed: Checkpoint | None, before_training: dict[str, Any],
-    ) -> Tuned:  # fmt: skip
+        self,
+        prepared: setup.Prepared,
+        found: SearchResult | None,
+        flops: FlopModels,
+        trunk: Trunk,
+        checkpoints: Checkpoints,
+        resumed: Checkpoint | None,
+        before_training: dict[str, Any],
+    ) -> Tuned:
         """Train; the training clock, the memory peak and the energy counter cover the optimizer steps alone.
 
         Args:
@@ -332,10 +376,17 @@ class Tuning:
         def save() -> None:
             with bench.clocks.time("checkpoint"), leaving_no_memory():
                 tensors, progress = state.state_dict()
-                checkpoints.save(progress["step"], tensors, {
-                    "progress": progress, "history": history, "clocks": bench.clocks.read(), "meters": meters.state_dict(),
-                    **before_training,
-                })  # fmt: skip
+                checkpoints.save(
+                    progress["step"],
+                    tensors,
+                    {
+                        "progress": progress,
+                        "history": history,
+                        "clocks": bench.clocks.read(),
+                        "meters": meters.state_dict(),
+                        **before_training,
+                    },
+                )
 
         def step_clock() -> ExitStack:
             stack = ExitStack()
@@ -345,9 +396,14 @@ class Tuning:
 
         def facts() -> dict[str, Any]:
             now = state.progress
-            return {"epoch": now.epoch, "step": now.step, "tokens": now.tokens, "energy_joules": meters.energy.joules,
-                    "train_flops": now.train_flops if flops else None,
-                    "train_seconds": bench.clocks.read()["train"]}  # fmt: skip
+            return {
+                "epoch": now.epoch,
+                "step": now.step,
+                "tokens": now.tokens,
+                "energy_joules": meters.energy.joules,
+                "train_flops": now.train_flops if flops else None,
+                "train_seconds": bench.clocks.read()["train"],
+            }
 
         def log(line: dict[str, Any]) -> None:
             history.append(line)
@@ -372,29 +428,44 @@ class Tuning:
             flops=self.count_flops(flops, trunk.step),
         )
         train(
-            prepared.adapted, prepared.modes, bench.corpus.train, bench.corpus.template, plan, state, bench.machine, hooks,
+            prepared.adapted,
+            prepared.modes,
+            bench.corpus.train,
+            bench.corpus.template,
+            plan,
+            state,
+            bench.machine,
+            hooks,
             trunk.cache,
-        )  # fmt: skip
+        )
         if bench.machine.is_main:
             save()
         now = state.progress
         summary = TrainingSummary(
-            epochs=now.epoch, steps=now.step, best_epoch=now.best_epoch, stopped_early=now.epoch < plan.max_epochs,
-            tokens=now.tokens, targets=now.targets, documents=now.documents,
+            epochs=now.epoch,
+            steps=now.step,
+            best_epoch=now.best_epoch,
+            stopped_early=now.epoch < plan.max_epochs,
+            tokens=now.tokens,
+            targets=now.targets,
+            documents=now.documents,
             micro_batch_size=now.micro_batch_size or plan.micro_batch_size,
-        )  # fmt: skip
+        )
         seconds = bench.clocks.read()["train"]
         cost = Cost(
-            train_flops=now.train_flops if flops else None, plain_flops=now.plain_flops if flops else None,
-            tokens_per_second=now.tokens / seconds, **self.over_ranks(meters.readings(seconds)),
-        )  # fmt: skip
+            train_flops=now.train_flops if flops else None,
+            plain_flops=now.plain_flops if flops else None,
+            tokens_per_second=now.tokens / seconds,
+            **self.over_ranks(meters.readings(seconds)),
+        )
         return Tuned(before_training["initial_loss"], found, summary, cost, history)
 
     def over_ranks(self, readings: dict[str, Any]) -> dict[str, Any]:
         """Of memory, the rank that used most; of energy the sum over GPUs (a CPU's counter is the whole machine's)."""
         bench = self.bench
         memory = {
-            name: max(bench.machine.collect([readings[name]])) for name in ("peak_memory_bytes", "added_peak_memory_bytes")
+            name: max(bench.machine.collect([readings[name]]))
+            for name in ("peak_memory_bytes", "added_peak_memory_bytes")
         }
         joules = bench.machine.collect([readings["energy_joules"]])
         if bench.machine.device.type == "cuda" and None not in joules:

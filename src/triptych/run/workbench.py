@@ -78,14 +78,19 @@ class Workbench:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that the row's results depend on but the seed; what is kept between runs is used under the same alone."""
+        """Everything that the row's results depend on but the seed; what is kept between runs is used under the same
+        alone."""
         settings = {"config": self.suite.model_dump(mode="json"), "kind": self.row.kind, "options": self.row.options}
         return {
-            "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(), "row": self.row.label,
-            "data": self.corpus.data.fingerprint, "model": self.model_fingerprint,
-            "tokenizer": hub.tokenizer_fingerprint(self.tokenizer), "precision": self.machine.precision,
-            "device": self.machine.device.type, "versions": {name: provenance.version_of(name) for name in DECISIVE},
-        }  # fmt: skip
+            "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
+            "row": self.row.label,
+            "data": self.corpus.data.fingerprint,
+            "model": self.model_fingerprint,
+            "tokenizer": hub.tokenizer_fingerprint(self.tokenizer),
+            "precision": self.machine.precision,
+            "device": self.machine.device.type,
+            "versions": {name: provenance.version_of(name) for name in DECISIVE},
+        }
 
     @cached_property
     def language(self) -> languages.Language:
@@ -129,9 +134,14 @@ class Workbench:
     def loss(self, adapted: AdaptedModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
         """The loss of a split."""
         return split_loss(
-            adapted, split, self.corpus.template, self.machine, batch_size=self.micro_batch,
-            plain=self.plain, progress=None if quiet else self.show_progress,
-        )  # fmt: skip
+            adapted,
+            split,
+            self.corpus.template,
+            self.machine,
+            batch_size=self.micro_batch,
+            plain=self.plain,
+            progress=None if quiet else self.show_progress,
+        )
 
     def untouched_loss(self, adapted: AdaptedModel) -> float:
         """The validation loss before anything is trained.

@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from triptych import __version__
-from triptych.plugins import import_plugins
 from triptych.analysis import comparison as comparing
 from triptych.analysis.outputs import output_flags
 from triptych.config.schema import is_label, make_suite
 from triptych.contracts import Metric
 from triptych.errors import ConfigError, ResultsError, nearest
+from triptych.plugins import import_plugins
 from triptych.registry import explain, shorten
 from triptych.reporting.write import write_report
 from triptych.results import integrity, layout, store
@@ -95,7 +95,8 @@ def score(
     Args:
         systems: by name, a file of predictions, or several: one for each seed. A table (CSV, TSV, JSON lines, Parquet)
             with the columns `id`, `prediction`, `reference`, `document` or the usual other names; or plain text, a
-            prediction a line. Or a results folder, whose stored predictions `metrics` score; its tables are written again.
+            prediction a line. Or a results folder, whose stored predictions `metrics` score; its tables are written
+            again.
         references: a file with the references, read alike; None: the files have a column of them.
         out: a folder for scores, tables and reports; None: nothing is written.
         report: with report.pdf and report.html.
@@ -123,9 +124,13 @@ def score(
         for file in ([files] if isinstance(files, str | Path) else files)
     )
     request = Request(
-        pairs, None if references is None else str(references), named_columns(columns or {}), by_order,
-        None if metrics is None else tuple(metrics), settings,
-    )  # fmt: skip
+        pairs,
+        None if references is None else str(references),
+        named_columns(columns or {}),
+        by_order,
+        None if metrics is None else tuple(metrics),
+        settings,
+    )
     comparison, _ = score_and_publish(request, None if out is None else Path(out), report, tell or _silent)
     return comparison
 
@@ -194,11 +199,16 @@ def read_and_score(request: Request, name: str, tell: Told) -> Results:
         flags=[*joined.said, *_same_contents(systems)],
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(["triptych", *sys.argv[1:]]),
-        versions={"python": platform.python_version(), "triptych": __version__,
-                  **{package: version(package) for package in ("rouge-score", "numpy", "scipy")}},
-    )  # fmt: skip
+        versions={
+            "python": platform.python_version(),
+            "triptych": __version__,
+            **{package: version(package) for package in ("rouge-score", "numpy", "scipy")},
+        },
+    )
     asked = make_suite(dict(request.settings or {})).rouge.language
-    language = languages.choose(asked, [joined.references[i] for i in scoring.spread(len(joined.ids))], source.path.name)
+    language = languages.choose(
+        asked, [joined.references[i] for i in scoring.spread(len(joined.ids))], source.path.name
+    )
     metrics = scoring.metrics(language.name, _names(request.metrics))
     total = len(files) * len(joined.ids)
     runs = []
@@ -328,9 +338,12 @@ def _score_one(metrics: Mapping[str, Metric], joined: predictions.Joined, index:
 
 
 def _run(
-    file: ScoredFile, lines: Sequence[Prediction], joined: predictions.Joined, metrics: Mapping[str, Metric],
+    file: ScoredFile,
+    lines: Sequence[Prediction],
+    joined: predictions.Joined,
+    metrics: Mapping[str, Metric],
     language: languages.Language,
-) -> Run:  # fmt: skip
+) -> Run:
     shape = scoring.text_shape(lines).model_copy(update={"share_at_cap": None})
     texts = [line.prediction for line in lines]
     record = Record(

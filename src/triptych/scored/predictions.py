@@ -22,15 +22,51 @@ from triptych.registry import shorten
 from triptych.results import store
 
 PREDICTION_NAMES = (
-    "prediction", "predictions", "predicted", "predict", "pred", "preds", "predicted_summary", "summary_pred",
-    "pred_summary", "generated", "generated_text", "generated_summary", "generation", "hypothesis", "hyp", "candidate",
-    "candidate_summary", "output", "model_output", "system_output", "system_summary", "summary_text", "response", "completion",
-)  # fmt: skip
+    "prediction",
+    "predictions",
+    "predicted",
+    "predict",
+    "pred",
+    "preds",
+    "predicted_summary",
+    "summary_pred",
+    "pred_summary",
+    "generated",
+    "generated_text",
+    "generated_summary",
+    "generation",
+    "hypothesis",
+    "hyp",
+    "candidate",
+    "candidate_summary",
+    "output",
+    "model_output",
+    "system_output",
+    "system_summary",
+    "summary_text",
+    "response",
+    "completion",
+)
 REFERENCE_NAMES = (
-    "reference", "references", "ref", "reference_summary", "reference_text", "label", "labels", "target", "target_text",
-    "target_summary", "gold", "gold_summary", "gold_standard", "ground_truth", "highlights", "summary", "abstract",
+    "reference",
+    "references",
+    "ref",
+    "reference_summary",
+    "reference_text",
+    "label",
+    "labels",
+    "target",
+    "target_text",
+    "target_summary",
+    "gold",
+    "gold_summary",
+    "gold_standard",
+    "ground_truth",
+    "highlights",
+    "summary",
+    "abstract",
     "tldr",
-)  # fmt: skip
+)
 ID_NAMES = (*tables.ID_NAMES, "doc_id", "example_id", "sample_id")
 HARNESS = {"doc_id", "doc", "target", "filtered_resps"}
 SUMMARIZE = {"id", "label", "run", "summary"}
@@ -226,8 +262,8 @@ def _roles(
     if not references and prediction is None and elsewhere and reference is not None and columns.reference is None:
         # `id, summary` beside a file of references: the summaries are the system's.
         said.append(
-            f"{path.name}: the column {reference!r} was read as the predictions, since there is no other and references "
-            "come from another file."
+            f"{path.name}: the column {reference!r} was read as the predictions, since there is no other and "
+            "references come from another file."
         )
         prediction, reference = reference, None
     needed, role = (reference, "reference") if references else (prediction, "prediction")
@@ -244,9 +280,14 @@ def _roles(
 
 
 def _pick(
-    role: str, given: str | None, known: Sequence[str], names: Sequence[str], taken: Sequence[str | None], path: Path,
+    role: str,
+    given: str | None,
+    known: Sequence[str],
+    names: Sequence[str],
+    taken: Sequence[str | None],
+    path: Path,
     first: bool = False,
-) -> str | None:  # fmt: skip
+) -> str | None:
     """The column of a role: the one that was named, else that of the plainest name, else the only one of a usual name.
 
     Args:
@@ -350,9 +391,12 @@ def join(systems: Mapping[str, Sequence[Lines]], references: Lines | None, by_or
     holder = max((rows, *matched), key=lambda lines: sum(row.document is not None for row in lines))
     return Joined(
         tuple(str(row.id) for row in ids) if ids else tuple(str(place + 1) for place in kept),
-        tuple(str(row.reference) for row in rows), tuple(row.document for row in holder), predictions, tuple(said),
+        tuple(str(row.reference) for row in rows),
+        tuple(row.document for row in holder),
+        predictions,
+        tuple(said),
         ordered,
-    )  # fmt: skip
+    )
 
 
 def _by_order(everything: Sequence[Lines], asked: bool, said: list[str]) -> list[list[Line]]:

@@ -49,7 +49,8 @@ def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None
     """Score every stored prediction of a finished results folder by a registered metric, and write the tables again.
 
     The scores go to `OUT/scores/METRIC.json`; no file of a run is changed. A metric that scored the runs themselves is
-    compared with what they hold: where its signature is theirs nothing is added, else its scores get names of their own.
+    compared with what they hold: where its signature is theirs nothing is added, else its scores get names of their
+    own.
 
     Args:
         out: a results folder, of runs or of scored files.
@@ -84,7 +85,12 @@ def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None
 
 
 def _conclude(
-    out: Path, name: str, signature: str, found: dict[tuple[str, int], list[dict[str, float]]], known: bool, report: bool
+    out: Path,
+    name: str,
+    signature: str,
+    found: dict[tuple[str, int], list[dict[str, float]]],
+    known: bool,
+    report: bool,
 ) -> Outcome:
     """Keep the scores, unless they are what the runs hold, and write the tables again."""
     with locked(out):
@@ -135,8 +141,8 @@ def _compare(runs: dict[tuple[str, int], Run], found: dict[tuple[str, int], list
             other = [score for score, value in scores.items() if abs(value - line.scores.get(score, value)) > SAME]
             if other:
                 raise ResultsError(
-                    f"predictions.jsonl of {run.name} holds {other[0]} {line.scores[other[0]]!r} for {line.id!r}, and the "
-                    f"metric {name} gives {scores[other[0]]!r} under the same signature: the file was changed."
+                    f"predictions.jsonl of {run.name} holds {other[0]} {line.scores[other[0]]!r} for {line.id!r}, and "
+                    f"the metric {name} gives {scores[other[0]]!r} under the same signature: the file was changed."
                 )
 
 

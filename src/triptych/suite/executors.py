@@ -1,4 +1,5 @@
-"""Where the runs of a suite are carried out: on this machine one after the other, or on the workers of a Ray cluster."""
+"""Where the runs of a suite are carried out: on this machine one after the other, or on the workers of a Ray
+cluster."""
 
 import importlib.util
 import logging
@@ -12,7 +13,8 @@ from triptych.errors import ConfigError, ResultsError
 from triptych.results.lock import Lock
 from triptych.suite import processes
 
-_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # "0": a cluster of one machine, on any system, on the loopback interface
+# "0": a cluster of one machine, on any system, on the loopback interface
+_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 RETRIES = 3  # of a run whose worker was lost
 
 
@@ -123,21 +125,26 @@ class OnRay:
                     self.address or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
                 )
         except (ConnectionError, TimeoutError, RuntimeError) as error:
-            what = f"The Ray cluster {self.address!r} cannot be reached" if self.address else "No Ray cluster starts here"
+            what = (
+                f"The Ray cluster {self.address!r} cannot be reached" if self.address else "No Ray cluster starts here"
+            )
             raise ConfigError(f"{what}: {error}.") from error
         try:
             if self.address is None and (address := ray.util.get_node_ip_address()) != "127.0.0.1":
                 raise ConfigError(
-                    f"This machine's Ray cluster listens on {address}, where others can reach it and run code: the installed "
-                    f"ray, or one imported before, does not follow {_LOOPBACK}=0. Set it before Python starts, or start a "
-                    "cluster of your own and give ray://HOST:PORT."
+                    f"This machine's Ray cluster listens on {address}, where others can reach it and run code: the "
+                    f"installed ray, or one imported before, does not follow {_LOOPBACK}=0. Set it before Python "
+                    "starts, or start a cluster of your own and give ray://HOST:PORT."
                 )
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-            events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # not lost with a worker's machine
+            # not lost with a worker's machine
+            events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
             task = ray.remote(_on_worker).options(
-                num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, memory=self.resources.memory or None,
+                num_cpus=self.resources.cpus,
+                num_gpus=self.resources.gpus,
+                memory=self.resources.memory or None,
                 max_retries=RETRIES,
-            )  # fmt: skip
+            )
             elsewhere = replace(lock, folder=lock.folder.resolve(), descriptor=None)
             yield from self._fan_out(ray, task, events, elsewhere, jobs, tell)
         finally:

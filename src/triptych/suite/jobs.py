@@ -85,7 +85,9 @@ def check_folder(out: Path, suite: Suite, fresh: bool) -> None:
         return
     for path in out.rglob("*"):
         if path.is_symlink() and leads_out(path, out):
-            raise ResultsError(f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it.")
+            raise ResultsError(
+                f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it."
+            )
     if not (out / "suite.json").exists():
         if any(path.name != LOCK and not is_temporary(path) for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
@@ -115,7 +117,8 @@ def finished_record(run: "Planned") -> Record | None:
     """The record of a run that has finished; None where there is none, or its files are not whole or not of one run.
 
     Raises:
-        ResultsError: the record is whole and was made with other settings than the suite's: it is not made again unasked.
+        ResultsError: the record is whole and was made with other settings than the suite's: it is not made again
+            unasked.
     """
     label, seed = run.row.label, run.seed
     folder = layout.run_folder(run.out, label, seed)
@@ -135,8 +138,8 @@ def _refuse_other_settings(folder: Path, suite: Suite) -> None:
     unlike = next(consistency.other_settings(record, suite), None) if record.status == "done" else None
     if unlike is not None:
         raise ResultsError(
-            f"{str(folder / 'record.json')!r} {unlike}. Give another --out, or --fresh to start over, or move the run's "
-            "folder away."
+            f"{str(folder / 'record.json')!r} {unlike}. Give another --out, or --fresh to start over, or move the "
+            "run's folder away."
         )
 
 
@@ -158,7 +161,8 @@ def refuse_other_weights(finished: Iterable[tuple["Planned", Record]]) -> None:
         if recorded != here:
             raise ResultsError(
                 f"{str(layout.run_folder(run.out, run.row.label, run.seed))!r} was made with other weights or another "
-                f"configuration than {run.suite.model!r} has now. Give the same model, another --out, or --fresh to start over."
+                f"configuration than {run.suite.model!r} has now. Give the same model, another --out, or --fresh to "
+                "start over."
             )
 
 
@@ -204,14 +208,20 @@ class Planned:
         arguments += ["--device", device] if device else []
         arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
         trials = tuple(
-            Job(f"{self.name} at {rate:g}", self.seed, self.name, (*arguments, "--trial", repr(rate)),
-                layout.trials_folder(out, label))
+            Job(
+                f"{self.name} at {rate:g}",
+                self.seed,
+                self.name,
+                (*arguments, "--trial", repr(rate)),
+                layout.trials_folder(out, label),
+            )
             for rate in self.rates_to_try()
-        )  # fmt: skip
+        )
         return Job(self.name, self.seed, self.name, tuple(arguments), layout.run_folder(out, label, self.seed), trials)
 
     def rates_to_try(self) -> list[float]:
-        """The learning rates of the row's search that were not tried yet; trials of other data are made again by the run."""
+        """The learning rates of the row's search that were not tried yet; trials of other data are made again by the
+        run."""
         if not self.row.trains or layout.search_file(self.out, self.row.label).exists():
             return []
         assert isinstance(self.row.plugin, Method)
@@ -225,14 +235,21 @@ def planned_runs(plan: Plan, out: Path) -> list[Planned]:
     found = [Planned(plan.suite, out, row, seed, row.label) for row, seed in plan.runs]
     for size, smaller in plan.scaled.items():
         folder = layout.scaled_folder(out, size)
-        found += [Planned(smaller.suite, folder, row, seed, f"{row.label} on {size} documents") for row, seed in smaller.runs]
+        found += [
+            Planned(smaller.suite, folder, row, seed, f"{row.label} on {size} documents") for row, seed in smaller.runs
+        ]
     return found
 
 
 def carry_out(
-    plan: Plan, out: Path, lock: Lock, device: str | None, plugins: Sequence[str], emit: Emit,
+    plan: Plan,
+    out: Path,
+    lock: Lock,
+    device: str | None,
+    plugins: Sequence[str],
+    emit: Emit,
     executor: Executor = one_by_one,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """Every run that is not done yet, each in a process of its own.
 
     A run that fails, dies or hangs is recorded as failed, and the others go on.
@@ -278,9 +295,14 @@ def carry_out(
             continue
         run = pending[job]
         failure = Record(
-            label=run.row.label, kind=run.row.kind, seed=run.seed, status="failed", config=run.suite.model_dump(mode="json"),
-            options=run.row.options, error=whole(error),
-        )  # fmt: skip
+            label=run.row.label,
+            kind=run.row.kind,
+            seed=run.seed,
+            status="failed",
+            config=run.suite.model_dump(mode="json"),
+            options=run.row.options,
+            error=whole(error),
+        )
         store.write_json(job.folder / "record.json", failure.model_dump(mode="json"))
         failed.append(f"{job.name} (seed {job.seed})")
         tell(job, {"event": "failed", "message": error})

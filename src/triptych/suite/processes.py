@@ -1,4 +1,5 @@
-"""A command of Triptych's in a process of its own, which tells what happens as events and neither outlives nor hangs us."""
+"""A command of Triptych's in a process of its own, which tells what happens as events and neither outlives nor hangs
+us."""
 
 import json
 import os
@@ -34,10 +35,16 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
     """
     message = None
     with log.open("ab") as errors:
-        process = subprocess.Popen(  # its standard input stays open as long as this process lives: see `end_with_parent`
-            [sys.executable, "-P", "-m", "triptych", *arguments], env=_environment(), stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE, stderr=errors, encoding="utf-8", pass_fds=[] if lock is None else [lock],
-        )  # fmt: skip
+        # its standard input stays open as long as this process lives: see `end_with_parent`
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "triptych", *arguments],
+            env=_environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            pass_fds=[] if lock is None else [lock],
+        )
         watch = Watch(process)
         try:
             assert process.stdout is not None
@@ -63,7 +70,11 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
         return f"the process hung: it told nothing for {SILENCE_SECONDS:g} seconds and was ended"
     if status == -signal.SIGINT or status == 130:
         raise KeyboardInterrupt
-    died = f"the process died of {signal.Signals(-status).name}" if status < 0 else f"the process ended with status {status}"
+    died = (
+        f"the process died of {signal.Signals(-status).name}"
+        if status < 0
+        else f"the process ended with status {status}"
+    )
     return message or f"{died}; see {log.name} in its folder"
 
 
@@ -149,7 +160,8 @@ class Watch:
 
 
 def end_with_parent() -> None:
-    """End this process at once when the suite that started it is gone: the pipe that is its standard input closes then."""
+    """End this process at once when the suite that started it is gone: the pipe that is its standard input closes
+    then."""
 
     def wait() -> None:
         os.read(0, 1)
@@ -160,7 +172,8 @@ def end_with_parent() -> None:
 
 
 def end_with_launcher() -> None:
-    """End this process when the launcher that started it as a rank is gone: `kill -9` of torchrun leaves its ranks at work.
+    """End this process when the launcher that started it as a rank is gone: `kill -9` of torchrun leaves its ranks at
+    work.
 
     Ranks are in sessions of their own, which no signal to the launcher's process group reaches.
     """

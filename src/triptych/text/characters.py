@@ -1,4 +1,5 @@
-"""Characters that a file may hold and a document, a terminal or UTF-8 cannot: each is shown as something that can be seen."""
+"""Characters that a file may hold and a document, a terminal or UTF-8 cannot: each is shown as something that can be
+seen."""
 
 import json
 import re
@@ -6,10 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 # What HTML has no code for: C0 controls but tab and line ends, DEL, C1 controls, half characters, noncharacters.
-UNSHOWABLE = (
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
-    + "".join(chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(1, 17))
-)  # fmt: skip
+UNSHOWABLE = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff" + "".join(
+    chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(1, 17)
+)
 _UNSHOWABLE = re.compile(f"[{UNSHOWABLE}]")
 _ESCAPED_IN_JSON = re.compile(f"[{UNSHOWABLE}\u2028\u2029]")
 # Controls but tab and line feed, line and paragraph separators, half characters, and what reorders a line: embeddings,
@@ -48,7 +48,8 @@ def for_terminal(text: str) -> str:
 
 
 def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
-    """JSON in the letters of its texts, with escapes for those alone that a document cannot hold: it reads back as it was.
+    """JSON in the letters of its texts, with escapes for those alone that a document cannot hold: it reads back as it
+    was.
 
     Args:
         value: what JSON can hold; NaN and infinity are refused.

@@ -1,8 +1,8 @@
 """Which language summaries are counted in: named by the suite, or decided from the references.
 
 English is counted as rouge_score counts it: words of a-z and 0-9, Porter's stemmer. Any other language is counted by
-`triptych.text.words`, with a stemmer only where the suite names a language that has one: a stemmer of the wrong language joins
-words that have nothing to do with one another, so nothing but English is ever stemmed on a guess.
+`triptych.text.words`, with a stemmer only where the suite names a language that has one: a stemmer of the wrong
+language joins words that have nothing to do with one another, so nothing but English is ever stemmed on a guess.
 """
 
 import unicodedata
@@ -18,16 +18,51 @@ from triptych.errors import ConfigError, nearest
 
 AUTO, ANY, ENGLISH = "auto", "any", "english"
 STEMMED = (
-    "arabic", "danish", "dutch", "finnish", "french", "german", "hungarian", "italian", "norwegian", "portuguese", "romanian",
-    "russian", "spanish", "swedish",
-)  # fmt: skip
+    "arabic",
+    "danish",
+    "dutch",
+    "finnish",
+    "french",
+    "german",
+    "hungarian",
+    "italian",
+    "norwegian",
+    "portuguese",
+    "romanian",
+    "russian",
+    "spanish",
+    "swedish",
+)
 DOTLESS_I = ("azerbaijani", "turkish")  # dotless: I is the capital of its small i there
 _CODES = {
-    "ar": "arabic", "az": "azerbaijani", "da": "danish", "de": "german", "el": "greek", "en": "english", "es": "spanish",
-    "fi": "finnish", "fr": "french", "he": "hebrew", "hi": "hindi", "hu": "hungarian", "it": "italian", "ja": "japanese",
-    "ko": "korean", "nb": "norwegian", "nl": "dutch", "nn": "norwegian", "no": "norwegian", "pt": "portuguese",
-    "ro": "romanian", "ru": "russian", "sv": "swedish", "th": "thai", "tr": "turkish", "vi": "vietnamese", "zh": "chinese",
-}  # fmt: skip
+    "ar": "arabic",
+    "az": "azerbaijani",
+    "da": "danish",
+    "de": "german",
+    "el": "greek",
+    "en": "english",
+    "es": "spanish",
+    "fi": "finnish",
+    "fr": "french",
+    "he": "hebrew",
+    "hi": "hindi",
+    "hu": "hungarian",
+    "it": "italian",
+    "ja": "japanese",
+    "ko": "korean",
+    "nb": "norwegian",
+    "nl": "dutch",
+    "nn": "norwegian",
+    "no": "norwegian",
+    "pt": "portuguese",
+    "ro": "romanian",
+    "ru": "russian",
+    "sv": "swedish",
+    "th": "thai",
+    "tr": "turkish",
+    "vi": "vietnamese",
+    "zh": "chinese",
+}
 NAMES = (AUTO, ANY, *sorted(set(_CODES.values())))
 
 MOST_DROPPED = 0.1  # of the letters, or of the references that lose so much: above it English is refused
@@ -38,7 +73,6 @@ _MOST_OTHER = 0.05  # function words of other languages to one of English: more 
 _MOST_ACCENTED = 0.02  # of the letters, in a text too short to have a function word
 _LEAST_DOTLESS_I = 0.01  # of the letters; Turkish has 5%
 _LEAST_SAID = 0.005  # a smaller share of letters is not worth a sentence
-
 
 
 def _words(text: str) -> frozenset[str]:
@@ -52,10 +86,10 @@ _ENGLISH = _words(
 )
 # Frequent in another language, and neither English words nor usual parts of names ("de", "la", "van" are).
 _OTHER = _words(
-    "des et est une dans qui que pas pour avec aux sont cette é à una por como más su não uma em dos ao il che della è "
-    "sono gli nel und das ist nicht ein eine auf dem für zu sich het een niet dat zijn voor te og det er som ikke på av til "
-    "att är och inte yang dan dari untuk ini dengan di pada itu dalam ang ng mga ay wa kwa katika bir bu için ile olarak nie "
-    "się jest w z że si și în din pentru să az és hogy nem egy ja ei"
+    "des et est une dans qui que pas pour avec aux sont cette é à una por como más su não uma em dos ao il che della "
+    "è sono gli nel und das ist nicht ein eine auf dem für zu sich het een niet dat zijn voor te og det er som ikke "
+    "på av til att är och inte yang dan dari untuk ini dengan di pada itu dalam ang ng mga ay wa kwa katika bir bu "
+    "için ile olarak nie się jest w z że si și în din pentru să az és hogy nem egy ja ei"
 )
 _LATIN_WORD = regex.compile(r"[\p{Latin}\p{M}]+")
 _NOT_ASCII_LETTER = regex.compile(r"[^\P{L}A-Za-z]")
@@ -112,7 +146,8 @@ def choose(asked: str, references: Iterable[str], source: str = "these data") ->
     if asked == ENGLISH and max(found.dropped, found.losing) >= MOST_DROPPED:
         raise ConfigError(
             f"rouge.language is 'english', which counts a-z and 0-9 alone: {found.dropped:.0%} of the letters in the "
-            f"references of {source!r} would not be counted ({found.scripts()}); {found.losing:.0%} of the references would "
+            f"references of {source!r} would not be counted ({found.scripts()}); {found.losing:.0%} of the "
+            "references would "
             "lose a tenth or more. Leave it to be decided with --set rouge.language=auto, or name their language."
         )
     name = found.decide() if asked == AUTO else asked
@@ -176,9 +211,14 @@ class _Evidence:
                 dropped += times * (not character.isascii())
         total = max(letters.total(), 1)
         return cls(
-            letters, dropped / total, losing / max(count, 1), (characters["ı"] + characters["İ"]) / total,
-            vocabulary.total(), sum(vocabulary[word] for word in _ENGLISH), sum(vocabulary[word] for word in _OTHER),
-        )  # fmt: skip
+            letters,
+            dropped / total,
+            losing / max(count, 1),
+            (characters["ı"] + characters["İ"]) / total,
+            vocabulary.total(),
+            sum(vocabulary[word] for word in _ENGLISH),
+            sum(vocabulary[word] for word in _OTHER),
+        )
 
     def decide(self) -> str:
         """The language for `auto`."""
@@ -198,7 +238,11 @@ class _Evidence:
     def why(self, name: str) -> str:
         """What spoke for a language."""
         if name == ENGLISH:
-            share = f", {self.english / self.words:.0%} of their words are the, and, to and the like" if self.english else ""
+            share = (
+                f", {self.english / self.words:.0%} of their words are the, and, to and the like"
+                if self.english
+                else ""
+            )
             return f"the references read as English{share}"
         if name in DOTLESS_I:
             return "the references have the letter ı"
@@ -209,7 +253,9 @@ class _Evidence:
     def scripts(self) -> str:
         """The scripts of the letters with their shares, the most frequent first."""
         total = max(self.letters.total(), 1)
-        named = [f"{times / total:.0%} {script}" for script, times in self.letters.most_common(3) if times >= 0.005 * total]
+        named = [
+            f"{times / total:.0%} {script}" for script, times in self.letters.most_common(3) if times >= 0.005 * total
+        ]
         return ", ".join(named)
 
     @property

@@ -4,17 +4,18 @@ A sentence ends at `.`, `!` or `?` (and the quotes and brackets that close after
 that can begin a sentence, unless the stop belongs to an abbreviation, an initial or a number. A line break always ends
 one. News datelines (`LONDON, England (CNN) -- `) hold no such stop, or one of an abbreviation (`ST. LOUIS`).
 
-The stops of other scripts (`。！？ । ॥ ۔ ؟ ։ ። ။ ། ។` and all else that Unicode calls a sentence terminal) end a sentence
-whatever follows but a comma and its like, or, after a closing bracket, a Japanese particle that carries the sentence on.
-`;` is the question mark of Greek. Thai and Lao mark no ends of sentences: there line breaks alone are known.
+The stops of other scripts (`。！？ । ॥ ۔ ؟ ։ ። ။ ། ។` and everything else that Unicode calls a sentence
+terminal) end a sentence unless a comma or the like follows, or, after a closing bracket, a Japanese particle that
+continues the sentence. `;` is the question mark of Greek. Thai and Lao do not mark the ends of sentences: only their
+line breaks are known.
 """
 
 import regex
 
 VERSION = 2  # part of the ROUGE signature: a change of the rules changes rougeLsum
 
-# What may close after a stop: quotes and brackets. Some quotes close in one language (German “ and «) and open in another;
-# they are taken to close where white space follows.
+# What may close after a stop: quotes and brackets. Some quotes close in one language (German “ and «) and open in
+# another; they are taken to close where white space follows.
 _CLOSERS = r"""['"’”)\]»›」』）】〉》〕｝］﹂﹄〗〙＂＇]"""
 _CLOSERS_BEFORE_SPACE = rf"[{_CLOSERS}“«‹]"
 _UNSEEN = r"[\p{Bidi_Control}\u200B-\u200D]"  # steers the display
@@ -24,7 +25,8 @@ _UNSPACED = r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}]&&\p{L}]"
 
 
 def _stops(closers: str) -> regex.Pattern[str]:
-    """What may end a sentence. Quantifiers are possessive, and a stop is tried at the first of several only: the time stays
+    """What may end a sentence. Quantifiers are possessive, and a stop is tried at the first of several only: the time
+    stays
     linear in whatever text comes.
 
     Args:
@@ -39,8 +41,8 @@ def _stops(closers: str) -> regex.Pattern[str]:
 
 
 _STOP = _stops(_CLOSERS_BEFORE_SPACE)
-# French sets its guillemets apart by a space, and direction marks stand after the stops of scripts from right to left. English
-# has neither: there » stands before a link, and opens.
+# French sets its guillemets apart by a space, and direction marks stand after the stops of scripts from right to left.
+# English has neither: there » stands before a link, and opens.
 _OTHER_CUSTOMS = regex.compile(r"[«\p{Bidi_Class=R}\p{Bidi_Class=AL}]")
 _STOP_BY_OTHER_CUSTOMS = _stops(rf"(?:\s?[»›](?=\s)|{_CLOSERS_BEFORE_SPACE}|{_UNSEEN})")
 _LONGEST_WORD = 40  # characters looked back at: more than any abbreviation has
@@ -54,17 +56,17 @@ def _words(text: str) -> frozenset[str]:
 
 # Followed by the name that they belong to, or by a number.
 _BEFORE_A_NAME = _words(
-    "mr mrs ms dr prof rev hon fr gen lt col maj capt cmdr cpl sgt pvt adm sen rep gov pres supt det insp messrs st mt ft "
-    "vs eg e.g i.e cf al jan feb mar apr aug sept sep oct nov dec"
+    "mr mrs ms dr prof rev hon fr gen lt col maj capt cmdr cpl sgt pvt adm sen rep gov pres supt det insp messrs st "
+    "mt ft vs eg e.g i.e cf al jan feb mar apr aug sept sep oct nov dec"
 )
 _BEFORE_A_NUMBER = _words("no nos fig vol pp p")
 # May end a sentence: they do where a word follows that seldom stands inside one with a capital letter.
 _EITHER_WAY = _words("jr sr inc co corp ltd bros etc a.m p.m u.s u.k u.n d.c e.u ph.d m.d b.c a.d l.a n.y ave blvd rd")
 _OPENERS = _words(
-    "a after all also although an and are as at because both but by can did do during each for from had has have he her "
-    "here his how however i if in is it its many more most my no not now of on one or our she since so some still such "
-    "that the their then there these they this those though to two under we were what when where which while who why "
-    "will with would yet you your"
+    "a after all also although an and are as at because both but by can did do during each for from had has have he "
+    "her here his how however i if in is it its many more most my no not now of on one or our she since so some "
+    "still such that the their then there these they this those though to two under we were what when where which "
+    "while who why will with would yet you your"
 )
 
 

@@ -1,10 +1,11 @@
-"""Text into words, in any script: what ROUGE counts in languages other than English, and what a text's shape is taken from.
+"""Text into words, in any script: what ROUGE counts in languages other than English, and what a text's shape is taken
+from.
 
-Words are runs of letters with their combining marks, and of digits. In scripts that are written without spaces (Han, Kana,
-Thai, Lao, Khmer, Myanmar and their relatives) each character with its marks is a word. Before words are compared they are
-folded as Unicode's NFKC_Casefold does: compatibility forms (full-width letters and digits, half-width Kana, ligatures, Arabic
-presentation forms) become plain ones, accents are composed, case is folded, and characters that only steer the display
-(joiners, direction marks, soft hyphens, variation selectors) go.
+Words are runs of letters with their combining marks, and of digits. In scripts that are written without spaces (Han,
+Kana, Thai, Lao, Khmer, Myanmar and their relatives) each character with its marks is a word. Before words are compared
+they are folded as Unicode's NFKC_Casefold does: compatibility forms (full-width letters and digits, half-width Kana,
+ligatures, Arabic presentation forms) become plain ones, accents are composed, case is folded, and characters that only
+steer the display (joiners, direction marks, soft hyphens, variation selectors) go.
 """
 
 import unicodedata
@@ -27,7 +28,8 @@ _BEGIN = rf"[{_LETTER}_]"
 _SHAPE_PART = rf"{_BEGIN}[{_BEGIN}{_MARKS}{_IGNORED}]*+"
 _SHAPE_WORD = regex.compile(rf"{_CHARACTER}|{_SHAPE_PART}(?:['’׳״\-.,]{_SHAPE_PART})*+", regex.V1)
 _DROPPED = regex.compile(_IGNORED, regex.V1)
-# Signs inside a word: the apostrophe of Ukrainian, geresh and gershayim of Hebrew (also as quotes), the dot of Catalan's l·l.
+# Signs inside a word: the apostrophe of Ukrainian, geresh and gershayim of Hebrew (also as quotes), the dot of
+# Catalan's l·l.
 _INSIDE = regex.compile(
     r"""(?<=\p{Cyrillic}\p{M}*)['’ʼ](?=\p{Cyrillic})|(?<=\p{Hebrew}\p{M}*)["'”’״׳](?=\p{Hebrew})|(?<=l)·(?=l)"""
 )
@@ -59,7 +61,8 @@ def words(text: str, dotless_i: bool = False) -> list[str]:
 
 
 def shape_words(text: str, dotless_i: bool = False) -> Iterator[tuple[str, int, int]]:
-    """`(word, begin, end)` of each word as readers count them, in order: `3.5`, `don't` and `well-known` are one word each.
+    """`(word, begin, end)` of each word as readers count them, in order: `3.5`, `don't` and `well-known` are one word
+    each.
 
     The word is folded; `begin` and `end` are characters of the text as it was given.
     """

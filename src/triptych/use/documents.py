@@ -19,8 +19,8 @@ def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str
     """`(id, text)` of every document, read as they are asked for; everything is checked before the first is given.
 
     Args:
-        source: a file, or `-` for standard input. Tables (CSV, TSV, JSON, Parquet, Arrow) hold a document a row; anything else
-            is one document, of UTF-8 text or of UTF-16 with a byte order mark.
+        source: a file, or `-` for standard input. Tables (CSV, TSV, JSON, Parquet, Arrow) hold a document a row;
+            anything else is one document, of UTF-8 text or of UTF-16 with a byte order mark.
         column: the table's column with the documents; None: recognised by its usual names.
 
     Raises:
@@ -54,7 +54,9 @@ def is_table(source: str) -> bool:
 
 def _plain_text(content: bytes, where: str) -> str:
     if len(content) > MAX_BYTES:
-        raise DataError(f"{where} is longer than {MAX_BYTES // 2**20} MiB: this is no article. Many documents go into a table.")
+        raise DataError(
+            f"{where} is longer than {MAX_BYTES // 2**20} MiB: this is no article. Many documents go into a table."
+        )
     codec = codec_of(content, where)
     try:
         text = content.decode(codec)
@@ -90,6 +92,7 @@ def _document_column(path: Path, names: list[str], column: str | None) -> str:
     if len(likely) != 1:
         found = f"any of {shorten(', '.join(likely))} could be" if likely else "none is known to be"
         raise DataError(
-            f"{path}: {found} the column with the documents. Name it with --column; there are: {shorten(', '.join(names))}."
+            f"{path}: {found} the column with the documents. Name it with --column; there are: "
+            f"{shorten(', '.join(names))}."
         )
     return likely[0]

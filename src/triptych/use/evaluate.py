@@ -20,6 +20,7 @@ from triptych.use.summarizers import TrainedModel, load, read_record
 
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
+
 @dataclass(frozen=True)
 class Evaluation:
     """Test loss and summaries made anew, beside those of the record."""
@@ -48,29 +49,45 @@ class Evaluation:
     def text(self) -> str:
         """The result in words."""
         if self.recorded_test_loss is None:
-            return f"{self.run}\n  test loss {self.test_loss:.6f}\n  R-1       {self.rouge1:.4f} on {self.documents} documents"
-        same = "not compared" if self.identical_predictions is None else f"{self.identical_predictions} of {self.documents}"
-        scored = "" if self.recorded_signature in (None, self.signature) else (
-            f"\n  the record was scored by other rules: {self.recorded_signature}\n  than now:                             "
-            f"  {self.signature}"
-        )  # fmt: skip
+            return (
+                f"{self.run}\n  test loss {self.test_loss:.6f}\n"
+                f"  R-1       {self.rouge1:.4f} on {self.documents} documents"
+            )
+        same = (
+            "not compared"
+            if self.identical_predictions is None
+            else f"{self.identical_predictions} of {self.documents}"
+        )
+        scored = (
+            ""
+            if self.recorded_signature in (None, self.signature)
+            else (
+                f"\n  the record was scored by other rules: {self.recorded_signature}\n  than now:                    "
+                f"           {self.signature}"
+            )
+        )
         return (
             f"{self.run}\n  test loss {self.test_loss:.6f} (record {self.recorded_test_loss:.6f})\n"
             f"  R-1       {self.rouge1:.4f} (record {self.recorded_rouge1:.4f})\n"
             f"  summaries identical to the stored ones: {same}{scored}"
-            + ("" if self.reproduced else "\n  NOT REPRODUCED: the loss or the summaries are not those of the record. Another "
-               "device, precision or version may explain small differences; else a file was changed.")
-        )  # fmt: skip
+            + (
+                ""
+                if self.reproduced
+                else "\n  NOT REPRODUCED: the loss or the summaries are not those of the record. Another "
+                "device, precision or version may explain small differences; else a file was changed."
+            )
+        )
 
 
 def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None = None) -> Evaluation:
     """Load what a run saved, or an adapter that peft saved, and compute test loss and summaries.
 
     Args:
-        folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least; or an adapter in PEFT's format.
+        folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least; or an adapter in PEFT's
+            format.
         device: the device asked for, or None.
-        settings: for an adapter, the suite's settings that say model, data and decoding; for a run, `model` and `data` alone
-            may be given, where they lie elsewhere now.
+        settings: for an adapter, the suite's settings that say model, data and decoding; for a run, `model` and `data`
+            alone may be given, where they lie elsewhere now.
 
     Raises:
         ResultsError: the folder holds nothing to evaluate, or what it holds does not belong to the model.
@@ -79,7 +96,9 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     if peft_adapters.is_peft_folder(folder):
         return _evaluate_adapter(folder, device, settings)
     if set(settings) - {"model", "data"}:
-        raise ConfigError(f"{str(folder)!r} is a run, which says itself how it is evaluated; give --model and --data at most.")
+        raise ConfigError(
+            f"{str(folder)!r} is a run, which says itself how it is evaluated; give --model and --data at most."
+        )
     record = read_record(folder)
     row = make_row(record.label, {"kind": record.kind, **record.options})
     if not isinstance(row.plugin, Method):
@@ -98,8 +117,8 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     recorded, here = record.provenance and record.provenance.model_fingerprint, run.model_fingerprint
     if recorded not in (None, here):
         raise ResultsError(
-            f"{str(folder)!r} was made with another model than {suite.model!r} is now: weights or configuration differ. Give "
-            "the same one with --model."
+            f"{str(folder)!r} was made with another model than {suite.model!r} is now: weights or configuration "
+            "differ. Give the same one with --model."
         )
     adapted = run.adapt(row.plugin, record.seed).adapted
     if row.trains:
@@ -114,10 +133,20 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
     """An adapter without a record: nothing to compare with."""
     found = load(folder, settings.get("model"), device)
     assert isinstance(found, TrainedModel)
-    row = make_row("prompt-tuning", {"num_virtual_tokens": found.adapted.num_virtual_tokens}) \
-        if found.adapted.virtual_tokens is not None else make_row("untuned", {})  # fmt: skip
-    suite = make_suite({**settings, "model": found.suite.model, "model_revision": found.suite.model_revision,
-                        "methods": [row.label], "method": {row.label: row.options}})  # fmt: skip
+    row = (
+        make_row("prompt-tuning", {"num_virtual_tokens": found.adapted.num_virtual_tokens})
+        if found.adapted.virtual_tokens is not None
+        else make_row("untuned", {})
+    )
+    suite = make_suite(
+        {
+            **settings,
+            "model": found.suite.model,
+            "model_revision": found.suite.model_revision,
+            "methods": [row.label],
+            "method": {row.label: row.options},
+        }
+    )
     run = Workbench.begin(suite, row, suite.seeds[0], folder, device, lambda event: None)
     run.plain = not found.exact
     return _measure(run, found.adapted, None)
@@ -136,9 +165,9 @@ def _measure(run: Workbench, adapted: AdaptedModel, record: Record | None) -> Ev
         rouge1=sum(p.scores["rouge1"] for p in predictions) / len(predictions),
         recorded_rouge1=record.rouge.rouge1 if record and record.rouge else None,
         documents=len(predictions),
-        identical_predictions=None if stored is None else sum(
-            a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)
-        ),
+        identical_predictions=None
+        if stored is None
+        else sum(a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)),
         signature=scoring.rouge(predictions, run.language).signature,
         recorded_signature=record.rouge.signature if record and record.rouge else None,
     )

@@ -29,8 +29,8 @@ _AGREE = 1e-3  # largest difference of logits between the run and what is export
 def export(run: Path, folder: Path, model: str | None = None) -> str:
     """Write what a run trained as a folder that needs no Triptych; it is whole or not there.
 
-    What was put into layers is merged, what was changed is put in, an untied head stays untied. Virtual tokens and a prefix
-    cannot be merged: they are written beside the name of their base, with an example of their use.
+    What was put into layers is merged, what was changed is put in, an untied head stays untied. Virtual tokens and a
+    prefix cannot be merged: they are written beside the name of their base, with an example of their use.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
@@ -62,7 +62,9 @@ def export(run: Path, folder: Path, model: str | None = None) -> str:
             made.rename(folder)
         except OSError as error:
             raise ResultsError(f"{str(folder)!r} cannot be written: {error.strerror}.") from error
-    what = "the prompt, to be used with its base model" if row.is_prompt else "a model that transformers loads by itself"
+    what = (
+        "the prompt, to be used with its base model" if row.is_prompt else "a model that transformers loads by itself"
+    )
     return f"{folder}: {what}; `python {folder / EXAMPLE} ARTICLE.txt` tries it."
 
 
@@ -96,8 +98,8 @@ def _write_model(row: TrainedModel, made: Path) -> None:
         difference = float((plain - target_logits(row.adapted, batch, plain=True)).abs().max())
     if not difference <= _AGREE:
         raise ModelError(
-            f"What {row.kind} trained fits into no plain model of transformers: the logits of what would be exported differ by "
-            f"{difference:.2g}. Use the run with `triptych summarize`."
+            f"What {row.kind} trained fits into no plain model of transformers: the logits of what would be exported "
+            f"differ by {difference:.2g}. Use the run with `triptych summarize`."
         )
 
 
@@ -112,25 +114,34 @@ def _write_prompt(row: TrainedModel, made: Path) -> None:
             "`triptych summarize`."
         )
     common: dict[str, Any] = {
-        "task_type": TaskType.CAUSAL_LM, "num_virtual_tokens": adapted.num_virtual_tokens + adapted.prefix_length,
-        "num_transformer_submodules": 1, "base_model_name_or_path": base_name(row), "inference_mode": True,
-    }  # fmt: skip
+        "task_type": TaskType.CAUSAL_LM,
+        "num_virtual_tokens": adapted.num_virtual_tokens + adapted.prefix_length,
+        "num_transformer_submodules": 1,
+        "base_model_name_or_path": base_name(row),
+        "inference_mode": True,
+    }
     config: Any = None
     if adapted.prefix is not None:
         states = adapted.prefix()
         layers, _, heads, count, width = states.shape
         tensor = states.permute(3, 0, 1, 2, 4).reshape(count, -1)
         config = PrefixTuningConfig(
-            token_dim=heads * width, num_attention_heads=heads, num_layers=layers, encoder_hidden_size=heads * width, **common
+            token_dim=heads * width,
+            num_attention_heads=heads,
+            num_layers=layers,
+            encoder_hidden_size=heads * width,
+            **common,
         )
     else:
         assert adapted.virtual_tokens is not None
         tensor, shape = adapted.virtual_tokens.weight, adapted.parts.model.config.get_text_config()
         if adapted.placement == "before":  # peft knows no other place
             config = PromptTuningConfig(
-                token_dim=adapted.parts.hidden_size, num_attention_heads=getattr(shape, "num_attention_heads", 1),
-                num_layers=shape.num_hidden_layers, **common,
-            )  # fmt: skip
+                token_dim=adapted.parts.hidden_size,
+                num_attention_heads=getattr(shape, "num_attention_heads", 1),
+                num_layers=shape.num_hidden_layers,
+                **common,
+            )
     store.write_tensors(made / PEFT_TENSORS, {"prompt_embeddings": tensor})
     if config is not None:
         config.save_pretrained(str(made))
@@ -145,18 +156,26 @@ def base_name(row: Trained) -> str:
 def _generation_config(row: TrainedModel) -> GenerationConfig:
     d = row.decoding
     return GenerationConfig(
-        do_sample=False, num_beams=d.num_beams, max_new_tokens=d.max_new_tokens, no_repeat_ngram_size=d.no_repeat_ngram_size,
-        length_penalty=d.length_penalty, early_stopping=False, eos_token_id=row.template.eos_id,
+        do_sample=False,
+        num_beams=d.num_beams,
+        max_new_tokens=d.max_new_tokens,
+        no_repeat_ngram_size=d.no_repeat_ngram_size,
+        length_penalty=d.length_penalty,
+        early_stopping=False,
+        eos_token_id=row.template.eos_id,
         pad_token_id=row.template.eos_id,
-    )  # fmt: skip
+    )
 
 
 def _example(row: TrainedModel) -> str:
     kind = "prefix" if row.adapted.prefix is not None else "prompt" if row.is_prompt else "merged"
     text = (files("triptych") / "assets/export" / f"{kind}.py.txt").read_text(encoding="utf-8")
     values = {
-        "document_tokens": row.max_document_tokens, "prefix": list(row.template.prefix_ids),
-        "separator": list(row.template.separator_ids), "before": row.adapted.placement == "before", "base": base_name(row),
+        "document_tokens": row.max_document_tokens,
+        "prefix": list(row.template.prefix_ids),
+        "separator": list(row.template.separator_ids),
+        "before": row.adapted.placement == "before",
+        "base": base_name(row),
         "shape": tuple(row.adapted.prefix().shape) if row.adapted.prefix is not None else None,
-    }  # fmt: skip
+    }
     return re.sub("@(" + "|".join(values) + ")@", lambda found: ascii(values[found.group(1)]), text)

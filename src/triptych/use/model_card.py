@@ -27,24 +27,29 @@ def model_card(row: TrainedModel, record: Record | None, example: str) -> str:
         _fields(row, record),
         f"# {plain(row.label)}: {plain(row.suite.model)} fine-tuned for summarization",
         _what(row),
-        "**Synthetic.** The base model or the documents are made up for a demonstration: the summaries and figures here show "
-        "that the job works, and say nothing about real text." if synthetic else "",
+        "**Synthetic.** The base model or the documents are made up for a demonstration: the summaries and figures "
+        "here show that the job works, and say nothing about real text."
+        if synthetic
+        else "",
         "## Use\n\n"
         f"```\npython {example} ARTICLE.txt\n```\n\n"
         f"The document's first {row.max_document_tokens:,} tokens are read, then comes the separator "
-        f"{code(json.dumps(row.suite.separator, ensure_ascii=False))}. `{example}` hands them to `generate` as embeddings: "
-        "given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid phrases of the document.",
+        f"{code(json.dumps(row.suite.separator, ensure_ascii=False))}. `{example}` hands them to `generate` as "
+        "embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid "
+        "phrases of the document.",
         _training(row, record),
         _results(record),
         "## Limits\n\nA summary may state what the document does not say, leave out what matters, or stop at "
-        f"{row.decoding.max_new_tokens} tokens. It was judged by ROUGE, which counts shared words and does not see whether a "
+        f"{row.decoding.max_new_tokens} tokens. It was judged by ROUGE, which counts shared words and does not see "
+        "whether a "
         "statement is true. What the base model learned from its own data, unwanted patterns included, is still there.",
         "## Licence\n\n"
         f"- Base model {code(row.suite.model)}: its own licence applies to these weights. It was not determined: "
         "fill in `license` above.\n"
         f"- Data {code(record.data.source if record and record.data else 'not recorded')}: its own terms apply; not "
         "determined.",
-        "## Share\n\nNothing was uploaded. To publish this folder: `hf upload USER/NAME FOLDER`, after reading the licences.",
+        "## Share\n\nNothing was uploaded. To publish this folder: `hf upload USER/NAME FOLDER`, after reading the "
+        "licences.",
         f"Written by Triptych {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -70,11 +75,14 @@ def _what(row: TrainedModel) -> str:
     adapted = row.adapted
     if adapted.prefix is not None:
         what = (
-            f"{adapted.prefix_length} learned keys and values in every layer ({plain(row.kind)}), which stand before the "
-            "document;"
+            f"{adapted.prefix_length} learned keys and values in every layer ({plain(row.kind)}), which stand before "
+            "the document;"
         )
     elif row.is_prompt:
-        what = f"{adapted.num_virtual_tokens} virtual tokens ({plain(row.kind)}) to be put {adapted.placement} the document;"
+        what = (
+            f"{adapted.num_virtual_tokens} virtual tokens ({plain(row.kind)}) "
+            f"to be put {adapted.placement} the document;"
+        )
     else:
         return f"A complete causal language model of transformers; what {code(row.kind)} trained is merged into it."
     return f"{what} they work with the base model {code(row.suite.model)} alone, which is not in this folder."
@@ -87,15 +95,19 @@ def _training(row: TrainedModel, record: Record | None) -> str:
     lines = [
         f"- Base: {code(row.suite.model)}, revision {code(row.suite.model_revision)}, "
         f"fingerprint {code(row.base.fingerprint[:16])}",
-        f"- Method: {code(row.kind)}, options {code(json.dumps(record.options, ensure_ascii=False))}, seed {record.seed}",
-        f"- Data: {code(record.data.source)}, fingerprint {code(record.data.fingerprint[:16])}: {counts['train'].used:,} "
+        f"- Method: {code(row.kind)}, options {code(json.dumps(record.options, ensure_ascii=False))}, seed "
+        f"{record.seed}",
+        f"- Data: {code(record.data.source)}, fingerprint {code(record.data.fingerprint[:16])}: "
+        f"{counts['train'].used:,} "
         f"documents to train on, {counts['validation'].used:,} to validate, {counts['test'].used:,} to test",
     ]
     if record.training:
         lines.append(f"- Training: {record.training.epochs} epochs, {record.training.steps:,} steps")
     if record.parameters:
-        lines.append(f"- Parameters: {record.parameters.num_trainable_parameters:,} trained, "
-                     f"{record.parameters.num_added_parameters:,} added")  # fmt: skip
+        lines.append(
+            f"- Parameters: {record.parameters.num_trainable_parameters:,} trained, "
+            f"{record.parameters.num_added_parameters:,} added"
+        )
     return "## Training\n\n" + "\n".join(lines)
 
 

@@ -40,10 +40,16 @@ def allowed_hosts(host: str) -> list[str]:
         everywhere = not host
     names = [host]
     if everywhere:
-        addresses = [address.address for found in psutil.net_if_addrs().values() for address in found
-                     if address.family in (socket.AF_INET, socket.AF_INET6)]  # fmt: skip
+        addresses = [
+            address.address
+            for found in psutil.net_if_addrs().values()
+            for address in found
+            if address.family in (socket.AF_INET, socket.AF_INET6)
+        ]
         names = [socket.gethostname(), socket.getfqdn(), *[address.partition("%")[0] for address in addresses]]
-    return list(dict.fromkeys([*_LOCAL, *[f"[{name}]" if ":" in name else name.lower() for name in names if name != "*"]]))
+    return list(
+        dict.fromkeys([*_LOCAL, *[f"[{name}]" if ":" in name else name.lower() for name in names if name != "*"]])
+    )
 
 
 class Gate:
@@ -126,9 +132,21 @@ def application(page: Any, host: str) -> Any:
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     gradio.mount_gradio_app(
-        outer, page, path="/", server_name=host, theme=theme, css=STYLE, footer_links=[], show_error=False, ssr_mode=False,
-        enable_monitoring=False, mcp_server=False, pwa=False, run_history=False, max_file_size="1kb",
-    )  # fmt: skip
+        outer,
+        page,
+        path="/",
+        server_name=host,
+        theme=theme,
+        css=STYLE,
+        footer_links=[],
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        run_history=False,
+        max_file_size="1kb",
+    )
     outer.add_middleware(Gate, hosts=hosts)
     outer.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
     return outer
@@ -147,7 +165,9 @@ def serving(page: Any, host: str, port: int) -> Iterator[str]:
     try:
         there = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except (OSError, OverflowError, UnicodeError) as error:
-        raise ConfigError(f"The page cannot be served on {host}:{port}: {error}. Give another --host or --port.") from None
+        raise ConfigError(
+            f"The page cannot be served on {host}:{port}: {error}. Give another --host or --port."
+        ) from None
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [there]}, daemon=True)
     thread.start()

@@ -17,7 +17,8 @@ from triptych.registry import shorten
 from triptych.results import store
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
 
-# Kinds that peft puts into layers from the adapter's own tensors alone; others load further models or files that they name.
+# Kinds that peft puts into layers from the adapter's own tensors alone; others load further models or files that they
+# name.
 IN_LAYERS = ("lora", "adalora", "ia3", "loha", "lokr", "oft", "boft", "vera", "hra", "fourierft", "ln_tuning")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -57,8 +58,8 @@ def read_peft_folder(folder: Path) -> PeftFolder:
         raise ResultsError(f"{str(folder / PEFT_CONFIG)!r} names no peft_type: it is no configuration of an adapter.")
     if not (folder / PEFT_TENSORS).is_file():
         raise ResultsError(
-            f"There is no {str(folder / PEFT_TENSORS)!r}. Pickled adapters are never read, since they can run code: save it "
-            "again with safe_serialization=True."
+            f"There is no {str(folder / PEFT_TENSORS)!r}. Pickled adapters are never read, since they can run code: "
+            "save it again with safe_serialization=True."
         )
     ours = (folder / MANIFEST).is_file()
     origin, tensors = read_manifest(folder) if ours else (None, store.read_tensors(folder / PEFT_TENSORS))
@@ -73,7 +74,8 @@ def read_peft_folder(folder: Path) -> PeftFolder:
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """A tokenizer saved with the adapter must read texts as the model's does; it may have special tokens that no text uses.
+    """A tokenizer saved with the adapter must read texts as the model's does; it may have special tokens that no text
+    uses.
 
     Raises:
         ModelError: it reads or ends texts in another way, or cannot be read.
@@ -86,17 +88,20 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
             probes = [each(hub.PROBE, verbose=False)["input_ids"] for each in (own, tokenizer)]
     except Exception as error:
         raise ModelError(f"The tokenizer in {str(folder)!r} cannot be read: {error}.") from error
-    difference = _difference(own, tokenizer) or ("it makes other tokens of the same text" if probes[0] != probes[1] else None)
+    difference = _difference(own, tokenizer) or (
+        "it makes other tokens of the same text" if probes[0] != probes[1] else None
+    )
     if difference:
         raise ModelError(
-            f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: {difference}. Give its own "
-            "base with --model. If it was trained on the model's tokens all the same, remove the tokenizer files from its "
-            "folder."
+            f"The adapter in {str(folder)!r} was trained with another tokenizer than the model's: {difference}. Give "
+            "its own base with --model. If it was trained on the model's tokens all the same, remove the tokenizer "
+            "files from its folder."
         )
 
 
 def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) -> str | None:
-    """What would make an adapter's tokenizer read or end texts in another way than the model's; None where nothing does.
+    """What would make an adapter's tokenizer read or end texts in another way than the model's; None where nothing
+    does.
 
     A special token more, such as one for padding, changes no text: what is written in a text is never a special token.
     """
@@ -136,14 +141,17 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
         _check_ranks(config, adapter)
         _check_lengths(config, parts, adapter)
         _check_vocabulary(parts, adapter)
-        patterns.check(_patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG))
+        patterns.check(
+            _patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG)
+        )
         config.inference_mode = True
         device = parts.token_embedding.weight.device
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft wonders about names and layouts; what matters is checked below
             model = get_peft_model(parts.model, config)
             named = dict(model.named_parameters())
-            for name in named.keys() & adapter.tensors.keys():  # biases, say: what is the adapter's own is named otherwise
+            # biases, say: what is the adapter's own is named otherwise
+            for name in named.keys() & adapter.tensors.keys():
                 named[name].data = named[name].data.clone()
             result = model.load_adapter(str(adapter.folder), "default", torch_device=str(device))
     except ModelError:
@@ -154,7 +162,9 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
     if odd:
         raise _misfit(adapter, f"the tensor {odd[0]!r} is in one of them alone")
     if type(parts.model.get_input_embeddings()) is not nn.Embedding:
-        raise ModelError(f"The adapter in {str(adapter.folder)!r} changes the token embedding, which cannot be read here.")
+        raise ModelError(
+            f"The adapter in {str(adapter.folder)!r} changes the token embedding, which cannot be read here."
+        )
     return AdaptedModel(parts)
 
 
@@ -176,7 +186,8 @@ def _check_ranks(config: Any, adapter: PeftFolder) -> None:
 
 
 def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
-    """peft holds every name of a list against every module: a list longer than the model has modules would take hours."""
+    """peft holds every name of a list against every module: a list longer than the model has modules would take
+    hours."""
     most = max(1000, sum(1 for _ in parts.model.named_modules()))
     for field, value in vars(config).items():
         if isinstance(value, (list, tuple, set, dict)) and len(value) > most:
@@ -187,7 +198,8 @@ def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
     """Tensors of the token embedding and the head, whole or as factors, are for as many tokens as the base has."""
     names = {id(module): name for name, module in parts.model.named_modules()}
     embedding, head = names.get(id(parts.token_embedding)), names.get(id(parts.head))
-    sizes = {f"{embedding}.lora_embedding_A": 1, f"{head}.lora_B.weight": 0}  # which dimension of a tensor counts tokens
+    # which dimension of a tensor counts tokens
+    sizes = {f"{embedding}.lora_embedding_A": 1, f"{head}.lora_B.weight": 0}
     for name in (embedding, head):
         sizes |= {f"{name}.weight": 0, f"{name}.modules_to_save.weight": 0, f"{name}.base_layer.weight": 0}
     base = parts.token_embedding.num_embeddings
@@ -196,9 +208,9 @@ def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
         if dimension is None or tensor.dim() != 2 or tensor.shape[dimension] == base:
             continue
         raise ModelError(
-            f"The adapter in {str(adapter.folder)!r} was trained on a base with {tensor.shape[dimension]:,} tokens in its "
-            f"vocabulary, and this base has {base:,}: tokens were added before training, such as those of a chat template. "
-            "Give with --model a folder with the base as it was trained: its embeddings resized "
+            f"The adapter in {str(adapter.folder)!r} was trained on a base with {tensor.shape[dimension]:,} tokens in "
+            f"its vocabulary, and this base has {base:,}: tokens were added before training, such as those of a chat "
+            "template. Give with --model a folder with the base as it was trained: its embeddings resized "
             f"(model.resize_token_embeddings({tensor.shape[dimension]})), saved together with the adapter's tokenizer."
         )
 
@@ -216,4 +228,6 @@ def _patterns(config: Any) -> list[str]:
 
 def _misfit(adapter: PeftFolder, why: str) -> ModelError:
     reason = shorten(" ".join(why.split()))
-    return ModelError(f"The adapter in {str(adapter.folder)!r} does not fit the model: {reason}. Give its base with --model.")
+    return ModelError(
+        f"The adapter in {str(adapter.folder)!r} does not fit the model: {reason}. Give its base with --model."
+    )

@@ -25,7 +25,8 @@ MAX_CHARACTERS = 200_000  # of an article; longer ones are met with a message
 MAX_EXAMPLES = 200  # test documents to pick from
 LEAST_COPIED = 4  # words in a row that are marked as copied
 MAX_WAITING = 20  # requests in the queue; who comes after is told to try again
-MAX_PAIRS = 4_000_000  # words of a summary x words of its reference: ROUGE-L takes a table of that size (32 MB), two seconds
+# words of a summary x words of its reference: ROUGE-L takes a table of that size (32 MB), two seconds
+MAX_PAIRS = 4_000_000
 SCORES = (("R-1", "rouge1"), ("R-2", "rouge2"), ("R-Lsum", "rougeLsum"))
 
 
@@ -68,8 +69,14 @@ class Playground:
         language: what ROUGE counts, one of `languages.NAMES`; "auto": decided from each reference.
     """
 
-    def __init__(self, rows: Sequence[summarizers.Trained], documents: Sequence[Document], title: str, synthetic: bool,
-                 language: str = languages.AUTO):  # fmt: skip
+    def __init__(
+        self,
+        rows: Sequence[summarizers.Trained],
+        documents: Sequence[Document],
+        title: str,
+        synthetic: bool,
+        language: str = languages.AUTO,
+    ):
         self.rows, self.documents, self.title, self.synthetic = rows, documents, title, synthetic
         self.language = language
         self._rouge = scoring.metrics(language)["rouge"]
@@ -106,7 +113,9 @@ class Playground:
             counted = counted or scoring.choose_language(suite, corpus).name
         except InputError:  # the data are elsewhere now; an article can still be pasted
             synthetic = False
-        return cls(loaded, documents, suite.name, synthetic or hub.is_synthetic(suite.model), counted or suite.rouge.language)
+        return cls(
+            loaded, documents, suite.name, synthetic or hub.is_synthetic(suite.model), counted or suite.rouge.language
+        )
 
     def answer(self, article: str, reference: str = "") -> Iterator[list[Answer]]:
         """The answers so far, one for each row, again whenever a row is done.
@@ -126,7 +135,9 @@ class Playground:
             answers[place] = self._judge(row, summary, article, reference, time.monotonic() - began)
             yield list(answers)
 
-    def _judge(self, row: summarizers.Trained, summary: summarizers.Summary, article: str, reference: str, seconds: float) -> Answer:
+    def _judge(
+        self, row: summarizers.Trained, summary: summarizers.Summary, article: str, reference: str, seconds: float
+    ) -> Answer:
         notes = []
         if summary.truncated:
             notes.append(f"read {summary.read_tokens:,} of {summary.document_tokens:,} tokens")
@@ -140,10 +151,14 @@ class Playground:
         elif reference.strip():
             scores = self._rouge.score(summary.text, reference, article)
         return Answer(
-            row.label, summary.text, seconds, len(words(summary.text, self.language)),
+            row.label,
+            summary.text,
+            seconds,
+            len(words(summary.text, self.language)),
             scores,
-            tuple(copied_spans(summary.text, article, LEAST_COPIED, self.language)), tuple(notes),
-        )  # fmt: skip
+            tuple(copied_spans(summary.text, article, LEAST_COPIED, self.language)),
+            tuple(notes),
+        )
 
 
 _WORDS = re.compile(r"[A-Za-z0-9]+|[^\W_]")
@@ -161,7 +176,9 @@ def check_text(text: str, what: str) -> None:
         ConfigError: it is too long, or holds characters that no text has.
     """
     if len(text) > MAX_CHARACTERS:
-        raise ConfigError(f"The {what} has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it.")
+        raise ConfigError(
+            f"The {what} has {len(text):,} characters, and {MAX_CHARACTERS:,} is the most. Paste a part of it."
+        )
     if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
         raise ConfigError(f"The {what} is damaged: it holds a NUL byte or half a character. Copy it again.")
 
@@ -263,13 +280,17 @@ def build_page(playground: Playground) -> Any:
     note = warning if playground.synthetic else ""
     with gradio.Blocks(title=f"Triptych: {playground.title}", analytics_enabled=False) as page:
         marked = f"Marked: at least {LEAST_COPIED} words in a row that also stand in the article."
-        gradio.HTML(f"<h1>{escape(playground.title)}: one article, every row</h1><p>{note}{marked}</p>", elem_id="about")
+        gradio.HTML(
+            f"<h1>{escape(playground.title)}: one article, every row</h1><p>{note}{marked}</p>", elem_id="about"
+        )
         if documents:
             titles = [(_title(document), place) for place, document in enumerate(documents)]
             label = "Pick a test document, or paste an article below"
             choice = gradio.Dropdown(titles, value=None, label=label, elem_id="pick")
         article = gradio.Textbox(label="Article", lines=8, max_lines=16, elem_id="article")
-        reference = gradio.Textbox(label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference")
+        reference = gradio.Textbox(
+            label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference"
+        )
         button = gradio.Button("Summarize", variant="primary", elem_id="run")
         results = gradio.HTML(elem_id="results", label="Summaries", padding=False)
         if documents:
@@ -278,4 +299,3 @@ def build_page(playground: Playground) -> Any:
         button.click(run, given, results, concurrency_limit=1, api_visibility="private")
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)
     return page
-

@@ -117,7 +117,15 @@ class TrainedModel(Trained):
     """A model as a method changed it; its frozen tensors are the base's, shared with every run loaded beside it."""
 
     def __init__(
-        self, label: str, kind: str, folder: Path, suite: Suite, base: Base, adapted: AdaptedModel, exact: bool, reserved: int
+        self,
+        label: str,
+        kind: str,
+        folder: Path,
+        suite: Suite,
+        base: Base,
+        adapted: AdaptedModel,
+        exact: bool,
+        reserved: int,
     ):
         super().__init__(label, kind, folder, suite)
         self.base, self.adapted, self.exact = base, adapted, exact
@@ -173,7 +181,8 @@ def load(folder: Path, model: str | None = None, device: str | None = None, prec
         precision: another than the run's own.
 
     Raises:
-        InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained with.
+        InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained
+            with.
     """
     return _Loader(model, device, precision).load(Path(folder))
 
@@ -231,8 +240,8 @@ class _Loader:
             return self._adapter(folder)
         if not (folder / "record.json").is_file():
             raise ResultsError(
-                f"{str(folder)!r} is neither a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved "
-                f"(with {PEFT_CONFIG})."
+                f"{str(folder)!r} is neither a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft "
+                f"saved (with {PEFT_CONFIG})."
             )
         return self._run(folder)
 

@@ -100,7 +100,8 @@ class Tables(Dataset):
         """The rows of a split in file order; an empty or null cell is an empty string.
 
         Raises:
-            DataError: a file is unreadable, malformed, in another encoding, has no such columns, no rows or no summaries.
+            DataError: a file is unreadable, malformed, in another encoding, has no such columns, no rows or no
+                summaries.
         """
         layout = self._layout()
         if split not in layout.splits:

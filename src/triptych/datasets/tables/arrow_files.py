@@ -66,7 +66,9 @@ def _open_parquet(file: File) -> pyarrow.parquet.ParquetFile:
     try:
         return pyarrow.parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
     except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"{file}: cannot be read as Parquet: {error}. Check that it is whole, or fetch it again.") from None
+        raise DataError(
+            f"{file}: cannot be read as Parquet: {error}. Check that it is whole, or fetch it again."
+        ) from None
 
 
 @contextmanager
@@ -81,7 +83,9 @@ def _open_arrow(file: File) -> Iterator[Any]:
             source.seek(0)
             reader = pyarrow.ipc.open_file(source)
     except _ERRORS as error:
-        raise DataError(f"{file}: cannot be read as Arrow: {error}. Check that it is whole, or fetch it again.") from None
+        raise DataError(
+            f"{file}: cannot be read as Arrow: {error}. Check that it is whole, or fetch it again."
+        ) from None
     with source:
         yield reader
 

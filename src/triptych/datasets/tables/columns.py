@@ -9,17 +9,68 @@ from typing import Any
 from triptych.config.schema import Columns, as_setting
 from triptych.errors import DataError
 
-DOCUMENT_NAMES = ("document", "article", "text", "dialogue", "source", "content", "body", "story", "description",
-                  "main_text", "full_text", "article_text")  # fmt: skip
+DOCUMENT_NAMES = (
+    "document",
+    "article",
+    "text",
+    "dialogue",
+    "source",
+    "content",
+    "body",
+    "story",
+    "description",
+    "main_text",
+    "full_text",
+    "article_text",
+)
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "tldr", "abstract_text")
 ID_NAMES = ("id", "guid", "uid", "document_id", "article_id", "dialogue_id")
 _LONGEST = 100  # characters of a name that is recognised or suggested
 MAX_COLUMNS = 10_000  # more are no table, and comparing their names would take hours
-_NOT_TEXT = frozenset((  # words that end the name of a column which names, places or dates a document
-    "id", "ids", "guid", "uid", "uuid", "key", "url", "uri", "link", "href", "doi", "isbn", "index", "idx", "no", "nr", "num",
-    "number", "count", "len", "length", "hash", "md", "sha", "date", "time", "timestamp", "year", "author", "authors", "file",
-    "filename", "fname", "path", "lang", "language", "split", "label", "category", "unnamed",
-))  # fmt: skip
+_NOT_TEXT = frozenset(
+    (  # words that end the name of a column which names, places or dates a document
+        "id",
+        "ids",
+        "guid",
+        "uid",
+        "uuid",
+        "key",
+        "url",
+        "uri",
+        "link",
+        "href",
+        "doi",
+        "isbn",
+        "index",
+        "idx",
+        "no",
+        "nr",
+        "num",
+        "number",
+        "count",
+        "len",
+        "length",
+        "hash",
+        "md",
+        "sha",
+        "date",
+        "time",
+        "timestamp",
+        "year",
+        "author",
+        "authors",
+        "file",
+        "filename",
+        "fname",
+        "path",
+        "lang",
+        "language",
+        "split",
+        "label",
+        "category",
+        "unnamed",
+    )
+)
 _MARKED = re.compile(r"\s*<S>(.*)</S>\s*", re.DOTALL)
 
 
@@ -116,9 +167,10 @@ def summary_cell(value: Any, document: Any, column: str, where: str, option: str
         entries = [item for item in value if item is not None]
         if len(entries) > 1:
             raise DataError(
-                f"{where}: column {column!r} holds a list of {len(entries)}, and the document is one text. One summary for "
-                "each document is needed: if these are several references, keep one (the first, say) as a text in a column "
-                f"of its own, named with {option}=NAME; if they are one summary cut into sentences, join them with line breaks."
+                f"{where}: column {column!r} holds a list of {len(entries)}, and the document is one text. One "
+                "summary for each document is needed: if these are several references, keep one (the first, say) as "
+                f"a text in a column of its own, named with {option}=NAME; if they are one summary cut into "
+                "sentences, join them with line breaks."
             )
     return text_cell(value, column, where, option)
 
@@ -126,8 +178,8 @@ def summary_cell(value: Any, document: Any, column: str, where: str, option: str
 def joined(value: Any) -> str | None:
     """A list of texts as one text; None where it is something else.
 
-    Sentences or paragraphs are joined by line breaks, words (no text has a space in it) by spaces, and lists of words are
-    sentences. `<S>` and `</S>` around every text, as in the lists of arXiv and PubMed, are taken off.
+    Sentences or paragraphs are joined by line breaks, words (no text has a space in it) by spaces, and lists of words
+    are sentences. `<S>` and `</S>` around every text, as in the lists of arXiv and PubMed, are taken off.
     """
     made = _join(value)
     return made[0] if made else None
@@ -162,8 +214,8 @@ def list_notes(pairs: Iterable[tuple[str, Any]]) -> list[str]:
         if made:
             columns.setdefault(made[1], []).append(repr(shorten(column)))
     return [
-        f"Lists in {' and '.join(names)} are read as one text each, their parts joined by {joint}; a list of several summaries "
-        "to choose from is not supported."
+        f"Lists in {' and '.join(names)} are read as one text each, their parts joined by {joint}; a list of several "
+        "summaries to choose from is not supported."
         for joint, names in columns.items()
     ]
 
@@ -209,10 +261,14 @@ def _pick(
 def _missing(names: Sequence[str], document: str | None, summary: str | None, where: str, remark: str) -> str:
     """What is said where a column is not known: all of them at once, with the likeliest names."""
     settings, guessed = [], True
-    free = [name for name in names if name not in (document, summary) and len(name) <= _LONGEST and not _is_no_text(name)]
+    free = [
+        name for name in names if name not in (document, summary) and len(name) <= _LONGEST and not _is_no_text(name)
+    ]
     suggestions: dict[str, str | None] = {}
-    for role, present, known, other in (("summary", summary, SUMMARY_NAMES, DOCUMENT_NAMES),
-                                        ("document", document, DOCUMENT_NAMES, SUMMARY_NAMES)):  # fmt: skip
+    for role, present, known, other in (
+        ("summary", summary, SUMMARY_NAMES, DOCUMENT_NAMES),
+        ("document", document, DOCUMENT_NAMES, SUMMARY_NAMES),
+    ):
         if present is None:
             suggestions[role] = _likeliest(free, known, other)
             free = [name for name in free if name != suggestions[role]]
@@ -246,8 +302,9 @@ def _separated_otherwise(names: Sequence[str]) -> str:
     for sign in ";|":
         if sign in names[0]:
             return (
-                f"Columns must stand apart by commas, not by {sign!r}. Convert the file: python -c \"import pandas; "
-                f"pandas.read_csv('OLD.csv', sep='{sign}', dtype=str, keep_default_na=False).to_csv('NEW.csv', index=False)\"."
+                f'Columns must stand apart by commas, not by {sign!r}. Convert the file: python -c "import pandas; '
+                f"pandas.read_csv('OLD.csv', sep='{sign}', dtype=str, keep_default_na=False).to_csv('NEW.csv', "
+                'index=False)".'
             )
     return "Its columns are separated by commas: name the file .csv." if "," in names[0] else ""
 

@@ -14,11 +14,13 @@ from triptych.errors import DataError
 CSV_REMARK = "(A CSV file must begin with a header such as id,document,summary.)"
 PARTNERS = {".source": ".target", ".src": ".tgt"}  # fairseq and the first scripts of transformers; OpenNMT
 _BACKSLASH = (
-    r'Quotes inside a text are written \" there, and must be doubled: sed ' r"""'s/\\"/""/g' OLD.csv > NEW.csv."""
+    r"Quotes inside a text are written \" there, and must be doubled: sed " r"""'s/\\"/""/g' OLD.csv > NEW.csv."""
 )
 _SPACED = (
-    "There are spaces between a comma and a quote, so that the quote does not count. Take them out: python -c \"import pandas; "
-    "pandas.read_csv('OLD.csv', skipinitialspace=True, dtype=str, keep_default_na=False).to_csv('NEW.csv', index=False)\"."
+    "There are spaces between a comma and a quote, so that the quote does not count. Take them out: python -c "
+    '"import pandas; '
+    "pandas.read_csv('OLD.csv', skipinitialspace=True, dtype=str, keep_default_na=False).to_csv('NEW.csv', "
+    'index=False)".'
 )
 _AFTER_A_SPACE = re.compile(r'\s+"')
 
@@ -122,7 +124,9 @@ def parallel_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any
             if other:
                 summary = next(summaries, None)
                 if summary is None:
-                    raise DataError(f"{other}: it ends after line {number - 1}, and {file.name} has more. Each needs its line.")
+                    raise DataError(
+                        f"{other}: it ends after line {number - 1}, and {file.name} has more. Each needs its line."
+                    )
                 cells["target"] = summary.rstrip("\r\n")
             yield f"{file}, line {number}", [cells[name] for name in wanted]
         if other and next(summaries, None) is not None:

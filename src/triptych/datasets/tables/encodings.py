@@ -1,4 +1,5 @@
-"""Bytes to text: UTF-8 and UTF-16 with a byte order mark are read; any other encoding is named, with a way to convert it."""
+"""Bytes to text: UTF-8 and UTF-16 with a byte order mark are read; any other encoding is named, with a way to convert
+it."""
 
 import codecs
 import re
@@ -13,18 +14,57 @@ _CHUNK = 2**16
 _SAMPLE = 2**18  # bytes that a guess rests on
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_WESTERN = {"cp1252": "Windows-1252", "cp1250": "Windows-1250", "cp1254": "Windows-1254", "mac_roman": "Mac Roman",
-            "cp850": "code page 850", "iso8859_2": "ISO-8859-2", "iso8859_15": "ISO-8859-15"}  # fmt: skip
-_ICONV = {"cp1252": "WINDOWS-1252", "cp1250": "WINDOWS-1250", "mac_roman": "MACINTOSH", "cp850": "CP850",
-          "cp1251": "WINDOWS-1251", "cp1253": "WINDOWS-1253", "cp1254": "WINDOWS-1254", "cp1255": "WINDOWS-1255",
-          "cp1256": "WINDOWS-1256", "koi8_r": "KOI8-R", "koi8_u": "KOI8-U", "gb18030": "GB18030", "gb2312": "GB18030",
-          "gbk": "GB18030", "cp932": "CP932", "shift_jis": "CP932", "euc_jp": "EUC-JP", "euc_jis_2004": "EUC-JP",
-          "cp949": "CP949", "euc_kr": "EUC-KR", "big5": "BIG5", "big5hkscs": "BIG5-HKSCS", "cp950": "CP950",
-          "iso8859_2": "ISO-8859-2", "iso8859_15": "ISO-8859-15",
-          "cp866": "CP866", "iso8859_5": "ISO-8859-5", "iso8859_7": "ISO-8859-7", "tis_620": "TIS-620",
-          "cp874": "CP874"}  # fmt: skip
-_TITLES = {"cp932": "Shift JIS", "shift_jis": "Shift JIS", "euc_jis_2004": "EUC-JP", "gb18030": "GB18030 (GBK, GB2312)",
-           "cp949": "EUC-KR (CP949)", "koi8_r": "KOI8-R", "koi8_u": "KOI8-U", "big5": "Big5"}  # fmt: skip
+_WESTERN = {
+    "cp1252": "Windows-1252",
+    "cp1250": "Windows-1250",
+    "cp1254": "Windows-1254",
+    "mac_roman": "Mac Roman",
+    "cp850": "code page 850",
+    "iso8859_2": "ISO-8859-2",
+    "iso8859_15": "ISO-8859-15",
+}
+_ICONV = {
+    "cp1252": "WINDOWS-1252",
+    "cp1250": "WINDOWS-1250",
+    "mac_roman": "MACINTOSH",
+    "cp850": "CP850",
+    "cp1251": "WINDOWS-1251",
+    "cp1253": "WINDOWS-1253",
+    "cp1254": "WINDOWS-1254",
+    "cp1255": "WINDOWS-1255",
+    "cp1256": "WINDOWS-1256",
+    "koi8_r": "KOI8-R",
+    "koi8_u": "KOI8-U",
+    "gb18030": "GB18030",
+    "gb2312": "GB18030",
+    "gbk": "GB18030",
+    "cp932": "CP932",
+    "shift_jis": "CP932",
+    "euc_jp": "EUC-JP",
+    "euc_jis_2004": "EUC-JP",
+    "cp949": "CP949",
+    "euc_kr": "EUC-KR",
+    "big5": "BIG5",
+    "big5hkscs": "BIG5-HKSCS",
+    "cp950": "CP950",
+    "iso8859_2": "ISO-8859-2",
+    "iso8859_15": "ISO-8859-15",
+    "cp866": "CP866",
+    "iso8859_5": "ISO-8859-5",
+    "iso8859_7": "ISO-8859-7",
+    "tis_620": "TIS-620",
+    "cp874": "CP874",
+}
+_TITLES = {
+    "cp932": "Shift JIS",
+    "shift_jis": "Shift JIS",
+    "euc_jis_2004": "EUC-JP",
+    "gb18030": "GB18030 (GBK, GB2312)",
+    "cp949": "EUC-KR (CP949)",
+    "koi8_r": "KOI8-R",
+    "koi8_u": "KOI8-U",
+    "big5": "Big5",
+}
 _PACKED = {
     b"\x1f\x8b": "a gzip file: let its name end in .gz",
     b"PK\x03\x04": "a zip archive or an Excel workbook: name it .zip, or save each sheet as CSV UTF-8",
@@ -73,7 +113,9 @@ def read_text(file: File) -> Generator[str, None, None]:
                     before = error.object[: error.start].decode(codec, "ignore").count("\n")
                     offset = fed - len(error.object)
                     where = f"{file}, line {line + before}"
-                    raise DataError(f"{where}: {explain(error.object + handle.read(_SAMPLE), error, offset, codec)}") from None
+                    raise DataError(
+                        f"{where}: {explain(error.object + handle.read(_SAMPLE), error, offset, codec)}"
+                    ) from None
                 if "\0" in text:
                     where = f"{file}, line {line + text.count(chr(10), 0, text.index(chr(0)))}"
                     raise DataError(f"{where}: {_explain_nul(chunk, fed - len(chunk))}")
@@ -84,7 +126,9 @@ def read_text(file: File) -> Generator[str, None, None]:
                 chunk = handle.read(_CHUNK)
     except READ_ERRORS as error:
         where = f"{file}, line {line}" if fed else str(file)
-        raise DataError(f"{where}: cannot be read: {error}. Check that it is whole, fetch it again, or unpack it.") from None
+        raise DataError(
+            f"{where}: cannot be read: {error}. Check that it is whole, fetch it again, or unpack it."
+        ) from None
 
 
 def read_lines(file: File) -> Generator[str, None, None]:
@@ -147,21 +191,26 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
         return f"not UTF-8: {place}. It looks like {without_mark} without a byte order mark. {_convert(without_mark)}"
     if _has_surrogates(sample):
         return (
-            f"not UTF-8: {place} begins half of a character (CESU-8, as some exports of Java and MySQL have it). Convert it: "
-            "python -c \"open('NEW', 'wb').write(open('OLD', 'rb').read().decode('utf-8', 'surrogatepass')"
-            ".encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').encode())\"."
+            f"not UTF-8: {place} begins half of a character (CESU-8, as some exports of Java and MySQL have it). "
+            "Convert it: python -c \"open('NEW', 'wb').write(open('OLD', 'rb').read().decode('utf-8', "
+            "'surrogatepass').encode('utf-16', 'surrogatepass').decode('utf-16', 'replace').encode())\"."
         )
     if error.end == len(content) and error.reason == "unexpected end of data":
         return f"not UTF-8 to its end: the file stops inside a character ({place}). It was cut short: fetch it again."
     if _mostly_utf8(sample):
         return (
-            f"not UTF-8 at one place: {place}, though the text around it is. A text was cut inside a character, or pasted in "
-            "from another encoding: mend that line. To drop the broken bytes alone: iconv -c -f UTF-8 -t UTF-8 OLD > NEW."
+            f"not UTF-8 at one place: {place}, though the text around it is. A text was cut inside a character, or "
+            "pasted in from another encoding: mend that line. To drop the broken bytes alone: iconv -c -f UTF-8 -t "
+            "UTF-8 OLD > NEW."
         )
     guess = guess_encoding(sample)
     if guess is None:
         return f"not UTF-8: {place}. Its encoding cannot be told: save the file as UTF-8 in the program that wrote it."
-    also = " or Latin-1, which are the same here" if guess.codec == "cp1252" and not re.search(rb"[\x80-\x9f]", sample) else ""
+    also = (
+        " or Latin-1, which are the same here"
+        if guess.codec == "cp1252" and not re.search(rb"[\x80-\x9f]", sample)
+        else ""
+    )
     text = content[max(0, error.start - 24) : error.start + 24].decode(guess.codec, "replace").strip("\ufffd")
     return (
         f"not UTF-8: {place}. It looks like {guess.title}{also}; read so, the place is {' '.join(text.split())!r}. "
@@ -172,9 +221,9 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
 def guess_encoding(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8; None where nothing fits.
 
-    A statistical detector tells two kinds badly. Japanese is known by its Hiragana. Where the words with other letters are
-    mostly ASCII, the encoding is a Western one: the one is taken under which most of these letters stand where letters and
-    punctuation do. All else is left to charset_normalizer.
+    A statistical detector tells two kinds badly. Japanese is known by its Hiragana. Where the words with other letters
+    are mostly ASCII, the encoding is a Western one: the one is taken under which most of these letters stand where
+    letters and punctuation do. All else is left to charset_normalizer.
     """
     for codec in ("cp932", "euc_jp"):
         if _is_japanese(sample, codec):
@@ -213,7 +262,8 @@ def _has_surrogates(sample: bytes) -> bool:
 
 
 def _plausible(sample: bytes, codec: str) -> float:
-    """The share of non-ASCII characters that are lower-case letters in words, capitals that begin one, or punctuation."""
+    """The share of non-ASCII characters that are lower-case letters in words, capitals that begin one, or
+    punctuation."""
     try:
         text = sample.decode(codec)
     except UnicodeDecodeError:
@@ -256,8 +306,8 @@ def _explain_nul(chunk: bytes, offset: int) -> str:
     if without_mark:
         return f"not UTF-8: it looks like {without_mark} without a byte order mark. {_convert(without_mark)}"
     return (
-        f"a NUL byte at byte offset {offset + max(0, chunk.find(0))}. The file is damaged, or not UTF-8: fetch it again, or "
-        "save it as UTF-8."
+        f"a NUL byte at byte offset {offset + max(0, chunk.find(0))}. The file is damaged, or not UTF-8: fetch it "
+        "again, or save it as UTF-8."
     )
 
 

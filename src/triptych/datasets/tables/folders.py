@@ -18,15 +18,29 @@ ALL = "all"  # the name of the one split of data to be cut
 MAX_FILES = 200_000  # looked at below a folder
 _DEPTH = 6  # folders below one another that are looked into
 _ZIP = ".zip"
-_OF_TOOLS = frozenset((  # files about data, in folders that tools and hubs write
-    "config.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json", "dummy_data.zip", "state.json",
-    "dataset-metadata.json", "datapackage.json", "croissant.json", "croissant_metadata.json", "thumbs.db", "desktop.ini",
-))  # fmt: skip
+_OF_TOOLS = frozenset(
+    (  # files about data, in folders that tools and hubs write
+        "config.json",
+        "dataset_info.json",
+        "dataset_infos.json",
+        "dataset_dict.json",
+        "dummy_data.zip",
+        "state.json",
+        "dataset-metadata.json",
+        "datapackage.json",
+        "croissant.json",
+        "croissant_metadata.json",
+        "thumbs.db",
+        "desktop.ini",
+    )
+)
 _ABOUT = frozenset(("readme", "license", "licence", "citation", "changelog", "contributing"))
 _UNREADABLE = {
     **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "save each sheet as CSV UTF-8"),
     **dict.fromkeys((".pkl", ".pickle"), "a pickle is a program and is never loaded; write the table with to_parquet"),
-    **dict.fromkeys((".feather", ".orc", ".h5", ".hdf5", ".sqlite", ".db", ".dta", ".sav"), "write the table as .parquet"),
+    **dict.fromkeys(
+        (".feather", ".orc", ".h5", ".hdf5", ".sqlite", ".db", ".dta", ".sav"), "write the table as .parquet"
+    ),
     **dict.fromkeys((".tar", ".tgz", ".rar", ".7z", ".bz2", ".xz", ".zst", ".gz"), "unpack it"),
     ".xml": "turn it into an object a line (.jsonl)",
 }
@@ -101,7 +115,9 @@ def _of_folder(path: Path) -> Layout:
     if not below and archives:
         return _of_archives(path, archives)
     hint = f" There are tables in {', '.join(below[:5])}: {_advice(found)}." if below else ""
-    raise DataError(f"The folder {str(path)!r} holds no table.{hint}{'' if below else _what_is_there(found)} {ACCEPTED}")
+    raise DataError(
+        f"The folder {str(path)!r} holds no table.{hint}{'' if below else _what_is_there(found)} {ACCEPTED}"
+    )
 
 
 def _advice(found: list[_Found]) -> str:
@@ -121,11 +137,15 @@ def _of_archives(path: Path, archives: Sequence[Path]) -> Layout:
         inner = [_Found(PurePosixPath(member.inner).parts, member) for member in members(archive)]
         found += _unwrapped([item for item in inner if item.parts and not _is_hidden(item.parts)])
     if not _tables(found):
-        raise DataError(f"{path}: there is no table in {_names([a.name for a in archives])}.{_what_is_there(found)} {ACCEPTED}")
+        raise DataError(
+            f"{path}: there is no table in {_names([a.name for a in archives])}.{_what_is_there(found)} {ACCEPTED}"
+        )
     layout = _assigned(path, found, ())
     if layout is None:
         folders = sorted({"/".join(item.parts[:-1]) for item in _tables(found)})
-        raise DataError(f"{path}: the archive holds tables in {_names(folders)}. Unpack it and give one of these folders.")
+        raise DataError(
+            f"{path}: the archive holds tables in {_names(folders)}. Unpack it and give one of these folders."
+        )
     return layout
 
 
@@ -152,9 +172,14 @@ def _assigned(path: Path, found: list[_Found], base: tuple[str, ...]) -> Layout 
             units[shown] = sorted(_tables(_below(found, (*base, name))), key=lambda item: _natural(item.shown))
             claims[shown] = _folder_claim(name)
     for item in found:
-        if _is_zip(item) and item.parts[:-1] == base and isinstance(item.file, Path) and (made := splits.claim(_bare(item))):
+        if (
+            _is_zip(item)
+            and item.parts[:-1] == base
+            and isinstance(item.file, Path)
+            and (made := splits.claim(_bare(item)))
+        ):
             inner = [_Found((*item.parts, *PurePosixPath(member.inner).parts), member) for member in members(item.file)]
-            inner = [each for each in _tables(inner) if not _is_hidden(each.parts[len(item.parts):])]
+            inner = [each for each in _tables(inner) if not _is_hidden(each.parts[len(item.parts) :])]
             if inner:
                 units[item.shown], claims[item.shown] = sorted(inner, key=lambda each: _natural(each.shown)), made
     if not units:
@@ -172,7 +197,9 @@ def _assigned(path: Path, found: list[_Found], base: tuple[str, ...]) -> Layout 
         plain = {name: items for name, items in units.items() if not _is_about(items[0])} or units
         named = {ALL: _one_table(path, ALL, plain)}
         unread = [item for name, items in units.items() if name not in plain for item in items]
-    return Layout(named, tuple(item.file for item in unread), (*assignment.notes, *_unread_notes(found, base, named, unread)))
+    return Layout(
+        named, tuple(item.file for item in unread), (*assignment.notes, *_unread_notes(found, base, named, unread))
+    )
 
 
 def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[File, ...]:
@@ -205,26 +232,40 @@ def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[
                     f"Give --data the folder {name} itself, or rename one of them."
                 )
         if len({ending(item.file) for item in files}) > 1:
-            raise DataError(f"{path}: {name} holds tables in several formats ({listed}). Leave those of one format in it.")
+            raise DataError(
+                f"{path}: {name} holds tables in several formats ({listed}). Leave those of one format in it."
+            )
         return tuple(item.file for item in files)
     if len(files) == 1 or _is_series(files):
         return tuple(item.file for item in sorted(files, key=lambda item: _natural(item.shown)))
     claimed = "is which split cannot be told" if split == ALL else f"is the split {split!r} cannot be told"
     together = "" if split == ALL else f"; to read several as one split, put them into a folder named {split}"
-    raise DataError(f"{path}: which file {claimed} among {listed}. Name them {_LAYOUT}, one each, or give one file{together}.")
+    raise DataError(
+        f"{path}: which file {claimed} among {listed}. Name them {_LAYOUT}, one each, or give one file{together}."
+    )
 
 
 def _is_series(files: Sequence[_Found]) -> bool:
     """Whether names differ in their last number alone, and it counts up from 0 or 1."""
     matches = [re.fullmatch(r"(.*?)(\d+)\)?", _bare(item)) for item in files]
-    if len({(match[1], ending(item.file), item.parts[:-1]) for match, item in zip(matches, files, strict=True) if match}) != 1:
+    if (
+        len(
+            {
+                (match[1], ending(item.file), item.parts[:-1])
+                for match, item in zip(matches, files, strict=True)
+                if match
+            }
+        )
+        != 1
+    ):
         return False
     numbers = sorted(int(match[2]) for match in matches if match and len(match[2]) < 10)
     return len(numbers) == len(files) and numbers in (list(range(len(files))), list(range(1, len(files) + 1)))
 
 
 def _check_unreadable(path: Path, found: Iterable[_Found], base: tuple[str, ...], named: dict[str, list[str]]) -> None:
-    """A file that is named after a split, and cannot be read, is not passed over while the split is cut from other data.
+    """A file that is named after a split, and cannot be read, is not passed over while the split is cut from other
+    data.
 
     Raises:
         DataError: there is one.
@@ -237,8 +278,8 @@ def _check_unreadable(path: Path, found: Iterable[_Found], base: tuple[str, ...]
         wanted = "test" if made.splits[0] == splits.EVAL else made.splits[0]
         if wanted not in named:
             raise DataError(
-                f"{path}: {item.shown} is named after the split {wanted!r} and cannot be read: {remedy}, or take it away, "
-                "so that the split is cut from the training split."
+                f"{path}: {item.shown} is named after the split {wanted!r} and cannot be read: {remedy}, or take it "
+                "away, so that the split is cut from the training split."
             )
 
 
@@ -264,7 +305,9 @@ def _unread_notes(
         else:
             folders["/".join(item.parts[:depth]) + "/"] += 1
     if folders:
-        notes.append(f"Not read: {_names([f'{name} ({n:,} file{chr(115) * (n > 1)})' for name, n in folders.items()])}.")
+        notes.append(
+            f"Not read: {_names([f'{name} ({n:,} file{chr(115) * (n > 1)})' for name, n in folders.items()])}."
+        )
     if files:
         notes.append(f"Not read: {_names(files)}.")
     return notes
@@ -319,12 +362,16 @@ def _listing(folder: Path) -> list[_Found]:
                 continue
             if not file.is_file():
                 if ending(file):
-                    what = "a link that leads nowhere" if file.is_symlink() and not file.exists() else "not a regular file"
+                    what = (
+                        "a link that leads nowhere" if file.is_symlink() and not file.exists() else "not a regular file"
+                    )
                     raise DataError(f"{file} is {what}. Put the file there, or take the name away.")
                 continue
             found.append(_Found((*parts, name), file))
             if len(found) > MAX_FILES:
-                raise DataError(f"The folder {str(folder)!r} holds more than {MAX_FILES:,} files. Give one of tables alone.")
+                raise DataError(
+                    f"The folder {str(folder)!r} holds more than {MAX_FILES:,} files. Give one of tables alone."
+                )
     return found
 
 
@@ -396,7 +443,9 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _names(names: Sequence[object]) -> str:
-    return ", ".join(_printable(str(name)) for name in names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return ", ".join(_printable(str(name)) for name in names[:5]) + (
+        f" and {len(names) - 5} more" if len(names) > 5 else ""
+    )
 
 
 def _printable(name: str) -> str:
@@ -409,24 +458,37 @@ def _printable(name: str) -> str:
 def _saved(folder: Path) -> Layout | None:
     """The splits of a folder that `save_to_disk` wrote; None for any other folder.
 
-    Read from the Arrow files that its state names. `datasets` itself would build whatever class its metadata names, and would
-    follow a file name out of the folder.
+    Read from the Arrow files that its state names. `datasets` itself would build whatever class its metadata names, and
+    would follow a file name out of the folder.
 
     Raises:
         DataError: the metadata is damaged, or names files that are missing, elsewhere, or reordered.
     """
     if (folder / "dataset_dict.json").is_file():
         listed = _metadata(folder / "dataset_dict.json").get("splits")
-        if not isinstance(listed, list) or not all(isinstance(name, str) and _is_plain(name) for name in listed) or not listed:
-            raise DataError(f"{folder / 'dataset_dict.json'}: it lists no splits. Write the folder again with save_to_disk.")
+        if (
+            not isinstance(listed, list)
+            or not all(isinstance(name, str) and _is_plain(name) for name in listed)
+            or not listed
+        ):
+            raise DataError(
+                f"{folder / 'dataset_dict.json'}: it lists no splits. Write the folder again with save_to_disk."
+            )
         assignment = splits.assign_exact(listed, str(folder))
-        left = [f"Not read: the split{'s' * (len(assignment.left) > 1)} {_names(assignment.left)}."] if assignment.left else []
+        left = (
+            [f"Not read: the split{'s' * (len(assignment.left) > 1)} {_names(assignment.left)}."]
+            if assignment.left
+            else []
+        )
         if not assignment.named and len(listed) == 1:
             return Layout({ALL: _arrow_files(folder / listed[0], folder)})
         if not assignment.named:
             raise DataError(f"{folder}: which of its splits is for training cannot be told: {_names(listed)}.")
-        named = {split: _arrow_files(folder / assignment.named[split][0], folder) for split in splits.SPLITS
-                 if split in assignment.named}  # fmt: skip
+        named = {
+            split: _arrow_files(folder / assignment.named[split][0], folder)
+            for split in splits.SPLITS
+            if split in assignment.named
+        }
         return Layout(named, (), (*assignment.notes, *left))
     if (folder / "state.json").is_file() and any(folder.glob("*.arrow")):
         return Layout({ALL: _arrow_files(folder, folder)})

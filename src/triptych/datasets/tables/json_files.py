@@ -33,7 +33,9 @@ def rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
     for where, value in _objects(file):
         missing = [name for name in wanted if name not in value]
         if missing:
-            raise DataError(f"{where}: there is no {missing[0]!r}, which the first object has. Write null where there is none.")
+            raise DataError(
+                f"{where}: there is no {missing[0]!r}, which the first object has. Write null where there is none."
+            )
         yield where, [value[name] for name in wanted]
 
 
@@ -95,15 +97,17 @@ def _values(file: File) -> Iterator[tuple[str, dict[str, Any]]]:
                 where, value = scanner.value()
                 yield where, _checked(value, where)
             return
-    with closing(_Scanner(file)) as scanner:  # once more, key by key: a long object, or one that holds the array of rows
+    # once more, key by key: a long object, or one that holds the array of rows
+    with closing(_Scanner(file)) as scanner:
         while scanner.peek():
             yield from scanner.object()
 
 
 def _holds_rows(value: Any) -> bool:
     """Whether an object is not a row but holds rows: an array of objects, and no text under a document's usual name."""
-    if not isinstance(value, dict) or any(isinstance(value[name], str | list) and _is_text(value[name])
-                                          for name in usual(list(value), DOCUMENT_NAMES)):  # fmt: skip
+    if not isinstance(value, dict) or any(
+        isinstance(value[name], str | list) and _is_text(value[name]) for name in usual(list(value), DOCUMENT_NAMES)
+    ):
         return False
     return any(isinstance(item, list) and item and isinstance(item[0], dict) for item in value.values())
 
@@ -123,14 +127,15 @@ def _check_rows(value: Any, where: str, alone: bool) -> None:
     inner = list(value.values())
     if all(isinstance(item, dict) for item in inner) and usual(list(inner[0]), DOCUMENT_NAMES + SUMMARY_NAMES):
         raise DataError(
-            f"{where}: its rows are kept under their ids. Make an object a line of them: jq -c '.[]' OLD.json > NEW.jsonl."
+            f"{where}: its rows are kept under their ids. Make an object a line of them: jq -c '.[]' OLD.json > "
+            "NEW.jsonl."
         )
     columns = all(isinstance(item, dict) for item in inner) or (
         all(isinstance(item, list) for item in inner) and len({len(item) for item in inner}) == 1 and len(inner[0]) > 1
     )
     if columns and usual(list(value), DOCUMENT_NAMES + SUMMARY_NAMES):
         raise DataError(
-            f"{where}: it holds whole columns, not rows. Turn it into rows: python -c \"import json, pandas; "
+            f'{where}: it holds whole columns, not rows. Turn it into rows: python -c "import json, pandas; '
             "pandas.DataFrame(json.load(open('OLD.json'))).to_json('NEW.jsonl', orient='records', lines=True)\"."
         )
 
@@ -189,7 +194,9 @@ class _Scanner:
         found = self.peek()
         if not found or found not in expected:
             said = repr(found) if found else "the end of the file"
-            raise DataError(f"{self._where()}: malformed JSON: {' or '.join(map(repr, expected))} is expected, not {said}.")
+            raise DataError(
+                f"{self._where()}: malformed JSON: {' or '.join(map(repr, expected))} is expected, not {said}."
+            )
         self._at += 1
         return found
 
@@ -218,10 +225,14 @@ class _Scanner:
             except ValueError as error:
                 raise DataError(f"{where}: malformed JSON: {error}.") from None
             if len(self._text) - self._at > most:
-                raise _TooLong(f"{where}: one value is longer than {MAX_LINE // 2**20} MiB. This does not look like a table.")
+                raise _TooLong(
+                    f"{where}: one value is longer than {MAX_LINE // 2**20} MiB. This does not look like a table."
+                )
             if not self._read(least) and problem:
                 line = self._line + self._text.count("\n", 0, problem.pos)
-                raise DataError(f"{self._file}, line {line}: malformed JSON: {problem.msg}. Fetch the file again, or mend it.")
+                raise DataError(
+                    f"{self._file}, line {line}: malformed JSON: {problem.msg}. Fetch the file again, or mend it."
+                )
             least *= 2
 
     def array(self) -> Iterator[tuple[str, dict[str, Any]]]:

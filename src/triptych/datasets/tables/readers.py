@@ -20,16 +20,20 @@ _CSV = _Reader(delimited.names, delimited.rows)
 _JSON = _Reader(json_files.names, json_files.rows)
 _PARALLEL = _Reader(delimited.parallel_names, delimited.parallel_rows)
 _READERS = {
-    ".csv": _CSV, ".tsv": _CSV, ".jsonl": _JSON, ".json": _JSON, ".ndjson": _JSON,
+    ".csv": _CSV,
+    ".tsv": _CSV,
+    ".jsonl": _JSON,
+    ".json": _JSON,
+    ".ndjson": _JSON,
     ".parquet": _Reader(arrow_files.parquet_names, arrow_files.parquet_rows),
     ".arrow": _Reader(arrow_files.arrow_names, arrow_files.arrow_rows),
     **dict.fromkeys(delimited.PARTNERS, _PARALLEL),
-}  # fmt: skip
+}
 ENDINGS = frozenset(_READERS)
 PACKED = frozenset((".csv", ".tsv", ".jsonl", ".json", ".ndjson"))  # these may also end in .gz
 ACCEPTED = (
-    "Read are .csv, .tsv, .jsonl and .json (an object a line, or an array of objects), each also with .gz, .parquet, .arrow, "
-    ".source with .target, folders that save_to_disk wrote, and a .zip of such files."
+    "Read are .csv, .tsv, .jsonl and .json (an object a line, or an array of objects), each also with .gz, .parquet, "
+    ".arrow, .source with .target, folders that save_to_disk wrote, and a .zip of such files."
 )
 
 
@@ -70,7 +74,6 @@ def remark(file: File, names: list[str]) -> str:
     if kind in (".csv", ".tsv") and not usual(names, DOCUMENT_NAMES + SUMMARY_NAMES + ID_NAMES):
         return delimited.CSV_REMARK
     if kind in delimited.PARTNERS and delimited.partner(file) is None:
-        return f"Summaries would be read from {Path(file.name).stem}{delimited.PARTNERS[kind]} next to it, which is missing."
+        partner = f"{Path(file.name).stem}{delimited.PARTNERS[kind]}"
+        return f"Summaries would be read from {partner} next to it, which is missing."
     return ""
-
-

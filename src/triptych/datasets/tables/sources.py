@@ -16,8 +16,15 @@ from triptych.errors import DataError
 MAX_MEMBERS = 100_000  # of an archive; more are no tables
 MAX_UNPACKED = 2**40  # bytes of one member; a larger one is an attack, not a table
 READ_ERRORS = (  # of damaged files: all that Python's readers of gzip and zip are seen to raise
-    OSError, EOFError, zlib.error, zipfile.BadZipFile, struct.error, RuntimeError, ValueError, LookupError,
-)  # fmt: skip
+    OSError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    struct.error,
+    RuntimeError,
+    ValueError,
+    LookupError,
+)
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<index>\d{5})-of-(?P<total>\d{5})")
 
 
@@ -84,12 +91,18 @@ def members(archive: Path) -> list[Member]:
     except READ_ERRORS as error:
         raise DataError(f"{archive}: cannot be read as a zip archive: {error}. Fetch it again, or unpack it.") from None
     if len(entries) > MAX_MEMBERS:
-        raise DataError(f"{archive}: {len(entries):,} files are more than the {MAX_MEMBERS:,} that are read. Unpack it.")
+        raise DataError(
+            f"{archive}: {len(entries):,} files are more than the {MAX_MEMBERS:,} that are read. Unpack it."
+        )
     for entry in entries:
         if entry.filename.startswith("/") or ".." in PurePosixPath(entry.filename).parts:
-            raise DataError(f"{archive}: the name {entry.filename[:100]!r} in it leads elsewhere. Such an archive is not read.")
+            raise DataError(
+                f"{archive}: the name {entry.filename[:100]!r} in it leads elsewhere. Such an archive is not read."
+            )
         if entry.file_size > MAX_UNPACKED:
-            raise DataError(f"{archive}: {entry.filename[:100]!r} would unpack to more than {MAX_UNPACKED // 2**30:,} GiB.")
+            raise DataError(
+                f"{archive}: {entry.filename[:100]!r} would unpack to more than {MAX_UNPACKED // 2**30:,} GiB."
+            )
     return [Member(archive, name) for name in sorted({entry.filename for entry in entries})]
 
 

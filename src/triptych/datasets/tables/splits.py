@@ -12,11 +12,17 @@ from triptych.errors import DataError
 SPLITS = ("train", "validation", "test")
 EVAL = "eval"  # the test split on the hub; next to a split that is named test, the validation split
 _KEYWORDS = {
-    "train": "train", "training": "train",
-    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
-    "test": "test", "testing": "test",
-    "eval": EVAL, "evaluation": EVAL,
-}  # fmt: skip
+    "train": "train",
+    "training": "train",
+    "validation": "validation",
+    "valid": "validation",
+    "val": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": EVAL,
+    "evaluation": EVAL,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class Claim:
 
     Attributes:
         splits: those of its keywords, `eval` among them.
-        rank: 0 where the keyword is the name's last word, 1 where it comes earlier, 2 where keywords of several splits do.
+        rank: 0 where the keyword is the name's last word, 1 where it comes earlier, 2 where keywords of several splits
+            do.
     """
 
     splits: tuple[str, ...]
@@ -61,15 +68,18 @@ def assign(claims: dict[str, Claim], where: str) -> Assignment:
         DataError: only names with keywords of several splits claim a split.
     """
     made = Assignment()
-    groups = {split: [name for name, made_claim in claims.items() if split in made_claim.splits]
-              for split in (*SPLITS, EVAL)}  # fmt: skip
+    groups = {
+        split: [name for name, made_claim in claims.items() if split in made_claim.splits] for split in (*SPLITS, EVAL)
+    }
     evaluation = [name for name in groups.pop(EVAL) if claims[name].rank < 2]
     if evaluation:
         beside = [name for name in groups["test"] if claims[name].rank < 2]
         validated = any(claims[name].rank < 2 for name in groups["validation"])
         target = "validation" if beside and not validated else "test"
         groups[target] = [*groups[target], *evaluation]
-        reason = f"since {_listed(beside)} is the test split" if target == "validation" else "as on the Hugging Face hub"
+        reason = (
+            f"since {_listed(beside)} is the test split" if target == "validation" else "as on the Hugging Face hub"
+        )
         made.notes.append(f"{_listed(evaluation)} is read as the {target} split, {reason}.")
     for split, names in groups.items():
         if not names:
@@ -105,7 +115,9 @@ def assign_exact(names: Sequence[str], where: str) -> Assignment:
                 f"{where} has {'two' if len(chosen) == 2 else 'several'} {split} splits, {', '.join(chosen)}, of "
                 f"{', '.join(names)}. Give a folder of files instead."
             )
-    made_assignment.left = [name for name in names if name not in {n for c in made_assignment.named.values() for n in c}]
+    made_assignment.left = [
+        name for name in names if name not in {n for c in made_assignment.named.values() for n in c}
+    ]
     return made_assignment
 
 
