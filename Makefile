@@ -27,9 +27,10 @@ test-all: .venv/ready         ## the tests and what takes longer: full size, bro
 torture: .venv/ready          ## kills, faults and hostile files, the long form: two hours
 	$(BIN)/python scripts/torture_kills.py results/torture --kills 50
 	$(BIN)/python scripts/torture_faults.py results/torture-faults
-	$(BIN)/python tests/torture_inputs.py --cases 10000 --seed 0
+	$(BIN)/python scripts/torture_inputs.py --cases 10000 --seed 0
 
 lint: .venv/ready
+	$(BIN)/ruff format --check src tests scripts benchmarks
 	$(BIN)/ruff check src tests scripts benchmarks
 	$(BIN)/mypy
 

@@ -12,9 +12,9 @@ import argparse
 from itertools import combinations
 
 import numpy as np
-from simulated_scores import COMPARED, Scores, correlated_table
 from triptych.analysis.statistics import resample_documents, resample_seeds
 
+from simulated_scores import COMPARED, Scores, correlated_table
 from triptych.analysis import comparison as former  # of commit 0f88a4f
 from triptych.analysis.verdict import separable
 

@@ -16,8 +16,8 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-from simulated_scores import COMPARED, MEAN, NOISE_SD, correlated_table, error_of, table
 
+from simulated_scores import COMPARED, MEAN, NOISE_SD, correlated_table, error_of, table
 from triptych.analysis.pairs import estimate, paired_tests, samples
 from triptych.config.schema import Analysis
 

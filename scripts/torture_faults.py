@@ -18,7 +18,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # made-up results 
 
 from torture.kinds import KINDS, make
 from torture.outcomes import Tally
-
 from triptych.plugins import import_plugins
 
 

@@ -1,32 +1,21 @@
 """What the tests share: small random models of two families, a few pairs, and the flag that lets slow tests run."""
 
-import copy
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
+from transformers import AutoTokenizer
 
+from support.paths import CHECKOUT
+from support.worlds import FAMILIES, VOCABULARY, World
 from triptych import registry, runtime
-from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.corpus.prepare import Pair, Template
-from triptych.engine.modes import TrainingModes
-from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train, trained_parameters
-from triptych.models import hub
-from triptych.models.parts import take_apart
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
-
-VOCABULARY = 3072  # of the embedded tokenizer
-CHECKOUT = Path(__file__).parents[1]
 
 
 def pytest_addoption(parser):
@@ -101,122 +90,6 @@ def machine() -> runtime.Runtime:
     return runtime.start("cpu", "fp32")
 
 
-def random_gpt2() -> GPT2LMHeadModel:
-    """GPT-2's kind: tied head, `Conv1D`, learned positions, dropout."""
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=VOCABULARY,
-        n_positions=128,
-        n_embd=32,
-        n_layer=3,
-        n_head=4,
-        initializer_range=0.15,
-        bos_token_id=0,
-        eos_token_id=0,
-    )
-    return GPT2LMHeadModel(config).eval()
-
-
-def random_llama() -> LlamaForCausalLM:
-    """Llama's kind: a head of its own, `nn.Linear`, rotary positions, grouped queries."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=128,
-        initializer_range=0.15,
-        tie_word_embeddings=False,
-        bos_token_id=1,
-        eos_token_id=0,
-    )
-    return LlamaForCausalLM(config).eval()
-
-
-FAMILIES = {"gpt2": random_gpt2, "llama": random_llama}
-
-
-@dataclass(frozen=True)
-class World:
-    """A model, its tokenizer, a few pairs and a machine: what a law needs to try a method."""
-
-    prototype: PreTrainedModel
-    folder: Path  # where it is saved
-    tokenizer: object
-    template: Template
-    pairs: list[Pair]
-    machine: runtime.Runtime
-
-    def parts(self) -> ModelParts:
-        """An untouched model, taken apart."""
-        return take_apart(copy.deepcopy(self.prototype))
-
-    def sketch(self) -> ModelParts:
-        """The same on the `meta` device, with attention whose products are all counted."""
-        model = hub.sketch_model(str(self.folder))
-        model.set_attn_implementation("eager")
-        return take_apart(model)
-
-    def context(self, seed: int = 0) -> Context:
-        """What a method may use, with a generator of its own."""
-        return Context(self.tokenizer, torch.Generator().manual_seed(seed), torch.arange(VOCABULARY))
-
-    def adapt(self, method: Method, seed: int = 0) -> AdaptedModel:
-        """An untouched model, adapted, in eval mode."""
-        return self.adapt_with_modes(method, seed)[0]
-
-    def adapt_with_modes(self, method: Method, seed: int = 0) -> tuple[AdaptedModel, TrainingModes]:
-        """The same with the modes that training needs."""
-        parts = self.parts()
-        modes = TrainingModes(parts.model)
-        adapted = method.adapt(parts, self.context(seed))
-        modes.eval(parts.model)
-        return adapted, modes
-
-    def plan(self, **changes) -> TrainingPlan:
-        """A short recipe: 12 documents an epoch in steps of 4."""
-        recipe = TrainingPlan(
-            learning_rate=0.05,
-            weight_decay=0.01,
-            max_epochs=2,
-            patience=2,
-            global_batch_size=4,
-            micro_batch_size=2,
-            max_grad_norm=1.0,
-            warmup_fraction=0.2,
-            schedule="linear",
-            optimizer="adamw",
-            seed=0,
-            plain=False,
-        )
-        return replace(recipe, **changes)
-
-    def hooks(self, **changes) -> Hooks:
-        """Hooks that look away: validation always gains, nothing is counted."""
-        falling = iter(range(1_000_000, 0, -1))
-        silent = Hooks(
-            validate=lambda: float(next(falling)),
-            on_step=lambda *told: None,
-            on_epoch=lambda *told: None,
-            step_clock=nullcontext,
-            flops=lambda *shape: (0.0, 0.0),
-        )
-        return replace(silent, **changes)
-
-    def begin(
-        self, method: Method, seed: int = 0, **changes
-    ) -> tuple[AdaptedModel, Callable[[Hooks], None], TrainingState]:
-        """An adapted model, what trains it, and its state before the first step."""
-        adapted, modes = self.adapt_with_modes(method, seed)
-        plan = self.plan(seed=seed, **changes)
-        state = TrainingState.begin(adapted, plan)
-        start = partial(train, adapted, modes, self.pairs, self.template, plan, state, self.machine)
-        return adapted, start, state
-
-
 @pytest.fixture(scope="session")
 def worlds(tokenizer, machine, tmp_path_factory) -> dict[str, World]:
     """One world for each family."""
@@ -251,43 +124,3 @@ def world(request, worlds) -> World:
 def gpt2(worlds) -> World:
     """GPT-2's kind alone."""
     return worlds["gpt2"]
-
-
-def sequence_and_labels(pair: Pair, template: Template) -> tuple[Tensor, Tensor]:
-    """A pair as transformers wants it, EOS fed as well: ids and labels [1, T], -100 where no loss is read."""
-    before = [*template.prefix_ids, *pair.document_ids.tolist(), *template.separator_ids]
-    after = [*pair.summary_ids.tolist(), template.eos_id]
-    return torch.tensor([before + after]), torch.tensor([[-100] * len(before) + after])
-
-
-def disturb(adapted: AdaptedModel, scale: float = 0.1, seed: int = 0) -> None:
-    """Move what is trained away from where it began, so that no adapter is the identity."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in trained_parameters(adapted).values():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
-
-
-def all_parameters(adapted: AdaptedModel) -> dict[str, torch.nn.Parameter]:
-    """Every parameter, trained or not, by name: of the model, of virtual tokens and of a prefix."""
-    named = dict(adapted.parts.model.named_parameters())
-    if adapted.virtual_tokens is not None:
-        named["virtual_tokens"] = adapted.virtual_tokens.weight
-    if adapted.prefix is not None:
-        named |= {f"prefix.{name}": parameter for name, parameter in adapted.prefix.named_parameters()}
-    return named
-
-
-def gradients(adapted: AdaptedModel, loss: Tensor) -> dict[str, Tensor]:
-    """Gradients of what is trained, by name."""
-    trained = trained_parameters(adapted)
-    found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
-    return {
-        name: g if g is not None else torch.zeros_like(p) for (name, p), g in zip(trained.items(), found, strict=True)
-    }
-
-
-def largest_difference(one: dict[str, Tensor], other: dict[str, Tensor]) -> float:
-    """The largest difference of any two numbers; the names must be the same."""
-    assert one.keys() == other.keys()
-    return max(float((one[name] - other[name]).abs().max()) for name in one)

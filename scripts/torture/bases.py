@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torture_kills import compared
-
 from torture import children
+from torture_kills import compared
 from triptych.results import files
 
 SMALL = (

@@ -10,8 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from test_report_fixtures import make_results, write_results
-
+from support.made_up import make_results, write_results
 from torture import children
 from torture.outcomes import BELIEVED, HUNG, RIGHT, UNEXPECTED, Case, Kind
 from triptych.results.reading import Run

@@ -1,0 +1,533 @@
+"""Every saving of the engine is exact: the same loss and the same gradients as the plain path, for every method it
+serves."""
+
+import errno
+import multiprocessing
+import os
+import subprocess
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch.nn import functional
+
+from support.worlds import World, disturb, gradients, largest_difference
+from triptych.engine import forward, memory, stages, training, trunk_cache
+from triptych.engine.attention import BLOCK, blockwise
+from triptych.engine.batching import collate
+from triptych.engine.compute import make_ready, probe_tail
+from triptych.engine.dropout import drop, quicken
+from triptych.engine.evaluation import split_loss
+from triptych.engine.forward import target_losses
+from triptych.engine.training import TrainingState, train
+from triptych.engine.trunk_cache import open_cache
+from triptych.engine.work import entering_flops, training_flops
+from triptych.errors import ResultsError
+from triptych.methods.full import Full
+from triptych.methods.last_layers import LastLayers
+from triptych.methods.lora import LoRA
+from triptych.methods.prompt_tuning import PromptTuning
+
+METHODS = {
+    "prompt": PromptTuning(num_virtual_tokens=4),
+    "lora": LoRA(rank=2),
+    "lora-all": LoRA(rank=2, target_modules="all-linear"),
+    "last-blocks": LastLayers(num_blocks=2),
+    "last-head": LastLayers(num_blocks=0, final_norm=False, head="untied"),
+    "full": Full(),
+}
+
+
+@pytest.fixture(params=list(METHODS))
+def method(request):
+    """Each method in turn."""
+    return METHODS[request.param]
+
+
+def plain_and_ready(world: World, method):
+    """A model on the plain path, and the same made ready for the engine."""
+    plain, _ = world.adapt_with_modes(method)
+    ready, modes = world.adapt_with_modes(method)
+    for adapted in (plain, ready):
+        disturb(adapted)
+    assert make_ready(ready, modes, world.machine).exact and ready.prunes
+    ready.prunes_training = True  # also where dropout would be at work: everything is in eval mode here
+    return plain, ready
+
+
+@pytest.mark.parametrize("placement", ["before", "after"])
+def test_the_tail_is_exact(world, method, placement):
+    """The last block at the targets alone and fused activations give the plain path's loss and gradients."""
+    plain, ready = plain_and_ready(world, method)
+    plain.placement = ready.placement = placement
+    batch = collate(world.pairs, world.template)
+    expected, found = target_losses(plain, batch, plain=True), target_losses(ready, batch, plain=False)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    wanted = gradients(plain, expected.mean())
+    assert largest_difference(gradients(ready, found.mean()), wanted) < 1e-5
+
+
+def test_streamed_losses_are_the_same(world, method, monkeypatch):
+    """However few logits are computed at once, loss and gradients stay."""
+    plain, ready = plain_and_ready(world, method)
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * ready.parts.vocabulary_size)
+    batch = collate(world.pairs, world.template)
+    expected, found = target_losses(plain, batch, plain=True), target_losses(ready, batch, plain=False)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert largest_difference(gradients(ready, found.mean()), gradients(plain, expected.mean())) < 1e-5
+
+
+def test_a_tail_with_dropout_is_left_alone(gpt2):
+    """With dropout at work in the last block the pruned path draws other numbers: in fp32 it is used for evaluation
+    alone."""
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2, target_modules="all-linear", dropout=0.3))
+    make_ready(adapted, modes, gpt2.machine)
+    assert adapted.prunes and not adapted.prunes_training
+    frozen, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    make_ready(frozen, modes, gpt2.machine)
+    assert frozen.prunes_training
+    assert not any(module.training for module in adapted.parts.model.modules())
+
+
+@pytest.mark.parametrize(
+    "method", [Full(), LoRA(rank=2, target_modules="all-linear", dropout=0.3)], ids=["full", "lora"]
+)
+def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
+    """The pruned path has the block's dropout at the same places: where it leaves nothing, or all, both paths give the
+    same."""
+    adapted, modes = gpt2.adapt_with_modes(method)
+    disturb(adapted)
+    block = adapted.parts.blocks[-1]
+    dropouts = [module for module in block.modules() if isinstance(module, torch.nn.Dropout)]
+    for module in dropouts:
+        module.p = 0.3
+    assert probe_tail(adapted, modes, same_draws=False) == (True, True)
+    assert probe_tail(adapted, modes, same_draws=True) == (True, False)
+    assert all(module.p == 0.3 and "forward" not in vars(module) for module in dropouts)
+    batch = collate(gpt2.pairs, gpt2.template)
+    modes.train(adapted.parts.model)
+    for other in adapted.parts.model.modules():
+        other.training = other.training and any(other is inside for inside in block.modules())
+    found = {}
+    for rate in (0.0, 0.3, 1.0):
+        for module in dropouts:
+            module.p = rate
+        for prunes in (False, True):
+            adapted.prunes_training = prunes
+            torch.manual_seed(0)
+            found[rate, prunes] = target_losses(adapted, batch, plain=False)
+        if rate != 0.3:
+            torch.testing.assert_close(found[rate, True], found[rate, False], atol=1e-5, rtol=1e-5)
+    assert all(not torch.allclose(found[0.3, True], found[rate, True], atol=1e-4) for rate in (0.0, 1.0))
+
+
+def test_a_tail_whose_dropout_stands_elsewhere_is_noticed(gpt2):
+    """Dropout before the attention's last matrix, where it is taken for what follows it, is not pruned in training."""
+    adapted, modes = gpt2.adapt_with_modes(Full())
+    attention = adapted.parts.blocks[-1].attn
+    moved = attention.resid_dropout
+    attention.c_proj = torch.nn.Sequential(moved, attention.c_proj)
+    attention.resid_dropout = torch.nn.Identity()
+    assert not probe_tail(adapted, modes, same_draws=False)[1]
+
+
+def test_a_tail_that_is_another_is_noticed(world):
+    """A last block that does more than its structure says is not pruned."""
+    adapted, modes = world.adapt_with_modes(LoRA(rank=2))
+    adapted.parts.blocks[-1].register_forward_hook(lambda module, inputs, output: output + output.roll(1, -1))
+    ready = make_ready(adapted, modes, world.machine)
+    assert ready.exact and ready.notes and not adapted.prunes
+
+
+@pytest.mark.parametrize("length", [1, 100, 128, 300])
+@pytest.mark.parametrize("groups", [1, 2])
+def test_attention_in_blocks_is_attention(length, groups):
+    """Causal attention by blocks of queries is torch's own, forwards and backwards, with shared key heads too."""
+    torch.manual_seed(0)
+    states = [torch.randn(2, heads, length, 8, requires_grad=True) for heads in (4, 4 // groups, 4 // groups)]
+    ours = blockwise(*states, 0.3)
+    theirs = functional.scaled_dot_product_attention(*states, is_causal=True, scale=0.3, enable_gqa=True).transpose(
+        1, 2
+    )
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weight = torch.randn_like(ours)
+    for a, b in zip(*(torch.autograd.grad((out * weight).sum(), states) for out in (ours, theirs)), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("length", [100, 300])
+def test_attention_in_blocks_drops_as_dropout_does(length):
+    """With dropout, what each query gets is the plain product with the weights that were kept, and so are the
+    gradients."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, 2, length, 8, requires_grad=True) for _ in range(3))
+    torch.manual_seed(1)
+    ours = blockwise(query, key, value, 0.3, dropout=0.2)
+    kept = torch.zeros(1, 2, length, length)
+    torch.manual_seed(1)  # the same draws, block by block
+    for start in range(0, length, BLOCK):
+        end = min(start + BLOCK, length)
+        kept[0, :, start:end, :end] = drop(torch.ones(2, end - start, end), 0.2)[1].float()
+    scores = (query * 0.3) @ key.transpose(-1, -2)
+    future = torch.ones(length, length, dtype=torch.bool).triu(1)
+    theirs = ((scores.masked_fill(future, float("-inf")).softmax(-1) * kept / 0.8) @ value).transpose(1, 2)
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+    weight = torch.randn_like(ours)
+    for a, b in zip(
+        *(torch.autograd.grad((out * weight).sum(), (query, key, value)) for out in (ours, theirs)), strict=True
+    ):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
+
+
+def test_quick_dropout_is_dropout():
+    """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and does nothing in eval
+    mode."""
+    model = torch.nn.Sequential(torch.nn.Dropout(0.3))
+    quicken(model)
+    torch.manual_seed(0)
+    states = torch.ones(999, 1001, requires_grad=True)  # an odd number of places
+    out = model(states)
+    kept = out > 0
+    assert abs(kept.float().mean() - 0.7) < 5 * (0.3 * 0.7 / kept.numel()) ** 0.5
+    assert torch.allclose(out[kept], torch.tensor(1 / 0.7))
+    halves = kept[:, :1000].reshape(-1, 2).float()  # neighbours are drawn from one integer, and are independent
+    assert abs(torch.corrcoef(halves.T)[0, 1]) < 5 / len(halves) ** 0.5
+    (gradient,) = torch.autograd.grad(out.sum(), states)
+    assert torch.equal(gradient, out)
+    assert torch.equal(model.eval()(states), states)
+    torch.manual_seed(0)
+    assert torch.equal(model.train()(states), out)
+
+
+# The trunk cache
+
+CACHED = {"last-blocks": LastLayers(num_blocks=1), "last-head": METHODS["last-head"], "norm": LastLayers(num_blocks=0)}
+
+
+def cached(world: World, method, folder: Path, **changes):
+    """A model made ready and disturbed, and its trunk cache."""
+    adapted, modes = world.adapt_with_modes(method)
+    disturb(adapted)
+    make_ready(adapted, modes, world.machine)
+    options = dict(model="m", folder=folder, max_bytes=10**8, batch_size=5, flops=lambda *shape: 1.0) | changes
+    return adapted, open_cache(adapted, world.pairs, world.template, world.machine, **options)
+
+
+@pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+def test_the_trunk_cache_is_exact(world, method, prunes, tmp_path):
+    """From cached states come the plain path's loss and gradients, in whatever order the pairs are taken."""
+    plain, _ = world.adapt_with_modes(method)
+    disturb(plain)
+    adapted, cache = cached(world, method, tmp_path)
+    adapted.prunes_training = prunes
+    indices = [7, 2, 9]
+    batch = collate([world.pairs[i] for i in indices], world.template)
+    expected, found = target_losses(plain, batch, plain=True), cache.losses(adapted, batch, indices)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert largest_difference(gradients(adapted, found.mean()), gradients(plain, expected.mean())) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "method",
+    [LoRA(rank=2), PromptTuning(num_virtual_tokens=3), Full(), LastLayers(head="tied")],
+    ids=["lora", "prompt", "full", "tied"],
+)
+def test_no_cache_where_it_would_be_stale(gpt2, method, tmp_path):
+    """What is trained below, put into the input, or tied into it leaves nothing fixed: no cache."""
+    _, cache = cached(gpt2, method, tmp_path)
+    assert cache is None and not list(tmp_path.iterdir())
+
+
+def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
+    """The same states are computed once; other weights or tokens are another entry; beyond the bound older ones go."""
+    made = []
+    real = trunk_cache._computed
+    monkeypatch.setattr(trunk_cache, "_computed", lambda *args: made.append(1) or real(*args))
+    first = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    count = len(made)
+    again = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    assert count and len(made) == count and torch.equal(first.of(3), again.of(3))
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path, max_bytes=first.num_bytes - 1)[1] is None
+    cached(gpt2, CACHED["last-blocks"], tmp_path, model="other")
+    assert len(made) == 2 * count and len(list(tmp_path.glob("*/states.bin"))) == 2
+    size = first.num_bytes
+    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=size)
+    assert len(list(tmp_path.glob("*/states.bin"))) == 2  # the first is in use
+    del first, again
+    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=size)
+    assert len(list(tmp_path.glob("*/states.bin"))) == 1
+
+
+def _open_one(gpt2, folder: Path, made: Path, states: Path) -> None:
+    """In a process of its own: open the cache, say which batches were computed here, and what it holds."""
+    real = trunk_cache._computed
+
+    def slow(*args):
+        with made.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(0.1)
+        return real(*args)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trunk_cache, "_computed", slow)
+        cache = cached(gpt2, CACHED["last-blocks"], folder)[1]
+    torch.save([cache.of(i) for i in range(len(gpt2.pairs))], states)
+
+
+def test_two_processes_make_one_cache(gpt2, tmp_path):
+    """Of two processes that want the same states one computes them, the other waits for it, and both have the same."""
+    process = multiprocessing.get_context("fork").Process
+    both = [
+        process(target=_open_one, args=(gpt2, tmp_path / "cache", tmp_path / "made", tmp_path / f"{i}"))
+        for i in range(2)
+    ]
+    for one in both:
+        one.start()
+    for one in both:
+        one.join(60)
+    assert [one.exitcode for one in both] == [0, 0]
+    assert len(set((tmp_path / "made").read_text().split())) == 1
+    first, second = (torch.load(tmp_path / f"{i}", weights_only=True) for i in range(2))
+    assert all(map(torch.equal, first, second)) and len(list((tmp_path / "cache").glob("*/states.bin"))) == 1
+
+
+def test_a_damaged_cache_is_made_anew(gpt2, tmp_path):
+    """A file that was cut, of which any byte was flipped, or whose seal is gone or another's, is not read: it is made
+    again."""
+    cached(gpt2, CACHED["last-blocks"], tmp_path)
+    (file,), (seal,) = tmp_path.glob("*/states.bin"), tmp_path.glob("*/sha256")
+    whole, sealed = file.read_bytes(), seal.read_bytes()
+    flipped = [
+        bytes(whole[:at]) + bytes([whole[at] ^ 1]) + whole[at + 1 :] for at in (0, len(whole) // 3, len(whole) - 1)
+    ]
+    for damaged in (whole[: len(whole) // 2], bytes(len(whole)), *flipped):
+        file.write_bytes(damaged)
+        assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and file.read_bytes() == whole
+    for wrong in (b"", sealed[:-1], sealed[1:] + sealed[:1]):
+        seal.write_bytes(wrong)
+        assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and seal.read_bytes() == sealed
+    seal.unlink()
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None and seal.read_bytes() == sealed
+    seconds = file.with_name("seconds")
+    for wrong in (b"", b"1e3", b"nan", b"\xff"):
+        seconds.write_bytes(wrong)
+        cache = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+        assert cache is not None and cache.seconds == float(seconds.read_bytes()) < 60
+
+
+def test_what_making_a_cache_took_is_known_to_who_finds_it_made(gpt2, tmp_path):
+    """The seconds are those of whoever made it, not of reading it."""
+    made = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    (seconds,) = tmp_path.glob("*/seconds")
+    assert made is not None and made.seconds > 0
+    seconds.write_bytes(b"123.456")
+    found = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
+    assert found is not None and found.seconds == 123.456
+
+
+def test_a_full_disk_is_one_message_and_room_is_enough_to_go_on(gpt2, tmp_path, monkeypatch):
+    """Without room for the trunk cache nothing of it is left, and the message names folder, size and remedy."""
+
+    def full(file, num_bytes):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(ResultsError, match=r"No space left.*make room, or set TRIPTYCH_CACHE"),
+    ):
+        patch.setattr(trunk_cache, "reserve", full)
+        cached(gpt2, CACHED["last-blocks"], tmp_path)
+    assert not list(tmp_path.iterdir())
+    assert cached(gpt2, CACHED["last-blocks"], tmp_path)[1] is not None
+
+
+def test_the_trunk_cache_on_a_real_full_disk(gpt2, tmp_path):
+    """On a file system that is full, the message comes before any state is computed, never SIGBUS; with room it is
+    made."""
+    if (
+        os.geteuid()
+        or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(tmp_path)], capture_output=True, check=False
+        ).returncode
+    ):
+        pytest.skip("no file system can be mounted here")
+    try:
+        (tmp_path / "filler").write_bytes(bytes(80_000))
+        with pytest.raises(ResultsError, match="No space left"):
+            cached(gpt2, CACHED["last-blocks"], tmp_path / "trunk")
+        (tmp_path / "filler").unlink()
+        assert cached(gpt2, CACHED["last-blocks"], tmp_path / "trunk")[1] is not None
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
+def test_the_key_holds_versions_and_attention(gpt2, tmp_path, monkeypatch):
+    """Other versions of torch, transformers or this cache, and another attention, make an entry of their own."""
+
+    def entries() -> int:
+        cached(gpt2, CACHED["last-blocks"], tmp_path)
+        return len(list(tmp_path.glob("*/states.bin")))
+
+    assert entries() == entries() == 1
+    for number, (owner, name) in enumerate(
+        [(torch, "__version__"), (transformers, "__version__"), (trunk_cache, "TRUNK_VERSION")], start=2
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, "another")
+            assert entries() == number
+    adapted = gpt2.adapt(CACHED["last-blocks"])
+    keys = set()
+    for attention in ("eager", "sdpa"):
+        adapted.parts.model.set_attn_implementation(attention)
+        keys.add(trunk_cache._key(adapted, gpt2.pairs, gpt2.template, gpt2.machine, "m", 2, torch.float32))
+    assert len(keys) == 2
+
+
+def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
+    """In fp16 the stream is fp32 and may go beyond 65,504: from the cache come the same losses, and no infinity."""
+    machine = replace(gpt2.machine, precision="fp16")
+    monkeypatch.setattr(type(machine), "autocast", lambda self: torch.autocast("cpu", torch.float16))
+    adapted, modes = gpt2.adapt_with_modes(CACHED["last-blocks"])
+    with torch.no_grad():
+        adapted.parts.trunk.wpe.weight[:, 0] = 1e5
+    make_ready(adapted, modes, machine)
+    cache = open_cache(
+        adapted,
+        gpt2.pairs,
+        gpt2.template,
+        machine,
+        model="m",
+        folder=tmp_path,
+        max_bytes=10**8,
+        batch_size=5,
+        flops=lambda *shape: 1.0,
+    )
+    assert cache is not None and cache.dtype == torch.float32
+    assert all(torch.isfinite(cache.of(i)).all() and cache.of(i).max() > 65_504 for i in range(len(gpt2.pairs)))
+    batch = collate(gpt2.pairs[:1], gpt2.template)
+    with torch.no_grad(), machine.autocast():
+        whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, [0])
+    torch.testing.assert_close(resumed, whole, atol=1e-2, rtol=1e-2)
+
+
+@pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+def test_flops_from_the_cache_are_counted(world, method, prunes):
+    """The FLOPs of a pass from the cache, and of making it, follow the formula at a shape that it was not fitted to."""
+    adapted = method.adapt(world.sketch(), world.context())
+    adapted.prunes_training = prunes
+    first = stages.first_trained(adapted)
+    model, making = training_flops(adapted, plain=False, first=first), entering_flops(adapted, first)
+    whole = training_flops(adapted, plain=False)
+    assert model.count(3, 100, 60) < 0.8 * whole.count(3, 100, 60)
+    assert making.count(3, 100, 60) < whole.count(3, 100, 60)
+
+
+@pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
+def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_path):
+    """Every saving on, cache and all, or every one off: the same losses at every step and the same at the end."""
+
+    def trained(plain: bool) -> tuple[list[float], float]:
+        adapted, modes = world.adapt_with_modes(method)
+        for module in adapted.parts.model.modules():
+            if isinstance(module, torch.nn.Dropout) and not dropout:
+                module.p = 0.0
+        plan, cache = world.plan(learning_rate=0.01, plain=plain), None
+        if not plain:
+            make_ready(adapted, modes, world.machine)
+            cache = open_cache(
+                adapted,
+                world.pairs,
+                world.template,
+                world.machine,
+                model="m",
+                folder=tmp_path,
+                max_bytes=10**8,
+                batch_size=4,
+                flops=lambda *shape: 0.0,
+            )
+        torch.manual_seed(0)
+        losses, state = [], TrainingState.begin(adapted, plan)
+        hooks = world.hooks(on_step=lambda _, loss, rate: losses.append(loss))
+        train(adapted, modes, world.pairs, world.template, plan, state, world.machine, hooks, cache)
+        return losses, split_loss(adapted, world.pairs, world.template, world.machine, batch_size=5, plain=plain).mean
+
+    (exact, end), (plain, plain_end) = trained(False), trained(True)
+    assert exact == pytest.approx(plain, abs=1e-4) and end == pytest.approx(plain_end, abs=1e-4)
+
+
+# Memory
+
+
+def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
+    """When memory runs out, in whichever pass, the step is begun anew with half the micro-batch: same loss, same
+    weights."""
+
+    def trained(limit: int):
+        real = training.target_losses
+
+        def limited(adapted, batch, *, plain):
+            if len(batch.ids) > limit:
+                raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+            return real(adapted, batch, plain=plain)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(training, "target_losses", limited)
+            _, train, state = world.begin(LoRA(rank=2), micro_batch_size=4)
+            losses = []
+            train(
+                world.hooks(
+                    on_step=lambda _, loss, rate: losses.append(loss), flops=lambda *shape: (1.0 * shape[0], 0.0)
+                )
+            )
+        return losses, state
+
+    losses, whole = trained(4)
+    fewer, halved = trained(1)
+    assert (whole.progress.micro_batch_size, halved.progress.micro_batch_size) == (0, 1)
+    assert fewer == pytest.approx(losses, abs=1e-5)
+    assert (halved.progress.tokens, halved.progress.train_flops) == (whole.progress.tokens, whole.progress.train_flops)
+    for name, parameter in whole.trained.items():
+        torch.testing.assert_close(halved.trained[name], parameter, atol=1e-4, rtol=1e-4)
+
+
+def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
+    """Only a refused allocation is tried again; at one document a pass it is told."""
+
+    def failing(message: str):
+        def fail(*args, **options):
+            raise RuntimeError(message)
+
+        monkeypatch.setattr(training, "target_losses", fail)
+        _, train, state = gpt2.begin(LoRA(rank=2))
+        with pytest.raises(RuntimeError, match=message):
+            train(gpt2.hooks())
+        return state.progress.micro_batch_size
+
+    assert failing("shape mismatch") == 0
+    assert failing("can't allocate memory") == 1
+
+
+def test_the_micro_batch_is_found(gpt2, monkeypatch):
+    """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below
+    one."""
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    found = partial(memory.fitting_micro_batch, adapted, modes, gpt2.pairs, gpt2.template, gpt2.machine, plain=False)
+    assert found(most=8) == 8 and found(most=1) == 1
+    real = memory.target_losses
+
+    def limited(adapted, batch, *, plain):
+        if len(batch.ids) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(adapted, batch, plain=plain)
+
+    monkeypatch.setattr(memory, "target_losses", limited)
+    assert found(most=8) == 2
+    monkeypatch.setattr(memory, "SHARE", 0.0)
+    assert found(most=2) == 1
+    assert not any(module.training for module in adapted.parts.model.modules())

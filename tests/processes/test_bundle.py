@@ -1,0 +1,243 @@
+"""The zip to hand in: what it holds, and that its source alone restores and trains what is in it."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from support.paths import CHECKOUT
+from triptych.cli import main
+from triptych.errors import ResultsError
+
+SMALL = [
+    "limits.train_documents=24",
+    "limits.validation_documents=6",
+    "limits.test_documents=4",
+    "training.max_epochs=1",
+    "training.global_batch_size=8",
+    "decoding.max_new_tokens=12",
+    "decoding.num_beams=2",
+]
+ROWS = "lead-3,prompt-tuning,last-layers"
+
+
+@pytest.fixture(scope="module")
+def finished(workplace) -> Path:
+    """A small suite that has run to its end."""
+    assert main.main(["compare", "--methods", ROWS, "--out", "out", "--set", *SMALL]) == 0
+    return workplace / "out"
+
+
+@pytest.fixture(scope="module")
+def unpacked(finished, workplace, tmp_path_factory) -> Path:
+    """The zip of that suite, unpacked elsewhere."""
+    assert main.main(["bundle", "out", "hand-in.zip"]) == 0
+    folder = tmp_path_factory.mktemp("elsewhere")
+    with zipfile.ZipFile(workplace / "hand-in.zip") as archive:
+        archive.extractall(folder)
+    return folder
+
+
+def commands(folder: Path, name: str) -> list[list[str]]:
+    """The README's commands of that name, as words."""
+    lines = re.findall(rf"python -m triptych ({name} [^`\n]*)", (folder / "README.md").read_text("utf-8"))
+    return [line.split() for line in dict.fromkeys(lines)]
+
+
+def in_bundle(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess:
+    """Run code in the bundle's folder with its source alone: the checkout is not on the path, nor is its cache."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    environment |= {
+        "PYTHONPATH": "src",
+        "TRIPTYCH_CACHE": str(folder.parent / "cache-of-the-bundle"),
+        "HF_HUB_OFFLINE": "1",
+    }
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+CALLS = """
+import json, pathlib, sys
+import triptych, triptych.cli
+assert pathlib.Path(triptych.__file__).resolve().is_relative_to(pathlib.Path.cwd().resolve()), triptych.__file__
+sys.exit(max(triptych.cli.main.main(words) for words in json.loads(sys.argv[1])))
+"""
+
+
+def restored(folder: Path) -> list[dict]:
+    """What every `evaluate` command of the README says, and after it the `summarize` command, in one process."""
+    (folder / "article.txt").write_text("The council met on Monday. It voted for a new bridge. Work begins in May.\n")
+    calls = [[*words, "--json"] for words in (*commands(folder, "evaluate"), *commands(folder, "summarize"))]
+    done = in_bundle(folder, CALLS, json.dumps(calls))
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def test_bundle_holds_what_the_assignment_asks_and_nothing_else(unpacked: Path) -> None:
+    """Source as `.py` files only, a model for each trained run, the report, the README, and the results apart."""
+    files = sorted(path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file())
+    assert {name.split("/")[0] for name in files} == {
+        "README.md",
+        "report.pdf",
+        "requirements.txt",
+        "src",
+        "models",
+        "results",
+    }
+    source = [name for name in files if name.startswith("src/")]
+    assert "src/triptych/cli.py" in source and all(name.endswith(".py") for name in source)
+    assert "models/tuned/prompt-tuning/0/adapter/adapter_model.safetensors" in files
+    assert "models/tuned/last-layers/0/adapter/trained.safetensors" in files
+    assert not any(name.startswith("models/tuned/lead-3") or name.endswith("log.txt") for name in files)
+    assert {f"results/runs/{label}/0/predictions.jsonl" for label in ROWS.split(",")} < set(files)
+    assert (unpacked / "report.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_requirements_are_those_of_the_package_at_the_versions_of_the_runs(unpacked: Path) -> None:
+    """Every dependency is pinned once, and those that a record names stand at the record's version."""
+    pins = dict(line.split("==") for line in (unpacked / "requirements.txt").read_text().splitlines())
+    record = json.loads((unpacked / "results/runs/prompt-tuning/0/record.json").read_text())
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    listed = re.search(r"^dependencies = \[(.*?)^\]", project, re.S | re.M)[1]
+    assert set(pins) == set(re.findall(r'"([\w-]+)', listed))
+    assert pins["torch"] == record["provenance"]["versions"]["torch"].split("+")[0]
+
+
+def test_readme_names_no_path_of_this_machine(unpacked: Path, workplace: Path) -> None:
+    """Neither the README nor the results name the folder they were made in."""
+    for path in [unpacked / "README.md", *unpacked.glob("results/**/*.json")]:
+        assert str(workplace) not in path.read_text("utf-8"), path
+
+
+def test_every_model_is_restored_to_its_test_loss(unpacked: Path) -> None:
+    """The README's commands, run elsewhere with the zip's source alone, give each model's recorded test loss, and a
+    summary."""
+    *results, summary = restored(unpacked)
+    assert summary["document_tokens"] == summary["read_tokens"] > 0
+    assert [result["run"] for result in results] == ["models/tuned/prompt-tuning/0", "models/tuned/last-layers/0"]
+    for result in results:
+        assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
+        assert result["rouge1"] == pytest.approx(result["recorded_rouge1"], abs=1e-7)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_all_rows_survive_their_bundle(tmp_path: Path) -> None:
+    """Of all six rows: each model is restored to its loss, one row is trained again to the same weights, an
+    article is summarized, and a comparison without templates says so after its tables are written."""
+    environment = os.environ | {"TRIPTYCH_CACHE": str(tmp_path / "cache")}
+    run = [sys.executable, "-m", "triptych"]
+    compare = [*run, "compare", "--out", str(tmp_path / "out"), "--set", *SMALL]
+    subprocess.run(compare, env=environment, check=True, capture_output=True)
+    subprocess.run([*run, "bundle", str(tmp_path / "out"), str(tmp_path / "a.zip")], env=environment, check=True)
+    folder = tmp_path / "elsewhere"
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        archive.extractall(folder)
+    *results, summary = restored(folder)
+    assert len(results) == 4 and summary["document_tokens"] == summary["read_tokens"] > 0
+    for result in results:
+        assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7), result["run"]
+    (words,) = commands(folder, "train")
+    done = in_bundle(folder, CALLS, json.dumps([words]))
+    assert done.returncode == 0, done.stderr
+    again, before = (path / "prompt-tuning/0" for path in (folder / "retrained/runs", folder / "models/tuned"))
+    tensors = "adapter/adapter_model.safetensors"
+    assert (again / tensors).read_bytes() == (before / tensors).read_bytes()
+    (words,) = commands(folder, "compare")
+    words = [*words, "--methods", "lead-3"]
+    done = in_bundle(folder, CALLS, json.dumps([words]))
+    assert done.returncode == 2 and "no templates" in done.stderr and (folder / "again/comparison.csv").is_file()
+
+
+def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpacked: Path) -> None:
+    """A zip depends on results and source alone: written again, it is the same byte by byte, and no rest stays beside
+    it."""
+    assert main.main(["bundle", "out", "again.zip"]) == 0
+    assert (workplace / "again.zip").read_bytes() == (workplace / "hand-in.zip").read_bytes()
+    assert [path.name for path in workplace.iterdir() if path.name.startswith(".")] == []
+
+
+def test_an_existing_file_is_kept_unless_told(unpacked: Path, workplace: Path, capsys) -> None:
+    """A file that is there is refused and left as it was; `--overwrite` replaces it."""
+    file = workplace / "kept.zip"
+    file.write_text("mine")
+    assert main.main(["bundle", "out", "kept.zip"]) == 2
+    assert "--overwrite" in capsys.readouterr().err and file.read_text() == "mine"
+    assert main.main(["bundle", "out", "kept.zip", "--overwrite"]) == 0
+    assert zipfile.is_zipfile(file)
+
+
+def test_models_too_large_leave_a_marked_place(finished: Path, workplace: Path, capsys) -> None:
+    """Above the limit the largest model stays out, and README and terminal say where a link to it belongs."""
+    assert main.main(["bundle", "out", "small.zip", "--max-megabytes", "1"]) == 0
+    assert "left out: out/runs/last-layers/0/adapter" in capsys.readouterr().out
+    with zipfile.ZipFile(workplace / "small.zip") as archive:
+        names, readme = archive.namelist(), archive.read("README.md").decode()
+    assert not any(name.startswith("models/tuned/last-layers/0/adapter") for name in names)
+    assert "models/tuned/prompt-tuning/0/adapter/triptych.json" in names
+    assert re.search(r"models/tuned/last-layers/0/adapter/: \*\*LINK:", readme)
+
+
+def test_out_without_finished_runs_or_report_is_refused(finished: Path, workplace: Path, capsys) -> None:
+    """Nothing is written of a folder that holds no finished run or no report."""
+    assert main.main(["bundle", "nowhere", "a.zip"]) == 2
+    (finished / "report.pdf").rename(finished / "moved.pdf")
+    try:
+        assert main.main(["bundle", "out", "a.zip"]) == 2
+        assert "triptych report out" in capsys.readouterr().err
+    finally:
+        (finished / "moved.pdf").rename(finished / "report.pdf")
+    assert not (workplace / "a.zip").exists()
+
+
+def test_a_plugin_goes_into_the_zip(finished: Path, workplace: Path) -> None:
+    """A file given with `--plugin` is in the zip, and the README's commands name it there."""
+    (workplace / "mine.py").write_text('"""Nothing."""\n')
+    assert main.main(["bundle", "out", "with.zip", "--plugin", "mine.py"]) == 0
+    with zipfile.ZipFile(workplace / "with.zip") as archive:
+        assert archive.read("plugins/mine.py") == (workplace / "mine.py").read_bytes()
+        assert "--plugin plugins/mine.py" in archive.read("README.md").decode()
+
+
+def test_a_folder_that_cannot_be_written_is_told(finished: Path, workplace: Path) -> None:
+    """A zip into a place that is a file is one clear error."""
+    from triptych.handin.bundle import write_bundle
+
+    (workplace / "a-file").write_text("")
+    with pytest.raises(ResultsError, match="cannot be written"):
+        write_bundle(finished, workplace / "a-file" / "a.zip")
+
+
+def test_a_run_is_evaluated_where_its_documents_lie_now(workplace: Path, capsys) -> None:
+    """After the data folder was moved, `evaluate --data` gives the recorded loss; other documents are refused."""
+    from triptych.datasets.newswire import Newswire
+
+    for split, number in (("train", 24), ("validation", 6), ("test", 4)):
+        lines = [
+            json.dumps({"id": one.id, "document": one.document, "summary": one.summary})
+            for one, _ in zip(Newswire().examples(split), range(number), strict=False)
+        ]
+        for folder in ("news", "others"):
+            (workplace / folder).mkdir(exist_ok=True)
+            kept = lines if folder == "news" else lines[1:]
+            (workplace / folder / f"{split}.jsonl").write_text("".join(line + "\n" for line in kept))
+    settings = ["--model", "tiny", "--data", "./news", "--seeds", "0", "--set", *SMALL]
+    settings += ["limits.document_tokens=352", "limits.summary_tokens=104"]
+    assert main.main(["train", "last-layers", "--out", "moved", *settings, "search.trials=0"]) == 0
+    (workplace / "news").rename(workplace / "moved-news")
+    assert main.main(["evaluate", "moved/runs/last-layers/0", "--data", "./moved-news", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
+    assert main.main(["evaluate", "moved/runs/last-layers/0", "--data", "./others"]) == 2
+    assert "other documents" in capsys.readouterr().err

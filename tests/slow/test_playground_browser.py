@@ -1,0 +1,200 @@
+"""The page in a real browser: by mouse and keyboard, wide and on a phone, without any network."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from support.browser import FLAGS
+from triptych.cli import main
+from triptych.use.page_server import serving
+from triptych.use.playground import Playground, build_page
+
+pytest.importorskip("gradio", reason="the extra `play` is absent")
+playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is absent")]
+SMALL = [
+    "limits.train_documents=8",
+    "limits.validation_documents=2",
+    "limits.test_documents=4",
+    "training.max_epochs=1",
+    "decoding.max_new_tokens=20",
+    "decoding.num_beams=2",
+]
+PATIENCE = 60_000  # milliseconds
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory) -> Iterator[str]:
+    """The page of a small suite, served on this machine."""
+    place = tmp_path_factory.mktemp("play")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
+        out = place / "out"
+        assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
+        page = build_page(Playground.open(out, device="cpu"))
+        with serving(page, "127.0.0.1", 0) as address:
+            yield address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    """Headless Chromium, as Debian packages it."""
+    with playwright.sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser, address: str, width: int = 1200, scheme: str = "light"):
+    """The page; a request to anywhere else is cut off and noted in `page.abroad`."""
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    page = context.new_page()
+    page.abroad, page.complaints = [], []
+
+    def guard(route) -> None:
+        if urlsplit(route.request.url).hostname in ("127.0.0.1", "localhost"):
+            route.continue_()
+        else:
+            page.abroad.append(route.request.url)
+            route.abort()
+
+    context.route(lambda url: not url.startswith(("data:", "blob:")), guard)
+    page.on("pageerror", lambda error: page.complaints.append(str(error)))
+    page.on("dialog", lambda dialog: (page.complaints.append(dialog.message), dialog.dismiss()))
+    page.goto(address)
+    page.locator("#article textarea").wait_for(timeout=PATIENCE)
+    return page
+
+
+def finish(page) -> None:
+    """No other machine was asked for anything, and nothing ran or broke."""
+    assert page.abroad == [] and page.complaints == []
+    page.context.close()
+
+
+def results(page, rows: int = 3) -> list[str]:
+    """What stands in the rows' cards when all are done."""
+    page.wait_for_function(
+        f"() => document.querySelectorAll('#results .row .summary').length == {rows}", timeout=PATIENCE
+    )
+    return page.locator("#results .row").all_inner_texts()
+
+
+def keep_picture(page, name: str) -> None:
+    """A picture to look at, where a folder for it is named."""
+    if folder := os.environ.get("TRIPTYCH_PICTURES"):
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
+
+
+ARTICLE = "The council of Tinwater met on Monday. It agreed to build a bridge over the river. Work begins in May."
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_paste_run_compare(browser, address, width, scheme):
+    """A pasted article gives every row's summary side by side, with seconds, words, scores and marks; the page fits."""
+    page = open_page(browser, address, width, scheme)
+    page.fill("#article textarea", ARTICLE)
+    page.fill("#reference textarea", "A bridge is built.")
+    page.click("#run")
+    cards = results(page)
+    keep_picture(page, f"play-{width}-{scheme}")
+    assert [card.split("\n")[0] for card in cards] == ["untuned", "lead-3", "lora"]
+    assert all(" s ·" in card and "words" in card and "R-Lsum" in card for card in cards)
+    # a summary has its sentences on lines, an article may not
+    marked = page.locator("#results mark").first.inner_text()
+    assert len(marked.split()) >= 4 and " ".join(marked.split()) in ARTICLE
+    tops = [page.locator("#results .row").nth(place).bounding_box()["y"] for place in range(3)]
+    assert len(set(tops)) == (3 if width == 390 else 1)  # under each other on a phone, beside each other elsewhere
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.get_by_role("status").filter(has_text="3 of 3 summaries written").is_visible()
+    finish(page)
+
+
+def test_by_keyboard_alone(browser, address):
+    """Tab reaches the article, the reference and the button in this order; Enter on it summarizes."""
+    page = open_page(browser, address)
+    page.locator("#article textarea").focus()
+    page.keyboard.type(ARTICLE)
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#reference') !== null")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.id") == "run"
+    page.keyboard.press("Enter")
+    assert len(results(page)) == 3
+    finish(page)
+
+
+def test_a_test_document_is_picked(browser, address):
+    """A document chosen from the list fills in article and reference; another article is not held against that
+    reference."""
+    page = open_page(browser, address)
+    page.get_by_label("Pick a test document").click()
+    page.get_by_role("option").first.click()
+    page.wait_for_function("() => document.querySelector('#article textarea').value.length > 100", timeout=PATIENCE)
+    assert page.locator("#reference textarea").input_value()
+    page.fill("#article textarea", ARTICLE)
+    page.click("#run")
+    assert not any("R-Lsum" in card for card in results(page))
+    assert "not of this article: no scores" in page.locator("#results").inner_text()
+    finish(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_summaries_can_be_read_by_everyone(browser, address, scheme):
+    """In what the page shows of summaries and messages, axe-core finds nothing: contrast, roles, structure."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is absent").Axe()
+    page = open_page(browser, address, 390, scheme)
+    page.click("#run")
+    page.get_by_text("There is no article yet").wait_for(timeout=PATIENCE)
+    assert axe.run(page, context="#results").response["violations"] == []
+    page.fill("#article textarea", ARTICLE)
+    page.click("#run")
+    assert len(results(page)) == 3
+    assert axe.run(page, context="#results").response["violations"] == []
+    finish(page)
+
+
+def test_empty_and_huge_input_are_met_with_a_message(browser, address):
+    """Nothing at all, and a megabyte of text, give a message; the page goes on working."""
+    page = open_page(browser, address)
+    page.click("#run")
+    page.get_by_text("There is no article yet").wait_for(timeout=PATIENCE)
+    keep_picture(page, "play-empty")
+    page.fill("#article textarea", "word " * 200_000)
+    page.click("#run")
+    page.get_by_text("200,000 is the most").wait_for(timeout=PATIENCE)
+    page.fill("#article textarea", ARTICLE)
+    page.click("#run")
+    assert len(results(page)) == 3
+    finish(page)
+
+
+def test_markup_stays_text(browser, address):
+    """An article that is a script, or a template, is summarized as text, and nothing of it runs."""
+    page = open_page(browser, address)
+    page.fill(
+        "#article textarea", "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror=alert(4)>. Two."
+    )
+    page.click("#run")
+    assert "<script>alert(1)</script>" in "".join(results(page))
+    assert page.locator("#results script, #results img").count() == 0
+    finish(page)
+
+
+def test_two_users_at_once(browser, address):
+    """Two who ask at the same time both get their own answer."""
+    pages = [open_page(browser, address), open_page(browser, address)]
+    for number, page in enumerate(pages):
+        page.fill("#article textarea", f"User {number} wrote this sentence about a town. It has a second one.")
+    for page in pages:
+        page.click("#run")
+    for number, page in enumerate(pages):
+        lead = results(page)[1]
+        assert f"User {number} wrote" in lead and f"User {1 - number}" not in lead
+        finish(page)

@@ -1,0 +1,465 @@
+"""What a plan promises is what the decisions keep; its costs add up from records; a budget's design is recorded and
+resumed."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import nct, t
+
+import triptych
+import verdict_simulation as simulate
+from simulated_scores import NOISE_SD, ROW_SD
+from support.folders import edit_record, put, write_results
+from support.interpreters import TORCHLESS
+from support.simulation import within
+from triptych.analysis.chance import ASSUMED, Chance, noise_of, pairs_of, seed_variance
+from triptych.analysis.comparison import compare
+from triptych.analysis.costs import RowCost, Size, measured, of_suite
+from triptych.analysis.inference import Seeds
+from triptych.analysis.planning import Planner, enough_pairs
+from triptych.analysis.power import Design
+from triptych.cli import main
+from triptych.errors import ConfigError, ResultsError
+from triptych.planning import planner
+from triptych.planning.planner import parse_duration, plan
+from triptych.results.reading import load
+from triptych.results.store import read_json
+from triptych.run import preflight
+
+SIMULATED = Chance(2 * ROW_SD**2, (NOISE_SD**2,) * 2, (0.3**2,) * 2)
+OWN = Size(21_000, 6_000, 3_000, 10, 3)
+COSTS = {
+    "a": RowCost(True, 10, 100, 2_000, 0.001, 0.0005, 0.1),
+    "b": RowCost(True, 10, 100, 2_000, 0.002, 0.0005, 0.1),
+    "lead": RowCost(False, 1, 0, 0, 0, 0, 0.001),
+}
+
+
+def planner_of(**changes) -> Planner:
+    """A suite of four rows that train, as simulated."""
+    made = Planner(SIMULATED, 6, 2.0, OWN, 11_490, COSTS)
+    return replace(made, **changes)
+
+
+# Power
+
+
+@pytest.mark.parametrize(("seeds", "seed_sd", "difference"), [(3, 0.2, 1.2), (4, 0.3, 1.2), (5, 0.5, 1.5)])
+def test_the_documents_that_are_needed_find_the_difference_four_times_in_five(seeds, seed_sd, difference):
+    """With the planned number of documents 76 to 84% of simulated comparisons call the pair different."""
+    made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), pairs=1, detect=difference)
+    documents = made.least_documents(seeds)
+    got = simulate.found(documents, seeds, seed_sd, NOISE_SD, difference, 500)
+    assert within(got, 0.78, 0.82, 500)
+
+
+def share_found(documents: int, seeds: int, seed_sd: float, shifts: list[float], number: int) -> float:
+    """How often the first two rows of a table are called different from each other."""
+    generator = np.random.default_rng([8, documents, seeds])
+    count = 0
+    for _ in range(number):
+        scores = simulate.samples(simulate.table(generator, documents, seeds, seed_sd, NOISE_SD, shifts))
+        tests = simulate.paired_tests(scores, simulate.ANALYSIS, dict.fromkeys(scores, seeds), power=False)
+        count += tests[0].decision == "different"
+    return count / number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("seeds", "seed_sd", "difference"), [(3, 0.2, 2.0), (4, 0.3, 1.5), (5, 0.2, 1.0), (8, 0.5, 1.5)]
+)
+def test_the_planned_difference_is_found_in_a_table_of_four_rows(seeds, seed_sd, difference):
+    """Of four rows, corrected over six pairs, the best and the worst are told apart in 76 to 84% of simulations where
+    the other
+    two lie between them; where three rows are equal it is more, since the first of three differences found eases the
+    rest."""
+    made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), detect=difference)
+    documents = made.least_documents(seeds)
+    between = share_found(documents, seeds, seed_sd, [difference, 0.0, difference / 2, difference / 2], 1000)
+    apart = share_found(documents, seeds, seed_sd, [difference, 0.0, 0.0, 0.0], 500)
+    assert within(between, 0.78, 0.82, 1000) and apart > between - 0.03
+
+
+def test_one_seed_has_the_power_of_a_paired_t_test():
+    """Where seeds have no part, power is that of the noncentral t distribution, in a case worked by hand."""
+    documents, sd, difference, level = 400, 8.0, 1.2, 0.05 / 6
+    noncentral, edge = difference / (sd / np.sqrt(documents)), t.ppf(1 - level / 2, documents - 1)
+    expected = nct.sf(edge, documents - 1, noncentral) + nct.cdf(-edge, documents - 1, noncentral)
+    got = Chance(sd**2, (0, 0), (1, 1)).design(documents, 1, level).power(difference)
+    assert noncentral == pytest.approx(3.0) and got == pytest.approx(expected, abs=2e-3)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 8])
+def test_seeds_alone_have_the_power_of_a_one_sample_t_test(seeds):
+    """Where documents have no part, power against a row that trains nothing is noncentral t with S - 1 degrees of
+    freedom."""
+    error, difference = 0.5 / np.sqrt(seeds), 1.0
+    edge = t.ppf(0.975, seeds - 1)
+    expected = nct.sf(edge, seeds - 1, difference / error) + nct.cdf(-edge, seeds - 1, difference / error)
+    got = Design(1e-9, 10_000, (Seeds(error**2, 0.0, seeds - 1),), 0.05).power(difference)
+    assert got == pytest.approx(expected, abs=0.015)
+
+
+@pytest.mark.parametrize("detect", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("seed_sd", [0.1, 0.3, 0.5])
+def test_more_never_finds_less(seed_sd, detect):
+    """More seeds never lower power nor need more documents, and beyond the documents that are needed power stays
+    sufficient
+    up to the size of CNN/DailyMail's test split."""
+    made = planner_of(chance=replace(ASSUMED, seeds=(seed_sd**2,) * 2), detect=detect)
+    for documents in (50, 500, 3_000, 11_490):
+        powers = [made.power(documents, seeds) for seeds in range(2, 11)]
+        assert powers == sorted(powers)
+    needs = [made.needs[seeds] or 10**9 for seeds in range(2, 11)]
+    assert needs == sorted(needs, reverse=True) and list(made.needs) == list(range(2, 11))
+    for seeds, least in made.needs.items():
+        if least is not None and least < 11_490:
+            sizes = [documents for documents in (least, 2 * least, 3 * least, 11_490) if documents <= 11_490]
+            assert min(made.power(documents, seeds) for documents in sizes) >= 0.8
+            assert least == 50 or made.power(least - 1, seeds) < 0.8
+
+
+def test_documents_do_not_make_up_for_few_seeds():
+    """Under few seeds more documents can even lower power, as docs/planning.md says; a plan then takes the smaller
+    number."""
+    made = planner_of(chance=ASSUMED, detect=1.0, own=replace(OWN, seeds=3))
+    assert [f"{made.power(documents, 3):.1%}" for documents in (3_000, 11_490)] == ["31.7%", "28.4%"]
+    assert made.best(made.seconds(OWN)).size.test_documents < 11_490
+
+
+def test_a_spread_of_seeds_that_documents_cannot_make_up_for_is_said():
+    """Where the seeds' spread dominates, no number of documents is enough under few seeds, and seeds are the
+    bottleneck."""
+    made = planner_of(chance=replace(ASSUMED, seeds=(1.0, 1.0)), detect=1.0)
+    assert made.needs[3] is None and made.bottleneck == "seeds"
+    assert (
+        planner_of(chance=replace(ASSUMED, seeds=(0.0, 0.0)), own=replace(OWN, test_documents=50)).bottleneck
+        == "documents"
+    )
+
+
+def test_variances_are_taken_apart():
+    """Document, seed and noise SDs that made-up scores were drawn with are found again."""
+    generator = np.random.default_rng(3)
+    rows = {}
+    common = generator.normal(40, 9, 20_000)
+    for row in range(6):
+        of_row = common + generator.normal(0, 3, 20_000)
+        rows[f"row{row}"] = of_row + generator.normal(0, 0.5, (10, 1)) + generator.normal(0, 6, (10, 20_000))
+    assert noise_of(rows["row0"]) == pytest.approx(36, rel=0.02)
+    seeds = seed_variance(list(rows.values()))
+    assert seeds.df == 54 and seeds.low < 0.25 < seeds.high and seeds.variance == pytest.approx(0.25, rel=0.4)
+    assert pairs_of(rows, seeds.variance)["row0", "row1"].documents == pytest.approx(18, rel=0.05)
+    assert seed_variance([values[:1] for values in rows.values()]) is None
+
+
+# Costs and budgets
+
+
+def test_costs_of_the_pilots_own_design_are_the_pilots_own(tmp_path):
+    """Costs of made-up records add up: the pilot's design costs its wall clocks, and twice the documents twice their
+    part."""
+    out = write_results(tmp_path / "pilot", ("lead-3", "lora", "full"), training={"max_epochs": 3})
+    for label, seed in (("lora", 0), ("lora", 1), ("full", 0), ("full", 1)):
+        costs = {
+            "startup_seconds": 3,
+            "train_seconds": 192,
+            "evaluation_seconds": 40,
+            "generation_seconds": 80,
+            "search_seconds": 50 * (seed == 0),
+            "wall_seconds": 330 + 50 * (seed == 0),
+        }
+        edit_record(out, f"{label}/{seed}", lambda record, costs=costs: record["cost"].update(costs))
+    found = measured(load(out))
+    lora = found["lora"]
+    assert lora == RowCost(True, 18.0, 50.0, 64, 1.0, 1.0, 2.0)
+    own = Size(64, 0, 40, 3, 2)
+    assert of_suite(found, own) == {"lead-3": 60.0, "lora": 710.0, "full": 710.0}
+    assert lora.seconds(replace(own, test_documents=80)) == 710 + 2 * 40 * 3
+    assert lora.seconds(replace(own, train_documents=32, max_epochs=1)) == 2 * (18 + 32 + 40 + 80) + 25
+    assert of_suite(found, own, [32])["lora"] == 710 + lora.seconds(replace(own, train_documents=32))
+
+
+def test_a_budget_keeps_training_where_it_can():
+    """Training stays where the goal fits with three seeds; else epochs go first, then training pairs, then seeds."""
+    made = planner_of()
+    enough = made.cheapest(OWN, 3)
+    assert made.best(1.01 * enough.seconds) == enough and enough.size.max_epochs == 10 and enough.reaches
+    smaller = made.best(0.8 * enough.seconds)
+    assert (
+        smaller.size.max_epochs < 10
+        and smaller.size.train_documents == 21_000
+        and smaller.seconds <= 0.8 * enough.seconds
+    )
+    least = made.cheapest(replace(OWN, max_epochs=2), 3).seconds
+    tight = made.best(0.95 * least)
+    assert tight.size.max_epochs == 2 and tight.size.train_documents < 21_000 and tight.size.seeds >= 3
+    floor = replace(OWN, max_epochs=2, train_documents=2_100)
+    out_of_reach = made.best(0.9 * made.cheapest(floor, 3).seconds)
+    assert out_of_reach.size.train_documents == 2_100 and not out_of_reach.reaches
+    with pytest.raises(ConfigError, match="one seed of every row on 2,100 training pairs, 2 epochs"):
+        made.best(10.0)
+
+
+def test_a_larger_budget_never_finds_less():
+    """What the best design finds does not grow with the budget, and each design fits its budget."""
+    made = planner_of(detect=0.6)
+    finds = []
+    for budget in np.geomspace(600, 200_000, 12):
+        best = made.best(budget)
+        assert best.seconds <= budget and best.size.train_documents >= 2_100
+        finds.append(0.0 if best.reaches else made.detectable(best.size.test_documents, best.size.seeds))
+    assert all(later <= before * 1.001 for before, later in pairwise(finds)) and finds[-1] == 0 < finds[0]
+
+
+def test_a_data_size_curve_says_how_many_pairs_are_enough():
+    """The smallest size from which on no row gains more than the margin is tried before epochs are cut."""
+    curves = {"a": {100: 20.0, 300: 25.0, 1_000: 25.4}, "b": {100: 24.9, 300: 24.8, 1_000: 25.2}}
+    assert enough_pairs(curves, 0.5) == 300 and enough_pairs(curves, 0.3) == 1_000
+    assert enough_pairs({"a": {100: 1.0}}, 0.5) is None and enough_pairs({}, 0.5) is None
+    made = planner_of(enough=5_000)
+    best = made.best(0.6 * made.cheapest(OWN, 3).seconds)
+    assert (best.size.train_documents, best.size.max_epochs) == (5_000, 10)
+
+
+# The command
+
+
+@pytest.fixture
+def pilot(tmp_path) -> Path:
+    """A finished comparison of five rows, three seeds, forty documents."""
+    return write_results(tmp_path / "pilot", seeds=(0, 1, 2))
+
+
+def test_a_plan_from_a_pilot_needs_no_torch(pilot):
+    """`triptych plan OUT --json` reads records alone, and the line that it gives runs the design it names."""
+    code = (
+        TORCHLESS
+        + f"from triptych.cli.main import main\nsys.exit(main(['plan', {str(pilot)!r}, '--json', '--within', '40min']))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == 0, found.stderr
+    made = json.loads(found.stdout)
+    assert made["pairs"] == 3 and made["level"] == pytest.approx(0.05 / 3) and made["detect"] == 1.0
+    assert made["best"]["power"] >= 0.8 and made["best"]["seconds"] <= 2400
+    assert sum(made["row_seconds"].values()) == pytest.approx(made["best"]["seconds"])
+    options = main.make_parser().parse_args(made["command"].split()[1:])
+    settings = main.suite_settings(options)
+    assert settings["limits"]["test_documents"] == made["best"]["test_documents"]
+    assert settings["seeds"] == made["best"]["seeds"] and options.command == "compare"
+
+
+def test_a_plan_in_words(pilot, capsys):
+    """The terminal says what is needed, what is lacking, what it costs, and how sure the pilot is of it."""
+    assert main.main(["plan", str(pilot), "--detect", "0.5", "--within", "10min"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the 40 test documents that there are do not suffice" in said and "Documents are the bottleneck" in said
+    assert "Within 10 min 00 s a difference of 0.5 points cannot be found four times in five" in said
+    assert "2 epochs instead of 10; what more training would bring is not known without a [scaling] pilot" in said
+    assert "(90%)" in said and "To run it: triptych compare" in said
+
+
+def test_losses_of_documents_are_planned_for_too(pilot):
+    """Where every prediction has its loss, the plan gives the nats that the same design finds."""
+    generator = np.random.default_rng(0)
+    documents = generator.normal(3, 0.5, 40)
+    for folder in pilot.glob("runs/*/*"):
+        if "lead-3" in str(folder):
+            continue
+        lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+        losses = documents + generator.normal(0, 0.02, 40)
+        for line, loss in zip(lines, losses, strict=True):
+            line["scores"] |= {"loss": float(loss), "targets": 10.0}
+        (folder / "predictions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        record = read_json(folder / "record.json")
+        put(record, "loss.test", float(losses.mean()))
+        (folder / "record.json").write_text(json.dumps(record))
+    made = plan(pilots=[pilot])
+    assert made.detect_loss == pytest.approx(0.04) and [one.measure for one in made.chance] == ["rouge1", "loss"]
+    assert 0 < made.own.detectable_loss < 0.1 and any("nats a target token" in sentence for sentence in made.said)
+    of_loss = plan(pilots=[pilot], settings={"analysis": {"primary": "loss"}})
+    assert of_loss.detect == 0.04 and of_loss.own.detectable == pytest.approx(made.own.detectable_loss)
+
+
+def test_one_seed_of_a_pilot_is_not_taken_for_agreement(tmp_path):
+    """A pilot with one seed assumes a seed SD and says so, and keeps all documents' variance whatever the seeds."""
+    made = plan(pilots=[write_results(tmp_path / "pilot", seeds=(0,))])
+    (chance,) = made.chance
+    assert chance.seed_sd == 0.3 and chance.seed_sd_high is None and chance.noise_sd == 0
+    assert any("one seed of every row" in sentence for sentence in made.said)
+    assert (
+        any("no method is ranked" in sentence for sentence in made.said) and min(need.seeds for need in made.needs) == 2
+    )
+
+
+def test_scored_files_say_how_scores_vary(pilot, tmp_path):
+    """A folder of scored predictions alone has variances and no costs; with a pilot both are used."""
+    files = {name: [pilot / f"runs/{name}/{seed}/predictions.jsonl" for seed in range(3)] for name in ("lora", "full")}
+    scored = tmp_path / "scored"
+    triptych.score(files, out=scored, report=False)
+    made = plan(pilots=[scored])
+    assert made.own.seconds is None and made.command == "" and made.pairs == 1
+    with pytest.raises(ConfigError, match="scored files do not say"):
+        plan(pilots=[scored], within="8h")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--within", "8 parsecs"], "is not a duration above zero"),
+        (["--within", "0h"], "is not a duration above zero"),
+        (["--within=-3h"], "is not a duration above zero"),
+        (["--within", "1s"], "is below the smallest design"),
+        (["--detect", "0"], "must be a number above zero"),
+        (["--detect", "nan"], "must be a number above zero"),
+        (["--methods", "lora,untuned"], "two rows that train"),
+        (["--methods", "lora,loro"], "has no row 'loro'. Did you mean 'lora'?"),
+        (["--preset", "demo"], "A pilot brings its own suite"),
+        (["--model", "gpt2"], "A pilot has its own model"),
+        (["suite.toml"], "'suite.toml' is not a folder"),
+        (["--set", "analysis.primary=loss"], "with loss of every document"),
+    ],
+)
+def test_what_cannot_be_planned_is_one_message(arguments, said, pilot, capsys):
+    """Bad durations, differences, rows and pilots end with status 2 and one line."""
+    assert main.main(["plan", str(pilot), *arguments]) == 2
+    message = capsys.readouterr().err
+    assert said in message and message.count("\n") == 1
+
+
+def test_pilots_of_different_measures_are_refused(pilot, tmp_path):
+    """Two pilots with other primary measures give no plan."""
+    other = write_results(tmp_path / "other", analysis={"primary": "rouge2"})
+    with pytest.raises(ResultsError, match=r"different measures: analysis\.primary is 'rouge1'"):
+        plan(pilots=[pilot, other])
+
+
+def test_durations():
+    """Seconds, minutes, hours and days."""
+    assert [parse_duration(text) for text in ("90s", "30 min", "8h", "1.5d", ".5h")] == [90, 1800, 28800, 129600, 1800]
+
+
+# Compare within a budget
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A small folder of documents, and no waiting: a cost for every step."""
+    words = [f"word{i}" for i in range(60)]
+    lines = [
+        json.dumps({"document": " ".join(words[i % 40 : i % 40 + 20]) + f" {i}", "summary": f"{words[i % 50]} {i}"})
+        for i in range(400)
+    ]
+    for name, part in (("train", lines[:200]), ("validation", lines[200:220]), ("test", lines[220:])):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{name}.jsonl").write_text("\n".join(part) + "\n")
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+    def estimate(checked, device):
+        one = preflight.RowEstimate(0, 0, 0, 0.0, document_seconds=0.1, loss_seconds=0.01, summary_seconds=0.2)
+        return dict.fromkeys((row.label for row in checked.rows), one)
+
+    monkeypatch.setattr(preflight, "estimate", estimate)
+    return tmp_path
+
+
+ARGUMENTS = [
+    "compare",
+    "--model",
+    "tiny",
+    "--data",
+    "data",
+    "--methods",
+    "lead-3,lora,full",
+    "--out",
+    "out",
+    "--set",
+    "limits.document_tokens=64",
+    "limits.summary_tokens=64",
+    "decoding.max_new_tokens=8",
+    "search.trials=0",
+    "training.max_epochs=4",
+]
+
+
+def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, capsys):
+    """`compare --within` shows and records its design before the first run; the same command resumes it without
+    planning."""
+    carried = []
+
+    def stop(made, *_):
+        carried.append(made.suite)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("triptych.suite.jobs.carry_out", stop)
+    assert main.main([*ARGUMENTS, "--within", "10min"]) == 130
+    (first,) = carried
+    assert "within" in capsys.readouterr().err
+    design, recorded = first.design, read_json(folder / "out" / "suite.json")
+    assert recorded["design"]["within_seconds"] == 600 and design.estimated_seconds <= 600
+    assert design.seeds == len(first.seeds) >= 3 and design.test_documents == first.limits.test_documents
+    assert design.max_epochs == first.training.max_epochs
+    monkeypatch.setattr(preflight, "estimate", None)  # nothing is planned anew
+    assert main.main([*ARGUMENTS, "--within", "600s"]) == 130 and carried[1] == first
+    assert main.main(["compare", "out/suite.json", "--out", "out"]) == 130 and carried[2] == first
+    assert main.main([*ARGUMENTS, "--within", "5min"]) == 2
+    assert "design.within_seconds is 600.0 there and 300.0 here" in capsys.readouterr().err
+    assert (
+        main.main(["compare", "out/suite.json", "--out", "other", "--seeds", "0"]) == 130 and carried[3].design is None
+    )
+
+
+def test_a_folder_without_a_design_is_not_planned_over(folder, monkeypatch, capsys):
+    """--within in a folder whose suite was not planned is refused before anything is measured."""
+    monkeypatch.setattr("triptych.suite.jobs.carry_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main.main(ARGUMENTS) == 130
+    monkeypatch.setattr(preflight, "estimate", None)
+    assert main.main([*ARGUMENTS, "--within", "10min"]) == 2
+    assert "was not planned for a budget" in capsys.readouterr().err
+
+
+def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
+    """Without a pilot costs are measured, how scores vary is assumed, and both are said; nothing is written."""
+    (folder / "suite.toml").write_text('model = "tiny"\ndata = "data"\n')
+    settings = [*ARGUMENTS[ARGUMENTS.index("--set") :], "--methods", "lora,full"]
+    assert main.main(["plan", "suite.toml", "--within", "10min", "--json", *settings]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert made["chance"][0]["source"] == "assumed, without a pilot" and made["own"]["test_documents"] == 180
+    assert made["command"].startswith("triptych compare suite.toml --methods lora,full --set")
+    assert "is assumed, not measured" in made["said"][0] and not (folder / "results").exists()
+    one = (10 + 0.1 * 200 * 4 + 0.01 * (20 * 6 + 180) + 0.2 * 180) * 3
+    assert made["own"]["seconds"] == pytest.approx(2 * one)
+    assert main.main(["plan", "suite.toml", *settings[:-1], "lora,untuned"]) == 2
+    assert "a difference needs two" in capsys.readouterr().err
+    assert main.main(["plan", "suite.toml", *settings, "--set", "analysis.primary=loss"]) == 2
+    assert "not known without a pilot" in capsys.readouterr().err
+
+
+def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):
+    """comparison.json holds the design, and a sentence among its flags says so."""
+    design = {
+        "within_seconds": 28_800,
+        "estimated_seconds": 25_000,
+        "detect": 1.0,
+        "power": 0.82,
+        "train_documents": 64,
+        "max_epochs": 10,
+        "test_documents": 40,
+        "seeds": 2,
+    }
+    made = compare(load(write_results(tmp_path / "chosen", design=design)))
+    assert made.design == design
+    assert any("chosen before the first run for a budget of 8 h (--within): 2 seeds" in flag for flag in made.flags)
+    assert compare(load(write_results(tmp_path / "own"))).design is None
+
+
+def test_plan_is_public():
+    """`triptych.plan` is the planner's, and its result is typed."""
+    assert triptych.plan is planner.plan and triptych.DesignPlan.__name__ == "DesignPlan"

@@ -1,0 +1,158 @@
+"""How rows gain with data: what is planned, what is refused, and what is made of the results."""
+
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from support.folders import edit_record, put, write_results, write_run
+from triptych.analysis.comparison import compare
+from triptych.cli import main
+from triptych.config.schema import make_suite, preset
+from triptych.errors import ConfigError, ResultsError
+from triptych.models import hub
+from triptych.reporting.document import describe
+from triptych.results import layout, store
+from triptych.results.reading import load, read_suite
+from triptych.run import entries, setup
+from triptych.run.entries import resolve, smaller_suite
+
+METHODS = ("untuned", "prompt-tuning", "lora")
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """A finished suite with its trained rows on 16 and 32 documents as well; its own records say 64."""
+    out = write_results(tmp_path / "curve", METHODS, scaling={"train_documents": [16, 32]})
+    suite = read_suite(out / "suite.json")
+    for size, loss in ((16, 4.0), (32, 2.0)):
+        folder = layout.scaled_folder(out, size)
+        smaller = smaller_suite(suite, entries.suite_rows(suite), size).model_dump(mode="json")
+        store.write_json(folder / "suite.json", smaller)
+        for label in ("prompt-tuning", "lora"):
+            for seed in (0, 1):
+                gain = {"prompt-tuning": 3.0, "lora": 8.0}[label] - loss
+                write_run(folder, smaller, label, seed, gain)
+                for field, value in (("data.splits.train.used", size), ("data.fingerprint", f"of {size}")):
+                    edit_record(folder, f"{label}/{seed}", lambda record, f=field, v=value: put(record, f, v))
+    return out
+
+
+def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
+    """Each size has the trained rows with their tests; the suite is the last point; rising data gives the written
+    gains."""
+    comparison = compare(load(out))
+    assert [point.train_documents for point in comparison.scaling] == [16, 32, 64]
+    for point in comparison.scaling:
+        assert list(point.rows) == ["prompt-tuning", "lora"] and len(point.tests) == 4
+    assert comparison.scaling[-1].rows["lora"] == comparison.rows["lora"]
+    gains = {(test.a, test.b): test for point in comparison.scaling for test in point.gains if test.metric == "rouge1"}
+    assert list(gains) == [(f"{label}@{b}", f"{label}@{a}") for a, b in ((16, 32), (32, 64)) for label in point.rows]
+    assert all(gains[pair].difference == pytest.approx(2) for pair in gains)
+    assert all(test.p_value_adjusted >= test.p_value for test in gains.values())
+    assert compare(load(out)) == comparison
+
+
+def test_the_curve_is_in_the_report(out: Path):
+    """The document has the table, a line a row and size, and a figure that names every size."""
+    results = load(out)
+    document = describe(results, compare(results), drawn=True)
+    table = document["tables"]["scaling"]
+    assert [(row[0]["text"], row[1]["text"]) for row in table["rows"]] == [
+        (label, size) for label in ("prompt-tuning", "lora") for size in ("16", "32", "64")
+    ]
+    assert (
+        ">16<" in document["figures"]["scaling"].replace("\n", "")
+        and "training documents" in document["figures"]["scaling"]
+    )
+
+
+def test_no_curve_is_asked_for_and_none_is_shown(tmp_path: Path):
+    """A suite without [scaling] has neither points nor table nor figure."""
+    results = load(write_results(tmp_path / "plain", METHODS))
+    comparison = compare(results)
+    document = describe(results, comparison, drawn=True)
+    assert comparison.scaling == [] and "scaling" not in document["tables"] and document["figures"]["scaling"] is None
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("config.limits.document_tokens", 99), ("config.decoding.num_beams", 1), ("rouge.signature", "other")],
+)
+def test_sizes_that_differ_in_more_than_size_are_refused(out: Path, field: str, value):
+    """A point that differs in lengths, decoding or metric is refused with the field and both values, like any other
+    run."""
+    for label in ("prompt-tuning", "lora"):
+        for seed in (0, 1):
+            edit_record(layout.scaled_folder(out, 16), f"{label}/{seed}", lambda record: put(record, field, value))
+    with pytest.raises(ResultsError, match=f"{field} is .*{value!r}"):
+        compare(load(out))
+
+
+def test_points_that_are_not_there_are_said(out: Path):
+    """A size without finished runs, and a missing run of another, are named in the flags, not passed over."""
+    (layout.scaled_folder(out, 16) / "runs").rename(out / "gone")
+    record = layout.scaled_folder(out, 32) / "runs/lora/1/record.json"
+    record.rename(out / "record")
+    with pytest.raises(ResultsError, match="has not finished"):
+        load(out)
+    comparison = compare(load(out, partial=True))
+    assert [point.train_documents for point in comparison.scaling] == [32, 64]
+    flags = " ".join(comparison.flags)
+    assert "asks for 16 training documents" in flags
+    assert "On 32 training documents, not in this comparison: lora (seed 1)" in flags
+
+
+def test_a_point_is_the_suite_on_fewer_documents():
+    """The suite of a point differs from its parent in the number of documents and in the rows that do not train."""
+    suite, table = resolve({**preset("demo"), "scaling": {"train_documents": [16]}})
+    smaller = smaller_suite(suite, table, 16).model_dump()
+    assert smaller.pop("limits") == {**suite.limits.model_dump(), "train_documents": 16}
+    assert smaller.pop("methods") == ("prompt-tuning", "lora", "last-layers", "full") == tuple(smaller.pop("method"))
+    assert smaller.pop("scaling") == {"train_documents": ()}
+    assert smaller == {key: value for key, value in suite.model_dump().items() if key in smaller}
+    with pytest.raises(ConfigError, match="no row of the suite trains"):
+        smaller_suite(suite, [row for row in table if not row.trains], 16)
+
+
+def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
+    """Training documents of a point are among those of every larger one; validation and test are the same."""
+    suite, table = resolve(preset("demo"))
+    tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
+    found = [setup.load_corpus(smaller_suite(suite, table, size), table, tokenizer, tmp_path) for size in (10, 30, 100)]
+    for small, large in pairwise(found):
+        assert set(small.train.ids) < set(large.train.ids)
+        assert small.validation.ids == large.validation.ids and small.test.ids == large.test.ids
+    assert [len(corpus.train) for corpus in found] == [10, 30, 100]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ("[30, 10]", ["scaling.train_documents", "rising"]),
+        ("[0, 10]", ["scaling.train_documents"]),
+        ("[10, 256]", ["256", "last point of the curve"]),
+        ("many", ["scaling.train_documents"]),
+    ],
+)
+def test_sizes_that_make_no_curve_are_refused(sizes: str, words: list[str], tmp_path: Path, capsys, monkeypatch):
+    """Sizes that do not rise, are no numbers, or reach the suite's own size end with status 2 before anything is
+    written."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    command = [
+        "compare",
+        "--methods",
+        "lora",
+        "--out",
+        str(tmp_path / "out"),
+        "--set",
+        f"scaling.train_documents={sizes}",
+    ]
+    assert main.main(command) == 2
+    error = capsys.readouterr().err
+    assert all(word in error for word in words) and not (tmp_path / "out").exists()
+
+
+def test_a_suite_without_a_curve_reads_as_before():
+    """The key has a default: suites that do not name it stay valid."""
+    assert make_suite(preset("demo")).scaling.train_documents == ()

@@ -1,0 +1,347 @@
+"""The command line: bad input is met with one clear message and status 2, before anything is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from triptych.cli import main
+from triptych.config.schema import PRESETS, Suite, make_suite, preset
+from triptych.errors import ConfigError
+from triptych.run import entries, setup
+
+ARTICLES = [
+    (
+        f"a{i}",
+        f"The council of town {i} met on day {i} and agreed on plan {i}. It will cost {i} million.",
+        f"Town {i} agrees on plan {i}.",
+    )
+    for i in range(40)
+]
+
+# for a window of 512
+FITTING = ["limits.document_tokens=200", "limits.summary_tokens=64", "decoding.max_new_tokens=64"]
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+
+
+def write_csv(path: Path, header: str = "id,article,highlights", rows=ARTICLES) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ([header] if header else []) + [",".join(f'"{cell}"' for cell in row) for row in rows]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def data_folder(folder: Path) -> Path:
+    for start, name in ((0, "train"), (20, "validation"), (30, "test")):
+        write_csv(folder / f"{name}.csv", rows=ARTICLES[start : start + 10])
+    return folder
+
+
+def suite_file(tmp_path: Path, text: str) -> str:
+    path = tmp_path / "suite.toml"
+    path.write_text(text)
+    return str(path)
+
+
+BAD = {
+    "unknown method": (["--methods", "lora,prefx"], ["prefx"]),
+    "mistyped method names the nearest": (["--methods", "prompt-tunning"], ["prompt-tuning"]),
+    "empty list of methods": (["--methods", ","], ["methods"]),
+    "row twice": (["--methods", "lora,lora"], ["twice"]),
+    "unknown preset": (["--preset", "dmeo"], ["demo"]),
+    "unknown key": (["--set", "limits.train_documets=3"], [["limits", "train_documents"][1]]),
+    "unknown section": (["--set", "trainin.max_epochs=3"], ["training"]),
+    "unknown option of a method": (["--set", "method.lora.rnak=3"], ["rank"]),
+    "unknown kind": (["--set", "method.mine.kind=lroa"], ["lora"]),
+    "section of a row without a kind": (["--set", "method.mine.rank=3"], ["kind"]),
+    "wrong type": (["--set", "training.max_epochs=many"], ["training.max_epochs", "many"]),
+    "negative value": (["--set", "training.max_grad_norm=-1"], ["training.max_grad_norm", "-1"]),
+    "NaN": (["--set", "decoding.length_penalty=nan"], ["decoding.length_penalty", "nan"]),
+    "infinite learning rate": (["--set", "method.lora.learning_rate=inf"], ["learning_rate", "inf"]),
+    "setting without a value": (["--set", "limits"], ["KEY=VALUE"]),
+    "fractions that do not sum to one": (["--set", "split.fractions=[0.5, 0.5, 0.5]"], ["split.fractions"]),
+    "seeds that are no numbers": (["--seeds", "a,b"], ["--seeds"]),
+    "seed twice": (["--seeds", "1,1"], ["seeds"]),
+    "missing suite file": (["nowhere.toml"], ["nowhere.toml"]),
+    "missing data folder": (["--data", "./nowhere", "--model", "tiny"], ["nowhere"]),
+    "missing model folder": (["--model", "./nowhere", "--data", "newswire"], ["nowhere"]),
+    "hub model out of reach": (
+        ["--model", "someone/some-model", "--data", "newswire"],
+        ["HF_HOME", "someone/some-model"],
+    ),
+    "hub data out of reach": (
+        ["--model", "tiny", "--data", "someone/some-data", "--preset", "demo"],
+        ["HF_HOME", "someone/some-data"],
+    ),
+    "prompt and limits above the window": (["--set", "limits.document_tokens=900"], ["512", "limits.document_tokens"]),
+    "prompt above the window": (["--set", "method.prompt-tuning.num_virtual_tokens=400"], ["400", "512"]),
+    "rank above the matrix": (["--set", "method.lora.rank=9999"], ["rank", "9999", "lora"]),
+    "target that matches nothing": (["--set", 'method.lora.target_modules=["c_atn"]'], ["c_atn", "c_attn"]),
+    "more blocks than there are": (["--set", "method.last-layers.num_blocks=99"], ["num_blocks", "99"]),
+    "nothing left to train": (
+        ["--set", "method.last-layers.num_blocks=0", "method.last-layers.final_norm=false"],
+        ["nothing to train"],
+    ),
+    "missing plug-in": (["--plugin", "nowhere.py"], ["nowhere.py"]),
+    "fp16 without a GPU": (["--set", "training.precision=fp16", "--device", "cpu"], ["fp16"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_request_is_refused_before_anything_is_written(case, tmp_path, capsys):
+    """A request that cannot be carried out ends with status 2 and one message that names what was wrong."""
+    arguments, expected = BAD[case]
+    status = main.main(["compare", *arguments, "--out", str(tmp_path / "out")])
+    captured = capsys.readouterr()
+    assert status == 2
+    assert captured.err.startswith("triptych: ") and "Traceback" not in captured.err
+    for words in expected:
+        assert words in captured.err
+    assert not (tmp_path / "out").exists() and captured.out == ""
+
+
+BAD_DATA = {
+    "empty file": (lambda f: (f / "train.csv").write_text(""), ["train.csv"]),
+    "no header": (lambda f: write_csv(f / "train.csv", header=""), ["train.csv", "columns"]),
+    "unknown columns": (lambda f: write_csv(f / "train.csv", header="a,b,c"), ["columns.document"]),
+    "wrong encoding": (
+        lambda f: (f / "train.csv").write_bytes("id,article,highlights\n1,caf\xe9,x\n".encode("latin-1")),
+        ["UTF-8"],
+    ),
+    "no summaries": (lambda f: write_csv(f / "train.csv", rows=[(i, d, "") for i, d, _ in ARTICLES]), ["summary"]),
+    "nothing left after cleaning": (lambda f: write_csv(f / "train.csv", rows=ARTICLES[30:40]), ["train"]),
+    "a NUL byte": (lambda f: (f / "train.csv").write_bytes(b"id,article,highlights\n1,a\0b,c\n"), ["train.csv"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DATA)
+def test_bad_data_is_refused_before_anything_is_written(case, tmp_path, capsys):
+    """Data that cannot be used ends with status 2 and a message that says where, and OUT is not made."""
+    spoil, expected = BAD_DATA[case]
+    folder = data_folder(tmp_path / "data")
+    spoil(folder)
+    out = tmp_path / "out"
+    status = main.main(["compare", "--model", "tiny", "--data", str(folder), "--out", str(out), "--set", *FITTING])
+    error = capsys.readouterr().err
+    assert status == 2, error
+    for words in expected:
+        assert words in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_named_column_that_is_not_there_gives_the_nearest(tmp_path, capsys):
+    """A column named with --set that the file does not have is refused with the nearest name."""
+    folder = data_folder(tmp_path / "data")
+    status = main.main(
+        ["compare", "--model", "tiny", "--data", str(folder), "--set", "columns.document=artcle", *FITTING]
+    )
+    assert status == 2 and "article" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", ["model = ", "name = 'x'\nname = 'y'", "[limits\n", "methods = 'lora'", "limits = 3", "\x00"]
+)
+def test_malformed_suite_files_are_refused(text, tmp_path, capsys):
+    """A suite file that is no TOML, or has the wrong types, ends with status 2 and a message that names it or its
+    key."""
+    status = main.main(["compare", suite_file(tmp_path, text), "--out", str(tmp_path / "out")])
+    error = capsys.readouterr().err
+    assert status == 2 and ("suite.toml" in error or "methods" in error or "limits" in error)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_suites_folder_is_refused_and_left_alone(tmp_path, capsys):
+    """OUT of another suite is refused with the key that differs, and nothing in it changes."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "suite.json").write_text(json.dumps(Suite(name="other").model_dump(mode="json")))
+    before = (out / "suite.json").read_bytes()
+    assert main.main(["compare", "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "'other'" in error and "--fresh" in error
+    assert (out / "suite.json").read_bytes() == before and [p.name for p in out.iterdir()] == ["suite.json"]
+
+
+def test_a_folder_of_other_files_is_refused(tmp_path, capsys):
+    """OUT that holds something else is refused, and what it holds stays."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("mine")
+    assert main.main(["compare", "--out", str(tmp_path / "out")]) == 2
+    assert "other files" in capsys.readouterr().err and (tmp_path / "out" / "thesis.txt").read_text() == "mine"
+
+
+def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
+    """--dry-run prints every row with its counts and an estimate, and leaves neither OUT nor cache."""
+    status = main.main(
+        [
+            "compare",
+            "--dry-run",
+            "--out",
+            str(tmp_path / "out"),
+            "--methods",
+            "untuned,lora,lead-3",
+            "--set",
+            "limits.train_documents=32",
+            "limits.validation_documents=4",
+            "limits.test_documents=4",
+        ]
+    )
+    text = capsys.readouterr().out
+    assert status == 0
+    for words in (
+        "untuned",
+        "lora",
+        "lead-3",
+        "16,384",
+        "minutes",
+        "32 of",
+        "from the preset 'demo': the embedded model",
+    ):
+        assert words in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_shows_everything_registered_with_its_options(capsys):
+    """`triptych list` names every registered method, baseline, data set, metric, model and preset."""
+    assert main.main(["list"]) == 0
+    text = capsys.readouterr().out
+    for words in ("prompt-tuning", "num_virtual_tokens", "lead-3", "newswire", "rouge", "tiny", "assignment"):
+        assert words in text
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_a_suite_that_fits_its_model(name, capsys):
+    """A preset makes a valid suite whose longest sequence fits the window, and help and list say what it is for."""
+    made, table = entries.resolve(preset(name))
+    assert made.name == name and len(table) == 6
+    window = {"gpt2": 1024, "tiny": 512}[made.model]
+    positions = setup.reserved_positions(table) + made.limits.document_tokens + 8
+    assert positions + max(made.limits.summary_tokens, made.decoding.max_new_tokens) <= window
+    assert main.main(["list"]) == 0
+    assert f"{name}: {PRESETS[name].summary}" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main.main(["compare", "--help"])
+    assert name in "".join(capsys.readouterr().out.split())  # however lines are wrapped
+
+
+def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
+    """`triptych list data DIR` names files, splits, rows and the columns that would be read."""
+    assert main.main(["list", "data", str(data_folder(tmp_path / "data"))]) == 0
+    text = capsys.readouterr().out
+    assert "train: 10 rows" in text and "document = article" in text and "summary = highlights" in text
+
+
+def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
+    """`list data DIR --set` reads a folder with the columns named, as the message on unknown columns says, and shows a
+    pair."""
+    file = str(write_csv(tmp_path / "tickets.csv", "key,Ticket of it,the gist"))
+    assert main.main(["list", "data", file]) == 2
+    said = capsys.readouterr().err
+    command = said[said.index("--set") :].splitlines()[0].split(". (")[0].rstrip(".")
+    assert command == "--set columns.document=NAME columns.summary=NAME"
+    arguments = ["columns.document=Ticket of it", "columns.summary=the gist"]
+    assert main.main(["list", "data", file, "--set", *arguments]) == 0
+    text = capsys.readouterr().out
+    assert "document = Ticket of it, summary = the gist" in text
+    assert f"characters): {ARTICLES[0][1]}" in text and f"characters): {ARTICLES[0][2]}" in text
+    assert "There is no validation and no test split" in text
+    assert main.main(["list", "data", file, "--set", "columns.sumary=x"]) == 2
+    assert "Did you mean 'summary'?" in capsys.readouterr().err
+    assert main.main(["list", "--set", "columns.summary=x"]) == 2
+    assert "belongs to `triptych list data DIR`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("dry", [True, False], ids=["dry run", "compare"])
+def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch, dry):
+    """Before any work, compare and its dry run say which files are not read and what a seed cuts, and the record holds
+    it."""
+    write_csv(tmp_path / "data" / "train.csv", rows=ARTICLES[:20])
+    write_csv(tmp_path / "data" / "eval.csv", rows=ARTICLES[20:30])
+    write_csv(tmp_path / "data" / "extra.csv")
+    corpora = []
+
+    def stop(*arguments, **options):
+        raise ConfigError("as far as this")
+
+    load = setup.load_corpus
+    monkeypatch.setattr(setup, "load_corpus", lambda *given: corpora.append(load(*given)) or corpora[-1])
+    monkeypatch.setattr("triptych.suite.jobs.claim", stop)
+    arguments = [
+        "--model",
+        "tiny",
+        "--data",
+        str(tmp_path / "data"),
+        "--methods",
+        "lead-3",
+        "--seeds",
+        "0",
+        "--set",
+        *FITTING,
+    ]
+    assert main.main(["compare", *arguments, *(["--dry-run"] if dry else [])]) == (0 if dry else 2)
+    captured = capsys.readouterr()
+    text = captured.out if dry else captured.err
+    assert "data: eval.csv is read as the test split, as on the Hugging Face hub." in text
+    assert "data: Not read: extra.csv" in text
+    assert "data: The source has no validation split: its training split was cut by document" in text
+    assert [sentence in text for sentence in corpora[0].data.sentences()] == [True] * 3
+
+
+COMMANDS = (
+    "compare",
+    "plan",
+    "train",
+    "evaluate",
+    "summarize",
+    "export",
+    "report",
+    "score",
+    "bundle",
+    "advise",
+    "play",
+    "list",
+)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    """--help of every command ends with status 0 and a description."""
+    with pytest.raises(SystemExit) as stop:
+        main.main([command, "--help"])
+    assert stop.value.code == 0 and "usage: triptych" in capsys.readouterr().out
+
+
+def test_settings_reach_every_key_of_a_suite():
+    """--set can reach every key of every section, read as TOML or taken as a string."""
+    from triptych.config.schema import merge, parse_setting
+
+    for section, model in Suite.model_fields.items():
+        keys = getattr(model.annotation, "model_fields", None)
+        for key in keys or ():
+            value = getattr(Suite(), section).model_dump(by_alias=False)[key]
+            if (section, key) == ("tracking", "with_"):
+                continue  # written `with`, one of a few names: see tests/unit/run/test_tracking.py
+            text = json.dumps(value) if value is not None else "name"
+            made = make_suite(merge({}, parse_setting(f"{section}.{key}={text}")))
+            assert getattr(getattr(made, section), key) == (value if value is not None else "name")
+    assert make_suite(parse_setting("model=gpt2-medium")).model == "gpt2-medium"
+
+
+def test_the_corpus_configuration_goes_with_the_corpus_alone():
+    """CNN/DailyMail is read in its configuration 3.0.0 by whatever way it is named; no other data set gets one."""
+    parser = main.make_parser()
+    for arguments, expected in (
+        (["--preset", "assignment"], "3.0.0"),
+        (["--model", "gpt2", "--data", "abisee/cnn_dailymail"], "3.0.0"),
+        (["--data", "EdinburghNLP/xsum"], None),
+        (["--data", "./mine"], None),
+        ([], None),
+    ):
+        assert make_suite(main.suite_settings(parser.parse_args(["compare", *arguments]))).data_config == expected

@@ -1,0 +1,256 @@
+"""Summaries from the engine's own loop are those of transformers' `generate`."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+
+from support.worlds import World, disturb
+from triptych.contracts import AdaptedModel
+from triptych.engine import attention, generation, shared_cache, stages
+from triptych.engine.compute import make_ready
+from triptych.engine.decoding import DecodingPlan, ban_repeats
+from triptych.engine.generation import generate, merged, own_loop_agrees
+from triptych.engine.packing import packed
+from triptych.engine.probe import Unsupported, same_predictions
+from triptych.engine.shared_cache import SharedCache
+from triptych.methods.full import Full
+from triptych.methods.last_layers import LastLayers
+from triptych.methods.lora import LoRA
+from triptych.methods.prompt_tuning import PromptTuning
+from triptych.models.sharing import share
+
+METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt": PromptTuning(num_virtual_tokens=3)}
+
+
+def both(world: World, method, plan: DecodingPlan, placement="before", template=None):
+    """What the own loop writes, and what transformers writes with the same model."""
+    adapted, modes = world.adapt_with_modes(method)
+    adapted.placement = placement
+    disturb(adapted)
+    make_ready(adapted, modes, world.machine)
+    assert adapted.generates
+    documents = [pair.document_ids for pair in world.pairs]
+    ours = generate(adapted, documents, template or world.template, world.machine, plan)
+    adapted.generates = False
+    return ours, generate(adapted, documents, template or world.template, world.machine, plan)
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
+@pytest.mark.parametrize("beams", [1, 4])
+def test_the_same_tokens(world, method, beams):
+    """Greedy or with beams, for every method and family, a batch of unlike documents gives transformers' own tokens."""
+    ours, theirs = both(world, method, DecodingPlan(beams, 16, 3, 1.0, 5))
+    assert ours == theirs and any(ours)
+
+
+def test_buffers_grow(world, monkeypatch):
+    """Where summaries are longer than the room that buffers begin with, the tokens are the same."""
+    monkeypatch.setattr(shared_cache, "STEPS", 3)
+    for beams in (1, 3):
+        ours, theirs = both(world, LoRA(rank=2), DecodingPlan(beams, 11, 2, 1.0, 5))
+        assert ours == theirs and max(map(len, ours)) > 6
+
+
+@pytest.mark.parametrize("ngram", [0, 1, 2, 3])
+@pytest.mark.parametrize("penalty", [-1.0, 0.0, 0.8, 2.0])
+def test_the_same_tokens_in_every_setting(gpt2, ngram, penalty):
+    """Bans of repeated n-grams and length penalties are transformers' own, with summaries that end early."""
+    some = both(gpt2, Full(), DecodingPlan(3, 12, 0, 1.0, 12))[1]
+    often = int(np.bincount([token for row in some for token in row]).argmax())
+    template = type(gpt2.template)(gpt2.template.prefix_ids, gpt2.template.separator_ids, often)
+    for beams in (1, 3):
+        ours, theirs = both(gpt2, Full(), DecodingPlan(beams, 12, ngram, penalty, 12), template=template)
+        assert ours == theirs
+        assert len({len(row) for row in ours}) > 1
+
+
+def test_a_prompt_after_the_document(world):
+    """Virtual tokens between document and separator are read where they stand."""
+    ours, theirs = both(world, PromptTuning(num_virtual_tokens=3), DecodingPlan(2, 8, 3, 1.0, 12), placement="after")
+    assert ours == theirs
+
+
+def test_merging_leaves_no_trace(world):
+    """While LoRA is merged the logits stay; afterwards every weight is what it was, bit for bit."""
+    adapted = world.adapt(LoRA(rank=2, target_modules="all-linear"))
+    disturb(adapted)
+    model, ids = adapted.parts.model, torch.arange(10)[None]
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with torch.no_grad():
+        apart = model(input_ids=ids).logits
+        with merged(model):
+            assert not all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+            torch.testing.assert_close(model(input_ids=ids).logits, apart, atol=1e-4, rtol=1e-4)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(model(input_ids=ids).logits, apart)
+
+
+def test_merging_leaves_what_is_shared_alone(world):
+    """An adapter with biases of its own can be merged many times: the base that other rows share is never written
+    into."""
+    base = world.parts().model
+    before = {name: value.clone() for name, value in base.state_dict().items()}
+    model, ids = share(base), torch.arange(10)[None]
+    config = LoraConfig(
+        r=2, target_modules="all-linear", lora_bias=True, init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    adapted = get_peft_model(model, config).eval()
+    with torch.no_grad():
+        apart = adapted(input_ids=ids).logits
+        for _ in range(2):
+            with merged(model):
+                assert all(torch.equal(value, before[name]) for name, value in base.state_dict().items())
+                torch.testing.assert_close(adapted(input_ids=ids).logits, apart, atol=1e-4, rtol=1e-4)
+        assert torch.equal(adapted(input_ids=ids).logits, apart) and not torch.equal(base(input_ids=ids).logits, apart)
+
+
+def test_packed_weights_give_the_same_logits(world):
+    """Layers that multiply by packed copies of their weights give the plain logits, and are their own again
+    afterwards."""
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("needs a processor that multiplies bf16")
+    machine = replace(world.machine, precision="bf16")
+    model, ids = world.parts().model, torch.arange(24)[None]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        apart = model(input_ids=ids).logits.float()
+        with packed(model, machine):
+            assert len([module for module in model.modules() if "forward" in vars(module)]) > 4 * len(
+                world.parts().blocks
+            )
+            torch.testing.assert_close(model(input_ids=ids).logits.float(), apart, rtol=0.03, atol=0.03)
+        assert torch.equal(model(input_ids=ids).logits.float(), apart)
+    with pytest.raises(KeyboardInterrupt), packed(model, machine):
+        raise KeyboardInterrupt
+    assert not any("forward" in vars(module) for module in model.modules())
+    with packed(model, world.machine):
+        assert not any("forward" in vars(module) for module in model.modules())
+
+
+def test_banned_by_hand():
+    """Of [3 4 3], 4 would repeat the pair (3, 4); of [3 4 5] nothing would; singles repeat whatever stands there."""
+    scores = torch.zeros(2, 6)
+    tokens = torch.tensor([[3, 4, 3], [3, 4, 5]])
+    assert ban_repeats(scores, tokens, 2).isinf().nonzero().tolist() == [[0, 4]]
+    assert ban_repeats(scores, tokens, 1).isinf().nonzero().tolist() == [[0, 3], [0, 4], [1, 3], [1, 4], [1, 5]]
+    assert ban_repeats(scores, tokens[:, :1], 3) is scores and ban_repeats(scores, tokens, 0) is scores
+
+
+def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
+    """Where a family's layers keep something else, transformers' `generate` is used, and it is said."""
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    monkeypatch.setattr(generation, "make_cache", lambda *options: None)
+    ready = make_ready(adapted, modes, gpt2.machine)
+    assert not adapted.generates and "generate" in ready.notes[-1]
+    assert (
+        len(generate(adapted, [gpt2.pairs[0].document_ids], gpt2.template, gpt2.machine, DecodingPlan(1, 4, 0, 1.0, 2)))
+        == 1
+    )
+
+
+# The probe
+
+
+def offset_model(world):
+    """A model whose logits have a large part in common, as GPT-2's have: mean -97, standard deviation about 5.7."""
+    parts = world.parts()
+    norm, table, width = parts.final_norm, parts.token_embedding.weight, parts.hidden_size
+    with torch.no_grad():
+        table.add_(1.0)  # along the ones, which the layer norms take out again
+        norm.weight.mul_(5.7 / float(table.std()) / width**0.5)
+        norm.bias.fill_(-97 / width)
+    return parts
+
+
+def half_scale(self, layer, query, scaling, real=SharedCache.attend):
+    """Attention with half of its scale."""
+    return real(self, layer, query, scaling / 2)
+
+
+def uniform(self, layer, query, scaling, real=SharedCache.attend):
+    """Attention that weighs all it may see alike."""
+    return real(self, layer, query, 0.0)
+
+
+def unmasked(self, layer, query, scaling, real=SharedCache.attend):
+    """Attention in which beams read padding and each other's tokens."""
+    mask, self._mask = self._mask, torch.zeros_like(self._mask)
+    try:
+        return real(self, layer, query, scaling)
+    finally:
+        self._mask = mask
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("sabotage", [None, half_scale, uniform, unmasked])
+def test_a_step_that_attends_wrongly_is_noticed(gpt2, sabotage, precision, monkeypatch):
+    """However large a part all logits share, and in whatever precision the run is, a wrong step is not used."""
+    parts = offset_model(gpt2)
+    logits = parts.model(input_ids=torch.arange(2, 40)[None]).logits.detach()
+    assert float(logits.mean()) == pytest.approx(-97, abs=6) and 4 < logits.std() < 8
+    adapted, machine = AdaptedModel(parts), replace(gpt2.machine, precision=precision)
+    monkeypatch.setattr(type(machine), "autocast", lambda self: torch.autocast("cpu", torch.bfloat16))
+    if sabotage is not None:
+        monkeypatch.setattr(SharedCache, "attend", sabotage)
+    reasons, own = [], parts.model.config._attn_implementation
+    assert own_loop_agrees(adapted, machine, reasons.append) == (sabotage is None)
+    assert bool(reasons) == (sabotage is not None) and all("other logits" in reason for reason in reasons)
+    assert (parts.model.config._attn_implementation == own) == (sabotage is not None)
+
+
+def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch):
+    """An attention of this engine that is wrong from the first token on is compared with the model's own, not with
+    itself."""
+    real = attention.attend
+    monkeypatch.setattr(
+        attention, "attend", lambda module, query, *rest, **named: real(module, 0.5 * query, *rest, **named)
+    )
+    parts = gpt2.parts()
+    assert not own_loop_agrees(AdaptedModel(parts), gpt2.machine)
+    monkeypatch.undo()
+    assert own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine)
+
+
+@pytest.mark.parametrize("error", [AttributeError, TypeError])
+def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
+    """A wrong name or argument in this package ends the probe; one raised elsewhere is reported as the reason."""
+
+    def elsewhere(self, rows):
+        raise error("of another package")
+
+    with monkeypatch.context() as patch, pytest.raises(error):
+        if error is AttributeError:
+            patch.delattr(SharedCache, "follow")
+        else:
+            patch.setattr(SharedCache, "follow", lambda self: None)
+        own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine)
+    reasons: list[str] = []
+    monkeypatch.setattr(SharedCache, "follow", elsewhere)
+    assert not own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine, reasons.append)
+    assert reasons == [f"{error.__name__}: of another package"]
+
+
+def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
+    """What a family lacks is in the note, in words, for the tail and for generation."""
+
+    def lacking(*arguments, **named):
+        raise Unsupported("its heads are two")
+
+    monkeypatch.setattr(SharedCache, "follow", lacking)
+    monkeypatch.setattr(stages, "tail", lacking)
+    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
+    notes = make_ready(adapted, modes, gpt2.machine).notes
+    assert len(notes) == 2 and all(note.endswith("this family: its heads are two") for note in notes)
+
+
+def test_predictions_are_compared_whatever_all_logits_share():
+    """Logits that differ by a constant predict the same; a difference of a hundredth of their spread is seen beside
+    -100."""
+    logits = 5.7 * torch.randn(4, 512, generator=torch.Generator().manual_seed(0)) - 97
+    assert same_predictions(logits, logits) and same_predictions(logits + 3, logits)
+    changed = logits.clone()
+    changed[0, 0] += 0.06
+    assert not same_predictions(changed, logits) and not same_predictions(logits * float("nan"), logits)
+    assert not same_predictions(logits[:3], logits)

@@ -1,0 +1,224 @@
+"""Devices and precisions: what is chosen, and that it changes speed and range, not the result."""
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from support.worlds import World
+from triptych import runtime
+from triptych.contracts import AdaptedModel
+from triptych.engine.batching import collate
+from triptych.engine.compute import narrow
+from triptych.engine.forward import target_losses
+from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.training import TrainingState, train
+from triptych.errors import ConfigError, NonFiniteLoss
+from triptych.methods.full import Full
+from triptych.methods.lora import LoRA
+from triptych.methods.prefix_tuning import PrefixTuning
+from triptych.methods.prompt_tuning import PromptTuning
+
+
+@pytest.mark.parametrize(
+    ("card", "capability", "bf16", "expected"),
+    [
+        ("H100", (9, 0), True, "bf16"),
+        ("A10", (8, 6), True, "bf16"),
+        ("T4", (7, 5), False, "fp16"),
+        ("V100", (7, 0), False, "fp16"),
+        ("GTX 1080", (6, 1), False, "fp32"),
+    ],
+)
+def test_auto_is_what_the_card_multiplies_fast(monkeypatch, card, capability, bf16, expected):
+    """`auto` on CUDA: bf16 where it is native, fp16 on older tensor cores, fp32 before them; what is asked for
+    stays."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    assert runtime.choose_precision("auto", "cuda") == expected
+    assert [runtime.choose_precision(asked, "cuda") for asked in ("fp32", "fp16", "bf16")] == ["fp32", "fp16", "bf16"]
+
+
+def test_auto_elsewhere_is_fp32_and_bf16_is_had_by_asking():
+    """A CPU and mps stay at fp32, bf16 may be asked for, and fp16 is refused there with a remedy."""
+    for device in ("cpu", "mps"):
+        assert runtime.choose_precision("auto", device) == "fp32" and runtime.choose_precision("bf16", device) == "bf16"
+        with pytest.raises(ConfigError, match="use bf16 or fp32"):
+            runtime.choose_precision("fp16", device)
+
+
+def test_a_process_has_one_precision(machine):
+    """Where a process computes in fp32 already, bf16 beside it is refused with a remedy."""
+    assert machine.precision == "fp32"
+    with pytest.raises(ConfigError, match=r"computes in fp32 already.*a command of their own"):
+        runtime.start("cpu", "bf16")
+
+
+def test_the_device_is_the_fastest_there_is(monkeypatch):
+    """Cuda before mps before cpu; one that is asked for and missing is refused with what there is."""
+    for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
+        assert runtime.available(None) == expected
+    with pytest.raises(ConfigError, match=r"--device mps: this machine has no such device\. There are: cpu"):
+        runtime.available("mps")
+
+
+MPS = """
+import torch
+torch.backends.mps.is_available = torch.backends.mps.is_built = lambda: True
+waited = []
+torch.mps.synchronize = lambda: waited.append(True)
+from triptych import meter, runtime
+machine = runtime.start(None, "auto")
+assert machine.device.type == "mps" and machine.precision == "fp32" and machine.loss_scaler() is None, machine
+machine.synchronize()
+assert waited
+memory = meter.PeakMemory(machine.device)
+with memory.phase():
+    pass
+assert memory.kind == meter.memory_reader()[0] and memory.peak_bytes > 0
+assert meter.Energy(machine.device).note
+"""
+
+
+def test_mps_is_started_and_waited_for():
+    """Where mps is the device, it is what a run starts on, clocks wait for it, and meters know what they can say
+    there."""
+    done = subprocess.run([sys.executable, "-c", MPS], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_nothing_that_runs_on_the_device_is_in_double_precision(gpt2, monkeypatch):
+    """Mps has no float64: losses become double only after they have left the device."""
+    from triptych.engine import evaluation
+
+    seen = []
+    real = torch.Tensor.double
+    monkeypatch.setattr(torch.Tensor, "double", lambda tensor: seen.append(tensor.device.type) or real(tensor))
+    adapted = gpt2.adapt(LoRA())
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.detach().to("cpu").as_subclass(OnTheHost))
+    evaluation.split_loss(adapted, gpt2.pairs, gpt2.template, gpt2.machine, batch_size=4, plain=False)
+    assert seen == []  # the host's tensors have a `double` of their own
+
+
+class OnTheHost(torch.Tensor):
+    """A tensor that has left the device."""
+
+    def double(self):
+        """Allowed here."""
+        return self.as_subclass(torch.Tensor).to(torch.float64)
+
+
+# bf16 on a CPU
+
+
+@pytest.fixture
+def bf16_world(world) -> World:
+    """The world's machine in bf16."""
+    other = copy.copy(world)
+    object.__setattr__(other, "machine", runtime.Runtime(Bf16Cpu(), "bf16"))
+    return other
+
+
+class Bf16Cpu:
+    """What accelerate gives for `mixed_precision="bf16"` on a CPU; a process has one Accelerator, and the tests' is
+    fp32."""
+
+    device = torch.device("cpu")
+    is_main_process, num_processes, process_index = True, 1, 0
+
+    def autocast(self):
+        """Matrix products in bf16."""
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [LoRA(), PromptTuning(num_virtual_tokens=5), PrefixTuning(num_virtual_tokens=5), Full()],
+    ids=["lora", "prompt", "prefix", "full"],
+)
+def test_bf16_trains_and_writes(bf16_world, world, method):
+    """In bf16 the loss is that of fp32 within its three digits, training lowers it, and summaries are written."""
+    adapted = bf16_world.adapt(method)
+    batch = collate(bf16_world.pairs, bf16_world.template)
+
+    def loss() -> float:
+        with torch.no_grad(), bf16_world.machine.autocast():
+            return float(target_losses(adapted, batch, plain=False).mean())
+
+    with torch.no_grad():
+        exact = float(target_losses(world.adapt(method), batch, plain=False).mean())
+    before = loss()
+    assert before == pytest.approx(exact, rel=1e-2)
+    plan = bf16_world.plan(max_epochs=4, learning_rate=0.02)
+    state = TrainingState.begin(adapted, plan, bf16_world.machine.loss_scaler())
+    _, modes = bf16_world.adapt_with_modes(method)
+    train(adapted, modes, bf16_world.pairs, bf16_world.template, plan, state, bf16_world.machine, bf16_world.hooks())
+    assert state.scaler is None and loss() < before - 0.02
+    assert all(p.dtype == torch.float32 for p in state.trained.values())
+    documents = [pair.document_ids for pair in bf16_world.pairs[:3]]
+    decoding = DecodingPlan(2, 5, 3, 1.0, 3)
+    assert len(generate(adapted, documents, bf16_world.template, bf16_world.machine, decoding)) == 3
+
+
+# Loss scaling
+
+
+def test_loss_scaling_changes_no_step(gpt2):
+    """Scaled by a power of two and unscaled before clipping, gradients give the very steps that they give unscaled."""
+    weights = []
+    for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
+        adapted, modes = gpt2.adapt_with_modes(LoRA())
+        plan = gpt2.plan(max_epochs=1)
+        state = TrainingState.begin(adapted, plan, scaler)
+        train(adapted, modes, gpt2.pairs, gpt2.template, plan, state, gpt2.machine, gpt2.hooks())
+        weights.append({name: p.detach().clone() for name, p in state.trained.items()})
+    assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-7) for name in weights[0])
+
+
+def test_an_overflow_skips_the_step_and_halves_the_scale(gpt2):
+    """An infinite gradient under loss scaling moves nothing; without it, it is an error."""
+    for scaler in (torch.amp.GradScaler("cpu", init_scale=2.0**10), None):
+        adapted, modes = gpt2.adapt_with_modes(PromptTuning(num_virtual_tokens=3))
+        plan = gpt2.plan(max_epochs=1, global_batch_size=12)
+        state = TrainingState.begin(adapted, plan, scaler)
+        before = adapted.virtual_tokens.weight.detach().clone()
+        adapted.virtual_tokens.weight.register_hook(lambda gradient: gradient * float("inf"))
+        arguments = (adapted, modes, gpt2.pairs, gpt2.template, plan, state, gpt2.machine, gpt2.hooks())
+        if scaler is None:
+            with pytest.raises(NonFiniteLoss):
+                train(*arguments)
+        else:
+            train(*arguments)
+            assert scaler.get_scale() == 2.0**9
+        assert torch.equal(adapted.virtual_tokens.weight, before)
+
+
+def test_the_scale_is_part_of_the_state(gpt2):
+    """A training state that is saved and loaded goes on with the scale and its count of good steps."""
+    adapted, _ = gpt2.adapt_with_modes(LoRA())
+    first = TrainingState.begin(adapted, gpt2.plan(), torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=9))
+    first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 2.0**5, "_growth_tracker": 4})
+    tensors, numbers = first.state_dict()
+    again = TrainingState.begin(adapted, gpt2.plan(), torch.amp.GradScaler("cpu"))
+    again.load_state_dict(tensors, numbers)
+    assert again.scaler.state_dict() == first.scaler.state_dict()
+    assert again.scaler.state_dict()["scale"] == 2.0**5 and again.scaler.state_dict()["_growth_tracker"] == 4
+
+
+def test_frozen_matrices_in_fp16_give_what_casting_them_at_every_step_gives(world):
+    """Narrowed once, the loss in fp16 is bit for bit that of fp32 weights under autocast; embeddings stay fp32."""
+    parts = world.parts()
+    parts.model.requires_grad_(False)
+    batch = collate(world.pairs, world.template)
+    with torch.no_grad(), torch.autocast("cpu", torch.float16):
+        cast = target_losses(AdaptedModel(parts), batch, plain=True)
+        narrow(parts.model, torch.float16)
+        once = target_losses(AdaptedModel(parts), batch, plain=True)
+    assert torch.equal(once, cast)
+    assert parts.token_embedding.weight.dtype == torch.float32
+    narrowed = [p for p in parts.blocks.parameters() if p.ndim >= 2]
+    assert narrowed and all(p.dtype == torch.float16 for p in narrowed)

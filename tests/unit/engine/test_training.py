@@ -1,0 +1,367 @@
+"""The one training loop: its recipe, its state, and when it stops."""
+
+import json
+import math
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from support.worlds import World, disturb
+from triptych.corpus.prepare import Pair
+from triptych.engine import training
+from triptych.engine.batching import epoch_order
+from triptych.engine.evaluation import split_loss
+from triptych.engine.training import TrainingState, make_optimizer, scheduled_rate, train_step, trained_parameters
+from triptych.errors import NonFiniteLoss
+from triptych.methods.full import Full
+from triptych.methods.last_layers import LastLayers
+from triptych.methods.lora import LoRA
+from triptych.methods.prompt_tuning import PromptTuning
+from triptych.methods.untuned import Untuned
+from triptych.results import store
+
+DROPPING_LORA = LoRA(target_modules="all-linear", rank=2, dropout=0.3)
+
+
+def no_flops(rows: int, length: int, logits: int, places: int) -> tuple[float, float]:
+    return 0.0, 0.0
+
+
+# The recipe
+
+
+def test_schedule_by_hand(gpt2):
+    """Step k of w warms to rate (k + 1) / w, never 0; then the rate falls linearly, as a cosine, or stays."""
+    plan = gpt2.plan(learning_rate=1.0, warmup_fraction=0.2)
+    assert [scheduled_rate(plan, k, 10) for k in range(10)] == pytest.approx(
+        [1 / 2, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
+    cosine = gpt2.plan(learning_rate=1.0, warmup_fraction=0.0, schedule="cosine")
+    assert [scheduled_rate(cosine, k, 4) for k in range(4)] == pytest.approx(
+        [1, (1 + math.sqrt(0.5)) / 2, 0.5, 0.1464466]
+    )
+    constant = gpt2.plan(learning_rate=1.0, warmup_fraction=0.05, schedule="constant")
+    assert [scheduled_rate(constant, k, 3) for k in range(3)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 0.99])
+def test_no_step_is_wasted(gpt2, schedule, warmup):
+    """No step has a rate of 0 or one above the peak, however short the training."""
+    plan = gpt2.plan(learning_rate=0.3, warmup_fraction=warmup, schedule=schedule)
+    for total in (1, 2, 3, 7, 100):
+        assert all(0 < scheduled_rate(plan, k, total) <= 0.3 + 1e-12 for k in range(total))
+
+
+def test_the_loop_uses_the_schedule(gpt2):
+    """What the loop tells of each step is the rate that its optimizer used."""
+    _, train, _ = gpt2.begin(PromptTuning(num_virtual_tokens=3))
+    told = []
+    train(gpt2.hooks(on_step=lambda state, loss, rate: told.append((rate, state.optimizer.param_groups[0]["lr"]))))
+    assert told == [(rate, rate) for rate in (scheduled_rate(gpt2.plan(), k, 6) for k in range(6))]
+
+
+def test_only_matrices_decay(gpt2):
+    """Weight decay is for matrices; biases and norms have none."""
+    trained = list(trained_parameters(gpt2.adapt(LastLayers())).values())
+    groups = make_optimizer(trained, gpt2.plan(weight_decay=0.1)).param_groups
+    assert {p.ndim >= 2: group["weight_decay"] for group in groups for p in group["params"]} == {True: 0.1, False: 0.0}
+    assert sum(len(group["params"]) for group in groups) == len(trained)
+
+
+def test_clipping_is_of_what_is_trained(gpt2):
+    """The gradient of the trained tensors together is clipped at the norm asked for; a stale one elsewhere has no say
+    in it."""
+    adapted, train, state = gpt2.begin(LoRA(rank=2), max_epochs=1, max_grad_norm=0.01)
+    disturb(adapted)
+    adapted.parts.head.weight.grad = torch.full_like(adapted.parts.head.weight, 1e6)
+    norms, step = [], state.optimizer.step
+
+    def watched():
+        norms.append(float(torch.cat([p.grad.flatten() for p in state.trained.values()]).norm()))
+        return step()
+
+    state.optimizer.step = watched
+    train(gpt2.hooks())
+    assert norms == pytest.approx([0.01] * 3, rel=1e-3)
+
+
+def test_adafactor_trains(world):
+    """Adafactor is an option: it lowers the loss, of matrices and vectors alike."""
+    losses = []
+    _, train, _ = world.begin(LastLayers(), optimizer="adafactor", max_epochs=4, learning_rate=0.05)
+    train(world.hooks(on_epoch=lambda state, train_loss, validation: losses.append(train_loss)))
+    assert losses[-1] < losses[0] - 0.05
+
+
+# Accumulation
+
+
+@pytest.mark.parametrize("method", [PromptTuning(num_virtual_tokens=3), LastLayers()], ids=["prompt", "last-layers"])
+def test_accumulation_is_weighted_by_targets(world, method):
+    """Trap 9: one micro-batch of 8 and eight of 1 give the same loss and the same gradients."""
+
+    def step(size: int) -> tuple[float, dict[str, torch.Tensor]]:
+        adapted = world.adapt(method)
+        plan = world.plan(micro_batch_size=size, global_batch_size=8, max_grad_norm=1e9)
+        state = TrainingState.begin(adapted, plan)
+        found = {}
+        state.optimizer.step = lambda: found.update({name: p.grad.clone() for name, p in state.trained.items()})
+        loss = train_step(
+            adapted, world.pairs, list(range(8)), world.template, plan, state, world.machine, 0.1, no_flops
+        )
+        return loss, found
+
+    (together, at_once), (apart, one_by_one) = step(8), step(1)
+    assert together == pytest.approx(apart, abs=1e-5)
+    for name, gradient in at_once.items():
+        torch.testing.assert_close(one_by_one[name], gradient, atol=1e-5, rtol=1e-4)
+    alone = [
+        float(split_loss(world.adapt(method), [p], world.template, world.machine, batch_size=1, plain=True).mean)
+        for p in world.pairs[:8]
+    ]
+    assert abs(together - sum(alone) / 8) > 1e-4  # a mean of means would be another loss
+
+
+# Stopping, and the best weights
+
+
+def test_early_stopping_restores_the_best(gpt2):
+    """After `patience` epochs without gain training stops, and the weights of the best epoch are back."""
+    adapted, train, state = gpt2.begin(LoRA(rank=2), max_epochs=10, patience=2)
+    validation, kept = iter([3.0, 2.0, 2.0, 5.0, 1.0]), []
+
+    def keep(state, train_loss, validation):
+        kept.append({name: p.detach().clone() for name, p in state.trained.items()})
+
+    train(gpt2.hooks(validate=lambda: next(validation), on_epoch=keep))
+    now = state.progress
+    assert (now.epoch, now.best_epoch, now.best_loss, now.stopped) == (4, 2, 2.0, True)
+    for name, parameter in trained_parameters(adapted).items():
+        assert torch.equal(parameter, kept[1][name])
+        assert not torch.equal(parameter, kept[3][name])
+
+
+def test_training_goes_to_the_last_epoch_while_it_gains(gpt2):
+    """Without an epoch that fails to gain, all epochs are trained and the last is the best."""
+    _, train, state = gpt2.begin(LoRA(rank=2), max_epochs=3)
+    train(gpt2.hooks())
+    assert (state.progress.epoch, state.progress.best_epoch, state.progress.stopped) == (3, 3, False)
+
+
+def test_every_document_once_an_epoch(gpt2):
+    """An epoch trains on each pair once; tokens and targets are those of the pairs, without padding and virtual
+    tokens."""
+    _, train, state = gpt2.begin(PromptTuning(num_virtual_tokens=7), max_epochs=2, global_batch_size=5)
+    train(gpt2.hooks())
+    targets = sum(len(p.summary_ids) + 1 for p in gpt2.pairs)
+    tokens = targets + sum(len(p.document_ids) + len(gpt2.template.separator_ids) for p in gpt2.pairs)
+    now = state.progress
+    assert (now.documents, now.targets, now.tokens, now.step) == (2 * len(gpt2.pairs), 2 * targets, 2 * tokens, 6)
+
+
+def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
+    """Which documents a step sees depends on seed and epoch, never on the method."""
+    seen: list[list[str]] = []
+    real = training.micro_groups
+
+    def watched(split, indices, size):
+        seen.append([split[i].id for i in indices])
+        return real(split, indices, size)
+
+    monkeypatch.setattr(training, "micro_groups", watched)
+    orders = []
+    for method, seed in ((PromptTuning(init="random"), 0), (LoRA(), 0), (DROPPING_LORA, 0), (LoRA(), 1)):
+        _, train, _ = gpt2.begin(method, seed=seed)
+        train(gpt2.hooks())
+        orders.append(list(seen))
+        seen.clear()
+    assert orders[0] == orders[1] == orders[2] != orders[3]
+    assert orders[0][:3] != orders[0][3:]  # another order in the second epoch
+    assert sorted(epoch_order(100, 0, 0)) == list(range(100))
+
+
+@pytest.mark.parametrize("size", [1, 4, 32])
+def test_little_of_a_micro_batch_is_padding(size):
+    """Each document of a step stands in one micro-batch, none larger than asked, none with more than 5% of padding."""
+    draw = np.random.default_rng(0)
+    split = [Pair(str(i), np.ones(n, np.int32), np.ones(9, np.int32)) for i, n in enumerate(draw.integers(0, 800, 300))]
+    indices = draw.permutation(300)[:32].tolist()
+    groups = training.micro_groups(split, indices, size)
+    lengths = [[len(split[i].document_ids) + 9 for i in group] for group in groups]
+    assert sorted(i for group in groups for i in group) == sorted(indices)
+    assert all(len(group) <= size and sum(group) >= 0.95 * max(group) * len(group) for group in lengths)
+    alike = [Pair("", np.ones(500, np.int32), np.ones(9, np.int32))] * 32
+    assert [len(group) for group in training.micro_groups(alike, list(range(32)), size)] == [size] * (32 // size)
+
+
+# Numbers that are none
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step(gpt2):
+    """A non-finite loss ends training before the optimizer step; the message names documents, nothing has moved."""
+    adapted, train, state = gpt2.begin(LoRA(rank=2))
+    with torch.no_grad():
+        adapted.parts.final_norm.weight[0] = float("nan")
+    before = {name: p.detach().clone() for name, p in state.trained.items()}
+    with pytest.raises(NonFiniteLoss, match=r"loss is nan in step 1\..*pair-\d.*lower"):
+        train(gpt2.hooks())
+    assert all(torch.equal(p, before[name]) for name, p in state.trained.items())
+    assert not state.optimizer.state and state.progress.step == 0
+
+
+def test_a_gradient_that_is_no_number_stops_before_the_step(gpt2):
+    """A finite loss with an infinite gradient ends training just so."""
+    adapted, train, state = gpt2.begin(PromptTuning(num_virtual_tokens=3))
+    before = adapted.virtual_tokens.weight.detach().clone()
+    adapted.virtual_tokens.weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NonFiniteLoss, match=r"gradient's norm is .* in step 1\..*pair-\d"):
+        train(gpt2.hooks())
+    assert torch.equal(adapted.virtual_tokens.weight, before)
+    assert not state.optimizer.state and state.progress.step == 0
+
+
+def test_a_validation_loss_that_is_no_number_is_told(gpt2):
+    """A validation loss that is NaN is an error, not an epoch without gain."""
+    _, train, _ = gpt2.begin(LoRA(rank=2))
+    with pytest.raises(NonFiniteLoss, match="validation"):
+        train(gpt2.hooks(validate=lambda: float("nan")))
+
+
+# Modes
+
+
+@contextmanager
+def watched_modes(model: nn.Module):
+    """The mode of every module in each forward pass, by name."""
+    modes: dict[str, set[bool]] = {}
+    handles = [
+        module.register_forward_hook(lambda m, i, o, name=name: modes.setdefault(name, set()).add(m.training))
+        for name, module in model.named_modules()
+    ]
+    yield modes
+    for handle in handles:
+        handle.remove()
+
+
+def modes_in_training(world: World, method) -> dict[str, set[bool]]:
+    adapted, train, _ = world.begin(method, max_epochs=1)
+    with watched_modes(adapted.parts.model) as modes:
+        train(world.hooks())
+    assert not any(module.training for module in adapted.parts.model.modules())
+    return modes
+
+
+def test_frozen_parts_stay_in_eval_mode(gpt2):
+    """No dropout runs in a frozen part; a prompt trains with the whole model in eval mode."""
+    assert set().union(*modes_in_training(gpt2, PromptTuning(num_virtual_tokens=3)).values()) == {False}
+
+
+def test_trained_blocks_are_in_train_mode(gpt2):
+    """Blocks that are trained run their dropout, blocks below them do not."""
+    modes = modes_in_training(gpt2, LastLayers(num_blocks=2))
+    for name, found in modes.items():
+        assert found == {name.startswith(("transformer.h.1", "transformer.h.2", "transformer.ln_f"))}, name
+
+
+def test_added_dropout_runs_and_the_models_own_does_not(world):
+    """LoRA's dropout runs; the dropout of the blocks that it stands in does not, for their weights are frozen."""
+    modes = modes_in_training(world, DROPPING_LORA)
+    added = {name for name in modes if "lora_" in name}
+    assert added and all(modes[name] == {True} for name in added)
+    own = [name for name in modes if name.endswith(("_dropout", ".drop", "base_layer", ".self_attn", ".attn", ".mlp"))]
+    own = [name for name in own if name not in added]
+    assert own and all(modes[name] == {False} for name in own)
+
+
+def test_everything_trained_is_all_in_train_mode(gpt2):
+    """Full fine-tuning runs every dropout of the model."""
+    assert set().union(*modes_in_training(gpt2, Full()).values()) == {True}
+
+
+def test_validation_is_in_eval_mode(gpt2):
+    """Whatever trains, validation sees the model in eval mode."""
+    adapted, train, _ = gpt2.begin(Full(), max_epochs=1)
+    seen = []
+
+    def validate() -> float:
+        seen.append(any(module.training for module in adapted.parts.model.modules()))
+        return 1.0
+
+    train(gpt2.hooks(validate=validate))
+    assert seen == [False]
+
+
+# The state
+
+
+class Interrupted(Exception):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4, 5, 6])
+@pytest.mark.parametrize(
+    ("method", "optimizer"),
+    [(DROPPING_LORA, "adamw"), (LastLayers(), "adamw"), (LastLayers(), "adafactor"), (PromptTuning(), "adamw")],
+    ids=["lora", "last-layers", "adafactor", "prompt"],
+)
+def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_path):
+    """Saved after any step, within an epoch or at its end, and loaded into a fresh process, training ends in the same
+    bits."""
+
+    def begin(chance: int):
+        torch.manual_seed(chance)
+        adapted, train, state = gpt2.begin(method, optimizer=optimizer, max_epochs=2, learning_rate=0.02)
+
+        def validate() -> float:
+            return split_loss(adapted, gpt2.pairs, gpt2.template, gpt2.machine, batch_size=4, plain=False).mean
+
+        return adapted, train, state, validate
+
+    def save_and_stop(state, loss, rate):
+        if state.progress.step == at:
+            tensors, numbers = state.state_dict()
+            store.write_tensors(tmp_path / "state.safetensors", tensors)
+            store.write_json(tmp_path / "state.json", numbers)
+            raise Interrupted
+
+    _, train, whole, validate = begin(1)
+    train(gpt2.hooks(validate=validate))
+
+    _, train, _, validate = begin(1)
+    with pytest.raises(Interrupted):
+        train(gpt2.hooks(validate=validate, on_step=save_and_stop))
+
+    _, train, again, validate = begin(2)
+    again.load_state_dict(
+        store.read_tensors(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text())
+    )
+    steps = []
+    train(gpt2.hooks(validate=validate, on_step=lambda state, loss, rate: steps.append(state.progress.step)))
+    assert steps == list(range(at + 1, 7))
+    assert again.progress == whole.progress
+    for name, parameter in whole.trained.items():
+        assert torch.equal(again.trained[name], parameter), name
+    ours, theirs = again.state_dict()[0], whole.state_dict()[0]
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_the_whole_job_is_reproducible(world):
+    """The same seed gives the same bits, dropout included."""
+
+    def run() -> tuple[dict, dict[str, torch.Tensor]]:
+        torch.manual_seed(5)
+        _, train, state = world.begin(DROPPING_LORA)
+        train(world.hooks())
+        return vars(state.progress), {name: p.detach().clone() for name, p in state.trained.items()}
+
+    (progress, first), (again, second) = run(), run()
+    assert progress == again and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_nothing_to_train_is_nothing_to_save(gpt2):
+    """The untouched model has no trained tensors."""
+    assert trained_parameters(gpt2.adapt(Untuned())) == {}

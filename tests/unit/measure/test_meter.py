@@ -1,0 +1,655 @@
+"""Clocks, counts, FLOPs, memory and energy: measured from outside, or said to be missing."""
+
+import os
+import sys
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from support.worlds import VOCABULARY, disturb
+from triptych.engine import forward, stages
+from triptych.engine.batching import collate
+from triptych.engine.forward import read_losses, target_losses
+from triptych.engine.trunk_cache import entering, resumed_losses
+from triptych.engine.work import SHAPES, entering_flops, training_flops, work_shape
+from triptych.measure import meter
+from triptych.methods.dora import DoRA
+from triptych.methods.full import Full
+from triptych.methods.last_layers import LastLayers
+from triptych.methods.lora import LoRA
+from triptych.methods.prefix_tuning import PrefixTuning
+from triptych.methods.prompt_tuning import PromptTuning
+from triptych.models.parts import take_apart
+
+ROWS = {
+    "prompt": PromptTuning(),
+    "lora": LoRA(),
+    "lora-all": LoRA(target_modules="all-linear"),
+    "last-blocks": LastLayers(),
+    "last-head": LastLayers(num_blocks=0, final_norm=False, head="untied"),
+    "full": Full(),
+    "dora": DoRA(),
+    "prefix": PrefixTuning(num_virtual_tokens=4),
+}
+
+
+# Clocks
+
+
+class HandClock:
+    """A clock that goes when it is told to."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def clock_gettime(self, clock: int) -> float:
+        return time.clock_gettime(clock)
+
+    CLOCK_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", None)
+
+
+@pytest.fixture
+def hand(monkeypatch) -> HandClock:
+    """The meter reads a clock that goes by hand."""
+    clock = HandClock()
+    monkeypatch.setattr(meter, "time", clock)
+    return clock
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/stat").is_file(), reason="only Linux tells when a process began by such a clock"
+)
+def test_a_wall_clock_that_is_set_anew_changes_no_clock(monkeypatch):
+    """Time of day that jumps by an hour is not counted as work."""
+    before = meter.process_seconds()
+    monkeypatch.setattr(meter.time, "time", lambda: time.perf_counter() + 3600)
+    assert 0 < meter.process_seconds() - before < 60
+
+
+def test_one_clock_runs_at_a_time(hand):
+    """Clocks add up to the time that has passed and was carried over: an inner one holds up the outer one."""
+    clocks = meter.Clocks(lambda: None, base="startup")
+    clocks.carry("train", 5)
+    started = clocks.read()["startup"]
+    hand.pass_time(1)
+    with clocks.time("search"):
+        hand.pass_time(2)
+        with clocks.time("train"):
+            hand.pass_time(4)
+        hand.pass_time(8)
+    hand.pass_time(16)
+    seconds = clocks.read()
+    assert (seconds["startup"] - started, seconds["search"], seconds["train"]) == pytest.approx((17, 10, 9))
+    assert clocks.wall_seconds() - meter.process_seconds() == pytest.approx(5, abs=0.1)
+
+
+def test_a_clock_stops_where_its_work_fails(hand):
+    """What was under way when an error came is on its clock, and what follows is not."""
+    clocks = meter.Clocks(lambda: None, base="startup")
+    with pytest.raises(ValueError, match="x"), clocks.time("train"):
+        hand.pass_time(3)
+        raise ValueError("x")
+    hand.pass_time(5)
+    assert clocks.read()["train"] == 3
+
+
+def test_a_clock_waits_for_the_device(hand):
+    """A clock is read when the device has done what was asked: work still under way belongs to the one that asked for
+    it."""
+    clocks = meter.Clocks(lambda: hand.pass_time(1), base="startup")
+    with clocks.time("train"):
+        pass
+    assert clocks.read()["train"] == 1
+
+
+def test_training_time_is_of_steps_alone(gpt2, hand):
+    """Trap 12: however long validation, logging and preparation take, the training clock counts optimizer steps
+    alone."""
+    clocks = meter.Clocks(lambda: None, base="startup")
+    _, train, state = gpt2.begin(LoRA(rank=2), micro_batch_size=4)
+
+    batches = []
+
+    def work(*shape):
+        batches.append(shape)
+        hand.pass_time(1)
+        return 0.0, 0.0
+
+    def validate() -> float:
+        with clocks.time("evaluation"):
+            hand.pass_time(1000)
+        return 1.0 / (1 + state.progress.step)
+
+    train(
+        gpt2.hooks(
+            validate=validate,
+            flops=work,
+            step_clock=lambda: clocks.time("train"),
+            on_step=lambda *told: hand.pass_time(100),
+            on_epoch=lambda *told: hand.pass_time(100),
+        )
+    )
+    seconds = clocks.read()
+    assert (seconds["train"], seconds["evaluation"]) == (len(batches), 2000)
+
+
+# Memory
+
+
+MEGABYTE = 2**20
+CPU = torch.device("cpu")
+
+
+def allocate(megabytes: int) -> torch.Tensor:
+    """So much memory, every page of it written, long enough for the sampler to see it."""
+    block = torch.ones(megabytes * MEGABYTE // 4)
+    time.sleep(0.03)
+    return block
+
+
+def test_peak_memory_is_of_its_phase():
+    """Trap 13: the peak is that of the phase; what was allocated and freed before it, or comes after, does not
+    count."""
+    allocate(400)
+    memory = meter.PeakMemory(CPU)
+    with memory.phase():
+        pass
+    base = memory.peak_bytes
+    with memory.phase():
+        allocate(100)
+    assert 80 * MEGABYTE < memory.peak_bytes - base < 250 * MEGABYTE
+    reached = memory.peak_bytes
+    allocate(400)
+    assert memory.peak_bytes == reached and memory.kind == meter.memory_reader()[0]
+
+
+def test_the_rise_of_memory_is_what_a_phase_adds():
+    """Trap 13: 300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was
+    there."""
+    before = allocate(200)
+    memory = meter.PeakMemory(CPU)
+    memory.begin()
+    with memory.phase():
+        allocate(300)
+    del before
+    assert 290 * MEGABYTE < memory.rise_bytes < 330 * MEGABYTE
+    assert memory.peak_bytes > memory.rise_bytes + 190 * MEGABYTE
+
+
+needs_anonymous = pytest.mark.skipif(
+    meter.memory_reader()[0] != "anonymous", reason="this system does not tell anonymous memory from mapped files"
+)
+
+
+@needs_anonymous
+def test_a_mapped_file_is_not_memory_of_training(tmp_path):
+    """Trap 13: 200 MB of a mapped file read in a step, as those of a data set or a cache, count as nothing."""
+    (tmp_path / "file").write_bytes(bytes(200 * MEGABYTE))
+    memory = meter.PeakMemory(CPU)
+    with memory.phase():
+        mapped = np.memmap(tmp_path / "file", np.uint8, "r")
+        assert mapped.sum() == 0
+        time.sleep(0.03)
+    assert memory.rise_bytes < 20 * MEGABYTE
+
+
+@needs_anonymous
+@pytest.mark.skipif(meter._malloc_trim() is None, reason="this C library cannot give its free pages back")
+def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
+    """Trap 13: what a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither
+    figure."""
+
+    def work() -> None:
+        cycle: list = [allocate(200)]
+        cycle.append(cycle)
+        small = [torch.ones(4096) for _ in range(6000)]  # 16 kB each, from the heap
+        kept.append(small[-1])  # at its end: what lies below is returned all the same
+        small.append(cycle[0])
+
+    kept: list[torch.Tensor] = []
+    fresh = meter.PeakMemory(CPU)
+    with fresh.phase():
+        pass
+    work()
+    later = meter.PeakMemory(CPU)
+    with later.phase():
+        pass
+    assert later.peak_bytes - fresh.peak_bytes < 15 * MEGABYTE and kept
+
+
+def test_memory_goes_on_over_processes():
+    """The figures of an interrupted run are the largest of its processes."""
+    first, second = (meter.TrainingMeters(CPU) for _ in range(2))
+    first.memory.peak_bytes, first.memory.rise_bytes = 2**50, 2**49
+    second.load_state_dict(first.state_dict())
+    second.begin()
+    with second.phase():
+        pass
+    readings = second.readings(1.0)
+    assert (readings["peak_memory_bytes"], readings["added_peak_memory_bytes"]) == (2**50, 2**49)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (b"Name:\tx\nVmRSS:\t 900 kB\nRssAnon:\t 300 kB\nRssFile:\t 500 kB\nRssShmem:\t 100 kB\n", "anonymous"),
+        (b"Name:\tx\nVmRSS:\t 900 kB\n", "unique"),
+        (None, "unique"),
+    ],
+)
+def test_memory_is_read_as_the_system_tells_it(status, kind, tmp_path, monkeypatch):
+    """Anonymous and shared memory by Linux, else the pages of this process alone by psutil; the record says which."""
+    file = tmp_path / "status"
+    if status is not None:
+        file.write_bytes(status)
+    monkeypatch.setattr(meter, "_STATUS", file)
+    found, read = meter.memory_reader.__wrapped__()
+    assert found == kind
+    assert read() == 400 * 1024 if kind == "anonymous" else read() > 50 * MEGABYTE
+
+
+def test_memory_of_a_phase_that_fails_is_kept():
+    """The sampler ends with its phase, whatever happens in it."""
+    memory = meter.PeakMemory(torch.device("cpu"))
+    with pytest.raises(ValueError, match="x"), memory.phase():
+        raise ValueError("x")
+    assert memory.peak_bytes > 0
+
+
+# Energy
+
+
+def counters(folder, monkeypatch, *domains: tuple[int, int]) -> list:
+    """A powercap folder with one counter a domain: (microjoules now, where it wraps)."""
+    monkeypatch.setattr(meter, "RAPL", folder)
+    files = []
+    for i, (now, limit) in enumerate(domains):
+        domain = folder / f"intel-rapl:{i}"
+        domain.mkdir()
+        (domain / "max_energy_range_uj").write_text(str(limit))
+        (domain / "energy_uj").write_text(str(now))
+        files.append(domain / "energy_uj")
+    return files
+
+
+def test_energy_is_the_counters_difference(tmp_path, monkeypatch):
+    """Joules are what all packages used inside the phases, a counter that wraps included."""
+    one, two = counters(tmp_path, monkeypatch, (1_000_000, 10_000_000), (9_000_000, 10_000_000))
+    energy = meter.Energy(torch.device("cpu"))
+    with energy.phase():
+        one.write_text("3000000")
+        two.write_text("1000000")
+    one.write_text("4000000")
+    with energy.phase():
+        one.write_text("4500000")
+    assert energy.joules == pytest.approx(2 + 2 + 0.5) and energy.note is None
+
+
+def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
+    """Trap 14: where there is no counter, energy is None with the reason, never 0."""
+    monkeypatch.setattr(meter, "RAPL", tmp_path / "nowhere")
+    energy = meter.Energy(torch.device("cpu"))
+    with energy.phase():
+        pass
+    assert energy.joules is None and energy.note == "not measured: this machine shows no RAPL energy counter"
+
+
+def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
+    """Trap 14: a counter that does not move has measured nothing, and 0 J is not a result."""
+    counters(tmp_path, monkeypatch, (5, 100))
+    energy = meter.Energy(torch.device("cpu"))
+    with energy.phase():
+        pass
+    assert energy.joules is None and energy.note.startswith("not measured: ")
+
+
+def test_a_counter_that_may_not_be_read_is_said(tmp_path, monkeypatch):
+    """Trap 14: a counter for the administrator alone is a reason, not a crash."""
+    counters(tmp_path, monkeypatch, (5, 100))
+    monkeypatch.setattr(meter, "os", types.SimpleNamespace(access=lambda *asked: False, R_OK=4))
+    energy = meter.Energy(torch.device("cpu"))
+    assert energy.joules is None and "administrator" in energy.note
+
+
+def test_integrated_rates_are_trapezoids(hand):
+    """A rate read at 0 s, 2 s and 3 s as 10, 30 and 30 integrates to 40 + 30."""
+    rates = iter((10.0, 30.0, 30.0))
+    read = meter.integral(lambda: next(rates))
+    hand.pass_time(2)
+    assert read() == 40
+    hand.pass_time(1)
+    assert read() == 70
+
+
+class FakeNvml:
+    """NVML of one GPU: what it has no meter for raises; each reading lets the clock go on."""
+
+    class NVMLError(Exception):
+        pass
+
+    def __init__(self, clock: HandClock, missing: tuple[str, ...] = ()):
+        self.clock, self.missing, self.joules, self.uuids = clock, missing, 0.0, []
+
+    def _answer(self, what: str, value):
+        if what in self.missing:
+            raise self.NVMLError(f"{what}: Not Supported")
+        return value
+
+    def nvmlInit(self):
+        self._answer("init", None)
+
+    def nvmlDeviceGetHandleByUUID(self, uuid):
+        self.uuids.append(uuid)
+        return "handle"
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):
+        return self._answer("energy", int(1000 * self.joules))
+
+    def nvmlDeviceGetPowerUsage(self, handle):
+        return self._answer("power", 200_000)
+
+    def nvmlDeviceGetUtilizationRates(self, handle):
+        return self._answer("utilisation", types.SimpleNamespace(gpu=75, memory=10))
+
+
+@pytest.fixture
+def nvml(monkeypatch, hand) -> Callable[..., FakeNvml]:
+    """A GPU without the meters named: NVML answers as `FakeNvml`, and torch says which device it is."""
+
+    def install(*missing: str) -> FakeNvml:
+        fake = FakeNvml(hand, missing)
+        monkeypatch.setitem(sys.modules, "pynvml", fake)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: types.SimpleNamespace(uuid="12-34"))
+        return fake
+
+    return install
+
+
+CUDA = torch.device("cuda", 1)
+
+
+def test_energy_of_a_gpu_is_its_counter(nvml):
+    """On CUDA joules are the difference of NVML's counter of the device that torch means, whatever its number
+    elsewhere."""
+    fake = nvml()
+    energy = meter.Energy(CUDA)
+    fake.joules = 7
+    with energy.phase():
+        fake.joules = 50
+    assert (energy.joules, energy.kind, energy.note) == (43, "NVML energy counter", None)
+    assert fake.uuids == ["GPU-12-34"]
+
+
+def test_energy_without_a_counter_is_integrated_power(nvml, hand):
+    """A GPU without an energy counter gives its power, integrated over the phases alone, and the record says so."""
+    nvml("energy")
+    energy = meter.Energy(CUDA)
+    for _ in range(2):
+        hand.pass_time(100)
+        with energy.phase():
+            hand.pass_time(3)
+    assert (
+        energy.joules == pytest.approx(2 * 3 * 200) and energy.kind == "NVML power, integrated" and energy.note is None
+    )
+
+
+@pytest.mark.parametrize("missing", [("init",), ("energy", "power")])
+def test_a_gpu_without_meters_says_so(nvml, missing):
+    """Trap 14: where NVML has no energy, power or no voice at all, energy is None and the note holds NVML's words."""
+    nvml(*missing)
+    energy = meter.Energy(CUDA)
+    with energy.phase():
+        pass
+    assert energy.joules is None and energy.kind is None and "Not Supported" in energy.note
+
+
+def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
+    """Without the package that reads NVML, energy and utilisation name the package to install."""
+    monkeypatch.setitem(sys.modules, "pynvml", None)
+    for found in (meter.Energy(CUDA), meter.Busy(CUDA)):
+        assert found.note == "not measured: the package nvidia-ml-py is not installed"
+
+
+# Utilisation
+
+
+def test_utilisation_of_a_gpu_is_integrated(nvml, hand):
+    """Busy seconds are NVML's utilisation times the seconds of the phase; what lies between phases does not count."""
+    nvml()
+    busy = meter.Busy(CUDA)
+    for _ in range(2):
+        with busy.phase():
+            hand.pass_time(4)
+        hand.pass_time(100)
+    assert busy.seconds == pytest.approx(0.75 * 8) and busy.note is None
+
+
+def test_utilisation_that_cannot_be_measured_says_why(nvml):
+    """No meter, another kind of device, or several processes: None with the reason."""
+    nvml("utilisation")
+    for busy, reason in (
+        (meter.Busy(CUDA), "Not Supported"),
+        (meter.Busy(torch.device("mps")), "mps"),
+        (meter.Busy(torch.device("cpu"), processes=2), "2 processes"),
+    ):
+        with busy.phase():
+            pass
+        assert busy.seconds is None and busy.note.startswith("not measured: ") and reason in busy.note
+
+
+def test_utilisation_of_a_cpu_is_processor_time():
+    """On a CPU busy seconds are processor time: work counts, sleep does not."""
+    busy = meter.Busy(torch.device("cpu"))
+    with busy.phase():
+        time.sleep(0.2)
+    assert busy.seconds < 0.1
+    asleep, until = busy.seconds, time.process_time() + 0.1
+    with busy.phase():
+        while time.process_time() < until:
+            pass
+    assert busy.seconds - asleep == pytest.approx(0.1, rel=0.5)
+
+
+def test_devices_held(monkeypatch):
+    """What training holds: a GPU a process, or the cores that the process may use."""
+    assert meter.num_devices(CUDA, 3) == 3
+    assert meter.num_devices(torch.device("cpu"), 1) == len(os.sched_getaffinity(0))
+
+
+def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
+    """Trap 13: on CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as
+    well."""
+    peaks, resets, emptied = iter(((100, 160), (90, 170))), [], []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(resets)))
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 30)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: resets.append(next(peaks)))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: resets[-1][0])
+    monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: resets[-1][1])
+    memory = meter.PeakMemory(CUDA)
+    for _ in range(2):
+        with memory.phase():
+            pass
+    assert (memory.peak_bytes, memory.reserved_bytes, memory.kind, len(resets)) == (100, 170, "allocated", 2)
+    assert memory.rise_bytes == 70
+    assert emptied == [0]  # before the first phase: what evaluation held reserved is not in it
+
+
+# Parameters
+
+
+def test_parameters_are_counted_by_storage(gpt2):
+    """Trap 11: a tied head counts once; per-module counts would say more."""
+    model = gpt2.parts().model
+    counts = meter.count_parameters(model)
+    per_module = sum(p.numel() for module in model.modules() for p in module.parameters(recurse=False))
+    assert counts.total == counts.trainable == sum(p.numel() for p in model.parameters())
+    assert per_module - counts.total == model.lm_head.weight.numel()
+
+
+def test_parameters_are_counted_over_modules():
+    """A module given twice, or within another, counts once, and names that two share do not matter; frozen is not
+    trainable."""
+    inner, other = nn.Linear(2, 3), nn.Linear(3, 1).requires_grad_(False)
+    outer = nn.Sequential(inner, other)
+    assert meter.count_parameters(outer, inner, None, outer) == meter.Counts(9, 13)
+    assert meter.count_parameters(inner, other) == meter.Counts(9, 13)
+
+
+GPT2_SMALL = {  # label: (method, trainable, added)
+    "prompt-tuning": (PromptTuning(num_virtual_tokens=20, init="random"), 15_360, 15_360),
+    "lora": (LoRA(rank=8, target_modules=("c_attn",)), 294_912, 294_912),
+    "lora-all": (LoRA(rank=8, target_modules="all-linear"), 1_179_648, 1_179_648),
+    "lora-attention": (LoRA(rank=8, target_modules=("c_attn", "attn.c_proj")), 442_368, 442_368),
+    "last-layers": (LastLayers(num_blocks=2), 14_177_280, 0),
+    "last-head": (LastLayers(num_blocks=0, final_norm=False, head="untied"), 38_597_376, 38_597_376),
+    "full": (Full(), 124_439_808, 0),
+}
+
+
+@pytest.mark.parametrize("label", GPT2_SMALL)
+def test_gpt2_small_in_numbers(label, gpt2):
+    """Trap 11: on the shape of GPT-2 small the counts are those worked out on paper, after freezing."""
+    method, trainable, added = GPT2_SMALL[label]
+    with torch.device("meta"):
+        model = GPT2LMHeadModel(GPT2Config())
+    assert meter.count_parameters(model).total == 124_439_808
+    adapted = method.adapt(take_apart(model), gpt2.context())
+    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens)
+    assert (counts.trainable, counts.total - 124_439_808) == (trainable, added)
+
+
+# FLOPs
+
+
+def counted_flops(losses: Callable[[], torch.Tensor]) -> int:
+    """What dispatch counts on a forward and backward pass."""
+    with FlopCounterMode(display=False) as counter:
+        losses().sum().backward()
+    return counter.get_total_flops()
+
+
+def uncached(world, method, prunes: bool):
+    """A model with plain attention, moved away from where it began; its last block at the targets alone where asked
+    for."""
+    adapted = world.adapt(method)
+    adapted.parts.model.set_attn_implementation("eager")
+    adapted.prunes_training = prunes and adapted.prefix is None
+    disturb(adapted)
+    return adapted
+
+
+def fitted_to(world, method, like, **options):
+    """The formula of a method's passes, fitted on a sketch that takes the same path as the model `like`."""
+    sketch = method.adapt(world.sketch(), world.context())
+    sketch.prunes_training = like.prunes_training
+    return training_flops(sketch, **options)
+
+
+@pytest.mark.parametrize("path", ["plain", "whole", "tail"])
+@pytest.mark.parametrize("label", ROWS)
+def test_flops_are_those_of_a_real_step(label, path, world):
+    """Trap 15: the formula gives what dispatch counts on real passes of several sizes, for every method and path."""
+    adapted = uncached(world, ROWS[label], path == "tail")
+    fitted = fitted_to(world, ROWS[label], adapted, plain=path == "plain")
+    for size in (1, 5, 12):
+        batch = collate(world.pairs[:size], world.template)
+        counted = counted_flops(lambda: target_losses(adapted, batch, plain=path == "plain"))  # noqa: B023
+        assert fitted.count(*work_shape(adapted, batch, plain=path == "plain")) == pytest.approx(counted, rel=1e-6)
+
+
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+@pytest.mark.parametrize("label", ROWS)
+def test_the_second_pass_through_the_head_is_charged(label, prunes, world, monkeypatch):
+    """With more logits than are computed at once, the head's second pass is counted by dispatch and charged, 2 V D
+    each."""
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * VOCABULARY)
+    adapted = uncached(world, ROWS[label], prunes)
+    fitted = fitted_to(world, ROWS[label], adapted, plain=False)
+    assert fitted.per_logit_again == pytest.approx(2 * 32 * VOCABULARY) and fitted.logits_at_once == 7
+    for size in (1, 5, 12):
+        batch = collate(world.pairs[:size], world.template)
+        assert size == 1 or batch.num_targets > 7
+        counted = counted_flops(lambda: target_losses(adapted, batch, plain=False))  # noqa: B023
+        assert fitted.count(*work_shape(adapted, batch, plain=False)) == pytest.approx(counted, rel=1e-6)
+    everywhere = fitted_to(world, ROWS[label], adapted, plain=True)
+    assert everywhere.logits_at_once is None and everywhere.per_logit_again == pytest.approx(0)
+
+
+@pytest.mark.parametrize("limit", [7, 10**6])
+@pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
+@pytest.mark.parametrize("label", ["last-blocks", "last-head"])
+def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limit, world, monkeypatch):
+    """Passes from cached states, below and above the limit of logits, and the passes that make them, are counted
+    exactly."""
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", limit * VOCABULARY)
+    method = LastLayers(num_blocks=1) if label == "last-blocks" else ROWS[label]
+    adapted = uncached(world, method, prunes)
+    first = stages.first_trained(adapted)
+    fitted = fitted_to(world, method, adapted, plain=False, first=first)
+    making = entering_flops(method.adapt(world.sketch(), world.context()), first)
+    for size in (1, 5, 12):
+        batch = collate(world.pairs[:size], world.template)
+        with FlopCounterMode(display=False) as counter:
+            states = entering(adapted, batch, first)
+        shape = work_shape(adapted, batch, plain=False)
+        assert making.count(*shape) == pytest.approx(counter.get_total_flops(), rel=1e-6)
+        if first == len(adapted.parts.blocks):
+            counted = counted_flops(
+                lambda: read_losses(adapted.parts.head, stages.finish(adapted.parts, states), batch.targets)  # noqa: B023
+            )
+        else:
+            counted = counted_flops(lambda: resumed_losses(adapted, batch, first, states))  # noqa: B023
+        assert fitted.count(*shape) == pytest.approx(counted, rel=1e-6)
+
+
+def test_flops_of_full_fine_tuning_by_hand(gpt2):
+    """Everything trained: three times the forward pass of 24 D^2 L a position, 4 D L a pair, 2 D V a logit."""
+    width, layers, vocabulary = 32, 3, 3072
+    fitted = training_flops(Full().adapt(gpt2.sketch(), gpt2.context()), plain=False)
+    assert fitted.per_position == pytest.approx(3 * 24 * width**2 * layers, rel=1e-3)
+    assert fitted.per_pair == pytest.approx(3 * 4 * width * layers, rel=1e-3)
+    assert fitted.per_logit == pytest.approx(3 * 2 * width * vocabulary, rel=1e-3)
+    everywhere = training_flops(Full().adapt(gpt2.sketch(), gpt2.context()), plain=True)
+    assert everywhere.count(3, 50, 150) == pytest.approx(fitted.count(3, 50, 150), rel=1e-3)
+
+
+def test_flops_of_a_frozen_trunk_by_hand(gpt2):
+    """Trap 15: with the head alone trained there is one pass through the trunk and two through the head, not 6 N."""
+    fitted = training_flops(ROWS["last-head"].adapt(gpt2.sketch(), gpt2.context()), plain=False)
+    assert fitted.per_position == pytest.approx(24 * 32**2 * 3, rel=1e-3)
+    assert fitted.per_logit == pytest.approx(2 * 2 * 32 * 3072, rel=1e-3)
+
+
+def test_the_exact_path_does_less(gpt2):
+    """Logits where they are read alone cost less than logits everywhere."""
+    for label in ("prompt", "last-head"):
+        sketch = ROWS[label].adapt(gpt2.sketch(), gpt2.context())
+        executed, plain = (training_flops(sketch, plain=p) for p in (False, True))
+        assert executed.count(4, 100, 40) < plain.count(4, 100, 400)
+
+
+def test_passes_that_follow_no_formula_are_refused():
+    """A pass that the formula does not explain within 0.1% is an error, not an estimate."""
+    flops = [1000 * b * t + 3 * b * t * t + 50 * n + 7 * s * t + 900 for b, t, n, s in SHAPES]
+    fitted = meter.fit_flops(list(zip(SHAPES, flops, strict=True)))
+    assert (fitted.per_position, fitted.per_pair, fitted.per_logit) == pytest.approx((1000, 3, 50))
+    assert (fitted.per_chosen_pair, fitted.per_pass) == pytest.approx((7, 900))
+    with pytest.raises(ArithmeticError, match="5 passes"):  # as many unknowns as passes explain anything
+        meter.fit_flops(list(zip(SHAPES[:5], flops[:5], strict=True)))
+    flops[3] += 5000
+    with pytest.raises(ArithmeticError, match="took"):
+        meter.fit_flops(list(zip(SHAPES, flops, strict=True)))

@@ -1,0 +1,362 @@
+"""Models that cannot do what a suite asks, and folders that are something else: told before work, in the right
+words."""
+
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+from support.worlds import VOCABULARY
+from triptych.cli import main
+from triptych.config.schema import make_suite
+from triptych.contracts import AdaptedModel
+from triptych.corpus.prepare import Pair, Template
+from triptych.engine.batching import collate
+from triptych.engine.forward import head_is_plain, target_losses
+from triptych.engine.generation import DecodingPlan, check_generation, generate, own_loop_agrees
+from triptych.errors import ModelError, ResultsError
+from triptych.models import hub
+from triptych.models.parts import take_apart, usable_positions
+from triptych.models.tiny import Tiny
+from triptych.run import setup
+from triptych.run.entries import suite_rows
+from triptych.suite.jobs import Planned, finished_record, refuse_other_weights
+from triptych.use.summarizers import read_record
+
+TEMPLATE = Template((), (3, 4), 0)
+SMALL = [
+    "limits.train_documents=8",
+    "limits.validation_documents=4",
+    "limits.test_documents=4",
+    "limits.document_tokens=100",
+    "limits.summary_tokens=60",
+    "training.max_epochs=1",
+    "training.global_batch_size=4",
+    "training.micro_batch_size=4",
+    "search.trials=0",
+    "decoding.max_new_tokens=4",
+    "decoding.num_beams=1",
+]
+
+
+def made(kind: str, **settings):
+    """A small random model with the embedded tokenizer's vocabulary."""
+    torch.manual_seed(0)
+    config = CONFIG_MAPPING[kind](vocab_size=VOCABULARY, bos_token_id=0, eos_token_id=0, pad_token_id=0, **settings)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+def phi3(**settings):
+    """Phi-3's kind; `settings`: of its positions."""
+    return made(
+        "phi3",
+        hidden_size=64,
+        intermediate_size=96,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        initializer_range=0.2,
+        **settings,
+    )
+
+
+LONG = {"rope_type": "longrope", "short_factor": [1.0] * 8, "long_factor": [4.0] * 8}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Writes a model with the embedded tokenizer into a folder."""
+
+    def write(name: str, model):
+        folder = tmp_path_factory.mktemp(name)
+        model.save_pretrained(folder)
+        hub.load_tokenizer("tiny").save_pretrained(folder)
+        return folder
+
+    return write
+
+
+def refused(capsys, *arguments: str) -> str:
+    """The message of a command that ends with status 2 and writes nothing."""
+    assert main.main([*arguments, "--device", "cpu"]) == 2
+    return capsys.readouterr().err.strip()
+
+
+def train(label: str, model, out, *settings: str) -> list[str]:
+    """The command that runs one row on a few stories."""
+    return [
+        "train",
+        label,
+        "--model",
+        str(model),
+        "--data",
+        "newswire",
+        "--methods",
+        label,
+        "--seeds",
+        "0",
+        "--out",
+        str(out),
+        "--set",
+        *SMALL,
+        *settings,
+    ]
+
+
+# Positions
+
+
+@pytest.mark.parametrize(
+    ("model", "positions"),
+    [
+        (lambda: phi3(max_position_embeddings=512, original_max_position_embeddings=64, rope_scaling=LONG), 64),
+        (lambda: phi3(max_position_embeddings=512), 512),
+        (
+            lambda: made(
+                "llama",
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=128,
+                rope_parameters={"rope_type": "dynamic", "factor": 4.0, "rope_theta": 1e4},
+            ),
+            128,
+        ),
+        (
+            lambda: made(
+                "llama",
+                hidden_size=32,
+                intermediate_size=48,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=256,
+                rope_parameters={
+                    "rope_type": "yarn",
+                    "factor": 4.0,
+                    "rope_theta": 1e4,
+                    "original_max_position_embeddings": 64,
+                },
+            ),
+            256,
+        ),
+        (lambda: made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4), None),
+    ],
+)
+def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, machine):
+    """Up to the positions that are used, loss and summary of a short document are those that it has alone."""
+    model = model()
+    parts = take_apart(model)
+    assert usable_positions(model.config) == parts.max_positions == positions
+    draw, longest = np.random.default_rng(0), (positions or 200)
+    pairs = [
+        Pair(str(n), draw.integers(5, VOCABULARY, n).astype(np.int32), draw.integers(5, VOCABULARY, 6).astype(np.int32))
+        for n in (20, longest - 2 - 6 - 1)
+    ]
+    adapted = AdaptedModel(parts)
+    with torch.no_grad():
+        alone = target_losses(adapted, collate(pairs[:1], TEMPLATE), plain=True)
+        beside = target_losses(adapted, collate(pairs, TEMPLATE), plain=True)[: len(alone)]
+    torch.testing.assert_close(alone, beside, rtol=1e-4, atol=1e-4)
+    for own in (False, True):
+        adapted.generates = own and own_loop_agrees(adapted, machine)
+        plan = DecodingPlan(2, 6, 0, 1.0, 2)
+        both = generate(adapted, [pair.document_ids for pair in pairs], TEMPLATE, machine, plan)
+        assert both[0] == generate(adapted, [pairs[0].document_ids], TEMPLATE, machine, plan)[0]
+
+
+def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path, capsys):
+    """A longrope model is told how many positions are safe to use, and is compared within them."""
+    folder = folders(
+        "longrope", phi3(max_position_embeddings=512, original_max_position_embeddings=128, rope_scaling=LONG)
+    )
+    said = refused(capsys, *train("untuned", folder, tmp_path / "a"))
+    assert "the model has 128 that are safe to use of its 512: beyond them LongRoPE" in said
+    assert not (tmp_path / "a").exists()
+    assert main.main([*train("untuned", folder, tmp_path / "b", "limits.document_tokens=40"), "--device", "cpu"]) == 0
+
+
+# Numbers
+
+
+def test_weights_too_large_are_named_before_training(folders, tmp_path, capsys):
+    """Finite weights whose logits are not are told as that, and never as a scaled head or a learning rate."""
+    model = hub.load_model("tiny")
+    model.transformer.h[0].mlp.c_fc.weight.data[:] = 3e38
+    folder = folders("large", model)
+    with pytest.raises(ModelError, match="logits of GPT2LMHeadModel are NaN or infinite before anything is trained"):
+        head_is_plain(AdaptedModel(take_apart(hub.load_model(str(folder)))))
+    for label, setting in (
+        ("lora", "engine.plain=false"),
+        ("lora", "engine.plain=true"),
+        ("untuned", "engine.plain=true"),
+    ):
+        said = refused(capsys, *train(label, folder, tmp_path / f"{label}{setting}", setting))
+        assert (
+            "NaN or infinite before anything is trained" in said
+            and "learning rate" not in said
+            and "capped" not in said
+        )
+
+
+# Families
+
+
+def test_a_family_without_beams_is_told_before_a_suite_begins(folders, tmp_path, capsys):
+    """RWKV cannot reorder its state and does not mask padding: the row is named, and what would work."""
+    folder = folders(
+        "rwkv", made("rwkv", hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=256)
+    )
+    said = refused(capsys, *train("untuned", folder, tmp_path / "a", "decoding.num_beams=2"))
+    assert "[method.untuned] RwkvForCausalLM cannot generate with decoding.num_beams=2" in said
+    assert "Set decoding.num_beams=1" in said
+    said = refused(capsys, *train("untuned", folder, tmp_path / "b"))
+    assert "Set decoding.batch_size=1" in said and not (tmp_path / "a").exists() and not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize("label", ["untuned", "prompt-tuning"])
+def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
+    """A state-space model is compared with beams, untuned and with a prompt: nothing that it lacks is needed there."""
+    folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
+    few = [
+        "decoding.num_beams=2",
+        "limits.document_tokens=20",
+        "limits.train_documents=4",
+        "limits.validation_documents=2",
+    ]
+    assert main.main([*train(label, folder, tmp_path / "out", *few), "--device", "cpu"]) == 0
+
+
+def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
+    """Where peft names no projections, the message gives the matrices there are, and says that the row can be left
+    out."""
+    folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
+    said = refused(capsys, *train("lora", folder, tmp_path / "out"))
+    assert "[method.lora] peft names no attention projections" in said and "leave this row out of --methods" in said
+    assert "There are: dt_proj, in_proj, out_proj, x_proj." in said and not (tmp_path / "out").exists()
+
+
+def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monkeypatch):
+    """A row that this model cannot have stops `compare`, and not `train` of another row; documents are cut alike."""
+    folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
+    few = ["limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
+    rows = ["--methods", "untuned,lora,prompt-tuning", "--device", "cpu"]
+    reserved = []
+    prepare = setup.prepare
+
+    def noted(*arguments, **options):
+        reserved.append(options["reserved"])
+        return prepare(*arguments, **options)
+
+    monkeypatch.setattr(setup, "prepare", noted)
+    assert main.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
+    assert set(reserved) == {20}, "the virtual tokens of the prompt's row"
+    compare = ["compare", *train("untuned", folder, tmp_path / "all", *few)[2:], *rows]
+    assert "[method.lora] peft names no attention projections" in refused(capsys, *compare)
+
+
+def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
+    """What transformers does not refuse by its own words passes through the probe as it is."""
+    adapted = AdaptedModel(take_apart(hub.load_model("tiny")))
+
+    def broken(*arguments, **options):
+        raise TypeError("a mistake")
+
+    monkeypatch.setattr(adapted.parts.model, "generate", broken)
+    with pytest.raises(TypeError, match="a mistake"):
+        check_generation(adapted, TEMPLATE, machine, DecodingPlan(1, 4, 3, 1.0, 4))
+
+
+# Folders
+
+
+@pytest.mark.parametrize("method", ["gptq", "awq", "bitsandbytes", "fp8", "compressed-tensors"])
+def test_a_quantised_folder_is_named(tmp_path, method):
+    """A quantised model is refused by its kind of quantisation, with what to give instead, without any package for
+    it."""
+    shutil.copytree(Tiny().folder(), tmp_path / "m")
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    (tmp_path / "m/config.json").write_text(
+        json.dumps({**config, "quantization_config": {"quant_method": method, "bits": 4}})
+    )
+    for read in (hub.load_config, hub.sketch_model, hub.load_model):
+        with pytest.raises(ModelError, match=rf"are quantised \({method}\).*Give the model that was quantised"):
+            read(str(tmp_path / "m"))
+
+
+def test_an_adapter_given_as_a_model_is_named(tmp_path):
+    """An adapter's folder as --model is told as that, with the base to give."""
+    for base, named in (("gpt2", "is an adapter of 'gpt2', not a model"), (None, "is an adapter, not a model")):
+        (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        with pytest.raises(ModelError, match=f"{named}. Give --model its base"):
+            hub.load_config(str(tmp_path))
+    (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(ModelError, match="is an adapter, not a model"):
+        hub.load_config(str(tmp_path))
+
+
+@pytest.mark.parametrize("left", [(), ("special_tokens_map.json",), ("tokenizer_config.json",), ("added_tokens.json",)])
+def test_a_folder_without_a_tokenizer_is_told(tmp_path, left):
+    """A Trainer's checkpoint without tokenizer files is told as that, with the remedy."""
+    hub.load_model("tiny").save_pretrained(tmp_path)
+    for name in left:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ModelError, match=r"(holds no tokenizer files|has no vocabulary).*save_pretrained"):
+        hub.load_tokenizer(str(tmp_path))
+
+
+def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
+    """A missing path is a missing path; a name is looked for here and on the hub; nothing known is listed for no
+    reason."""
+    monkeypatch.setattr(hub, "caches_alone_without_a_hub", lambda: hub.nullcontext())
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file.txt").write_text("x")
+    for path in ("./nosuch", "/no/such", "a/b/c", "nosuch.gguf"):
+        with pytest.raises(ModelError, match=r"There is no model folder .*: the path does not exist"):
+            hub.load_tokenizer(path)
+    with pytest.raises(ModelError, match="the path is a file, not a folder"):
+        hub.load_tokenizer("file.txt")
+    for name in ("nosuch/folder", "t5-small"):
+        with pytest.raises(
+            ModelError, match=f"There is no folder '{name}' here, and the tokenizer of that name"
+        ) as caught:
+            hub.load_tokenizer(name)
+        assert "Known:" not in str(caught.value) and "Did you mean" not in str(caught.value)
+    with pytest.raises(ModelError, match=r"Did you mean 'tiny'\?$"):
+        hub.load_tokenizer("tinny")
+
+
+def test_an_embedded_model_that_a_bundle_left_out_is_found_in_it(tmp_path, monkeypatch):
+    """Where an embedded model's folder is missing, the message says where a bundle keeps it."""
+    monkeypatch.setattr(Tiny, "folder", lambda self: tmp_path / "assets/tiny")
+    with pytest.raises(ModelError, match="give --model models/base/tiny") as caught:
+        hub.load_tokenizer("tiny")
+    assert "Did you mean" not in str(caught.value)
+
+
+def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatch):
+    """A run is evaluated, and a suite resumed, with the weights of its records alone: one changed shard is found."""
+    monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
+    folder = tmp_path / "m"
+    hub.load_model("tiny").save_pretrained(folder, max_shard_size="2MB")
+    hub.load_tokenizer("tiny").save_pretrained(folder)
+    assert main.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
+    assert main.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
+    suite = make_suite(read_record(tmp_path / "out/runs/untuned/0").config)
+    planned = Planned(suite, tmp_path / "out", suite_rows(suite)[0], 0, "untuned")
+    record = finished_record(planned)
+    assert record is not None
+    finished = [(planned, record)]
+    refuse_other_weights(finished)
+    model = hub.load_model(str(folder))
+    model.transformer.h[1].mlp.c_fc.weight.data[0, 0] += math.pi
+    model.save_pretrained(folder, max_shard_size="2MB")
+    with pytest.raises(ResultsError, match="was made with other weights"):
+        refuse_other_weights(finished)
+    said = refused(capsys, "evaluate", str(tmp_path / "out/runs/untuned/0"))
+    assert "was made with another model" in said and "Give the same one with --model" in said
