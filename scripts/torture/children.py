@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from torture.outcomes import HUNG, LOST, Case
-from triptych.cli import main
+from triptych import cli
 from triptych.reporting import write
 from triptych.suite import processes
 
@@ -107,7 +107,7 @@ def start(
         if os.environ.get(DRAFT):
             write.to_pdf = write.to_html = lambda *_: b"not typeset"
         before()
-        return main.main(list(arguments))
+        return cli.main(list(arguments))
 
     return Child(call, memory)
 
@@ -163,7 +163,7 @@ class Forked:
             os.close(stdin)
             os.close(stdout)
             os.environ.update(env)
-            _become(lambda: main.main(arguments), reader, writer, stderr.fileno())
+            _become(lambda: cli.main(arguments), reader, writer, stderr.fileno())
         os.close(reader)
         os.close(writer)
         self._stdin = os.fdopen(stdin, "w")  # held open: its end closes when this process dies

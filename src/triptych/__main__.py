@@ -2,6 +2,6 @@
 
 import sys
 
-from triptych.cli.main import main
+from triptych.cli import main
 
 sys.exit(main())

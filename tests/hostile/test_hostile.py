@@ -39,7 +39,7 @@ from torture_inputs import (
     read_tables,
     torture,
 )
-from triptych.cli import main
+from triptych import cli
 from triptych.config import schema
 from triptych.config.schema import Suite
 from triptych.datasets import tables
@@ -316,7 +316,7 @@ def test_modules_of_the_working_folder_are_not_imported(tmp_path, capfd):
     """A suite started in a stranger's folder imports no module that lies there."""
     for name in ("json", "numpy", "pydantic", "rouge_score", "triptych"):
         (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'executed')!r}, 'w')\nraise SystemExit(7)\n")
-    status = main.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL])
+    status = cli.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL])
     assert status == 0, capfd.readouterr().err
     assert not (tmp_path / "executed").exists()
 
@@ -376,7 +376,7 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
     store.write_json(tmp_path / "out/suite.json", resolved.model_dump(mode="json"))
     (tmp_path / "out" / link).unlink(missing_ok=True)
     (tmp_path / "out" / link).symlink_to(victim)
-    assert main.main(["compare", "--methods", "lead-3", "--out", "out"]) == 2
+    assert cli.main(["compare", "--methods", "lead-3", "--out", "out"]) == 2
     assert "leads out" in capsys.readouterr().err and victim.read_text() == "mine"
 
 
@@ -435,7 +435,7 @@ def test_reports_replace_links_and_never_follow_them(bench, tmp_path):
     (tmp_path / "victim").write_text("mine")
     for name in ("comparison.json", "comparison.csv", "comparison.md", "report.pdf", "report.html"):
         (tmp_path / "out" / name).symlink_to(tmp_path / "victim")
-    assert main.main(["report", "out"]) == 0
+    assert cli.main(["report", "out"]) == 0
     assert (tmp_path / "victim").read_text() == "mine" and not (tmp_path / "out/comparison.csv").is_symlink()
 
 
@@ -445,7 +445,7 @@ def test_reports_replace_links_and_never_follow_them(bench, tmp_path):
 def test_control_characters_do_not_reach_the_terminal(tmp_path, capsys):
     """What a message quotes of a file is written out: no escape sequence of a stranger is sent to the terminal."""
     (tmp_path / "train.csv").write_text("id,\x1b]0;owned\x07,b\n1,2,3\n")
-    assert main.main(["list", "data", "train.csv"]) == 2
+    assert cli.main(["list", "data", "train.csv"]) == 2
     error = capsys.readouterr().err
     assert "\x1b" not in error and "\\x1b]0;owned" in error
 
@@ -568,7 +568,7 @@ def test_a_full_disk_leaves_the_old_report_whole(bench, tmp_path, capsys):
     (tmp_path / "out/comparison.json").write_text("of the old one")
     before = {path for path in (tmp_path / "out").rglob("*")}
     with largest_file(40_000):
-        assert main.main(["report", "out"]) == 2
+        assert cli.main(["report", "out"]) == 2
     assert (
         "report.pdf" in (error := capsys.readouterr().err) and "cannot be written" in error and "Traceback" not in error
     )
@@ -581,7 +581,7 @@ def test_a_full_disk_under_the_cache_is_told_before_work(tmp_path, capsys):
     """Where prepared data does not fit, the suite ends with status 2 before OUT is made, and the cache holds no half
     entry."""
     with largest_file(4000):
-        assert main.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL]) == 2
+        assert cli.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL]) == 2
     assert "Make room" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert list((tmp_path / "cache").iterdir()) == []
 
@@ -617,7 +617,7 @@ def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
     """OUT below a file, or in a folder that may not be written, is one clear error with status 2."""
     (tmp_path / "file").write_text("mine")
     for out in ("file/out", "file"):
-        assert main.main(["compare", "--methods", "lead-3", "--out", out, "--set", *SMALL]) == 2
+        assert cli.main(["compare", "--methods", "lead-3", "--out", out, "--set", *SMALL]) == 2
         assert "file" in capsys.readouterr().err
     place = bench.folder.parent / "locked"
     shutil.copytree(bench.folder / "results", place)
@@ -625,7 +625,7 @@ def test_an_out_that_cannot_be_written_is_refused(bench, tmp_path, capsys):
     for folder in (place, *place.rglob("*")):
         os.chmod(folder, 0o555)
     with unprivileged():
-        status = main.main(["report", str(place)])
+        status = cli.main(["report", str(place)])
     error = capsys.readouterr().err
     assert status == 2 and "cannot be locked: .lock: Permission denied" in error and "Traceback" not in error
 
@@ -840,7 +840,7 @@ ARGUMENTS = {
 
 def refused(capsys, *arguments: str) -> str:
     """The message of a command that must be refused: status 2, one message, nothing more, OUT not made."""
-    assert main.main([*arguments]) == 2, capsys.readouterr().err[-2000:]
+    assert cli.main([*arguments]) == 2, capsys.readouterr().err[-2000:]
     captured = capsys.readouterr()
     assert captured.err.startswith("triptych: ") and captured.err.count("triptych: ") == 1, captured.err
     assert (
@@ -984,7 +984,7 @@ def test_a_run_that_meets_the_memory_limit_fails_alone(tmp_path, capfd):
     """A run that is given no more memory is recorded as failed with the reason; the others finish."""
     (tmp_path / "hungry.py").write_text(HUNGRY)
     command = ["compare", "--methods", "hungry,lead-3", "--plugin", "hungry.py", "--out", "out", "--set", *SMALL]
-    assert main.main(command) == 1
+    assert cli.main(command) == 1
     record = reading.read_record(tmp_path / "out/runs/hungry/0/record.json")
     assert record.status == "failed" and "memory" in record.error.lower()
     assert reading.read_record(tmp_path / "out/runs/lead-3/0/record.json").status == "done"
@@ -997,12 +997,12 @@ def test_a_suite_on_a_full_disk_goes_on_when_there_is_room(bench, tmp_path, capf
     """Where files do not fit, a suite ends with a message; with room again, the same command ends as an unbroken one
     does."""
     command = ["compare", "--methods", "lead-3,lora", "--set", *SMALL]
-    assert main.main([*command, "--out", "whole"]) == 0
+    assert cli.main([*command, "--out", "whole"]) == 0
     with largest_file(size):
-        assert main.main([*command, "--out", "broken"]) in (1, 2)
+        assert cli.main([*command, "--out", "broken"]) in (1, 2)
     error = capfd.readouterr().err
     assert "Traceback" not in error and "triptych: " in error
-    assert main.main([*command, "--out", "broken"]) == 0
+    assert cli.main([*command, "--out", "broken"]) == 0
     for label in ("lead-3", "lora"):
         one, other = (tmp_path / out / f"runs/{label}/0/predictions.jsonl" for out in ("whole", "broken"))
         assert one.read_bytes() == other.read_bytes()

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 
 from support.made_up import make_comparison, make_results
 from torture_inputs import Bench, Watch
-from triptych.cli import main
+from triptych import cli
 from triptych.errors import ResultsError
 from triptych.handin import bundle
 from triptych.reporting.tables import to_markdown
@@ -125,7 +125,7 @@ def test_requirements_hold_pins_of_the_packages_dependencies_alone(out):
             out / f"runs/{run}/record.json",
             lambda record, change=change: record["provenance"]["versions"].update(change),
         )
-    main.main(["report", str(out)])
+    cli.main(["report", str(out)])
     lines = bundle.gather(out).entries["requirements.txt"].splitlines()
     assert "torch==2.13.0" in lines and not any("evil" in line for line in lines)
     assert all(line.count("==") == 1 and " " not in line for line in lines)

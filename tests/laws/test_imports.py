@@ -37,7 +37,7 @@ def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
     code = TORCHLESS + (
         "import triptych.contracts, triptych.results.store, triptych.metrics.rouge, triptych.metrics.text_shape, "
         "triptych.cli.view\n"
-        "from triptych.cli.main import main\n"
+        "from triptych.cli import main\n"
         f"sys.exit(main(['list', 'data', {str(tmp_path)!r}]))"
     )
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.paths import CHECKOUT
-from triptych.cli import main
+from triptych import cli
 from triptych.errors import ResultsError
 
 SMALL = [
@@ -29,14 +29,14 @@ ROWS = "lead-3,prompt-tuning,last-layers"
 @pytest.fixture(scope="module")
 def finished(workplace) -> Path:
     """A small suite that has run to its end."""
-    assert main.main(["compare", "--methods", ROWS, "--out", "out", "--set", *SMALL]) == 0
+    assert cli.main(["compare", "--methods", ROWS, "--out", "out", "--set", *SMALL]) == 0
     return workplace / "out"
 
 
 @pytest.fixture(scope="module")
 def unpacked(finished, workplace, tmp_path_factory) -> Path:
     """The zip of that suite, unpacked elsewhere."""
-    assert main.main(["bundle", "out", "hand-in.zip"]) == 0
+    assert cli.main(["bundle", "out", "hand-in.zip"]) == 0
     folder = tmp_path_factory.mktemp("elsewhere")
     with zipfile.ZipFile(workplace / "hand-in.zip") as archive:
         archive.extractall(folder)
@@ -71,7 +71,7 @@ CALLS = """
 import json, pathlib, sys
 import triptych, triptych.cli
 assert pathlib.Path(triptych.__file__).resolve().is_relative_to(pathlib.Path.cwd().resolve()), triptych.__file__
-sys.exit(max(triptych.cli.main.main(words) for words in json.loads(sys.argv[1])))
+sys.exit(max(triptych.cli.main(words) for words in json.loads(sys.argv[1])))
 """
 
 
@@ -96,7 +96,7 @@ def test_bundle_holds_what_the_assignment_asks_and_nothing_else(unpacked: Path) 
         "results",
     }
     source = [name for name in files if name.startswith("src/")]
-    assert "src/triptych/cli.py" in source and all(name.endswith(".py") for name in source)
+    assert "src/triptych/cli/commands.py" in source and all(name.endswith(".py") for name in source)
     assert "models/tuned/prompt-tuning/0/adapter/adapter_model.safetensors" in files
     assert "models/tuned/last-layers/0/adapter/trained.safetensors" in files
     assert not any(name.startswith("models/tuned/lead-3") or name.endswith("log.txt") for name in files)
@@ -163,7 +163,7 @@ def test_all_rows_survive_their_bundle(tmp_path: Path) -> None:
 def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpacked: Path) -> None:
     """A zip depends on results and source alone: written again, it is the same byte by byte, and no rest stays beside
     it."""
-    assert main.main(["bundle", "out", "again.zip"]) == 0
+    assert cli.main(["bundle", "out", "again.zip"]) == 0
     assert (workplace / "again.zip").read_bytes() == (workplace / "hand-in.zip").read_bytes()
     assert [path.name for path in workplace.iterdir() if path.name.startswith(".")] == []
 
@@ -172,15 +172,15 @@ def test_an_existing_file_is_kept_unless_told(unpacked: Path, workplace: Path, c
     """A file that is there is refused and left as it was; `--overwrite` replaces it."""
     file = workplace / "kept.zip"
     file.write_text("mine")
-    assert main.main(["bundle", "out", "kept.zip"]) == 2
+    assert cli.main(["bundle", "out", "kept.zip"]) == 2
     assert "--overwrite" in capsys.readouterr().err and file.read_text() == "mine"
-    assert main.main(["bundle", "out", "kept.zip", "--overwrite"]) == 0
+    assert cli.main(["bundle", "out", "kept.zip", "--overwrite"]) == 0
     assert zipfile.is_zipfile(file)
 
 
 def test_models_too_large_leave_a_marked_place(finished: Path, workplace: Path, capsys) -> None:
     """Above the limit the largest model stays out, and README and terminal say where a link to it belongs."""
-    assert main.main(["bundle", "out", "small.zip", "--max-megabytes", "1"]) == 0
+    assert cli.main(["bundle", "out", "small.zip", "--max-megabytes", "1"]) == 0
     assert "left out: out/runs/last-layers/0/adapter" in capsys.readouterr().out
     with zipfile.ZipFile(workplace / "small.zip") as archive:
         names, readme = archive.namelist(), archive.read("README.md").decode()
@@ -191,10 +191,10 @@ def test_models_too_large_leave_a_marked_place(finished: Path, workplace: Path, 
 
 def test_out_without_finished_runs_or_report_is_refused(finished: Path, workplace: Path, capsys) -> None:
     """Nothing is written of a folder that holds no finished run or no report."""
-    assert main.main(["bundle", "nowhere", "a.zip"]) == 2
+    assert cli.main(["bundle", "nowhere", "a.zip"]) == 2
     (finished / "report.pdf").rename(finished / "moved.pdf")
     try:
-        assert main.main(["bundle", "out", "a.zip"]) == 2
+        assert cli.main(["bundle", "out", "a.zip"]) == 2
         assert "triptych report out" in capsys.readouterr().err
     finally:
         (finished / "moved.pdf").rename(finished / "report.pdf")
@@ -204,7 +204,7 @@ def test_out_without_finished_runs_or_report_is_refused(finished: Path, workplac
 def test_a_plugin_goes_into_the_zip(finished: Path, workplace: Path) -> None:
     """A file given with `--plugin` is in the zip, and the README's commands name it there."""
     (workplace / "mine.py").write_text('"""Nothing."""\n')
-    assert main.main(["bundle", "out", "with.zip", "--plugin", "mine.py"]) == 0
+    assert cli.main(["bundle", "out", "with.zip", "--plugin", "mine.py"]) == 0
     with zipfile.ZipFile(workplace / "with.zip") as archive:
         assert archive.read("plugins/mine.py") == (workplace / "mine.py").read_bytes()
         assert "--plugin plugins/mine.py" in archive.read("README.md").decode()
@@ -234,10 +234,10 @@ def test_a_run_is_evaluated_where_its_documents_lie_now(workplace: Path, capsys)
             (workplace / folder / f"{split}.jsonl").write_text("".join(line + "\n" for line in kept))
     settings = ["--model", "tiny", "--data", "./news", "--seeds", "0", "--set", *SMALL]
     settings += ["limits.document_tokens=352", "limits.summary_tokens=104"]
-    assert main.main(["train", "last-layers", "--out", "moved", *settings, "search.trials=0"]) == 0
+    assert cli.main(["train", "last-layers", "--out", "moved", *settings, "search.trials=0"]) == 0
     (workplace / "news").rename(workplace / "moved-news")
-    assert main.main(["evaluate", "moved/runs/last-layers/0", "--data", "./moved-news", "--json"]) == 0
+    assert cli.main(["evaluate", "moved/runs/last-layers/0", "--data", "./moved-news", "--json"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
-    assert main.main(["evaluate", "moved/runs/last-layers/0", "--data", "./others"]) == 2
+    assert cli.main(["evaluate", "moved/runs/last-layers/0", "--data", "./others"]) == 2
     assert "other documents" in capsys.readouterr().err

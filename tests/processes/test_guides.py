@@ -13,8 +13,7 @@ import transformers
 
 from support.paths import CHECKOUT
 from support.worlds import VOCABULARY
-from triptych import registry
-from triptych.cli import main
+from triptych import cli, registry
 from triptych.results import store
 from triptych.run import entries, experiment
 from triptych.suite import executors, jobs
@@ -122,7 +121,7 @@ def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkey
                 subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
                 continue
             assert program == "triptych", line
-            status = main.main(as_tested(arguments, word))
+            status = cli.main(as_tested(arguments, word))
             captured = capsys.readouterr()
             assert status == (2 if word in ("hub", "refused") else 0), f"{line}\n{captured.err}"
             if word == "hub":

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from triptych.cli import main
+from triptych import cli
+from triptych.cli import commands
 from triptych.suite import processes
 
 SAID = "\nInterrupted. Run the same command again to resume.\n"
@@ -29,16 +30,16 @@ def signalled(signum):
 def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
     """Ctrl-C, SIGTERM and SIGHUP end compare and train with one sentence and 128 + the signal's number."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(main, f"call_{command[0]}", signalled(signum))
-    assert main.main(command) == 128 + signum
+    monkeypatch.setattr(commands, f"call_{command[0]}", signalled(signum))
+    assert cli.main(command) == 128 + signum
     assert capsys.readouterr().err == SAID
 
 
 def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
     """A command that keeps nothing is interrupted without a word on resuming."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(main, "call_advise", signalled(signal.SIGINT))
-    assert main.main(["advise", "out"]) == 130
+    monkeypatch.setattr(commands, "call_advise", signalled(signal.SIGINT))
+    assert cli.main(["advise", "out"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
 
 
@@ -55,8 +56,8 @@ def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path,
         os.kill(os.getpid(), signum)
 
     monkeypatch.setattr(processes.sys, "executable", str(python))
-    monkeypatch.setattr(main, "call_compare", lambda options: processes.run([], tmp_path / "log.txt", None, tell))
-    assert main.main(["compare"]) == 128 + signum
+    monkeypatch.setattr(commands, "call_compare", lambda options: processes.run([], tmp_path / "log.txt", None, tell))
+    assert cli.main(["compare"]) == 128 + signum
     (pid,) = pids
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
@@ -78,9 +79,9 @@ def test_a_closed_terminal_does_not_change_the_status(monkeypatch):
         def write(self, text):
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(main, "call_compare", work)
-    monkeypatch.setattr(main.sys, "stderr", Gone())
-    assert main.main(["compare"]) == 129
+    monkeypatch.setattr(commands, "call_compare", work)
+    monkeypatch.setattr(commands.sys, "stderr", Gone())
+    assert cli.main(["compare"]) == 129
 
 
 def test_nohup_is_respected(monkeypatch):
@@ -92,18 +93,18 @@ def test_nohup_is_respected(monkeypatch):
         os.kill(os.getpid(), signal.SIGHUP)
         return 0
 
-    monkeypatch.setattr(main, "call_compare", work)
-    assert main.main(["compare"]) == 0
+    monkeypatch.setattr(commands, "call_compare", work)
+    assert cli.main(["compare"]) == 0
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and signal.getsignal(signal.SIGTERM) is before
 
 
 def test_ranks_and_runs_of_a_suite_end_at_once(monkeypatch):
     """Who is ended by torchrun or by the suite keeps the system's handling, which waits for no operation to return."""
-    options = main.make_parser().parse_args
-    assert main.resumes(options(["train", "lora"])) and main.resumes(options(["compare"]))
-    assert not main.resumes(options(["train", "lora", "--events"]))
+    options = commands.make_parser().parse_args
+    assert commands.resumes(options(["train", "lora"])) and commands.resumes(options(["compare"]))
+    assert not commands.resumes(options(["train", "lora", "--events"]))
     monkeypatch.setenv("RANK", "0")
-    assert not main.resumes(options(["train", "lora"]))
+    assert not commands.resumes(options(["train", "lora"]))
 
 
 def test_a_handler_that_a_library_replaces_is_put_back():

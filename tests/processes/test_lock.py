@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import triptych
-from triptych.cli import main
+from triptych import cli
 from triptych.config import schema
 from triptych.errors import ResultsError, RunFailed
 from triptych.results import files, lock, records, store
@@ -47,7 +47,7 @@ def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, caps
     with jobs.claim(out, SUITE):
         before = sorted(out.rglob("*"))
         small = ["--methods", "lead-3", "--set", "limits.test_documents=2", "limits.train_documents=4"]
-        assert main.main(["compare", "--fresh", "--out", str(out), *small]) == 2
+        assert cli.main(["compare", "--fresh", "--out", str(out), *small]) == 2
         assert sorted(out.rglob("*")) == before and not (tmp_path / "out.before-1").exists()
     assert "Another process works" in capsys.readouterr().err
 
@@ -261,20 +261,18 @@ def test_a_report_waits_for_whoever_works_where_it_is_written(reported, tmp_path
     locked = tmp_path / at_work
     locked.mkdir(exist_ok=True)
     with lock.locked(locked):
-        assert main.main(command) == 2
+        assert cli.main(command) == 2
         assert "Another process works" in capsys.readouterr().err and not (locked / "written").exists()
         if at_work == "out":
-            assert (
-                main.main(["report", str(reported), "--to", str(elsewhere)]) == 0 and (elsewhere / "written").exists()
-            )
-    assert main.main(command) == 0 and (locked / "written").exists()
+            assert cli.main(["report", str(reported), "--to", str(elsewhere)]) == 0 and (elsewhere / "written").exists()
+    assert cli.main(command) == 0 and (locked / "written").exists()
 
 
 def test_a_report_on_nothing_leaves_nothing(tmp_path):
     """Where there are no results neither --to is made nor a lock is left."""
     (tmp_path / "notes").mkdir()
-    assert main.main(["report", str(tmp_path / "notes"), "--to", str(tmp_path / "to")]) == 2
-    assert main.main(["report", str(tmp_path / "notes")]) == 2
+    assert cli.main(["report", str(tmp_path / "notes"), "--to", str(tmp_path / "to")]) == 2
+    assert cli.main(["report", str(tmp_path / "notes")]) == 2
     assert [*tmp_path.rglob("*")] == [tmp_path / "notes"]
 
 
@@ -293,7 +291,7 @@ def test_a_resumed_suite_refuses_finished_runs_of_other_documents(tmp_path, monk
     command = ["compare", str(out / "suite.json"), "--out", str(out), "--device", "cpu"]
     train = (data / "train.jsonl").read_text()
     (data / "train.jsonl").write_text(train.replace("met 2 times", "met two times"))
-    assert main.main(command) == 2
+    assert cli.main(command) == 2
     error = capsys.readouterr().err
     assert "was made with other documents" in error and "--fresh to start over" in error
     assert not (out / "runs/untuned").exists()

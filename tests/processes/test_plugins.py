@@ -19,8 +19,7 @@ from support.laws import (
     law_trains_exactly_what_it_says,
 )
 from support.worlds import VOCABULARY, World
-from triptych import registry
-from triptych.cli import main
+from triptych import cli, registry
 from triptych.contracts import Context, Family, Method, Metric
 from triptych.errors import ModelError
 from triptych.methods.last_layers import LastLayers
@@ -119,7 +118,7 @@ def finished(files) -> Path:
         patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
         patch.chdir(folder)
         command = ["compare", *plugins, "--preset", "demo", "--data", "weather", "--methods", "norms,first-words"]
-        assert main.main([*command, "--out", "out", "--set", "method.norms.last=2", *SMALL]) == 0
+        assert cli.main([*command, "--out", "out", "--set", "method.norms.last=2", *SMALL]) == 0
         yield folder / "out"
 
 
@@ -164,17 +163,17 @@ def test_the_resolved_suite_is_resumed_with_its_plugins(files, finished, capsys)
     plugins = [part for file in files for part in ("--plugin", str(file))]
     record = finished / "runs/norms/0/record.json"
     before = record.stat().st_mtime_ns
-    assert main.main(["compare", "out/suite.json", "--out", "out", *plugins]) == 0
+    assert cli.main(["compare", "out/suite.json", "--out", "out", *plugins]) == 0
     assert record.stat().st_mtime_ns == before and "kept" in capsys.readouterr().err
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {**registry._tables, "method": {}})
-        assert main.main(["compare", "out/suite.json", "--out", "out"]) == 2
+        assert cli.main(["compare", "out/suite.json", "--out", "out"]) == 2
     assert "needs --plugin FILE.py" in capsys.readouterr().err
 
 
 def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
     """`triptych list` shows them with their options, and the laws hold for a method as for ours."""
-    assert main.main(["list", "--plugin", str(files[0])]) == 0
+    assert cli.main(["list", "--plugin", str(files[0])]) == 0
     text = capsys.readouterr().out
     for words in (
         "norms: Train the norms",

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from triptych.cli import main
+from triptych import cli
 
 SETTINGS = [
     "limits.train_documents=21",
@@ -83,7 +83,7 @@ def _losses(out) -> list[float]:
 def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
     """One process and two: losses, evaluation, summaries, counts."""
     train = ["train", label, "--preset", "demo", "--device", "cpu", "--set", *SETTINGS, *settings, "--out"]
-    assert main.main([*train, "one"]) == 0
+    assert cli.main([*train, "one"]) == 0
     subprocess.run([*launch, *train, "two", *extra], check=True, capture_output=True, timeout=240)
     one, two = _losses(workplace / "one"), _losses(workplace / "two")
     assert len(one) == STEPS + 7 * 2 and two == pytest.approx(one, rel=1e-6)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from triptych.cli import main
+from triptych import cli
 from triptych.config import schema
 from triptych.plugins import import_plugins
 from triptych.results.reading import load
@@ -34,7 +34,7 @@ FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules", "wall_s
 def finished(workplace) -> Path:
     """A small suite that has run to its end."""
     out = workplace / "out"
-    assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
+    assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
     return out
 
 
@@ -67,7 +67,7 @@ def test_the_same_suite_is_resumed_and_finished_runs_stay_untouched(finished, ca
     """The same command again runs nothing that is done: records keep their time of change."""
     records = sorted(finished.glob("runs/*/*/record.json"))
     before = [path.stat().st_mtime_ns for path in records]
-    assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 0
+    assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 0
     assert [path.stat().st_mtime_ns for path in records] == before
     assert "kept" in capsys.readouterr().err
 
@@ -134,7 +134,7 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cu
 
 def test_evaluate_reproduces_loss_and_summaries_from_the_saved_adapter(finished, capsys):
     """A separate call on the saved run gives the recorded test loss and every stored summary."""
-    assert main.main(["evaluate", str(finished / "runs/lora/0"), "--json"]) == 0
+    assert cli.main(["evaluate", str(finished / "runs/lora/0"), "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
     assert result["identical_predictions"] == result["documents"] == 4
@@ -143,7 +143,7 @@ def test_evaluate_reproduces_loss_and_summaries_from_the_saved_adapter(finished,
 def test_report_is_made_again_from_the_records_alone(finished, capsys):
     """`report OUT` writes the same comparison from the records."""
     before = (finished / "comparison.json").read_bytes()
-    assert main.main(["report", str(finished)]) == 0
+    assert cli.main(["report", str(finished)]) == 0
     assert (finished / "comparison.json").read_bytes() == before
 
 
@@ -165,7 +165,7 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
     )
     out = workplace / "failing"
     command = ["compare", "--methods", "broken,lead-3", "--out", str(out), "--plugin", str(plugin), "--set", *SMALL]
-    assert main.main(command) == 1
+    assert cli.main(command) == 1
     captured = capsys.readouterr()
     assert "broken (seed 0)" in captured.err and "not to my taste" in captured.err
     record = Record.model_validate_json((out / "runs/broken/0/record.json").read_text())
@@ -256,7 +256,7 @@ def test_a_second_process_in_one_folder_is_refused(finished, capsys):
     from triptych.suite.jobs import locked
 
     with locked(finished):
-        assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 2
+        assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 2
     assert "Another process" in capsys.readouterr().err
 
 
@@ -264,9 +264,9 @@ def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
     """--fresh runs all again and keeps the old folder under another name."""
     out = workplace / "fresh"
     command = ["compare", "--methods", "lead-3", "--out", str(out), "--set", *SMALL]
-    assert main.main(command) == 0
+    assert cli.main(command) == 0
     old = (out / "runs/lead-3/0/record.json").read_text()
-    assert main.main([*command, "--fresh"]) == 0
+    assert cli.main([*command, "--fresh"]) == 0
     assert (workplace / "fresh.before-1/runs/lead-3/0/record.json").read_text() == old
     assert (out / "runs/lead-3/0/record.json").read_text() != old
 

@@ -12,7 +12,7 @@ import pytest
 
 from support.made_up import make_results, write_results
 from triptych import registry
-from triptych.cli import main
+from triptych.cli import commands
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError
 from triptych.run import provenance
@@ -90,7 +90,7 @@ def test_streams_replace_what_they_lack(monkeypatch) -> None:
     streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii") for name in ("stdout", "stderr")}
     for name, stream in streams.items():
         monkeypatch.setattr(sys, name, stream)
-    main.replace_what_streams_lack()
+    commands.replace_what_streams_lack()
     for stream in streams.values():
         stream.write("a – b \udce9 日")
         stream.flush()

@@ -16,7 +16,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from support.folders import edit_record, put, write_results
 from support.paths import CHECKOUT
-from triptych.cli import main
+from triptych import cli
+from triptych.cli import commands
 from triptych.config.schema import merge, parse_setting, preset
 from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.measure import meter
@@ -48,7 +49,9 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
     """A suite that was killed in its learning-rate search after two of three trials, and these trials."""
     out = workplace / "killed"
     options = ["--preset", "demo", "--methods", "lora", "--out", str(out), "--set", *SEARCHED]
-    suite, table = entries.resolve(main.suite_settings(main.make_parser().parse_args(["compare", *options])), ["lora"])
+    suite, table = entries.resolve(
+        commands.suite_settings(commands.make_parser().parse_args(["compare", *options])), ["lora"]
+    )
     preflight.check(suite, table, "cpu", workplace / "cache")
     out.mkdir()
     (out / "suite.json").write_text(suite.model_dump_json())
@@ -67,7 +70,7 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
 def resumed(killed) -> Path:
     """The same suite, brought to its end."""
     out, _ = killed
-    assert main.main(["compare", str(out / "suite.json"), "--out", str(out)]) == 0
+    assert cli.main(["compare", str(out / "suite.json"), "--out", str(out)]) == 0
     return out
 
 
@@ -141,7 +144,7 @@ def test_a_suite_repeats_itself(resumed, workplace):
     named = {"OUT/suite.json": str(resumed / "suite.json"), "OUT": str(again)}
     subprocess.run([*COMMAND, *(named.get(word, word) for word in command[1:])], check=True, capture_output=True)
     before = (again / "runs/lora/0/record.json").stat().st_mtime_ns
-    assert main.main(["compare", str(resumed / "suite.json"), "--out", str(again)]) == 0
+    assert cli.main(["compare", str(resumed / "suite.json"), "--out", str(again)]) == 0
     assert (again / "runs/lora/0/record.json").stat().st_mtime_ns == before
     for name in ("runs/lora/0", "scaling/8/runs/lora/0"):
         assert (resumed / name / "predictions.jsonl").read_bytes() == (again / name / "predictions.jsonl").read_bytes()
@@ -161,7 +164,7 @@ def test_compare_refuses_a_record_of_other_data(resumed, capsys):
     before = file.read_text()
     edit_record(resumed / "scaling/8", "lora/0", lambda data: put(data, "config.separator", "other"))
     try:
-        assert main.main(["compare", str(resumed / "suite.json"), "--out", str(resumed)]) == 2
+        assert cli.main(["compare", str(resumed / "suite.json"), "--out", str(resumed)]) == 2
     finally:
         file.write_text(before)
     error = capsys.readouterr().err
@@ -348,7 +351,7 @@ def test_report_refuses_what_differs(case, joined, tmp_path, capsys):
     edit_record(second, "full/1", lambda data: put(data, field, value))
     edit_record(second, "full/0", lambda data: put(data, "loss.test", 2.5))
     there = [first, second] if joined else [first]
-    assert main.main(["report", *map(str, there), "--to", str(tmp_path / "to")]) == 2
+    assert cli.main(["report", *map(str, there), "--to", str(tmp_path / "to")]) == 2
     captured = capsys.readouterr()
     assert f"{named} is " in captured.err and repr(value) in captured.err and "full (seed 0)" in captured.err
     assert captured.out == "" and not (tmp_path / "to").exists()
@@ -359,7 +362,7 @@ def test_report_refuses_bit_equal_losses(tmp_path, capsys):
     out = write_results(tmp_path / "out")
     edit_record(out, "lora/1", lambda data: put(data, "loss.test", 2.125))
     edit_record(out, "full/1", lambda data: put(data, "loss.test", 2.125))
-    assert main.main(["report", str(out)]) == 2
+    assert cli.main(["report", str(out)]) == 2
     error = capsys.readouterr().err
     assert "bit-equal" in error and "lora (seed 1)" in error and "full (seed 1)" in error
 
@@ -367,7 +370,7 @@ def test_report_refuses_bit_equal_losses(tmp_path, capsys):
 def test_report_joins_suites_that_pass(tmp_path, capsys):
     """`report OUT1 OUT2 --to DIR` writes one comparison of both, and of the untrained rows that both have one."""
     first, second = (write_results(tmp_path / label, ("untuned", label)) for label in ("lora", "full"))
-    assert main.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
+    assert cli.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
     comparison = json.loads((tmp_path / "to/comparison.json").read_text())
     assert list(comparison["rows"]) == ["untuned", "lora", "full"] and len(comparison["tests"]) == 12
-    assert main.main(["report", str(first), str(second)]) == 2 and "--to" in capsys.readouterr().err
+    assert cli.main(["report", str(first), str(second)]) == 2 and "--to" in capsys.readouterr().err

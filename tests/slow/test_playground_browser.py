@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from support.browser import FLAGS
-from triptych.cli import main
+from triptych import cli
 from triptych.use.page_server import serving
 from triptych.use.playground import Playground, build_page
 
@@ -35,7 +35,7 @@ def address(tmp_path_factory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
         out = place / "out"
-        assert main.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
+        assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
         page = build_page(Playground.open(out, device="cpu"))
         with serving(page, "127.0.0.1", 0) as address:
             yield address

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from triptych.cli import main
+from triptych import cli
 from triptych.cli.view import View
 from triptych.config import schema
 from triptych.errors import ConfigError
@@ -75,7 +75,7 @@ def one_machine(tmp_path_factory):
         patch.setenv("TRIPTYCH_CACHE", str(folder / "cache"))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.chdir(folder)
-        assert main.main(["compare", "--methods", "lora,lead-3", "--out", "local", "--set", *SMALL]) == 0
+        assert cli.main(["compare", "--methods", "lora,lead-3", "--out", "local", "--set", *SMALL]) == 0
         yield folder
 
 

@@ -1,1 +1,5 @@
 """The terminal: parse, call the API, print."""
+
+from triptych.cli.commands import main
+
+__all__ = ["main"]

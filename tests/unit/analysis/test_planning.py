@@ -18,13 +18,14 @@ from simulated_scores import NOISE_SD, ROW_SD
 from support.folders import edit_record, put, write_results
 from support.interpreters import TORCHLESS
 from support.simulation import within
+from triptych import cli
 from triptych.analysis.chance import ASSUMED, Chance, noise_of, pairs_of, seed_variance
 from triptych.analysis.comparison import compare
 from triptych.analysis.costs import RowCost, Size, measured, of_suite
 from triptych.analysis.inference import Seeds
 from triptych.analysis.planning import Planner, enough_pairs
 from triptych.analysis.power import Design
-from triptych.cli import main
+from triptych.cli import commands
 from triptych.errors import ConfigError, ResultsError
 from triptych.planning import planner
 from triptych.planning.planner import parse_duration, plan
@@ -241,7 +242,7 @@ def test_a_plan_from_a_pilot_needs_no_torch(pilot):
     """`triptych plan OUT --json` reads records alone, and the line that it gives runs the design it names."""
     code = (
         TORCHLESS
-        + f"from triptych.cli.main import main\nsys.exit(main(['plan', {str(pilot)!r}, '--json', '--within', '40min']))"
+        + f"from triptych.cli import main\nsys.exit(main(['plan', {str(pilot)!r}, '--json', '--within', '40min']))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
@@ -249,15 +250,15 @@ def test_a_plan_from_a_pilot_needs_no_torch(pilot):
     assert made["pairs"] == 3 and made["level"] == pytest.approx(0.05 / 3) and made["detect"] == 1.0
     assert made["best"]["power"] >= 0.8 and made["best"]["seconds"] <= 2400
     assert sum(made["row_seconds"].values()) == pytest.approx(made["best"]["seconds"])
-    options = main.make_parser().parse_args(made["command"].split()[1:])
-    settings = main.suite_settings(options)
+    options = commands.make_parser().parse_args(made["command"].split()[1:])
+    settings = commands.suite_settings(options)
     assert settings["limits"]["test_documents"] == made["best"]["test_documents"]
     assert settings["seeds"] == made["best"]["seeds"] and options.command == "compare"
 
 
 def test_a_plan_in_words(pilot, capsys):
     """The terminal says what is needed, what is lacking, what it costs, and how sure the pilot is of it."""
-    assert main.main(["plan", str(pilot), "--detect", "0.5", "--within", "10min"]) == 0
+    assert cli.main(["plan", str(pilot), "--detect", "0.5", "--within", "10min"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "the 40 test documents that there are do not suffice" in said and "Documents are the bottleneck" in said
     assert "Within 10 min 00 s a difference of 0.5 points cannot be found four times in five" in said
@@ -328,7 +329,7 @@ def test_scored_files_say_how_scores_vary(pilot, tmp_path):
 )
 def test_what_cannot_be_planned_is_one_message(arguments, said, pilot, capsys):
     """Bad durations, differences, rows and pilots end with status 2 and one line."""
-    assert main.main(["plan", str(pilot), *arguments]) == 2
+    assert cli.main(["plan", str(pilot), *arguments]) == 2
     message = capsys.readouterr().err
     assert said in message and message.count("\n") == 1
 
@@ -399,7 +400,7 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
         raise KeyboardInterrupt
 
     monkeypatch.setattr("triptych.suite.jobs.carry_out", stop)
-    assert main.main([*ARGUMENTS, "--within", "10min"]) == 130
+    assert cli.main([*ARGUMENTS, "--within", "10min"]) == 130
     (first,) = carried
     assert "within" in capsys.readouterr().err
     design, recorded = first.design, read_json(folder / "out" / "suite.json")
@@ -407,21 +408,21 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
     assert design.seeds == len(first.seeds) >= 3 and design.test_documents == first.limits.test_documents
     assert design.max_epochs == first.training.max_epochs
     monkeypatch.setattr(preflight, "estimate", None)  # nothing is planned anew
-    assert main.main([*ARGUMENTS, "--within", "600s"]) == 130 and carried[1] == first
-    assert main.main(["compare", "out/suite.json", "--out", "out"]) == 130 and carried[2] == first
-    assert main.main([*ARGUMENTS, "--within", "5min"]) == 2
+    assert cli.main([*ARGUMENTS, "--within", "600s"]) == 130 and carried[1] == first
+    assert cli.main(["compare", "out/suite.json", "--out", "out"]) == 130 and carried[2] == first
+    assert cli.main([*ARGUMENTS, "--within", "5min"]) == 2
     assert "design.within_seconds is 600.0 there and 300.0 here" in capsys.readouterr().err
     assert (
-        main.main(["compare", "out/suite.json", "--out", "other", "--seeds", "0"]) == 130 and carried[3].design is None
+        cli.main(["compare", "out/suite.json", "--out", "other", "--seeds", "0"]) == 130 and carried[3].design is None
     )
 
 
 def test_a_folder_without_a_design_is_not_planned_over(folder, monkeypatch, capsys):
     """--within in a folder whose suite was not planned is refused before anything is measured."""
     monkeypatch.setattr("triptych.suite.jobs.carry_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-    assert main.main(ARGUMENTS) == 130
+    assert cli.main(ARGUMENTS) == 130
     monkeypatch.setattr(preflight, "estimate", None)
-    assert main.main([*ARGUMENTS, "--within", "10min"]) == 2
+    assert cli.main([*ARGUMENTS, "--within", "10min"]) == 2
     assert "was not planned for a budget" in capsys.readouterr().err
 
 
@@ -429,16 +430,16 @@ def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
     """Without a pilot costs are measured, how scores vary is assumed, and both are said; nothing is written."""
     (folder / "suite.toml").write_text('model = "tiny"\ndata = "data"\n')
     settings = [*ARGUMENTS[ARGUMENTS.index("--set") :], "--methods", "lora,full"]
-    assert main.main(["plan", "suite.toml", "--within", "10min", "--json", *settings]) == 0
+    assert cli.main(["plan", "suite.toml", "--within", "10min", "--json", *settings]) == 0
     made = json.loads(capsys.readouterr().out)
     assert made["chance"][0]["source"] == "assumed, without a pilot" and made["own"]["test_documents"] == 180
     assert made["command"].startswith("triptych compare suite.toml --methods lora,full --set")
     assert "is assumed, not measured" in made["said"][0] and not (folder / "results").exists()
     one = (10 + 0.1 * 200 * 4 + 0.01 * (20 * 6 + 180) + 0.2 * 180) * 3
     assert made["own"]["seconds"] == pytest.approx(2 * one)
-    assert main.main(["plan", "suite.toml", *settings[:-1], "lora,untuned"]) == 2
+    assert cli.main(["plan", "suite.toml", *settings[:-1], "lora,untuned"]) == 2
     assert "a difference needs two" in capsys.readouterr().err
-    assert main.main(["plan", "suite.toml", *settings, "--set", "analysis.primary=loss"]) == 2
+    assert cli.main(["plan", "suite.toml", *settings, "--set", "analysis.primary=loss"]) == 2
     assert "not known without a pilot" in capsys.readouterr().err
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from support.folders import edit_record, put, write_results, write_run
+from triptych import cli
 from triptych.analysis.comparison import compare
-from triptych.cli import main
 from triptych.config.schema import make_suite, preset
 from triptych.errors import ConfigError, ResultsError
 from triptych.models import hub
@@ -148,7 +148,7 @@ def test_sizes_that_make_no_curve_are_refused(sizes: str, words: list[str], tmp_
         "--set",
         f"scaling.train_documents={sizes}",
     ]
-    assert main.main(command) == 2
+    assert cli.main(command) == 2
     error = capsys.readouterr().err
     assert all(word in error for word in words) and not (tmp_path / "out").exists()
 

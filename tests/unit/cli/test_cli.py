@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from triptych.cli import main
+from triptych import cli
+from triptych.cli import commands
 from triptych.config.schema import PRESETS, Suite, make_suite, preset
 from triptych.errors import ConfigError
 from triptych.run import entries, setup
@@ -98,7 +99,7 @@ BAD = {
 def test_bad_request_is_refused_before_anything_is_written(case, tmp_path, capsys):
     """A request that cannot be carried out ends with status 2 and one message that names what was wrong."""
     arguments, expected = BAD[case]
-    status = main.main(["compare", *arguments, "--out", str(tmp_path / "out")])
+    status = cli.main(["compare", *arguments, "--out", str(tmp_path / "out")])
     captured = capsys.readouterr()
     assert status == 2
     assert captured.err.startswith("triptych: ") and "Traceback" not in captured.err
@@ -128,7 +129,7 @@ def test_bad_data_is_refused_before_anything_is_written(case, tmp_path, capsys):
     folder = data_folder(tmp_path / "data")
     spoil(folder)
     out = tmp_path / "out"
-    status = main.main(["compare", "--model", "tiny", "--data", str(folder), "--out", str(out), "--set", *FITTING])
+    status = cli.main(["compare", "--model", "tiny", "--data", str(folder), "--out", str(out), "--set", *FITTING])
     error = capsys.readouterr().err
     assert status == 2, error
     for words in expected:
@@ -139,7 +140,7 @@ def test_bad_data_is_refused_before_anything_is_written(case, tmp_path, capsys):
 def test_named_column_that_is_not_there_gives_the_nearest(tmp_path, capsys):
     """A column named with --set that the file does not have is refused with the nearest name."""
     folder = data_folder(tmp_path / "data")
-    status = main.main(
+    status = cli.main(
         ["compare", "--model", "tiny", "--data", str(folder), "--set", "columns.document=artcle", *FITTING]
     )
     assert status == 2 and "article" in capsys.readouterr().err
@@ -151,7 +152,7 @@ def test_named_column_that_is_not_there_gives_the_nearest(tmp_path, capsys):
 def test_malformed_suite_files_are_refused(text, tmp_path, capsys):
     """A suite file that is no TOML, or has the wrong types, ends with status 2 and a message that names it or its
     key."""
-    status = main.main(["compare", suite_file(tmp_path, text), "--out", str(tmp_path / "out")])
+    status = cli.main(["compare", suite_file(tmp_path, text), "--out", str(tmp_path / "out")])
     error = capsys.readouterr().err
     assert status == 2 and ("suite.toml" in error or "methods" in error or "limits" in error)
     assert not (tmp_path / "out").exists()
@@ -163,7 +164,7 @@ def test_another_suites_folder_is_refused_and_left_alone(tmp_path, capsys):
     out.mkdir()
     (out / "suite.json").write_text(json.dumps(Suite(name="other").model_dump(mode="json")))
     before = (out / "suite.json").read_bytes()
-    assert main.main(["compare", "--out", str(out)]) == 2
+    assert cli.main(["compare", "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert "'other'" in error and "--fresh" in error
     assert (out / "suite.json").read_bytes() == before and [p.name for p in out.iterdir()] == ["suite.json"]
@@ -173,13 +174,13 @@ def test_a_folder_of_other_files_is_refused(tmp_path, capsys):
     """OUT that holds something else is refused, and what it holds stays."""
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.txt").write_text("mine")
-    assert main.main(["compare", "--out", str(tmp_path / "out")]) == 2
+    assert cli.main(["compare", "--out", str(tmp_path / "out")]) == 2
     assert "other files" in capsys.readouterr().err and (tmp_path / "out" / "thesis.txt").read_text() == "mine"
 
 
 def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
     """--dry-run prints every row with its counts and an estimate, and leaves neither OUT nor cache."""
-    status = main.main(
+    status = cli.main(
         [
             "compare",
             "--dry-run",
@@ -210,7 +211,7 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
 
 def test_list_shows_everything_registered_with_its_options(capsys):
     """`triptych list` names every registered method, baseline, data set, metric, model and preset."""
-    assert main.main(["list"]) == 0
+    assert cli.main(["list"]) == 0
     text = capsys.readouterr().out
     for words in ("prompt-tuning", "num_virtual_tokens", "lead-3", "newswire", "rouge", "tiny", "assignment"):
         assert words in text
@@ -224,16 +225,16 @@ def test_every_preset_is_a_suite_that_fits_its_model(name, capsys):
     window = {"gpt2": 1024, "tiny": 512}[made.model]
     positions = setup.reserved_positions(table) + made.limits.document_tokens + 8
     assert positions + max(made.limits.summary_tokens, made.decoding.max_new_tokens) <= window
-    assert main.main(["list"]) == 0
+    assert cli.main(["list"]) == 0
     assert f"{name}: {PRESETS[name].summary}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
-        main.main(["compare", "--help"])
+        cli.main(["compare", "--help"])
     assert name in "".join(capsys.readouterr().out.split())  # however lines are wrapped
 
 
 def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
     """`triptych list data DIR` names files, splits, rows and the columns that would be read."""
-    assert main.main(["list", "data", str(data_folder(tmp_path / "data"))]) == 0
+    assert cli.main(["list", "data", str(data_folder(tmp_path / "data"))]) == 0
     text = capsys.readouterr().out
     assert "train: 10 rows" in text and "document = article" in text and "summary = highlights" in text
 
@@ -242,19 +243,19 @@ def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
     """`list data DIR --set` reads a folder with the columns named, as the message on unknown columns says, and shows a
     pair."""
     file = str(write_csv(tmp_path / "tickets.csv", "key,Ticket of it,the gist"))
-    assert main.main(["list", "data", file]) == 2
+    assert cli.main(["list", "data", file]) == 2
     said = capsys.readouterr().err
     command = said[said.index("--set") :].splitlines()[0].split(". (")[0].rstrip(".")
     assert command == "--set columns.document=NAME columns.summary=NAME"
     arguments = ["columns.document=Ticket of it", "columns.summary=the gist"]
-    assert main.main(["list", "data", file, "--set", *arguments]) == 0
+    assert cli.main(["list", "data", file, "--set", *arguments]) == 0
     text = capsys.readouterr().out
     assert "document = Ticket of it, summary = the gist" in text
     assert f"characters): {ARTICLES[0][1]}" in text and f"characters): {ARTICLES[0][2]}" in text
     assert "There is no validation and no test split" in text
-    assert main.main(["list", "data", file, "--set", "columns.sumary=x"]) == 2
+    assert cli.main(["list", "data", file, "--set", "columns.sumary=x"]) == 2
     assert "Did you mean 'summary'?" in capsys.readouterr().err
-    assert main.main(["list", "--set", "columns.summary=x"]) == 2
+    assert cli.main(["list", "--set", "columns.summary=x"]) == 2
     assert "belongs to `triptych list data DIR`" in capsys.readouterr().err
 
 
@@ -285,7 +286,7 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
         "--set",
         *FITTING,
     ]
-    assert main.main(["compare", *arguments, *(["--dry-run"] if dry else [])]) == (0 if dry else 2)
+    assert cli.main(["compare", *arguments, *(["--dry-run"] if dry else [])]) == (0 if dry else 2)
     captured = capsys.readouterr()
     text = captured.out if dry else captured.err
     assert "data: eval.csv is read as the test split, as on the Hugging Face hub." in text
@@ -314,7 +315,7 @@ COMMANDS = (
 def test_every_command_explains_itself(command, capsys):
     """--help of every command ends with status 0 and a description."""
     with pytest.raises(SystemExit) as stop:
-        main.main([command, "--help"])
+        cli.main([command, "--help"])
     assert stop.value.code == 0 and "usage: triptych" in capsys.readouterr().out
 
 
@@ -336,7 +337,7 @@ def test_settings_reach_every_key_of_a_suite():
 
 def test_the_corpus_configuration_goes_with_the_corpus_alone():
     """CNN/DailyMail is read in its configuration 3.0.0 by whatever way it is named; no other data set gets one."""
-    parser = main.make_parser()
+    parser = commands.make_parser()
     for arguments, expected in (
         (["--preset", "assignment"], "3.0.0"),
         (["--model", "gpt2", "--data", "abisee/cnn_dailymail"], "3.0.0"),
@@ -344,4 +345,4 @@ def test_the_corpus_configuration_goes_with_the_corpus_alone():
         (["--data", "./mine"], None),
         ([], None),
     ):
-        assert make_suite(main.suite_settings(parser.parse_args(["compare", *arguments]))).data_config == expected
+        assert make_suite(commands.suite_settings(parser.parse_args(["compare", *arguments]))).data_config == expected

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from triptych.cli import main
+from triptych import cli
+from triptych.cli import commands
 from triptych.errors import ModelError
 from triptych.models import hub
 from triptych.models.tiny import Tiny
@@ -147,12 +148,12 @@ def test_a_gguf_file_is_compared(folder, workplace):
     ]
     model = str(folder / "tiny-F32.gguf")
     asked = ["train", "lora", "--model", model, "--data", "newswire", "--seeds", "0", "--set", *small, "--out", "out"]
-    assert main.main([*asked, "--device", "cpu"]) == 0
-    assert main.main(["evaluate", "out/runs/lora/0", "--device", "cpu"]) == 0
+    assert cli.main([*asked, "--device", "cpu"]) == 0
+    assert cli.main(["evaluate", "out/runs/lora/0", "--device", "cpu"]) == 0
 
 
 def test_no_bar_of_the_reader_is_shown(folder, capsys):
     """A GGUF file is read without the progress bar that transformers makes for it, as everything else is."""
-    main.quiet_libraries()
+    commands.quiet_libraries()
     hub.load_model(str(folder))
     assert capsys.readouterr().err == ""

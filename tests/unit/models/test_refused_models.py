@@ -11,7 +11,7 @@ import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
 from support.worlds import VOCABULARY
-from triptych.cli import main
+from triptych import cli
 from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Pair, Template
@@ -82,7 +82,7 @@ def folders(tmp_path_factory):
 
 def refused(capsys, *arguments: str) -> str:
     """The message of a command that ends with status 2 and writes nothing."""
-    assert main.main([*arguments, "--device", "cpu"]) == 2
+    assert cli.main([*arguments, "--device", "cpu"]) == 2
     return capsys.readouterr().err.strip()
 
 
@@ -177,7 +177,7 @@ def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path,
     said = refused(capsys, *train("untuned", folder, tmp_path / "a"))
     assert "the model has 128 that are safe to use of its 512: beyond them LongRoPE" in said
     assert not (tmp_path / "a").exists()
-    assert main.main([*train("untuned", folder, tmp_path / "b", "limits.document_tokens=40"), "--device", "cpu"]) == 0
+    assert cli.main([*train("untuned", folder, tmp_path / "b", "limits.document_tokens=40"), "--device", "cpu"]) == 0
 
 
 # Numbers
@@ -228,7 +228,7 @@ def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
         "limits.train_documents=4",
         "limits.validation_documents=2",
     ]
-    assert main.main([*train(label, folder, tmp_path / "out", *few), "--device", "cpu"]) == 0
+    assert cli.main([*train(label, folder, tmp_path / "out", *few), "--device", "cpu"]) == 0
 
 
 def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
@@ -253,7 +253,7 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
         return prepare(*arguments, **options)
 
     monkeypatch.setattr(setup, "prepare", noted)
-    assert main.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
+    assert cli.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
     assert set(reserved) == {20}, "the virtual tokens of the prompt's row"
     compare = ["compare", *train("untuned", folder, tmp_path / "all", *few)[2:], *rows]
     assert "[method.lora] peft names no attention projections" in refused(capsys, *compare)
@@ -345,8 +345,8 @@ def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatc
     folder = tmp_path / "m"
     hub.load_model("tiny").save_pretrained(folder, max_shard_size="2MB")
     hub.load_tokenizer("tiny").save_pretrained(folder)
-    assert main.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
-    assert main.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
+    assert cli.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
+    assert cli.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
     suite = make_suite(read_record(tmp_path / "out/runs/untuned/0").config)
     planned = Planned(suite, tmp_path / "out", suite_rows(suite)[0], 0, "untuned")
     record = finished_record(planned)

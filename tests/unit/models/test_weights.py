@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from triptych.cli import main
+from triptych import cli
 from triptych.errors import ModelError
 from triptych.models import hub, weights
 from triptych.models.tiny import Tiny
@@ -200,7 +200,7 @@ def test_weights_that_are_not_finite_stop_a_command_before_it_writes(tmp_path, c
     hub.load_tokenizer("tiny").save_pretrained(tmp_path / "m")
     options = ["--model", str(tmp_path / "m"), "--preset", "demo", "--out", str(tmp_path / "out"), "--device", "cpu"]
     capsys.readouterr()
-    assert main.main([*command, *options]) == 2
+    assert cli.main([*command, *options]) == 2
     said = capsys.readouterr().err
     assert (
         said.count("NaN or infinite values, in 'transformer.h.1.mlp.c_fc.weight' first") == 1 and said.count("\n") == 1

@@ -15,7 +15,7 @@ import typst
 from support.folders import write_results
 from support.made_up import hostile_results, make_comparison, make_results
 from support.paths import CHECKOUT
-from triptych.cli import main
+from triptych import cli
 from triptych.reporting import document as document_module
 from triptych.reporting import formats, write_html, write_pdf, write_report
 from triptych.reporting.document import browser_data, describe, examples
@@ -252,8 +252,8 @@ def test_a_report_to_pass_on_holds_no_summary(tmp_path: Path, capsys) -> None:
     out = write_results(tmp_path / "out", methods=("untuned", "lora"))
     lines = [json.loads(line) for line in (out / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
     texts = {line[key] for line in lines for key in ("prediction", "reference")}
-    assert main.main(["report", str(out), "--to", str(tmp_path / "quoted")]) == 0
-    assert main.main(["report", str(out), "--to", str(tmp_path / "bare"), "--without-texts"]) == 0
+    assert cli.main(["report", str(out), "--to", str(tmp_path / "quoted")]) == 0
+    assert cli.main(["report", str(out), "--to", str(tmp_path / "bare"), "--without-texts"]) == 0
     quoted, bare = ((tmp_path / name / "report.html").read_text() for name in ("quoted", "bare"))
     assert texts and all(text in quoted for text in texts) and not any(text in bare for text in texts)
     for name in ("comparison.json", "comparison.md", "comparison.csv"):

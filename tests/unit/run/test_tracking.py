@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from triptych.cli import main
+from triptych import cli
 from triptych.config import schema
 from triptych.config.schema import make_suite, merge, parse_setting, preset
 from triptych.errors import ConfigError
@@ -71,7 +71,7 @@ def test_a_tracker_that_cannot_be_had_is_told_before_anything_runs(tmp_path, mon
     """An unknown tracker, and one that is not installed, end with status 2 and a remedy."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(tracking, "find_spec", lambda package: None)
-    assert main.main(["compare", "--out", "out", "--set", f"tracking.with={name}"]) == 2
+    assert cli.main(["compare", "--out", "out", "--set", f"tracking.with={name}"]) == 2
     assert said in capsys.readouterr().err and not Path("out").exists()
 
 

@@ -15,9 +15,8 @@ from rouge_score.rouge_scorer import RougeScorer
 
 import triptych
 from support.interpreters import TORCHLESS
-from triptych import registry
+from triptych import cli, registry
 from triptych.analysis.comparison import compare
-from triptych.cli import main
 from triptych.errors import InputError
 from triptych.results.reading import load
 from triptych.scored import predictions
@@ -242,7 +241,7 @@ def test_all_systems_are_scored_against_the_same_references(good, tmp_path):
 
 def run(capsys, *arguments: str) -> tuple[int, str, str]:
     """The command's status and what it printed."""
-    status = main.main(["score", *map(str, arguments)])
+    status = cli.main(["score", *map(str, arguments)])
     printed = capsys.readouterr()
     return status, printed.out, printed.err
 
@@ -267,7 +266,7 @@ def test_a_folder_of_scores_is_a_results_folder(good, bad, tmp_path, capsys):
 def test_scoring_needs_no_torch(good, bad, tmp_path):
     """The command ends well where importing torch, transformers or peft fails."""
     arguments = ["score", f"good={good}", f"bad={bad}", "--out", str(tmp_path / "out"), "--no-report"]
-    code = f"{TORCHLESS}\nfrom triptych.cli.main import main\nsys.exit(main({arguments!r}))"
+    code = f"{TORCHLESS}\nfrom triptych.cli import main\nsys.exit(main({arguments!r}))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert json.loads((tmp_path / "out/comparison.json").read_text())["rows"].keys() == {"good", "bad"}

@@ -12,7 +12,7 @@ from nltk.stem import SnowballStemmer
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenize import tokenize
 
-from triptych.cli.main import main
+from triptych.cli import main
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError
 from triptych.metrics.rouge import RougeScore, UnicodeTokenizer, one_sentence_a_line

@@ -7,7 +7,7 @@ import pytest
 from peft import IA3Config, LoraConfig, get_peft_model
 from transformers import AutoTokenizer
 
-from triptych.cli import main
+from triptych import cli
 from triptych.errors import ModelError
 from triptych.models import hub, patterns
 from triptych.models.parts import take_apart
@@ -153,7 +153,7 @@ def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(patterns, "SECONDS", 1.0)
     (tmp_path / "a.txt").write_text("A document.")
     folder = save(tmp_path / "adapter", target_modules=HANGS)
-    assert main.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
+    assert cli.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
     assert "takes too long" in capsys.readouterr().err
 
 

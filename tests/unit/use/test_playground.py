@@ -10,8 +10,8 @@ from urllib.request import urlopen
 
 import pytest
 
+from triptych import cli
 from triptych.baselines.lead import Lead3
-from triptych.cli import main
 from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.metrics.text_shape import copied_spans
@@ -69,7 +69,7 @@ def test_copied_spans_are_what_both_say():
 def test_without_gradio_the_extra_is_named(tmp_path, capsys, monkeypatch):
     """Where gradio is absent, `play` ends with status 2 and says how to get it."""
     monkeypatch.setitem(sys.modules, "gradio", None)
-    assert main.main(["play", str(tmp_path)]) == 2
+    assert cli.main(["play", str(tmp_path)]) == 2
     assert "triptych[play]" in capsys.readouterr().err
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from triptych.cli import main
+from triptych import cli
 from triptych.config import schema
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Pair, Template
@@ -228,7 +228,7 @@ def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, mon
     (tmp_path / "text.txt").write_text(finished.documents[0])
     monkeypatch.setenv("TRIPTYCH_CACHE", str(finished.out.parent / "cache"))
     arguments = ["--file", str(tmp_path / "text.txt")] if command == "summarize" else []
-    assert main.main([command, str(run), *arguments, "--device", "cpu"]) == 2
+    assert cli.main([command, str(run), *arguments, "--device", "cpu"]) == 2
     captured = capsys.readouterr()
     assert says in captured.err and not captured.out
 
@@ -436,7 +436,7 @@ def test_bad_documents_are_refused_before_a_model_is_loaded(case, tmp_path, caps
     """Empty or binary input ends with status 2, one message and nothing on standard output."""
     name, content, says = BAD[case]
     (tmp_path / name).write_bytes(content)
-    assert main.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
+    assert cli.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
     captured = capsys.readouterr()
     assert says in captured.err and captured.err.startswith("triptych: ") and not captured.out
     for source, says in ((tmp_path / "nowhere.txt", "There is no file"), (tmp_path, "is a folder")):
@@ -450,7 +450,7 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
     texts = [*finished.documents[:2], " ".join(finished.documents)]
     table.write_text("".join(json.dumps({"id": f"d{i}", "document": text}) + "\n" for i, text in enumerate(texts)))
     runs = [str(finished.out / f"runs/{label}/0") for label in ("lora", "lead-3")]
-    assert main.main(["summarize", *runs, "--file", str(table), "--json", "--device", "cpu"]) == 0
+    assert cli.main(["summarize", *runs, "--file", str(table), "--json", "--device", "cpu"]) == 0
     captured = capsys.readouterr()
     lines = [json.loads(line) for line in captured.out.splitlines()]
     assert {(line["label"], line["id"]) for line in lines} == {
@@ -459,7 +459,7 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
     by = {(line["label"], line["id"]): line["summary"] for line in lines}
     assert [by["lora", "d0"], by["lora", "d1"]] == finished.stored("lora")[:2]
     assert f"{runs[0]}: 1 of 3 documents were too long" in captured.err and runs[1] not in captured.err
-    assert main.main(["summarize", *runs, "--file", str(table), "--device", "cpu"]) == 0
+    assert cli.main(["summarize", *runs, "--file", str(table), "--device", "cpu"]) == 0
     assert "== d1, lead-3 (" in capsys.readouterr().out
 
 
@@ -496,7 +496,7 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
     before = AutoModelForCausalLM.from_pretrained(base)(ids).logits
     for label in ("untuned", *sorted(finished.logits.keys() - PROMPTS)):
         folder = tmp_path / label
-        assert main.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
+        assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
         plain = AutoModelForCausalLM.from_pretrained(folder).eval()
         found = plain(ids).logits
         assert (label == "untuned") == torch.equal(found, before), label
@@ -537,7 +537,7 @@ def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monke
     """A prompt or a prefix is exported as peft reads it, where it can, with an example that gives the run's summary."""
     (tmp_path / "article.txt").write_text(finished.documents[0])
     folder = tmp_path / "prompt"
-    assert main.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
+    assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
     assert run_example(folder, tmp_path / "article.txt", monkeypatch, capsys) == finished.stored(label)[0]
     card = (folder / "README.md").read_text()
     assert "library_name: peft" in card and "alone, which is not in this folder" in card
@@ -593,10 +593,10 @@ def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
     lora, new = str(folder_of(finished, "lora")), str(tmp_path / "new")
-    assert main.main(["export", lora, str(tmp_path / "full")]) == 2
-    assert main.main(["export", str(folder_of(finished, "lead-3")), new]) == 2
+    assert cli.main(["export", lora, str(tmp_path / "full")]) == 2
+    assert cli.main(["export", str(folder_of(finished, "lead-3")), new]) == 2
     monkeypatch.setattr("triptych.use.export.merge", lambda adapted: make_wrong(merge(adapted)))
-    assert main.main(["export", lora, new]) == 2
+    assert cli.main(["export", lora, new]) == 2
     error = capsys.readouterr().err
     for words in ("new or an empty folder", "row without a model", "fits into no plain model"):
         assert words in error
