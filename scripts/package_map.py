@@ -1,0 +1,128 @@
+"""Print the map of the package, derived from docstrings and the import contract; write it into the documents.
+
+    python scripts/package_map.py [--write]
+
+Without `--write` the script says which documents are out of date, with status 1 if any is. With it, the marked section
+of README.md (a line for each wing) and of docs/design.md (a line for each module, in the layers of the import contract)
+is replaced. What a line says is the first sentence of the docstring of the package or module.
+"""
+
+import argparse
+import ast
+import sys
+import tomllib
+from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+PACKAGE = CHECKOUT / "src" / "triptych"
+BEGIN, END = "<!-- package map: written by scripts/package_map.py -->", "<!-- end of package map -->"
+COMMAND = "python scripts/package_map.py --write"
+
+
+def layers() -> list[list[str]]:
+    """The layers of the import contract in pyproject.toml, from the top down: names of wings and modules."""
+    settings = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+    contracts = settings["tool"]["importlinter"]["contracts"]
+    (contract,) = (contract for contract in contracts if contract["type"] == "layers")
+    return [layer.replace("|", " ").replace(":", " ").split() for layer in contract["layers"]]
+
+
+def summary(path: Path) -> str:
+    """The first paragraph of a module's docstring, on one line."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def source(name: str) -> Path:
+    """The file whose docstring describes a wing or a module at the top of the package."""
+    wing = PACKAGE / name
+    return wing / "__init__.py" if wing.is_dir() else wing.with_suffix(".py")
+
+
+def title(name: str) -> str:
+    """A wing or module as the map names it: `engine/`, `errors.py`."""
+    return f"{name}/" if (PACKAGE / name).is_dir() else f"{name}.py"
+
+
+def modules(folder: Path) -> list[Path]:
+    """The modules of a wing, packages inside it first by their own docstring, each followed by its modules."""
+    found = []
+    for path in sorted(folder.iterdir()):
+        if (path / "__init__.py").is_file():
+            found += [path / "__init__.py", *modules(path)]
+        elif path.suffix == ".py" and path.name != "__init__.py":
+            found.append(path)
+    return found
+
+
+def wings() -> str:
+    """The README's map: each wing and each module at the top of the package, in the order of the layers."""
+    return "\n".join(f"- `{title(name)}` {summary(source(name))}" for layer in layers() for name in layer)
+
+
+def tree() -> str:
+    """The map of docs/design.md: layer by layer, a table of each wing's modules."""
+    parts = []
+    for number, layer in enumerate(layers(), 1):
+        parts.append(f"### Layer {number}: {', '.join(f'`{name}`' for name in layer)}")
+        rows = []
+        for name in layer:
+            rows.append(f"| **`{title(name)}`** | {cell(summary(source(name)))} |")
+            if (PACKAGE / name).is_dir():
+                rows += [f"| `{shown(path)}` | {cell(summary(path))} |" for path in modules(PACKAGE / name)]
+        parts.append("\n".join(["| module | purpose |", "|---|---|", *rows]))
+    return "\n\n".join(parts)
+
+
+def shown(path: Path) -> str:
+    """A module's path below the package; a package by its folder."""
+    path = path.parent if path.name == "__init__.py" else path
+    return f"{path.relative_to(PACKAGE)}{'' if path.suffix else '/'}"
+
+
+def cell(text: str) -> str:
+    """A text in a cell of a Markdown table."""
+    return text.replace("|", "\\|")
+
+
+DOCUMENTS = {"README.md": wings, "docs/design.md": tree}
+
+
+def rewritten(text: str, section: str) -> str:
+    """A document with its marked section replaced.
+
+    Raises:
+        ValueError: the document does not have the two marks, in order.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"The marks of the package map are missing: {BEGIN} and {END}.")
+    return f"{before}{begin}\n\n{section}\n\n{end}{after}"
+
+
+def stale(folder: Path = CHECKOUT) -> list[str]:
+    """The documents whose map differs from the package.
+
+    Args:
+        folder: where the documents are.
+    """
+    texts = {name: (folder / name).read_text(encoding="utf-8") for name in DOCUMENTS}
+    return [name for name, make in DOCUMENTS.items() if rewritten(texts[name], make()) != texts[name]]
+
+
+def main() -> int:
+    """Parse the command line; check or write."""
+    parser = argparse.ArgumentParser(description="The map of the package in README.md and docs/design.md.")
+    parser.add_argument("--write", action="store_true", help="replace the marked sections instead of checking them")
+    write = parser.parse_args().write
+    for name in stale():
+        path = CHECKOUT / name
+        if write:
+            path.write_text(rewritten(path.read_text(encoding="utf-8"), DOCUMENTS[name]()), encoding="utf-8")
+        print(f"{name}: {'written' if write else f'out of date; run `{COMMAND}`'}")
+    return int(not write and bool(stale()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
