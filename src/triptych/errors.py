@@ -14,6 +14,13 @@ A message says what was wrong, where, and what to do.
 
 import difflib
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel, ValidationError
+
+_MOST_PROBLEMS = 8  # listed in one message
+_LONGEST_QUOTE = 120  # characters
 
 
 class TriptychError(Exception):
@@ -58,3 +65,38 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     return f"{hint} Known: {', '.join(names)}." if names else hint
+
+
+def shorten(text: str) -> str:
+    """A text as a message quotes it: at most 120 characters, the last three of a longer one being dots."""
+    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}..."
+
+
+def explain_validation(error: "ValidationError", where: str, model: "type[BaseModel]") -> str:
+    """Say in plain words what pydantic found: the key, its value and the remedy, one line for each problem.
+
+    Args:
+        error: what pydantic raised; its first eight problems are explained.
+        where: the section the values came from, put before each key; may be empty.
+        model: the validated class, whose fields are suggested for a mistyped key.
+    """
+    lines = []
+    for problem in error.errors()[:_MOST_PROBLEMS]:
+        path = [str(part) for part in problem["loc"]]
+        key = shorten(".".join(([where] if where else []) + path))
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"Unknown key {key!r}.{nearest(path[-1][:_LONGEST_QUOTE], _fields_at(model, path[:-1]))}")
+        else:
+            message = problem["msg"][0].lower() + problem["msg"][1:]
+            lines.append(f"{key!r} is {shorten(repr(problem['input']))}: {message.removeprefix('value error, ')}.")
+    return "\n".join(lines)
+
+
+def _fields_at(model: "type[BaseModel]", path: list[str]) -> list[str]:
+    """The fields of the nested model at a path of keys; none where the path does not lead to a model."""
+    for part in path:
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        if not hasattr(annotation, "model_fields"):
+            return []
+        model = annotation  # type: ignore[assignment]
+    return list(model.model_fields)

@@ -13,9 +13,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from triptych.errors import ConfigError, nearest
-
-MOST_PROBLEMS, LONGEST = 8, 120  # of one message: problems, and characters of what it quotes
+from triptych.errors import ConfigError, explain_validation, nearest
 
 
 class Plugin(BaseModel, ABC):
@@ -96,32 +94,4 @@ def build(cls: type[P], options: dict[str, Any], where: str) -> P:
     try:
         return cls(**options)
     except ValidationError as error:
-        raise ConfigError(explain(error, where, cls)) from None
-
-
-def explain(error: ValidationError, where: str, model: type[BaseModel]) -> str:
-    """Say in words what pydantic found: the key, the value, the remedy."""
-    lines = []
-    for problem in error.errors()[:MOST_PROBLEMS]:
-        path = [str(part) for part in problem["loc"]]
-        key = shorten(".".join(([where] if where else []) + path))
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"Unknown key {key!r}.{nearest(path[-1][:LONGEST], _fields_at(model, path[:-1]))}")
-        else:
-            message = problem["msg"][0].lower() + problem["msg"][1:]
-            lines.append(f"{key!r} is {shorten(repr(problem['input']))}: {message.removeprefix('value error, ')}.")
-    return "\n".join(lines)
-
-
-def shorten(text: str) -> str:
-    """A text as a message can quote it."""
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
-
-
-def _fields_at(model: type[BaseModel], path: list[str]) -> list[str]:
-    for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
+        raise ConfigError(explain_validation(error, where, cls)) from None

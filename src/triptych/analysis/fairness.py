@@ -5,8 +5,7 @@ from functools import partial
 from operator import methodcaller
 from typing import Any
 
-from triptych.errors import ResultsError
-from triptych.registry import shorten
+from triptych.errors import ResultsError, shorten
 from triptych.results.consistency import EQUAL_SETTINGS
 from triptych.results.reading import Run
 

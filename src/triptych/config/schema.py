@@ -9,8 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from triptych.errors import ConfigError, nearest
-from triptych.registry import explain, shorten
+from triptych.errors import ConfigError, explain_validation, nearest, shorten
 from triptych.text import languages
 
 
@@ -390,7 +389,7 @@ def make_suite(settings: dict[str, Any]) -> Suite:
         json.dumps(suite.model_dump(mode="json"), ensure_ascii=False).encode()
         return suite
     except ValidationError as error:
-        raise ConfigError(explain(error, "", Suite)) from None
+        raise ConfigError(explain_validation(error, "", Suite)) from None
     except UnicodeEncodeError:
         raise ConfigError(
             "The suite holds bytes or half characters that are not Unicode text; write it in UTF-8."

@@ -16,8 +16,8 @@ from packaging.version import InvalidVersion, Version
 import triptych
 from triptych.analysis.comparison import compare
 from triptych.contracts import Dataset, EmbeddedModel
-from triptych.errors import InputError, ResultsError
-from triptych.registry import registered, shorten
+from triptych.errors import InputError, ResultsError, shorten
+from triptych.registry import registered
 from triptych.reporting import formats
 from triptych.reporting.tables import to_csv, to_markdown
 from triptych.results import layout, store

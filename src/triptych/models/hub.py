@@ -21,11 +21,11 @@ from transformers import (
 from transformers.utils import find_adapter_config_file, is_gguf_available
 
 from triptych.contracts import EmbeddedModel
-from triptych.errors import ModelError, nearest
+from triptych.errors import ModelError, nearest, shorten
 from triptych.models import weights
 from triptych.models.connection import caches_alone_without_a_hub
 from triptych.models.tokens import native_failures
-from triptych.registry import registered, shorten
+from triptych.registry import registered
 from triptych.results import store
 
 ADAPTER_CONFIG = "adapter_config.json"

@@ -6,8 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 
-from triptych.errors import ModelError
-from triptych.registry import shorten
+from triptych.errors import ModelError, shorten
 
 SECONDS = 5.0  # for all patterns and names together; ordinary ones take a few milliseconds
 PROGRAM = """

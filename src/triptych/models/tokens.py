@@ -9,8 +9,7 @@ from typing import IO
 
 from transformers import PreTrainedTokenizerBase
 
-from triptych.errors import ModelError
-from triptych.registry import shorten
+from triptych.errors import ModelError, shorten
 
 _PROBE = " The council met."
 _LEADS = ("a", "1", ".", ":")  # texts that something can follow, each of which some tokenizer joins with what follows

@@ -11,8 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers.utils import cached_file
 
-from triptych.errors import ModelError
-from triptych.registry import shorten
+from triptych.errors import ModelError, shorten
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -12,10 +12,9 @@ from triptych.analysis.chance import ASSUMED
 from triptych.analysis.pairs import units_of
 from triptych.config import schema
 from triptych.config.schema import Design
-from triptych.errors import ConfigError, ResultsError
+from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.planning.designs import Known, conclude, own_size
 from triptych.planning.pilots import from_pilots
-from triptych.registry import shorten
 from triptych.reporting import formats
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance

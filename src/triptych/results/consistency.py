@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from triptych.config.schema import Suite
-from triptych.registry import shorten
+from triptych.errors import shorten
 from triptych.results.records import Prediction, Record, TextShape
 
 ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")

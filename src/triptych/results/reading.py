@@ -11,8 +11,7 @@ from typing import Any, NoReturn
 from pydantic import ValidationError
 
 from triptych.config.schema import Suite, make_suite
-from triptych.errors import ConfigError, ResultsError
-from triptych.registry import shorten
+from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.results import layout
 from triptych.results.consistency import ROUGE_METRICS as ROUGE_METRICS
 from triptych.results.consistency import problems, setting

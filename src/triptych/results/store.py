@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
-from triptych.errors import InputError, ResultsError
-from triptych.registry import shorten
+from triptych.errors import InputError, ResultsError, shorten
 from triptych.results.files import digest as digest
 from triptych.results.files import write_bytes
 from triptych.text.characters import to_json

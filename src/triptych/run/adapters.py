@@ -11,8 +11,7 @@ from torch import Tensor
 
 from triptych.contracts import AdaptedModel
 from triptych.engine.training import trained_parameters
-from triptych.errors import ResultsError
-from triptych.registry import shorten
+from triptych.errors import ResultsError, shorten
 from triptych.results import store
 from triptych.results.integrity import remedy
 from triptych.results.records import Record

@@ -6,8 +6,8 @@ from typing import Any
 
 from triptych.config.schema import Scaling, Suite, make_suite
 from triptych.contracts import Baseline, Method
-from triptych.errors import ConfigError, nearest
-from triptych.registry import build, registered, shorten
+from triptych.errors import ConfigError, nearest, shorten
+from triptych.registry import build, registered
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,8 @@ from triptych.analysis import comparison as comparing
 from triptych.analysis.outputs import output_flags
 from triptych.config.schema import is_label, make_suite
 from triptych.contracts import Metric
-from triptych.errors import ConfigError, ResultsError, nearest
+from triptych.errors import ConfigError, ResultsError, explain_validation, nearest, shorten
 from triptych.plugins import import_plugins
-from triptych.registry import explain, shorten
 from triptych.reporting.write import write_report
 from triptych.results import integrity, layout, store
 from triptych.results.files import leads_out
@@ -157,7 +156,7 @@ def named_columns(names: Mapping[str, str]) -> predictions.PredictionColumns:
     try:
         return predictions.PredictionColumns(**names)
     except ValidationError as error:
-        raise ConfigError(explain(error, "columns", predictions.PredictionColumns)) from None
+        raise ConfigError(explain_validation(error, "columns", predictions.PredictionColumns)) from None
 
 
 def read_and_score(request: Request, name: str, tell: Told) -> Results:

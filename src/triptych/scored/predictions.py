@@ -17,8 +17,7 @@ from typing import Any
 
 from triptych.config.schema import Section
 from triptych.datasets import tables
-from triptych.errors import DataError, nearest
-from triptych.registry import shorten
+from triptych.errors import DataError, nearest, shorten
 from triptych.results import store
 
 PREDICTION_NAMES = (

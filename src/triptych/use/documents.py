@@ -7,8 +7,7 @@ from pathlib import Path
 from triptych.datasets import tables
 from triptych.datasets.tables.columns import usual
 from triptych.datasets.tables.encodings import codec_of, explain
-from triptych.errors import DataError, nearest
-from triptych.registry import shorten
+from triptych.errors import DataError, nearest, shorten
 from triptych.results.store import locate
 
 STANDARD_INPUT = "-"

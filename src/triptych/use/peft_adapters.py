@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from triptych.contracts import AdaptedModel, ModelParts
-from triptych.errors import ModelError, ResultsError
+from triptych.errors import ModelError, ResultsError, shorten
 from triptych.models import hub, patterns
 from triptych.models.tokens import native_failures
-from triptych.registry import shorten
 from triptych.results import store
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
 
