@@ -268,17 +268,17 @@ def load(options: dict):
 
 def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
     """Optimizer steps of the one loop."""
-    from triptych import runtime
     from triptych.config.schema import make_suite
     from triptych.engine.compute import make_ready
     from triptych.engine.training import TrainingPlan, TrainingState, train_step
     from triptych.engine.trunk_cache import open_cache, usable_from
     from triptych.engine.work import entering_flops, training_flops
+    from triptych.machine import start_machine
     from triptych.run import setup
     from triptych.run.entries import make_row
 
     suite = make_suite({"model": options["model"], "data": options["data"], "training": {"precision": "bf16"}})
-    machine = runtime.start("cpu", "bf16")
+    machine = start_machine("cpu", "bf16")
     method = make_row("row", spec).plugin
     prepared = setup.adapt(suite, method, tokenizer, corpus, 0, machine.device)
     plan = TrainingPlan(
@@ -450,15 +450,15 @@ def peer_model(model, spec: dict):
 
 def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
     """Summaries from the one loop."""
-    from triptych import runtime
     from triptych.contracts import AdaptedModel
     from triptych.engine.compute import make_ready
     from triptych.engine.generation import DecodingPlan, generate
     from triptych.engine.modes import TrainingModes
+    from triptych.machine import start_machine
     from triptych.models import hub
     from triptych.models.parts import take_apart
 
-    machine = runtime.start("cpu", "bf16")
+    machine = start_machine("cpu", "bf16")
     adapted = AdaptedModel(take_apart(hub.load_model(options["model"]).requires_grad_(False)))
     make_ready(adapted, TrainingModes(adapted.parts.model), machine)
     plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"])

@@ -22,12 +22,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from triptych import runtime
 from triptych.config.schema import make_suite
 from triptych.contracts import Context, Method
 from triptych.corpus.prepare import encode_documents
 from triptych.engine.generation import generate
 from triptych.engine.training import trained_parameters
+from triptych.machine import start_machine
 from triptych.models import hub
 from triptych.models.parts import take_apart
 from triptych.plugins import import_plugins
@@ -170,7 +170,7 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
         folder = layout.run_folder(out, label, 0)
         origin = Origin(label, row.kind, row.options, options.model, "main", fingerprint)
         adapters.save_adapter(adapted, folder / "adapter", origin)
-        taken = provenance.take([], options.model, fingerprint, runtime.start("cpu", suite.training.precision))
+        taken = provenance.take([], options.model, fingerprint, start_machine("cpu", suite.training.precision))
         record = Record(
             label=label,
             kind=row.kind,

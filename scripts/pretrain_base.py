@@ -28,8 +28,8 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from triptych import runtime
 from triptych.engine import attention
+from triptych.machine import DEVICES, Machine, seed_everything, start_machine
 from triptych.results import store
 from triptych.run import provenance
 
@@ -153,7 +153,7 @@ def head_loss(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(nn.functional.linear(hidden, weight).float(), targets)
 
 
-def mean_loss(model: GPT2LMHeadModel, batch: Tensor, machine: runtime.Runtime, head: HeadLoss = head_loss) -> Tensor:
+def mean_loss(model: GPT2LMHeadModel, batch: Tensor, machine: Machine, head: HeadLoss = head_loss) -> Tensor:
     """Mean nats per token: [B, T + 1] -> []."""
     batch = batch.long().to(machine.device)
     with machine.autocast():
@@ -162,7 +162,7 @@ def mean_loss(model: GPT2LMHeadModel, batch: Tensor, machine: runtime.Runtime, h
 
 
 @torch.no_grad()
-def held_out_loss(model: GPT2LMHeadModel, held_out: Tensor, machine: runtime.Runtime) -> float:
+def held_out_loss(model: GPT2LMHeadModel, held_out: Tensor, machine: Machine) -> float:
     """Nats per token of held-out news."""
     model.eval()
     losses = [float(mean_loss(model, window, machine)) for window in held_out.split(1)]
@@ -197,7 +197,7 @@ def train(
     model: GPT2LMHeadModel,
     data: Tensor,
     held_out: Tensor,
-    machine: runtime.Runtime,
+    machine: Machine,
     checkpoint: Path,
     every: int,
     compiled: bool,
@@ -269,7 +269,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=320)
     parser.add_argument("--heads", type=int, default=5)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", choices=runtime.DEVICES)
+    parser.add_argument("--device", choices=DEVICES)
     parser.add_argument("--precision", choices=("bf16", "fp32"), default="bf16")
     parser.add_argument("--checkpoint-every", type=int, default=25, metavar="STEPS")
     parser.add_argument("--compile", action="store_true", help="compile the head and its loss")
@@ -282,8 +282,8 @@ def main() -> None:
     print(json.dumps(facts), flush=True)
     if options.prepare_only:
         return
-    machine = runtime.start(options.device, options.precision)
-    runtime.seed_everything(options.seed)
+    machine = start_machine(options.device, options.precision)
+    seed_everything(options.seed)
     model = build_model(options.layers, options.width, options.heads, tokenizer).to(machine.device)
     held_out = windows(work / "held_out.bin")[:HELD_OUT_WINDOWS]
     data = windows(work / "train.bin")

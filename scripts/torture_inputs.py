@@ -39,7 +39,6 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from support.made_up import make_results
-from triptych import runtime
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare
 from triptych.analysis.curves import AXES, validation_curves
@@ -54,6 +53,7 @@ from triptych.engine.modes import TrainingModes
 from triptych.engine.trunk_cache import open_cache
 from triptych.errors import TriptychError
 from triptych.handin import bundle
+from triptych.machine import start_machine
 from triptych.methods.last_layers import LastLayers
 from triptych.models import hub, patterns
 from triptych.models.parts import take_apart
@@ -767,7 +767,7 @@ class Bench:
         modes = TrainingModes(parts.model)
         adapted = LastLayers(num_blocks=1).adapt(parts, Context(self.tokenizer, torch.Generator(), torch.arange(10)))
         modes.eval(parts.model)
-        machine = runtime.start("cpu", "fp32")
+        machine = start_machine("cpu", "fp32")
         make_ready(adapted, modes, machine)
         cache = open_cache(
             adapted,

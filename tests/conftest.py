@@ -12,8 +12,9 @@ from transformers import AutoTokenizer
 
 from support.paths import CHECKOUT
 from support.worlds import FAMILIES, VOCABULARY, World
-from triptych import registry, runtime
+from triptych import registry
 from triptych.corpus.prepare import Pair, Template
+from triptych.machine import Machine, start_machine
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 
@@ -85,9 +86,9 @@ def tokenizer():
 
 
 @pytest.fixture(scope="session")
-def machine() -> runtime.Runtime:
+def machine() -> Machine:
     """The CPU in fp32."""
-    return runtime.start("cpu", "fp32")
+    return start_machine("cpu", "fp32")
 
 
 @pytest.fixture(scope="session")

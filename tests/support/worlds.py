@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from triptych import runtime
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.corpus.prepare import Pair, Template
 from triptych.engine.modes import TrainingModes
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train, trained_parameters
+from triptych.machine import Machine
 from triptych.models import hub
 from triptych.models.parts import take_apart
 
@@ -69,7 +69,7 @@ class World:
     tokenizer: object
     template: Template
     pairs: list[Pair]
-    machine: runtime.Runtime
+    machine: Machine
 
     def parts(self) -> ModelParts:
         """An untouched model, taken apart."""

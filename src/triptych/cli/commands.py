@@ -630,8 +630,8 @@ def call_train(options: argparse.Namespace) -> int:
     """`triptych train`."""
     from rich.console import Console
 
-    from triptych import runtime
     from triptych.cli.view import View, show_sentences_on_data
+    from triptych.machine import is_main_process, is_rank
     from triptych.plugins import import_plugins
     from triptych.results.lock import Lock
     from triptych.run import entries, experiment, preflight, setup
@@ -639,7 +639,7 @@ def call_train(options: argparse.Namespace) -> int:
 
     if options.trial is not None and not options.events:
         raise ConfigError("--trial is for programs, and needs --events.")
-    if runtime.is_rank():
+    if is_rank():
         processes.end_with_launcher()
     events = take_stdout() if options.events else None
     try:
@@ -669,7 +669,7 @@ def call_train(options: argparse.Namespace) -> int:
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, emit, options.plugin)
             return 0
-        if not runtime.is_main_process():
+        if not is_main_process():
             for seed in seeds:
                 experiment.run(resolved, row, seed, out, options.device, lambda event: None)
             return 0

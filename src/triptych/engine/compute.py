@@ -16,7 +16,7 @@ from triptych.engine.forward import head_is_plain, target_logits
 from triptych.engine.generation import own_loop_agrees
 from triptych.engine.modes import TrainingModes
 from triptych.engine.probe import Report, attempt, same_predictions
-from triptych.runtime import Runtime
+from triptych.machine import Machine
 
 NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -34,7 +34,7 @@ class Ready:
     notes: tuple[str, ...] = ()
 
 
-def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) -> Ready:
+def make_ready(adapted: AdaptedModel, modes: TrainingModes, machine: Machine) -> Ready:
     """Change how the model computes, never what: fp32 stays fp32."""
     notes: list[str] = []
 
@@ -50,12 +50,12 @@ def make_ready(adapted: AdaptedModel, modes: TrainingModes, runtime: Runtime) ->
         fuse_activations(adapted.parts.model)
         adapted.prunes_training, adapted.prunes = False, False
         adapted.prunes, adapted.prunes_training = probe_tail(
-            adapted, modes, same_draws=runtime.precision == "fp32", report=whole_block
+            adapted, modes, same_draws=machine.precision == "fp32", report=whole_block
         )
-        adapted.generates = own_loop_agrees(adapted, runtime, generate_of_transformers)
-    if runtime.precision in NARROW:
-        narrow(adapted.parts.model, NARROW[runtime.precision])
-    if runtime.precision == "bf16" and runtime.device.type == "cpu":
+        adapted.generates = own_loop_agrees(adapted, machine, generate_of_transformers)
+    if machine.precision in NARROW:
+        narrow(adapted.parts.model, NARROW[machine.precision])
+    if machine.precision == "bf16" and machine.device.type == "cpu":
         quicken(adapted.parts.model)
     return Ready(True, tuple(notes))
 

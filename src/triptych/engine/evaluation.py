@@ -10,7 +10,7 @@ from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import by_length, collate
 from triptych.engine.forward import target_losses
-from triptych.runtime import Runtime
+from triptych.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def split_loss(
     adapted: AdaptedModel,
     split: Sequence[Pair],
     template: Template,
-    runtime: Runtime,
+    machine: Machine,
     *,
     batch_size: int,
     plain: bool,
@@ -52,10 +52,10 @@ def split_loss(
     done = 0
     for number, indices in enumerate(by_length(split, batch_size)):
         done += len(indices)
-        if not runtime.owns(number):
+        if not machine.owns(number):
             continue
-        batch = collate([split[i] for i in indices], template).to(runtime.device)
-        with runtime.autocast():
+        batch = collate([split[i] for i in indices], template).to(machine.device)
+        with machine.autocast():
             losses = target_losses(adapted, batch, plain=plain)
         losses_of = torch.zeros(len(indices), dtype=torch.float64)
         losses_of.index_add_(0, batch.rows.cpu(), losses.cpu().double())
@@ -63,5 +63,5 @@ def split_loss(
         targets[indices] = np.bincount(batch.rows.cpu().numpy(), minlength=len(indices))
         if progress:
             progress(done, len(split))
-    sums = runtime.total(torch.from_numpy(np.stack([nats, targets])))  # every document is one rank's
+    sums = machine.total(torch.from_numpy(np.stack([nats, targets])))  # every document is one rank's
     return SplitLoss(sums[0].numpy(), sums[1].numpy().astype(np.int64))

@@ -23,8 +23,8 @@ from triptych.engine.prefix import begin_with_prefix, prefix_cache
 from triptych.engine.probe import Report, Unsupported, attempt, same_predictions
 from triptych.engine.shared_cache import SharedCache, make_cache
 from triptych.errors import ModelError
+from triptych.machine import Machine
 from triptych.models.parts import embed
-from triptych.runtime import Runtime
 
 
 @torch.no_grad()
@@ -32,7 +32,7 @@ def generate(
     adapted: AdaptedModel,
     documents: Sequence[np.ndarray],
     template: Template,
-    runtime: Runtime,
+    machine: Machine,
     decoding: DecodingPlan,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[list[int]]:
@@ -50,12 +50,12 @@ def generate(
     """
     results: list[list[int]] = [[] for _ in documents]
     order = sorted(range(len(documents)), key=lambda i: (-len(documents[i]), i))
-    with merged(adapted.parts.model), packed(adapted.parts.model, runtime):
+    with merged(adapted.parts.model), packed(adapted.parts.model, machine):
         one_batch = _own_loop if adapted.generates else _transformers_loop
         for start in range(0, len(order), decoding.batch_size):
             indices = order[start : start + decoding.batch_size]
-            with runtime.autocast():
-                new = one_batch(adapted, [documents[i] for i in indices], template, runtime, decoding)
+            with machine.autocast():
+                new = one_batch(adapted, [documents[i] for i in indices], template, machine, decoding)
             for index, row in zip(indices, new, strict=True):
                 results[index] = row
             if progress:
@@ -93,10 +93,10 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 
 def _own_loop(
-    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime, decoding: DecodingPlan
+    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, machine: Machine, decoding: DecodingPlan
 ) -> list[list[int]]:
     """A batch by this engine: the documents read once, a token a step for every beam that goes on."""
-    embeddings, lengths = right_padded(adapted, documents, template, runtime)
+    embeddings, lengths = right_padded(adapted, documents, template, machine)
     reader = Reader.begin(adapted, embeddings, lengths, decoding.num_beams)
     search = greedy if decoding.num_beams == 1 else beam_search
     return search(reader.first_logits, decoding, template.eos_id, reader.step, reader.keep)
@@ -161,7 +161,7 @@ def last_states(adapted: AdaptedModel, embeddings: Tensor, columns: Tensor, cach
 
 
 @torch.no_grad()
-def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = lambda reason: None) -> bool:
+def own_loop_agrees(adapted: AdaptedModel, machine: Machine, report: Report = lambda reason: None) -> bool:
     """Whether this engine's steps give the logits of the model's own forward, on two rows of tokens and two beams each.
 
     What is expected is computed by the model's own attention; where the steps agree, this engine's stays installed.
@@ -176,8 +176,8 @@ def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = la
     """
     parts = adapted.parts
     draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, parts.vocabulary_size, (2, 8), generator=draw).to(runtime.device)
-    lengths, new = torch.tensor([7, 4], device=runtime.device), ids[:, 6:].flatten()
+    ids = torch.randint(0, parts.vocabulary_size, (2, 8), generator=draw).to(machine.device)
+    lengths, new = torch.tensor([7, 4], device=machine.device), ids[:, 6:].flatten()
     config: Any = parts.model.config
     own = config._attn_implementation
 
@@ -190,7 +190,7 @@ def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = la
         wanted = torch.stack([expected(row) for row in range(4)])
         attention.install(parts.model)
         reader = Reader.begin(adapted, embed(parts, ids[:, :7]), lengths, 2)
-        if not same_predictions(reader.step(new, torch.arange(4, device=runtime.device)), wanted):
+        if not same_predictions(reader.step(new, torch.arange(4, device=machine.device)), wanted):
             raise Unsupported("steps from its cache give other logits than its own forward")
         return True
 
@@ -203,7 +203,7 @@ def own_loop_agrees(adapted: AdaptedModel, runtime: Runtime, report: Report = la
     return agrees
 
 
-def check_generation(adapted: AdaptedModel, template: Template, runtime: Runtime, decoding: DecodingPlan) -> None:
+def check_generation(adapted: AdaptedModel, template: Template, machine: Machine, decoding: DecodingPlan) -> None:
     """Make sure that a model can write summaries as a suite asks, on two short documents, before anything is trained.
 
     For families whose summaries come from transformers' `generate`; this engine's own loop was tried by
@@ -212,7 +212,7 @@ def check_generation(adapted: AdaptedModel, template: Template, runtime: Runtime
     Args:
         adapted: the model in eval mode, made ready.
         template: the suite's layout.
-        runtime: the machine; whether a summary depends on its batch is found out in fp32 alone, where rounding cannot.
+        machine: the machine; whether a summary depends on its batch is found out in fp32 alone, where rounding cannot.
         decoding: the suite's.
 
     Raises:
@@ -225,15 +225,15 @@ def check_generation(adapted: AdaptedModel, template: Template, runtime: Runtime
     plan = replace(decoding, max_new_tokens=min(4, decoding.max_new_tokens))
     name, asked = type(adapted.parts.model).__name__, f"decoding.num_beams={plan.num_beams}"
     try:
-        together = generate(adapted, documents, template, runtime, plan)
-        alone = [generate(adapted, [document], template, runtime, plan)[0] for document in documents]
+        together = generate(adapted, documents, template, machine, plan)
+        alone = [generate(adapted, [document], template, machine, plan)[0] for document in documents]
     except (ValueError, NotImplementedError) as error:  # what transformers refuses with
         fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
         raise ModelError(
             f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this row out, "
             "or take another model."
         ) from error
-    if together != alone and runtime.precision == "fp32":
+    if together != alone and machine.precision == "fp32":
         raise ModelError(
             f"{name} does not mask the padding of shorter documents: with {asked} and "
             f"decoding.batch_size={plan.batch_size} a "
@@ -242,7 +242,7 @@ def check_generation(adapted: AdaptedModel, template: Template, runtime: Runtime
 
 
 def _transformers_loop(
-    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime, decoding: DecodingPlan
+    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, machine: Machine, decoding: DecodingPlan
 ) -> list[list[int]]:
     """A batch by transformers' `generate`, for families whose layers keep something else than keys and values."""
     config = GenerationConfig(
@@ -255,7 +255,7 @@ def _transformers_loop(
         eos_token_id=template.eos_id,
         pad_token_id=template.eos_id,
     )
-    embeddings, mask = left_padded(adapted, documents, template, runtime)
+    embeddings, mask = left_padded(adapted, documents, template, machine)
     embeddings, mask, cache = begin_with_prefix(adapted, embeddings, mask, decoding.num_beams)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # meant so: see `generate`
@@ -270,20 +270,20 @@ def _transformers_loop(
 
 
 def right_padded(
-    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime
+    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, machine: Machine
 ) -> tuple[Tensor, Tensor]:
     """Prefix, document and separator with the virtual tokens in place, padded on the right: [B, P + T, D], lengths
     [B]."""
-    rows = _rows(adapted, documents, template, runtime)
-    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=runtime.device)
+    rows = _rows(adapted, documents, template, machine)
+    return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=machine.device)
 
 
 def left_padded(
-    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime
+    adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, machine: Machine
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Prefix, document and separator with the virtual tokens in place, padded on the left: [B, P + T, D], mask [B, P +
     T]."""
-    rows, device = _rows(adapted, documents, template, runtime), runtime.device
+    rows, device = _rows(adapted, documents, template, machine), machine.device
     longest = max(len(row) for row in rows)
     embeddings = rows[0].new_zeros(len(rows), longest, rows[0].shape[-1])
     mask = torch.zeros(len(rows), longest, dtype=torch.long, device=device)
@@ -293,8 +293,8 @@ def left_padded(
     return embeddings, mask
 
 
-def _rows(adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, runtime: Runtime) -> list[Tensor]:
-    device, cue = runtime.device, list(template.separator_ids)
+def _rows(adapted: AdaptedModel, documents: Sequence[np.ndarray], template: Template, machine: Machine) -> list[Tensor]:
+    device, cue = machine.device, list(template.separator_ids)
     rows = []
     for document in documents:
         sequence = np.concatenate([template.prefix_ids, document, cue]).astype(np.int64)

@@ -11,8 +11,8 @@ from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
 from triptych.engine.modes import TrainingModes
 from triptych.engine.training import out_of_memory, trained_parameters
+from triptych.machine import Machine
 from triptych.measure import meter
-from triptych.runtime import Runtime
 
 UNTIL_FOUND = 8  # pairs a pass until "auto" has found what fits
 SHARE = 0.5  # of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
@@ -23,7 +23,7 @@ def fitting_micro_batch(
     modes: TrainingModes,
     split: Sequence[Pair],
     template: Template,
-    runtime: Runtime,
+    machine: Machine,
     *,
     most: int,
     plain: bool,
@@ -39,15 +39,15 @@ def fitting_micro_batch(
     """
     longest = sorted(range(len(split)), key=lambda i: -sequence_length(split[i]))[:most]
     trained = list(trained_parameters(adapted).values())
-    size, free = 1, _free(runtime.device) * SHARE
+    size, free = 1, _free(machine.device) * SHARE
     modes.train(adapted.parts.model)
     try:
         while True:
-            memory = meter.PeakMemory(runtime.device)
+            memory = meter.PeakMemory(machine.device)
             try:
                 with torch.random.fork_rng(), memory.phase():
-                    batch = collate([split[i] for i in longest[:size]], template).to(runtime.device)
-                    with runtime.autocast():
+                    batch = collate([split[i] for i in longest[:size]], template).to(machine.device)
+                    with machine.autocast():
                         losses = target_losses(adapted, batch, plain=plain)
                     torch.autograd.grad(losses.sum(), trained, allow_unused=True)
             except (MemoryError, RuntimeError) as error:

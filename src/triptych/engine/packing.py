@@ -9,20 +9,20 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from triptych.engine.stages import replaced
-from triptych.runtime import Runtime
+from triptych.machine import Machine
 
 ROWS = 32  # what the layout is made for: a batch of documents, or of beams
 
 
 @contextmanager
-def packed(model: nn.Module, runtime: Runtime) -> Iterator[None]:
+def packed(model: nn.Module, machine: Machine) -> Iterator[None]:
     """In bf16 on a CPU linear layers multiply by copies of their weights in oneDNN's own layout; the weights stay as
     they are.
 
     In fp32 the copies would take as much memory as the model. Where oneDNN does not serve the machine nothing changes
     either.
     """
-    served = runtime.device.type == "cpu" and runtime.precision == "bf16" and _served()
+    served = machine.device.type == "cpu" and machine.precision == "bf16" and _served()
     layers: list[Any] = [m for m in model.modules() if served and type(m) in (nn.Linear, Conv1D)]
     with ExitStack() as stack:
         for layer in layers:

@@ -15,7 +15,7 @@ from triptych.engine.forward import executed_shape, target_losses
 from triptych.engine.modes import TrainingModes
 from triptych.engine.trunk_cache import TrunkCache
 from triptych.errors import NonFiniteLoss
-from triptych.runtime import Runtime
+from triptych.machine import Machine
 
 PADDING = 0.05  # of a micro-batch, at most
 
@@ -187,7 +187,7 @@ def train(
     template: Template,
     plan: TrainingPlan,
     state: TrainingState,
-    runtime: Runtime,
+    machine: Machine,
     hooks: Hooks,
     cache: TrunkCache | None = None,
 ) -> None:
@@ -207,7 +207,7 @@ def train(
             rate = scheduled_rate(plan, now.step, total)
             with hooks.step_clock():
                 modes.train(adapted.parts.model)
-                loss = train_step(adapted, split, indices, template, plan, state, runtime, rate, hooks.flops, cache)
+                loss = train_step(adapted, split, indices, template, plan, state, machine, rate, hooks.flops, cache)
             now.cursor += 1
             now.step += 1
             hooks.on_step(state, loss, rate)
@@ -237,7 +237,7 @@ def train_step(
     template: Template,
     plan: TrainingPlan,
     state: TrainingState,
-    runtime: Runtime,
+    machine: Machine,
     rate: float,
     flops: Callable[[int, int, int, int], tuple[float, float]],
     cache: TrunkCache | None = None,
@@ -262,11 +262,11 @@ def train_step(
             state.progress.train_flops += executed
             state.progress.plain_flops += plain
             state.progress.tokens += batch.num_tokens
-            if not runtime.owns(number):
+            if not machine.owns(number):
                 continue
             torch.manual_seed(seed_of(plan.seed, state.progress.step, number))
-            batch = batch.to(runtime.device)
-            with runtime.autocast():
+            batch = batch.to(machine.device)
+            with machine.autocast():
                 losses = (
                     cache.losses(adapted, batch, group) if cache else target_losses(adapted, batch, plain=plan.plain)
                 )
@@ -276,11 +276,11 @@ def train_step(
         return nats
 
     size = min(state.progress.micro_batch_size or plan.micro_batch_size, len(indices))
-    nats = float(runtime.total(torch.tensor(_within_memory(state, runtime, size, accumulate), dtype=torch.float64)))
+    nats = float(machine.total(torch.tensor(_within_memory(state, machine, size, accumulate), dtype=torch.float64)))
     if not math.isfinite(nats):
         state.optimizer.zero_grad(set_to_none=True)
         raise NonFiniteLoss(f"The loss is {nats} in step {state.progress.step + 1}. {_blame(split, indices, rate)}")
-    _sum_gradients(state, runtime)
+    _sum_gradients(state, machine)
     _update(state, plan, rate, lambda: _blame(split, indices, rate))
     state.progress.targets += targets
     state.progress.documents += len(indices)
@@ -289,7 +289,7 @@ def train_step(
     return nats / targets
 
 
-def _within_memory(state: TrainingState, runtime: Runtime, size: int, accumulate: Callable[[int], float]) -> float:
+def _within_memory(state: TrainingState, machine: Machine, size: int, accumulate: Callable[[int], float]) -> float:
     """Gradients of a step in micro-batches of `size`, halved and begun anew where memory runs out; the smaller size
     stays.
 
@@ -304,11 +304,11 @@ def _within_memory(state: TrainingState, runtime: Runtime, size: int, accumulate
             if size == 1 or not out_of_memory(error):
                 raise
             refused = error
-        if not runtime.total(torch.tensor(float(refused is not None))):
+        if not machine.total(torch.tensor(float(refused is not None))):
             return nats
         state.optimizer.zero_grad(set_to_none=True)
         vars(state.progress).update(kept)
-        if runtime.device.type == "cuda":
+        if machine.device.type == "cuda":
             torch.cuda.empty_cache()
         size //= 2
         state.progress.micro_batch_size = size
@@ -338,11 +338,11 @@ def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[l
     return groups
 
 
-def _sum_gradients(state: TrainingState, runtime: Runtime) -> None:
-    if runtime.num_processes > 1:
+def _sum_gradients(state: TrainingState, machine: Machine) -> None:
+    if machine.num_processes > 1:
         for parameter in state.trained.values():
             gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-            parameter.grad = runtime.total(gradient)
+            parameter.grad = machine.total(gradient)
 
 
 def _update(state: TrainingState, plan: TrainingPlan, rate: float, blame: Callable[[], str]) -> None:

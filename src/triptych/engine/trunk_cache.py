@@ -23,9 +23,9 @@ from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import assemble, read_losses, tail_states, target_losses
 from triptych.errors import ResultsError
+from triptych.machine import Machine
 from triptych.results import store
 from triptych.results.files import reserve, write_bytes
-from triptych.runtime import Runtime
 
 # Part of every entry's key. Raise it with a change after which the states kept for the same weights and tokens would be
 # others, or be laid out otherwise: here, in `stages`, `forward.assemble`, `batching.collate`, `attention` or `compute`.
@@ -131,7 +131,7 @@ def open_cache(
     adapted: AdaptedModel,
     split: Sequence[Pair],
     template: Template,
-    runtime: Runtime,
+    machine: Machine,
     *,
     model: str,
     folder: Path,
@@ -159,7 +159,7 @@ def open_cache(
     lengths = [len(p.summary_ids) + 1 if at_targets else _length(p, template) for p in split]
     starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     shortest, width = batch_groups[-1][-1], adapted.parts.hidden_size
-    dtype = _stream_dtype(adapted, split[shortest], template, runtime, first)
+    dtype = _stream_dtype(adapted, split[shortest], template, machine, first)
     size = int(starts[-1]) * width * dtype.itemsize
     if size > max_bytes:
         return None
@@ -168,14 +168,14 @@ def open_cache(
         targets = [len(split[i].summary_ids) + 1 for i in group]
         length = max(_length(split[i], template) for i in group)
         total += flops(len(group), length, sum(targets), len(group) * max(targets))
-    key = _key(adapted, split, template, runtime, model, first, dtype)
+    key = _key(adapted, split, template, machine, model, first, dtype)
 
     def make(entry: Path) -> None:
         begun = time.perf_counter()
         with (entry / STATES).open("w+b") as file:
             reserve(file, size)  # before hours of work, not after them
             for index, states in _computed(
-                adapted, split, template, runtime, first, batch_groups, starts, dtype, progress
+                adapted, split, template, machine, first, batch_groups, starts, dtype, progress
             ):
                 file.seek(int(starts[index]) * width * dtype.itemsize)
                 file.write(states.view(torch.uint8).numpy().data)
@@ -196,7 +196,7 @@ def open_cache(
     cache = TrunkCache(first, file, starts, width, dtype, total, seconds, hold)
     by_size = [index for group in batch_groups for index in group]
     sample = {by_size[0], by_size[len(by_size) // 2], shortest}
-    return cache if all(_agrees(cache, adapted, split, template, runtime, index) for index in sample) else None
+    return cache if all(_agrees(cache, adapted, split, template, machine, index) for index in sample) else None
 
 
 def _is_whole(file: Path, size: int) -> bool:
@@ -215,10 +215,10 @@ def _length(pair: Pair, template: Template) -> int:
 
 
 @torch.no_grad()
-def _stream_dtype(adapted: AdaptedModel, pair: Pair, template: Template, runtime: Runtime, first: int) -> torch.dtype:
+def _stream_dtype(adapted: AdaptedModel, pair: Pair, template: Template, machine: Machine, first: int) -> torch.dtype:
     """The dtype of the model's own hidden states: kept in it, they are neither rounded nor too large for it."""
-    inputs = assemble(adapted, collate([pair], template).to(runtime.device))
-    with runtime.autocast():
+    inputs = assemble(adapted, collate([pair], template).to(machine.device))
+    with machine.autocast():
         return stages.enter(adapted.parts, inputs.embeddings, min(first, len(adapted.parts.blocks) - 1)).hidden.dtype
 
 
@@ -227,7 +227,7 @@ def _computed(
     adapted: AdaptedModel,
     split: Sequence[Pair],
     template: Template,
-    runtime: Runtime,
+    machine: Machine,
     first: int,
     groups: Sequence[Sequence[int]],
     starts: np.ndarray,
@@ -237,8 +237,8 @@ def _computed(
     """Every pair's index with its states, [places, D] each."""
     done = 0
     for indices in groups:
-        batch = collate([split[i] for i in indices], template).to(runtime.device)
-        with runtime.autocast():
+        batch = collate([split[i] for i in indices], template).to(machine.device)
+        with machine.autocast():
             found = entering(adapted, batch, first).to("cpu", dtype)
         counts = [int(starts[i + 1] - starts[i]) for i in indices]
         pieces = found.split(counts) if found.ndim == 2 else [found[row, :count] for row, count in enumerate(counts)]
@@ -251,19 +251,19 @@ def _computed(
 
 @torch.no_grad()
 def _agrees(
-    cache: TrunkCache, adapted: AdaptedModel, split: Sequence[Pair], template: Template, runtime: Runtime, index: int
+    cache: TrunkCache, adapted: AdaptedModel, split: Sequence[Pair], template: Template, machine: Machine, index: int
 ) -> bool:
     """Whether states and losses from the cache are those of the whole model on a document; the model is in eval mode.
 
     In low precision a document alone is rounded otherwise than in the batch its states come from, token by token, so
     that what is compared there is the states as a whole, and the losses loosely.
     """
-    batch = collate([split[index]], template).to(runtime.device)
-    with runtime.autocast():
+    batch = collate([split[index]], template).to(machine.device)
+    with machine.autocast():
         whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, [index])
         fresh = entering(adapted, batch, cache.first)
     kept, fresh = cache.of(index).double(), fresh.to("cpu", cache.dtype).double().reshape(-1, cache.width)
-    exact = runtime.precision == "fp32"
+    exact = machine.precision == "fp32"
     loose, apart = (1e-4, 1e-4) if exact else (0.1, 0.03)
     same_states = bool((kept - fresh).norm() <= apart * fresh.norm()) and bool(torch.isfinite(kept).all())
     return same_states and torch.allclose(whole, resumed, rtol=loose, atol=loose)
@@ -273,7 +273,7 @@ def _key(
     adapted: AdaptedModel,
     split: Sequence[Pair],
     template: Template,
-    runtime: Runtime,
+    machine: Machine,
     model: str,
     first: int,
     dtype: torch.dtype,
@@ -288,9 +288,9 @@ def _key(
                 first,
                 len(adapted.parts.blocks),
                 template,
-                runtime.precision,
+                machine.precision,
                 str(dtype),
-                runtime.device.type,
+                machine.device.type,
                 config._attn_implementation,
                 torch.__version__,
                 transformers.__version__,

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from triptych import runtime
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.corpus.prepare import Corpus, Template
@@ -19,6 +18,7 @@ from triptych.engine.generation import DecodingPlan, check_generation, generate
 from triptych.engine.memory import UNTIL_FOUND
 from triptych.engine.training import TrainingPlan, TrainingState, train_step
 from triptych.errors import ConfigError, ModelError
+from triptych.machine import Machine, choose_device, choose_precision, start_machine
 from triptych.measure import meter
 from triptych.models import hub
 from triptych.models.parts import is_recurrent
@@ -61,7 +61,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, on
         InputError: something does not; the message says what to do.
     """
     tracking.check(suite)
-    runtime.choose_precision(suite.training.precision, runtime.available(device))
+    choose_precision(suite.training.precision, choose_device(device))
     setup.open_data(suite)  # a missing folder is told before anything else of the data and model
     tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
     _check_window(suite, rows, Template.of(tokenizer, suite.separator))
@@ -114,7 +114,7 @@ def _try_generating(
     Raises:
         ModelError: a row cannot, with its label.
     """
-    machine = runtime.start(device, suite.training.precision)
+    machine = start_machine(device, suite.training.precision)
     decoding = DecodingPlan(**suite.decoding.model_dump())
     for row in rows:
         if isinstance(row.plugin, Method):
@@ -198,7 +198,7 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     if not isinstance(row.plugin, Method):
         return RowEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     suite, corpus = plan.suite, plan.corpus
-    machine = runtime.start(device, suite.training.precision)
+    machine = start_machine(device, suite.training.precision)
     prepared = setup.adapt(suite, row.plugin, plan.tokenizer, corpus, suite.seeds[0], machine.device)
     plain = suite.engine.plain or not make_ready(prepared.adapted, prepared.modes, machine).exact
     adapted, template, t, d = prepared.adapted, corpus.template, suite.training, suite.decoding
@@ -231,7 +231,7 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
 
 
 def _seconds_a_step(
-    plan: Plan, method: Method, prepared: setup.Prepared, machine: runtime.Runtime, plain: bool, micro: int
+    plan: Plan, method: Method, prepared: setup.Prepared, machine: Machine, plain: bool, micro: int
 ) -> float:
     """The second of two optimizer steps over a full global batch; the first warms up."""
     corpus, t = plan.corpus, plan.suite.training
@@ -263,7 +263,7 @@ def _seconds_a_step(
     return seconds[1]
 
 
-def _timed(machine: runtime.Runtime, work) -> float:
+def _timed(machine: Machine, work) -> float:
     machine.synchronize()
     start = time.perf_counter()
     work()

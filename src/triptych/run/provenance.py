@@ -14,9 +14,9 @@ import psutil
 import torch
 
 import triptych
+from triptych.machine import Machine
 from triptych.models import hub
 from triptych.results.records import Provenance
-from triptych.runtime import Runtime
 from triptych.text.characters import whole
 
 PACKAGES = (
@@ -33,7 +33,7 @@ PACKAGES = (
 NOT_INSTALLED = "not installed"
 
 
-def take(command: list[str], model: str, model_fingerprint: str | None, machine: Runtime) -> Provenance:
+def take(command: list[str], model: str, model_fingerprint: str | None, machine: Machine) -> Provenance:
     """The provenance of a run on this machine, now."""
     commit, dirty = _commit()
     return Provenance(

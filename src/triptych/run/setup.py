@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from triptych import runtime
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Context, Dataset, Method
 from triptych.corpus.prepare import Corpus, prepare
 from triptych.datasets import open_dataset
 from triptych.engine.modes import TrainingModes
+from triptych.machine import seed_everything
 from triptych.measure import meter
 from triptych.models import hub
 from triptych.models.parts import take_apart, usable_positions
@@ -96,7 +96,7 @@ def adapt(
     suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, seed: int, device: torch.device
 ) -> Prepared:
     """Load the untouched model, seed every source of chance, and let the method change the model."""
-    generator = runtime.seed_everything(seed)
+    generator = seed_everything(seed)
     model = hub.load_model(suite.model, suite.model_revision)
     model.to(device)  # type: ignore[arg-type]
     parts, modes, base = take_apart(model), TrainingModes(model), meter.count_parameters(model).total

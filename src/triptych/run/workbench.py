@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from triptych import runtime
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus.prepare import Corpus, Pair
@@ -23,6 +22,7 @@ from triptych.engine.forward import not_finite
 from triptych.engine.generation import DecodingPlan, check_generation, generate
 from triptych.engine.memory import UNTIL_FOUND
 from triptych.errors import ModelError
+from triptych.machine import Machine, start_machine
 from triptych.measure import meter
 from triptych.models import hub
 from triptych.results import layout
@@ -50,7 +50,7 @@ class Workbench:
     row: Row
     seed: int
     out: Path
-    machine: runtime.Runtime
+    machine: Machine
     clocks: meter.Clocks
     tokenizer: PreTrainedTokenizerBase
     corpus: Corpus
@@ -61,7 +61,7 @@ class Workbench:
     @classmethod
     def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Workbench":
         """Set up machine, tokenizer and data; the clocks count from the start of the process."""
-        machine = runtime.start(device, suite.training.precision)
+        machine = start_machine(device, suite.training.precision)
         clocks = meter.Clocks(machine.synchronize, base="startup")
         emit({"event": "stage", "stage": "preparation"})
         with clocks.time("preparation"):

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from triptych import runtime
 from triptych.config.schema import Suite, make_suite
 from triptych.contracts import AdaptedModel, Baseline, Context, Method
 from triptych.corpus.prepare import Template, encode_documents
@@ -18,6 +17,7 @@ from triptych.engine.compute import NARROW, make_ready, narrow
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.modes import TrainingModes
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
+from triptych.machine import Machine, start_machine
 from triptych.models import hub
 from triptych.models.parts import take_apart
 from triptych.models.sharing import own, share
@@ -110,7 +110,7 @@ class Base:
     tokenizer: PreTrainedTokenizerBase
     fingerprint: str
     tokenizer_fingerprint: str
-    machine: runtime.Runtime
+    machine: Machine
 
 
 class TrainedModel(Trained):
@@ -301,7 +301,7 @@ class _Loader:
     def _base(self, model: str, revision: str, precision: str) -> Base:
         key = (model, revision, self.precision or precision)
         if key not in self.bases:
-            machine = runtime.start(self.device, key[2])
+            machine = start_machine(self.device, key[2])
             try:
                 tokenizer = hub.load_tokenizer(model, revision)
                 loaded = hub.load_model(model, revision)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from support.paths import CHECKOUT
-from triptych import runtime
 from triptych.datasets.newswire import PRETRAIN, tell
+from triptych.machine import seed_everything, start_machine
 from triptych.models import hub
 
 SCRIPT = CHECKOUT / "scripts" / "pretrain_base.py"
@@ -71,11 +71,11 @@ def test_prepared_tokens_are_read_again(script, prepared, tokenizer):
 def test_a_broken_run_goes_on_to_the_same_weights(script, prepared, tokenizer, tmp_path, monkeypatch):
     """Interrupted and started again, pretraining ends with the unbroken run's weights and curve, bit for bit."""
     work, _, _ = prepared
-    machine = runtime.start("cpu", "fp32")
+    machine = start_machine("cpu", "fp32")
     data, held_out = script.windows(work / "train.bin"), script.windows(work / "held_out.bin")[:2]
 
     def attempt(folder):
-        runtime.seed_everything(0)
+        seed_everything(0)
         model = script.build_model(2, 16, 2, tokenizer)
         curve, _ = script.train(model, data, held_out, machine, folder, every=3, compiled=False)
         return model, [{k: v for k, v in line.items() if k != "seconds"} for line in curve]

@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from support.worlds import World
-from triptych import runtime
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.compute import narrow
@@ -16,6 +15,7 @@ from triptych.engine.forward import target_losses
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.training import TrainingState, train
 from triptych.errors import ConfigError, NonFiniteLoss
+from triptych.machine import Machine, choose_device, choose_precision, start_machine
 from triptych.methods.full import Full
 from triptych.methods.lora import LoRA
 from triptych.methods.prefix_tuning import PrefixTuning
@@ -37,23 +37,23 @@ def test_auto_is_what_the_card_multiplies_fast(monkeypatch, card, capability, bf
     stays."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert runtime.choose_precision("auto", "cuda") == expected
-    assert [runtime.choose_precision(asked, "cuda") for asked in ("fp32", "fp16", "bf16")] == ["fp32", "fp16", "bf16"]
+    assert choose_precision("auto", "cuda") == expected
+    assert [choose_precision(asked, "cuda") for asked in ("fp32", "fp16", "bf16")] == ["fp32", "fp16", "bf16"]
 
 
 def test_auto_elsewhere_is_fp32_and_bf16_is_had_by_asking():
     """A CPU and mps stay at fp32, bf16 may be asked for, and fp16 is refused there with a remedy."""
     for device in ("cpu", "mps"):
-        assert runtime.choose_precision("auto", device) == "fp32" and runtime.choose_precision("bf16", device) == "bf16"
+        assert choose_precision("auto", device) == "fp32" and choose_precision("bf16", device) == "bf16"
         with pytest.raises(ConfigError, match="use bf16 or fp32"):
-            runtime.choose_precision("fp16", device)
+            choose_precision("fp16", device)
 
 
 def test_a_process_has_one_precision(machine):
     """Where a process computes in fp32 already, bf16 beside it is refused with a remedy."""
     assert machine.precision == "fp32"
     with pytest.raises(ConfigError, match=r"computes in fp32 already.*a command of their own"):
-        runtime.start("cpu", "bf16")
+        start_machine("cpu", "bf16")
 
 
 def test_the_device_is_the_fastest_there_is(monkeypatch):
@@ -61,9 +61,9 @@ def test_the_device_is_the_fastest_there_is(monkeypatch):
     for cuda, mps, expected in ((True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=cuda: there)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda there=mps: there)
-        assert runtime.available(None) == expected
+        assert choose_device(None) == expected
     with pytest.raises(ConfigError, match=r"--device mps: this machine has no such device\. There are: cpu"):
-        runtime.available("mps")
+        choose_device("mps")
 
 
 MPS = """
@@ -71,8 +71,9 @@ import torch
 torch.backends.mps.is_available = torch.backends.mps.is_built = lambda: True
 waited = []
 torch.mps.synchronize = lambda: waited.append(True)
-from triptych import meter, runtime
-machine = runtime.start(None, "auto")
+from triptych.machine import start_machine
+from triptych.measure import meter
+machine = start_machine(None, "auto")
 assert machine.device.type == "mps" and machine.precision == "fp32" and machine.loss_scaler() is None, machine
 machine.synchronize()
 assert waited
@@ -119,7 +120,7 @@ class OnTheHost(torch.Tensor):
 def bf16_world(world) -> World:
     """The world's machine in bf16."""
     other = copy.copy(world)
-    object.__setattr__(other, "machine", runtime.Runtime(Bf16Cpu(), "bf16"))
+    object.__setattr__(other, "machine", Machine(Bf16Cpu(), "bf16"))
     return other
 
 

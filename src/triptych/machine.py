@@ -19,7 +19,7 @@ DEVICES = ("cpu", "cuda", "mps")
 
 
 @dataclass
-class Runtime:
+class Machine:
     """One rank's view of the machine."""
 
     accelerator: Accelerator
@@ -85,11 +85,14 @@ def is_rank() -> bool:
 
 
 def is_main_process() -> bool:
-    """Whether this process may write, known before `start`: the first of those that torchrun or accelerate launched."""
+    """Whether this process may write: the first of those that torchrun or accelerate launched.
+
+    Known before `start_machine`.
+    """
     return int(os.environ.get("RANK", "0")) == 0
 
 
-def available(device: str | None) -> str:
+def choose_device(device: str | None) -> str:
     """The device to use: the one asked for, else cuda, else mps, else cpu.
 
     Raises:
@@ -126,13 +129,13 @@ def choose_precision(asked: str, device: str) -> str:
     return asked
 
 
-def start(device: str | None, precision: str) -> Runtime:
+def start_machine(device: str | None, precision: str) -> Machine:
     """Set up the device and the process group; deterministic kernels are asked for where they exist.
 
     Raises:
         ConfigError: this process computes in another precision already; accelerate knows one for a process.
     """
-    name = available(device)
+    name = choose_device(device)
     chosen = choose_precision(precision, name)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     mixed = "no" if chosen == "fp32" else chosen
@@ -142,7 +145,7 @@ def start(device: str | None, precision: str) -> Runtime:
             "done beside it: give runs of another precision a command of their own."
         )
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
-    return Runtime(accelerator, chosen)
+    return Machine(accelerator, chosen)
 
 
 def seed_everything(seed: int) -> torch.Generator:
