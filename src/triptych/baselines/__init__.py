@@ -1,0 +1,1 @@
+"""Summarizers without a language model, to compare against."""

@@ -10,23 +10,25 @@ from triptych.registry import register
 
 @register("bitfit")
 class BitFit(Method):
-    """BitFit: every bias of the model is trained, and nothing else (Ben Zaken et al. 2022)."""
+    """BitFit: only the bias terms of the model are trained (Ben Zaken et al. 2022)."""
 
-    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2), description="the grid a search may try, rising")
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, used when no search is made")
+    learning_rates: tuple[float, ...] = Field(
+        (3e-4, 1e-3, 3e-3, 1e-2), description="learning rates a search may try, in increasing order"
+    )
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze all but what a module holds as its bias: those of matrices, norms and head.
+        """Freeze everything except each module's `bias`: those of linear layers, norms and head.
 
         Raises:
-            ConfigError: the family has no biases.
+            ConfigError: the model has no biases.
         """
         freeze(parts)
         own = [dict(module.named_parameters(recurse=False)) for module in parts.model.modules()]
         biases = [parameters["bias"] for parameters in own if "bias" in parameters]
         if not biases:
             raise ConfigError(
-                f"{type(parts.model).__name__} has no biases, so that bitfit has nothing to train: leave this row "
+                f"{type(parts.model).__name__} has no biases, so that bitfit has nothing to train: leave this method "
                 "out, or use a family that has them, such as GPT-2, OPT, GPT-NeoX or Phi."
             )
         for bias in biases:

@@ -1,4 +1,4 @@
-"""Full fine-tuning: everything is trained."""
+"""Full fine-tuning: every parameter is trained."""
 
 from pydantic import Field
 
@@ -10,11 +10,13 @@ from triptych.registry import register
 class Full(Method):
     """Full fine-tuning: every parameter of the model is trained."""
 
-    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((3e-5, 1e-4, 3e-4, 1e-3), description="the grid a search may try, rising")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, on matrices alone")
+    learning_rate: float = Field(1e-4, gt=0, description="peak learning rate, used when no search is made")
+    learning_rates: tuple[float, ...] = Field(
+        (3e-5, 1e-4, 3e-4, 1e-3), description="learning rates a search may try, in increasing order"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, applied to matrices only")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Everything requires a gradient; a tied head and embedding stay one tensor."""
+        """Let every parameter require a gradient; a tied head and token embedding remain one tensor."""
         parts.model.requires_grad_(True)
         return AdaptedModel(parts)

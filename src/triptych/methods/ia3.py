@@ -1,5 +1,7 @@
-"""(IA)^3: Liu et al. 2022, "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning",
-3.3."""
+"""(IA)^3: Liu et al. 2022, arXiv 2205.05638, section 3.3, through peft.
+
+The paper is "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than In-Context Learning".
+"""
 
 from pydantic import Field
 from torch import nn
@@ -14,27 +16,30 @@ from triptych.registry import register
 class IA3(Method):
     """(IA)^3: learned factors on keys, values and the inner activations of the feed-forward network (Liu et al. 2022).
 
-    A target's output x W + b becomes l * (x W + b); a feed-forward target's input is scaled, (l * x) W + b. l starts at
-    one.
+    A target's output x W + b becomes l * (x W + b); for a feed-forward target the input is scaled, (l * x) W + b. l
+    starts at one, so that training starts from the base model.
     """
 
     target_modules: tuple[str, ...] | None = Field(
         None,
-        description="names or name endings of the matrices whose output is scaled; by default what peft names for "
-        "the family (GPT-2: c_attn, which makes the queries too)",
+        description="names or name endings of the matrices whose output is scaled; by default those that peft chooses "
+        "for the family (GPT-2: c_attn, which also computes the queries)",
     )
     feedforward_modules: tuple[str, ...] | None = Field(
         None,
-        description="the same for the matrices whose input is scaled; by default what peft names (GPT-2: mlp.c_proj)",
+        description="the same for the matrices whose input is scaled; by default those that peft chooses (GPT-2: "
+        "mlp.c_proj)",
     )
-    learning_rate: float = Field(1e-2, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((1e-3, 3e-3, 1e-2, 3e-2), description="the grid a search may try, rising")
+    learning_rate: float = Field(1e-2, gt=0, description="peak learning rate, used when no search is made")
+    learning_rates: tuple[float, ...] = Field(
+        (1e-3, 3e-3, 1e-2, 3e-2), description="learning rates a search may try, in increasing order"
+    )
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze the model and put factors beside each target.
+        """Freeze the model and insert the factors l at each target.
 
         Raises:
-            ConfigError: a target that matches nothing, or a family that peft does not know and no target is named for.
+            ConfigError: a target matches nothing, or peft has no default for this family and no target is given.
         """
         from peft import IA3Config, TaskType, inject_adapter_in_model
 
@@ -51,7 +56,7 @@ class IA3(Method):
         return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(scaled)})
 
     def _endings(self, parts: ModelParts) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Names of the matrices whose outputs are scaled, and of those whose inputs are."""
+        """Name endings of the matrices whose outputs are scaled, and of those whose inputs are."""
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING as FEEDFORWARD
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING as TARGETS
 

@@ -1,8 +1,9 @@
-"""Traditional fine-tuning: the last layers only.
+"""Traditional fine-tuning: only the last layers are trained.
 
-The assignment freezes all and unfreezes `pre_classifier` and `classifier`. GPT-2 has neither. What turns its hidden
-states into a decision is the last blocks with the final norm (the pre-classifier) and the language-model head (the
-classifier), whose weight is also the input embedding. `head` therefore says openly what becomes of it.
+Recipes for classifiers freeze everything except `pre_classifier` and `classifier`. GPT-2 has neither. What turns its
+hidden states into a decision are the last blocks with the final norm (in place of the pre-classifier) and the
+language-model head (in place of the classifier). Since the head's weight is also the input embedding, the option `head`
+makes its treatment explicit.
 """
 
 from typing import Literal
@@ -17,26 +18,30 @@ from triptych.registry import register
 
 @register("last-layers")
 class LastLayers(Method):
-    """Traditional fine-tuning of the last blocks, the final norm, and the head if asked (Hu et al. 2021, Table 3:
-    FT-Top2)."""
+    """Traditional fine-tuning of the last blocks, the final norm and, on request, the head.
+
+    Two blocks are the default, as for FT-Top2 in Hu et al. 2021, Table 3.
+    """
 
     num_blocks: int = Field(2, ge=0, description="how many of the last blocks are trained")
     final_norm: bool = Field(True, description="train the norm after the last block")
     head: Literal["frozen", "untied", "tied"] = Field(
         "frozen",
-        description="frozen; untied: a true copy of the embedding is trained; tied: trained as it is, which also "
-        "moves the input embeddings",
+        description="frozen; untied: a separate copy of the embedding is trained; tied: the shared tensor is trained, "
+        "which also changes the input embeddings",
     )
-    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((1e-4, 3e-4, 1e-3, 3e-3), description="the grid a search may try, rising")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, on matrices alone")
+    learning_rate: float = Field(5e-4, gt=0, description="peak learning rate, used when no search is made")
+    learning_rates: tuple[float, ...] = Field(
+        (1e-4, 3e-4, 1e-3, 3e-3), description="learning rates a search may try, in increasing order"
+    )
+    weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, applied to matrices only")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze all, then release the last layers.
+        """Freeze the model, then unfreeze its last layers.
 
         Raises:
-            ConfigError: more blocks than there are, no norm to train, a head that is not tied, or nothing left to
-                train.
+            ConfigError: more blocks are asked for than the model has, it has no final norm, `head` is "tied" but the
+                model's is not, or nothing would be trained.
         """
         if self.num_blocks > len(parts.blocks):
             raise ConfigError(f"num_blocks = {self.num_blocks}, but the model has {len(parts.blocks)} blocks.")
@@ -44,7 +49,7 @@ class LastLayers(Method):
             raise ConfigError("final_norm = true, but this model has no final norm; set final_norm = false.")
         if self.head == "tied" and not parts.tied:
             raise ConfigError(
-                "head = 'tied', but this model's head is a tensor of its own; use head = 'untied' or 'frozen'."
+                "head = 'tied', but this model's head is a separate tensor; use head = 'untied' or 'frozen'."
             )
         if not (self.num_blocks or self.final_norm or self.head != "frozen"):
             raise ConfigError("num_blocks = 0, final_norm = false and head = 'frozen' leave nothing to train.")

@@ -1,5 +1,7 @@
-"""Prefix tuning: Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4, through
-peft."""
+"""Prefix tuning: Li and Liang 2021, "Prefix-Tuning: Optimizing Continuous Prompts for Generation", section 4.
+
+The parameters are kept and saved by peft.
+"""
 
 import torch
 from pydantic import Field
@@ -9,17 +11,17 @@ from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.errors import ConfigError
-from triptych.methods.prompt_tuning import PromptTuning
+from triptych.methods.soft_prompt import SoftPromptMethod
 from triptych.models.parts import freeze
 from triptych.registry import register
 
 
 class LearnedPrefix(nn.Module):
-    """Keys and values of every layer, kept by peft's `PrefixEncoder` as [P, L x 2 x D].
+    """Trained keys and values for every layer, stored by peft's `PrefixEncoder` as [P, L x 2 x D].
 
     Args:
-        config: peft's description: tokens, layers, key-value heads and their width together.
-        start: where they begin, [L, 2, H, P, D / H].
+        config: peft's `PrefixTuningConfig`: number of tokens and layers, key-value heads, and D over all heads.
+        start: initial keys and values, [L, 2, H, P, D / H].
     """
 
     def __init__(self, config, start: Tensor):
@@ -39,23 +41,25 @@ class LearnedPrefix(nn.Module):
 
 
 @register("prefix-tuning")
-class PrefixTuning(PromptTuning):
+class PrefixTuning(SoftPromptMethod):
     """Prefix tuning: learned keys and values before every layer's own; only they are trained (Li and Liang 2021).
 
-    They begin as the activations of real words (section 7.4): the keys and values that the model itself makes of the
-    vectors which prompt tuning begins from, so that both have the same first loss. There is no reparametrisation by a
-    network.
+    They start as the activations of real words (section 7.4 of the paper): the keys and values that the model itself
+    computes for the vectors that prompt tuning starts from, so that both methods have the same initial loss. Unlike in
+    the paper, the prefix is not reparametrised by a network.
     """
 
     num_virtual_tokens: int = Field(20, ge=1, description="P, the length of the prefix")
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2), description="the grid a search may try, rising")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate, used when no search is made")
+    learning_rates: tuple[float, ...] = Field(
+        (3e-4, 1e-3, 3e-3, 1e-2), description="learning rates a search may try, in increasing order"
+    )
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Freeze the model; put the prefix, in fp32, before every layer.
+        """Freeze the model and give every layer the prefix, in fp32.
 
         Raises:
-            ConfigError: the layers keep something else than keys and values of one shape.
+            ConfigError: the layers do not all cache keys and values of one shape.
         """
         from peft import PrefixTuningConfig, TaskType
 
@@ -76,10 +80,10 @@ class PrefixTuning(PromptTuning):
 
     @torch.no_grad()
     def _keys_and_values(self, parts: ModelParts, rows: Tensor) -> Tensor:
-        """What each layer keeps of a sequence of vectors: [P, D] -> [L, 2, H, P, D / H]."""
+        """The keys and values that each layer caches for a sequence of vectors: [P, D] -> [L, 2, H, P, D / H]."""
         refusal = ConfigError(
             "prefix-tuning needs layers that all keep keys and values of one shape, and "
-            f"{type(parts.model).__name__} has others: leave this row out."
+            f"{type(parts.model).__name__} has others: leave this method out."
         )
         expected = DynamicCache(config=parts.model.config).layers
         if any(type(layer) not in (DynamicLayer, DynamicSlidingWindowLayer) for layer in expected):

@@ -1,4 +1,4 @@
-"""The model as it is."""
+"""The base model as it is, without training."""
 
 from typing import ClassVar
 
@@ -9,11 +9,11 @@ from triptych.registry import register
 
 @register("untuned")
 class Untuned(Method):
-    """The untouched model, prompted by the separator alone."""
+    """The base model without training, prompted by the separator alone."""
 
     trains: ClassVar[bool] = False
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Nothing is trained."""
+        """Freeze the model; nothing is trained."""
         freeze(parts)
         return AdaptedModel(parts)

@@ -1,0 +1,1 @@
+"""Scores of one summary: ROUGE, and what its text looks like."""

@@ -121,7 +121,7 @@ def test_bitfit_trains_every_bias(gpt2):
 
 def test_a_family_without_biases_is_refused(worlds):
     """A Llama has no biases: bitfit says so, and what to do."""
-    with pytest.raises(ConfigError, match=r"LlamaForCausalLM has no biases.*leave this row out"):
+    with pytest.raises(ConfigError, match=r"LlamaForCausalLM has no biases.*leave this method out"):
         worlds["llama"].adapt(BitFit())
 
 

@@ -236,7 +236,7 @@ def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, 
     out."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     said = refused(capsys, *train("lora", folder, tmp_path / "out"))
-    assert "[method.lora] peft names no attention projections" in said and "leave this row out of --methods" in said
+    assert "[method.lora] peft names no attention projections" in said and "leave this method out of --methods" in said
     assert "There are: dt_proj, in_proj, out_proj, x_proj." in said and not (tmp_path / "out").exists()
 
 

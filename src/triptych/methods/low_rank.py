@@ -1,0 +1,92 @@
+"""What LoRA and DoRA share: their options, the choice of weight matrices, and the adapters that peft puts into them."""
+
+from math import sqrt
+from typing import Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from triptych.contracts import AdaptedModel, Context, Method, ModelParts
+from triptych.errors import ConfigError
+from triptych.models.parts import find_matrices, freeze, matrices, matrix_names, matrix_shape
+
+
+class LowRankMethod(Method):
+    """A method that trains a low-rank product A B next to frozen weight matrices. Abstract: `adapt` is missing."""
+
+    rank: int = Field(8, ge=1, description="R, the inner dimension")
+    alpha: float = Field(16, gt=0, description="scaling = alpha / rank")
+    dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
+    target_modules: tuple[str, ...] | Literal["all-linear"] | None = Field(
+        None,
+        description='names or name endings of weight matrices, or "all-linear"; by default those that peft chooses '
+        "for the family, which differ: GPT-2 c_attn, Llama q_proj and v_proj, Phi those and fc1, fc2; a run and "
+        "--dry-run print them",
+    )
+    learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, used when no search is made")
+    learning_rates: tuple[float, ...] = Field(
+        (3e-4, 1e-3, 3e-3, 1e-2), description="learning rates a search may try, in increasing order"
+    )
+
+    def matched(self, parts: ModelParts) -> dict[str, nn.Module]:
+        """The weight matrices that `target_modules` selects, by full name.
+
+        Args:
+            parts: the model.
+
+        Raises:
+            ConfigError: a target matches nothing, or peft has no default for this family and none is given.
+        """
+        if self.target_modules == "all-linear":
+            return matrices(parts)
+        wanted = self.target_modules if self.target_modules is not None else parts.attention_projections
+        if not wanted:
+            raise ConfigError(
+                "peft names no attention projections for this family; name target_modules, or leave this method out of "
+                f"--methods. There are: {', '.join(sorted(matrix_names(parts)))}."
+            )
+        return find_matrices(parts, wanted, "target_modules")
+
+    def insert_adapters(self, parts: ModelParts, context: Context, use_dora: bool) -> AdaptedModel:
+        """Freeze the model and put A and B next to each target: A is Kaiming uniform, B is zero.
+
+        Args:
+            parts: the model; it is changed in place.
+            context: its generator draws A.
+            use_dora: train DoRA's magnitudes as well.
+
+        Raises:
+            ConfigError: as for `matched`, or the rank exceeds the smaller side of a target.
+        """
+        from peft import LoraConfig, TaskType, inject_adapter_in_model
+        from peft.tuners.lora import LoraLayer
+
+        targets = self.matched(parts)
+        for name, module in targets.items():
+            if self.rank > min(matrix_shape(module)):
+                raise ConfigError(
+                    f"rank = {self.rank} is above the smaller side of {name} {matrix_shape(module)}: "
+                    f"at most {min(matrix_shape(module))} makes sense there."
+                )
+        freeze(parts)
+        config = LoraConfig(
+            task_type=TaskType.CAUSAL_LM,
+            use_dora=use_dora,
+            r=self.rank,
+            lora_alpha=self.alpha,  # type: ignore[arg-type]  # declared as int, but any number works
+            lora_dropout=self.dropout,
+            target_modules=sorted(self._endings(parts, targets)),
+            fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in targets.values()),
+        )
+        inject_adapter_in_model(config, parts.model)
+        layers = [module for module in parts.model.modules() if isinstance(module, LoraLayer)]
+        for layer in layers:
+            weight: Tensor = layer.lora_A["default"].weight  # type: ignore[assignment]
+            nn.init.kaiming_uniform_(weight, a=sqrt(5), generator=context.generator)
+        return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(targets)})
+
+    def _endings(self, parts: ModelParts, targets: dict[str, nn.Module]) -> set[str]:
+        """The targets as peft's configuration names them."""
+        if self.target_modules == "all-linear":
+            return set(targets)
+        return set(self.target_modules or parts.attention_projections)
