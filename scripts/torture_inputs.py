@@ -468,9 +468,9 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
     setup.open_data(suite)
     hub.locate(suite.model)
     int(suite.cache.max_gigabytes * 1e9)
-    store.write_json(out / "suite.json", jobs.model_dump(mode="json"))
+    store.write_json(out / "suite.json", suite.model_dump(mode="json"))
     again, _ = entries.resolve(schema.read_suite_file(out / "suite.json"))
-    assert again == jobs, "the resolved suite is not itself a valid input"
+    assert again == suite, "the resolved suite is not itself a valid input"
 
 
 def read_suite(place: Path) -> None:

@@ -67,9 +67,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"{hint} Known: {', '.join(names)}." if names else hint
 
 
-def shorten(text: str) -> str:
-    """A text as a message quotes it: at most 120 characters, the last three of a longer one being dots."""
-    return text if len(text) <= _LONGEST_QUOTE else f"{text[: _LONGEST_QUOTE - 3]}..."
+def shorten(text: str, most: int = _LONGEST_QUOTE) -> str:
+    """A text as a message quotes it: on one line, of at most `most` characters, a longer one ending in dots."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def explain_validation(error: "ValidationError", where: str, model: "type[BaseModel]") -> str:

@@ -644,9 +644,9 @@ def test_a_data_folder_that_may_only_be_read_is_enough(bench, tmp_path):
 
 BOMB = """
 import resource, sys
-from triptych import catalogue, cli
+from triptych import cli, plugins
 from triptych.datasets import tables
-catalogue.load()
+plugins.import_plugins()
 pages = int(open("/proc/self/statm").read().split()[0])
 limit = pages * resource.getpagesize() + 700 * 2**20
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

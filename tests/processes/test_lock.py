@@ -139,7 +139,7 @@ def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_
     """A writer killed before its rename leaves one file of the pattern; the next suite in OUT removes it."""
     out = tmp_path / "out"
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom triptych import files\n"
+        "import os, sys\nfrom pathlib import Path\nfrom triptych.results import files\n"
         "os.replace = lambda *names: os.kill(os.getpid(), 9)\n"
         "files.write_bytes(Path(sys.argv[1]), b'half')\n"
     )
@@ -186,7 +186,7 @@ def test_a_temporary_file_that_is_being_written_is_not_swept(tmp_path):
 
 LAUNCHER = """
 import subprocess, sys, time
-rank = "import os, time; from triptych import processes; processes.LAUNCHER_SECONDS = 0.05; " \\
+rank = "import os, time; from triptych.suite import processes; processes.LAUNCHER_SECONDS = 0.05; " \\
        "processes.end_with_launcher(); print(os.getpid(), flush=True); time.sleep(60)"
 subprocess.Popen([sys.executable, "-c", rank], start_new_session=True)
 time.sleep(60)

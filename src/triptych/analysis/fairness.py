@@ -89,10 +89,11 @@ def _refuse_documents(done: Sequence[Run]) -> None:
         for number, (first, second) in enumerate(zip(done[0].predictions, run.predictions, strict=True), 1):
             for field in ("id", "reference"):
                 if getattr(first, field) != getattr(second, field):
+                    mine, theirs = (shorten(getattr(line, field), 60) for line in (first, second))
                     raise ResultsError(
                         f"These runs may not go into one table: predictions.jsonl, line {number}, {field} is "
-                        f"{_short(getattr(first, field))} for {done[0].name} and {_short(getattr(second, field))} for "
-                        f"{run.name}. Only the same test documents in the same order can be compared."
+                        f"{mine!r} for {done[0].name} and {theirs!r} for {run.name}. Only the same test documents in "
+                        "the same order can be compared."
                     )
 
 
@@ -119,7 +120,3 @@ def _leaves(setting: str, runs: Sequence[Run]) -> list[str]:
     """The dotted names below a setting in any run, so that a refusal names the key and not its section."""
     keys = dict.fromkeys(key for run in runs if isinstance(section := run.setting(setting), dict) for key in section)
     return [f"{setting}.{key}" for key in keys] or [setting]
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else f"{text[:57]}...")

@@ -26,7 +26,7 @@ from rich.table import Column, Table
 from triptych.config.schema import PRESETS, Columns
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import Tables, describe
-from triptych.datasets.tables.columns import shorten
+from triptych.errors import shorten
 from triptych.registry import registered
 from triptych.reporting import formats
 from triptych.results.records import Data, DesignPlan

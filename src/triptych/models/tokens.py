@@ -125,7 +125,7 @@ def native_failures() -> Iterator[None]:
         if not is_panic(error):
             raise
         raise ModelError(
-            f"The tokenizer gives up on a text: {shorten(' '.join(str(error).split()))}. A pattern in its "
+            f"The tokenizer gives up on a text: {shorten(str(error))}. A pattern in its "
             "tokenizer.json may take too many steps there: use the model's own tokenizer, or leave that text out."
         ) from None
 

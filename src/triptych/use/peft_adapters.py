@@ -226,7 +226,7 @@ def _patterns(config: Any) -> list[str]:
 
 
 def _misfit(adapter: PeftFolder, why: str) -> ModelError:
-    reason = shorten(" ".join(why.split()))
+    reason = shorten(why)
     return ModelError(
         f"The adapter in {str(adapter.folder)!r} does not fit the model: {reason}. Give its base with --model."
     )

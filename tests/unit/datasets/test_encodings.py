@@ -126,7 +126,7 @@ def test_halves_of_characters_are_told_with_a_remedy_that_mends_them(tmp_path):
 @pytest.mark.parametrize(
     ("start", "said"),
     [
-        (gzip.compress(b"document,summary\n"), "name end in .gz"),
+        (gzip.compress(b"document,summary\n", mtime=0), "name end in .gz"),
         (b"PK\x03\x04\x14\0", "Excel workbook"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "Excel workbook"),
         (b"PAR1\x15\4", ".parquet"),

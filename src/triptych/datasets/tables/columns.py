@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.config.schema import Columns, as_setting
-from triptych.errors import DataError
+from triptych.errors import DataError, shorten
 
 DOCUMENT_NAMES = (
     "document",
@@ -26,6 +26,7 @@ DOCUMENT_NAMES = (
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "tldr", "abstract_text")
 ID_NAMES = ("id", "guid", "uid", "document_id", "article_id", "dialogue_id")
 _LONGEST = 100  # characters of a name that is recognised or suggested
+_QUOTED = 40  # characters of a name or cell in a message
 MAX_COLUMNS = 10_000  # more are no table, and comparing their names would take hours
 _NOT_TEXT = frozenset(
     (  # words that end the name of a column which names, places or dates a document
@@ -129,7 +130,7 @@ def check_single(names: Sequence[str], wanted: Sequence[str], where: str) -> Non
     """
     for name in wanted:
         if list(names).count(name) > 1:
-            raise DataError(f"{where}: there are several columns named {shorten(name)!r}. Rename all but one.")
+            raise DataError(f"{where}: there are several columns named {shorten(name, _QUOTED)!r}. Rename all but one.")
 
 
 def text_cell(value: Any, column: str, where: str, option: str) -> str:
@@ -148,8 +149,8 @@ def text_cell(value: Any, column: str, where: str, option: str) -> str:
     text = joined(value)
     if text is None:
         raise DataError(
-            f"{where}: column {column!r} holds {shorten(repr(value))} ({type(value).__name__}), but text is needed. "
-            f"Convert it to a string, or name another column with {option}=NAME."
+            f"{where}: column {column!r} holds {shorten(repr(value), _QUOTED)} ({type(value).__name__}), but text is "
+            f"needed. Convert it to a string, or name another column with {option}=NAME."
         )
     return text
 
@@ -212,7 +213,7 @@ def list_notes(pairs: Iterable[tuple[str, Any]]) -> list[str]:
     for column, value in pairs:
         made = _join(value)
         if made:
-            columns.setdefault(made[1], []).append(repr(shorten(column)))
+            columns.setdefault(made[1], []).append(repr(shorten(column, _QUOTED)))
     return [
         f"Lists in {' and '.join(names)} are read as one text each, their parts joined by {joint}; a list of several "
         "summaries to choose from is not supported."
@@ -229,14 +230,8 @@ def id_cell(value: Any, split: str, row: int, where: str) -> str:
     if value is None or value == "":
         return f"{split}-{row}"
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise DataError(f"{where}: the id is {shorten(repr(value))}; text or a whole number is needed.")
+        raise DataError(f"{where}: the id is {shorten(repr(value), _QUOTED)}; text or a whole number is needed.")
     return str(value)
-
-
-def shorten(text: str, most: int = 40) -> str:
-    """A text on one line, cut to `most` characters."""
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def _pick(
@@ -288,7 +283,7 @@ def _missing(names: Sequence[str], document: str | None, summary: str | None, wh
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - 20:,} more" if len(names) > 20 else ""
-    return f"Its columns: {', '.join(shorten(name) for name in names[:20])}{more}."
+    return f"Its columns: {', '.join(shorten(name, _QUOTED) for name in names[:20])}{more}."
 
 
 def _separated_otherwise(names: Sequence[str]) -> str:
