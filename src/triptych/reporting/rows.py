@@ -2,7 +2,9 @@
 
 from typing import Any
 
-from triptych.results.records import Comparison, Row
+from triptych.analysis.verdict import separable
+from triptych.reporting import formats
+from triptych.results.records import Comparison, PairedTest, Row
 
 ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
 TESTED = {**ROUGE, "loss": "Test loss"}  # what rows are tested on in pairs
@@ -47,6 +49,21 @@ def value(row: Row, path: str) -> Any:
 def cost(row: Row, name: str) -> float | None:
     """A cost of training; None for rows that train nothing, whose clocks stand at a meaningless zero."""
     return row.cost.get(name) if trained(row) else None
+
+
+def test_figures(test: PairedTest) -> tuple[str, str, str]:
+    """Difference, interval and adjusted p-value of a paired test, as every document shows them."""
+    digits = 4 if test.metric == "loss" else 2
+    return (
+        formats.signed(test.difference, digits),
+        formats.interval(test.low, test.high, digits),
+        formats.p_value(test.p_value_adjusted),
+    )
+
+
+def decision(test: PairedTest) -> str:
+    """`different`, `equivalent` or `undecided`; the last two are one in files of before decisions were recorded."""
+    return test.decision or ("different" if separable(test) else "undecided")
 
 
 def synthetic_notice(comparison: Comparison) -> str:

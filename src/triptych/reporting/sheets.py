@@ -4,9 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.analysis.verdict import separable
 from triptych.reporting import formats, rows
-from triptych.reporting.facts import figures_of
 from triptych.results.reading import Results, Run
 from triptych.results.records import NUMERIC_COSTS, Comparison, Estimate, Loss, PairedTest, Parameters, Row, TextShape
 
@@ -544,7 +542,7 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
 
 
 def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
-    difference, interval, adjusted = figures_of(test)
+    difference, interval, adjusted = rows.test_figures(test)
     return (
         Cell(test.a),
         Cell(test.b),
@@ -553,7 +551,7 @@ def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
         Cell(interval),
         Cell(formats.p_value(test.p_value), None, test.p_value),
         Cell(adjusted, None, test.p_value_adjusted),
-        Cell(test.decision or ("different" if separable(test) else "undecided")),
+        Cell(rows.decision(test)),
     )
 
 

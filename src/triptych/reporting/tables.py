@@ -13,9 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from triptych.analysis.verdict import NAMES, separable
+from triptych.analysis.verdict import NAMES
 from triptych.reporting import formats, rows
-from triptych.reporting.facts import figures_of
 from triptych.results.records import NUMERIC_COSTS, Comparison, Estimate, PairedTest, Row
 from triptych.text.characters import showable, visible
 from triptych.text.markdown import plain
@@ -91,8 +90,8 @@ class ComparisonTable:
             _number_column(table, title)
         table.add_column("Decision")
         for test in _primary_tests(self.comparison):
-            difference, interval, adjusted = figures_of(test)
-            table.add_row(Text(f"{test.a} − {test.b}"), difference, escape(interval), adjusted, _decision(test))
+            difference, interval, adjusted = rows.test_figures(test)
+            table.add_row(Text(f"{test.a} − {test.b}"), difference, escape(interval), adjusted, rows.decision(test))
         return table
 
     def _cost(self) -> Table:
@@ -128,10 +127,6 @@ def _primary(comparison: Comparison) -> str:
 
 def _primary_tests(comparison: Comparison) -> list[PairedTest]:
     return [test for test in comparison.tests if test.role == "primary"]
-
-
-def _decision(test: PairedTest) -> str:
-    return test.decision or ("different" if separable(test) else "undecided")
 
 
 def further_cells(row: Row, names: list[str]) -> list[str]:
@@ -186,7 +181,7 @@ def _markdown_tests(comparison: Comparison) -> list[str]:
     lines.append("| --- | --- | ---: | ---: | ---: | --- |")
     for test in tests:
         name = rows.TESTED.get(test.metric, test.metric)
-        cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, figures_of(test)), _decision(test)]
+        cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, rows.test_figures(test)), rows.decision(test)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

@@ -1,18 +1,17 @@
-"""No sentence of the report contradicts a table, whatever the numbers are."""
+"""The sentences of the report, and that none contradicts a table, whatever the numbers are."""
 
 import csv
 import io
 import random
 import re
-from dataclasses import replace
 
 import pytest
 
 from support.made_up import make_comparison, make_results
 from triptych.analysis.flags import comparison_flags
 from triptych.reporting import formats, sheets
-from triptych.reporting.claims import claims
-from triptych.reporting.facts import Claim, cell
+from triptych.reporting.claims import Claim, claims
+from triptych.reporting.claims.selection import cell
 from triptych.reporting.tables import to_csv
 from triptych.results.records import Comparison, Estimate
 
@@ -75,52 +74,11 @@ def shuffle(comparison: Comparison, seed: int) -> Comparison:
     )
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_every_claim_holds_for_what_it_was_made_from(seed: int) -> None:
-    """Shuffled and changed numbers give sentences that hold for the shuffled and changed numbers."""
-    changed = shuffle(COMPARISON, seed)
-    made = claims(RESULTS, changed)
-    assert [claim.name for claim in made if not claim.holds(RESULTS, changed)] == []
-    assert len({claim.name for claim in made}) == len(made)
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_every_claim_holds_for_shuffled_records(seed: int) -> None:
-    """Records dealt out anew among the rows, and compared anew, give sentences that hold for them."""
-    generator = random.Random(seed)
-    labels = list(RESULTS.labels)
-    others = dict(zip(labels, generator.sample(labels, k=len(labels)), strict=True))
-    runs = [
-        replace(run, record=run.record.model_copy(update={"label": others[run.record.label]})) for run in RESULTS.runs
-    ]
-    results = replace(RESULTS, runs=tuple(sorted(runs, key=lambda run: labels.index(run.record.label))))
-    comparison = make_comparison(results)
-    made = claims(results, comparison)
-    assert [claim.name for claim in made if not claim.holds(results, comparison)] == []
-    stale = [claim for claim in claims(RESULTS, COMPARISON) if claim.text not in [other.text for other in made]]
-    assert stale and not any(claim.holds(results, comparison) for claim in stale)
-
-
-def test_checks_notice_other_numbers() -> None:
-    """A sentence that other numbers would make differently does not hold for those numbers."""
-    passed_over, noticed = [], 0
-    for seed in range(60):
-        changed = shuffle(COMPARISON, seed)
-        now = {claim.name: claim.text for claim in claims(RESULTS, changed)}
-        for claim in claims(RESULTS, COMPARISON):
-            if now.get(claim.name) != claim.text:
-                noticed += 1
-                if claim.holds(RESULTS, changed):
-                    passed_over.append((seed, claim.name))
-    assert passed_over == []
-    assert noticed > 500
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_numbers_in_sentences_about_rows_are_cells_of_those_rows(seed: int) -> None:
     """Each score and loss that a sentence gives stands in the table, in a row which the sentence names.
 
-    The check reads the words alone and knows nothing of the facts that the claim carries.
+    The check reads the words alone.
     """
     changed = shuffle(COMPARISON, seed)
     for claim in claims(RESULTS, changed):
@@ -143,45 +101,6 @@ def test_highest_row_named_is_the_highest(seed: int) -> None:
     else:
         best = [label for label, mean in means.items() if mean == max(means.values())]
         assert claim.text.startswith(("All rows", f"The highest mean test R-1 is that of {formats.listed(best)}, "))
-
-
-def rewritten(results, seed: int):
-    """Records of other runs: other shapes, epochs, speeds and numbers of documents."""
-    generator = random.Random(seed)
-    runs = []
-    for run in results.runs:
-        record = run.record.model_copy(deep=True)
-        for name in ("num_virtual_tokens", "rank", "num_blocks"):
-            if name in record.options:
-                record.options[name] = generator.randrange(1, 40)
-        if record.training is not None:
-            record.options["weight_decay"] = generator.choice((0.0, 0.0, 0.01))
-            record.training.best_epoch = generator.randrange(1, 9)
-            record.cost.train_seconds = generator.uniform(1, 1e5)
-        if "trunk_cache" in record.notes:
-            record.notes["trunk_cache"] = {**record.notes["trunk_cache"], "making_seconds": generator.uniform(1, 1e4)}
-        if record.data is not None:
-            record.data.splits["train"].not_sampled = 5000 + seed
-        runs.append(replace(run, record=record))
-    return replace(results, runs=tuple(runs))
-
-
-def test_every_kind_of_sentence_is_tried_and_checked() -> None:
-    """Of every kind of sentence that can be made, one was made in these tests, and one was caught being out of date."""
-    made, caught = set(), set()
-    for seed in range(60):
-        changed, records = shuffle(COMPARISON, seed), rewritten(RESULTS, seed)
-        assert [claim.name for claim in claims(records, changed) if not claim.holds(records, changed)] == []
-        made |= {claim.name for claim in claims(records, changed)}
-        caught |= {claim.name for claim in claims(RESULTS, COMPARISON) if not claim.holds(records, changed)}
-        other = rewritten(RESULTS, seed + 1000)
-        caught |= {claim.name for claim in claims(other, changed) if not claim.holds(records, changed)}
-        before = shuffle(COMPARISON, seed + 1000)
-        caught |= {claim.name for claim in claims(RESULTS, before) if not claim.holds(RESULTS, changed)}
-    real = COMPARISON.model_copy(update={"synthetic": False})
-    caught |= {claim.name for claim in claims(RESULTS, COMPARISON) if not claim.holds(RESULTS, real)}
-    assert len(made) >= 36, sorted(made)
-    assert made - caught == set()
 
 
 COSTS = {
@@ -309,7 +228,6 @@ def test_sentences_on_training_follow_the_records() -> None:
     for run in RESULTS.of("full"):
         run.record.training.best_epoch = 1
     try:
-        assert not claim.holds(RESULTS, COMPARISON)
         assert "full 1 of 3, 1 of 3" in find(claims(RESULTS, COMPARISON), "epochs").text
     finally:
         for run in RESULTS.of("full"):

@@ -1,0 +1,78 @@
+"""The sentences of the report, made from results and their comparison."""
+
+from dataclasses import dataclass
+
+from triptych.reporting import rows
+from triptych.reporting.claims import cost, quality, runs, setting, shape, theory
+from triptych.results.reading import Results
+from triptych.results.records import Comparison
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence or two on one topic.
+
+    Attributes:
+        topic: the part of the report that shows it: `setting`, `reductions`, `setting-of-methods`, `architecture`,
+            `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `theory`, `limits`.
+        name: which claim it is, unique within a report.
+        text: the sentence; its numbers are written as the tables write them.
+    """
+
+    topic: str
+    name: str
+    text: str
+
+
+def claims(results: Results, comparison: Comparison) -> list[Claim]:
+    """Everything there is to say about a comparison, in the order of the report.
+
+    Args:
+        results: the runs.
+        comparison: of the same runs.
+    """
+    sentences: list[tuple[str, str, str | None]] = [
+        ("setting", "setting", setting.compared(comparison)),
+        ("setting", "synthetic", rows.synthetic_notice(comparison)),
+        ("quality", "verdict", comparison.verdict),
+        ("quality", "best-rouge", quality.best_rouge(comparison)),
+        ("quality", "method-order", quality.method_order(comparison)),
+        ("quality", "against-lead", quality.against_lead(comparison)),
+        ("loss", "best-loss", quality.best_loss(comparison)),
+        ("loss", "against-untuned", quality.against_untuned(comparison)),
+        ("loss", "loss-order", quality.loss_order(comparison)),
+        ("loss", "loss-and-rouge", quality.loss_and_rouge(comparison)),
+        ("tests", "test-counts", quality.test_counts(comparison)),
+        ("tests", "method-tests", quality.method_tests(comparison)),
+        ("cost", "time", cost.extremes(comparison, "cost.train_seconds", "training time")),
+        (
+            "cost",
+            "trainable",
+            cost.extremes(comparison, "parameters.num_trainable_parameters", "number of trainable parameters"),
+        ),
+        ("cost", "compute", cost.extremes(comparison, "cost.train_flops", "training compute")),
+        ("cost", "memory", cost.memory(results, comparison)),
+        ("cost", "energy", cost.extremes(comparison, "cost.energy_joules", "energy")),
+        ("cost", "parameters-and-compute", cost.parameters_and_compute(comparison)),
+        ("cost", "saved", cost.saved(comparison)),
+        ("cost", "trunk-cache", runs.trunk_caches(results)),
+        ("cost", "search", cost.search(comparison)),
+        ("cost", "pareto", cost.pareto(comparison)),
+        ("shape", "length", shape.length(comparison)),
+        ("shape", "copying", shape.copying(comparison)),
+        ("shape", "at-cap", shape.at_cap(comparison)),
+        ("reductions", "whole-job", runs.whole_job(results)),
+        ("setting-of-methods", "differences", runs.differences(results, comparison)),
+        *(("architecture", f"shapes-{kind}", theory.shapes(results, kind)) for kind in rows.METHODS),
+        ("training", "epochs", runs.epochs(results)),
+        ("limits", "power", quality.power(comparison)),
+        ("limits", "failures", setting.failures(comparison)),
+        ("limits", "missing-meters", cost.missing_meters(comparison)),
+        ("theory", "theory-soft-prompts", theory.evidence(comparison, "prompt-tuning")),
+        ("theory", "theory-scale", theory.gap_to_full(comparison, ("prompt-tuning",))),
+        ("theory", "theory-scale-compute", theory.shares_of_full(comparison)),
+        ("theory", "theory-lora", theory.evidence(comparison, "lora")),
+        ("theory", "theory-lora-start", theory.first_loss(comparison)),
+        ("theory", "theory-low-rank", theory.gap_to_full(comparison, ("lora", "last-layers"))),
+    ]
+    return [Claim(topic, name, text) for topic, name, text in sentences if text]

@@ -1,0 +1,103 @@
+"""Sentences on what training cost: time, parameters, operations, memory, energy, and the search for a rate."""
+
+from triptych.reporting import formats
+from triptych.reporting.claims.selection import cell, cells, having, highest, lowest, number, tuned
+from triptych.results.reading import Results
+from triptych.results.records import Comparison
+
+
+def extremes(comparison: Comparison, path: str, what: str) -> str | None:
+    """The lowest and the highest value of a cost among the tuned rows for which it was measured."""
+    among = having(comparison, path, tuned(comparison))
+    if len(among) < 2:
+        return None
+    low, high = lowest(comparison, path, among), highest(comparison, path, among)
+    least, most = cell(comparison, low[0], path), cell(comparison, high[0], path)
+    if low == high:
+        return f"All tuned rows have the same {what}, {least}."
+    return (
+        f"Among the tuned rows, {formats.listed(low)} {formats.verb(low, 'has', 'have')} the lowest {what} "
+        f"({least}) and {formats.listed(high)} the highest ({most})."
+    )
+
+
+def memory(results: Results, comparison: Comparison) -> str | None:
+    """The lowest and the highest peak; nothing where peaks were measured in several ways."""
+    kinds = {run.record.cost.peak_memory_kind for run in results.runs if run.done} - {None}
+    if len(kinds) > 1:  # an older version counted the pages of mapped files as well
+        return None
+    return extremes(comparison, "cost.peak_memory_bytes", "peak memory while training")
+
+
+def parameters_and_compute(comparison: Comparison) -> str | None:
+    """Whether the row that trains the fewest parameters takes the least compute."""
+    compute = "cost.train_flops"
+    among = having(comparison, compute, tuned(comparison))
+    if len(among) < 2:
+        return None
+    fewest = lowest(comparison, "parameters.num_trainable_parameters", among)
+    least = lowest(comparison, compute, among)
+    trains = f"{formats.listed(fewest)} {formats.verb(fewest, 'trains', 'train')} the fewest"
+    if set(fewest) & set(least):
+        return (
+            f"Here the fewest parameters go with the least compute: {trains}, and {formats.listed(least)} took the "
+            "least."
+        )
+    return (
+        f"Fewest parameters is not least compute: {trains} parameters and took {cell(comparison, fewest[0], compute)}, "
+        f"{formats.listed(least)} took the least, {cell(comparison, least[0], compute)}."
+    )
+
+
+def saved(comparison: Comparison) -> str | None:
+    """The share of operations that the exact savings left."""
+    parts = []
+    for label in tuned(comparison):
+        executed, plain = (number(comparison, label, f"cost.{name}_flops") for name in ("train", "plain"))
+        if executed and plain:
+            parts.append(f"{label} {formats.share(executed / plain)}")
+    if not parts:
+        return None
+    return (
+        "Of the operations that the plain path would have needed for the same training, the share executed is: "
+        f"{', '.join(parts)}."
+    )
+
+
+def search(comparison: Comparison) -> str | None:
+    """What the search for a learning rate took."""
+    if not tuned(comparison):
+        return None
+    path = "cost.search_seconds"
+    searched = [label for label in tuned(comparison) if number(comparison, label, path)]
+    if not searched:
+        return "No learning rate was searched for: each row was trained at one rate, set beforehand."
+    return (
+        "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
+        f"{cells(comparison, searched, path)}."
+    )
+
+
+def pareto(comparison: Comparison) -> str | None:
+    """The rows that no other row beats in both R-1 and training time."""
+    front = comparison.pareto
+    if not tuned(comparison) or not front:
+        return None
+    untuned = [label for label in front if label not in tuned(comparison)]
+    return f"On mean R-1 against training time, no row beats {formats.listed(front)} on both" + (
+        f"; {formats.listed(untuned)} {formats.verb(untuned, 'needs', 'need')} no training." if untuned else "."
+    )
+
+
+def missing_meters(comparison: Comparison) -> str | None:
+    """What was not measured, and of which rows."""
+    parts = []
+    for name, what in (
+        ("train_flops", "training compute"),
+        ("peak_memory_bytes", "peak memory"),
+        ("energy_joules", "energy"),
+    ):
+        labels = [label for label in tuned(comparison) if number(comparison, label, f"cost.{name}") is None]
+        if labels:
+            parts.append(f"{what} ({formats.listed(labels)})")
+    return f"Not measured, and therefore shown as such: {'; '.join(parts)}." if parts else None

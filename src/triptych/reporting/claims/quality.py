@@ -1,0 +1,238 @@
+"""Sentences on quality: scores, test losses, and which rows the paired tests show to differ."""
+
+from itertools import combinations, pairwise
+
+from triptych.analysis.pairs import LEVEL
+from triptych.analysis.verdict import find_test, separable, turned
+from triptych.reporting import formats, rows
+from triptych.reporting.claims.selection import (
+    beyond,
+    cell,
+    estimate,
+    having,
+    highest,
+    lowest,
+    number,
+    of_kind,
+    tuned,
+    tuned_of_kind,
+    with_rouge,
+)
+from triptych.results.records import Comparison
+
+_MOST_LISTED = 6  # pairs that a sentence names one by one; of more it gives the number
+
+
+def best_rouge(comparison: Comparison) -> str | None:
+    """Which rows have the highest and the lowest R-1."""
+    path = "rouge1.mean"
+    among = with_rouge(comparison)
+    if len(among) < 2:
+        return None
+    best, worst = highest(comparison, path, among), lowest(comparison, path, among)
+    if best == worst:
+        return "All rows have the same mean test R-1."
+    top, bottom = estimate(comparison, best[0], "rouge1"), estimate(comparison, worst[0], "rouge1")
+    return (
+        f"The highest mean test R-1 is that of {formats.listed(best)}, {top}; the lowest is that of "
+        f"{formats.listed(worst)}, {bottom}.{_of_models_alone(comparison)}"
+    )
+
+
+def method_order(comparison: Comparison) -> str | None:
+    """The three methods by R-1, where no two are equal."""
+    order = _rising(comparison, tuned_of_kind(comparison, *rows.METHODS), "rouge1.mean")
+    if order is None:
+        return None
+    return (
+        "By mean test R-1, the rows of the three methods under study, from lowest to highest: "
+        f"{_ranked(comparison, order, 'rouge1.mean')}; {_neighbours(comparison, order, 'rouge1')}"
+    )
+
+
+def against_lead(comparison: Comparison) -> str | None:
+    """Which tuned rows score above the leading sentences."""
+    baselines, models = of_kind(comparison, "lead-3"), tuned(comparison)
+    if not baselines or not models:
+        return None
+    lead = baselines[0]
+    score = estimate(comparison, lead, "rouge1")
+    better = beyond(comparison, "rouge1.mean", lead, higher=True)
+    if not better:
+        return (
+            f"No tuned row has a higher mean R-1 than the three leading sentences of the document ({lead}), which cost "
+            f"nothing and score {score}."
+        )
+    unsure = [label for label in better if not _differ(comparison, "rouge1", label, lead)]
+    return (
+        f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {score}; "
+        f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean, that is {len(better)} of the "
+        f"{len(models)} tuned rows"
+        + (
+            f"; {formats.listed(unsure)} {formats.verb(unsure, 'is', 'are')} not shown to differ from it."
+            if unsure
+            else "."
+        )
+    )
+
+
+def against_untuned(comparison: Comparison) -> str | None:
+    """Which tuned rows have a lower test loss than the base, and by how much."""
+    path = "loss.test"
+    bases = having(comparison, path, of_kind(comparison, "untuned"))
+    models = having(comparison, path, tuned(comparison))
+    if not bases or not models:
+        return None
+    base = bases[0]
+    lower = beyond(comparison, path, base, higher=False)
+    others = [label for label in models if label not in lower]
+    parts = []
+    for label in lower:
+        if test := find_test(comparison.tests, "loss", label, base):
+            difference, interval, _ = rows.test_figures(turned(test, label))
+            decision = "" if separable(test) else f" ({test.decision or 'undecided'})"
+            parts.append(f"{label} {difference} {interval}{decision}")
+    return (
+        "Tuning brought the test loss below that of the untouched model "
+        f"({base}, {cell(comparison, base, path)} nats a target token) in {len(lower)} of {len(models)} tuned rows"
+        + (f"; not in {formats.listed(others)}." if others else ".")
+        + (f" The differences, with corrected 95% intervals: {'; '.join(parts)}." if parts else "")
+    )
+
+
+def loss_order(comparison: Comparison) -> str | None:
+    """The tuned rows by test loss, and which neighbours are not shown to differ."""
+    order = _rising(comparison, having(comparison, "loss.test", tuned(comparison)), "loss.test")
+    if order is None:
+        return None
+    return (
+        f"By test loss the tuned rows, from the lowest: {_ranked(comparison, order, 'loss.test')}; "
+        f"{_neighbours(comparison, order, 'loss')}"
+    )
+
+
+def best_loss(comparison: Comparison) -> str | None:
+    """The lowest test loss, and the rows that are not shown to differ from it."""
+    among = having(comparison, "loss.test", with_rouge(comparison))
+    if len(among) < 2:
+        return None
+    best = lowest(comparison, "loss.test", among)
+    tests = {label: find_test(comparison.tests, "loss", best[0], label) for label in among if label not in best}
+    near = [label for label, test in tests.items() if test is not None and not separable(test)]
+    return (
+        f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: "
+        f"{estimate(comparison, best[0], 'loss')}"
+        + (f"; {formats.listed(near)} {formats.verb(near, 'is', 'are')} not shown to differ from it." if near else ".")
+        + _of_models_alone(comparison)
+    )
+
+
+def loss_and_rouge(comparison: Comparison) -> str | None:
+    """Whether test loss and R-1 rank the tuned rows alike."""
+    among = having(comparison, "loss.test", tuned(comparison))
+    if len(among) < 2:
+        return None
+    pairs = []
+    for a, b in combinations(among, 2):
+        loss, score = (
+            number(comparison, a, path) - number(comparison, b, path) for path in ("loss.test", "rouge1.mean")
+        )
+        if loss * score > 0:
+            test = find_test(comparison.tests, "loss", a, b)
+            sure = test is None or separable(test)
+            pairs.append(f"{a} and {b}" if sure else f"{a} and {b}, not shown to differ by loss")
+    if not pairs:
+        return (
+            "Loss and ROUGE agree on the tuned rows: no row with a lower test loss than another has a lower mean R-1."
+        )
+    total = len(among) * (len(among) - 1) // 2
+    named = f" ({'; '.join(pairs)})" if len(pairs) <= _MOST_LISTED else ""
+    return (
+        f"Loss and ROUGE do not rank the tuned rows alike: in {len(pairs)} of {total} pairs{named} the row with the "
+        "lower test loss has the lower mean R-1."
+    )
+
+
+def test_counts(comparison: Comparison) -> str | None:
+    """How many pairs of rows differ on each measure."""
+    parts = []
+    for metric, name in {**rows.ROUGE, "loss": "the test loss"}.items():
+        tests = [test for test in comparison.tests if test.metric == metric]
+        if tests:
+            parts.append(f"{sum(map(separable, tests))} of {len(tests)} on {name}")
+    if not parts:
+        return None
+    return (
+        f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs of "
+        "one measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference "
+        f"is shown to be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
+    )
+
+
+def method_tests(comparison: Comparison) -> str | None:
+    """The paired tests of R-1 between the three methods."""
+    labels = set(tuned_of_kind(comparison, *rows.METHODS))
+    tests = [test for test in comparison.tests if test.metric == "rouge1" and {test.a, test.b} <= labels]
+    if not tests:
+        return None
+    if len(tests) > _MOST_LISTED:
+        return (
+            f"Of the {len(tests)} pairs of rows of the methods under study, {sum(map(separable, tests))} differ in R-1."
+        )
+    parts = []
+    for test in tests:
+        difference, interval, p_value = rows.test_figures(test)
+        p_text = p_value if p_value.startswith("<") else f"= {p_value}"
+        parts.append(f"{test.a} minus {test.b}: {difference} {interval}, adjusted p {p_text}, {rows.decision(test)}")
+    return f"Differences in R-1 between the methods under study: {'; '.join(parts)}."
+
+
+def power(comparison: Comparison) -> str | None:
+    """Which differences this comparison would have found, and which it would not."""
+    detectable = comparison.inference.detectable if comparison.inference is not None else {}
+    parts = [
+        formats.difference(size, measure, rows.TESTED[measure])
+        for measure in ("rouge1", "loss")
+        if (size := detectable.get(measure)) is not None
+    ]
+    if not parts:
+        return None
+    return (
+        "Between the two rows hardest to compare, a true difference would have been found four times in five, after "
+        f"the correction, had it been {formats.listed(parts)}; smaller ones may well have gone unseen."
+    )
+
+
+def _rising(comparison: Comparison, labels: list[str], path: str) -> list[str] | None:
+    """Those rows from the lowest value to the highest; None where there are fewer than two or two are equal."""
+    order = sorted(labels, key=lambda label: number(comparison, label, path))
+    strictly = all(number(comparison, low, path) < number(comparison, high, path) for low, high in pairwise(order))
+    return order if len(order) > 1 and strictly else None
+
+
+def _ranked(comparison: Comparison, order: list[str], path: str) -> str:
+    return ", ".join(f"{label} ({cell(comparison, label, path)})" for label in order)
+
+
+def _differ(comparison: Comparison, metric: str, a: str, b: str) -> bool:
+    """There is a test of these two rows, and it shows them to differ."""
+    test = find_test(comparison.tests, metric, a, b)
+    return test is not None and separable(test)
+
+
+def _neighbours(comparison: Comparison, order: list[str], metric: str) -> str:
+    """Which neighbours of an order are not shown to differ; with one seed, that this says nothing about methods."""
+    close = [f"{a} and {b}" for a, b in pairwise(order) if not _differ(comparison, metric, a, b)]
+    found = (
+        f"of neighbours, these are not shown to differ: {formats.listed(close)}."
+        if close
+        else "each is shown to differ from the next."
+    )
+    return found + _of_models_alone(comparison)
+
+
+def _of_models_alone(comparison: Comparison) -> str:
+    """With one training seed: the sentence before says nothing about the methods. Empty with more seeds."""
+    counts = [len(comparison.rows[label].seeds) for label in tuned(comparison)]
+    one_seed = bool(counts) and max(counts) == 1
+    return " With one training seed this speaks of the trained models, not of the methods." if one_seed else ""

@@ -1,0 +1,93 @@
+"""Sentences from the records of single runs: epochs, differences in training, what all of the data would have taken."""
+
+from collections.abc import Iterable
+
+from triptych.analysis.coverage import corpus_pairs
+from triptych.reporting import formats
+from triptych.reporting.claims.selection import tuned
+from triptych.results.reading import Results, Run
+from triptych.results.records import Comparison
+
+EPOCHS = 10  # what the assignment allows
+LEAST_SECONDS = 24 * 3600.0  # a whole job that takes less is not too long to be done
+
+
+def epochs(results: Results) -> str | None:
+    """Which epoch's weights are evaluated."""
+    parts = []
+    for label in results.labels:
+        trainings = [run.record.training for run in results.of(label) if run.record.training is not None]
+        if trainings:
+            best = ", ".join(f"{training.best_epoch} of {training.epochs}" for training in trainings)
+            early = all(training.epochs < results.suite.training.max_epochs for training in trainings)
+            parts.append(f"{label} {best}{' (stopped early)' if early else ''}")
+    if not parts:
+        return None
+    return f"The weights evaluated are those of the epoch with the lowest validation loss: {'; '.join(parts)}."
+
+
+def whole_job(results: Results) -> str | None:
+    """What ten epochs on all training pairs would take, and what this training took.
+
+    None where nothing was reduced, or the whole job would take less than `LEAST_SECONDS`: then time is no reason.
+    """
+    data = next((run.record.data for run in results.runs if run.record.data is not None), None)
+    counts = data.splits.get("train") if data is not None else None
+    if data is None or counts is None:
+        return None
+    known = corpus_pairs(data, "train") or 0
+    pairs = max(known, counts.used + counts.not_sampled)
+    if pairs == counts.used and results.suite.training.max_epochs >= EPOCHS:
+        return None
+    runs = {label: results.of(label) for label in results.labels}
+    paces = [pace for trained in runs.values() if (pace := _seconds_per_document(trained)) is not None]
+    total = sum(pace * pairs * EPOCHS * len(results.suite.seeds) for pace in paces)
+    if total < LEAST_SECONDS:
+        return None
+    spent = sum(run.record.cost.train_seconds for trained in runs.values() for run in trained if run.tuned)
+    source = " of CNN/DailyMail 3.0.0" if pairs == known else ""
+    return (
+        f"The reason is time: at the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs:,} "
+        f"training pairs{source} would take {formats.seconds(total)} for all rows and seeds, where those of this "
+        f"comparison took {formats.seconds(spent)}."
+    )
+
+
+def trunk_caches(results: Results) -> str | None:
+    """What making the trunk caches took: operations in the training compute, time that is not in the training time."""
+    parts = []
+    for label in results.labels:
+        notes = [run.record.notes.get("trunk_cache") for run in results.of(label)]
+        made = [note for note in notes if isinstance(note, dict) and "making_seconds" in note]
+        if made:
+            seconds = formats.seconds(sum(note["making_seconds"] for note in made) / len(made))
+            parts.append(f"{label} {seconds} and {formats.quantity(made[0]['flops'] or None, 'flops')}")
+    if not parts:
+        return None
+    return (
+        "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every "
+        f"epoch. Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in "
+        "its rate, these seconds in the preparation of the run that made it: they are not in the training time."
+    )
+
+
+def differences(results: Results, comparison: Comparison) -> str | None:
+    """What else than the trained parameters differs between the rows that train."""
+    if not tuned(comparison):
+        return None
+    runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].tuned]
+    rates = {run.record.search.chosen if run.record.search else run.record.options.get("learning_rate") for run in runs}
+    decays = {run.record.options.get("weight_decay") for run in runs}
+    settings = [name for name, values in (("learning rate", rates), ("weight decay", decays)) if len(values) > 1]
+    parts = [f"their {' and '.join(settings)}"] if settings else []
+    if any(run.record.options.get("num_virtual_tokens") for run in runs):
+        parts.append("the positions that virtual tokens take up before the document")
+    also = f"; with it differ {', and '.join(parts)}" if parts else ""
+    return f"The trained rows differ in what gets gradients{also}."
+
+
+def _seconds_per_document(runs: Iterable[Run]) -> float | None:
+    """Training seconds for each document seen, over all runs of a row."""
+    trained = [(run.record.cost.train_seconds, run.record.training) for run in runs if run.record.training is not None]
+    documents = sum(training.documents for _, training in trained)
+    return sum(seconds for seconds, _ in trained) / documents if documents else None

@@ -1,0 +1,40 @@
+"""Sentences on what was compared, and on what did not finish."""
+
+from triptych.reporting import formats, rows
+from triptych.results.records import Comparison
+
+
+def compared(comparison: Comparison) -> str:
+    """Which rows, documents, model and seeds were compared; or which files were scored."""
+    if rows.of_files(comparison):
+        return _scored(comparison)
+    labels, seeds = list(comparison.rows), comparison.seeds
+    return (
+        f"{formats.count_in_words(len(labels))} {formats.verb(labels, 'row', 'rows')} ({formats.listed(labels)}) "
+        f"{formats.verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
+        f"{comparison.data}, with the model {comparison.model}{_size(comparison)} and "
+        f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."
+    )
+
+
+def failures(comparison: Comparison) -> str | None:
+    """Which runs did not finish."""
+    failed = [f"{label} ({rows.failure_note(row)})" for label, row in comparison.rows.items() if row.failed_seeds]
+    return f"Runs that did not finish stand in no figure: {', '.join(failed)}." if failed else None
+
+
+def _scored(comparison: Comparison) -> str:
+    labels = list(comparison.rows)
+    sets = sum(len(row.seeds) for row in comparison.rows.values())
+    in_all = f"; together they gave {sets} sets of predictions" if sets > len(labels) else ""
+    return (
+        f"The outputs of {formats.count_in_words(len(labels)).lower()} {formats.verb(labels, 'system', 'systems')} "
+        f"({formats.listed(labels)}) on the same {comparison.num_documents:,} documents were scored against "
+        f"{comparison.data}{in_all}."
+    )
+
+
+def _size(comparison: Comparison) -> str:
+    """How many parameters the untouched model has, in brackets."""
+    counts = {row.parameters.num_base_parameters for row in comparison.rows.values() if row.parameters is not None}
+    return f" ({formats.count(counts.pop())} parameters)" if len(counts) == 1 else ""

@@ -1,0 +1,43 @@
+"""Sentences on what the summaries look like: their length, what they copy, what was cut off."""
+
+from triptych.reporting import formats
+from triptych.reporting.claims.selection import cell, cells, having, highest, number, with_rouge
+from triptych.results.records import Comparison
+
+
+def length(comparison: Comparison) -> str | None:
+    """How long summaries and references are."""
+    among = having(comparison, "text_shape", with_rouge(comparison))
+    if not among:
+        return None
+    return (
+        f"References have {cell(comparison, among[0], 'text_shape.reference_words')} words on average; summaries have: "
+        f"{cells(comparison, among, 'text_shape.prediction_words')}. "
+        "Length alone moves ROUGE, so a difference in score between rows of different length is partly that."
+    )
+
+
+def copying(comparison: Comparison) -> str | None:
+    """Which rows have the most new word pairs, and which repeat themselves most."""
+    among = having(comparison, "text_shape.novel_bigrams", with_rouge(comparison))
+    if len(among) < 2:
+        return None
+    parts = []
+    for path, most in (
+        ("text_shape.novel_bigrams", "the largest share of word pairs that are not in the document"),
+        ("text_shape.repeated_trigrams", "the largest share of repeated word triples"),
+    ):
+        labels = highest(comparison, path, among)
+        parts.append(
+            f"{formats.listed(labels)} {formats.verb(labels, 'has', 'have')} {most} "
+            f"({cell(comparison, labels[0], path)})"
+        )
+    return f"Of all rows, {'; '.join(parts)}."
+
+
+def at_cap(comparison: Comparison) -> str | None:
+    """Which rows have summaries that were cut off at the limit of new tokens."""
+    path = "text_shape.share_at_cap"
+    among = having(comparison, path, with_rouge(comparison))
+    cut = [label for label in among if number(comparison, label, path) > 0]
+    return f"Summaries that ran into the limit of new tokens: {cells(comparison, cut, path)}." if cut else None

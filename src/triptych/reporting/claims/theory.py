@@ -1,0 +1,102 @@
+"""Sentences that set the equations and the answers on theory against what this run measured."""
+
+from triptych.reporting import formats
+from triptych.reporting.claims.selection import cell, estimate, number, of_kind, tuned_of_kind
+from triptych.results.reading import Results, Run
+from triptych.results.records import Comparison
+
+
+def shapes(results: Results, kind: str) -> str | None:
+    """What a method's rows trained in this run, in numbers; `kind` is one of `rows.METHODS`."""
+    describe = {"prompt-tuning": _prompt, "lora": _factors, "last-layers": _layers}[kind]
+    firsts = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].record.kind == kind]
+    parts = [text for run in firsts if (text := describe(run))]
+    return f"In this run {'; '.join(parts)}." if parts else None
+
+
+def evidence(comparison: Comparison, kind: str) -> str | None:
+    """Trainable parameters, loss and R-1 of the rows of a kind."""
+    parts = [
+        f"{label} trains {cell(comparison, label, 'parameters.num_trainable_parameters')} parameters and reaches a "
+        f"test loss of {cell(comparison, label, 'loss.test')} and R-1 {estimate(comparison, label, 'rouge1')}"
+        for label in tuned_of_kind(comparison, kind)
+    ]
+    return f"{'; '.join(parts)}." if parts else None
+
+
+def gap_to_full(comparison: Comparison, kinds: tuple[str, ...]) -> str | None:
+    """R-1 of rows of these kinds minus that of full fine-tuning."""
+    fulls, labels = of_kind(comparison, "full"), tuned_of_kind(comparison, *kinds)
+    if not fulls or not labels:
+        return None
+    full = number(comparison, fulls[0], "rouge1.mean")
+    parts = [f"{label} {formats.signed(number(comparison, label, 'rouge1.mean') - full)}" for label in labels]
+    return f"R-1 minus that of full fine-tuning ({fulls[0]}): {', '.join(parts)}."
+
+
+def shares_of_full(comparison: Comparison) -> str | None:
+    """Prompt tuning's share of the model's parameters, next to its share of full fine-tuning's compute."""
+    compute = "cost.train_flops"
+    full = next((label for label in of_kind(comparison, "full") if number(comparison, label, compute)), None)
+    if full is None:
+        return None
+    parts = []
+    for label in tuned_of_kind(comparison, "prompt-tuning"):
+        if flops := number(comparison, label, compute):
+            trainable, base = (
+                number(comparison, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base")
+            )
+            share = formats.share(flops / number(comparison, full, compute))
+            parts.append(f"{label} trains {100 * trainable / base:.2g}% of that number of parameters with {share}")
+    if not parts:
+        return None
+    return f"Beside the model's own parameters and the training compute of {full}, {'; '.join(parts)} of that compute."
+
+
+def first_loss(comparison: Comparison) -> str | None:
+    """Whether LoRA's rows begin at the untuned model's loss, as B = 0 says they must."""
+    initial = "loss.initial"
+    bases = of_kind(comparison, "untuned")
+    labels = [label for label in of_kind(comparison, "lora") if number(comparison, label, initial) is not None]
+    if not bases or not labels or number(comparison, bases[0], initial) is None:
+        return None
+    base = cell(comparison, bases[0], initial)
+    losses = {label: cell(comparison, label, initial) for label in labels}
+    parts = [f"{label} ({'the same' if loss == base else loss})" for label, loss in losses.items()]
+    return (
+        f"Before training, the validation loss of {bases[0]} is {base}; that of the rows whose B is zero: "
+        f"{', '.join(parts)}."
+    )
+
+
+def _prompt(run: Run) -> str | None:
+    tokens, parameters = run.record.options.get("num_virtual_tokens"), run.record.parameters
+    if not tokens or parameters is None:
+        return None
+    added = parameters.num_added_parameters
+    return f"{run.record.label} has [num_prompts, embedding_size] = [{tokens}, {added // tokens}], {added:,} parameters"
+
+
+def _factors(run: Run) -> str | None:
+    rank, targets = run.record.options.get("rank"), run.record.notes.get("target_modules")
+    parameters = run.record.parameters
+    if not rank or not isinstance(targets, list) or parameters is None:
+        return None
+    kinds = dict.fromkeys(str(target).split(".")[-1] for target in targets)
+    return (
+        f"{run.record.label} has rank {rank} beside {len(targets)} weights ({formats.listed(list(kinds))}), "
+        f"{parameters.num_added_parameters:,} parameters"
+    )
+
+
+def _layers(run: Run) -> str | None:
+    options, parameters = run.record.options, run.record.parameters
+    if "num_blocks" not in options or parameters is None:
+        return None
+    blocks = f"the last {options['num_blocks']} {'block' if options['num_blocks'] == 1 else 'blocks'}"
+    norm = "with" if options.get("final_norm") else "without"
+    trainable, added = parameters.num_trainable_parameters, parameters.num_added_parameters
+    return (
+        f"{run.record.label} trains {blocks} {norm} the final norm, its head is {options.get('head')}: {trainable:,} "
+        f"parameters, {added:,} of them added"
+    )

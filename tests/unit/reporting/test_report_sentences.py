@@ -1,0 +1,377 @@
+"""Every sentence of the report on one small comparison, written out by hand, and which numbers each of them shows."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from support.made_up import make_comparison, make_results
+from triptych.reporting.claims import claims
+from triptych.results.reading import Results
+from triptych.results.records import Comparison, Estimate, PairedTest, Record, RowLoss, TextShape
+
+# label: test loss, its interval, loss before training, R-1, its interval
+QUALITY = {
+    "untuned": (3.9, 3.8, 4.0, 3.95, 14.0, 12.0, 16.0),
+    "lead-3": (None, None, None, None, 31.5, 30.0, 33.0),
+    "prompt-tuning": (3.2, 3.1, 3.3, 3.97, 21.0, 19.0, 23.0),
+    "lora": (2.7, 2.6, 2.8, 3.95, 32.25, 30.25, 34.25),
+    "last-layers": (2.8, 2.7, 2.9, 3.95, 27.5, 25.5, 29.5),
+    "full": (2.6, 2.5, 2.7, 3.95, 32.0, 30.5, 33.5),
+}
+# label: training seconds, training and plain FLOPs, peak memory, energy, seconds of the search
+COST = {
+    "prompt-tuning": (30.0, 1.5e12, 3.0e12, 400e6, 900.0, 11.0),
+    "lora": (40.0, 2.0e12, 2.5e12, 500e6, 1000.0, 12.0),
+    "last-layers": (20.0, 1.0e12, 4.0e12, 300e6, 500.0, 13.0),
+    "full": (60.0, 3.0e12, 3.0e12, 900e6, None, 14.0),
+}
+# label: words of a summary, shares of new pairs, of repeated triples and of summaries at the limit
+SHAPE = {
+    "untuned": (60.0, 0.9, 0.25, 1.0),
+    "lead-3": (70.0, 0.0, 0.01, 0.0),
+    "prompt-tuning": (50.0, 0.5, 0.05, 0.125),
+    "lora": (40.0, 0.3, 0.02, 0.0),
+    "last-layers": (45.0, 0.4, 0.03, 0.0),
+    "full": (42.0, 0.35, 0.04, 0.0),
+}
+# a, b, measure: difference, its interval, adjusted p, decision
+TESTS = {
+    ("prompt-tuning", "lora", "rouge1"): (-11.25, -14.0, -8.5, 0.0004, "different"),
+    ("prompt-tuning", "last-layers", "rouge1"): (-6.5, -9.5, -3.5, 0.012, "different"),
+    ("lora", "last-layers", "rouge1"): (4.75, -0.25, 9.75, 0.06, "undecided"),
+    ("lora", "full", "rouge1"): (0.25, -0.75, 1.25, 0.7, "equivalent"),
+    ("lead-3", "lora", "rouge1"): (-0.75, -2.5, 1.0, 0.4, "undecided"),
+    ("lead-3", "full", "rouge1"): (-0.5, -0.9, -0.1, 0.03, "different"),
+    ("prompt-tuning", "lora", "rouge2"): (-3.75, -5.0, -2.5, 0.0001, "different"),
+    ("untuned", "prompt-tuning", "loss"): (0.7, 0.5, 0.9, 0.0001, "different"),
+    ("untuned", "lora", "loss"): (1.2, 1.0, 1.4, 0.0001, "different"),
+    ("untuned", "last-layers", "loss"): (1.1, -0.1, 2.3, 0.08, "undecided"),
+    ("untuned", "full", "loss"): (1.3, 1.1, 1.5, 0.0001, "different"),
+    ("lora", "last-layers", "loss"): (-0.1, -0.3, 0.1, 0.2, "undecided"),
+    ("lora", "full", "loss"): (0.1, -0.1, 0.3, 0.5, "undecided"),
+    ("last-layers", "full", "loss"): (0.2, 0.05, 0.35, 0.01, "different"),
+    ("prompt-tuning", "last-layers", "loss"): (0.4, 0.2, 0.6, 0.001, "different"),
+}
+
+
+def small() -> tuple[Results, Comparison]:
+    """Runs of two seeds, one of them failed, whose comparison has the numbers above."""
+    results = make_results(seeds=(0, 1), failed=(("lora", 1),))
+    for run in results.runs:
+        if run.record.data is not None:
+            run.record.data.splits["train"].not_sampled = 9_999_488
+        if run.record.training is not None:
+            run.record.training.best_epoch = 2 if run.record.label == "lora" else 3
+            run.record.options["weight_decay"] = 0.01 if run.record.label == "full" else 0.0
+            run.record.cost.train_seconds = 40.0
+    for run, seconds in zip(results.of("last-layers"), (40.0, 20.0), strict=True):
+        run.record.notes = {"trunk_cache": {"first_block": 10, "flops": 2e12, "making_seconds": seconds}}
+    comparison = make_comparison(results)
+    for label, row in comparison.rows.items():
+        loss, loss_low, loss_high, before, mean, low, high = QUALITY[label]
+        row.loss = RowLoss(initial=before, test=loss, mean=loss, low=loss_low, high=loss_high)
+        row.rouge1 = Estimate(mean=mean, low=low, high=high)
+        words, new, repeated, capped = SHAPE[label]
+        row.text_shape = TextShape(
+            prediction_words=words,
+            reference_words=41.0,
+            share_at_cap=capped,
+            share_empty=0.0,
+            novel_bigrams=new,
+            longest_copied_words=9.0,
+            repeated_trigrams=repeated,
+        )
+        if label in COST:
+            names = ("train_seconds", "train_flops", "plain_flops", "peak_memory_bytes", "energy_joules")
+            row.cost |= dict(zip((*names, "search_seconds"), COST[label], strict=True))
+    comparison.tests = [
+        PairedTest(
+            a=a,
+            b=b,
+            metric=metric,
+            difference=difference,
+            low=low,
+            high=high,
+            p_value=0.0,
+            p_value_adjusted=p_value,
+            decision=decision,
+        )
+        for (a, b, metric), (difference, low, high, p_value, decision) in TESTS.items()
+    ]
+    comparison.inference.detectable = {"rouge1": 4.72, "loss": 0.0625}
+    comparison.verdict, comparison.pareto = "No clear winner.", ["lead-3", "last-layers", "lora"]
+    return results, comparison
+
+
+SENTENCES = {
+    "setting": (
+        "Six rows (untuned, lead-3, prompt-tuning, lora, last-layers and full) were evaluated on the same 24 test "
+        "documents of newswire, with the model tiny (124,439,808 parameters) and 2 training seeds."
+    ),
+    "synthetic": (
+        "Synthetic model or data (model tiny, data newswire): these figures show that the comparison works and say "
+        "nothing about real news."
+    ),
+    "verdict": "No clear winner.",
+    "best-rouge": (
+        "The highest mean test R-1 is that of lora, 32.25 (95% interval 30.25 to 34.25); the lowest is that of "
+        "untuned, 14.00 (95% interval 12.00 to 16.00)."
+    ),
+    "method-order": (
+        "By mean test R-1, the rows of the three methods under study, from lowest to highest: prompt-tuning "
+        "(21.00), last-layers (27.50), lora (32.25); of neighbours, these are not shown to differ: last-layers and "
+        "lora."
+    ),
+    "against-lead": (
+        "The three leading sentences of the document (lead-3), which cost nothing, score R-1 31.50 (95% interval "
+        "30.00 to 33.00); lora and full have a higher mean, that is 2 of the 4 tuned rows; lora is not shown to "
+        "differ from it."
+    ),
+    "best-loss": (
+        "The lowest test loss, in nats per target token, is that of full: 2.6000 (95% interval 2.5000 to 2.7000); "
+        "lora is not shown to differ from it."
+    ),
+    "against-untuned": (
+        "Tuning brought the test loss below that of the untouched model (untuned, 3.9000 nats a target token) in 4 "
+        "of 4 tuned rows. The differences, with corrected 95% intervals: prompt-tuning −0.7000 [−0.9000, −0.5000]; "
+        "lora −1.2000 [−1.4000, −1.0000]; last-layers −1.1000 [−2.3000, 0.1000] (undecided); full −1.3000 [−1.5000, "
+        "−1.1000]."
+    ),
+    "loss-order": (
+        "By test loss the tuned rows, from the lowest: full (2.6000), lora (2.7000), last-layers (2.8000), "
+        "prompt-tuning (3.2000); of neighbours, these are not shown to differ: full and lora and lora and "
+        "last-layers."
+    ),
+    "loss-and-rouge": (
+        "Loss and ROUGE do not rank the tuned rows alike: in 1 of 6 pairs (lora and full, not shown to differ by "
+        "loss) the row with the lower test loss has the lower mean R-1."
+    ),
+    "test-counts": (
+        "Two rows are called different if the paired test rejects at 5% after correction over the pairs of one "
+        "measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is "
+        "shown to be smaller than the margin; else undecided. Pairs that differ: 3 of 6 on R-1, 1 of 1 on R-2 and 5 "
+        "of 8 on the test loss."
+    ),
+    "method-tests": (
+        "Differences in R-1 between the methods under study: prompt-tuning minus lora: −11.25 [−14.00, −8.50], "
+        "adjusted p < 0.001, different; prompt-tuning minus last-layers: −6.50 [−9.50, −3.50], adjusted p = 0.012, "
+        "different; lora minus last-layers: +4.75 [−0.25, 9.75], adjusted p = 0.060, undecided."
+    ),
+    "time": "Among the tuned rows, last-layers has the lowest training time (20.0 s) and full the highest (60.0 s).",
+    "trainable": (
+        "Among the tuned rows, prompt-tuning has the lowest number of trainable parameters (15,360) and full the "
+        "highest (124,439,808)."
+    ),
+    "compute": (
+        "Among the tuned rows, last-layers has the lowest training compute (1.00 TFLOP) and full the highest (3.00 "
+        "TFLOP)."
+    ),
+    "memory": (
+        "Among the tuned rows, last-layers has the lowest peak memory while training (300 MB) and full the highest "
+        "(900 MB)."
+    ),
+    "energy": "Among the tuned rows, last-layers has the lowest energy (500 J) and lora the highest (1.00 kJ).",
+    "parameters-and-compute": (
+        "Fewest parameters is not least compute: prompt-tuning trains the fewest parameters and took 1.50 TFLOP, "
+        "last-layers took the least, 1.00 TFLOP."
+    ),
+    "saved": (
+        "Of the operations that the plain path would have needed for the same training, the share executed is: "
+        "prompt-tuning 50.0%, lora 80.0%, last-layers 25.0%, full 100.0%."
+    ),
+    "trunk-cache": (
+        "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every "
+        "epoch. Making the cache took: last-layers 30.0 s and 2.00 TFLOP. These operations are in the row's "
+        "training compute and in its rate, these seconds in the preparation of the run that made it: they are not "
+        "in the training time."
+    ),
+    "search": (
+        "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
+        "prompt-tuning 11.0 s, lora 12.0 s, last-layers 13.0 s, full 14.0 s."
+    ),
+    "pareto": (
+        "On mean R-1 against training time, no row beats lead-3, last-layers and lora on both; lead-3 needs no "
+        "training."
+    ),
+    "length": (
+        "References have 41.0 words on average; summaries have: untuned 60.0, lead-3 70.0, prompt-tuning 50.0, lora "
+        "40.0, last-layers 45.0, full 42.0. Length alone moves ROUGE, so a difference in score between rows of "
+        "different length is partly that."
+    ),
+    "copying": (
+        "Of all rows, untuned has the largest share of word pairs that are not in the document (90.0%); untuned has "
+        "the largest share of repeated word triples (25.0%)."
+    ),
+    "at-cap": "Summaries that ran into the limit of new tokens: untuned 100.0%, prompt-tuning 12.5%.",
+    # 40 s for 1,536 documents, four rows, two seeds, ten epochs: 20,833,333 s
+    "whole-job": (
+        "The reason is time: at the speed measured here, the optimizer steps of 10 epochs on all 10,000,000 "
+        "training pairs would take 5787 h 02 min for all rows and seeds, where those of this comparison took 4 min "
+        "40 s."
+    ),
+    "differences": (
+        "The trained rows differ in what gets gradients; with it differ their weight decay, and the positions that "
+        "virtual tokens take up before the document."
+    ),
+    "shapes-prompt-tuning": (
+        "In this run prompt-tuning has [num_prompts, embedding_size] = [20, 768], 15,360 parameters."
+    ),
+    "shapes-lora": "In this run lora has rank 8 beside 12 weights (c_attn), 294,912 parameters.",
+    "shapes-last-layers": (
+        "In this run last-layers trains the last 2 blocks with the final norm, its head is frozen: 14,177,280 "
+        "parameters, 0 of them added."
+    ),
+    "epochs": (
+        "The weights evaluated are those of the epoch with the lowest validation loss: prompt-tuning 3 of 3, 3 of "
+        "3; lora 2 of 3; last-layers 3 of 3, 3 of 3; full 3 of 3, 3 of 3."
+    ),
+    "power": (
+        "Between the two rows hardest to compare, a true difference would have been found four times in five, after "
+        "the correction, had it been 4.72 points of R-1 and 0.0625 nats of test loss; smaller ones may well have "
+        "gone unseen."
+    ),
+    "failures": "Runs that did not finish stand in no figure: lora (seed 1 failed).",
+    "missing-meters": "Not measured, and therefore shown as such: energy (full).",
+    "theory-soft-prompts": (
+        "prompt-tuning trains 15,360 parameters and reaches a test loss of 3.2000 and R-1 21.00 (95% interval 19.00 "
+        "to 23.00)."
+    ),
+    "theory-scale": "R-1 minus that of full fine-tuning (full): prompt-tuning −11.00.",
+    "theory-scale-compute": (
+        "Beside the model's own parameters and the training compute of full, prompt-tuning trains 0.012% of that "
+        "number of parameters with 50.0% of that compute."
+    ),
+    "theory-lora": (
+        "lora trains 294,912 parameters and reaches a test loss of 2.7000 and R-1 32.25 (95% interval 30.25 to 34.25)."
+    ),
+    "theory-lora-start": (
+        "Before training, the validation loss of untuned is 3.9500; that of the rows whose B is zero: lora (the same)."
+    ),
+    "theory-low-rank": "R-1 minus that of full fine-tuning (full): lora +0.25, last-layers −4.50.",
+}
+
+
+def test_every_sentence_of_a_small_comparison() -> None:
+    """Each sentence says of the numbers above what a reader of them would say, in the order of the report."""
+    made = claims(*small())
+    assert {claim.name: claim.text for claim in made} == SENTENCES
+    assert [claim.name for claim in made] == list(SENTENCES)
+
+
+def test_sentences_on_scored_files() -> None:
+    """Of files that other tools wrote, sentences speak of systems and of sets of predictions."""
+    results = make_results(("lora", "full"), seeds=(0, 1))
+    comparison = make_comparison(results).model_copy(update={"source": "files"})
+    assert claims(results, comparison)[0].text == (
+        "The outputs of two systems (lora and full) on the same 24 documents were scored against newswire; "
+        "together they gave 4 sets of predictions."
+    )
+
+
+# Which sentences change when a number of the comparison or of a record grows by a tenth; no other number is in any.
+ROWS = {
+    "rouge1.mean": "best-rouge method-order against-lead loss-and-rouge theory-soft-prompts theory-scale theory-lora "
+    "theory-low-rank",
+    "rouge1.low": "best-rouge against-lead theory-soft-prompts theory-lora",
+    "rouge1.high": "best-rouge against-lead theory-soft-prompts theory-lora",
+    "loss.test": "best-loss against-untuned loss-order loss-and-rouge theory-soft-prompts theory-lora",
+    "loss.low": "best-loss",
+    "loss.high": "best-loss",
+    "loss.initial": "theory-lora-start",
+    "cost.train_seconds": "time",
+    "cost.train_flops": "compute parameters-and-compute saved theory-scale-compute",
+    "cost.plain_flops": "saved",
+    "cost.peak_memory_bytes": "memory",
+    "cost.energy_joules": "energy",
+    "cost.search_seconds": "search",
+    "parameters.num_base_parameters": "setting theory-scale-compute",
+    "parameters.num_trainable_parameters": "trainable theory-soft-prompts theory-scale-compute theory-lora",
+    "text_shape.prediction_words": "length",
+    "text_shape.reference_words": "length",
+    "text_shape.novel_bigrams": "copying",
+    "text_shape.repeated_trigrams": "copying",
+    "text_shape.share_at_cap": "at-cap",
+    "failed_seeds.0": "failures",
+}
+TESTED = {"difference": "against-untuned method-tests", "low": "against-untuned method-tests"}
+TESTED |= {"high": "against-untuned method-tests", "p_value_adjusted": "method-tests"}
+WHOLE = {"num_documents": "setting", "inference.detectable.rouge1": "power", "inference.detectable.loss": "power"}
+RECORDS = {
+    "training.epochs": "epochs",
+    "training.best_epoch": "epochs",
+    "training.documents": "whole-job",
+    "cost.train_seconds": "whole-job",
+    "data.splits.train.used": "whole-job",
+    "data.splits.train.not_sampled": "whole-job",
+    "notes.trunk_cache.making_seconds": "trunk-cache",
+    "notes.trunk_cache.flops": "trunk-cache",
+    "options.num_virtual_tokens": "shapes-prompt-tuning",
+    "options.rank": "shapes-lora",
+    "options.num_blocks": "shapes-last-layers",
+    "search.chosen": "differences",
+    "parameters.num_added_parameters": "shapes-prompt-tuning shapes-lora",
+    "parameters.num_trainable_parameters": "shapes-last-layers",
+}
+UNCHANGED = ("schema_version", "seeds", "seed", "config", "provenance")
+
+
+def test_a_changed_number_changes_the_sentences_that_show_it() -> None:
+    """Whichever number of a comparison changes, the sentences that rest on it change, and no other."""
+    results, comparison = small()
+    whole = comparison.model_dump()
+    seen: dict[str, set[str]] = {}
+    for path in numbers({key: value for key, value in whole.items() if key not in UNCHANGED}):
+        kind = {"rows": ".".join(path[2:]), "tests": ".".join(path[2:])}.get(path[0], ".".join(path))
+        changed = Comparison.model_validate(change(whole, path))
+        seen.setdefault(f"{path[0]}: {kind}", set()).update(differing(results, comparison, results, changed))
+    expected = {f"rows: {path}": names for path, names in ROWS.items()}
+    expected |= {f"tests: {path}": names for path, names in TESTED.items()}
+    expected |= {f"{path.split('.')[0]}: {path}": names for path, names in WHOLE.items()}
+    assert {path: names for path, names in seen.items() if names} == {
+        path: set(names.split()) for path, names in expected.items()
+    }
+
+
+def test_a_changed_number_of_a_record_changes_the_sentences_that_show_it() -> None:
+    """Whichever number of a run's record changes, the sentences that rest on it change, and no other."""
+    results, comparison = small()
+    seen: dict[str, set[str]] = {}
+    for place, run in enumerate(results.runs):
+        record = run.record.model_dump()
+        for path in numbers({key: value for key, value in record.items() if key not in UNCHANGED}):
+            other = replace(run, record=Record.model_validate(change(record, path)))
+            runs = (*results.runs[:place], other, *results.runs[place + 1 :])
+            names = differing(results, comparison, replace(results, runs=runs), comparison)
+            seen.setdefault(".".join(path), set()).update(names)
+    assert {path: names for path, names in seen.items() if names} == {
+        path: set(names.split()) for path, names in RECORDS.items()
+    }
+
+
+def numbers(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all numbers within nested data but zeros, of which many mean that there is nothing."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if value:
+            yield path
+    elif isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from numbers(item, (*path, str(key)))
+
+
+def change(data: dict, path: tuple[str, ...]) -> dict:
+    """A copy in which one number is a tenth larger."""
+    changed = copy.deepcopy(data)
+    inner: Any = changed
+    for key in path[:-1]:
+        inner = inner[int(key) if isinstance(inner, list) else key]
+    last = int(path[-1]) if isinstance(inner, list) else path[-1]
+    old = inner[last]
+    inner[last] = old + max(1, old // 10) if isinstance(old, int) else old * 1.1
+    return changed
+
+
+def differing(results: Results, comparison: Comparison, others: Results, other: Comparison) -> set[str]:
+    """The names of the sentences that are not the same of both."""
+    before, after = ({c.name: c.text for c in claims(*pair)} for pair in ((results, comparison), (others, other)))
+    return {name for name in before | after if before.get(name) != after.get(name)}
