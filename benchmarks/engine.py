@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -212,7 +213,7 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    corpus, tokenizer = load(options)
+    corpus, base = load(options)
 
     def wait_for_turn() -> int:
         number = pipe.recv()
@@ -228,12 +229,13 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
 
     if row in GENERATION:
         turn = (our_generation if name == "ours" else peer_generation)(
-            name, GENERATION[row], options, corpus, tokenizer
+            name, GENERATION[row], options, corpus, base.tokenizer
         )
     elif name == "ours":
-        turn = our_training(TRAINING[row], options, corpus, tokenizer)
+        turn = our_training(TRAINING[row], options, corpus, base)
     else:
-        peer_training(name, TRAINING[row], options, corpus, tokenizer, lambda: pipe.send("ready"), wait_for_turn, told)
+        ready = partial(pipe.send, "ready")
+        peer_training(name, TRAINING[row], options, corpus, base.tokenizer, ready, wait_for_turn, told)
         return
     pipe.send("ready")
     while True:
@@ -243,7 +245,7 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
 def load(options: dict):
     """The documents, tokenised by Triptych's own preparation: all contenders are given these token ids."""
     from triptych.config.schema import make_suite
-    from triptych.models import hub
+    from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins
     from triptych.run import setup
 
@@ -261,14 +263,13 @@ def load(options: dict):
             },
         }
     )
-    tokenizer = hub.load_tokenizer(suite.model)
+    base = BaseModel.of(suite)
     cache = Path(tempfile.gettempdir()) / "triptych-benchmark"
-    return setup.load_corpus(suite, [], tokenizer, cache), tokenizer
+    return setup.load_corpus(suite, [], base, cache), base
 
 
-def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
+def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dict]:
     """Optimizer steps of the one loop."""
-    from triptych.config.schema import make_suite
     from triptych.engine.compute import make_ready
     from triptych.engine.training import TrainingPlan, TrainingState, train_step
     from triptych.engine.trunk_cache import open_cache, usable_from
@@ -277,10 +278,9 @@ def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int]
     from triptych.run import setup
     from triptych.run.entries import make_row
 
-    suite = make_suite({"model": options["model"], "data": options["data"], "training": {"precision": "bf16"}})
     machine = start_machine("cpu", "bf16")
     method = make_row("row", spec).plugin
-    prepared = setup.adapt(suite, method, tokenizer, corpus, 0, machine.device)
+    prepared = setup.adapt(base, method, corpus, 0, machine.device)
     plan = TrainingPlan(
         learning_rate=1e-4,
         weight_decay=0.0,
@@ -296,7 +296,7 @@ def our_training(spec: dict, options: dict, corpus, tokenizer) -> Callable[[int]
         plain=False,
     )
     make_ready(prepared.adapted, prepared.modes, machine)
-    sketch = setup.sketch(suite, method, tokenizer)
+    sketch = setup.sketch(base, method)
     sketch.prunes_training = prepared.adapted.prunes_training
     first = usable_from(prepared.adapted)
     flops = training_flops(sketch, plain=False, first=first)
@@ -455,11 +455,11 @@ def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> C
     from triptych.engine.generation import DecodingPlan, generate
     from triptych.engine.modes import TrainingModes
     from triptych.machine import start_machine
-    from triptych.models import hub
+    from triptych.models.base import BaseModel
     from triptych.models.parts import take_apart
 
     machine = start_machine("cpu", "bf16")
-    adapted = AdaptedModel(take_apart(hub.load_model(options["model"]).requires_grad_(False)))
+    adapted = AdaptedModel(take_apart(BaseModel(options["model"]).load().requires_grad_(False)))
     make_ready(adapted, TrainingModes(adapted.parts.model), machine)
     plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"])
     documents = [corpus.test[i].document_ids for i in range(options["documents"])]

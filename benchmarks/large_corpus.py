@@ -42,7 +42,7 @@ def write_csv(path: Path, size: int) -> int:
 
 def prepare(path: Path, cache: Path, train_documents: int) -> dict:
     """Prepare the file in this process; returns what it took."""
-    from triptych.models import hub
+    from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins
     from triptych.run import entries, setup
 
@@ -55,9 +55,10 @@ def prepare(path: Path, cache: Path, train_documents: int) -> dict:
         "summary_tokens": 64,
     }
     suite, table = entries.resolve({"model": "tiny", "data": str(path), "limits": limits, "methods": ["prompt-tuning"]})
-    tokenizer = hub.load_tokenizer("tiny")
+    base = BaseModel("tiny")
+    _ = base.tokenizer
     began = time.perf_counter()
-    corpus = setup.load_corpus(suite, table, tokenizer, cache)
+    corpus = setup.load_corpus(suite, table, base, cache)
     seconds = time.perf_counter() - began
     used = {name: counts.used for name, counts in corpus.data.splits.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

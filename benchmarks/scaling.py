@@ -101,7 +101,7 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
     from triptych.engine.training import TrainingPlan, TrainingState
     from triptych.methods.full import Full
     from triptych.methods.lora import LoRA
-    from triptych.models import hub
+    from triptych.models.base import BaseModel
     from triptych.models.parts import take_apart
     from triptych.run.checkpoints import SHARE, Checkpoints
 
@@ -109,7 +109,7 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
     found = {}
     for label, method in (("lora", LoRA(rank=8)), ("full", Full())):
         context = Context(AutoTokenizer.from_pretrained(model), torch.Generator().manual_seed(0), torch.arange(10))
-        state = TrainingState.begin(method.adapt(take_apart(hub.load_model(model)), context), plan)
+        state = TrainingState.begin(method.adapt(take_apart(BaseModel(model).load()), context), plan)
         for parameter in state.trained.values():
             parameter.grad = torch.full_like(parameter, 1e-3)
         state.optimizer.step()

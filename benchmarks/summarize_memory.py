@@ -28,7 +28,7 @@ from triptych.corpus.prepare import encode_documents
 from triptych.engine.generation import generate
 from triptych.engine.training import trained_parameters
 from triptych.machine import start_machine
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 from triptych.plugins import import_plugins
 from triptych.results import layout, store
@@ -97,7 +97,7 @@ def in_a_process(stage: str, runs: list[str]) -> dict[str, float]:
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """One stage: the base alone; all runs by `summarize`; or `summarize` and the engine on the same rows, by turns."""
     if options.stage == "base":
-        model = hub.load_model(options.model)
+        model = BaseModel(options.model).load()
         assert all(bool(weight.sum().isfinite()) for weight in model.parameters())
         return {"peak_bytes": peak(), "weight_bytes": sum(weight.nbytes for weight in model.parameters())}
     loaded = [
@@ -105,7 +105,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         for row in summarizers.load_all([Path(run) for run in options.runs], device="cpu")
         if isinstance(row, summarizers.TrainedModel)
     ]
-    assert len({id(row.base) for row in loaded}) == 1
+    assert len({id(row.loaded) for row in loaded}) == 1
     count = options.count if options.stage == "all" else options.compared
     texts = list(islice(documents.read_documents(options.articles), count))
 
@@ -116,7 +116,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         encoded = encode_documents([text for _, text in texts], loaded[0].base.tokenizer)
         cut = [np.array(ids[: options.document_tokens], dtype=np.int32) for ids in encoded]
         for row in loaded:
-            generate(row.adapted, cut, row.template, row.base.machine, row.decoding)
+            generate(row.adapted, cut, row.template, row.machine, row.decoding)
 
     if options.stage == "all":
         return {"seconds": taken(summarize)[0], "peak_bytes": peak()}
@@ -156,21 +156,21 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
             },
         }
     )
-    tokenizer, fingerprint = hub.load_tokenizer(options.model), hub.fingerprint(options.model)
+    base = BaseModel(options.model)
     made = []
     for label in LABELS:
         row = entries.make_row(label, {})
         assert isinstance(row.plugin, Method)
-        parts = take_apart(hub.load_model(options.model))
+        parts = take_apart(base.load())
         generator = torch.Generator().manual_seed(0)
-        adapted = row.plugin.adapt(parts, Context(tokenizer, generator, torch.arange(parts.vocabulary_size)))
+        adapted = row.plugin.adapt(parts, Context(base.tokenizer, generator, torch.arange(parts.vocabulary_size)))
         with torch.no_grad():
             for parameter in trained_parameters(adapted).values():
                 parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
         folder = layout.run_folder(out, label, 0)
-        origin = Origin(label, row.kind, row.options, options.model, "main", fingerprint)
+        origin = Origin(label, row.kind, row.options, base.name, base.revision, base.fingerprint)
         adapters.save_adapter(adapted, folder / "adapter", origin)
-        taken = provenance.take([], options.model, fingerprint, start_machine("cpu", suite.training.precision))
+        taken = provenance.collect([], base, base.fingerprint, start_machine("cpu", suite.training.precision))
         record = Record(
             label=label,
             kind=row.kind,

@@ -55,8 +55,10 @@ from triptych.errors import TriptychError
 from triptych.handin import bundle
 from triptych.machine import start_machine
 from triptych.methods.last_layers import LastLayers
-from triptych.models import hub, patterns
+from triptych.models import patterns
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
+from triptych.models.place import find_place
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 from triptych.reporting import document, tables, web
@@ -466,7 +468,7 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
         assert folder.parent.parent.parent == out and not row.label.startswith("-"), f"a row leaves OUT: {folder}"
         folder.mkdir(parents=True, exist_ok=True)
     setup.open_data(suite)
-    hub.locate(suite.model)
+    find_place(suite.model)
     int(suite.cache.max_gigabytes * 1e9)
     store.write_json(out / "suite.json", suite.model_dump(mode="json"))
     again, _ = entries.resolve(schema.read_suite_file(out / "suite.json"))
@@ -827,8 +829,9 @@ class Bench:
         }
         planned, table = entries.resolve(settings)
         preflight.check(planned, table, "cpu", place / "out")
-        take_apart(hub.load_model(str(place)))
-        hub.fingerprint(str(place))
+        base = BaseModel(str(place))
+        take_apart(base.load())
+        _ = base.fingerprint
 
     def spoil(self, target: Target, chance: random.Random) -> tuple[Path, bytes]:
         """One file of a target mutated; returns it and what it held."""

@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from torture import children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 from triptych.errors import TriptychError
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.tiny import Tiny
 
 INDEX = "model.safetensors.index.json"
@@ -183,6 +183,7 @@ def _read_and_change(place: Path) -> tuple[str, str]:
 
 def _state(folder: Path) -> tuple[list[float], str]:
     """What is loaded, and the fingerprint; every reader of a model looks at the folder as `compare` does."""
-    hub.load_tokenizer(str(folder))
-    loaded = hub.load_model(str(folder))
-    return [float(each.double().abs().sum()) for each in loaded.state_dict().values()], hub.fingerprint(str(folder))
+    base = BaseModel(str(folder))
+    _ = base.tokenizer
+    loaded = base.load()
+    return [float(each.double().abs().sum()) for each in loaded.state_dict().values()], base.fingerprint

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 
 from torture import children
 from torture.outcomes import HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.tiny import Tiny
 
 LIMIT = 60.0  # seconds; the bound of the program itself is a few of them
@@ -83,7 +83,7 @@ class Patterns(Kind):
         match."""
         torch.manual_seed(0)
         model = get_peft_model(
-            hub.load_model("tiny"), LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM")
+            BaseModel("tiny").load(), LoraConfig(r=2, target_modules=["c_attn"], task_type="CAUSAL_LM")
         )
         model.save_pretrained(self.folder / "adapter")
         shutil.copytree(Tiny().folder(), self.folder / "model")

@@ -44,7 +44,7 @@ from triptych.config import schema
 from triptych.config.schema import Suite
 from triptych.datasets import tables
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.reporting import figures
 from triptych.results import reading, store
 from triptych.results.records import Prediction
@@ -218,10 +218,10 @@ def test_pickled_weights_are_never_loaded(bench, tmp_path, form, name):
     shutil.copytree(bench.folder / "model", folder)
     (folder / "model.safetensors").unlink()
     (folder / name).write_bytes(weights(tmp_path, bench.payload)[form])
-    assert obeyed(bench, lambda: hub.load_model(str(folder)))
+    assert obeyed(bench, lambda: BaseModel(str(folder)).load())
     if name != "model.safetensors":  # beside a file that makes the folder look right
         store.write_tensors(folder / "other.safetensors", {"x": torch.zeros(1)})
-        assert obeyed(bench, lambda: hub.load_model(str(folder)))
+        assert obeyed(bench, lambda: BaseModel(str(folder)).load())
 
 
 @pytest.mark.parametrize("form", ["pickle", "archive of torch"])
@@ -260,7 +260,7 @@ def test_code_in_a_model_folder_is_never_run(bench, tmp_path, file):
     found = json.loads((folder / file).read_text())
     names = {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M", "AutoTokenizer": ["evil.T", "evil.T"]}
     (folder / file).write_text(json.dumps(found | {"auto_map": names, "model_type": "evil", "tokenizer_class": "Evil"}))
-    obeyed(bench, lambda: (hub.load_tokenizer(str(folder)), hub.load_model(str(folder))))
+    obeyed(bench, lambda: (BaseModel(str(folder)).tokenizer, BaseModel(str(folder)).load()))
 
 
 @pytest.mark.parametrize(
@@ -278,7 +278,7 @@ def test_a_configuration_cannot_ask_for_code_or_for_all_memory(bench, tmp_path, 
     shutil.copytree(bench.folder / "model", folder)
     found = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(found | change))
-    assert words in obeyed(bench, lambda: hub.sketch_model(str(folder)))
+    assert words in obeyed(bench, lambda: BaseModel(str(folder)).structure())
 
 
 def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
@@ -288,7 +288,7 @@ def test_an_adapter_beside_a_model_is_refused(bench, tmp_path):
         '{"peft_type": "LORA", "base_model_name_or_path": "someone/else"}'
     )
     with pytest.raises(ModelError, match="adapter"):
-        hub.load_model(str(tmp_path / "model"))
+        BaseModel(str(tmp_path / "model")).load()
 
 
 @pytest.mark.parametrize(
@@ -498,10 +498,10 @@ def test_a_flipped_bit_of_the_model_changes_its_fingerprint(bench, tmp_path):
     base."""
     shutil.copytree(bench.folder / "model", tmp_path / "model")
     file = tmp_path / "model/model.safetensors"
-    before, content = hub.fingerprint(str(tmp_path / "model")), file.read_bytes()
+    before, content = BaseModel(str(tmp_path / "model")).fingerprint, file.read_bytes()
     for at in (len(content) // 2, len(content) - 1):
         file.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        assert hub.fingerprint(str(tmp_path / "model")) != before
+        assert BaseModel(str(tmp_path / "model")).fingerprint != before
 
 
 @pytest.mark.parametrize("file", ["train.arrow", "validation.arrow", "test.arrow", "manifest.json"])
@@ -601,7 +601,7 @@ def experiment_with_full_disk(resolved, row, out: Path) -> None:
     """A run whose data is prepared, and whose files then do not fit."""
     from triptych.run import setup
 
-    setup.load_corpus(resolved, [row], hub.load_tokenizer("tiny"), setup.cache_folder())
+    setup.load_corpus(resolved, [row], BaseModel("tiny"), setup.cache_folder())
     with largest_file(2000):
         experiment.run(resolved, row, 0, out, "cpu", lambda event: None)
 

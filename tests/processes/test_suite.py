@@ -277,10 +277,10 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from triptych.models.hub import locate
+    from triptych.models.place import find_place
 
     import_plugins()
-    tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
+    tokenizer = AutoTokenizer.from_pretrained(find_place("tiny").where)
     torch.manual_seed(0)
     shape = LlamaConfig(
         vocab_size=len(tokenizer),

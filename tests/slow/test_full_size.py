@@ -28,7 +28,7 @@ from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 from triptych.run.adapters import Origin, load_tensors, read_manifest, save_adapter
 
@@ -59,7 +59,7 @@ class FullSize:
     def adapt(self, method: Method) -> AdaptedModel:
         """The model from its folder, adapted, in eval mode."""
         context = Context(self.tokenizer, torch.Generator().manual_seed(0), torch.arange(50_257))
-        adapted = method.adapt(take_apart(hub.load_model(self.folder)), context)
+        adapted = method.adapt(take_apart(BaseModel(self.folder).load()), context)
         adapted.parts.model.eval()
         return adapted
 
@@ -73,7 +73,7 @@ def full_size(shared, tmp_path_factory):
             pytest.skip(f"needs {file}")
     folder = tmp_path_factory.mktemp("gpt2-small")
     subprocess.run([sys.executable, script, folder], check=True, capture_output=True)
-    tokenizer = hub.load_tokenizer(str(folder))
+    tokenizer = BaseModel(str(folder)).tokenizer
     with articles.open(encoding="utf-8", newline="") as file:
         rows = [row for row, _ in zip(csv.DictReader(file), range(10), strict=False)]
     documents = encode_documents((row["article"] for row in rows), tokenizer)
@@ -96,7 +96,7 @@ def our_loss(adapted: AdaptedModel, pair: Pair, template: Template) -> torch.Ten
 def test_parameters(full_size, label):
     """Base, trainable and added parameters are those of the acceptance, counted on the real model."""
     method, trainable, added = ROWS[label]
-    assert meter.count_parameters(hub.sketch_model(full_size.folder)).total == BASE
+    assert meter.count_parameters(BaseModel(full_size.folder).structure()).total == BASE
     adapted = full_size.adapt(method)
     counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens)
     assert (counts.trainable, counts.total - BASE) == (trainable, added)
@@ -123,7 +123,7 @@ def test_lora_is_its_formula_and_pefts(full_size):
     method = LoRA(rank=8, alpha=16, target_modules=("c_attn",))
     adapted = full_size.adapt(method)
     disturb(adapted, scale=0.05)
-    original = hub.load_model(full_size.folder)
+    original = BaseModel(full_size.folder).load()
     x = torch.randn(5, 768, generator=torch.Generator().manual_seed(0))
     for name in adapted.notes["target_modules"]:
         base, changed = original.get_submodule(name), adapted.parts.model.get_submodule(name)

@@ -16,7 +16,7 @@ from triptych.corpus.prepare import Pair, Template
 from triptych.engine.modes import TrainingModes
 from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train, trained_parameters
 from triptych.machine import Machine
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 
 VOCABULARY = 3072  # of the embedded tokenizer
@@ -77,7 +77,7 @@ class World:
 
     def sketch(self) -> ModelParts:
         """The same on the `meta` device, with attention whose products are all counted."""
-        model = hub.sketch_model(str(self.folder))
+        model = BaseModel(str(self.folder)).structure()
         model.set_attn_implementation("eager")
         return take_apart(model)
 

@@ -15,7 +15,7 @@ from triptych.datasets.tables.columns import id_cell, list_notes, recognise, sum
 from triptych.datasets.tables.folders import ALL
 from triptych.datasets.tables.splits import SPLITS, Assignment, assign_exact
 from triptych.errors import DataError, nearest
-from triptych.models.connection import caches_alone_without_a_hub
+from triptych.models.hub_access import offline_if_unreachable
 from triptych.registry import register, registered
 
 
@@ -89,7 +89,7 @@ class Hub(Dataset):
 
         # trust_remote_code does not exist any more in the pinned version: a repository with a script is refused.
         try:
-            with nullcontext() if Path(self.name).is_dir() else caches_alone_without_a_hub():
+            with nullcontext() if Path(self.name).is_dir() else offline_if_unreachable():
                 loaded = datasets.load_dataset(self.name, self.config, revision=self.revision)
         except Exception as error:  # of many libraries below: whatever it is, the data cannot be had
             raise self._explained(error) from error

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 
 from triptych.errors import ModelError, shorten
 
-SECONDS = 5.0  # for all patterns and names together; ordinary ones take a few milliseconds
+MATCH_SECONDS = 5.0  # for all patterns and names together; ordinary ones take a few milliseconds
 PROGRAM = """
 import json, re, sys
 patterns, names = json.load(sys.stdin)
@@ -25,7 +25,7 @@ for pattern in patterns:
 """
 
 
-def check(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
+def check_patterns(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
     """Make sure that patterns can be matched against names in bounded time, in every form in which peft matches them.
 
     The child process runs Python's own `re` on the very names, so that what it ends in time does not hang this process.
@@ -49,7 +49,7 @@ def check(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
         text=True,
     )
     try:
-        child.communicate(json.dumps([risky, list(names)]), timeout=SECONDS)
+        child.communicate(json.dumps([risky, list(names)]), timeout=MATCH_SECONDS)
     except subprocess.TimeoutExpired:
         child.kill()
         tried = child.communicate()[0].splitlines()

@@ -17,7 +17,7 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
-def files(folder: Path) -> tuple[dict[str, str], list[Path]]:
+def weight_files(folder: Path) -> tuple[dict[str, str], list[Path]]:
     """What transformers reads from a folder: one file, or those that an index names.
 
     The same rule as transformers' own: the single file is taken where there is one, whatever an index beside it says.
@@ -61,7 +61,7 @@ def check_hub(name: str, revision: str) -> None:
 
 
 def hub_files(name: str, revision: str) -> list[Path]:
-    """The files of a model on the hub, by the rule of `files`, downloaded where the cache lacks them.
+    """The files of a model on the hub, by the rule of `weight_files`, downloaded where the cache lacks them.
 
     Returns:
         Those that can be fetched; loading the model says why others cannot.
@@ -122,7 +122,7 @@ def _read_index(path: Path) -> dict[str, str]:
         raise ModelError(f"{str(path)!r} cannot be read: {shorten(str(error))}.") from None
     names = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
-        raise ModelError(f"{str(path)!r} has no weight_map from tensors to file names: it is no index of weights.")
+        raise ModelError(f"{str(path)!r} has no weight_map from tensors to file names: it is not an index of weights.")
     for name in names.values():
         if Path(name).name != name or "\\" in name or not name.endswith(".safetensors") or not name.isprintable():
             raise ModelError(

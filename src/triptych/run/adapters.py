@@ -12,6 +12,7 @@ from torch import Tensor
 from triptych.contracts import AdaptedModel
 from triptych.engine.training import trained_parameters
 from triptych.errors import ResultsError, shorten
+from triptych.models.base import BaseModel
 from triptych.results import store
 from triptych.results.integrity import remedy
 from triptych.results.records import Record
@@ -105,18 +106,18 @@ def _remedy(folder: Path) -> str:
     return f"copy the whole folder {folder} again from where the adapter was trained, or train it again"
 
 
-def check_origin(origin: Origin, model_fingerprint: str, tokenizer_fingerprint: str, where: Path) -> None:
+def check_origin(origin: Origin, base: BaseModel, where: Path) -> None:
     """An adapter serves with the weights and the tokenizer that it was trained with, and with no others.
 
     Raises:
         ResultsError: one of them is another one.
     """
-    if origin.model_fingerprint != model_fingerprint:
+    if origin.model_fingerprint != base.fingerprint:
         raise ResultsError(
             f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or "
             "configuration differ. Give the same model."
         )
-    if origin.tokenizer_fingerprint not in (None, tokenizer_fingerprint):
+    if origin.tokenizer_fingerprint not in (None, base.tokenizer_fingerprint):
         raise ResultsError(
             f"{str(where)!r} was trained with another tokenizer than the model has now: give the same one."
         )

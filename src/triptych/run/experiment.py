@@ -157,9 +157,7 @@ class Run:
             search=tuned.search if tuned else None,
             training=tuned.summary if tuned else None,
             notes=notes or {},
-            provenance=provenance.take(
-                command, bench.suite.model, bench.model_fingerprint if loss else None, bench.machine
-            ),
+            provenance=provenance.collect(command, bench.base, bench.base.fingerprint if loss else None, bench.machine),
         )
 
     def write(self, record: Record, predictions: list[Prediction], history: list[dict[str, Any]]) -> Record:

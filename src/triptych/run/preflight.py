@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import PreTrainedTokenizerBase
-
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.corpus.prepare import Corpus, Template
@@ -20,7 +18,7 @@ from triptych.engine.training import TrainingPlan, TrainingState, train_step
 from triptych.errors import ConfigError, ModelError
 from triptych.machine import Machine, choose_device, choose_precision, start_machine
 from triptych.measure import meter
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.parts import is_recurrent
 from triptych.results.records import Parameters
 from triptych.run import scoring, setup, tracking
@@ -34,7 +32,7 @@ class Plan:
 
     suite: Suite
     rows: list[Row]
-    tokenizer: PreTrainedTokenizerBase
+    base: BaseModel
     corpus: Corpus
     parameters: dict[str, Parameters]
     language: languages.Language
@@ -63,18 +61,18 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, on
     tracking.check(suite)
     choose_precision(suite.training.precision, choose_device(device))
     setup.open_data(suite)  # a missing folder is told before anything else of the data and model
-    tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
-    _check_window(suite, rows, Template.of(tokenizer, suite.separator))
+    base = BaseModel.of(suite)
+    _check_window(suite, rows, base)
     parameters: dict[str, Parameters] = {}
     targets: dict[str, tuple[str, ...]] = {}
-    untouched = hub.sketch_model(suite.model, suite.model_revision)
-    base = meter.count_parameters(untouched).total
+    untouched = base.structure()
+    size = meter.count_parameters(untouched).total
     checked = list(rows) if only is None else [only]
     for row in checked:
         if not isinstance(row.plugin, Method):
             continue
         try:
-            adapted = setup.sketch(suite, row.plugin, tokenizer)
+            adapted = setup.sketch(base, row.plugin)
         except ConfigError as error:
             raise ConfigError(f"[method.{row.label}] {error}") from None
         except (AttributeError, NotImplementedError) as error:
@@ -83,15 +81,15 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, on
             raise ModelError(
                 f"[method.{row.label}] {type(untouched).__name__} cannot be adapted so ({error}): leave this row out."
             ) from error
-        parameters[row.label] = setup.count_parameters(adapted, base)
+        parameters[row.label] = setup.count_parameters(adapted, size)
         if adapted.notes.get("target_modules"):
             targets[row.label] = setup.endings(adapted.notes["target_modules"])
     if any(isinstance(row.plugin, Method) for row in checked):
-        hub.check_weights(suite.model, suite.model_revision)
-    corpus = setup.load_corpus(suite, rows, tokenizer, cache)
+        base.check_weights()
+    corpus = setup.load_corpus(suite, rows, base, cache)
     language = scoring.choose_language(suite, corpus)
     if is_recurrent(untouched):
-        _try_generating(suite, checked, tokenizer, corpus, device)
+        _try_generating(suite, checked, base, corpus, device)
     scaled = {}
     for size in suite.scaling.train_documents:
         if size >= len(corpus.train):
@@ -102,12 +100,10 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, on
         smaller = smaller_suite(suite, rows, size)
         if only is None or only.trains:
             scaled[size] = check(smaller, [row for row in rows if row.trains], device, cache, only)
-    return Plan(suite, list(rows), tokenizer, corpus, parameters, language, targets, scaled)
+    return Plan(suite, list(rows), base, corpus, parameters, language, targets, scaled)
 
 
-def _try_generating(
-    suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, corpus: Corpus, device: str | None
-) -> None:
+def _try_generating(suite: Suite, rows: Sequence[Row], base: BaseModel, corpus: Corpus, device: str | None) -> None:
     """Let each row of a recurrent family write a few tokens: what transformers cannot do there shows in no
     configuration.
 
@@ -118,7 +114,7 @@ def _try_generating(
     decoding = DecodingPlan(**suite.decoding.model_dump())
     for row in rows:
         if isinstance(row.plugin, Method):
-            prepared = setup.adapt(suite, row.plugin, tokenizer, corpus, suite.seeds[0], machine.device)
+            prepared = setup.adapt(base, row.plugin, corpus, suite.seeds[0], machine.device)
             try:
                 check_generation(prepared.adapted, corpus.template, machine, decoding)
             except ModelError as error:
@@ -132,15 +128,14 @@ def temporary_cache() -> Iterator[Path]:
         yield Path(folder)
 
 
-def _check_window(suite: Suite, rows: Sequence[Row], template: Template) -> None:
+def _check_window(suite: Suite, rows: Sequence[Row], base: BaseModel) -> None:
     """A prompt, the document and what is generated must fit into the model's window."""
-    window, virtual = setup.window(suite), setup.reserved_positions(rows)
+    template = Template.of(base.tokenizer, suite.separator)
+    window, virtual = base.context_length, setup.reserved_positions(rows)
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
     needed = virtual + suite.limits.document_tokens + new + template.length
     if window is not None and needed > window:
-        most = getattr(
-            hub.load_config(suite.model, suite.model_revision).get_text_config(), "max_position_embeddings", window
-        )
+        most = getattr(base.config.get_text_config(), "max_position_embeddings", window)
         reason = (
             ""
             if most == window
@@ -199,7 +194,7 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
         return RowEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     suite, corpus = plan.suite, plan.corpus
     machine = start_machine(device, suite.training.precision)
-    prepared = setup.adapt(suite, row.plugin, plan.tokenizer, corpus, suite.seeds[0], machine.device)
+    prepared = setup.adapt(plan.base, row.plugin, corpus, suite.seeds[0], machine.device)
     plain = suite.engine.plain or not make_ready(prepared.adapted, prepared.modes, machine).exact
     adapted, template, t, d = prepared.adapted, corpus.template, suite.training, suite.decoding
     micro = UNTIL_FOUND if t.micro_batch_size == "auto" else t.micro_batch_size

@@ -15,7 +15,7 @@ import torch
 
 import triptych
 from triptych.machine import Machine
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.results.records import Provenance
 from triptych.text.characters import whole
 
@@ -33,8 +33,15 @@ PACKAGES = (
 NOT_INSTALLED = "not installed"
 
 
-def take(command: list[str], model: str, model_fingerprint: str | None, machine: Machine) -> Provenance:
-    """The provenance of a run on this machine, now."""
+def collect(command: list[str], base: BaseModel, fingerprint: str | None, machine: Machine) -> Provenance:
+    """The provenance of a run on this machine, now.
+
+    Args:
+        command: the words of the command that makes the run again.
+        base: the suite's base model.
+        fingerprint: that of the base model; None for a run without a model.
+        machine: what the run ran on.
+    """
     commit, dirty = _commit()
     return Provenance(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -42,9 +49,9 @@ def take(command: list[str], model: str, model_fingerprint: str | None, machine:
         versions={"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
         commit=commit,
         dirty=dirty,
-        model=model,
-        model_fingerprint=model_fingerprint,
-        synthetic_model=hub.is_synthetic(model),
+        model=base.name,
+        model_fingerprint=fingerprint,
+        synthetic_model=base.is_synthetic,
         hardware=hardware(machine.device) | {"num_processes": machine.num_processes},
         device=str(machine.device),
         precision=machine.precision,

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Context, Dataset, Method
@@ -16,8 +15,8 @@ from triptych.datasets import open_dataset
 from triptych.engine.modes import TrainingModes
 from triptych.machine import seed_everything
 from triptych.measure import meter
-from triptych.models import hub
-from triptych.models.parts import take_apart, usable_positions
+from triptych.models.base import BaseModel
+from triptych.models.parts import take_apart
 from triptych.results.records import Parameters
 from triptych.run.entries import Row
 
@@ -25,11 +24,6 @@ from triptych.run.entries import Row
 def cache_folder() -> Path:
     """Where prepared data is kept: `$TRIPTYCH_CACHE`, else `~/.cache/triptych`."""
     return Path(os.environ.get("TRIPTYCH_CACHE") or Path.home() / ".cache" / "triptych")
-
-
-def window(suite: Suite) -> int | None:
-    """Positions that may be used of the suite's model; None: no fixed limit."""
-    return usable_positions(hub.load_config(suite.model, suite.model_revision))
 
 
 def reserved_positions(rows: Sequence[Row]) -> int:
@@ -48,7 +42,7 @@ def open_data(suite: Suite) -> Dataset:
     )
 
 
-def load_corpus(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase, cache: Path) -> Corpus:
+def load_corpus(suite: Suite, rows: Sequence[Row], base: BaseModel, cache: Path) -> Corpus:
     """The suite's documents, tokenised, from the cache where they are in it.
 
     Raises:
@@ -56,15 +50,15 @@ def load_corpus(suite: Suite, rows: Sequence[Row], tokenizer: PreTrainedTokenize
     """
     return prepare(
         open_data(suite),
-        tokenizer,
+        base.tokenizer,
         source=suite.data,
         limits=suite.limits,
         split=suite.split,
         separator=suite.separator,
-        window=window(suite),
+        window=base.context_length,
         reserved=reserved_positions(rows),
         new_tokens=suite.decoding.max_new_tokens,
-        vocabulary_size=hub.load_config(suite.model, suite.model_revision).get_text_config().vocab_size,
+        vocabulary_size=base.vocabulary_size,
         cache=cache,
         max_cache_bytes=int(suite.cache.max_gigabytes * 1e9),
     )
@@ -92,35 +86,33 @@ class Prepared:
     base: int
 
 
-def adapt(
-    suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase, corpus: Corpus, seed: int, device: torch.device
-) -> Prepared:
+def adapt(base: BaseModel, method: Method, corpus: Corpus, seed: int, device: torch.device) -> Prepared:
     """Load the untouched model, seed every source of chance, and let the method change the model."""
     generator = seed_everything(seed)
-    model = hub.load_model(suite.model, suite.model_revision)
+    model = base.load()
     model.to(device)  # type: ignore[arg-type]
-    parts, modes, base = take_apart(model), TrainingModes(model), meter.count_parameters(model).total
-    adapted = method.adapt(parts, Context(tokenizer, generator, frequent_tokens(corpus, parts.vocabulary_size)))
+    parts, modes, size = take_apart(model), TrainingModes(model), meter.count_parameters(model).total
+    adapted = method.adapt(parts, Context(base.tokenizer, generator, frequent_tokens(corpus, parts.vocabulary_size)))
     if adapted.virtual_tokens is not None:
         adapted.virtual_tokens.to(device)
     if adapted.prefix is not None:
         adapted.prefix.to(device)
     modes.eval(model)
-    return Prepared(adapted, modes, base)
+    return Prepared(adapted, modes, size)
 
 
-def sketch(suite: Suite, method: Method, tokenizer: PreTrainedTokenizerBase) -> AdaptedModel:
+def sketch(base: BaseModel, method: Method) -> AdaptedModel:
     """The adapted model on the `meta` device, with plain attention: every shape, no weights.
 
     Raises:
         ConfigError: the method's options do not fit the model.
         ModelError: the model cannot be found or taken apart.
     """
-    model = hub.sketch_model(suite.model, suite.model_revision)
+    model = base.structure()
     model.set_attn_implementation("eager")
     parts = take_apart(model)
     return method.adapt(
-        parts, Context(tokenizer, torch.Generator().manual_seed(0), torch.arange(parts.vocabulary_size))
+        parts, Context(base.tokenizer, torch.Generator().manual_seed(0), torch.arange(parts.vocabulary_size))
     )
 
 

@@ -104,7 +104,7 @@ class Tuning:
                 "making_seconds": trunk.cache.seconds,
             }
         if before is not None:
-            tuned.notes |= _describe_prompt(adapted, before, bench.tokenizer)
+            tuned.notes |= _describe_prompt(adapted, before, bench.base.tokenizer)
         return tuned
 
     def plan(self, found: SearchResult | None) -> TrainingPlan:
@@ -157,7 +157,7 @@ class Tuning:
 
     def sketch(self, adapted: AdaptedModel) -> AdaptedModel:
         """The model without weights, for counting what a pass over `adapted` computes."""
-        sketch = setup.sketch(self.bench.suite, self.method, self.bench.tokenizer)
+        sketch = setup.sketch(self.bench.base, self.method)
         sketch.prunes_training = adapted.prunes_training
         return sketch
 
@@ -187,7 +187,7 @@ class Tuning:
             split,
             bench.corpus.template,
             bench.machine,
-            model=bench.model_fingerprint,
+            model=bench.base.fingerprint,
             folder=setup.cache_folder() / "trunk",
             max_bytes=int(bench.suite.cache.max_gigabytes * 1e9),
             batch_size=bench.micro_batch,

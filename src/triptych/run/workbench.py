@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Method
@@ -24,7 +23,7 @@ from triptych.engine.memory import UNTIL_FOUND
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
 from triptych.measure import meter
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.results import layout
 from triptych.results.records import Prediction
 from triptych.run import provenance, scoring, setup
@@ -52,7 +51,7 @@ class Workbench:
     out: Path
     machine: Machine
     clocks: meter.Clocks
-    tokenizer: PreTrainedTokenizerBase
+    base: BaseModel
     corpus: Corpus
     emit: Emit
     plain: bool
@@ -60,21 +59,16 @@ class Workbench:
 
     @classmethod
     def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Workbench":
-        """Set up machine, tokenizer and data; the clocks count from the start of the process."""
+        """Set up machine, base model and data; the clocks count from the start of the process."""
         machine = start_machine(device, suite.training.precision)
         clocks = meter.Clocks(machine.synchronize, base="startup")
         emit({"event": "stage", "stage": "preparation"})
         with clocks.time("preparation"):
-            tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
-            corpus = setup.load_corpus(suite, suite_rows(suite), tokenizer, setup.cache_folder())
+            base = BaseModel.of(suite)
+            corpus = setup.load_corpus(suite, suite_rows(suite), base, setup.cache_folder())
         asked = suite.training.micro_batch_size
         micro_batch = UNTIL_FOUND if asked == "auto" else asked
-        return cls(suite, row, seed, out, machine, clocks, tokenizer, corpus, emit, suite.engine.plain, micro_batch)
-
-    @cached_property
-    def model_fingerprint(self) -> str:
-        """SHA-256 of the untouched model."""
-        return hub.fingerprint(self.suite.model, self.suite.model_revision)
+        return cls(suite, row, seed, out, machine, clocks, base, corpus, emit, suite.engine.plain, micro_batch)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -85,8 +79,8 @@ class Workbench:
             "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
             "row": self.row.label,
             "data": self.corpus.data.fingerprint,
-            "model": self.model_fingerprint,
-            "tokenizer": hub.tokenizer_fingerprint(self.tokenizer),
+            "model": self.base.fingerprint,
+            "tokenizer": self.base.tokenizer_fingerprint,
             "precision": self.machine.precision,
             "device": self.machine.device.type,
             "versions": {name: provenance.version_of(name) for name in DECISIVE},
@@ -104,9 +98,9 @@ class Workbench:
 
     def origin(self) -> Origin:
         """What the adapter belongs to."""
-        suite, row, tokens = self.suite, self.row, hub.tokenizer_fingerprint(self.tokenizer)
-        model = suite.model, suite.model_revision, self.model_fingerprint
-        return Origin(row.label, row.kind, row.options, *model, tokens, self.seed)
+        row, base = self.row, self.base
+        model = base.name, base.revision, base.fingerprint, base.tokenizer_fingerprint
+        return Origin(row.label, row.kind, row.options, *model, self.seed)
 
     def stage(self, name: str, **facts: Any) -> AbstractContextManager[None]:
         """Say that a stage begins; its clock runs inside."""
@@ -119,7 +113,7 @@ class Workbench:
 
     def adapt(self, method: Method, seed: int) -> setup.Prepared:
         """A fresh model as the method changes it, made ready for the engine; what its family rules out is said."""
-        prepared = setup.adapt(self.suite, method, self.tokenizer, self.corpus, seed, self.machine.device)
+        prepared = setup.adapt(self.base, method, self.corpus, seed, self.machine.device)
         if not self.plain:
             ready = make_ready(prepared.adapted, prepared.modes, self.machine)
             self.plain = not ready.exact
@@ -161,7 +155,7 @@ class Workbench:
         with self.stage("generation"):
             new = self.generate(adapted, documents, self.show_progress)
         with self.stage("evaluation"):
-            texts = [scoring.to_text(self.tokenizer, ids) for ids in new]
+            texts = [scoring.to_text(self.base.tokenizer, ids) for ids in new]
             return scoring.score(split, texts, [len(ids) for ids in new], cap, test, self.language.name)
 
     def generate(

@@ -10,7 +10,7 @@ from triptych.analysis import comparison as comparing
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.errors import ResultsError, RunFailed
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.reporting.write import write_report
 from triptych.results import consistency, layout, reading, store
 from triptych.results.files import is_temporary, leads_out, sweep
@@ -157,7 +157,7 @@ def refuse_other_weights(finished: Iterable[tuple["Planned", Record]]) -> None:
         recorded = record.provenance.model_fingerprint if record.provenance else None
         if recorded is None:
             continue
-        here = here or hub.fingerprint(run.suite.model, run.suite.model_revision)
+        here = here or BaseModel.of(run.suite).fingerprint
         if recorded != here:
             raise ResultsError(
                 f"{str(layout.run_folder(run.out, run.row.label, run.seed))!r} was made with other weights or another "

@@ -8,7 +8,6 @@ from typing import Any
 from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel, Method
 from triptych.errors import ConfigError, ResultsError
-from triptych.models import hub
 from triptych.results import store
 from triptych.results.records import Prediction, Record
 from triptych.run import scoring
@@ -114,7 +113,7 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
             f"The documents of {str(folder)!r} were tokenised or cut in another way than now: the tokenizer of "
             f"{suite.model!r} differs, or this is another version of Triptych. Give the same tokenizer with --model."
         )
-    recorded, here = record.provenance and record.provenance.model_fingerprint, run.model_fingerprint
+    recorded, here = record.provenance and record.provenance.model_fingerprint, run.base.fingerprint
     if recorded not in (None, here):
         raise ResultsError(
             f"{str(folder)!r} was made with another model than {suite.model!r} is now: weights or configuration "
@@ -124,7 +123,7 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     if row.trains:
         origin, tensors = read_manifest(folder / "adapter")
         check_belongs(origin, record, folder / "adapter")
-        check_origin(origin, here, hub.tokenizer_fingerprint(run.tokenizer), folder / "adapter")
+        check_origin(origin, run.base, folder / "adapter")
         load_tensors(adapted, tensors, folder / "adapter")
     return _measure(run, adapted, record)
 

@@ -16,7 +16,7 @@ from triptych.corpus.prepare import Pair
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits
 from triptych.errors import ConfigError, ModelError, ResultsError
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.results import store
 from triptych.run.adapters import PEFT_TENSORS
 from triptych.use.model_card import model_card
@@ -149,8 +149,8 @@ def _write_prompt(row: TrainedModel, made: Path) -> None:
 
 def base_name(row: Trained) -> str:
     """The base as transformers finds it: a hub name, or the folder it was read from."""
-    where = Path(hub.locate(row.suite.model))
-    return str(where.resolve()) if where.exists() else row.suite.model
+    path = BaseModel.of(row.suite).place.path
+    return str(path.resolve()) if path is not None else row.suite.model
 
 
 def _generation_config(row: TrainedModel) -> GenerationConfig:

@@ -6,7 +6,7 @@ from huggingface_hub import ModelCardData
 
 from triptych import __version__
 from triptych.contracts import Dataset
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.registry import registered
 from triptych.results.records import Record
 from triptych.run.scoring import ROUGE_TYPES
@@ -22,7 +22,7 @@ def model_card(row: TrainedModel, record: Record | None, example: str) -> str:
         record: its run's record; None for an adapter that came without one.
         example: name of the example beside the card.
     """
-    synthetic = hub.is_synthetic(row.suite.model) or bool(record and record.data and record.data.synthetic)
+    synthetic = BaseModel.of(row.suite).is_synthetic or bool(record and record.data and record.data.synthetic)
     parts = [
         _fields(row, record),
         f"# {plain(row.label)}: {plain(row.suite.model)} fine-tuned for summarization",

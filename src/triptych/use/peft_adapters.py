@@ -11,7 +11,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from triptych.contracts import AdaptedModel, ModelParts
 from triptych.errors import ModelError, ResultsError, shorten
-from triptych.models import hub, patterns
+from triptych.models.fingerprints import TOKENIZER_PROBE
+from triptych.models.patterns import check_patterns
 from triptych.models.tokens import native_failures
 from triptych.results import store
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
@@ -84,7 +85,7 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
     try:
         with native_failures():
             own = AutoTokenizer.from_pretrained(str(folder), trust_remote_code=False)
-            probes = [each(hub.PROBE, verbose=False)["input_ids"] for each in (own, tokenizer)]
+            probes = [each(TOKENIZER_PROBE, verbose=False)["input_ids"] for each in (own, tokenizer)]
     except Exception as error:
         raise ModelError(f"The tokenizer in {str(folder)!r} cannot be read: {error}.") from error
     difference = _difference(own, tokenizer) or (
@@ -140,7 +141,7 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
         _check_ranks(config, adapter)
         _check_lengths(config, parts, adapter)
         _check_vocabulary(parts, adapter)
-        patterns.check(
+        check_patterns(
             _patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG)
         )
         config.inference_mode = True

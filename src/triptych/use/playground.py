@@ -13,7 +13,7 @@ from typing import Any
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, InputError, ResultsError
 from triptych.metrics.text_shape import copied_spans, words
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.results import layout, store
 from triptych.results.records import Record
 from triptych.run import scoring, setup
@@ -104,8 +104,8 @@ class Playground:
         loaded = summarizers.load_all(list(first.values()), model, device)
         documents: list[Document] = []
         try:
-            tokenizer = hub.load_tokenizer(model or suite.model, suite.model_revision)
-            corpus = setup.load_corpus(suite, table, tokenizer, setup.cache_folder())
+            base = BaseModel(model or suite.model, suite.model_revision)
+            corpus = setup.load_corpus(suite, table, base, setup.cache_folder())
             test = corpus.test
             chosen = range(min(len(test), MAX_EXAMPLES))
             documents = [Document(test[i].id, test.document(i), test.reference(i)) for i in chosen]
@@ -114,7 +114,11 @@ class Playground:
         except InputError:  # the data are elsewhere now; an article can still be pasted
             synthetic = False
         return cls(
-            loaded, documents, suite.name, synthetic or hub.is_synthetic(suite.model), counted or suite.rouge.language
+            loaded,
+            documents,
+            suite.name,
+            synthetic or BaseModel.of(suite).is_synthetic,
+            counted or suite.rouge.language,
         )
 
     def answer(self, article: str, reference: str = "") -> Iterator[list[Answer]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from triptych.config.schema import Suite, make_suite
 from triptych.contracts import AdaptedModel, Baseline, Context, Method
@@ -18,9 +18,9 @@ from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.modes import TrainingModes
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.machine import Machine, start_machine
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
-from triptych.models.sharing import own, share
+from triptych.models.sharing import own_trained_tensors, share_tensors
 from triptych.results import store
 from triptych.results.integrity import check_files, remedy
 from triptych.results.records import Record
@@ -102,14 +102,12 @@ class TrainedBaseline(Trained):
             yield index, Summary(self._baseline.predict([document])[0])
 
 
-@dataclass
-class Base:
-    """A base model in memory, and what belongs to it."""
+@dataclass(frozen=True)
+class LoadedBase:
+    """A base model in memory, on a machine; its tensors are shared by every run that was trained on it."""
 
+    base: BaseModel
     model: PreTrainedModel
-    tokenizer: PreTrainedTokenizerBase
-    fingerprint: str
-    tokenizer_fingerprint: str
     machine: Machine
 
 
@@ -122,14 +120,15 @@ class TrainedModel(Trained):
         kind: str,
         folder: Path,
         suite: Suite,
-        base: Base,
+        loaded: LoadedBase,
         adapted: AdaptedModel,
         exact: bool,
         reserved: int,
     ):
         super().__init__(label, kind, folder, suite)
-        self.base, self.adapted, self.exact = base, adapted, exact
-        self.template = Template.of(base.tokenizer, suite.separator)
+        self.loaded, self.base, self.machine = loaded, loaded.base, loaded.machine
+        self.adapted, self.exact = adapted, exact
+        self.template = Template.of(self.base.tokenizer, suite.separator)
         self.decoding = DecodingPlan(**suite.decoding.model_dump())
         self._reserved = reserved
 
@@ -164,7 +163,7 @@ class TrainedModel(Trained):
         order = sorted(range(len(read)), key=lambda i: (-len(read[i]), i))
         for start in range(0, len(order), self.decoding.batch_size):
             batch = order[start : start + self.decoding.batch_size]
-            new = generate(self.adapted, [read[i] for i in batch], self.template, self.base.machine, self.decoding)
+            new = generate(self.adapted, [read[i] for i in batch], self.template, self.machine, self.decoding)
             for index, ids in zip(batch, new, strict=True):
                 text = scoring.to_text(self.base.tokenizer, ids)
                 at_cap = len(ids) >= self.decoding.max_new_tokens
@@ -233,7 +232,7 @@ class _Loader:
     model: str | None
     device: str | None
     precision: str | None = None
-    bases: dict[tuple[str, str, str], Base] = field(default_factory=dict)
+    bases: dict[tuple[BaseModel, str], LoadedBase] = field(default_factory=dict)
 
     def load(self, folder: Path) -> Trained:
         if peft_adapters.is_peft_folder(folder):
@@ -251,33 +250,34 @@ class _Loader:
         row = make_row(record.label, {"kind": record.kind, **record.options})
         if isinstance(row.plugin, Baseline):
             return TrainedBaseline(row, row.plugin, folder, suite)
-        base = self._base(self.model or suite.model, suite.model_revision, suite.training.precision)
+        loaded = self._base(BaseModel(self.model or suite.model, suite.model_revision), suite.training.precision)
         recorded = record.provenance.model_fingerprint if record.provenance else None
-        if recorded not in (None, base.fingerprint):
+        if recorded not in (None, loaded.base.fingerprint):
             raise ResultsError(
                 f"{str(folder)!r} was made with another model than {self.model or suite.model!r} is now: weights or "
                 "configuration differ. Give the same one with --model."
             )
-        adapted, modes = self._adapt(base, row.plugin, record.seed)
+        adapted, modes = self._adapt(loaded, row.plugin, record.seed)
         if row.trains:
             origin, tensors = read_manifest(folder / "adapter")
             check_belongs(origin, record, folder / "adapter")
-            check_origin(origin, base.fingerprint, base.tokenizer_fingerprint, folder / "adapter")
-            own(adapted)
+            check_origin(origin, loaded.base, folder / "adapter")
+            own_trained_tensors(adapted)
             load_tensors(adapted, tensors, folder / "adapter")
         reserved = setup.reserved_positions(suite_rows(suite))
-        exact = not suite.engine.plain and make_ready(adapted, modes, base.machine).exact
-        return TrainedModel(row.label, row.kind, folder, suite, base, adapted, exact, reserved)
+        exact = not suite.engine.plain and make_ready(adapted, modes, loaded.machine).exact
+        return TrainedModel(row.label, row.kind, folder, suite, loaded, adapted, exact, reserved)
 
-    def _adapt(self, base: Base, method: Method, seed: int) -> tuple[AdaptedModel, TrainingModes]:
+    def _adapt(self, loaded: LoadedBase, method: Method, seed: int) -> tuple[AdaptedModel, TrainingModes]:
         """The method's parts in a model that shares the base's tensors; what they begin from does not matter here."""
-        parts = take_apart(share(base.model))
+        parts = take_apart(share_tensors(loaded.model))
         modes = TrainingModes(parts.model)
-        context = Context(base.tokenizer, torch.Generator().manual_seed(seed), torch.arange(parts.vocabulary_size))
+        generator = torch.Generator().manual_seed(seed)
+        context = Context(loaded.base.tokenizer, generator, torch.arange(parts.vocabulary_size))
         adapted = method.adapt(parts, context)
         for learned in (adapted.virtual_tokens, adapted.prefix):
             if learned is not None:
-                learned.to(base.machine.device)
+                learned.to(loaded.machine.device)
         modes.eval(parts.model)
         return adapted, modes
 
@@ -287,33 +287,32 @@ class _Loader:
         if not name:
             raise ModelError(f"The adapter in {str(folder)!r} names no base model: give it with --model.")
         suite = Suite(model=name, model_revision=adapter.revision)
-        base = self._base(name, adapter.revision, suite.training.precision)
+        loaded = self._base(BaseModel.of(suite), suite.training.precision)
         if adapter.origin is not None:
-            check_origin(adapter.origin, base.fingerprint, base.tokenizer_fingerprint, folder)
-        peft_adapters.check_tokenizer(folder, base.tokenizer)
-        parts = take_apart(share(base.model))
+            check_origin(adapter.origin, loaded.base, folder)
+        peft_adapters.check_tokenizer(folder, loaded.base.tokenizer)
+        parts = take_apart(share_tensors(loaded.model))
         modes = TrainingModes(parts.model)
         adapted = peft_adapters.adapt(parts, adapter)
-        exact = make_ready(adapted, modes, base.machine).exact
+        exact = make_ready(adapted, modes, loaded.machine).exact
         label = folder.resolve().name
-        return TrainedModel(label, adapter.kind, folder, suite, base, adapted, exact, adapted.num_virtual_tokens)
+        return TrainedModel(label, adapter.kind, folder, suite, loaded, adapted, exact, adapted.num_virtual_tokens)
 
-    def _base(self, model: str, revision: str, precision: str) -> Base:
-        key = (model, revision, self.precision or precision)
+    def _base(self, base: BaseModel, precision: str) -> LoadedBase:
+        key = (base, self.precision or precision)
         if key not in self.bases:
-            machine = start_machine(self.device, key[2])
+            machine = start_machine(self.device, key[1])
             try:
-                tokenizer = hub.load_tokenizer(model, revision)
-                loaded = hub.load_model(model, revision)
+                _ = base.tokenizer  # a missing one is reported before the weights are read
+                model = base.load()
             except ModelError as error:
                 if self.model is not None:
                     raise
                 hint = "This was the base model. If it lies elsewhere now, say where with --model."
                 raise ModelError(f"{error}\n{hint}") from error
-            loaded.to(machine.device)  # type: ignore[arg-type]
-            loaded.requires_grad_(False)
+            model.to(machine.device)  # type: ignore[arg-type]
+            model.requires_grad_(False)
             if machine.precision in NARROW:
-                narrow(loaded, NARROW[machine.precision])  # once, so that the rows share it
-            fingerprints = hub.fingerprint(model, revision), hub.tokenizer_fingerprint(tokenizer)
-            self.bases[key] = Base(loaded, tokenizer, *fingerprints, machine)
+                narrow(model, NARROW[machine.precision])  # once, so that all runs share it
+            self.bases[key] = LoadedBase(base, model, machine)
         return self.bases[key]

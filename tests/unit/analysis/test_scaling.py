@@ -10,7 +10,7 @@ from triptych import cli
 from triptych.analysis.comparison import compare
 from triptych.config.schema import make_suite, preset
 from triptych.errors import ConfigError, ResultsError
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.reporting.document import describe
 from triptych.results import layout, store
 from triptych.results.reading import load, read_suite
@@ -118,8 +118,8 @@ def test_a_point_is_the_suite_on_fewer_documents():
 def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
     """Training documents of a point are among those of every larger one; validation and test are the same."""
     suite, table = resolve(preset("demo"))
-    tokenizer = hub.load_tokenizer(suite.model, suite.model_revision)
-    found = [setup.load_corpus(smaller_suite(suite, table, size), table, tokenizer, tmp_path) for size in (10, 30, 100)]
+    base = BaseModel.of(suite)
+    found = [setup.load_corpus(smaller_suite(suite, table, size), table, base, tmp_path) for size in (10, 30, 100)]
     for small, large in pairwise(found):
         assert set(small.train.ids) < set(large.train.ids)
         assert small.validation.ids == large.validation.ids and small.test.ids == large.test.ids

@@ -13,7 +13,8 @@ from triptych.datasets.hub import Hub
 from triptych.datasets.tables import Tables
 from triptych.datasets.tables.splits import assign_exact
 from triptych.errors import DataError, ModelError
-from triptych.models import connection, hub
+from triptych.models import hub_access
+from triptych.models.base import BaseModel
 
 ROWS = {
     "train": {"article": ["A. B.", "C."], "highlights": ["a\nb", "c"], "id": ["t1", "t2"]},
@@ -228,7 +229,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
     """Without an answer the libraries look into their caches alone, try nothing again, and are as they were
     afterwards."""
     asked = []
-    monkeypatch.setattr(connection, "_answers", lambda endpoint: asked.append(endpoint) or False)
+    monkeypatch.setattr(hub_access, "_answers", lambda endpoint: asked.append(endpoint) or False)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
 
@@ -241,8 +242,8 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
     monkeypatch.setattr("huggingface_hub.utils._http.get_session", NoNetwork)
     with pytest.raises(DataError, match="cannot be fetched"):
         Hub(name="someone/data").splits()
-    with pytest.raises(ModelError, match=r"cannot be had from the hub: .*\n.*HF_HOME"):
-        hub.load_tokenizer("someone/model")
+    with pytest.raises(ModelError, match=r"cannot be downloaded from the hub: .*\n.*HF_HOME"):
+        _ = BaseModel("someone/model").tokenizer
     assert len(asked) == 2 and not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
 
 
@@ -263,4 +264,4 @@ def test_an_answer_of_any_kind_is_an_answer(monkeypatch):
 
     for error, expected in ((None, True), (OSError("no route"), False), (TimeoutError(), False)):
         monkeypatch.setattr(huggingface_hub, "get_session", lambda error=error: Session(error))
-        assert connection._answers("https://example.org") is expected
+        assert hub_access._answers("https://example.org") is expected

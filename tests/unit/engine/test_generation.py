@@ -20,7 +20,7 @@ from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
-from triptych.models.sharing import share
+from triptych.models.sharing import share_tensors
 
 METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt": PromptTuning(num_virtual_tokens=3)}
 
@@ -93,7 +93,7 @@ def test_merging_leaves_what_is_shared_alone(world):
     into."""
     base = world.parts().model
     before = {name: value.clone() for name, value in base.state_dict().items()}
-    model, ids = share(base), torch.arange(10)[None]
+    model, ids = share_tensors(base), torch.arange(10)[None]
     config = LoraConfig(
         r=2, target_modules="all-linear", lora_bias=True, init_lora_weights=False, task_type="CAUSAL_LM"
     )

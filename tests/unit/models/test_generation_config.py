@@ -12,9 +12,9 @@ from support.worlds import VOCABULARY, random_gpt2
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Template
 from triptych.engine.generation import DecodingPlan, generate, own_loop_agrees
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
-from triptych.models.sharing import share
+from triptych.models.sharing import share_tensors
 
 HOSTILE = {
     "repetition_penalty": {"repetition_penalty": 1.8},
@@ -115,21 +115,21 @@ def summaries(model, machine, own: bool) -> list:
 def test_no_setting_of_a_model_reaches_its_summaries(saved, machine, own):
     """Whatever generation_config.json holds, summaries are those without it: by this engine's loop and by
     transformers'."""
-    expected = summaries(hub.load_model(str(saved)), machine, own)
+    expected = summaries(BaseModel(str(saved)).load(), machine, own)
     for name, settings in HOSTILE.items():
         (saved / "generation_config.json").write_text(json.dumps(settings))
-        model = hub.load_model(str(saved))
+        model = BaseModel(str(saved)).load()
         assert model.generation_config.to_diff_dict() == GenerationConfig().to_diff_dict(), name
         assert summaries(model, machine, own) == expected, name
-        assert summaries(share(model), machine, own) == expected, name
+        assert summaries(share_tensors(model), machine, own) == expected, name
     (saved / "generation_config.json").write_text("{not JSON")
-    assert summaries(hub.load_model(str(saved)), machine, own) == expected
+    assert summaries(BaseModel(str(saved)).load(), machine, own) == expected
     (saved / "generation_config.json").unlink()
 
 
 def test_settings_in_config_json_do_not_enter_either(saved, machine):
     """Older models keep generation settings in config.json: they have no effect."""
-    expected = summaries(hub.load_model(str(saved)), machine, False)
+    expected = summaries(BaseModel(str(saved)).load(), machine, False)
     config = json.loads((saved / "config.json").read_text())
     odd = {
         "repetition_penalty": 1.9,
@@ -141,7 +141,7 @@ def test_settings_in_config_json_do_not_enter_either(saved, machine):
     }
     (saved / "config.json").write_text(json.dumps({**config, **odd}))
     try:
-        assert summaries(hub.load_model(str(saved)), machine, False) == expected
+        assert summaries(BaseModel(str(saved)).load(), machine, False) == expected
     finally:
         (saved / "config.json").write_text(json.dumps(config))
 
@@ -152,6 +152,6 @@ def test_one_token_ends_a_summary_for_every_row(tmp_path, machine):
     plain = copy.deepcopy(model)
     model.generation_config = GenerationConfig(eos_token_id=[0, *range(5, 3000)])
     model.save_pretrained(tmp_path)
-    written = summaries(hub.load_model(str(tmp_path)), machine, False)
+    written = summaries(BaseModel(str(tmp_path)).load(), machine, False)
     assert written == summaries(plain, machine, True)
     assert any(len(row) == 8 for rows in written for row in rows)

@@ -10,7 +10,9 @@ import torch
 from triptych import cli
 from triptych.cli import commands
 from triptych.errors import ModelError
-from triptych.models import hub
+from triptych.models import place
+from triptych.models.base import BaseModel
+from triptych.models.place import find_place
 from triptych.models.tiny import Tiny
 
 NAMES = {
@@ -29,9 +31,9 @@ NAMES = {
 def write_gguf(file: Path, architecture: str = "gpt2") -> None:
     """The embedded model and its tokenizer as llama.cpp's converter lays them out."""
     gguf = pytest.importorskip("gguf", reason="needs the package gguf: pip install 'triptych[gguf]'")
-    model, config = hub.load_model("tiny"), hub.load_config("tiny")
+    model, config = BaseModel("tiny").load(), BaseModel("tiny").config
     tokens = json.loads((Tiny().folder() / "tokenizer.json").read_text())
-    vocabulary = sorted(hub.load_tokenizer("tiny").get_vocab().items(), key=lambda item: item[1])
+    vocabulary = sorted(BaseModel("tiny").tokenizer.get_vocab().items(), key=lambda item: item[1])
     writer = gguf.GGUFWriter(file, architecture)
     writer.add_name("tiny")
     writer.add_context_length(config.n_positions)
@@ -80,28 +82,28 @@ def test_a_gguf_file_is_the_model_that_it_was_made_from(folder, monkeypatch, tmp
     elsewhere.write_bytes(b"a file of the same name in the working folder is not read")
     monkeypatch.chdir(tmp_path)
     ids = torch.arange(2, 40)[None]
-    own = hub.load_model("tiny")
+    own = BaseModel("tiny").load()
     text = "The council met on Monday.\n\nTL;DR: Council votes."
     for model in (str(folder), str(folder / "tiny-F32.gguf")):
-        read = hub.load_model(model)
+        read = BaseModel(model).load()
         with torch.no_grad():
             torch.testing.assert_close(read(ids).logits, own(ids).logits)
-        tokenizer = hub.load_tokenizer(model)
-        assert tokenizer(text).input_ids == hub.load_tokenizer("tiny")(text).input_ids
-        assert tokenizer.eos_token_id == hub.load_tokenizer("tiny").eos_token_id
-        assert [p.shape for p in hub.sketch_model(model).parameters()] == [p.shape for p in read.parameters()]
-        assert hub.locate(model) == str(folder / "tiny-F32.gguf")
+        tokenizer = BaseModel(model).tokenizer
+        assert tokenizer(text).input_ids == BaseModel("tiny").tokenizer(text).input_ids
+        assert tokenizer.eos_token_id == BaseModel("tiny").tokenizer.eos_token_id
+        assert [p.shape for p in BaseModel(model).structure().parameters()] == [p.shape for p in read.parameters()]
+        assert find_place(model).path == folder / "tiny-F32.gguf"
 
 
 def test_the_fingerprint_is_of_the_file(folder, tmp_path):
     """The same bytes have the same fingerprint anywhere; one changed byte has another."""
     copied = tmp_path / "copy.gguf"
     shutil.copy(folder / "tiny-F32.gguf", copied)
-    assert hub.fingerprint(str(folder)) == hub.fingerprint(str(copied))
+    assert BaseModel(str(folder)).fingerprint == BaseModel(str(copied)).fingerprint
     content = bytearray(copied.read_bytes())
     content[-5] ^= 1
     copied.write_bytes(content)
-    assert hub.fingerprint(str(folder)) != hub.fingerprint(str(copied))
+    assert BaseModel(str(folder)).fingerprint != BaseModel(str(copied)).fingerprint
 
 
 def test_which_file_is_meant_is_asked(folder, tmp_path):
@@ -109,9 +111,9 @@ def test_which_file_is_meant_is_asked(folder, tmp_path):
     for name in ("a.gguf", "b.gguf"):
         shutil.copy(folder / "tiny-F32.gguf", tmp_path / name)
     with pytest.raises(ModelError, match=r"holds 2 GGUF files \(a.gguf, b.gguf\)"):
-        hub.load_config(str(tmp_path))
+        _ = BaseModel(str(tmp_path)).config
     with pytest.raises(ModelError, match=r"no model folder .*does not exist"):
-        hub.load_config("missing.gguf")
+        _ = BaseModel("missing.gguf").config
 
 
 def test_an_architecture_that_transformers_does_not_read_is_told(tmp_path):
@@ -121,15 +123,15 @@ def test_an_architecture_that_transformers_does_not_read_is_told(tmp_path):
         if content is not None:
             (tmp_path / "odd.gguf").write_bytes(content)
         with pytest.raises(ModelError, match=r"odd\.gguf"):
-            hub.load_config(str(tmp_path / "odd.gguf"))
+            _ = BaseModel(str(tmp_path / "odd.gguf")).config
 
 
 def test_without_the_package_the_extra_is_named(tmp_path, monkeypatch):
     """Where the package gguf is missing, the message says what to install."""
-    monkeypatch.setattr(hub, "is_gguf_available", lambda: False)
+    monkeypatch.setattr(place, "is_gguf_available", lambda: False)
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
     with pytest.raises(ModelError, match=r"pip install 'triptych\[gguf\]'"):
-        hub.load_tokenizer(str(tmp_path))
+        _ = BaseModel(str(tmp_path)).tokenizer
 
 
 def test_a_gguf_file_is_compared(folder, workplace):
@@ -155,5 +157,5 @@ def test_a_gguf_file_is_compared(folder, workplace):
 def test_no_bar_of_the_reader_is_shown(folder, capsys):
     """A GGUF file is read without the progress bar that transformers makes for it, as everything else is."""
     commands.quiet_libraries()
-    hub.load_model(str(folder))
+    BaseModel(str(folder)).load()
     assert capsys.readouterr().err == ""

@@ -18,7 +18,7 @@ from triptych.measure import meter
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
-from triptych.models import hub
+from triptych.models.base import BaseModel
 from triptych.models.parts import embed, matrices, matrix_shape, take_apart, untie_head
 
 
@@ -130,18 +130,18 @@ def test_two_lists_of_blocks_are_refused(gpt2):
 
 def test_a_folder_is_read_in_full(world):
     """A folder gives the very weights that were saved, in fp32 and eval mode, and its sketch has the same shapes."""
-    model = hub.load_model(str(world.folder))
+    model = BaseModel(str(world.folder)).load()
     saved = world.prototype.state_dict()
     assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
     assert not model.training and all(p.dtype == torch.float32 for p in model.parameters())
-    sketch = {name: (p.shape, p.is_meta) for name, p in hub.sketch_model(str(world.folder)).named_parameters()}
+    sketch = {name: (p.shape, p.is_meta) for name, p in BaseModel(str(world.folder)).structure().named_parameters()}
     assert sketch == {name: (p.shape, True) for name, p in model.named_parameters()}
 
 
 def test_half_precision_weights_are_read_as_fp32(world, tmp_path):
     """Weights stored in bf16 are trained in fp32."""
     copy.deepcopy(world.prototype).to(torch.bfloat16).save_pretrained(tmp_path)
-    assert {p.dtype for p in hub.load_model(str(tmp_path)).parameters()} == {torch.float32}
+    assert {p.dtype for p in BaseModel(str(tmp_path)).load().parameters()} == {torch.float32}
 
 
 def test_pickled_weights_are_refused(gpt2, tmp_path):
@@ -149,15 +149,15 @@ def test_pickled_weights_are_refused(gpt2, tmp_path):
     gpt2.prototype.config.save_pretrained(tmp_path)
     torch.save(gpt2.prototype.state_dict(), tmp_path / "pytorch_model.bin")
     with pytest.raises(ModelError, match="never read, since they can run code"):
-        hub.load_model(str(tmp_path))
+        BaseModel(str(tmp_path)).load()
 
 
 def test_a_folder_without_a_model_is_told(tmp_path):
     """A missing folder, and one without config.json, are each one clear message."""
     with pytest.raises(ModelError, match="no model folder"):
-        hub.load_model(str(tmp_path / "nowhere"))
+        BaseModel(str(tmp_path / "nowhere")).load()
     with pytest.raises(ModelError, match=r"no config\.json"):
-        hub.load_model(str(tmp_path))
+        BaseModel(str(tmp_path)).load()
 
 
 def test_weights_that_lack_tensors_are_refused(gpt2, tmp_path):
@@ -170,7 +170,7 @@ def test_weights_that_lack_tensors_are_refused(gpt2, tmp_path):
     }
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="lack 4 tensors"):
-        hub.load_model(str(tmp_path))
+        BaseModel(str(tmp_path)).load()
 
 
 def test_a_damaged_file_is_told(gpt2, tmp_path):
@@ -179,7 +179,7 @@ def test_a_damaged_file_is_told(gpt2, tmp_path):
     file = tmp_path / "model.safetensors"
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ModelError, match=r"weights in .* cannot be read"):
-        hub.load_model(str(tmp_path))
+        BaseModel(str(tmp_path)).load()
 
 
 def test_an_encoder_decoder_is_refused(tmp_path):
@@ -187,7 +187,7 @@ def test_an_encoder_decoder_is_refused(tmp_path):
     transformers.T5Config(vocab_size=8, d_model=8, num_layers=1, num_heads=1).save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match="encoder-decoder"):
-        hub.load_config(str(tmp_path))
+        _ = BaseModel(str(tmp_path)).config
 
 
 def test_remote_code_is_never_run(gpt2, tmp_path):
@@ -200,7 +200,7 @@ def test_remote_code_is_never_run(gpt2, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
     with pytest.raises(ModelError):
-        hub.load_model(str(tmp_path))
+        BaseModel(str(tmp_path)).load()
     assert not (tmp_path / "ran").exists()
 
 
@@ -216,12 +216,12 @@ def test_the_fingerprint_is_of_config_and_weights(gpt2, tmp_path):
     model = copy.deepcopy(gpt2.prototype)
     model.config.layer_norm_epsilon = 1e-6
     model.save_pretrained(folders[3])
-    one, two, weight, config = (hub.fingerprint(str(folder)) for folder in folders)
+    one, two, weight, config = (BaseModel(str(folder)).fingerprint for folder in folders)
     assert one == two and len({one, weight, config}) == 3
 
 
 def test_the_embedded_model_is_whole():
     """The embedded model loads by its name, has the tokenizer's vocabulary, and says that it is synthetic."""
-    parts = take_apart(hub.load_model("tiny"))
-    assert parts.vocabulary_size == len(hub.load_tokenizer("tiny")) == VOCABULARY
-    assert hub.is_synthetic("tiny") and not hub.is_synthetic("gpt2")
+    parts = take_apart(BaseModel("tiny").load())
+    assert parts.vocabulary_size == len(BaseModel("tiny").tokenizer) == VOCABULARY
+    assert BaseModel("tiny").is_synthetic and not BaseModel("gpt2").is_synthetic

@@ -11,7 +11,7 @@ import torch
 from support.paths import CHECKOUT
 from triptych.datasets.newswire import PRETRAIN, tell
 from triptych.machine import seed_everything, start_machine
-from triptych.models import hub
+from triptych.models.base import BaseModel
 
 SCRIPT = CHECKOUT / "scripts" / "pretrain_base.py"
 
@@ -30,7 +30,7 @@ def script(monkeypatch):
 @pytest.fixture
 def tokenizer():
     """The embedded model's tokenizer."""
-    return hub.load_tokenizer("tiny")
+    return BaseModel("tiny").tokenizer
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ words."""
 import json
 import math
 import shutil
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from triptych.engine.batching import collate
 from triptych.engine.forward import head_is_plain, target_losses
 from triptych.engine.generation import DecodingPlan, check_generation, generate, own_loop_agrees
 from triptych.errors import ModelError, ResultsError
-from triptych.models import hub
+from triptych.models import place
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart, usable_positions
 from triptych.models.tiny import Tiny
 from triptych.run import setup
@@ -74,7 +76,7 @@ def folders(tmp_path_factory):
     def write(name: str, model):
         folder = tmp_path_factory.mktemp(name)
         model.save_pretrained(folder)
-        hub.load_tokenizer("tiny").save_pretrained(folder)
+        BaseModel("tiny").tokenizer.save_pretrained(folder)
         return folder
 
     return write
@@ -185,11 +187,11 @@ def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path,
 
 def test_weights_too_large_are_named_before_training(folders, tmp_path, capsys):
     """Finite weights whose logits are not are told as that, and never as a scaled head or a learning rate."""
-    model = hub.load_model("tiny")
+    model = BaseModel("tiny").load()
     model.transformer.h[0].mlp.c_fc.weight.data[:] = 3e38
     folder = folders("large", model)
     with pytest.raises(ModelError, match="logits of GPT2LMHeadModel are NaN or infinite before anything is trained"):
-        head_is_plain(AdaptedModel(take_apart(hub.load_model(str(folder)))))
+        head_is_plain(AdaptedModel(take_apart(BaseModel(str(folder)).load())))
     for label, setting in (
         ("lora", "engine.plain=false"),
         ("lora", "engine.plain=true"),
@@ -261,7 +263,7 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
 
 def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
     """What transformers does not refuse by its own words passes through the probe as it is."""
-    adapted = AdaptedModel(take_apart(hub.load_model("tiny")))
+    adapted = AdaptedModel(take_apart(BaseModel("tiny").load()))
 
     def broken(*arguments, **options):
         raise TypeError("a mistake")
@@ -283,9 +285,10 @@ def test_a_quantised_folder_is_named(tmp_path, method):
     (tmp_path / "m/config.json").write_text(
         json.dumps({**config, "quantization_config": {"quant_method": method, "bits": 4}})
     )
-    for read in (hub.load_config, hub.sketch_model, hub.load_model):
+    base = BaseModel(str(tmp_path / "m"))
+    for read in (lambda: base.config, base.structure, base.load):
         with pytest.raises(ModelError, match=rf"are quantised \({method}\).*Give the model that was quantised"):
-            read(str(tmp_path / "m"))
+            read()
 
 
 def test_an_adapter_given_as_a_model_is_named(tmp_path):
@@ -293,49 +296,49 @@ def test_an_adapter_given_as_a_model_is_named(tmp_path):
     for base, named in (("gpt2", "is an adapter of 'gpt2', not a model"), (None, "is an adapter, not a model")):
         (tmp_path / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         with pytest.raises(ModelError, match=f"{named}. Give --model its base"):
-            hub.load_config(str(tmp_path))
+            _ = BaseModel(str(tmp_path)).config
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(ModelError, match="is an adapter, not a model"):
-        hub.load_config(str(tmp_path))
+        _ = BaseModel(str(tmp_path)).config
 
 
 @pytest.mark.parametrize("left", [(), ("special_tokens_map.json",), ("tokenizer_config.json",), ("added_tokens.json",)])
 def test_a_folder_without_a_tokenizer_is_told(tmp_path, left):
     """A Trainer's checkpoint without tokenizer files is told as that, with the remedy."""
-    hub.load_model("tiny").save_pretrained(tmp_path)
+    BaseModel("tiny").load().save_pretrained(tmp_path)
     for name in left:
         (tmp_path / name).write_text("{}")
     with pytest.raises(ModelError, match=r"(holds no tokenizer files|has no vocabulary).*save_pretrained"):
-        hub.load_tokenizer(str(tmp_path))
+        _ = BaseModel(str(tmp_path)).tokenizer
 
 
 def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
     """A missing path is a missing path; a name is looked for here and on the hub; nothing known is listed for no
     reason."""
-    monkeypatch.setattr(hub, "caches_alone_without_a_hub", lambda: hub.nullcontext())
+    monkeypatch.setattr(place, "offline_if_unreachable", nullcontext)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file.txt").write_text("x")
     for path in ("./nosuch", "/no/such", "a/b/c", "nosuch.gguf"):
         with pytest.raises(ModelError, match=r"There is no model folder .*: the path does not exist"):
-            hub.load_tokenizer(path)
+            _ = BaseModel(path).tokenizer
     with pytest.raises(ModelError, match="the path is a file, not a folder"):
-        hub.load_tokenizer("file.txt")
+        _ = BaseModel("file.txt").tokenizer
     for name in ("nosuch/folder", "t5-small"):
         with pytest.raises(
             ModelError, match=f"There is no folder '{name}' here, and the tokenizer of that name"
         ) as caught:
-            hub.load_tokenizer(name)
+            _ = BaseModel(name).tokenizer
         assert "Known:" not in str(caught.value) and "Did you mean" not in str(caught.value)
     with pytest.raises(ModelError, match=r"Did you mean 'tiny'\?$"):
-        hub.load_tokenizer("tinny")
+        _ = BaseModel("tinny").tokenizer
 
 
 def test_an_embedded_model_that_a_bundle_left_out_is_found_in_it(tmp_path, monkeypatch):
     """Where an embedded model's folder is missing, the message says where a bundle keeps it."""
     monkeypatch.setattr(Tiny, "folder", lambda self: tmp_path / "assets/tiny")
     with pytest.raises(ModelError, match="give --model models/base/tiny") as caught:
-        hub.load_tokenizer("tiny")
+        _ = BaseModel("tiny").tokenizer
     assert "Did you mean" not in str(caught.value)
 
 
@@ -343,8 +346,8 @@ def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatc
     """A run is evaluated, and a suite resumed, with the weights of its records alone: one changed shard is found."""
     monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "m"
-    hub.load_model("tiny").save_pretrained(folder, max_shard_size="2MB")
-    hub.load_tokenizer("tiny").save_pretrained(folder)
+    BaseModel("tiny").load().save_pretrained(folder, max_shard_size="2MB")
+    BaseModel("tiny").tokenizer.save_pretrained(folder)
     assert cli.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
     assert cli.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
     suite = make_suite(read_record(tmp_path / "out/runs/untuned/0").config)
@@ -353,7 +356,7 @@ def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatc
     assert record is not None
     finished = [(planned, record)]
     refuse_other_weights(finished)
-    model = hub.load_model(str(folder))
+    model = BaseModel(str(folder)).load()
     model.transformer.h[1].mlp.c_fc.weight.data[0, 0] += math.pi
     model.save_pretrained(folder, max_shard_size="2MB")
     with pytest.raises(ResultsError, match="was made with other weights"):

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from triptych import cli
 from triptych.errors import ModelError
-from triptych.models import hub, weights
+from triptych.models import weights
+from triptych.models.base import BaseModel
 from triptych.models.tiny import Tiny
 
 
@@ -20,7 +21,7 @@ from triptych.models.tiny import Tiny
 def sharded(tmp_path) -> Path:
     """The embedded model in three files with an index."""
     folder = tmp_path / "sharded"
-    model = hub.load_model("tiny")
+    model = BaseModel("tiny").load()
     model.save_pretrained(folder, max_shard_size="2MB")
     assert len(list(folder.glob("model-*.safetensors"))) == 3
     return folder
@@ -41,19 +42,19 @@ def rename(folder: Path, name: str) -> None:
 
 def test_sharded_weights_are_read_and_hashed_in_whole(sharded):
     """Every file that the index names, and what the index says, are part of the fingerprint; other files are not."""
-    read, whole = hub.load_model(str(sharded)).state_dict(), hub.load_model("tiny").state_dict()
+    read, whole = BaseModel(str(sharded)).load().state_dict(), BaseModel("tiny").load().state_dict()
     assert read.keys() == whole.keys() and all(torch.equal(read[name], whole[name]) for name in whole)
-    before = hub.fingerprint(str(sharded))
+    before = BaseModel(str(sharded)).fingerprint
     save_file({"decoy": torch.ones(1)}, sharded / "decoy.safetensors")
-    assert hub.fingerprint(str(sharded)) == before
+    assert BaseModel(str(sharded)).fingerprint == before
     seen = {before}
     for file in sorted(sharded.glob("model-*.safetensors")):
         kept, tensors = file.read_bytes(), load_file(file)
         name = sorted(tensors)[0]
         save_file({**tensors, name: tensors[name] + 1}, file, metadata={"format": "pt"})
-        seen.add(hub.fingerprint(str(sharded)))
+        seen.add(BaseModel(str(sharded)).fingerprint)
         file.write_bytes(kept)
-    assert len(seen) == 4 and hub.fingerprint(str(sharded)) == before
+    assert len(seen) == 4 and BaseModel(str(sharded)).fingerprint == before
 
 
 @pytest.mark.parametrize(
@@ -88,9 +89,10 @@ def test_an_index_names_plain_safetensors_files_alone(sharded, name, tmp_path):
         shutil.copy(sharded / last, place / "w.safetensors")
     (sharded / "evil.bin").write_bytes(pickle.dumps(Trap()))
     rename(sharded, name)
-    for read in (hub.load_config, hub.load_model, hub.fingerprint, hub.load_tokenizer):
+    base = BaseModel(str(sharded))
+    for read in (lambda: base.config, base.load, lambda: base.fingerprint, lambda: base.tokenizer):
         with pytest.raises(ModelError, match=r"only \*\.safetensors files of its own folder are read"):
-            read(str(sharded))
+            read()
     assert not (tmp_path / "ran").exists()
 
 
@@ -98,7 +100,7 @@ def test_a_file_that_the_index_names_must_be_there(sharded):
     """A missing file is refused by its name."""
     rename(sharded, "gone.safetensors")
     with pytest.raises(ModelError, match=r"lacks 'gone\.safetensors'"):
-        hub.load_model(str(sharded))
+        BaseModel(str(sharded)).load()
 
 
 @pytest.mark.parametrize(
@@ -109,7 +111,7 @@ def test_a_malformed_index_is_told(sharded, content):
     """An index that is no map of names is one message with its path."""
     (sharded / weights.INDEX).write_text(content)
     with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json"):
-        hub.load_model(str(sharded))
+        BaseModel(str(sharded)).load()
 
 
 def test_links_out_of_the_folder_are_refused(sharded, tmp_path):
@@ -119,19 +121,19 @@ def test_links_out_of_the_folder_are_refused(sharded, tmp_path):
     inside = sharded / "renamed.safetensors"
     (sharded / last).rename(inside)
     (sharded / last).symlink_to(inside.name)
-    assert hub.load_model(str(sharded)).num_parameters() == hub.load_model("tiny").num_parameters()
+    assert BaseModel(str(sharded)).load().num_parameters() == BaseModel("tiny").load().num_parameters()
     moved = tmp_path / "elsewhere.safetensors"
     inside.rename(moved)
     (sharded / last).unlink()
     (sharded / last).symlink_to(moved)
     with pytest.raises(ModelError, match="is a link out of its folder"):
-        hub.fingerprint(str(sharded))
+        _ = BaseModel(str(sharded)).fingerprint
     single = tmp_path / "single"
     shutil.copytree(Tiny().folder(), single)
     (single / weights.SINGLE).rename(tmp_path / "w.safetensors")
     (single / weights.SINGLE).symlink_to(tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="is a link out of its folder"):
-        hub.load_model(str(single))
+        BaseModel(str(single)).load()
 
 
 def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path):
@@ -142,8 +144,8 @@ def test_a_snapshot_of_the_hubs_cache_is_read(tmp_path):
     for file in list(snapshot.iterdir()):
         file.rename(blobs / file.name)
         file.symlink_to(os.path.relpath(blobs / file.name, snapshot))
-    assert hub.fingerprint(str(snapshot)) == hub.fingerprint("tiny")
-    assert hub.load_model(str(snapshot)).num_parameters() == hub.load_model("tiny").num_parameters()
+    assert BaseModel(str(snapshot)).fingerprint == BaseModel("tiny").fingerprint
+    assert BaseModel(str(snapshot)).load().num_parameters() == BaseModel("tiny").load().num_parameters()
 
 
 def test_an_index_of_the_hub_is_checked_too(sharded, monkeypatch):
@@ -170,7 +172,7 @@ def test_a_configuration_cannot_say_where_weights_are(tmp_path):
     save_file({"a": torch.ones(1)}, tmp_path / "m/other.safetensors")
     (tmp_path / "m/config.json").write_text(json.dumps({**config, "transformers_weights": "other.safetensors"}))
     with pytest.raises(ModelError, match="transformers_weights"):
-        hub.load_model(str(tmp_path / "m"))
+        BaseModel(str(tmp_path / "m")).load()
 
 
 def test_other_names_are_told(tmp_path):
@@ -178,26 +180,26 @@ def test_other_names_are_told(tmp_path):
     shutil.copytree(Tiny().folder(), tmp_path / "m")
     (tmp_path / "m" / weights.SINGLE).rename(tmp_path / "m/tiny.safetensors")
     with pytest.raises(ModelError, match=r"It holds tiny\.safetensors: model\.safetensors or .* is needed"):
-        hub.load_model(str(tmp_path / "m"))
+        BaseModel(str(tmp_path / "m")).load()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_weights_that_are_not_finite_are_told_when_they_are_loaded(tmp_path, value):
     """NaN and infinite weights are refused by the name of the tensor, before anything is computed."""
-    model = hub.load_model("tiny")
+    model = BaseModel("tiny").load()
     model.transformer.h[1].mlp.c_fc.weight.data[3, 5] = value
     model.save_pretrained(tmp_path)
     with pytest.raises(ModelError, match=r"NaN or infinite values, in 'transformer\.h\.1\.mlp\.c_fc\.weight' first"):
-        hub.load_model(str(tmp_path))
+        BaseModel(str(tmp_path)).load()
 
 
 @pytest.mark.parametrize("command", [["compare"], ["compare", "--dry-run"], ["train", "untuned"]], ids=" ".join)
 def test_weights_that_are_not_finite_stop_a_command_before_it_writes(tmp_path, capsys, command):
     """NaN in a shard of the model is found before any work: one message, status 2, no OUT."""
-    model = hub.load_model("tiny")
+    model = BaseModel("tiny").load()
     model.transformer.h[1].mlp.c_fc.weight.data[3, 5] = float("nan")
     model.save_pretrained(tmp_path / "m", max_shard_size="2MB")
-    hub.load_tokenizer("tiny").save_pretrained(tmp_path / "m")
+    BaseModel("tiny").tokenizer.save_pretrained(tmp_path / "m")
     options = ["--model", str(tmp_path / "m"), "--preset", "demo", "--out", str(tmp_path / "out"), "--device", "cpu"]
     capsys.readouterr()
     assert cli.main([*command, *options]) == 2
@@ -224,13 +226,13 @@ def test_a_tensor_that_the_model_does_not_use_may_hold_infinity(tmp_path):
     file = tmp_path / "m" / weights.SINGLE
     save_file({**load_file(file), "mask": torch.full((4,), float("-inf"))}, file, {"format": "pt"})
     assert not weights.is_finite(file)
-    hub.check_weights(str(tmp_path / "m"))
+    BaseModel(str(tmp_path / "m")).check_weights()
 
 
 def test_a_tensor_of_another_shape_is_told(tmp_path):
     """A file that does not fit its configuration is told with the tensor and both shapes."""
-    hub.load_model("tiny").save_pretrained(tmp_path)
+    BaseModel("tiny").load().save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps({**config, "n_positions": 99}))
     with pytest.raises(ModelError, match=r"'transformer\.wpe\.weight' is \(512, 128\) in the file and \(99, 128\)"):
-        hub.load_model(str(tmp_path))
+        BaseModel(str(tmp_path)).load()

@@ -10,7 +10,6 @@ from triptych.config import schema
 from triptych.contracts import Method
 from triptych.corpus.prepare import Pair
 from triptych.errors import NonFiniteLoss, ResultsError
-from triptych.models import hub
 from triptych.registry import build, registered
 from triptych.results.records import SearchResult, Trial
 from triptych.run import entries, kept
@@ -141,17 +140,18 @@ def test_a_search_that_does_not_say_what_it_was_made_with_is_made_again(tmp_path
 
 
 @pytest.fixture
-def bench_of(tmp_path, monkeypatch):
+def bench_of(tmp_path):
     """Makes workbenches without a machine: fingerprints are those of names."""
-    monkeypatch.setattr(hub, "fingerprint", lambda model, revision: f"fingerprint of {model}")
-    monkeypatch.setattr(hub, "tokenizer_fingerprint", lambda tokenizer: f"fingerprint of {tokenizer}")
 
     def make(row="lora", seed=0, data="news", model="tiny", precision="fp32", tokenizer="words", rank=8, **settings):
         made = schema.preset("demo") | {"model": model, "methods": [row], "method": {"lora": {"rank": rank}}}
         suite, table = entries.resolve(schema.merge(made, settings), [row])
         machine = SimpleNamespace(precision=precision, device=torch.device("cpu"))
         corpus = SimpleNamespace(data=SimpleNamespace(fingerprint=data))
-        return Workbench(suite, table[0], seed, tmp_path, machine, None, tokenizer, corpus, print, False, 8)
+        base = SimpleNamespace(
+            fingerprint=f"fingerprint of {model}", tokenizer_fingerprint=f"fingerprint of {tokenizer}"
+        )
+        return Workbench(suite, table[0], seed, tmp_path, machine, None, base, corpus, print, False, 8)
 
     return make
 

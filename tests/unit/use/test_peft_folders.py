@@ -9,7 +9,8 @@ from transformers import AutoTokenizer
 
 from triptych import cli
 from triptych.errors import ModelError
-from triptych.models import hub, patterns
+from triptych.models import patterns
+from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 from triptych.models.tiny import Tiny
 from triptych.use import peft_adapters
@@ -18,7 +19,7 @@ from triptych.use import peft_adapters
 def save(folder: Path, tokenizer=None, config=None, **changes) -> Path:
     """A LoRA adapter of the embedded model as peft saves it, its configuration changed afterwards."""
     config = config or LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
-    get_peft_model(hub.load_model("tiny"), config).save_pretrained(folder)
+    get_peft_model(BaseModel("tiny").load(), config).save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
     written = json.loads((folder / "adapter_config.json").read_text())
@@ -38,8 +39,8 @@ def tokenizer_with(**special):
 
 def adapt(folder: Path):
     """The adapter in the embedded model, as `summarize` puts it there."""
-    peft_adapters.check_tokenizer(folder, hub.load_tokenizer("tiny"))
-    return peft_adapters.adapt(take_apart(hub.load_model("tiny")), peft_adapters.read_peft_folder(folder))
+    peft_adapters.check_tokenizer(folder, BaseModel("tiny").tokenizer)
+    return peft_adapters.adapt(take_apart(BaseModel("tiny").load()), peft_adapters.read_peft_folder(folder))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ HANGS = "(([a-z0-9_.])*)*X"
 def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
     """Wherever peft would match a pattern of exponential time, the adapter is refused instead, and the pattern is
     named."""
-    monkeypatch.setattr(patterns, "SECONDS", 1.0)
+    monkeypatch.setattr(patterns, "MATCH_SECONDS", 1.0)
     folder = save(tmp_path, **changes)
     with pytest.raises(ModelError, match="has a pattern that takes too long"):
         adapt(folder)
@@ -125,7 +126,7 @@ def test_a_list_longer_than_the_model_is_refused(tmp_path, field):
 
 def test_a_pattern_of_another_kind_is_refused_too(tmp_path, monkeypatch):
     """IA3's feedforward_modules are matched as a pattern as well."""
-    monkeypatch.setattr(patterns, "SECONDS", 1.0)
+    monkeypatch.setattr(patterns, "MATCH_SECONDS", 1.0)
     config = IA3Config(
         task_type="CAUSAL_LM", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"]
     )
@@ -150,7 +151,7 @@ def test_what_is_no_pattern_is_peft_to_judge(tmp_path):
 
 def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
     """On the command line a pattern without end is one message and status 2."""
-    monkeypatch.setattr(patterns, "SECONDS", 1.0)
+    monkeypatch.setattr(patterns, "MATCH_SECONDS", 1.0)
     (tmp_path / "a.txt").write_text("A document.")
     folder = save(tmp_path / "adapter", target_modules=HANGS)
     assert cli.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
@@ -170,7 +171,7 @@ def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
 def test_an_adapter_of_a_resized_base_is_told_with_both_sizes(tmp_path, config):
     """Tokens added before training change the base: the message says how many tokens each base has, and what to
     give."""
-    base = hub.load_model("tiny")
+    base = BaseModel("tiny").load()
     tokens = base.config.vocab_size
     base.resize_token_embeddings(tokens + 2)
     get_peft_model(base, config).save_pretrained(tmp_path, save_embedding_layers=True)
@@ -185,6 +186,6 @@ def test_an_adapter_of_a_resized_base_is_told_with_both_sizes(tmp_path, config):
 def test_an_adapter_saved_with_the_embedding_of_its_own_base_is_read(tmp_path):
     """An embedding of the base's size next to the adapter is no other vocabulary."""
     get_peft_model(
-        hub.load_model("tiny"), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
+        BaseModel("tiny").load(), LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"])
     ).save_pretrained(tmp_path, save_embedding_layers=True)
     assert adapt(tmp_path)

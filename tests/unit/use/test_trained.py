@@ -23,7 +23,7 @@ from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError
 from triptych.handin import bundle
-from triptych.models.hub import locate
+from triptych.models.place import find_place
 from triptych.results import reading
 from triptych.run import entries, experiment
 from triptych.run.workbench import Workbench
@@ -77,7 +77,7 @@ class Finished:
 
 def make_llama(folder: Path) -> str:
     """A random Llama-type model in a folder: rotary, `nn.Linear`, a head of its own."""
-    tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
+    tokenizer = AutoTokenizer.from_pretrained(find_place("tiny").where)
     torch.manual_seed(0)
     shape = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -152,7 +152,7 @@ def test_summaries_are_the_stored_predictions(finished):
 def test_rows_hold_in_memory_what_they_train_alone(finished):
     """Of two rows loaded together, every frozen tensor is the base's own memory, every trained one is not."""
     for row in summarizers.load_all([run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"):
-        held = {tensor.data_ptr() for tensor in row.base.model.parameters()}
+        held = {tensor.data_ptr() for tensor in row.loaded.model.parameters()}
         for name, parameter in row.adapted.parts.model.named_parameters():
             assert (parameter.data_ptr() in held) != parameter.requires_grad, (row.label, name)
 
@@ -287,7 +287,7 @@ def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folder_of(finished, "lora"), run)
     record = json.loads((run / "record.json").read_text())
-    there = locate(record["config"]["model"])
+    there = find_place(record["config"]["model"]).where
     record["config"]["model"] = str(tmp_path / "gone")
     (run / "record.json").write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"no model folder.*gone(.|\n)*lies elsewhere now.*--model"):
@@ -368,7 +368,7 @@ def of_another_width(folder: Path) -> None:
 
 def with_another_tokenizer(folder: Path) -> None:
     """A tokenizer with one more word lies beside the adapter."""
-    tokenizer = AutoTokenizer.from_pretrained(locate("tiny"))
+    tokenizer = AutoTokenizer.from_pretrained(find_place("tiny").where)
     tokenizer.add_tokens(["zzyzx"])
     tokenizer.save_pretrained(folder)
 
@@ -492,7 +492,7 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
     article = tmp_path / "article.txt"
     article.write_text(finished.documents[0])
     ids = torch.arange(2, 60)[None]
-    base = locate(summarizers.read_record(folder_of(finished, "lora")).config["model"])
+    base = find_place(summarizers.read_record(folder_of(finished, "lora")).config["model"]).where
     before = AutoModelForCausalLM.from_pretrained(base)(ids).logits
     for label in ("untuned", *sorted(finished.logits.keys() - PROMPTS)):
         folder = tmp_path / label
