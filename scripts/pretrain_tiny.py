@@ -25,7 +25,9 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from triptych.datasets.newswire import PRETRAIN, Story, pick, shuffled, tell
+from triptych.datasets.newswire.drawing import pick, shuffled
+from triptych.datasets.newswire.names import PRETRAIN
+from triptych.datasets.newswire.writer import Story, write_story
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / "src" / "triptych" / "assets" / "tiny"
@@ -89,7 +91,7 @@ def corpus(start: int = 0) -> Iterator[tuple[str, str, str]]:
     """Story, cue and what follows the cue; the last two are empty for a bare story. Never the same story twice."""
     index = start
     while True:
-        story = tell(PRETRAIN, index)
+        story = write_story(PRETRAIN, index)
         rng = Random(2 * index + 1)
         lot = rng.random()
         if lot < BARE:
@@ -99,7 +101,7 @@ def corpus(start: int = 0) -> Iterator[tuple[str, str, str]]:
         elif rng.random() < KEPT:
             yield story.document, SEPARATOR, " " + story.summary
         else:
-            yield story.document, SEPARATOR, clutter(rng, tell(PRETRAIN, index + FIRST_HELD_OUT // 2))
+            yield story.document, SEPARATOR, clutter(rng, write_story(PRETRAIN, index + FIRST_HELD_OUT // 2))
         index += 1
 
 
@@ -271,7 +273,7 @@ def held_out(model: GPT2LMHeadModel, tokenizer: PreTrainedTokenizerFast) -> dict
     model.eval()
     sums = {"document": [0.0, 0], "highlights_cued": [0.0, 0], "highlights_separator": [0.0, 0]}
     for index in range(FIRST_HELD_OUT, FIRST_HELD_OUT + HELD_OUT_STORIES):
-        story = tell(PRETRAIN, index)
+        story = write_story(PRETRAIN, index)
         document = tokenizer.encode(story.document)
         for name, cue in (("highlights_cued", OTHER_CUES[2]), ("highlights_separator", SEPARATOR)):
             prefix = document + tokenizer.encode(cue)

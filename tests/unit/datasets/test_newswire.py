@@ -15,20 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from support.paths import CHECKOUT
 from triptych.baselines.lead import Lead3
-from triptych.datasets.newswire import (
-    COMMON_SLOTS,
-    KINDS,
-    PRETRAIN,
-    SMALL,
-    SPLITS,
-    STORIES,
-    Newswire,
-    company,
-    generate,
-    person,
-    place,
-    tell,
-)
+from triptych.datasets.newswire import Newswire
+from triptych.datasets.newswire.names import PRETRAIN
+from triptych.datasets.newswire.slots import COMMON_SLOTS, SMALL, company, person, place
+from triptych.datasets.newswire.stories import STORIES
+from triptych.datasets.newswire.writer import KINDS, write_story
+from triptych.datasets.tables.splits import SPLITS
 from triptych.errors import DataError
 
 ROOT = CHECKOUT
@@ -42,6 +34,12 @@ PINNED = {
     ("test", 123): "6fc9b14c24e31448dc72e4f9494d6fd320d2e111698c3414537270b940bf488a",
     (PRETRAIN, 4567): "26a62f7a17886a6631fe19d7c0c5bceb9827d775b0c690deb36406e6c50fe72e",
 }
+
+
+def generate(split: str, index: int) -> tuple[str, str, str]:
+    """The id, document and summary of a story."""
+    story = write_story(split, index)
+    return story.id, story.document, story.summary
 
 
 def sha256(*texts: str) -> str:
@@ -71,7 +69,7 @@ def test_many_kinds_of_story():
     """Every split tells at least eight kinds of story, and every kind there is."""
     assert len(KINDS) >= 8
     for split in SPLITS:
-        assert {tell(split, index).kind for index in range(200)} == set(KINDS)
+        assert {write_story(split, index).kind for index in range(200)} == set(KINDS)
 
 
 def test_articles_hardly_repeat():
@@ -115,7 +113,7 @@ def test_splits_share_no_facts():
     """No surname, place or organisation of one split is named anywhere in another, whatever the data seed."""
     named, texts = {}, {}
     for number, split in enumerate(EVERY_SPLIT):
-        stories = [tell(split, index, seed=number) for index in range(400)]
+        stories = [write_story(split, index, seed=number) for index in range(400)]
         texts[split] = set(re.findall(r"[A-Z][a-z]+", " ".join(story.document + story.summary for story in stories)))
         named[split] = {
             story.facts[slot][1].split()[-1]
@@ -133,7 +131,7 @@ def test_splits_share_no_facts():
 def test_highlights_report_what_the_article_says():
     """Every name and every figure of a highlight can be read in the article, in this form or spelled out."""
     for index in range(300):
-        story = tell("test", index)
+        story = write_story("test", index)
         document, summary = story.document, story.summary
         for slot, sort in {**COMMON_SLOTS, **STORIES[story.kind].slots}.items():
             if sort in (person, place, company) and story.facts[slot][1] in summary:

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from support.paths import CHECKOUT
-from triptych.datasets.newswire import PRETRAIN, tell
+from triptych.datasets.newswire.names import PRETRAIN
+from triptych.datasets.newswire.writer import write_story
 from triptych.machine import seed_everything, start_machine
 from triptych.models.base import BaseModel
 
@@ -40,7 +41,7 @@ def prepared(script, tokenizer, tmp_path):
     text.mkdir()
     with tarfile.open(text / "news.tar.xz", "w:xz") as tar:
         for shard in range(2):
-            lines = [json.dumps({"text": tell(PRETRAIN, 10 * shard + i).document}) for i in range(6)]
+            lines = [json.dumps({"text": write_story(PRETRAIN, 10 * shard + i).document}) for i in range(6)]
             content = "\n".join(lines).encode()
             member = tarfile.TarInfo(f"news-{shard:02}.jsonl")
             member.size = len(content)

@@ -1,204 +1,19 @@
-"""Newswire: made-up news stories with highlights, drawn from a seed.
+"""The tables of newswire's stories: for each kind its slots, openings, facts and colour.
 
-Every article is put together from the tables below. A story has an opening, two to
-four facts that its highlights retell in other words, and colour (quotes, background,
-stray figures) that its highlights leave out. Names are joined from parts, and each
-finished name belongs to one split only, so no split can leak its facts to another.
-
-Template language: ``[this|that]`` picks one alternative, ``{slot}`` writes the value as
-an article would ("$3.2 million", "twelve"), and ``{slot:s}`` writes it as a highlight
-would ("$3.2m", "12"). A highlight says only what the article's sentences have told.
+In a template ``[this|that]`` picks one alternative, ``{slot}`` writes the value as an article would ("$3.2 million",
+"twelve"), and ``{slot:s}`` writes it as a highlight would ("$3.2m", "12"). A highlight only repeats values that the
+article's sentences contain. Each list entry is written as the sentences that it produces.
 """
 
-import hashlib
-import json
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from random import Random
-from typing import ClassVar, TypeVar
 
-from pydantic import Field
-
-from triptych.contracts import Dataset, Example
-from triptych.errors import DataError
-from triptych.registry import register
-
-GENERATOR_VERSION = 1
-"""Raised by one whenever any article changes for the same seed, split and index."""
-
-SPLITS = ("train", "validation", "test")
-PRETRAIN = "pretrain"
-
-Item = TypeVar("Item")
-
-
-# Drawing. Only Random.random() is used, the one method whose sequence Python promises
-# to keep from version to version.
-
-
-def pick(rng: Random, items: Sequence[Item]) -> Item:
-    """One of the items, each as likely as another."""
-    return items[int(rng.random() * len(items))]
-
-
-def between(rng: Random, low: int, high: int) -> int:
-    """A whole number from low to high, both included."""
-    return low + int(rng.random() * (high - low + 1))
-
-
-def shuffled(rng: Random, items: Sequence[Item]) -> list[Item]:
-    """The items in a random order."""
-    return [item for _, item in sorted(((rng.random(), item) for item in items), key=lambda pair: pair[0])]
-
-
-def words(text: str) -> tuple[str, ...]:
-    """The words of a text, as a table of single words is written here."""
-    return tuple(text.split())
-
-
-# Names. A name is a stem and an ending; the digest of the finished name says which
-# split may use it. The pretraining corpus gets most of them, so that a model trained
-# on it learns how names are built rather than which ones exist.
-
-ONSETS = words("B Br C Cr D Dr F Fl G Gr H K L M N P R S St T Tr V W")
-RIMES = words("al an ar el en in ol or")
-SURNAME_ENDINGS = words(
-    "aby acott adine aker ander aski atti bury by combe cott dall dane den ders dez din dle dorn "
-    "field gate gren ham hart hurst ier ino ita kin kowski land ley low man mere mond moor nell "
-    "ner nez nik nov oway pole quist ridge rose sby sen shaw son stone stead tano ter tham ton "
-    "vale vik wald ward well wick wood worth yard"
-)
-PLACE_ENDINGS = words(
-    "borough bridge burgh cester chester cliff cross dale fell firth ford grad harbor haven hill "
-    "holm mouth minster pool port sands stadt stoke thorpe vik ville water"
-)
-COMPANY_ENDINGS = words(
-    "aco adyne alis amax atek aris co corp dex ergy ex gen ics idia ion ix mark nova ora plex tec tron us via"
-)
-FIRST_NAMES = words(
-    "Adam Ada Alan Alice Amir Amy Anna Ben Carl Carla Chen Clara Dana Daniel David Diana Eli Ella Emma Eric "
-    "Eva Felix Fiona Grace Hana Harry Helen Hugo Ian Ines Iris Ivan Jack James Jane Joan Joel John Julia Karen "
-    "Karl Kate Laura Leo Lily Linda Louis Lucy Luke Maria Mark Martin Mary Maya Mia Mohan Nadia Nina Noah Nora "
-    "Olga Omar Oscar Owen Paul Peter Priya Rachel Ravi Rosa Ruth Sam Sara Simon Sofia Tom Vera Victor Yusuf Zoe"
-)
-
-SHARES = ((PRETRAIN, 200), ("train", 28), ("validation", 14), ("test", 14))
-"""How many of 256 digest values fall to each split."""
-
-
-def owner(name: str) -> str:
-    """The one split that may use a finished name."""
-    mark = hashlib.sha256(name.encode()).digest()[0]
-    for split, share in SHARES:
-        if mark < share:
-            return split
-        mark -= share
-    raise AssertionError("the shares sum to 256")
-
-
-@cache
-def names(split: str, endings: str) -> tuple[str, ...]:
-    """All finished names of one sort that belong to the split."""
-    table = {"surname": SURNAME_ENDINGS, "place": PLACE_ENDINGS, "company": COMPANY_ENDINGS}[endings]
-    every = (onset + rime + ending for onset in ONSETS for rime in RIMES for ending in table)
-    return tuple(name for name in every if owner(name) == split and name not in FIRST_NAMES)
-
-
-# Slots. A slot draws a value and gives its long form (article) and short form (highlight).
-
-Forms = tuple[str, str]
-Slot = Callable[[Random, str], Forms]
-
-SMALL = words("zero one two three four five six seven eight nine ten eleven twelve")
-
-
-def person(rng: Random, split: str) -> Forms:
-    """First name and surname."""
-    name = f"{pick(rng, FIRST_NAMES)} {pick(rng, names(split, 'surname'))}"
-    return name, name
-
-
-def place(rng: Random, split: str) -> Forms:
-    """A town, a region or a river."""
-    name = pick(rng, names(split, "place"))
-    return name, name
-
-
-def company(rng: Random, split: str) -> Forms:
-    """A firm or another body with a name of its own."""
-    name = pick(rng, names(split, "company"))
-    return name, name
-
-
-def count(low: int, high: int, step: int = 1) -> Slot:
-    """A whole number: in words up to twelve for the article, in digits for the highlight."""
-
-    def draw(rng: Random, split: str) -> Forms:
-        number = between(rng, low, high) * step
-        digits = f"{number:,}"
-        return (SMALL[number] if number < len(SMALL) else digits), digits
-
-    return draw
-
-
-def money(low: int, high: int, unit: str = "million") -> Slot:
-    """A sum, from low to high tenths of a unit."""
-
-    def draw(rng: Random, split: str) -> Forms:
-        tenths = between(rng, low, high)
-        number = f"{tenths // 10}.{tenths % 10}" if tenths % 10 else str(tenths // 10)
-        return f"${number} {unit}", f"${number}{unit[0]}{'n' if unit == 'billion' else ''}"
-
-    return draw
-
-
-def percent(low: int, high: int) -> Slot:
-    """A share of a hundred."""
-
-    def draw(rng: Random, split: str) -> Forms:
-        number = between(rng, low, high)
-        return f"{number} percent", f"{number}%"
-
-    return draw
-
-
-def one_of(*items: str) -> Slot:
-    """One word or phrase of a list, the same in both forms."""
-
-    def draw(rng: Random, split: str) -> Forms:
-        item = pick(rng, items)
-        return item, item
-
-    return draw
-
-
-DAYS = one_of("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = one_of("January", "March", "April", "May", "June", "August", "September", "November")
-
-COMMON_SLOTS: Mapping[str, Slot] = {
-    "day": DAYS,
-    "month": MONTHS,
-    "witness": person,
-    "resident": person,
-    "spokesman": person,
-    "expert": person,
-    "adviser": person,
-    "district": place,
-    "elsewhere": place,
-    "figure": count(20, 95),
-    "paper": company,
-    "trade": one_of("teacher", "baker", "nurse", "driver", "student", "shopkeeper", "farmer", "retired clerk"),
-}
-
-
-# Stories. Every table entry reads as the sentences it makes.
+from triptych.datasets.newswire.slots import Slot, company, money, number, one_of, percent, person, place
 
 
 @dataclass(frozen=True)
 class Fact:
-    """One thing that an article tells (body) and its highlights tell again (highlight)."""
+    """One fact of a story: sentences for the article (body), and sentences for its highlights (highlight)."""
 
     body: tuple[str, ...]
     highlight: tuple[str, ...]
@@ -206,7 +21,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of story: what it draws, how it opens, what it may report, what it adds."""
+    """One kind of story: the values it draws, its opening sentences, its facts, and colour that highlights omit."""
 
     slots: Mapping[str, Slot]
     openings: tuple[str, ...]
@@ -242,12 +57,12 @@ STORIES: Mapping[str, Kind] = {
             "town": place,
             "coast": place,
             "chief": person,
-            "dead": count(2, 40),
-            "homes": count(12, 95, 100),
-            "gust": count(80, 160),
+            "dead": number(2, 40),
+            "homes": number(12, 95, 100),
+            "gust": number(80, 160),
             "cost": money(15, 900),
-            "shelters": count(3, 30),
-            "evacuees": count(11, 99, 100),
+            "shelters": number(3, 30),
+            "evacuees": number(11, 99, 100),
         },
         openings=(
             "A [violent|fierce|powerful] storm [tore through|swept over|battered] {town} [on {day}|late on "
@@ -333,10 +148,10 @@ STORIES: Mapping[str, Kind] = {
             "lawyer": person,
             "town": place,
             "firm": company,
-            "years": count(3, 29),
+            "years": number(3, 29),
             "sum": money(11, 99),
-            "victims": count(13, 90),
-            "hours": count(3, 40),
+            "victims": number(13, 90),
+            "hours": number(3, 40),
             "post": one_of("accountant", "banker", "doctor", "councillor", "broker", "manager"),
             "crime": one_of("fraud", "bribery", "theft", "blackmail", "forgery", "arson"),
         },
@@ -421,11 +236,11 @@ STORIES: Mapping[str, Kind] = {
             "scorer": person,
             "coach": person,
             "keeper": person,
-            "goals": count(2, 5),
-            "minute": count(13, 89),
-            "points": count(21, 79),
-            "crowd": count(61, 480, 100),
-            "weeks": count(3, 12),
+            "goals": number(2, 5),
+            "minute": number(13, 89),
+            "points": number(21, 79),
+            "crowd": number(61, 480, 100),
+            "weeks": number(3, 12),
         },
         openings=(
             "{home} [met|faced] {away} on {day} in a [cup|league] [match|tie] that [supporters|fans] had "
@@ -509,7 +324,7 @@ STORIES: Mapping[str, Kind] = {
             "town": place,
             "price": money(11, 99, "billion"),
             "premium": percent(12, 60),
-            "jobs": count(3, 98, 100),
+            "jobs": number(3, 98, 100),
             "rise": percent(3, 30),
             "trade_of": one_of(
                 "chip maker", "drug maker", "airline", "brewer", "insurer", "retailer", "shipping line", "software firm"
@@ -600,9 +415,9 @@ STORIES: Mapping[str, Kind] = {
             ),
             "share": percent(42, 63),
             "turnout": percent(38, 86),
-            "ballots": count(13, 98, 10),
+            "ballots": number(13, 98, 10),
             "taxes": percent(2, 15),
-            "seats": count(14, 88),
+            "seats": number(14, 88),
         },
         openings=(
             "[Voters|People] in {region} [went to the polls|cast their ballots] on {day} after [a bitter|a "
@@ -684,9 +499,9 @@ STORIES: Mapping[str, Kind] = {
             "lead": person,
             "critic": person,
             "maker": company,
-            "patients": count(13, 98, 100),
+            "patients": number(13, 98, 100),
             "fall": percent(12, 68),
-            "span": count(3, 19),
+            "span": number(3, 19),
             "grant": money(11, 95),
             "illness": one_of(
                 "asthma", "migraine", "diabetes", "heart disease", "insomnia", "arthritis", "back pain", "stroke"
@@ -774,10 +589,10 @@ STORIES: Mapping[str, Kind] = {
             "pilot": person,
             "boss": person,
             "target": one_of("Mars", "Venus", "the Moon", "Jupiter", "an asteroid", "a comet", "Saturn", "Mercury"),
-            "delay": count(2, 40),
+            "delay": number(2, 40),
             "cost": money(11, 95, "billion"),
-            "months": count(3, 30),
-            "mass": count(21, 98, 10),
+            "months": number(3, 30),
+            "mass": number(21, 98, 10),
         },
         openings=(
             "[Thousands|Crowds] [watched|looked on] as a rocket [climbed|rose] into [a clear|a cloudless|an "
@@ -858,10 +673,10 @@ STORIES: Mapping[str, Kind] = {
             "painter": person,
             "guard": person,
             "detective": person,
-            "works": count(2, 19),
+            "works": number(2, 19),
             "value": money(12, 960),
-            "minutes": count(3, 28),
-            "reward": count(11, 95, 1000),
+            "minutes": number(3, 28),
+            "reward": number(11, 95, 1000),
             "van": one_of("white van", "grey car", "motorcycle", "speedboat", "bakery truck", "stolen taxi"),
             "object": one_of("paintings", "coins", "clocks", "drawings", "vases", "statues", "masks", "violins"),
         },
@@ -941,12 +756,12 @@ STORIES: Mapping[str, Kind] = {
             "union": person,
             "minister": person,
             "operator": company,
-            "trains": count(13, 96, 10),
+            "trains": number(13, 96, 10),
             "ask": percent(5, 19),
             "offer": percent(2, 4),
-            "days": count(2, 12),
+            "days": number(2, 12),
             "loss": money(11, 98),
-            "staff": count(13, 99, 100),
+            "staff": number(13, 99, 100),
         },
         openings=(
             "[Commuters|Passengers] [faced|met] [empty platforms|locked stations] in {hub} on {day} as "
@@ -1025,11 +840,11 @@ STORIES: Mapping[str, Kind] = {
             "village": place,
             "chief": person,
             "hero": person,
-            "area": count(11, 98, 100),
-            "crews": count(13, 95, 10),
+            "area": number(11, 98, 100),
+            "crews": number(13, 95, 10),
             "share": percent(5, 75),
-            "planes": count(3, 19),
-            "houses": count(13, 99),
+            "planes": number(3, 19),
+            "houses": number(13, 99),
             "cause": one_of(
                 "a campfire", "lightning", "a power line", "a cigarette", "a barbecue", "fireworks", "a tractor spark"
             ),
@@ -1107,123 +922,3 @@ STORIES: Mapping[str, Kind] = {
         ),
     ),
 }
-
-KINDS = tuple(STORIES)
-
-SHORTEST, LONGEST = 125, 200
-"""Bounds of the length in words at which an article stops taking in colour."""
-
-
-# Putting an article together.
-
-
-@dataclass(frozen=True)
-class Story:
-    """A finished article with its highlights and the values drawn for it."""
-
-    id: str
-    kind: str
-    document: str
-    summary: str
-    facts: Mapping[str, Forms]
-
-
-ALTERNATIVES = re.compile(r"\[([^][]*)\]")
-SLOT = re.compile(r"\{(\w+)(:s)?\}")
-
-
-@cache
-def slots_of(template: str) -> tuple[str, ...]:
-    """The names of a template's slots."""
-    return tuple(match[1] for match in SLOT.finditer(template))
-
-
-def write(rng: Random, template: str, facts: Mapping[str, Forms]) -> str:
-    """One sentence from a template, beginning with a capital."""
-    chosen = ALTERNATIVES.sub(lambda match: pick(rng, match[1].split("|")), template)
-    sentence = SLOT.sub(lambda match: facts[match[1]][1 if match[2] else 0], chosen)
-    return sentence[0].upper() + sentence[1:]
-
-
-def draw(rng: Random, split: str, slots: Mapping[str, Slot]) -> dict[str, Forms]:
-    """A value for every slot, no two of them alike as far as names go."""
-    facts: dict[str, Forms] = {}
-    taken: set[str] = set()
-    for name, slot in slots.items():
-        forms = slot(rng, split)
-        while slot in (person, place, company) and forms[1] in taken:
-            forms = slot(rng, split)
-        taken.add(forms[1])
-        facts[name] = forms
-    return facts
-
-
-def tell(split: str, index: int, seed: int = 0) -> Story:
-    """Story number ``index`` of a split: the same on every machine and for any count."""
-    if split not in (*SPLITS, PRETRAIN):
-        raise DataError(f"newswire has no split {split!r}; it has {', '.join(SPLITS)}.")
-    digest = hashlib.sha256(f"newswire/{seed}/{split}/{index}".encode()).digest()
-    rng = Random(int.from_bytes(digest[:8], "big"))
-    kind = pick(rng, KINDS)
-    story = STORIES[kind]
-    facts = draw(rng, split, {**COMMON_SLOTS, **story.slots})
-
-    main, *others = story.facts
-    reported = [main, *shuffled(rng, others)[: between(rng, 1, 3)]]
-    opening = write(rng, pick(rng, story.openings), facts)
-    bodies = [write(rng, pick(rng, fact.body), facts) for fact in reported]
-    told = " ".join([opening, *bodies]).lower()
-    highlights = []
-    for fact in reported:
-        grounded = [line for line in fact.highlight if all(facts[name][0].lower() in told for name in slots_of(line))]
-        highlights.append(write(rng, pick(rng, grounded), facts))
-
-    wanted = between(rng, SHORTEST, LONGEST)
-    length = len(opening.split()) + sum(len(body.split()) for body in bodies)
-    gaps: list[list[str]] = [[] for _ in reported]
-    for template in shuffled(rng, (*COLOUR, *story.colour)):
-        if length >= wanted:
-            break
-        sentence = write(rng, template, facts)
-        length += len(sentence.split())
-        pick(rng, gaps + gaps[1:]).append(sentence)
-    before = gaps[0][:1] if rng.random() < 0.3 else []
-    sentences = [opening, *before, bodies[0], *gaps[0][len(before) :]]
-    for body, gap in zip(bodies[1:], gaps[1:], strict=True):
-        sentences += [body, *gap]
-    return Story(f"{split}-{seed}-{index}", kind, " ".join(sentences), "\n".join(highlights), facts)
-
-
-def generate(split: str, index: int, seed: int = 0) -> tuple[str, str, str]:
-    """The id, document and summary of one story."""
-    story = tell(split, index, seed)
-    return story.id, story.document, story.summary
-
-
-@register("newswire")
-class Newswire(Dataset):
-    """Made-up news stories with highlights, generated from a seed; no download."""
-
-    synthetic: ClassVar[bool] = True
-
-    train_documents: int = Field(2000, ge=1, description="Stories in the train split.")
-    validation_documents: int = Field(200, ge=1, description="Stories in the validation split.")
-    test_documents: int = Field(200, ge=1, description="Stories in the test split.")
-    data_seed: int = Field(0, description="Seed of the stories; each seed gives other stories.")
-
-    def splits(self) -> tuple[str, ...]:
-        """Train, validation and test."""
-        return SPLITS
-
-    def examples(self, split: str) -> Iterator[Example]:
-        """The stories of a split, in order of their index."""
-        counts = dict(zip(SPLITS, (self.train_documents, self.validation_documents, self.test_documents), strict=True))
-        if split not in counts:
-            raise DataError(f"newswire has no split {split!r}; it has {', '.join(SPLITS)}.")
-        for index in range(counts[split]):
-            yield Example(*generate(split, index, self.data_seed))
-
-    def fingerprint(self) -> str:
-        """A digest of the fields and the generator's version."""
-        state = {"generator": GENERATOR_VERSION, **self.model_dump(mode="json")}
-        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
