@@ -185,7 +185,7 @@ class Torture:
             done = now
         self.seen["finished_records_kept"] += len(done)
         self.seen["resumed_from_a_checkpoint"] += (
-            out.with_suffix(".log").read_text().count("goes on from the checkpoint")
+            out.with_suffix(".log").read_text().count("resumes from the checkpoint")
         )
         self.seen["last_call_seconds"].append(round(last))
         self.seen["last_calls_as_long_as_the_whole"] += last >= self.seconds

@@ -149,7 +149,7 @@ def message(ended: Ended) -> str:
 
 
 class Forked:
-    """What `processes.run` uses of `subprocess.Popen`, by a fork instead of a new Python: the same pipes and
+    """What `processes.run_command` uses of `subprocess.Popen`, by a fork instead of a new Python: the same pipes and
     signals."""
 
     def __init__(

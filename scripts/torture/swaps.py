@@ -19,6 +19,7 @@ from triptych.handin import bundle
 from triptych.reporting import document
 from triptych.results import reading
 from triptych.run import entries, experiment
+from triptych.run.events import Event, RunId, StepEvent
 from triptych.run.search import spread
 from triptych.use import evaluate
 
@@ -217,13 +218,13 @@ def cut_off(out: Path, to: Path) -> int:
     for label in LABELS:
         row = entries.find_row(table, label)
         for rate in spread(row.plugin.learning_rates, suite.search.trials):  # type: ignore[attr-defined]
-            experiment.try_rate(suite, row, rate, to, "cpu", lambda event: None)
+            experiment.try_rate(suite, row, rate, to, "cpu", lambda run, event: None)
         trials = to / "runs" / label / "trials"
         shutil.copytree(trials, to / "kept-trials" / label)
         for seed in (0, 1):
 
-            def listen(event: dict[str, Any], folder: Path = to / "runs" / label / str(seed)) -> None:
-                if event["event"] == "step" and list(folder.glob("checkpoint/*.json")):
+            def listen(run: RunId, event: Event, folder: Path = to / "runs" / label / str(seed)) -> None:
+                if isinstance(event, StepEvent) and list(folder.glob("checkpoint/*.json")):
                     raise _CutOff
 
             with suppress(_CutOff):

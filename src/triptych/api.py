@@ -1,7 +1,6 @@
 """What the command line does, from Python."""
 
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,9 @@ from triptych.planning import planner
 from triptych.plugins import import_plugins
 from triptych.results.records import Comparison, Record
 from triptych.run import entries, experiment, preflight, setup
+from triptych.run.events import Listener, ignore
 from triptych.suite import jobs
 from triptych.use import summarizers
-
-Tell = Callable[[str, int, dict[str, Any]], None]
-"""Told `(label, seed, event)`; an event is a dictionary whose `event` says what it is."""
 
 
 def compare(
@@ -26,7 +23,7 @@ def compare(
     methods: Sequence[str] | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
-    tell: Tell | None = None,
+    listener: Listener = ignore,
     within: str | None = None,
 ) -> Comparison:
     """Run every row of a suite in a process of its own, compare, and write tables and reports to `out`.
@@ -41,7 +38,7 @@ def compare(
         methods: labels of the rows; None: those of the suite.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
-        tell: told what happens.
+        listener: called with each event of `triptych.run.events` and the run that it is about.
         within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are
             chosen as `plan` does, the same for every row; an `out` that exists keeps its own. None: the suite's sizes
             are as they are.
@@ -61,7 +58,7 @@ def compare(
     jobs.check_folder(folder, resolved, fresh=False)
     plan = preflight.check(resolved, table, device, setup.cache_folder())
     with jobs.claim(folder, resolved) as lock:
-        jobs.carry_out(plan, folder, lock, device, plugins, tell or _silent)
+        jobs.carry_out(plan, folder, lock, device, plugins, listener)
         return jobs.conclude(folder)
 
 
@@ -74,13 +71,13 @@ def train(
     settings: Mapping[str, Any] | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
-    tell: Tell | None = None,
+    listener: Listener = ignore,
 ) -> list[Record]:
     """Run one row of a suite in this process, under each of its seeds, into `OUT/runs/LABEL/SEED`.
 
     Args:
         label: a method, a baseline, or a label of the suite's own.
-        suite_file, out, preset, settings, device, plugins, tell: as for `compare`.
+        suite_file, out, preset, settings, device, plugins, listener: as for `compare`.
 
     Returns:
         A record for each seed.
@@ -93,10 +90,9 @@ def train(
     row = entries.find_row(table, label)
     folder = Path(out)
     preflight.check(resolved, table, device, setup.cache_folder(), only=row)
-    listen = tell or _silent
     with jobs.claim(folder, resolved) as lock:
         return [
-            experiment.run(resolved, row, seed, folder, device, lock.guard(partial(listen, label, seed)))
+            experiment.run(resolved, row, seed, folder, device, lock.guard(listener))
             for seed in entries.choose_seeds(resolved, row, None)
         ]
 
@@ -132,7 +128,3 @@ def _settings(suite_file: str | Path | None, preset: str | None, settings: Mappi
     if suite_file:
         merged = schema.merge(merged, schema.read_suite_file(Path(suite_file)))
     return schema.merge(merged, over)
-
-
-def _silent(label: str, seed: int, event: dict[str, Any]) -> None:
-    """Nobody listens."""

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from support.made_up import make_comparison, make_results
-from triptych.cli.view import SummaryPrinter, View, show_data
+from triptych.cli.printing import SummaryPrinter, show_data
+from triptych.cli.progress import ProgressView
 from triptych.config.schema import Columns
 from triptych.errors import TriptychError
 from triptych.reporting import write, write_report
@@ -23,6 +24,7 @@ from triptych.reporting.pdf import to_pdf
 from triptych.reporting.tables import comparison_table, to_csv, to_markdown
 from triptych.reporting.web import to_html
 from triptych.results import reading, records, store
+from triptych.run.events import FailedEvent, NoteEvent, RunId
 from triptych.text.characters import for_terminal, in_all, showable, to_json, visible, whole
 
 ODD = [
@@ -271,10 +273,10 @@ def test_events_and_examples_are_shown_safely(tmp_path) -> None:
     """What a failed run, a note or a table says cannot command the terminal."""
     file = io.StringIO()
     console = Console(file=file, width=200, force_terminal=True)
-    view = View(console)
-    for event in ("failed", "note"):
-        view("lora", 0, {"event": event, "message": "no \x1b]0;owned\x07", "index": 0, "total": 1})
-    view.say("of \x1b]0;owned\x07")
+    view, said = ProgressView(console), "no \x1b]0;owned\x07"
+    for event in (FailedEvent(message=said, index=0, total=1), NoteEvent(message=said)):
+        view(RunId("lora", 0), event)
+    view.print("of \x1b]0;owned\x07")
     line = json.dumps({"id": "a\x1b]0;owned\x07", "document": "d\x1b]0;owned\x07", "summary": "s\x1b]0;owned\x07"})
     (tmp_path / "train.jsonl").write_text(f"{line}\n" * 3)
     show_data(console, tmp_path, Columns(), "any")

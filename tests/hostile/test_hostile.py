@@ -337,7 +337,7 @@ def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone
         made = schema.merge(made, schema.parse_setting(setting))
     resolved, table = entries.resolve(made, ["lora"])
     with bench.watch.listening(tmp_path / "out", tmp_path / "cache") as seen:
-        experiment.run(resolved, table[0], 0, tmp_path / "out", "cpu", lambda event: None)
+        experiment.run(resolved, table[0], 0, tmp_path / "out", "cpu", lambda run, event: None)
     assert [event for event in seen if "git" not in event and "uname" not in event] == []
 
 
@@ -603,7 +603,7 @@ def experiment_with_full_disk(resolved, row, out: Path) -> None:
 
     setup.load_corpus(resolved, [row], BaseModel("tiny"), setup.cache_folder())
     with largest_file(2000):
-        experiment.run(resolved, row, 0, out, "cpu", lambda event: None)
+        experiment.run(resolved, row, 0, out, "cpu", lambda run, event: None)
 
 
 def let_everyone_reach(place: Path) -> None:

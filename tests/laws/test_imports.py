@@ -36,7 +36,7 @@ def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
     (tmp_path / "data.csv").write_text("document,summary\na,b\n")
     code = TORCHLESS + (
         "import triptych.contracts, triptych.results.store, triptych.metrics.rouge, triptych.metrics.text_shape, "
-        "triptych.cli.view\n"
+        "triptych.cli.printing\n"
         "from triptych.cli import main\n"
         f"sys.exit(main(['list', 'data', {str(tmp_path)!r}]))"
     )

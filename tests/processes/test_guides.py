@@ -78,11 +78,11 @@ def place(tmp_path, monkeypatch, tokenizer):
     return tmp_path
 
 
-def run_here(job, lock, tell) -> None:
+def run_here(job, lock, listener) -> None:
     """A run in this process: the guides are about commands, and `test_suite.py` tests child processes."""
     out = job.folder.parents[2]
     made, table = entries.resolve(store.read_json(out / "suite.json"))
-    experiment.run(made, entries.find_row(table, job.arguments[1]), job.seed, out, None, tell)
+    experiment.run(made, entries.find_row(table, job.arguments[1]), job.run.seed, out, None, listener)
 
 
 def as_tested(arguments: list[str], word: str) -> list[str]:

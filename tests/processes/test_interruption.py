@@ -47,16 +47,18 @@ def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
 def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path, signum):
     """When main returns, the process of the run under way is gone."""
     python = tmp_path / "python"
-    python.write_text("""#!/bin/sh\necho '{"event": "here", "pid": '$$'}'\nexec sleep 60\n""")
+    python.write_text("""#!/bin/sh\necho '{"event": "note", "message": "'$$'"}'\nexec sleep 60\n""")
     python.chmod(python.stat().st_mode | stat.S_IXUSR)
     pids = []
 
-    def tell(event):
-        pids.append(event["pid"])
+    def listen(event):
+        pids.append(int(event.message))
         os.kill(os.getpid(), signum)
 
     monkeypatch.setattr(processes.sys, "executable", str(python))
-    monkeypatch.setattr(commands, "call_compare", lambda options: processes.run([], tmp_path / "log.txt", None, tell))
+    monkeypatch.setattr(
+        commands, "call_compare", lambda options: processes.run_command([], tmp_path / "log.txt", None, listen)
+    )
     assert cli.main(["compare"]) == 128 + signum
     (pid,) = pids
     with pytest.raises(ProcessLookupError):

@@ -15,6 +15,7 @@ from triptych.config import schema
 from triptych.errors import ResultsError, RunFailed
 from triptych.results import files, lock, records, store
 from triptych.run import entries, preflight
+from triptych.run.events import RunId
 from triptych.suite import executors, jobs
 from triptych.use.evaluate import Evaluation
 
@@ -94,7 +95,7 @@ def test_a_suite_whose_folder_is_gone_or_anothers_stops_with_one_message(tmp_pat
             with jobs.claim(out, OTHER):
                 pass
             store.write_json(out / "runs/lead-3/0/record.json", {"of": "the other suite"})
-        job = executors.Job("lead-3", 0, "lead-3", ("train", "lead-3"), out / "runs/lead-3/0")
+        job = executors.Job(RunId("lead-3", 0), "lead-3", ("train", "lead-3"), out / "runs/lead-3/0")
         ((_, error),) = executors.one_by_one([job], held, lambda *told: None)
         assert "was moved" in error
         for wrote in (held.check, lambda: held.guard(told.append)({"event": "step"})):

@@ -16,6 +16,7 @@ from triptych.plugins import import_plugins
 from triptych.results.reading import load
 from triptych.results.records import Comparison, Prediction, Record
 from triptych.run import entries, experiment
+from triptych.run.events import StepEvent
 from triptych.suite import processes
 
 SMALL = [
@@ -106,8 +107,8 @@ class Cut(BaseException):
 def cut_after(steps: int):
     """A listener that ends the run after so many optimizer steps."""
 
-    def listen(event):
-        if event["event"] == "step" and event["step"] == steps:
+    def listen(run, event):
+        if isinstance(event, StepEvent) and event.step == steps:
             raise Cut
 
     return listen
@@ -123,12 +124,12 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cu
         with pytest.raises(Cut):
             experiment.run(suite, row, 0, out, None, cut_after(cut))
         assert list((out / "runs/lora/0/checkpoint").glob("*.json"))
-    experiment.run(suite, row, 0, out, None, told.append)
+    experiment.run(suite, row, 0, out, None, lambda run, event: told.append(event))
     first, second = finished / "runs/lora/0", out / "runs/lora/0"
     for name in ("predictions.jsonl", "adapter/adapter_model.safetensors"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
     assert _comparable(first) == _comparable(second)
-    assert next(event["step"] for event in told if event["event"] == "step") > 1
+    assert next(event.step for event in told if isinstance(event, StepEvent)) > 1
     assert not (second / "checkpoint").exists()
 
 
@@ -240,15 +241,15 @@ def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
 
 
 def test_a_run_that_hangs_is_ended(monkeypatch):
-    """A process that tells nothing for too long is killed, one that tells something in time is not."""
+    """A process that reports nothing for too long is killed, one that reports something in time is not."""
     monkeypatch.setattr(processes, "SILENCE_SECONDS", 1.0)
     with subprocess.Popen(["sleep", "60"]) as process:
         watch = processes.Watch(process)
         for _ in range(4):
             time.sleep(0.4)
             watch.heard()
-        assert process.poll() is None and not watch.bit
-        assert process.wait(timeout=30) == -signal.SIGKILL and watch.bit
+        assert process.poll() is None and not watch.killed
+        assert process.wait(timeout=30) == -signal.SIGKILL and watch.killed
 
 
 def test_a_second_process_in_one_folder_is_refused(finished, capsys):
@@ -311,7 +312,7 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
         settings = schema.merge(settings, schema.parse_setting(setting))
     suite, table = entries.resolve(settings)
     out = workplace / "llama-out"
-    records = {row.label: experiment.run(suite, row, 0, out, "cpu", lambda event: None) for row in table}
+    records = {row.label: experiment.run(suite, row, 0, out, "cpu", lambda run, event: None) for row in table}
     assert set(records) == {*suite.methods} and len(records) == 8
     for label, record in records.items():
         if label not in ("untuned", "lead-3"):

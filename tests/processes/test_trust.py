@@ -235,7 +235,7 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
     monkeypatch.setattr(Tuning, "train", without_rates(Tuning.train))
     for row in table:
         if row.trains:
-            record = experiment.run(suite, row, 0, workplace / f"flops-{plain}", "cpu", lambda event: None)
+            record = experiment.run(suite, row, 0, workplace / f"flops-{plain}", "cpu", lambda run, event: None)
             cost, cache = record.cost, record.notes.get("trunk_cache", {"flops": 0})  # which is made before training
             assert cost.train_flops == pytest.approx(counted[-1] + cache["flops"], rel=1e-6), row.label
             assert (
@@ -265,7 +265,7 @@ def test_a_search_is_charged_once(workplace):
     row, out = next(row for row in table if row.label == "lora"), workplace / "charged"
     costs = []
     for seed in (1, 0, 1):
-        costs.append(experiment.run(suite, row, seed, out, "cpu", lambda event: None).cost)
+        costs.append(experiment.run(suite, row, seed, out, "cpu", lambda run, event: None).cost)
         (out / f"runs/lora/{seed}/record.json").unlink()
     assert costs[0].search_flops == costs[2].search_flops > 0 == costs[1].search_flops
     trials = json.loads((out / "runs/lora/search.json").read_text())["trials"]
@@ -308,7 +308,7 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     lora = next(row for row in table if row.label == "lora")
     monkeypatch.setattr(meter, "time", Ticking)
     made = [
-        experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda event: None, ("a file.py",))
+        experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda run, event: None, ("a file.py",))
         for number, row in enumerate((lora, Row("lora", "lora", Boaster(**lora.plugin.model_dump()))))
     ]
     honest, boaster = (each.cost for each in made)

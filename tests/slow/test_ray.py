@@ -1,6 +1,5 @@
 """The runs of a suite on a Ray cluster: the same comparison, and a lost worker loses nothing."""
 
-import io
 import json
 import os
 import subprocess
@@ -8,15 +7,14 @@ import sys
 
 import psutil
 import pytest
-from rich.console import Console
 
 from triptych import cli
-from triptych.cli.view import View
 from triptych.config import schema
 from triptych.errors import ConfigError
 from triptych.plugins import import_plugins
 from triptych.results.lock import Lock
 from triptych.run import entries, preflight, setup
+from triptych.run.events import NoteEvent, StepEvent, TriedEvent
 from triptych.suite import executors, jobs
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before ray is imported: as `--executor ray` has it
@@ -50,16 +48,6 @@ def test_a_missing_package_is_named(monkeypatch):
         executors.make("ray", executors.Resources())
 
 
-def test_a_failed_trial_is_told_and_is_no_run():
-    """The line names the trial and what went wrong; the count of runs stands."""
-    text = io.StringIO()
-    view = View(Console(file=text, width=200))
-    view("lora at 0.001", 0, {"event": "begin", "index": 2, "total": 6})
-    view("lora at 0.001", 0, {"event": "tried", "message": "no memory"})
-    assert "[3/6] lora at 0.001, seed 0: the trial FAILED, the run makes it: no memory" in text.getvalue()
-    assert view._progress.tasks[0].completed == 0 and len(view._progress.tasks) == 1
-
-
 def _without_times(value):
     if isinstance(value, dict):
         return {key: _without_times(item) for key, item in value.items() if not key.endswith(FREE)}
@@ -80,27 +68,25 @@ def one_machine(tmp_path_factory):
 
 
 def _fan_out(folder, name, executor, on_step):
-    """The same suite by another executor, something done at a step; returns what its runs and trials told."""
+    """The same suite by another executor, something done at a step; returns the events of its runs and trials."""
     import_plugins()
     settings = schema.merge(schema.preset("assignment"), schema.read_suite_file(folder / "local/suite.json"))
     resolved, table = entries.resolve(settings)
     plan = preflight.check(resolved, table, None, setup.cache_folder())
-    out, told = folder / name, []
+    out, reported = folder / name, []
 
-    def listen(label, seed, event):
-        told.append((label, event))
-        if event["event"] == "step":
-            on_step(out, event["step"])
+    def listen(run, event):
+        reported.append((run.name, event))
+        if isinstance(event, StepEvent):
+            on_step(out, event.step)
 
     with jobs.claim(out, resolved) as lock:
         assert jobs.carry_out(plan, out, lock, None, [], listen, executor) == []
-    return told
+    return reported
 
 
-def _goes_on(told):
-    return any(
-        "goes on from the checkpoint" in event.get("message", "") for _, event in told if event["event"] == "note"
-    )
+def _resumes(reported):
+    return any("resumes from the checkpoint" in event.message for _, event in reported if isinstance(event, NoteEvent))
 
 
 def _same(folder, name):
@@ -126,9 +112,9 @@ def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_
             killed.append(_worker_of(out))
             killed[0].kill()
 
-    told = _fan_out(one_machine, "cluster", executors.make("ray", executors.Resources()), kill)
-    assert killed and _goes_on(told)
-    tried = [label for label, event in told if event == {"event": "tried", "message": None}]
+    reported = _fan_out(one_machine, "cluster", executors.make("ray", executors.Resources()), kill)
+    assert killed and _resumes(reported)
+    tried = [name for name, event in reported if event == TriedEvent(message=None)]
     trials = json.loads((one_machine / "cluster/runs/lora/search.json").read_text())["trials"]
     assert len(trials) == 2 and sorted(tried) == sorted(f"lora at {trial['learning_rate']:g}" for trial in trials)
     assert _same(one_machine, "cluster")
@@ -141,7 +127,9 @@ def test_a_local_cluster_listens_on_loopback_alone(tmp_path):
     program = """
 import psutil
 from pathlib import Path
-from triptych import executors, lock
+from triptych.results import lock
+from triptych.run.events import BeginEvent, RunId
+from triptych.suite import executors
 
 def listening():
     processes = psutil.Process().children(recursive=True)
@@ -152,15 +140,15 @@ def listening():
             if connection.status == psutil.CONN_LISTEN:
                 yield process.name(), connection.laddr.ip
 
-def tell(job, event):
-    if event["event"] == "begin":
+def listen(run, event):
+    if isinstance(event, BeginEvent):
         print(*(f"{name} {address}" for name, address in listening()), sep="\\n")
 
 out = Path("out").resolve()
 out.mkdir()
-job = executors.Job("one", 0, "one", ("list",), out / "run")
+job = executors.Job(RunId("one", 0), "one", ("list",), out / "run")
 with lock.locked(out) as held:
-    for _, error in executors.make("ray", executors.Resources())([job], held, tell):
+    for _, error in executors.make("ray", executors.Resources())([job], held, listen):
         print("ended")
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=200)
@@ -180,7 +168,7 @@ def test_a_cluster_open_to_the_network_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "192.168.0.9")
     with pytest.raises(ConfigError, match=r"192\.168\.0\.9.*ray://HOST:PORT"):
-        list(executors.make("ray", executors.Resources())([], Lock(tmp_path, ""), lambda job, event: None))
+        list(executors.make("ray", executors.Resources())([], Lock(tmp_path, ""), lambda run, event: None))
     assert ended == [True]
 
 
@@ -204,8 +192,8 @@ def test_a_cluster_of_two_nodes_loses_one_and_ends_with_all_runs_done(one_machin
             cluster.remove_node(node, allow_graceful=False)
 
     try:
-        told = _fan_out(one_machine, "nodes", executors.OnRay(cluster.address, executors.Resources()), lose)
+        reported = _fan_out(one_machine, "nodes", executors.OnRay(cluster.address, executors.Resources()), lose)
     finally:
         cluster.shutdown()
-    assert lost and _goes_on(told)
+    assert lost and _resumes(reported)
     assert _same(one_machine, "nodes")

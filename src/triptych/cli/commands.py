@@ -552,7 +552,8 @@ def call_compare(options: argparse.Namespace) -> int:
     """`triptych compare`."""
     from rich.console import Console
 
-    from triptych.cli.view import View, show_design, show_plan, show_sentences_on_data
+    from triptych.cli.printing import show_design, show_plan, show_sentences_on_data
+    from triptych.cli.progress import ProgressView
     from triptych.planning import planner
     from triptych.plugins import import_plugins
     from triptych.reporting.tables import comparison_table
@@ -581,8 +582,8 @@ def call_compare(options: argparse.Namespace) -> int:
     plan = preflight.check(resolved, table, options.device, setup.cache_folder())
     show_sentences_on_data(Console(stderr=True), plan.corpus.data)
     with jobs.claim(out, resolved, options.fresh) as lock:
-        with View(Console(stderr=True)) as view:
-            view.say(plan.language.reason)
+        with ProgressView(Console(stderr=True)) as view:
+            view.print(plan.language.reason)
             failed = jobs.carry_out(plan, out, lock, options.device, options.plugin, view, executor)
         comparison = jobs.conclude(out)
     Console().print(comparison_table(comparison))
@@ -596,7 +597,7 @@ def call_plan(options: argparse.Namespace) -> int:
     """`triptych plan`."""
     from rich.console import Console
 
-    from triptych.cli.view import show_design
+    from triptych.cli.printing import show_design
     from triptych.planning import planner
 
     outs = [path for path in options.given if Path(path).is_dir()]
@@ -630,11 +631,13 @@ def call_train(options: argparse.Namespace) -> int:
     """`triptych train`."""
     from rich.console import Console
 
-    from triptych.cli.view import View, show_sentences_on_data
+    from triptych.cli.printing import show_sentences_on_data
+    from triptych.cli.progress import ProgressView
     from triptych.machine import is_main_process, is_rank
     from triptych.plugins import import_plugins
     from triptych.results.lock import Lock
     from triptych.run import entries, experiment, preflight, setup
+    from triptych.run.events import BeginEvent, DoneEvent, ErrorEvent, Event, RunId, format_event, ignore
     from triptych.suite import jobs, processes
 
     if options.trial is not None and not options.events:
@@ -658,37 +661,37 @@ def call_train(options: argparse.Namespace) -> int:
         if events is not None:
             processes.end_with_parent()
 
-            def emit(event: dict[str, Any]) -> None:
+            def write(run: RunId, event: Event) -> None:
                 if held is not None:
                     held.check()
-                print(json.dumps(event), file=events, flush=True)
+                print(format_event(event), file=events, flush=True)
 
             if options.trial is not None:
-                experiment.try_rate(resolved, row, options.trial, out, options.device, emit)
+                experiment.try_rate(resolved, row, options.trial, out, options.device, write)
                 return 0
             for seed in seeds:
-                experiment.run(resolved, row, seed, out, options.device, emit, options.plugin)
+                experiment.run(resolved, row, seed, out, options.device, write, options.plugin)
             return 0
         if not is_main_process():
             for seed in seeds:
-                experiment.run(resolved, row, seed, out, options.device, lambda event: None)
+                experiment.run(resolved, row, seed, out, options.device, ignore)
             return 0
         plan = preflight.check(resolved, table, options.device, setup.cache_folder(), only=row)
         show_sentences_on_data(Console(stderr=True), plan.corpus.data)
-        with jobs.claim(out, resolved) as lock, View(Console(stderr=True)) as view:
-            view.say(plan.language.reason)
+        with jobs.claim(out, resolved) as lock, ProgressView(Console(stderr=True)) as view:
+            view.print(plan.language.reason)
             for index, seed in enumerate(seeds):
-                view(row.label, seed, {"event": "begin", "index": index, "total": len(seeds)})
-                tell = lock.guard(partial(view, row.label, seed))
-                record = experiment.run(resolved, row, seed, out, options.device, tell, options.plugin)
-                view(row.label, seed, {"event": "done"})
+                run = RunId(row.label, seed)
+                view(run, BeginEvent(index=index, total=len(seeds)))
+                record = experiment.run(resolved, row, seed, out, options.device, lock.guard(view), options.plugin)
+                view(run, DoneEvent())
                 scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"
                 print(f"{out}/runs/{row.label}/{seed}: {scores}")
         return 0
     except Exception as error:
         if events is not None:
             message = str(error) if isinstance(error, TriptychError) else f"{type(error).__name__}: {error}"
-            print(json.dumps({"event": "error", "message": message}), file=events, flush=True)
+            print(format_event(ErrorEvent(message=message)), file=events, flush=True)
             traceback.print_exc()
         raise
 
@@ -727,7 +730,7 @@ def call_evaluate(options: argparse.Namespace) -> int:
 
 def call_summarize(options: argparse.Namespace) -> int:
     """`triptych summarize`."""
-    from triptych.cli.view import SummaryPrinter
+    from triptych.cli.printing import SummaryPrinter
     from triptych.plugins import import_plugins
     from triptych.use import documents, summarizers
 
@@ -771,7 +774,7 @@ def call_score(options: argparse.Namespace) -> int:
     """`triptych score`."""
     from rich.console import Console
 
-    from triptych.cli.view import scoring_bar
+    from triptych.cli.progress import scoring_bar
     from triptych.config import schema
     from triptych.plugins import import_plugins
     from triptych.reporting.tables import comparison_table
@@ -802,7 +805,7 @@ def score_again(options: argparse.Namespace) -> int:
     """`triptych score OUT --metric M`."""
     from rich.console import Console
 
-    from triptych.cli.view import scoring_bar
+    from triptych.cli.progress import scoring_bar
     from triptych.config import schema
     from triptych.reporting.tables import comparison_table
     from triptych.scored import stored
@@ -897,7 +900,7 @@ def call_list(options: argparse.Namespace) -> int:
     """`triptych list`."""
     from rich.console import Console
 
-    from triptych.cli.view import show_data, show_registered
+    from triptych.cli.printing import show_data, show_registered
     from triptych.config import schema
     from triptych.plugins import import_plugins
 

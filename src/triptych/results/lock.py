@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import ParamSpec
 
 from triptych.errors import ResultsError
+
+P = ParamSpec("P")
 
 LOCK = ".lock"
 LOCK_SECONDS = 2.0  # a suite that was killed leaves runs behind that end within this time
@@ -49,12 +51,12 @@ class Lock:
                 "the suite stops and writes nothing more. Put the folder back and run the same command again to resume."
             )
 
-    def guard(self, emit: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any]], None]:
-        """`emit`, preceded by `check` for every event: a run whose folder was moved ends at its next event."""
+    def guard(self, listener: Callable[P, None]) -> Callable[P, None]:
+        """`listener`, preceded by `check` for every event: a run whose folder was moved ends at its next event."""
 
-        def checked(event: dict[str, Any]) -> None:
+        def checked(*event: P.args, **named: P.kwargs) -> None:
             self.check()
-            emit(event)
+            listener(*event, **named)
 
         return checked
 

@@ -15,15 +15,16 @@ from triptych.results.records import Cost, Loss, Parameters, Prediction, Record
 from triptych.run import provenance, scoring, setup
 from triptych.run.adapters import save_adapter
 from triptych.run.entries import Row
+from triptych.run.events import Event, Listener, RunId
 from triptych.run.tracking import Tracker
 from triptych.run.training import Tuned, Tuning
-from triptych.run.workbench import Emit, Workbench
+from triptych.run.workbench import Workbench
 
 NOT_TRAINED = "not measured: nothing is trained"
 
 
 def run(
-    suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit, plugins: Sequence[str] = ()
+    suite: Suite, row: Row, seed: int, out: Path, device: str | None, listener: Listener, plugins: Sequence[str] = ()
 ) -> Record:
     """Carry out one run and write everything it leaves, `record.json` last.
 
@@ -33,27 +34,27 @@ def run(
         seed: one of its seeds.
         out: the results folder.
         device: the device asked for, or None.
-        emit: told what happens, as events.
+        listener: called with each event of the run.
         plugins: files that plug-ins were loaded from; the record's command names them.
 
     Raises:
         TriptychError: the run could not be carried out.
     """
-    bench = Workbench.begin(suite, row, seed, out, device, emit)
+    bench = Workbench.begin(suite, row, seed, out, device, listener)
     tracker = Tracker(suite, f"{row.label}-{seed}", out / "tracking")
 
-    def told(event: dict[str, Any]) -> None:
-        emit(event)
+    def listen(run: RunId, event: Event) -> None:
+        listener(run, event)
         tracker.follow(event)
 
-    bench.emit = told
+    bench.listener = listen
     this = Run(bench, plugins)
     record = this.baseline(row.plugin) if isinstance(row.plugin, Baseline) else this.method(row.plugin)
     tracker.finish(record)
     return record
 
 
-def try_rate(suite: Suite, row: Row, rate: float, out: Path, device: str | None, emit: Emit) -> None:
+def try_rate(suite: Suite, row: Row, rate: float, out: Path, device: str | None, listener: Listener) -> None:
     """Make one trial of a row's search alone; the run that makes the search finds it.
 
     Args:
@@ -65,7 +66,7 @@ def try_rate(suite: Suite, row: Row, rate: float, out: Path, device: str | None,
     if not row.trains:
         raise ConfigError(f"The row {row.label!r} is not trained: it has no search.")
     assert isinstance(row.plugin, Method)
-    bench = Workbench.begin(suite, row, suite.seeds[0], out, device, emit)
+    bench = Workbench.begin(suite, row, suite.seeds[0], out, device, listener)
     Tuning(bench, row.plugin).try_one(bench.adapt(row.plugin, bench.seed), rate)
 
 

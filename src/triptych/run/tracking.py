@@ -3,7 +3,6 @@
 Numbers, labels and settings alone: no document, reference or summary is ever sent.
 """
 
-from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,8 @@ from typing import Any
 from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.results.records import Record
+from triptych.run.events import EvaluationEvent, Event, StepEvent
 
-Emit = Callable[[dict[str, Any]], None]
 BY_STEP = ("loss", "learning_rate", "train_loss", "validation_loss", "tokens", "train_seconds", "train_flops")
 
 
@@ -55,11 +54,12 @@ class Tracker:
         except Exception as error:  # of a package that is not ours: whatever it is, nothing can be tracked
             raise ConfigError(f"tracking.with = {kind!r}: the tracker does not start: {error}") from error
 
-    def follow(self, event: dict[str, Any]) -> None:
-        """Send the numbers of a step's or a validation's event; other events have none."""
-        if self._tracker is not None and event["event"] in ("step", "evaluation"):
-            values = {f"training/{name}": event[name] for name in BY_STEP if event.get(name) is not None}
-            self._tracker.log(values, step=event["step"])
+    def follow(self, event: Event) -> None:
+        """Send the numbers of a step or an evaluation; other events have none."""
+        if self._tracker is not None and isinstance(event, StepEvent | EvaluationEvent):
+            fields = event.fields()
+            values = {f"training/{name}": fields[name] for name in BY_STEP if fields.get(name) is not None}
+            self._tracker.log(values, step=event.step)
 
     def finish(self, record: Record) -> None:
         """Send what the record measured, and end."""

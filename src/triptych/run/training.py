@@ -24,6 +24,7 @@ from triptych.results import layout
 from triptych.results.records import Cost, Part, SearchResult, TrainingSummary, Trial
 from triptych.run import kept, setup
 from triptych.run.checkpoints import Checkpoint, Checkpoints
+from triptych.run.events import EvaluationEvent, NoteEvent, StageEvent, StepEvent, TrialEvent
 from triptych.run.search import keep_trial, read_trials, sample, search, spread
 from triptych.run.search import read as read_search
 from triptych.run.workbench import Workbench
@@ -153,7 +154,7 @@ class Tuning:
 
     def note(self, message: str) -> None:
         """Report something that a reader of the run's output should know."""
-        self.bench.emit({"event": "note", "message": message})
+        self.bench.emit(NoteEvent(message=message))
 
     def sketch(self, adapted: AdaptedModel) -> AdaptedModel:
         """The model without weights, for counting what a pass over `adapted` computes."""
@@ -170,7 +171,7 @@ class Tuning:
         # a family that looks at values, or whose work follows no formula
         except (ArithmeticError, RuntimeError) as error:
             reason = f"FLOPs are not measured: they cannot be counted without weights ({error})"
-            bench.emit({"event": "note", "message": reason})
+            bench.emit(NoteEvent(message=reason))
             return {}
 
     def trunk(self, adapted: AdaptedModel, split: Sequence[Pair]) -> Trunk:
@@ -195,9 +196,7 @@ class Tuning:
             progress=bench.show_progress,
         )
         if cache is None:
-            bench.emit(
-                {"event": "note", "message": "no trunk cache: it is larger than cache.max_gigabytes, or not exact here"}
-            )
+            bench.emit(NoteEvent(message="no trunk cache: it is larger than cache.max_gigabytes, or not exact here"))
             return Trunk()
         return Trunk(cache, training_flops(sketch, plain=False, first=first), cache.flops)
 
@@ -244,8 +243,7 @@ class Tuning:
         bench.clocks.carry("search", sum(trial.search_seconds for trial in finished))
 
         def tell(trial: Trial) -> None:
-            rate, loss = trial.learning_rate, trial.validation_loss
-            bench.emit({"event": "trial", "learning_rate": rate, "validation_loss": loss})
+            bench.emit(TrialEvent(learning_rate=trial.learning_rate, validation_loss=trial.validation_loss))
 
         with bench.stage("search"):
             result = search(grid, lambda rate: self.try_rate(rate, flops), finished, tell, charged_to=bench.seed)
@@ -332,7 +330,7 @@ class Tuning:
         if found is not None:
             for name, seconds in found.facts["clocks"].items():
                 bench.clocks.carry(name, seconds)
-            bench.emit({"event": "note", "message": f"goes on from the checkpoint after step {found.step}"})
+            bench.emit(NoteEvent(message=f"resumes from the checkpoint after step {found.step}"))
         return found
 
     def train(
@@ -356,7 +354,7 @@ class Tuning:
         plan = self.plan(found)
         history: list[dict[str, Any]] = []
         total = -(-len(bench.corpus.train) // plan.global_batch_size) * plan.max_epochs
-        bench.emit({"event": "stage", "stage": "train", "epochs": plan.max_epochs, "total": total})
+        bench.emit(StageEvent(stage="train", epochs=plan.max_epochs, total=total))
         state = TrainingState.begin(prepared.adapted, plan, bench.machine.loss_scaler())
         state.progress.train_flops = trunk.flops
         meters = meter.TrainingMeters(bench.machine.device, bench.machine.num_processes)
@@ -403,18 +401,19 @@ class Tuning:
                 "energy_joules": meters.energy.joules,
                 "train_flops": now.train_flops if flops else None,
                 "train_seconds": bench.clocks.read()["train"],
+                "total": total,
             }
 
-        def log(line: dict[str, Any]) -> None:
-            history.append(line)
-            bench.emit({**line, "total": total})
+        def log(event: StepEvent | EvaluationEvent) -> None:
+            history.append(event.history_line())
+            bench.emit(event)
 
         def validate() -> float:
             with bench.clocks.time("evaluation"), leaving_no_memory():
                 return bench.loss(prepared.adapted, bench.corpus.validation, quiet=True).mean
 
         def on_step(_: TrainingState, loss: float, rate: float) -> None:
-            log({"event": "step", "loss": loss, "learning_rate": rate, **facts()})
+            log(StepEvent(loss=loss, learning_rate=rate, **facts()))
             if bench.machine.is_main and checkpoints.due():
                 save()
 
@@ -422,7 +421,7 @@ class Tuning:
             validate=validate,
             on_step=on_step,
             on_epoch=lambda _, loss, validation: log(
-                {"event": "evaluation", "train_loss": loss, "validation_loss": validation, **facts()}
+                EvaluationEvent(train_loss=loss, validation_loss=validation, **facts())
             ),
             step_clock=step_clock,
             flops=self.count_flops(flops, trunk.step),

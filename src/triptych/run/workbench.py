@@ -29,11 +29,10 @@ from triptych.results.records import Prediction
 from triptych.run import provenance, scoring, setup
 from triptych.run.adapters import Origin
 from triptych.run.entries import Row, suite_rows
+from triptych.run.events import Listener, NoteEvent, ProgressEvent, RunEvent, RunId, StageEvent, StageName
 from triptych.text import languages
 
 DECISIVE = ("triptych", "torch", "transformers", "peft")  # packages whose versions a training run depends on
-
-Emit = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -53,22 +52,22 @@ class Workbench:
     clocks: meter.Clocks
     base: BaseModel
     corpus: Corpus
-    emit: Emit
+    listener: Listener
     plain: bool
     micro_batch: int
 
     @classmethod
-    def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, emit: Emit) -> "Workbench":
+    def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, listener: Listener) -> "Workbench":
         """Set up machine, base model and data; the clocks count from the start of the process."""
         machine = start_machine(device, suite.training.precision)
         clocks = meter.Clocks(machine.synchronize, base="startup")
-        emit({"event": "stage", "stage": "preparation"})
+        listener(RunId(row.label, seed), StageEvent(stage="preparation"))
         with clocks.time("preparation"):
             base = BaseModel.of(suite)
             corpus = setup.load_corpus(suite, suite_rows(suite), base, setup.cache_folder())
         asked = suite.training.micro_batch_size
         micro_batch = UNTIL_FOUND if asked == "auto" else asked
-        return cls(suite, row, seed, out, machine, clocks, base, corpus, emit, suite.engine.plain, micro_batch)
+        return cls(suite, row, seed, out, machine, clocks, base, corpus, listener, suite.engine.plain, micro_batch)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -102,14 +101,18 @@ class Workbench:
         model = base.name, base.revision, base.fingerprint, base.tokenizer_fingerprint
         return Origin(row.label, row.kind, row.options, *model, self.seed)
 
-    def stage(self, name: str, **facts: Any) -> AbstractContextManager[None]:
-        """Say that a stage begins; its clock runs inside."""
-        self.emit({"event": "stage", "stage": name, **facts})
+    def emit(self, event: RunEvent) -> None:
+        """Report an event of this run."""
+        self.listener(RunId(self.row.label, self.seed), event)
+
+    def stage(self, name: StageName) -> AbstractContextManager[None]:
+        """Report that a stage begins; its clock runs inside."""
+        self.emit(StageEvent(stage=name))
         return self.clocks.time(name)
 
     def show_progress(self, done: int, total: int) -> None:
-        """Say how far a stage is."""
-        self.emit({"event": "progress", "done": done, "total": total})
+        """Report how far a stage is."""
+        self.emit(ProgressEvent(done=done, total=total))
 
     def adapt(self, method: Method, seed: int) -> setup.Prepared:
         """A fresh model as the method changes it, made ready for the engine; what its family rules out is said."""
@@ -118,9 +121,9 @@ class Workbench:
             ready = make_ready(prepared.adapted, prepared.modes, self.machine)
             self.plain = not ready.exact
             for message in ready.notes:
-                self.emit({"event": "note", "message": message})
+                self.emit(NoteEvent(message=message))
         if targets := prepared.adapted.notes.get("target_modules"):
-            self.emit({"event": "note", "message": f"put next to the matrices {', '.join(setup.endings(targets))}"})
+            self.emit(NoteEvent(message=f"put next to the matrices {', '.join(setup.endings(targets))}"))
         decoding = DecodingPlan(**self.suite.decoding.model_dump())
         check_generation(prepared.adapted, self.corpus.template, self.machine, decoding)
         return prepared

@@ -1,21 +1,22 @@
-"""Where the runs of a suite are carried out: on this machine one after the other, or on the workers of a Ray
-cluster."""
+"""Where the runs of a suite are carried out: one after the other on this machine, or on a Ray cluster."""
 
 import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from triptych.errors import ConfigError, ResultsError
 from triptych.results.lock import Lock
+from triptych.run.events import BeginEvent, Listener, RunEvent, RunId, TriedEvent
 from triptych.suite import processes
 
 # "0": a cluster of one machine, on any system, on the loopback interface
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-RETRIES = 3  # of a run whose worker was lost
+RETRIES = 3  # for a run whose worker was lost
 
 
 @dataclass(frozen=True)
@@ -23,34 +24,47 @@ class Job:
     """A run, or a trial of its search, as a command.
 
     Attributes:
-        name: for people.
-        group: runs of one group wait until the first of it has ended, which may leave something for them (a search).
+        run: what its events are about.
+        group: the first run of a group is carried out before the others, which use what it leaves (a search).
         arguments: of `triptych`.
         folder: where it writes.
-        trials: what may be made before it, each by itself; the run makes what is not there.
+        index: the run's number in the suite, from 0; a trial has the number of its run.
+        total: how many runs the suite has.
+        trials: trials that may be made before the run, each on its own; the run makes those that are missing.
     """
 
-    name: str
-    seed: int
+    run: RunId
     group: str
     arguments: tuple[str, ...]
     folder: Path
+    index: int = 0
+    total: int = 1
     trials: tuple["Job", ...] = ()
 
-
-Tell = Callable[[Job, dict[str, Any]], None]
+    def begin(self) -> BeginEvent:
+        """The event that the job begins."""
+        return BeginEvent(index=self.index, total=self.total)
 
 
 class Executor(Protocol):
-    """Carries out runs and gives each with what went wrong, or None, as it ends."""
+    """Carries out the runs of a suite."""
 
-    def __call__(self, jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
-        """Args: the runs; the lock of the results folder; who is told their events, and those of trials."""
+    def __call__(self, jobs: Sequence[Job], lock: Lock, listener: Listener) -> Iterator[tuple[Job, str | None]]:
+        """Carry out runs.
+
+        Args:
+            jobs: the runs.
+            lock: of the results folder.
+            listener: called with the events of the runs and of their trials.
+
+        Yields:
+            Each run as it ends, with what went wrong, or None.
+        """
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a run asks of a worker: cores, GPUs, bytes of memory."""
+    """What a run needs of a worker: cores, GPUs, bytes of memory (0: any)."""
 
     cpus: float = 1.0
     gpus: float = 0.0
@@ -58,28 +72,34 @@ class Resources:
 
 
 def make(name: str, resources: Resources) -> Executor:
-    """`local`, or `ray`, or `ray://HOST:PORT`.
+    """The executor of a name: `local`, `ray` (a cluster on this machine) or `ray://HOST:PORT`.
+
+    Args:
+        name: the name.
+        resources: what each run needs of a Ray worker.
 
     Raises:
-        ConfigError: no such executor, or ray is not installed.
+        ConfigError: the name is unknown, or ray is not installed.
     """
     if name == "local":
         return one_by_one
     if name != "ray" and not name.startswith("ray://"):
-        raise ConfigError(f"--executor {name!r}: there are local, ray (a cluster on this machine) and ray://HOST:PORT.")
+        raise ConfigError(
+            f"--executor {name!r} is unknown: give local, ray (a cluster on this machine) or ray://HOST:PORT."
+        )
     if importlib.util.find_spec("ray") is None:
         raise ConfigError("--executor ray needs the package ray: pip install 'triptych[ray]'.")
     return OnRay(name if name != "ray" else None, resources)
 
 
-def one_by_one(jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
-    """Each run in a process of its own on this machine, one after the other."""
+def one_by_one(jobs: Sequence[Job], lock: Lock, listener: Listener) -> Iterator[tuple[Job, str | None]]:
+    """Carry out runs on this machine, one after the other, each in a child process."""
     for job in jobs:
-        tell(job, {"event": "begin"})
-        yield job, _carry_out(job, lock, lambda event, job=job: tell(job, event))  # type: ignore[misc]
+        listener(job.run, job.begin())
+        yield job, _carry_out(job, lock, partial(listener, job.run))
 
 
-def _carry_out(job: Job, lock: Lock, tell: Callable[[dict[str, Any]], None]) -> str | None:
+def _carry_out(job: Job, lock: Lock, listener: Callable[[RunEvent], None]) -> str | None:
     try:
         lock.check()
     except ResultsError as error:
@@ -87,25 +107,25 @@ def _carry_out(job: Job, lock: Lock, tell: Callable[[dict[str, Any]], None]) -> 
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "record.json").unlink(missing_ok=True)
     arguments = (*job.arguments, "--lock", str(lock.folder.absolute()), lock.token)
-    return processes.run(arguments, job.folder / "log.txt", lock.descriptor, tell)
+    return processes.run_command(arguments, job.folder / "log.txt", lock.descriptor, listener)
 
 
 @dataclass(frozen=True)
 class OnRay:
-    """Runs and trials fanned out over a Ray cluster.
+    """Carries out runs and trials on a Ray cluster.
 
     Workers need Triptych installed and the results folder under the same path. A run whose worker is lost
-    begins again on another one, from its last checkpoint.
+    resumes on another worker, from its last checkpoint.
 
     Args:
         address: of the cluster; None: one is started on this machine, for as long as the suite takes.
-        resources: what each run asks for.
+        resources: what each run needs.
     """
 
     address: str | None
     resources: Resources
 
-    def __call__(self, jobs: Sequence[Job], lock: Lock, tell: Tell) -> Iterator[tuple[Job, str | None]]:
+    def __call__(self, jobs: Sequence[Job], lock: Lock, listener: Listener) -> Iterator[tuple[Job, str | None]]:
         """See `Executor`.
 
         Raises:
@@ -134,7 +154,7 @@ class OnRay:
                 raise ConfigError(
                     f"This machine's Ray cluster listens on {address}, where others can reach it and run code: the "
                     f"installed ray, or one imported before, does not follow {_LOOPBACK}=0. Set it before Python "
-                    "starts, or start a cluster of your own and give ray://HOST:PORT."
+                    "starts, or start your own cluster and give ray://HOST:PORT."
                 )
             here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
             # not lost with a worker's machine
@@ -146,13 +166,13 @@ class OnRay:
                 max_retries=RETRIES,
             )
             elsewhere = replace(lock, folder=lock.folder.resolve(), descriptor=None)
-            yield from self._fan_out(ray, task, events, elsewhere, jobs, tell)
+            yield from self._fan_out(ray, task, events, elsewhere, jobs, listener)
         finally:
             ray.shutdown()
 
     @staticmethod
     def _fan_out(
-        ray: Any, task: Any, events: Any, lock: Lock, jobs: Sequence[Job], tell: Tell
+        ray: Any, task: Any, events: Any, lock: Lock, jobs: Sequence[Job], listener: Listener
     ) -> Iterator[tuple[Job, str | None]]:
         groups: dict[str, list[Job]] = {}
         for job in jobs:
@@ -161,16 +181,16 @@ class OnRay:
         trials = {trial for runs in groups.values() for trial in runs[0].trials}
         running: dict[Any, Job] = {}
 
-        def go_on(group: str) -> None:
+        def submit_next(group: str) -> None:
             while stages[group] and not any(job.group == group for job in running.values()):
                 running.update({task.remote(job, events, lock): job for job in stages[group].pop(0)})
 
         for group in groups:
-            go_on(group)
+            submit_next(group)
         while running:
             ended, _ = ray.wait(list(running), num_returns=1, timeout=0.2)
             while not events.empty():
-                tell(*events.get())
+                listener(*events.get())
             for reference in ended:
                 job = running.pop(reference)
                 try:
@@ -178,13 +198,13 @@ class OnRay:
                 except ray.exceptions.RayError as lost:
                     error = f"its workers were lost {RETRIES + 1} times: {type(lost).__name__}"
                 if job in trials:
-                    tell(job, {"event": "tried", "message": error})
+                    listener(job.run, TriedEvent(message=error))
                 else:
                     yield job, error
-                go_on(job.group)
+                submit_next(job.group)
 
 
 def _on_worker(job: Job, events: Any, lock: Lock) -> str | None:
-    """A task of Ray's: a run or trial in a process of its own, as everywhere."""
-    events.put((job, {"event": "begin"}))
-    return _carry_out(job, lock, lambda event: events.put((job, event)))
+    """A Ray task: a run or trial in a child process, as everywhere."""
+    events.put((job.run, job.begin()))
+    return _carry_out(job, lock, lambda event: events.put((job.run, event)))

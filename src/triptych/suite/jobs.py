@@ -1,6 +1,6 @@
 """Many runs: plan, a fresh process each, resume, compare, report."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,11 @@ from triptych.results.files import is_temporary, leads_out, sweep
 from triptych.results.lock import LOCK, Lock, locked
 from triptych.results.records import Comparison, Data, Record
 from triptych.run.entries import Row
+from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
 from triptych.run.preflight import Plan
 from triptych.run.search import read_trials, spread
 from triptych.suite.executors import Executor, Job, one_by_one
 from triptych.text.characters import whole
-
-Emit = Callable[[str, int, dict[str, Any]], None]
 
 
 @contextmanager
@@ -201,23 +200,30 @@ class Planned:
     seed: int
     name: str  # the row, and the number of documents where that is not the suite's own
 
-    def job(self, device: str | None, plugins: Sequence[str]) -> Job:
-        """The run as a command."""
+    @property
+    def id(self) -> RunId:
+        """What the run's events are about."""
+        return RunId(self.name, self.seed)
+
+    def job(self, device: str | None, plugins: Sequence[str], index: int = 0, total: int = 1) -> Job:
+        """The run as a command, the `index`th (from 0) of `total`."""
         out, label = self.out.resolve(), self.row.label
         arguments = ["train", label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
         arguments += ["--device", device] if device else []
         arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
         trials = tuple(
             Job(
-                f"{self.name} at {rate:g}",
-                self.seed,
+                RunId(f"{self.name} at {rate:g}", self.seed),
                 self.name,
                 (*arguments, "--trial", repr(rate)),
                 layout.trials_folder(out, label),
+                index,
+                total,
             )
             for rate in self.rates_to_try()
         )
-        return Job(self.name, self.seed, self.name, tuple(arguments), layout.run_folder(out, label, self.seed), trials)
+        folder = layout.run_folder(out, label, self.seed)
+        return Job(self.id, self.name, tuple(arguments), folder, index, total, trials)
 
     def rates_to_try(self) -> list[float]:
         """The learning rates of the row's search that were not tried yet; trials of other data are made again by the
@@ -247,7 +253,7 @@ def carry_out(
     lock: Lock,
     device: str | None,
     plugins: Sequence[str],
-    emit: Emit,
+    listener: Listener,
     executor: Executor = one_by_one,
 ) -> list[str]:
     """Every run that is not done yet, each in a process of its own.
@@ -274,24 +280,23 @@ def carry_out(
     for folder, smaller in scaled.items():
         _make_folder(folder)
         _settle(folder, smaller.suite)
-    places = {(run.name, run.seed): {"index": index, "total": len(runs)} for index, run in enumerate(runs)}
     pending: dict[Job, Planned] = {}
-    for run, record in zip(runs, records, strict=True):
+    for index, (run, record) in enumerate(zip(runs, records, strict=True)):
         if record is not None:
-            emit(run.name, run.seed, {"event": "kept", **places[run.name, run.seed]})
+            listener(run.id, KeptEvent(index=index, total=len(runs)))
         else:
-            pending[run.job(device, plugins)] = run
+            pending[run.job(device, plugins, index, len(runs))] = run
 
-    def tell(job: Job, event: dict[str, Any]) -> None:
-        if event["event"] == "begin":
+    def listen(run: RunId, event: Event) -> None:
+        if isinstance(event, BeginEvent):
             lock.check()
-        emit(job.name, job.seed, event | (places[job.group, job.seed] if event["event"] in ("begin", "failed") else {}))
+        listener(run, event)
 
     failed = []
-    for job, error in executor(list(pending), lock, tell):
+    for job, error in executor(list(pending), lock, listen):
         lock.check()
         if error is None:
-            tell(job, {"event": "done"})
+            listener(job.run, DoneEvent())
             continue
         run = pending[job]
         failure = Record(
@@ -304,8 +309,8 @@ def carry_out(
             error=whole(error),
         )
         store.write_json(job.folder / "record.json", failure.model_dump(mode="json"))
-        failed.append(f"{job.name} (seed {job.seed})")
-        tell(job, {"event": "failed", "message": error})
+        failed.append(f"{run.name} (seed {run.seed})")
+        listener(job.run, FailedEvent(message=error, index=job.index, total=job.total))
     return failed
 
 

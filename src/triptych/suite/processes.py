@@ -1,7 +1,5 @@
-"""A command of Triptych's in a process of its own, which tells what happens as events and neither outlives nor hangs
-us."""
+"""Run a command in a child process that reports events, ends with its parent and is killed when it hangs."""
 
-import json
 import os
 import signal
 import stat
@@ -15,23 +13,30 @@ from pathlib import Path
 from typing import Any
 
 import triptych
+from triptych.errors import RunFailed
+from triptych.run.events import ErrorEvent, RunEvent, parse_event
 
-LAUNCHER_SECONDS = 0.5  # between two looks at whether the launcher of this rank lives
+LAUNCHER_SECONDS = 0.5  # between two checks that the launcher of this rank is alive
 ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
-SILENCE_SECONDS = 3600.0  # a process that tells nothing for so long hangs
+SILENCE_SECONDS = 3600.0  # a process that reports nothing for so long hangs
 
 
-def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[dict[str, Any]], None]) -> str | None:
-    """Run a command to its end; returns what went wrong in words, or None.
+def run_command(
+    arguments: Sequence[str], log: Path, lock: int | None, listener: Callable[[RunEvent], None]
+) -> str | None:
+    """Run a command in a child process to its end.
 
     Args:
         arguments: of `triptych`.
-        log: gets what the process writes on standard error.
-        lock: a file descriptor that the process holds as long as it lives, or None.
-        tell: told its events.
+        log: the file that the child's standard error is appended to.
+        lock: a file descriptor that the child holds as long as it lives, or None.
+        listener: called with each event that the child reports, but for its error.
+
+    Returns:
+        What went wrong, as a sentence, or None.
 
     Raises:
-        KeyboardInterrupt: the process was interrupted.
+        KeyboardInterrupt: the child was interrupted.
     """
     message = None
     with log.open("ab") as errors:
@@ -50,24 +55,25 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
             assert process.stdout is not None
             for line in process.stdout:
                 watch.heard()
-                event = json.loads(line)
-                message = event["message"] if event["event"] == "error" else message
-                tell(event)
+                try:
+                    event = parse_event(line)
+                except RunFailed as error:
+                    _end(process)
+                    return str(error)
+                if isinstance(event, ErrorEvent):
+                    message = event.message
+                else:
+                    listener(event)
             status = process.wait()
         except BaseException:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            _end(process)
             raise
         finally:
             watch.end()
     if status == 0:
         return None
-    if watch.bit:
-        return f"the process hung: it told nothing for {SILENCE_SECONDS:g} seconds and was ended"
+    if watch.killed:
+        return f"the process hung: it reported nothing for {SILENCE_SECONDS:g} seconds and was killed"
     if status == -signal.SIGINT or status == 130:
         raise KeyboardInterrupt
     died = (
@@ -76,6 +82,16 @@ def run(arguments: Sequence[str], log: Path, lock: int | None, tell: Callable[[d
         else f"the process ended with status {status}"
     )
     return message or f"{died}; see {log.name} in its folder"
+
+
+def _end(process: subprocess.Popen) -> None:
+    """Terminate a child, and kill it where it does not end within 10 seconds."""
+    process.terminate()
+    try:
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 class Ended(KeyboardInterrupt):
@@ -92,7 +108,7 @@ class Ended(KeyboardInterrupt):
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """SIGTERM and SIGHUP interrupt what is done inside as Ctrl-C does: child processes end and locks are released.
+    """Inside, SIGTERM and SIGHUP interrupt as Ctrl-C does: child processes end and locks are released.
 
     A signal that is ignored, such as SIGHUP under nohup, stays ignored. Outside the main thread nothing changes, since
     Python handles signals nowhere else.
@@ -118,7 +134,7 @@ def ended_by_signals() -> Iterator[None]:
 
 @contextmanager
 def keeping_sigterm() -> Iterator[None]:
-    """Put a handler of SIGTERM back that a library replaces inside, where there was one."""
+    """Restore the handler of SIGTERM, where there was one, after a library inside has replaced it."""
     handler = signal.getsignal(signal.SIGTERM)
     try:
         yield
@@ -128,40 +144,39 @@ def keeping_sigterm() -> Iterator[None]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's, with this very package first; `-P` keeps modules of the working folder out."""
+    """This process's environment, with this very package first; `-P` keeps modules of the working folder out."""
     home = str(Path(triptych.__file__).resolve().parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 class Watch:
-    """Kills a process that has told nothing for `SILENCE_SECONDS`."""
+    """Kills a process that has reported nothing for `SILENCE_SECONDS`."""
 
     def __init__(self, process: subprocess.Popen):
-        self.bit = False
+        self.killed = False
         self._process = process
         self._ended = threading.Event()
         self.heard()
         threading.Thread(target=self._watch, daemon=True).start()
 
     def heard(self) -> None:
-        """The process told something: it lives."""
+        """The process reported something: it is alive."""
         self._last = time.monotonic()
 
     def end(self) -> None:
-        """Watch no longer."""
+        """Stop watching."""
         self._ended.set()
 
     def _watch(self) -> None:
         while (left := self._last + SILENCE_SECONDS - time.monotonic()) > 0:
             if self._ended.wait(left):
                 return
-        self.bit = True
+        self.killed = True
         self._process.kill()
 
 
 def end_with_parent() -> None:
-    """End this process at once when the suite that started it is gone: the pipe that is its standard input closes
-    then."""
+    """End this process at once when the suite that started it is gone: the pipe on its standard input closes then."""
 
     def wait() -> None:
         os.read(0, 1)
@@ -172,10 +187,9 @@ def end_with_parent() -> None:
 
 
 def end_with_launcher() -> None:
-    """End this process when the launcher that started it as a rank is gone: `kill -9` of torchrun leaves its ranks at
-    work.
+    """End this process when the launcher that started it as a rank is gone: `kill -9` of torchrun leaves ranks running.
 
-    Ranks are in sessions of their own, which no signal to the launcher's process group reaches.
+    Each rank has its own session, which no signal to the launcher's process group reaches.
     """
     launcher = os.getppid()
 

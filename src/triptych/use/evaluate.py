@@ -10,7 +10,7 @@ from triptych.contracts import AdaptedModel, Method
 from triptych.errors import ConfigError, ResultsError
 from triptych.results import store
 from triptych.results.records import Prediction, Record
-from triptych.run import scoring
+from triptych.run import events, scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
 from triptych.run.entries import make_row
 from triptych.run.workbench import Workbench
@@ -105,7 +105,7 @@ def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None =
     if record.loss.test is None or record.rouge is None:
         raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is not whole.")
     suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
-    run = Workbench.begin(suite, row, record.seed, folder, device, lambda event: None)
+    run = Workbench.begin(suite, row, record.seed, folder, device, events.ignore)
     if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
     if record.data.token_fingerprint not in (None, run.corpus.data.token_fingerprint):
@@ -146,7 +146,7 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
             "method": {row.label: row.options},
         }
     )
-    run = Workbench.begin(suite, row, suite.seeds[0], folder, device, lambda event: None)
+    run = Workbench.begin(suite, row, suite.seeds[0], folder, device, events.ignore)
     run.plain = not found.exact
     return _measure(run, found.adapted, None)
 

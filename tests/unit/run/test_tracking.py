@@ -14,6 +14,7 @@ from triptych.config import schema
 from triptych.config.schema import make_suite, merge, parse_setting, preset
 from triptych.errors import ConfigError
 from triptych.run import entries, experiment, tracking
+from triptych.run.events import StageEvent, StepEvent
 
 SMALL = [
     "limits.train_documents=8",
@@ -41,7 +42,7 @@ def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
     suite, table = small_suite("tracking.with=tensorboard")
     out = tmp_path / "out"
     for row in table:
-        record = experiment.run(suite, row, 0, out, "cpu", lambda event: None)
+        record = experiment.run(suite, row, 0, out, "cpu", lambda run, event: None)
     record = experiment.Record.model_validate_json((out / "runs/bitfit/0/record.json").read_text())
     events = EventAccumulator(str(out / "tracking/bitfit-0")).Reload()
     history = [json.loads(line) for line in (out / "runs/bitfit/0/history.jsonl").open()]
@@ -58,11 +59,17 @@ def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
     assert make_suite(json.loads(suite.model_dump_json())) == suite
 
 
+def make_step(step: int) -> StepEvent:
+    """An optimizer step of a run without an energy counter and without counted FLOPs."""
+    state = {"tokens": 9, "energy_joules": None, "train_flops": None, "train_seconds": 1.5, "total": 8}
+    return StepEvent(loss=2.5, learning_rate=0.1, epoch=0, step=step, **state)
+
+
 def test_off_by_default(tmp_path):
     """Without a setting nothing is tracked, and nothing is written."""
     suite, _ = small_suite()
     tracker = tracking.Tracker(suite, "lora-0", tmp_path / "tracking")
-    tracker.follow({"event": "step", "step": 1, "loss": 2.0})
+    tracker.follow(make_step(1))
     assert suite.tracking.with_ is None and list(tmp_path.iterdir()) == []
 
 
@@ -101,11 +108,12 @@ def test_an_online_tracker_is_asked_for_the_run_in_the_suites_project(tmp_path, 
     monkeypatch.setitem(sys.modules, kind, fake)
     suite, _ = small_suite(f"tracking.with={kind}")
     tracker = tracking.Tracker(suite, "bitfit-0", tmp_path)
-    tracker.follow({"event": "stage", "stage": "train"})
-    tracker.follow({"event": "step", "step": 3, "loss": 2.5, "learning_rate": 0.1, "prediction": "never"})
+    tracker.follow(StageEvent(stage="train"))
+    tracker.follow(make_step(3))
     assert asked == [{"project": "demo", "name": "bitfit-0"}]
     assert settings["limits/train_documents"] == 8 and settings["run"] == "bitfit-0"
-    assert run.told == [(3, {"training/loss": 2.5, "training/learning_rate": 0.1})]
+    sent = {"loss": 2.5, "learning_rate": 0.1, "tokens": 9, "train_seconds": 1.5}
+    assert run.told == [(3, {f"training/{name}": value for name, value in sent.items()})]
 
 
 def test_a_tracker_that_does_not_start_is_told(tmp_path, monkeypatch):

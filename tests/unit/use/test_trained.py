@@ -107,7 +107,7 @@ def finished(request, tmp_path_factory) -> Finished:
     logits: dict[str, Tensor] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
-        first = Workbench.begin(suite, table[0], 0, place, "cpu", lambda event: None)
+        first = Workbench.begin(suite, table[0], 0, place, "cpu", lambda run, event: None)
         test = first.corpus.test
         batch = collate([test[i] for i in range(2)], first.corpus.template)
 
@@ -118,7 +118,7 @@ def finished(request, tmp_path_factory) -> Finished:
         save = experiment.save_adapter
         patch.setattr(experiment, "save_adapter", saving)
         for row in table:
-            experiment.run(suite, row, 0, place / "out", "cpu", lambda event: None)
+            experiment.run(suite, row, 0, place / "out", "cpu", lambda run, event: None)
     documents = [test.document(i) for i in range(len(test))]
     return Finished(place / "out", documents, batch, test[0], first.corpus.template, logits)
 

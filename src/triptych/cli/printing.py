@@ -1,26 +1,13 @@
-"""What a person sees while a suite runs: live bars on a terminal, plain lines elsewhere."""
+"""Print plans, designs, what is registered, what a data folder holds, and summaries."""
 
 import json
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Column, Table
 
 from triptych.config.schema import PRESETS, Columns
@@ -37,141 +24,6 @@ from triptych.text.characters import for_terminal
 if TYPE_CHECKING:  # what a data folder holds is shown without torch
     from triptych.run.preflight import Plan, RowEstimate
     from triptych.use.summarizers import Summary, Trained
-
-STAGES = {
-    "preparation": "preparing data",
-    "evaluation": "evaluating",
-    "search": "searching the learning rate",
-    "train": "training",
-    "generation": "writing summaries",
-    "checkpoint": "saving",
-}
-
-
-@dataclass
-class Shown:
-    """A run that is under way."""
-
-    name: str
-    bar: TaskID
-    began: float = field(default_factory=time.monotonic)
-    first: tuple[float, int] | None = None  # when the stage's first step was told, and tokens by then
-
-
-class View:
-    """Shows the events of a suite, whose runs may be under way at the same time.
-
-    Args:
-        console: where to; stderr, so that stdout holds the result alone.
-    """
-
-    def __init__(self, console: Console):
-        self.console = console
-        self.live = console.is_terminal
-        self._progress = Progress(
-            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, ratio=2)),
-            BarColumn(bar_width=18),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}", table_column=Column(no_wrap=True, ratio=2)),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
-            console=console,
-            transient=True,
-            expand=True,
-        )
-        self._suite = self._progress.add_task("suite", total=None, facts="")
-        self._runs: dict[tuple[str, int], Shown] = {}
-
-    def __enter__(self) -> "View":
-        if self.live:
-            self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self._progress.stop()
-
-    def __call__(self, label: str, seed: int, event: dict[str, Any]) -> None:
-        """Show one event of the run `label`, `seed`."""
-        kind, place = event["event"], f"[{event.get('index', 0) + 1}/{event.get('total')}] {label}, seed {seed}"
-        if kind == "kept":
-            self._progress.update(self._suite, total=event["total"])
-            self._progress.advance(self._suite)
-            self._line(f"{place}: done before, kept")
-        elif kind == "begin":
-            self._progress.update(self._suite, total=event["total"])
-            self._begin((label, seed), place)
-        else:
-            if (label, seed) not in self._runs:  # it failed before it began
-                self._begin((label, seed), place)
-            handler = getattr(self, f"_on_{kind}", None)
-            if handler is not None:
-                handler(self._runs[label, seed], label, seed, event)
-        if kind in ("done", "failed", "tried"):
-            self._progress.advance(self._suite, 0 if kind == "tried" else 1)
-            self._progress.remove_task(self._runs.pop((label, seed)).bar)
-
-    def say(self, text: str) -> None:
-        """Print a line about the whole suite."""
-        self._line(text)
-
-    def _line(self, text: str) -> None:
-        _print_text(self.console, text)
-
-    def _begin(self, run: tuple[str, int], name: str) -> None:
-        if run in self._runs:  # begun again elsewhere: its worker was lost
-            self._progress.remove_task(self._runs[run].bar)
-        self._runs[run] = Shown(name, self._progress.add_task("starting", total=None, facts=""))
-        if not self.live:
-            self._line(f"{name}: starting")
-
-    def _on_stage(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        words, total = STAGES[event["stage"]], event.get("total")
-        run.first = None
-        self._progress.reset(
-            run.bar, total=total, description=f"{label} · seed {seed} · {words}", facts="", visible=True
-        )
-        if event["stage"] == "train" and not self.live:
-            self._line(f"{run.name}: training, up to {event['epochs']} epochs, {total} steps")
-        elif event["stage"] == "generation" and not self.live:
-            self._line(f"{run.name}: {words}")
-
-    def _on_progress(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._progress.update(run.bar, total=event["total"], completed=event["done"])
-
-    def _on_step(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        if run.first is None:
-            run.first = (time.monotonic(), event["tokens"])
-        since, before = run.first
-        elapsed = time.monotonic() - since
-        rate = f", {(event['tokens'] - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
-        facts = f"epoch {event['epoch'] + 1}, loss {event['loss']:.3f}{rate}"
-        self._progress.update(run.bar, total=event["total"], completed=event["step"], facts=facts)
-
-    def _on_evaluation(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        speed = event["tokens"] / event["train_seconds"] if event["train_seconds"] else 0.0
-        self._line(
-            f"{run.name}: epoch {event['epoch']}, training loss {event['train_loss']:.4f}, "
-            f"validation loss {event['validation_loss']:.4f}, {speed:,.0f} tokens/s"
-        )
-
-    def _on_note(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._line(f"{run.name}: {event['message']}")
-
-    def _on_trial(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        loss = event["validation_loss"]
-        reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
-        self._line(f"{run.name}: learning rate {event['learning_rate']:g}: {reached}")
-
-    def _on_tried(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        if event["message"]:
-            self._line(f"{run.name}: the trial FAILED, the run makes it: {event['message']}")
-
-    def _on_done(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._line(f"{run.name}: done in {time.monotonic() - run.began:.0f} s")
-
-    def _on_failed(self, run: Shown, label: str, seed: int, event: dict[str, Any]) -> None:
-        self._line(f"{run.name}: FAILED: {event['message']}")
 
 
 def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]", out: Path, preset: str) -> None:
@@ -199,7 +51,7 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
             highlight=False,
         )
     show_sentences_on_data(console, data)
-    _print_text(console, f"  {plan.language.reason}")
+    print_text(console, f"  {plan.language.reason}")
     table = Table(
         "row",
         "kind",
@@ -221,7 +73,7 @@ def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]
         table.add_row(row.label, row.kind, str(runs), *numbers, *times, f"{stored / 1e6:,.1f} MB")
     console.print(table)
     for label, names in plan.targets.items():
-        _print_text(console, f"  {label} is put next to: {', '.join(names)}")
+        print_text(console, f"  {label} is put next to: {', '.join(names)}")
     console.print(
         f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
         f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
@@ -264,26 +116,9 @@ def show_design(console: Console, made: DesignPlan) -> None:
             )
     console.print(designs)
     for sentence in made.said:
-        _print_text(console, sentence)
+        print_text(console, sentence)
     if made.command:
-        _print_text(console, f"To run it:\n  {made.command}")
-
-
-@contextmanager
-def scoring_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar of predictions scored, on a terminal; gives what is told of them."""
-    progress = Progress(
-        TextColumn("scoring"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        disable=not console.is_terminal,
-    )
-    with progress:
-        bar = progress.add_task("scoring", total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
+        print_text(console, f"To run it:\n  {made.command}")
 
 
 def show_registered(console: Console) -> None:
@@ -316,7 +151,7 @@ def show_data(console: Console, path: Path, columns: Columns, language: str) -> 
             f" and {n} more" if (n := len(split.files) - 5) > 0 else ""
         )
         roles = split.roles
-        _print_text(
+        print_text(
             console,
             f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}\n  columns: "
             f"{', '.join(split.columns)}\n"
@@ -325,9 +160,9 @@ def show_data(console: Console, path: Path, columns: Columns, language: str) -> 
         )
     example = next((split.first for split in found.splits if split.first is not None), None)
     if example is not None:
-        _print_text(console, f"example: {shorten(example.id, 60)}")
+        print_text(console, f"example: {shorten(example.id, 60)}")
         for role, text in (("document", example.document), ("summary", example.summary)):
-            _print_text(console, f"  {role} ({len(text):,} characters): {shorten(text, 160)}")
+            print_text(console, f"  {role} ({len(text):,} characters): {shorten(text, 160)}")
     missing = [name for name in ("validation", "test") if name not in {split.split for split in found.splits}]
     them = "it" if len(missing) == 1 else "them"
     cut = (
@@ -344,7 +179,7 @@ def _show_language(console: Console, path: Path, splits: list[str], columns: Col
     tables = Tables(path=path, columns=columns)
     told_from = [split for split in splits if split in ("validation", "test")] or splits[:1]
     references = [e.summary for split in told_from for e in islice(tables.examples(split), MOST_REFERENCES)]
-    _print_text(console, languages.choose(asked, references, str(path)).reason)
+    print_text(console, languages.choose(asked, references, str(path)).reason)
 
 
 def show_sentences_on_data(console: Console, data: Data) -> None:
@@ -354,10 +189,10 @@ def show_sentences_on_data(console: Console, data: Data) -> None:
 
 def _show_sentences(console: Console, sentences: list[str]) -> None:
     for sentence in sentences:
-        _print_text(console, f"data: {sentence}")
+        print_text(console, f"data: {sentence}")
 
 
-def _print_text(console: Console, text: str) -> None:
+def print_text(console: Console, text: str) -> None:
     """Print what comes from a file, without anything that a terminal would obey."""
     console.print(for_terminal(text), markup=False, highlight=False, soft_wrap=True)
 

@@ -1,0 +1,192 @@
+"""What a run reports while it works: one type per event, written as JSON lines between processes."""
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from triptych.errors import RunFailed, shorten
+
+StageName = Literal["preparation", "evaluation", "search", "train", "generation", "checkpoint"]
+
+
+class RunId(NamedTuple):
+    """The run, or the trial of its search, that an event is about.
+
+    Attributes:
+        name: the row's label; in a suite also the number of training documents, or the trial's learning rate, where
+            that is not the suite's own run.
+        seed: the seed.
+    """
+
+    name: str
+    seed: int
+
+
+class _Event(BaseModel):
+    """Frozen and closed: a field that is not declared is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def fields(self) -> dict[str, Any]:
+        """The event as it is written: its name, then the fields that were given."""
+        return {"event": self.__pydantic_fields__["event"].default, **self.model_dump(exclude_unset=True)}
+
+
+class StageEvent(_Event):
+    """A stage begins; `epochs` and `total` optimizer steps, at most, are given for training."""
+
+    event: Literal["stage"] = "stage"
+    stage: StageName
+    epochs: int | None = None
+    total: int | None = None
+
+
+class ProgressEvent(_Event):
+    """How many of the documents, pairs or steps of a stage are done."""
+
+    event: Literal["progress"] = "progress"
+    done: int
+    total: int
+
+
+class NoteEvent(_Event):
+    """A sentence that a reader of the run's output should see."""
+
+    event: Literal["note"] = "note"
+    message: str
+
+
+class TrialEvent(_Event):
+    """A trial of the learning-rate search is made; `validation_loss` is None where it diverged."""
+
+    event: Literal["trial"] = "trial"
+    learning_rate: float
+    validation_loss: float | None
+
+
+class _TrainingEvent(_Event):
+    """The state of training after an optimizer step.
+
+    Attributes:
+        epoch: epochs that are finished.
+        step: optimizer steps so far.
+        tokens: tokens trained on so far.
+        energy_joules: energy used by the steps so far; None: not measured.
+        train_flops: executed by the steps so far; None: not counted.
+        train_seconds: the training clock.
+        total: optimizer steps, at most.
+    """
+
+    epoch: int
+    step: int
+    tokens: int
+    energy_joules: float | None
+    train_flops: float | None
+    train_seconds: float
+    total: int
+
+    def fields(self) -> dict[str, Any]:
+        """The event as it is written: what is particular to it first, then the state of training."""
+        return dict(sorted(super().fields().items(), key=lambda field: field[0] in _TrainingEvent.model_fields))
+
+    def history_line(self) -> dict[str, Any]:
+        """The event as a line of `history.jsonl`."""
+        line = self.fields()
+        del line["total"]
+        return line
+
+
+class StepEvent(_TrainingEvent):
+    """An optimizer step: its training loss and learning rate."""
+
+    event: Literal["step"] = "step"
+    loss: float
+    learning_rate: float
+
+
+class EvaluationEvent(_TrainingEvent):
+    """The end of an epoch: its mean training loss, and the validation loss after it."""
+
+    event: Literal["evaluation"] = "evaluation"
+    train_loss: float
+    validation_loss: float
+
+
+class ErrorEvent(_Event):
+    """A child process ends because of an error; it goes to the parent alone, which reports a failed run."""
+
+    event: Literal["error"] = "error"
+    message: str
+
+
+class KeptEvent(_Event):
+    """The run was finished before and is kept; it is number `index` (from 0) of `total` runs."""
+
+    event: Literal["kept"] = "kept"
+    index: int
+    total: int
+
+
+class BeginEvent(_Event):
+    """The run begins, or a trial of the run does; the run is number `index` (from 0) of `total` runs."""
+
+    event: Literal["begin"] = "begin"
+    index: int
+    total: int
+
+
+class TriedEvent(_Event):
+    """A trial that was made ahead of its run has ended; `message` says what went wrong."""
+
+    event: Literal["tried"] = "tried"
+    message: str | None
+
+
+class DoneEvent(_Event):
+    """The run is finished."""
+
+    event: Literal["done"] = "done"
+
+
+class FailedEvent(_Event):
+    """The run failed; `message` says why. It is number `index` (from 0) of `total` runs."""
+
+    event: Literal["failed"] = "failed"
+    message: str
+    index: int
+    total: int
+
+
+RunEvent = StageEvent | ProgressEvent | NoteEvent | TrialEvent | StepEvent | EvaluationEvent
+ChildEvent = RunEvent | ErrorEvent
+SuiteEvent = KeptEvent | BeginEvent | TriedEvent | DoneEvent | FailedEvent
+Event = RunEvent | SuiteEvent
+Listener = Callable[[RunId, Event], None]
+
+_child_event: TypeAdapter[ChildEvent] = TypeAdapter(Annotated[ChildEvent, Field(discriminator="event")])
+
+
+def ignore(run: RunId, event: Event) -> None:
+    """The listener that does nothing."""
+
+
+def format_event(event: Event | ErrorEvent) -> str:
+    """An event as one line of JSON, without its line break."""
+    return json.dumps(event.fields())
+
+
+def parse_event(line: str) -> ChildEvent:
+    """The event in a line that `format_event` wrote.
+
+    Raises:
+        RunFailed: the line is not JSON, its event is unknown, or a field is missing, unknown or of another type.
+    """
+    try:
+        return _child_event.validate_json(line)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]["msg"]
+        raise RunFailed(
+            f"The run reported {shorten(repr(line.strip()))}, which is not an event of this version: {problem}."
+        ) from None

@@ -1,0 +1,137 @@
+"""What a person sees of a suite's events."""
+
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from triptych.cli.progress import STAGES, ProgressView
+from triptych.run import events
+from triptych.run.events import (
+    BeginEvent,
+    DoneEvent,
+    EvaluationEvent,
+    FailedEvent,
+    KeptEvent,
+    NoteEvent,
+    ProgressEvent,
+    RunId,
+    StageEvent,
+    StepEvent,
+    TrialEvent,
+    TriedEvent,
+)
+
+LORA = RunId("lora", 0)
+STATE = {"step": 4, "tokens": 90, "energy_joules": None, "train_flops": None, "train_seconds": 0.5, "total": 8}
+BEGIN = BeginEvent(index=1, total=6)
+NAME = "[2/6] lora, seed 0"
+
+# an event of a run that has begun, and the line it makes; None: it moves a bar alone
+LINES = [
+    (KeptEvent(index=1, total=6), f"{NAME}: done before, kept"),
+    (BEGIN, f"{NAME}: starting"),
+    (StageEvent(stage="preparation"), None),
+    (StageEvent(stage="train", epochs=3, total=12), f"{NAME}: training, up to 3 epochs, 12 steps"),
+    (StageEvent(stage="generation"), f"{NAME}: writing summaries"),
+    (ProgressEvent(done=1, total=4), None),
+    (NoteEvent(message="no trunk cache"), f"{NAME}: no trunk cache"),
+    (TrialEvent(learning_rate=0.01, validation_loss=1.25), f"{NAME}: learning rate 0.01: validation loss 1.2500"),
+    (TrialEvent(learning_rate=0.1, validation_loss=None), f"{NAME}: learning rate 0.1: diverged"),
+    (StepEvent(epoch=0, loss=2.0, learning_rate=0.1, **STATE), None),
+    (
+        EvaluationEvent(epoch=1, train_loss=2.0, validation_loss=1.5, **STATE),
+        f"{NAME}: epoch 1, training loss 2.0000, validation loss 1.5000, 180 tokens/s",
+    ),
+    (TriedEvent(message=None), None),
+    (TriedEvent(message="no memory"), f"{NAME}: the trial FAILED, the run repeats it: no memory"),
+    (DoneEvent(), f"{NAME}: done in 0 s"),
+    (FailedEvent(message="no memory", index=1, total=6), f"{NAME}: FAILED: no memory"),
+]
+
+
+def make_view(terminal: bool = False) -> ProgressView:
+    """A view that prints into a text, and its console."""
+    return ProgressView(Console(file=io.StringIO(), width=200, force_terminal=terminal))
+
+
+def printed(view: ProgressView) -> list[str]:
+    """The lines so far."""
+    return view.console.file.getvalue().splitlines()
+
+
+def tasks(view: ProgressView) -> list[tuple[str, float, float | None]]:
+    """Each bar: what it says, how much is done, of how much."""
+    return [(task.description, task.completed, task.total) for task in view._progress.tasks]
+
+
+@pytest.mark.parametrize(("event", "line"), LINES, ids=[f"{i}-{event.event}" for i, (event, _) in enumerate(LINES)])
+def test_each_event_has_its_line(event, line):
+    """Without a terminal, an event makes one line that names the run, or none."""
+    view = make_view()
+    if not isinstance(event, KeptEvent | BeginEvent):
+        view(LORA, BEGIN)
+    before = printed(view)
+    view(LORA, event)
+    assert printed(view)[len(before) :] == ([] if line is None else [line])
+
+
+def test_every_event_is_shown():
+    """The list of lines is complete."""
+    assert {type(event) for event, _ in LINES} == set(events.Event.__args__)
+
+
+def test_bars_follow_the_runs():
+    """One bar counts finished runs, and each run under way has a bar of its stage, which goes when it ends."""
+    view = make_view(terminal=True)
+    view(RunId("full", 0), KeptEvent(index=0, total=6))
+    view(LORA, BEGIN)
+    view(RunId("lora", 1), BeginEvent(index=2, total=6))
+    assert tasks(view) == [("suite", 1, 6), ("starting", 0, None), ("starting", 0, None)]
+    view(LORA, StageEvent(stage="train", epochs=3, total=12))
+    view(LORA, StepEvent(epoch=0, loss=2.0, learning_rate=0.1, **STATE))
+    view(RunId("lora", 1), StageEvent(stage="generation"))
+    view(RunId("lora", 1), ProgressEvent(done=5, total=9))
+    assert tasks(view)[1:] == [("lora · seed 0 · training", 4, 8), ("lora · seed 1 · writing summaries", 5, 9)]
+    view(LORA, DoneEvent())
+    view(RunId("lora", 1), FailedEvent(message="no memory", index=2, total=6))
+    assert tasks(view) == [("suite", 3, 6)]
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in printed(view)]
+    assert lines == [
+        "[1/6] full, seed 0: done before, kept",
+        f"{NAME}: done in 0 s",
+        "[3/6] lora, seed 1: FAILED: no memory",
+    ]
+
+
+def test_a_failed_trial_is_shown_and_is_not_counted_as_a_run():
+    """The line names the trial and what went wrong; the number of finished runs does not change."""
+    view, trial = make_view(), RunId("lora at 0.001", 0)
+    view(trial, BeginEvent(index=2, total=6))
+    view(trial, TriedEvent(message="no memory"))
+    assert printed(view)[-1] == "[3/6] lora at 0.001, seed 0: the trial FAILED, the run repeats it: no memory"
+    assert tasks(view) == [("suite", 0, 6)]
+
+
+def test_a_run_that_failed_before_it_began_is_shown():
+    """A run whose worker never started has a line, and counts as ended."""
+    view = make_view()
+    view(LORA, FailedEvent(message="no worker", index=1, total=6))
+    assert printed(view) == [f"{NAME}: FAILED: no worker"] and tasks(view) == [("suite", 1, None)]
+
+
+def test_a_run_that_begins_again_elsewhere_has_one_bar():
+    """Where a worker was lost, the new one takes over the bar; a late event of the old one is still shown."""
+    view = make_view()
+    view(LORA, BEGIN)
+    view(LORA, BEGIN)
+    assert len(tasks(view)) == 2
+    view(LORA, DoneEvent())
+    view(LORA, NoteEvent(message="late"))
+    assert printed(view)[-1] == "lora, seed 0: late"
+
+
+def test_every_stage_of_a_run_has_words():
+    """A stage that a run may report can be shown."""
+    assert set(STAGES) == set(events.StageName.__args__)
