@@ -7,7 +7,7 @@ from typing import Any
 
 from torture import children
 from torture_kills import compared
-from triptych.results import files
+from triptych.storage import files
 
 SMALL = (
     "limits.train_documents=8",

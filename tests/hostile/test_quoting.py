@@ -19,8 +19,8 @@ from triptych import cli
 from triptych.errors import ResultsError
 from triptych.handin import bundle
 from triptych.reporting.tables import to_markdown
-from triptych.results import files
 from triptych.results.records import Record
+from triptych.storage import files
 from triptych.text.characters import showable
 from triptych.text.markdown import code, plain
 from triptych.use import export, model_card

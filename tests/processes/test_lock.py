@@ -13,9 +13,10 @@ import triptych
 from triptych import cli
 from triptych.config import schema
 from triptych.errors import ResultsError, RunFailed
-from triptych.results import files, lock, records, store
+from triptych.results import lock, records, store
 from triptych.run import entries, preflight
 from triptych.run.events import RunId
+from triptych.storage import files, locks
 from triptych.suite import executors, jobs
 from triptych.use.evaluate import Evaluation
 
@@ -55,7 +56,7 @@ def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, caps
 
 def test_a_folder_moved_between_opening_and_locking_is_not_taken_for_the_new_one(tmp_path, monkeypatch):
     """What is locked is the lock file that OUT has now, not the one of a folder that was renamed meanwhile."""
-    out, flock, moved = tmp_path / "out", lock.fcntl.flock, []
+    out, flock, moved = tmp_path / "out", locks._flock.flock, []
     out.mkdir()
 
     def move_first(descriptor, how):
@@ -64,7 +65,7 @@ def test_a_folder_moved_between_opening_and_locking_is_not_taken_for_the_new_one
             out.mkdir()
         return flock(descriptor, how)
 
-    monkeypatch.setattr(lock.fcntl, "flock", move_first)
+    monkeypatch.setattr(locks._flock, "flock", move_first)
     with lock.locked(out) as held:
         held.check()
         assert os.path.samestat(os.fstat(held.descriptor), (out / lock.LOCK).stat())
@@ -140,7 +141,7 @@ def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_
     """A writer killed before its rename leaves one file of the pattern; the next suite in OUT removes it."""
     out = tmp_path / "out"
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom triptych.results import files\n"
+        "import os, sys\nfrom pathlib import Path\nfrom triptych.storage import files\n"
         "os.replace = lambda *names: os.kill(os.getpid(), 9)\n"
         "files.write_bytes(Path(sys.argv[1]), b'half')\n"
     )

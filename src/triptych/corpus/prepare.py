@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b, file_digest, sha256
+from hashlib import blake2b, sha256
 from pathlib import Path
 from typing import overload
 
@@ -20,10 +20,12 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych.config.schema import Limits, Split
 from triptych.contracts import Dataset, Example
-from triptych.disk_cache import DiskCache, Hold
-from triptych.errors import ConfigError, DataError, ModelError
+from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.models.tokens import RunningText, encode, native_failures
 from triptych.results.records import Data, SplitCounts
+from triptych.storage.disk_cache import DiskCache
+from triptych.storage.files import digest
+from triptych.storage.locks import FileLock
 
 CORPUS_VERSION = 2  # a change of what is prepared, or how it is kept, makes older caches stale
 SPLITS = ("train", "validation", "test")
@@ -244,7 +246,7 @@ class Corpus:
     test: TokenizedSplit
     template: Template
     data: Data
-    hold: Hold | None = field(default=None, repr=False, compare=False)  # keeps the cache from removing it
+    hold: FileLock | None = field(default=None, repr=False, compare=False)  # keeps the cache from removing it
 
     def token_frequencies(self, vocabulary_size: int) -> np.ndarray:
         """How often each token id stands in the training documents: int64 [V]."""
@@ -531,8 +533,8 @@ def _build(folder: Path, job: _Job, state: str) -> None:
     for name, writer in zip(SPLITS, writers, strict=True):
         plan.counts[name].truncated, plan.counts[name].shortened_for_loss = writer.truncated, writer.shortened
     content, tokens = (
-        sha256("\n".join(digest.hexdigest() for digest in digests).encode()).hexdigest()
-        for digests in ([writer.content for writer in writers], [writer.tokens for writer in writers])
+        sha256("\n".join(one.hexdigest() for one in hashes).encode()).hexdigest()
+        for hashes in ([writer.content for writer in writers], [writer.tokens for writer in writers])
     )
     data = Data(
         source=job.source,
@@ -542,10 +544,10 @@ def _build(folder: Path, job: _Job, state: str) -> None:
         splits=plan.counts,
         cut=plan.cut,
     )
-    digests = {name: _file_digest(folder / f"{name}.arrow") for name in SPLITS}
+    written = {name: digest(folder / f"{name}.arrow") for name in SPLITS}
     if job.dataset.fingerprint() != state:
         raise _changed(job)
-    (folder / _MANIFEST).write_text(json.dumps({"files": digests, "data": data.model_dump()}, indent=2))
+    (folder / _MANIFEST).write_text(json.dumps({"files": written, "data": data.model_dump()}, indent=2))
 
 
 def _source_splits(job: _Job) -> list[str]:
@@ -660,20 +662,36 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
     return sha256(state.encode()).hexdigest()
 
 
+_DAMAGED = (  # what reading files with unexpected content raises
+    ResultsError,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RecursionError,
+    pyarrow.ArrowException,
+)
+
+
 def _open(entry: Path, template: Template) -> Corpus | None:
     """The corpus kept in an entry's folder; None where it is damaged."""
     try:
         manifest = json.loads((entry / _MANIFEST).read_text())
-        for name, digest in manifest["files"].items():
-            if _file_digest(entry / f"{name}.arrow") != digest:
+        for name, expected in manifest["files"].items():
+            if digest(entry / f"{name}.arrow") != expected:
                 raise ValueError(f"{name} is damaged")
         splits = {name: TokenizedSplit(entry / f"{name}.arrow") for name in SPLITS}
         data = Data.model_validate(manifest["data"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, pyarrow.ArrowException):
+    except (
+        ResultsError,
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+        pyarrow.ArrowException,
+    ):
         return None
     return Corpus(splits["train"], splits["validation"], splits["test"], template, data)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()

@@ -18,14 +18,14 @@ from torch import Tensor
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Pair, Template
-from triptych.disk_cache import DiskCache, Hold
 from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import assemble, read_losses, tail_states, target_losses
 from triptych.errors import ResultsError
 from triptych.machine import Machine
-from triptych.results import store
-from triptych.results.files import reserve, write_bytes
+from triptych.storage.disk_cache import DiskCache
+from triptych.storage.files import digest, reserve, write_bytes
+from triptych.storage.locks import FileLock
 
 # Part of every entry's key. Raise it with a change after which the states kept for the same weights and tokens would be
 # others, or be laid out otherwise: here, in `stages`, `forward.assemble`, `batching.collate`, `attention` or `compute`.
@@ -61,7 +61,7 @@ class TrunkCache:
     dtype: torch.dtype
     flops: float
     seconds: float
-    hold: Hold
+    hold: FileLock
 
     @property
     def num_bytes(self) -> int:
@@ -180,7 +180,7 @@ def open_cache(
                 file.seek(int(starts[index]) * width * dtype.itemsize)
                 file.write(states.view(torch.uint8).numpy().data)
         write_bytes(entry / SECONDS, f"{time.perf_counter() - begun:.3f}".encode())
-        write_bytes(entry / SEAL, store.digest(entry / STATES).encode())
+        write_bytes(entry / SEAL, digest(entry / STATES).encode())
 
     def read(entry: Path) -> IO[bytes] | None:
         return (entry / STATES).open("rb", buffering=0) if _is_whole(entry / STATES, size) else None
@@ -207,7 +207,7 @@ def _is_whole(file: Path, size: int) -> bool:
         return False
     if not re.fullmatch(rb"\d{1,9}\.\d{3}", seconds.read_bytes()):
         return False
-    return store.digest(file).encode() == seal.read_bytes()
+    return digest(file).encode() == seal.read_bytes()
 
 
 def _length(pair: Pair, template: Template) -> int:

@@ -21,12 +21,12 @@ from triptych.registry import registered
 from triptych.reporting import formats
 from triptych.reporting.tables import to_csv, to_markdown
 from triptych.results import layout, store
-from triptych.results.files import leads_out, replacing, sweep_of
 from triptych.results.integrity import remedy
 from triptych.results.reading import Results, Run, load
 from triptych.results.records import Comparison
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
 from triptych.run.provenance import NOT_INSTALLED
+from triptych.storage.files import leads_out, replacing, sweep_of
 from triptych.text.characters import to_json
 from triptych.text.markdown import code, plain
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from triptych.reporting.document import describe
 from triptych.reporting.typeset import typeset
-from triptych.results.files import write_bytes
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
+from triptych.storage.files import write_bytes
 
 
 def to_pdf(results: Results, comparison: Comparison) -> bytes:

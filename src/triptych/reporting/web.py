@@ -5,9 +5,9 @@ from typing import Any
 
 from triptych.reporting.document import browser_data, describe, figure_data
 from triptych.reporting.typeset import typeset
-from triptych.results.files import write_bytes
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
+from triptych.storage.files import write_bytes
 from triptych.text.characters import to_json
 
 _FOLDER = Path(__file__).parent / "page"

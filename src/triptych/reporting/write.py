@@ -6,9 +6,9 @@ from triptych.errors import TriptychError
 from triptych.reporting.pdf import to_pdf
 from triptych.reporting.tables import to_csv, to_markdown, to_tests_csv
 from triptych.reporting.web import to_html
-from triptych.results.files import write_together
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
+from triptych.storage.files import write_together
 from triptych.text.characters import to_json
 
 

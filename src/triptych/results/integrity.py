@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from triptych.errors import ResultsError
-from triptych.results.files import digest
 from triptych.results.records import Record
+from triptych.storage.files import digest
 
 RUN_FILES = ("history.jsonl", "predictions.jsonl")
 ADAPTER_FILES = ("adapter/triptych.json", "adapter/adapter_config.json")  # the first contains the digest of the tensors

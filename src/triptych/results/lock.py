@@ -1,10 +1,7 @@
-"""One suite at a time works in a results folder: its lock, and how its runs know that the folder is still the
-suite's."""
+"""The lock of a results folder: one suite at a time works in it, and its runs notice if the folder is exchanged."""
 
-import fcntl
 import os
 import secrets
-import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,11 +10,12 @@ from pathlib import Path
 from typing import ParamSpec
 
 from triptych.errors import ResultsError
+from triptych.storage.locks import FileLock
 
 P = ParamSpec("P")
 
 LOCK = ".lock"
-LOCK_SECONDS = 2.0  # a suite that was killed leaves runs behind that end within this time
+LOCK_SECONDS = 2.0  # runs of a suite that was killed end within this time
 
 
 @dataclass(frozen=True)
@@ -68,49 +66,31 @@ def locked(folder: Path) -> Iterator[Lock]:
     Raises:
         ResultsError: another process holds it, or the folder cannot be locked.
     """
-    descriptor = _take(folder)
+    lock = _take(folder)
     try:
         token = secrets.token_hex(16)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, token.encode(), 0)
-        yield Lock(folder, token, descriptor)
+        os.ftruncate(lock.descriptor, 0)
+        os.pwrite(lock.descriptor, token.encode(), 0)
+        yield Lock(folder, token, lock.descriptor)
     finally:
-        os.close(descriptor)
+        lock.close()
 
 
-def _take(folder: Path) -> int:
-    """The descriptor of the lock file, locked; waits for `LOCK_SECONDS` at most."""
-    file, patience = folder / LOCK, time.monotonic() + LOCK_SECONDS
+def _take(folder: Path) -> FileLock:
+    """Lock the lock file of a folder; waits for `LOCK_SECONDS` at most."""
+    path, patience = folder / LOCK, time.monotonic() + LOCK_SECONDS
     while True:
         try:
-            descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        except OSError as error:
-            raise ResultsError(f"{str(folder)!r} cannot be locked: {file.name}: {error.strerror}.") from None
-        try:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise ResultsError(f"{str(folder)!r} cannot be locked: {file.name} is not a regular file. Remove it.")
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if _is_at(descriptor, file):
-                return descriptor
-            os.close(descriptor)  # the folder was moved between opening and locking: lock what is there now
+            lock = FileLock(path, wait=False, create=True)
         except BlockingIOError:
-            os.close(descriptor)
             if time.monotonic() > patience:
                 raise ResultsError(
                     f"Another process works in {str(folder)!r}; wait for it, or give another --out."
                 ) from None
             time.sleep(0.1)
+            continue
         except OSError as error:
-            os.close(descriptor)
-            raise ResultsError(f"{str(folder)!r} cannot be locked: {error.strerror}.") from None
-        except BaseException:
-            os.close(descriptor)
-            raise
-
-
-def _is_at(descriptor: int, file: Path) -> bool:
-    """Whether the open file is the one that has this path."""
-    try:
-        return os.path.samestat(os.fstat(descriptor), file.stat())
-    except OSError:
-        return False
+            raise ResultsError(f"{str(folder)!r} cannot be locked: {path.name}: {error.strerror}.") from None
+        if lock.is_of(path):
+            return lock
+        lock.close()  # the folder was moved between opening and locking: lock what is there now

@@ -15,9 +15,9 @@ from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.results import layout
 from triptych.results.consistency import ROUGE_METRICS as ROUGE_METRICS
 from triptych.results.consistency import problems, setting
-from triptych.results.files import digest
 from triptych.results.integrity import check_files, remedy
 from triptych.results.records import SCHEMA_VERSION, Prediction, Record, Rescored, RescoredRun, ScoredFiles
+from triptych.storage.files import digest
 from triptych.text.characters import in_all, whole
 
 SCORED = "scored.json"

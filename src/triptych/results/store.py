@@ -10,8 +10,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError
 
 from triptych.errors import InputError, ResultsError, shorten
-from triptych.results.files import digest as digest
-from triptych.results.files import write_bytes
+from triptych.storage.files import digest as digest
+from triptych.storage.files import write_bytes
 from triptych.text.characters import to_json
 
 if TYPE_CHECKING:

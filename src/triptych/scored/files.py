@@ -22,13 +22,13 @@ from triptych.errors import ConfigError, ResultsError, explain_validation, neare
 from triptych.plugins import import_plugins
 from triptych.reporting.write import write_report
 from triptych.results import integrity, layout, store
-from triptych.results.files import leads_out
 from triptych.results.lock import locked
 from triptych.results.reading import SCORED, Results, Run, suite_of
 from triptych.results.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
 from triptych.run import scoring
 from triptych.scored import predictions
 from triptych.scored.stored import rescore
+from triptych.storage.files import leads_out
 from triptych.text import languages
 
 KIND = "predictions"

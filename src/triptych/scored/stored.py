@@ -19,11 +19,11 @@ from triptych.errors import InputError, ResultsError
 from triptych.registry import find
 from triptych.reporting.write import write_report
 from triptych.results import layout, store
-from triptych.results.files import digest
 from triptych.results.lock import locked
 from triptych.results.reading import Results, Run, load
 from triptych.results.records import Comparison, Rescored, RescoredRun
 from triptych.run import scoring
+from triptych.storage.files import digest
 from triptych.text import languages
 
 Told = Callable[[int, int], None]

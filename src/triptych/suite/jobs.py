@@ -13,13 +13,13 @@ from triptych.errors import ResultsError, RunFailed
 from triptych.models.base import BaseModel
 from triptych.reporting.write import write_report
 from triptych.results import consistency, layout, reading, store
-from triptych.results.files import is_temporary, leads_out, sweep
 from triptych.results.lock import LOCK, Lock, locked
 from triptych.results.records import Comparison, Data, Record
 from triptych.run.entries import Row
 from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
 from triptych.run.preflight import Plan
 from triptych.run.search import read_trials, spread
+from triptych.storage.files import is_temporary, leads_out, sweep
 from triptych.suite.executors import Executor, Job, one_by_one
 from triptych.text.characters import whole
 

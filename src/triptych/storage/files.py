@@ -1,7 +1,6 @@
-"""A file is there whole or not at all."""
+"""Write files whole or not at all, hash them, and reserve their space."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from triptych.errors import ResultsError
+from triptych.storage.locks import FileLock, lock_descriptor
 
 # `.NAME.xxxxxxxx`, as `replacing` names temporary files, of the kinds of file that a results folder holds.
 _TEMPORARY = re.compile(r"\.[^/]+\.(?:json|jsonl|csv|md|pdf|html|safetensors)\.[a-z0-9_]{8}")
@@ -19,30 +19,30 @@ _TEMPORARY = re.compile(r"\.[^/]+\.(?:json|jsonl|csv|md|pdf|html|safetensors)\.[
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file next to `path`, synced and put in its place when the block ends; on failure the old file is kept and
-    the
-    temporary file is removed.
+    """A new file next to `path`, which takes its place when the block ends.
+
+    On failure the old file is kept and the temporary file is removed.
 
     Raises:
         ResultsError: the folder cannot be written, or the disk is full.
     """
-    with _told(path), _temporary(path) as (name, file):
+    with _explained(path), _temporary(path) as (name, file):
         yield file
-        _sync(file)
+        sync(file)
         os.replace(name, path)
 
 
 def write_together(contents: Mapping[Path, Callable[[], bytes]]) -> dict[Path, Exception]:
-    """Make several files and put them in place at the end: no old one is ever found next to a new one.
+    """Make several files and put them in place at the end, so that no old one is ever found next to a new one.
 
     Args:
         contents: what makes each file's content; called in order, one content in memory at a time.
 
     Returns:
-        What could not be made, and why. Such a file is not there afterwards, its older one neither; the others are.
+        What could not be made, and why. Neither a new nor an old file of that name is left; the others are written.
 
     Raises:
-        ResultsError: the folder cannot be written, or the disk is full; then every file is what it was.
+        ResultsError: the folder cannot be written, or the disk is full; then every file stays what it was.
     """
     failed: dict[Path, Exception] = {}
     ready: dict[Path, str] = {}
@@ -53,41 +53,42 @@ def write_together(contents: Mapping[Path, Callable[[], bytes]]) -> dict[Path, E
             except Exception as error:
                 failed[path] = error
                 continue
-            with _told(path):
+            with _explained(path):
                 ready[path], file = stack.enter_context(_temporary(path))
                 file.write(content)
-                _sync(file)
-        for path in contents:  # first: a process that is killed here leaves a file too few, and no old one
-            with _told(path):
+                sync(file)
+        for path in contents:  # first, so that a process killed here leaves a file too few, and no old one
+            with _explained(path):
                 path.unlink(missing_ok=True)
         for path, name in ready.items():
-            with _told(path):
+            with _explained(path):
                 os.replace(name, path)
     return failed
 
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """A new file next to `path`, with its name; gone at the end unless it was put in the place of another."""
+    """A new file next to `path`, with its name; removed at the end unless it was renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            with suppress(OSError):  # so that `sweep` leaves it alone; some network file systems have no locks
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            with suppress(OSError):  # so that `sweep` keeps it; some systems and network file systems have no locks
+                lock_descriptor(handle, wait=False)
             os.chmod(name, 0o666 & ~_umask())
             yield name, file
     finally:
         Path(name).unlink(missing_ok=True)
 
 
-def _sync(file: IO[bytes]) -> None:
+def sync(file: IO[bytes]) -> None:
+    """Make sure that what was written into a file is on the disk."""
     file.flush()
     os.fsync(file.fileno())
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -95,7 +96,7 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write the whole content: the file is the old one or the new one, never half of it.
+    """Write a file: whatever happens, it is the old one or the new one, never half of it.
 
     Raises:
         ResultsError: the folder cannot be written, or the disk is full.
@@ -110,18 +111,16 @@ def is_temporary(path: Path) -> bool:
 
 
 def sweep(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder and below; one that is being written is
-    kept."""
+    """Remove temporary files of killed processes from a folder and below, except those that are being written."""
     for path in folder.rglob(".*"):
         if is_temporary(path):
             _remove_if_unused(path)
 
 
 def sweep_of(path: Path) -> None:
-    """Remove the temporary files that killed writes of this one file left next to it; one that is being written is
-    kept."""
+    """Remove temporary files that killed writes of one file left next to it, except one that is being written."""
     named = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
-    with suppress(OSError):  # there is no such folder yet, or it may not be listed: nothing to remove
+    with suppress(OSError):  # the folder is missing or may not be listed
         for each in path.parent.iterdir():
             if named.fullmatch(each.name):
                 _remove_if_unused(each)
@@ -131,9 +130,10 @@ def _remove_if_unused(path: Path) -> None:
     """Remove a regular file that no process has locked."""
     if path.is_symlink() or not path.is_file():
         return
-    with suppress(OSError), path.open("rb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with suppress(OSError):
+        lock = FileLock(path, wait=False)
         path.unlink()
+        lock.close()
 
 
 def digest(path: Path) -> str:
@@ -163,7 +163,7 @@ def _umask() -> int:
 
 
 def reserve(file: IO[bytes], num_bytes: int) -> None:
-    """Give a new file its size, with the space on the disk that it takes: what is written into it later finds room.
+    """Give a new file its size and its space on the disk, so that later writes into it find room.
 
     Raises:
         OSError: the disk is full, or the file may not be so large.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from support.paths import CHECKOUT
-from triptych.disk_cache import DiskCache
-from triptych.results import files
+from triptych.storage import files
+from triptych.storage.disk_cache import DiskCache
 
 MEGABYTE = 10**6
 
@@ -41,7 +41,7 @@ CHILD = """
 import sys, time
 from pathlib import Path
 sys.path[:0] = [{source!r}]
-from triptych.disk_cache import DiskCache
+from triptych.storage.disk_cache import DiskCache
 def make(folder):
     (folder / "data").write_bytes(b"x" * 1000)
     {meanwhile}

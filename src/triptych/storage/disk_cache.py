@@ -1,65 +1,37 @@
-"""A bounded folder of entries that are made once, shared by processes, and never removed while one of them is in
-use."""
+"""A bounded cache on disk: entries made once, shared by processes, and never removed while in use."""
 
 import errno
-import fcntl
 import os
 import shutil
 import tempfile
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TypeVar
 
-Content = TypeVar("Content")
+from triptych.storage.files import sync
+from triptych.storage.locks import FileLock
+
+Entry = TypeVar("Entry")
 
 _UNFINISHED = "building-"
 _ALIVE = "alive"  # in an unfinished entry; locked for as long as the process that makes it lives
-_DAY = 86400  # seconds; an unfinished entry without that file is left to its maker for so long
+_DAY = 86400  # seconds for which an unfinished entry without that file is kept
 _ATTEMPTS = 10
-
-
-class Hold:
-    """A claim on a file for as long as this object lives, at most as long as the process: a lock on it.
-
-    Args:
-        path: of the file.
-        kind: `fcntl.LOCK_SH`, which several may have, or `fcntl.LOCK_EX`, with `fcntl.LOCK_NB` not to wait.
-
-    Raises:
-        BlockingIOError: another has it, and it was not to be waited for.
-        OSError: there is no such file, or it cannot be opened.
-    """
-
-    def __init__(self, path: Path, kind: int):
-        self._file = os.open(path, os.O_RDONLY)
-        self.close = weakref.finalize(self, os.close, self._file)
-        try:
-            fcntl.flock(self._file, kind)
-        except BaseException:
-            self.close()
-            raise
-
-    def is_of(self, path: Path) -> bool:
-        """Whether the file at `path` is still the one that is held."""
-        with suppress(OSError):
-            return os.path.samestat(os.stat(path), os.fstat(self._file))
-        return False
 
 
 class DiskCache:
     """Entries by key, each a folder that holds a file named `seal` once it is complete.
 
-    Whoever uses an entry holds a lock on its seal, and whoever makes one on a file in the folder it is made in. So an
-    entry that a living process uses or makes is never removed, and what a dead process left unfinished is. The size
-    bounds what is not in use: where everything is, the cache is larger for that long.
+    A process that uses an entry holds a lock on its seal; one that makes an entry holds a lock on a file in the folder
+    where it makes it. So an entry that a living process uses or makes is never removed, and an unfinished one of a dead
+    process is. The size limits what is not in use: while more than that is in use, the cache is larger.
 
     Args:
-        folder: made where it is missing.
-        max_bytes: beyond it the entries used longest ago go.
-        seal: the name of the file whose presence makes an entry; `make` writes it last.
+        folder: created if it is missing.
+        max_bytes: above it, the entries used longest ago are removed.
+        seal: the name of the file that marks an entry as complete; `make` writes it last.
     """
 
     def __init__(self, folder: Path, max_bytes: int, seal: str):
@@ -69,53 +41,55 @@ class DiskCache:
         self,
         key: str,
         make: Callable[[Path], None],
-        read: Callable[[Path], Content | None],
+        read: Callable[[Path], Entry | None],
         *,
         num_bytes: int = 0,
         alone: bool = False,
-    ) -> tuple[Content, Hold]:
-        """What is read from an entry, which is made where it is missing, damaged, or vanished meanwhile; and the claim
-        on it.
+    ) -> tuple[Entry, FileLock]:
+        """Read an entry, and make it first if it is missing or damaged.
 
         Args:
             key: names everything that the entry's content depends on.
             make: writes the entry into an empty folder, its seal last.
-            read: gives the content of an entry's folder; None where it is damaged, which is then removed.
-            num_bytes: room to make for it beforehand, where its size is known.
+            read: returns the content of an entry's folder, or None if it is damaged; the entry is then removed.
+            num_bytes: space to free for it beforehand, if its size is known.
             alone: one process makes it while others wait; else several may, and the first to finish wins.
+
+        Returns:
+            What `read` returned, and a lock that keeps the entry from being removed while it is referenced.
 
         Raises:
             OSError: the folder cannot be written, the disk is full, or what was written cannot be read back.
         """
         place = self.folder / key
         with self._alone(key) if alone else nullcontext():
-            made: Hold | None = None
+            made: FileLock | None = None
             for _ in range(_ATTEMPTS):
                 hold = self._hold(place)
                 content = read(place) if hold is not None else None
                 if hold is not None and content is not None:
                     break
-                # damaged, and not made again by another meanwhile
+                # damaged, and not yet made again by another process
                 if hold is not None and hold.is_of(place / self.seal):
                     shutil.rmtree(place, ignore_errors=True)
-                if made is None:  # not again within this call: what was made is read back first
+                if made is None:  # once in a call: what was made is read back first
                     self.evict(place, self.max_bytes - num_bytes)
                 made = self._make(place, make)
             else:
                 raise OSError(errno.EIO, "what was written cannot be read back; check the disk", str(place))
-        with suppress(OSError):  # a cache that may only be read serves too; its entries do not age
+        with suppress(OSError):  # a read-only cache works too; its entries keep their age
             os.utime(place / self.seal)
         self.evict(place, self.max_bytes)
         return content, hold
 
     def evict(self, keep: Path, room: int) -> None:
-        """Remove what dead processes left unfinished, then the entries used longest ago until the rest fits.
+        """Remove unfinished entries of dead processes, then the entries used longest ago until the rest fits.
 
         Args:
             keep: an entry that stays.
-            room: bytes that may remain.
+            room: bytes that the entries may take.
         """
-        with suppress(FileNotFoundError):  # another process removes at the same time: it does what is left
+        with suppress(FileNotFoundError):  # another process evicts at the same time and does the rest
             unfinished = [folder for folder in self.folder.glob(f"{_UNFINISHED}*") if not _remove_if_dead(folder)]
             used = {seal.parent: seal.stat().st_mtime_ns for seal in self.folder.glob(f"*/{self.seal}")}
             sizes = {folder: _size(folder) for folder in [*used, *unfinished]}
@@ -126,49 +100,50 @@ class DiskCache:
                 if entry != keep and self._remove(entry):
                     total -= sizes[entry]
 
-    def _hold(self, place: Path) -> Hold | None:
-        """A claim on an entry; None where there is none."""
+    def _hold(self, place: Path) -> FileLock | None:
+        """A lock on an entry; None if there is no such entry."""
         try:
-            hold = Hold(place / self.seal, fcntl.LOCK_SH)
+            hold = FileLock(place / self.seal, shared=True)
         except (FileNotFoundError, NotADirectoryError):
             return None
         return hold if hold.is_of(place / self.seal) else None  # removed while its lock was waited for
 
-    def _make(self, place: Path, make: Callable[[Path], None]) -> Hold | None:
-        """Make an entry under another name and put it in place in one step, claimed from before it can be seen."""
+    def _make(self, place: Path, make: Callable[[Path], None]) -> FileLock | None:
+        """Make an entry under another name and rename it into place, locked before others can see it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=_UNFINISHED, ignore_cleanup_errors=True) as building:
             alive, folder = Path(building) / _ALIVE, Path(building) / "entry"
             unlocked = alive.with_suffix(".new")
             unlocked.touch()
-            mine = Hold(unlocked, fcntl.LOCK_EX)
-            unlocked.rename(alive)  # nobody sees it before it is locked
+            mine = FileLock(unlocked)
+            unlocked.rename(alive)  # others never see it unlocked
             folder.mkdir()
             make(folder)
-            for file in folder.iterdir():
-                _sync(file)
-            made = Hold(folder / self.seal, fcntl.LOCK_SH)
+            for path in folder.iterdir():
+                with path.open("rb") as file:
+                    sync(file)
+            made = FileLock(folder / self.seal, shared=True)
             try:
                 folder.rename(place)
             except OSError:
                 if not place.is_dir():
                     raise
-                if not (place / self.seal).is_file():  # left by an older version, or damaged: no entry
+                if not (place / self.seal).is_file():  # left by an older version, or damaged
                     shutil.rmtree(place, ignore_errors=True)
                     folder.rename(place)
-                else:  # another process made the same meanwhile, and its files serve as well
+                else:  # another process has just made the same entry: use its files
                     return None
             finally:
                 mine.close()
         return made
 
     def _remove(self, entry: Path) -> bool:
-        """Remove an entry that nobody uses; False where somebody does."""
+        """Remove an entry unless it is in use; returns whether it is gone."""
         try:
-            hold = Hold(entry / self.seal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold = FileLock(entry / self.seal, wait=False)
         except FileNotFoundError:
             return True
-        except OSError:  # in use, or not ours to open
+        except OSError:  # in use, or it may not be opened
             return False
         shutil.rmtree(entry, ignore_errors=True)
         hold.close()
@@ -176,13 +151,13 @@ class DiskCache:
 
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
-        """Wait for every other process that makes this entry; the lock's file is gone afterwards."""
+        """Wait for every other process that makes this entry; the lock file is removed afterwards."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.lock"
         while True:
             path.touch()
             with suppress(FileNotFoundError):
-                hold = Hold(path, fcntl.LOCK_EX)
+                hold = FileLock(path)
                 if hold.is_of(path):
                     break
         try:
@@ -195,7 +170,7 @@ class DiskCache:
 def _remove_if_dead(folder: Path) -> bool:
     """Remove an unfinished entry if the process that made it has died."""
     try:
-        hold = Hold(folder / _ALIVE, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hold = FileLock(folder / _ALIVE, wait=False)
     except FileNotFoundError:  # just begun, or of an older version
         if not folder.is_dir() or time.time() - folder.stat().st_mtime <= _DAY:
             return not folder.is_dir()
@@ -210,11 +185,3 @@ def _remove_if_dead(folder: Path) -> bool:
 
 def _size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _sync(file: Path) -> None:
-    handle = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,0 +1,62 @@
+"""Locks on files: shared or exclusive, released with the object, and a clear error on systems that have none."""
+
+import errno
+import subprocess
+import sys
+
+import pytest
+
+from triptych.storage.locks import FileLock
+
+
+@pytest.mark.parametrize(("first", "second", "free"), [(True, True, True), (True, False, False), (False, True, False)])
+def test_shared_locks_exclude_only_exclusive_ones(first, second, free, tmp_path):
+    """Two shared locks are held together; an exclusive one waits until every other is closed."""
+    path = tmp_path / "file"
+    path.touch()
+    held = FileLock(path, shared=first)
+    if free:
+        FileLock(path, shared=second, wait=False).close()
+    else:
+        with pytest.raises(BlockingIOError):
+            FileLock(path, shared=second, wait=False)
+    held.close()
+    FileLock(path, shared=second, wait=False).close()
+
+
+def test_a_lock_knows_its_file(tmp_path):
+    """A lock is of the file that it was taken on, under its new name too, and of no file that took its place."""
+    held = FileLock(tmp_path / "file", create=True)
+    assert held.is_of(tmp_path / "file")
+    (tmp_path / "file").rename(tmp_path / "moved")
+    assert held.is_of(tmp_path / "moved") and not held.is_of(tmp_path / "file")
+    (tmp_path / "file").touch()
+    assert not held.is_of(tmp_path / "file")
+
+
+def test_a_system_without_locks_can_import_the_package_and_says_what_is_missing(tmp_path):
+    """Where `fcntl` is missing, as on Windows, the storage modules can be imported, a lock fails with a message, and a
+    file can still be written."""
+    code = (
+        "import sys; sys.modules['fcntl'] = None\n"
+        "from pathlib import Path\n"
+        "from triptych.results import lock, reading\n"
+        "from triptych.storage import disk_cache, files, locks\n"
+        "from triptych.errors import ResultsError\n"
+        "folder = Path(sys.argv[1])\n"
+        "files.write_bytes(folder / 'a.json', b'1')\n"
+        "try:\n"
+        "    with lock.locked(folder): pass\n"
+        "except ResultsError as error:\n"
+        "    print(error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "this system cannot lock files" in done.stdout and (tmp_path / "a.json").read_bytes() == b"1"
+
+
+def test_what_is_not_a_regular_file_is_not_locked(tmp_path):
+    """A folder in the place of the lock file is refused at once."""
+    with pytest.raises(OSError) as caught:
+        FileLock(tmp_path)
+    assert caught.value.errno == errno.EINVAL
