@@ -141,7 +141,7 @@ def test_summaries_are_the_stored_predictions(finished):
     unchanged."""
     all_rows = summarizers.load_all(finished.runs, device="cpu")
     models = [row for row in all_rows if isinstance(row, summarizers.TrainedModel)]
-    (base,) = {id(row.base): row.base for row in models}.values()
+    (base,) = {id(row.loaded): row.loaded for row in models}.values()
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
     for row in all_rows:
         assert row.summarize(finished.documents) == finished.stored(row.label), row.label
@@ -335,7 +335,7 @@ def test_adapters_that_peft_saved_give_pefts_logits(world, tmp_path):
         logits = model(input_ids=batch.ids, attention_mask=torch.ones_like(batch.ids)).logits
         start = batch.columns + (logits.shape[1] - batch.ids.shape[1])
         torch.testing.assert_close(seen(row.adapted, batch), logits[batch.rows, start], rtol=0, atol=1e-5)
-    (base,) = {id(row.base): row.base for row in found}.values()
+    (base,) = {id(row.loaded): row.loaded for row in found}.values()
     assert all(torch.equal(before[name], tensor) for name, tensor in base.model.state_dict().items())
 
 
