@@ -20,7 +20,6 @@ from triptych import cli
 from triptych.cli import commands
 from triptych.config.schema import merge, parse_setting, preset
 from triptych.contracts import AdaptedModel, Context, ModelParts
-from triptych.measure import meter
 from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import TYPES, one_sentence_a_line
 from triptych.results.records import Record
@@ -306,7 +305,7 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     summaries."""
     suite, table = small_suite()
     lora = next(row for row in table if row.label == "lora")
-    monkeypatch.setattr(meter, "time", Ticking)
+    monkeypatch.setattr("triptych.measure.clocks.time", Ticking)
     made = [
         experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda run, event: None, ("a file.py",))
         for number, row in enumerate((lora, Row("lora", "lora", Boaster(**lora.plugin.model_dump()))))

@@ -22,7 +22,7 @@ from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
 from triptych.engine.generation import DecodingPlan, generate, left_padded
 from triptych.engine.training import trained_parameters
-from triptych.measure import meter
+from triptych.measure.parameters import count_parameters
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -96,9 +96,9 @@ def our_loss(adapted: AdaptedModel, pair: Pair, template: Template) -> torch.Ten
 def test_parameters(full_size, label):
     """Base, trainable and added parameters are those of the acceptance, counted on the real model."""
     method, trainable, added = ROWS[label]
-    assert meter.count_parameters(BaseModel(full_size.folder).structure()).total == BASE
+    assert count_parameters(BaseModel(full_size.folder).structure()).total == BASE
     adapted = full_size.adapt(method)
-    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens)
+    counts = count_parameters(adapted.parts.model, adapted.virtual_tokens)
     assert (counts.trainable, counts.total - BASE) == (trainable, added)
 
 

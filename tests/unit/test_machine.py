@@ -72,16 +72,17 @@ torch.backends.mps.is_available = torch.backends.mps.is_built = lambda: True
 waited = []
 torch.mps.synchronize = lambda: waited.append(True)
 from triptych.machine import start_machine
-from triptych.measure import meter
+from triptych.measure.energy import Energy
+from triptych.measure.memory import PeakMemory, memory_reader
 machine = start_machine(None, "auto")
 assert machine.device.type == "mps" and machine.precision == "fp32" and machine.loss_scaler() is None, machine
 machine.synchronize()
 assert waited
-memory = meter.PeakMemory(machine.device)
+memory = PeakMemory(machine.device)
 with memory.phase():
     pass
-assert memory.kind == meter.memory_reader()[0] and memory.peak_bytes > 0
-assert meter.Energy(machine.device).note
+assert memory.kind == memory_reader()[0] and memory.peak_bytes > 0
+assert Energy(machine.device).note
 """
 
 

@@ -20,7 +20,14 @@ from triptych.engine.batching import collate
 from triptych.engine.forward import read_losses, target_losses
 from triptych.engine.trunk_cache import entering, resumed_losses
 from triptych.engine.work import SHAPES, entering_flops, training_flops, work_shape
-from triptych.measure import meter
+from triptych.measure.busy import Busy
+from triptych.measure.clocks import Clocks, process_seconds
+from triptych.measure.counters import integral
+from triptych.measure.energy import Energy
+from triptych.measure.flops import fit_flops
+from triptych.measure.memory import PeakMemory, _malloc_trim, memory_reader
+from triptych.measure.parameters import ParameterCounts, count_parameters
+from triptych.measure.training_meters import TrainingMeters, num_devices
 from triptych.methods.dora import DoRA
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
@@ -66,7 +73,8 @@ class HandClock:
 def hand(monkeypatch) -> HandClock:
     """The meter reads a clock that goes by hand."""
     clock = HandClock()
-    monkeypatch.setattr(meter, "time", clock)
+    for module in ("clocks", "counters"):
+        monkeypatch.setattr(f"triptych.measure.{module}.time", clock)
     return clock
 
 
@@ -75,14 +83,14 @@ def hand(monkeypatch) -> HandClock:
 )
 def test_a_wall_clock_that_is_set_anew_changes_no_clock(monkeypatch):
     """Time of day that jumps by an hour is not counted as work."""
-    before = meter.process_seconds()
-    monkeypatch.setattr(meter.time, "time", lambda: time.perf_counter() + 3600)
-    assert 0 < meter.process_seconds() - before < 60
+    before = process_seconds()
+    monkeypatch.setattr("triptych.measure.clocks.time.time", lambda: time.perf_counter() + 3600)
+    assert 0 < process_seconds() - before < 60
 
 
 def test_one_clock_runs_at_a_time(hand):
     """Clocks add up to the time that has passed and was carried over: an inner one holds up the outer one."""
-    clocks = meter.Clocks(lambda: None, base="startup")
+    clocks = Clocks(lambda: None, base="startup")
     clocks.carry("train", 5)
     started = clocks.read()["startup"]
     hand.pass_time(1)
@@ -94,12 +102,12 @@ def test_one_clock_runs_at_a_time(hand):
     hand.pass_time(16)
     seconds = clocks.read()
     assert (seconds["startup"] - started, seconds["search"], seconds["train"]) == pytest.approx((17, 10, 9))
-    assert clocks.wall_seconds() - meter.process_seconds() == pytest.approx(5, abs=0.1)
+    assert clocks.wall_seconds() - process_seconds() == pytest.approx(5, abs=0.1)
 
 
 def test_a_clock_stops_where_its_work_fails(hand):
     """What was under way when an error came is on its clock, and what follows is not."""
-    clocks = meter.Clocks(lambda: None, base="startup")
+    clocks = Clocks(lambda: None, base="startup")
     with pytest.raises(ValueError, match="x"), clocks.time("train"):
         hand.pass_time(3)
         raise ValueError("x")
@@ -110,7 +118,7 @@ def test_a_clock_stops_where_its_work_fails(hand):
 def test_a_clock_waits_for_the_device(hand):
     """A clock is read when the device has done what was asked: work still under way belongs to the one that asked for
     it."""
-    clocks = meter.Clocks(lambda: hand.pass_time(1), base="startup")
+    clocks = Clocks(lambda: hand.pass_time(1), base="startup")
     with clocks.time("train"):
         pass
     assert clocks.read()["train"] == 1
@@ -119,7 +127,7 @@ def test_a_clock_waits_for_the_device(hand):
 def test_training_time_is_of_steps_alone(gpt2, hand):
     """Trap 12: however long validation, logging and preparation take, the training clock counts optimizer steps
     alone."""
-    clocks = meter.Clocks(lambda: None, base="startup")
+    clocks = Clocks(lambda: None, base="startup")
     _, train, state = gpt2.begin(LoRA(rank=2), micro_batch_size=4)
 
     batches = []
@@ -165,7 +173,7 @@ def test_peak_memory_is_of_its_phase():
     """Trap 13: the peak is that of the phase; what was allocated and freed before it, or comes after, does not
     count."""
     allocate(400)
-    memory = meter.PeakMemory(CPU)
+    memory = PeakMemory(CPU)
     with memory.phase():
         pass
     base = memory.peak_bytes
@@ -174,14 +182,14 @@ def test_peak_memory_is_of_its_phase():
     assert 80 * MEGABYTE < memory.peak_bytes - base < 250 * MEGABYTE
     reached = memory.peak_bytes
     allocate(400)
-    assert memory.peak_bytes == reached and memory.kind == meter.memory_reader()[0]
+    assert memory.peak_bytes == reached and memory.kind == memory_reader()[0]
 
 
 def test_the_rise_of_memory_is_what_a_phase_adds():
     """Trap 13: 300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was
     there."""
     before = allocate(200)
-    memory = meter.PeakMemory(CPU)
+    memory = PeakMemory(CPU)
     memory.begin()
     with memory.phase():
         allocate(300)
@@ -191,7 +199,7 @@ def test_the_rise_of_memory_is_what_a_phase_adds():
 
 
 needs_anonymous = pytest.mark.skipif(
-    meter.memory_reader()[0] != "anonymous", reason="this system does not tell anonymous memory from mapped files"
+    memory_reader()[0] != "anonymous", reason="this system does not tell anonymous memory from mapped files"
 )
 
 
@@ -199,7 +207,7 @@ needs_anonymous = pytest.mark.skipif(
 def test_a_mapped_file_is_not_memory_of_training(tmp_path):
     """Trap 13: 200 MB of a mapped file read in a step, as those of a data set or a cache, count as nothing."""
     (tmp_path / "file").write_bytes(bytes(200 * MEGABYTE))
-    memory = meter.PeakMemory(CPU)
+    memory = PeakMemory(CPU)
     with memory.phase():
         mapped = np.memmap(tmp_path / "file", np.uint8, "r")
         assert mapped.sum() == 0
@@ -208,7 +216,7 @@ def test_a_mapped_file_is_not_memory_of_training(tmp_path):
 
 
 @needs_anonymous
-@pytest.mark.skipif(meter._malloc_trim() is None, reason="this C library cannot give its free pages back")
+@pytest.mark.skipif(_malloc_trim() is None, reason="this C library cannot give its free pages back")
 def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
     """Trap 13: what a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither
     figure."""
@@ -221,11 +229,11 @@ def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
         small.append(cycle[0])
 
     kept: list[torch.Tensor] = []
-    fresh = meter.PeakMemory(CPU)
+    fresh = PeakMemory(CPU)
     with fresh.phase():
         pass
     work()
-    later = meter.PeakMemory(CPU)
+    later = PeakMemory(CPU)
     with later.phase():
         pass
     assert later.peak_bytes - fresh.peak_bytes < 15 * MEGABYTE and kept
@@ -233,7 +241,7 @@ def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
 
 def test_memory_goes_on_over_processes():
     """The figures of an interrupted run are the largest of its processes."""
-    first, second = (meter.TrainingMeters(CPU) for _ in range(2))
+    first, second = (TrainingMeters(CPU) for _ in range(2))
     first.memory.peak_bytes, first.memory.rise_bytes = 2**50, 2**49
     second.load_state_dict(first.state_dict())
     second.begin()
@@ -256,15 +264,15 @@ def test_memory_is_read_as_the_system_tells_it(status, kind, tmp_path, monkeypat
     file = tmp_path / "status"
     if status is not None:
         file.write_bytes(status)
-    monkeypatch.setattr(meter, "_STATUS", file)
-    found, read = meter.memory_reader.__wrapped__()
+    monkeypatch.setattr("triptych.measure.memory._STATUS", file)
+    found, read = memory_reader.__wrapped__()
     assert found == kind
     assert read() == 400 * 1024 if kind == "anonymous" else read() > 50 * MEGABYTE
 
 
 def test_memory_of_a_phase_that_fails_is_kept():
     """The sampler ends with its phase, whatever happens in it."""
-    memory = meter.PeakMemory(torch.device("cpu"))
+    memory = PeakMemory(torch.device("cpu"))
     with pytest.raises(ValueError, match="x"), memory.phase():
         raise ValueError("x")
     assert memory.peak_bytes > 0
@@ -275,7 +283,7 @@ def test_memory_of_a_phase_that_fails_is_kept():
 
 def counters(folder, monkeypatch, *domains: tuple[int, int]) -> list:
     """A powercap folder with one counter a domain: (microjoules now, where it wraps)."""
-    monkeypatch.setattr(meter, "RAPL", folder)
+    monkeypatch.setattr("triptych.measure.energy.RAPL", folder)
     files = []
     for i, (now, limit) in enumerate(domains):
         domain = folder / f"intel-rapl:{i}"
@@ -289,7 +297,7 @@ def counters(folder, monkeypatch, *domains: tuple[int, int]) -> list:
 def test_energy_is_the_counters_difference(tmp_path, monkeypatch):
     """Joules are what all packages used inside the phases, a counter that wraps included."""
     one, two = counters(tmp_path, monkeypatch, (1_000_000, 10_000_000), (9_000_000, 10_000_000))
-    energy = meter.Energy(torch.device("cpu"))
+    energy = Energy(torch.device("cpu"))
     with energy.phase():
         one.write_text("3000000")
         two.write_text("1000000")
@@ -301,8 +309,8 @@ def test_energy_is_the_counters_difference(tmp_path, monkeypatch):
 
 def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
     """Trap 14: where there is no counter, energy is None with the reason, never 0."""
-    monkeypatch.setattr(meter, "RAPL", tmp_path / "nowhere")
-    energy = meter.Energy(torch.device("cpu"))
+    monkeypatch.setattr("triptych.measure.energy.RAPL", tmp_path / "nowhere")
+    energy = Energy(torch.device("cpu"))
     with energy.phase():
         pass
     assert energy.joules is None and energy.note == "not measured: this machine shows no RAPL energy counter"
@@ -311,7 +319,7 @@ def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
 def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
     """Trap 14: a counter that does not move has measured nothing, and 0 J is not a result."""
     counters(tmp_path, monkeypatch, (5, 100))
-    energy = meter.Energy(torch.device("cpu"))
+    energy = Energy(torch.device("cpu"))
     with energy.phase():
         pass
     assert energy.joules is None and energy.note.startswith("not measured: ")
@@ -320,15 +328,15 @@ def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
 def test_a_counter_that_may_not_be_read_is_said(tmp_path, monkeypatch):
     """Trap 14: a counter for the administrator alone is a reason, not a crash."""
     counters(tmp_path, monkeypatch, (5, 100))
-    monkeypatch.setattr(meter, "os", types.SimpleNamespace(access=lambda *asked: False, R_OK=4))
-    energy = meter.Energy(torch.device("cpu"))
+    monkeypatch.setattr("triptych.measure.energy.os", types.SimpleNamespace(access=lambda *asked: False, R_OK=4))
+    energy = Energy(torch.device("cpu"))
     assert energy.joules is None and "administrator" in energy.note
 
 
 def test_integrated_rates_are_trapezoids(hand):
     """A rate read at 0 s, 2 s and 3 s as 10, 30 and 30 integrates to 40 + 30."""
     rates = iter((10.0, 30.0, 30.0))
-    read = meter.integral(lambda: next(rates))
+    read = integral(lambda: next(rates))
     hand.pass_time(2)
     assert read() == 40
     hand.pass_time(1)
@@ -386,7 +394,7 @@ def test_energy_of_a_gpu_is_its_counter(nvml):
     """On CUDA joules are the difference of NVML's counter of the device that torch means, whatever its number
     elsewhere."""
     fake = nvml()
-    energy = meter.Energy(CUDA)
+    energy = Energy(CUDA)
     fake.joules = 7
     with energy.phase():
         fake.joules = 50
@@ -397,7 +405,7 @@ def test_energy_of_a_gpu_is_its_counter(nvml):
 def test_energy_without_a_counter_is_integrated_power(nvml, hand):
     """A GPU without an energy counter gives its power, integrated over the phases alone, and the record says so."""
     nvml("energy")
-    energy = meter.Energy(CUDA)
+    energy = Energy(CUDA)
     for _ in range(2):
         hand.pass_time(100)
         with energy.phase():
@@ -411,7 +419,7 @@ def test_energy_without_a_counter_is_integrated_power(nvml, hand):
 def test_a_gpu_without_meters_says_so(nvml, missing):
     """Trap 14: where NVML has no energy, power or no voice at all, energy is None and the note holds NVML's words."""
     nvml(*missing)
-    energy = meter.Energy(CUDA)
+    energy = Energy(CUDA)
     with energy.phase():
         pass
     assert energy.joules is None and energy.kind is None and "Not Supported" in energy.note
@@ -420,7 +428,7 @@ def test_a_gpu_without_meters_says_so(nvml, missing):
 def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
     """Without the package that reads NVML, energy and utilisation name the package to install."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    for found in (meter.Energy(CUDA), meter.Busy(CUDA)):
+    for found in (Energy(CUDA), Busy(CUDA)):
         assert found.note == "not measured: the package nvidia-ml-py is not installed"
 
 
@@ -430,7 +438,7 @@ def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
 def test_utilisation_of_a_gpu_is_integrated(nvml, hand):
     """Busy seconds are NVML's utilisation times the seconds of the phase; what lies between phases does not count."""
     nvml()
-    busy = meter.Busy(CUDA)
+    busy = Busy(CUDA)
     for _ in range(2):
         with busy.phase():
             hand.pass_time(4)
@@ -442,9 +450,9 @@ def test_utilisation_that_cannot_be_measured_says_why(nvml):
     """No meter, another kind of device, or several processes: None with the reason."""
     nvml("utilisation")
     for busy, reason in (
-        (meter.Busy(CUDA), "Not Supported"),
-        (meter.Busy(torch.device("mps")), "mps"),
-        (meter.Busy(torch.device("cpu"), processes=2), "2 processes"),
+        (Busy(CUDA), "Not Supported"),
+        (Busy(torch.device("mps")), "mps"),
+        (Busy(torch.device("cpu"), processes=2), "2 processes"),
     ):
         with busy.phase():
             pass
@@ -453,7 +461,7 @@ def test_utilisation_that_cannot_be_measured_says_why(nvml):
 
 def test_utilisation_of_a_cpu_is_processor_time():
     """On a CPU busy seconds are processor time: work counts, sleep does not."""
-    busy = meter.Busy(torch.device("cpu"))
+    busy = Busy(torch.device("cpu"))
     with busy.phase():
         time.sleep(0.2)
     assert busy.seconds < 0.1
@@ -466,8 +474,8 @@ def test_utilisation_of_a_cpu_is_processor_time():
 
 def test_devices_held(monkeypatch):
     """What training holds: a GPU a process, or the cores that the process may use."""
-    assert meter.num_devices(CUDA, 3) == 3
-    assert meter.num_devices(torch.device("cpu"), 1) == len(os.sched_getaffinity(0))
+    assert num_devices(CUDA, 3) == 3
+    assert num_devices(torch.device("cpu"), 1) == len(os.sched_getaffinity(0))
 
 
 def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
@@ -479,7 +487,7 @@ def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: resets.append(next(peaks)))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: resets[-1][0])
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda device: resets[-1][1])
-    memory = meter.PeakMemory(CUDA)
+    memory = PeakMemory(CUDA)
     for _ in range(2):
         with memory.phase():
             pass
@@ -494,7 +502,7 @@ def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
 def test_parameters_are_counted_by_storage(gpt2):
     """Trap 11: a tied head counts once; per-module counts would say more."""
     model = gpt2.parts().model
-    counts = meter.count_parameters(model)
+    counts = count_parameters(model)
     per_module = sum(p.numel() for module in model.modules() for p in module.parameters(recurse=False))
     assert counts.total == counts.trainable == sum(p.numel() for p in model.parameters())
     assert per_module - counts.total == model.lm_head.weight.numel()
@@ -505,8 +513,8 @@ def test_parameters_are_counted_over_modules():
     trainable."""
     inner, other = nn.Linear(2, 3), nn.Linear(3, 1).requires_grad_(False)
     outer = nn.Sequential(inner, other)
-    assert meter.count_parameters(outer, inner, None, outer) == meter.Counts(9, 13)
-    assert meter.count_parameters(inner, other) == meter.Counts(9, 13)
+    assert count_parameters(outer, inner, None, outer) == ParameterCounts(9, 13)
+    assert count_parameters(inner, other) == ParameterCounts(9, 13)
 
 
 GPT2_SMALL = {  # label: (method, trainable, added)
@@ -526,9 +534,9 @@ def test_gpt2_small_in_numbers(label, gpt2):
     method, trainable, added = GPT2_SMALL[label]
     with torch.device("meta"):
         model = GPT2LMHeadModel(GPT2Config())
-    assert meter.count_parameters(model).total == 124_439_808
+    assert count_parameters(model).total == 124_439_808
     adapted = method.adapt(take_apart(model), gpt2.context())
-    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens)
+    counts = count_parameters(adapted.parts.model, adapted.virtual_tokens)
     assert (counts.trainable, counts.total - 124_439_808) == (trainable, added)
 
 
@@ -645,11 +653,11 @@ def test_the_exact_path_does_less(gpt2):
 def test_passes_that_follow_no_formula_are_refused():
     """A pass that the formula does not explain within 0.1% is an error, not an estimate."""
     flops = [1000 * b * t + 3 * b * t * t + 50 * n + 7 * s * t + 900 for b, t, n, s in SHAPES]
-    fitted = meter.fit_flops(list(zip(SHAPES, flops, strict=True)))
+    fitted = fit_flops(list(zip(SHAPES, flops, strict=True)))
     assert (fitted.per_position, fitted.per_pair, fitted.per_logit) == pytest.approx((1000, 3, 50))
     assert (fitted.per_chosen_pair, fitted.per_pass) == pytest.approx((7, 900))
     with pytest.raises(ArithmeticError, match="5 passes"):  # as many unknowns as passes explain anything
-        meter.fit_flops(list(zip(SHAPES[:5], flops[:5], strict=True)))
+        fit_flops(list(zip(SHAPES[:5], flops[:5], strict=True)))
     flops[3] += 5000
     with pytest.raises(ArithmeticError, match="took"):
-        meter.fit_flops(list(zip(SHAPES, flops, strict=True)))
+        fit_flops(list(zip(SHAPES, flops, strict=True)))

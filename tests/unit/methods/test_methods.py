@@ -17,7 +17,7 @@ from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import left_padded
 from triptych.engine.training import trained_parameters
 from triptych.errors import ConfigError, ResultsError
-from triptych.measure import meter
+from triptych.measure.parameters import count_parameters
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -278,8 +278,8 @@ def test_an_untied_head_leaves_the_embeddings(gpt2):
     assert changed == {"lm_head.weight"} == set(trained_parameters(adapted))
     assert torch.equal(adapted.parts.token_embedding.weight, gpt2.prototype.transformer.wte.weight)
     assert adapted.parts.model.config.tie_word_embeddings is False and not adapted.parts.tied
-    base = meter.count_parameters(gpt2.prototype).total
-    assert meter.count_parameters(adapted.parts.model).total == base + adapted.parts.head.weight.numel()
+    base = count_parameters(gpt2.prototype).total
+    assert count_parameters(adapted.parts.model).total == base + adapted.parts.head.weight.numel()
 
 
 def test_an_untied_head_begins_as_the_model(gpt2):
@@ -304,7 +304,7 @@ def test_a_tied_head_moves_the_embeddings(gpt2):
     adapted, changed = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="tied"))
     assert changed == {"transformer.wte.weight"}
     assert adapted.parts.head.weight is adapted.parts.token_embedding.weight
-    assert meter.count_parameters(adapted.parts.model).total == meter.count_parameters(gpt2.prototype).total
+    assert count_parameters(adapted.parts.model).total == count_parameters(gpt2.prototype).total
     assert "input_embeddings" in adapted.notes
     batch = collate(gpt2.pairs, gpt2.template)
     adapted.parts.model.zero_grad()
@@ -330,7 +330,7 @@ def test_heads_of_their_own(worlds):
     llama = worlds["llama"]
     adapted, changed = moved(llama, LastLayers(num_blocks=0, final_norm=False, head="untied"))
     assert changed == {"lm_head.weight"}
-    assert meter.count_parameters(adapted.parts.model).total == meter.count_parameters(llama.prototype).total
+    assert count_parameters(adapted.parts.model).total == count_parameters(llama.prototype).total
     with pytest.raises(ConfigError, match="separate tensor"):
         llama.adapt(LastLayers(head="tied"))
 
@@ -363,8 +363,8 @@ def test_a_missing_norm_is_refused(gpt2):
 def test_full_trains_everything(world):
     """Full fine-tuning trains every parameter, and nothing is added."""
     adapted = world.adapt(Full())
-    counts = meter.count_parameters(adapted.parts.model)
-    assert counts.trainable == counts.total == meter.count_parameters(world.prototype).total
+    counts = count_parameters(adapted.parts.model)
+    assert counts.trainable == counts.total == count_parameters(world.prototype).total
 
 
 # What is saved

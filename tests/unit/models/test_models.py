@@ -14,7 +14,7 @@ from triptych.engine.batching import collate
 from triptych.engine.forward import head_is_plain, target_losses
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.errors import ModelError
-from triptych.measure import meter
+from triptych.measure.parameters import count_parameters
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
@@ -46,8 +46,8 @@ def test_every_family_is_taken_apart(family):
     assert parts.token_embedding.weight.shape == parts.head.weight.shape == (64, 32)
     assert parts.tied == (parts.head.weight is parts.token_embedding.weight)
     assert parts.final_norm is not None and all(p.shape == (32,) for p in parts.final_norm.parameters())
-    found = meter.count_parameters(parts.token_embedding, parts.blocks, parts.final_norm, parts.head).total
-    rest = meter.count_parameters(parts.model).total - found
+    found = count_parameters(parts.token_embedding, parts.blocks, parts.final_norm, parts.head).total
+    rest = count_parameters(parts.model).total - found
     assert 0 <= rest <= 66 * 32 + 64 + 2 * 32  # learned positions, a head's bias, a norm behind the embedding
     for name, module in matrices(parts).items():
         x = torch.zeros(1, matrix_shape(module)[0])

@@ -1,0 +1,110 @@
+"""Peak memory of a phase of a run, and how far it rose above what was in use before."""
+
+import ctypes
+import gc
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+import psutil
+import torch
+
+from triptych.measure.counters import sampled
+
+_STATUS = Path("/proc/self/status")
+_ANONYMOUS = re.compile(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
+
+
+class PeakMemory:
+    """The peak memory of one phase, and by how much it rose above what was in use before the phase first began.
+
+    On CUDA: what the allocator had handed out, and what it held reserved. Elsewhere: the memory of the process by
+    `memory_reader`, sampled every 5 ms. The peak includes what was there before, such as the weights; the rise does
+    not.
+
+    Attributes:
+        kind: "allocated" on CUDA, elsewhere one of `memory_reader`.
+        peak_bytes: the largest reading.
+        rise_bytes: how far the largest reading lies above the one before the phase first began.
+        reserved_bytes: None elsewhere than on CUDA.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.kind, self._read = memory_reader()
+        if device.type == "cuda":
+            self.kind, self._read = "allocated", lambda: torch.cuda.memory_allocated(device)
+        self.peak_bytes = 0
+        self.rise_bytes = 0
+        self.reserved_bytes: int | None = None
+        self._before: int | None = None
+
+    def begin(self) -> None:
+        """Collect garbage, give back free memory, and note what is in use: the rise is counted from here.
+
+        The first phase does this itself where it was not done before.
+        """
+        gc.collect()
+        release_free_memory(self.device)
+        self._before = self._read()
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Measure inside; entered again, the larger peak is kept."""
+        if self._before is None:
+            self.begin()
+        if self.device.type != "cuda":
+            with sampled(0.005, lambda: self._see(self._read())):
+                yield
+            return
+        torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            yield
+        finally:
+            self._see(torch.cuda.max_memory_allocated(self.device))
+            self.reserved_bytes = max(self.reserved_bytes or 0, torch.cuda.max_memory_reserved(self.device))
+
+    def _see(self, in_use: int) -> None:
+        self.peak_bytes = max(self.peak_bytes, in_use)
+        self.rise_bytes = max(self.rise_bytes, in_use - (self._before or 0))
+
+
+@cache
+def memory_reader() -> tuple[str, Callable[[], int]]:
+    """How this process's memory is read, and the reading in bytes: as near to what is allocated as the system reports.
+
+    - "anonymous", on Linux: RssAnon + RssShmem of `/proc/self/status`. Pages of mapped files, such as libraries and
+      prepared data, do not count, since the system drops them when memory is short.
+    - "unique", where the system does not report that: the pages that no other process shares (psutil's USS).
+    - "resident", where it reports neither: all pages in memory, those of mapped files included (RSS).
+    """
+    process = psutil.Process()
+    if _STATUS.is_file() and len(_ANONYMOUS.findall(_STATUS.read_bytes())) == 2:
+        return "anonymous", lambda: 1024 * sum(map(int, _ANONYMOUS.findall(_STATUS.read_bytes())))
+    if hasattr(process.memory_full_info(), "uss"):
+        return "unique", lambda: process.memory_full_info().uss
+    return "resident", lambda: process.memory_info().rss
+
+
+def release_free_memory(device: torch.device) -> None:
+    """Return memory that is free but still held to the system, so that the next phase does not start with it.
+
+    CUDA's allocator returns its unused blocks; on other devices the heaps of the C library return their free pages,
+    where it is glibc. Elsewhere nothing is done.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif (trim := _malloc_trim()) is not None:
+        trim(0)
+
+
+@cache
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's `malloc_trim`, or None where the C library has none."""
+    try:
+        return ctypes.CDLL(None).malloc_trim
+    # musl and macOS have no such function, Windows no library of that name
+    except (AttributeError, OSError, TypeError):
+        return None

@@ -1,0 +1,73 @@
+"""All meters of training together: memory, energy and the device's work over the optimizer steps alone."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from triptych.measure.busy import Busy
+from triptych.measure.energy import Energy
+from triptych.measure.memory import PeakMemory
+
+
+class TrainingMeters:
+    """Memory, energy and the device's work over the optimizer steps, and over nothing else.
+
+    Args:
+        device: where training runs.
+        processes: how many work on the run.
+    """
+
+    def __init__(self, device: torch.device, processes: int = 1):
+        self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
+        self.devices = num_devices(device, processes)
+
+    def begin(self) -> None:
+        """Give back the memory that earlier work left; the rise of memory is counted from here."""
+        self.memory.begin()
+
+    @contextmanager
+    def phase(self) -> Iterator[None]:
+        """Measure inside."""
+        with self.memory.phase(), self.energy.phase(), self.busy.phase():
+            yield
+
+    def readings(self, train_seconds: float) -> dict[str, Any]:
+        """What was measured, by the names of `records.Cost`."""
+        return {
+            "device_seconds": train_seconds * self.devices,
+            "busy_seconds": self.busy.seconds,
+            "busy_note": self.busy.note,
+            "peak_memory_bytes": self.memory.peak_bytes,
+            "peak_memory_kind": self.memory.kind,
+            "added_peak_memory_bytes": self.memory.rise_bytes,
+            "reserved_peak_memory_bytes": self.memory.reserved_bytes,
+            "energy_joules": self.energy.joules,
+            "energy_kind": self.energy.kind,
+            "energy_note": self.energy.note,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The sums so far, fit for JSON."""
+        memory = [self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes]
+        return {
+            "memory": memory,
+            "busy": self.busy.seconds,
+            "energy": [self.energy.joules, self.energy.kind, self.energy.note],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from the sums of an earlier process."""
+        self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes = state["memory"]
+        self.busy.seconds = state["busy"]
+        self.energy.joules, self.energy.kind, self.energy.note = state["energy"]
+
+
+def num_devices(device: torch.device, processes: int) -> int:
+    """Devices that training holds: GPUs, one a process; on a CPU the cores that the process may use."""
+    if device.type != "cpu":
+        return processes
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
