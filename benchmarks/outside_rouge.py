@@ -18,7 +18,7 @@ from types import ModuleType
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from triptych.metrics.rouge import TYPES, one_sentence_a_line, tokenizer
+from triptych.metrics.rouge import TYPES, sentence_per_line, tokenizer
 from triptych.text.languages import ENGLISH
 
 TOLERANCE = 1e-6
@@ -33,7 +33,7 @@ def plain(predictions: Texts, references: Texts, language: str = ENGLISH) -> dic
     )
     pairs = zip(predictions, references, strict=True)
     found = [
-        scorer.score(one_sentence_a_line(reference), one_sentence_a_line(prediction)) for prediction, reference in pairs
+        scorer.score(sentence_per_line(reference), sentence_per_line(prediction)) for prediction, reference in pairs
     ]
     return {name: 100 * sum(scores[name].fmeasure for scores in found) / len(found) for name in TYPES}
 

@@ -163,7 +163,8 @@ class Dataset(Plugin):
 class Metric(Plugin):
     """Scores a prediction against its reference, document by document.
 
-    A metric with a field `language` is given what the suite counts, one of `triptych.text.languages.NAMES` but "auto".
+    A metric with a field `language` is given the language that the suite counts, one of
+    `triptych.text.languages.LANGUAGES` except "auto".
     """
 
     contract: ClassVar[str] = "metric"

@@ -1,4 +1,4 @@
-"""Everything Triptych raises on purpose.
+"""The exceptions that Triptych raises on purpose, and the wording that their messages share.
 
     TriptychError                  a run failed                                exit status 1
     ├── RunFailed                  a run of a suite did not finish
@@ -9,7 +9,7 @@
         ├── ModelError             a model or adapter that cannot be loaded or used
         └── ResultsError           a results folder that cannot be used
 
-A message says what was wrong, where, and what to do.
+Every message says what was wrong, where, and what to do.
 """
 
 import difflib
@@ -24,13 +24,16 @@ _LONGEST_QUOTE = 120  # characters
 
 
 class TriptychError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every exception that Triptych raises on purpose.
+
+    Its message is for the user: it says what was wrong, where, and what to do.
+    """
 
     exit_status = 1
 
 
 class RunFailed(TriptychError):
-    """A run did not finish; the suite goes on with the others."""
+    """A run did not finish; the suite continues with the others."""
 
 
 class NonFiniteLoss(RunFailed):
@@ -38,7 +41,7 @@ class NonFiniteLoss(RunFailed):
 
 
 class InputError(TriptychError):
-    """The request cannot be carried out as it stands."""
+    """The request is wrong or its input cannot be used; nothing was computed."""
 
     exit_status = 2
 
@@ -60,7 +63,12 @@ class ResultsError(InputError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name: ` Did you mean 'x'?` and the list of what is known."""
+    """A hint for a mistyped name, with a leading space: ` Did you mean 'x'? Known: w, x, y.`
+
+    Args:
+        name: what the user wrote.
+        known: the names that exist; if there are none, no list is given.
+    """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = f" Did you mean {close[0]!r}?" if close else ""

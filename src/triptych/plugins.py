@@ -1,4 +1,4 @@
-"""Brings in everything that registers itself: the package's own plug-ins, installed ones, files of the command line."""
+"""Import all plug-ins, so that they register themselves: built-in ones, installed ones, and files given by the user."""
 
 import importlib
 import importlib.util
@@ -10,25 +10,25 @@ from pathlib import Path
 
 from triptych.errors import ConfigError
 
-PACKAGES = ("methods", "baselines", "datasets", "metrics", "models")
-ENTRY_POINTS = "triptych.plugins"
+PLUGIN_WINGS = ("methods", "baselines", "datasets", "metrics", "models")
+ENTRY_POINT_GROUP = "triptych.plugins"
 
 
-def import_plugins(plugins: Iterable[str] = (), packages: Iterable[str] = PACKAGES) -> None:
-    """Import every plug-in.
+def import_plugins(plugins: Iterable[str] = (), wings: Iterable[str] = PLUGIN_WINGS) -> None:
+    """Import every plug-in: those of this package, then those of entry points, then the files.
 
     Args:
-        plugins: files given with `--plugin`; they are run as Python code, as the user asked.
-        packages: of this package's own plug-ins, which kinds: who needs metrics alone is spared torch.
+        plugins: paths given with `--plugin`; the files are run as Python code, as the user asked.
+        wings: which of this package's own plug-ins are imported; metrics alone do not need torch.
 
     Raises:
-        ConfigError: a plug-in is missing or fails when it is imported.
+        ConfigError: a plug-in file does not exist, or importing a plug-in fails.
     """
-    for package in packages:
-        home = importlib.import_module(f"triptych.{package}")
+    for wing in wings:
+        home = importlib.import_module(f"triptych.{wing}")
         for module in pkgutil.iter_modules(home.__path__):
             importlib.import_module(f"{home.__name__}.{module.name}")
-    for point in entry_points(group=ENTRY_POINTS):
+    for point in entry_points(group=ENTRY_POINT_GROUP):
         try:
             point.load()
         except Exception as error:
@@ -38,12 +38,13 @@ def import_plugins(plugins: Iterable[str] = (), packages: Iterable[str] = PACKAG
 
 
 def _load_file(path: Path) -> None:
+    """Run one plug-in file as a module."""
     if not path.is_file():
         raise ConfigError(f"There is no plug-in file {str(path)!r}.")
     name = f"triptych_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(f"The plug-in {str(path)!r} is no Python file; its name must end in .py.")
+        raise ConfigError(f"The plug-in {str(path)!r} is not a Python file; its name must end in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:

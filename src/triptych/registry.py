@@ -1,7 +1,7 @@
-"""Registered classes whose fields are their options.
+"""Register plug-in classes by name, look them up, and build them from options.
 
-`@register("lora")` on a subclass of a contract makes it known under that name. What is known is kept here, one
-table for each contract, and nowhere else.
+`@register("lora")` on a subclass of a contract (`Method`, `Dataset`, ...) makes it available under that name. A class's
+fields are its options. The tables of registered classes, one per contract, are kept here and nowhere else.
 """
 
 import ast
@@ -17,9 +17,10 @@ from triptych.errors import ConfigError, explain_validation, nearest
 
 
 class Plugin(BaseModel, ABC):
-    """A frozen class whose fields are its options, each with its `description`.
+    """Base of all plug-ins: a frozen pydantic model whose fields are its options, each with a `description`.
 
-    A direct subclass is a contract (`Method`, `Dataset`, ...); its subclasses are registered under it.
+    Direct subclasses are the contracts (`Method`, `Dataset`, ...); plug-ins inherit from a contract and are registered
+    under it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
@@ -27,7 +28,7 @@ class Plugin(BaseModel, ABC):
 
     @classmethod
     def summary_line(cls) -> str:
-        """The first line of the class's docstring; empty under `python -OO` where the source is not there."""
+        """The first line of the class's docstring; empty under `python -OO` if the source is not available."""
         return (_docstring(cls) or "\n").strip("\n ").partition("\n")[0]
 
 
@@ -36,7 +37,10 @@ _tables: dict[str, dict[str, type[Plugin]]] = {}
 
 
 def register(name: str):
-    """Class decorator: make a plug-in known as `name` under its contract.
+    """Class decorator that registers a plug-in under its contract.
+
+    Args:
+        name: what users call it, in suites and on the command line.
 
     Raises:
         ConfigError: another class already has that name, or the class has no docstring.
@@ -58,7 +62,7 @@ def register(name: str):
 
 
 def _docstring(cls: type) -> str | None:
-    """The docstring of a class; from its source under `python -OO`, which drops docstrings."""
+    """The docstring of a class, read from its source under `python -OO`, which drops docstrings."""
     if cls.__doc__ or sys.flags.optimize < 2:
         return cls.__doc__
     try:
@@ -69,15 +73,23 @@ def _docstring(cls: type) -> str | None:
 
 
 def registered(contract: type[P]) -> dict[str, type[P]]:
-    """Everything registered under a contract, by name."""
+    """The classes registered under a contract, by name in alphabetical order.
+
+    Args:
+        contract: such as `Method` or `Dataset`.
+    """
     return dict(sorted(_tables.get(contract.contract, {}).items()))  # type: ignore[arg-type]
 
 
 def find(contract: type[P], name: str) -> type[P]:
     """The class registered as `name`.
 
+    Args:
+        contract: such as `Method` or `Dataset`.
+        name: the registered name.
+
     Raises:
-        ConfigError: nothing has that name; the message gives the nearest.
+        ConfigError: there is no such class; the message suggests the nearest name.
     """
     table = registered(contract)
     if name not in table:
@@ -86,10 +98,15 @@ def find(contract: type[P], name: str) -> type[P]:
 
 
 def build(cls: type[P], options: dict[str, Any], where: str) -> P:
-    """Make a plug-in from options read from outside.
+    """Build a plug-in from options that a user gave.
+
+    Args:
+        cls: the registered class.
+        options: its fields by name; the others keep their defaults.
+        where: the section the options came from, for the message.
 
     Raises:
-        ConfigError: an unknown option or a bad value; `where` says which section it stood in.
+        ConfigError: an option is unknown, or its value is not allowed.
     """
     try:
         return cls(**options)

@@ -25,7 +25,7 @@ from triptych.reporting.tables import comparison_table, to_csv, to_markdown
 from triptych.reporting.web import to_html
 from triptych.results import reading, records, store
 from triptych.run.events import FailedEvent, NoteEvent, RunId
-from triptych.text.characters import for_terminal, in_all, showable, to_json, visible, whole
+from triptych.text.characters import for_terminal, map_texts, showable, to_json, visible, whole
 
 ODD = [
     "\0",
@@ -160,7 +160,7 @@ def test_what_is_shown_can_be_shown(text: str) -> None:
     showable(text).encode()
     whole(text).encode()
     assert all(character.isprintable() or character in "\n\t" for character in visible(text))
-    assert in_all(str.upper, {"a": ["b", 1, None]}) == {"A": ["B", 1, None]}
+    assert map_texts(str.upper, {"a": ["b", 1, None]}) == {"A": ["B", 1, None]}
 
 
 def test_half_a_character_in_a_record_is_read_as_unknown(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from triptych.cli import commands
 from triptych.config.schema import merge, parse_setting, preset
 from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.methods.lora import LoRA
-from triptych.metrics.rouge import TYPES, one_sentence_a_line
+from triptych.metrics.rouge import TYPES, sentence_per_line
 from triptych.results.records import Record
 from triptych.run import entries, experiment, preflight, training
 from triptych.run.entries import Row
@@ -184,7 +184,7 @@ def test_rouge_score_alone_gives_our_means(resumed):
     1e-6."""
     scorer = RougeScorer(list(TYPES), use_stemmer=True)
     lines = [json.loads(line) for line in (resumed / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
-    found = [scorer.score(*(one_sentence_a_line(line[key]) for key in ("reference", "prediction"))) for line in lines]
+    found = [scorer.score(*(sentence_per_line(line[key]) for key in ("reference", "prediction"))) for line in lines]
     rouge = record(resumed / "runs/lora/0").rouge
     for name in TYPES:
         mean = 100 * sum(scores[name].fmeasure for scores in found) / len(found)

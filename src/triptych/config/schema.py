@@ -93,7 +93,7 @@ class Decoding(Section):
 class RougeSettings(Section):
     """What ROUGE counts, the same for every row."""
 
-    language: languages.Name = Field(
+    language: languages.LanguageName = Field(
         languages.AUTO,
         description="english: as rouge_score; german, french, ru, ...: words of any script with that language's "
         "stemmer, where there is one; any: words of any script, no stemmer; auto: english where the references read "

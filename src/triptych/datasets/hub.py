@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, by the package `datasets`. No code from the hub is ever executed."""
+"""Data sets of the Hugging Face Hub, read by the package `datasets`; code from the Hub is never executed."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -21,23 +21,26 @@ from triptych.registry import register, registered
 
 @register("hub")
 class Hub(Dataset):
-    """A data set of the Hugging Face hub, or a local copy of one."""
+    """A data set of the Hugging Face Hub, or a local copy of one."""
 
-    name: str = Field(description="OWNER/NAME on the hub, or a folder laid out like one of its repositories")
-    config: str | None = Field(None, description="which of its configurations; null: the only one")
+    name: str = Field(description="OWNER/NAME on the Hub, or a folder laid out like one of its repositories")
+    config: str | None = Field(None, description="name of one of its configurations; null for the only one")
     revision: str = Field("main", description="branch, tag or commit")
     columns: Columns = Field(Columns(), description="column names, where they are not the usual ones")
 
     def splits(self) -> tuple[str, ...]:
-        """Train, validation and test as far as there are such; `("all",)` for one split of another name.
+        """Those of train, validation and test that exist; `("all",)` for a single split of another name.
 
         Raises:
-            DataError: the data set cannot be reached or loaded, or its splits cannot be told apart.
+            DataError: the data set cannot be downloaded or loaded, or the roles of its splits are ambiguous.
         """
         return tuple(self._splits)
 
     def examples(self, split: str) -> Iterator[Example]:
-        """The rows of a split in their own order.
+        """The rows of a split in their original order.
+
+        Args:
+            split: one of `splits()`.
 
         Raises:
             DataError: the data set has no such split, no such columns, no rows or no summaries.
@@ -65,12 +68,12 @@ class Hub(Dataset):
             )
 
     def fingerprint(self) -> str:
-        """Over name, configuration, columns, and what `datasets` says of the content of every split."""
+        """A digest of the options and of the fingerprints that `datasets` gives to the content of every split."""
         contents = [f"{split}\t{len(table)}\t{table._fingerprint}" for split, table in self._splits.items()]
         return sha256("\n".join([self.model_dump_json(), *contents]).encode()).hexdigest()
 
     def notes(self) -> tuple[str, ...]:
-        """Splits that are not read or go by another name, and columns that hold lists."""
+        """Sentences about splits that are not read or have an unusual name, and about columns that contain lists."""
         table = next(iter(self._splits.values()))
         roles = recognise(table.column_names, self.columns, self._title)
         first = table.select_columns([roles.document, roles.summary])[0] if len(table) else {}
@@ -84,25 +87,25 @@ class Hub(Dataset):
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:
-        """The tables of `datasets`, memory-mapped, by the names that the data set gives its splits."""
-        import datasets  # here, because the import takes a second that other data need not wait for
+        """The memory-mapped tables of `datasets`, by the data set's own names of its splits."""
+        import datasets  # imported here because it takes a second, which other data sources do not need
 
-        # trust_remote_code does not exist any more in the pinned version: a repository with a script is refused.
+        # The required versions have no trust_remote_code: a repository with a loading script is refused.
         try:
             with nullcontext() if Path(self.name).is_dir() else offline_if_unreachable():
                 loaded = datasets.load_dataset(self.name, self.config, revision=self.revision)
-        except Exception as error:  # of many libraries below: whatever it is, the data cannot be had
+        except Exception as error:  # many libraries are involved: whatever fails, the data set is unavailable
             raise self._explained(error) from error
         return loaded
 
     @cached_property
     def _assignment(self) -> Assignment:
-        """Which of its splits is which of ours."""
+        """Which of the data set's splits serves as train, validation and test."""
         return assign_exact(list(self._loaded), self._title)
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
-        """The tables by our names of the splits."""
+        """The tables by their role: train, validation, test, or all."""
         named = self._assignment.named
         if named:
             return {split: self._loaded[named[split][0]] for split in SPLITS if split in named}
@@ -111,37 +114,38 @@ class Hub(Dataset):
         return {ALL: next(iter(self._loaded.values()))}
 
     def _explained(self, error: Exception) -> DataError:
+        """The message for an error of `datasets` or of the network."""
         from datasets.exceptions import DatasetNotFoundError
 
-        said = " ".join(str(error).split())[:400]
+        reason = " ".join(str(error).split())[:400]
         if isinstance(error, ConnectionError):
             return DataError(
-                f"The {self._title} cannot be fetched from the hub: {said}. Give a local folder with --data, or set "
-                "HF_HOME to a cache that has it (and HF_HUB_OFFLINE=1, so that nobody waits for the "
-                f"network).{self._meant()}"
+                f"The {self._title} could not be downloaded from the Hub: {reason}. Give a local folder with --data, "
+                "or set HF_HOME to a cache that contains it (and HF_HUB_OFFLINE=1, to skip the attempt to "
+                f"connect).{self._meant()}"
             )
         if isinstance(error, DatasetNotFoundError):
             return DataError(
-                f"There is no {self._title} on the hub that you may read: {said}. Check the name and the revision "
+                f"There is no {self._title} on the Hub that you may read: {reason}. Check the name and the revision "
                 f"{self.revision!r}, log in with `hf auth login` if it is gated, or give a local folder with --data."
                 + self._meant()
             )
-        if isinstance(error, ValueError) and "config" in said.lower():
+        if isinstance(error, ValueError) and "config" in reason.lower():
             return DataError(
-                f"The {self._title} needs another configuration: {said}. Choose one with --set data_config=NAME."
+                f"The {self._title} needs another configuration: {reason}. Choose one with --set data_config=NAME."
             )
         return DataError(
-            f"The {self._title} cannot be loaded: {type(error).__name__}: {said}. Give a local folder of CSV, JSON "
+            f"The {self._title} cannot be loaded: {type(error).__name__}: {reason}. Give a local folder of CSV, JSON "
             "lines or Parquet files with --data instead."
         )
 
     def _meant(self) -> str:
-        """For a bare word: what there is without a hub, in case that was meant."""
-        return "" if "/" in self.name else f" Data sets that need no hub: {', '.join(without_options())}."
+        """For a name without an owner: the data sets that do not come from the Hub, in case one of them was meant."""
+        return "" if "/" in self.name else f" Data sets that do not come from the Hub: {', '.join(without_options())}."
 
 
 def without_options() -> list[str]:
-    """Names of the registered data sets that a bare name is enough for."""
+    """Names of the registered data sets that need no further options."""
     complete = {
         name: cls
         for name, cls in registered(Dataset).items()

@@ -1,9 +1,9 @@
-"""ROUGE of a generated summary against its reference, by the package `rouge_score`.
+"""ROUGE of a generated summary against its reference, equal to the scores of the package `rouge_score`.
 
 Lin, "ROUGE: A Package for Automatic Evaluation of Summaries", 2004. What papers call R-L is the summary-level
-`rougeLsum`, which needs a sentence on each line; `rougeL` takes the whole text as one sequence. English is counted by
-rouge_score's own tokenizer, every other language by `triptych.text.words`. The scores are computed by
-`triptych.metrics.subsequences`, with the bits of rouge_score's.
+`rougeLsum`, which expects one sentence per line; `rougeL` treats the whole text as one sequence. English is split into
+words by rouge_score's own tokenizer, every other language by `triptych.text.words`. The scores are computed by
+`triptych.metrics.subsequences`, bit for bit as rouge_score does.
 """
 
 from functools import cached_property, lru_cache
@@ -21,16 +21,16 @@ from triptych.registry import register
 from triptych.text import languages, sentences, words
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
-LEAST_STEMMED = 4  # characters: rouge_score stems no shorter word
+LEAST_STEMMED = 4  # characters: rouge_score does not stem shorter words
 
 
 @register("rouge")
 class RougeScore(Metric):
     """ROUGE-1, -2, -L and -Lsum: F1 in 0-100; English words stemmed, other scripts by word or by character."""
 
-    language: languages.Name = Field(
+    language: languages.LanguageName = Field(
         languages.AUTO,
-        description="what is counted, by the suite's [rouge] language; without a suite, auto decides from each "
+        description="language of the words, from the suite's [rouge] language; without a suite, auto decides for each "
         "reference",
     )
 
@@ -39,12 +39,18 @@ class RougeScore(Metric):
         return {}
 
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
-        """F1 x 100 of each type, unrounded; 0 where the prediction or the reference has no word."""
+        """F1 x 100 of each ROUGE type, unrounded; 0 if the prediction or the reference has no word.
+
+        Args:
+            prediction: the generated summary.
+            reference: the reference summary.
+            document: not used.
+        """
         name = languages.choose(self.language, [reference]).name if self.language == languages.AUTO else self.language
         if name not in self._tokenizers:
             self._tokenizers[name] = tokenizer(name)
         wanted, given = (
-            [self._tokenizers[name].tokenize(line) for line in one_sentence_a_line(text).split("\n")]
+            [self._tokenizers[name].tokenize(line) for line in sentence_per_line(text).split("\n")]
             for text in (reference, prediction)
         )
         all_wanted, all_given = ([token for line in lines for token in line] for lines in (wanted, given))
@@ -57,18 +63,17 @@ class RougeScore(Metric):
         return {name: 100.0 * score for name, score in zip(TYPES, scores, strict=True)}
 
     def signature(self) -> str:
-        """Types, statistic, stemmer, how sentences are told, language, tokenizer, and the versions of what computes
-        them."""
+        """Types, statistic, stemmer, sentence splitter, language, tokenizer, and versions of everything involved."""
         english, auto = self.language == languages.ENGLISH, self.language == languages.AUTO
         stemmer = (
             f"snowball-{self.language}" if self.language in languages.STEMMED else "yes" if english or auto else "no"
         )
-        counted = "rouge_score" if english else f"unicode-{words.VERSION}"
+        counted = "rouge_score" if english else f"unicode-{words.WORD_RULES_VERSION}"
         parts = (
             "+".join(TYPES),
             "F1",
             f"stemmer:{stemmer}",
-            f"sentences:lines-or-triptych-{sentences.VERSION}",
+            f"sentences:lines-or-triptych-{sentences.SENTENCE_RULES_VERSION}",
             f"rouge_score:{version('rouge_score')}",
             f"lang:{self.language}",
             f"tok:{'by-language' if auto else counted}",
@@ -78,16 +83,16 @@ class RougeScore(Metric):
 
 
 def tokenizer(language: str) -> Tokenizer:
-    """What counts a language's words, as rouge_score wants it.
+    """The tokenizer for a language, with the interface of rouge_score.
 
     Args:
-        language: one of `languages.NAMES` but "auto".
+        language: one of `languages.LANGUAGES` except "auto".
     """
     return EnglishTokenizer() if language == languages.ENGLISH else UnicodeTokenizer(language)
 
 
 class EnglishTokenizer(Tokenizer):
-    """rouge_score's own words a-z and 0-9, by their Porter stem; a word is stemmed once."""
+    """rouge_score's own words of a-z and 0-9, Porter-stemmed; stems are cached."""
 
     def __init__(self) -> None:
         self.stem = lru_cache(maxsize=2**16)(PorterStemmer().stem)
@@ -98,10 +103,10 @@ class EnglishTokenizer(Tokenizer):
 
 
 class UnicodeTokenizer(Tokenizer):
-    """The words of any script, by their stem where the language has a Snowball stemmer.
+    """The words of any script, stemmed if the language has a Snowball stemmer.
 
     Args:
-        language: one of `languages.NAMES`.
+        language: one of `languages.LANGUAGES`.
     """
 
     def __init__(self, language: str):
@@ -109,14 +114,14 @@ class UnicodeTokenizer(Tokenizer):
         self._stem = lru_cache(maxsize=2**16)(SnowballStemmer(language).stem) if language in languages.STEMMED else None
 
     def tokenize(self, text: str) -> list[str]:
-        """The words in order; words under four characters are left as they are, as rouge_score leaves them."""
+        """The words in order; as in rouge_score, words under four characters are not stemmed."""
         found = words.words(text, self._dotless_i)
         if self._stem is None:
             return found
         return [self._stem(word) if len(word) >= LEAST_STEMMED else word for word in found]
 
 
-def one_sentence_a_line(text: str) -> str:
-    """A text of several lines as it is, since its lines are its sentences; any other is split into sentences."""
+def sentence_per_line(text: str) -> str:
+    """The text with one sentence per line: unchanged if it has several lines, else split into sentences."""
     text = text.strip()
     return text if "\n" in text else "\n".join(sentences.split_sentences(text))

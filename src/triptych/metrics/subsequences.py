@@ -1,10 +1,10 @@
-"""ROUGE of tokens, bit for bit as `rouge_score` computes it, with its longest common subsequences from bit vectors.
+"""ROUGE scores of token lists, bit for bit equal to those of `rouge_score`, computed with bit vectors.
 
-rouge_score fills a table of m x n cells in Python for every pair of sentences. Here a row of that table is one whole
-number: bit j - 1 is 0 where the length of the longest common subsequence rises at column j (Crochemore, Iliopoulos,
-Pinzon and Reid 2001, "A fast and practical bit-vector algorithm for the longest common subsequence problem"). The way
-back through the table takes the turns that rouge_score takes, so that the same one of several longest subsequences is
-found.
+For every pair of sentences rouge_score fills a table of m x n cells in Python to find a longest common subsequence.
+Here a row of that table is one integer, in which bit j - 1 is 0 if the length of the subsequence rises at column j
+(Crochemore, Iliopoulos, Pinzon and Reid 2001, "A fast and practical bit-vector algorithm for the longest common
+subsequence problem"). Backtracking takes the same turns as in rouge_score, so that the same one of several longest
+subsequences is found.
 """
 
 from collections import Counter
@@ -16,7 +16,13 @@ Sentences = Sequence[Sequence[str]]
 
 
 def rouge_n(reference: Sequence[str], prediction: Sequence[str], n: int) -> float:
-    """F1 in 0-1 of the n-grams of both."""
+    """ROUGE-N: the F1 of common n-grams, in 0-1.
+
+    Args:
+        reference: tokens.
+        prediction: tokens.
+        n: length of the n-grams.
+    """
     wanted, given = (
         Counter(zip(*(tokens[start:] for start in range(n)), strict=False)) for tokens in (reference, prediction)
     )
@@ -25,7 +31,12 @@ def rouge_n(reference: Sequence[str], prediction: Sequence[str], n: int) -> floa
 
 
 def rouge_l(reference: Sequence[str], prediction: Sequence[str]) -> float:
-    """F1 in 0-1 of the longest common subsequence; 0 where either is empty."""
+    """ROUGE-L: the F1 of the longest common subsequence, in 0-1; 0 if either side is empty.
+
+    Args:
+        reference: tokens.
+        prediction: tokens.
+    """
     if not reference or not prediction:
         return 0.0
     length = _rising(_rows(reference, prediction)[-1], len(prediction))
@@ -33,9 +44,13 @@ def rouge_l(reference: Sequence[str], prediction: Sequence[str]) -> float:
 
 
 def rouge_l_sum(reference: Sentences, prediction: Sentences) -> float:
-    """F1 in 0-1 of the union of longest common subsequences, sentence by sentence; 0 where either has no token.
+    """ROUGE-Lsum: the F1 of the union of longest common subsequences over sentences, in 0-1; 0 if either has no token.
 
-    Lin 2004, section 3.2; a token is hit at most as often as both texts have it.
+    Lin 2004, section 3.2; a token counts at most as often as it occurs in both texts.
+
+    Args:
+        reference: the tokens of each sentence.
+        prediction: the tokens of each sentence.
     """
     wanted, given = (
         Counter(token for tokens in sentences for token in tokens) for sentences in (reference, prediction)
@@ -56,7 +71,7 @@ def rouge_l_sum(reference: Sentences, prediction: Sentences) -> float:
 
 
 def common_places(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:
-    """Places in the reference of one longest common subsequence, in order: the one that rouge_score finds."""
+    """Positions in the reference of one longest common subsequence, in order: the one that rouge_score finds."""
     rows = _rows(reference, prediction)
     i, j = len(reference), len(prediction)
     places = []
@@ -72,7 +87,7 @@ def common_places(reference: Sequence[str], prediction: Sequence[str]) -> list[i
 
 
 def _rows(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:
-    """Row i of the table, for each i from 0: bit j - 1 is 0 where it rises at column j."""
+    """Row i of the table for each i from 0, as an integer in which bit j - 1 is 0 if the row rises at column j."""
     where: dict[str, int] = {}
     for place, token in enumerate(prediction):
         where[token] = where.get(token, 0) | 1 << place
@@ -88,5 +103,5 @@ def _rows(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:
 
 
 def _rising(row: int, column: int) -> int:
-    """The number in a column of a row: how often the row has risen by then."""
+    """The value in a column of a row: how often the row has risen up to that column."""
     return column - (row & (1 << column) - 1).bit_count()

@@ -1,4 +1,4 @@
-"""What a summary looks like beside its document: length, copying, repetition. Length alone moves ROUGE a good deal."""
+"""Statistics of a summary's text: length, copying from the document, repetition. Length alone affects ROUGE a lot."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -8,35 +8,40 @@ from pydantic import Field
 
 from triptych.contracts import Metric
 from triptych.registry import register
-from triptych.text import languages
-from triptych.text import words as scripts
+from triptych.text import languages, words
 
 
 @register("text-shape")
 class TextShapeMetric(Metric):
-    """Words, novel bigrams, the longest copied span, repeated trigrams, and whether anything was said at all."""
+    """Length in words, novel bigrams, longest copied span, repeated trigrams, and whether the summary is empty."""
 
     of_document: ClassVar[tuple[str, ...]] = ("novel_bigrams", "longest_copied_words")
-    language: languages.Name = Field(
-        languages.AUTO, description="that of the suite's [rouge]; only the capital I of Turkish depends on it"
+    language: languages.LanguageName = Field(
+        languages.AUTO,
+        description="language of the suite's [rouge]; it only decides how capital I is folded",
     )
 
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
-        """Counts in words, shares in 0-1.
+        """The statistics of one summary: counts in words, shares in 0-1.
+
+        Args:
+            prediction: the generated summary.
+            reference: the reference summary, of which only the length is used.
+            document: the document; empty if it is not known.
 
         Returns:
             prediction_words, reference_words: lengths.
-            empty: 1 where the prediction has no word, else 0.
-            novel_bigrams: share of the prediction's bigrams that the document lacks; 0 below two words.
-            longest_copied_words: the longest run of words that also stands in the document.
-            repeated_trigrams: share of the prediction's trigrams that it has had before; 0 below three words.
+            empty: 1 if the prediction has no word, else 0.
+            novel_bigrams: share of the prediction's bigrams that the document does not contain; 0 below two words.
+            longest_copied_words: the longest run of words that the document contains as well.
+            repeated_trigrams: share of the prediction's trigrams that occurred earlier in it; 0 below three words.
         """
-        predicted, source = (words(text, self.language) for text in (prediction, document))
+        predicted, source = (shape_words(text, self.language) for text in (prediction, document))
         bigrams, trigrams = _ngrams(predicted, 2), _ngrams(predicted, 3)
         known = set(_ngrams(source, 2))
         return {
             "prediction_words": float(len(predicted)),
-            "reference_words": float(len(words(reference, self.language))),
+            "reference_words": float(len(shape_words(reference, self.language))),
             "empty": float(not predicted),
             "novel_bigrams": sum(pair not in known for pair in bigrams) / len(bigrams) if bigrams else 0.0,
             "longest_copied_words": float(longest_common_span(predicted, source)),
@@ -44,24 +49,25 @@ class TextShapeMetric(Metric):
         }
 
     def signature(self) -> str:
-        """How words are told apart."""
+        """The rules by which words are found and compared."""
         dotless = "|dotless-i" if self.language in languages.DOTLESS_I else ""
-        return f"text-shape|words:folded,punctuation-off,unicode-{scripts.VERSION}{dotless}|2"
+        return f"text-shape|words:folded,punctuation-off,unicode-{words.WORD_RULES_VERSION}{dotless}|2"
 
 
-def words(text: str, language: str = languages.ANY) -> list[str]:
-    """Words in lower case without the punctuation around them; `3.5`, `don't` and `well-known` are one word each, and
-    so is
-    each character of a script without spaces.
+def shape_words(text: str, language: str = languages.ANY) -> list[str]:
+    """Words in lower case without surrounding punctuation.
+
+    `3.5`, `don't` and `well-known` are one word each, and so is each character of a script without spaces.
 
     Args:
-        language: one of `languages.NAMES`.
+        text: any text.
+        language: one of `languages.LANGUAGES`.
     """
-    return [word for word, _, _ in scripts.shape_words(text, language in languages.DOTLESS_I)]
+    return [word for word, _, _ in words.word_spans(text, language in languages.DOTLESS_I)]
 
 
 def longest_common_span(a: Sequence[str], b: Sequence[str]) -> int:
-    """Length of the longest run of consecutive words that both have; O(len(a) len(b)), vectorised over `b`."""
+    """Length of the longest run of consecutive words that both contain; O(len(a) len(b)), vectorised over `b`."""
     numbers = {word: number for number, word in enumerate(dict.fromkeys(b))}
     other = np.array([numbers[word] for word in b], dtype=np.int64)
     run = np.zeros(len(b) + 1, dtype=np.int64)  # run[j + 1]: length of the common span that ends at b[j]
@@ -77,9 +83,16 @@ def _ngrams(sequence: Sequence[str], n: int) -> list[tuple[str, ...]]:
 
 
 def copied_spans(text: str, document: str, least: int, language: str = languages.ANY) -> list[tuple[int, int]]:
-    """`(begin, end)` in characters of what the text shares with the document, in runs of `least` words or more."""
-    found = list(scripts.shape_words(text, language in languages.DOTLESS_I))
-    known = set(_ngrams(words(document, language), least))
+    """`(begin, end)`, in characters, of each part of a text that was copied from the document.
+
+    Args:
+        text: the summary.
+        document: what it may have been copied from.
+        least: number of consecutive words from which on a shared run counts as copied.
+        language: one of `languages.LANGUAGES`.
+    """
+    found = list(words.word_spans(text, language in languages.DOTLESS_I))
+    known = set(_ngrams(shape_words(document, language), least))
     covered = [False] * len(found)
     for start, ngram in enumerate(_ngrams([word for word, _, _ in found], least)):
         if ngram in known:

@@ -20,7 +20,7 @@ from triptych.reporting.style import looks
 from triptych.reporting.tables import all_flags
 from triptych.results.reading import Results, Run
 from triptych.results.records import Comparison, Prediction
-from triptych.text.characters import in_all, showable, to_json, unshowable
+from triptych.text.characters import map_texts, showable, to_json, unshowable
 
 _EXAMPLES = 3
 _MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
@@ -96,7 +96,7 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         replaced.update(unshowable(text))
         return showable(text)
 
-    document = in_all(shown, document)
+    document = map_texts(shown, document)
     document["replaced"] = _code_points(replaced)
     names = [showable(name) for name in (comparison.suite, comparison.model, comparison.data, *comparison.rows)]
     document = _isolated(document, sorted(set(filter(_is_right_to_left, names)), key=len, reverse=True))

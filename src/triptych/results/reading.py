@@ -18,7 +18,7 @@ from triptych.results.consistency import problems, setting
 from triptych.results.integrity import check_files, remedy
 from triptych.results.records import SCHEMA_VERSION, Prediction, Record, Rescored, RescoredRun, ScoredFiles
 from triptych.storage.files import digest
-from triptych.text.characters import in_all, whole
+from triptych.text.characters import map_texts, whole
 
 SCORED = "scored.json"
 _ALL_FIELDS = set(Prediction.model_fields)
@@ -352,7 +352,7 @@ def _object(text: str, path: Path, line: int) -> dict[str, Any]:
     try:
         data = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
         if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but has no encoding
-            data = in_all(whole, data)
+            data = map_texts(whole, data)
     except (ValueError, RecursionError) as error:
         _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}")
     if not isinstance(data, dict):

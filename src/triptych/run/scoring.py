@@ -52,7 +52,7 @@ def metrics(language: str, names: Sequence[str] | None = None) -> dict[str, Metr
     """Metrics by their names; one with a field `language` is given the language that is counted.
 
     Args:
-        language: one of `languages.NAMES`.
+        language: one of `languages.LANGUAGES`.
         names: those that are wanted; None: all that are registered.
 
     Raises:
@@ -79,7 +79,7 @@ def score(
         lengths: tokens generated for each; None for a row without a model.
         cap: tokens that a summary may have at most.
         losses: loss of each document; None for a row without a model.
-        language: what is counted, one of `languages.NAMES`.
+        language: what is counted, one of `languages.LANGUAGES`.
     """
     known = metrics(language)
     predictions = []

@@ -57,7 +57,7 @@ def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None
         name: the metric's registered name.
         report: with report.pdf and report.html.
         tell: told how many predictions of how many are scored.
-        language: what is counted, one of `languages.NAMES`; None: what the runs' ROUGE counted.
+        language: what is counted, one of `languages.LANGUAGES`; None: what the runs' ROUGE counted.
 
     Raises:
         ConfigError: no metric has that name.

@@ -1,1 +1,1 @@
-"""Text as people write it: characters, words, sentences, languages, Markdown."""
+"""Natural-language text: characters, words, sentences, languages, quoting in Markdown."""

@@ -1,26 +1,25 @@
-"""Characters that a file may hold and a document, a terminal or UTF-8 cannot: each is shown as something that can be
-seen."""
+"""Replace or escape characters that a document, a terminal or UTF-8 cannot contain."""
 
 import json
 import re
 from collections.abc import Callable
 from typing import Any
 
-# What HTML has no code for: C0 controls but tab and line ends, DEL, C1 controls, half characters, noncharacters.
+# Not allowed in HTML: C0 controls except tab and line ends, DEL, C1 controls, unpaired surrogates, noncharacters.
 UNSHOWABLE = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff" + "".join(
     chr(plane << 16 | 0xFFFE) + chr(plane << 16 | 0xFFFF) for plane in range(1, 17)
 )
 _UNSHOWABLE = re.compile(f"[{UNSHOWABLE}]")
 _ESCAPED_IN_JSON = re.compile(f"[{UNSHOWABLE}\u2028\u2029]")
-# Controls but tab and line feed, line and paragraph separators, half characters, and what reorders a line: embeddings,
-# overrides and isolates. A carriage return overwrites the line before it.
+# What a terminal acts on: controls except tab and line feed (a carriage return overwrites the line before it), line and
+# paragraph separators, unpaired surrogates, and the embeddings, overrides and isolates that reorder a line.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _HALF = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def showable(text: str) -> str:
-    """The text with U+FFFD for every character that a document cannot hold."""
+    """The text with U+FFFD in place of every character that a document cannot contain."""
     return _UNSHOWABLE.sub(REPLACEMENT, text)
 
 
@@ -30,31 +29,31 @@ def unshowable(text: str) -> set[str]:
 
 
 def whole(text: str) -> str:
-    """The text with U+FFFD for every half of a surrogate pair: what is left has an encoding."""
+    """The text with U+FFFD in place of every unpaired surrogate, so that it can be encoded as UTF-8."""
     return _HALF.sub(REPLACEMENT, text)
 
 
 def visible(text: str) -> str:
-    """The text with control characters written out as escapes: none of them reaches a terminal."""
+    """The text with every unprintable character except tab and line feed written as an escape."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def for_terminal(text: str) -> str:
-    """Running text of others with escapes for what a terminal would obey or show in another order; its letters stay.
+    """Untrusted running text with escapes in place of characters that control a terminal or reorder a line.
 
-    Unlike `visible` it keeps the spaces and joiners that writing needs, such as U+3000 in Japanese, U+200C in Persian.
+    Unlike `visible` it keeps the spaces and joiners that writing needs, such as U+3000 in Japanese and U+200C in
+    Persian.
     """
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
-    """JSON in the letters of its texts, with escapes for those alone that a document cannot hold: it reads back as it
-    was.
+    """JSON with readable letters, in which only characters that a document cannot contain are escaped.
 
     Args:
-        value: what JSON can hold; NaN and infinity are refused.
-        indent: spaces of a level; None: all in one line.
-        separators: between items, and between key and value.
+        value: anything that JSON can represent; NaN and infinity are refused.
+        indent: spaces per level; None writes everything on one line.
+        separators: the separator between items, and the one between key and value; None for those of `json`.
 
     Raises:
         ValueError: a number is not finite.
@@ -63,15 +62,15 @@ def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] |
     return _ESCAPED_IN_JSON.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
-def in_all(change: Callable[[str], str], value: Any) -> Any:
-    """A value of JSON with every text in it changed, names of fields too.
+def map_texts(change: Callable[[str], str], value: Any) -> Any:
+    """A JSON value in which every string, keys included, is replaced by `change(string)`.
 
     Args:
-        change: from a text to a text.
-        value: dicts, lists, tuples, texts, and anything else, which stays.
+        change: from string to string.
+        value: dicts, lists, tuples, strings; anything else is returned as it is.
     """
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
-        return {change(key) if isinstance(key, str) else key: in_all(change, item) for key, item in value.items()}
-    return [in_all(change, item) for item in value] if isinstance(value, (list, tuple)) else value
+        return {change(key) if isinstance(key, str) else key: map_texts(change, item) for key, item in value.items()}
+    return [map_texts(change, item) for item in value] if isinstance(value, (list, tuple)) else value

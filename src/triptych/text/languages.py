@@ -1,8 +1,8 @@
-"""Which language summaries are counted in: named by the suite, or decided from the references.
+"""Choose the language in which ROUGE counts words: named by the suite, or detected from the references.
 
-English is counted as rouge_score counts it: words of a-z and 0-9, Porter's stemmer. Any other language is counted by
-`triptych.text.words`, with a stemmer only where the suite names a language that has one: a stemmer of the wrong
-language joins words that have nothing to do with one another, so nothing but English is ever stemmed on a guess.
+English is counted as rouge_score does: words of a-z and 0-9, stemmed by Porter's algorithm. Any other language is
+counted by `triptych.text.words`, and stemmed only if the suite names a language that has a stemmer: a stemmer for the
+wrong language conflates unrelated words, so that only English is ever stemmed on a guess.
 """
 
 import unicodedata
@@ -33,7 +33,7 @@ STEMMED = (
     "spanish",
     "swedish",
 )
-DOTLESS_I = ("azerbaijani", "turkish")  # dotless: I is the capital of its small i there
+DOTLESS_I = ("azerbaijani", "turkish")  # languages in which I is the capital of the dotless small i
 _CODES = {
     "ar": "arabic",
     "az": "azerbaijani",
@@ -63,28 +63,28 @@ _CODES = {
     "vi": "vietnamese",
     "zh": "chinese",
 }
-NAMES = (AUTO, ANY, *sorted(set(_CODES.values())))
+LANGUAGES = (AUTO, ANY, *sorted(set(_CODES.values())))
 
-MOST_DROPPED = 0.1  # of the letters, or of the references that lose so much: above it English is refused
-_MOST_FOREIGN = 0.05  # the same, above which `auto` does not take references for English
+MOST_DROPPED = 0.1  # English is refused if this share of the letters would not be counted, or of references suffers
+_MOST_FOREIGN = 0.05  # the same shares, from which on `auto` does not take references for English
 _LEAST_FUNCTION_WORDS = 0.05  # English news has 17-21% of them; other languages in Latin script at most 2.3%
-_FORGIVEN = 3  # of the function words that a text should have: a few headlines may have none
-_MOST_OTHER = 0.05  # function words of other languages to one of English: more is a mixture
-_MOST_ACCENTED = 0.02  # of the letters, in a text too short to have a function word
-_LEAST_DOTLESS_I = 0.01  # of the letters; Turkish has 5%
-_LEAST_SAID = 0.005  # a smaller share of letters is not worth a sentence
+_FORGIVEN = 3  # function words that may be missing: a few headlines may have none
+_MOST_OTHER = 0.05  # function words of other languages per English one: more is a mixture
+_MOST_ACCENTED = 0.02  # share of non-ASCII letters, in a text too short to have a function word
+_LEAST_DOTLESS_I = 0.01  # share of the letters; Turkish has 5%
+_LEAST_SAID = 0.005  # a smaller share of uncounted letters is not reported
 
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Frequent in English, and no frequent word of another language in Latin script ("in", "on", "at" or "for" are).
+# Frequent in English, and not in other languages in Latin script (unlike "in", "on", "at" and "for").
 _ENGLISH = _words(
     "the and to of that with from by this it his they are were been has which who after said will would their its not "
     "but"
 )
-# Frequent in another language, and neither English words nor usual parts of names ("de", "la", "van" are).
+# Frequent in another language, and neither English words nor common parts of names (unlike "de", "la" and "van").
 _OTHER = _words(
     "des et est une dans qui que pas pour avec aux sont cette é à una por como más su não uma em dos ao il che della "
     "è sono gli nel und das ist nicht ein eine auf dem für zu sich het een niet dat zijn voor te og det er som ikke "
@@ -98,11 +98,11 @@ _LETTER = regex.compile(r"\p{L}")
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """What summaries are counted in.
+    """The language in which summaries are counted.
 
     Attributes:
-        name: one of `NAMES` but "auto".
-        reason: a sentence: what is counted, and why.
+        name: one of `LANGUAGES` except "auto".
+        reason: a sentence that says what is counted, and why.
     """
 
     name: str
@@ -110,37 +110,38 @@ class Language:
 
     @property
     def dotless_i(self) -> bool:
-        """Capital I is the capital of ı."""
+        """Whether I is the capital of ı."""
         return self.name in DOTLESS_I
 
 
 def _check_name(name: str) -> str:
-    """A language's name as it is kept; a code of ISO 639-1 gives its language."""
+    """The canonical name of a language that is given by its name or its ISO 639-1 code."""
     known = name.strip().lower()
     known = _CODES.get(known, known)
-    if known not in NAMES:
+    if known not in LANGUAGES:
         raise ValueError(
-            f"not a language known here.{nearest(known[:100], NAMES)} Known: {', '.join(NAMES)}. Use {ANY!r} for a "
+            f"not a known language.{nearest(known[:100], LANGUAGES)} Known: {', '.join(LANGUAGES)}. Use {ANY!r} for a "
             "language that is not listed: words of any script, no stemmer"
         )
     return known
 
 
-Name = Annotated[str, AfterValidator(_check_name)]  # one of `NAMES`, also given by its code of ISO 639-1
+LanguageName = Annotated[str, AfterValidator(_check_name)]  # one of `LANGUAGES`; a code of ISO 639-1 is accepted too
 
 
 def choose(asked: str, references: Iterable[str], source: str = "these data") -> Language:
-    """The language that summaries are counted in, from what was asked for and from the references.
+    """The language in which summaries are counted, from the setting and the references.
 
-    `auto` gives "english" where the references read as English, "turkish" where they have the letter ı, else "any".
+    `auto` gives "english" if the references read as English, "turkish" if they contain the letter ı, and "any"
+    otherwise.
 
     Args:
-        asked: one of `NAMES`.
-        references: what summaries will be held against; a few thousand are enough.
+        asked: the setting, one of `LANGUAGES`.
+        references: reference summaries; a few thousand are enough.
         source: the name of the data, for the message.
 
     Raises:
-        ConfigError: English was asked for, and a tenth or more of the references' letters would not be counted.
+        ConfigError: English was asked for, but a tenth or more of the references' letters would not be counted.
     """
     found = _Evidence.of(references)
     if asked == ENGLISH and max(found.dropped, found.losing) >= MOST_DROPPED:
@@ -172,15 +173,16 @@ def _counted(name: str, unspaced: list[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Evidence:
-    """What references show of their language.
+    """What the references show about their language.
 
     Attributes:
-        letters: of each script, by its name, the most frequent first.
+        letters: number of letters by script.
         dropped: share of the letters that English counting would drop.
         losing: share of the references that would lose a tenth of their letters or more.
         dotless_i: share of ı and İ among the letters.
-        words: in Latin script.
-        english, other: function words among them.
+        words: number of words in Latin script.
+        english: number of English function words among them.
+        other: number of function words of other languages among them.
     """
 
     letters: Counter[str]
@@ -229,14 +231,14 @@ class _Evidence:
     def _is_english(self) -> bool:
         if max(self.dropped, self.losing) >= _MOST_FOREIGN:
             return False
-        if self.other > _MOST_OTHER * self.english + (self.english > 0):  # one, such as a name, is forgiven
+        if self.other > _MOST_OTHER * self.english + (self.english > 0):  # a single one may be a name
             return False
         if self.english + _FORGIVEN < _LEAST_FUNCTION_WORDS * self.words:
             return False
         return self.english > 0 or self.dropped < _MOST_ACCENTED
 
     def why(self, name: str) -> str:
-        """What spoke for a language."""
+        """The reason for choosing a language, as a clause."""
         if name == ENGLISH:
             share = (
                 f", {self.english / self.words:.0%} of their words are the, and, to and the like"
@@ -251,7 +253,7 @@ class _Evidence:
         return "the references are in Latin letters and do not read as English; name their language to have its stemmer"
 
     def scripts(self) -> str:
-        """The scripts of the letters with their shares, the most frequent first."""
+        """The three most frequent scripts with their shares, as text."""
         total = max(self.letters.total(), 1)
         named = [
             f"{times / total:.0%} {script}" for script, times in self.letters.most_common(3) if times >= 0.005 * total
@@ -260,7 +262,7 @@ class _Evidence:
 
     @property
     def unspaced(self) -> list[str]:
-        """The scripts among them whose characters count as words."""
+        """The frequent scripts in which each character counts as a word."""
         least = _MOST_FOREIGN * self.letters.total()
         return [script for script, times in self.letters.most_common() if script in _UNSPACED and times >= least]
 
@@ -270,7 +272,7 @@ _UNSPACED = ("Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", 
 
 
 def _script(letter: str) -> str:
-    """The script of a letter, as its name in Unicode begins."""
+    """The script of a letter, which is the first word of its Unicode name."""
     plain = unicodedata.normalize("NFKC", letter)[:1]
     first = unicodedata.name(plain, "OTHER").split(" ")[0]
     return _SCRIPT_NAMES.get(first, first.capitalize())

@@ -1,36 +1,38 @@
-"""Text into sentences, by rules that need no download.
+"""Split text of any script into sentences, by rules that need no download.
 
-A sentence ends at `.`, `!` or `?` (and the quotes and brackets that close after it) before white space and something
-that can begin a sentence, unless the stop belongs to an abbreviation, an initial or a number. A line break always ends
-one. News datelines (`LONDON, England (CNN) -- `) hold no such stop, or one of an abbreviation (`ST. LOUIS`).
+A sentence ends at `.`, `!` or `?`, including closing quotes and brackets, if white space and a possible beginning of a
+sentence follow, and if the full stop does not belong to an abbreviation, an initial or a number. A line break always
+ends a sentence. News datelines (`LONDON, England (CNN) -- `) contain no such stop, or only one of an abbreviation
+(`ST. LOUIS`).
 
 The stops of other scripts (`。！？ । ॥ ۔ ؟ ։ ። ။ ། ។` and everything else that Unicode calls a sentence
-terminal) end a sentence unless a comma or the like follows, or, after a closing bracket, a Japanese particle that
-continues the sentence. `;` is the question mark of Greek. Thai and Lao do not mark the ends of sentences: only their
-line breaks are known.
+terminal) end a sentence unless a comma or similar mark follows, or, after a closing bracket, a Japanese particle that
+continues the sentence. `;` is the question mark of Greek. Thai and Lao do not mark the ends of sentences, so that only
+their line breaks count.
 """
 
 import regex
 
-VERSION = 2  # part of the ROUGE signature: a change of the rules changes rougeLsum
+SENTENCE_RULES_VERSION = 2  # part of ROUGE's signature, because a change of the rules changes rougeLsum
 
-# What may close after a stop: quotes and brackets. Some quotes close in one language (German “ and «) and open in
-# another; they are taken to close where white space follows.
+# Quotes and brackets that may close after a stop. Some quotes close in one language (German “ and «) and open in
+# another; they count as closing if white space follows.
 _CLOSERS = r"""['"’”)\]»›」』）】〉》〕｝］﹂﹄〗〙＂＇]"""
 _CLOSERS_BEFORE_SPACE = rf"[{_CLOSERS}“«‹]"
-_UNSEEN = r"[\p{Bidi_Control}\u200B-\u200D]"  # steers the display
-_SHAD = r"[\u0F0D-\u0F12\u0F14]"  # ends a sentence or clause of Tibetan, whose other signs set syllables apart
+_UNSEEN = r"[\p{Bidi_Control}\u200B-\u200D]"  # controls the display
+_SHAD = r"[\u0F0D-\u0F12\u0F14]"  # ends a sentence or clause of Tibetan, whose other signs separate syllables
 _TERMINAL = rf"[[\p{{Sentence_Terminal}}--[.!?\u104A．]]||{_SHAD}]"  # U+104A is Myanmar's comma
 _UNSPACED = r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}]&&\p{L}]"
 
 
 def _stops(closers: str) -> regex.Pattern[str]:
-    """What may end a sentence. Quantifiers are possessive, and a stop is tried at the first of several only: the time
-    stays
-    linear in whatever text comes.
+    """A pattern for everything that may end a sentence.
+
+    Its quantifiers are possessive, and of several stops in a row only the first is tried, so that matching takes linear
+    time on any text.
 
     Args:
-        closers: what closes between `.` and white space.
+        closers: pattern of the closing marks that may be between `.` and white space.
     """
     spaced = rf"""(?<![.!?…])(?P<spaced>[.!?…]++|(?<=\p{{Greek}}\p{{M}}?)[;\u037E]){closers}*+
         (?=\s++['"‘“(\[]*+(?P<next>[\w$£€&-]*+))"""
@@ -41,11 +43,11 @@ def _stops(closers: str) -> regex.Pattern[str]:
 
 
 _STOP = _stops(_CLOSERS_BEFORE_SPACE)
-# French sets its guillemets apart by a space, and direction marks stand after the stops of scripts from right to left.
-# English has neither: there » stands before a link, and opens.
+# French separates its guillemets by a space, and in right-to-left scripts direction marks follow the stops. English has
+# neither: there » introduces a link and is an opening mark.
 _OTHER_CUSTOMS = regex.compile(r"[«\p{Bidi_Class=R}\p{Bidi_Class=AL}]")
 _STOP_BY_OTHER_CUSTOMS = _stops(rf"(?:\s?[»›](?=\s)|{_CLOSERS_BEFORE_SPACE}|{_UNSEEN})")
-_LONGEST_WORD = 40  # characters looked back at: more than any abbreviation has
+_LONGEST_WORD = 40  # characters before a stop that are examined: longer than any abbreviation
 _BEFORE_A_WORD = regex.compile(r"""[\s()\[\]"'“”‘’—/«»„]+""")
 _INITIALS = regex.compile(r"\p{Lu}(\.\p{Lu})*")
 
@@ -54,13 +56,13 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Followed by the name that they belong to, or by a number.
+# Abbreviations that are followed by the name they belong to, or by a number.
 _BEFORE_A_NAME = _words(
     "mr mrs ms dr prof rev hon fr gen lt col maj capt cmdr cpl sgt pvt adm sen rep gov pres supt det insp messrs st "
     "mt ft vs eg e.g i.e cf al jan feb mar apr aug sept sep oct nov dec"
 )
 _BEFORE_A_NUMBER = _words("no nos fig vol pp p")
-# May end a sentence: they do where a word follows that seldom stands inside one with a capital letter.
+# Abbreviations that may end a sentence: they do if the next word is rarely capitalised within a sentence.
 _EITHER_WAY = _words("jr sr inc co corp ltd bros etc a.m p.m u.s u.k u.n d.c e.u ph.d m.d b.c a.d l.a n.y ave blvd rd")
 _OPENERS = _words(
     "a after all also although an and are as at because both but by can did do during each for from had has have he "
@@ -71,7 +73,7 @@ _OPENERS = _words(
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text in order, without the white space around them; none for an empty text."""
+    """The sentences of a text in order, without surrounding white space; an empty list for an empty text."""
     return [sentence for line in text.splitlines() for sentence in _split_line(line)]
 
 
@@ -89,9 +91,9 @@ def _split_line(line: str) -> list[str]:
 
 def _ends_sentence(before: str, following: str) -> bool:
     """Whether the stop that ends `before` ends a sentence, when `following` is the next word."""
-    if following[:1] != following[:1].title():  # Georgian's letters are small and begin sentences all the same
+    if following[:1] != following[:1].title():  # lower case, which Georgian letters are not
         return False
-    if before.endswith(" ."):  # a stop set apart, as DailyMail's texts have them
+    if before.endswith(" ."):  # a stop after a space, as in the texts of DailyMail
         return True
     word = _BEFORE_A_WORD.split(before)[-1].removesuffix(".")
     if word.lower() in _EITHER_WAY or _INITIALS.fullmatch(word):

@@ -1,11 +1,10 @@
-"""Text into words, in any script: what ROUGE counts in languages other than English, and what a text's shape is taken
-from.
+"""Split text of any script into words, for ROUGE in languages other than English and for statistics of summaries.
 
-Words are runs of letters with their combining marks, and of digits. In scripts that are written without spaces (Han,
-Kana, Thai, Lao, Khmer, Myanmar and their relatives) each character with its marks is a word. Before words are compared
-they are folded as Unicode's NFKC_Casefold does: compatibility forms (full-width letters and digits, half-width Kana,
+Words are runs of letters with their combining marks, and runs of digits. In scripts that are written without spaces
+(Han, Kana, Thai, Lao, Khmer, Myanmar and related ones) each character with its marks is a word. Words are folded before
+they are compared, as Unicode's NFKC_Casefold does: compatibility forms (full-width letters and digits, half-width Kana,
 ligatures, Arabic presentation forms) become plain ones, accents are composed, case is folded, and characters that only
-steer the display (joiners, direction marks, soft hyphens, variation selectors) go.
+control the display (joiners, direction marks, soft hyphens, variation selectors) are removed.
 """
 
 import unicodedata
@@ -13,16 +12,16 @@ from collections.abc import Iterator
 
 import regex
 
-VERSION = 1  # part of the signatures: a change of the rules changes scores
+WORD_RULES_VERSION = 1  # part of the metrics' signatures, because a change of the rules changes scores
 
 # Line_Break=SA ("complex context") is Unicode's name for the scripts of South East Asia without spaces between words.
 _UNSPACED = r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{Yi}\p{Line_Break=SA}]&&[\p{L}\p{Nl}]]"
-# Beside the marks proper: the vowel sign "am" of Thai and Lao, the half-width voicing marks of Kana.
+# Besides marks in the strict sense: the vowel sign "am" of Thai and Lao, the half-width voicing marks of Kana.
 _MARKS = r"[\p{Mn}\p{Mc}\u0E33\u0EB3\uFF9E\uFF9F]"
 _STACKERS = r"\u1039\u17D2\u1A60"  # Myanmar, Khmer, Tai Tham: the next consonant is written below the one before
 _CHARACTER = rf"{_UNSPACED}{_MARKS}*+(?:(?<=[{_STACKERS}]){_UNSPACED}{_MARKS}*+)*+"
 _LETTER = rf"[[\p{{L}}\p{{N}}]--{_UNSPACED}]"
-_IGNORED = r"[\p{Default_Ignorable_Code_Point}\u0640--\u200B]"  # U+0640 stretches an Arabic word; U+200B parts words
+_IGNORED = r"[\p{Default_Ignorable_Code_Point}\u0640--\u200B]"  # U+0640 stretches Arabic; U+200B separates words
 _WORD = regex.compile(rf"{_CHARACTER}|{_LETTER}[{_LETTER}{_MARKS}]*+", regex.V1)
 _BEGIN = rf"[{_LETTER}_]"
 _SHAPE_PART = rf"{_BEGIN}[{_BEGIN}{_MARKS}{_IGNORED}]*+"
@@ -36,11 +35,11 @@ _INSIDE = regex.compile(
 
 
 def fold(text: str, dotless_i: bool = False) -> str:
-    """A text in the form that words are compared in.
+    """The form of a text in which words are compared.
 
     Args:
-        text: any text; its length may change.
-        dotless_i: capital I is the capital of ı and İ that of i, as in Turkish; by default I is the capital of i.
+        text: any text; the result may be longer or shorter.
+        dotless_i: whether capital I is the capital of ı and İ that of i, as in Turkish; by default I belongs to i.
     """
     if text.isascii() and not dotless_i:
         return text.lower()
@@ -48,23 +47,31 @@ def fold(text: str, dotless_i: bool = False) -> str:
     if dotless_i:
         text = text.replace("İ", "i").replace("I", "ı")
     text = unicodedata.normalize("NFKC", text.casefold())
-    # NFKC takes Thai and Lao "am" apart, which is one character to its readers.
+    # NFKC decomposes the "am" of Thai and Lao, which readers see as one character.
     return text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
 
 
 def words(text: str, dotless_i: bool = False) -> list[str]:
-    """The words of a text, folded, in order; punctuation, symbols and emoji are not counted.
+    """The words of a text, folded and in order, without punctuation, symbols and emoji.
 
-    `don't` is two words, as in rouge_score; of ASCII text the words are rouge_score's own, not stemmed.
+    `don't` is two words, as in rouge_score; for ASCII text the words are exactly those of rouge_score, not stemmed.
+
+    Args:
+        text: any text.
+        dotless_i: as for `fold`.
     """
     return _WORD.findall(_INSIDE.sub("", fold(text, dotless_i)))
 
 
-def shape_words(text: str, dotless_i: bool = False) -> Iterator[tuple[str, int, int]]:
-    """`(word, begin, end)` of each word as readers count them, in order: `3.5`, `don't` and `well-known` are one word
-    each.
+def word_spans(text: str, dotless_i: bool = False) -> Iterator[tuple[str, int, int]]:
+    """`(word, begin, end)` of each word as a reader counts them, in order.
 
-    The word is folded; `begin` and `end` are characters of the text as it was given.
+    `3.5`, `don't` and `well-known` are one word each. The word is folded; `begin` and `end` are character offsets into
+    the original text.
+
+    Args:
+        text: any text.
+        dotless_i: as for `fold`.
     """
     for match in _SHAPE_WORD.finditer(text):
         yield fold(match.group(), dotless_i), match.start(), match.end()

@@ -12,7 +12,7 @@ from typing import Any
 
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, InputError, ResultsError
-from triptych.metrics.text_shape import copied_spans, words
+from triptych.metrics.text_shape import copied_spans, shape_words
 from triptych.models.base import BaseModel
 from triptych.results import layout, store
 from triptych.results.records import Record
@@ -66,7 +66,7 @@ class Playground:
         documents: test documents to pick from.
         title: the suite's name.
         synthetic: the model or the documents are made up.
-        language: what ROUGE counts, one of `languages.NAMES`; "auto": decided from each reference.
+        language: what ROUGE counts, one of `languages.LANGUAGES`; "auto": decided from each reference.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Playground:
             row.label,
             summary.text,
             seconds,
-            len(words(summary.text, self.language)),
+            len(shape_words(summary.text, self.language)),
             scores,
             tuple(copied_spans(summary.text, article, LEAST_COPIED, self.language)),
             tuple(notes),

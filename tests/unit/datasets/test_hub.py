@@ -183,7 +183,7 @@ def test_fingerprint_is_stable_and_follows_the_options(repository):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (ConnectionError("Couldn't reach 'x' on the Hub"), ["cannot be fetched", "--data", "HF_HOME"]),
+        (ConnectionError("Couldn't reach 'x' on the Hub"), ["could not be downloaded", "--data", "HF_HOME"]),
         (DatasetNotFoundError("Dataset 'x' doesn't exist on the Hub"), ["There is no data set", "'main'", "--data"]),
         (DatasetNotFoundError("Dataset 'x' is a gated dataset on the Hub."), ["gated", "hf auth login"]),
         (
@@ -220,7 +220,7 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        DataError, match=r"data set 'abisee/cnn_dailymail' \(3.0.0\) cannot be fetched .* --data, .* HF_HOME"
+        DataError, match=r"data set 'abisee/cnn_dailymail' \(3.0.0\) could not be downloaded .* --data, .* HF_HOME"
     ):
         Hub(name="abisee/cnn_dailymail", config="3.0.0").splits()
 
@@ -240,7 +240,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
             raise AssertionError(f"the network was tried: {name}")
 
     monkeypatch.setattr("huggingface_hub.utils._http.get_session", NoNetwork)
-    with pytest.raises(DataError, match="cannot be fetched"):
+    with pytest.raises(DataError, match="could not be downloaded"):
         Hub(name="someone/data").splits()
     with pytest.raises(ModelError, match=r"cannot be downloaded from the hub: .*\n.*HF_HOME"):
         _ = BaseModel("someone/model").tokenizer

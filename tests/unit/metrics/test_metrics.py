@@ -11,8 +11,8 @@ from rouge_score.rouge_scorer import RougeScorer
 
 from triptych.contracts import Metric
 from triptych.errors import ConfigError
-from triptych.metrics.rouge import RougeScore, one_sentence_a_line
-from triptych.metrics.text_shape import TextShapeMetric, longest_common_span, words
+from triptych.metrics.rouge import RougeScore, sentence_per_line
+from triptych.metrics.text_shape import TextShapeMetric, longest_common_span, shape_words
 from triptych.registry import registered
 from triptych.run import scoring
 
@@ -66,8 +66,8 @@ def test_summary_level_rouge_needs_lines():
 
 def test_lines_are_sentences_where_there_are_lines():
     """A text of several lines is taken as it is; one line is split at its sentences."""
-    assert one_sentence_a_line(" A b. C d.\nE f. ") == "A b. C d.\nE f."
-    assert one_sentence_a_line("Mr. A left. B stayed.\n") == "Mr. A left.\nB stayed."
+    assert sentence_per_line(" A b. C d.\nE f. ") == "A b. C d.\nE f."
+    assert sentence_per_line("Mr. A left. B stayed.\n") == "Mr. A left.\nB stayed."
 
 
 def test_what_is_scored_is_the_prediction_alone():
@@ -131,7 +131,7 @@ def test_text_shape_by_hand():
 
 def test_words_keep_what_belongs_together():
     """Numbers, contractions and compounds are one word; case and punctuation around words do not count."""
-    assert words("“Don't pay $3,500.50,” said U.S.-born O’Neil: well-known?") == [
+    assert shape_words("“Don't pay $3,500.50,” said U.S.-born O’Neil: well-known?") == [
         "don't",
         "pay",
         "3,500.50",

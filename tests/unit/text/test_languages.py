@@ -15,9 +15,8 @@ from rouge_score.tokenize import tokenize
 from triptych.cli import main
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError
-from triptych.metrics.rouge import RougeScore, UnicodeTokenizer, one_sentence_a_line
-from triptych.metrics.text_shape import TextShapeMetric, copied_spans
-from triptych.metrics.text_shape import words as shape_words
+from triptych.metrics.rouge import RougeScore, UnicodeTokenizer, sentence_per_line
+from triptych.metrics.text_shape import TextShapeMetric, copied_spans, shape_words
 from triptych.text import languages, words
 from triptych.text.languages import choose
 
@@ -59,7 +58,7 @@ def spelled(found: list[str], names: dict[str, str]) -> str:
 )
 def test_english_is_rouge_scores_bit_for_bit(prediction, reference):
     """Counted as English, any text has rouge_score's own scores, bit for bit."""
-    lines = map(one_sentence_a_line, (reference, prediction))
+    lines = map(sentence_per_line, (reference, prediction))
     expected = RougeScorer(list(TYPES), use_stemmer=True).score(*lines)
     assert score(prediction, reference, "english") == {name: 100.0 * expected[name].fmeasure for name in TYPES}
 
@@ -220,7 +219,7 @@ def test_signatures_name_language_tokenizer_and_stemmer():
     assert "|stemmer:yes|" in (english := RougeScore(language="english").signature())
     assert "|lang:english|tok:rouge_score|" in english
     german = RougeScore(language="de").signature()
-    assert "|stemmer:snowball-german|" in german and f"|lang:german|tok:unicode-{words.VERSION}|" in german
+    assert "|stemmer:snowball-german|" in german and f"|lang:german|tok:unicode-{words.WORD_RULES_VERSION}|" in german
     assert "|stemmer:no|" in RougeScore(language="any").signature()
 
 
