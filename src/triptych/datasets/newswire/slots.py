@@ -30,7 +30,7 @@ def company(rng: Random, split: str) -> Forms:
     return name, name
 
 
-def number(low: int, high: int, step: int = 1) -> Slot:
+def integer(low: int, high: int, step: int = 1) -> Slot:
     """An integer from low to high times step: in words up to twelve for the article, in digits for the highlight."""
 
     def draw(rng: Random, split: str) -> Forms:
@@ -85,7 +85,7 @@ COMMON_SLOTS: Mapping[str, Slot] = {
     "adviser": person,
     "district": place,
     "elsewhere": place,
-    "figure": number(20, 95),
+    "figure": integer(20, 95),
     "paper": company,
     "trade": one_of("teacher", "baker", "nurse", "driver", "student", "shopkeeper", "farmer", "retired clerk"),
 }

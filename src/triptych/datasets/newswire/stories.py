@@ -8,7 +8,7 @@ article's sentences contain. Each list entry is written as the sentences that it
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from triptych.datasets.newswire.slots import Slot, company, money, number, one_of, percent, person, place
+from triptych.datasets.newswire.slots import Slot, company, integer, money, one_of, percent, person, place
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ STORIES: Mapping[str, Kind] = {
             "town": place,
             "coast": place,
             "chief": person,
-            "dead": number(2, 40),
-            "homes": number(12, 95, 100),
-            "gust": number(80, 160),
+            "dead": integer(2, 40),
+            "homes": integer(12, 95, 100),
+            "gust": integer(80, 160),
             "cost": money(15, 900),
-            "shelters": number(3, 30),
-            "evacuees": number(11, 99, 100),
+            "shelters": integer(3, 30),
+            "evacuees": integer(11, 99, 100),
         },
         openings=(
             "A [violent|fierce|powerful] storm [tore through|swept over|battered] {town} [on {day}|late on "
@@ -148,10 +148,10 @@ STORIES: Mapping[str, Kind] = {
             "lawyer": person,
             "town": place,
             "firm": company,
-            "years": number(3, 29),
+            "years": integer(3, 29),
             "sum": money(11, 99),
-            "victims": number(13, 90),
-            "hours": number(3, 40),
+            "victims": integer(13, 90),
+            "hours": integer(3, 40),
             "post": one_of("accountant", "banker", "doctor", "councillor", "broker", "manager"),
             "crime": one_of("fraud", "bribery", "theft", "blackmail", "forgery", "arson"),
         },
@@ -236,11 +236,11 @@ STORIES: Mapping[str, Kind] = {
             "scorer": person,
             "coach": person,
             "keeper": person,
-            "goals": number(2, 5),
-            "minute": number(13, 89),
-            "points": number(21, 79),
-            "crowd": number(61, 480, 100),
-            "weeks": number(3, 12),
+            "goals": integer(2, 5),
+            "minute": integer(13, 89),
+            "points": integer(21, 79),
+            "crowd": integer(61, 480, 100),
+            "weeks": integer(3, 12),
         },
         openings=(
             "{home} [met|faced] {away} on {day} in a [cup|league] [match|tie] that [supporters|fans] had "
@@ -324,7 +324,7 @@ STORIES: Mapping[str, Kind] = {
             "town": place,
             "price": money(11, 99, "billion"),
             "premium": percent(12, 60),
-            "jobs": number(3, 98, 100),
+            "jobs": integer(3, 98, 100),
             "rise": percent(3, 30),
             "trade_of": one_of(
                 "chip maker", "drug maker", "airline", "brewer", "insurer", "retailer", "shipping line", "software firm"
@@ -415,9 +415,9 @@ STORIES: Mapping[str, Kind] = {
             ),
             "share": percent(42, 63),
             "turnout": percent(38, 86),
-            "ballots": number(13, 98, 10),
+            "ballots": integer(13, 98, 10),
             "taxes": percent(2, 15),
-            "seats": number(14, 88),
+            "seats": integer(14, 88),
         },
         openings=(
             "[Voters|People] in {region} [went to the polls|cast their ballots] on {day} after [a bitter|a "
@@ -499,9 +499,9 @@ STORIES: Mapping[str, Kind] = {
             "lead": person,
             "critic": person,
             "maker": company,
-            "patients": number(13, 98, 100),
+            "patients": integer(13, 98, 100),
             "fall": percent(12, 68),
-            "span": number(3, 19),
+            "span": integer(3, 19),
             "grant": money(11, 95),
             "illness": one_of(
                 "asthma", "migraine", "diabetes", "heart disease", "insomnia", "arthritis", "back pain", "stroke"
@@ -589,10 +589,10 @@ STORIES: Mapping[str, Kind] = {
             "pilot": person,
             "boss": person,
             "target": one_of("Mars", "Venus", "the Moon", "Jupiter", "an asteroid", "a comet", "Saturn", "Mercury"),
-            "delay": number(2, 40),
+            "delay": integer(2, 40),
             "cost": money(11, 95, "billion"),
-            "months": number(3, 30),
-            "mass": number(21, 98, 10),
+            "months": integer(3, 30),
+            "mass": integer(21, 98, 10),
         },
         openings=(
             "[Thousands|Crowds] [watched|looked on] as a rocket [climbed|rose] into [a clear|a cloudless|an "
@@ -673,10 +673,10 @@ STORIES: Mapping[str, Kind] = {
             "painter": person,
             "guard": person,
             "detective": person,
-            "works": number(2, 19),
+            "works": integer(2, 19),
             "value": money(12, 960),
-            "minutes": number(3, 28),
-            "reward": number(11, 95, 1000),
+            "minutes": integer(3, 28),
+            "reward": integer(11, 95, 1000),
             "van": one_of("white van", "grey car", "motorcycle", "speedboat", "bakery truck", "stolen taxi"),
             "object": one_of("paintings", "coins", "clocks", "drawings", "vases", "statues", "masks", "violins"),
         },
@@ -756,12 +756,12 @@ STORIES: Mapping[str, Kind] = {
             "union": person,
             "minister": person,
             "operator": company,
-            "trains": number(13, 96, 10),
+            "trains": integer(13, 96, 10),
             "ask": percent(5, 19),
             "offer": percent(2, 4),
-            "days": number(2, 12),
+            "days": integer(2, 12),
             "loss": money(11, 98),
-            "staff": number(13, 99, 100),
+            "staff": integer(13, 99, 100),
         },
         openings=(
             "[Commuters|Passengers] [faced|met] [empty platforms|locked stations] in {hub} on {day} as "
@@ -840,11 +840,11 @@ STORIES: Mapping[str, Kind] = {
             "village": place,
             "chief": person,
             "hero": person,
-            "area": number(11, 98, 100),
-            "crews": number(13, 95, 10),
+            "area": integer(11, 98, 100),
+            "crews": integer(13, 95, 10),
             "share": percent(5, 75),
-            "planes": number(3, 19),
-            "houses": number(13, 99),
+            "planes": integer(3, 19),
+            "houses": integer(13, 99),
             "cause": one_of(
                 "a campfire", "lightning", "a power line", "a cigarette", "a barbecue", "fireworks", "a tractor spark"
             ),
