@@ -32,7 +32,7 @@ class Plugin(BaseModel, ABC):
         return (_docstring(cls) or "\n").strip("\n ").partition("\n")[0]
 
 
-P = TypeVar("P", bound=Plugin)
+PluginType = TypeVar("PluginType", bound=Plugin)
 _tables: dict[str, dict[str, type[Plugin]]] = {}
 
 
@@ -46,7 +46,7 @@ def register(name: str):
         ConfigError: another class already has that name, or the class has no docstring.
     """
 
-    def decorate(cls: type[P]) -> type[P]:
+    def decorate(cls: type[PluginType]) -> type[PluginType]:
         table = _tables.setdefault(cls.contract, {})
         known = table.get(name)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
@@ -72,7 +72,7 @@ def _docstring(cls: type) -> str | None:
     return ast.get_docstring(definition) if isinstance(definition, ast.ClassDef) else None
 
 
-def registered(contract: type[P]) -> dict[str, type[P]]:
+def registered(contract: type[PluginType]) -> dict[str, type[PluginType]]:
     """The classes registered under a contract, by name in alphabetical order.
 
     Args:
@@ -81,7 +81,7 @@ def registered(contract: type[P]) -> dict[str, type[P]]:
     return dict(sorted(_tables.get(contract.contract, {}).items()))  # type: ignore[arg-type]
 
 
-def find(contract: type[P], name: str) -> type[P]:
+def find(contract: type[PluginType], name: str) -> type[PluginType]:
     """The class registered as `name`.
 
     Args:
@@ -97,7 +97,7 @@ def find(contract: type[P], name: str) -> type[P]:
     return table[name]
 
 
-def build(cls: type[P], options: dict[str, Any], where: str) -> P:
+def build(cls: type[PluginType], options: dict[str, Any], where: str) -> PluginType:
     """Build a plug-in from options that a user gave.
 
     Args:

@@ -13,10 +13,11 @@ REASONS: dict[str, str] = {}
 # Names that are being made unique.
 PRESENT = """
     Array CNN_DAILYMAIL Claim Content Curves Design Emit Fact Found ID_NAMES LOSS_TOLERANCE Line NAMES PACKAGES
-    RUN_FILES Row Run cells search SECONDS SHARE SPLITS Shown Tell Told Tuned VERSION adapt available check check_folder claim
+    RUN_FILES Row Run SECONDS SHARE SPLITS Shown Tell Told Tuned VERSION adapt available check check_folder claim
     compare conclude count count_parameters describe difference estimate explain files find generate is_table join load
     load_all locate matrices merge names planned_runs quality read read_lines read_record register rows run sample score
-    shape share shorten shown spread train verdict whole_record words
+    shape share shorten shown spread train verdict whole_record words cells
+    search Entry
 """
 TO_BE_REMOVED = frozenset(PRESENT.split())
 
