@@ -103,7 +103,7 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
     from triptych.methods.lora import LoRA
     from triptych.models.base import BaseModel
     from triptych.models.parts import take_apart
-    from triptych.run.checkpoints import SHARE, Checkpoints
+    from triptych.run.checkpoints import MAX_TIME_SHARE, Checkpoints
 
     plan = TrainingPlan(1e-4, 0.0, 1, 1, 8, 8, 1.0, 0.0, "linear", "adamw", 0, False)
     found = {}
@@ -130,7 +130,7 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
             "write_seconds": written,
             "read_seconds": read,
             "parameters": sum(parameter.numel() for parameter in state.trained.values()),
-            "computed_seconds_between": median(written) / SHARE,
+            "computed_seconds_between": median(written) / MAX_TIME_SHARE,
         }
     return found
 

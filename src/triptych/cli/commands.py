@@ -738,7 +738,9 @@ def call_summarize(options: argparse.Namespace) -> int:
     quiet_libraries()
     texts = documents.read_documents(options.file, options.column)
     loaded = summarizers.load_all(options.run, options.model, options.device)
-    printer = SummaryPrinter(headings=len(loaded) > 1 or documents.is_table(options.file), as_json=options.json)
+    printer = SummaryPrinter(
+        headings=len(loaded) > 1 or documents.is_document_table(options.file), as_json=options.json
+    )
     for row, name, summary in summarizers.summarize_all(loaded, texts):
         printer(row, name, summary)
     printer.close()

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError
-from triptych.models.parts import find_matrices, freeze, matrices, matrix_names, matrix_shape
+from triptych.models.parts import block_matrices, find_matrices, freeze, matrix_names, matrix_shape
 
 
 class LowRankMethod(Method):
@@ -38,7 +38,7 @@ class LowRankMethod(Method):
             ConfigError: a target matches nothing, or peft has no default for this family and none is given.
         """
         if self.target_modules == "all-linear":
-            return matrices(parts)
+            return block_matrices(parts)
         wanted = self.target_modules if self.target_modules is not None else parts.attention_projections
         if not wanted:
             raise ConfigError(

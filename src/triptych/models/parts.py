@@ -28,7 +28,7 @@ def take_apart(model: PreTrainedModel) -> ModelParts:
 
 
 def _checked(parts: ModelParts, family: str) -> ModelParts:
-    """What a family has named, if it is the model's own."""
+    """The parts that a family names, if they are the model's own."""
     inside = {id(module) for module in parts.model.modules()}
     named = {
         "trunk": parts.trunk,
@@ -39,7 +39,7 @@ def _checked(parts: ModelParts, family: str) -> ModelParts:
     }
     for name, module in named.items():
         if module is not None and not {id(m) for m in module.modules()} - {id(parts.blocks)} <= inside:
-            raise ModelError(f"{family}: {name} is no part of {type(parts.model).__name__}.")
+            raise ModelError(f"{family}: {name} is not a part of {type(parts.model).__name__}.")
     if parts.tied != (parts.head.weight is parts.token_embedding.weight):
         raise ModelError(f"{family}: tied = {parts.tied}, but head and token embedding of the model say otherwise.")
     return parts
@@ -71,15 +71,15 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
 
 
 def usable_positions(config: PreTrainedConfig) -> int | None:
-    """Positions at which what is made of a row does not depend on the rest of its batch; None: no fixed limit.
+    """Positions up to which a sequence is read the same whatever else is in its batch; None: no fixed limit.
 
     LongRoPE (Ding et al. 2024) has two sets of rotary frequencies, and transformers takes one of them for a whole
-    batch, by the longest row: up to the length that the model was first trained with, the short ones. Beyond it a row
-    would be read in another way as soon as a longer one is in its batch, so that nothing longer is used. Dynamic NTK
-    scaling changes the frequencies only beyond `max_position_embeddings`, and other kinds do not look at the length.
+    batch, by its longest sequence: the short ones up to the length that the model was first trained with. Beyond it, a
+    sequence would be read differently as soon as a longer one is in its batch, so nothing longer is used. Dynamic NTK
+    scaling changes the frequencies only beyond `max_position_embeddings`, and other kinds do not depend on the length.
 
     Args:
-        config: the model's; of one with several parts, that of its text counts.
+        config: the model's; for a model of several parts, the configuration of its text part counts.
     """
     text = config.get_text_config()
     given = getattr(text, "rope_parameters", None) or {}
@@ -96,15 +96,15 @@ def is_recurrent(model: PreTrainedModel) -> bool:
 
 
 def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str, ...]:
-    """The first of these sets of names of which every block has a matrix each; `()` where there is none.
+    """The first of these sets of names of which every block has all its matrices; `()` where there is none.
 
-    What families that peft does not know have in common with those that it knows.
+    Families that peft does not know often use the names of those that it knows.
     """
-    there = [
+    present = [
         {path.rsplit(".", 1)[-1] for path, m in block.named_modules() if isinstance(m, MATRIX_TYPES)}
         for block in blocks
     ]
-    return next((names for names in choices if all(set(names) <= found for found in there)), ())
+    return next((names for names in choices if all(set(names) <= found for found in present)), ())
 
 
 def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
@@ -124,7 +124,7 @@ def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.Modu
 
 
 def _final_norm(owner: nn.Module, *widths: int) -> nn.Module | None:
-    """The last child beside the blocks that holds vectors of the hidden size alone."""
+    """The last child next to the blocks that holds only vectors of the hidden size."""
     norms = [
         child
         for child in owner.children()
@@ -133,7 +133,7 @@ def _final_norm(owner: nn.Module, *widths: int) -> nn.Module | None:
     return norms[-1] if norms else None
 
 
-def matrices(parts: ModelParts) -> dict[str, nn.Module]:
+def block_matrices(parts: ModelParts) -> dict[str, nn.Module]:
     """Every weight matrix of the blocks by its full name: `nn.Linear` and GPT-2's `Conv1D`."""
     inside = {id(module) for block in parts.blocks for module in block.modules()}
     return {
@@ -153,7 +153,7 @@ def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dic
     Raises:
         ConfigError: one that matches nothing; the message lists what could be meant.
     """
-    known = matrices(parts)
+    known = block_matrices(parts)
     result: dict[str, nn.Module] = {}
     for ending in endings:
         hits = {name: module for name, module in known.items() if name == ending or name.endswith("." + ending)}
@@ -165,7 +165,7 @@ def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dic
 
 def matrix_names(parts: ModelParts) -> set[str]:
     """The last parts of the names of the blocks' weight matrices."""
-    return {name.rsplit(".", 1)[-1] for name in matrices(parts)}
+    return {name.rsplit(".", 1)[-1] for name in block_matrices(parts)}
 
 
 def matrix_shape(module: nn.Module) -> tuple[int, int]:
@@ -176,7 +176,7 @@ def matrix_shape(module: nn.Module) -> tuple[int, int]:
 
 
 def freeze(parts: ModelParts) -> None:
-    """Nothing of the model is trained."""
+    """Set `requires_grad` to False on every parameter of the model."""
     parts.model.requires_grad_(False)
 
 
@@ -188,5 +188,5 @@ def untie_head(parts: ModelParts) -> None:
 
 
 def embed(parts: ModelParts, ids: torch.Tensor) -> torch.Tensor:
-    """What the trunk reads for these token ids, the family's own scaling included: [.., D]."""
+    """Token embeddings of ids, as the trunk takes them: from [..] to [.., D]. Families scale them inside the trunk."""
     return parts.token_embedding(ids)

@@ -1,4 +1,4 @@
-"""A run's way back: its training state on disk, so that a run that was cut off goes on where it was, bit for bit."""
+"""Training checkpoints, from which an interrupted run resumes bit for bit."""
 
 import hashlib
 import json
@@ -13,13 +13,13 @@ from torch import Tensor
 from triptych.errors import ResultsError
 from triptych.results import store
 
-SHARE = 0.02
-KEPT = 2
+MAX_TIME_SHARE = 0.02  # of a run that saving may take
+NUM_KEPT = 2
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What was saved: named tensors, and facts fit for JSON."""
+    """What was saved after a step: named tensors, and facts fit for JSON."""
 
     step: int
     tensors: dict[str, Tensor]
@@ -27,14 +27,14 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The checkpoints of one run, `STEP.safetensors` with `STEP.json` beside it, of which the last two are kept.
+    """The checkpoints of one run, `STEP.safetensors` with `STEP.json`, of which the last two are kept.
 
     The JSON file is written last and holds a SHA-256 over tensors, facts and the run's identity: where it is missing or
     does not fit, there is no checkpoint.
 
     Args:
-        folder: where they lie; made with the first.
-        identity: everything that the run depends on; a checkpoint of another run is not read.
+        folder: where they are; created with the first.
+        identity: everything that the run depends on; a checkpoint made with something else is not read.
     """
 
     def __init__(self, folder: Path, identity: Mapping[str, Any]):
@@ -44,15 +44,21 @@ class Checkpoints:
         self._last = time.perf_counter()
 
     def due(self) -> bool:
-        """Whether enough time has passed since the last for its measured cost to stay under 2% of the time.
+        """Whether enough time has passed since the last for its measured cost to stay under `MAX_TIME_SHARE`.
 
         The first is due at once: it shows what one costs.
         """
-        return (time.perf_counter() - self._last) * SHARE >= self._cost
+        return (time.perf_counter() - self._last) * MAX_TIME_SHARE >= self._cost
 
     def save(self, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint beside the last and remove older ones, and those after it: the run began again before
-        them.
+        """Write a checkpoint, keep the one before it, and remove older ones and those of later steps.
+
+        Later steps are there where the run was resumed from an earlier checkpoint.
+
+        Args:
+            step: optimizer steps so far.
+            tensors: the training state's tensors.
+            facts: everything else, fit for JSON.
 
         Raises:
             ResultsError: it cannot be written; those before it are whole.
@@ -63,14 +69,14 @@ class Checkpoints:
         seal = self._seal(step, digest, facts)
         store.write_json(file.with_suffix(".json"), {"sha256": seal, "facts": dict(facts)})
         steps = self._steps()
-        for old in [n for n in steps if n > step] + [n for n in steps if n <= step][KEPT:]:
+        for old in [n for n in steps if n > step] + [n for n in steps if n <= step][NUM_KEPT:]:
             for suffix in (".json", ".safetensors"):
                 (self.folder / f"{old}{suffix}").unlink(missing_ok=True)
         self._last = time.perf_counter()
         self._cost = self._last - began
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint that is whole and belongs to this run; a damaged one is passed over."""
+        """The newest checkpoint that is whole and belongs to this run; a damaged one is skipped."""
         for step in self._steps():
             file = self.folder / f"{step}.safetensors"
             try:
@@ -85,5 +91,5 @@ class Checkpoints:
         return hashlib.sha256(json.dumps([self._identity, step, digest, facts], sort_keys=True).encode()).hexdigest()
 
     def _steps(self) -> list[int]:
-        """Steps of the checkpoints that are there, the newest first."""
+        """Steps of the checkpoints in the folder, the newest first."""
         return sorted((int(path.stem) for path in self.folder.glob("*.json") if path.stem.isdecimal()), reverse=True)

@@ -83,7 +83,7 @@ class Run:
         with bench.stage("generation"):
             texts = baseline.predict([test.document(i) for i in range(len(test))])
         with bench.stage("evaluation"):
-            predictions = scoring.score(
+            predictions = scoring.score_predictions(
                 test, texts, None, bench.suite.decoding.max_new_tokens, None, bench.language.name
             )
         latency = bench.latency(lambda i: baseline.predict([test.document(i)]))

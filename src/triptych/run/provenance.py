@@ -1,4 +1,4 @@
-"""What a record's figures depend on: versions, commit, hardware, command, time."""
+"""What the figures of a run depend on: versions, commit, hardware, command and time."""
 
 import os
 import platform
@@ -19,7 +19,7 @@ from triptych.models.base import BaseModel
 from triptych.results.records import Provenance
 from triptych.text.characters import whole
 
-PACKAGES = (
+RECORDED_PACKAGES = (
     "triptych",
     "torch",
     "transformers",
@@ -46,7 +46,7 @@ def collect(command: list[str], base: BaseModel, fingerprint: str | None, machin
     return Provenance(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=whole(shlex.join(command)),
-        versions={"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
+        versions={"python": platform.python_version(), **{name: version_of(name) for name in RECORDED_PACKAGES}},
         commit=commit,
         dirty=dirty,
         model=base.name,
@@ -85,7 +85,7 @@ def _commit() -> tuple[str | None, bool | None]:
 
 
 def hardware(device: torch.device) -> dict[str, Any]:
-    """What this machine is."""
+    """Processor, memory and GPU of this machine, for the record."""
     facts: dict[str, Any] = {
         "platform": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),

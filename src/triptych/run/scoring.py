@@ -1,4 +1,4 @@
-"""Turn generated tokens into scored predictions, and scores into what a record holds of them."""
+"""Turn generated tokens into scored predictions, and their scores into the means that a record holds."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # predictions of other tools are scored without torch
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ALWAYS = ("rouge", "text-shape")  # the metrics that every record holds
 RESERVED = {*ROUGE_TYPES, *TextShape.model_fields, "empty", "loss", "targets"}  # names that no further score has
-MOST_REFERENCES = 2000  # of a split, evenly over it, that a language is told from
+MOST_REFERENCES = 2000  # of a split, evenly over it, that a language is recognised from
 
 
 def to_text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
@@ -31,19 +31,19 @@ def to_text(tokenizer: "PreTrainedTokenizerBase", ids: list[int]) -> str:
 
 
 def choose_language(suite: Suite, corpus: "Corpus") -> languages.Language:
-    """What the suite's summaries are counted in, from its setting and the references of validation and test.
+    """The language of the suite's summaries, by its setting and the references of validation and test.
 
-    Training references have no part in it: with fewer training documents the scores stay what they are.
+    Training references do not count: with fewer training documents the scores stay what they are.
 
     Raises:
         ConfigError: the language asked for would leave much of the references uncounted.
     """
-    references = [split.reference(i) for split in (corpus.validation, corpus.test) for i in spread(len(split))]
+    references = [split.reference(i) for split in (corpus.validation, corpus.test) for i in evenly_chosen(len(split))]
     return languages.choose(suite.rouge.language, references, suite.data)
 
 
-def spread(count: int) -> list[int]:
-    """At most `MOST_REFERENCES` of so many places, evenly over them."""
+def evenly_chosen(count: int) -> list[int]:
+    """At most `MOST_REFERENCES` indexes below `count`, evenly spaced."""
     most = min(count, MOST_REFERENCES)
     return [i * count // most for i in range(most)]
 
@@ -63,7 +63,7 @@ def metrics(language: str, names: Sequence[str] | None = None) -> dict[str, Metr
     return {name: metric(**(given if "language" in metric.model_fields else {})) for name, metric in wanted.items()}
 
 
-def score(
+def score_predictions(
     split: "TokenizedSplit",
     texts: Sequence[str],
     lengths: Sequence[int] | None,
@@ -71,14 +71,14 @@ def score(
     losses: "SplitLoss | None",
     language: str,
 ) -> list[Prediction]:
-    """Every registered metric on every prediction, in file order of the split.
+    """Score predictions with every registered metric, in file order of the split.
 
     Args:
         split: the test split.
         texts: a prediction for each of its documents.
-        lengths: tokens generated for each; None for a row without a model.
-        cap: tokens that a summary may have at most.
-        losses: loss of each document; None for a row without a model.
+        lengths: tokens generated for each; None for a method without a model.
+        cap: the most tokens that a summary may have.
+        losses: loss of each document; None for a method without a model.
         language: what is counted, one of `languages.LANGUAGES`.
     """
     known = metrics(language)
@@ -147,7 +147,7 @@ def text_shape(predictions: Sequence[Prediction]) -> TextShape:
 
 
 def further_scores(predictions: Sequence[Prediction]) -> dict[str, float]:
-    """Means over the split of what metrics beside ROUGE and the text's shape score."""
+    """Means over the split of what metrics other than ROUGE and the text's shape score."""
     if not predictions:
         return {}
     return {name: _mean(predictions, name) for name in predictions[0].scores if name not in RESERVED}

@@ -159,7 +159,7 @@ class Workbench:
             new = self.generate(adapted, documents, self.show_progress)
         with self.stage("evaluation"):
             texts = [scoring.to_text(self.base.tokenizer, ids) for ids in new]
-            return scoring.score(split, texts, [len(ids) for ids in new], cap, test, self.language.name)
+            return scoring.score_predictions(split, texts, [len(ids) for ids in new], cap, test, self.language.name)
 
     def generate(
         self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None

@@ -206,7 +206,7 @@ def read_and_score(request: Request, name: str, tell: Told) -> Results:
     )
     asked = make_suite(dict(request.settings or {})).rouge.language
     language = languages.choose(
-        asked, [joined.references[i] for i in scoring.spread(len(joined.ids))], source.path.name
+        asked, [joined.references[i] for i in scoring.evenly_chosen(len(joined.ids))], source.path.name
     )
     metrics = scoring.metrics(language.name, _names(request.metrics))
     total = len(files) * len(joined.ids)

@@ -67,7 +67,7 @@ def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None
     results = load(out, later_scores=False)
     counted = next((run.record.rouge.language for run in results.runs if run.record.rouge is not None), None)
     references = [line.reference for line in next(run for run in results.runs if run.done).predictions]
-    some = [references[place] for place in scoring.spread(len(references))]
+    some = [references[place] for place in scoring.evenly_chosen(len(references))]
     asked = languages.choose(language or counted or results.suite.rouge.language, some, results.suite.data)
     metric = scoring.metrics(asked.name, [name])[name]
     documents = _documents(results)

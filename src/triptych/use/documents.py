@@ -11,7 +11,7 @@ from triptych.errors import DataError, nearest, shorten
 from triptych.results.store import locate
 
 STANDARD_INPUT = "-"
-MAX_BYTES = 16 * 2**20  # of a plain text; more is no article
+MAX_BYTES = 16 * 2**20  # of a plain text; more is not an article
 
 
 def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str, str]]:
@@ -32,9 +32,9 @@ def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str
         raise DataError(f"{source!r} is a folder: name a file in it.")
     if not path.is_file():
         raise DataError(f"There is no file {source!r} to summarize.")
-    if not is_table(source):
+    if not is_document_table(source):
         if column is not None:
-            raise DataError(f"{source!r} is no table, so it has no column {column!r}.")
+            raise DataError(f"{source!r} is not a table, so it has no column {column!r}.")
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_BYTES + 1)
@@ -46,7 +46,7 @@ def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str
     return _table(path, column)
 
 
-def is_table(source: str) -> bool:
+def is_document_table(source: str) -> bool:
     """Whether the source may hold several documents."""
     return source != STANDARD_INPUT and tables.is_table(Path(source))
 
@@ -54,7 +54,8 @@ def is_table(source: str) -> bool:
 def _plain_text(content: bytes, where: str) -> str:
     if len(content) > MAX_BYTES:
         raise DataError(
-            f"{where} is longer than {MAX_BYTES // 2**20} MiB: this is no article. Many documents go into a table."
+            f"{where} is longer than {MAX_BYTES // 2**20} MiB: too long for one article. Put several documents into a "
+            "table."
         )
     codec = codec_of(content, where)
     try:

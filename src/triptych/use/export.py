@@ -68,7 +68,7 @@ def export(run: Path, folder: Path, model: str | None = None) -> str:
     return f"{folder}: {what}; `python {folder / EXAMPLE} ARTICLE.txt` tries it."
 
 
-def merge(adapted: AdaptedModel) -> PreTrainedModel:
+def merge_adapter(adapted: AdaptedModel) -> PreTrainedModel:
     """A plain model of transformers that does what the adapted one does; the adapted one stays as it is."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
@@ -87,7 +87,7 @@ def merge(adapted: AdaptedModel) -> PreTrainedModel:
 
 
 def _write_model(row: TrainedModel, made: Path) -> None:
-    model = merge(row.adapted)
+    model = merge_adapter(row.adapted)
     model.generation_config = _generation_config(row)
     model.save_pretrained(made)
     again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32, trust_remote_code=False).eval()

@@ -19,7 +19,7 @@ from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.models.base import BaseModel
-from triptych.models.parts import embed, matrices, matrix_shape, take_apart, untie_head
+from triptych.models.parts import block_matrices, embed, matrix_shape, take_apart, untie_head
 
 
 @pytest.fixture(params=list(FAMILIES))
@@ -49,7 +49,7 @@ def test_every_family_is_taken_apart(family):
     found = count_parameters(parts.token_embedding, parts.blocks, parts.final_norm, parts.head).total
     rest = count_parameters(parts.model).total - found
     assert 0 <= rest <= 66 * 32 + 64 + 2 * 32  # learned positions, a head's bias, a norm behind the embedding
-    for name, module in matrices(parts).items():
+    for name, module in block_matrices(parts).items():
         x = torch.zeros(1, matrix_shape(module)[0])
         assert module(x).shape == (1, matrix_shape(module)[1]), name
 

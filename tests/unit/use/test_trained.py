@@ -29,7 +29,7 @@ from triptych.run import entries, experiment
 from triptych.run.workbench import Workbench
 from triptych.suite.jobs import Planned, finished_record
 from triptych.use import documents, evaluate, summarizers
-from triptych.use.export import export, merge
+from triptych.use.export import export, merge_adapter
 from triptych.use.playground import Playground
 
 SETTINGS = [
@@ -595,7 +595,7 @@ def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
     lora, new = str(folder_of(finished, "lora")), str(tmp_path / "new")
     assert cli.main(["export", lora, str(tmp_path / "full")]) == 2
     assert cli.main(["export", str(folder_of(finished, "lead-3")), new]) == 2
-    monkeypatch.setattr("triptych.use.export.merge", lambda adapted: make_wrong(merge(adapted)))
+    monkeypatch.setattr("triptych.use.export.merge_adapter", lambda adapted: make_wrong(merge_adapter(adapted)))
     assert cli.main(["export", lora, new]) == 2
     error = capsys.readouterr().err
     for words in ("new or an empty folder", "row without a model", "fits into no plain model"):
