@@ -10,8 +10,9 @@ import pytest
 
 from support.browser import FLAGS
 from triptych import cli
+from triptych.use.page import build_page
 from triptych.use.page_server import serving
-from triptych.use.playground import Playground, build_page
+from triptych.use.playground import Playground
 
 pytest.importorskip("gradio", reason="the extra `play` is absent")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")

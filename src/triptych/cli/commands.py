@@ -888,8 +888,9 @@ def call_advise(options: argparse.Namespace) -> int:
 def call_play(options: argparse.Namespace) -> int:
     """`triptych play`."""
     from triptych.plugins import import_plugins
+    from triptych.use.page import build_page, import_gradio
     from triptych.use.page_server import launch
-    from triptych.use.playground import Playground, build_page, import_gradio
+    from triptych.use.playground import Playground
 
     import_gradio()
     import_plugins(options.plugin)

@@ -1,4 +1,4 @@
-"""Serves the page of `triptych play`: to callers by this machine's own names, nothing uploaded, no large request."""
+"""Serve the page of `triptych play`: only under this machine's own names, without uploads or large requests."""
 
 import ipaddress
 import socket
@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 import psutil
 
 from triptych.errors import ConfigError
-from triptych.use.playground import MAX_CHARACTERS, STYLE, import_gradio
+from triptych.use.page import STYLE, import_gradio
+from triptych.use.playground import MAX_CHARACTERS
 
 MAX_REQUEST = 2 * 12 * MAX_CHARACTERS + 100_000  # bytes: an article and a reference, each character two escapes of JSON
 _POSTED = ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset")  # all that the page posts to
@@ -27,7 +28,7 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def allowed_hosts(host: str) -> list[str]:
-    """The names that a request may call this machine by, as they stand in its Host header, without a port.
+    """The names that a request may call this machine by, as its Host header gives them, without a port.
 
     A site elsewhere can make its name point here (DNS rebinding); the browser then still sends that name.
 

@@ -16,8 +16,9 @@ from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.metrics.text_shape import copied_spans
 from triptych.run.entries import Row
+from triptych.use.page import build_page, show, show_message
 from triptych.use.page_server import MAX_REQUEST, allowed_hosts, application, serving
-from triptych.use.playground import MAX_CHARACTERS, Document, Playground, _most_words, build_page, show, show_message
+from triptych.use.playground import MAX_CHARACTERS, Document, Playground, _most_words
 from triptych.use.summarizers import TrainedBaseline
 
 ARTICLE = "The council met on Monday. It agreed to build a bridge. Work begins in May. Nobody voted against the plan."
