@@ -11,11 +11,11 @@ class WorkShape(NamedTuple):
     """What the arithmetic of a pass over a batch depends on.
 
     Attributes:
-        rows: B, rows of the batch.
-        length: T, positions of each row, padding and virtual tokens included.
+        rows: B, sequences of the batch.
+        length: T, positions of each sequence, padding and virtual tokens included.
         logits: N, places where logits are computed.
-        chosen: B S, places at which the last block attends, where it runs at chosen places alone: every row has as many
-            as the row that has most.
+        chosen: B S, places at which the last block attends, where it runs only at chosen places: every sequence has
+            as many as the sequence that has most.
     """
 
     rows: int
@@ -28,9 +28,9 @@ class WorkShape(NamedTuple):
 class FlopModel:
     """FLOPs of one forward and backward pass, as a function of its shape.
 
-    A causal LM does work linear in positions (every weight matrix), work quadratic in the row's length (attention:
+    A causal LM does work linear in positions (every weight matrix), work quadratic in a sequence's length (attention:
     scores and mixing, B T^2), work at each place where logits are computed (the head), and, where the last block runs
-    at chosen places alone, its attention from each of them to all T. Some methods add work that every pass does once,
+    only at chosen places, its attention from each of them to all T. Some methods add work that every pass does once,
     whatever its shape (DoRA norms its weights). Above `logits_at_once` logits the head is computed a second time in the
     backward pass. So
 
@@ -66,7 +66,7 @@ class FlopModel:
             rows: B.
             length: T, with padding and virtual tokens.
             logits: N.
-            chosen: B S; default: N, which is right where all rows have as many.
+            chosen: B S; default: N, which is right where all sequences have as many.
         """
         again = self.logits_at_once is not None and logits > self.logits_at_once
         return (

@@ -1,5 +1,4 @@
-"""Regular expressions from files of others: tried in a child process with a time limit before this process runs
-them."""
+"""Regular expressions from adapters: tried in a child process with a time limit before this process runs them."""
 
 import json
 import subprocess
@@ -28,12 +27,12 @@ for pattern in patterns:
 def check_patterns(patterns: Iterable[str], names: Sequence[str], where: str) -> None:
     """Make sure that patterns can be matched against names in bounded time, in every form in which peft matches them.
 
-    The child process runs Python's own `re` on the very names, so that what it ends in time does not hang this process.
+    The child process runs Python's own `re` on the same names, so that what ends there in time does not hang here.
 
     Args:
         patterns: regular expressions, or plain names.
         names: what they will be matched against: the names of a model's modules.
-        where: the file they are from, for the message.
+        where: the file that they come from, for the message.
 
     Raises:
         ModelError: a pattern takes too long.

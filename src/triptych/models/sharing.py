@@ -1,4 +1,4 @@
-"""A model that is there once and is used as several."""
+"""Several models that share the tensors of one."""
 
 import copy
 from typing import Any
@@ -11,10 +11,10 @@ from triptych.contracts import AdaptedModel
 
 
 def share_tensors(model: PreTrainedModel) -> PreTrainedModel:
-    """A model of the same structure whose tensors are the very tensors of `model`; tied ones stay tied.
+    """A model of the same structure whose tensors are those of `model`; tied ones stay tied.
 
-    A method may put layers into it, and a parameter of it may be given another tensor: `model` does not change. Nothing
-    may write into its tensors in place before `own_trained_tensors` has replaced them.
+    A method may insert layers, and a parameter may be given another tensor: `model` does not change. Nothing may write
+    into the tensors in place before `own_trained_tensors` has replaced those that are trained.
     """
     memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
     memo |= {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in model.parameters()}
@@ -22,7 +22,7 @@ def share_tensors(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def own_trained_tensors(adapted: AdaptedModel) -> None:
-    """Give what is trained memory of its own, in fp32, so that loading it leaves the shared tensors as they are."""
+    """Give trained parameters separate memory, in fp32, so that loading them leaves the shared tensors unchanged."""
     for parameter in adapted.parts.model.parameters():
         if parameter.requires_grad:
             parameter.data = torch.empty_like(parameter.data, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The model that ships with the package."""
+"""The embedded model: a very small GPT-2, for the demo and the tests."""
 
 from pathlib import Path
 

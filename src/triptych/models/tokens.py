@@ -1,4 +1,4 @@
-"""Texts as token ids: by themselves, and as they come out in the middle of running text."""
+"""Texts as token ids: by themselves, and as they are tokenised in the middle of running text."""
 
 import os
 import tempfile
@@ -12,19 +12,19 @@ from transformers import PreTrainedTokenizerBase
 from triptych.errors import ModelError, shorten
 
 _PROBE = " The council met."
-_LEADS = ("a", "1", ".", ":")  # texts that something can follow, each of which some tokenizer joins with what follows
+_LEADS = ("a", "1", ".", ":")  # beginnings for a text; some tokenizers join one or another with what follows
 
 
 def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, spelled_out: bool = True) -> list[list[int]]:
     """Token ids of texts, without special tokens around them.
 
     Args:
-        texts: what is tokenised, each text by itself.
+        texts: each is tokenised by itself.
         tokenizer: the model's.
-        spelled_out: a special token written in a text is only text; else it is that token.
+        spelled_out: a special token written in a text is plain text; otherwise it is that token.
 
     Raises:
-        ModelError: the tokenizer's own code gives up on a text.
+        ModelError: the tokenizer's native code fails on a text.
     """
     if not texts:
         return []
@@ -42,13 +42,13 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, spelled_
 class RunningText:
     """A separator and summaries with the ids that they have in the text `document + separator + " " + summary`.
 
-    Tokenizers of SentencePiece's kind (Llama 2, Mistral, T5) put a mark before every text that they are given, which
-    running text does not have in its middle. There the ids are taken from a longer text, after a beginning whose own
-    ids are known. A tokenizer of GPT-2's kind needs none of this, and its ids are those of the text by itself.
+    Tokenizers like SentencePiece's (Llama 2, Mistral, T5) put a mark before every text, which running text does not
+    have in its middle. For them the ids are taken from a longer text, after a beginning whose own ids are known. A
+    tokenizer like GPT-2's needs none of this: its ids are those of the text by itself.
 
     Args:
         tokenizer: the model's.
-        separator: stands between document and summary; special tokens may be named in it.
+        separator: the text between document and summary; it may name special tokens.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, separator: str):
@@ -65,7 +65,7 @@ class RunningText:
         return tuple(ids if ids is not None else encode([self._separator], self._tokenizer, spelled_out=False)[0])
 
     def summary_ids(self, summaries: Sequence[str]) -> list[list[int]]:
-        """The ids of each summary after the separator and a space, which is part of them."""
+        """The ids of each summary after the separator; the space before it is part of them."""
         texts = [" " + summary.strip() for summary in summaries]
         if self.summary_lead is None:
             return encode(texts, self._tokenizer)
@@ -80,19 +80,18 @@ class RunningText:
 
     @cached_property
     def summary_lead(self) -> str | None:
-        """The text after which summaries are tokenised; None where they need none."""
+        """The beginning after which summaries are tokenised; None where they need none."""
         return self._lead(_PROBE, self._summary_leads, spelled_out=True)
 
     @cached_property
     def _summary_leads(self) -> tuple[str, ...]:
-        """The separator itself where it is text alone, then others."""
+        """The separator itself where it is plain text, then others."""
         both = [encode([self._separator], self._tokenizer, spelled_out=each) for each in (False, True)]
         own = (self._separator,) if self._separator and both[0] == both[1] else ()
         return (*own, *_LEADS)
 
     def _lead(self, text: str, leads: Sequence[str], *, spelled_out: bool) -> str | None:
-        """The first of some beginnings after which a text has ids of its own; None where they are those of the text
-        alone."""
+        """The first beginning after which a text has other ids than by itself; None where one changes none."""
         alone, first = encode([text], self._tokenizer, spelled_out=spelled_out)[0], None
         for lead in leads:
             rest = self._after(lead, [text], spelled_out=spelled_out)[0]
@@ -102,7 +101,7 @@ class RunningText:
         return first
 
     def _after(self, lead: str, texts: Sequence[str], *, spelled_out: bool) -> list[list[int] | None]:
-        """Ids of texts after a beginning; None for each whose first token is joined with it."""
+        """Ids of texts after a beginning; None for each text whose first token is joined with the beginning."""
         start = encode([lead], self._tokenizer, spelled_out=spelled_out)[0]
         whole = encode([lead + text for text in texts], self._tokenizer, spelled_out=spelled_out)
         return [ids[len(start) :] if ids[: len(start)] == start else None for ids in whole]
@@ -110,10 +109,10 @@ class RunningText:
 
 @contextmanager
 def native_failures() -> Iterator[None]:
-    """Inside, a panic of a tokenizer's native code, which is no `Exception`, becomes one message.
+    """Inside, a panic of a tokenizer's native code, which is not an `Exception`, becomes one message.
 
-    Its threads write traces to the standard error of the process: what is written there meanwhile is shown afterwards,
-    but not where there was a panic.
+    Its threads write traces to the standard error of the process: what is written there inside is shown afterwards,
+    except after a panic.
 
     Raises:
         ModelError: the native code panicked.
@@ -125,17 +124,17 @@ def native_failures() -> Iterator[None]:
         if not is_panic(error):
             raise
         raise ModelError(
-            f"The tokenizer gives up on a text: {shorten(str(error))}. A pattern in its "
+            f"The tokenizer fails on a text: {shorten(str(error))}. A pattern in its "
             "tokenizer.json may take too many steps there: use the model's own tokenizer, or leave that text out."
         ) from None
 
 
 @contextmanager
 def _held_back() -> Iterator[None]:
-    """Standard error of the process is held back, and dropped where a panic leaves the block."""
+    """Hold back the process's standard error inside; drop it where the block ends with a panic."""
     try:
         before = os.dup(2)
-    except OSError:  # there is none
+    except OSError:  # the process has none
         yield
         return
     with _memory_file() as held:
@@ -155,10 +154,10 @@ def _held_back() -> Iterator[None]:
 
 
 def _memory_file() -> IO[bytes]:
-    """A file that is nowhere on the disk, where the system has such files."""
+    """A file in memory where the system has such files, else a temporary file."""
     return os.fdopen(os.memfd_create("stderr"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
 
 
 def is_panic(error: BaseException) -> bool:
-    """Whether an error is a panic of native code, as PyO3 hands it on."""
+    """Whether an error is a panic of native code, as PyO3 raises it."""
     return type(error).__name__ == "PanicException"

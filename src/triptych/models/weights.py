@@ -1,4 +1,4 @@
-"""The files that a local model's weights are read from: safetensors inside its folder, and no others."""
+"""The files that a model's weights are read from: safetensors of its own folder or repository, and no others."""
 
 import json
 import math
@@ -18,9 +18,9 @@ INDEX = "model.safetensors.index.json"
 
 
 def weight_files(folder: Path) -> tuple[dict[str, str], list[Path]]:
-    """What transformers reads from a folder: one file, or those that an index names.
+    """The files that transformers reads from a folder: one file, or those that an index names.
 
-    The same rule as transformers' own: the single file is taken where there is one, whatever an index beside it says.
+    The rule is that of transformers: where there is a single file it is read, whatever an index next to it says.
 
     Args:
         folder: a transformers folder.
@@ -29,8 +29,8 @@ def weight_files(folder: Path) -> tuple[dict[str, str], list[Path]]:
         The index's map from tensors to file names, empty without an index; and the files, sorted by name.
 
     Raises:
-        ModelError: there is none; the index is malformed; or a name in it is not that of a safetensors file in this
-            folder.
+        ModelError: there are none, the index is malformed, or it names something other than a safetensors file of
+            this folder.
     """
     if (folder / SINGLE).is_file():
         return {}, [_inside(folder, SINGLE)]
@@ -51,10 +51,10 @@ def weight_files(folder: Path) -> tuple[dict[str, str], list[Path]]:
 
 
 def check_hub(name: str, revision: str) -> None:
-    """An index on the hub names safetensors files of its own repository alone.
+    """Make sure that an index on the Hub names only safetensors files of its own repository.
 
     Raises:
-        ModelError: it does not.
+        ModelError: it is malformed or names another file.
     """
     if (found := _fetch(name, INDEX, revision)) is not None:
         _read_index(found)
@@ -64,7 +64,7 @@ def hub_files(name: str, revision: str) -> list[Path]:
     """The files of a model on the hub, by the rule of `weight_files`, downloaded where the cache lacks them.
 
     Returns:
-        Those that can be fetched; loading the model says why others cannot.
+        The files that can be downloaded; loading the model reports why others cannot.
 
     Raises:
         ModelError: the index is malformed, or names other files than its repository's safetensors.
@@ -99,7 +99,7 @@ def is_finite(file: Path) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_finite(file: Path, num_bytes: int, modified: int) -> bool:
-    """As `is_finite`; size and time tell a file from an earlier one of the same name."""
+    """As `is_finite`; size and time distinguish a file from an earlier one of the same name."""
     try:
         with safe_open(file, framework="pt") as tensors:
             return all(_sum_is_finite(tensors.get_tensor(name)) for name in tensors.keys())  # noqa: SIM118
@@ -108,7 +108,7 @@ def _is_finite(file: Path, num_bytes: int, modified: int) -> bool:
 
 
 def _sum_is_finite(tensor: Tensor) -> bool:
-    """Of float32, bf16 and fp16 no finite numbers add up to infinity in float64."""
+    """Whether a sum in float64 is finite; no finite numbers of fp32, bf16 or fp16 add up to infinity there."""
     if not tensor.is_floating_point():
         return True
     wide = tensor if tensor.element_size() > 1 else tensor.float()  # there are no sums of 8-bit numbers
@@ -134,8 +134,7 @@ def _read_index(path: Path) -> dict[str, str]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    """A file of the folder; links may lead elsewhere in it, or to the blobs of the hub's cache where it is a snapshot
-    of it."""
+    """A file of the folder; a link may stay in the folder, or lead from the Hub's cache to its blobs."""
     file = folder / name
     if not file.is_file():
         raise ModelError(f"The folder {str(folder)!r} lacks {shorten(repr(name))}, which its {INDEX} names.")
@@ -143,7 +142,7 @@ def _inside(folder: Path, name: str) -> Path:
     allowed = [home, *([home.parents[1] / "blobs"] if home.parent.name == "snapshots" else [])]
     if target.parent not in allowed:
         raise ModelError(
-            f"{str(file)!r} is a link out of its folder: what it leads to does not belong to the model. Put a copy "
-            "there."
+            f"{str(file)!r} is a link out of its folder: the file that it leads to does not belong to the model. Put a "
+            "copy there."
         )
     return file

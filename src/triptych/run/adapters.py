@@ -160,7 +160,7 @@ def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path)
     parameters = {_stored_name(name, adapted): p for name, p in trained_parameters(adapted).items()}
     if set(parameters) != set(tensors):
         odd = sorted(set(parameters) ^ set(tensors))[0]
-        raise ResultsError(f"{str(where)!r} does not fit the model: the tensor {odd!r} is in one of them alone.")
+        raise ResultsError(f"{str(where)!r} does not fit the model: the tensor {odd!r} is in only one of them.")
     with torch.no_grad():
         for name, parameter in parameters.items():
             if parameter.shape != tensors[name].shape:

@@ -1,4 +1,4 @@
-"""Documents to be summarized: a plain text is one, the rows of a table are many."""
+"""Documents to be summarized: a plain text is one document, a table has one in each row."""
 
 import sys
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ MAX_BYTES = 16 * 2**20  # of a plain text; more is not an article
 
 
 def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str, str]]:
-    """`(id, text)` of every document, read as they are asked for; everything is checked before the first is given.
+    """Read `(id, text)` of every document, one after the other; all are checked before the first is given.
 
     Args:
-        source: a file, or `-` for standard input. Tables (CSV, TSV, JSON, Parquet, Arrow) hold a document a row;
+        source: a file, or `-` for standard input. Tables (CSV, TSV, JSON, Parquet, Arrow) hold one document a row;
             anything else is one document, of UTF-8 text or of UTF-16 with a byte order mark.
         column: the table's column with the documents; None: recognised by its usual names.
 

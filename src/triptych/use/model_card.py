@@ -1,4 +1,4 @@
-"""The model card that goes with an export: what it is, from what, how good, and where its limits are."""
+"""The model card of an export: what it is, how it was made, how well it does, and what its limits are."""
 
 import json
 
@@ -14,37 +14,37 @@ from triptych.text.markdown import code, plain
 from triptych.use.summarizers import TrainedModel
 
 
-def model_card(row: TrainedModel, record: Record | None, example: str) -> str:
-    """A card in Markdown, with the fields that a hub reads at its top.
+def model_card(model: TrainedModel, record: Record | None, example: str) -> str:
+    """A card in Markdown; at its top are the fields that the Hub reads.
 
     Args:
-        row: what is exported.
+        model: what is exported.
         record: its run's record; None for an adapter that came without one.
-        example: name of the example beside the card.
+        example: name of the example in the same folder.
     """
-    synthetic = BaseModel.of(row.suite).is_synthetic or bool(record and record.data and record.data.synthetic)
+    synthetic = BaseModel.of(model.suite).is_synthetic or bool(record and record.data and record.data.synthetic)
     parts = [
-        _fields(row, record),
-        f"# {plain(row.label)}: {plain(row.suite.model)} fine-tuned for summarization",
-        _what(row),
+        _fields(model, record),
+        f"# {plain(model.label)}: {plain(model.suite.model)} fine-tuned for summarization",
+        _what(model),
         "**Synthetic.** The base model or the documents are made up for a demonstration: the summaries and figures "
         "here show that the job works, and say nothing about real text."
         if synthetic
         else "",
         "## Use\n\n"
         f"```\npython {example} ARTICLE.txt\n```\n\n"
-        f"The document's first {row.max_document_tokens:,} tokens are read, then comes the separator "
-        f"{code(json.dumps(row.suite.separator, ensure_ascii=False))}. `{example}` hands them to `generate` as "
+        f"The document's first {model.max_document_tokens:,} tokens are read, then comes the separator "
+        f"{code(json.dumps(model.suite.separator, ensure_ascii=False))}. `{example}` hands them to `generate` as "
         "embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid "
         "phrases of the document.",
-        _training(row, record),
+        _training(model, record),
         _results(record),
         "## Limits\n\nA summary may state what the document does not say, leave out what matters, or stop at "
-        f"{row.decoding.max_new_tokens} tokens. It was judged by ROUGE, which counts shared words and does not see "
-        "whether a "
-        "statement is true. What the base model learned from its own data, unwanted patterns included, is still there.",
+        f"{model.decoding.max_new_tokens} tokens. It was judged by ROUGE, which counts shared words and does not see "
+        "whether a statement is true. What the base model learned from its own data, unwanted patterns included, is "
+        "still there.",
         "## Licence\n\n"
-        f"- Base model {code(row.suite.model)}: its own licence applies to these weights. It was not determined: "
+        f"- Base model {code(model.suite.model)}: its own licence applies to these weights. It was not determined: "
         "fill in `license` above.\n"
         f"- Data {code(record.data.source if record and record.data else 'not recorded')}: its own terms apply; not "
         "determined.",
@@ -55,47 +55,47 @@ def model_card(row: TrainedModel, record: Record | None, example: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _fields(row: TrainedModel, record: Record | None) -> str:
+def _fields(model: TrainedModel, record: Record | None) -> str:
     source = record.data.source if record and record.data else None
     on_a_hub = source is not None and source.count("/") == 1 and not source.startswith((".", "/", "~"))
     datasets = [source] if source is not None and on_a_hub and source not in registered(Dataset) else None
     fields = ModelCardData(
         license="unknown",
-        base_model=row.suite.model,
+        base_model=model.suite.model,
         datasets=datasets,
         metrics=["rouge"],
-        library_name="peft" if row.is_prompt else "transformers",
+        library_name="peft" if model.is_prompt else "transformers",
         pipeline_tag="text-generation",
         tags=["summarization", "triptych"],
     )
     return f"---\n{fields.to_yaml()}\n---"
 
 
-def _what(row: TrainedModel) -> str:
-    adapted = row.adapted
+def _what(model: TrainedModel) -> str:
+    adapted = model.adapted
     if adapted.prefix is not None:
         what = (
-            f"{adapted.prefix_length} learned keys and values in every layer ({plain(row.kind)}), which stand before "
+            f"{adapted.prefix_length} learned keys and values in every layer ({plain(model.kind)}), which come before "
             "the document;"
         )
-    elif row.is_prompt:
+    elif model.is_prompt:
         what = (
-            f"{adapted.num_virtual_tokens} virtual tokens ({plain(row.kind)}) "
+            f"{adapted.num_virtual_tokens} virtual tokens ({plain(model.kind)}) "
             f"to be put {adapted.placement} the document;"
         )
     else:
-        return f"A complete causal language model of transformers; what {code(row.kind)} trained is merged into it."
-    return f"{what} they work with the base model {code(row.suite.model)} alone, which is not in this folder."
+        return f"A complete causal language model of transformers; what {code(model.kind)} trained is merged into it."
+    return f"{what} they work with the base model {code(model.suite.model)} alone, which is not in this folder."
 
 
-def _training(row: TrainedModel, record: Record | None) -> str:
+def _training(model: TrainedModel, record: Record | None) -> str:
     if record is None or record.data is None:
         return "## Training\n\nNot recorded: the adapter came without a run."
     counts = record.data.splits
     lines = [
-        f"- Base: {code(row.suite.model)}, revision {code(row.suite.model_revision)}, "
-        f"fingerprint {code(row.base.fingerprint[:16])}",
-        f"- Method: {code(row.kind)}, options {code(json.dumps(record.options, ensure_ascii=False))}, seed "
+        f"- Base: {code(model.suite.model)}, revision {code(model.suite.model_revision)}, "
+        f"fingerprint {code(model.base.fingerprint[:16])}",
+        f"- Method: {code(model.kind)}, options {code(json.dumps(record.options, ensure_ascii=False))}, seed "
         f"{record.seed}",
         f"- Data: {code(record.data.source)}, fingerprint {code(record.data.fingerprint[:16])}: "
         f"{counts['train'].used:,} "

@@ -1,4 +1,4 @@
-"""Adapters that peft itself saved: what they hold, and a model with one of them in it."""
+"""Adapters in PEFT's format: read, checked against a base model, and inserted into it."""
 
 import warnings
 from dataclasses import dataclass
@@ -17,8 +17,7 @@ from triptych.models.tokens import native_failures
 from triptych.results import store
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
 
-# Kinds that peft puts into layers from the adapter's own tensors alone; others load further models or files that they
-# name.
+# Kinds that peft puts into layers from the adapter's own tensors; others load further models or files by name.
 IN_LAYERS = ("lora", "adalora", "ia3", "loha", "lokr", "oft", "boft", "vera", "hra", "fourierft", "ln_tuning")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -30,7 +29,10 @@ class PeftFolder:
     Attributes:
         kind: peft's name of the method in lower case, such as `lora` or `prompt_tuning`.
         model: the base that the adapter names, or None.
-        num_virtual_tokens: P; 0 where the adapter is none of a prompt.
+        revision: of that base on the Hub.
+        num_virtual_tokens: P; 0 where the adapter is not a prompt.
+        tensors: what was trained, by name.
+        origin: what Triptych's manifest says; None where another program saved the adapter.
     """
 
     folder: Path
@@ -39,7 +41,7 @@ class PeftFolder:
     revision: str
     num_virtual_tokens: int
     tensors: dict[str, Tensor]
-    origin: Origin | None  # where Triptych saved it
+    origin: Origin | None
 
 
 def is_peft_folder(folder: Path) -> bool:
@@ -48,14 +50,16 @@ def is_peft_folder(folder: Path) -> bool:
 
 
 def read_peft_folder(folder: Path) -> PeftFolder:
-    """What the folder says and holds; with a manifest of Triptych, checked against it.
+    """Read an adapter's configuration and tensors; where Triptych left a manifest, they are checked against it.
 
     Raises:
         ResultsError: a file is missing, malformed or truncated, or is not what the manifest says.
     """
     config = store.read_json(folder / PEFT_CONFIG)
     if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
-        raise ResultsError(f"{str(folder / PEFT_CONFIG)!r} names no peft_type: it is no configuration of an adapter.")
+        raise ResultsError(
+            f"{str(folder / PEFT_CONFIG)!r} names no peft_type: it is not the configuration of an adapter."
+        )
     if not (folder / PEFT_TENSORS).is_file():
         raise ResultsError(
             f"There is no {str(folder / PEFT_TENSORS)!r}. Pickled adapters are never read, since they can run code: "
@@ -74,11 +78,16 @@ def read_peft_folder(folder: Path) -> PeftFolder:
 
 
 def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-    """A tokenizer saved with the adapter must read texts as the model's does; it may have special tokens that no text
-    uses.
+    """Make sure that a tokenizer saved with the adapter reads texts as the model's does.
+
+    It may have further special tokens, such as one for padding, which no text contains.
+
+    Args:
+        folder: the adapter's; without a tokenizer there is nothing to check.
+        tokenizer: the base model's.
 
     Raises:
-        ModelError: it reads or ends texts in another way, or cannot be read.
+        ModelError: it reads or ends texts differently, or cannot be read.
     """
     if not all((folder / name).is_file() for name in _TOKENIZER_FILES):
         return
@@ -100,10 +109,9 @@ def check_tokenizer(folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) -> str | None:
-    """What would make an adapter's tokenizer read or end texts in another way than the model's; None where nothing
-    does.
+    """Why an adapter's tokenizer reads or ends texts differently from the model's; None where it does not.
 
-    A special token more, such as one for padding, changes no text: what is written in a text is never a special token.
+    A further special token changes no text: what is written in a text is never a special token.
     """
     theirs, ours = own.get_vocab(), model.get_vocab()
     moved = next((token for token in theirs.keys() & ours.keys() if theirs[token] != ours[token]), None)
@@ -114,7 +122,7 @@ def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) ->
         special |= {str(token) for token in each.added_tokens_decoder.values() if token.special}
     odd = min((theirs.keys() ^ ours.keys()) - special, default=None)
     if odd is not None:
-        return f"the token {shorten(repr(odd))} is in one of them alone"
+        return f"the token {shorten(repr(odd))} is in only one of them"
     if own.eos_token_id != model.eos_token_id:
         return f"its texts end with {own.eos_token!r}, and the model's with {model.eos_token!r}"
     return None
@@ -147,20 +155,20 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
         config.inference_mode = True
         device = parts.token_embedding.weight.device
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # peft wonders about names and layouts; what matters is checked below
+            warnings.simplefilter("ignore")  # peft warns about names and layouts; what matters is checked below
             model = get_peft_model(parts.model, config)
             named = dict(model.named_parameters())
-            # biases, say: what is the adapter's own is named otherwise
+            # biases, for example; parameters of the adapter itself have other names
             for name in named.keys() & adapter.tensors.keys():
                 named[name].data = named[name].data.clone()
             result = model.load_adapter(str(adapter.folder), "default", torch_device=str(device))
     except ModelError:
         raise
-    except Exception as error:  # peft believes a configuration: what a wrong one leads to can be anything
+    except Exception as error:  # peft trusts the configuration: a wrong one can lead to any error
         raise _misfit(adapter, f"{type(error).__name__}: {error}") from error
     odd = [*result.missing_keys, *result.unexpected_keys]
     if odd:
-        raise _misfit(adapter, f"the tensor {odd[0]!r} is in one of them alone")
+        raise _misfit(adapter, f"the tensor {odd[0]!r} is in only one of them")
     if type(parts.model.get_input_embeddings()) is not nn.Embedding:
         raise ModelError(
             f"The adapter in {str(adapter.folder)!r} changes the token embedding, which cannot be read here."
@@ -178,7 +186,7 @@ def _prompt(parts: ModelParts, adapter: PeftFolder) -> nn.Embedding:
 
 
 def _check_ranks(config: Any, adapter: PeftFolder) -> None:
-    """A rank beyond the tensors' sizes would have peft make room for tensors that are not there."""
+    """Refuse a rank above the tensors' sizes, for which peft would allocate memory without need."""
     most = max((size for tensor in adapter.tensors.values() for size in tensor.shape), default=0)
     ranks = [getattr(config, "r", None), *(getattr(config, "rank_pattern", None) or {}).values()]
     if any(rank is not None and rank > most for rank in ranks):
@@ -186,8 +194,7 @@ def _check_ranks(config: Any, adapter: PeftFolder) -> None:
 
 
 def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
-    """peft holds every name of a list against every module: a list longer than the model has modules would take
-    hours."""
+    """Refuse a list longer than the model has modules: peft matches each entry against each module, for hours."""
     most = max(1000, sum(1 for _ in parts.model.named_modules()))
     for field, value in vars(config).items():
         if isinstance(value, (list, tuple, set, dict)) and len(value) > most:
@@ -195,7 +202,7 @@ def _check_lengths(config: Any, parts: ModelParts, adapter: PeftFolder) -> None:
 
 
 def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
-    """Tensors of the token embedding and the head, whole or as factors, are for as many tokens as the base has."""
+    """Refuse tensors of the token embedding or the head, whole or as factors, for another number of tokens."""
     names = {id(module): name for name, module in parts.model.named_modules()}
     embedding, head = names.get(id(parts.token_embedding)), names.get(id(parts.head))
     # which dimension of a tensor counts tokens
@@ -216,7 +223,7 @@ def _check_vocabulary(parts: ModelParts, adapter: PeftFolder) -> None:
 
 
 def _patterns(config: Any) -> list[str]:
-    """Every text of a configuration that peft matches against names as a regular expression."""
+    """Every text of a configuration that peft may match against names as a regular expression."""
     found: list[str] = []
     for value in vars(config).values():
         if isinstance(value, str):

@@ -74,7 +74,7 @@ def other_vocabulary():
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: tokenizer_with(plain=["xyzzy"]), "the token 'xyzzy' is in one of them alone"),
+        (lambda: tokenizer_with(plain=["xyzzy"]), "the token 'xyzzy' is in only one of them"),
         (lambda: tokenizer_with(eos_token="<|im_end|>"), "end with '<|im_end|>', and the model's with"),
         (other_vocabulary, "has the id"),
     ],
