@@ -21,7 +21,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support import made_up
-from triptych.config.schema import Suite, make_suite, preset
+from triptych.config.reading import preset_settings
+from triptych.config.schema import Suite, make_suite
 from triptych.results import layout, store
 
 KINDS = ("prompt-tuning", "lora", "last-layers", "full")
@@ -31,7 +32,7 @@ def write_folder(out: Path, rows: int, seeds: int, documents: int, words: int) -
     """A results folder of `rows` trained rows, one run at a time, so that they are never in memory together."""
     kinds = {f"{KINDS[row % 4]}-{row // 4}" if row >= 4 else KINDS[row]: KINDS[row % 4] for row in range(rows)}
     suite: Suite = make_suite(
-        preset("demo")
+        preset_settings("demo")
         | {
             "methods": list(kinds),
             "seeds": list(range(seeds)),

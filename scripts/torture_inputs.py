@@ -42,7 +42,7 @@ from support.made_up import make_results
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare
 from triptych.analysis.curves import AXES, validation_curves
-from triptych.config import schema
+from triptych.config.reading import merge_tables, parse_setting, preset_settings, read_suite_file
 from triptych.config.schema import Limits, Split, Suite
 from triptych.contracts import AdaptedModel, Context
 from triptych.corpus import prepare
@@ -458,8 +458,8 @@ def read_tables(place: Path) -> None:
 
 def use_suite(settings: dict[str, Any], place: Path) -> None:
     """What `compare` does with settings before it loads anything."""
-    base = schema.preset("demo")
-    suite, table = entries.resolve(schema.merge(base, settings))
+    base = preset_settings("demo")
+    suite, table = entries.resolve(merge_tables(base, settings))
     results = place / "out" / "results"
     out = results / suite.name
     assert out.parent == results, f"OUT leaves its folder: {out}"
@@ -471,19 +471,19 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
     find_place(suite.model)
     int(suite.cache.max_gigabytes * 1e9)
     store.write_json(out / "suite.json", suite.model_dump(mode="json"))
-    again, _ = entries.resolve(schema.read_suite_file(out / "suite.json"))
+    again, _ = entries.resolve(read_suite_file(out / "suite.json"))
     assert again == suite, "the resolved suite is not itself a valid input"
 
 
 def read_suite(place: Path) -> None:
     """Both forms of a suite."""
     for name in ("suite.toml", "suite.json"):
-        use_suite(schema.read_suite_file(place / name), place)
+        use_suite(read_suite_file(place / name), place)
 
 
 def read_setting(place: Path) -> None:
     """A value of `--set`; the file stands for the argument."""
-    use_suite(schema.parse_setting((place / "set.txt").read_text("utf-8", "surrogateescape")), place)
+    use_suite(parse_setting((place / "set.txt").read_text("utf-8", "surrogateescape")), place)
 
 
 def read_results(place: Path) -> None:
@@ -674,7 +674,7 @@ class Bench:
             '[method.lora]\nrank = 8\ntarget_modules = ["c_attn"]\n'
             '[method.mine]\nkind = "last-layers"\nnum_blocks = 1\nlearning_rate = 0.001\n',
         )
-        resolved, _ = entries.resolve(schema.preset("demo"))
+        resolved, _ = entries.resolve(preset_settings("demo"))
         self.put("suite/suite.json", json.dumps(resolved.model_dump(mode="json")))
         self.put("setting/set.txt", "limits.train_documents=64")
         self.put(

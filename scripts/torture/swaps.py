@@ -12,7 +12,7 @@ from typing import Any
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 from triptych.analysis.comparison import compare
-from triptych.config import schema
+from triptych.config.reading import read_suite_file
 from triptych.datasets.newswire import Newswire
 from triptych.errors import TriptychError
 from triptych.handin import bundle
@@ -214,7 +214,7 @@ def scores(run: Path) -> tuple[float, int | None, float | None]:
 
 def cut_off(out: Path, to: Path) -> int:
     """In a child: begin each run of a suite anew elsewhere, keep its trials, and end it after its first checkpoint."""
-    suite, table = entries.resolve(schema.read_suite_file(out / "suite.json"))
+    suite, table = entries.resolve(read_suite_file(out / "suite.json"))
     for label in LABELS:
         row = entries.find_row(table, label)
         for rate in spread(row.plugin.learning_rates, suite.search.trials):  # type: ignore[attr-defined]

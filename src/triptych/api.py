@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from triptych.config import schema
+from triptych.config import reading
 from triptych.planning import planner
 from triptych.plugins import import_plugins
 from triptych.results.records import Comparison, Record
@@ -124,7 +124,7 @@ def load_all(
 def _settings(suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any] | None) -> dict[str, Any]:
     over = dict(settings or {})
     chosen = preset or ("assignment" if suite_file or over.keys() & {"model", "data"} else "demo")
-    merged = schema.preset(chosen)
+    merged = reading.preset_settings(chosen)
     if suite_file:
-        merged = schema.merge(merged, schema.read_suite_file(Path(suite_file)))
-    return schema.merge(merged, over)
+        merged = reading.merge_tables(merged, reading.read_suite_file(Path(suite_file)))
+    return reading.merge_tables(merged, over)

@@ -41,6 +41,7 @@ from torture_inputs import (
 )
 from triptych import cli
 from triptych.config import schema
+from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.config.schema import Suite
 from triptych.datasets import tables
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
@@ -332,9 +333,9 @@ def test_settings_of_matplotlib_in_the_working_folder_do_not_reach_the_figures()
 def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone(bench, tmp_path):
     """A whole run, trained and saved, makes no connection and writes nowhere else; git alone is called, for the
     commit."""
-    made = schema.preset("demo")
+    made = preset_settings("demo")
     for setting in SMALL:
-        made = schema.merge(made, schema.parse_setting(setting))
+        made = merge_tables(made, parse_setting(setting))
     resolved, table = entries.resolve(made, ["lora"])
     with bench.watch.listening(tmp_path / "out", tmp_path / "cache") as seen:
         experiment.run(resolved, table[0], 0, tmp_path / "out", "cpu", lambda run, event: None)
@@ -372,7 +373,7 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
     victim = tmp_path / "victim"
     victim.write_text("mine")
     (tmp_path / "out" / link).parent.mkdir(parents=True)
-    resolved, _ = entries.resolve(schema.preset("demo"), ["lead-3"])
+    resolved, _ = entries.resolve(preset_settings("demo"), ["lead-3"])
     store.write_json(tmp_path / "out/suite.json", resolved.model_dump(mode="json"))
     (tmp_path / "out" / link).unlink(missing_ok=True)
     (tmp_path / "out" / link).symlink_to(victim)
@@ -590,7 +591,7 @@ def test_a_full_disk_during_a_run_is_a_failed_run(tmp_path, capsys):
     """Where a run cannot write its files, it is recorded as failed with the reason, and the suite ends with status 1 or
     2."""
     resolved, table = entries.resolve(
-        schema.merge(schema.preset("demo"), {"limits": {"train_documents": 8, "test_documents": 4}}), ["lead-3"]
+        merge_tables(preset_settings("demo"), {"limits": {"train_documents": 8, "test_documents": 4}}), ["lead-3"]
     )
     with pytest.raises(ResultsError, match="cannot be written"):
         experiment_with_full_disk(resolved, table[0], tmp_path / "out")

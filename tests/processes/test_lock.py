@@ -11,7 +11,7 @@ import pytest
 
 import triptych
 from triptych import cli
-from triptych.config import schema
+from triptych.config import reading, schema
 from triptych.errors import ResultsError, RunFailed
 from triptych.results import lock, records, store
 from triptych.run import entries, preflight
@@ -20,8 +20,8 @@ from triptych.storage import files, locks
 from triptych.suite import executors, jobs
 from triptych.use.evaluate import Evaluation
 
-SUITE = schema.make_suite(schema.preset("demo") | {"methods": ["lead-3"]})
-OTHER = schema.make_suite(schema.preset("demo") | {"methods": ["lead-3"], "seeds": [7]})
+SUITE = schema.make_suite(reading.preset_settings("demo") | {"methods": ["lead-3"]})
+OTHER = schema.make_suite(reading.preset_settings("demo") | {"methods": ["lead-3"], "seeds": [7]})
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from triptych import cli
-from triptych.config import schema
+from triptych.config import reading
 from triptych.plugins import import_plugins
 from triptych.results.reading import load
 from triptych.results.records import Comparison, Prediction, Record
@@ -76,7 +76,7 @@ def test_the_same_suite_is_resumed_and_finished_runs_stay_untouched(finished, ca
 def test_the_resolved_suite_is_itself_a_valid_input(finished):
     """`compare OUT/suite.json` is the same suite: it resolves to what it is."""
     import_plugins()
-    settings = schema.merge(schema.preset("assignment"), schema.read_suite_file(finished / "suite.json"))
+    settings = reading.merge_settings(finished / "suite.json")
     suite, _ = entries.resolve(settings)
     assert suite.model_dump(mode="json") == json.loads((finished / "suite.json").read_text())
 
@@ -118,7 +118,7 @@ def cut_after(steps: int):
 def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cuts):
     """However often a run is cut off, it ends with the weights, losses, history and predictions of the unbroken one."""
     import_plugins()
-    suite, table = entries.resolve(schema.read_suite_file(finished / "suite.json"))
+    suite, table = entries.resolve(reading.read_suite_file(finished / "suite.json"))
     row, out, told = entries.find_row(table, "lora"), workplace / f"cut-{len(cuts)}", []
     for cut in cuts:
         with pytest.raises(Cut):
@@ -297,7 +297,7 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
     model = workplace / "llama"
     LlamaForCausalLM(shape).save_pretrained(model)
     tokenizer.save_pretrained(model)
-    settings = schema.preset("demo")
+    settings = reading.preset_settings("demo")
     for setting in [
         *SMALL,
         f"model={model}",
@@ -309,7 +309,7 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
         "method.lora-all.rank=4",
         "method.last-head.final_norm=false",
     ]:
-        settings = schema.merge(settings, schema.parse_setting(setting))
+        settings = reading.merge_tables(settings, reading.parse_setting(setting))
     suite, table = entries.resolve(settings)
     out = workplace / "llama-out"
     records = {row.label: experiment.run(suite, row, 0, out, "cpu", lambda run, event: None) for row in table}

@@ -18,7 +18,7 @@ from support.folders import edit_record, put, write_results
 from support.paths import CHECKOUT
 from triptych import cli
 from triptych.cli import commands
-from triptych.config.schema import merge, parse_setting, preset
+from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import TYPES, sentence_per_line
@@ -197,9 +197,9 @@ def test_rouge_score_alone_gives_our_means(resumed):
 
 def small_suite(*settings: str):
     """A suite of the embedded model with a few documents."""
-    made = preset("demo")
+    made = preset_settings("demo")
     for setting in [*SMALL, *settings]:
-        made = merge(made, parse_setting(setting))
+        made = merge_tables(made, parse_setting(setting))
     return entries.resolve(made)
 
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from triptych import cli
-from triptych.config import schema
+from triptych.config import reading
 from triptych.errors import ConfigError
 from triptych.plugins import import_plugins
 from triptych.results.lock import Lock
@@ -70,7 +70,7 @@ def one_machine(tmp_path_factory):
 def _fan_out(folder, name, executor, on_step):
     """The same suite by another executor, something done at a step; returns the events of its runs and trials."""
     import_plugins()
-    settings = schema.merge(schema.preset("assignment"), schema.read_suite_file(folder / "local/suite.json"))
+    settings = reading.merge_settings(folder / "local/suite.json")
     resolved, table = entries.resolve(settings)
     plan = preflight.check(resolved, table, None, setup.cache_folder())
     out, reported = folder / name, []

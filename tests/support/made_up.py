@@ -5,7 +5,8 @@ import random
 from pathlib import Path
 
 from triptych.analysis.comparison import compare
-from triptych.config.schema import make_suite, preset
+from triptych.config.reading import preset_settings
+from triptych.config.schema import make_suite
 from triptych.results import records, store
 from triptych.results.reading import Results, Run
 
@@ -283,7 +284,7 @@ def make_results(
     """A whole suite of made-up runs."""
     kinds = kinds or {}
     suite = make_suite(
-        preset("demo")
+        preset_settings("demo")
         | {
             "methods": list(labels),
             "seeds": list(seeds),

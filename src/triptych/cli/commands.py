@@ -465,7 +465,7 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
 
 def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None:
     """Options that make a suite."""
-    from triptych.config.schema import PRESETS
+    from triptych.config.reading import PRESETS
 
     parser.add_argument(
         "--preset",
@@ -502,23 +502,23 @@ def chosen_preset(options: argparse.Namespace) -> str:
 
 def suite_settings(options: argparse.Namespace) -> dict[str, Any]:
     """Preset, suite file and flags, laid on each other in this order."""
-    from triptych.config import schema
+    from triptych.config import reading
 
-    settings = schema.preset(chosen_preset(options))
+    settings = reading.preset_settings(chosen_preset(options))
     if options.suite:
-        settings = schema.merge(settings, schema.read_suite_file(Path(options.suite)))
-    return schema.merge(settings, flag_settings(options, seeds=not (options.suite and options.command == "train")))
+        settings = reading.merge_tables(settings, reading.read_suite_file(Path(options.suite)))
+    return reading.merge_tables(settings, flag_settings(options, seeds=not (options.suite and options.command == "train")))
 
 
 def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, Any]:
     """What --model, --data, --seeds and --set say."""
-    from triptych.config import schema
+    from triptych.config import reading
 
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := getattr(options, key)) is not None}
     if options.seeds is not None and seeds:
         flags["seeds"] = parse_seeds(options.seeds)
     for setting in options.settings:
-        flags = schema.merge(flags, schema.parse_setting(setting))
+        flags = reading.merge_tables(flags, reading.parse_setting(setting))
     return flags
 
 
@@ -713,7 +713,7 @@ def take_stdout():
 
 def call_evaluate(options: argparse.Namespace) -> int:
     """`triptych evaluate`."""
-    from triptych.config import schema
+    from triptych.config import reading
     from triptych.plugins import import_plugins
     from triptych.use import evaluate
 
@@ -721,7 +721,7 @@ def call_evaluate(options: argparse.Namespace) -> int:
     quiet_libraries()
     settings: dict[str, Any] = {key: value for key in ("model", "data") if (value := vars(options)[key])}
     for setting in options.settings:
-        settings = schema.merge(settings, schema.parse_setting(setting))
+        settings = reading.merge_tables(settings, reading.parse_setting(setting))
     result = evaluate.evaluate(options.run, options.device, settings)
     facts = {**vars(result), "reproduced": result.reproduced}
     print(json.dumps(facts) if options.json else for_terminal(result.text()))
@@ -777,7 +777,7 @@ def call_score(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych.cli.progress import scoring_bar
-    from triptych.config import schema
+    from triptych.config import reading
     from triptych.plugins import import_plugins
     from triptych.reporting.tables import comparison_table
     from triptych.scored import files
@@ -787,7 +787,7 @@ def call_score(options: argparse.Namespace) -> int:
         return score_again(options)
     settings: dict[str, Any] = {}
     for setting in options.settings:
-        settings = schema.merge(settings, schema.parse_setting(setting))
+        settings = reading.merge_tables(settings, reading.parse_setting(setting))
     columns = files.named_columns(parse_pairs(options.columns))
     metrics = None if options.metric is None else tuple(options.metric)
     systems = files.parse_systems(options.systems)
@@ -808,7 +808,7 @@ def score_again(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych.cli.progress import scoring_bar
-    from triptych.config import schema
+    from triptych.config import reading, schema
     from triptych.reporting.tables import comparison_table
     from triptych.scored import stored
 
@@ -830,7 +830,7 @@ def score_again(options: argparse.Namespace) -> int:
     out = Path(options.systems[0])
     settings: dict[str, Any] = {}
     for setting in options.settings:
-        settings = schema.merge(settings, schema.parse_setting(setting))
+        settings = reading.merge_tables(settings, reading.parse_setting(setting))
     if settings.keys() - {"rouge"}:
         raise ConfigError("Of a results folder, --set says how predictions are scored: rouge.language=NAME.")
     language = schema.make_suite(settings).rouge.language if settings else None
@@ -904,7 +904,7 @@ def call_list(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych.cli.printing import show_data, show_registered
-    from triptych.config import schema
+    from triptych.config import reading, schema
     from triptych.plugins import import_plugins
 
     if not options.what:
@@ -915,7 +915,7 @@ def call_list(options: argparse.Namespace) -> int:
     elif options.what[0] == "data" and len(options.what) == 2:
         settings: dict[str, Any] = {}
         for setting in options.settings:
-            settings = schema.merge(settings, schema.parse_setting(setting))
+            settings = reading.merge_tables(settings, reading.parse_setting(setting))
         made = schema.make_suite(settings)
         show_data(Console(), Path(options.what[1]), made.columns, made.rouge.language)
     else:

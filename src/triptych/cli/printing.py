@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Column, Table
 
-from triptych.config.schema import PRESETS, Columns
+from triptych.config.reading import PRESETS
+from triptych.config.schema import Columns
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets.tables import Tables, describe
 from triptych.errors import shorten

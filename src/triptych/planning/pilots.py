@@ -11,7 +11,7 @@ from triptych.analysis.comparison import matrices
 from triptych.analysis.inference import Array
 from triptych.analysis.pairs import units_of
 from triptych.analysis.planning import USUAL_SEEDS, enough_pairs
-from triptych.config import schema
+from triptych.config import reading
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError, nearest
 from triptych.planning.designs import Known, own_size
@@ -86,7 +86,7 @@ def _suite_of_pilots(several: Sequence[Results], settings: Mapping[str, Any], me
         raise ConfigError(
             f"A pilot has its own {' and '.join(sorted(unknown))}: its scores say nothing of another one."
         )
-    merged = schema.merge(first.suite.model_dump(mode="json"), {**settings, "design": None})
+    merged = reading.merge_tables(first.suite.model_dump(mode="json"), {**settings, "design": None})
     if methods is not None:
         if absent := [label for label in methods if label not in first.suite.methods]:
             hint = nearest(absent[0], first.suite.methods)

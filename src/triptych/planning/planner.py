@@ -10,7 +10,7 @@ from triptych.analysis import chance as chances
 from triptych.analysis import costs as costing
 from triptych.analysis.chance import ASSUMED
 from triptych.analysis.pairs import units_of
-from triptych.config import schema
+from triptych.config import reading
 from triptych.config.schema import Design
 from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.planning.designs import Known, conclude, own_size
@@ -113,10 +113,10 @@ def from_suite(
 
     import_plugins(plugins)
     chosen = preset or ("assignment" if suite_file or settings.keys() & {"model", "data"} else "demo")
-    merged = schema.preset(chosen)
+    merged = reading.preset_settings(chosen)
     if suite_file:
-        merged = schema.merge(merged, schema.read_suite_file(Path(suite_file)))
-    suite, table = entries.resolve(schema.merge(merged, dict(settings)), methods)
+        merged = reading.merge_tables(merged, reading.read_suite_file(Path(suite_file)))
+    suite, table = entries.resolve(reading.merge_tables(merged, dict(settings)), methods)
     with preflight.temporary_cache() as cache:
         checked = preflight.check(suite, table, device, cache)
         arguments = ["compare", *([str(suite_file)] if suite_file else []), *(["--preset", preset] if preset else [])]
@@ -213,7 +213,7 @@ def kept_settings(out: Path, settings: Mapping[str, Any], budget: float) -> dict
             f"The folder {str(out)!r} holds a suite that was not planned for a budget. Resume it without --within, "
             "give another --out, or --fresh to start over (what is there is kept under another name)."
         )
-    return schema.merge(
+    return reading.merge_tables(
         dict(settings),
         {
             "seeds": list(there.seeds),
@@ -235,7 +235,7 @@ def chosen_settings(known: Known, made: DesignPlan, settings: Mapping[str, Any])
     best, limits = made.best, known.suite.limits
     assert best is not None and best.seconds is not None and made.within_seconds is not None
     same = best.train_documents == known.size.train_documents
-    return schema.merge(
+    return reading.merge_tables(
         dict(settings),
         {
             "seeds": best.seeds,

@@ -8,7 +8,8 @@ import pytest
 from support.folders import edit_record, put, write_results, write_run
 from triptych import cli
 from triptych.analysis.comparison import compare
-from triptych.config.schema import make_suite, preset
+from triptych.config.reading import preset_settings
+from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, ResultsError
 from triptych.models.base import BaseModel
 from triptych.reporting.document import describe
@@ -105,7 +106,7 @@ def test_points_that_are_not_there_are_said(out: Path):
 
 def test_a_point_is_the_suite_on_fewer_documents():
     """The suite of a point differs from its parent in the number of documents and in the rows that do not train."""
-    suite, table = resolve({**preset("demo"), "scaling": {"train_documents": [16]}})
+    suite, table = resolve({**preset_settings("demo"), "scaling": {"train_documents": [16]}})
     smaller = smaller_suite(suite, table, 16).model_dump()
     assert smaller.pop("limits") == {**suite.limits.model_dump(), "train_documents": 16}
     assert smaller.pop("methods") == ("prompt-tuning", "lora", "last-layers", "full") == tuple(smaller.pop("method"))
@@ -117,7 +118,7 @@ def test_a_point_is_the_suite_on_fewer_documents():
 
 def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
     """Training documents of a point are among those of every larger one; validation and test are the same."""
-    suite, table = resolve(preset("demo"))
+    suite, table = resolve(preset_settings("demo"))
     base = BaseModel.of(suite)
     found = [setup.load_corpus(smaller_suite(suite, table, size), table, base, tmp_path) for size in (10, 30, 100)]
     for small, large in pairwise(found):
@@ -155,4 +156,4 @@ def test_sizes_that_make_no_curve_are_refused(sizes: str, words: list[str], tmp_
 
 def test_a_suite_without_a_curve_reads_as_before():
     """The key has a default: suites that do not name it stay valid."""
-    assert make_suite(preset("demo")).scaling.train_documents == ()
+    assert make_suite(preset_settings("demo")).scaling.train_documents == ()

@@ -7,7 +7,8 @@ import pytest
 
 from triptych import cli
 from triptych.cli import commands
-from triptych.config.schema import PRESETS, Suite, make_suite, preset
+from triptych.config.reading import PRESETS, preset_settings
+from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError
 from triptych.run import entries, setup
 
@@ -220,7 +221,7 @@ def test_list_shows_everything_registered_with_its_options(capsys):
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_suite_that_fits_its_model(name, capsys):
     """A preset makes a valid suite whose longest sequence fits the window, and help and list say what it is for."""
-    made, table = entries.resolve(preset(name))
+    made, table = entries.resolve(preset_settings(name))
     assert made.name == name and len(table) == 6
     window = {"gpt2": 1024, "tiny": 512}[made.model]
     positions = setup.reserved_positions(table) + made.limits.document_tokens + 8
@@ -321,7 +322,7 @@ def test_every_command_explains_itself(command, capsys):
 
 def test_settings_reach_every_key_of_a_suite():
     """--set can reach every key of every section, read as TOML or taken as a string."""
-    from triptych.config.schema import merge, parse_setting
+    from triptych.config.reading import merge_tables, parse_setting
 
     for section, model in Suite.model_fields.items():
         keys = getattr(model.annotation, "model_fields", None)
@@ -330,7 +331,7 @@ def test_settings_reach_every_key_of_a_suite():
             if (section, key) == ("tracking", "with_"):
                 continue  # written `with`, one of a few names: see tests/unit/run/test_tracking.py
             text = json.dumps(value) if value is not None else "name"
-            made = make_suite(merge({}, parse_setting(f"{section}.{key}={text}")))
+            made = make_suite(merge_tables({}, parse_setting(f"{section}.{key}={text}")))
             assert getattr(getattr(made, section), key) == (value if value is not None else "name")
     assert make_suite(parse_setting("model=gpt2-medium")).model == "gpt2-medium"
 

@@ -19,7 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from support.paths import CHECKOUT
-from triptych.config.schema import Columns, as_setting, parse_setting
+from triptych.config.reading import as_setting, parse_setting
+from triptych.config.schema import Columns
 from triptych.contracts import Example
 from triptych.datasets import open_dataset, tables
 from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe, recognise

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from triptych.config import schema
+from triptych.config import reading
 from triptych.contracts import Method
 from triptych.corpus.prepare import Pair
 from triptych.errors import NonFiniteLoss, ResultsError
@@ -144,8 +144,8 @@ def bench_of(tmp_path):
     """Makes workbenches without a machine: fingerprints are those of names."""
 
     def make(row="lora", seed=0, data="news", model="tiny", precision="fp32", tokenizer="words", rank=8, **settings):
-        made = schema.preset("demo") | {"model": model, "methods": [row], "method": {"lora": {"rank": rank}}}
-        suite, table = entries.resolve(schema.merge(made, settings), [row])
+        made = reading.preset_settings("demo") | {"model": model, "methods": [row], "method": {"lora": {"rank": rank}}}
+        suite, table = entries.resolve(reading.merge_tables(made, settings), [row])
         machine = SimpleNamespace(precision=precision, device=torch.device("cpu"))
         corpus = SimpleNamespace(data=SimpleNamespace(fingerprint=data))
         base = SimpleNamespace(

@@ -11,7 +11,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from triptych import cli
 from triptych.config import schema
-from triptych.config.schema import make_suite, merge, parse_setting, preset
+from triptych.config.reading import merge_tables, parse_setting, preset_settings
+from triptych.config.schema import make_suite
 from triptych.errors import ConfigError
 from triptych.run import entries, experiment, tracking
 from triptych.run.events import StageEvent, StepEvent
@@ -29,9 +30,9 @@ SMALL = [
 
 def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.Row]]:
     """The demo, tiny, with one row that trains and one that does not."""
-    chosen = preset("demo")
+    chosen = preset_settings("demo")
     for setting in (*SMALL, *settings):
-        chosen = merge(chosen, parse_setting(setting))
+        chosen = merge_tables(chosen, parse_setting(setting))
     return entries.resolve(chosen, ["bitfit", "lead-3"])
 
 

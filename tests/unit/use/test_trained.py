@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from triptych import cli
-from triptych.config import schema
+from triptych.config.reading import parse_setting, preset_settings
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import Batch, collate
@@ -100,9 +100,9 @@ def finished(request, tmp_path_factory) -> Finished:
     """The embedded model, and one of Llama's kind."""
     place = tmp_path_factory.mktemp(request.param)
     model = "tiny" if request.param == "gpt2" else make_llama(place / "model")
-    settings = schema.preset("demo")
+    settings = preset_settings("demo")
     for setting in [*SETTINGS, *ONLY[request.param], f"model={model}"]:
-        settings = schema.merge(settings, schema.parse_setting(setting))
+        settings = merge_tables(settings, parse_setting(setting))
     suite, table = entries.resolve(settings)
     logits: dict[str, Tensor] = {}
     with pytest.MonkeyPatch.context() as patch:

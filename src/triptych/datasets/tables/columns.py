@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triptych.config.schema import Columns, as_setting
+from triptych.config.reading import as_setting
+from triptych.config.schema import Columns
 from triptych.errors import DataError, shorten
 
 DOCUMENT_NAMES = (
