@@ -65,7 +65,7 @@ from triptych.reporting import document, tables, web
 from triptych.results import layout, reading, store
 from triptych.run import adapters, entries, kept, preflight, search, setup, training
 from triptych.run.checkpoints import Checkpoints
-from triptych.suite import jobs
+from triptych.suite import reports
 from triptych.use import documents, peft_adapters
 
 LONGEST_MESSAGE = 3000  # characters; beyond it nobody finds what was wrong
@@ -513,7 +513,7 @@ def read_results(place: Path) -> None:
 
 def write_reports(place: Path) -> None:
     """As `report` does, typesetting too."""
-    jobs.conclude_joined([place], place / "out")
+    reports.report_folders([place], place / "out")
 
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "versions": {"torch": "2.9.0"}}
@@ -741,7 +741,7 @@ class Bench:
 
     def _write_bundle(self) -> None:
         shutil.copytree(self.folder / "results", self.folder / "bundle")
-        jobs.conclude_joined([self.folder / "bundle"], None)
+        reports.report_folders([self.folder / "bundle"], self.folder / "bundle")
         for label in ("lora", "full"):
             folder = self.folder / f"bundle/runs/{label}/0"
             options = json.loads((folder / "record.json").read_text())["options"]

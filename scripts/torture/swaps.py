@@ -299,5 +299,5 @@ def bundle_entries(out: Path) -> dict[str, bytes]:
 
 def restored(run: Path) -> tuple[float, int | None, float | None]:
     """What `evaluate` finds of a run: test loss, summaries that are the recorded ones, and the recorded loss."""
-    result = evaluate.evaluate(run, "cpu", {})
+    result = evaluate.evaluate_run(run, "cpu", {})
     return round(result.test_loss, 6), result.identical_predictions, result.recorded_test_loss

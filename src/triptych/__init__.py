@@ -1,14 +1,32 @@
 """Triptych: compare ways to fine-tune a causal language model for summarization.
 
-What is public stands in `__all__`; docs/api.md shows its use. Names come in when they are first asked for, so that
-`import triptych` itself is fast and brings no torch.
+Public names are listed in `__all__`; docs/api.md shows their use. Each is imported when it is first used, so that
+`import triptych` is fast and does not import torch.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from triptych.api import compare, load, load_all, train
+    from triptych.analysis.advice import Advice
+    from triptych.api import (
+        DataDescription,
+        Registered,
+        advise,
+        bundle,
+        compare,
+        describe_data,
+        dry_run,
+        evaluate,
+        export,
+        list_registered,
+        load,
+        load_all,
+        play,
+        report,
+        summarize,
+        train,
+    )
     from triptych.contracts import (
         AdaptedModel,
         Baseline,
@@ -21,59 +39,97 @@ if TYPE_CHECKING:
         ModelParts,
     )
     from triptych.errors import TriptychError
+    from triptych.handin.bundle import Bundle
     from triptych.planning.planner import plan
     from triptych.registry import register
     from triptych.results.records import Comparison, DesignPlan, Record
     from triptych.scored.files import score
+    from triptych.suite.dry_run import DryRun
+    from triptych.suite.executors import Resources
+    from triptych.use.evaluate import Evaluation
     from triptych.use.summarizers import Summary, Trained
 
 __version__ = "0.1.0"
 _HOMES = {
     "AdaptedModel": "contracts",
+    "Advice": "analysis.advice",
     "Baseline": "contracts",
+    "Bundle": "handin.bundle",
     "Comparison": "results.records",
     "Context": "contracts",
+    "DataDescription": "api",
     "Dataset": "contracts",
     "DesignPlan": "results.records",
+    "DryRun": "suite.dry_run",
     "EmbeddedModel": "contracts",
+    "Evaluation": "use.evaluate",
     "Example": "contracts",
     "Method": "contracts",
     "Metric": "contracts",
     "ModelParts": "contracts",
     "Record": "results.records",
+    "Registered": "api",
+    "Resources": "suite.executors",
     "Summary": "use.summarizers",
     "Trained": "use.summarizers",
     "TriptychError": "errors",
+    "advise": "api",
+    "bundle": "api",
     "compare": "api",
+    "describe_data": "api",
+    "dry_run": "api",
+    "evaluate": "api",
+    "export": "api",
+    "list_registered": "api",
     "load": "api",
     "load_all": "api",
     "plan": "planning.planner",
+    "play": "api",
     "register": "registry",
+    "report": "api",
     "score": "scored.files",
+    "summarize": "api",
     "train": "api",
 }
 __all__ = [
     "AdaptedModel",
+    "Advice",
     "Baseline",
+    "Bundle",
     "Comparison",
     "Context",
+    "DataDescription",
     "Dataset",
     "DesignPlan",
+    "DryRun",
     "EmbeddedModel",
+    "Evaluation",
     "Example",
     "Method",
     "Metric",
     "ModelParts",
     "Record",
+    "Registered",
+    "Resources",
     "Summary",
     "Trained",
     "TriptychError",
+    "advise",
+    "bundle",
     "compare",
+    "describe_data",
+    "dry_run",
+    "evaluate",
+    "export",
+    "list_registered",
     "load",
     "load_all",
     "plan",
+    "play",
     "register",
+    "report",
     "score",
+    "summarize",
     "train",
 ]
 

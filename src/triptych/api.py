@@ -1,74 +1,190 @@
-"""What the command line does, from Python."""
+"""Every command as a function: what `triptych COMMAND` does, with typed arguments and results.
 
-from collections.abc import Mapping, Sequence
+Modules that need torch are imported by the functions that need them, so that `report`, `advise` and `score` run
+without it.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from triptych.analysis import advice
+from triptych.analysis import comparison as comparing
 from triptych.config import reading
+from triptych.config.schema import make_suite
+from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
+from triptych.datasets import tables
+from triptych.errors import ResultsError
 from triptych.planning import planner
 from triptych.plugins import import_plugins
-from triptych.results.records import Comparison, Record
-from triptych.run import entries, experiment, preflight, setup
-from triptych.run.events import Listener, ignore
-from triptych.suite import jobs
-from triptych.use import summarizers
+from triptych.registry import Plugin, registered
+from triptych.results import layout
+from triptych.results.reading import load as load_results
+from triptych.results.records import Comparison, DesignPlan, Record
+from triptych.run.events import DesignEvent, Listener, ReadyEvent, ignore
+from triptych.run.scoring import MOST_REFERENCES
+from triptych.suite import reports
+from triptych.text import languages
+
+if TYPE_CHECKING:
+    from triptych.handin.bundle import Bundle
+    from triptych.suite.dry_run import DryRun
+    from triptych.suite.executors import Resources
+    from triptych.use.evaluate import Evaluation
+    from triptych.use.summarizers import Summary, Trained
+
+CONTRACTS = (Method, Baseline, Dataset, Metric, EmbeddedModel, Family)
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What can be named in a suite.
+
+    Attributes:
+        plugins: for each contract (`method`, `baseline`, `data set`, ...), its classes by name; their `model_fields`
+            are the options.
+        presets: what each preset is for, by name.
+    """
+
+    plugins: dict[str, dict[str, type[Plugin]]]
+    presets: dict[str, str]
+
+
+@dataclass(frozen=True)
+class DataDescription:
+    """What a data folder holds, and how it would be read.
+
+    Attributes:
+        tables: its splits with their files, columns and first pair, and what is not read.
+        language: what ROUGE would count, and why.
+    """
+
+    tables: tables.Description
+    language: languages.Language
 
 
 def compare(
     suite_file: str | Path | None = None,
     *,
-    out: str | Path,
+    out: str | Path | None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    within: str | None = None,
+    fresh: bool = False,
+    executor: str = "local",
+    resources: "Resources | None" = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
     listener: Listener = ignore,
-    within: str | None = None,
 ) -> Comparison:
-    """Run every row of a suite in a process of its own, compare, and write tables and reports to `out`.
+    """Run every row of a suite, each run in a child process, compare, and write tables and reports to `out`.
 
-    The same suite in an `out` that exists goes on where it stopped.
+    The same suite in an `out` that exists is resumed.
 
     Args:
         suite_file: a suite in TOML, or `OUT/suite.json`.
-        out: the results folder.
-        preset: settings to start from; `assignment` where there is a suite file, a model or data, else `demo`.
-        settings: keys of a suite file, tables as dictionaries, laid on top.
+        out: the results folder; None: `results/NAME`.
+        preset: settings to start from; None: `assignment` where there is a suite file, a model or data, else `demo`.
+        settings: keys of a suite file, tables as dictionaries; they override the suite file and the preset.
         methods: labels of the rows; None: those of the suite.
-        device: cpu, cuda or mps; None: the best there is.
-        plugins: Python files with plug-ins.
-        listener: called with each event of `triptych.run.events` and the run that it is about.
+        seeds: the seeds; None: those of the suite.
         within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are
             chosen as `plan` does, the same for every row; an `out` that exists keeps its own. None: the suite's sizes
             are as they are.
+        fresh: start over; what `out` holds is kept under another name.
+        executor: `local`, one run after the other on this machine; `ray`, a Ray cluster on this machine; or
+            `ray://HOST:PORT`.
+        resources: what each run needs of a Ray worker; None: one core.
+        device: cpu, cuda or mps; None: the best there is.
+        plugins: Python files with plug-ins.
+        listener: called with each event of `triptych.run.events` and the run that it is about (None: the suite).
 
     Returns:
         What `OUT/comparison.json` holds. A run that failed is named in its row's `failed_seeds`.
 
     Raises:
         InputError: the suite cannot be carried out; nothing was written.
+        RunFailed: every run failed.
     """
+    from triptych.run import entries, preflight, setup
+    from triptych.suite import executors, jobs
+
     import_plugins(plugins)
-    folder = Path(out)
-    merged = _settings(suite_file, preset, settings)
+    merged = reading.merge_settings(suite_file, preset, _with_seeds(settings, seeds))
     if within is not None:
-        merged = planner.settings_within(within, merged, methods, folder, device)
-    resolved, table = entries.resolve(merged, methods)
-    jobs.check_folder(folder, resolved, fresh=False)
-    plan = preflight.check(resolved, table, device, setup.cache_folder())
-    with jobs.claim(folder, resolved) as lock:
-        jobs.carry_out(plan, folder, lock, device, plugins, listener)
-        return jobs.conclude(folder)
+        folder = None if out is None else Path(out)
+        merged = planner.settings_within(
+            within, merged, methods, folder, device, fresh, lambda made: listener(None, DesignEvent(design=made))
+        )
+    resolved, rows = entries.resolve(merged, methods)
+    folder = layout.results_folder(out, resolved.name)
+    carry_out = executors.make(executor, resources or executors.Resources())
+    jobs.check_folder(folder, resolved, fresh)
+    checked = preflight.check(resolved, rows, device, setup.cache_folder())
+    notes, language = checked.corpus.data.sentences(), checked.language.reason
+    listener(None, ReadyEvent(out=str(folder), notes=notes, language=language))
+    with jobs.claim(folder, resolved, fresh) as lock:
+        jobs.carry_out(checked, folder, lock, device, plugins, listener, carry_out)
+        return reports.report_suite(folder)
+
+
+def dry_run(
+    suite_file: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    within: str | None = None,
+    fresh: bool = False,
+    executor: str = "local",
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> "DryRun":
+    """What `compare` would do: its runs, documents, disk and a time estimate from two measured steps of every row.
+
+    Nothing is written.
+
+    Args:
+        suite_file, out, preset, settings, methods, seeds, within, fresh, executor, device, plugins: as for `compare`.
+
+    Raises:
+        InputError: the suite cannot be carried out.
+    """
+    from triptych.run import entries, preflight
+    from triptych.suite import executors, jobs
+    from triptych.suite.dry_run import forecast
+
+    import_plugins(plugins)
+    over = _with_seeds(settings, seeds)
+    merged, designs = reading.merge_settings(suite_file, preset, over), list[DesignPlan]()
+    if within is not None:
+        folder = None if out is None else Path(out)
+        merged = planner.settings_within(within, merged, methods, folder, device, fresh, designs.append)
+    resolved, rows = entries.resolve(merged, methods)
+    folder = layout.results_folder(out, resolved.name)
+    executors.make(executor, executors.Resources())  # an unknown one, or a missing package, is refused
+    jobs.check_folder(folder, resolved, fresh)
+    with preflight.temporary_cache() as cache:
+        checked = preflight.check(resolved, rows, device, cache)
+        found = forecast(checked, device, preset or reading.default_preset(suite_file, over), folder)
+    return replace(found, design=designs[0]) if designs else found
 
 
 def train(
     label: str,
     suite_file: str | Path | None = None,
     *,
-    out: str | Path,
+    out: str | Path | None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
     listener: Listener = ignore,
@@ -76,36 +192,35 @@ def train(
     """Run one row of a suite in this process, under each of its seeds, into `OUT/runs/LABEL/SEED`.
 
     Args:
-        label: a method, a baseline, or a label of the suite's own.
-        suite_file, out, preset, settings, device, plugins, listener: as for `compare`.
+        label: a method, a baseline, or a label that the suite defines; a suite that does not name it gets it as its
+            only row.
+        suite_file, out, preset, settings, methods, device, plugins, listener: as for `compare`.
+        seeds: which of the suite file's seeds to run; without a suite file, the suite's seeds. None: all.
 
     Returns:
         A record for each seed.
 
     Raises:
-        TriptychError: the row cannot be run, or a run failed.
+        InputError: the row cannot be run; nothing was written.
+        TriptychError: a run failed.
     """
+    from triptych.suite import one_row
+
     import_plugins(plugins)
-    resolved, table = entries.resolve(_settings(suite_file, preset, settings))
-    row = entries.find_row(table, label)
-    folder = Path(out)
-    preflight.check(resolved, table, device, setup.cache_folder(), only=row)
-    with jobs.claim(folder, resolved) as lock:
-        return [
-            experiment.run(resolved, row, seed, folder, device, lock.guard(listener))
-            for seed in entries.choose_seeds(resolved, row, None)
-        ]
+    request = one_row.make_request(label, suite_file, preset, settings or {}, methods, seeds, out, device, plugins)
+    return one_row.train_row(request, listener)
 
 
 def load(
     run: str | Path, *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
-) -> summarizers.Trained:
-    """A run, or an adapter that peft saved, ready to summarize: `load(RUN).summarize(texts)`.
+) -> "Trained":
+    """Load a run, or an adapter that peft saved, to summarize with: `load(RUN).summarize(texts)`.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or the adapter's folder.
-        model: the base model, where it is not to be had under its recorded name.
-        device, plugins: as for `compare`.
+        model: the base model, where it is not available under its recorded name.
+        device: cpu, cuda or mps; None: the best there is.
+        plugins: Python files with plug-ins.
 
     Raises:
         InputError: there is nothing to load, or it does not belong to the model.
@@ -115,16 +230,248 @@ def load(
 
 def load_all(
     runs: Sequence[str | Path], *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
-) -> list[summarizers.Trained]:
-    """Several runs in order, as `load` loads them, with each base model in memory once."""
+) -> "list[Trained]":
+    """Load several runs, each as `load` does, with each base model in memory once.
+
+    Args:
+        runs: the folders, as for `load`.
+        model, device, plugins: as for `load`.
+
+    Returns:
+        The loaded runs, in the order given.
+
+    Raises:
+        InputError: as `load` does.
+    """
+    from triptych.use import summarizers
+
     import_plugins(plugins)
     return summarizers.load_all([Path(run) for run in runs], model, device)
 
 
-def _settings(suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any] | None) -> dict[str, Any]:
-    over = dict(settings or {})
-    chosen = preset or ("assignment" if suite_file or over.keys() & {"model", "data"} else "demo")
-    merged = reading.preset_settings(chosen)
-    if suite_file:
-        merged = reading.merge_tables(merged, reading.read_suite_file(Path(suite_file)))
-    return reading.merge_tables(merged, over)
+def evaluate(
+    run: str | Path,
+    *,
+    model: str | None = None,
+    data: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> "Evaluation":
+    """Compute the test loss and the summaries of a saved run again, and compare them with its record.
+
+    Args:
+        run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
+        model: where the base model is now; None: where the record says.
+        data: where the documents are now; None: where the record says. For an adapter that peft saved, the data to
+            evaluate it on.
+        settings: for an adapter that peft saved, keys of a suite file, tables as dictionaries.
+        device: cpu, cuda or mps; None: the best there is.
+        plugins: Python files with plug-ins.
+
+    Returns:
+        Both sets of figures; `reproduced` says whether they agree.
+
+    Raises:
+        InputError: there is nothing to evaluate, or it does not belong to the model or the data.
+    """
+    from triptych.use.evaluate import evaluate_run
+
+    import_plugins(plugins)
+    places = {key: value for key, value in (("model", model), ("data", data)) if value}
+    return evaluate_run(Path(run), device, reading.merge_tables(places, dict(settings or {})))
+
+
+def summarize(
+    runs: Sequence[str | Path],
+    documents: str | Path | Iterable[tuple[str, str]],
+    *,
+    column: str | None = None,
+    model: str | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> "Iterator[tuple[Trained, str, Summary]]":
+    """Summarize documents with one run or several, which share one base model in memory.
+
+    Args:
+        runs: the runs' folders, as for `load`.
+        documents: a file: a text is one document, a table has one in each row, `-` is standard input. Or pairs of an
+            id and a text.
+        column: the table's column with the documents; None: recognised by its usual names.
+        model, device, plugins: as for `load`.
+
+    Returns:
+        The run, the document's id and the summary, for each document and run, as they are generated.
+
+    Raises:
+        InputError: a run cannot be loaded or the documents cannot be read; raised before anything is generated, but
+            for a row of a table that turns out to be empty.
+    """
+    from triptych.use import summarizers
+    from triptych.use.documents import read_documents
+
+    import_plugins(plugins)
+    texts = read_documents(str(documents), column) if isinstance(documents, str | Path) else documents
+    return summarizers.summarize_all(summarizers.load_all([Path(run) for run in runs], model, device), texts)
+
+
+def export(run: str | Path, folder: str | Path, *, model: str | None = None, plugins: Sequence[str] = ()) -> str:
+    """Write what a run trained as a folder that needs no Triptych, with an example and a model card.
+
+    Args:
+        run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
+        folder: a new or an empty folder.
+        model: the base model, where it is not available under its recorded name.
+        plugins: Python files with plug-ins.
+
+    Returns:
+        What was written, in a sentence.
+
+    Raises:
+        InputError: there is nothing to export, `folder` holds files, or the result is not the run's model.
+    """
+    from triptych.use.export import export_run
+
+    import_plugins(plugins)
+    return export_run(Path(run), Path(folder), model)
+
+
+def report(outs: str | Path | Sequence[str | Path], *, to: str | Path | None = None, texts: bool = True) -> Comparison:
+    """Compare the runs of results folders again, and write `comparison.json`, the tables and the reports.
+
+    Args:
+        outs: a results folder, or several, which are joined into one table if they may be.
+        to: the folder to write to; None: the results folder, where there is one only.
+        texts: with summaries in the reports; False: for data that may not be passed on.
+
+    Returns:
+        What `comparison.json` holds.
+
+    Raises:
+        InputError: a folder is unreadable, its runs may not be compared in one table, or it cannot be written.
+    """
+    folders = [Path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
+    if len(folders) != 1 and to is None:
+        raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
+    return reports.report_folders(folders, folders[0] if to is None else Path(to), texts)
+
+
+def advise(
+    out: str | Path,
+    *,
+    max_parameters: float | None = None,
+    max_seconds: float | None = None,
+    max_memory: float | None = None,
+) -> advice.Advice:
+    """Name the best row of a finished comparison within a budget, with the evidence and its uncertainty.
+
+    Args:
+        out: a results folder.
+        max_parameters: trainable parameters, at most; None: any number.
+        max_seconds: training seconds, at most; None: any time.
+        max_memory: peak memory of training in bytes, at most; None: any amount.
+
+    Returns:
+        The choice and its rivals; `text` says all of it in words.
+
+    Raises:
+        InputError: the folder is unreadable, or a limit is not a number of 0 or more.
+    """
+    comparison = comparing.compare(load_results(Path(out)))
+    return advice.advise(comparison, max_parameters, max_seconds, max_memory)
+
+
+def bundle(
+    out: str | Path,
+    file: str | Path,
+    *,
+    max_megabytes: float | None = None,
+    overwrite: bool = False,
+    plugins: Sequence[str] = (),
+) -> "Bundle":
+    """Write a zip with the source, the fine-tuned models, the report, the results and instructions.
+
+    Args:
+        out: a results folder with its report.
+        file: the zip to write.
+        max_megabytes: megabytes (10^6 bytes) of fine-tuned models, at most; above it the largest are left out. None:
+            any number.
+        overwrite: replace a file that exists.
+        plugins: Python files with plug-ins that the rows need; they go into the zip.
+
+    Returns:
+        What went in, and which models were left out.
+
+    Raises:
+        InputError: there is no finished run, no report or an incomplete model, or `file` exists.
+    """
+    from triptych.handin.bundle import write_bundle
+
+    import_plugins(plugins)
+    return write_bundle(Path(out), Path(file), [Path(plugin) for plugin in plugins], max_megabytes, overwrite)
+
+
+def play(
+    out: str | Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    model: str | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> None:
+    """Serve a web page that shows an article's summaries by every row side by side, until it is interrupted.
+
+    Args:
+        out: a results folder.
+        host: the address to listen on; the default is this machine alone.
+        port: the port to listen on.
+        model, device, plugins: as for `load`.
+
+    Raises:
+        InputError: the extra `play` is not installed, a run cannot be loaded, or the address cannot be used.
+    """
+    from triptych.use.page import build_page, import_gradio
+    from triptych.use.page_server import launch
+    from triptych.use.playground import Playground
+
+    import_gradio()
+    import_plugins(plugins)
+    launch(build_page(Playground.open(Path(out), model, device)), host, port)
+
+
+def list_registered(plugins: Sequence[str] = ()) -> Registered:
+    """List the methods, baselines, data sets, metrics, models and presets that a suite can name.
+
+    Args:
+        plugins: Python files with plug-ins.
+
+    Raises:
+        ConfigError: a plug-in is missing or cannot be imported.
+    """
+    import_plugins(plugins)
+    found = {contract.contract: registered(contract) for contract in CONTRACTS}
+    return Registered(found, {name: preset.summary for name, preset in reading.PRESETS.items()})
+
+
+def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None) -> DataDescription:
+    """Say what a data folder or file holds and how it would be read; every row is read.
+
+    Args:
+        path: the folder or file.
+        settings: keys of a suite file that say how it is read: `columns` and `rouge`.
+
+    Raises:
+        InputError: the data cannot be read, or a setting is wrong.
+    """
+    suite = make_suite(dict(settings or {}))
+    found = tables.describe(Path(path), suite.columns)
+    splits = [split.split for split in found.splits]
+    scored = [split for split in splits if split in ("validation", "test")] or splits[:1]
+    data = tables.Tables(path=Path(path), columns=suite.columns)
+    references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
+    return DataDescription(found, languages.choose(suite.rouge.language, references, str(path)))
+
+
+def _with_seeds(settings: Mapping[str, Any] | None, seeds: Sequence[int] | None) -> dict[str, Any]:
+    return {**(settings or {}), **({} if seeds is None else {"seeds": list(seeds)})}

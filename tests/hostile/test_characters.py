@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from support.made_up import make_comparison, make_results
+from triptych.api import describe_data
 from triptych.cli.printing import SummaryPrinter, show_data
 from triptych.cli.progress import ProgressView
-from triptych.config.schema import Columns
 from triptych.errors import TriptychError
 from triptych.reporting import write, write_report
 from triptych.reporting.pdf import to_pdf
@@ -279,5 +279,5 @@ def test_events_and_examples_are_shown_safely(tmp_path) -> None:
     view.print("of \x1b]0;owned\x07")
     line = json.dumps({"id": "a\x1b]0;owned\x07", "document": "d\x1b]0;owned\x07", "summary": "s\x1b]0;owned\x07"})
     (tmp_path / "train.jsonl").write_text(f"{line}\n" * 3)
-    show_data(console, tmp_path, Columns(), "any")
+    show_data(console, describe_data(tmp_path, settings={"rouge": {"language": "any"}}))
     assert "\x1b]0" not in file.getvalue() and file.getvalue().count("\\x1b]0;owned") == 6

@@ -10,7 +10,7 @@ import pytest
 
 import triptych
 from support.paths import CHECKOUT
-from triptych import api
+from triptych import api, cli
 from triptych.use import summarizers
 
 ROOT = CHECKOUT
@@ -36,17 +36,30 @@ def test_every_public_name_is_what_it_says():
     assert told == set(triptych.__all__)  # what a type checker is told of
 
 
+def test_every_command_is_a_function(capsys):
+    """Each command of the command line has its function in the table of docs/api.md, which is public."""
+    table = re.findall(r"^\| `([\w -]+?)(?: DIR)?` \| (.*?) \|", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    commands = re.findall(r"^ {4}(\w+)\b", capsys.readouterr().out, re.MULTILINE)
+    assert commands and {command.split()[0] for command, _ in table} == set(commands)
+    functions = {name for _, cell in table for name in re.findall(r"`(\w+)`", cell)}
+    assert functions <= set(triptych.__all__)
+    for name in functions:
+        assert (getattr(triptych, name).__doc__ or "").strip() and not hasattr(getattr(triptych, name), "mro")
+
+
 def test_the_documented_examples_run(tmp_path):
     """The examples of docs/api.md run one after the other, as they stand there."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
-    assert len(examples) == 5
+    assert len(examples) == 7
     (tmp_path / "examples.py").write_text("\n".join(examples))
     environment = {**os.environ, "TRIPTYCH_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     found = subprocess.run(
         [sys.executable, "examples.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count("\n") == 6 and "False" in found.stdout
+    assert found.stdout.count("\n") == 11 and "False" in found.stdout
 
 
 USE = """

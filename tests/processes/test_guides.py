@@ -16,7 +16,7 @@ from support.worlds import VOCABULARY
 from triptych import cli, registry
 from triptych.results import store
 from triptych.run import entries, experiment
-from triptych.suite import executors, jobs
+from triptych.suite import executors, reports
 
 GUIDES = sorted((CHECKOUT / "docs" / "guides").glob("*.md"))
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]+))?\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -108,7 +108,7 @@ def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkey
     """Files are written as shown, commands run in order and end with status 0; those for a hub reach for it by name."""
     # the one guide that is about reports; to typeset one takes longer than to run its rows
     if guide.stem != "assignment":
-        monkeypatch.setattr(jobs, "write_report", lambda results, comparison, folder: None)
+        monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
     ran = 0
     for language, word, content in blocks(guide):
         if word and language not in ("sh", "console"):

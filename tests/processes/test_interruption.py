@@ -30,7 +30,7 @@ def signalled(signum):
 def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
     """Ctrl-C, SIGTERM and SIGHUP end compare and train with one sentence and 128 + the signal's number."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(commands, f"call_{command[0]}", signalled(signum))
+    monkeypatch.setattr(f"triptych.cli.{command[0]}.run_{command[0]}", signalled(signum))
     assert cli.main(command) == 128 + signum
     assert capsys.readouterr().err == SAID
 
@@ -38,7 +38,7 @@ def test_a_signal_says_how_to_resume(monkeypatch, capsys, command, signum):
 def test_only_what_can_be_resumed_says_so(monkeypatch, capsys):
     """A command that keeps nothing is interrupted without a word on resuming."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    monkeypatch.setattr(commands, "call_advise", signalled(signal.SIGINT))
+    monkeypatch.setattr("triptych.cli.results.run_advise", signalled(signal.SIGINT))
     assert cli.main(["advise", "out"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
 
@@ -57,7 +57,8 @@ def test_a_child_ends_with_the_command_that_was_signalled(monkeypatch, tmp_path,
 
     monkeypatch.setattr(processes.sys, "executable", str(python))
     monkeypatch.setattr(
-        commands, "call_compare", lambda options: processes.run_command([], tmp_path / "log.txt", None, listen)
+        "triptych.cli.compare.run_compare",
+        lambda options: processes.run_command([], tmp_path / "log.txt", None, listen),
     )
     assert cli.main(["compare"]) == 128 + signum
     (pid,) = pids
@@ -81,7 +82,7 @@ def test_a_closed_terminal_does_not_change_the_status(monkeypatch):
         def write(self, text):
             raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(commands, "call_compare", work)
+    monkeypatch.setattr("triptych.cli.compare.run_compare", work)
     monkeypatch.setattr(commands.sys, "stderr", Gone())
     assert cli.main(["compare"]) == 129
 
@@ -95,7 +96,7 @@ def test_nohup_is_respected(monkeypatch):
         os.kill(os.getpid(), signal.SIGHUP)
         return 0
 
-    monkeypatch.setattr(commands, "call_compare", work)
+    monkeypatch.setattr("triptych.cli.compare.run_compare", work)
     assert cli.main(["compare"]) == 0
     assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN and signal.getsignal(signal.SIGTERM) is before
 

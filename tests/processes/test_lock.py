@@ -17,7 +17,7 @@ from triptych.results import lock, records, store
 from triptych.run import entries, preflight
 from triptych.run.events import RunId
 from triptych.storage import files, locks
-from triptych.suite import executors, jobs
+from triptych.suite import executors, jobs, reports
 from triptych.use.evaluate import Evaluation
 
 SUITE = schema.make_suite(reading.preset_settings("demo") | {"methods": ["lead-3"]})
@@ -214,7 +214,7 @@ def test_a_suite_in_which_every_run_failed_ends_with_status_1(tmp_path):
         failed = records.Record(**row, status="failed", error="It broke.")
         store.write_json(tmp_path / "out/runs/lead-3/0/record.json", failed.model_dump(mode="json"))
         with pytest.raises(RunFailed, match=r"lead-3 .seed 0., failed: It broke") as raised:
-            jobs.conclude(tmp_path / "out")
+            reports.report_suite(tmp_path / "out")
     assert raised.value.exit_status == 1
 
 
@@ -257,7 +257,9 @@ def reported(tmp_path, monkeypatch):
 @pytest.mark.parametrize("at_work", ["out", "to"])
 def test_a_report_waits_for_whoever_works_where_it_is_written(reported, tmp_path, monkeypatch, capsys, at_work):
     """`report` ends with status 2, one message and nothing written while its OUT or --to is locked, no other."""
-    monkeypatch.setattr(jobs, "write_report", lambda results, comparison, out, *_: (out / "written").write_text("it"))
+    monkeypatch.setattr(
+        reports, "write_report", lambda results, comparison, out, *_: (out / "written").write_text("it")
+    )
     to, elsewhere = tmp_path / "to", tmp_path / "elsewhere"
     command = ["report", str(reported), *(["--to", str(to)] if at_work == "to" else [])]
     locked = tmp_path / at_work

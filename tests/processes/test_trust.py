@@ -14,10 +14,10 @@ import torch
 from rouge_score.rouge_scorer import RougeScorer
 from torch.utils.flop_counter import FlopCounterMode
 
+from support.commands import suite_settings
 from support.folders import edit_record, put, write_results
 from support.paths import CHECKOUT
 from triptych import cli
-from triptych.cli import commands
 from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.methods.lora import LoRA
@@ -48,9 +48,7 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
     """A suite that was killed in its learning-rate search after two of three trials, and these trials."""
     out = workplace / "killed"
     options = ["--preset", "demo", "--methods", "lora", "--out", str(out), "--set", *SEARCHED]
-    suite, table = entries.resolve(
-        commands.suite_settings(commands.make_parser().parse_args(["compare", *options])), ["lora"]
-    )
+    suite, table = entries.resolve(suite_settings(["compare", *options]), ["lora"])
     preflight.check(suite, table, "cpu", workplace / "cache")
     out.mkdir()
     (out / "suite.json").write_text(suite.model_dump_json())

@@ -15,7 +15,7 @@ from triptych.plugins import import_plugins
 from triptych.results.lock import Lock
 from triptych.run import entries, preflight, setup
 from triptych.run.events import NoteEvent, StepEvent, TriedEvent
-from triptych.suite import executors, jobs
+from triptych.suite import executors, jobs, reports
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before ray is imported: as `--executor ray` has it
 
@@ -90,7 +90,7 @@ def _resumes(reported):
 
 
 def _same(folder, name):
-    first, second = jobs.conclude(folder / "local"), jobs.conclude(folder / name)
+    first, second = (reports.report_suite(folder / one) for one in ("local", name))
     rows_of = [_without_times(json.loads(c.model_dump_json())["rows"]) for c in (first, second)]
     return rows_of[0] == rows_of[1] and first.tests == second.tests
 

@@ -65,7 +65,7 @@ class _Limit:
 
 def advise(
     comparison: Comparison,
-    max_parameters: int | None = None,
+    max_parameters: float | None = None,
     max_seconds: float | None = None,
     max_memory: float | None = None,
 ) -> Advice:

@@ -3,85 +3,67 @@
 import json
 import sys
 from collections import Counter
-from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from triptych.config.reading import PRESETS
-from triptych.config.schema import Columns
-from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
-from triptych.datasets.tables import Tables, describe
 from triptych.errors import shorten
-from triptych.registry import registered
 from triptych.reporting import formats
-from triptych.results.records import Data, DesignPlan
-from triptych.run.scoring import MOST_REFERENCES
-from triptych.text import languages
+from triptych.results.records import DesignPlan
 from triptych.text.characters import for_terminal
 
-if TYPE_CHECKING:  # what a data folder holds is shown without torch
-    from triptych.run.preflight import Plan, RowEstimate
+if TYPE_CHECKING:  # what a data folder holds is printed without torch
+    from triptych.api import DataDescription, Registered
+    from triptych.suite.dry_run import DryRun
     from triptych.use.summarizers import Summary, Trained
 
 
-def show_plan(console: Console, plan: "Plan", estimates: "dict[str, RowEstimate]", out: Path, preset: str) -> None:
-    """Print what a suite would do, and which preset its settings began from."""
-    suite, data = plan.suite, plan.corpus.data
+def show_dry_run(console: Console, found: "DryRun") -> None:
+    """Print what a suite would do, and which preset its settings began from; then the suites of its data-size curve."""
+    suite = found.suite
     suite_line = f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now."
     console.print(for_terminal(suite_line), markup=False)
     t, d, s = suite.training, suite.decoding, suite.search
     rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
-    console.print(
-        f"  from the preset {preset!r}: {PRESETS[preset].summary}\n"
+    print_text(
+        console,
+        f"  from the preset {found.preset!r}: {PRESETS[found.preset].summary}\n"
         f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of "
         f"{t.global_batch_size} documents a step, patience {t.patience}; {rates}; documents of up to "
         f"{suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} tokens",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
     )
-    for name, counts in data.splits.items():
+    for name, counts in found.data.splits.items():
         dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
-        console.print(
-            f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
-            f"{counts.truncated:,} truncated",
-            markup=False,
-            highlight=False,
+        line = f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
+        console.print(f"{line}{counts.truncated:,} truncated", markup=False, highlight=False)
+    for sentence in found.data.sentences():
+        print_text(console, f"data: {sentence}")
+    print_text(console, f"  {found.language.reason}")
+    numbers = ("runs", "trainable", "added", "seconds a run", "in all", "stored")
+    table = Table("row", "kind", *(Column(header=header, justify="right") for header in numbers))
+    for row in found.rows:
+        counted = row.parameters
+        parameters = (
+            (f"{counted.num_trainable_parameters:,}", f"{counted.num_added_parameters:,}")
+            if counted
+            else (formats.DASH, formats.DASH)
         )
-    show_sentences_on_data(console, data)
-    print_text(console, f"  {plan.language.reason}")
-    table = Table(
-        "row",
-        "kind",
-        *(
-            Column(header=h, justify="right")
-            for h in ("runs", "trainable", "added", "seconds a run", "in all", "stored")
-        ),
-    )
-    seconds_in_all, bytes_in_all = 0.0, 0
-    for row in plan.rows:
-        runs = sum(1 for planned, _ in plan.runs if planned.label == row.label)
-        counted, each = plan.parameters.get(row.label), estimates[row.label].seconds
-        stored = 4 * counted.num_trainable_parameters * runs if counted else 0
-        seconds_in_all, bytes_in_all = seconds_in_all + each * runs, bytes_in_all + stored
-        numbers = (
-            (f"{counted.num_trainable_parameters:,}", f"{counted.num_added_parameters:,}") if counted else ("—", "—")
-        )
-        times = (f"{each:,.0f}", f"{each * runs:,.0f}")
-        table.add_row(row.label, row.kind, str(runs), *numbers, *times, f"{stored / 1e6:,.1f} MB")
+        seconds = (f"{row.seconds:,.0f}", f"{row.seconds * row.runs:,.0f}")
+        stored = f"{row.stored_bytes * row.runs / 1e6:,.1f} MB"
+        table.add_row(row.label, row.kind, str(row.runs), *parameters, *seconds, stored)
     console.print(table)
-    for label, names in plan.targets.items():
-        print_text(console, f"  {label} is put next to: {', '.join(names)}")
-    console.print(
-        f"At most about {seconds_in_all / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
-        f"summaries), beside a few seconds' start a run; about {bytes_in_all / 1e6:,.0f} MB in {out}.",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+    for row in found.rows:
+        if row.targets:
+            print_text(console, f"  {row.label} is put next to: {', '.join(row.targets)}")
+    print_text(
+        console,
+        f"At most about {found.seconds / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
+        f"summaries), plus a few seconds' start a run; about {found.stored_bytes / 1e6:,.0f} MB in {found.out}.",
     )
+    for smaller in found.smaller:
+        show_dry_run(console, smaller)
 
 
 def show_design(console: Console, made: DesignPlan) -> None:
@@ -122,75 +104,49 @@ def show_design(console: Console, made: DesignPlan) -> None:
         print_text(console, f"To run it:\n  {made.command}")
 
 
-def show_registered(console: Console) -> None:
-    """Print what is registered, with every option."""
-    for contract in (Method, Baseline, Dataset, Metric, EmbeddedModel, Family):
-        if not registered(contract):
+def show_registered(console: Console, found: "Registered") -> None:
+    """Print what is registered, with every option, and the presets."""
+    for contract, classes in found.plugins.items():
+        if not classes:
             continue
-        console.print(f"\n{contract.contract}s", style="bold")
-        for name, cls in registered(contract).items():
+        console.print(f"\n{contract}s", style="bold")
+        for name, cls in classes.items():
             console.print(f"  {name}: {cls.summary_line()}", markup=False, highlight=False, soft_wrap=True)
             for option, information in cls.model_fields.items():
                 value = information.get_default(call_default_factory=True)
                 default = "" if information.is_required() else f" (default {value!r})"
-                console.print(
-                    f"      {option}{default}: {information.description or ''}",
-                    markup=False,
-                    highlight=False,
-                    soft_wrap=True,
-                )
+                text = f"      {option}{default}: {information.description or ''}"
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print("\npresets", style="bold")
-    for name, preset in PRESETS.items():
-        console.print(f"  {name}: {preset.summary}", markup=False, highlight=False, soft_wrap=True)
+    for name, summary in found.presets.items():
+        console.print(f"  {name}: {summary}", markup=False, highlight=False, soft_wrap=True)
 
 
-def show_data(console: Console, path: Path, columns: Columns, language: str) -> None:
+def show_data(console: Console, found: "DataDescription") -> None:
     """Print what a data folder holds and how it would be read, with a pair of its first split."""
-    found = describe(path, columns)
-    for split in found.splits:
-        files = ", ".join(str(file) for file in split.files[:5]) + (
-            f" and {n} more" if (n := len(split.files) - 5) > 0 else ""
-        )
+    splits = found.tables.splits
+    for split in splits:
+        files = ", ".join(str(file) for file in split.files[:5])
+        more = f" and {n} more" if (n := len(split.files) - 5) > 0 else ""
         roles = split.roles
         print_text(
             console,
-            f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}\n  columns: "
+            f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}{more}\n  columns: "
             f"{', '.join(split.columns)}\n"
             f"  document = {roles.document}, summary = {roles.summary}, "
             f"id = {'(made from split and row)' if roles.id is None else roles.id}",
         )
-    example = next((split.first for split in found.splits if split.first is not None), None)
+    example = next((split.first for split in splits if split.first is not None), None)
     if example is not None:
         print_text(console, f"example: {shorten(example.id, 60)}")
         for role, text in (("document", example.document), ("summary", example.summary)):
             print_text(console, f"  {role} ({len(text):,} characters): {shorten(text, 160)}")
-    missing = [name for name in ("validation", "test") if name not in {split.split for split in found.splits}]
+    missing = [name for name in ("validation", "test") if name not in {split.split for split in splits}]
     them = "it" if len(missing) == 1 else "them"
-    cut = (
-        [f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."]
-        if missing
-        else []
-    )
-    _show_sentences(console, [*found.notes, *cut])
-    _show_language(console, path, [split.split for split in found.splits], columns, language)
-
-
-def _show_language(console: Console, path: Path, splits: list[str], columns: Columns, asked: str) -> None:
-    """Print what ROUGE would count; told from the splits that are scored, or from the first."""
-    tables = Tables(path=path, columns=columns)
-    told_from = [split for split in splits if split in ("validation", "test")] or splits[:1]
-    references = [e.summary for split in told_from for e in islice(tables.examples(split), MOST_REFERENCES)]
-    print_text(console, languages.choose(asked, references, str(path)).reason)
-
-
-def show_sentences_on_data(console: Console, data: Data) -> None:
-    """Print what a reader of the figures must know of the data: what was cut by a seed, and what was not read."""
-    _show_sentences(console, data.sentences())
-
-
-def _show_sentences(console: Console, sentences: list[str]) -> None:
-    for sentence in sentences:
+    cut = f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."
+    for sentence in [*found.tables.notes, *([cut] if missing else [])]:
         print_text(console, f"data: {sentence}")
+    print_text(console, found.language.reason)
 
 
 def print_text(console: Console, text: str) -> None:

@@ -18,9 +18,10 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from triptych.cli.printing import print_text
+from triptych.cli.printing import print_text, show_design
 from triptych.run.events import (
     BeginEvent,
+    DesignEvent,
     DoneEvent,
     EvaluationEvent,
     Event,
@@ -28,6 +29,7 @@ from triptych.run.events import (
     KeptEvent,
     NoteEvent,
     ProgressEvent,
+    ReadyEvent,
     RunId,
     StageEvent,
     StageName,
@@ -68,6 +70,10 @@ class ProgressView:
 
     Args:
         console: where to print; standard error, so that standard output holds the result alone.
+
+    Attributes:
+        out: the results folder of the suite, as soon as its runs begin.
+        failed: the runs that failed, in words.
     """
 
     def __init__(self, console: Console):
@@ -84,20 +90,40 @@ class ProgressView:
             transient=True,
             expand=True,
         )
+        self.out: str | None = None
+        self.failed: list[str] = []
         self._suite = self._progress.add_task("suite", total=None, details="")
         self._runs: dict[RunId, ActiveRun] = {}
 
     def __enter__(self) -> "ProgressView":
-        if self.live:
-            self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self.live:
             self._progress.stop()
 
-    def __call__(self, run: RunId, event: Event) -> None:
+    def __call__(self, run: RunId | None, event: Event) -> None:
         """Show one event."""
+        if run is None:
+            self._show_suite(event)
+        else:
+            self._show_run(run, event)
+
+    def _show_suite(self, event: Event) -> None:
+        match event:
+            case DesignEvent():
+                show_design(self.console, event.design)
+            case ReadyEvent():
+                self.out = event.out
+                for note in event.notes:
+                    self.print(f"data: {note}")
+                self.print(event.language)
+                if self.live:
+                    self._progress.start()
+            case _:
+                raise ValueError(f"a {event.event} event is about a run, and none is named")
+
+    def _show_run(self, run: RunId, event: Event) -> None:
         match event:
             case KeptEvent():
                 self._progress.update(self._suite, total=event.total)
@@ -109,6 +135,7 @@ class ProgressView:
             case FailedEvent():
                 name = self._runs[run].name if run in self._runs else _name(run, event)  # it failed before it began
                 self.print(f"{name}: FAILED: {event.message}")
+                self.failed.append(f"{run.name} (seed {run.seed})")
                 self._end(run)
                 self._progress.advance(self._suite)
             case DoneEvent():
@@ -138,6 +165,8 @@ class ProgressView:
                 loss = event.validation_loss
                 reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
                 self.print(f"{self._active(run).name}: learning rate {event.learning_rate:g}: {reached}")
+            case DesignEvent() | ReadyEvent():
+                raise ValueError(f"a {event.event} event is about the suite, and the run {run} is named")
             case _:
                 assert_never(event)
 

@@ -16,6 +16,7 @@ from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.planning.designs import Known, conclude, own_size
 from triptych.planning.pilots import from_pilots
 from triptych.reporting import formats
+from triptych.results.layout import results_folder
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance
 
@@ -112,11 +113,7 @@ def from_suite(
     from triptych.run import entries, preflight
 
     import_plugins(plugins)
-    chosen = preset or ("assignment" if suite_file or settings.keys() & {"model", "data"} else "demo")
-    merged = reading.preset_settings(chosen)
-    if suite_file:
-        merged = reading.merge_tables(merged, reading.read_suite_file(Path(suite_file)))
-    suite, table = entries.resolve(reading.merge_tables(merged, dict(settings)), methods)
+    suite, table = entries.resolve(reading.merge_settings(suite_file, preset, settings), methods)
     with preflight.temporary_cache() as cache:
         checked = preflight.check(suite, table, device, cache)
         arguments = ["compare", *([str(suite_file)] if suite_file else []), *(["--preset", preset] if preset else [])]
@@ -285,7 +282,7 @@ def settings_within(
 
     budget = parse_duration(within)
     suite, table = entries.resolve(dict(settings), methods)
-    folder = out or Path("results") / suite.name
+    folder = results_folder(out, suite.name)
     if not fresh and (kept := kept_settings(folder, settings, budget)) is not None:
         return kept
     with preflight.temporary_cache() as cache:

@@ -3,6 +3,11 @@
 from pathlib import Path
 
 
+def results_folder(out: str | Path | None, suite_name: str) -> Path:
+    """OUT: the folder that was asked for, else `results/NAME`."""
+    return Path("results") / suite_name if out is None else Path(out)
+
+
 def run_folder(out: Path, label: str, seed: int) -> Path:
     """`OUT/runs/LABEL/SEED`."""
     return out / "runs" / label / str(seed)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from triptych.errors import RunFailed, shorten
+from triptych.results.records import DesignPlan
 
 StageName = Literal["preparation", "evaluation", "search", "train", "generation", "checkpoint"]
 
@@ -121,6 +122,28 @@ class ErrorEvent(_Event):
     message: str
 
 
+class DesignEvent(_Event):
+    """The sizes of the suite were chosen for a time; it concerns no run."""
+
+    event: Literal["design"] = "design"
+    design: DesignPlan
+
+
+class ReadyEvent(_Event):
+    """The suite was checked and its runs begin; it concerns no run.
+
+    Attributes:
+        out: the results folder.
+        notes: what to know of the data: what was cut by a seed, what is not read.
+        language: what ROUGE counts, and why.
+    """
+
+    event: Literal["ready"] = "ready"
+    out: str
+    notes: list[str]
+    language: str
+
+
 class KeptEvent(_Event):
     """The run was finished before and is kept; it is number `index` (from 0) of `total` runs."""
 
@@ -161,14 +184,14 @@ class FailedEvent(_Event):
 
 RunEvent = StageEvent | ProgressEvent | NoteEvent | TrialEvent | StepEvent | EvaluationEvent
 ChildEvent = RunEvent | ErrorEvent
-SuiteEvent = KeptEvent | BeginEvent | TriedEvent | DoneEvent | FailedEvent
+SuiteEvent = DesignEvent | ReadyEvent | KeptEvent | BeginEvent | TriedEvent | DoneEvent | FailedEvent
 Event = RunEvent | SuiteEvent
-Listener = Callable[[RunId, Event], None]
+Listener = Callable[[RunId | None, Event], None]  # None: the event concerns the suite as a whole
 
 _child_event: TypeAdapter[ChildEvent] = TypeAdapter(Annotated[ChildEvent, Field(discriminator="event")])
 
 
-def ignore(run: RunId, event: Event) -> None:
+def ignore(run: RunId | None, event: Event) -> None:
     """The listener that does nothing."""
 
 

@@ -43,7 +43,7 @@ def run(
     bench = Workbench.begin(suite, row, seed, out, device, listener)
     tracker = Tracker(suite, f"{row.label}-{seed}", out / "tracking")
 
-    def listen(run: RunId, event: Event) -> None:
+    def listen(run: RunId | None, event: Event) -> None:
         listener(run, event)
         tracker.follow(event)
 

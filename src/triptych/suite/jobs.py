@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.analysis import comparison as comparing
 from triptych.config.schema import Suite
 from triptych.contracts import Method
-from triptych.errors import ResultsError, RunFailed
+from triptych.errors import ResultsError
 from triptych.models.base import BaseModel
-from triptych.reporting.write import write_report
 from triptych.results import consistency, layout, reading, store
 from triptych.results.lock import LOCK, Lock, locked
-from triptych.results.records import Comparison, Data, Record
+from triptych.results.records import Data, Record
 from triptych.run.entries import Row
 from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
 from triptych.run.preflight import Plan
@@ -287,7 +285,7 @@ def carry_out(
         else:
             pending[run.job(device, plugins, index, len(runs))] = run
 
-    def listen(run: RunId, event: Event) -> None:
+    def listen(run: RunId | None, event: Event) -> None:
         if isinstance(event, BeginEvent):
             lock.check()
         listener(run, event)
@@ -312,45 +310,3 @@ def carry_out(
         failed.append(f"{run.name} (seed {run.seed})")
         listener(job.run, FailedEvent(message=error, index=job.index, total=job.total))
     return failed
-
-
-def conclude(out: Path) -> Comparison:
-    """From the records of a finished suite: `comparison.json`, tables and reports.
-
-    Raises:
-        RunFailed: every run failed; each has a record that says why.
-        ResultsError: the runs cannot be compared; the message says which field differs.
-    """
-    results = reading.load(out)
-    if not any(run.done for run in results.runs):
-        raise RunFailed(comparing.none_finished(results))
-    comparison = comparing.compare(results)
-    write_report(results, comparison, out)
-    return comparison
-
-
-def conclude_joined(outs: Sequence[Path], to: Path | None, texts: bool = True) -> tuple[Comparison, Path]:
-    """Write one comparison of several results folders.
-
-    Args:
-        texts: with summaries in the reports.
-
-    Raises:
-        ResultsError: a folder is unreadable, its runs may not go into one table, or another process works where it is
-            written.
-    """
-    if len(outs) > 1 and to is None:
-        raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
-    results = _load_all(outs)
-    comparison = comparing.compare(results)  # what may not be compared is refused before a folder is made or locked
-    target = to or outs[0]
-    _make_folder(target)
-    with locked(target):
-        write_report(results if texts else results.without_texts(), comparison, target)
-    return comparison, target
-
-
-def _load_all(outs: Sequence[Path]) -> reading.Results:
-    if len(outs) == 1:
-        return reading.load(outs[0], partial=True)
-    return comparing.join([reading.load(out) for out in outs])

@@ -78,7 +78,7 @@ class Evaluation:
         )
 
 
-def evaluate(folder: Path, device: str | None, settings: dict[str, Any] | None = None) -> Evaluation:
+def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | None = None) -> Evaluation:
     """Load what a run saved, or an adapter that peft saved, and compute test loss and summaries.
 
     Args:

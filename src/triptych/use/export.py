@@ -26,7 +26,7 @@ EXAMPLE = "example.py"
 _AGREE = 1e-3  # largest difference of logits between the run and what is exported; merging rounds
 
 
-def export(run: Path, folder: Path, model: str | None = None) -> str:
+def export_run(run: Path, folder: Path, model: str | None = None) -> str:
     """Write what a run trained as a folder that needs no Triptych; it is whole or not there.
 
     What was put into layers is merged, what was changed is put in, an untied head stays untied. Virtual tokens and a

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from support.commands import suite_settings
 from triptych import cli
-from triptych.cli import commands
 from triptych.config.reading import PRESETS, preset_settings
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError
@@ -338,7 +338,6 @@ def test_settings_reach_every_key_of_a_suite():
 
 def test_the_corpus_configuration_goes_with_the_corpus_alone():
     """CNN/DailyMail is read in its configuration 3.0.0 by whatever way it is named; no other data set gets one."""
-    parser = commands.make_parser()
     for arguments, expected in (
         (["--preset", "assignment"], "3.0.0"),
         (["--model", "gpt2", "--data", "abisee/cnn_dailymail"], "3.0.0"),
@@ -346,4 +345,4 @@ def test_the_corpus_configuration_goes_with_the_corpus_alone():
         (["--data", "./mine"], None),
         ([], None),
     ):
-        assert make_suite(commands.suite_settings(parser.parse_args(["compare", *arguments]))).data_config == expected
+        assert make_suite(suite_settings(["compare", *arguments])).data_config == expected

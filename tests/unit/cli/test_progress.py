@@ -7,15 +7,18 @@ import pytest
 from rich.console import Console
 
 from triptych.cli.progress import STAGES, ProgressView
+from triptych.results.records import DesignPlan
 from triptych.run import events
 from triptych.run.events import (
     BeginEvent,
+    DesignEvent,
     DoneEvent,
     EvaluationEvent,
     FailedEvent,
     KeptEvent,
     NoteEvent,
     ProgressEvent,
+    ReadyEvent,
     RunId,
     StageEvent,
     StepEvent,
@@ -78,8 +81,30 @@ def test_each_event_has_its_line(event, line):
 
 
 def test_every_event_is_shown():
-    """The list of lines is complete."""
-    assert {type(event) for event, _ in LINES} == set(events.Event.__args__)
+    """The list of lines is complete, but for the two events that concern the whole suite."""
+    assert {type(event) for event, _ in LINES} | {DesignEvent, ReadyEvent} == set(events.Event.__args__)
+
+
+def test_a_suite_that_is_ready_shows_what_a_reader_must_know():
+    """What was cut, what is not read and what ROUGE counts come before the first run; the results folder is kept."""
+    view = make_view()
+    view(None, ReadyEvent(out="results/mine", notes=["Not read: extra.csv."], language="ROUGE counts words."))
+    assert printed(view) == ["data: Not read: extra.csv.", "ROUGE counts words."] and view.out == "results/mine"
+
+
+def test_a_chosen_design_is_shown(monkeypatch):
+    """The sizes that were chosen for a time are printed where the events are."""
+    view, design, shown = make_view(), DesignPlan.model_construct(command="triptych compare"), []
+    monkeypatch.setattr("triptych.cli.progress.show_design", lambda *given: shown.append(given))
+    view(None, DesignEvent(design=design))
+    assert shown == [(view.console, design)]
+
+
+@pytest.mark.parametrize(("run", "event"), [(None, DoneEvent()), (LORA, ReadyEvent(out="x", notes=[], language=""))])
+def test_an_event_about_nothing_is_an_error(run, event):
+    """An event of a run names the run, and one of the suite names none."""
+    with pytest.raises(ValueError, match=event.event):
+        make_view()(run, event)
 
 
 def test_bars_follow_the_runs():
@@ -96,6 +121,7 @@ def test_bars_follow_the_runs():
     assert tasks(view)[1:] == [("lora · seed 0 · training", 4, 8), ("lora · seed 1 · writing summaries", 5, 9)]
     view(LORA, DoneEvent())
     view(RunId("lora", 1), FailedEvent(message="no memory", index=2, total=6))
+    assert view.failed == ["lora (seed 1)"]
     assert tasks(view) == [("suite", 3, 6)]
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in printed(view)]
     assert lines == [

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from triptych import cli
-from triptych.cli import commands
+from triptych.cli.options import quiet_libraries
 from triptych.errors import ModelError
 from triptych.models import place
 from triptych.models.base import BaseModel
@@ -156,6 +156,6 @@ def test_a_gguf_file_is_compared(folder, workplace):
 
 def test_no_bar_of_the_reader_is_shown(folder, capsys):
     """A GGUF file is read without the progress bar that transformers makes for it, as everything else is."""
-    commands.quiet_libraries()
+    quiet_libraries()
     BaseModel(str(folder)).load()
     assert capsys.readouterr().err == ""

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from triptych import cli
-from triptych.config.reading import parse_setting, preset_settings
+from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Pair, Template
 from triptych.engine.batching import Batch, collate
@@ -29,7 +29,7 @@ from triptych.run import entries, experiment
 from triptych.run.workbench import Workbench
 from triptych.suite.jobs import Planned, finished_record
 from triptych.use import documents, evaluate, summarizers
-from triptych.use.export import export, merge_adapter
+from triptych.use.export import export_run, merge_adapter
 from triptych.use.playground import Playground
 
 SETTINGS = [
@@ -243,7 +243,7 @@ def test_every_rows_tensors_are_checked(finished, tmp_path):
             (file,) = (run / "adapter").glob("*.safetensors")
             spoil(file, change)
             with pytest.raises(ResultsError, match=says):
-                export(run, tmp_path / "export")
+                export_run(run, tmp_path / "export")
             assert not (tmp_path / "export").exists()
 
 
@@ -260,9 +260,9 @@ def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
     assert finished_record(Planned(suite, out, row, 0, "lora")) is not None
     assert reading.load(out, partial=True).runs
     uses = {
-        "evaluate": lambda: evaluate.evaluate(run, "cpu", {}),
+        "evaluate": lambda: evaluate.evaluate_run(run, "cpu", {}),
         "summarize": lambda: summarizers.load(run, device="cpu"),
-        "export": lambda: export(run, tmp_path / "export"),
+        "export": lambda: export_run(run, tmp_path / "export"),
         "bundle": lambda: list(bundle._tuned(reading.load(out, partial=True))),
         "play": lambda: Playground.open(out, device="cpu"),
     }
@@ -348,7 +348,7 @@ def test_adapters_that_peft_saved_are_evaluated(finished, tmp_path, monkeypatch)
         (saved / "triptych.json").unlink()
         record = summarizers.read_record(run)
         kept = ("model", "data", "limits", "decoding", "separator")
-        found = evaluate.evaluate(saved, "cpu", {name: record.config[name] for name in kept})
+        found = evaluate.evaluate_run(saved, "cpu", {name: record.config[name] for name in kept})
         assert found.test_loss == pytest.approx(record.loss.test, abs=1e-6)
         assert found.rouge1 == pytest.approx(record.rouge.rouge1, abs=1e-9)
         assert "record" not in found.text()
@@ -520,7 +520,7 @@ def test_an_export_is_exact_whatever_the_precision_of_the_run(finished, tmp_path
     record = json.loads((run / "record.json").read_text())
     record["config"]["training"]["precision"] = "bf16"
     (run / "record.json").write_text(json.dumps(record))
-    export(run, tmp_path / "export")
+    export_run(run, tmp_path / "export")
     ids = torch.arange(2, 60)[None]
     found = AutoModelForCausalLM.from_pretrained(tmp_path / "export").eval()(ids).logits
     torch.testing.assert_close(found, loaded(finished, "lora").adapted.parts.model(ids).logits, rtol=0, atol=1e-4)
@@ -563,14 +563,14 @@ def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, m
     load = summarizers.load
     monkeypatch.setattr("triptych.use.export.load", both)
     with pytest.raises(ModelError, match="something else beside it"):
-        export(folder_of(finished, "prompt-tuning"), tmp_path / "export")
+        export_run(folder_of(finished, "prompt-tuning"), tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_card_says_what_it_is(finished, tmp_path):
     """Base, data, scores with their signature, licence fields, limits, and that something is synthetic, stand in the
     card."""
-    export(folder_of(finished, "lora"), tmp_path / "lora")
+    export_run(folder_of(finished, "lora"), tmp_path / "lora")
     card, record = (tmp_path / "lora/README.md").read_text(), summarizers.read_record(folder_of(finished, "lora"))
     assert card.startswith("---\n") and "\nlicense: unknown\n" in card.split("---\n")[1]
     for words in (

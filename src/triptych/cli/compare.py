@@ -1,0 +1,93 @@
+"""`triptych compare`: run a comparison and report it."""
+
+import argparse
+import sys
+
+from triptych.cli.options import (
+    EXAMPLES,
+    Commands,
+    add_suite_options,
+    chosen_preset,
+    flag_settings,
+    quiet_libraries,
+    split_names,
+)
+
+
+def add_compare(commands: Commands) -> None:
+    """Add the parser of `triptych compare`."""
+    parser = commands.add_parser(
+        "compare",
+        help="run a comparison and report it",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES,
+        description="Run every row of a suite, compare, and write tables and reports to OUT. The "
+        "same suite in an OUT that exists is resumed.",
+    )
+    parser.add_argument(
+        "suite", nargs="?", metavar="SUITE.toml", help="a suite file (TOML, or the JSON in OUT/suite.json)"
+    )
+    add_suite_options(parser)
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="print the runs, documents, disk and a time estimate from two measured steps; write nothing",
+    )
+    parser.add_argument(
+        "--within",
+        metavar="TIME",
+        help="choose seeds, test documents, epochs and training pairs as triptych "
+        "plan does, the same for every row, for this much time (90s, 30min, 8h, 2d), and run that",
+    )
+    parser.add_argument("--fresh", action="store_true", help="start over; what OUT holds is kept under another name")
+    parser.add_argument(
+        "--executor",
+        default="local",
+        metavar="E",
+        help="local: one run after the other on this machine; "
+        "ray: a Ray cluster on this machine; ray://HOST:PORT: one that is running (default: local)",
+    )
+    parser.add_argument(
+        "--run-cpus", type=float, default=1, metavar="N", help="cores that a run needs of a Ray worker (1)"
+    )
+    parser.add_argument("--run-gpus", type=float, default=0, metavar="N", help="GPUs that it needs (0)")
+    parser.add_argument("--run-memory", type=float, default=0, metavar="BYTES", help="memory that it needs (any)")
+    parser.set_defaults(call=run_compare)
+
+
+def run_compare(options: argparse.Namespace) -> int:
+    """Run `triptych compare`."""
+    from rich.console import Console
+
+    from triptych import api
+    from triptych.cli.printing import show_design, show_dry_run
+    from triptych.cli.progress import ProgressView
+    from triptych.reporting.tables import comparison_table
+    from triptych.suite.executors import Resources
+
+    quiet_libraries()
+    what = {
+        "out": options.out,
+        "preset": chosen_preset(options),
+        "settings": flag_settings(options),
+        "methods": split_names(options.methods),
+        "within": options.within,
+        "fresh": options.fresh,
+        "executor": options.executor,
+        "device": options.device,
+        "plugins": options.plugin,
+    }
+    if options.dry_run:
+        found = api.dry_run(options.suite, **what)
+        if found.design is not None:
+            show_design(Console(), found.design)
+        show_dry_run(Console(), found)
+        return 0
+    resources = Resources(options.run_cpus, options.run_gpus, options.run_memory)
+    with ProgressView(Console(stderr=True)) as view:
+        comparison = api.compare(options.suite, **what, resources=resources, listener=view)
+    Console().print(comparison_table(comparison))
+    print(f"\n{view.out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/")
+    if view.failed:
+        print(f"triptych: failed: {', '.join(view.failed)}. The same command runs only these again.", file=sys.stderr)
+    return 1 if view.failed else 0

@@ -1,0 +1,48 @@
+"""`triptych list`: what is registered, and what a data folder holds."""
+
+import argparse
+
+from triptych.cli.options import Commands, add_common_options
+from triptych.errors import ConfigError
+
+
+def add_list(commands: Commands) -> None:
+    """Add the parser of `triptych list`."""
+    parser = commands.add_parser(
+        "list",
+        help="show what is registered, or what a data folder holds",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Alone: methods with their options, baselines, data sets, metrics, "
+        "models and presets. `list data DIR`: what a folder holds and how it would be read.",
+    )
+    parser.add_argument("what", nargs="*", metavar="data DIR", help="data DIR")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME",
+    )
+    add_common_options(parser)
+    parser.set_defaults(call=run_list)
+
+
+def run_list(options: argparse.Namespace) -> int:
+    """Run `triptych list`."""
+    from rich.console import Console
+
+    from triptych import api
+    from triptych.cli.printing import show_data, show_registered
+    from triptych.config.reading import parse_settings
+
+    if not options.what:
+        if options.settings:
+            raise ConfigError("--set belongs to `triptych list data DIR`, which says how a folder would be read.")
+        show_registered(Console(), api.list_registered(options.plugin))
+    elif options.what[0] == "data" and len(options.what) == 2:
+        show_data(Console(), api.describe_data(options.what[1], settings=parse_settings(options.settings)))
+    else:
+        raise ConfigError(f"triptych list {' '.join(options.what)}: use `triptych list` or `triptych list data DIR`.")
+    return 0

@@ -1,0 +1,109 @@
+"""Options that commands share, and how they become settings."""
+
+import argparse
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from triptych.config import reading
+from triptych.errors import ConfigError
+
+if TYPE_CHECKING:
+    Commands = argparse._SubParsersAction[argparse.ArgumentParser]
+else:
+    Commands = object
+
+EXAMPLES = """examples:
+  triptych compare                                     the demo: embedded model and data, a few minutes on two cores
+  triptych compare --model gpt2 --data abisee/cnn_dailymail
+                                                       GPT-2 small on CNN/DailyMail, from the hub
+  triptych compare --data ./my-data --model ./my-gpt2 --set limits.train_documents=1000 training.max_epochs=3
+                                                       your own documents and model
+  triptych compare --data ./my-data --dry-run          what would run, and how long it would take
+
+exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted;
+compare and train end by SIGTERM and SIGHUP alike, with 143 and 129"""
+
+
+def add_common_options(parser: argparse.ArgumentParser) -> None:
+    """Options that every command has."""
+    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda, else mps, else cpu")
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="FILE.py", help="a Python file with a plug-in; repeatable"
+    )
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+
+
+def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None:
+    """Options that make a suite."""
+    parser.add_argument(
+        "--preset",
+        metavar="NAME",
+        help=f"settings to start from: {', '.join(reading.PRESETS)} (default: demo, or "
+        "assignment where a suite file, --model or --data is given; --dry-run and list explain them)",
+    )
+    parser.add_argument("--model", metavar="M", help="a hub name, a transformers folder, or tiny (embedded)")
+    parser.add_argument(
+        "--data",
+        metavar="D",
+        help="a folder with train|validation|test.{csv,jsonl,parquet}, a file, a hub name, or newswire (embedded)",
+    )
+    parser.add_argument("--methods", metavar="a,b", help="the rows, separated by commas")
+    parser.add_argument("--seeds", metavar="0,1", help="the seeds, separated by commas")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="settings",
+        help="any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16",
+    )
+    if out:
+        parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
+    add_common_options(parser)
+
+
+def chosen_preset(options: argparse.Namespace) -> str:
+    """The preset that the settings start from; `--set` does not change the choice."""
+    named = {key: value for key in ("model", "data") if (value := vars(options)[key])}
+    return options.preset or reading.default_preset(options.suite, named)
+
+
+def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, Any]:
+    """What `--model`, `--data`, `--seeds` and `--set` say, as keys of a suite file.
+
+    Args:
+        options: of the command.
+        seeds: False: leave out `--seeds`.
+    """
+    flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := vars(options)[key]) is not None}
+    if options.seeds is not None and seeds:
+        flags["seeds"] = parse_seeds(options.seeds)
+    return reading.merge_tables(flags, reading.parse_settings(options.settings))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """`0,1,2` as numbers."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"--seeds {text[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2."
+        ) from None
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """`a,b` as names."""
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def quiet_libraries() -> None:
+    """Silence the progress bars and warnings of libraries."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    # the reader of GGUF files asks tqdm itself; transformers' own switch holds for its bar too
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    reader.tqdm = transformers.logging.tqdm

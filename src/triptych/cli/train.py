@@ -1,0 +1,105 @@
+"""`triptych train`: run one row of a suite, for a person, a launcher such as torchrun, or a suite that reads events."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from triptych.cli.options import (
+    Commands,
+    add_suite_options,
+    chosen_preset,
+    flag_settings,
+    parse_seeds,
+    quiet_libraries,
+    split_names,
+)
+from triptych.errors import ConfigError
+
+
+def add_train(commands: Commands) -> None:
+    """Add the parser of `triptych train`."""
+    parser = commands.add_parser(
+        "train",
+        help="run one row of a suite",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Run one row of a suite in this process, under each of its seeds.",
+    )
+    parser.add_argument(
+        "label", metavar="LABEL", help="the row: a method, a baseline, or a label that the suite defines"
+    )
+    parser.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
+    add_suite_options(parser)
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="print events as JSON lines, for programs; where standard input is a pipe, the run ends when it closes",
+    )
+    parser.add_argument(
+        "--trial",
+        type=float,
+        metavar="RATE",
+        help="with --events: make only the search's trial at this learning rate, for the run that makes the search",
+    )
+    parser.add_argument(
+        "--lock",
+        nargs=2,
+        metavar=("DIR", "TOKEN"),
+        help="with --events: end as soon as this results folder "
+        "has another lock: it was moved, or another suite works there",
+    )
+    parser.set_defaults(call=run_train)
+
+
+def run_train(options: argparse.Namespace) -> int:
+    """Run `triptych train`."""
+    from rich.console import Console
+
+    from triptych import api
+    from triptych.cli.progress import ProgressView
+    from triptych.machine import is_rank
+    from triptych.suite.processes import end_with_launcher
+
+    if options.trial is not None and not options.events:
+        raise ConfigError("--trial is for programs, and needs --events.")
+    if is_rank():
+        end_with_launcher()
+    if options.events:
+        return _run_as_child(options)
+    quiet_libraries()
+    with ProgressView(Console(stderr=True)) as view:
+        records = api.train(options.label, **_request(options), listener=view)
+    for record in records if view.out is not None else ():
+        scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"
+        print(f"{view.out}/runs/{record.label}/{record.seed}: {scores}")
+    return 0
+
+
+def _run_as_child(options: argparse.Namespace) -> int:
+    from triptych.plugins import import_plugins
+    from triptych.results.lock import Lock
+    from triptych.suite import one_row
+    from triptych.suite.processes import end_with_parent
+
+    with one_row.events_on_stdout() as write:
+        lock = Lock(Path(options.lock[0]), options.lock[1]) if options.lock else None
+        if lock is not None:
+            lock.check()  # before OUT/suite.json is read
+        import_plugins(options.plugin)
+        quiet_libraries()
+        request = one_row.make_request(options.label, **_request(options))
+        end_with_parent()
+        one_row.run_as_child(request, lock, write, options.trial)
+    return 0
+
+
+def _request(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "suite_file": options.suite,
+        "preset": chosen_preset(options),
+        "settings": flag_settings(options, seeds=False),
+        "methods": split_names(options.methods),
+        "seeds": None if options.seeds is None else parse_seeds(options.seeds),
+        "out": options.out,
+        "device": options.device,
+        "plugins": options.plugin,
+    }

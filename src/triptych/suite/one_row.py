@@ -1,0 +1,160 @@
+"""One row of a suite, in this process: as a person or a launcher starts it, or as the child process of a suite."""
+
+import os
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from triptych.config import reading
+from triptych.config.schema import Suite
+from triptych.errors import TriptychError
+from triptych.machine import is_main_process
+from triptych.results import layout
+from triptych.results.lock import Lock
+from triptych.results.records import Record
+from triptych.run import entries, experiment, preflight, setup
+from triptych.run.entries import Row
+from triptych.run.events import (
+    BeginEvent,
+    DoneEvent,
+    ErrorEvent,
+    Event,
+    Listener,
+    ReadyEvent,
+    RunId,
+    format_event,
+    ignore,
+)
+from triptych.suite import jobs
+
+
+@dataclass(frozen=True)
+class RowRequest:
+    """A row to run.
+
+    Attributes:
+        suite: the resolved suite.
+        rows: all its rows; how documents are cut depends on all of them.
+        row: the row to run.
+        seeds: the seeds to run it under.
+        out: the results folder.
+        device: cpu, cuda or mps; None: the best there is.
+        plugins: files that plug-ins were loaded from; the record's command names them.
+    """
+
+    suite: Suite
+    rows: Sequence[Row]
+    row: Row
+    seeds: Sequence[int]
+    out: Path
+    device: str | None
+    plugins: Sequence[str]
+
+
+def make_request(
+    label: str,
+    suite_file: str | Path | None,
+    preset: str | None,
+    settings: Mapping[str, Any],
+    methods: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    out: str | Path | None,
+    device: str | None,
+    plugins: Sequence[str],
+) -> RowRequest:
+    """Find a row and its seeds in a suite; a suite that does not name the row gets it as its only one.
+
+    Args:
+        seeds: which of the seeds of a suite file; without a suite file they are the suite's seeds. None: all.
+        out: the results folder; None: `results/NAME`.
+
+    Raises:
+        ConfigError: a setting, the label or a seed is not one of the suite's.
+    """
+    merged = reading.merge_settings(suite_file, preset, settings)
+    if seeds is not None and suite_file is None:
+        merged["seeds"], seeds = list(seeds), None
+    known = [*merged.get("methods", Suite().methods), *merged.get("method", {})]
+    suite, rows = entries.resolve(merged, methods or (None if label in known else [label]))
+    row = entries.find_row(rows, label)
+    chosen = entries.choose_seeds(suite, row, seeds)
+    return RowRequest(suite, rows, row, chosen, layout.results_folder(out, suite.name), device, tuple(plugins))
+
+
+def train_row(request: RowRequest, listener: Listener) -> list[Record]:
+    """Check the row, claim the results folder, and run the row under each seed.
+
+    Of the ranks of a launcher such as torchrun, the main process alone checks, claims, reports and writes.
+
+    Raises:
+        InputError: the row cannot be run; nothing was written.
+        TriptychError: a run failed.
+    """
+    if not is_main_process():
+        return [_run(request, seed, ignore) for seed in request.seeds]
+    suite, row = request.suite, request.row
+    plan = preflight.check(suite, request.rows, request.device, setup.cache_folder(), only=row)
+    notes, language = plan.corpus.data.sentences(), plan.language.reason
+    listener(None, ReadyEvent(out=str(request.out), notes=notes, language=language))
+    records = []
+    with jobs.claim(request.out, suite) as lock:
+        for index, seed in enumerate(request.seeds):
+            run = RunId(row.label, seed)
+            listener(run, BeginEvent(index=index, total=len(request.seeds)))
+            records.append(_run(request, seed, lock.guard(listener)))
+            listener(run, DoneEvent())
+    return records
+
+
+def run_as_child(request: RowRequest, lock: Lock | None, write: Callable[[Event], None], rate: float | None) -> None:
+    """Run the row under each seed, or make one trial of its search, as the child process of a suite.
+
+    The parent has checked the suite and claimed the folder.
+
+    Args:
+        lock: the parent's lock, checked before every event; None: not checked.
+        write: called with each event.
+        rate: the learning rate of the one trial to make; None: make the runs.
+
+    Raises:
+        TriptychError: a run failed, or the folder is no longer the one that the parent claimed.
+    """
+
+    def listen(run: RunId | None, event: Event) -> None:
+        if lock is not None:
+            lock.check()
+        write(event)
+
+    if rate is not None:
+        experiment.try_rate(request.suite, request.row, rate, request.out, request.device, listen)
+        return
+    for seed in request.seeds:
+        _run(request, seed, listen)
+
+
+@contextmanager
+def events_on_stdout() -> Iterator[Callable[[Event], None]]:
+    """Keep standard output for events; yields the function that writes one.
+
+    Whatever else is printed goes to standard error. An exception inside is written as an error event and raised again.
+    """
+    stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+
+    def write(event: Event | ErrorEvent) -> None:
+        print(format_event(event), file=stream, flush=True)
+
+    try:
+        yield write
+    except Exception as error:
+        message = str(error) if isinstance(error, TriptychError) else f"{type(error).__name__}: {error}"
+        write(ErrorEvent(message=message))
+        traceback.print_exc()
+        raise
+
+
+def _run(request: RowRequest, seed: int, listener: Listener) -> Record:
+    return experiment.run(request.suite, request.row, seed, request.out, request.device, listener, request.plugins)
