@@ -62,6 +62,7 @@ from triptych.models.place import find_place
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 from triptych.reporting import document, tables, web
+from triptych.reporting.series import loss_curves
 from triptych.results import layout, reading, store
 from triptych.run import adapters, entries, kept, preflight, search, setup, training
 from triptych.run.checkpoints import Checkpoints
@@ -496,11 +497,10 @@ def read_results(place: Path) -> None:
             assert (
                 re.fullmatch(r"-?[\d.]+(e[+-]?\d+)?|-inf|", cell) or cell[0] not in "=+-@\t\r\uff1d\uff0b\uff0d\uff20"
             ), cell
-    page = [
-        document.describe(results, comparison, drawn=False),
-        document.figure_data(results, comparison),
-        document.browser_data(results),
-    ]
+    loss_curves(results)
+    for axis in AXES:
+        validation_curves(results, axis)
+    page = [document.describe(results, comparison), document.browser_data(results)]
     assert "<" not in web.embeddable(page)
     whole = sheet + tables.to_markdown(comparison) + json.dumps(page, ensure_ascii=False, allow_nan=False)
     whole.encode()

@@ -12,11 +12,13 @@ from typing import Any
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 from triptych.analysis.comparison import compare
+from triptych.analysis.curves import AXES, validation_curves
 from triptych.config.reading import read_suite_file
 from triptych.datasets.newswire import Newswire
 from triptych.errors import TriptychError
 from triptych.handin import bundle
 from triptych.reporting import document
+from triptych.reporting.series import loss_curves
 from triptych.results import reading
 from triptych.run import entries, experiment
 from triptych.run.events import Event, RunId, StepEvent
@@ -279,8 +281,9 @@ def page(out: Path) -> str:
     comparison = compare(results)
     parts = [
         comparison.model_dump(mode="json"),
-        document.describe(results, comparison, drawn=False),
-        document.figure_data(results, comparison),
+        document.describe(results, comparison),
+        loss_curves(results),
+        [validation_curves(results, axis) for axis in AXES],
         document.browser_data(results),
     ]
     return json.dumps(parts, sort_keys=True, default=str)

@@ -43,7 +43,7 @@ def open_page(browser, path: Path, width: int = 1200, scheme: str = "light"):
     return page
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (1200, "light")])
+@pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (390, "light"), (1200, "dark"), (1200, "light")])
 def test_page_is_accessible_and_fits(browser, report: Path, width: int, scheme: str) -> None:
     """No console message, no sideways scrolling, and axe-core finds nothing: labels, contrast, landmarks, keyboard."""
     page = open_page(browser, report, width, scheme)
@@ -103,16 +103,24 @@ def test_predictions_sort_by_difference(browser, report: Path) -> None:
 
 
 def test_figures_answer_to_keyboard_and_keys(browser, report: Path) -> None:
-    """Arrow keys read a figure's points; a row's key takes the row out of the figure."""
+    """Arrow keys and the pointer read a figure's points; a row's key takes the row out of the figure and back."""
     page = open_page(browser, report)
     figure = page.locator("#plot-pareto")
     figure.locator("[tabindex='0']").focus()
     page.keyboard.press("ArrowRight")
     assert "untuned: R-1" in figure.locator(".readout").inner_text()
+    displays = "marks => [...new Set(marks.map(mark => getComputedStyle(mark).display))]"
+    assert figure.locator("[data-row='0']").evaluate_all(displays) == ["inline"]
     figure.get_by_role("button", name="untuned").click()
+    assert figure.locator("[data-row='0']").evaluate_all(displays) == ["none"]
+    assert figure.locator("[data-row='1']").evaluate_all(displays) == ["inline"]
     figure.locator("[tabindex='0']").focus()
     page.keyboard.press("ArrowRight")
     assert "lead-3: R-1" in figure.locator(".readout").inner_text()
+    figure.get_by_role("button", name="untuned").press("Enter")
+    assert figure.locator("[data-row='0']").evaluate_all(displays) == ["inline"]
+    figure.locator("[data-row='3'] use").last.hover()
+    assert figure.locator(".readout").inner_text().startswith("lora: R-1")
     page.context.close()
 
 

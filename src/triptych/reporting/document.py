@@ -1,22 +1,22 @@
-"""The report as plain data: claims, tables, figures, examples and provenance. The templates only typeset it."""
+"""The report as plain data: claims, tables, examples and provenance. The templates only typeset it."""
 
 import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import matplotlib
 from matplotlib.ft2font import FT2Font
 
 from triptych.analysis.coverage import corpus_pairs
-from triptych.analysis.curves import AXES, Curves, validation_curves
-from triptych.reporting import figures, file_sheets, formats, rows, sheets
+from triptych.reporting import file_sheets, formats, rows, sheets
 from triptych.reporting.claims import claims
-from triptych.reporting.series import loss_curves
-from triptych.reporting.style import looks
+from triptych.reporting.drawing import Drawing
+from triptych.reporting.figures import figures
 from triptych.reporting.tables import all_flags
 from triptych.results.reading import Results, Run
 from triptych.results.records import Comparison, Prediction
@@ -28,13 +28,35 @@ _MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
 _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
 
 
-def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str, Any]:
-    """Everything the templates show.
+@dataclass(frozen=True)
+class Report:
+    """What print and page show alike; each part is made once, when it is first asked for.
+
+    Attributes:
+        results: the runs.
+        comparison: of the same runs.
+    """
+
+    results: Results
+    comparison: Comparison
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        """Texts and tables."""
+        return describe(self.results, self.comparison)
+
+    @cached_property
+    def drawings(self) -> dict[str, Drawing]:
+        """Figures by name."""
+        return figures(self.results, self.comparison)
+
+
+def describe(results: Results, comparison: Comparison) -> dict[str, Any]:
+    """Everything the templates show but the figures.
 
     Args:
         results: what was loaded.
         comparison: of the same results.
-        drawn: with the printed figures; the web page draws its own from `figure_data`.
     """
 
     def own(text: str) -> str:
@@ -64,32 +86,7 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
         "whole": [sheet.data() | {"caption": own(sheet.caption)} for sheet in whole],
         "notes": _notes(results),
         "provenance": _provenance_of_files(results, comparison) if files else _provenance(results, comparison),
-        "settings": to_json(results.suite.model_dump(mode="json"), indent=1),
-        "figures": {},
     }
-    if files:
-        document["figures"] = {
-            "intervals": figures.intervals_figure(comparison) if drawn else "web",
-            "differences": (figures.differences_figure(comparison) if drawn else "web") if comparison.tests else None,
-        }
-    elif drawn:
-        document["figures"] = {
-            "curves": figures.curves_figure(loss_curves(results), list(comparison.rows)),
-            "pareto": figures.pareto_figure(comparison),
-            "cost": figures.cost_figure(comparison),
-            "spending": figures.spending_figure(_spendings(results), list(comparison.rows)),
-            "scaling": figures.scaling_figure(comparison),
-        }
-    else:
-        tuned = any(rows.trained(row) for row in rows.done(comparison).values())
-        document["figures"] = {
-            "curves": "web" if loss_curves(results) else None,
-            "pareto": "web" if tuned else None,
-            "cost": "web" if tuned else None,
-            "spending": "web" if any(spending.lines for spending in _spendings(results)) else None,
-            "scaling": "web" if comparison.scaling else None,
-        }
-    untouched = {key: document.pop(key) for key in ("settings", "figures")}
     replaced: set[str] = set()
 
     def shown(text: str) -> str:
@@ -100,7 +97,7 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
     document["replaced"] = _code_points(replaced)
     names = [showable(name) for name in (comparison.suite, comparison.model, comparison.data, *comparison.rows)]
     document = _isolated(document, sorted(set(filter(_is_right_to_left, names)), key=len, reverse=True))
-    document |= untouched
+    document["settings"] = to_json(results.suite.model_dump(mode="json"), indent=1)
     document["unprintable"] = _code_points(
         {character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)}
     )
@@ -109,69 +106,6 @@ def describe(results: Results, comparison: Comparison, drawn: bool) -> dict[str,
 
 def _code_points(characters: set[str]) -> str:
     return " ".join(f"U+{ord(character):04X}" for character in sorted(characters)[:12])
-
-
-def figure_data(results: Results, comparison: Comparison) -> dict[str, Any]:
-    """What the web page's figures are drawn from."""
-    style = looks(comparison.rows)
-    return {
-        "rows": [
-            {
-                "label": label,
-                "colour": style[label].colour,
-                "shape": list(style).index(label),
-                "trained": rows.trained(row),
-                "rouge1": row.rouge1.model_dump() if row.rouge1 else None,
-                "scores": {name: (score := getattr(row, name)) and score.model_dump() for name in rows.ROUGE},
-                "failed": rows.failed(row),
-                "onFront": label in comparison.pareto,
-                "onParameterFront": label in comparison.pareto_parameters,
-                "trainable": row.parameters and row.parameters.num_trainable_parameters,
-                **{
-                    name: rows.cost(row, name)
-                    for name in ("train_seconds", "train_flops", "peak_memory_bytes", "energy_joules")
-                },
-            }
-            for label, row in comparison.rows.items()
-        ],
-        "curves": {
-            label: {"train": curves.train, "validation": curves.validation}
-            for label, curves in loss_curves(results).items()
-        },
-        "spending": [
-            {
-                "title": spending.title,
-                "lines": [
-                    [line.label, line.seed, list(zip(line.spent, line.losses, strict=True))] for line in spending.lines
-                ],
-            }
-            for spending in _spendings(results)
-            if spending.lines
-        ],
-        "tests": [
-            test.model_dump(include={"a", "b", "metric", "difference", "low", "high"})
-            for test in comparison.tests
-            if test.metric in rows.ROUGE
-        ],
-        "scaling": [
-            {
-                "documents": point.train_documents,
-                "rows": {
-                    label: {
-                        "rouge1": row.rouge1 and row.rouge1.model_dump(),
-                        "loss": {name: getattr(row.loss, name) for name in ("mean", "low", "high")},
-                    }
-                    for label, row in point.rows.items()
-                },
-            }
-            for point in comparison.scaling
-        ],
-    }
-
-
-def _spendings(results: Results) -> list[Curves]:
-    """Validation loss against all that was measured but steps, which the loss curves have."""
-    return [validation_curves(results, axis) for axis in AXES if axis != "step"]
 
 
 def browser_data(

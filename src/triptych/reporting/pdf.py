@@ -2,22 +2,23 @@
 
 from pathlib import Path
 
-from triptych.reporting.document import describe
+from triptych.reporting.document import Report
 from triptych.reporting.typeset import typeset
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
 from triptych.storage.files import write_bytes
 
 
-def to_pdf(results: Results, comparison: Comparison) -> bytes:
+def to_pdf(report: Report) -> bytes:
     """The printed report; the same results give the same bytes.
 
     Raises:
         ResultsError: this copy of the package has no templates.
     """
-    return typeset("pdf.typ", describe(results, comparison, drawn=True), "pdf")
+    drawings = {name: drawing.svg for name, drawing in report.drawings.items()}
+    return typeset("pdf.typ", report.document | {"figures": drawings}, "pdf")
 
 
 def write_pdf(results: Results, comparison: Comparison, path: Path) -> None:
     """Write the printed report into a file."""
-    write_bytes(path, to_pdf(results, comparison))
+    write_bytes(path, to_pdf(Report(results, comparison)))

@@ -1,9 +1,12 @@
 """`report.html`: the report as one page that needs nothing but itself."""
 
+import re
 from pathlib import Path
 from typing import Any
 
-from triptych.reporting.document import browser_data, describe, figure_data
+from triptych.reporting.document import Report, browser_data
+from triptych.reporting.drawing import Drawing
+from triptych.reporting.inline import figure_data, inline_svg
 from triptych.reporting.typeset import typeset
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
@@ -16,29 +19,40 @@ _SCRIPTS = ("page.js", "tables.js", "figures.js", "browser.js")
 
 def write_html(results: Results, comparison: Comparison, path: Path) -> None:
     """Write the page into a file."""
-    write_bytes(path, to_html(results, comparison))
+    write_bytes(path, to_html(Report(results, comparison)))
 
 
-def to_html(results: Results, comparison: Comparison) -> bytes:
-    """The page: the printed report's text and tables, drawn figures, and a browser of all predictions.
+def to_html(report: Report) -> bytes:
+    """The page: the printed report's text, tables and figures, and a browser of all predictions.
 
     Raises:
         ResultsError: this copy of the package has no templates.
     """
-    return typeset(
+    drawings = report.drawings
+    page = typeset(
         "web.typ",
-        describe(results, comparison, drawn=False),
+        report.document | {"figures": dict.fromkeys(drawings, "")},
         "html",
         {
             "css": (_FOLDER / "report.css").read_text(encoding="utf-8"),
             "script": "\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS),
-            "figures": embeddable(figure_data(results, comparison)),
-            "browser": embeddable(browser_data(results)),
+            "figures": embeddable({name: figure_data(drawing) for name, drawing in drawings.items()}),
+            "browser": embeddable(browser_data(report.results)),
         },
     )
+    return _with_figures(page.decode(), drawings).encode()
 
 
 def embeddable(value: Any) -> str:
     """JSON that can stand inside a script element: no `<` can end it or open another, and no character ends the
     page."""
     return to_json(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _with_figures(page: str, drawings: dict[str, Drawing]) -> str:
+    """The page with each figure in the element that Typst left empty for it; no text can look like that element."""
+    return re.sub(
+        r'<div class="drawing" data-figure="(\w+)"[^>]*>(?=</div>)',
+        lambda place: place[0] + inline_svg(place[1], drawings[place[1]]),
+        page,
+    )

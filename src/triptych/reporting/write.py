@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from triptych.errors import TriptychError
+from triptych.reporting.document import Report
 from triptych.reporting.pdf import to_pdf
 from triptych.reporting.tables import to_csv, to_markdown, to_tests_csv
 from triptych.reporting.web import to_html
@@ -28,6 +29,7 @@ def write_report(results: Results, comparison: Comparison, out: Path, documents:
     Raises:
         TriptychError: a document could not be made. The others are written, and no older one of its name stays.
     """
+    report = Report(results, comparison)
     makers = {
         "comparison.json": lambda: f"{to_json(comparison.model_dump(mode='json'), indent=2)}\n".encode(),
         "comparison.csv": lambda: to_csv(comparison).encode(),
@@ -35,8 +37,8 @@ def write_report(results: Results, comparison: Comparison, out: Path, documents:
         "comparison.md": lambda: to_markdown(comparison).encode(),
     }
     reports = {
-        "report.pdf": lambda: to_pdf(results, comparison),
-        "report.html": lambda: to_html(results, comparison),
+        "report.pdf": lambda: to_pdf(report),
+        "report.html": lambda: to_html(report),
     }
     if documents:
         makers |= reports

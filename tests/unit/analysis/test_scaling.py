@@ -13,6 +13,7 @@ from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, ResultsError
 from triptych.models.base import BaseModel
 from triptych.reporting.document import describe
+from triptych.reporting.figures import figures
 from triptych.results import layout, store
 from triptych.results.reading import load, read_suite
 from triptych.run import entries, setup
@@ -57,23 +58,22 @@ def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
 def test_the_curve_is_in_the_report(out: Path):
     """The document has the table, a line a row and size, and a figure that names every size."""
     results = load(out)
-    document = describe(results, compare(results), drawn=True)
+    comparison = compare(results)
+    document, drawing = describe(results, comparison), figures(results, comparison)["scaling"].svg
     table = document["tables"]["scaling"]
     assert [(row[0]["text"], row[1]["text"]) for row in table["rows"]] == [
         (label, size) for label in ("prompt-tuning", "lora") for size in ("16", "32", "64")
     ]
-    assert (
-        ">16<" in document["figures"]["scaling"].replace("\n", "")
-        and "training documents" in document["figures"]["scaling"]
-    )
+    assert ">16<" in drawing.replace("\n", "") and "training documents" in drawing
 
 
 def test_no_curve_is_asked_for_and_none_is_shown(tmp_path: Path):
     """A suite without [scaling] has neither points nor table nor figure."""
     results = load(write_results(tmp_path / "plain", METHODS))
     comparison = compare(results)
-    document = describe(results, comparison, drawn=True)
-    assert comparison.scaling == [] and "scaling" not in document["tables"] and document["figures"]["scaling"] is None
+    document = describe(results, comparison)
+    assert comparison.scaling == [] and "scaling" not in document["tables"]
+    assert "scaling" not in figures(results, comparison)
 
 
 @pytest.mark.parametrize(

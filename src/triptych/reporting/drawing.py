@@ -1,0 +1,181 @@
+"""A figure being drawn: Matplotlib in our style, what belongs to which row, and where each number lies in it."""
+
+import io
+import logging
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import Transform
+
+from triptych.reporting.style import Look, looks
+from triptych.text.characters import showable
+
+WIDTH = 6.6  # inches, the text width of the page
+_LONGEST_NAME = 24
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text: it can be searched and copied in the PDF
+    "svg.hashsalt": "triptych",
+    "text.parse_math": False,  # a `$` in a label is a `$`
+    "font.family": "DejaVu Sans",
+    "font.size": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#d9d9d9",
+    "grid.linewidth": 0.5,
+    "hatch.linewidth": 0.6,
+    "legend.frameon": False,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 5,
+}
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a drawing, in points from its left and its top, and the numbers shown there as text."""
+
+    x: float
+    y: float
+    numbers: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points of one row that are described alike.
+
+    Attributes:
+        row: the place of the row among the rows of the figure.
+        text: what each point says after the row's label, with `{}` for each of its numbers.
+        points: the points, from left to right or from top to bottom.
+    """
+
+    row: int
+    text: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure.
+
+    Attributes:
+        svg: an SVG document; the groups of a row's marks have ids `row-ROW-N`, the legend has the id `legend_1`.
+        labels: of the rows, in the order of the comparison.
+        keys: the places of the rows in the legend, in its order.
+        series: the numbers that the figure shows.
+    """
+
+    svg: str
+    labels: tuple[str, ...]
+    keys: tuple[int, ...]
+    series: tuple[Series, ...]
+
+
+@dataclass
+class Canvas:
+    """A Matplotlib figure that knows what it shows of which row."""
+
+    figure: Figure
+    labels: Sequence[str]
+    keys: list[int] = field(default_factory=list)
+    pending: list[tuple[int, str, Transform, list[tuple[float, float, tuple[str, ...]]]]] = field(default_factory=list)
+    marked: int = 0
+
+    def look(self, label: str) -> Look:
+        """How a row looks."""
+        return looks(self.labels)[label]
+
+    def own(self, label: str, artists: Iterable[Artist]) -> None:
+        """Mark what was drawn as a row's."""
+        for artist in artists:
+            self.marked += 1
+            artist.set_gid(f"row-{self.labels.index(label)}-{self.marked}")
+
+    def numbers(
+        self,
+        place: Axes | Transform,
+        label: str,
+        text: str,
+        points: Iterable[tuple[float, float, tuple[str, ...]]],
+    ) -> None:
+        """Note which numbers of a row are shown where.
+
+        Args:
+            place: the axes or the transform of the coordinates.
+            label: of the row.
+            text: what each point says after the row's label, with `{}` for each of its numbers.
+            points: coordinates and numbers of each point.
+        """
+        transform = place.transData if isinstance(place, Axes) else place
+        self.pending.append((self.labels.index(label), text, transform, list(points)))
+
+    def legend(self, axes: Axes) -> None:
+        """A legend of all rows that were drawn in these axes, under the figure."""
+        handles, names = axes.get_legend_handles_labels()
+        places: dict[str, list[int]] = {}
+        for place, label in enumerate(self.labels):
+            places.setdefault(short_name(label), []).append(place)
+        self.keys = [places[name.removesuffix(NOT_MEASURED)].pop(0) for name in names]
+        longest = max((len(name) for name in names), default=1)
+        columns = max(1, min(len(names), 96 // (longest + 8)))
+        self.figure.legend(handles, names, loc="outside lower center", ncols=columns)
+
+    def finish(self) -> Drawing:
+        """The figure as SVG, with the places of its numbers."""
+        stream = io.StringIO()
+        self.figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        width, height = (72 * inches for inches in self.figure.get_size_inches())
+        to_fraction = self.figure.transFigure.inverted()
+        series = []
+        for row, text, transform, points in self.pending:
+            places = [to_fraction.transform(transform.transform((x, y))) for x, y, _ in points]
+            found = [
+                Point(round(float(x) * width, 1), round((1 - float(y)) * height, 1), numbers)
+                for (x, y), (_, _, numbers) in zip(places, points, strict=True)
+            ]
+            series.append(Series(row, text, tuple(found)))
+        return Drawing(stream.getvalue(), tuple(self.labels), tuple(self.keys), tuple(series))
+
+
+NOT_MEASURED = " (not measured)"  # after the name of a row in a legend
+
+
+def short_name(label: str) -> str:
+    """A label that leaves room for the figure: of a long one, its two ends."""
+    label = showable(label)
+    return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 11]}…{label[-10:]}"
+
+
+@contextmanager
+def canvas(labels: Sequence[str], height: float) -> Iterator[Canvas]:
+    """A figure of our style, as wide as the text of the page.
+
+    Args:
+        labels: of all rows of the comparison, in its order.
+        height: in inches.
+    """
+    # A glyph that DejaVu Sans lacks is warned of by Matplotlib while it lays out; the SVG holds the text itself.
+    with matplotlib.rc_context(), warnings.catch_warnings(), _quiet_fonts():
+        matplotlib.rcdefaults()  # not what a matplotlibrc of the working folder says: it could have LaTeX run
+        matplotlib.rcParams.update(_STYLE)
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font")
+        yield Canvas(Figure(figsize=(WIDTH, height), layout="constrained"), labels)
+
+
+@contextmanager
+def _quiet_fonts() -> Iterator[None]:
+    logger = logging.getLogger("matplotlib.font_manager")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

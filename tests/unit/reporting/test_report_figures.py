@@ -1,0 +1,103 @@
+"""The figures of the report: drawn once, shown in print and on the page, with the numbers of the tables."""
+
+import re
+from xml.etree import ElementTree
+
+import pytest
+
+from support.made_up import make_comparison, make_results
+from triptych.reporting import formats
+from triptych.reporting.document import Report
+from triptych.reporting.figures import figures
+from triptych.reporting.inline import inline_svg
+from triptych.reporting.web import to_html
+
+SVG = "{http://www.w3.org/2000/svg}"
+RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
+COMPARISON = make_comparison(RESULTS)
+DRAWINGS = figures(RESULTS, COMPARISON)
+FILES = figures(RESULTS, COMPARISON.model_copy(update={"source": "files"}))
+ALL = DRAWINGS | FILES
+
+
+def page_svg(name: str) -> ElementTree.Element:
+    """A figure as the page has it."""
+    return ElementTree.fromstring(inline_svg(name, ALL[name]))
+
+
+def texts(root: ElementTree.Element) -> list[str]:
+    """All that is written in a figure."""
+    return [element.text or "" for element in root.iter(f"{SVG}text")]
+
+
+def test_figures_that_show_something_are_drawn() -> None:
+    """Runs have curves, costs and quality against cost; scored files have intervals and differences."""
+    assert set(DRAWINGS) == {"curves", "pareto", "cost"} and set(FILES) == {"intervals", "differences"}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_page_and_print_show_the_same_figure(name: str) -> None:
+    """Every word and number of the printed figure is in the page's, in the same order, and no other."""
+    assert texts(page_svg(name)) == texts(ElementTree.fromstring(ALL[name].svg))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_figure_takes_on_the_colours_of_the_page(name: str) -> None:
+    """No ink is black and no ground is white: both follow the light or dark page."""
+    assert not re.search(r"#000000|#ffffff|\bblack\b|\bwhite\b", inline_svg(name, ALL[name]))
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_number_to_be_read_lies_on_a_mark(name: str) -> None:
+    """A point whose numbers are read aloud lies where the figure has a marker, a corner of a line or a bar's end."""
+    root, drawing = page_svg(name), ALL[name]
+    width, height = map(float, root.get("viewBox").split()[2:])
+    marks = [(float(use.get("x")), float(use.get("y"))) for use in root.iter(f"{SVG}use")]
+    for path in root.iter(f"{SVG}path"):
+        marks += [(float(x), float(y)) for x, y in re.findall(r"[ML](-?[\d.]+) (-?[\d.]+)", path.get("d", ""))]
+    for series in drawing.series:
+        for point in series.points:
+            assert 0 <= point.x <= width and 0 <= point.y <= height
+            if not series.text.endswith("no training"):  # a line across the whole figure
+                near = min(abs(x - point.x) + (0 if name == "cost" else abs(y - point.y)) for x, y in marks)
+                assert near < 0.3, (series.text, point)
+
+
+def test_the_numbers_read_are_those_of_the_tables() -> None:
+    """Of quality against cost: each row's R-1, interval and training time, as the tables write them."""
+    for label, row in COMPARISON.rows.items():
+        place = list(COMPARISON.rows).index(label)
+        first = next(series for series in DRAWINGS["pareto"].series if series.row == place)
+        score, interval, *cost = first.points[0].numbers
+        assert score == formats.score(row.rouge1.mean)
+        known = f", interval {row.rouge1.low:.2f} to {row.rouge1.high:.2f}" if row.rouge1.low is not None else ""
+        assert interval == known
+        trained = row.parameters is not None and row.parameters.num_trainable_parameters > 0
+        assert cost == ([formats.si(row.cost["train_seconds"])] if trained else [])
+
+
+def test_what_belongs_to_a_row_is_marked() -> None:
+    """Each row has marks and one entry of the legend, which names it."""
+    root = page_svg("pareto")
+    rows = {int(group.get("data-row")) for group in root.iter(f"{SVG}g") if group.get("data-row")}
+    assert rows == set(range(len(COMPARISON.rows)))
+    entries = {int(g.get("data-key")): texts(g) for g in root.iter(f"{SVG}g") if g.get("data-key")}
+    assert entries == {place: [label] for place, label in enumerate(COMPARISON.rows)}
+
+
+def test_the_page_holds_the_figures_and_every_reference_is_answered() -> None:
+    """Every figure is in the page once; no two elements share an id, and each part that is asked for is there."""
+    page = to_html(Report(RESULTS, COMPARISON)).decode()
+    found = re.findall(r'data-figure="(\w+)"[^>]*><svg ', page)
+    assert found == list(dict.fromkeys(found)) and set(found) == set(DRAWINGS)
+    ids = [own for own in re.findall(r'\bid="([^"]*)"', page) if own.split("-")[0] in found]
+    assert len(ids) == len(set(ids))
+    asked = {a or b for a, b in re.findall(r'<use [^>]*href="#([\w-]+)"|clip-path="url\(#([\w-]+)\)"', page)}
+    assert {own for own in asked if own.split("-")[0] in found} <= set(ids) and len(asked) > 10
+
+
+def test_names_of_many_rows_keep_apart_in_the_legend() -> None:
+    """Two labels that are shortened to one name are two entries, each of its own row."""
+    labels = ("a" * 20 + "-first-" + "b" * 20, "a" * 20 + "-other-" + "b" * 20)
+    results = make_results(labels, kinds=dict.fromkeys(labels, "lora"))
+    assert figures(results, make_comparison(results))["pareto"].keys == (0, 1)
