@@ -112,6 +112,7 @@ def compare(
     """
     from triptych.run import entries, preflight, setup
     from triptych.suite import executors, jobs
+    from triptych.suite.folder import check_claim, claim_folder
 
     import_plugins(plugins)
     merged = reading.merge_settings(suite_file, preset, _with_seeds(settings, seeds))
@@ -123,12 +124,12 @@ def compare(
     resolved, rows = entries.resolve(merged, methods)
     folder = layout.results_folder(out, resolved.name)
     carry_out = executors.make(executor, resources or executors.Resources())
-    jobs.check_folder(folder, resolved, fresh)
+    check_claim(folder, resolved, fresh)
     checked = preflight.check(resolved, rows, device, setup.cache_folder())
     notes, language = checked.corpus.data.sentences(), checked.language.reason
     listener(None, ReadyEvent(out=str(folder), notes=notes, language=language))
-    with jobs.claim(folder, resolved, fresh) as lock:
-        jobs.carry_out(checked, folder, lock, device, plugins, listener, carry_out)
+    with claim_folder(folder, resolved, fresh) as lock:
+        jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
         return reports.report_suite(folder)
 
 
@@ -157,8 +158,9 @@ def dry_run(
         InputError: the suite cannot be carried out.
     """
     from triptych.run import entries, preflight
-    from triptych.suite import executors, jobs
+    from triptych.suite import executors
     from triptych.suite.dry_run import forecast
+    from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
     over = _with_seeds(settings, seeds)
@@ -169,7 +171,7 @@ def dry_run(
     resolved, rows = entries.resolve(merged, methods)
     folder = layout.results_folder(out, resolved.name)
     executors.make(executor, executors.Resources())  # an unknown one, or a missing package, is refused
-    jobs.check_folder(folder, resolved, fresh)
+    check_claim(folder, resolved, fresh)
     with preflight.temporary_cache() as cache:
         checked = preflight.check(resolved, rows, device, cache)
         found = forecast(checked, device, preset or reading.default_preset(suite_file, over), folder)

@@ -50,7 +50,8 @@ from triptych.reporting import figures
 from triptych.results import reading, store
 from triptych.results.records import Prediction
 from triptych.run import adapters, entries, experiment
-from triptych.suite import jobs
+from triptych.suite.finished import finished_record
+from triptych.suite.planned_runs import PlannedRun
 
 QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 FEW = settings(max_examples=40, deadline=None, suppress_health_check=QUIET)
@@ -529,7 +530,7 @@ def test_a_cut_record_is_not_a_finished_run(bench, tmp_path, cut):
     path = tmp_path / "out/runs/lora/0/record.json"
     path.write_bytes(path.read_bytes()[:cut])
     planned = reading.read_suite(tmp_path / "out/suite.json")
-    assert not jobs.finished_record(jobs.Planned(planned, tmp_path / "out", entries.make_row("lora", {}), 0, "lora"))
+    assert not finished_record(PlannedRun(planned, tmp_path / "out", entries.make_row("lora", {}), 0, "lora"))
     with pytest.raises(ResultsError, match=r"record\.json"):
         reading.load(tmp_path / "out")
 

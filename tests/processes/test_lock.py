@@ -17,7 +17,10 @@ from triptych.results import lock, records, store
 from triptych.run import entries, preflight
 from triptych.run.events import RunId
 from triptych.storage import files, locks
-from triptych.suite import executors, jobs, reports
+from triptych.suite import executors, reports
+from triptych.suite.finished import finished_record, refuse_other_data
+from triptych.suite.folder import check_claim, claim_folder
+from triptych.suite.planned_runs import PlannedRun
 from triptych.use.evaluate import Evaluation
 
 SUITE = schema.make_suite(reading.preset_settings("demo") | {"methods": ["lead-3"]})
@@ -33,12 +36,12 @@ def _impatient(monkeypatch):
 def test_fresh_never_moves_a_folder_that_a_suite_works_in(tmp_path):
     """While the lock is held `fresh` is refused and OUT stays where and what it is; afterwards it is set aside."""
     out = tmp_path / "out"
-    with jobs.claim(out, SUITE):
-        with pytest.raises(ResultsError, match="Another process works"), jobs.claim(out, OTHER, fresh=True):
+    with claim_folder(out, SUITE):
+        with pytest.raises(ResultsError, match="Another process works"), claim_folder(out, OTHER, fresh=True):
             pytest.fail("the folder was claimed twice")
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         assert store.read_json(out / "suite.json")["seeds"] == [0]
-    with jobs.claim(out, OTHER, fresh=True):
+    with claim_folder(out, OTHER, fresh=True):
         assert store.read_json(out / "suite.json")["seeds"] == [7]
         assert store.read_json(tmp_path / "out.before-1/suite.json")["seeds"] == [0]
 
@@ -46,7 +49,7 @@ def test_fresh_never_moves_a_folder_that_a_suite_works_in(tmp_path):
 def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, capsys):
     """`compare --fresh` on an OUT at work ends with status 2 and changes nothing."""
     out = tmp_path / "out"
-    with jobs.claim(out, SUITE):
+    with claim_folder(out, SUITE):
         before = sorted(out.rglob("*"))
         small = ["--methods", "lead-3", "--set", "limits.test_documents=2", "limits.train_documents=4"]
         assert cli.main(["compare", "--fresh", "--out", str(out), *small]) == 2
@@ -89,11 +92,11 @@ def test_a_lock_file_of_another_kind_is_refused(tmp_path, make):
 def test_a_suite_whose_folder_is_gone_or_anothers_stops_with_one_message(tmp_path, exchanged):
     """Neither a run nor a failed record is written, no record of the other suite is removed, and no event passes."""
     out, told = tmp_path / "out", []
-    with jobs.claim(out, SUITE) as held:
+    with claim_folder(out, SUITE) as held:
         held.guard(told.append)({"event": "step"})
         out.rename(tmp_path / "moved")
         if exchanged:
-            with jobs.claim(out, OTHER):
+            with claim_folder(out, OTHER):
                 pass
             store.write_json(out / "runs/lead-3/0/record.json", {"of": "the other suite"})
         job = executors.Job(RunId("lead-3", 0), "lead-3", ("train", "lead-3"), out / "runs/lead-3/0")
@@ -110,7 +113,7 @@ def test_a_suite_whose_folder_is_gone_or_anothers_stops_with_one_message(tmp_pat
 def test_a_run_of_a_folder_that_was_exchanged_ends_before_it_reads_the_other_suite(tmp_path, capfd):
     """`train --events` whose lock is not that of OUT ends with status 2, the message as its only event, and no run."""
     out = tmp_path / "out"
-    with jobs.claim(out, OTHER):
+    with claim_folder(out, OTHER):
         arguments = ["train", "lead-3", str(out / "suite.json"), "--seeds", "7", "--out", str(out), "--events"]
         command = [sys.executable, "-m", "triptych", *arguments, "--lock", str(out), "ab" * 16]
         child = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
@@ -128,12 +131,12 @@ def test_a_suite_killed_in_its_first_write_resumes(tmp_path):
     out.mkdir()
     left = out / ".suite.json.k3j_2h1a"
     left.write_text('{"name": "de')
-    with jobs.claim(out, SUITE):
+    with claim_folder(out, SUITE):
         assert not left.exists() and store.read_json(out / "suite.json")["name"] == "demo"
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("mine")
-    with pytest.raises(ResultsError, match="holds other files"), jobs.claim(other, SUITE):
+    with pytest.raises(ResultsError, match="holds other files"), claim_folder(other, SUITE):
         pytest.fail("it was claimed")
 
 
@@ -145,14 +148,14 @@ def test_a_process_killed_between_temporary_and_rename_leaves_what_is_swept(tmp_
         "os.replace = lambda *names: os.kill(os.getpid(), 9)\n"
         "files.write_bytes(Path(sys.argv[1]), b'half')\n"
     )
-    with jobs.claim(out, SUITE):
+    with claim_folder(out, SUITE):
         pass
     wrote = subprocess.run(
         [sys.executable, "-c", code, str(out / "runs/lora/0/adapter/trained.safetensors")], check=False
     )
     (left,) = (out / "runs/lora/0/adapter").iterdir()
     assert wrote.returncode == -signal.SIGKILL and files.is_temporary(left)
-    with jobs.claim(out, SUITE):
+    with claim_folder(out, SUITE):
         assert not left.exists()
 
 
@@ -209,7 +212,7 @@ def test_a_rank_ends_with_its_launcher():
 
 def test_a_suite_in_which_every_run_failed_ends_with_status_1(tmp_path):
     """No finished run is a failed suite, not bad input: the first reason is given."""
-    with jobs.claim(tmp_path / "out", SUITE):
+    with claim_folder(tmp_path / "out", SUITE):
         row = {"label": "lead-3", "kind": "lead-3", "seed": 0, "config": {}, "options": {}}
         failed = records.Record(**row, status="failed", error="It broke.")
         store.write_json(tmp_path / "out/runs/lead-3/0/record.json", failed.model_dump(mode="json"))
@@ -291,7 +294,7 @@ def test_a_resumed_suite_refuses_finished_runs_of_other_documents(tmp_path, monk
         (data / f"{split}.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     settings = {"data": str(data), "methods": ["lead-3", "untuned"], "limits": {"document_tokens": 64}}
     triptych.train("lead-3", preset="demo", settings=settings, out=out, device="cpu")
-    monkeypatch.setattr(jobs, "conclude", lambda out: pytest.fail("work was done"))
+    monkeypatch.setattr(reports, "report_suite", lambda out: pytest.fail("work was done"))
     command = ["compare", str(out / "suite.json"), "--out", str(out), "--device", "cpu"]
     train = (data / "train.jsonl").read_text()
     (data / "train.jsonl").write_text(train.replace("met 2 times", "met two times"))
@@ -303,14 +306,14 @@ def test_a_resumed_suite_refuses_finished_runs_of_other_documents(tmp_path, monk
     resolved = schema.make_suite(store.read_json(out / "suite.json"))
     table = entries.suite_rows(resolved)
     plan = preflight.check(resolved, table, "cpu", tmp_path / "cache")
-    run = jobs.Planned(resolved, out, table[0], 0, "lead-3")
-    record = jobs.finished_record(run)
-    jobs.refuse_other_data([(run, record)], {out: plan.corpus.data})
+    run = PlannedRun(resolved, out, table[0], 0, "lead-3")
+    record = finished_record(run)
+    refuse_other_data([(run, record)], {out: plan.corpus.data})
     other = plan.corpus.data.model_copy(update={"token_fingerprint": "other"})
-    jobs.refuse_other_data([(run, record)], {out: other})  # it reads no tokens
+    refuse_other_data([(run, record)], {out: other})  # it reads no tokens
     with_model = record.model_copy(update={"parameters": records.Parameters.model_construct()})
     with pytest.raises(ResultsError, match="other tokens"):
-        jobs.refuse_other_data([(run, with_model)], {out: other})
+        refuse_other_data([(run, with_model)], {out: other})
 
 
 @pytest.mark.parametrize("content", [b"{", b"\xff", b"[]", b'{"name": 3}'])
@@ -321,5 +324,5 @@ def test_an_unreadable_suite_of_a_results_folder_says_what_to_do(tmp_path, conte
     folder.mkdir(parents=True)
     (folder / "suite.json").write_bytes(content)
     with pytest.raises(ResultsError, match=r"suite\.json.* Remedy: .*--fresh") as caught:
-        jobs.check_folder(folder, SUITE, fresh=False)
+        check_claim(folder, SUITE, fresh=False)
     assert "scaling" not in str(caught.value).partition("Remedy")[2] and ".." not in str(caught.value)

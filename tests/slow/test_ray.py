@@ -16,6 +16,7 @@ from triptych.results.lock import Lock
 from triptych.run import entries, preflight, setup
 from triptych.run.events import NoteEvent, StepEvent, TriedEvent
 from triptych.suite import executors, jobs, reports
+from triptych.suite.folder import claim_folder
 
 os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # before ray is imported: as `--executor ray` has it
 
@@ -80,8 +81,8 @@ def _fan_out(folder, name, executor, on_step):
         if isinstance(event, StepEvent):
             on_step(out, event.step)
 
-    with jobs.claim(out, resolved) as lock:
-        assert jobs.carry_out(plan, out, lock, None, [], listen, executor) == []
+    with claim_folder(out, resolved) as lock:
+        assert jobs.run_suite(plan, out, lock, None, [], listen, executor) == []
     return reported
 
 

@@ -28,7 +28,7 @@ from triptych.run.events import (
     format_event,
     ignore,
 )
-from triptych.suite import jobs
+from triptych.suite.folder import claim_folder
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
     notes, language = plan.corpus.data.sentences(), plan.language.reason
     listener(None, ReadyEvent(out=str(request.out), notes=notes, language=language))
     records = []
-    with jobs.claim(request.out, suite) as lock:
+    with claim_folder(request.out, suite) as lock:
         for index, seed in enumerate(request.seeds):
             run = RunId(row.label, seed)
             listener(run, BeginEvent(index=index, total=len(request.seeds)))

@@ -399,7 +399,7 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
         carried.append(made.suite)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("triptych.suite.jobs.carry_out", stop)
+    monkeypatch.setattr("triptych.suite.jobs.run_suite", stop)
     assert cli.main([*ARGUMENTS, "--within", "10min"]) == 130
     (first,) = carried
     assert "within" in capsys.readouterr().err
@@ -419,7 +419,7 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
 
 def test_a_folder_without_a_design_is_not_planned_over(folder, monkeypatch, capsys):
     """--within in a folder whose suite was not planned is refused before anything is measured."""
-    monkeypatch.setattr("triptych.suite.jobs.carry_out", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr("triptych.suite.jobs.run_suite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(ARGUMENTS) == 130
     monkeypatch.setattr(preflight, "estimate", None)
     assert cli.main([*ARGUMENTS, "--within", "10min"]) == 2

@@ -274,7 +274,7 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
 
     load = setup.load_corpus
     monkeypatch.setattr(setup, "load_corpus", lambda *given: corpora.append(load(*given)) or corpora[-1])
-    monkeypatch.setattr("triptych.suite.jobs.claim", stop)
+    monkeypatch.setattr("triptych.suite.folder.claim_folder", stop)
     arguments = [
         "--model",
         "tiny",

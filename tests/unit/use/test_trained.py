@@ -27,7 +27,8 @@ from triptych.models.place import find_place
 from triptych.results import reading
 from triptych.run import entries, experiment
 from triptych.run.workbench import Workbench
-from triptych.suite.jobs import Planned, finished_record
+from triptych.suite.finished import finished_record
+from triptych.suite.planned_runs import PlannedRun
 from triptych.use import documents, evaluate, summarizers
 from triptych.use.export import export_run, merge_adapter
 from triptych.use.playground import Playground
@@ -257,7 +258,7 @@ def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
     (out / "suite.json").write_text(suite.model_dump_json())
     spoil(tensors, flipped)
     row = entries.find_row(table, "lora")
-    assert finished_record(Planned(suite, out, row, 0, "lora")) is not None
+    assert finished_record(PlannedRun(suite, out, row, 0, "lora")) is not None
     assert reading.load(out, partial=True).runs
     uses = {
         "evaluate": lambda: evaluate.evaluate_run(run, "cpu", {}),

@@ -1,0 +1,89 @@
+"""Finished runs: which are kept when a suite is resumed, and which may not be compared with new ones."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from triptych.config.schema import Suite
+from triptych.errors import ResultsError
+from triptych.models.base import BaseModel
+from triptych.results import consistency, layout, reading, store
+from triptych.results.records import Data, Record
+from triptych.suite.planned_runs import PlannedRun
+
+
+def finished_record(run: PlannedRun) -> Record | None:
+    """The record of a finished run; None: there is none, or its files are incomplete or belong to several runs.
+
+    Raises:
+        ResultsError: the record is complete and was made with other settings than the suite's: the run is not
+            repeated without being asked for.
+    """
+    label, seed = run.row.label, run.seed
+    folder = layout.run_folder(run.out, label, seed)
+    try:
+        found = reading.read_run(folder, label, seed, run.suite)
+    except ResultsError:
+        _refuse_other_settings(folder, run.suite)
+        return None
+    return found.record if found.done else None
+
+
+def _refuse_other_settings(folder: Path, suite: Suite) -> None:
+    try:
+        record = store.read_as(folder / "record.json", Record, "a record")
+    except ResultsError:
+        return
+    unlike = next(consistency.other_settings(record, suite), None) if record.status == "done" else None
+    if unlike is not None:
+        raise ResultsError(
+            f"{str(folder / 'record.json')!r} {unlike}. Give another --out, or --fresh to start over, or move the "
+            "run's folder away."
+        )
+
+
+def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
+    """Make sure that finished runs were made with the present weights: rows of two base models are never compared.
+
+    Args:
+        finished: the runs and their records.
+
+    Raises:
+        ResultsError: one was made with others.
+    """
+    here: str | None = None
+    for run, record in finished:
+        recorded = record.provenance.model_fingerprint if record.provenance else None
+        if recorded is None:
+            continue
+        here = here or BaseModel.of(run.suite).fingerprint
+        if recorded != here:
+            raise ResultsError(
+                f"{str(layout.run_folder(run.out, run.row.label, run.seed))!r} was made with other weights or another "
+                f"configuration than {run.suite.model!r} has now. Give the same model, another --out, or --fresh to "
+                "start over."
+            )
+
+
+def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mapping[Path, Data]) -> None:
+    """Make sure that finished runs were made with the present documents: rows of other documents are never compared.
+
+    Args:
+        finished: the runs and their records.
+        data: what the runs of each results folder would read now.
+
+    Raises:
+        ResultsError: one was made with others, or with other tokens of them.
+    """
+    for run, record in finished:
+        if record.data is None:
+            continue
+        now = data[run.out]
+        where = str(layout.run_folder(run.out, run.row.label, run.seed))
+        remedy = "Give the same data, another --out, or --fresh to start over."
+        if record.data.fingerprint != now.fingerprint:
+            raise ResultsError(f"{where!r} was made with other documents than {run.suite.data!r} has now. {remedy}")
+        if record.parameters is not None and record.data.token_fingerprint not in (None, now.token_fingerprint):
+            raise ResultsError(
+                f"{where!r} was made with other tokens of the documents in {run.suite.data!r} than they have now: the "
+                f"tokenizer or the way they are cut has changed. {remedy}"
+            )

@@ -1,0 +1,77 @@
+"""The runs of a suite, and each as a command."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych.config.schema import Suite
+from triptych.contracts import Method
+from triptych.results import layout
+from triptych.run.entries import Row
+from triptych.run.events import RunId
+from triptych.run.preflight import Plan
+from triptych.run.search import read_trials, spread
+from triptych.suite.executors import Job
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run of a suite.
+
+    Attributes:
+        suite: the resolved suite.
+        out: the results folder.
+        row: the row.
+        seed: the seed.
+        name: the row's label, and the number of documents where that is not the suite's own.
+    """
+
+    suite: Suite
+    out: Path
+    row: Row
+    seed: int
+    name: str
+
+    @property
+    def id(self) -> RunId:
+        """What the run's events are about."""
+        return RunId(self.name, self.seed)
+
+    def job(self, device: str | None, plugins: Sequence[str], index: int = 0, total: int = 1) -> Job:
+        """The run as a command, the `index`th (from 0) of `total`."""
+        out, label = self.out.resolve(), self.row.label
+        arguments = ["train", label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
+        arguments += ["--device", device] if device else []
+        arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
+        trials = tuple(
+            Job(
+                RunId(f"{self.name} at {rate:g}", self.seed),
+                self.name,
+                (*arguments, "--trial", repr(rate)),
+                layout.trials_folder(out, label),
+                index,
+                total,
+            )
+            for rate in self.rates_to_try()
+        )
+        folder = layout.run_folder(out, label, self.seed)
+        return Job(self.id, self.name, tuple(arguments), folder, index, total, trials)
+
+    def rates_to_try(self) -> list[float]:
+        """The learning rates of the row's search that were not tried yet; the run repeats trials of other data."""
+        if not self.row.trains or layout.search_file(self.out, self.row.label).exists():
+            return []
+        assert isinstance(self.row.plugin, Method)
+        grid = spread(self.row.plugin.learning_rates, self.suite.search.trials)
+        tried = {trial.learning_rate for trial in read_trials(layout.trials_folder(self.out, self.row.label), grid)}
+        return [rate for rate in grid if rate not in tried] if len(grid) > 1 else []
+
+
+def list_runs(plan: Plan, out: Path) -> list[PlannedRun]:
+    """Every run of a suite in order: its own, then those on fewer training documents."""
+    found = [PlannedRun(plan.suite, out, row, seed, row.label) for row, seed in plan.runs]
+    for size, smaller in plan.scaled.items():
+        folder = layout.scaled_folder(out, size)
+        for row, seed in smaller.runs:
+            found.append(PlannedRun(smaller.suite, folder, row, seed, f"{row.label} on {size} documents"))
+    return found
