@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from support import made_up
 from triptych.config.reading import preset_settings
 from triptych.config.schema import Suite, make_suite
-from triptych.results import layout, store
+from triptych.results import json_files, layout
 
 KINDS = ("prompt-tuning", "lora", "last-layers", "full")
 
@@ -44,10 +44,12 @@ def write_folder(out: Path, rows: int, seeds: int, documents: int, words: int) -
         for seed in range(seeds):
             run = made_up.make_run(label, kind, seed, config, documents=documents, words=words)
             folder = layout.run_folder(out, label, seed)
-            store.write_json(folder / "record.json", run.record.model_dump(mode="json"))
-            store.write_lines(folder / "history.jsonl", run.history)
-            store.write_lines(folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions))
-    store.write_json(out / "suite.json", suite.model_dump(mode="json"))
+            json_files.write_json(folder / "record.json", run.record.model_dump(mode="json"))
+            json_files.write_json_lines(folder / "history.jsonl", run.history)
+            json_files.write_json_lines(
+                folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions)
+            )
+    json_files.write_json(out / "suite.json", suite.model_dump(mode="json"))
 
 
 def measure(out: Path) -> dict[str, float]:

@@ -31,7 +31,7 @@ from triptych.machine import start_machine
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 from triptych.plugins import import_plugins
-from triptych.results import layout, store
+from triptych.results import json_files, layout
 from triptych.results.records import Record
 from triptych.run import adapters, entries, provenance
 from triptych.run.adapters import Origin
@@ -180,7 +180,7 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
             options=row.options,
             provenance=taken,
         )
-        store.write_json(folder / "record.json", record.model_dump(mode="json"))
+        json_files.write_json(folder / "record.json", record.model_dump(mode="json"))
         made.append(str(folder))
     return made
 

@@ -30,7 +30,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedT
 
 from triptych.engine import attention
 from triptych.machine import DEVICES, Machine, seed_everything, start_machine
-from triptych.results import store
+from triptych.results import json_files, tensor_files
 from triptych.run import provenance
 
 HeadLoss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -69,7 +69,7 @@ def prepare(
     """
     asked = {"kinds": kinds, "tokens": tokens, "seed": seed}
     facts_file = folder / "facts.json"
-    if facts_file.is_file() and (facts := store.read_json(facts_file))["asked"] == asked:
+    if facts_file.is_file() and (facts := json_files.read_json(facts_file))["asked"] == asked:
         return facts
     by_kind = {kind: list(texts(text / f"{kind}.tar.xz")) for kind in dict.fromkeys([*kinds, HELD_OUT_KIND])}
     rng = np.random.default_rng(seed)
@@ -82,7 +82,7 @@ def prepare(
     for name, source, limit in (("held_out", held_out, None), ("train", [pool[i] for i in order], tokens)):
         counts[name], digests[name] = write_tokens(folder / f"{name}.bin", source, tokenizer, limit)
     facts = {"asked": asked, "tokens": counts, "sha256": digests}
-    store.write_json(facts_file, facts)
+    json_files.write_json(facts_file, facts)
     return facts
 
 
@@ -210,9 +210,9 @@ def train(
     curve: list[dict[str, Any]] = []
     first, seconds, recent = 0, 0.0, list[float]()
     if (checkpoint / "progress.json").is_file():
-        progress = store.read_json(checkpoint / "progress.json")
+        progress = json_files.read_json(checkpoint / "progress.json")
         first, seconds, recent, curve = (progress[key] for key in ("step", "seconds", "recent", "curve"))
-        load_state(model, optimizers, store.read_tensors(checkpoint / progress["tensors"]))
+        load_state(model, optimizers, tensor_files.read_tensors(checkpoint / progress["tensors"]))
     model.train()
     for step in range(first, steps):
         began = time.perf_counter()
@@ -248,9 +248,9 @@ def train(
             print(json.dumps(line), flush=True)
         if done % every == 0 or done == steps:
             file = f"state-{done}.safetensors"
-            store.write_tensors(checkpoint / file, state_tensors(model, optimizers))
+            tensor_files.write_tensors(checkpoint / file, state_tensors(model, optimizers))
             progress = {"step": done, "seconds": seconds, "recent": recent, "curve": curve, "tensors": file}
-            store.write_json(checkpoint / "progress.json", progress)
+            json_files.write_json(checkpoint / "progress.json", progress)
             for old in checkpoint.glob("state-*.safetensors"):
                 if old.name != file:
                     old.unlink()
@@ -320,7 +320,7 @@ def main() -> None:
         },
         "hardware": provenance.hardware(machine.device),
     }
-    store.write_json(options.out / "training.json", record)
+    json_files.write_json(options.out / "training.json", record)
     shutil.rmtree(work)
     print(
         f"{options.out}: {record['parameters']:,} parameters, held-out loss {record['held_out_loss']}, "

@@ -63,7 +63,7 @@ from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 from triptych.reporting import document, tables, web
 from triptych.reporting.series import loss_curves
-from triptych.results import layout, reading, store
+from triptych.results import json_files, layout, reading
 from triptych.run import adapters, entries, kept, preflight, search, setup, training
 from triptych.run.checkpoints import Checkpoints
 from triptych.suite import reports
@@ -471,7 +471,7 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
     setup.open_data(suite)
     find_place(suite.model)
     int(suite.cache.max_gigabytes * 1e9)
-    store.write_json(out / "suite.json", suite.model_dump(mode="json"))
+    json_files.write_json(out / "suite.json", suite.model_dump(mode="json"))
     again, _ = entries.resolve(read_suite_file(out / "suite.json"))
     assert again == suite, "the resolved suite is not itself a valid input"
 

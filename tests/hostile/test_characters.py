@@ -24,7 +24,7 @@ from triptych.reporting.document import Report
 from triptych.reporting.pdf import to_pdf
 from triptych.reporting.tables import comparison_table, to_csv, to_markdown
 from triptych.reporting.web import to_html
-from triptych.results import reading, records, store
+from triptych.results import json_files, reading, records
 from triptych.run.events import FailedEvent, NoteEvent, RunId
 from triptych.text.characters import for_terminal, map_texts, showable, to_json, visible, whole
 
@@ -171,7 +171,7 @@ def test_half_a_character_in_a_record_is_read_as_unknown(tmp_path: Path) -> None
     record = results.runs[0].record
     content = json.loads(record.model_dump_json())
     content["provenance"]["command"] = "triptych compare caf\udce9"
-    store.write_json(tmp_path / "record.json", content)
+    json_files.write_json(tmp_path / "record.json", content)
     read = reading.read_record(tmp_path / "record.json")
     assert read.provenance is not None and read.provenance.command == "triptych compare caf\N{REPLACEMENT CHARACTER}"
 

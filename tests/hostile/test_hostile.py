@@ -47,8 +47,7 @@ from triptych.datasets import tables
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.models.base import BaseModel
 from triptych.reporting import figures
-from triptych.results import reading, store
-from triptych.results.records import Prediction
+from triptych.results import json_files, reading, tensor_files
 from triptych.run import adapters, entries, experiment
 from triptych.suite.finished import finished_record
 from triptych.suite.planned_runs import PlannedRun
@@ -222,7 +221,7 @@ def test_pickled_weights_are_never_loaded(bench, tmp_path, form, name):
     (folder / name).write_bytes(weights(tmp_path, bench.payload)[form])
     assert obeyed(bench, lambda: BaseModel(str(folder)).load())
     if name != "model.safetensors":  # beside a file that makes the folder look right
-        store.write_tensors(folder / "other.safetensors", {"x": torch.zeros(1)})
+        tensor_files.write_tensors(folder / "other.safetensors", {"x": torch.zeros(1)})
         assert obeyed(bench, lambda: BaseModel(str(folder)).load())
 
 
@@ -375,7 +374,7 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
     victim.write_text("mine")
     (tmp_path / "out" / link).parent.mkdir(parents=True)
     resolved, _ = entries.resolve(preset_settings("demo"), ["lead-3"])
-    store.write_json(tmp_path / "out/suite.json", resolved.model_dump(mode="json"))
+    json_files.write_json(tmp_path / "out/suite.json", resolved.model_dump(mode="json"))
     (tmp_path / "out" / link).unlink(missing_ok=True)
     (tmp_path / "out" / link).symlink_to(victim)
     assert cli.main(["compare", "--methods", "lead-3", "--out", "out"]) == 2
@@ -469,12 +468,13 @@ def test_too_many_columns_are_refused_at_once(tmp_path):
 
 def test_stored_predictions_are_read_line_by_line(tmp_path):
     """A line separator of Unicode inside a summary ends no line; a line that is no prediction is refused."""
-    line = {"id": "a", "prediction": "one\u2028two\x85three", "reference": "r", "scores": {}}
-    store.write_lines(tmp_path / "p.jsonl", [line, line])
-    assert [p.prediction for p in store.read_lines(tmp_path / "p.jsonl", Prediction)] == [line["prediction"]] * 2
+    scores = dict.fromkeys(reading.ROUGE_METRICS, 50.0)
+    line = {"id": "a", "prediction": "one\u2028two\x85three", "reference": "r", "scores": scores}
+    json_files.write_json_lines(tmp_path / "p.jsonl", [line, line])
+    assert [p.prediction for p in reading.read_predictions(tmp_path / "p.jsonl")] == [line["prediction"]] * 2
     (tmp_path / "p.jsonl").write_text('{"id": 1}\n')
-    with pytest.raises(ResultsError, match="no Prediction"):
-        store.read_lines(tmp_path / "p.jsonl", Prediction)
+    with pytest.raises(ResultsError, match="line 1, is not a prediction"):
+        reading.read_predictions(tmp_path / "p.jsonl")
 
 
 # Damage is not believed

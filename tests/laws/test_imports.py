@@ -35,7 +35,7 @@ def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
     """Contracts, metrics, readers of tables and what the terminal shows need no torch, nor does `list data`."""
     (tmp_path / "data.csv").write_text("document,summary\na,b\n")
     code = TORCHLESS + (
-        "import triptych.contracts, triptych.results.store, triptych.metrics.rouge, triptych.metrics.text_shape, "
+        "import triptych.contracts, triptych.results.reading, triptych.metrics.rouge, triptych.metrics.text_shape, "
         "triptych.cli.printing\n"
         "from triptych.cli import main\n"
         f"sys.exit(main(['list', 'data', {str(tmp_path)!r}]))"

@@ -14,7 +14,7 @@ import transformers
 from support.paths import CHECKOUT
 from support.worlds import VOCABULARY
 from triptych import cli, registry
-from triptych.results import store
+from triptych.results import json_files
 from triptych.run import entries, experiment
 from triptych.suite import executors, reports
 
@@ -81,7 +81,7 @@ def place(tmp_path, monkeypatch, tokenizer):
 def run_here(job, lock, listener) -> None:
     """A run in this process: the guides are about commands, and `test_suite.py` tests child processes."""
     out = job.folder.parents[2]
-    made, table = entries.resolve(store.read_json(out / "suite.json"))
+    made, table = entries.resolve(json_files.read_json(out / "suite.json"))
     experiment.run(
         made, entries.find_row(table, job.arguments[1]), job.run.seed, out, None, lambda run, event: listener(event)
     )

@@ -13,7 +13,7 @@ import triptych
 from triptych import cli
 from triptych.config import reading, schema
 from triptych.errors import ResultsError, RunFailed
-from triptych.results import lock, records, store
+from triptych.results import json_files, lock, records
 from triptych.run import entries, preflight
 from triptych.run.events import RunId
 from triptych.storage import files, locks
@@ -40,10 +40,10 @@ def test_fresh_never_moves_a_folder_that_a_suite_works_in(tmp_path):
         with pytest.raises(ResultsError, match="Another process works"), claim_folder(out, OTHER, fresh=True):
             pytest.fail("the folder was claimed twice")
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
-        assert store.read_json(out / "suite.json")["seeds"] == [0]
+        assert json_files.read_json(out / "suite.json")["seeds"] == [0]
     with claim_folder(out, OTHER, fresh=True):
-        assert store.read_json(out / "suite.json")["seeds"] == [7]
-        assert store.read_json(tmp_path / "out.before-1/suite.json")["seeds"] == [0]
+        assert json_files.read_json(out / "suite.json")["seeds"] == [7]
+        assert json_files.read_json(tmp_path / "out.before-1/suite.json")["seeds"] == [0]
 
 
 def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, capsys):
@@ -98,7 +98,7 @@ def test_a_suite_whose_folder_is_gone_or_anothers_stops_with_one_message(tmp_pat
         if exchanged:
             with claim_folder(out, OTHER):
                 pass
-            store.write_json(out / "runs/lead-3/0/record.json", {"of": "the other suite"})
+            json_files.write_json(out / "runs/lead-3/0/record.json", {"of": "the other suite"})
         job = executors.Job(RunId("lead-3", 0), "lead-3", ("train", "lead-3"), out / "runs/lead-3/0")
         ((_, error),) = executors.one_by_one([job], held, lambda *told: None)
         assert "was moved" in error
@@ -132,7 +132,7 @@ def test_a_suite_killed_in_its_first_write_resumes(tmp_path):
     left = out / ".suite.json.k3j_2h1a"
     left.write_text('{"name": "de')
     with claim_folder(out, SUITE):
-        assert not left.exists() and store.read_json(out / "suite.json")["name"] == "demo"
+        assert not left.exists() and json_files.read_json(out / "suite.json")["name"] == "demo"
     other = tmp_path / "other"
     other.mkdir()
     (other / "thesis.tex").write_text("mine")
@@ -215,7 +215,7 @@ def test_a_suite_in_which_every_run_failed_ends_with_status_1(tmp_path):
     with claim_folder(tmp_path / "out", SUITE):
         row = {"label": "lead-3", "kind": "lead-3", "seed": 0, "config": {}, "options": {}}
         failed = records.Record(**row, status="failed", error="It broke.")
-        store.write_json(tmp_path / "out/runs/lead-3/0/record.json", failed.model_dump(mode="json"))
+        json_files.write_json(tmp_path / "out/runs/lead-3/0/record.json", failed.model_dump(mode="json"))
         with pytest.raises(RunFailed, match=r"lead-3 .seed 0., failed: It broke") as raised:
             reports.report_suite(tmp_path / "out")
     assert raised.value.exit_status == 1
@@ -303,7 +303,7 @@ def test_a_resumed_suite_refuses_finished_runs_of_other_documents(tmp_path, monk
     assert "was made with other documents" in error and "--fresh to start over" in error
     assert not (out / "runs/untuned").exists()
     (data / "train.jsonl").write_text(train)
-    resolved = schema.make_suite(store.read_json(out / "suite.json"))
+    resolved = schema.make_suite(json_files.read_json(out / "suite.json"))
     table = entries.suite_rows(resolved)
     plan = preflight.check(resolved, table, "cpu", tmp_path / "cache")
     run = PlannedRun(resolved, out, table[0], 0, "lead-3")

@@ -7,7 +7,7 @@ from pathlib import Path
 from triptych.analysis.comparison import compare
 from triptych.config.reading import preset_settings
 from triptych.config.schema import make_suite
-from triptych.results import records, store
+from triptych.results import json_files, records
 from triptych.results.reading import Results, Run
 
 LABELS = ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full")
@@ -310,12 +310,14 @@ def make_results(
 
 def write_results(results: Results, out: Path) -> None:
     """Made-up results as a results folder."""
-    store.write_json(out / "suite.json", results.suite.model_dump(mode="json"))
+    json_files.write_json(out / "suite.json", results.suite.model_dump(mode="json"))
     for run in results.runs:
         folder = out / "runs" / run.record.label / str(run.record.seed)
-        store.write_json(folder / "record.json", run.record.model_dump(mode="json"))
-        store.write_lines(folder / "history.jsonl", run.history)
-        store.write_lines(folder / "predictions.jsonl", [line.model_dump(mode="json") for line in run.predictions])
+        json_files.write_json(folder / "record.json", run.record.model_dump(mode="json"))
+        json_files.write_json_lines(folder / "history.jsonl", run.history)
+        json_files.write_json_lines(
+            folder / "predictions.jsonl", [line.model_dump(mode="json") for line in run.predictions]
+        )
 
 
 def make_comparison(results: Results) -> records.Comparison:

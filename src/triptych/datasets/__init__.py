@@ -12,7 +12,7 @@ from triptych.datasets.hub import Hub, without_options
 from triptych.datasets.tables import Tables, is_table
 from triptych.errors import DataError, nearest
 from triptych.registry import find
-from triptych.results import store
+from triptych.storage.files import expand_path
 
 __all__ = ["open_dataset"]
 
@@ -34,7 +34,7 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
     known = without_options()
     if data in known:
         return find(Dataset, data)()
-    path = store.locate(data)
+    path = expand_path(data)
     if data_config is not None and _is_hub_copy(path, data_config):
         return Hub(name=str(path), config=data_config, columns=columns)
     if path.exists() or _looks_like_a_path(data):

@@ -20,13 +20,13 @@ from triptych.errors import InputError, ResultsError, shorten
 from triptych.registry import registered
 from triptych.reporting import formats
 from triptych.reporting.tables import to_csv, to_markdown
-from triptych.results import layout, store
+from triptych.results import json_files, layout
 from triptych.results.integrity import remedy
-from triptych.results.reading import Results, Run, load
+from triptych.results.reading import Results, Run, load, read_comparison
 from triptych.results.records import Comparison
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
 from triptych.run.provenance import NOT_INSTALLED
-from triptych.storage.files import leads_out, replacing, sweep_of
+from triptych.storage.files import expand_path, leads_out, replacing, sweep_of
 from triptych.text.characters import to_json
 from triptych.text.markdown import code, plain
 
@@ -151,7 +151,7 @@ def _comparison(results: Results) -> Comparison:
     """
     comparison, file = compare(results), results.out / "comparison.json"
     again = f"Write it again: triptych report {results.out}."
-    written = store.read_as(file, Comparison, "comparison", again)
+    written = read_comparison(results.out)
     if not _same(written.model_dump(mode="json"), comparison.model_dump(mode="json")):
         raise ResultsError(
             f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}"
@@ -179,7 +179,7 @@ def _tuned(results: Results) -> Iterator[Tuned]:
                 raise ResultsError(f"{str(folder)!r} has no whole adapter/. Remedy: {remedy(adapter / MANIFEST)}.")
             origin, _ = read_manifest(adapter)
             check_belongs(origin, run.record, adapter)
-            manifest = store.read_json(adapter / MANIFEST)
+            manifest = json_files.read_json(adapter / MANIFEST)
             names = [
                 MANIFEST,
                 Path(manifest["tensors"]).name,
@@ -352,7 +352,7 @@ def _base(results: Results, embedded: bool) -> str:
 def _is_here(name: str) -> bool:
     """Whether a suite's model or data is a file or folder of this machine."""
     try:
-        return store.locate(name).exists()
+        return expand_path(name).exists()
     except InputError:
         return False
 
@@ -385,7 +385,7 @@ def _restored(model: Tuned, left_out: bool, options: str) -> str:
 
 
 def _digest(model: Tuned) -> str:
-    return store.read_json(model.folder / "adapter" / MANIFEST)["sha256"]
+    return json_files.read_json(model.folder / "adapter" / MANIFEST)["sha256"]
 
 
 def _links(left_out: list[Tuned]) -> str:

@@ -13,7 +13,7 @@ from triptych.errors import ModelError, nearest, shorten
 from triptych.models import weights
 from triptych.models.hub_access import offline_if_unreachable
 from triptych.registry import registered
-from triptych.results import store
+from triptych.storage.files import expand_path
 
 ADAPTER_CONFIG = "adapter_config.json"
 
@@ -68,7 +68,7 @@ def find_place(model: str) -> Place:
                 f"models/base/{model}: give --model models/base/{model} from the bundle's folder."
             )
         return Place(str(folder))
-    path = store.locate(model)
+    path = expand_path(model)
     if path.is_dir():
         return _folder(path)
     if path.is_file() and path.suffix == ".gguf":

@@ -37,11 +37,10 @@ Problem = tuple[str, str]  # the file's name, and what is wrong with it
 
 
 def problems(
-    record: Record, history: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction], suite: Suite
+    record: Record, history: Sequence[Mapping[str, Any]], predictions: Sequence[Prediction]
 ) -> Iterator[Problem]:
-    """Everything in which the files of a finished run contradict each other or the suite, the most telling first."""
+    """Every contradiction between the files of a finished run, the most telling first."""
     yield from _predictions(record, predictions)
-    yield from (("record.json", unlike) for unlike in other_settings(record, suite))
     yield from _history(record, history)
     yield from _figures(record, predictions)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from triptych.errors import ResultsError
+from triptych.results.json_files import refuse
 from triptych.results.records import Record
 from triptych.storage.files import digest
 
@@ -31,9 +31,11 @@ def check_files(folder: Path, record: Record) -> None:
     for name in (*RUN_FILES, *ADAPTER_FILES):
         expected = record.files.get(name)
         if expected is not None and (folder / name).exists() and digest(folder / name) != expected:
-            raise ResultsError(
-                f"{str(folder / name)!r} is not the file that this run wrote: its SHA-256 is not the one in "
-                f"record.json, so it was changed, cut or exchanged. Remedy: {remedy(folder / name)}."
+            refuse(
+                folder / name,
+                "is not the file that this run wrote: its SHA-256 is not the one in record.json, so it was changed, "
+                "cut or exchanged",
+                remedy(folder / name),
             )
 
 

@@ -1,27 +1,40 @@
-"""Read a results folder into plain objects; whatever is wrong with it is one error that names file, line and remedy."""
+"""Read a results folder, its suite and its records into plain objects; every refusal names file, line and remedy."""
 
-import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.results import layout
 from triptych.results.consistency import ROUGE_METRICS as ROUGE_METRICS
-from triptych.results.consistency import problems, setting
+from triptych.results.consistency import other_settings, problems, setting
 from triptych.results.integrity import check_files, remedy
-from triptych.results.records import SCHEMA_VERSION, Prediction, Record, Rescored, RescoredRun, ScoredFiles
+from triptych.results.json_files import read_json_lines, read_object, refuse
+from triptych.results.records import (
+    SCHEMA_VERSION,
+    Comparison,
+    Prediction,
+    Record,
+    Rescored,
+    RescoredRun,
+    ScoredFiles,
+)
 from triptych.storage.files import digest
-from triptych.text.characters import map_texts, whole
 
 SCORED = "scored.json"
 _ALL_FIELDS = set(Prediction.model_fields)
+_SCORE_AGAIN = "score the files again with `triptych score`"
+_Kind = TypeVar("_Kind", bound=BaseModel)
+
+
+class OtherSettings(ResultsError):
+    """A whole record was made with other settings than the suite's; resuming does not replace it unasked."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +114,8 @@ def load(out: Path, partial: bool = False, later_scores: bool = True) -> Results
         raise ResultsError(
             f"There is no results folder {str(out)!r}. Give the folder that `triptych compare --out` wrote."
         )
-    files = _read_scored(out / SCORED) if not (out / "suite.json").exists() and (out / SCORED).exists() else None
+    scored = not (out / "suite.json").exists() and (out / SCORED).exists()
+    files = _read(out / SCORED, ScoredFiles, "a list of scored files", _SCORE_AGAIN) if scored else None
     suite = read_suite(out / "suite.json") if files is None else suite_of(files)
     runs: list[Run] = []
     missing: list[tuple[str, int]] = []
@@ -116,7 +130,7 @@ def load(out: Path, partial: bool = False, later_scores: bool = True) -> Results
     _refuse_strangers(out, suite)
     if missing and files is not None:
         names = ", ".join(f"{label}/{seed}" for label, seed in missing)
-        _fail(out / SCORED, None, f"names predictions that are not in runs/: {names}", _AGAIN)
+        refuse(out / SCORED, f"names predictions that are not in runs/: {names}", _SCORE_AGAIN)
     if missing and not partial:
         names = ", ".join(f"{label}/{seed}" for label, seed in missing)
         raise ResultsError(
@@ -142,10 +156,7 @@ def read_rescored(path: Path) -> Rescored:
     Raises:
         ResultsError: the file is malformed.
     """
-    try:
-        return Rescored.model_validate(_object(_text(path), path, 1))
-    except ValidationError as error:
-        _fail(path, None, f"holds no scores of a metric: {_first_problem(error)}", "remove it, or score again")
+    return _read(path, Rescored, "a file of a metric's scores", "remove it, or score again")
 
 
 def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
@@ -174,7 +185,7 @@ def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[
 
 def _with_scores(run: Run, found: Rescored, scored: RescoredRun, path: Path) -> Run:
     if any(len(values) != len(run.predictions) for values in scored.scores.values()):
-        _fail(path, None, f"has not a score for each prediction of {run.name}", "remove it, or score again")
+        refuse(path, f"does not have a score for each prediction of {run.name}", "remove it, or score again")
     predictions = [
         line.model_copy(
             update={"scores": line.scores | {name: values[place] for name, values in scored.scores.items()}}
@@ -199,25 +210,20 @@ def suite_of(files: ScoredFiles) -> Suite:
     return make_suite({**files.settings, **facts})
 
 
-def _read_scored(path: Path) -> ScoredFiles:
-    try:
-        return ScoredFiles.model_validate(_object(_text(path), path, 1))
-    except ValidationError as error:
-        _fail(path, None, f"is not a list of scored files: {_first_problem(error)}", _AGAIN)
-
-
 def read_suite(path: Path) -> Suite:
     """Read the resolved suite of a results folder.
 
     Raises:
-        ResultsError: the file is missing, malformed or no suite.
+        ResultsError: the file is missing, malformed or not a suite of this version.
     """
-    settings = _object(_text(path), path, 1)
+    if not path.exists():
+        refuse(path, "is missing", f"give a results folder that `triptych compare` wrote, or {remedy(path)}")
+    settings = read_object(path, remedy(path))
     try:
         return make_suite(settings)
     except ConfigError as error:
         what = f"is not a suite of this version: {str(error).rstrip('.')}"
-        _fail(path, None, what, "read it with the version that wrote it, or run the suite again with --fresh")
+        refuse(path, what, "read it with the version that wrote it, or run the suite again with --fresh")
 
 
 def read_record(path: Path) -> Record:
@@ -226,19 +232,49 @@ def read_record(path: Path) -> Record:
     Raises:
         ResultsError: the file is missing, malformed or of another schema version.
     """
-    data = _object(_text(path), path, 1)
-    version = data.get("schema_version")
-    if version != SCHEMA_VERSION:
-        _fail(
-            path,
-            None,
-            f"has schema_version {version!r}, this version of triptych reads {SCHEMA_VERSION}",
-            "read it with the version that wrote it (provenance.versions), or run the suite again",
-        )
+    return _read(path, Record, "a record", remedy(path))
+
+
+def read_finished(folder: Path) -> Record:
+    """Read the record of a finished run, and make sure that the files next to it are those that the run wrote.
+
+    Args:
+        folder: `OUT/runs/LABEL/SEED`.
+
+    Raises:
+        ResultsError: there is no record, the run failed, or a file next to the record was changed or exchanged.
+    """
+    record = read_record(folder / "record.json")
+    if record.status != "done":
+        raise ResultsError(f"The run in {str(folder)!r} failed: there is nothing to load.")
+    check_files(folder, record)
+    return record
+
+
+def settings_of(record: Record, folder: Path) -> Suite:
+    """The suite that a record was made under, as the record itself contains it.
+
+    Args:
+        record: of the run.
+        folder: of the run, for the message.
+
+    Raises:
+        ResultsError: the settings are not a suite of this version.
+    """
     try:
-        return Record.model_validate(data)
-    except ValidationError as error:
-        _fail(path, None, f"is not a record: {_first_problem(error)}")
+        return make_suite(record.config)
+    except ConfigError as error:
+        file = folder / "record.json"
+        refuse(file, f"does not contain the settings of a suite: {str(error).rstrip('.')}", remedy(file))
+
+
+def read_comparison(out: Path) -> Comparison:
+    """Read `OUT/comparison.json`.
+
+    Raises:
+        ResultsError: the file is missing, malformed or of another schema version.
+    """
+    return _read(out / "comparison.json", Comparison, "a comparison", f"write it again: triptych report {out}")
 
 
 def read_predictions(path: Path) -> tuple[Prediction, ...]:
@@ -248,7 +284,7 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         ResultsError: the file is missing, a line is cut or malformed, or a ROUGE score is missing.
     """
     predictions = []
-    for number, data in _lines(path):
+    for number, data in read_json_lines(path, remedy(path)):
         for key in ("id", "reference"):  # the same in every run of a suite: kept in memory once
             if isinstance(data.get(key), str):
                 data[key] = sys.intern(data[key])
@@ -257,10 +293,10 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
         try:
             prediction = Prediction.model_validate(data)
         except ValidationError as error:
-            _fail(path, number, f"is not a prediction: {_first_problem(error)}")
+            refuse(path, f"is not a prediction: {_first_problem(error)}", remedy(path), number)
         absent = [metric for metric in ROUGE_METRICS if metric not in prediction.scores]
         if absent:
-            _fail(path, number, f"has no score {absent[0]!r}")
+            refuse(path, f"has no score {absent[0]!r}", remedy(path), number)
         object.__setattr__(prediction, "__pydantic_fields_set__", _ALL_FIELDS)  # one set for all, not one each
         predictions.append(prediction)
     return tuple(predictions)
@@ -273,14 +309,11 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
         ResultsError: the file is missing, or a line is cut, malformed or has no `event`.
     """
     events = []
-    for number, data in _lines(path):
+    for number, data in read_json_lines(path, remedy(path)):
         if not isinstance(data.get("event"), str):
-            _fail(path, number, "has no 'event'")
+            refuse(path, "has no 'event'", remedy(path), number)
         events.append(data)
     return tuple(events)
-
-
-_AGAIN = "score the files again with `triptych score`"
 
 
 def read_run(folder: Path, label: str, seed: int, suite: Suite) -> Run:
@@ -293,24 +326,27 @@ def read_run(folder: Path, label: str, seed: int, suite: Suite) -> Run:
         suite: the suite that it should be of.
 
     Raises:
-        ResultsError: a file is missing, malformed, or of another run or suite.
+        OtherSettings: the record is whole and of a finished run with other settings than the suite's.
+        ResultsError: a file is missing, malformed, or of another run.
     """
-    record = read_record(folder / "record.json")
-    if (record.label, record.seed) != (label, seed):
-        _fail(
-            folder / "record.json",
-            None,
-            f"is of {record.label!r}, seed {record.seed}",
-            "put it back into its own folder",
+    file = folder / "record.json"
+    record = read_record(file)
+    unlike = next(other_settings(record, suite), None) if record.status == "done" else None
+    if unlike is not None:
+        raise OtherSettings(
+            f"{str(file)!r} {unlike}. Remedy: give another --out, or --fresh to start over, or move the run's folder "
+            "away."
         )
+    if (record.label, record.seed) != (label, seed):
+        refuse(file, f"is of {record.label!r}, seed {record.seed}", "put it back into its own folder")
     if record.status == "failed":
         return Run(record, (), ())
     if record.rouge is None:
-        _fail(folder / "record.json", None, "says 'done' and has no ROUGE")
+        refuse(file, "says 'done' and has no ROUGE", remedy(file))
     history = read_history(folder / "history.jsonl") if record.training is not None else ()
     run = Run(record, history, read_predictions(folder / "predictions.jsonl"))
-    for file, what in problems(record, history, run.predictions, suite):
-        _fail(folder / file, None, what)
+    for name, what in problems(record, history, run.predictions):
+        refuse(folder / name, what, remedy(folder / name))
     check_files(folder, record)
     return run
 
@@ -326,55 +362,32 @@ def _refuse_strangers(out: Path, suite: Suite) -> None:
     for record in sorted(out.glob("runs/*/*/record.json")):
         label, seed = record.parts[-3:-1]
         if seed.isdigit() and (label not in suite.methods or int(seed) not in suite.seeds):
-            _fail(record, None, "is of a run that is not in suite.json", "move its folder away")
+            refuse(record, "is of a run that is not in suite.json", "move its folder away")
 
 
-def _lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    lines = _text(path).split("\n")
-    if lines.pop():
-        _fail(path, len(lines) + 1, "does not end its last line: the file is cut")
-    for number, line in enumerate(lines, 1):
-        yield number, _object(line, path, number)
+def _read(path: Path, kind: type[_Kind], name: str, do: str) -> _Kind:
+    """Read a file of this schema version.
 
-
-def _text(path: Path) -> str:
-    if path.exists() and not path.is_file():
-        _fail(path, None, "is no file")  # a device could be read for ever
+    Args:
+        path: the file.
+        kind: what it contains.
+        name: what to call that in a message.
+        do: what to do if it is missing or contains something else.
+    """
+    data = read_object(path, do)
+    version = data.get("schema_version")
+    if version != SCHEMA_VERSION:
+        refuse(
+            path,
+            f"has schema_version {version!r}, this version of triptych reads {SCHEMA_VERSION}",
+            "read it with the version that wrote it, or make it again with this one",
+        )
     try:
-        return path.read_bytes().decode("utf-8")
-    except FileNotFoundError:
-        _fail(path, None, "is missing", f"give a results folder that `triptych compare` wrote, or {remedy(path)}")
-    except (OSError, UnicodeDecodeError) as error:
-        _fail(path, None, f"cannot be read: {error}")
-
-
-def _object(text: str, path: Path, line: int) -> dict[str, Any]:
-    try:
-        data = json.loads(text, parse_constant=_refuse_constant, parse_int=_whole_number)
-        if "\\u" in text and "\\ud" in text.lower():  # half of a surrogate pair is valid JSON, but has no encoding
-            data = map_texts(whole, data)
-    except (ValueError, RecursionError) as error:
-        _fail(path, line + getattr(error, "lineno", 1) - 1, f"is malformed: {getattr(error, 'msg', error)}")
-    if not isinstance(data, dict):
-        _fail(path, line, "is not a JSON object")
-    return data
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number")
-
-
-def _whole_number(digits: str) -> int:
-    if len(digits) > 30:
-        raise ValueError(f"a number of {len(digits)} digits is none of ours")
-    return int(digits)
+        return kind.model_validate(data)
+    except ValidationError as error:
+        refuse(path, f"is not {name}: {_first_problem(error)}", do)
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     return f"{shorten('.'.join(str(part) for part in problem['loc']))}: {problem['msg']}"
-
-
-def _fail(path: Path, line: int | None, what: str, do: str | None = None) -> NoReturn:
-    where = str(path) if line is None else f"{path}, line {line},"
-    raise ResultsError(f"{where} {what[:1000]}. Remedy: {do or remedy(path)}.") from None

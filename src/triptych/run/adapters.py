@@ -13,9 +13,10 @@ from triptych.contracts import AdaptedModel
 from triptych.engine.training import trained_parameters
 from triptych.errors import ResultsError, shorten
 from triptych.models.base import BaseModel
-from triptych.results import store
+from triptych.results import json_files, tensor_files
 from triptych.results.integrity import remedy
 from triptych.results.records import Record
+from triptych.storage.files import digest
 
 MANIFEST = "triptych.json"
 PEFT_CONFIG = "adapter_config.json"
@@ -55,47 +56,40 @@ def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
     """
     tensors = {_stored_name(name, adapted): parameter for name, parameter in trained_parameters(adapted).items()}
     file = folder / (PEFT_TENSORS if adapted.peft_config is not None else OWN_TENSORS)
-    digests = {"sha256": store.write_tensors(file, tensors)}
+    digests = {"sha256": tensor_files.write_tensors(file, tensors)}
     if adapted.peft_config is not None:
         adapted.peft_config.base_model_name_or_path = origin.model
         adapted.peft_config.revision = origin.model_revision
         adapted.peft_config.inference_mode = True
-        store.write_json(folder / PEFT_CONFIG, _plain(adapted.peft_config.to_dict()))
-        digests["config_sha256"] = store.digest(folder / PEFT_CONFIG)
-    store.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, **digests})
+        json_files.write_json(folder / PEFT_CONFIG, _plain(adapted.peft_config.to_dict()))
+        digests["config_sha256"] = digest(folder / PEFT_CONFIG)
+    json_files.write_json(folder / MANIFEST, {**vars(origin), "tensors": file.name, **digests})
     return file.stat().st_size
 
 
 def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
-    """What `save_adapter` wrote, checked to be whole.
+    """Read what `save_adapter` wrote, and check that it is whole.
 
     Raises:
         ResultsError: a file is missing, truncated or was changed.
     """
+    content = json_files.read_object(folder / MANIFEST, _remedy(folder))
     try:
-        content = store.read_json(folder / MANIFEST)
         origin = TypeAdapter(Origin).validate_python(content)
         written = TypeAdapter(_Written).validate_python(content)
-    except ResultsError as error:
-        raise ResultsError(f"{error} Remedy: {_remedy(folder)}.") from None
     except ValidationError as error:
         problem = error.errors()[0]
-        where = shorten(".".join(map(str, problem["loc"])))
-        what = f"{where}: {problem['msg']}" if where else "it is not a JSON object"
-        raise ResultsError(
-            f"{str(folder / MANIFEST)!r} is not the manifest of an adapter: {what}. Remedy: {_remedy(folder)}."
-        ) from None
+        what = f"{shorten('.'.join(map(str, problem['loc'])))}: {problem['msg']}"
+        json_files.refuse(folder / MANIFEST, f"is not the manifest of an adapter: {what}", _remedy(folder))
     file = folder / Path(written.tensors).name[:100]
     expected = {file: written.sha256}
     if written.config_sha256:
         expected[folder / PEFT_CONFIG] = written.config_sha256
-    tensors = store.read_tensors(file)
-    for path, digest in expected.items():
-        if store.digest(path) != digest:
-            raise ResultsError(
-                f"{str(path)!r} was changed after it was written: its SHA-256 is not the manifest's. "
-                f"Remedy: {_remedy(folder)}."
-            )
+    tensors = tensor_files.read_tensors(file, _remedy(folder))
+    for path, sha256 in expected.items():
+        if digest(path) != sha256:
+            what = "was changed after it was written: its SHA-256 is not the manifest's"
+            json_files.refuse(path, what, _remedy(folder))
     return origin, tensors
 
 

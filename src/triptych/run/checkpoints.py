@@ -11,7 +11,8 @@ from typing import Any
 from torch import Tensor
 
 from triptych.errors import ResultsError
-from triptych.results import store
+from triptych.results import json_files, tensor_files
+from triptych.storage.files import digest
 
 MAX_TIME_SHARE = 0.02  # of a run that saving may take
 NUM_KEPT = 2
@@ -65,9 +66,9 @@ class Checkpoints:
         """
         began = time.perf_counter()
         file = self.folder / f"{step}.safetensors"
-        digest = store.write_tensors(file, tensors)
+        digest = tensor_files.write_tensors(file, tensors)
         seal = self._seal(step, digest, facts)
-        store.write_json(file.with_suffix(".json"), {"sha256": seal, "facts": dict(facts)})
+        json_files.write_json(file.with_suffix(".json"), {"sha256": seal, "facts": dict(facts)})
         steps = self._steps()
         for old in [n for n in steps if n > step] + [n for n in steps if n <= step][NUM_KEPT:]:
             for suffix in (".json", ".safetensors"):
@@ -80,9 +81,9 @@ class Checkpoints:
         for step in self._steps():
             file = self.folder / f"{step}.safetensors"
             try:
-                content = store.read_json(file.with_suffix(".json"))
-                if content["sha256"] == self._seal(step, store.digest(file), content["facts"]):
-                    return Checkpoint(step, store.read_tensors(file), content["facts"])
+                content = json_files.read_json(file.with_suffix(".json"))
+                if content["sha256"] == self._seal(step, digest(file), content["facts"]):
+                    return Checkpoint(step, tensor_files.read_tensors(file), content["facts"])
             except (ResultsError, KeyError, TypeError):
                 continue
         return None

@@ -10,7 +10,7 @@ from typing import Any
 from triptych.config.schema import Suite
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError, NonFiniteLoss
-from triptych.results import integrity, store
+from triptych.results import integrity, json_files
 from triptych.results.records import Cost, Loss, Parameters, Prediction, Record
 from triptych.run import provenance, scoring, setup
 from triptych.run.adapters import save_adapter
@@ -167,8 +167,8 @@ class Run:
         if not bench.machine.is_main:
             return record
         with bench.stage("checkpoint"):
-            store.write_lines(bench.folder / "predictions.jsonl", [p.model_dump() for p in predictions])
-            store.write_lines(bench.folder / "history.jsonl", history)
+            json_files.write_json_lines(bench.folder / "predictions.jsonl", [p.model_dump() for p in predictions])
+            json_files.write_json_lines(bench.folder / "history.jsonl", history)
         seconds = bench.clocks.read()
         clocks = {f"{name}_seconds": value for name, value in seconds.items()}
         generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
@@ -180,6 +180,6 @@ class Run:
             }
         )
         record.files = integrity.digests(bench.folder)
-        store.write_json(bench.folder / "record.json", record.model_dump(mode="json"))
+        json_files.write_json(bench.folder / "record.json", record.model_dump(mode="json"))
         shutil.rmtree(bench.folder / "checkpoint", ignore_errors=True)
         return record

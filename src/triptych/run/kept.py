@@ -7,8 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from triptych.errors import ResultsError
-from triptych.results import store
+from triptych.results import json_files
 
 MADE_WITH = "made_with"
 
@@ -22,7 +21,7 @@ def keep(path: Path, content: BaseModel, made_with: Mapping[str, Any]) -> None:
     Raises:
         ResultsError: it cannot be written.
     """
-    store.write_json(path, {**content.model_dump(mode="json"), MADE_WITH: dict(made_with)})
+    json_files.write_json(path, {**content.model_dump(mode="json"), MADE_WITH: dict(made_with)})
 
 
 def find(
@@ -45,9 +44,8 @@ def find(
     """
     if not path.exists():
         return None
-    content = store.read_json(path)
-    if not isinstance(content, dict):
-        raise ResultsError(f"{str(path)!r} is not a {name}. Delete it to make it again.")
+    again = "delete it to make it again"
+    content = json_files.read_object(path, again)
     found = content.pop(MADE_WITH, None)
     if made_with is not None and found != made_with:
         known = found if isinstance(found, dict) else {}
@@ -57,5 +55,4 @@ def find(
     try:
         return kind.model_validate(content)
     except ValidationError as error:
-        problem = error.errors()[0]["msg"]
-        raise ResultsError(f"{str(path)!r} is not a {name}: {problem}. Delete it to make it again.") from None
+        json_files.refuse(path, f"is not a {name}: {error.errors()[0]['msg']}", again)

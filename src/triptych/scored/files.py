@@ -21,14 +21,14 @@ from triptych.contracts import Metric
 from triptych.errors import ConfigError, ResultsError, explain_validation, nearest, shorten
 from triptych.plugins import import_plugins
 from triptych.reporting.write import write_report
-from triptych.results import integrity, layout, store
+from triptych.results import integrity, json_files, layout
 from triptych.results.lock import locked
 from triptych.results.reading import SCORED, Results, Run, suite_of
 from triptych.results.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
 from triptych.run import scoring
 from triptych.scored import predictions
 from triptych.scored.stored import rescore
-from triptych.storage.files import leads_out
+from triptych.storage.files import expand_path, leads_out
 from triptych.text import languages
 
 KIND = "predictions"
@@ -245,13 +245,15 @@ def _write(results: Results, comparison: Comparison, out: Path, report: bool) ->
         shutil.rmtree(leftover, ignore_errors=True)
     for run in results.runs:
         folder = made / layout.run_folder(Path(), run.record.label, run.record.seed).relative_to("runs")
-        store.write_lines(folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions))
+        json_files.write_json_lines(
+            folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions)
+        )
         record = run.record.model_copy(update={"files": integrity.digests(folder)})
-        store.write_json(folder / "record.json", record.model_dump(mode="json"))
+        json_files.write_json(folder / "record.json", record.model_dump(mode="json"))
     if (out / "runs").exists():
         (out / "runs").rename(old)
     made.rename(out / "runs")
-    store.write_json(out / SCORED, results.files.model_dump(mode="json"))
+    json_files.write_json(out / SCORED, results.files.model_dump(mode="json"))
     shutil.rmtree(old, ignore_errors=True)
     write_report(results, comparison, out, report)
 
@@ -290,7 +292,7 @@ def _check_names(systems: Sequence[tuple[str, str]]) -> None:
             )
     seen: set[tuple[str, Path]] = set()
     for name, file in systems:
-        key = (name, store.locate(file).resolve())
+        key = (name, expand_path(file).resolve())
         if key in seen:
             raise ConfigError(
                 f"{name!r} has the file {shorten(repr(file))} twice. A name given again is another seed of that "

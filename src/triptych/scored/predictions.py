@@ -18,7 +18,7 @@ from typing import Any
 from triptych.config.schema import Section
 from triptych.datasets import tables
 from triptych.errors import DataError, nearest, shorten
-from triptych.results import store
+from triptych.storage.files import digest, expand_path
 
 PREDICTION_NAMES = (
     "prediction",
@@ -155,7 +155,7 @@ def read(
         DataError: the file is missing, empty, not UTF-8 or malformed; has no column of what is needed, ids that are
             there twice or not everywhere, or cells that are no text.
     """
-    path = store.locate(source)
+    path = expand_path(source)
     if path.is_dir():
         raise DataError(f"{source!r} is a folder: name a file in it.")
     if not path.is_file():
@@ -170,7 +170,7 @@ def read(
     _check_ids(path, rows)
     if not references:
         _check_texts(path, rows)
-    return Lines(path, store.digest(path), rows, tuple(said))
+    return Lines(path, digest(path), rows, tuple(said))
 
 
 # One file

@@ -18,7 +18,7 @@ from triptych.datasets.hub import Hub
 from triptych.errors import InputError, ResultsError
 from triptych.registry import find
 from triptych.reporting.write import write_report
-from triptych.results import layout, store
+from triptych.results import json_files, layout
 from triptych.results.lock import locked
 from triptych.results.reading import Results, Run, load
 from triptych.results.records import Comparison, Rescored, RescoredRun
@@ -113,7 +113,7 @@ def _conclude(
             versions={"python": platform.python_version(), "triptych": __version__, "numpy": version("numpy")},
         )
         file = layout.scores_folder(out) / f"{quote(name, safe='')}.json"
-        store.write_json(file, rescored.model_dump(mode="json"))
+        json_files.write_json(file, rescored.model_dump(mode="json"))
         results = load(out)
         comparison = comparing.compare(results)
         write_report(results, comparison, out, report)

@@ -13,7 +13,7 @@ from typing import TypeVar
 from triptych.storage.files import sync
 from triptych.storage.locks import FileLock
 
-Entry = TypeVar("Entry")
+_Content = TypeVar("_Content")
 
 _UNFINISHED = "building-"
 _ALIVE = "alive"  # in an unfinished entry; locked for as long as the process that makes it lives
@@ -41,11 +41,11 @@ class DiskCache:
         self,
         key: str,
         make: Callable[[Path], None],
-        read: Callable[[Path], Entry | None],
+        read: Callable[[Path], _Content | None],
         *,
         num_bytes: int = 0,
         alone: bool = False,
-    ) -> tuple[Entry, FileLock]:
+    ) -> tuple[_Content, FileLock]:
         """Read an entry, and make it first if it is missing or damaged.
 
         Args:

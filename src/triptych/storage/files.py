@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from triptych.errors import ResultsError
+from triptych.errors import InputError, ResultsError, shorten
 from triptych.storage.locks import FileLock, lock_descriptor
 
 # `.NAME.xxxxxxxx`, as `replacing` names temporary files, of the kinds of file that a results folder holds.
@@ -149,6 +149,21 @@ def digest(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ResultsError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
+
+
+def expand_path(text: str) -> Path:
+    """A path as a user wrote it, with `~` expanded. It need not exist.
+
+    Raises:
+        InputError: no such path is possible: an unknown home, a name that is too long, a folder that may not be read.
+    """
+    try:
+        path = Path(text).expanduser()
+        path.exists()
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{shorten(repr(text))} cannot be looked up: {reason}. Give another path or name.") from None
+    return path
 
 
 def leads_out(path: Path, folder: Path) -> bool:

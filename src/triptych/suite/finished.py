@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from triptych.config.schema import Suite
 from triptych.errors import ResultsError
 from triptych.models.base import BaseModel
-from triptych.results import consistency, layout, reading, store
+from triptych.results import layout, reading
 from triptych.results.records import Data, Record
 from triptych.suite.planned_runs import PlannedRun
 
@@ -15,30 +14,18 @@ def finished_record(run: PlannedRun) -> Record | None:
     """The record of a finished run; None: there is none, or its files are incomplete or belong to several runs.
 
     Raises:
-        ResultsError: the record is complete and was made with other settings than the suite's: the run is not
+        OtherSettings: the record is complete and was made with other settings than the suite's: the run is not
             repeated without being asked for.
     """
     label, seed = run.row.label, run.seed
     folder = layout.run_folder(run.out, label, seed)
     try:
         found = reading.read_run(folder, label, seed, run.suite)
+    except reading.OtherSettings:
+        raise
     except ResultsError:
-        _refuse_other_settings(folder, run.suite)
         return None
     return found.record if found.done else None
-
-
-def _refuse_other_settings(folder: Path, suite: Suite) -> None:
-    try:
-        record = store.read_as(folder / "record.json", Record, "a record")
-    except ResultsError:
-        return
-    unlike = next(consistency.other_settings(record, suite), None) if record.status == "done" else None
-    if unlike is not None:
-        raise ResultsError(
-            f"{str(folder / 'record.json')!r} {unlike}. Give another --out, or --fresh to start over, or move the "
-            "run's folder away."
-        )
 
 
 def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:

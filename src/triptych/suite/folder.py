@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych.config.schema import Suite
 from triptych.errors import ResultsError
-from triptych.results import reading, store
+from triptych.results import json_files, reading
 from triptych.results.lock import LOCK, Lock, locked
 from triptych.storage.files import is_temporary, leads_out, sweep
 
@@ -62,7 +62,7 @@ def write_suite(out: Path, suite: Suite) -> None:
     """Write `suite.json` into a folder whose lock is held, unless the same suite is there."""
     check_claim(out, suite, fresh=False)
     if not (out / "suite.json").exists():
-        store.write_json(out / "suite.json", suite.model_dump(mode="json"))
+        json_files.write_json(out / "suite.json", suite.model_dump(mode="json"))
 
 
 def check_claim(out: Path, suite: Suite, fresh: bool) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.results import layout, store
+from triptych.results import json_files, layout
 from triptych.results.lock import Lock
 from triptych.results.records import Record
 from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
@@ -81,7 +81,7 @@ def run_suite(
             options=run.row.options,
             error=whole(error),
         )
-        store.write_json(job.folder / "record.json", failure.model_dump(mode="json"))
+        json_files.write_json(job.folder / "record.json", failure.model_dump(mode="json"))
         failed.append(f"{run.name} (seed {run.seed})")
         listener(job.run, FailedEvent(message=error, index=job.index, total=job.total))
     return failed

@@ -8,7 +8,7 @@ from triptych.datasets import tables
 from triptych.datasets.tables.columns import usual
 from triptych.datasets.tables.encodings import codec_of, explain
 from triptych.errors import DataError, nearest, shorten
-from triptych.results.store import locate
+from triptych.storage.files import expand_path
 
 STANDARD_INPUT = "-"
 MAX_BYTES = 16 * 2**20  # of a plain text; more is not an article
@@ -27,7 +27,7 @@ def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str
     """
     if source == STANDARD_INPUT:
         return iter([("standard input", _plain_text(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))])
-    path = locate(source)
+    path = expand_path(source)
     if path.is_dir():
         raise DataError(f"{source!r} is a folder: name a file in it.")
     if not path.is_file():

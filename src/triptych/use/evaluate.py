@@ -8,14 +8,14 @@ from typing import Any
 from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel, Method
 from triptych.errors import ConfigError, ResultsError
-from triptych.results import store
-from triptych.results.records import Prediction, Record
+from triptych.results.reading import read_finished, read_predictions
+from triptych.results.records import Record
 from triptych.run import events, scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
 from triptych.run.entries import make_row
 from triptych.run.workbench import Workbench
 from triptych.use import peft_adapters
-from triptych.use.summarizers import TrainedModel, load, read_record
+from triptych.use.summarizers import TrainedModel, load
 
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
@@ -98,7 +98,7 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
         raise ConfigError(
             f"{str(folder)!r} is a run, which says itself how it is evaluated; give --model and --data at most."
         )
-    record = read_record(folder)
+    record = read_finished(folder)
     row = make_row(record.label, {"kind": record.kind, **record.options})
     if not isinstance(row.plugin, Method):
         raise ResultsError(f"{str(folder)!r} is a row without a model: there is nothing to load.")
@@ -156,7 +156,7 @@ def _measure(run: Workbench, adapted: AdaptedModel, record: Record | None) -> Ev
     test = run.loss(adapted, run.corpus.test)
     predictions = run.predict(adapted, test)
     kept = run.out / "predictions.jsonl"
-    stored = store.read_lines(kept, Prediction) if record and kept.is_file() else None
+    stored = read_predictions(kept) if record and kept.is_file() else None
     return Evaluation(
         run=str(run.out),
         test_loss=test.mean,

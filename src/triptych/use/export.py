@@ -17,10 +17,11 @@ from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits
 from triptych.errors import ConfigError, ModelError, ResultsError
 from triptych.models.base import BaseModel
-from triptych.results import store
+from triptych.results import tensor_files
+from triptych.results.reading import read_finished
 from triptych.run.adapters import PEFT_TENSORS
 from triptych.use.model_card import model_card
-from triptych.use.summarizers import Trained, TrainedModel, load, read_record
+from triptych.use.summarizers import Trained, TrainedModel, load
 
 EXAMPLE = "example.py"
 _AGREE = 1e-3  # largest difference of logits between the run and what is exported; merging rounds
@@ -56,7 +57,7 @@ def export_run(run: Path, folder: Path, model: str | None = None) -> str:
         _generation_config(row).save_pretrained(made)
         _write_prompt(row, made) if row.is_prompt else _write_model(row, made)
         (made / EXAMPLE).write_text(_example(row), encoding="utf-8")
-        record = read_record(run) if (run / "record.json").is_file() else None
+        record = read_finished(run) if (run / "record.json").is_file() else None
         (made / "README.md").write_text(model_card(row, record, EXAMPLE), encoding="utf-8")
         try:
             made.rename(folder)
@@ -142,7 +143,7 @@ def _write_prompt(row: TrainedModel, made: Path) -> None:
                 num_layers=shape.num_hidden_layers,
                 **common,
             )
-    store.write_tensors(made / PEFT_TENSORS, {"prompt_embeddings": tensor})
+    tensor_files.write_tensors(made / PEFT_TENSORS, {"prompt_embeddings": tensor})
     if config is not None:
         config.save_pretrained(str(made))
 

@@ -14,7 +14,7 @@ from triptych.errors import ModelError, ResultsError, shorten
 from triptych.models.fingerprints import TOKENIZER_PROBE
 from triptych.models.patterns import check_patterns
 from triptych.models.tokens import native_failures
-from triptych.results import store
+from triptych.results import json_files, tensor_files
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, PEFT_TENSORS, Origin, read_manifest
 
 # Kinds that peft puts into layers from the adapter's own tensors; others load further models or files by name.
@@ -55,8 +55,8 @@ def read_peft_folder(folder: Path) -> PeftFolder:
     Raises:
         ResultsError: a file is missing, malformed or truncated, or is not what the manifest says.
     """
-    config = store.read_json(folder / PEFT_CONFIG)
-    if not isinstance(config, dict) or not isinstance(config.get("peft_type"), str):
+    config = json_files.read_object(folder / PEFT_CONFIG)
+    if not isinstance(config.get("peft_type"), str):
         raise ResultsError(
             f"{str(folder / PEFT_CONFIG)!r} names no peft_type: it is not the configuration of an adapter."
         )
@@ -66,7 +66,7 @@ def read_peft_folder(folder: Path) -> PeftFolder:
             "save it again with safe_serialization=True."
         )
     ours = (folder / MANIFEST).is_file()
-    origin, tensors = read_manifest(folder) if ours else (None, store.read_tensors(folder / PEFT_TENSORS))
+    origin, tensors = read_manifest(folder) if ours else (None, tensor_files.read_tensors(folder / PEFT_TENSORS))
     model, revision = config.get("base_model_name_or_path") or "", config.get("revision") or "main"
     count = config.get("num_virtual_tokens") or 0
     if not (isinstance(model, str) and isinstance(revision, str) and type(count) is int):

@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, InputError, ResultsError
 from triptych.metrics.text_shape import copied_spans, shape_words
 from triptych.models.base import BaseModel
-from triptych.results import layout, store
-from triptych.results.records import Record
+from triptych.results import layout
+from triptych.results.reading import read_finished, read_record, read_suite
 from triptych.run import scoring, setup
 from triptych.run.entries import planned_runs, suite_rows
 from triptych.text import languages
@@ -86,16 +85,16 @@ class Playground:
         Raises:
             ResultsError: OUT holds no finished run.
         """
-        suite = make_suite(store.read_json(out / "suite.json"))
+        suite = read_suite(out / "suite.json")
         table = suite_rows(suite)
         first: dict[str, Path] = {}
         counted: str | None = None  # the language that the runs were scored in, where they noted it
         for row, seed in planned_runs(suite, table):
             folder = layout.run_folder(out, row.label, seed)
             file = folder / "record.json"
-            if row.label not in first and file.is_file() and store.read_as(file, Record, "record").status == "done":
+            if row.label not in first and file.is_file() and read_record(file).status == "done":
                 first[row.label] = folder  # where a seed failed, the next may have finished
-                record = summarizers.read_record(folder)
+                record = read_finished(folder)
                 counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
             raise ResultsError(f"{str(out)!r} holds no finished run: run `triptych compare --out {out}` first.")

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from triptych.config.schema import Suite, make_suite
+from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Baseline, Context, Method
 from triptych.corpus.prepare import Template, encode_documents
 from triptych.engine.compute import NARROW, make_ready, narrow
@@ -21,9 +21,7 @@ from triptych.machine import Machine, start_machine
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 from triptych.models.sharing import own_trained_tensors, share_tensors
-from triptych.results import store
-from triptych.results.integrity import check_files, remedy
-from triptych.results.records import Record
+from triptych.results.reading import read_finished, settings_of
 from triptych.run import scoring, setup
 from triptych.run.adapters import PEFT_CONFIG, check_belongs, check_origin, load_tensors, read_manifest
 from triptych.run.entries import Row, make_row, suite_rows
@@ -211,20 +209,6 @@ def summarize_all(
                 yield row, window[index][0], summary
 
 
-def read_record(folder: Path) -> Record:
-    """The record of a finished run, whose files belong to it.
-
-    Raises:
-        ResultsError: there is none, the run failed, or a file next to the record was changed or exchanged.
-    """
-    file = folder / "record.json"
-    record = store.read_as(file, Record, "record", f"Remedy: {remedy(file)}.")
-    if record.status != "done":
-        raise ResultsError(f"The run in {str(folder)!r} failed: there is nothing to load.")
-    check_files(folder, record)
-    return record
-
-
 @dataclass
 class _Loader:
     """Loads runs one after the other and keeps the bases it has read."""
@@ -245,8 +229,8 @@ class _Loader:
         return self._run(folder)
 
     def _run(self, folder: Path) -> Trained:
-        record = read_record(folder)
-        suite = make_suite(record.config)
+        record = read_finished(folder)
+        suite = settings_of(record, folder)
         row = make_row(record.label, {"kind": record.kind, **record.options})
         if isinstance(row.plugin, Baseline):
             return TrainedBaseline(row, row.plugin, folder, suite)

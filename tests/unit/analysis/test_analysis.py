@@ -203,7 +203,7 @@ def test_a_history_that_is_not_the_records_is_refused_without_digests(out: Path,
     """Records of earlier versions have no digests: their steps, epochs and best validation loss are compared
     instead."""
     damage(out / "runs/lora/1/history.jsonl")
-    with pytest.raises(ResultsError, match=r"runs/lora/1/history\.jsonl .*record\.json says"):
+    with pytest.raises(ResultsError, match=r"runs/lora/1/history\.jsonl' .*record\.json says"):
         load(out)
 
 

@@ -29,8 +29,8 @@ from triptych.analysis.power import Design
 from triptych.errors import ConfigError, ResultsError
 from triptych.planning import planner
 from triptych.planning.planner import parse_duration, plan
+from triptych.results.json_files import read_json
 from triptych.results.reading import load
-from triptych.results.store import read_json
 from triptych.run import preflight
 
 SIMULATED = Chance(2 * ROW_SD**2, (NOISE_SD**2,) * 2, (0.3**2,) * 2)

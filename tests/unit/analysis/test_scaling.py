@@ -14,7 +14,7 @@ from triptych.errors import ConfigError, ResultsError
 from triptych.models.base import BaseModel
 from triptych.reporting.document import describe
 from triptych.reporting.figures import figures
-from triptych.results import layout, store
+from triptych.results import json_files, layout
 from triptych.results.reading import load, read_suite
 from triptych.run import entries, setup
 from triptych.run.entries import resolve, smaller_suite
@@ -30,7 +30,7 @@ def out(tmp_path: Path) -> Path:
     for size, loss in ((16, 4.0), (32, 2.0)):
         folder = layout.scaled_folder(out, size)
         smaller = smaller_suite(suite, entries.suite_rows(suite), size).model_dump(mode="json")
-        store.write_json(folder / "suite.json", smaller)
+        json_files.write_json(folder / "suite.json", smaller)
         for label in ("prompt-tuning", "lora"):
             for seed in (0, 1):
                 gain = {"prompt-tuning": 3.0, "lora": 8.0}[label] - loss

@@ -21,7 +21,7 @@ from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
-from triptych.results import store
+from triptych.results import json_files, tensor_files
 
 DROPPING_LORA = LoRA(target_modules="all-linear", rank=2, dropout=0.3)
 
@@ -324,8 +324,8 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
     def save_and_stop(state, loss, rate):
         if state.progress.step == at:
             tensors, numbers = state.state_dict()
-            store.write_tensors(tmp_path / "state.safetensors", tensors)
-            store.write_json(tmp_path / "state.json", numbers)
+            tensor_files.write_tensors(tmp_path / "state.safetensors", tensors)
+            json_files.write_json(tmp_path / "state.json", numbers)
             raise Interrupted
 
     _, train, whole, validate = begin(1)
@@ -337,7 +337,7 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
 
     _, train, again, validate = begin(2)
     again.load_state_dict(
-        store.read_tensors(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text())
+        tensor_files.read_tensors(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text())
     )
     steps = []
     train(gpt2.hooks(validate=validate, on_step=lambda state, loss, rate: steps.append(state.progress.step)))

@@ -74,13 +74,13 @@ def test_checkpoints_cost_under_two_percent_of_the_time(tmp_path, monkeypatch):
     monkeypatch.setattr(module.time, "perf_counter", lambda: now[0])
     keeper = Checkpoints(tmp_path / "checkpoint", IDENTITY)
     assert keeper.due()
-    write = module.store.write_tensors
+    write = module.tensor_files.write_tensors
 
     def slow(*arguments):
         now[0] += 3.0
         return write(*arguments)
 
-    monkeypatch.setattr(module.store, "write_tensors", slow)
+    monkeypatch.setattr(module.tensor_files, "write_tensors", slow)
     keeper.save(1, {"w": torch.zeros(1)}, {})
     now[0] += 149.0
     assert not keeper.due()
@@ -94,7 +94,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_it_whole(saved, monkeypatch):
     def full(path, content):
         raise ResultsError(f"{str(path)!r} cannot be written: No space left on device.")
 
-    monkeypatch.setattr(module.store, "write_bytes", full)
+    monkeypatch.setattr(module.tensor_files, "write_bytes", full)
     with pytest.raises(ResultsError, match="No space left"):
         saved.save(11, {"w": torch.zeros(40)}, {})
     assert saved.latest().step == 10

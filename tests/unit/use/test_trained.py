@@ -212,7 +212,7 @@ REFUSED = {
     "no manifest": (lambda run, tensors: (run / "adapter/triptych.json").unlink(), "triptych.json"),
     "another tokenizer": (lambda run, tensors: other_tokens(run), "another tokenizer"),
     "no record": (lambda run, tensors: (run / "record.json").unlink(), "neither a run"),
-    "malformed record": (lambda run, tensors: (run / "record.json").write_text("{}"), "is no record"),
+    "malformed record": (lambda run, tensors: (run / "record.json").write_text("{}"), "has schema_version None"),
 }
 
 
@@ -347,7 +347,7 @@ def test_adapters_that_peft_saved_are_evaluated(finished, tmp_path, monkeypatch)
         run, saved = finished.out / f"runs/{label}/0", tmp_path / label
         shutil.copytree(run / "adapter", saved)
         (saved / "triptych.json").unlink()
-        record = summarizers.read_record(run)
+        record = reading.read_finished(run)
         kept = ("model", "data", "limits", "decoding", "separator")
         found = evaluate.evaluate_run(saved, "cpu", {name: record.config[name] for name in kept})
         assert found.test_loss == pytest.approx(record.loss.test, abs=1e-6)
@@ -493,7 +493,7 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
     article = tmp_path / "article.txt"
     article.write_text(finished.documents[0])
     ids = torch.arange(2, 60)[None]
-    base = find_place(summarizers.read_record(folder_of(finished, "lora")).config["model"]).where
+    base = find_place(reading.read_finished(folder_of(finished, "lora")).config["model"]).where
     before = AutoModelForCausalLM.from_pretrained(base)(ids).logits
     for label in ("untuned", *sorted(finished.logits.keys() - PROMPTS)):
         folder = tmp_path / label
@@ -572,7 +572,7 @@ def test_a_model_card_says_what_it_is(finished, tmp_path):
     """Base, data, scores with their signature, licence fields, limits, and that something is synthetic, stand in the
     card."""
     export_run(folder_of(finished, "lora"), tmp_path / "lora")
-    card, record = (tmp_path / "lora/README.md").read_text(), summarizers.read_record(folder_of(finished, "lora"))
+    card, record = (tmp_path / "lora/README.md").read_text(), reading.read_finished(folder_of(finished, "lora"))
     assert card.startswith("---\n") and "\nlicense: unknown\n" in card.split("---\n")[1]
     for words in (
         record.rouge.signature,

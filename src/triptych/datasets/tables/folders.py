@@ -12,7 +12,7 @@ from triptych.datasets.tables import splits
 from triptych.datasets.tables.readers import ACCEPTED, ENDINGS, ending
 from triptych.datasets.tables.sources import File, Member, bare_name, members, shard
 from triptych.errors import DataError
-from triptych.results import store
+from triptych.storage.files import expand_path
 
 ALL = "all"  # the name of the one split of data to be cut
 MAX_FILES = 200_000  # looked at below a folder
@@ -81,7 +81,7 @@ def find_layout(path: Path) -> Layout:
     Raises:
         DataError: there is nothing that can be read, a split is claimed twice, or files are missing.
     """
-    path = store.locate(str(path))
+    path = expand_path(str(path))
     if path.is_file():
         return _of_file(path)
     if not path.is_dir():
