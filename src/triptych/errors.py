@@ -63,7 +63,7 @@ class ResultsError(InputError):
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint for a mistyped name, with a leading space: ` Did you mean 'x'? Known: w, x, y.`
+    """A hint for a mistyped name, with a leading space, such as ` Did you mean 'x'? Known: w, x, y.`.
 
     Args:
         name: what the user wrote.

@@ -1,4 +1,4 @@
-"""Where documents and summaries come from: tables of your own, the hub, and the embedded newswire."""
+"""Sources of documents with summaries: your own tables, the Hugging Face Hub, and the built-in newswire."""
 
 import difflib
 import os
@@ -20,16 +20,17 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def open_dataset(data: str, *, data_config: str | None, data_revision: str, columns: Columns) -> Dataset:
-    """The data set that `--data` names: a registered one, a folder or file, or one of the hub.
+    """The data set that `--data` names: a registered one, a folder or file, or one on the Hub.
 
     Args:
-        data: a registered name, else a path that exists or looks like one, else a hub name.
-        data_config: a hub data set's configuration; with a folder that is a copy of a hub repository, one of its.
-        data_revision: a hub data set's branch, tag or commit.
-        columns: names of columns, where they are not the usual ones.
+        data: a registered name, else a path that exists or looks like one, else a name on the Hub.
+        data_config: configuration of a data set on the Hub, or of a folder that is a copy of a Hub repository.
+        data_revision: branch, tag or commit of a data set on the Hub.
+        columns: names of columns that are not the usual ones.
 
     Raises:
-        DataError: the path is missing or holds no table, or the name can mean nothing; the nearest known is given.
+        DataError: the path does not exist or contains no table, or the name cannot be a data set; the message suggests
+            the nearest known name.
     """
     known = without_options()
     if data in known:
@@ -39,25 +40,25 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
         return Hub(name=str(path), config=data_config, columns=columns)
     if path.exists() or _looks_like_a_path(data):
         tables = Tables(path=path, columns=columns)
-        tables.splits()  # a missing or empty folder is told at once
+        tables.splits()  # a missing or empty folder is an error at once
         return tables
     mistyped = "/" not in data and difflib.get_close_matches(data, known, n=1, cutoff=0.8)
     if mistyped or not _HUB_NAME.fullmatch(data):
         raise DataError(
-            f"The data {data!r} is no folder, no file, no registered data set and no name on the "
-            f"hub.{nearest(data, known)} Your own folder is written ./NAME."
+            f"The data {data!r} is not a folder, a file, a registered data set or a name on the "
+            f"Hub.{nearest(data, known)} Your own folder is written ./NAME."
         )
     return Hub(name=data, config=data_config, revision=data_revision, columns=columns)
 
 
 def _is_hub_copy(path: Path, config: str) -> bool:
-    """Whether a folder is laid out as a repository of the hub that has this configuration, as a folder or in its
-    card."""
+    """Whether a folder is laid out like a Hub repository with this configuration, as a subfolder or in its card."""
     card = path / "README.md"
     return (path / config).is_dir() or (card.is_file() and f"config_name: {config}" in card.read_text(errors="replace"))
 
 
 def _looks_like_a_path(data: str) -> bool:
+    """Whether a name is meant as a path, even if nothing exists there."""
     return (
         data.startswith((".", "~", os.sep))
         or data.count("/") > 1
