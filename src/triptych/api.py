@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from triptych.analysis import advice
 from triptych.analysis import comparison as comparing
 from triptych.config import reading
-from triptych.config.schema import make_suite
+from triptych.config.schema import SuiteKey, make_suite, suite_keys
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets import tables
 from triptych.errors import ResultsError
@@ -45,10 +45,12 @@ class Registered:
     Attributes:
         plugins: for each contract (`method`, `baseline`, `data set`, ...), its classes by name; their `model_fields`
             are the options.
+        keys: the keys of a suite file, with default and description.
         presets: what each preset is for, by name.
     """
 
     plugins: dict[str, dict[str, type[Plugin]]]
+    keys: list[SuiteKey]
     presets: dict[str, str]
 
 
@@ -443,7 +445,7 @@ def play(
 
 
 def list_registered(plugins: Sequence[str] = ()) -> Registered:
-    """List the methods, baselines, data sets, metrics, models and presets that a suite can name.
+    """List the methods, baselines, data sets, metrics, models, keys and presets that a suite can name.
 
     Args:
         plugins: Python files with plug-ins.
@@ -453,7 +455,7 @@ def list_registered(plugins: Sequence[str] = ()) -> Registered:
     """
     import_plugins(plugins)
     found = {contract.contract: registered(contract) for contract in CONTRACTS}
-    return Registered(found, {name: preset.summary for name, preset in reading.PRESETS.items()})
+    return Registered(found, suite_keys(), {name: preset.summary for name, preset in reading.presets().items()})
 
 
 def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None) -> DataDescription:

@@ -13,7 +13,7 @@ def add_list(commands: Commands) -> None:
         help="show what is registered, or what a data folder holds",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Alone: methods with their options, baselines, data sets, metrics, "
-        "models and presets. `list data DIR`: what a folder holds and how it would be read.",
+        "models, the keys of a suite file and presets. `list data DIR`: what a folder holds and how it would be read.",
     )
     parser.add_argument("what", nargs="*", metavar="data DIR", help="data DIR")
     parser.add_argument(

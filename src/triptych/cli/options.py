@@ -39,7 +39,7 @@ def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help=f"settings to start from: {', '.join(reading.PRESETS)} (default: demo, or "
+        help=f"settings to start from: {', '.join(reading.presets())} (default: demo, or "
         "assignment where a suite file, --model or --data is given; --dry-run and list explain them)",
     )
     parser.add_argument("--model", metavar="M", help="a hub name, a transformers folder, or tiny (embedded)")

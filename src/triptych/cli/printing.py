@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Column, Table
 
-from triptych.config.reading import PRESETS
+from triptych.config.reading import presets
 from triptych.errors import shorten
 from triptych.reporting import formats
 from triptych.results.records import DesignPlan
@@ -29,7 +29,7 @@ def show_dry_run(console: Console, found: "DryRun") -> None:
     rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
     print_text(
         console,
-        f"  from the preset {found.preset!r}: {PRESETS[found.preset].summary}\n"
+        f"  from the preset {found.preset!r}: {presets()[found.preset].summary}\n"
         f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of "
         f"{t.global_batch_size} documents a step, patience {t.patience}; {rates}; documents of up to "
         f"{suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} tokens",
@@ -105,7 +105,7 @@ def show_design(console: Console, made: DesignPlan) -> None:
 
 
 def show_registered(console: Console, found: "Registered") -> None:
-    """Print what is registered, with every option, and the presets."""
+    """Print what is registered, with every option, the keys of a suite file and the presets."""
     for contract, classes in found.plugins.items():
         if not classes:
             continue
@@ -117,6 +117,10 @@ def show_registered(console: Console, found: "Registered") -> None:
                 default = "" if information.is_required() else f" (default {value!r})"
                 text = f"      {option}{default}: {information.description or ''}"
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print("\nkeys of a suite file", style="bold")
+    for key in found.keys:
+        text = f"  {key.name} (default {key.default!r}): {key.description}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print("\npresets", style="bold")
     for name, summary in found.presets.items():
         console.print(f"  {name}: {summary}", markup=False, highlight=False, soft_wrap=True)

@@ -4,68 +4,39 @@ import json
 import shlex
 import tomllib
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from triptych.errors import ConfigError, nearest, shorten
 
-DEMO: dict[str, Any] = {
-    "name": "demo",
-    "model": "tiny",
-    "data": "newswire",
-    "seeds": [0],
-    "limits": {
-        "train_documents": 256,
-        "validation_documents": 32,
-        "test_documents": 48,
-        "document_tokens": 352,
-        "summary_tokens": 104,
-    },
-    "training": {"max_epochs": 3, "global_batch_size": 4, "micro_batch_size": 4},
-    "decoding": {"max_new_tokens": 96, "batch_size": 48},
-    "search": {"trials": 0},
-    "method": {"prompt-tuning": {"learning_rate": 0.05}, "full": {"learning_rate": 3e-4}},
-}
-FULL: dict[str, Any] = {
-    "name": "full-cnn-dailymail",
-    "limits": {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 800},
-    "training": {"max_epochs": 3, "patience": 1},
-}
-QUICK: dict[str, Any] = {
-    "name": "quick",
-    "seeds": [0],
-    "limits": {"train_documents": 1000, "validation_documents": 200, "test_documents": 200, "document_tokens": 384},
-    "training": {"max_epochs": 2, "global_batch_size": 16, "micro_batch_size": 16},
-    "decoding": {"num_beams": 1, "max_new_tokens": 96, "batch_size": 64},
-    "search": {"trials": 0},
-}
+PRESET_FILES = Path(__file__).with_name("presets")
+DEFAULT = "assignment"  # the preset that has every key's default
 
 
 class Preset(NamedTuple):
-    """Settings to start from, as a suite file would give them, and what they are for."""
+    """Settings to start from, and what they are for.
+
+    Attributes:
+        summary: the first paragraph of the preset's file.
+        settings: keys of a suite file, as TOML holds them.
+    """
 
     summary: str
     settings: dict[str, Any]
 
 
-PRESETS: dict[str, Preset] = {
-    "demo": Preset("the embedded model and data, a few minutes on two cores, no network", DEMO),
-    "assignment": Preset(
-        "GPT-2 small on a sample of CNN/DailyMail: 21,000 / 6,000 / 3,000 documents, up to 10 epochs with early "
-        "stopping, four learning rates a row, three seeds; every key's default",
-        {},
-    ),
-    "full-cnn-dailymail": Preset(
-        "GPT-2 small on all of CNN/DailyMail, 287,113 / 13,368 / 11,490 documents of up to 800 tokens, up to 3 "
-        "epochs, four learning rates a row, three seeds",
-        FULL,
-    ),
-    "quick": Preset(
-        "a first look in minutes on a GPU: GPT-2 small on 1,000 / 200 / 200 documents of CNN/DailyMail, 2 epochs, no "
-        "search, greedy summaries, one seed; too little for a verdict",
-        QUICK,
-    ),
-}
+@cache
+def presets() -> dict[str, Preset]:
+    """The presets by name; a copy of the package that has `.py` files alone has every key's default only."""
+    found = {DEFAULT: Preset("every key's default", {})}
+    for file in sorted(PRESET_FILES.glob("*.toml")):
+        text = file.read_text(encoding="utf-8")
+        paragraph = takewhile(lambda line: line.startswith("# "), text.splitlines())
+        found[file.stem] = Preset(" ".join(line.removeprefix("# ") for line in paragraph), tomllib.loads(text))
+    return found
 
 
 def preset_settings(name: str) -> dict[str, Any]:
@@ -74,9 +45,9 @@ def preset_settings(name: str) -> dict[str, Any]:
     Raises:
         ConfigError: there is no preset of that name.
     """
-    if name not in PRESETS:
-        raise ConfigError(f"Unknown preset {name!r}.{nearest(name, PRESETS)}")
-    return json.loads(json.dumps(PRESETS[name].settings))
+    if name not in presets():
+        raise ConfigError(f"Unknown preset {name!r}.{nearest(name, presets())}")
+    return deepcopy(presets()[name].settings)
 
 
 def read_suite_file(path: Path) -> dict[str, Any]:
@@ -86,7 +57,7 @@ def read_suite_file(path: Path) -> dict[str, Any]:
         ConfigError: the file is missing, unreadable, malformed or not a table.
     """
     if path.exists() and not path.is_file():
-        raise ConfigError(f"The suite file {str(path)!r} is no file.")
+        raise ConfigError(f"The suite file {str(path)!r} is not a file.")
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
@@ -103,7 +74,7 @@ def read_suite_file(path: Path) -> dict[str, Any]:
 
 
 def merge_tables(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """`over` laid on `base`, table by table."""
+    """`over` laid on `base`, table by table; neither is changed."""
     merged = dict(base)
     for key, value in over.items():
         both_tables = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -141,7 +112,7 @@ def as_setting(key: str, value: str) -> str:
 
 def default_preset(suite_file: str | Path | None, settings: Mapping[str, Any]) -> str:
     """The preset to start from where none is named: `assignment` with a suite file, a model or data, else `demo`."""
-    return "assignment" if suite_file or settings.keys() & {"model", "data"} else "demo"
+    return DEFAULT if suite_file or settings.keys() & {"model", "data"} else "demo"
 
 
 def merge_settings(

@@ -1,7 +1,7 @@
 """The sections and keys of a suite file, with their ranges, defaults and help."""
 
 import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -12,22 +12,24 @@ from triptych.text import languages
 class Section(BaseModel):
     """Frozen, closed to unknown keys, NaN and infinity."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class Columns(Section):
-    """Which columns hold what; null: recognised by their usual names."""
+    """Which columns hold what; a column that is not named is recognised by its usual names."""
 
-    id: str | None = None
-    document: str | None = None
-    summary: str | None = None
+    id: str | None = Field(None, description="the column with an id for each document")
+    document: str | None = Field(None, description="the column with the documents")
+    summary: str | None = Field(None, description="the column with the summaries")
 
 
 class Split(Section):
     """How data without splits is cut."""
 
-    seed: int = 0
-    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    seed: int = Field(0, description="the seed of the cut")
+    fractions: tuple[float, float, float] = Field(
+        (0.8, 0.1, 0.1), description="the parts for training, validation and test; they sum to 1"
+    )
 
     @field_validator("fractions")
     @classmethod
@@ -50,7 +52,7 @@ class Limits(Section):
 class Training(Section):
     """The training budget and recipe, the same for every row."""
 
-    max_epochs: int = Field(10, ge=1)
+    max_epochs: int = Field(10, ge=1, description="epochs, at most")
     patience: int = Field(2, ge=1, description="epochs without a better validation loss before training stops")
     global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
     micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
@@ -58,10 +60,18 @@ class Training(Section):
         description='documents a forward pass on one device; "auto": the most that fit, found once for a row and kept',
     )
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
-    warmup_fraction: float = Field(0.05, ge=0, lt=1)
-    schedule: Literal["linear", "cosine", "constant"] = "linear"
-    optimizer: Literal["adamw", "adafactor"] = "adamw"
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    warmup_fraction: float = Field(
+        0.05, ge=0, lt=1, description="the part of all optimizer steps in which the learning rate rises"
+    )
+    schedule: Literal["linear", "cosine", "constant"] = Field(
+        "linear", description="of the learning rate after that: linear or cosine to 0, or constant"
+    )
+    optimizer: Literal["adamw", "adafactor"] = Field(
+        "adamw", description="the optimizer; adafactor needs less memory for its state"
+    )
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
+        "auto", description="of forward passes; auto: chosen for the device"
+    )
 
 
 class Engine(Section):
@@ -71,18 +81,22 @@ class Engine(Section):
 
 
 class Cache(Section):
-    """Where prepared data is kept between runs."""
+    """Prepared data and trunk states, kept between runs."""
 
-    max_gigabytes: float = Field(20, gt=0, le=1e9)
+    max_gigabytes: float = Field(
+        20, gt=0, le=1e9, description="above this size the entries that were used longest ago are deleted"
+    )
 
 
 class Decoding(Section):
     """How summaries are generated, the same for every row."""
 
-    num_beams: int = Field(4, ge=1)
-    max_new_tokens: int = Field(128, ge=1)
-    no_repeat_ngram_size: int = Field(3, ge=0)
-    length_penalty: float = 1.0
+    num_beams: int = Field(4, ge=1, description="beams of the search; 1: greedy")
+    max_new_tokens: int = Field(128, ge=1, description="tokens of a summary, at most")
+    no_repeat_ngram_size: int = Field(
+        3, ge=0, description="no sequence of so many tokens occurs twice in a summary; 0: no such rule"
+    )
+    length_penalty: float = Field(1.0, description="a beam's score is divided by its length to this power")
     batch_size: int = Field(16, ge=1, description="documents generated for at once")
 
 
@@ -107,17 +121,19 @@ class Search(Section):
 
 
 class Tracking(Section):
-    """Where a run's numbers are sent beside the record, through accelerate; never a document."""
+    """Where a run's numbers are sent in addition to the record, through accelerate; never a document."""
 
     model_config = ConfigDict(validate_by_name=True, validate_by_alias=True, serialize_by_alias=True)
-    with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(None, alias="with")
+    with_: Literal["tensorboard", "wandb", "trackio", "mlflow"] | None = Field(
+        None, alias="with", description="the experiment tracker; its package must be installed"
+    )
 
 
-MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")  # what rows are tested on in pairs
+MEASURES = ("rouge1", "rouge2", "rougeL", "rougeLsum", "loss")  # the measures of paired tests
 
 
 class Analysis(Section):
-    """What the verdict rests on, named before anything is measured; changes no run."""
+    """What the verdict rests on, chosen before anything is measured; changes no run."""
 
     primary: Literal["rouge1", "rouge2", "rougeL", "rougeLsum", "loss"] = Field(
         "rouge1",
@@ -147,21 +163,20 @@ class Scaling(Section):
 
 
 class Design(Section):
-    """That the suite's sizes were chosen for a budget; `compare --within` writes it, and a resumed suite keeps it."""
+    """The sizes that `compare --within` chose for a time; it writes this section, and a resumed suite keeps it."""
 
-    within_seconds: float = Field(gt=0, description="the budget of all runs, one after the other")
+    within_seconds: float = Field(gt=0, description="the time for all runs, one after the other")
     estimated_seconds: float = Field(ge=0, description="what they were estimated to take, at most")
-    detect: float = Field(gt=0, description="the true difference on the primary measure that the choice was for")
-    power: float = Field(ge=0, le=1, description="how often the design finds it, as was estimated")
-    train_documents: int = Field(ge=1)
-    max_epochs: int = Field(ge=1)
-    test_documents: int = Field(ge=1)
-    seeds: int = Field(ge=1)
+    detect: float = Field(gt=0, description="the true difference on the primary measure that the design should find")
+    power: float = Field(ge=0, le=1, description="how often it finds that difference, as estimated")
+    train_documents: int = Field(ge=1, description="training pairs chosen")
+    max_epochs: int = Field(ge=1, description="epochs chosen, at most")
+    test_documents: int = Field(ge=1, description="test documents chosen")
+    seeds: int = Field(ge=1, description="number of seeds chosen")
 
 
 def is_label(text: str) -> bool:
-    """Whether a row may be called so: a label is the name of a folder and an argument of a command, no path and no
-    option."""
+    """Whether a text can be a row's label, which names a folder and is an argument: not like a path or an option."""
     return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
 
 
@@ -171,15 +186,19 @@ CNN_DAILYMAIL = "abisee/cnn_dailymail"
 class Suite(Section):
     """One comparison. Every key has a default: the preset `assignment`."""
 
-    name: str = "assignment"
-    model: str = "gpt2"
-    model_revision: str = "main"
-    data: str = CNN_DAILYMAIL
-    data_config: str | None = None  # of a hub set; CNN/DailyMail's is 3.0.0, its text without anonymised names
-    data_revision: str = "main"
-    methods: tuple[str, ...] = ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full")
-    seeds: tuple[int, ...] = (0, 1, 2)
-    separator: str = "\n\nTL;DR:"
+    name: str = Field("assignment", description="names the results folder: results/NAME")
+    model: str = Field("gpt2", description="a hub name, a transformers folder, or tiny (embedded)")
+    model_revision: str = Field("main", description="of a hub model: a branch, tag or commit")
+    data: str = Field(CNN_DAILYMAIL, description="a hub name, a folder, a file, or newswire (embedded)")
+    data_config: str | None = Field(
+        None, description="of a hub data set; CNN/DailyMail's is 3.0.0, its text without anonymised names"
+    )
+    data_revision: str = Field("main", description="of a hub data set: a branch, tag or commit")
+    methods: tuple[str, ...] = Field(
+        ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full"), description="labels of the rows"
+    )
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="rows that do not train run once, under the first")
+    separator: str = Field("\n\nTL;DR:", description="the text between document and summary, the same for every row")
     columns: Columns = Columns()
     split: Split = Split()
     limits: Limits = Limits()
@@ -193,7 +212,9 @@ class Suite(Section):
     scaling: Scaling = Scaling()
     analysis: Analysis = Analysis()
     design: Design | None = None
-    method: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    method: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="options of each row, by its label; a further row gives its kind as well"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -205,7 +226,7 @@ class Suite(Section):
     @field_validator("name")
     @classmethod
     def _names_a_folder(cls, value: str) -> str:
-        # OUT is results/NAME where --out does not say otherwise: a stranger's suite must not choose another place.
+        # OUT is results/NAME unless --out is given: a stranger's suite must not choose another place.
         if (
             not value.isprintable()
             or not value.strip()
@@ -235,13 +256,35 @@ class Suite(Section):
             raise ValueError("different seeds from 0 to 4294967295 are needed, at least one")
         return value
 
-    @model_validator(mode="after")
-    def _sections_have_rows(self) -> "Suite":
-        for label, options in self.method.items():
-            for key in options:
-                if not isinstance(key, str):
-                    raise ValueError(f"[method.{label}] has a key that is not a name")
-        return self
+
+class SuiteKey(NamedTuple):
+    """A key of a suite file.
+
+    Attributes:
+        name: as `--set` takes it, such as `limits.train_documents`.
+        default: its value where it is not given, as JSON holds it.
+        description: what it means.
+    """
+
+    name: str
+    default: Any
+    description: str
+
+
+def suite_keys() -> list[SuiteKey]:
+    """Every key of a suite file, in order; options of methods and the record of a design are not among them."""
+    keys = []
+    for name, field in Suite.model_fields.items():
+        value = field.get_default(call_default_factory=True)
+        if isinstance(value, Section):
+            defaults = value.model_dump(mode="json")
+            keys += [
+                SuiteKey(f"{name}.{inner.alias or key}", defaults[inner.alias or key], inner.description or "")
+                for key, inner in type(value).model_fields.items()
+            ]
+        elif name not in ("design", "method"):
+            keys.append(SuiteKey(name, list(value) if isinstance(value, tuple) else value, field.description or ""))
+    return keys
 
 
 def make_suite(settings: dict[str, Any]) -> Suite:

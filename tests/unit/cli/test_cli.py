@@ -7,7 +7,7 @@ import pytest
 
 from support.commands import suite_settings
 from triptych import cli
-from triptych.config.reading import PRESETS, preset_settings
+from triptych.config.reading import preset_settings, presets
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError
 from triptych.run import entries, setup
@@ -218,7 +218,7 @@ def test_list_shows_everything_registered_with_its_options(capsys):
         assert words in text
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", presets())
 def test_every_preset_is_a_suite_that_fits_its_model(name, capsys):
     """A preset makes a valid suite whose longest sequence fits the window, and help and list say what it is for."""
     made, table = entries.resolve(preset_settings(name))
@@ -227,7 +227,7 @@ def test_every_preset_is_a_suite_that_fits_its_model(name, capsys):
     positions = setup.reserved_positions(table) + made.limits.document_tokens + 8
     assert positions + max(made.limits.summary_tokens, made.decoding.max_new_tokens) <= window
     assert cli.main(["list"]) == 0
-    assert f"{name}: {PRESETS[name].summary}" in capsys.readouterr().out
+    assert f"{name}: {presets()[name].summary}" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         cli.main(["compare", "--help"])
     assert name in "".join(capsys.readouterr().out.split())  # however lines are wrapped
