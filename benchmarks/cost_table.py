@@ -10,9 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from triptych.reporting import formats
 from triptych.results.reading import Run, load
 from triptych.results.records import Cost
+from triptych.text import formats
 
 Show = Callable[[Run], str]
 

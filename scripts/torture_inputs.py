@@ -41,7 +41,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 from support.made_up import make_results
 from triptych.analysis.advice import advise
 from triptych.analysis.comparison import compare
-from triptych.analysis.curves import AXES, validation_curves
+from triptych.analysis.curves import AXES, loss_curves, validation_curves
 from triptych.config.reading import merge_tables, parse_setting, preset_settings, read_suite_file
 from triptych.config.schema import Limits, Split, Suite
 from triptych.contracts import AdaptedModel, Context
@@ -61,8 +61,7 @@ from triptych.models.parts import take_apart
 from triptych.models.place import find_place
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
-from triptych.reporting import document, tables, web
-from triptych.reporting.series import loss_curves
+from triptych.reporting import document, export, web
 from triptych.results import json_files, layout, reading
 from triptych.run import adapters, entries, kept, preflight, search, setup, training
 from triptych.run.checkpoints import Checkpoints
@@ -491,7 +490,7 @@ def read_results(place: Path) -> None:
     """As `report` and `advise` do: everything but the typesetting."""
     results = reading.load(place, partial=True)
     comparison = compare(results)
-    sheet = tables.to_csv(comparison)
+    sheet = export.to_csv(comparison)
     for line in csv.reader(io.StringIO(sheet)):
         for cell in line:
             assert (
@@ -502,7 +501,7 @@ def read_results(place: Path) -> None:
         validation_curves(results, axis)
     page = [document.describe(results, comparison), document.browser_data(results)]
     assert "<" not in web.embeddable(page)
-    whole = sheet + tables.to_markdown(comparison) + json.dumps(page, ensure_ascii=False, allow_nan=False)
+    whole = sheet + export.to_markdown(comparison) + json.dumps(page, ensure_ascii=False, allow_nan=False)
     whole.encode()
     json.dumps(comparison.model_dump(mode="json"), allow_nan=False)
     for axis in AXES:

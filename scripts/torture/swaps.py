@@ -12,13 +12,12 @@ from typing import Any
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 from triptych.analysis.comparison import compare
-from triptych.analysis.curves import AXES, validation_curves
+from triptych.analysis.curves import AXES, loss_curves, validation_curves
 from triptych.config.reading import read_suite_file
 from triptych.datasets.newswire import Newswire
 from triptych.errors import TriptychError
 from triptych.handin import bundle
 from triptych.reporting import document
-from triptych.reporting.series import loss_curves
 from triptych.results import reading
 from triptych.run import entries, experiment
 from triptych.run.events import Event, RunId, StepEvent

@@ -382,7 +382,7 @@ def advise(
         InputError: the folder is unreadable, or a limit is not a number of 0 or more.
     """
     comparison = comparing.compare(load_results(Path(out)))
-    return advice.advise(comparison, max_parameters, max_seconds, max_memory)
+    return advice.recommend(comparison, max_parameters, max_seconds, max_memory)
 
 
 def bundle(

@@ -20,9 +20,10 @@ from triptych.cli.printing import SummaryPrinter, show_data
 from triptych.cli.progress import ProgressView
 from triptych.errors import TriptychError
 from triptych.reporting import write, write_report
-from triptych.reporting.document import Report
+from triptych.reporting.document import ReportContent
+from triptych.reporting.export import to_csv, to_markdown
 from triptych.reporting.pdf import to_pdf
-from triptych.reporting.tables import comparison_table, to_csv, to_markdown
+from triptych.reporting.terminal import comparison_table
 from triptych.reporting.web import to_html
 from triptych.results import json_files, reading, records
 from triptych.run.events import FailedEvent, NoteEvent, RunId
@@ -107,7 +108,7 @@ def check_documents(text: str) -> None:
     """Every document but the printed one of results that hold this text, each without a character that it cannot
     hold."""
     results, comparison = spoiled(text)
-    page = to_html(Report(results, comparison)).decode()
+    page = to_html(ReportContent(results, comparison)).decode()
     assert not RAW.search(page)
     assert embedded(page, "browser-data")["documents"][1] == [f"1{text}", text]
     assert not RAW.search(to_csv(comparison) + to_markdown(comparison))
@@ -129,7 +130,7 @@ def test_a_character_ends_no_report(character: str) -> None:
 
 def test_all_of_them_can_be_printed() -> None:
     """The printed report of texts that hold all of these characters is made."""
-    assert to_pdf(Report(*spoiled("".join(ODD) + " ".join(ODD)))).startswith(b"%PDF")
+    assert to_pdf(ReportContent(*spoiled("".join(ODD) + " ".join(ODD)))).startswith(b"%PDF")
 
 
 @settings(max_examples=12, deadline=None)
@@ -137,14 +138,14 @@ def test_all_of_them_can_be_printed() -> None:
 def test_no_text_ends_a_report(text: str) -> None:
     """Whatever Unicode can spell, half characters included, can be typeset in print and for the web."""
     check_documents(text)
-    assert to_pdf(Report(*spoiled(text))).startswith(b"%PDF")
+    assert to_pdf(ReportContent(*spoiled(text))).startswith(b"%PDF")
 
 
 def test_the_report_says_what_it_cannot_show() -> None:
     """What is replaced is seen as U+FFFD, and the limits name its code point; a clean report has no such sentence."""
-    page = to_html(Report(*spoiled("caf\x85"))).decode()
+    page = to_html(ReportContent(*spoiled("caf\x85"))).decode()
     assert "caf\N{REPLACEMENT CHARACTER}" in page and "no document can show (U+0085)" in page
-    assert "no document can show" not in to_html(Report(*spoiled("café"))).decode()
+    assert "no document can show" not in to_html(ReportContent(*spoiled("café"))).decode()
 
 
 @given(st.text(st.characters()))

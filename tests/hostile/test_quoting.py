@@ -18,7 +18,7 @@ from torture_inputs import Bench, Watch
 from triptych import cli
 from triptych.errors import ResultsError
 from triptych.handin import bundle
-from triptych.reporting.tables import to_markdown
+from triptych.reporting.export import to_markdown
 from triptych.results.records import Record
 from triptych.storage import files
 from triptych.text.characters import showable

@@ -5,9 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from triptych.analysis.pairs import LEVEL
-from triptych.analysis.verdict import NAMES, find_test, mean_of, num_trainable, ranking, separable, shown, turned
+from triptych.analysis.verdict import NAMES, find_test, mean_of, num_trainable, ranking, separable, turned
 from triptych.errors import ConfigError
 from triptych.results.records import Comparison, Row
+from triptych.text import formats
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class _Limit:
     what: str
 
 
-def advise(
+def recommend(
     comparison: Comparison,
     max_parameters: float | None = None,
     max_seconds: float | None = None,
@@ -120,8 +121,8 @@ def _expense(comparison: Comparison, labels: Sequence[str]) -> Callable[[str], t
 def _limits(max_parameters: float | None, max_seconds: float | None, max_memory: float | None) -> list[_Limit]:
     limits = [
         (max_parameters, "--max-parameters", num_trainable, lambda n: f"{n:,.0f}", "trainable parameters"),
-        (max_seconds, "--max-seconds", _seconds, _duration, "of training"),
-        (max_memory, "--max-memory", _memory, _bytes, "of memory"),
+        (max_seconds, "--max-seconds", _seconds, formats.seconds, "of training"),
+        (max_memory, "--max-memory", _memory, lambda size: formats.quantity(size, "bytes"), "of memory"),
     ]
     for most, option, *_ in limits:
         if most is not None and not (math.isfinite(most) and most >= 0):
@@ -245,7 +246,7 @@ def _within(limits: Sequence[_Limit]) -> str:
 def _quality(comparison: Comparison, row: Row) -> str:
     seeds = "one run" if len(row.seeds) == 1 else f"{len(row.seeds)} seeds"
     scores = ", ".join(
-        f"{name} {shown(estimate)}"
+        f"{name} {formats.with_interval(estimate, missing=formats.NOT_MEASURED)}"
         for name, estimate in (("ROUGE-1", row.rouge1), ("ROUGE-2", row.rouge2), ("ROUGE-Lsum", row.rougeLsum))
     )
     loss = "" if row.loss.test is None else f"; test loss {row.loss.test:.4f} nats per token"
@@ -258,12 +259,12 @@ def _cost(row: Row) -> str:
     seconds, search, memory = row.cost["train_seconds"], row.cost["search_seconds"], row.cost["peak_memory_bytes"]
     parts = [
         f"{num_trainable(row):,.0f} trainable parameters",
-        "training time not measured" if seconds is None else f"{_duration(seconds)} of training",
-        "memory not measured" if memory is None else f"{_bytes(memory)} of memory at the peak",
+        "training time not measured" if seconds is None else f"{formats.seconds(seconds)} of training",
+        "memory not measured" if memory is None else f"{formats.quantity(memory, 'bytes')} of memory at the peak",
     ]
     if search:
         parts.append(
-            f"and before that {_duration(search)} of learning-rate search for all seeds together, which no limit "
+            f"and before that {formats.seconds(search)} of learning-rate search for all seeds together, which no limit "
             "here counts"
         )
     return f"It took {', '.join(parts)}."
@@ -284,16 +285,3 @@ def _figures(rival: Rival, measure: str) -> str:
         "" if rival.low is None or rival.high is None else f" [{rival.low:+.{digits}f}, {rival.high:+.{digits}f}]"
     )
     return f"{rival.difference:+.{digits}f}{interval}, adjusted p = {rival.p_value_adjusted:.4f}: {rival.decision}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.3g} s"
-    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _bytes(count: float) -> str:
-    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f} bytes"

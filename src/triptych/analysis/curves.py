@@ -1,6 +1,6 @@
-"""Validation loss against what was spent: steps, tokens, seconds, FLOPs, joules. Measured, never prorated."""
+"""Loss curves: against optimizer steps, and against the tokens, seconds, FLOPs or joules that training had spent."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -16,6 +16,8 @@ AXES: Mapping[str, str] = {
     "train_flops": "training compute (FLOPs)",
     "energy_joules": "energy (J)",
 }
+MAX_POINTS = 60
+Point = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,14 @@ class Curves:
     absent: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class LossCurves:
+    """Training and validation losses of a row against optimizer steps, in nats per target token, means over seeds."""
+
+    train: tuple[Point, ...]
+    validation: tuple[Point, ...]
+
+
 def validation_curves(results: Results, axis: str = "step") -> Curves:
     """The validation loss of every trained run against one kind of spending.
 
@@ -54,6 +64,34 @@ def validation_curves(results: Results, axis: str = "step") -> Curves:
     lines = {run.name: _curve(run, axis) for run in trained}
     absent = dict.fromkeys(run.record.label for run in trained if lines[run.name] is None)
     return Curves(axis, AXES[axis], tuple(line for line in lines.values() if line is not None), tuple(absent))
+
+
+def loss_curves(results: Results) -> dict[str, LossCurves]:
+    """The curves of every row that has any, in the suite's order."""
+    found = {
+        label: LossCurves(
+            train=thin(mean_curve([_training(run) for run in results.of(label)])),
+            validation=mean_curve([_validation(run) for run in results.of(label)]),
+        )
+        for label in results.labels
+    }
+    return {label: curves for label, curves in found.items() if curves.train or curves.validation}
+
+
+def mean_curve(curves: Sequence[Sequence[Point]]) -> tuple[Point, ...]:
+    """The mean over seeds at each step that all seeds reached; beyond it, it would be a mean over fewer."""
+    if not curves:
+        return ()
+    by_step = [dict(curve) for curve in curves]
+    shared = sorted(set(by_step[0]).intersection(*by_step[1:]))
+    return tuple((step, sum(curve[step] for curve in by_step) / len(by_step)) for step in shared)
+
+
+def thin(curve: Sequence[Point], most: int = MAX_POINTS) -> tuple[Point, ...]:
+    """At most `most` points, each the mean of equally many neighbours."""
+    width = -(-len(curve) // most) if curve else 1
+    groups = [curve[start : start + width] for start in range(0, len(curve), width)]
+    return tuple((sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups)
 
 
 def _curve(run: Run, axis: str) -> Curve | None:
@@ -78,3 +116,26 @@ def _curve(run: Run, axis: str) -> Curve | None:
 def _is_number(event: Mapping[str, Any], key: str) -> bool:
     value = event.get(key)
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _training(run: Run) -> list[Point]:
+    """The loss of each step; where steps were not logged, the mean of each epoch."""
+    steps = _points(run.history, "step", "loss")
+    return steps or _points(run.history, "evaluation", "train_loss")
+
+
+def _validation(run: Run) -> list[Point]:
+    """The loss of each evaluation, after the one before training."""
+    points = _points(run.history, "evaluation", "validation_loss")
+    initial = run.record.loss.initial
+    if points and initial is not None and points[0][0] > 0:
+        return [(0.0, initial), *points]
+    return points
+
+
+def _points(history: Sequence[dict[str, Any]], event: str, key: str) -> list[Point]:
+    return [
+        (float(line["step"]), float(line[key]))
+        for line in history
+        if line.get("event") == event and _is_number(line, "step") and _is_number(line, key)
+    ]

@@ -5,7 +5,8 @@ from typing import Any
 
 from triptych.analysis.pairs import LEVEL
 from triptych.config.schema import Analysis
-from triptych.results.records import Estimate, PairedTest, Row
+from triptych.results.records import PairedTest, Row
+from triptych.text import formats
 
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum", "loss": "test loss"}
 _MOST_LISTED = 6  # pairs named one by one; of more the number is given
@@ -116,15 +117,6 @@ def num_trainable(row: Row) -> int:
     return row.parameters.num_trainable_parameters if row.parameters is not None else 0
 
 
-def shown(estimate: Estimate | None) -> str:
-    """A mean with its interval, to two places; what is not there is said."""
-    if estimate is None:
-        return "not measured"
-    if estimate.low is None:
-        return f"{estimate.mean:.2f}"
-    return f"{estimate.mean:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
-
-
 def _one_seed(rows: Mapping[str, Row]) -> bool:
     """Something was trained, and nothing more than once."""
     counts = [len(row.seeds) for row in rows.values() if num_trainable(row) and row.seeds]
@@ -194,11 +186,10 @@ def _ahead(test: PairedTest, measure: str) -> str:
 
 
 def _value(row: Row, measure: str) -> str:
-    if measure != "loss":
-        return f"{shown(getattr(row, measure))} {NAMES.get(measure, measure)}"
-    loss = row.loss
-    interval = "" if loss.low is None or loss.high is None else f" [{loss.low:.4f}, {loss.high:.4f}]"
-    return f"{loss.mean:.4f}{interval} nats per token"
+    if measure == "loss":
+        return f"{formats.with_interval(row.loss, 4)} nats per token"
+    estimate = formats.with_interval(getattr(row, measure), missing=formats.NOT_MEASURED)
+    return f"{estimate} {NAMES.get(measure, measure)}"
 
 
 def _amount(value: float | None, measure: str) -> str:

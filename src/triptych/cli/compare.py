@@ -62,7 +62,7 @@ def run_compare(options: argparse.Namespace) -> int:
     from triptych import api
     from triptych.cli.printing import show_design, show_dry_run
     from triptych.cli.progress import ProgressView
-    from triptych.reporting.tables import comparison_table
+    from triptych.reporting.terminal import comparison_table
     from triptych.suite.executors import Resources
 
     quiet_libraries()

@@ -10,8 +10,8 @@ from rich.table import Column, Table
 
 from triptych.config.reading import presets
 from triptych.errors import shorten
-from triptych.reporting import formats
 from triptych.results.records import DesignPlan
+from triptych.text import formats
 from triptych.text.characters import for_terminal
 
 if TYPE_CHECKING:  # what a data folder holds is printed without torch

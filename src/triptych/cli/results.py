@@ -32,7 +32,7 @@ def run_report(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych import api
-    from triptych.reporting.tables import comparison_table
+    from triptych.reporting.terminal import comparison_table
 
     comparison = api.report(options.out, to=options.to, texts=not options.without_texts)
     Console().print(comparison_table(comparison))

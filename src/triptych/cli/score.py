@@ -76,7 +76,7 @@ def run_score(options: argparse.Namespace) -> int:
     from triptych.cli.progress import scoring_bar
     from triptych.config.reading import parse_settings
     from triptych.plugins import import_plugins
-    from triptych.reporting.tables import comparison_table
+    from triptych.reporting.terminal import comparison_table
     from triptych.scored import files
 
     import_plugins(options.plugin, ("metrics",))
@@ -105,7 +105,7 @@ def score_again(options: argparse.Namespace) -> int:
     from triptych.cli.progress import scoring_bar
     from triptych.config.reading import parse_settings
     from triptych.config.schema import make_suite
-    from triptych.reporting.tables import comparison_table
+    from triptych.reporting.terminal import comparison_table
     from triptych.scored import stored
 
     of_files = {

@@ -18,8 +18,7 @@ from triptych.analysis.comparison import compare
 from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import InputError, ResultsError, shorten
 from triptych.registry import registered
-from triptych.reporting import formats
-from triptych.reporting.tables import to_csv, to_markdown
+from triptych.reporting.export import to_csv, to_markdown
 from triptych.results import json_files, layout
 from triptych.results.integrity import remedy
 from triptych.results.reading import Results, Run, load, read_comparison
@@ -27,6 +26,7 @@ from triptych.results.records import Comparison
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
 from triptych.run.provenance import NOT_INSTALLED
 from triptych.storage.files import expand_path, leads_out, replacing, sweep_of
+from triptych.text import formats
 from triptych.text.characters import to_json
 from triptych.text.markdown import code, plain
 

@@ -10,8 +10,8 @@ from triptych.analysis.planning import USUAL_SEEDS, Fit, Planner
 from triptych.analysis.power import POWER
 from triptych.config.schema import Suite
 from triptych.errors import ConfigError
-from triptych.reporting import formats
 from triptych.results.records import DesignPlan, MeasureChance, Need, PlannedDesign
+from triptych.text import formats
 
 DETECT = {"loss": 0.04}  # other measures: 1 point; both are twice the default margin
 

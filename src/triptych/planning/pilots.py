@@ -15,9 +15,9 @@ from triptych.config import reading
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError, nearest
 from triptych.planning.designs import Known, own_size
-from triptych.reporting import formats
 from triptych.results.reading import Results, Run, load
 from triptych.results.records import MeasureChance
+from triptych.text import formats
 
 
 def from_pilots(

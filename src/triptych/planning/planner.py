@@ -15,10 +15,10 @@ from triptych.config.schema import Design
 from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.planning.designs import Known, conclude, own_size
 from triptych.planning.pilots import from_pilots
-from triptych.reporting import formats
 from triptych.results.layout import results_folder
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance
+from triptych.text import formats
 
 if TYPE_CHECKING:  # a plan from pilots needs no torch
     from triptych.run import preflight

@@ -13,13 +13,28 @@ import matplotlib
 from matplotlib.ft2font import FT2Font
 
 from triptych.analysis.coverage import corpus_pairs
-from triptych.reporting import file_sheets, formats, rows, sheets
+from triptych.reporting import rows
 from triptych.reporting.claims import claims
 from triptych.reporting.drawing import Drawing
 from triptych.reporting.figures import figures
-from triptych.reporting.tables import all_flags
+from triptych.reporting.lines import all_flags
+from triptych.reporting.tables.cost import clocks_table, compute_table, generation_table, training_table
+from triptych.reporting.tables.outputs import shape_table
+from triptych.reporting.tables.quality import (
+    further_scores_table,
+    loss_table,
+    quality_table,
+    scaling_table,
+    tests_caption,
+    tests_table,
+)
+from triptych.reporting.tables.record import record_tables
+from triptych.reporting.tables.scored import scored_record_tables, scored_tables
+from triptych.reporting.tables.settings import hyper_parameters_table, runs_table, settings_table, splits_table
+from triptych.reporting.tables.table import ReportTable
 from triptych.results.reading import Results, Run
 from triptych.results.records import Comparison, Prediction
+from triptych.text import formats
 from triptych.text.characters import map_texts, showable, to_json, unshowable
 
 _EXAMPLES = 3
@@ -29,7 +44,7 @@ _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it 
 
 
 @dataclass(frozen=True)
-class Report:
+class ReportContent:
     """What print and page show alike; each part is made once, when it is first asked for.
 
     Attributes:
@@ -68,8 +83,10 @@ def describe(results: Results, comparison: Comparison) -> dict[str, Any]:
         topics.setdefault(claim.topic, []).append({"name": claim.name, "text": own(claim.text)})
     device, num_devices = _device(results)
     files = rows.of_files(comparison)
-    made_sheets = _sheets_of_files(results, comparison) if files else _tables(results, comparison, device, num_devices)
-    whole = file_sheets.whole_record(comparison) if files else sheets.whole_record(comparison)
+    tables = (
+        _tables_of_scored_files(results, comparison) if files else _tables(results, comparison, device, num_devices)
+    )
+    whole = scored_record_tables(comparison) if files else record_tables(comparison)
     document: dict[str, Any] = {
         "source": comparison.source,
         "suite": comparison.suite,
@@ -82,8 +99,8 @@ def describe(results: Results, comparison: Comparison) -> dict[str, Any]:
         "flags": [own(flag) for flag in all_flags(comparison)],
         "reductions": [own(sentence) for sentence in reductions(results)],
         "examples": examples(results),
-        "tables": {sheet.name: sheet.data() | {"caption": own(sheet.caption)} for sheet in made_sheets},
-        "whole": [sheet.data() | {"caption": own(sheet.caption)} for sheet in whole],
+        "tables": {table.name: table.data() | {"caption": own(table.caption)} for table in tables},
+        "whole": [table.data() | {"caption": own(table.caption)} for table in whole],
         "notes": _notes(results),
         "provenance": _provenance_of_files(results, comparison) if files else _provenance(results, comparison),
     }
@@ -204,41 +221,45 @@ def reductions(results: Results) -> list[str]:
     return sentences
 
 
-def _tables(results: Results, comparison: Comparison, device: str, num_devices: int) -> list[sheets.Sheet]:
+def _tables(results: Results, comparison: Comparison, device: str, num_devices: int) -> list[ReportTable]:
     made = [
-        sheets.quality(comparison),
-        sheets.losses(comparison),
-        sheets.bonus(comparison),
-        sheets.compute(comparison, device, num_devices),
-        sheets.clocks(comparison),
-        sheets.generation(comparison),
-        sheets.shape(comparison),
-        sheets.hyper_parameters(results),
-        sheets.recipe(results),
-        sheets.runs(results),
+        quality_table(comparison),
+        loss_table(comparison),
+        training_table(comparison),
+        compute_table(comparison, device, num_devices),
+        clocks_table(comparison),
+        generation_table(comparison),
+        shape_table(comparison),
+        hyper_parameters_table(results),
+        settings_table(results),
+        runs_table(results),
     ]
     made += [
-        sheet for sheet in (sheets.splits(results), sheets.scaling(comparison), sheets.further(comparison)) if sheet
+        sheet
+        for sheet in (
+            splits_table(results),
+            scaling_table(comparison),
+            further_scores_table(comparison),
+        )
+        if sheet
     ]
-    return made + _test_sheets(comparison)
+    return made + _test_tables(comparison)
 
 
-def _sheets_of_files(results: Results, comparison: Comparison) -> list[sheets.Sheet]:
-    further = sheets.further(comparison)
-    return [*file_sheets.all_sheets(results, comparison), *([further] if further else []), *_test_sheets(comparison)]
+def _tables_of_scored_files(results: Results, comparison: Comparison) -> list[ReportTable]:
+    further = further_scores_table(comparison)
+    return [*scored_tables(results, comparison), *([further] if further else []), *_test_tables(comparison)]
 
 
-def _test_sheets(comparison: Comparison) -> list[sheets.Sheet]:
+def _test_tables(comparison: Comparison) -> list[ReportTable]:
     """Paired tests on the primary and the second measure, and on the secondary ones; none where there are none."""
     tested = {test.metric for test in comparison.tests}
     primary = comparison.inference.primary if comparison.inference is not None else "rouge1"
     first = [measure for measure in dict.fromkeys((primary, "rouge1", "loss")) if measure in tested]
     others = [measure for measure in rows.TESTED if measure in tested and measure not in first]
-    made = [sheets.tests(comparison, first, "tests", sheets.tests_caption(comparison, first))] if first else []
+    made = [tests_table(comparison, first, "tests", tests_caption(comparison, first))] if first else []
     if others:
-        made.append(
-            sheets.tests(comparison, others, "tests-others", sheets.tests_caption(comparison, others, secondary=True))
-        )
+        made.append(tests_table(comparison, others, "tests-others", tests_caption(comparison, others, secondary=True)))
     return made
 
 

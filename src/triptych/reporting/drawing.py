@@ -39,7 +39,7 @@ _STYLE: Any = {
 
 
 @dataclass(frozen=True)
-class Point:
+class ReadablePoint:
     """A place in a drawing, in points from its left and its top, and the numbers shown there as text."""
 
     x: float
@@ -59,7 +59,7 @@ class Series:
 
     row: int
     text: str
-    points: tuple[Point, ...]
+    points: tuple[ReadablePoint, ...]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Canvas:
         places: dict[str, list[int]] = {}
         for place, label in enumerate(self.labels):
             places.setdefault(short_name(label), []).append(place)
-        self.keys = [places[name.removesuffix(NOT_MEASURED)].pop(0) for name in names]
+        self.keys = [places[name.removesuffix(UNMEASURED)].pop(0) for name in names]
         longest = max((len(name) for name in names), default=1)
         columns = max(1, min(len(names), 96 // (longest + 8)))
         self.figure.legend(handles, names, loc="outside lower center", ncols=columns)
@@ -138,14 +138,14 @@ class Canvas:
         for row, text, transform, points in self.pending:
             places = [to_fraction.transform(transform.transform((x, y))) for x, y, _ in points]
             found = [
-                Point(round(float(x) * width, 1), round((1 - float(y)) * height, 1), numbers)
+                ReadablePoint(round(float(x) * width, 1), round((1 - float(y)) * height, 1), numbers)
                 for (x, y), (_, _, numbers) in zip(places, points, strict=True)
             ]
             series.append(Series(row, text, tuple(found)))
         return Drawing(stream.getvalue(), tuple(self.labels), tuple(self.keys), tuple(series))
 
 
-NOT_MEASURED = " (not measured)"  # after the name of a row in a legend
+UNMEASURED = " (not measured)"  # after the name of a row in a legend
 
 
 def short_name(label: str) -> str:

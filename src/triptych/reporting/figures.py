@@ -6,13 +6,12 @@ from itertools import zip_longest
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from triptych.analysis.curves import AXES, validation_curves
-from triptych.analysis.curves import Curves as Spending
-from triptych.reporting import formats, rows
-from triptych.reporting.drawing import NOT_MEASURED, Canvas, Drawing, canvas, short_name
-from triptych.reporting.series import Curves, loss_curves
+from triptych.analysis.curves import AXES, Curves, LossCurves, loss_curves, validation_curves
+from triptych.reporting import rows
+from triptych.reporting.drawing import UNMEASURED, Canvas, Drawing, canvas, short_name
 from triptych.results.reading import Results
 from triptych.results.records import Comparison, Estimate, Row, RowLoss
+from triptych.text import formats
 
 _LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
 _COSTS: tuple[tuple[str, str, Callable[[Row], float | None]], ...] = (
@@ -49,7 +48,7 @@ def figures(results: Results, comparison: Comparison) -> dict[str, Drawing]:
     return {name: drawing for name, drawing in found.items() if drawing is not None}
 
 
-def curves_figure(curves: dict[str, Curves], labels: list[str]) -> Drawing | None:
+def curves_figure(curves: dict[str, LossCurves], labels: list[str]) -> Drawing | None:
     """Training and validation loss against steps; None where nothing was trained."""
     shown = [label for label in labels if label in curves]
     if not shown:
@@ -116,7 +115,7 @@ def cost_figure(comparison: Comparison) -> Drawing | None:
         return drawn.finish()
 
 
-def spending_figure(spendings: Sequence[Spending], labels: list[str]) -> Drawing | None:
+def spending_figure(spendings: Sequence[Curves], labels: list[str]) -> Drawing | None:
     """Validation loss against what training had spent, a panel for each kind that was measured, a line for each run."""
     shown = [spending for spending in spendings if spending.lines]
     if not shown:
@@ -135,7 +134,7 @@ def spending_figure(spendings: Sequence[Spending], labels: list[str]) -> Drawing
                 text = f", seed {line.seed}: validation loss {{}} nats per target token, {spending.title} {{}}"
                 drawn.numbers(axes, line.label, text, [(x, y, (formats.loss(y), formats.si(x))) for x, y in points])
             for label in spending.absent:
-                axes.plot([], [], color=drawn.look(label).colour, label=short_name(label) + NOT_MEASURED)
+                axes.plot([], [], color=drawn.look(label).colour, label=short_name(label) + UNMEASURED)
             axes.set_xlabel(spending.title)
             axes.xaxis.set_major_formatter(EngFormatter(sep=""))
             axes.tick_params(labelleft=True)
@@ -247,7 +246,7 @@ def _pareto_panel(
             drawn.numbers(axes.get_yaxis_transform(), label, ": R-1 {}{}, no training", points)
             continue
         if label not in costs:
-            name = short_name(label) + NOT_MEASURED
+            name = short_name(label) + UNMEASURED
             axes.plot([], [], color=look.colour, marker=look.marker, linestyle="none", label=name)
             continue
         made = axes.errorbar(

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from triptych.reporting.document import Report
+from triptych.reporting.document import ReportContent
 from triptych.reporting.typeset import typeset
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
 from triptych.storage.files import write_bytes
 
 
-def to_pdf(report: Report) -> bytes:
+def to_pdf(report: ReportContent) -> bytes:
     """The printed report; the same results give the same bytes.
 
     Raises:
@@ -21,4 +21,4 @@ def to_pdf(report: Report) -> bytes:
 
 def write_pdf(results: Results, comparison: Comparison, path: Path) -> None:
     """Write the printed report into a file."""
-    write_bytes(path, to_pdf(Report(results, comparison)))
+    write_bytes(path, to_pdf(ReportContent(results, comparison)))

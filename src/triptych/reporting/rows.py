@@ -3,8 +3,8 @@
 from typing import Any
 
 from triptych.analysis.verdict import separable
-from triptych.reporting import formats
 from triptych.results.records import Comparison, PairedTest, Row
+from triptych.text import formats
 
 ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
 TESTED = {**ROUGE, "loss": "Test loss"}  # what rows are tested on in pairs

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from triptych.reporting.document import Report, browser_data
+from triptych.reporting.document import ReportContent, browser_data
 from triptych.reporting.drawing import Drawing
 from triptych.reporting.inline import figure_data, inline_svg
 from triptych.reporting.typeset import typeset
@@ -19,10 +19,10 @@ _SCRIPTS = ("page.js", "tables.js", "figures.js", "browser.js")
 
 def write_html(results: Results, comparison: Comparison, path: Path) -> None:
     """Write the page into a file."""
-    write_bytes(path, to_html(Report(results, comparison)))
+    write_bytes(path, to_html(ReportContent(results, comparison)))
 
 
-def to_html(report: Report) -> bytes:
+def to_html(report: ReportContent) -> bytes:
     """The page: the printed report's text, tables and figures, and a browser of all predictions.
 
     Raises:

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from triptych.errors import TriptychError
-from triptych.reporting.document import Report
+from triptych.reporting.document import ReportContent
+from triptych.reporting.export import to_csv, to_markdown, to_tests_csv
 from triptych.reporting.pdf import to_pdf
-from triptych.reporting.tables import to_csv, to_markdown, to_tests_csv
 from triptych.reporting.web import to_html
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
@@ -29,7 +29,7 @@ def write_report(results: Results, comparison: Comparison, out: Path, documents:
     Raises:
         TriptychError: a document could not be made. The others are written, and no older one of its name stays.
     """
-    report = Report(results, comparison)
+    report = ReportContent(results, comparison)
     makers = {
         "comparison.json": lambda: f"{to_json(comparison.model_dump(mode='json'), indent=2)}\n".encode(),
         "comparison.csv": lambda: to_csv(comparison).encode(),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from support.folders import DOCUMENTS, edit, edit_record, put, write_results, write_run
-from triptych.analysis.advice import advise
+from triptych.analysis.advice import recommend
 from triptych.analysis.comparison import compare, join
 from triptych.analysis.curves import validation_curves
 from triptych.analysis.verdict import pareto_front, separable
@@ -756,19 +756,19 @@ def test_bad_axes_are_refused(out: Path):
 def test_advice_is_the_best_row_within_the_budget(out: Path):
     """Among the rows within every limit the one with the highest ROUGE-1 is named, and why the others are not."""
     comparison = compare(load(out))
-    assert advise(comparison).best == "lora"
-    advice = advise(comparison, max_parameters=10_000)
+    assert recommend(comparison).best == "lora"
+    advice = recommend(comparison, max_parameters=10_000)
     assert advice.best == "lead-3" and set(advice.refused) == {"lora", "full"}
     assert "24,576 trainable parameters, 10,000 are allowed" in advice.refused["lora"]
     assert "Outside the budget, lora has a better mean ROUGE-1 by " in advice.text
-    assert advise(comparison, max_parameters=10**9, max_seconds=12, max_memory=10**10).best == "lora"
-    assert "full" in advise(comparison, max_seconds=12).refused
+    assert recommend(comparison, max_parameters=10**9, max_seconds=12, max_memory=10**10).best == "lora"
+    assert "full" in recommend(comparison, max_seconds=12).refused
 
 
 def test_advice_gives_its_evidence_and_uncertainty(out: Path):
     """The difference to every other row is the comparison's test of that pair, turned the right way round."""
     comparison = compare(load(out))
-    advice = advise(comparison)
+    advice = recommend(comparison)
     assert {rival.label for rival in advice.rivals} == {"untuned", "lead-3", "prompt-tuning", "full"}
     for rival in advice.rivals:
         means = [comparison.rows[label].rouge1.mean for label in ("lora", rival.label)]
@@ -788,7 +788,7 @@ def test_advice_names_the_frugal_choice(out: Path):
     """A row that is not shown to differ from the best and trains fewer parameters is named."""
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
-    advice = advise(compare(load(out)))
+    advice = recommend(compare(load(out)))
     assert advice.best == "lora" and advice.frugal == ("full",)
     assert "full is not shown to differ from lora and trains 3,000,000 parameters instead of 10,000,000" in advice.text
 
@@ -799,7 +799,7 @@ def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
     edit(out / "suite.json", lambda suite: suite.update(analysis={"margin": 3.0}))
     for seed in (0, 1, 2):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.train_seconds", 500.0))
-    advice = advise(compare(load(out)))
+    advice = recommend(compare(load(out)))
     assert advice.best == "lora" and advice.choice == "full"
     assert "Without a limit: full." in advice.text
     assert "cheapest row shown not to be worse by 3 or more in ROUGE-1 than lora" in advice.text
@@ -807,7 +807,7 @@ def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
 
 def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
     """With one seed the advice says that it speaks of trained models, not of methods."""
-    text = advise(compare(load(write_results(tmp_path / "one", seeds=(0,))))).text
+    text = recommend(compare(load(write_results(tmp_path / "one", seeds=(0,))))).text
     assert "Whether the methods differ needs more seeds: no method is advised here, only a model." in text
 
 
@@ -826,18 +826,18 @@ def test_the_primary_measure_is_the_suites(out: Path):
     edit(out / "suite.json", lambda suite: suite.update(analysis={"primary": "loss"}))
     by_loss = compare(load(out))
     assert by_loss.verdict.index("test loss") < by_loss.verdict.index("ROUGE-1")
-    assert advise(by_loss).best == "prompt-tuning" and advise(by_rouge).best == "lora"
+    assert recommend(by_loss).best == "prompt-tuning" and recommend(by_rouge).best == "lora"
     assert {test.role for test in by_loss.tests if test.metric == "loss"} == {"primary"}
 
 
 def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
     """No row within the budget is said with the least that is needed; a cost not measured does not pass for small."""
     out = write_results(tmp_path / "tuned", methods=("prompt-tuning", "lora"))
-    nothing = advise(compare(load(out)), max_parameters=100)
+    nothing = recommend(compare(load(out)), max_parameters=100)
     assert nothing.best is None and "The least any row needs is 2,560 trainable parameters" in nothing.text
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.peak_memory_bytes", None))
-    advice = advise(compare(load(out)), max_memory=10**12)
+    advice = recommend(compare(load(out)), max_memory=10**12)
     assert advice.best == "prompt-tuning" and "was not measured" in advice.refused["lora"]
 
 
@@ -845,7 +845,7 @@ def test_advice_repeats_what_a_reader_must_know(out: Path):
     """Flags of the comparison and of the advised row stand in the advice."""
     edit_record(out, "lora/0", lambda record: record["search"].update(chosen=0.1, at_edge=True))
     edit_record(out, "full/0", lambda record: put(record, "data.synthetic", True))
-    text = advise(compare(load(out))).text
+    text = recommend(compare(load(out))).text
     assert "edge of the grid" in text and "synthetic" in text
 
 
@@ -853,7 +853,7 @@ def test_advice_repeats_what_a_reader_must_know(out: Path):
 def test_a_limit_is_a_number_of_zero_or_more(out: Path, value: float):
     """A limit that is negative or no number is bad input."""
     with pytest.raises(ConfigError, match="--max-seconds"):
-        advise(compare(load(out)), max_seconds=value)
+        recommend(compare(load(out)), max_seconds=value)
 
 
 # Layers

@@ -16,10 +16,11 @@ from support.folders import write_results
 from support.made_up import hostile_results, make_comparison, make_results
 from support.paths import CHECKOUT
 from triptych import cli
+from triptych.analysis.curves import LossCurves, loss_curves, mean_curve, thin
 from triptych.reporting import document as document_module
-from triptych.reporting import formats, write_html, write_pdf, write_report
+from triptych.reporting import write_html, write_pdf, write_report
 from triptych.reporting.document import browser_data, describe, examples
-from triptych.reporting.series import Curves, loss_curves, mean_curve, thin
+from triptych.text import formats
 
 needs_pdftotext = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler-utils) is absent")
 PAPER = Path(document_module.__file__).parent / "paper"
@@ -276,7 +277,7 @@ def test_curves_are_means_over_seeds() -> None:
     assert mean_curve([]) == ()
     curves = loss_curves(make_results(seeds=(0, 1)))
     assert set(curves) == {"prompt-tuning", "lora", "last-layers", "full"}
-    assert isinstance(curves["lora"], Curves) and curves["lora"].validation[0][0] == 0
+    assert isinstance(curves["lora"], LossCurves) and curves["lora"].validation[0][0] == 0
 
 
 def test_thinning_keeps_the_mean() -> None:
@@ -297,7 +298,7 @@ def test_every_citation_has_its_reference_and_every_reference_is_cited() -> None
     """No work is cited that is not listed, and none is listed that is not cited; year and first author agree."""
     text = "".join((PAPER / name).read_text("utf-8") for name in ("body.typ", "architectures.typ", "theory.typ"))
     body, listed = text.split("#let references = (")
-    body = " ".join(body.split()) + (PAPER.parent / "sheets.py").read_text("utf-8")
+    body = " ".join(body.split()) + (PAPER.parent / "tables" / "settings.py").read_text("utf-8")
     references = re.findall(r"^  \[([A-Z][\w-]+), .*?\((\d{4})\)", listed, re.M)
     assert len(references) == len(re.findall(r"^  \[", listed, re.M)) > 20
     names = r"([A-Z][\w-]+)(?: et al\.| and [A-Z][\w-]+)?(?:’s)?"

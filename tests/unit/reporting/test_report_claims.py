@@ -9,11 +9,12 @@ import pytest
 
 from support.made_up import make_comparison, make_results
 from triptych.analysis.flags import comparison_flags
-from triptych.reporting import formats, sheets
 from triptych.reporting.claims import Claim, claims
 from triptych.reporting.claims.selection import cell
-from triptych.reporting.tables import to_csv
+from triptych.reporting.export import to_csv
+from triptych.reporting.tables import cost
 from triptych.results.records import Comparison, Estimate
+from triptych.text import formats
 
 RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
 COMPARISON = make_comparison(RESULTS)
@@ -194,7 +195,7 @@ def test_the_search_is_told_in_all() -> None:
     comparison = make_comparison(searched)
     assert "it took, in all: lora 60.0 s, full 60.0 s." in find(claims(searched, comparison), "search").text
     assert comparison.rows["lora"].cost["search_seconds"] == 60 and comparison.rows["lora"].cost["search_flops"] == 6e12
-    assert [cell.text for cell in sheets.clocks(comparison).rows[0]][-2:] == ["60.0 s", "6.00 TFLOP"]
+    assert [cell.text for cell in cost.clocks_table(comparison).rows[0]][-2:] == ["60.0 s", "6.00 TFLOP"]
     assert next(csv.DictReader(io.StringIO(to_csv(comparison))))["search_seconds"] == "60.0"
 
 

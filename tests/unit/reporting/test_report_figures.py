@@ -6,11 +6,11 @@ from xml.etree import ElementTree
 import pytest
 
 from support.made_up import make_comparison, make_results
-from triptych.reporting import formats
-from triptych.reporting.document import Report
+from triptych.reporting.document import ReportContent
 from triptych.reporting.figures import figures
 from triptych.reporting.inline import inline_svg
 from triptych.reporting.web import to_html
+from triptych.text import formats
 
 SVG = "{http://www.w3.org/2000/svg}"
 RESULTS = make_results(seeds=(0, 1), failed=(("lora", 1),))
@@ -87,7 +87,7 @@ def test_what_belongs_to_a_row_is_marked() -> None:
 
 def test_the_page_holds_the_figures_and_every_reference_is_answered() -> None:
     """Every figure is in the page once; no two elements share an id, and each part that is asked for is there."""
-    page = to_html(Report(RESULTS, COMPARISON)).decode()
+    page = to_html(ReportContent(RESULTS, COMPARISON)).decode()
     found = re.findall(r'data-figure="(\w+)"[^>]*><svg ', page)
     assert found == list(dict.fromkeys(found)) and set(found) == set(DRAWINGS)
     ids = [own for own in re.findall(r'\bid="([^"]*)"', page) if own.split("-")[0] in found]

@@ -9,9 +9,11 @@ from rich.console import Console
 
 from support.made_up import LABELS, make_comparison, make_results
 from triptych.analysis.coverage import subset
-from triptych.reporting import formats, sheets
-from triptych.reporting.tables import comparison_table, to_csv, to_markdown, to_tests_csv
+from triptych.reporting.export import to_csv, to_markdown, to_tests_csv
+from triptych.reporting.tables import quality
+from triptych.reporting.terminal import comparison_table
 from triptych.results.records import Data, SplitCounts
+from triptych.text import formats
 
 WIDTHS = (80, 100, 140)
 
@@ -55,9 +57,9 @@ def test_every_table_says_that_a_part_of_the_test_set_is_not_the_whole() -> None
     assert comparison.subset == sentence
     assert sentence in " ".join(shown(comparison, 100).split())
     assert sentence in to_markdown(comparison)
-    assert sentence in sheets.quality(comparison).caption
+    assert sentence in quality.quality_table(comparison).caption
     whole = comparison.model_copy(update={"subset": ""})
-    assert "subset" not in shown(whole, 100) + to_markdown(whole) + sheets.quality(whole).caption
+    assert "subset" not in shown(whole, 100) + to_markdown(whole) + quality.quality_table(whole).caption
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_quality_says_how_seeds_vary() -> None:
     column, and a row that trains nothing has a dash."""
     results = make_results(seeds=(0, 1, 2))
     comparison = make_comparison(results)
-    sheet = sheets.quality(comparison)
+    sheet = quality.quality_table(comparison)
     assert sheet.head[-2:] == ("Seed SD, loss", "Seed SD, R-1") and "Seed SD" in sheet.caption
     means = [run.record.rouge.rouge1 for run in results.of("lora")]
     lora, untuned = (next(row for row in sheet.rows if row[0].text == label) for label in ("lora", "untuned"))
@@ -233,7 +235,7 @@ def test_quality_says_how_seeds_vary() -> None:
         statistics.stdev(means)
     )
     assert untuned[-1].text == untuned[-2].text == formats.DASH
-    single = sheets.quality(make_comparison(make_results()))
+    single = quality.quality_table(make_comparison(make_results()))
     assert "Seed SD" not in single.caption + "".join(single.head) and len(single.rows[0]) == len(single.head)
 
 
@@ -243,7 +245,7 @@ def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
     and the
     difference that would have been found are explained in either."""
     comparison = make_comparison(make_results(seeds=tuple(range(seeds))))
-    caption = sheets.tests_caption(comparison, ("rouge1", "loss"))
+    caption = quality.tests_caption(comparison, ("rouge1", "loss"))
     of_models = "With one training seed, p speaks of the trained models, not of training again."
     assert (of_models in caption) == (seeds == 1)
     size = comparison.inference.detectable["rouge1"]
@@ -260,5 +262,5 @@ def test_a_difference_that_no_table_can_hold_is_said_to_be_one() -> None:
     comparison = make_comparison(make_results(seeds=(0, 1)))
     found = comparison.inference.model_copy(update={"detectable": {"rouge1": 128.7, "loss": 0.2}})
     comparison = comparison.model_copy(update={"inference": found})
-    for text in (to_markdown(comparison), sheets.tests_caption(comparison, ("rouge1", "loss"))):
+    for text in (to_markdown(comparison), quality.tests_caption(comparison, ("rouge1", "loss"))):
         assert "more than 100 points of R" in text and "128" not in text and "0.2000 nats of test loss" in text

@@ -1,9 +1,9 @@
 """Sentences on what training cost: time, parameters, operations, memory, energy, and the search for a rate."""
 
-from triptych.reporting import formats
 from triptych.reporting.claims.selection import cell, cells, having, highest, lowest, number, tuned
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
+from triptych.text import formats
 
 
 def extremes(comparison: Comparison, path: str, what: str) -> str | None:

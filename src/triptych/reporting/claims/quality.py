@@ -4,7 +4,7 @@ from itertools import combinations, pairwise
 
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.verdict import find_test, separable, turned
-from triptych.reporting import formats, rows
+from triptych.reporting import rows
 from triptych.reporting.claims.selection import (
     beyond,
     cell,
@@ -19,6 +19,7 @@ from triptych.reporting.claims.selection import (
     with_rouge,
 )
 from triptych.results.records import Comparison
+from triptych.text import formats
 
 _MOST_LISTED = 6  # pairs that a sentence names one by one; of more it gives the number
 

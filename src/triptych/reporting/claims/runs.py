@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 
 from triptych.analysis.coverage import corpus_pairs
-from triptych.reporting import formats
 from triptych.reporting.claims.selection import tuned
 from triptych.results.reading import Results, Run
 from triptych.results.records import Comparison
+from triptych.text import formats
 
 EPOCHS = 10  # what the assignment allows
 LEAST_SECONDS = 24 * 3600.0  # a whole job that takes less is not too long to be done

@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from triptych.reporting import formats, rows
+from triptych.reporting import rows
 from triptych.results.records import Comparison
+from triptych.text import formats
 
 
 def with_rouge(comparison: Comparison) -> list[str]:

@@ -1,7 +1,8 @@
 """Sentences on what was compared, and on what did not finish."""
 
-from triptych.reporting import formats, rows
+from triptych.reporting import rows
 from triptych.results.records import Comparison
+from triptych.text import formats
 
 
 def compared(comparison: Comparison) -> str:

@@ -1,8 +1,8 @@
 """Sentences on what the summaries look like: their length, what they copy, what was cut off."""
 
-from triptych.reporting import formats
 from triptych.reporting.claims.selection import cell, cells, having, highest, number, with_rouge
 from triptych.results.records import Comparison
+from triptych.text import formats
 
 
 def length(comparison: Comparison) -> str | None:

@@ -1,9 +1,9 @@
 """Sentences that set the equations and the answers on theory against what this run measured."""
 
-from triptych.reporting import formats
 from triptych.reporting.claims.selection import cell, estimate, number, of_kind, tuned_of_kind
 from triptych.results.reading import Results, Run
 from triptych.results.records import Comparison
+from triptych.text import formats
 
 
 def shapes(results: Results, kind: str) -> str | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sized
+from typing import Protocol
 
 NOT_MEASURED = "not measured"
 DASH = "—"
@@ -33,6 +34,25 @@ def interval(low: float | None, high: float | None, digits: int = 2) -> str:
     return (
         DASH if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "\N{MINUS SIGN}")
     )
+
+
+class Interval(Protocol):
+    """A mean with its 95% interval; the ends are None where no spread can be estimated."""
+
+    @property
+    def mean(self) -> float | None: ...
+    @property
+    def low(self) -> float | None: ...
+    @property
+    def high(self) -> float | None: ...
+
+
+def with_interval(value: Interval | None, digits: int = 2, missing: str = DASH) -> str:
+    """`14.00 [12.00, 16.00]`; the mean alone where there is no interval."""
+    if value is None or value.mean is None:
+        return missing
+    mean = f"{value.mean:.{digits}f}"
+    return mean if value.low is None or value.high is None else f"{mean} {interval(value.low, value.high, digits)}"
 
 
 def count(value: float | None, missing: str = DASH) -> str:

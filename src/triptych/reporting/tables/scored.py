@@ -3,21 +3,22 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from triptych.reporting import formats, rows
-from triptych.reporting.sheets import Cell, Column, Sheet, by_row, estimate_cell
+from triptych.reporting import rows
+from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell
 from triptych.results.reading import Results, Run
 from triptych.results.records import Comparison, Estimate, Row, TextShape
+from triptych.text import formats
 
 _DIGEST = 12  # characters of a digest that a table shows
 
 
-def all_sheets(results: Results, comparison: Comparison) -> list[Sheet]:
+def scored_tables(results: Results, comparison: Comparison) -> list[ReportTable]:
     """The tables between the front page and the record, without the paired tests."""
-    made = [files(results), quality(comparison), shape(comparison)]
-    return [*made, *([sets(results, comparison)] if len(results.runs) > len(comparison.rows) else [])]
+    made = [scored_files_table(results), scored_quality_table(comparison), scored_shape_table(comparison)]
+    return [*made, *([sets_table(results, comparison)] if len(results.runs) > len(comparison.rows) else [])]
 
 
-def files(results: Results) -> Sheet:
+def scored_files_table(results: Results) -> ReportTable:
     """Which file is which system, and where the references come from."""
     assert results.files is not None
     scored = results.files
@@ -32,7 +33,7 @@ def files(results: Results) -> Sheet:
     ]
     if scored.references is not None:
         body.append((Cell("(references)"), Cell(scored.references.file), Cell(scored.references.sha256[:_DIGEST])))
-    return Sheet(
+    return ReportTable(
         "files",
         "The files that were scored, and the beginning of each one's SHA-256.",
         ("System", "File", "SHA-256"),
@@ -42,13 +43,13 @@ def files(results: Results) -> Sheet:
     )
 
 
-def quality(comparison: Comparison) -> Sheet:
+def scored_quality_table(comparison: Comparison) -> ReportTable:
     """ROUGE of every system with its interval."""
     body = [
         (Cell(label), *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE])
         for label, row in comparison.rows.items()
     ]
-    return Sheet(
+    return ReportTable(
         "quality",
         "Quality: ROUGE as F1 in 0-100 (higher is better), under each mean its 95% interval.",
         ("System", *rows.ROUGE.values()),
@@ -56,7 +57,7 @@ def quality(comparison: Comparison) -> Sheet:
     )
 
 
-def shape(comparison: Comparison) -> Sheet:
+def scored_shape_table(comparison: Comparison) -> ReportTable:
     """What the outputs look like; what needs the documents only where they are known."""
 
     def of(name: str) -> Callable[[Row], float | None]:
@@ -81,7 +82,7 @@ def shape(comparison: Comparison) -> Sheet:
     )
 
 
-def sets(results: Results, comparison: Comparison) -> Sheet:
+def sets_table(results: Results, comparison: Comparison) -> ReportTable:
     """Every set of predictions with its own scores."""
     body = [
         (
@@ -92,17 +93,17 @@ def sets(results: Results, comparison: Comparison) -> Sheet:
         for run in results.runs
     ]
     caption = "Every set of predictions by itself: mean ROUGE."
-    return Sheet("sets", caption, ("System", "Set", *rows.ROUGE.values()), tuple(body))
+    return ReportTable("sets", caption, ("System", "Set", *rows.ROUGE.values()), tuple(body))
 
 
 def _means(run: Run) -> list[float]:
     return [getattr(run.record.rouge, name) for name in rows.ROUGE]
 
 
-def whole_record(comparison: Comparison) -> list[Sheet]:
+def scored_record_tables(comparison: Comparison) -> list[ReportTable]:
     """Every number of the comparison's rows, as recorded."""
 
-    def sheet(name: str, caption: str, paths: Iterable[tuple[str, str]]) -> Sheet:
+    def sheet(name: str, caption: str, paths: Iterable[tuple[str, str]]) -> ReportTable:
         columns = [Column(head, _at(path), formats.exact, formats.DASH) for head, path in paths]
         return by_row(comparison, name, caption, columns)
 

@@ -1,0 +1,175 @@
+"""The comparison as CSV and as Markdown."""
+
+import csv
+import io
+from typing import Any
+
+from triptych.reporting import rows
+from triptych.reporting.lines import (
+    FILES_LEGEND,
+    LEGEND,
+    all_flags,
+    cost_cells,
+    further_cells,
+    heading,
+    length_cells,
+    power_sentence,
+)
+from triptych.results.records import NUMERIC_COSTS, Comparison, PairedTest, Row
+from triptych.text import formats
+from triptych.text.characters import showable
+from triptych.text.markdown import plain
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def to_csv(comparison: Comparison) -> str:
+    """The comparison as CSV: raw numbers, a line a row, missing values empty; no cell that a spreadsheet runs.
+
+    A further metric's score that is named like another column gets `score ` before its name.
+    """
+    own = {name for label, row in comparison.rows.items() for name in _flat(comparison, label, row, {})}
+    columns = _score_columns(rows.further_names(comparison), own)
+    records = [_flat(comparison, label, row, columns) for label, row in comparison.rows.items()]
+    names = list(dict.fromkeys(name for record in records for name in record))
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(map(_csv_cell, names))
+    for record in records:
+        writer.writerow([_csv_cell(record.get(name)) for name in names])
+    return stream.getvalue()
+
+
+def to_tests_csv(comparison: Comparison) -> str:
+    """The paired tests as CSV: a line for each pair of rows and measure, the fields of `records.PairedTest` as
+    columns."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = list(PairedTest.model_fields)
+    writer.writerow(names)
+    for test in comparison.tests:
+        fields = test.model_dump() | {"seeds": " ".join(map(str, test.seeds))}
+        writer.writerow([_csv_cell(fields[name]) for name in names])
+    return stream.getvalue()
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """The comparison as a Markdown document: what it is of, the table, the verdict and what must be known."""
+    files = rows.of_files(comparison)
+    what = (
+        heading(comparison)
+        if files
+        else f"Model: {comparison.model}. Data: {comparison.data}, {comparison.num_documents:,} test documents. "
+        f"Seeds: {', '.join(map(str, comparison.seeds))}"
+    )
+    lines = [f"# {plain(comparison.suite)}", "", f"{plain(what)}.", ""]
+    if comparison.synthetic:
+        lines += [f"**{plain(rows.synthetic_notice(comparison))}**", ""]
+    if comparison.subset:
+        lines += [plain(comparison.subset), ""]
+    further = rows.further_names(comparison)
+    cost = ["Training time", "Trainable parameters", "Added parameters", "Training compute", "Peak memory"]
+    head = [
+        "System" if files else "Row",
+        *([] if files else ["Test loss (nats/token)"]),
+        *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
+        *[plain(name) for name in further],
+        *(["Words"] if files else cost),
+    ]
+    lines += ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
+    for label, row in comparison.rows.items():
+        note = rows.failure_note(row)
+        name = plain(label + (f" ({note})" if note and not rows.failed(row) else ""))
+        quality = (
+            [formats.FAILED] + [formats.DASH] * (4 + len(further))
+            if rows.failed(row)
+            else [
+                *([] if files else [formats.loss(row.loss.test)]),
+                *[formats.with_interval(getattr(row, metric)) for metric in rows.ROUGE],
+                *further_cells(row, further),
+            ]
+        )
+        lines.append("| " + " | ".join([name, *quality, *(length_cells(row) if files else cost_cells(row))]) + " |")
+    lines += _markdown_tests(comparison)
+    lines += ["", FILES_LEGEND if files else LEGEND, "", plain(comparison.verdict)]
+    if power := power_sentence(comparison):
+        lines += ["", plain(power)]
+    flags = all_flags(comparison)
+    lines += ["", *[f"- {plain(flag)}" for flag in flags]] if flags else []
+    if comparison.signature:
+        lines += ["", f"ROUGE: {plain(comparison.signature)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_tests(comparison: Comparison) -> list[str]:
+    """The tests on the primary and the second measure, with their decisions."""
+    tests = [test for test in comparison.tests if test.role != "secondary"]
+    if not tests:
+        return []
+    lines = ["", "| a − b | Measure | Difference | Interval | p, corrected | Decision |"]
+    lines.append("| --- | --- | ---: | ---: | ---: | --- |")
+    for test in tests:
+        name = rows.TESTED.get(test.metric, test.metric)
+        cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, rows.test_figures(test)), rows.decision(test)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _score_columns(names: list[str], taken: set[str]) -> dict[str, str]:
+    """A column for each further score, none of them taken."""
+    columns = {name: name for name in names if name not in taken}
+    for name in names:
+        if name in taken:
+            column = f"score {name}"
+            while column in columns.values() or column in taken:
+                column = f"score {column}"
+            columns[name] = column
+    return columns
+
+
+def _flat(comparison: Comparison, label: str, row: Row, score_columns: dict[str, str]) -> dict[str, Any]:
+    """A line of the CSV by column.
+
+    Args:
+        score_columns: the column of each further score; a score that it lacks is left out.
+    """
+    flat: dict[str, Any] = {
+        "label": label,
+        "kind": row.kind,
+        "status": "failed" if rows.failed(row) else "done",
+        "seeds": " ".join(map(str, row.seeds)),
+        "failed_seeds": " ".join(map(str, row.failed_seeds)),
+    }
+    for name in ("test", "low", "high", "initial", "validation"):
+        flat[f"loss_{name}"] = getattr(row.loss, name)
+    for metric in rows.ROUGE:
+        estimate = getattr(row, metric)
+        for name in ("mean", "low", "high"):
+            flat[f"{metric}_{name}"] = estimate and getattr(estimate, name)
+    for name in ("base", "added", "trainable", "total"):
+        field = f"num_{name}_parameters"
+        flat[field] = row.parameters and getattr(row.parameters, field)
+    flat["stored_bytes"] = row.parameters and row.parameters.stored_bytes
+    flat |= {name: row.cost.get(name) for name in NUMERIC_COSTS}
+    if row.text_shape is not None:
+        flat |= row.text_shape.model_dump()
+    flat |= {column: row.further_scores[name] for name, column in score_columns.items() if name in row.further_scores}
+    return flat | {
+        "model": comparison.model,
+        "data": comparison.data,
+        "synthetic": comparison.synthetic,
+        "num_documents": comparison.num_documents,
+        "flags": " ".join(row.flags),
+    }
+
+
+def _csv_cell(cell: Any) -> str:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, (int, float)):
+        return repr(cell)
+    cell = "\n".join(showable(cell).splitlines())  # one kind of line break, or a lone "\r" would end the line unquoted
+    # A spreadsheet runs a text cell that begins like a formula, full-width signs too; an apostrophe makes it text.
+    return "'" + cell if cell.lstrip(" \n").startswith(_FORMULA) else cell

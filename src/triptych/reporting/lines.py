@@ -1,0 +1,76 @@
+"""What the terminal and the Markdown file say alike of a comparison: heading, cells, legend and flags."""
+
+from triptych.analysis.verdict import NAMES
+from triptych.reporting import rows
+from triptych.results.records import Comparison, Row
+from triptych.text import formats
+
+LEGEND = "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
+FILES_LEGEND = (
+    "After or under a score: its 95% interval. Words: the mean length of an output; length alone moves ROUGE."
+)
+
+
+def heading(comparison: Comparison) -> str:
+    """What was compared, on what."""
+    documents = f"{comparison.num_documents:,} {'documents' if rows.of_files(comparison) else 'test documents'}"
+    if rows.of_files(comparison):
+        sets = sum(len(row.seeds) for row in comparison.rows.values())
+        files = f"{len(comparison.rows)} {'system' if len(comparison.rows) == 1 else 'systems'}"
+        more = f", {sets} sets of predictions" if sets > len(comparison.rows) else ""
+        return f"{files}{more}: {documents}, scored against {comparison.data}"
+    seeds = f"{'seed' if len(comparison.seeds) == 1 else 'seeds'} {', '.join(map(str, comparison.seeds))}"
+    return f"{comparison.model} on {comparison.data}: {documents}, {seeds}"
+
+
+def cost_cells(row: Row) -> list[str]:
+    """Training time, trainable and added parameters, executed FLOPs and peak memory of a row, as text."""
+    if rows.failed(row):
+        return [formats.FAILED] + [formats.DASH] * 4
+    missing = formats.NOT_MEASURED if rows.trained(row) else formats.DASH
+    return [
+        formats.seconds(rows.cost(row, "train_seconds"), missing),
+        formats.count(rows.value(row, "parameters.num_trainable_parameters")),
+        formats.count(rows.value(row, "parameters.num_added_parameters")),
+        formats.quantity(rows.cost(row, "train_flops"), "flops", missing),
+        formats.quantity(rows.cost(row, "peak_memory_bytes"), "bytes", missing),
+    ]
+
+
+def further_cells(row: Row, names: list[str]) -> list[str]:
+    """Those means of a row as text."""
+    values = [row.further_scores.get(name) for name in names]
+    return [formats.DASH if value is None else f"{value:.4g}" for value in values]
+
+
+def length_cells(row: Row) -> list[str]:
+    """How long a system's outputs are, which ROUGE depends on."""
+    return [formats.words(rows.value(row, "text_shape.prediction_words"))]
+
+
+def power_sentence(comparison: Comparison) -> str:
+    """Which differences the table would have found; empty where it has no tests."""
+    if comparison.inference is None:
+        return ""
+    primary, found = comparison.inference.primary, comparison.inference.detectable
+    parts = [
+        formats.difference(size, measure, NAMES.get(measure, measure))
+        for measure in (primary, "rouge1" if primary == "loss" else "loss")
+        if (size := found.get(measure)) is not None
+    ]
+    if not parts:
+        return ""
+    which = "systems" if rows.of_files(comparison) else "rows"
+    return (
+        f"Between any two {which} a true difference of {' or '.join(parts)} would have been found four times in five."
+    )
+
+
+def all_flags(comparison: Comparison) -> list[str]:
+    """What a reader must know, of the comparison and of its rows; a sentence that several rows share stands once."""
+    labels_of: dict[str, list[str]] = {}
+    for label, row in comparison.rows.items():
+        for flag in dict.fromkeys(row.flags):
+            labels_of.setdefault(flag, []).append(label)
+    of_rows = [f"{', '.join(labels)}: {flag}" for flag, labels in labels_of.items()]
+    return list(dict.fromkeys([*comparison.flags, *of_rows]))

@@ -1,0 +1,158 @@
+"""Tables of quality: losses, ROUGE, paired tests, scores of further metrics, and how rows gain with data."""
+
+from collections.abc import Callable, Iterable
+
+from triptych.reporting import rows
+from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell, label_cell
+from triptych.results.records import Comparison, PairedTest, Row
+from triptych.text import formats
+
+
+def quality_table(comparison: Comparison) -> ReportTable:
+    """Test loss and ROUGE with their intervals, and how they vary over training seeds."""
+    several = any(row.seed_sd for row in comparison.rows.values())
+    body = []
+    for label, row in comparison.rows.items():
+        if rows.failed(row):
+            body.append((Cell(label), Cell(formats.FAILED), *[Cell(formats.DASH)] * (6 if several else 4)))
+            continue
+        loss = row.loss
+        has_interval = loss.low is not None and loss.high is not None
+        body.append(
+            (
+                label_cell(label, row),
+                Cell(
+                    formats.loss(loss.test),
+                    formats.interval(loss.low, loss.high, 4) if has_interval else None,
+                    loss.test,
+                ),
+                *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE],
+                *([_spread(row, "loss", formats.loss), _spread(row, "rouge1", formats.score)] if several else []),
+            )
+        )
+    spread = " Seed SD: standard deviation of the means of the training seeds." if several else ""
+    return ReportTable(
+        "quality",
+        "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
+        f"(higher is better); under each its 95% interval.{spread} {comparison.subset}".rstrip(),
+        ("Row", "Test loss", *rows.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
+        tuple(body),
+        widths=(0, 1.25, 1, 1, 1, 1, *((0.75, 0.75) if several else ())),
+    )
+
+
+def loss_table(comparison: Comparison) -> ReportTable:
+    """Losses before and after."""
+    columns = [
+        Column("Before training", lambda row: row.loss.initial, formats.loss, formats.DASH),
+        Column("Validation", lambda row: row.loss.validation, formats.loss, formats.DASH),
+        Column("Test", lambda row: row.loss.test, formats.loss, formats.DASH),
+    ]
+    return by_row(
+        comparison,
+        "losses",
+        "Loss before training (validation split) and at the best epoch, in nats per target token, means over seeds.",
+        columns,
+    )
+
+
+def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: bool = False) -> str:
+    """What a table of paired tests shows, what its intervals are, and which differences it would have found."""
+    metrics = tuple(metrics)
+    names = " and ".join(rows.TESTED[metric] for metric in metrics)
+    one_seed = any(test.inference == "trained models" for test in comparison.tests)
+    of_models = " With one training seed, p speaks of the trained models, not of training again." if one_seed else ""
+    inference = comparison.inference
+    seen = [
+        formats.difference(size, metric, rows.TESTED[metric])
+        for metric in metrics
+        if inference is not None and (size := inference.detectable.get(metric)) is not None
+    ]
+    sizes = " or ".join(seen)
+    power = (
+        f" Between any two rows a true difference of {sizes} would have been found four times in five." if seen else ""
+    )
+    return (
+        f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
+        "difference, interval and p, corrected over the pairs of one measure, which agree with the decision "
+        f"(different: the interval leaves out zero; equivalent: shown to be within the margin).{of_models}{power}"
+    )
+
+
+def tests_table(comparison: Comparison, metrics: Iterable[str], name: str, caption: str) -> ReportTable:
+    """Paired tests of some metrics."""
+    metrics = tuple(metrics)
+    several = len(metrics) > 1
+    body = [_test_row(test, several) for test in comparison.tests if test.metric in metrics]
+    head = ("Row a", "Row b", *(("Score",) if several else ()), "a − b", "Interval", "p", "p adjusted", "Decision")
+    words = (0, 1, 2, len(head) - 1) if several else (0, 1, len(head) - 1)
+    return ReportTable(
+        name, caption, head, tuple(body), words, (1.2, 1.2, *((0.7,) if several else ()), 0.7, 1.2, 0.7, 0.8, 1.1)
+    )
+
+
+def scaling_table(comparison: Comparison) -> ReportTable | None:
+    """What each row makes of more documents; None where the suite did not vary them."""
+    body = []
+    labels = dict.fromkeys(label for point in comparison.scaling for label in point.rows)
+    for label in labels:
+        for point in comparison.scaling:
+            row = point.rows.get(label)
+            if row is None:
+                continue
+            size = point.train_documents
+            gain = next((test for test in point.gains if test.a == f"{label}@{size}" and test.metric == "rouge1"), None)
+            body.append(
+                (
+                    label_cell(label, row),
+                    Cell(formats.count(size), None, size),
+                    Cell(formats.loss(row.loss.test), None, row.loss.test),
+                    estimate_cell(row.rouge1),
+                    Cell(formats.DASH)
+                    if gain is None
+                    else Cell(formats.signed(gain.difference), formats.interval(gain.low, gain.high), gain.difference),
+                    Cell(formats.DASH if gain is None else formats.p_value(gain.p_value_adjusted)),
+                    Cell(formats.seconds(rows.cost(row, "train_seconds"))),
+                )
+            )
+    if not body:
+        return None
+    return ReportTable(
+        "scaling",
+        "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many "
+        "epochs, with a search of its own. The gain in R-1 is over the line above, on the same test documents; p by "
+        "Holm's correction "
+        f"over all gains. {comparison.subset}".rstrip(),
+        ("Row", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
+        tuple(body),
+    )
+
+
+def further_scores_table(comparison: Comparison) -> ReportTable | None:
+    """What metrics beyond those of the package score; None where there are none."""
+
+    def of(name: str) -> Callable[[Row], float | None]:
+        return lambda row: row.further_scores.get(name)
+
+    columns = [Column(name, of(name), formats.exact, formats.DASH) for name in rows.further_names(comparison)]
+    caption = "Further scores, as their metrics give them: means over seeds."
+    return by_row(comparison, "further", caption, columns) if columns else None
+
+
+def _spread(row: Row, measure: str, show: Callable[[float | None], str]) -> Cell:
+    value = row.seed_sd.get(measure)
+    return Cell(show(value), None, value)
+
+
+def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
+    difference, interval, adjusted = rows.test_figures(test)
+    return (
+        Cell(test.a),
+        Cell(test.b),
+        *((Cell(rows.TESTED[test.metric]),) if several else ()),
+        Cell(difference, None, test.difference),
+        Cell(interval),
+        Cell(formats.p_value(test.p_value), None, test.p_value),
+        Cell(adjusted, None, test.p_value_adjusted),
+        Cell(rows.decision(test)),
+    )

@@ -1,0 +1,195 @@
+"""Tables of what was done: the data, the settings of all rows and of each, and every run."""
+
+from typing import Any
+
+from triptych.reporting import rows
+from triptych.reporting.tables.table import Cell, ReportTable
+from triptych.results.reading import Results, Run
+from triptych.text import formats
+
+
+def hyper_parameters_table(results: Results) -> ReportTable:
+    """What each row was trained with, and how its learning rate was found."""
+    body = []
+    for label in results.labels:
+        runs = [run for run in results.runs if run.record.label == label]
+        kind = runs[0].record.kind
+        body.append(
+            (
+                Cell(label, f"kind {kind}" if kind != label else None),
+                Cell(_rates(runs)),
+                Cell(_found(runs)),
+                Cell(_lasted(runs, "epochs")),
+                Cell(_lasted(runs, "steps")),
+                Cell(_options(runs[0])),
+            )
+        )
+    return ReportTable(
+        "hyper",
+        "Hyper-parameters of every row: the learning rate and how it was found, the epochs and optimizer steps "
+        "trained (one value for each seed where they differ), and the method's own options.",
+        ("Row", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
+        tuple(body),
+        (0, 1, 2, 5),
+        (0, 0.8, 1.7, 0.6, 0.6, 2.2),
+    )
+
+
+def settings_table(results: Results) -> ReportTable:
+    """The settings that are the same for every row."""
+    suite = results.suite
+    used = dict.fromkeys(run.record.provenance.precision for run in results.runs if run.record.provenance is not None)
+    training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
+    pairs = [
+        ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
+        ("Optimizer", {"adamw": "AdamW (Loshchilov and Hutter, 2019)", "adafactor": "Adafactor"}[training.optimizer]),
+        (
+            "Schedule",
+            f"{training.schedule}, after a warm-up over {formats.share(training.warmup_fraction)} of the steps",
+        ),
+        (
+            "Epochs",
+            f"at most {training.max_epochs}; training stops after {training.patience} without a lower validation loss; "
+            "the weights of the best epoch are evaluated",
+        ),
+        (
+            "Batch",
+            f"{training.global_batch_size} documents an optimizer step, in micro-batches of at most "
+            f"{training.micro_batch_size}",
+        ),
+        ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
+        ("Precision", f"{', '.join(used)} (asked for: {training.precision})" if used else training.precision),
+        ("Seeds", ", ".join(map(str, suite.seeds)) + "; rows without training run once, under the first"),
+        (
+            "Learning-rate search",
+            f"{search.trials} trials a row, each of {formats.number_of(search.epochs, 'epoch')} on at most "
+            f"{search.train_documents:,} documents, judged on at most {search.validation_documents:,}"
+            if search.trials > 1
+            else "none: the rate of each row was set beforehand",
+        ),
+        (
+            "Lengths",
+            f"documents cut at {limits.document_tokens} tokens; training summaries above {limits.summary_tokens} "
+            "tokens dropped",
+        ),
+        ("Separator", _quoted(suite.separator)),
+        (
+            "Decoding",
+            f"{formats.number_of(decoding.num_beams, 'beam')}, at most {decoding.max_new_tokens} new tokens, no "
+            "repeated "
+            f"{decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; one for all rows",
+        ),
+    ]
+    return ReportTable(
+        "recipe",
+        "Settings shared by every row.",
+        ("Setting", "Value"),
+        tuple((Cell(key), Cell(text)) for key, text in pairs),
+        (0, 1),
+        (0.3, 1),
+    )
+
+
+def splits_table(results: Results) -> ReportTable | None:
+    """What became of each split, as the first finished run recorded it; the comparison refuses runs that differ."""
+    data = next((run.record.data for run in results.runs if run.record.data is not None), None)
+    if data is None:
+        return None
+    heads = {
+        "read": "Read",
+        "dropped_empty": "Empty",
+        "dropped_duplicate": "Duplicate",
+        "dropped_long_summary": "Long summary",
+        "not_sampled": "Not sampled",
+        "requested": "Asked for",
+        "used": "Used",
+        "truncated": "Truncated",
+    }
+    body = [
+        (Cell(name), *[Cell(formats.count(getattr(counts, key)), None, getattr(counts, key)) for key in heads])
+        for name, counts in data.splits.items()
+    ]
+    return ReportTable(
+        "splits",
+        "Pairs of each split: read, dropped and why, left out by the seeded sample, asked for (0: all), used, and "
+        "how many of these had their document truncated.",
+        ("Split", *heads.values()),
+        tuple(body),
+    )
+
+
+def runs_table(results: Results) -> ReportTable:
+    """Every run with its own figures."""
+    body = []
+    for run in results.runs:
+        record = run.record
+        done = run.done and record.rouge is not None
+        body.append(
+            (
+                Cell(record.label),
+                Cell(str(record.seed), None, record.seed),
+                Cell(record.status),
+                Cell(formats.loss(record.loss.test), None, record.loss.test),
+                *[Cell(formats.score(getattr(record.rouge, name)) if done else formats.DASH) for name in rows.ROUGE],
+                Cell(f"{record.training.best_epoch} of {record.training.epochs}" if record.training else formats.DASH),
+                Cell(record.provenance.time if record.provenance else formats.DASH),
+            )
+        )
+    return ReportTable(
+        "runs",
+        "Every run: test loss, ROUGE, best epoch and the epochs trained, time.",
+        ("Row", "Seed", "Status", "Loss", *rows.ROUGE.values(), "Best epoch", "Time"),
+        tuple(body),
+        (0, 2, 9),
+        (1.3, 0.5, 0.7, 0.8, 0.7, 0.7, 0.7, 0.8, 0.8, 1.3),
+    )
+
+
+def _rates(runs_of_row: list[Run]) -> str:
+    rates = dict.fromkeys(f"{rate:g}" for run in runs_of_row if (rate := _rate(run)) is not None)
+    return ", ".join(rates) or formats.DASH
+
+
+def _rate(run: Run) -> float | None:
+    if run.record.search is not None:
+        return run.record.search.chosen
+    rate = run.record.options.get("learning_rate")
+    return rate if run.tuned and isinstance(rate, (int, float)) else None
+
+
+def _found(runs_of_row: list[Run]) -> str:
+    searches = [run.record.search for run in runs_of_row if run.record.search is not None]
+    if not searches:
+        return "set, not searched for" if any(run.tuned for run in runs_of_row) else formats.DASH
+    tried = "; ".join(
+        f"{trial.learning_rate:g}: {formats.loss(trial.validation_loss, 'diverged')}" for trial in searches[0].trials
+    )
+    edge = "; the best is at the edge of the grid" if any(search.at_edge for search in searches) else ""
+    return f"validation loss {tried}{' (first seed)' if len(searches) > 1 else ''}{edge}"
+
+
+def _lasted(runs_of_row: list[Run], field: str) -> str:
+    found = dict.fromkeys(
+        f"{getattr(run.record.training, field):,}" for run in runs_of_row if run.record.training is not None
+    )
+    return ", ".join(found) or formats.DASH
+
+
+def _options(run: Run) -> str:
+    hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
+    options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
+    return ", ".join(options) or formats.DASH
+
+
+def _quoted(text: str) -> str:
+    """A text in quotes, the line breaks that it begins with in words."""
+    rest = text.lstrip("\n")
+    breaks = len(text) - len(rest)
+    quoted = f"“{rest}”".replace("\n", " ↵ ")
+    return f"{formats.number_of(breaks, 'line break')}, then {quoted}" if breaks else quoted
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_option, value)) + "]"
+    return "by default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,96 @@
+"""A table of the report as plain data: a head and cells of text."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from triptych.reporting import rows
+from triptych.results.records import Comparison, Estimate, Row
+from triptych.text import formats
+
+_MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What stands in a cell: text, a smaller line under it, and the number to sort by."""
+
+    text: str
+    sub: str | None = None
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class ReportTable:
+    """A table. `widths` are shares of the page's width, 0 for as wide as needed."""
+
+    name: str
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    words: tuple[int, ...] = (0,)  # columns of words; the others hold numbers
+    widths: tuple[float, ...] = ()
+
+    def data(self) -> dict[str, Any]:
+        """For the templates."""
+        return {
+            "name": self.name,
+            "caption": self.caption,
+            "head": list(self.head),
+            "numeric": [column not in self.words for column in range(len(self.head))],
+            "widths": list(self.widths or (0, *[1] * (len(self.head) - 1))),
+            "rows": [[{"text": cell.text, "sub": cell.sub, "value": cell.value} for cell in row] for row in self.rows],
+        }
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of numbers: its head, the field it shows, how it is written."""
+
+    head: str
+    get: Callable[[Row], float | None]
+    show: Callable[..., str]
+    missing: str | None = None  # None: `not measured` where something was trained, a dash where nothing was
+    width: float = 1  # its share of the page
+
+
+def by_row(
+    comparison: Comparison, name: str, caption: str, columns: list[Column], failures: bool = True
+) -> ReportTable:
+    """A table with a line for each row of the comparison.
+
+    Args:
+        failures: say of a failed row that it failed; else its cells are empty.
+    """
+    body = []
+    for label, row in comparison.rows.items():
+        failed = rows.failed(row)
+        cells = []
+        for number, column in enumerate(columns):
+            value = column.get(row)
+            missing = column.missing or (formats.NOT_MEASURED if rows.trained(row) else formats.DASH)
+            text = formats.FAILED if failed and failures and number == 0 else column.show(value, missing)
+            cells.append(Cell(text, None, None if text in _MISSING else value))
+        body.append((label_cell(label, row), *cells))
+    head = ("Row", *[column.head for column in columns])
+    return ReportTable(name, caption, head, tuple(body), widths=(0, *[column.width for column in columns]))
+
+
+def label_cell(label: str, row: Row) -> Cell:
+    return Cell(label, rows.failure_note(row) or None)
+
+
+def estimate_cell(estimate: Estimate | None) -> Cell:
+    """A score, and under it its interval."""
+    if estimate is None:
+        return Cell(formats.DASH)
+    has_interval = estimate.low is not None and estimate.high is not None
+    return Cell(
+        formats.score(estimate.mean),
+        formats.interval(estimate.low, estimate.high) if has_interval else None,
+        estimate.mean,
+    )
+
+
+def cost_of(name: str) -> Callable[[Row], float | None]:
+    return lambda row: rows.cost(row, name)
