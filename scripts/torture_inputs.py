@@ -61,7 +61,7 @@ from triptych.models.parts import take_apart
 from triptych.models.place import find_place
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
-from triptych.reporting import document, export, web
+from triptych.reporting import document, export, terminal, web
 from triptych.results import json_files, layout, reading
 from triptych.run import adapters, entries, kept, preflight, search, setup, training
 from triptych.run.checkpoints import Checkpoints
@@ -507,7 +507,7 @@ def read_results(place: Path) -> None:
     for axis in AXES:
         validation_curves(results, axis)
     advise(comparison, max_seconds=60)
-    Console(file=io.StringIO(), width=100).print(tables.comparison_table(comparison))
+    Console(file=io.StringIO(), width=100).print(terminal.comparison_table(comparison))
 
 
 def write_reports(place: Path) -> None:

@@ -40,11 +40,16 @@ class Interval(Protocol):
     """A mean with its 95% interval; the ends are None where no spread can be estimated."""
 
     @property
-    def mean(self) -> float | None: ...
+    def mean(self) -> float | None:
+        """The mean; None where there is none."""
+
     @property
-    def low(self) -> float | None: ...
+    def low(self) -> float | None:
+        """The lower end."""
+
     @property
-    def high(self) -> float | None: ...
+    def high(self) -> float | None:
+        """The upper end."""
 
 
 def with_interval(value: Interval | None, digits: int = 2, missing: str = DASH) -> str:
