@@ -271,8 +271,8 @@ def load(options: dict):
 def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dict]:
     """Optimizer steps of the one loop."""
     from triptych.engine.compute import make_ready
-    from triptych.engine.training import TrainingPlan, TrainingState, train_step
-    from triptych.engine.trunk_cache import open_cache, usable_from
+    from triptych.engine.training import Loop, TrainingPlan, TrainingState
+    from triptych.engine.trunk_cache import making_flops, open_cache, trunk_store, usable_from
     from triptych.engine.work import entering_flops, training_flops
     from triptych.machine import start_machine
     from triptych.run import setup
@@ -280,7 +280,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
 
     machine = start_machine("cpu", "bf16")
     method = make_row("row", spec).plugin
-    prepared = setup.adapt(base, method, corpus, 0, machine.device)
+    model = make_ready(setup.prepare_model(base, method, corpus, 0, machine))
     plan = TrainingPlan(
         learning_rate=1e-4,
         weight_decay=0.0,
@@ -293,16 +293,11 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
         schedule="constant",
         optimizer="adamw",
         seed=0,
-        plain=False,
     )
-    make_ready(prepared.adapted, prepared.modes, machine)
-    sketch = setup.sketch(base, method)
-    sketch.prunes_training = prepared.adapted.prunes_training
-    first = usable_from(prepared.adapted)
-    flops = training_flops(sketch, plain=False, first=first)
+    sketch, first = model.as_sketch(setup.sketch(base, method)), usable_from(model)
+    flops = training_flops(sketch, first)
     making = entering_flops(sketch, first) if first is not None else None
-    state, batch = TrainingState.begin(prepared.adapted, plan), options["batch"]
-    prepared.modes.train(prepared.adapted.parts.model)
+    state, batch = TrainingState.begin(model.adapted, plan), options["batch"]
 
     def count(*shape: int) -> tuple[float, float]:
         return flops.count(*shape), 0.0
@@ -314,28 +309,21 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
         start = time.perf_counter()
         cache, folder = None, tempfile.mkdtemp()
         if making is not None:
-            prepared.modes.eval(prepared.adapted.parts.model)
-            cache = open_cache(
-                prepared.adapted,
-                split,
-                corpus.template,
-                machine,
-                model=str(number),
-                folder=Path(folder),
-                max_bytes=10**10,
-                batch_size=batch,
-                flops=making.count,
-            )
-            prepared.modes.train(prepared.adapted.parts.model)
+            model.eval()
+            cache = open_cache(model, split, str(number), trunk_store(Path(folder), 10**10), batch)
         later = time.perf_counter()
-        for first_of_step in range(0, len(split), batch):
-            places = list(range(first_of_step, first_of_step + batch))
-            train_step(prepared.adapted, split, places, corpus.template, plan, state, machine, 1e-4, count, cache)
+        state.progress.cursor = 0
+        loop = Loop(model, split, plan, state, count, cache)
+        while not loop.at_epoch_end:
+            loop.step()
         end = time.perf_counter()
         shutil.rmtree(folder)
         done = state.progress.train_flops - before[1]
         found = {"work": state.progress.tokens - before[0], "seconds": end - start, "flops": done}
-        return found if cache is None else {**found, "flops": done + cache.flops, "later_seconds": end - later}
+        if cache is None:
+            return found
+        made = making_flops(split, model.template, batch, making)
+        return {**found, "flops": done + made, "later_seconds": end - later}
 
     return turn
 
@@ -453,20 +441,19 @@ def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> C
     from triptych.contracts import AdaptedModel
     from triptych.engine.compute import make_ready
     from triptych.engine.generation import DecodingPlan, generate
-    from triptych.engine.modes import TrainingModes
+    from triptych.engine.model import EngineModel
     from triptych.machine import start_machine
     from triptych.models.base import BaseModel
-    from triptych.models.parts import take_apart
 
     machine = start_machine("cpu", "bf16")
-    adapted = AdaptedModel(take_apart(BaseModel(options["model"]).load().requires_grad_(False)))
-    make_ready(adapted, TrainingModes(adapted.parts.model), machine)
+    untouched = BaseModel(options["model"]).load().requires_grad_(False)
+    model = make_ready(EngineModel.assemble(untouched, AdaptedModel, corpus.template, machine))
     plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"])
     documents = [corpus.test[i].document_ids for i in range(options["documents"])]
 
     def turn(number: int) -> dict:
         start = time.perf_counter()
-        tokens = generate(adapted, documents, corpus.template, machine, plan)
+        tokens = generate(model, documents, plan)
         return {"work": len(documents), "seconds": time.perf_counter() - start, "new_tokens": sum(map(len, tokens))}
 
     return turn

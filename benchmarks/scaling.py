@@ -105,7 +105,7 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
     from triptych.models.parts import take_apart
     from triptych.run.checkpoints import MAX_TIME_SHARE, Checkpoints
 
-    plan = TrainingPlan(1e-4, 0.0, 1, 1, 8, 8, 1.0, 0.0, "linear", "adamw", 0, False)
+    plan = TrainingPlan(1e-4, 0.0, 1, 1, 8, 8, 1.0, 0.0, "linear", "adamw", 0)
     found = {}
     for label, method in (("lora", LoRA(rank=8)), ("full", Full())):
         context = Context(AutoTokenizer.from_pretrained(model), torch.Generator().manual_seed(0), torch.arange(10))

@@ -26,7 +26,6 @@ from triptych.config.schema import make_suite
 from triptych.contracts import Context, Method
 from triptych.corpus.prepare import encode_documents
 from triptych.engine.generation import generate
-from triptych.engine.training import trained_parameters
 from triptych.machine import start_machine
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
@@ -116,7 +115,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         encoded = encode_documents([text for _, text in texts], loaded[0].base.tokenizer)
         cut = [np.array(ids[: options.document_tokens], dtype=np.int32) for ids in encoded]
         for row in loaded:
-            generate(row.adapted, cut, row.template, row.machine, row.decoding)
+            generate(row.model, cut, row.decoding)
 
     if options.stage == "all":
         return {"seconds": taken(summarize)[0], "peak_bytes": peak()}
@@ -165,7 +164,7 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
         generator = torch.Generator().manual_seed(0)
         adapted = row.plugin.adapt(parts, Context(base.tokenizer, generator, torch.arange(parts.vocabulary_size)))
         with torch.no_grad():
-            for parameter in trained_parameters(adapted).values():
+            for parameter in adapted.trained_parameters().values():
                 parameter.add_(0.01 * torch.randn(parameter.shape, generator=generator))
         folder = layout.run_folder(out, label, 0)
         origin = Origin(label, row.kind, row.options, base.name, base.revision, base.fingerprint)

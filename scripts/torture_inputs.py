@@ -49,8 +49,8 @@ from triptych.corpus import prepare
 from triptych.corpus.prepare import Pair, Template
 from triptych.datasets.tables import Tables, describe
 from triptych.engine.compute import make_ready
-from triptych.engine.modes import TrainingModes
-from triptych.engine.trunk_cache import open_cache
+from triptych.engine.model import EngineModel
+from triptych.engine.trunk_cache import open_cache, trunk_store
 from triptych.errors import TriptychError
 from triptych.handin import bundle
 from triptych.machine import start_machine
@@ -764,23 +764,14 @@ class Bench:
     def read_trunk(self, place: Path) -> None:
         """States of a trunk that were damaged are computed again, and are the same."""
         pairs = [Pair(f"p{i}", np.arange(5 + i, dtype=np.int32), np.arange(3, dtype=np.int32)) for i in range(4)]
-        parts = take_apart(copy.deepcopy(self.model))
-        modes = TrainingModes(parts.model)
-        adapted = LastLayers(num_blocks=1).adapt(parts, Context(self.tokenizer, torch.Generator(), torch.arange(10)))
-        modes.eval(parts.model)
-        machine = start_machine("cpu", "fp32")
-        make_ready(adapted, modes, machine)
-        cache = open_cache(
-            adapted,
-            pairs,
+        context = Context(self.tokenizer, torch.Generator(), torch.arange(10))
+        model = EngineModel.assemble(
+            copy.deepcopy(self.model),
+            lambda parts: LastLayers(num_blocks=1).adapt(parts, context),
             Template((), (1, 2), 0),
-            machine,
-            model="m",
-            folder=place,
-            max_bytes=10**8,
-            batch_size=2,
-            flops=lambda *shape: 1.0,
+            start_machine("cpu", "fp32"),
         )
+        cache = open_cache(make_ready(model), pairs, "m", trunk_store(place, 10**8), batch_size=2)
         assert cache is not None, "damage keeps the cache from being used"
         found = [cache.of(i).tolist() for i in range(len(pairs))]
         self.states = getattr(self, "states", found)

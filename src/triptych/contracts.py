@@ -68,9 +68,7 @@ class AdaptedModel:
         prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without
             arguments, gives them as one tensor [L, 2, H, P, D / heads].
         peft_config: PEFT's own description of the adapter, where PEFT has one.
-        prunes, prunes_training: whether the last block may be run where the loss is read alone, in eval mode and in
-            training; the engine finds out, a method leaves them.
-        generates: whether summaries come from this engine's own loop; likewise.
+        notes: what else a reader of the record may want to know of the adaptation, by name.
     """
 
     parts: ModelParts
@@ -78,9 +76,6 @@ class AdaptedModel:
     placement: Literal["before", "after"] = "before"
     prefix: nn.Module | None = None
     peft_config: Any = None
-    prunes: bool = False
-    prunes_training: bool = False
-    generates: bool = False
     notes: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -90,8 +85,21 @@ class AdaptedModel:
 
     @property
     def prefix_length(self) -> int:
-        """P of the prefix, 0 where there is none: positions that no embedding stands at."""
+        """P of the prefix, 0 where there is none: positions before the first embedding."""
         return self.prefix().shape[3] if self.prefix is not None else 0
+
+    def trained_parameters(self) -> dict[str, nn.Parameter]:
+        """The parameters that require a gradient, by name; a tied one once.
+
+        Virtual tokens are `virtual_tokens`, the parameters of a prefix begin with `prefix.`, all others have the name
+        that they have in the model.
+        """
+        named = dict(self.parts.model.named_parameters())
+        if self.virtual_tokens is not None:
+            (named["virtual_tokens"],) = self.virtual_tokens.parameters()
+        if self.prefix is not None:
+            named |= {f"prefix.{name}": parameter for name, parameter in self.prefix.named_parameters()}
+        return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
 
 
 class Method(Plugin):

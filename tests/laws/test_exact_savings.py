@@ -15,7 +15,7 @@ import torch
 import transformers
 from torch.nn import functional
 
-from support.worlds import World, disturb, gradients, largest_difference
+from support.worlds import World, disturb, gradients, largest_difference, train, with_abilities
 from triptych.engine import forward, memory, stages, training, trunk_cache
 from triptych.engine.attention import BLOCK, blockwise
 from triptych.engine.batching import collate
@@ -23,8 +23,8 @@ from triptych.engine.compute import make_ready, probe_tail
 from triptych.engine.dropout import drop, quicken
 from triptych.engine.evaluation import split_loss
 from triptych.engine.forward import target_losses
-from triptych.engine.training import TrainingState, train
-from triptych.engine.trunk_cache import open_cache
+from triptych.engine.training import Loop, TrainingState
+from triptych.engine.trunk_cache import open_cache, trunk_store
 from triptych.engine.work import entering_flops, training_flops
 from triptych.errors import ResultsError
 from triptych.methods.full import Full
@@ -50,25 +50,25 @@ def method(request):
 
 def plain_and_ready(world: World, method):
     """A model on the plain path, and the same made ready for the engine."""
-    plain, _ = world.adapt_with_modes(method)
-    ready, modes = world.adapt_with_modes(method)
-    for adapted in (plain, ready):
-        disturb(adapted)
-    assert make_ready(ready, modes, world.machine).exact and ready.prunes
-    ready.prunes_training = True  # also where dropout would be at work: everything is in eval mode here
-    return plain, ready
+    plain, ready = (world.model(method) for _ in range(2))
+    for model in (plain, ready):
+        disturb(model.adapted)
+    ready = make_ready(ready)
+    assert ready.can.logits_at_targets and ready.can.prune
+    # also where dropout would be at work: everything is in eval mode here
+    return plain.on_plain_path(), with_abilities(ready, prune_in_training=True)
 
 
 @pytest.mark.parametrize("placement", ["before", "after"])
 def test_the_tail_is_exact(world, method, placement):
     """The last block at the targets alone and fused activations give the plain path's loss and gradients."""
     plain, ready = plain_and_ready(world, method)
-    plain.placement = ready.placement = placement
+    plain.adapted.placement = ready.adapted.placement = placement
     batch = collate(world.pairs, world.template)
-    expected, found = target_losses(plain, batch, plain=True), target_losses(ready, batch, plain=False)
+    expected, found = target_losses(plain, batch), target_losses(ready, batch)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    wanted = gradients(plain, expected.mean())
-    assert largest_difference(gradients(ready, found.mean()), wanted) < 1e-5
+    wanted = gradients(plain.adapted, expected.mean())
+    assert largest_difference(gradients(ready.adapted, found.mean()), wanted) < 1e-5
 
 
 def test_streamed_losses_are_the_same(world, method, monkeypatch):
@@ -76,21 +76,19 @@ def test_streamed_losses_are_the_same(world, method, monkeypatch):
     plain, ready = plain_and_ready(world, method)
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * ready.parts.vocabulary_size)
     batch = collate(world.pairs, world.template)
-    expected, found = target_losses(plain, batch, plain=True), target_losses(ready, batch, plain=False)
+    expected, found = target_losses(plain, batch), target_losses(ready, batch)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert largest_difference(gradients(ready, found.mean()), gradients(plain, expected.mean())) < 1e-5
+    wanted = gradients(plain.adapted, expected.mean())
+    assert largest_difference(gradients(ready.adapted, found.mean()), wanted) < 1e-5
 
 
 def test_a_tail_with_dropout_is_left_alone(gpt2):
     """With dropout at work in the last block the pruned path draws other numbers: in fp32 it is used for evaluation
     alone."""
-    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2, target_modules="all-linear", dropout=0.3))
-    make_ready(adapted, modes, gpt2.machine)
-    assert adapted.prunes and not adapted.prunes_training
-    frozen, modes = gpt2.adapt_with_modes(LoRA(rank=2))
-    make_ready(frozen, modes, gpt2.machine)
-    assert frozen.prunes_training
-    assert not any(module.training for module in adapted.parts.model.modules())
+    model = make_ready(gpt2.model(LoRA(rank=2, target_modules="all-linear", dropout=0.3)))
+    assert model.can.prune and not model.can.prune_in_training
+    assert make_ready(gpt2.model(LoRA(rank=2))).can.prune_in_training
+    assert not any(module.training for module in model.parts.model.modules())
 
 
 @pytest.mark.parametrize(
@@ -99,27 +97,26 @@ def test_a_tail_with_dropout_is_left_alone(gpt2):
 def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
     """The pruned path has the block's dropout at the same places: where it leaves nothing, or all, both paths give the
     same."""
-    adapted, modes = gpt2.adapt_with_modes(method)
-    disturb(adapted)
-    block = adapted.parts.blocks[-1]
+    model = gpt2.model(method)
+    disturb(model.adapted)
+    block = model.parts.blocks[-1]
     dropouts = [module for module in block.modules() if isinstance(module, torch.nn.Dropout)]
     for module in dropouts:
         module.p = 0.3
-    assert probe_tail(adapted, modes, same_draws=False) == (True, True)
-    assert probe_tail(adapted, modes, same_draws=True) == (True, False)
+    assert probe_tail(model, same_draws=False) == (True, True)
+    assert probe_tail(model, same_draws=True) == (True, False)
     assert all(module.p == 0.3 and "forward" not in vars(module) for module in dropouts)
     batch = collate(gpt2.pairs, gpt2.template)
-    modes.train(adapted.parts.model)
-    for other in adapted.parts.model.modules():
+    model.train()
+    for other in model.parts.model.modules():
         other.training = other.training and any(other is inside for inside in block.modules())
     found = {}
     for rate in (0.0, 0.3, 1.0):
         for module in dropouts:
             module.p = rate
         for prunes in (False, True):
-            adapted.prunes_training = prunes
             torch.manual_seed(0)
-            found[rate, prunes] = target_losses(adapted, batch, plain=False)
+            found[rate, prunes] = target_losses(with_abilities(model, prune_in_training=prunes), batch)
         if rate != 0.3:
             torch.testing.assert_close(found[rate, True], found[rate, False], atol=1e-5, rtol=1e-5)
     assert all(not torch.allclose(found[0.3, True], found[rate, True], atol=1e-4) for rate in (0.0, 1.0))
@@ -127,20 +124,20 @@ def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
 
 def test_a_tail_whose_dropout_stands_elsewhere_is_noticed(gpt2):
     """Dropout before the attention's last matrix, where it is taken for what follows it, is not pruned in training."""
-    adapted, modes = gpt2.adapt_with_modes(Full())
-    attention = adapted.parts.blocks[-1].attn
+    model = gpt2.model(Full())
+    attention = model.parts.blocks[-1].attn
     moved = attention.resid_dropout
     attention.c_proj = torch.nn.Sequential(moved, attention.c_proj)
     attention.resid_dropout = torch.nn.Identity()
-    assert not probe_tail(adapted, modes, same_draws=False)[1]
+    assert not probe_tail(model, same_draws=False)[1]
 
 
 def test_a_tail_that_is_another_is_noticed(world):
     """A last block that does more than its structure says is not pruned."""
-    adapted, modes = world.adapt_with_modes(LoRA(rank=2))
-    adapted.parts.blocks[-1].register_forward_hook(lambda module, inputs, output: output + output.roll(1, -1))
-    ready = make_ready(adapted, modes, world.machine)
-    assert ready.exact and ready.notes and not adapted.prunes
+    model = world.model(LoRA(rank=2))
+    model.parts.blocks[-1].register_forward_hook(lambda module, inputs, output: output + output.roll(1, -1))
+    can = make_ready(model).can
+    assert can.logits_at_targets and can.notes and not can.prune
 
 
 @pytest.mark.parametrize("length", [1, 100, 128, 300])
@@ -208,28 +205,28 @@ def test_quick_dropout_is_dropout():
 CACHED = {"last-blocks": LastLayers(num_blocks=1), "last-head": METHODS["last-head"], "norm": LastLayers(num_blocks=0)}
 
 
-def cached(world: World, method, folder: Path, **changes):
+def cached(world: World, method, folder: Path, fingerprint: str = "m", max_bytes: int = 10**8):
     """A model made ready and disturbed, and its trunk cache."""
-    adapted, modes = world.adapt_with_modes(method)
-    disturb(adapted)
-    make_ready(adapted, modes, world.machine)
-    options = dict(model="m", folder=folder, max_bytes=10**8, batch_size=5, flops=lambda *shape: 1.0) | changes
-    return adapted, open_cache(adapted, world.pairs, world.template, world.machine, **options)
+    model = world.model(method)
+    disturb(model.adapted)
+    model = make_ready(model)
+    return model, open_cache(model, world.pairs, fingerprint, trunk_store(folder, max_bytes), batch_size=5)
 
 
 @pytest.mark.parametrize("method", CACHED.values(), ids=list(CACHED))
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 def test_the_trunk_cache_is_exact(world, method, prunes, tmp_path):
     """From cached states come the plain path's loss and gradients, in whatever order the pairs are taken."""
-    plain, _ = world.adapt_with_modes(method)
-    disturb(plain)
-    adapted, cache = cached(world, method, tmp_path)
-    adapted.prunes_training = prunes
+    plain = world.model(method).on_plain_path()
+    disturb(plain.adapted)
+    model, cache = cached(world, method, tmp_path)
+    model = with_abilities(model, prune_in_training=prunes)
     indices = [7, 2, 9]
     batch = collate([world.pairs[i] for i in indices], world.template)
-    expected, found = target_losses(plain, batch, plain=True), cache.losses(adapted, batch, indices)
+    expected, found = target_losses(plain, batch), cache.losses(model, batch, indices)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
-    assert largest_difference(gradients(adapted, found.mean()), gradients(plain, expected.mean())) < 1e-5
+    wanted = gradients(plain.adapted, expected.mean())
+    assert largest_difference(gradients(model.adapted, found.mean()), wanted) < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -253,13 +250,13 @@ def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
     again = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
     assert count and len(made) == count and torch.equal(first.of(3), again.of(3))
     assert cached(gpt2, CACHED["last-blocks"], tmp_path, max_bytes=first.num_bytes - 1)[1] is None
-    cached(gpt2, CACHED["last-blocks"], tmp_path, model="other")
+    cached(gpt2, CACHED["last-blocks"], tmp_path, fingerprint="other")
     assert len(made) == 2 * count and len(list(tmp_path.glob("*/states.bin"))) == 2
     size = first.num_bytes
-    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=size)
+    cached(gpt2, CACHED["last-blocks"], tmp_path, fingerprint="third", max_bytes=size)
     assert len(list(tmp_path.glob("*/states.bin"))) == 2  # the first is in use
     del first, again
-    cached(gpt2, CACHED["last-blocks"], tmp_path, model="third", max_bytes=size)
+    cached(gpt2, CACHED["last-blocks"], tmp_path, fingerprint="third", max_bytes=size)
     assert len(list(tmp_path.glob("*/states.bin"))) == 1
 
 
@@ -380,11 +377,12 @@ def test_the_key_holds_versions_and_attention(gpt2, tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(owner, name, "another")
             assert entries() == number
-    adapted = gpt2.adapt(CACHED["last-blocks"])
+    model = gpt2.model(CACHED["last-blocks"])
     keys = set()
     for attention in ("eager", "sdpa"):
-        adapted.parts.model.set_attn_implementation(attention)
-        keys.add(trunk_cache._key(adapted, gpt2.pairs, gpt2.template, gpt2.machine, "m", 2, torch.float32))
+        model.parts.model.set_attn_implementation(attention)
+        layout = trunk_cache._lay_out(model, gpt2.pairs, batch_size=5, first=2)
+        keys.add(trunk_cache._key(model, gpt2.pairs, "m", layout))
     assert len(keys) == 2
 
 
@@ -392,26 +390,16 @@ def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
     """In fp16 the stream is fp32 and may go beyond 65,504: from the cache come the same losses, and no infinity."""
     machine = replace(gpt2.machine, precision="fp16")
     monkeypatch.setattr(type(machine), "autocast", lambda self: torch.autocast("cpu", torch.float16))
-    adapted, modes = gpt2.adapt_with_modes(CACHED["last-blocks"])
+    model = replace(gpt2.model(CACHED["last-blocks"]), machine=machine)
     with torch.no_grad():
-        adapted.parts.trunk.wpe.weight[:, 0] = 1e5
-    make_ready(adapted, modes, machine)
-    cache = open_cache(
-        adapted,
-        gpt2.pairs,
-        gpt2.template,
-        machine,
-        model="m",
-        folder=tmp_path,
-        max_bytes=10**8,
-        batch_size=5,
-        flops=lambda *shape: 1.0,
-    )
+        model.parts.trunk.wpe.weight[:, 0] = 1e5
+    model = make_ready(model)
+    cache = open_cache(model, gpt2.pairs, "m", trunk_store(tmp_path, 10**8), batch_size=5)
     assert cache is not None and cache.dtype == torch.float32
     assert all(torch.isfinite(cache.of(i)).all() and cache.of(i).max() > 65_504 for i in range(len(gpt2.pairs)))
     batch = collate(gpt2.pairs[:1], gpt2.template)
     with torch.no_grad(), machine.autocast():
-        whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, [0])
+        whole, resumed = target_losses(model, batch), cache.losses(model, batch, [0])
     torch.testing.assert_close(resumed, whole, atol=1e-2, rtol=1e-2)
 
 
@@ -419,12 +407,11 @@ def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
 def test_flops_from_the_cache_are_counted(world, method, prunes):
     """The FLOPs of a pass from the cache, and of making it, follow the formula at a shape that it was not fitted to."""
-    adapted = method.adapt(world.sketch(), world.context())
-    adapted.prunes_training = prunes
-    first = stages.first_trained(adapted)
-    model, making = training_flops(adapted, plain=False, first=first), entering_flops(adapted, first)
-    whole = training_flops(adapted, plain=False)
-    assert model.count(3, 100, 60) < 0.8 * whole.count(3, 100, 60)
+    sketch = world.engine(method.adapt(world.sketch(), world.context()), prune_in_training=prunes)
+    first = stages.first_trained(sketch.adapted)
+    resumed, making = training_flops(sketch, first), entering_flops(sketch, first)
+    whole = training_flops(sketch)
+    assert resumed.count(3, 100, 60) < 0.8 * whole.count(3, 100, 60)
     assert making.count(3, 100, 60) < whole.count(3, 100, 60)
 
 
@@ -433,29 +420,19 @@ def test_training_ends_where_the_plain_path_ends(world, method, dropout, tmp_pat
     """Every saving on, cache and all, or every one off: the same losses at every step and the same at the end."""
 
     def trained(plain: bool) -> tuple[list[float], float]:
-        adapted, modes = world.adapt_with_modes(method)
-        for module in adapted.parts.model.modules():
+        model = world.model(method).on_plain_path()
+        for module in model.parts.model.modules():
             if isinstance(module, torch.nn.Dropout) and not dropout:
                 module.p = 0.0
-        plan, cache = world.plan(learning_rate=0.01, plain=plain), None
+        plan, cache = world.plan(learning_rate=0.01), None
         if not plain:
-            make_ready(adapted, modes, world.machine)
-            cache = open_cache(
-                adapted,
-                world.pairs,
-                world.template,
-                world.machine,
-                model="m",
-                folder=tmp_path,
-                max_bytes=10**8,
-                batch_size=4,
-                flops=lambda *shape: 0.0,
-            )
+            model = make_ready(model)
+            cache = open_cache(model, world.pairs, "m", trunk_store(tmp_path, 10**8), batch_size=4)
         torch.manual_seed(0)
-        losses, state = [], TrainingState.begin(adapted, plan)
-        hooks = world.hooks(on_step=lambda _, loss, rate: losses.append(loss))
-        train(adapted, modes, world.pairs, world.template, plan, state, world.machine, hooks, cache)
-        return losses, split_loss(adapted, world.pairs, world.template, world.machine, batch_size=5, plain=plain).mean
+        losses: list[float] = []
+        loop = Loop(model, world.pairs, plan, TrainingState.begin(model.adapted, plan), cache=cache)
+        train(loop, on_step=lambda step: losses.append(step.loss))
+        return losses, split_loss(model, world.pairs, batch_size=5).mean
 
     (exact, end), (plain, plain_end) = trained(False), trained(True)
     assert exact == pytest.approx(plain, abs=1e-4) and end == pytest.approx(plain_end, abs=1e-4)
@@ -471,21 +448,18 @@ def test_out_of_memory_halves_the_micro_batch(world, monkeypatch):
     def trained(limit: int):
         real = training.target_losses
 
-        def limited(adapted, batch, *, plain):
+        def limited(model, batch):
             if len(batch.ids) > limit:
                 raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
-            return real(adapted, batch, plain=plain)
+            return real(model, batch)
 
         with monkeypatch.context() as patch:
             patch.setattr(training, "target_losses", limited)
-            _, train, state = world.begin(LoRA(rank=2), micro_batch_size=4)
-            losses = []
-            train(
-                world.hooks(
-                    on_step=lambda _, loss, rate: losses.append(loss), flops=lambda *shape: (1.0 * shape[0], 0.0)
-                )
-            )
-        return losses, state
+            loop = world.loop(LoRA(rank=2), micro_batch_size=4)
+            loop = Loop(loop.model, loop.pairs, loop.plan, loop.state, lambda *shape: (1.0 * shape[0], 0.0))
+            losses: list[float] = []
+            train(loop, on_step=lambda step: losses.append(step.loss))
+        return losses, loop.state
 
     losses, whole = trained(4)
     fewer, halved = trained(1)
@@ -504,10 +478,10 @@ def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
             raise RuntimeError(message)
 
         monkeypatch.setattr(training, "target_losses", fail)
-        _, train, state = gpt2.begin(LoRA(rank=2))
+        loop = gpt2.loop(LoRA(rank=2))
         with pytest.raises(RuntimeError, match=message):
-            train(gpt2.hooks())
-        return state.progress.micro_batch_size
+            train(loop)
+        return loop.state.progress.micro_batch_size
 
     assert failing("shape mismatch") == 0
     assert failing("can't allocate memory") == 1
@@ -516,18 +490,18 @@ def test_another_error_is_no_lack_of_memory(gpt2, monkeypatch):
 def test_the_micro_batch_is_found(gpt2, monkeypatch):
     """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below
     one."""
-    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
-    found = partial(memory.fitting_micro_batch, adapted, modes, gpt2.pairs, gpt2.template, gpt2.machine, plain=False)
+    model = gpt2.model(LoRA(rank=2))
+    found = partial(memory.fitting_micro_batch, model, gpt2.pairs)
     assert found(most=8) == 8 and found(most=1) == 1
     real = memory.target_losses
 
-    def limited(adapted, batch, *, plain):
+    def limited(model, batch):
         if len(batch.ids) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(adapted, batch, plain=plain)
+        return real(model, batch)
 
     monkeypatch.setattr(memory, "target_losses", limited)
     assert found(most=8) == 2
     monkeypatch.setattr(memory, "SHARE", 0.0)
     assert found(most=2) == 1
-    assert not any(module.training for module in adapted.parts.model.modules())
+    assert not any(module.training for module in model.parts.model.modules())

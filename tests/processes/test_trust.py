@@ -20,6 +20,7 @@ from support.paths import CHECKOUT
 from triptych import cli
 from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.contracts import AdaptedModel, Context, ModelParts
+from triptych.engine.training import Loop, Step
 from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import TYPES, sentence_per_line
 from triptych.results.records import Record
@@ -27,7 +28,6 @@ from triptych.run import entries, experiment, preflight, training
 from triptych.run.entries import Row
 from triptych.run.kept import MADE_WITH
 from triptych.run.search import read_trials
-from triptych.run.training import Tuning
 
 SMALL = [
     "limits.train_documents=24",
@@ -211,25 +211,26 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
         "limits.validation_documents=1",
         "decoding.max_new_tokens=2",
     )
-    counted = []
+    counted: list[int] = []
 
-    def train(adapted: AdaptedModel, *arguments: Any) -> None:
-        model, ours = adapted.parts.model, adapted.parts.model.config._attn_implementation
-        model.set_attn_implementation("eager")  # whose products are all counted
-        *before, hooks, cache = arguments
-        counters = []
+    class CountedLoop(Loop):
+        """The loop, each of whose steps is counted by dispatch."""
 
-        def step_clock():
-            counters.append(FlopCounterMode(display=False))
-            return counters[-1]
+        def __init__(self, *arguments: Any):
+            super().__init__(*arguments)
+            counted.append(0)
 
-        original(adapted, *before, training.replace(hooks, step_clock=step_clock), cache)
-        model.set_attn_implementation(ours)
-        counted.append(sum(counter.get_total_flops() for counter in counters))
+        def step(self) -> Step:
+            model = self.model.parts.model
+            ours = model.config._attn_implementation
+            model.set_attn_implementation("eager")  # whose products are all counted
+            with FlopCounterMode(display=False) as counter:
+                step = super().step()
+            model.set_attn_implementation(ours)
+            counted[-1] += counter.get_total_flops()
+            return step
 
-    original = training.train
-    monkeypatch.setattr(training, "train", train)
-    monkeypatch.setattr(Tuning, "train", without_rates(Tuning.train))
+    monkeypatch.setattr(training, "Loop", CountedLoop)
     for row in table:
         if row.trains:
             record = experiment.run(suite, row, 0, workplace / f"flops-{plain}", "cpu", lambda run, event: None)
@@ -240,17 +241,6 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
                 if plain
                 else cost.plain_flops > cost.train_flops
             )
-
-
-def without_rates(train):
-    """`Tuning.train` where the training clock never ran: the counter stands in its place."""
-
-    def patched(self, *arguments):
-        with self.bench.clocks.time("train"):
-            time.sleep(1e-3)
-        return train(self, *arguments)
-
-    return patched
 
 
 def test_a_search_is_charged_once(workplace):

@@ -15,13 +15,13 @@ import pytest
 import torch
 from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
-from support.worlds import disturb, gradients, largest_difference, sequence_and_labels
+from support.worlds import disturb, gradients, largest_difference, sequence_and_labels, under_engine
 from triptych.contracts import AdaptedModel, Context, Method
 from triptych.corpus.prepare import Pair, Template, encode_documents
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
 from triptych.engine.generation import DecodingPlan, generate, left_padded
-from triptych.engine.training import trained_parameters
+from triptych.engine.model import EngineModel
 from triptych.measure.parameters import count_parameters
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
@@ -89,7 +89,7 @@ def full_size(shared, tmp_path_factory):
 
 
 def our_loss(adapted: AdaptedModel, pair: Pair, template: Template) -> torch.Tensor:
-    return target_losses(adapted, collate([pair], template), plain=False).mean()
+    return target_losses(under_engine(adapted, template, None), collate([pair], template)).mean()
 
 
 @pytest.mark.parametrize("label", ROWS)
@@ -113,7 +113,7 @@ def test_loss_is_transformers_own(full_size):
             own.append(float(adapted.parts.model(input_ids=ids, labels=labels).loss))
             assert float(our_loss(adapted, pair, full_size.template)) == pytest.approx(own[-1], abs=1e-5)
         batch = collate(full_size.pairs[:5], full_size.template)
-        together = target_losses(adapted, batch, plain=False)
+        together = target_losses(under_engine(adapted, full_size.template, None), batch)
     for row, expected in enumerate(own):
         assert float(together[batch.rows == row].mean()) == pytest.approx(expected, abs=1e-5)
 
@@ -142,7 +142,7 @@ def test_lora_is_its_formula_and_pefts(full_size):
     theirs = get_peft_model(original, config).eval()
     parameters = {n.removeprefix("base_model.model."): p for n, p in theirs.named_parameters() if p.requires_grad}
     with torch.no_grad():
-        for name, parameter in trained_parameters(adapted).items():
+        for name, parameter in adapted.trained_parameters().items():
             parameters[name].copy_(parameter)
     agree_on_unpadded(full_size, adapted, theirs, parameters)
 
@@ -177,12 +177,13 @@ def test_summaries(full_size, machine, label, tmp_path):
     adapted = full_size.adapt(method)
     disturb(adapted, scale=0.02)
     documents = [pair.document_ids for pair in full_size.pairs]
-    together = generate(adapted, documents, full_size.template, machine, DECODING)
+    engine = under_engine(adapted, full_size.template, machine)
+    together = generate(engine, documents, DECODING)
     assert all(together)
     for document, summary in zip(documents, together, strict=True):
-        (alone,) = generate(adapted, [document], full_size.template, machine, replace(DECODING, batch_size=1))
+        (alone,) = generate(engine, [document], replace(DECODING, batch_size=1))
         if alone != summary:  # two beams may score alike within what fp32 resolves
-            scores = [score(adapted, full_size, machine, document, tokens) for tokens in (alone, summary)]
+            scores = [score(engine, document, tokens) for tokens in (alone, summary)]
             assert abs(scores[0] - scores[1]) < 1e-4
     if not method.trains:
         return
@@ -191,15 +192,15 @@ def test_summaries(full_size, machine, label, tmp_path):
     load_tensors(again, read_manifest(tmp_path)[1], tmp_path)
     for file in tmp_path.glob("*.safetensors"):
         file.unlink()  # half a gigabyte for the full model
-    assert generate(again, documents, full_size.template, machine, DECODING) == together
+    assert generate(under_engine(again, full_size.template, machine), documents, DECODING) == together
 
 
 @torch.no_grad()
-def score(adapted: AdaptedModel, full_size: FullSize, machine, document: np.ndarray, tokens: list[int]) -> float:
+def score(engine: EngineModel, document: np.ndarray, tokens: list[int]) -> float:
     """A beam's score: mean log-likelihood of its tokens, EOS among them where it stopped."""
-    written = tokens if len(tokens) == DECODING.max_new_tokens else [*tokens, full_size.template.eos_id]
-    rows, _ = left_padded(adapted, [document], full_size.template, machine)
-    new = adapted.parts.token_embedding(torch.tensor([written[:-1]], dtype=torch.long))
-    logits = adapted.parts.model(inputs_embeds=torch.cat([rows, new], 1)).logits[0, -len(written) :]
+    written = tokens if len(tokens) == DECODING.max_new_tokens else [*tokens, engine.template.eos_id]
+    rows, _ = left_padded(engine, [document])
+    new = engine.parts.token_embedding(torch.tensor([written[:-1]], dtype=torch.long))
+    logits = engine.parts.model(inputs_embeds=torch.cat([rows, new], 1)).logits[0, -len(written) :]
     chosen = logits.log_softmax(-1)[torch.arange(len(written)), torch.tensor(written)]
     return float(chosen.mean())

@@ -1,6 +1,7 @@
 """Laws that hold for every registered method; each has a broken toy in `laws/test_laws.py`."""
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from support.worlds import World, all_parameters, disturb, gradients, largest_difference
+from support.worlds import World, all_parameters, disturb, gradients, largest_difference, train
 from triptych.contracts import (
     AdaptedModel,
     Baseline,
@@ -23,7 +24,6 @@ from triptych.contracts import (
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import DecodingPlan, generate
-from triptych.engine.training import trained_parameters
 from triptych.models.parts import freeze
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
@@ -97,7 +97,7 @@ def law_trains_exactly_what_it_says(method: Method, world: World) -> None:
     for before in (True, False):
         parts = world.parts()
         parts.model.requires_grad_(before)
-        found.append(set(trained_parameters(method.adapt(parts, world.context()))))
+        found.append(set(method.adapt(parts, world.context()).trained_parameters()))
     assert found[0] == found[1], f"left as they were: {sorted(found[0] ^ found[1])}"
     assert bool(found[0]) == method.trains
 
@@ -107,8 +107,8 @@ def law_gradients_reach_exactly_what_is_trained(method: Method, world: World) ->
     others."""
     adapted = world.adapt(method)
     disturb(adapted)
-    trained = trained_parameters(adapted)
-    loss = target_losses(adapted, collate(world.pairs, world.template), plain=False).sum()
+    trained = adapted.trained_parameters()
+    loss = target_losses(world.engine(adapted), collate(world.pairs, world.template)).sum()
     leaves = _leaves(loss)
     assert leaves == {id(p) for p in trained.values()}
     for name, gradient in (gradients(adapted, loss) if trained else {}).items():
@@ -131,14 +131,12 @@ def _leaves(loss: Tensor) -> set[int]:
 
 def law_only_what_is_trained_changes(method: Method, world: World) -> None:
     """After two steps at a high rate every trained tensor has moved, and no bit of anything else."""
-    adapted, train, state = world.begin(
-        method, max_epochs=1, global_batch_size=6, learning_rate=0.1, warmup_fraction=0.0
-    )
-    before = _all_tensors(adapted)
-    train(world.hooks())
-    assert state.progress.step == 2
-    for name, value in _all_tensors(adapted).items():
-        assert torch.equal(value, before[name]) == (name not in state.trained), name
+    loop = world.loop(method, max_epochs=1, global_batch_size=6, learning_rate=0.1, warmup_fraction=0.0)
+    before = _all_tensors(loop.model.adapted)
+    train(loop)
+    assert loop.state.progress.step == 2
+    for name, value in _all_tensors(loop.model.adapted).items():
+        assert torch.equal(value, before[name]) == (name not in loop.state.trained), name
 
 
 def _all_tensors(adapted: AdaptedModel) -> dict[str, Tensor]:
@@ -169,8 +167,9 @@ def law_chance_comes_from_the_generator(method: Method, world: World) -> None:
 
 def law_saved_is_whole(method: Method, world: World, folder) -> None:
     """What is saved after training, put into a freshly adapted model, gives bit-equal logits."""
-    adapted, train, _ = world.begin(method, max_epochs=1, global_batch_size=6)
-    train(world.hooks())
+    loop = world.loop(method, max_epochs=1, global_batch_size=6)
+    train(loop)
+    adapted = loop.model.adapted
     origin = Origin("label", "kind", method.model_dump(mode="json"), "model", "main", "fingerprint")
     stored = save_adapter(adapted, folder, origin)
     found, tensors = read_manifest(folder)
@@ -180,20 +179,21 @@ def law_saved_is_whole(method: Method, world: World, folder) -> None:
     load_tensors(again, tensors, folder)
     batch = collate(world.pairs, world.template)
     with torch.no_grad():
-        for plain in (False, True):
-            assert torch.equal(target_logits(adapted, batch, plain=plain), target_logits(again, batch, plain=plain))
+        for exact in (True, False):
+            ours, saved = (world.engine(each, logits_at_targets=exact) for each in (adapted, again))
+            assert torch.equal(target_logits(ours, batch), target_logits(saved, batch))
 
 
 def law_summaries_do_not_depend_on_the_batch(method: Method, world: World) -> None:
     """Greedily and with four beams, a summary made alone is the one made in a padded batch, finished rows among
     them."""
-    adapted = world.adapt(method)
-    disturb(adapted)
+    model = world.model(method)
+    disturb(model.adapted)
     documents = [pair.document_ids for pair in world.pairs[:6]]
     assert len({len(document) for document in documents}) > 1
 
     def summaries(documents, template, beams: int, size: int) -> list[list[int]]:
-        return generate(adapted, documents, template, world.machine, DecodingPlan(beams, 10, 3, 1.0, size))
+        return generate(replace(model, template=template), documents, DecodingPlan(beams, 10, 3, 1.0, size))
 
     ended = world.template
     ended = type(ended)(ended.prefix_ids, ended.separator_ids, summaries(documents[:1], ended, 1, 1)[0][4])
@@ -207,7 +207,7 @@ def law_paths_agree(method: Method, world: World) -> None:
     adapted = world.adapt(method)
     disturb(adapted)
     batch = collate(world.pairs, world.template)
-    losses = [target_losses(adapted, batch, plain=plain) for plain in (False, True)]
+    losses = [target_losses(world.engine(adapted, logits_at_targets=exact), batch) for exact in (True, False)]
     assert float((losses[0] - losses[1]).detach().abs().max()) < 1e-5
     if method.trains:
         exact, plain = (gradients(adapted, loss.mean()) for loss in losses)
@@ -224,7 +224,7 @@ def law_can_be_sketched(method: Method, world: World) -> None:
         sketch = method.adapt(world.sketch(), world.context())
     except (RuntimeError, NotImplementedError) as error:
         raise AssertionError(f"needs weights to adapt: {error}") from error
-    assert all(p.is_meta for p in trained_parameters(sketch).values())
+    assert all(p.is_meta for p in sketch.trained_parameters().values())
     assert shapes(sketch) == shapes(world.adapt(method))
 
 
@@ -242,16 +242,16 @@ def law_says_how_long_its_prompt_is(method: Method, world: World) -> None:
 
 def law_trains_in_the_one_loop(method: Method, world: World) -> None:
     """The loop lowers the loss on what it trains on, by the loss and the trained tensors alone."""
-    adapted, train, state = world.begin(method, max_epochs=6, learning_rate=0.02)
+    loop = world.loop(method, max_epochs=6, learning_rate=0.02)
     batch = collate(world.pairs, world.template)
 
     def loss() -> float:
         with torch.no_grad():
-            return float(target_losses(adapted, batch, plain=False).mean())
+            return float(target_losses(loop.model, batch).mean())
 
     before = loss()
-    train(world.hooks())
-    assert state.progress.step == 18
+    train(loop)
+    assert loop.state.progress.step == 18
     assert loss() < before - 0.02
 
 
@@ -259,8 +259,8 @@ def law_untuned_is_the_model(method: Method, world: World) -> None:
     """A row that is not trained gives the untouched model's logits, bit by bit."""
     batch = collate(world.pairs, world.template)
     with torch.no_grad():
-        own = target_logits(AdaptedModel(world.parts()), batch, plain=True)
-        assert torch.equal(target_logits(world.adapt(method), batch, plain=True), own)
+        own = target_logits(world.engine(AdaptedModel(world.parts())).on_plain_path(), batch)
+        assert torch.equal(target_logits(world.model(method).on_plain_path(), batch), own)
 
 
 LAWS = [law for name, law in list(globals().items()) if name.startswith("law_")]

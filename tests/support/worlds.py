@@ -2,9 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,8 +11,9 @@ from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausa
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.corpus.prepare import Pair, Template
+from triptych.engine.model import EngineModel
 from triptych.engine.modes import TrainingModes
-from triptych.engine.training import Hooks, TrainingPlan, TrainingState, train, trained_parameters
+from triptych.engine.training import Epoch, Loop, Step, TrainingPlan, TrainingState
 from triptych.machine import Machine
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
@@ -87,15 +86,19 @@ class World:
 
     def adapt(self, method: Method, seed: int = 0) -> AdaptedModel:
         """An untouched model, adapted, in eval mode."""
-        return self.adapt_with_modes(method, seed)[0]
+        return self.model(method, seed).adapted
 
-    def adapt_with_modes(self, method: Method, seed: int = 0) -> tuple[AdaptedModel, TrainingModes]:
-        """The same with the modes that training needs."""
-        parts = self.parts()
-        modes = TrainingModes(parts.model)
-        adapted = method.adapt(parts, self.context(seed))
-        modes.eval(parts.model)
-        return adapted, modes
+    def model(self, method: Method, seed: int = 0) -> EngineModel:
+        """The same under the engine, with logits where the loss is read and no other ability."""
+        untouched = copy.deepcopy(self.prototype)
+        model = EngineModel.assemble(
+            untouched, lambda parts: method.adapt(parts, self.context(seed)), self.template, self.machine
+        )
+        return with_abilities(model, logits_at_targets=True)
+
+    def engine(self, adapted: AdaptedModel, **abilities: bool) -> EngineModel:
+        """An adapted model under the engine, to compute with; for training it has the wrong modes."""
+        return under_engine(adapted, self.template, self.machine, **abilities)
 
     def plan(self, **changes) -> TrainingPlan:
         """A short recipe: 12 documents an epoch in steps of 4."""
@@ -111,31 +114,51 @@ class World:
             schedule="linear",
             optimizer="adamw",
             seed=0,
-            plain=False,
         )
         return replace(recipe, **changes)
 
-    def hooks(self, **changes) -> Hooks:
-        """Hooks that look away: validation always gains, nothing is counted."""
-        falling = iter(range(1_000_000, 0, -1))
-        silent = Hooks(
-            validate=lambda: float(next(falling)),
-            on_step=lambda *told: None,
-            on_epoch=lambda *told: None,
-            step_clock=nullcontext,
-            flops=lambda *shape: (0.0, 0.0),
-        )
-        return replace(silent, **changes)
+    def loop(self, method: Method, seed: int = 0, **changes) -> Loop:
+        """Training of an adapted model on the pairs, before the first step."""
+        return self.loop_of(self.model(method, seed), seed=seed, **changes)
 
-    def begin(
-        self, method: Method, seed: int = 0, **changes
-    ) -> tuple[AdaptedModel, Callable[[Hooks], None], TrainingState]:
-        """An adapted model, what trains it, and its state before the first step."""
-        adapted, modes = self.adapt_with_modes(method, seed)
-        plan = self.plan(seed=seed, **changes)
-        state = TrainingState.begin(adapted, plan)
-        start = partial(train, adapted, modes, self.pairs, self.template, plan, state, self.machine)
-        return adapted, start, state
+    def loop_of(self, model: EngineModel, scaler=None, **changes) -> Loop:
+        """The same of a given model."""
+        plan = self.plan(**changes)
+        return Loop(model, self.pairs, plan, TrainingState.begin(model.adapted, plan, scaler))
+
+
+def under_engine(adapted: AdaptedModel, template: Template, machine: Machine, **abilities: bool) -> EngineModel:
+    """An adapted model with logits where the loss is read, and with further abilities or without that one."""
+    count = sum(parameter.numel() for parameter in adapted.parts.model.parameters())
+    model = EngineModel(adapted, TrainingModes(adapted.parts.model), template, machine, count)
+    return with_abilities(model, **{"logits_at_targets": True, **abilities})
+
+
+def with_abilities(model: EngineModel, **abilities: bool) -> EngineModel:
+    """The same model with other abilities."""
+    return replace(model, can=replace(model.can, **abilities))
+
+
+def train(
+    loop: Loop,
+    validate: Callable[[], float] | None = None,
+    on_step: Callable[[Step], object] = lambda step: None,
+    on_epoch: Callable[[Epoch], object] = lambda epoch: None,
+) -> None:
+    """Train to the end.
+
+    Args:
+        loop: where training begins.
+        validate: gives the validation loss; without it every epoch gains.
+        on_step: called after each optimizer step.
+        on_epoch: called after each epoch.
+    """
+    falling = iter(range(1_000_000, 0, -1))
+    while not loop.finished:
+        if loop.at_epoch_end:
+            on_epoch(loop.end_epoch(validate() if validate else float(next(falling))))
+        else:
+            on_step(loop.step())
 
 
 def sequence_and_labels(pair: Pair, template: Template) -> tuple[Tensor, Tensor]:
@@ -149,7 +172,7 @@ def disturb(adapted: AdaptedModel, scale: float = 0.1, seed: int = 0) -> None:
     """Move what is trained away from where it began, so that no adapter is the identity."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in trained_parameters(adapted).values():
+        for parameter in adapted.trained_parameters().values():
             parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
@@ -165,7 +188,7 @@ def all_parameters(adapted: AdaptedModel) -> dict[str, torch.nn.Parameter]:
 
 def gradients(adapted: AdaptedModel, loss: Tensor) -> dict[str, Tensor]:
     """Gradients of what is trained, by name."""
-    trained = trained_parameters(adapted)
+    trained = adapted.trained_parameters()
     found = torch.autograd.grad(loss, list(trained.values()), allow_unused=True)
     return {
         name: g if g is not None else torch.zeros_like(p) for (name, p), g in zip(trained.items(), found, strict=True)

@@ -7,13 +7,13 @@ import sys
 import pytest
 import torch
 
-from support.worlds import World
+from support.worlds import World, train
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.compute import narrow
 from triptych.engine.forward import target_losses
 from triptych.engine.generation import DecodingPlan, generate
-from triptych.engine.training import TrainingState, train
+from triptych.engine.training import TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.machine import Machine, choose_device, choose_precision, start_machine
 from triptych.methods.full import Full
@@ -100,9 +100,9 @@ def test_nothing_that_runs_on_the_device_is_in_double_precision(gpt2, monkeypatc
     seen = []
     real = torch.Tensor.double
     monkeypatch.setattr(torch.Tensor, "double", lambda tensor: seen.append(tensor.device.type) or real(tensor))
-    adapted = gpt2.adapt(LoRA())
+    model = gpt2.model(LoRA())
     monkeypatch.setattr(torch.Tensor, "cpu", lambda tensor: tensor.detach().to("cpu").as_subclass(OnTheHost))
-    evaluation.split_loss(adapted, gpt2.pairs, gpt2.template, gpt2.machine, batch_size=4, plain=False)
+    evaluation.split_loss(model, gpt2.pairs, batch_size=4)
     assert seen == []  # the host's tensors have a `double` of their own
 
 
@@ -144,26 +144,24 @@ class Bf16Cpu:
 )
 def test_bf16_trains_and_writes(bf16_world, world, method):
     """In bf16 the loss is that of fp32 within its three digits, training lowers it, and summaries are written."""
-    adapted = bf16_world.adapt(method)
+    model = bf16_world.model(method)
     batch = collate(bf16_world.pairs, bf16_world.template)
 
     def loss() -> float:
         with torch.no_grad(), bf16_world.machine.autocast():
-            return float(target_losses(adapted, batch, plain=False).mean())
+            return float(target_losses(model, batch).mean())
 
     with torch.no_grad():
-        exact = float(target_losses(world.adapt(method), batch, plain=False).mean())
+        exact = float(target_losses(world.model(method), batch).mean())
     before = loss()
     assert before == pytest.approx(exact, rel=1e-2)
-    plan = bf16_world.plan(max_epochs=4, learning_rate=0.02)
-    state = TrainingState.begin(adapted, plan, bf16_world.machine.loss_scaler())
-    _, modes = bf16_world.adapt_with_modes(method)
-    train(adapted, modes, bf16_world.pairs, bf16_world.template, plan, state, bf16_world.machine, bf16_world.hooks())
+    loop = bf16_world.loop_of(model, bf16_world.machine.loss_scaler(), max_epochs=4, learning_rate=0.02)
+    train(loop)
+    state = loop.state
     assert state.scaler is None and loss() < before - 0.02
     assert all(p.dtype == torch.float32 for p in state.trained.values())
     documents = [pair.document_ids for pair in bf16_world.pairs[:3]]
-    decoding = DecodingPlan(2, 5, 3, 1.0, 3)
-    assert len(generate(adapted, documents, bf16_world.template, bf16_world.machine, decoding)) == 3
+    assert len(generate(model, documents, DecodingPlan(2, 5, 3, 1.0, 3))) == 3
 
 
 # Loss scaling
@@ -173,35 +171,32 @@ def test_loss_scaling_changes_no_step(gpt2):
     """Scaled by a power of two and unscaled before clipping, gradients give the very steps that they give unscaled."""
     weights = []
     for scaler in (None, torch.amp.GradScaler("cpu", init_scale=2.0**10)):
-        adapted, modes = gpt2.adapt_with_modes(LoRA())
-        plan = gpt2.plan(max_epochs=1)
-        state = TrainingState.begin(adapted, plan, scaler)
-        train(adapted, modes, gpt2.pairs, gpt2.template, plan, state, gpt2.machine, gpt2.hooks())
-        weights.append({name: p.detach().clone() for name, p in state.trained.items()})
+        loop = gpt2.loop_of(gpt2.model(LoRA()), scaler, max_epochs=1)
+        train(loop)
+        weights.append({name: p.detach().clone() for name, p in loop.state.trained.items()})
     assert all(torch.allclose(weights[0][name], weights[1][name], atol=1e-7) for name in weights[0])
 
 
 def test_an_overflow_skips_the_step_and_halves_the_scale(gpt2):
     """An infinite gradient under loss scaling moves nothing; without it, it is an error."""
     for scaler in (torch.amp.GradScaler("cpu", init_scale=2.0**10), None):
-        adapted, modes = gpt2.adapt_with_modes(PromptTuning(num_virtual_tokens=3))
-        plan = gpt2.plan(max_epochs=1, global_batch_size=12)
-        state = TrainingState.begin(adapted, plan, scaler)
-        before = adapted.virtual_tokens.weight.detach().clone()
-        adapted.virtual_tokens.weight.register_hook(lambda gradient: gradient * float("inf"))
-        arguments = (adapted, modes, gpt2.pairs, gpt2.template, plan, state, gpt2.machine, gpt2.hooks())
+        model = gpt2.model(PromptTuning(num_virtual_tokens=3))
+        prompt = model.adapted.virtual_tokens.weight
+        before = prompt.detach().clone()
+        prompt.register_hook(lambda gradient: gradient * float("inf"))
+        loop = gpt2.loop_of(model, scaler, max_epochs=1, global_batch_size=12)
         if scaler is None:
             with pytest.raises(NonFiniteLoss):
-                train(*arguments)
+                train(loop)
         else:
-            train(*arguments)
+            train(loop)
             assert scaler.get_scale() == 2.0**9
-        assert torch.equal(adapted.virtual_tokens.weight, before)
+        assert torch.equal(prompt, before)
 
 
 def test_the_scale_is_part_of_the_state(gpt2):
     """A training state that is saved and loaded goes on with the scale and its count of good steps."""
-    adapted, _ = gpt2.adapt_with_modes(LoRA())
+    adapted = gpt2.adapt(LoRA())
     first = TrainingState.begin(adapted, gpt2.plan(), torch.amp.GradScaler("cpu", init_scale=2.0**7, growth_interval=9))
     first.scaler.load_state_dict({**first.scaler.state_dict(), "scale": 2.0**5, "_growth_tracker": 4})
     tensors, numbers = first.state_dict()
@@ -217,9 +212,10 @@ def test_frozen_matrices_in_fp16_give_what_casting_them_at_every_step_gives(worl
     parts.model.requires_grad_(False)
     batch = collate(world.pairs, world.template)
     with torch.no_grad(), torch.autocast("cpu", torch.float16):
-        cast = target_losses(AdaptedModel(parts), batch, plain=True)
+        model = world.engine(AdaptedModel(parts)).on_plain_path()
+        cast = target_losses(model, batch)
         narrow(parts.model, torch.float16)
-        once = target_losses(AdaptedModel(parts), batch, plain=True)
+        once = target_losses(model, batch)
     assert torch.equal(once, cast)
     assert parts.token_embedding.weight.dtype == torch.float32
     narrowed = [p for p in parts.blocks.parameters() if p.ndim >= 2]

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from triptych.corpus.prepare import Pair, Template
 
+PADDING = 0.05  # of a micro-batch, at most
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -90,6 +92,25 @@ def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
     order = sorted(range(len(pairs)), key=lambda i: (-sequence_length(pairs[i]), i))
     for start in range(0, len(order), size):
         yield order[start : start + size]
+
+
+def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[list[int]]:
+    """A global batch cut into micro-batches of like length, each of at most `size` and with at most `PADDING` of it
+    padding.
+
+    Where it is cut changes nothing: losses are summed over the step.
+    """
+    groups: list[list[int]] = []
+    tokens = longest = 0
+    for index in sorted(indices, key=lambda i: sequence_length(split[i]), reverse=True):
+        length = sequence_length(split[index])
+        rows = len(groups[-1]) + 1 if groups else 0
+        if not groups or rows > size or tokens + length < (1 - PADDING) * rows * longest:
+            groups.append([])
+            tokens, longest = 0, length
+        groups[-1].append(index)
+        tokens += length
+    return groups
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:

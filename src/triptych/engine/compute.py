@@ -2,41 +2,32 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 
-from triptych.contracts import AdaptedModel
 from triptych.engine import stages
 from triptych.engine.batching import Batch
 from triptych.engine.dropout import quicken
 from triptych.engine.forward import head_is_plain, target_logits
 from triptych.engine.generation import own_loop_agrees
-from triptych.engine.modes import TrainingModes
+from triptych.engine.model import Abilities, EngineModel
 from triptych.engine.probe import Report, attempt, same_predictions
-from triptych.machine import Machine
 
 NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What the engine found out about a model.
+def make_ready(model: EngineModel) -> EngineModel:
+    """The same model with the abilities that it is found to have, and faster kernels and narrower frozen weights.
 
-    Attributes:
-        exact: whether logits may be computed where they are read alone; else the plain path must be taken.
-        notes: what is not used for this family, in words.
+    This changes how the model computes, never what: fp32 stays fp32.
+
+    Args:
+        model: the model in eval mode; its modules are changed in place.
     """
-
-    exact: bool
-    notes: tuple[str, ...] = ()
-
-
-def make_ready(adapted: AdaptedModel, modes: TrainingModes, machine: Machine) -> Ready:
-    """Change how the model computes, never what: fp32 stays fp32."""
-    notes: list[str] = []
+    adapted, machine, notes = model.adapted, model.machine, []
 
     def whole_block(reason: str) -> None:
         notes.append(f"the last block is computed at every place: this family: {reason}")
@@ -46,18 +37,17 @@ def make_ready(adapted: AdaptedModel, modes: TrainingModes, machine: Machine) ->
 
     with _in_fp32(adapted.parts.model):
         if not head_is_plain(adapted):
-            return Ready(False, ("this family's logits are scaled or capped: the plain path is taken",))
+            reason = "this family's logits are scaled or capped: the plain path is taken"
+            return replace(model, can=Abilities(notes=(reason,)))
         fuse_activations(adapted.parts.model)
-        adapted.prunes_training, adapted.prunes = False, False
-        adapted.prunes, adapted.prunes_training = probe_tail(
-            adapted, modes, same_draws=machine.precision == "fp32", report=whole_block
-        )
-        adapted.generates = own_loop_agrees(adapted, machine, generate_of_transformers)
+        prune, prune_in_training = probe_tail(model, same_draws=machine.precision == "fp32", report=whole_block)
+        can = Abilities(True, prune, prune_in_training)
+        own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
     if machine.precision in NARROW:
         narrow(adapted.parts.model, NARROW[machine.precision])
     if machine.precision == "bf16" and machine.device.type == "cpu":
         quicken(adapted.parts.model)
-    return Ready(True, tuple(notes))
+    return replace(model, can=replace(can, own_decoding=own_decoding, notes=tuple(notes)))
 
 
 @contextmanager
@@ -95,43 +85,42 @@ def narrow(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 @torch.no_grad()
-def probe_tail(
-    adapted: AdaptedModel, modes: TrainingModes, *, same_draws: bool, report: Report = lambda reason: None
-) -> tuple[bool, bool]:
+def probe_tail(model: EngineModel, *, same_draws: bool, report: Report = lambda reason: None) -> tuple[bool, bool]:
     """Whether the last block may be run at the targets alone: with everything in eval mode, and in training mode.
 
     Both paths are run on two rows of tokens. In training mode they are run under two seeds. Dropout draws less where
     less is computed, so that the paths are the same in distribution, not number by number.
 
     Args:
+        model: the model; it is left in eval mode.
         same_draws: leave the last block whole in training where dropout is at work in it.
         report: called with the reason where it may not; a learned prefix, with which it is never tried, is none.
 
     Raises:
         AttributeError, TypeError: a fault of this package.
     """
-    parts = adapted.parts
-    if adapted.prefix is not None:
+    parts = model.parts
+    if model.adapted.prefix is not None:
         return False, False
     batch = _probe(parts.vocabulary_size, parts.token_embedding.weight.device)
 
     def logits(prunes: bool, seed: int = 0) -> Tensor | None:
-        adapted.prunes = prunes
+        trying = replace(model, can=Abilities(logits_at_targets=True, prune=prunes))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return attempt(lambda: target_logits(adapted, batch, plain=False), report)
+            return attempt(lambda: target_logits(trying, batch), report)
 
     def same(a: Tensor | None, b: Tensor | None) -> bool:
         return a is not None and b is not None and same_predictions(a, b)
 
-    modes.eval(parts.model)
+    model.eval()
     whole, tail = logits(False), logits(True)
     evaluating = same(tail, whole)
     if tail is not None and whole is not None and not evaluating:
         report("its last block at chosen places gives other logits than the whole block")
     block, training = parts.blocks[-1], False
     if evaluating:
-        modes.train(parts.model)
+        model.train()
         for other in parts.model.modules():
             other.training = other.training and any(other is inside for inside in block.modules())
         drops = any(isinstance(inside, nn.Dropout) and inside.training and inside.p > 0 for inside in block.modules())
@@ -139,8 +128,7 @@ def probe_tail(
             with _halving(block):
                 whole = logits(False)
                 training = same(logits(True), whole) and same(logits(False, seed=1), whole)
-        modes.eval(parts.model)
-    adapted.prunes = False
+        model.eval()
     return evaluating, training
 
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.prepare import Pair
 from triptych.engine.batching import by_length, collate
 from triptych.engine.forward import target_losses
-from triptych.machine import Machine
+from triptych.engine.model import EngineModel
 
 
 @dataclass(frozen=True)
@@ -33,30 +32,32 @@ class SplitLoss:
 
 @torch.no_grad()
 def split_loss(
-    adapted: AdaptedModel,
+    model: EngineModel,
     split: Sequence[Pair],
-    template: Template,
-    machine: Machine,
-    *,
     batch_size: int,
-    plain: bool,
     progress: Callable[[int, int], None] | None = None,
 ) -> SplitLoss:
-    """Loss of every document of a split, the batches shared out among the ranks; memory does not grow with the split.
+    """Loss of every document of a split, with the whole model in eval mode; memory does not grow with the split.
+
+    The ranks share the batches.
 
     Args:
-        batch_size: documents a forward pass.
-        progress: told `(documents done, documents in all)`.
+        model: the model; it is left in eval mode.
+        split: the documents with their summaries.
+        batch_size: documents of a forward pass.
+        progress: called with `(documents done, documents in all)` after each batch of this rank.
     """
+    model.eval()
+    machine = model.machine
     nats, targets = np.zeros(len(split)), np.zeros(len(split), dtype=np.int64)
     done = 0
     for number, indices in enumerate(by_length(split, batch_size)):
         done += len(indices)
         if not machine.owns(number):
             continue
-        batch = collate([split[i] for i in indices], template).to(machine.device)
+        batch = collate([split[i] for i in indices], model.template).to(machine.device)
         with machine.autocast():
-            losses = target_losses(adapted, batch, plain=plain)
+            losses = target_losses(model, batch)
         losses_of = torch.zeros(len(indices), dtype=torch.float64)
         losses_of.index_add_(0, batch.rows.cpu(), losses.cpu().double())
         nats[indices] = losses_of.numpy()

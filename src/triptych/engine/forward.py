@@ -12,6 +12,7 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.engine import stages
 from triptych.engine.attention import Selection
 from triptych.engine.batching import Batch
+from triptych.engine.model import EngineModel
 from triptych.engine.prefix import prefix_cache
 from triptych.engine.probe import same_predictions
 from triptych.engine.stages import Entry
@@ -60,11 +61,11 @@ def insert(tokens: Tensor, virtual: Tensor, at: Tensor) -> Tensor:
     return both.gather(1, source[:, :, None].expand(-1, -1, width))
 
 
-def target_hidden(adapted: AdaptedModel, batch: Batch) -> Tensor:
-    """Final hidden states of every target: [N, D]. Where the family allows it, the last block runs at these places
-    alone."""
-    parts, inputs = adapted.parts, assemble(adapted, batch)
-    if adapted.prunes_training if torch.is_grad_enabled() else adapted.prunes:
+def target_hidden(model: EngineModel, batch: Batch) -> Tensor:
+    """Final hidden states of every target: [N, D]. Where the model can, its last block runs at these places alone."""
+    adapted, parts = model.adapted, model.parts
+    inputs = assemble(adapted, batch)
+    if model.prunes:
         entry = stages.enter(parts, inputs.embeddings, len(parts.blocks) - 1)
         return stages.finish(parts, tail_states(parts, entry, inputs, batch))
     return parts.trunk(**_read(adapted, inputs)).last_hidden_state[inputs.rows, inputs.columns]
@@ -77,19 +78,17 @@ def tail_states(parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch) -
     return stages.tail(parts, entry, inputs.rows, inputs.columns, Selection(columns), batch.slots)
 
 
-def target_logits(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
+def target_logits(model: EngineModel, batch: Batch) -> Tensor:
     """Logits of every target: [N, V].
 
-    Right-padded rows need no real mask: a causal model never looks to the right, and nothing is read at the padding. A
-    mask of ones says so, and lets attention take its causal path.
-
-    Args:
-        plain: compute logits everywhere through the model's own forward, then select; else only where they are read.
+    On the plain path logits are computed everywhere through the model's own forward, then selected; else only where
+    they are read. Right-padded rows need no real mask: a causal model never looks to the right, and nothing is read at
+    the padding. A mask of ones says so, and lets attention take its causal path.
     """
-    if not plain:
-        return adapted.parts.head(target_hidden(adapted, batch))
-    inputs = assemble(adapted, batch)
-    logits = adapted.parts.model(**_read(adapted, inputs)).logits
+    if model.can.logits_at_targets:
+        return model.parts.head(target_hidden(model, batch))
+    inputs = assemble(model.adapted, batch)
+    logits = model.parts.model(**_read(model.adapted, inputs)).logits
     return logits[inputs.rows, inputs.columns]
 
 
@@ -105,13 +104,11 @@ def _read(adapted: AdaptedModel, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def target_losses(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> Tensor:
+def target_losses(model: EngineModel, batch: Batch) -> Tensor:
     """Negative log-likelihood of every target in nats, in fp32: [N]."""
-    if plain:
-        return functional.cross_entropy(
-            target_logits(adapted, batch, plain=True).float(), batch.targets, reduction="none"
-        )
-    return read_losses(adapted.parts.head, target_hidden(adapted, batch), batch.targets)
+    if model.can.logits_at_targets:
+        return read_losses(model.parts.head, target_hidden(model, batch), batch.targets)
+    return functional.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="none")
 
 
 def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -5,50 +5,40 @@ from collections.abc import Sequence
 import psutil
 import torch
 
-from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.prepare import Pair
 from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
-from triptych.engine.modes import TrainingModes
-from triptych.engine.training import out_of_memory, trained_parameters
-from triptych.machine import Machine
+from triptych.engine.model import EngineModel
+from triptych.engine.training import out_of_memory
 from triptych.measure import meter
 
 UNTIL_FOUND = 8  # pairs a pass until "auto" has found what fits
 SHARE = 0.5  # of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
 
 
-def fitting_micro_batch(
-    adapted: AdaptedModel,
-    modes: TrainingModes,
-    split: Sequence[Pair],
-    template: Template,
-    machine: Machine,
-    *,
-    most: int,
-    plain: bool,
-) -> int:
+def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) -> int:
     """The largest power of two of pairs whose forward and backward pass stays within half of the free memory.
 
     Passes are made over the longest pairs, twice as many each time, for as long as the next one would fit by the growth
     so far.
 
     Args:
+        model: the model; it is left in eval mode.
         split: the training pairs.
         most: pairs of an optimizer step: no micro-batch is larger.
     """
     longest = sorted(range(len(split)), key=lambda i: -sequence_length(split[i]))[:most]
-    trained = list(trained_parameters(adapted).values())
-    size, free = 1, _free(machine.device) * SHARE
-    modes.train(adapted.parts.model)
+    trained = list(model.adapted.trained_parameters().values())
+    size, free = 1, _free(model.machine.device) * SHARE
+    model.train()
     try:
         while True:
-            memory = meter.PeakMemory(machine.device)
+            memory = meter.PeakMemory(model.machine.device)
             try:
                 with torch.random.fork_rng(), memory.phase():
-                    batch = collate([split[i] for i in longest[:size]], template).to(machine.device)
-                    with machine.autocast():
-                        losses = target_losses(adapted, batch, plain=plain)
+                    batch = collate([split[i] for i in longest[:size]], model.template).to(model.machine.device)
+                    with model.machine.autocast():
+                        losses = target_losses(model, batch)
                     torch.autograd.grad(losses.sum(), trained, allow_unused=True)
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error) or size == 1:
@@ -58,7 +48,7 @@ def fitting_micro_batch(
                 return size
             size *= 2
     finally:
-        modes.eval(adapted.parts.model)
+        model.eval()
 
 
 def _free(device: torch.device) -> int:

@@ -2,22 +2,19 @@
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair, Template
-from triptych.engine.batching import collate, epoch_order, seed_of, sequence_length
+from triptych.corpus.prepare import Pair
+from triptych.engine.batching import collate, epoch_order, micro_groups, seed_of
 from triptych.engine.forward import executed_shape, target_losses
-from triptych.engine.modes import TrainingModes
+from triptych.engine.model import EngineModel
 from triptych.engine.trunk_cache import TrunkCache
 from triptych.errors import NonFiniteLoss
-from triptych.machine import Machine
-
-PADDING = 0.05  # of a micro-batch, at most
 
 
 @dataclass(frozen=True)
@@ -35,7 +32,6 @@ class TrainingPlan:
     schedule: str
     optimizer: str
     seed: int
-    plain: bool
 
 
 @dataclass
@@ -79,7 +75,7 @@ class TrainingState:
         cls, adapted: AdaptedModel, plan: TrainingPlan, scaler: torch.amp.GradScaler | None = None
     ) -> "TrainingState":
         """A state before the first step, with a loss scaler of its own where the precision needs one."""
-        trained = trained_parameters(adapted)
+        trained = adapted.trained_parameters()
         return cls(trained, make_optimizer(list(trained.values()), plan), scaler=scaler)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict]:
@@ -123,28 +119,6 @@ class TrainingState:
                 self.trained[name].copy_(value)
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What the loop tells and asks of the outside. `step_clock` wraps the optimizer steps alone."""
-
-    validate: Callable[[], float]
-    on_step: Callable[[TrainingState, float, float], None]
-    on_epoch: Callable[[TrainingState, float, float], None]
-    step_clock: Callable[[], AbstractContextManager[object]]
-    flops: Callable[[int, int, int, int], tuple[float, float]]
-
-
-def trained_parameters(adapted: AdaptedModel) -> dict[str, nn.Parameter]:
-    """Parameters that require a gradient, by name; virtual tokens under `virtual_tokens`, those of a prefix under
-    `prefix.`."""
-    named = dict(adapted.parts.model.named_parameters())  # a tied one once
-    if adapted.virtual_tokens is not None:
-        (named["virtual_tokens"],) = adapted.virtual_tokens.parameters()
-    if adapted.prefix is not None:
-        named |= {f"prefix.{name}": parameter for name, parameter in adapted.prefix.named_parameters()}
-    return {name: parameter for name, parameter in named.items() if parameter.requires_grad}
-
-
 def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) or Adafactor (Shazeer and Stern 2018); only matrices decay."""
     groups = [
@@ -180,189 +154,207 @@ def steps_per_epoch(documents: int, plan: TrainingPlan) -> int:
     return math.ceil(documents / plan.global_batch_size)
 
 
-def train(
-    adapted: AdaptedModel,
-    modes: TrainingModes,
-    split: Sequence[Pair],
-    template: Template,
-    plan: TrainingPlan,
-    state: TrainingState,
-    machine: Machine,
-    hooks: Hooks,
-    cache: TrunkCache | None = None,
-) -> None:
-    """Train until the last epoch or until validation stops gaining; the best weights are in place afterwards.
+CountFlops = Callable[
+    [int, int, int, int], tuple[float, float]
+]  # a `WorkShape` -> FLOPs executed, and on the plain path
 
-    Raises:
-        NonFiniteLoss: a loss or gradient is NaN or infinite and the step was not taken, or a validation loss is.
+
+class Step(NamedTuple):
+    """What an optimizer step did."""
+
+    loss: float  # nats per target token
+    rate: float  # the learning rate
+
+
+class Epoch(NamedTuple):
+    """What an epoch came to, in nats per target token."""
+
+    train_loss: float
+    validation_loss: float
+
+
+class Loop:
+    """Training, one optimizer step at a time, until the last epoch or until validation stops gaining.
+
+        while not loop.finished:
+            if loop.at_epoch_end:
+                loop.end_epoch(split_loss(model, validation, batch_size).mean)
+            else:
+                loop.step()
+
+    When it is finished the best weights are in place, and the model is in eval mode.
+
+    Args:
+        model: the model.
+        pairs: what it is trained on.
+        plan: the recipe.
+        state: where training begins: anew, or loaded from a checkpoint before. Every step changes it.
+        count_flops: FLOPs of a pass by its shape, executed and on the plain path.
+        cache: hidden states of `pairs` that enter the first trained block, or None.
     """
-    per_epoch = steps_per_epoch(len(split), plan)
-    total = plan.max_epochs * per_epoch
-    now = state.progress
-    while now.epoch < plan.max_epochs and not now.stopped:
-        order = epoch_order(len(split), plan.seed, now.epoch)
-        while now.cursor < per_epoch:
-            first = now.cursor * plan.global_batch_size
-            indices = order[first : first + plan.global_batch_size].tolist()
-            rate = scheduled_rate(plan, now.step, total)
-            with hooks.step_clock():
-                modes.train(adapted.parts.model)
-                loss = train_step(adapted, split, indices, template, plan, state, machine, rate, hooks.flops, cache)
-            now.cursor += 1
-            now.step += 1
-            hooks.on_step(state, loss, rate)
-        modes.eval(adapted.parts.model)
-        train_loss = now.epoch_nats / now.epoch_targets
-        validation = hooks.validate()
-        if not math.isfinite(validation):
+
+    def __init__(
+        self,
+        model: EngineModel,
+        pairs: Sequence[Pair],
+        plan: TrainingPlan,
+        state: TrainingState,
+        count_flops: CountFlops = lambda *shape: (0.0, 0.0),
+        cache: TrunkCache | None = None,
+    ):
+        self.model, self.pairs, self.plan, self.state = model, pairs, plan, state
+        self._count_flops, self._cache = count_flops, cache
+        self.steps_per_epoch = steps_per_epoch(len(pairs), plan)
+        self.total_steps = plan.max_epochs * self.steps_per_epoch
+        self._order = epoch_order(len(pairs), plan.seed, state.progress.epoch)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last epoch is over, or validation has stopped gaining."""
+        return self.state.progress.epoch >= self.plan.max_epochs or self.state.progress.stopped
+
+    @property
+    def at_epoch_end(self) -> bool:
+        """Whether all steps of the epoch are done, so that its validation loss is due."""
+        return self.state.progress.cursor >= self.steps_per_epoch
+
+    def step(self) -> Step:
+        """One optimizer step over a global batch, in micro-batches that the ranks share out.
+
+        The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
+        summaries by the company they keep. Every rank knows the whole batch, so that only nats and gradients are summed
+        over ranks; what is counted (FLOPs, tokens) is counted for all of them.
+
+        Raises:
+            NonFiniteLoss: the loss or gradient is NaN or infinite; the step was not taken.
+        """
+        now, state, machine = self.state.progress, self.state, self.model.machine
+        first = now.cursor * self.plan.global_batch_size
+        indices = self._order[first : first + self.plan.global_batch_size].tolist()
+        rate = scheduled_rate(self.plan, now.step, self.total_steps)
+        self.model.train()
+        targets = sum(len(self.pairs[i].summary_ids) + 1 for i in indices)
+        nats = float(machine.total(torch.tensor(self._within_memory(indices, targets), dtype=torch.float64)))
+        if not math.isfinite(nats):
+            state.optimizer.zero_grad(set_to_none=True)
+            raise NonFiniteLoss(f"The loss is {nats} in step {now.step + 1}. {self._context_of_failure(indices, rate)}")
+        self._sum_gradients()
+        self._update(indices, rate)
+        now.targets += targets
+        now.documents += len(indices)
+        now.epoch_nats += nats
+        now.epoch_targets += targets
+        now.cursor += 1
+        now.step += 1
+        return Step(nats / targets, rate)
+
+    def end_epoch(self, validation_loss: float) -> Epoch:
+        """Keep the weights if they are the best so far, count towards early stopping, and begin the next epoch.
+
+        Args:
+            validation_loss: in nats per target token.
+
+        Raises:
+            NonFiniteLoss: it is NaN or infinite.
+        """
+        now = self.state.progress
+        if not math.isfinite(validation_loss):
             raise NonFiniteLoss(
-                f"The validation loss is {validation} after epoch {now.epoch + 1}: try a lower learning rate."
+                f"The validation loss is {validation_loss} after epoch {now.epoch + 1}: try a lower learning rate."
             )
+        train_loss = now.epoch_nats / now.epoch_targets
         now.epoch, now.cursor, now.epoch_nats, now.epoch_targets = now.epoch + 1, 0, 0.0, 0
-        if now.best_loss is None or validation < now.best_loss:
-            now.best_loss, now.best_epoch, now.epochs_without_gain = validation, now.epoch, 0
-            state.keep_best()
+        if now.best_loss is None or validation_loss < now.best_loss:
+            now.best_loss, now.best_epoch, now.epochs_without_gain = validation_loss, now.epoch, 0
+            self.state.keep_best()
         else:
             now.epochs_without_gain += 1
-        now.stopped = now.epochs_without_gain >= plan.patience
-        hooks.on_epoch(state, train_loss, validation)
-    state.restore_best()
-    modes.eval(adapted.parts.model)
+        now.stopped = now.epochs_without_gain >= self.plan.patience
+        self._order = epoch_order(len(self.pairs), self.plan.seed, now.epoch)
+        if self.finished:
+            self.state.restore_best()
+            self.model.eval()
+        return Epoch(train_loss, validation_loss)
 
+    def _within_memory(self, indices: list[int], targets: int) -> float:
+        """`_accumulate`, begun again with half the micro-batch where memory runs out; the smaller size stays.
 
-def train_step(
-    adapted: AdaptedModel,
-    split: Sequence[Pair],
-    indices: list[int],
-    template: Template,
-    plan: TrainingPlan,
-    state: TrainingState,
-    machine: Machine,
-    rate: float,
-    flops: Callable[[int, int, int, int], tuple[float, float]],
-    cache: TrunkCache | None = None,
-) -> float:
-    """One optimizer step over a global batch, in micro-batches that the ranks share out.
+        Where one rank runs out of memory, all begin again: the pieces that they share out are other ones.
+        """
+        state, machine = self.state, self.model.machine
+        size = min(state.progress.micro_batch_size or self.plan.micro_batch_size, len(indices))
+        while True:
+            kept = vars(state.progress).copy()
+            nats, refused = 0.0, None
+            try:
+                nats = self._accumulate(indices, targets, size)
+            except (MemoryError, RuntimeError) as error:
+                if size == 1 or not out_of_memory(error):
+                    raise
+                refused = error
+            if not machine.total(torch.tensor(float(refused is not None))):
+                return nats
+            state.optimizer.zero_grad(set_to_none=True)
+            vars(state.progress).update(kept)
+            if machine.device.type == "cuda":
+                torch.cuda.empty_cache()
+            size //= 2
+            state.progress.micro_batch_size = size
 
-    The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
-    summaries by the company they keep. Every rank knows the whole batch, so that only nats and gradients are summed
-    over ranks; what is counted (FLOPs, tokens) is counted for all of them.
-
-    Returns:
-        The loss of the step in nats per target token.
-    """
-    targets = sum(len(split[i].summary_ids) + 1 for i in indices)
-    scaler = state.scaler
-
-    def accumulate(size: int) -> float:
+    def _accumulate(self, indices: list[int], targets: int, size: int) -> float:
+        """Gradients of this rank's micro-batches of at most `size` pairs; returns their summed nats."""
+        now, machine, scaler = self.state.progress, self.model.machine, self.state.scaler
         nats = 0.0
-        for number, group in enumerate(micro_groups(split, indices, size)):
-            batch = collate([split[i] for i in group], template)
-            executed, plain = flops(*executed_shape(adapted, batch))
-            state.progress.train_flops += executed
-            state.progress.plain_flops += plain
-            state.progress.tokens += batch.num_tokens
+        for number, group in enumerate(micro_groups(self.pairs, indices, size)):
+            batch = collate([self.pairs[i] for i in group], self.model.template)
+            executed, plain = self._count_flops(*executed_shape(self.model.adapted, batch))
+            now.train_flops += executed
+            now.plain_flops += plain
+            now.tokens += batch.num_tokens
             if not machine.owns(number):
                 continue
-            torch.manual_seed(seed_of(plan.seed, state.progress.step, number))
+            torch.manual_seed(seed_of(self.plan.seed, now.step, number))
             batch = batch.to(machine.device)
             with machine.autocast():
-                losses = (
-                    cache.losses(adapted, batch, group) if cache else target_losses(adapted, batch, plain=plan.plain)
-                )
+                cache = self._cache
+                losses = cache.losses(self.model, batch, group) if cache else target_losses(self.model, batch)
             total = losses.sum()
             nats += float(total.detach())
             (scaler.scale(total / targets) if scaler else total / targets).backward()
         return nats
 
-    size = min(state.progress.micro_batch_size or plan.micro_batch_size, len(indices))
-    nats = float(machine.total(torch.tensor(_within_memory(state, machine, size, accumulate), dtype=torch.float64)))
-    if not math.isfinite(nats):
+    def _sum_gradients(self) -> None:
+        machine = self.model.machine
+        if machine.num_processes > 1:
+            for parameter in self.state.trained.values():
+                gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
+                parameter.grad = machine.total(gradient)
+
+    def _update(self, indices: list[int], rate: float) -> None:
+        state, scaler = self.state, self.state.scaler
+        for group in state.optimizer.param_groups:
+            group["lr"] = rate
+        if scaler:
+            scaler.unscale_(state.optimizer)
+        norm = nn.utils.clip_grad_norm_(state.trained.values(), self.plan.max_grad_norm)
+        if scaler:  # an overflow is expected now and then: the scaler skips the step and halves its scale
+            scaler.step(state.optimizer)
+            scaler.update()
+        else:
+            if not torch.isfinite(norm):
+                state.optimizer.zero_grad(set_to_none=True)
+                raise NonFiniteLoss(
+                    f"The gradient's norm is {float(norm)} in step {state.progress.step + 1}. "
+                    f"{self._context_of_failure(indices, rate)}"
+                )
+            state.optimizer.step()
         state.optimizer.zero_grad(set_to_none=True)
-        raise NonFiniteLoss(f"The loss is {nats} in step {state.progress.step + 1}. {_blame(split, indices, rate)}")
-    _sum_gradients(state, machine)
-    _update(state, plan, rate, lambda: _blame(split, indices, rate))
-    state.progress.targets += targets
-    state.progress.documents += len(indices)
-    state.progress.epoch_nats += nats
-    state.progress.epoch_targets += targets
-    return nats / targets
 
-
-def _within_memory(state: TrainingState, machine: Machine, size: int, accumulate: Callable[[int], float]) -> float:
-    """Gradients of a step in micro-batches of `size`, halved and begun anew where memory runs out; the smaller size
-    stays.
-
-    Where one rank runs out of memory, all begin anew: the pieces that they share out are other ones.
-    """
-    while True:
-        kept = vars(state.progress).copy()
-        nats, refused = 0.0, None
-        try:
-            nats = accumulate(size)
-        except (MemoryError, RuntimeError) as error:
-            if size == 1 or not out_of_memory(error):
-                raise
-            refused = error
-        if not machine.total(torch.tensor(float(refused is not None))):
-            return nats
-        state.optimizer.zero_grad(set_to_none=True)
-        vars(state.progress).update(kept)
-        if machine.device.type == "cuda":
-            torch.cuda.empty_cache()
-        size //= 2
-        state.progress.micro_batch_size = size
+    def _context_of_failure(self, indices: list[int], rate: float) -> str:
+        named = ", ".join(self.pairs[i].id for i in indices[:5]) + (", ..." if len(indices) > 5 else "")
+        return f"Nothing was updated. Documents of the step: {named}. The learning rate is {rate:g}: try a lower one."
 
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an allocator refused: CUDA's, Python's, or torch's on the CPU, which has no error of its own for it."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-
-
-def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[list[int]]:
-    """A global batch cut into micro-batches of like length, each of at most `size` and with at most `PADDING` of it
-    padding.
-
-    Where it is cut changes nothing: losses are summed over the step.
-    """
-    groups: list[list[int]] = []
-    tokens = longest = 0
-    for index in sorted(indices, key=lambda i: sequence_length(split[i]), reverse=True):
-        length = sequence_length(split[index])
-        rows = len(groups[-1]) + 1 if groups else 0
-        if not groups or rows > size or tokens + length < (1 - PADDING) * rows * longest:
-            groups.append([])
-            tokens, longest = 0, length
-        groups[-1].append(index)
-        tokens += length
-    return groups
-
-
-def _sum_gradients(state: TrainingState, machine: Machine) -> None:
-    if machine.num_processes > 1:
-        for parameter in state.trained.values():
-            gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
-            parameter.grad = machine.total(gradient)
-
-
-def _update(state: TrainingState, plan: TrainingPlan, rate: float, blame: Callable[[], str]) -> None:
-    scaler = state.scaler
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
-    if scaler:
-        scaler.unscale_(state.optimizer)
-    norm = nn.utils.clip_grad_norm_(state.trained.values(), plan.max_grad_norm)
-    if scaler:  # an overflow is expected now and then: the scaler skips the step and halves its scale
-        scaler.step(state.optimizer)
-        scaler.update()
-    else:
-        if not torch.isfinite(norm):
-            state.optimizer.zero_grad(set_to_none=True)
-            raise NonFiniteLoss(f"The gradient's norm is {float(norm)} in step {state.progress.step + 1}. {blame()}")
-        state.optimizer.step()
-    state.optimizer.zero_grad(set_to_none=True)
-
-
-def _blame(split: Sequence[Pair], indices: list[int], rate: float) -> str:
-    named = ", ".join(split[i].id for i in indices[:5]) + (", ..." if len(indices) > 5 else "")
-    return f"Nothing was updated. Documents of the step: {named}. The learning rate is {rate:g}: try a lower one."

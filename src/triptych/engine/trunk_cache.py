@@ -21,8 +21,9 @@ from triptych.corpus.prepare import Pair, Template
 from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import assemble, read_losses, tail_states, target_losses
+from triptych.engine.model import EngineModel
 from triptych.errors import ResultsError
-from triptych.machine import Machine
+from triptych.measure import meter
 from triptych.storage.disk_cache import DiskCache
 from triptych.storage.files import digest, reserve, write_bytes
 from triptych.storage.locks import FileLock
@@ -49,7 +50,6 @@ class TrunkCache:
         starts: where each pair begins in it, and the end: [pairs + 1].
         width: D.
         dtype: that of the model's own hidden states there.
-        flops: what computing them takes, whoever did it: the figure of a run does not depend on what was there before.
         seconds: what computing them took, whoever did it.
         hold: keeps the entry from being removed for as long as this object lives.
     """
@@ -59,7 +59,6 @@ class TrunkCache:
     starts: np.ndarray
     width: int
     dtype: torch.dtype
-    flops: float
     seconds: float
     hold: FileLock
 
@@ -81,13 +80,13 @@ class TrunkCache:
             raise OSError(errno.EIO, "the file is shorter than when it was opened", self.file.name)
         return torch.from_numpy(rows).view(self.dtype)
 
-    def losses(self, adapted: AdaptedModel, batch: Batch, indices: Sequence[int]) -> Tensor:
+    def losses(self, model: EngineModel, batch: Batch, indices: Sequence[int]) -> Tensor:
         """`target_losses` of a batch without the frozen part below: [N].
 
         Args:
             indices: the pairs of the batch, row by row.
         """
-        parts = adapted.parts
+        parts = model.parts
         if self.first == len(parts.blocks):
             hidden = torch.cat([self.of(i) for i in indices]).to(batch.ids.device)
             hidden = parts.final_norm(hidden) if parts.final_norm is not None else hidden
@@ -97,15 +96,15 @@ class TrunkCache:
         for row, index in enumerate(indices):
             own = self.of(index)
             states[row, : len(own)] = own
-        return resumed_losses(adapted, batch, self.first, states.to(batch.ids.device))
+        return resumed_losses(model, batch, self.first, states.to(batch.ids.device))
 
 
-def resumed_losses(adapted: AdaptedModel, batch: Batch, first: int, states: Tensor) -> Tensor:
+def resumed_losses(model: EngineModel, batch: Batch, first: int, states: Tensor) -> Tensor:
     """`target_losses` of a batch whose hidden states before block `first` are known: [B, T, D] -> [N]."""
-    parts = adapted.parts
+    parts = model.parts
     with torch.no_grad():
-        inputs = assemble(adapted, batch)
-    if adapted.prunes_training:
+        inputs = assemble(model.adapted, batch)
+    if model.can.prune_in_training:
         entry = stages.enter(parts, inputs.embeddings, len(parts.blocks) - 1, resume=(first, states))
         return read_losses(parts.head, stages.finish(parts, tail_states(parts, entry, inputs, batch)), batch.targets)
     hidden = stages.resume(parts, inputs.embeddings, first, states)
@@ -122,81 +121,129 @@ def entering(adapted: AdaptedModel, batch: Batch, first: int) -> Tensor:
     return tail_states(parts, entry, inputs, batch)
 
 
-def usable_from(adapted: AdaptedModel) -> int | None:
+def usable_from(model: EngineModel) -> int | None:
     """The block from which cached states may be used; None where there is nothing to gain or it would not be exact."""
-    return stages.first_trained(adapted) if adapted.prunes else None
+    return stages.first_trained(model.adapted) if model.can.prune else None
+
+
+def trunk_store(folder: Path, max_bytes: int) -> DiskCache:
+    """The folder in which states are kept.
+
+    Args:
+        folder: made where it is missing.
+        max_bytes: states that need more are not kept, and beyond it older entries are removed.
+    """
+    return DiskCache(folder, max_bytes, SEAL)
+
+
+def making_flops(split: Sequence[Pair], template: Template, batch_size: int, flops: meter.FlopModel) -> float:
+    """FLOPs of computing the states of a split, whoever did it: a run's figure does not depend on an earlier run.
+
+    Args:
+        split: the pairs.
+        template: how a pair becomes one sequence.
+        batch_size: pairs of a forward pass.
+        flops: of one pass, see `work.entering_flops`.
+    """
+    total = 0.0
+    for group in by_length(split, batch_size):
+        targets = [len(split[i].summary_ids) + 1 for i in group]
+        length = max(_length(split[i], template) for i in group)
+        total += flops.count(len(group), length, sum(targets), len(group) * max(targets))
+    return total
 
 
 def open_cache(
-    adapted: AdaptedModel,
+    model: EngineModel,
     split: Sequence[Pair],
-    template: Template,
-    machine: Machine,
-    *,
-    model: str,
-    folder: Path,
-    max_bytes: int,
+    fingerprint: str,
+    store: DiskCache,
     batch_size: int,
-    flops: Callable[[int, int, int, int], float],
     progress: Callable[[int, int], None] | None = None,
 ) -> TrunkCache | None:
-    """The states of a split from the cache; computed where they are not there, by one process while others wait.
+    """The states of a split from the store; where they are missing, one process computes them while others wait.
 
     Args:
-        model: the fingerprint of the model's weights.
-        folder: the cache's folder.
-        max_bytes: beyond it nothing is kept, and older entries go.
-        flops: of a pass that computes them, by the four numbers of its `meter.WorkShape`.
+        model: the model in eval mode.
+        split: the pairs.
+        fingerprint: of the weights of the untouched model.
+        store: see `trunk_store`.
+        batch_size: pairs of a forward pass.
+        progress: called with `(pairs done, pairs in all)` while states are computed.
 
     Returns:
         None where it cannot be used: nothing frozen below, too large, or its losses are not those of the whole model.
+
+    Raises:
+        ResultsError: the store cannot be written or read.
     """
-    first = usable_from(adapted)
+    first = usable_from(model)
     if first is None:
         return None
-    batch_groups = list(by_length(split, batch_size))
-    at_targets = first == len(adapted.parts.blocks)
-    lengths = [len(p.summary_ids) + 1 if at_targets else _length(p, template) for p in split]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    shortest, width = batch_groups[-1][-1], adapted.parts.hidden_size
-    dtype = _stream_dtype(adapted, split[shortest], template, machine, first)
-    size = int(starts[-1]) * width * dtype.itemsize
-    if size > max_bytes:
+    layout = _lay_out(model, split, batch_size, first)
+    if layout.num_bytes > store.max_bytes:
         return None
-    total = 0.0
-    for group in batch_groups:
-        targets = [len(split[i].summary_ids) + 1 for i in group]
-        length = max(_length(split[i], template) for i in group)
-        total += flops(len(group), length, sum(targets), len(group) * max(targets))
-    key = _key(adapted, split, template, machine, model, first, dtype)
+    key = _key(model, split, fingerprint, layout)
 
     def make(entry: Path) -> None:
         begun = time.perf_counter()
         with (entry / STATES).open("w+b") as file:
-            reserve(file, size)  # before hours of work, not after them
-            for index, states in _computed(
-                adapted, split, template, machine, first, batch_groups, starts, dtype, progress
-            ):
-                file.seek(int(starts[index]) * width * dtype.itemsize)
+            reserve(file, layout.num_bytes)  # before hours of work, not after them
+            for index, states in _computed(model, split, layout, progress):
+                file.seek(int(layout.starts[index]) * layout.width * layout.dtype.itemsize)
                 file.write(states.view(torch.uint8).numpy().data)
         write_bytes(entry / SECONDS, f"{time.perf_counter() - begun:.3f}".encode())
         write_bytes(entry / SEAL, digest(entry / STATES).encode())
 
     def read(entry: Path) -> IO[bytes] | None:
-        return (entry / STATES).open("rb", buffering=0) if _is_whole(entry / STATES, size) else None
+        return (entry / STATES).open("rb", buffering=0) if _is_whole(entry / STATES, layout.num_bytes) else None
 
     try:
-        file, hold = DiskCache(folder, max_bytes, SEAL).entry(key, make, read, num_bytes=size, alone=True)
-        seconds = float((folder / key / SECONDS).read_bytes())
+        file, hold = store.entry(key, make, read, num_bytes=layout.num_bytes, alone=True)
+        seconds = float((store.folder / key / SECONDS).read_bytes())
     except OSError as error:
         raise ResultsError(
-            f"The trunk cache in {str(folder)!r} cannot be written or read: {error.strerror or error}. It takes "
-            f"{size / 1e6:,.0f} MB: make room, or set TRIPTYCH_CACHE to a folder on another disk, and start again."
+            f"The trunk cache in {str(store.folder)!r} cannot be written or read: {error.strerror or error}. It takes "
+            f"{layout.num_bytes / 1e6:,.0f} MB: make room, or set TRIPTYCH_CACHE to a folder on another disk, and "
+            "start again."
         ) from error
-    cache = TrunkCache(first, file, starts, width, dtype, total, seconds, hold)
-    by_size = [index for group in batch_groups for index in group]
-    sample = {by_size[0], by_size[len(by_size) // 2], shortest}
-    return cache if all(_agrees(cache, adapted, split, template, machine, index) for index in sample) else None
+    cache = TrunkCache(first, file, layout.starts, layout.width, layout.dtype, seconds, hold)
+    by_size = [index for group in layout.groups for index in group]
+    sample = {by_size[0], by_size[len(by_size) // 2], by_size[-1]}
+    return cache if all(_agrees(cache, model, split, index) for index in sample) else None
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which states of a split are kept, and where.
+
+    Attributes:
+        first: the block that they enter.
+        groups: indices of the pairs whose states are computed together, the longest first.
+        starts: where each pair begins in the file, and the end, in places; [pairs + 1].
+        width: D.
+        dtype: that of the states.
+    """
+
+    first: int
+    groups: list[list[int]]
+    starts: np.ndarray
+    width: int
+    dtype: torch.dtype
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes on disk."""
+        return int(self.starts[-1]) * self.width * self.dtype.itemsize
+
+
+def _lay_out(model: EngineModel, split: Sequence[Pair], batch_size: int, first: int) -> _Layout:
+    groups = list(by_length(split, batch_size))
+    at_targets = first == len(model.parts.blocks)
+    lengths = [len(pair.summary_ids) + 1 if at_targets else _length(pair, model.template) for pair in split]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    shortest = groups[-1][-1]
+    return _Layout(first, groups, starts, model.parts.hidden_size, _stream_dtype(model, split[shortest], first))
 
 
 def _is_whole(file: Path, size: int) -> bool:
@@ -215,32 +262,24 @@ def _length(pair: Pair, template: Template) -> int:
 
 
 @torch.no_grad()
-def _stream_dtype(adapted: AdaptedModel, pair: Pair, template: Template, machine: Machine, first: int) -> torch.dtype:
+def _stream_dtype(model: EngineModel, pair: Pair, first: int) -> torch.dtype:
     """The dtype of the model's own hidden states: kept in it, they are neither rounded nor too large for it."""
-    inputs = assemble(adapted, collate([pair], template).to(machine.device))
-    with machine.autocast():
-        return stages.enter(adapted.parts, inputs.embeddings, min(first, len(adapted.parts.blocks) - 1)).hidden.dtype
+    inputs = assemble(model.adapted, collate([pair], model.template).to(model.machine.device))
+    with model.machine.autocast():
+        return stages.enter(model.parts, inputs.embeddings, min(first, len(model.parts.blocks) - 1)).hidden.dtype
 
 
 @torch.no_grad()
 def _computed(
-    adapted: AdaptedModel,
-    split: Sequence[Pair],
-    template: Template,
-    machine: Machine,
-    first: int,
-    groups: Sequence[Sequence[int]],
-    starts: np.ndarray,
-    dtype: torch.dtype,
-    progress: Callable[[int, int], None] | None,
+    model: EngineModel, split: Sequence[Pair], layout: _Layout, progress: Callable[[int, int], None] | None
 ) -> Iterator[tuple[int, Tensor]]:
     """Every pair's index with its states, [places, D] each."""
     done = 0
-    for indices in groups:
-        batch = collate([split[i] for i in indices], template).to(machine.device)
-        with machine.autocast():
-            found = entering(adapted, batch, first).to("cpu", dtype)
-        counts = [int(starts[i + 1] - starts[i]) for i in indices]
+    for indices in layout.groups:
+        batch = collate([split[i] for i in indices], model.template).to(model.machine.device)
+        with model.machine.autocast():
+            found = entering(model.adapted, batch, layout.first).to("cpu", layout.dtype)
+        counts = [int(layout.starts[i + 1] - layout.starts[i]) for i in indices]
         pieces = found.split(counts) if found.ndim == 2 else [found[row, :count] for row, count in enumerate(counts)]
         for i, piece in zip(indices, pieces, strict=True):
             yield i, piece.contiguous()
@@ -250,54 +289,41 @@ def _computed(
 
 
 @torch.no_grad()
-def _agrees(
-    cache: TrunkCache, adapted: AdaptedModel, split: Sequence[Pair], template: Template, machine: Machine, index: int
-) -> bool:
+def _agrees(cache: TrunkCache, model: EngineModel, split: Sequence[Pair], index: int) -> bool:
     """Whether states and losses from the cache are those of the whole model on a document; the model is in eval mode.
 
     In low precision a document alone is rounded otherwise than in the batch its states come from, token by token, so
     that what is compared there is the states as a whole, and the losses loosely.
     """
-    batch = collate([split[index]], template).to(machine.device)
-    with machine.autocast():
-        whole, resumed = target_losses(adapted, batch, plain=False), cache.losses(adapted, batch, [index])
-        fresh = entering(adapted, batch, cache.first)
+    batch = collate([split[index]], model.template).to(model.machine.device)
+    with model.machine.autocast():
+        whole, resumed = target_losses(model, batch), cache.losses(model, batch, [index])
+        fresh = entering(model.adapted, batch, cache.first)
     kept, fresh = cache.of(index).double(), fresh.to("cpu", cache.dtype).double().reshape(-1, cache.width)
-    exact = machine.precision == "fp32"
+    exact = model.machine.precision == "fp32"
     loose, apart = (1e-4, 1e-4) if exact else (0.1, 0.03)
     same_states = bool((kept - fresh).norm() <= apart * fresh.norm()) and bool(torch.isfinite(kept).all())
     return same_states and torch.allclose(whole, resumed, rtol=loose, atol=loose)
 
 
-def _key(
-    adapted: AdaptedModel,
-    split: Sequence[Pair],
-    template: Template,
-    machine: Machine,
-    model: str,
-    first: int,
-    dtype: torch.dtype,
-) -> str:
+def _key(model: EngineModel, split: Sequence[Pair], fingerprint: str, layout: _Layout) -> str:
     """Everything that the states depend on: weights, tokens, precision, attention, versions, device."""
-    config: Any = adapted.parts.model.config
-    digest = hashlib.sha256(
-        repr(
-            (
-                TRUNK_VERSION,
-                model,
-                first,
-                len(adapted.parts.blocks),
-                template,
-                machine.precision,
-                str(dtype),
-                machine.device.type,
-                config._attn_implementation,
-                torch.__version__,
-                transformers.__version__,
-            )
-        ).encode()
+    config: Any = model.parts.model.config
+    everything = (
+        TRUNK_VERSION,
+        fingerprint,
+        layout.first,
+        len(model.parts.blocks),
+        model.template,
+        model.machine.precision,
+        str(layout.dtype),
+        model.machine.device.type,
+        config._attn_implementation,
+        torch.__version__,
+        transformers.__version__,
     )
+    hashed = hashlib.sha256(repr(everything).encode())
     for pair in split:
         for ids in (pair.document_ids, pair.summary_ids):
-            digest.update(len(ids).to_bytes(4, "little") + np.ascontiguousarray(ids, dtype="<i4").tobytes())
-    return digest.hexdigest()[:32]
+            hashed.update(len(ids).to_bytes(4, "little") + np.ascontiguousarray(ids, dtype="<i4").tobytes())
+    return hashed.hexdigest()[:32]

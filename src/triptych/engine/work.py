@@ -3,10 +3,10 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from triptych.contracts import AdaptedModel
 from triptych.engine import stages
 from triptych.engine.batching import Batch
 from triptych.engine.forward import executed_shape, places_at_once, read_losses, target_losses
+from triptych.engine.model import EngineModel
 from triptych.engine.trunk_cache import entering, resumed_losses
 from triptych.measure import meter
 
@@ -14,33 +14,31 @@ from triptych.measure import meter
 SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 30, 30), (3, 40, 21, 9), (4, 80, 12, 3))
 
 
-def training_flops(sketch: AdaptedModel, *, plain: bool, first: int | None = None) -> meter.FlopModel:
+def training_flops(sketch: EngineModel, first: int | None = None) -> meter.FlopModel:
     """FLOPs of a forward and backward pass by its shape, the head's second forward pass above `LOGITS_AT_ONCE`
     included.
 
     Args:
-        sketch: the adapted model on the `meta` device, with plain ("eager") attention: not all fused kernels are
-            counted.
-        plain: on the path that computes every logit.
+        sketch: the model on the `meta` device, with plain ("eager") attention: not all fused kernels are counted.
         first: the block from which a pass begins, with what enters it from the trunk cache; None: from the embeddings.
 
     Raises:
         ArithmeticError: the passes do not follow the formula of `meter.FlopModel`.
     """
-    limit = None if plain else places_at_once(sketch.parts.head)
+    limit = places_at_once(sketch.parts.head) if sketch.can.logits_at_targets else None
     beyond = () if limit is None else ((1, 24, limit + 1, limit + 1), (2, 48, 2 * limit + 3, limit + 2))
     passes = []
     for shape in SHAPES + beyond:
         batch = _blank(*shape)
         with FlopCounterMode(display=False) as counter:
-            _losses(sketch, batch, plain, first).sum().backward()
-        passes.append((work_shape(sketch, batch, plain=plain), counter.get_total_flops()))
+            _losses(sketch, batch, first).sum().backward()
+        passes.append((work_shape(sketch, batch), counter.get_total_flops()))
     return meter.fit_flops(passes, limit)
 
 
-def _losses(sketch: AdaptedModel, batch: Batch, plain: bool, first: int | None) -> torch.Tensor:
+def _losses(sketch: EngineModel, batch: Batch, first: int | None) -> torch.Tensor:
     if first is None:
-        return target_losses(sketch, batch, plain=plain)
+        return target_losses(sketch, batch)
     rows, length = batch.ids.shape
     if first < len(sketch.parts.blocks):
         return resumed_losses(sketch, batch, first, torch.zeros(rows, length, sketch.parts.hidden_size, device="meta"))
@@ -48,21 +46,21 @@ def _losses(sketch: AdaptedModel, batch: Batch, plain: bool, first: int | None) 
     return read_losses(sketch.parts.head, stages.finish(sketch.parts, hidden), batch.targets)
 
 
-def entering_flops(sketch: AdaptedModel, first: int) -> meter.FlopModel:
+def entering_flops(sketch: EngineModel, first: int) -> meter.FlopModel:
     """FLOPs of a pass that computes what the trunk cache keeps, by its shape."""
     passes = []
     for shape in SHAPES:
         batch = _blank(*shape)
         with FlopCounterMode(display=False) as counter:
-            entering(sketch, batch, first)
-        passes.append((work_shape(sketch, batch, plain=False), counter.get_total_flops()))
+            entering(sketch.adapted, batch, first)
+        passes.append((executed_shape(sketch.adapted, batch), counter.get_total_flops()))
     return meter.fit_flops(passes)
 
 
-def work_shape(adapted: AdaptedModel, batch: Batch, *, plain: bool) -> meter.WorkShape:
+def work_shape(model: EngineModel, batch: Batch) -> meter.WorkShape:
     """The shape of a pass over a batch: on the plain path logits are computed at every position."""
-    shape = executed_shape(adapted, batch)
-    return shape._replace(logits=shape.rows * shape.length) if plain else shape
+    shape = executed_shape(model.adapted, batch)
+    return shape if model.can.logits_at_targets else shape._replace(logits=shape.rows * shape.length)
 
 
 def _blank(rows: int, length: int, targets: int, most_targets: int) -> Batch:

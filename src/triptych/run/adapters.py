@@ -10,7 +10,6 @@ from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from triptych.contracts import AdaptedModel
-from triptych.engine.training import trained_parameters
 from triptych.errors import ResultsError, shorten
 from triptych.models.base import BaseModel
 from triptych.results import json_files, tensor_files
@@ -54,7 +53,7 @@ def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
     Returns:
         Bytes of the tensors on disk.
     """
-    tensors = {_stored_name(name, adapted): parameter for name, parameter in trained_parameters(adapted).items()}
+    tensors = {_stored_name(name, adapted): parameter for name, parameter in adapted.trained_parameters().items()}
     file = folder / (PEFT_TENSORS if adapted.peft_config is not None else OWN_TENSORS)
     digests = {"sha256": tensor_files.write_tensors(file, tensors)}
     if adapted.peft_config is not None:
@@ -151,7 +150,7 @@ def load_tensors(adapted: AdaptedModel, tensors: dict[str, Tensor], where: Path)
     Raises:
         ResultsError: names or shapes differ from what this method trains on this model.
     """
-    parameters = {_stored_name(name, adapted): p for name, p in trained_parameters(adapted).items()}
+    parameters = {_stored_name(name, adapted): p for name, p in adapted.trained_parameters().items()}
     if set(parameters) != set(tensors):
         odd = sorted(set(parameters) ^ set(tensors))[0]
         raise ResultsError(f"{str(where)!r} does not fit the model: the tensor {odd!r} is in only one of them.")

@@ -17,7 +17,8 @@ from triptych.run.adapters import save_adapter
 from triptych.run.entries import Row
 from triptych.run.events import Event, Listener, RunId
 from triptych.run.tracking import Tracker
-from triptych.run.training import Tuned, Tuning
+from triptych.run.training import TrainingOutcome, train_model
+from triptych.run.trials import make_trial
 from triptych.run.workbench import Workbench
 
 NOT_TRAINED = "not measured: nothing is trained"
@@ -67,7 +68,7 @@ def try_rate(suite: Suite, row: Row, rate: float, out: Path, device: str | None,
         raise ConfigError(f"The row {row.label!r} is not trained: it has no search.")
     assert isinstance(row.plugin, Method)
     bench = Workbench.begin(suite, row, suite.seeds[0], out, device, listener)
-    Tuning(bench, row.plugin).try_one(bench.adapt(row.plugin, bench.seed), rate)
+    make_trial(bench, row.plugin, bench.fresh_model(row.plugin, bench.seed), rate)
 
 
 @dataclass
@@ -93,26 +94,25 @@ class Run:
     def method(self, method: Method) -> Record:
         """A row with a model: adapt, count, tune, evaluate, generate, save, record."""
         bench, test = self.bench, self.bench.corpus.test
-        prepared = bench.adapt(method, bench.seed)
-        adapted = prepared.adapted
-        parameters = setup.count_parameters(adapted, prepared.base)
-        tuned = Tuning(bench, method).carry_out(prepared) if method.trains else None
+        model = bench.fresh_model(method, bench.seed)
+        parameters = setup.count_parameters(model.adapted, model.num_base_parameters)
+        tuned = train_model(bench, method, model) if method.trains else None
         with bench.stage("evaluation"):
-            validation = bench.loss(adapted, bench.corpus.validation).mean if tuned else bench.untouched_loss(adapted)
-            split_test = bench.loss(adapted, test)
+            validation = bench.loss(model, bench.corpus.validation).mean if tuned else bench.untouched_loss(model)
+            split_test = bench.loss(model, test)
         if not math.isfinite(validation + split_test.mean):
             raise NonFiniteLoss(
                 f"The loss is {validation} on the validation split and {split_test.mean} on the test split: a "
                 "document makes the model's numbers overflow. Set training.precision=fp32, or leave the document out."
             )
         loss = Loss(initial=tuned.initial_loss if tuned else validation, validation=validation, test=split_test.mean)
-        predictions = bench.predict(adapted, split_test)
+        predictions = bench.predict(model, split_test)
         cost = tuned.cost if tuned else Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
-        cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(adapted, [test.document_ids(i)]))
+        cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(model, [test.document_ids(i)]))
         if tuned and bench.machine.is_main:
             with bench.stage("checkpoint"):
-                parameters.stored_bytes = save_adapter(adapted, bench.folder / "adapter", bench.origin())
-        notes = adapted.notes | (tuned.notes if tuned else {})
+                parameters.stored_bytes = save_adapter(model.adapted, bench.folder / "adapter", bench.origin())
+        notes = model.adapted.notes | (tuned.notes if tuned else {})
         record = self.record(predictions, cost, parameters, loss, tuned, notes)
         return self.write(record, predictions, tuned.history if tuned else [])
 
@@ -122,7 +122,7 @@ class Run:
         cost: Cost,
         parameters: Parameters | None = None,
         loss: Loss | None = None,
-        tuned: Tuned | None = None,
+        tuned: TrainingOutcome | None = None,
         notes: dict[str, Any] | None = None,
     ) -> Record:
         """Put the record together; its clocks are read when it is written."""

@@ -4,7 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from triptych.config.schema import Suite
@@ -14,7 +14,8 @@ from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import split_loss
 from triptych.engine.generation import DecodingPlan, check_generation, generate
 from triptych.engine.memory import UNTIL_FOUND
-from triptych.engine.training import TrainingPlan, TrainingState, train_step
+from triptych.engine.model import EngineModel
+from triptych.engine.training import Loop, TrainingState
 from triptych.errors import ConfigError, ModelError
 from triptych.machine import Machine, choose_device, choose_precision, start_machine
 from triptych.measure import meter
@@ -23,6 +24,7 @@ from triptych.models.parts import is_recurrent
 from triptych.results.records import Parameters
 from triptych.run import scoring, setup, tracking
 from triptych.run.entries import Row, planned_runs, smaller_suite
+from triptych.run.recipe import training_plan
 from triptych.text import languages
 
 
@@ -114,9 +116,9 @@ def _try_generating(suite: Suite, rows: Sequence[Row], base: BaseModel, corpus: 
     decoding = DecodingPlan(**suite.decoding.model_dump())
     for row in rows:
         if isinstance(row.plugin, Method):
-            prepared = setup.adapt(base, row.plugin, corpus, suite.seeds[0], machine.device)
+            model = setup.prepare_model(base, row.plugin, corpus, suite.seeds[0], machine)
             try:
-                check_generation(prepared.adapted, corpus.template, machine, decoding)
+                check_generation(model, decoding)
             except ModelError as error:
                 raise ModelError(f"[method.{row.label}] {error}") from error
 
@@ -194,19 +196,17 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
         return RowEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     suite, corpus = plan.suite, plan.corpus
     machine = start_machine(device, suite.training.precision)
-    prepared = setup.adapt(plan.base, row.plugin, corpus, suite.seeds[0], machine.device)
-    plain = suite.engine.plain or not make_ready(prepared.adapted, prepared.modes, machine).exact
-    adapted, template, t, d = prepared.adapted, corpus.template, suite.training, suite.decoding
+    model = setup.prepare_model(plan.base, row.plugin, corpus, suite.seeds[0], machine)
+    model = model if suite.engine.plain else make_ready(model)
+    t, d = suite.training, suite.decoding
     micro = UNTIL_FOUND if t.micro_batch_size == "auto" else t.micro_batch_size
-    step = _seconds_a_step(plan, row.plugin, prepared, machine, plain, micro) if row.trains else 0.0
+    step = _seconds_a_step(plan, row.plugin, model, micro) if row.trains else 0.0
     few = [corpus.validation[i] for i in range(min(micro, len(corpus.validation)))]
-    loss = _timed(machine, lambda: split_loss(adapted, few, template, machine, batch_size=len(few), plain=plain)) / len(
-        few
-    )
+    loss = _timed(machine, lambda: split_loss(model, few, len(few))) / len(few)
     documents = [corpus.test.document_ids(i) for i in range(min(d.batch_size, len(corpus.test)))]
     tokens = min(8, d.max_new_tokens)
     decoding = DecodingPlan(**d.model_dump() | {"max_new_tokens": tokens})
-    generation = _timed(machine, lambda: generate(adapted, documents, template, machine, decoding))
+    generation = _timed(machine, lambda: generate(model, documents, decoding))
     generation *= d.max_new_tokens / tokens / len(documents)
     steps = -(-len(corpus.train) // t.global_batch_size)
     epochs = t.max_epochs if row.trains else 0
@@ -225,37 +225,18 @@ def _estimate_row(plan: Plan, row: Row, device: str | None) -> RowEstimate:
     )
 
 
-def _seconds_a_step(
-    plan: Plan, method: Method, prepared: setup.Prepared, machine: Machine, plain: bool, micro: int
-) -> float:
+def _seconds_a_step(plan: Plan, method: Method, model: EngineModel, micro: int) -> float:
     """The second of two optimizer steps over a full global batch; the first warms up."""
     corpus, t = plan.corpus, plan.suite.training
-    recipe = TrainingPlan(
-        learning_rate=method.learning_rate,
-        weight_decay=method.weight_decay,
-        max_epochs=1,
-        patience=1,
-        global_batch_size=t.global_batch_size,
-        micro_batch_size=micro,
-        max_grad_norm=t.max_grad_norm,
-        warmup_fraction=0,
-        schedule="constant",
-        optimizer=t.optimizer,
-        seed=0,
-        plain=plain,
-    )
-    state = TrainingState.begin(prepared.adapted, recipe, machine.loss_scaler())
-    indices = list(range(min(t.global_batch_size, len(corpus.train))))
-    prepared.modes.train(prepared.adapted.parts.model)
-
-    def step() -> None:
-        train_step(
-            prepared.adapted, corpus.train, indices, corpus.template, recipe, state, machine, 0.0, lambda *_: (0.0, 0.0)
-        )
-
-    seconds = [_timed(machine, step) for _ in range(2)]
-    prepared.modes.eval(prepared.adapted.parts.model)
-    return seconds[1]
+    recipe = training_plan(plan.suite, method, 0.0, 0, micro)  # at this rate the weights stay as they are
+    recipe = replace(recipe, max_epochs=2, patience=1, warmup_fraction=0.0, schedule="constant")  # one step an epoch
+    batch = [corpus.train[i] for i in range(min(t.global_batch_size, len(corpus.train)))]
+    loop = Loop(model, batch, recipe, TrainingState.begin(model.adapted, recipe, model.machine.loss_scaler()))
+    _timed(model.machine, loop.step)
+    loop.end_epoch(0.0)
+    seconds = _timed(model.machine, loop.step)
+    model.eval()
+    return seconds
 
 
 def _timed(machine: Machine, work) -> float:

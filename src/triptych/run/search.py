@@ -59,7 +59,7 @@ def sample(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:
     return [split[i] for i in sorted(epoch_order(len(split), seed, 0)[:size].tolist())]
 
 
-def read(path: Path, made_with: Mapping[str, Any], tell: Tell = lambda message: None) -> SearchResult | None:
+def read_search(path: Path, made_with: Mapping[str, Any], tell: Tell = lambda message: None) -> SearchResult | None:
     """What an earlier run of the row found; None where there is no search, or one made with something else.
 
     Args:

@@ -2,21 +2,19 @@
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from triptych.config.schema import Suite
-from triptych.contracts import AdaptedModel, Context, Dataset, Method
+from triptych.contracts import AdaptedModel, Context, Dataset, Method, ModelParts
 from triptych.corpus.prepare import Corpus, prepare
 from triptych.datasets import open_dataset
-from triptych.engine.modes import TrainingModes
-from triptych.machine import seed_everything
+from triptych.engine.model import EngineModel, adapt_model
+from triptych.machine import Machine, seed_everything
 from triptych.measure import meter
 from triptych.models.base import BaseModel
-from triptych.models.parts import take_apart
 from triptych.results.records import Parameters
 from triptych.run.entries import Row
 
@@ -71,34 +69,17 @@ def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:
     return torch.from_numpy(order[counts[order] > 0])
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A model ready to be trained.
-
-    Attributes:
-        adapted: what the method returned.
-        modes: which of its modules train.
-        base: the count of the untouched model's parameters.
-    """
-
-    adapted: AdaptedModel
-    modes: TrainingModes
-    base: int
-
-
-def adapt(base: BaseModel, method: Method, corpus: Corpus, seed: int, device: torch.device) -> Prepared:
-    """Load the untouched model, seed every source of chance, and let the method change the model."""
+def prepare_model(base: BaseModel, method: Method, corpus: Corpus, seed: int, machine: Machine) -> EngineModel:
+    """Seed every source of chance, load the untouched model, and let the method change it."""
     generator = seed_everything(seed)
-    model = base.load()
-    model.to(device)  # type: ignore[arg-type]
-    parts, modes, size = take_apart(model), TrainingModes(model), meter.count_parameters(model).total
-    adapted = method.adapt(parts, Context(base.tokenizer, generator, frequent_tokens(corpus, parts.vocabulary_size)))
-    if adapted.virtual_tokens is not None:
-        adapted.virtual_tokens.to(device)
-    if adapted.prefix is not None:
-        adapted.prefix.to(device)
-    modes.eval(model)
-    return Prepared(adapted, modes, size)
+    untouched = base.load()
+    untouched.to(machine.device)  # type: ignore[arg-type]
+
+    def change(parts: ModelParts) -> AdaptedModel:
+        tokens = frequent_tokens(corpus, parts.vocabulary_size)
+        return method.adapt(parts, Context(base.tokenizer, generator, tokens))
+
+    return EngineModel.assemble(untouched, change, corpus.template, machine)
 
 
 def sketch(base: BaseModel, method: Method) -> AdaptedModel:
@@ -110,10 +91,12 @@ def sketch(base: BaseModel, method: Method) -> AdaptedModel:
     """
     model = base.structure()
     model.set_attn_implementation("eager")
-    parts = take_apart(model)
-    return method.adapt(
-        parts, Context(base.tokenizer, torch.Generator().manual_seed(0), torch.arange(parts.vocabulary_size))
-    )
+
+    def change(parts: ModelParts) -> AdaptedModel:
+        generator = torch.Generator().manual_seed(0)
+        return method.adapt(parts, Context(base.tokenizer, generator, torch.arange(parts.vocabulary_size)))
+
+    return adapt_model(model, change)[0]
 
 
 def endings(names: Iterable[str]) -> tuple[str, ...]:

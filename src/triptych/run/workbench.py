@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from triptych.config.schema import Suite
-from triptych.contracts import AdaptedModel, Method
+from triptych.contracts import Method
 from triptych.corpus.prepare import Corpus, Pair
 from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import SplitLoss, split_loss
 from triptych.engine.forward import not_finite
 from triptych.engine.generation import DecodingPlan, check_generation, generate
 from triptych.engine.memory import UNTIL_FOUND
+from triptych.engine.model import EngineModel
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
 from triptych.measure import meter
@@ -40,7 +41,6 @@ class Workbench:
     """A run's machine and data.
 
     Attributes:
-        plain: every logit is computed, through the model's own forward.
         micro_batch: documents a forward pass.
     """
 
@@ -53,7 +53,6 @@ class Workbench:
     base: BaseModel
     corpus: Corpus
     listener: Listener
-    plain: bool
     micro_batch: int
 
     @classmethod
@@ -67,7 +66,7 @@ class Workbench:
             corpus = setup.load_corpus(suite, suite_rows(suite), base, setup.cache_folder())
         asked = suite.training.micro_batch_size
         micro_batch = UNTIL_FOUND if asked == "auto" else asked
-        return cls(suite, row, seed, out, machine, clocks, base, corpus, listener, suite.engine.plain, micro_batch)
+        return cls(suite, row, seed, out, machine, clocks, base, corpus, listener, micro_batch)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
@@ -114,60 +113,54 @@ class Workbench:
         """Report how far a stage is."""
         self.emit(ProgressEvent(done=done, total=total))
 
-    def adapt(self, method: Method, seed: int) -> setup.Prepared:
-        """A fresh model as the method changes it, made ready for the engine; what its family rules out is said."""
-        prepared = setup.adapt(self.base, method, self.corpus, seed, self.machine.device)
-        if not self.plain:
-            ready = make_ready(prepared.adapted, prepared.modes, self.machine)
-            self.plain = not ready.exact
-            for message in ready.notes:
-                self.emit(NoteEvent(message=message))
-        if targets := prepared.adapted.notes.get("target_modules"):
-            self.emit(NoteEvent(message=f"put next to the matrices {', '.join(setup.endings(targets))}"))
-        decoding = DecodingPlan(**self.suite.decoding.model_dump())
-        check_generation(prepared.adapted, self.corpus.template, self.machine, decoding)
-        return prepared
+    def note(self, message: str) -> None:
+        """Report something that a reader of the run's output should know."""
+        self.emit(NoteEvent(message=message))
 
-    def loss(self, adapted: AdaptedModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
+    def fresh_model(self, method: Method, seed: int) -> EngineModel:
+        """A fresh model as the method changes it, made ready for the engine; reports what its family rules out."""
+        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine)
+        if not self.suite.engine.plain:
+            model = make_ready(model)
+        for message in model.can.notes:
+            self.note(message)
+        if targets := model.adapted.notes.get("target_modules"):
+            self.note(f"put next to the matrices {', '.join(setup.endings(targets))}")
+        check_generation(model, DecodingPlan(**self.suite.decoding.model_dump()))
+        return model
+
+    def loss(self, model: EngineModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
         """The loss of a split."""
-        return split_loss(
-            adapted,
-            split,
-            self.corpus.template,
-            self.machine,
-            batch_size=self.micro_batch,
-            plain=self.plain,
-            progress=None if quiet else self.show_progress,
-        )
+        return split_loss(model, split, self.micro_batch, None if quiet else self.show_progress)
 
-    def untouched_loss(self, adapted: AdaptedModel) -> float:
+    def untouched_loss(self, model: EngineModel) -> float:
         """The validation loss before anything is trained.
 
         Raises:
             ModelError: it is not finite.
         """
-        loss = self.loss(adapted, self.corpus.validation).mean
+        loss = self.loss(model, self.corpus.validation).mean
         if not math.isfinite(loss):
             raise ModelError(not_finite(self.suite.model, "losses"))
         return loss
 
-    def predict(self, adapted: AdaptedModel, test: SplitLoss) -> list[Prediction]:
+    def predict(self, model: EngineModel, test: SplitLoss) -> list[Prediction]:
         """Generate and score a summary of every test document."""
         split, cap = self.corpus.test, self.suite.decoding.max_new_tokens
         documents = [split.document_ids(i) for i in range(len(split))]
         with self.stage("generation"):
-            new = self.generate(adapted, documents, self.show_progress)
+            new = self.generate(model, documents, self.show_progress)
         with self.stage("evaluation"):
             texts = [scoring.to_text(self.base.tokenizer, ids) for ids in new]
             return scoring.score_predictions(split, texts, [len(ids) for ids in new], cap, test, self.language.name)
 
     def generate(
-        self, adapted: AdaptedModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
+        self, model: EngineModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
         """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
         decoding = DecodingPlan(**self.suite.decoding.model_dump())
         own = [i for i in range(len(documents)) if self.machine.owns(i)]
-        new = generate(adapted, [documents[i] for i in own], self.corpus.template, self.machine, decoding, progress)
+        new = generate(model, [documents[i] for i in own], decoding, progress)
         tokens = dict(self.machine.collect(list(zip(own, new, strict=True))))
         return [tokens[i] for i in range(len(documents))]
 

@@ -1,12 +1,13 @@
 """A saved run, evaluated again from its adapter; or an adapter that peft saved, on data of your own."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from triptych.config.schema import make_suite
-from triptych.contracts import AdaptedModel, Method
+from triptych.contracts import Method
+from triptych.engine.model import EngineModel
 from triptych.errors import ConfigError, ResultsError
 from triptych.results.reading import read_finished, read_predictions
 from triptych.results.records import Record
@@ -119,13 +120,13 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
             f"{str(folder)!r} was made with another model than {suite.model!r} is now: weights or configuration "
             "differ. Give the same one with --model."
         )
-    adapted = run.adapt(row.plugin, record.seed).adapted
+    model = run.fresh_model(row.plugin, record.seed)
     if row.trains:
         origin, tensors = read_manifest(folder / "adapter")
         check_belongs(origin, record, folder / "adapter")
         check_origin(origin, run.base, folder / "adapter")
-        load_tensors(adapted, tensors, folder / "adapter")
-    return _measure(run, adapted, record)
+        load_tensors(model.adapted, tensors, folder / "adapter")
+    return _measure(run, model, record)
 
 
 def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]) -> Evaluation:
@@ -147,14 +148,13 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
         }
     )
     run = Workbench.begin(suite, row, suite.seeds[0], folder, device, events.ignore)
-    run.plain = not found.exact
-    return _measure(run, found.adapted, None)
+    return _measure(run, replace(found.model, template=run.corpus.template, machine=run.machine), None)
 
 
-def _measure(run: Workbench, adapted: AdaptedModel, record: Record | None) -> Evaluation:
+def _measure(run: Workbench, model: EngineModel, record: Record | None) -> Evaluation:
     """Test loss and summaries, beside the record's where there is one."""
-    test = run.loss(adapted, run.corpus.test)
-    predictions = run.predict(adapted, test)
+    test = run.loss(model, run.corpus.test)
+    predictions = run.predict(model, test)
     kept = run.out / "predictions.jsonl"
     stored = read_predictions(kept) if record and kept.is_file() else None
     return Evaluation(

@@ -11,15 +11,14 @@ import torch
 from transformers import PreTrainedModel
 
 from triptych.config.schema import Suite
-from triptych.contracts import AdaptedModel, Baseline, Context, Method
+from triptych.contracts import AdaptedModel, Baseline, Context, ModelParts
 from triptych.corpus.prepare import Template, encode_documents
 from triptych.engine.compute import NARROW, make_ready, narrow
 from triptych.engine.generation import DecodingPlan, generate
-from triptych.engine.modes import TrainingModes
+from triptych.engine.model import Change, EngineModel
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.machine import Machine, start_machine
 from triptych.models.base import BaseModel
-from triptych.models.parts import take_apart
 from triptych.models.sharing import own_trained_tensors, share_tensors
 from triptych.results.reading import read_finished, settings_of
 from triptych.run import scoring, setup
@@ -108,6 +107,16 @@ class LoadedBase:
     model: PreTrainedModel
     machine: Machine
 
+    def assemble(self, change: Change, suite: Suite) -> EngineModel:
+        """A model of the same structure, changed; what is not trained stays the base's own tensors.
+
+        Args:
+            change: puts the trained parts into the model.
+            suite: says how document and summary are separated.
+        """
+        template = Template.of(self.base.tokenizer, suite.separator)
+        return EngineModel.assemble(share_tensors(self.model), change, template, self.machine)
+
 
 class TrainedModel(Trained):
     """A model as a method changed it; its frozen tensors are the base's, shared with every run loaded beside it."""
@@ -119,14 +128,12 @@ class TrainedModel(Trained):
         folder: Path,
         suite: Suite,
         loaded: LoadedBase,
-        adapted: AdaptedModel,
-        exact: bool,
+        model: EngineModel,
         reserved: int,
     ):
         super().__init__(label, kind, folder, suite)
         self.loaded, self.base, self.machine = loaded, loaded.base, loaded.machine
-        self.adapted, self.exact = adapted, exact
-        self.template = Template.of(self.base.tokenizer, suite.separator)
+        self.model, self.adapted, self.template = model, model.adapted, model.template
         self.decoding = DecodingPlan(**suite.decoding.model_dump())
         self._reserved = reserved
 
@@ -161,7 +168,7 @@ class TrainedModel(Trained):
         order = sorted(range(len(read)), key=lambda i: (-len(read[i]), i))
         for start in range(0, len(order), self.decoding.batch_size):
             batch = order[start : start + self.decoding.batch_size]
-            new = generate(self.adapted, [read[i] for i in batch], self.template, self.machine, self.decoding)
+            new = generate(self.model, [read[i] for i in batch], self.decoding)
             for index, ids in zip(batch, new, strict=True):
                 text = scoring.to_text(self.base.tokenizer, ids)
                 at_cap = len(ids) >= self.decoding.max_new_tokens
@@ -241,29 +248,22 @@ class _Loader:
                 f"{str(folder)!r} was made with another model than {self.model or suite.model!r} is now: weights or "
                 "configuration differ. Give the same one with --model."
             )
-        adapted, modes = self._adapt(loaded, row.plugin, record.seed)
+        method = row.plugin
+
+        def change(parts: ModelParts) -> AdaptedModel:
+            generator = torch.Generator().manual_seed(record.seed)
+            return method.adapt(parts, Context(loaded.base.tokenizer, generator, torch.arange(parts.vocabulary_size)))
+
+        model = loaded.assemble(change, suite)
         if row.trains:
             origin, tensors = read_manifest(folder / "adapter")
             check_belongs(origin, record, folder / "adapter")
             check_origin(origin, loaded.base, folder / "adapter")
-            own_trained_tensors(adapted)
-            load_tensors(adapted, tensors, folder / "adapter")
+            own_trained_tensors(model.adapted)
+            load_tensors(model.adapted, tensors, folder / "adapter")
         reserved = setup.reserved_positions(suite_rows(suite))
-        exact = not suite.engine.plain and make_ready(adapted, modes, loaded.machine).exact
-        return TrainedModel(row.label, row.kind, folder, suite, loaded, adapted, exact, reserved)
-
-    def _adapt(self, loaded: LoadedBase, method: Method, seed: int) -> tuple[AdaptedModel, TrainingModes]:
-        """The method's parts in a model that shares the base's tensors; what they begin from does not matter here."""
-        parts = take_apart(share_tensors(loaded.model))
-        modes = TrainingModes(parts.model)
-        generator = torch.Generator().manual_seed(seed)
-        context = Context(loaded.base.tokenizer, generator, torch.arange(parts.vocabulary_size))
-        adapted = method.adapt(parts, context)
-        for learned in (adapted.virtual_tokens, adapted.prefix):
-            if learned is not None:
-                learned.to(loaded.machine.device)
-        modes.eval(parts.model)
-        return adapted, modes
+        model = model if suite.engine.plain else make_ready(model)
+        return TrainedModel(row.label, row.kind, folder, suite, loaded, model, reserved)
 
     def _adapter(self, folder: Path) -> Trained:
         adapter = peft_adapters.read_peft_folder(folder)
@@ -275,12 +275,9 @@ class _Loader:
         if adapter.origin is not None:
             check_origin(adapter.origin, loaded.base, folder)
         peft_adapters.check_tokenizer(folder, loaded.base.tokenizer)
-        parts = take_apart(share_tensors(loaded.model))
-        modes = TrainingModes(parts.model)
-        adapted = peft_adapters.adapt(parts, adapter)
-        exact = make_ready(adapted, modes, loaded.machine).exact
-        label = folder.resolve().name
-        return TrainedModel(label, adapter.kind, folder, suite, loaded, adapted, exact, adapted.num_virtual_tokens)
+        model = make_ready(loaded.assemble(lambda parts: peft_adapters.adapt(parts, adapter), suite))
+        label, reserved = folder.resolve().name, model.adapted.num_virtual_tokens
+        return TrainedModel(label, adapter.kind, folder, suite, loaded, model, reserved)
 
     def _base(self, base: BaseModel, precision: str) -> LoadedBase:
         key = (base, self.precision or precision)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from support.worlds import VOCABULARY, World, disturb, gradients, largest_difference, sequence_and_labels
+from support.worlds import VOCABULARY, World, disturb, gradients, largest_difference, sequence_and_labels, train
 from triptych.config.schema import Limits, Split
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Pair, prepare
@@ -28,7 +28,7 @@ EOS = 0
 
 
 def losses(adapted: AdaptedModel, pairs: list[Pair], world: World, plain: bool = False) -> torch.Tensor:
-    return target_losses(adapted, collate(pairs, world.template), plain=plain)
+    return target_losses(world.engine(adapted, logits_at_targets=not plain), collate(pairs, world.template))
 
 
 # Batches and their loss
@@ -82,29 +82,29 @@ def test_padding_is_known_by_position(world):
 
 def test_what_pads_does_not_matter(world):
     """Trap 2: any token may stand at the padding."""
-    adapted = world.adapt(PromptTuning(num_virtual_tokens=3))
+    model = world.model(PromptTuning(num_virtual_tokens=3))
     batch = collate(world.pairs, world.template)
     ids = batch.ids.clone()
     for row, length in enumerate(batch.lengths.tolist()):
         ids[row, length:] = 17
     assert not torch.equal(ids, batch.ids)
-    other = target_losses(adapted, replace(batch, ids=ids), plain=False)
-    torch.testing.assert_close(other, target_losses(adapted, batch, plain=False), atol=1e-6, rtol=0)
+    other = target_losses(model, replace(batch, ids=ids))
+    torch.testing.assert_close(other, target_losses(model, batch), atol=1e-6, rtol=0)
 
 
 def test_the_model_is_taught_to_stop(world):
     """Trap 2: every summary ends in one EOS among the targets, and training on it makes EOS likely there."""
     batch = collate(world.pairs, world.template)
     assert int((batch.targets == EOS).sum()) == len(world.pairs)
-    adapted, train, _ = world.begin(Full(), max_epochs=6, learning_rate=0.01)
+    loop = world.loop(Full(), max_epochs=6, learning_rate=0.01)
 
     def chance_of_eos() -> float:
         with torch.no_grad():
-            chances = target_logits(adapted, batch, plain=False).softmax(-1)
+            chances = target_logits(loop.model, batch).softmax(-1)
         return float(chances[batch.targets == EOS, EOS].mean())
 
     before = chance_of_eos()
-    train(world.hooks())
+    train(loop)
     assert chance_of_eos() > max(0.2, 10 * before)
 
 
@@ -176,15 +176,15 @@ def test_the_longest_sequence_fits_the_model(gpt2, tmp_path):
     """Trap 10: with the document truncated, and only it, prompt + document + separator + summary fill the window at
     most."""
     corpus = prepared(gpt2, tmp_path, reserved=20, document_tokens=500, summary_tokens=60)
-    adapted = gpt2.adapt(PromptTuning(num_virtual_tokens=20))
-    assert adapted.parts.max_positions == 128
+    model = gpt2.model(PromptTuning(num_virtual_tokens=20))
+    assert model.parts.max_positions == 128
     assert corpus.data.splits["train"].truncated == 8
     for split in (corpus.train, corpus.validation, corpus.test):
         for i in range(len(split)):
             wanted = gpt2.tokenizer(" " + split.reference(i), add_special_tokens=False).input_ids
             assert split[i].summary_ids.tolist() == wanted
             assert len(split[i].document_ids) + len(wanted) + corpus.template.length + 20 == 128
-        found = split_loss(adapted, split, corpus.template, gpt2.machine, batch_size=4, plain=False)
+        found = split_loss(replace(model, template=corpus.template), split, batch_size=4)
         assert np.isfinite(found.nats).all()
 
 
@@ -203,7 +203,7 @@ def test_the_loss_of_a_split_is_one_sum_and_one_division(world, size):
     """Sums and counts stand beside each document, in the split's order, whatever the batch; the mean is sum over
     count."""
     adapted = world.adapt(Untuned())
-    found = split_loss(adapted, world.pairs, world.template, world.machine, batch_size=size, plain=False)
+    found = split_loss(world.engine(adapted), world.pairs, batch_size=size)
     own = [losses(adapted, [pair], world) for pair in world.pairs]
     assert found.targets.tolist() == [len(loss) for loss in own]
     np.testing.assert_allclose(found.nats, [float(loss.sum()) for loss in own], atol=1e-4)
@@ -222,11 +222,11 @@ def test_evaluation_holds_the_logits_of_one_batch(gpt2):
         most[0] = max(most[0], alive[0])
         weakref.finalize(logits, died)
 
-    adapted = gpt2.adapt(Untuned())
-    adapted.parts.head.register_forward_hook(watched)
+    model = gpt2.model(Untuned())
+    model.parts.head.register_forward_hook(watched)
     gc.disable()
     try:
-        split_loss(adapted, gpt2.pairs * 4, gpt2.template, gpt2.machine, batch_size=2, plain=False)
+        split_loss(model, gpt2.pairs * 4, batch_size=2)
     finally:
         gc.enable()
     assert (most[0], alive[0]) == (1, 0)
@@ -234,9 +234,9 @@ def test_evaluation_holds_the_logits_of_one_batch(gpt2):
 
 def test_evaluation_leaves_no_graph(gpt2):
     """Evaluation computes no gradients, whatever is trained."""
-    adapted = gpt2.adapt(Full())
-    split_loss(adapted, gpt2.pairs[:2], gpt2.template, gpt2.machine, batch_size=2, plain=False)
-    assert all(p.grad is None for p in adapted.parts.model.parameters())
+    model = gpt2.model(Full())
+    split_loss(model, gpt2.pairs[:2], batch_size=2)
+    assert all(p.grad is None for p in model.parts.model.parameters())
 
 
 # Where the exact path may be taken
@@ -261,7 +261,7 @@ def test_a_head_that_is_not_plain_is_noticed(world):
 
 def summaries(adapted, documents, world, size=1, beams=1, new=8, ngram=0, template=None) -> list[list[int]]:
     plan = DecodingPlan(beams, new, ngram, 1.0, size)
-    return generate(adapted, documents, template or world.template, world.machine, plan)
+    return generate(replace(world.engine(adapted), template=template or world.template), documents, plan)
 
 
 def test_generation_is_the_argmax_of_what_it_has_written(world):
@@ -274,7 +274,7 @@ def test_generation_is_the_argmax_of_what_it_has_written(world):
     written: list[int] = []
     with torch.no_grad():
         for _ in range(8):
-            rows, _ = left_padded(adapted, [document], world.template, world.machine)
+            rows, _ = left_padded(world.engine(adapted), [document])
             new = adapted.parts.token_embedding(torch.tensor([written], dtype=torch.long))
             written.append(int(adapted.parts.model(inputs_embeds=torch.cat([rows, new], 1)).logits[0, -1].argmax()))
     assert found == (written[: written.index(EOS)] if EOS in written else written)
@@ -286,8 +286,8 @@ def test_left_padding_needs_its_positions(gpt2):
     documents = sorted((pair.document_ids for pair in gpt2.pairs), key=len)
     short, long = documents[0], documents[-1]
     with torch.no_grad():
-        rows, mask = left_padded(adapted, [short, long], gpt2.template, gpt2.machine)
-        alone, seen = left_padded(adapted, [short], gpt2.template, gpt2.machine)
+        rows, mask = left_padded(gpt2.engine(adapted), [short, long])
+        alone, seen = left_padded(gpt2.engine(adapted), [short])
         assert seen.all() and mask[0].sum() == alone.shape[1]
         own = adapted.parts.model(inputs_embeds=alone).logits[0, -1]
         positions = (mask.cumsum(1) - 1).clamp(min=0)
@@ -318,7 +318,7 @@ def test_summaries_come_in_the_order_of_the_documents(world):
     documents = [pair.document_ids for pair in world.pairs[:6]]
     told = []
     plan = DecodingPlan(1, 4, 0, 1.0, 4)
-    found = generate(adapted, documents, world.template, world.machine, plan, lambda *done: told.append(done))
+    found = generate(world.engine(adapted), documents, plan, lambda *done: told.append(done))
     assert found == [summaries(adapted, [d], world, new=4)[0] for d in documents]
     assert told == [(4, 6), (6, 6)]
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 
-from support.worlds import World, disturb
+from support.worlds import World, disturb, with_abilities
 from triptych.contracts import AdaptedModel
 from triptych.engine import attention, generation, shared_cache, stages
 from triptych.engine.compute import make_ready
@@ -27,15 +27,14 @@ METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt":
 
 def both(world: World, method, plan: DecodingPlan, placement="before", template=None):
     """What the own loop writes, and what transformers writes with the same model."""
-    adapted, modes = world.adapt_with_modes(method)
-    adapted.placement = placement
-    disturb(adapted)
-    make_ready(adapted, modes, world.machine)
-    assert adapted.generates
+    model = world.model(method)
+    model.adapted.placement = placement
+    disturb(model.adapted)
+    model = replace(make_ready(model), template=template or world.template)
+    assert model.can.own_decoding
     documents = [pair.document_ids for pair in world.pairs]
-    ours = generate(adapted, documents, template or world.template, world.machine, plan)
-    adapted.generates = False
-    return ours, generate(adapted, documents, template or world.template, world.machine, plan)
+    ours = generate(model, documents, plan)
+    return ours, generate(with_abilities(model, own_decoding=False), documents, plan)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=list(METHODS))
@@ -140,14 +139,10 @@ def test_banned_by_hand():
 
 def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
     """Where a family's layers keep something else, transformers' `generate` is used, and it is said."""
-    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
     monkeypatch.setattr(generation, "make_cache", lambda *options: None)
-    ready = make_ready(adapted, modes, gpt2.machine)
-    assert not adapted.generates and "generate" in ready.notes[-1]
-    assert (
-        len(generate(adapted, [gpt2.pairs[0].document_ids], gpt2.template, gpt2.machine, DecodingPlan(1, 4, 0, 1.0, 2)))
-        == 1
-    )
+    model = make_ready(gpt2.model(LoRA(rank=2)))
+    assert not model.can.own_decoding and "generate" in model.can.notes[-1]
+    assert len(generate(model, [gpt2.pairs[0].document_ids], DecodingPlan(1, 4, 0, 1.0, 2))) == 1
 
 
 # The probe
@@ -190,12 +185,13 @@ def test_a_step_that_attends_wrongly_is_noticed(gpt2, sabotage, precision, monke
     parts = offset_model(gpt2)
     logits = parts.model(input_ids=torch.arange(2, 40)[None]).logits.detach()
     assert float(logits.mean()) == pytest.approx(-97, abs=6) and 4 < logits.std() < 8
-    adapted, machine = AdaptedModel(parts), replace(gpt2.machine, precision=precision)
+    machine = replace(gpt2.machine, precision=precision)
+    model = replace(gpt2.engine(AdaptedModel(parts)), machine=machine)
     monkeypatch.setattr(type(machine), "autocast", lambda self: torch.autocast("cpu", torch.bfloat16))
     if sabotage is not None:
         monkeypatch.setattr(SharedCache, "attend", sabotage)
     reasons, own = [], parts.model.config._attn_implementation
-    assert own_loop_agrees(adapted, machine, reasons.append) == (sabotage is None)
+    assert own_loop_agrees(model, reasons.append) == (sabotage is None)
     assert bool(reasons) == (sabotage is not None) and all("other logits" in reason for reason in reasons)
     assert (parts.model.config._attn_implementation == own) == (sabotage is not None)
 
@@ -208,9 +204,9 @@ def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch)
         attention, "attend", lambda module, query, *rest, **named: real(module, 0.5 * query, *rest, **named)
     )
     parts = gpt2.parts()
-    assert not own_loop_agrees(AdaptedModel(parts), gpt2.machine)
+    assert not own_loop_agrees(gpt2.engine(AdaptedModel(parts)))
     monkeypatch.undo()
-    assert own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine)
+    assert own_loop_agrees(gpt2.engine(AdaptedModel(gpt2.parts())))
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError])
@@ -225,10 +221,10 @@ def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
             patch.delattr(SharedCache, "follow")
         else:
             patch.setattr(SharedCache, "follow", lambda self: None)
-        own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine)
+        own_loop_agrees(gpt2.engine(AdaptedModel(gpt2.parts())))
     reasons: list[str] = []
     monkeypatch.setattr(SharedCache, "follow", elsewhere)
-    assert not own_loop_agrees(AdaptedModel(gpt2.parts()), gpt2.machine, reasons.append)
+    assert not own_loop_agrees(gpt2.engine(AdaptedModel(gpt2.parts())), reasons.append)
     assert reasons == [f"{error.__name__}: of another package"]
 
 
@@ -240,8 +236,7 @@ def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
 
     monkeypatch.setattr(SharedCache, "follow", lacking)
     monkeypatch.setattr(stages, "tail", lacking)
-    adapted, modes = gpt2.adapt_with_modes(LoRA(rank=2))
-    notes = make_ready(adapted, modes, gpt2.machine).notes
+    notes = make_ready(gpt2.model(LoRA(rank=2))).can.notes
     assert len(notes) == 2 and all(note.endswith("this family: its heads are two") for note in notes)
 
 

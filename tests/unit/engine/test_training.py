@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import nn
 
-from support.worlds import World, disturb
+from support.worlds import World, disturb, train
 from triptych.corpus.prepare import Pair
 from triptych.engine import training
-from triptych.engine.batching import epoch_order
+from triptych.engine.batching import epoch_order, micro_groups
 from triptych.engine.evaluation import split_loss
-from triptych.engine.training import TrainingState, make_optimizer, scheduled_rate, train_step, trained_parameters
+from triptych.engine.training import Loop, Step, TrainingState, make_optimizer, scheduled_rate
 from triptych.errors import NonFiniteLoss
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
@@ -24,10 +24,6 @@ from triptych.methods.untuned import Untuned
 from triptych.results import json_files, tensor_files
 
 DROPPING_LORA = LoRA(target_modules="all-linear", rank=2, dropout=0.3)
-
-
-def no_flops(rows: int, length: int, logits: int, places: int) -> tuple[float, float]:
-    return 0.0, 0.0
 
 
 # The recipe
@@ -58,15 +54,15 @@ def test_no_step_is_wasted(gpt2, schedule, warmup):
 
 def test_the_loop_uses_the_schedule(gpt2):
     """What the loop tells of each step is the rate that its optimizer used."""
-    _, train, _ = gpt2.begin(PromptTuning(num_virtual_tokens=3))
+    loop = gpt2.loop(PromptTuning(num_virtual_tokens=3))
     told = []
-    train(gpt2.hooks(on_step=lambda state, loss, rate: told.append((rate, state.optimizer.param_groups[0]["lr"]))))
+    train(loop, on_step=lambda step: told.append((step.rate, loop.state.optimizer.param_groups[0]["lr"])))
     assert told == [(rate, rate) for rate in (scheduled_rate(gpt2.plan(), k, 6) for k in range(6))]
 
 
 def test_only_matrices_decay(gpt2):
     """Weight decay is for matrices; biases and norms have none."""
-    trained = list(trained_parameters(gpt2.adapt(LastLayers())).values())
+    trained = list(gpt2.adapt(LastLayers()).trained_parameters().values())
     groups = make_optimizer(trained, gpt2.plan(weight_decay=0.1)).param_groups
     assert {p.ndim >= 2: group["weight_decay"] for group in groups for p in group["params"]} == {True: 0.1, False: 0.0}
     assert sum(len(group["params"]) for group in groups) == len(trained)
@@ -75,9 +71,10 @@ def test_only_matrices_decay(gpt2):
 def test_clipping_is_of_what_is_trained(gpt2):
     """The gradient of the trained tensors together is clipped at the norm asked for; a stale one elsewhere has no say
     in it."""
-    adapted, train, state = gpt2.begin(LoRA(rank=2), max_epochs=1, max_grad_norm=0.01)
-    disturb(adapted)
-    adapted.parts.head.weight.grad = torch.full_like(adapted.parts.head.weight, 1e6)
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=1, max_grad_norm=0.01)
+    state, head = loop.state, loop.model.parts.head
+    disturb(loop.model.adapted)
+    head.weight.grad = torch.full_like(head.weight, 1e6)
     norms, step = [], state.optimizer.step
 
     def watched():
@@ -85,15 +82,15 @@ def test_clipping_is_of_what_is_trained(gpt2):
         return step()
 
     state.optimizer.step = watched
-    train(gpt2.hooks())
+    train(loop)
     assert norms == pytest.approx([0.01] * 3, rel=1e-3)
 
 
 def test_adafactor_trains(world):
     """Adafactor is an option: it lowers the loss, of matrices and vectors alike."""
     losses = []
-    _, train, _ = world.begin(LastLayers(), optimizer="adafactor", max_epochs=4, learning_rate=0.05)
-    train(world.hooks(on_epoch=lambda state, train_loss, validation: losses.append(train_loss)))
+    loop = world.loop(LastLayers(), optimizer="adafactor", max_epochs=4, learning_rate=0.05)
+    train(loop, on_epoch=lambda epoch: losses.append(epoch.train_loss))
     assert losses[-1] < losses[0] - 0.05
 
 
@@ -105,24 +102,21 @@ def test_accumulation_is_weighted_by_targets(world, method):
     """Trap 9: one micro-batch of 8 and eight of 1 give the same loss and the same gradients."""
 
     def step(size: int) -> tuple[float, dict[str, torch.Tensor]]:
-        adapted = world.adapt(method)
+        model = world.model(method)
+        for module in model.parts.model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0  # each micro-batch draws its own
         plan = world.plan(micro_batch_size=size, global_batch_size=8, max_grad_norm=1e9)
-        state = TrainingState.begin(adapted, plan)
+        state = TrainingState.begin(model.adapted, plan)
         found = {}
         state.optimizer.step = lambda: found.update({name: p.grad.clone() for name, p in state.trained.items()})
-        loss = train_step(
-            adapted, world.pairs, list(range(8)), world.template, plan, state, world.machine, 0.1, no_flops
-        )
-        return loss, found
+        return Loop(model, world.pairs[:8], plan, state).step().loss, found
 
     (together, at_once), (apart, one_by_one) = step(8), step(1)
     assert together == pytest.approx(apart, abs=1e-5)
     for name, gradient in at_once.items():
         torch.testing.assert_close(one_by_one[name], gradient, atol=1e-5, rtol=1e-4)
-    alone = [
-        float(split_loss(world.adapt(method), [p], world.template, world.machine, batch_size=1, plain=True).mean)
-        for p in world.pairs[:8]
-    ]
+    alone = [float(split_loss(world.model(method).on_plain_path(), [p], batch_size=1).mean) for p in world.pairs[:8]]
     assert abs(together - sum(alone) / 8) > 1e-4  # a mean of means would be another loss
 
 
@@ -131,35 +125,37 @@ def test_accumulation_is_weighted_by_targets(world, method):
 
 def test_early_stopping_restores_the_best(gpt2):
     """After `patience` epochs without gain training stops, and the weights of the best epoch are back."""
-    adapted, train, state = gpt2.begin(LoRA(rank=2), max_epochs=10, patience=2)
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=10, patience=2)
     validation, kept = iter([3.0, 2.0, 2.0, 5.0, 1.0]), []
 
-    def keep(state, train_loss, validation):
-        kept.append({name: p.detach().clone() for name, p in state.trained.items()})
+    def validate() -> float:
+        kept.append({name: p.detach().clone() for name, p in loop.state.trained.items()})
+        return next(validation)
 
-    train(gpt2.hooks(validate=lambda: next(validation), on_epoch=keep))
-    now = state.progress
+    train(loop, validate)
+    now = loop.state.progress
     assert (now.epoch, now.best_epoch, now.best_loss, now.stopped) == (4, 2, 2.0, True)
-    for name, parameter in trained_parameters(adapted).items():
+    for name, parameter in loop.model.adapted.trained_parameters().items():
         assert torch.equal(parameter, kept[1][name])
         assert not torch.equal(parameter, kept[3][name])
 
 
 def test_training_goes_to_the_last_epoch_while_it_gains(gpt2):
     """Without an epoch that fails to gain, all epochs are trained and the last is the best."""
-    _, train, state = gpt2.begin(LoRA(rank=2), max_epochs=3)
-    train(gpt2.hooks())
-    assert (state.progress.epoch, state.progress.best_epoch, state.progress.stopped) == (3, 3, False)
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=3)
+    train(loop)
+    now = loop.state.progress
+    assert (now.epoch, now.best_epoch, now.stopped) == (3, 3, False)
 
 
 def test_every_document_once_an_epoch(gpt2):
     """An epoch trains on each pair once; tokens and targets are those of the pairs, without padding and virtual
     tokens."""
-    _, train, state = gpt2.begin(PromptTuning(num_virtual_tokens=7), max_epochs=2, global_batch_size=5)
-    train(gpt2.hooks())
+    loop = gpt2.loop(PromptTuning(num_virtual_tokens=7), max_epochs=2, global_batch_size=5)
+    train(loop)
     targets = sum(len(p.summary_ids) + 1 for p in gpt2.pairs)
     tokens = targets + sum(len(p.document_ids) + len(gpt2.template.separator_ids) for p in gpt2.pairs)
-    now = state.progress
+    now = loop.state.progress
     assert (now.documents, now.targets, now.tokens, now.step) == (2 * len(gpt2.pairs), 2 * targets, 2 * tokens, 6)
 
 
@@ -175,8 +171,7 @@ def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
     monkeypatch.setattr(training, "micro_groups", watched)
     orders = []
     for method, seed in ((PromptTuning(init="random"), 0), (LoRA(), 0), (DROPPING_LORA, 0), (LoRA(), 1)):
-        _, train, _ = gpt2.begin(method, seed=seed)
-        train(gpt2.hooks())
+        train(gpt2.loop(method, seed=seed))
         orders.append(list(seen))
         seen.clear()
     assert orders[0] == orders[1] == orders[2] != orders[3]
@@ -190,12 +185,12 @@ def test_little_of_a_micro_batch_is_padding(size):
     draw = np.random.default_rng(0)
     split = [Pair(str(i), np.ones(n, np.int32), np.ones(9, np.int32)) for i, n in enumerate(draw.integers(0, 800, 300))]
     indices = draw.permutation(300)[:32].tolist()
-    groups = training.micro_groups(split, indices, size)
+    groups = micro_groups(split, indices, size)
     lengths = [[len(split[i].document_ids) + 9 for i in group] for group in groups]
     assert sorted(i for group in groups for i in group) == sorted(indices)
     assert all(len(group) <= size and sum(group) >= 0.95 * max(group) * len(group) for group in lengths)
     alike = [Pair("", np.ones(500, np.int32), np.ones(9, np.int32))] * 32
-    assert [len(group) for group in training.micro_groups(alike, list(range(32)), size)] == [size] * (32 // size)
+    assert [len(group) for group in micro_groups(alike, list(range(32)), size)] == [size] * (32 // size)
 
 
 # Numbers that are none
@@ -203,32 +198,33 @@ def test_little_of_a_micro_batch_is_padding(size):
 
 def test_a_loss_that_is_no_number_stops_before_the_step(gpt2):
     """A non-finite loss ends training before the optimizer step; the message names documents, nothing has moved."""
-    adapted, train, state = gpt2.begin(LoRA(rank=2))
+    loop = gpt2.loop(LoRA(rank=2))
+    state = loop.state
     with torch.no_grad():
-        adapted.parts.final_norm.weight[0] = float("nan")
+        loop.model.parts.final_norm.weight[0] = float("nan")
     before = {name: p.detach().clone() for name, p in state.trained.items()}
     with pytest.raises(NonFiniteLoss, match=r"loss is nan in step 1\..*pair-\d.*lower"):
-        train(gpt2.hooks())
+        train(loop)
     assert all(torch.equal(p, before[name]) for name, p in state.trained.items())
     assert not state.optimizer.state and state.progress.step == 0
 
 
 def test_a_gradient_that_is_no_number_stops_before_the_step(gpt2):
     """A finite loss with an infinite gradient ends training just so."""
-    adapted, train, state = gpt2.begin(PromptTuning(num_virtual_tokens=3))
-    before = adapted.virtual_tokens.weight.detach().clone()
-    adapted.virtual_tokens.weight.register_hook(lambda gradient: gradient * float("inf"))
+    loop = gpt2.loop(PromptTuning(num_virtual_tokens=3))
+    state, prompt = loop.state, loop.model.adapted.virtual_tokens
+    before = prompt.weight.detach().clone()
+    prompt.weight.register_hook(lambda gradient: gradient * float("inf"))
     with pytest.raises(NonFiniteLoss, match=r"gradient's norm is .* in step 1\..*pair-\d"):
-        train(gpt2.hooks())
-    assert torch.equal(adapted.virtual_tokens.weight, before)
+        train(loop)
+    assert torch.equal(prompt.weight, before)
     assert not state.optimizer.state and state.progress.step == 0
 
 
 def test_a_validation_loss_that_is_no_number_is_told(gpt2):
     """A validation loss that is NaN is an error, not an epoch without gain."""
-    _, train, _ = gpt2.begin(LoRA(rank=2))
     with pytest.raises(NonFiniteLoss, match="validation"):
-        train(gpt2.hooks(validate=lambda: float("nan")))
+        train(gpt2.loop(LoRA(rank=2)), validate=lambda: float("nan"))
 
 
 # Modes
@@ -248,10 +244,10 @@ def watched_modes(model: nn.Module):
 
 
 def modes_in_training(world: World, method) -> dict[str, set[bool]]:
-    adapted, train, _ = world.begin(method, max_epochs=1)
-    with watched_modes(adapted.parts.model) as modes:
-        train(world.hooks())
-    assert not any(module.training for module in adapted.parts.model.modules())
+    loop = world.loop(method, max_epochs=1)
+    with watched_modes(loop.model.parts.model) as modes:
+        train(loop)
+    assert not any(module.training for module in loop.model.parts.model.modules())
     return modes
 
 
@@ -284,15 +280,17 @@ def test_everything_trained_is_all_in_train_mode(gpt2):
 
 def test_validation_is_in_eval_mode(gpt2):
     """Whatever trains, validation sees the model in eval mode."""
-    adapted, train, _ = gpt2.begin(Full(), max_epochs=1)
+    loop = gpt2.loop(Full(), max_epochs=1)
     seen = []
 
     def validate() -> float:
-        seen.append(any(module.training for module in adapted.parts.model.modules()))
-        return 1.0
+        with watched_modes(loop.model.parts.model) as modes:
+            loss = split_loss(loop.model, gpt2.pairs, batch_size=4).mean
+        seen.append(set().union(*modes.values()))
+        return loss
 
-    train(gpt2.hooks(validate=validate))
-    assert seen == [False]
+    train(loop, validate)
+    assert seen == [{False}]
 
 
 # The state
@@ -314,33 +312,33 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
 
     def begin(chance: int):
         torch.manual_seed(chance)
-        adapted, train, state = gpt2.begin(method, optimizer=optimizer, max_epochs=2, learning_rate=0.02)
+        return gpt2.loop(method, optimizer=optimizer, max_epochs=2, learning_rate=0.02)
 
-        def validate() -> float:
-            return split_loss(adapted, gpt2.pairs, gpt2.template, gpt2.machine, batch_size=4, plain=False).mean
+    def train_through(loop: Loop, on_step) -> None:
+        train(loop, lambda: split_loss(loop.model, gpt2.pairs, batch_size=4).mean, on_step)
 
-        return adapted, train, state, validate
-
-    def save_and_stop(state, loss, rate):
-        if state.progress.step == at:
-            tensors, numbers = state.state_dict()
+    def save_and_stop(step: Step) -> None:
+        if loop.state.progress.step == at:
+            tensors, numbers = loop.state.state_dict()
             tensor_files.write_tensors(tmp_path / "state.safetensors", tensors)
             json_files.write_json(tmp_path / "state.json", numbers)
             raise Interrupted
 
-    _, train, whole, validate = begin(1)
-    train(gpt2.hooks(validate=validate))
+    loop = begin(1)
+    train_through(loop, lambda step: None)
+    whole = loop.state
 
-    _, train, _, validate = begin(1)
+    loop = begin(1)
     with pytest.raises(Interrupted):
-        train(gpt2.hooks(validate=validate, on_step=save_and_stop))
+        train_through(loop, save_and_stop)
 
-    _, train, again, validate = begin(2)
-    again.load_state_dict(
+    loop = begin(2)
+    loop.state.load_state_dict(
         tensor_files.read_tensors(tmp_path / "state.safetensors"), json.loads((tmp_path / "state.json").read_text())
     )
-    steps = []
-    train(gpt2.hooks(validate=validate, on_step=lambda state, loss, rate: steps.append(state.progress.step)))
+    again, steps = loop.state, []
+    loop = Loop(loop.model, loop.pairs, loop.plan, again)
+    train_through(loop, lambda step: steps.append(again.progress.step))
     assert steps == list(range(at + 1, 7))
     assert again.progress == whole.progress
     for name, parameter in whole.trained.items():
@@ -354,9 +352,9 @@ def test_the_whole_job_is_reproducible(world):
 
     def run() -> tuple[dict, dict[str, torch.Tensor]]:
         torch.manual_seed(5)
-        _, train, state = world.begin(DROPPING_LORA)
-        train(world.hooks())
-        return vars(state.progress), {name: p.detach().clone() for name, p in state.trained.items()}
+        loop = world.loop(DROPPING_LORA)
+        train(loop)
+        return vars(loop.state.progress), {name: p.detach().clone() for name, p in loop.state.trained.items()}
 
     (progress, first), (again, second) = run(), run()
     assert progress == again and all(torch.equal(first[name], second[name]) for name in first)
@@ -364,4 +362,4 @@ def test_the_whole_job_is_reproducible(world):
 
 def test_nothing_to_train_is_nothing_to_save(gpt2):
     """The untouched model has no trained tensors."""
-    assert trained_parameters(gpt2.adapt(Untuned())) == {}
+    assert gpt2.adapt(Untuned()).trained_parameters() == {}

@@ -14,10 +14,11 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from support.worlds import VOCABULARY, disturb
+from support.worlds import VOCABULARY, disturb, with_abilities
 from triptych.engine import forward, stages
 from triptych.engine.batching import collate
 from triptych.engine.forward import read_losses, target_losses
+from triptych.engine.training import Loop
 from triptych.engine.trunk_cache import entering, resumed_losses
 from triptych.engine.work import SHAPES, entering_flops, training_flops, work_shape
 from triptych.measure.busy import Busy
@@ -128,8 +129,7 @@ def test_training_time_is_of_steps_alone(gpt2, hand):
     """Trap 12: however long validation, logging and preparation take, the training clock counts optimizer steps
     alone."""
     clocks = Clocks(lambda: None, base="startup")
-    _, train, state = gpt2.begin(LoRA(rank=2), micro_batch_size=4)
-
+    loop = gpt2.loop(LoRA(rank=2), micro_batch_size=4)
     batches = []
 
     def work(*shape):
@@ -140,17 +140,16 @@ def test_training_time_is_of_steps_alone(gpt2, hand):
     def validate() -> float:
         with clocks.time("evaluation"):
             hand.pass_time(1000)
-        return 1.0 / (1 + state.progress.step)
+        return 1.0 / (1 + loop.state.progress.step)
 
-    train(
-        gpt2.hooks(
-            validate=validate,
-            flops=work,
-            step_clock=lambda: clocks.time("train"),
-            on_step=lambda *told: hand.pass_time(100),
-            on_epoch=lambda *told: hand.pass_time(100),
-        )
-    )
+    loop = Loop(loop.model, loop.pairs, loop.plan, loop.state, work)
+    while not loop.finished:
+        if loop.at_epoch_end:
+            loop.end_epoch(validate())
+        else:
+            with clocks.time("train"):
+                loop.step()
+        hand.pass_time(100)
     seconds = clocks.read()
     assert (seconds["train"], seconds["evaluation"]) == (len(batches), 2000)
 
@@ -553,30 +552,28 @@ def counted_flops(losses: Callable[[], torch.Tensor]) -> int:
 def uncached(world, method, prunes: bool):
     """A model with plain attention, moved away from where it began; its last block at the targets alone where asked
     for."""
-    adapted = world.adapt(method)
-    adapted.parts.model.set_attn_implementation("eager")
-    adapted.prunes_training = prunes and adapted.prefix is None
-    disturb(adapted)
-    return adapted
+    model = world.model(method)
+    model.parts.model.set_attn_implementation("eager")
+    disturb(model.adapted)
+    return with_abilities(model, prune_in_training=prunes and model.adapted.prefix is None)
 
 
-def fitted_to(world, method, like, **options):
+def fitted_to(world, method, like, first=None):
     """The formula of a method's passes, fitted on a sketch that takes the same path as the model `like`."""
-    sketch = method.adapt(world.sketch(), world.context())
-    sketch.prunes_training = like.prunes_training
-    return training_flops(sketch, **options)
+    return training_flops(like.as_sketch(method.adapt(world.sketch(), world.context())), first)
 
 
 @pytest.mark.parametrize("path", ["plain", "whole", "tail"])
 @pytest.mark.parametrize("label", ROWS)
 def test_flops_are_those_of_a_real_step(label, path, world):
     """Trap 15: the formula gives what dispatch counts on real passes of several sizes, for every method and path."""
-    adapted = uncached(world, ROWS[label], path == "tail")
-    fitted = fitted_to(world, ROWS[label], adapted, plain=path == "plain")
+    model = uncached(world, ROWS[label], path == "tail")
+    model = model.on_plain_path() if path == "plain" else model
+    fitted = fitted_to(world, ROWS[label], model)
     for size in (1, 5, 12):
         batch = collate(world.pairs[:size], world.template)
-        counted = counted_flops(lambda: target_losses(adapted, batch, plain=path == "plain"))  # noqa: B023
-        assert fitted.count(*work_shape(adapted, batch, plain=path == "plain")) == pytest.approx(counted, rel=1e-6)
+        counted = counted_flops(lambda: target_losses(model, batch))  # noqa: B023
+        assert fitted.count(*work_shape(model, batch)) == pytest.approx(counted, rel=1e-6)
 
 
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])
@@ -585,15 +582,15 @@ def test_the_second_pass_through_the_head_is_charged(label, prunes, world, monke
     """With more logits than are computed at once, the head's second pass is counted by dispatch and charged, 2 V D
     each."""
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * VOCABULARY)
-    adapted = uncached(world, ROWS[label], prunes)
-    fitted = fitted_to(world, ROWS[label], adapted, plain=False)
+    model = uncached(world, ROWS[label], prunes)
+    fitted = fitted_to(world, ROWS[label], model)
     assert fitted.per_logit_again == pytest.approx(2 * 32 * VOCABULARY) and fitted.logits_at_once == 7
     for size in (1, 5, 12):
         batch = collate(world.pairs[:size], world.template)
         assert size == 1 or batch.num_targets > 7
-        counted = counted_flops(lambda: target_losses(adapted, batch, plain=False))  # noqa: B023
-        assert fitted.count(*work_shape(adapted, batch, plain=False)) == pytest.approx(counted, rel=1e-6)
-    everywhere = fitted_to(world, ROWS[label], adapted, plain=True)
+        counted = counted_flops(lambda: target_losses(model, batch))  # noqa: B023
+        assert fitted.count(*work_shape(model, batch)) == pytest.approx(counted, rel=1e-6)
+    everywhere = fitted_to(world, ROWS[label], model.on_plain_path())
     assert everywhere.logits_at_once is None and everywhere.per_logit_again == pytest.approx(0)
 
 
@@ -605,39 +602,40 @@ def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limi
     exactly."""
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", limit * VOCABULARY)
     method = LastLayers(num_blocks=1) if label == "last-blocks" else ROWS[label]
-    adapted = uncached(world, method, prunes)
-    first = stages.first_trained(adapted)
-    fitted = fitted_to(world, method, adapted, plain=False, first=first)
-    making = entering_flops(method.adapt(world.sketch(), world.context()), first)
+    model = uncached(world, method, prunes)
+    first = stages.first_trained(model.adapted)
+    fitted = fitted_to(world, method, model, first)
+    making = entering_flops(world.engine(method.adapt(world.sketch(), world.context())), first)
     for size in (1, 5, 12):
         batch = collate(world.pairs[:size], world.template)
         with FlopCounterMode(display=False) as counter:
-            states = entering(adapted, batch, first)
-        shape = work_shape(adapted, batch, plain=False)
+            states = entering(model.adapted, batch, first)
+        shape = work_shape(model, batch)
         assert making.count(*shape) == pytest.approx(counter.get_total_flops(), rel=1e-6)
-        if first == len(adapted.parts.blocks):
+        if first == len(model.parts.blocks):
             counted = counted_flops(
-                lambda: read_losses(adapted.parts.head, stages.finish(adapted.parts, states), batch.targets)  # noqa: B023
+                lambda: read_losses(model.parts.head, stages.finish(model.parts, states), batch.targets)  # noqa: B023
             )
         else:
-            counted = counted_flops(lambda: resumed_losses(adapted, batch, first, states))  # noqa: B023
+            counted = counted_flops(lambda: resumed_losses(model, batch, first, states))  # noqa: B023
         assert fitted.count(*shape) == pytest.approx(counted, rel=1e-6)
 
 
 def test_flops_of_full_fine_tuning_by_hand(gpt2):
     """Everything trained: three times the forward pass of 24 D^2 L a position, 4 D L a pair, 2 D V a logit."""
     width, layers, vocabulary = 32, 3, 3072
-    fitted = training_flops(Full().adapt(gpt2.sketch(), gpt2.context()), plain=False)
+    sketch = gpt2.engine(Full().adapt(gpt2.sketch(), gpt2.context()))
+    fitted = training_flops(sketch)
     assert fitted.per_position == pytest.approx(3 * 24 * width**2 * layers, rel=1e-3)
     assert fitted.per_pair == pytest.approx(3 * 4 * width * layers, rel=1e-3)
     assert fitted.per_logit == pytest.approx(3 * 2 * width * vocabulary, rel=1e-3)
-    everywhere = training_flops(Full().adapt(gpt2.sketch(), gpt2.context()), plain=True)
+    everywhere = training_flops(sketch.on_plain_path())
     assert everywhere.count(3, 50, 150) == pytest.approx(fitted.count(3, 50, 150), rel=1e-3)
 
 
 def test_flops_of_a_frozen_trunk_by_hand(gpt2):
     """Trap 15: with the head alone trained there is one pass through the trunk and two through the head, not 6 N."""
-    fitted = training_flops(ROWS["last-head"].adapt(gpt2.sketch(), gpt2.context()), plain=False)
+    fitted = training_flops(gpt2.engine(ROWS["last-head"].adapt(gpt2.sketch(), gpt2.context())))
     assert fitted.per_position == pytest.approx(24 * 32**2 * 3, rel=1e-3)
     assert fitted.per_logit == pytest.approx(2 * 2 * 32 * 3072, rel=1e-3)
 
@@ -645,8 +643,8 @@ def test_flops_of_a_frozen_trunk_by_hand(gpt2):
 def test_the_exact_path_does_less(gpt2):
     """Logits where they are read alone cost less than logits everywhere."""
     for label in ("prompt", "last-head"):
-        sketch = ROWS[label].adapt(gpt2.sketch(), gpt2.context())
-        executed, plain = (training_flops(sketch, plain=p) for p in (False, True))
+        sketch = gpt2.engine(ROWS[label].adapt(gpt2.sketch(), gpt2.context()))
+        executed, plain = (training_flops(each) for each in (sketch, sketch.on_plain_path()))
         assert executed.count(4, 100, 40) < plain.count(4, 100, 400)
 
 

@@ -10,12 +10,11 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from support.made_up import make_results, make_run
-from support.worlds import World, disturb, gradients, largest_difference, sequence_and_labels
+from support.worlds import World, disturb, gradients, largest_difference, sequence_and_labels, train
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import left_padded
-from triptych.engine.training import trained_parameters
 from triptych.errors import ConfigError, ResultsError
 from triptych.measure.parameters import count_parameters
 from triptych.methods.full import Full
@@ -30,7 +29,7 @@ ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
 
 
 def loss_of(world: World, adapted: AdaptedModel, pairs=None) -> torch.Tensor:
-    return target_losses(adapted, collate(pairs or world.pairs, world.template), plain=False).mean()
+    return target_losses(world.engine(adapted), collate(pairs or world.pairs, world.template)).mean()
 
 
 # LoRA
@@ -58,7 +57,7 @@ def test_lora_begins_as_the_model(world):
     """B starts at zero, so LoRA's first loss is the untouched model's; A is Kaiming uniform: within 1 / sqrt(d_in)."""
     adapted = world.adapt(LoRA(target_modules="all-linear"))
     assert torch.equal(loss_of(world, adapted), loss_of(world, world.adapt(Untuned())))
-    for name, parameter in trained_parameters(adapted).items():
+    for name, parameter in adapted.trained_parameters().items():
         if "lora_B" in name:
             assert not parameter.any()
         else:
@@ -97,14 +96,16 @@ def test_c_proj_is_attention_and_mlp(gpt2):
     assert both == sorted(f"transformer.h.{i}.{part}.c_proj" for i in range(3) for part in ("attn", "mlp"))
     adapted = gpt2.adapt(LoRA(target_modules=("attn.c_proj",)))
     assert adapted.notes["target_modules"] == [f"transformer.h.{i}.attn.c_proj" for i in range(3)]
-    assert all(".attn.c_proj." in name for name in trained_parameters(adapted))
+    assert all(".attn.c_proj." in name for name in adapted.trained_parameters())
 
 
 def test_what_is_noted_is_what_is_trained(world):
     """The matched names of the notes are exactly the modules that carry trained tensors."""
     for targets in (None, "all-linear"):
         adapted = world.adapt(LoRA(target_modules=targets))
-        assert {name.split(".lora_")[0] for name in trained_parameters(adapted)} == set(adapted.notes["target_modules"])
+        assert {name.split(".lora_")[0] for name in adapted.trained_parameters()} == set(
+            adapted.notes["target_modules"]
+        )
 
 
 def test_a_rank_above_the_matrix_is_refused(world):
@@ -125,7 +126,7 @@ def peft_lora(world: World, adapted: AdaptedModel, method: LoRA) -> PeftModel:
         fan_in_fan_out=isinstance(matrices(world.parts())[targets[0]], Conv1D),
     )
     theirs = get_peft_model(copy.deepcopy(world.prototype), config).eval()
-    mine = trained_parameters(adapted)
+    mine = adapted.trained_parameters()
     with torch.no_grad():
         for name, parameter in theirs.named_parameters():
             if parameter.requires_grad:
@@ -203,7 +204,7 @@ def test_a_prompt_stands_first_and_positions_run_on(world):
     positions = torch.arange(rows.shape[1])[None]
     logits = adapted.parts.model(inputs_embeds=rows, position_ids=positions).logits[0]
     count = len(pair.summary_ids) + 1
-    ours = target_logits(adapted, collate([pair], world.template), plain=False)
+    ours = target_logits(world.engine(adapted), collate([pair], world.template))
     torch.testing.assert_close(ours, logits[-count - 1 : -1], atol=1e-5, rtol=1e-5)
 
 
@@ -239,10 +240,10 @@ def test_a_left_padded_prompt_is_right_where_pefts_is_not(gpt2):
     short, long = documents[0], documents[-1]
     cue = list(gpt2.template.separator_ids)
     with torch.no_grad():
-        rows, mask = left_padded(adapted, [short, long], gpt2.template, gpt2.machine)
+        rows, mask = left_padded(gpt2.engine(adapted), [short, long])
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         batched = adapted.parts.model(inputs_embeds=rows, attention_mask=mask, position_ids=positions).logits[0, -1]
-        alone, _ = left_padded(adapted, [short], gpt2.template, gpt2.machine)
+        alone, _ = left_padded(gpt2.engine(adapted), [short])
         expected = adapted.parts.model(inputs_embeds=alone).logits[0, -1]
         torch.testing.assert_close(batched, expected, atol=1e-4, rtol=1e-4)
 
@@ -266,16 +267,17 @@ def test_a_left_padded_prompt_is_right_where_pefts_is_not(gpt2):
 
 def moved(world: World, method) -> tuple[AdaptedModel, set[str]]:
     """Train two steps; the names of the tensors that moved."""
-    adapted, train, _ = world.begin(method, max_epochs=1, global_batch_size=6)
+    loop = world.loop(method, max_epochs=1, global_batch_size=6)
+    adapted = loop.model.adapted
     before = {name: p.detach().clone() for name, p in adapted.parts.model.named_parameters()}
-    train(world.hooks())
+    train(loop)
     return adapted, {name for name, p in adapted.parts.model.named_parameters() if not torch.equal(p, before[name])}
 
 
 def test_an_untied_head_leaves_the_embeddings(gpt2):
     """Trap 5: untied, a true copy of the embedding is trained: `wte` keeps its bits, and the config says so."""
     adapted, changed = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="untied"))
-    assert changed == {"lm_head.weight"} == set(trained_parameters(adapted))
+    assert changed == {"lm_head.weight"} == set(adapted.trained_parameters())
     assert torch.equal(adapted.parts.token_embedding.weight, gpt2.prototype.transformer.wte.weight)
     assert adapted.parts.model.config.tie_word_embeddings is False and not adapted.parts.tied
     base = count_parameters(gpt2.prototype).total
@@ -320,7 +322,7 @@ def test_a_frozen_head_stays(world):
     names = {id(p): name for name, p in adapted.parts.model.named_parameters()}
     expected = {names[id(p)] for block in adapted.parts.blocks[-2:] for p in block.parameters()}
     expected |= {names[id(p)] for p in adapted.parts.final_norm.parameters()}
-    assert changed == expected == set(trained_parameters(adapted))
+    assert changed == expected == set(adapted.trained_parameters())
     assert "input_embeddings" not in adapted.notes
 
 
@@ -354,7 +356,7 @@ def test_a_missing_norm_is_refused(gpt2):
     parts.final_norm = None
     with pytest.raises(ConfigError, match="has no final norm"):
         LastLayers().adapt(parts, gpt2.context())
-    assert trained_parameters(LastLayers(final_norm=False).adapt(parts, gpt2.context()))
+    assert LastLayers(final_norm=False).adapt(parts, gpt2.context()).trained_parameters()
 
 
 # The others
@@ -385,7 +387,7 @@ def test_peft_reads_what_is_saved(world, method, tmp_path):
     ids, _ = sequence_and_labels(pair, world.template)
     with torch.no_grad():
         logits = theirs(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[0]
-        ours = target_logits(adapted, collate([pair], world.template), plain=True)
+        ours = target_logits(world.engine(adapted).on_plain_path(), collate([pair], world.template))
     count = len(pair.summary_ids) + 1
     torch.testing.assert_close(ours, logits[-count - 1 : -1], atol=1e-5, rtol=1e-5)
 
@@ -405,10 +407,10 @@ def test_an_adapter_of_another_shape_is_refused(gpt2, tmp_path):
     _, tensors = read_manifest(tmp_path)
     for method, says in ((LoRA(rank=2), "is needed"), (LoRA(target_modules=("c_fc",)), "in only one of them")):
         adapted = gpt2.adapt(method)
-        before = [p.detach().clone() for p in trained_parameters(adapted).values()]
+        before = [p.detach().clone() for p in adapted.trained_parameters().values()]
         with pytest.raises(ResultsError, match=says):
             load_tensors(adapted, tensors, tmp_path)
-        assert all(torch.equal(p, b) for p, b in zip(trained_parameters(adapted).values(), before, strict=True))
+        assert all(torch.equal(p, b) for p, b in zip(adapted.trained_parameters().values(), before, strict=True))
 
 
 def test_a_changed_adapter_is_refused(gpt2, tmp_path):

@@ -11,11 +11,9 @@ from transformers.pytorch_utils import Conv1D
 
 from support.worlds import World, disturb, gradients, largest_difference, sequence_and_labels
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Template
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation import DecodingPlan, generate
-from triptych.engine.training import trained_parameters
 from triptych.engine.work import training_flops
 from triptych.errors import ConfigError
 from triptych.methods.bitfit import BitFit
@@ -34,7 +32,7 @@ ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
 
 
 def loss_of(world: World, adapted: AdaptedModel, pairs=None) -> torch.Tensor:
-    return target_losses(adapted, collate(pairs or world.pairs, world.template), plain=False).mean()
+    return target_losses(world.engine(adapted), collate(pairs or world.pairs, world.template)).mean()
 
 
 @pytest.mark.parametrize(
@@ -73,10 +71,10 @@ def test_dora_is_its_formula(world):
 
 def test_dora_is_lora_with_a_magnitude_an_output(world):
     """DoRA trains what LoRA trains and one number for each output more, and begins as the model."""
-    names = {n for n in trained_parameters(world.adapt(DoRA())) if "magnitude" not in n}
-    assert names == set(trained_parameters(world.adapt(LoRA())))
+    names = {n for n in world.adapt(DoRA()).trained_parameters() if "magnitude" not in n}
+    assert names == set(world.adapt(LoRA()).trained_parameters())
     adapted = world.adapt(DoRA())
-    assert sum("magnitude" in name for name in trained_parameters(adapted)) == len(adapted.notes["target_modules"])
+    assert sum("magnitude" in name for name in adapted.trained_parameters()) == len(adapted.notes["target_modules"])
     torch.testing.assert_close(loss_of(world, adapted), loss_of(world, world.adapt(Untuned())), atol=1e-5, rtol=1e-5)
 
 
@@ -97,7 +95,9 @@ def test_ia3_is_its_formula(world):
         torch.testing.assert_close(changed(x), expected)
         inputs |= {name.rsplit(".", 1)[-1]} if changed.is_feedforward else set()
     assert inputs == {{"gpt2": "c_proj", "llama": "down_proj"}[world.prototype.config.model_type]}
-    assert {name.rsplit(".ia3_l", 1)[0] for name in trained_parameters(adapted)} == set(adapted.notes["target_modules"])
+    assert {name.rsplit(".ia3_l", 1)[0] for name in adapted.trained_parameters()} == set(
+        adapted.notes["target_modules"]
+    )
 
 
 def test_ia3_targets_that_match_nothing_are_refused(world):
@@ -114,7 +114,7 @@ def test_ia3_targets_that_match_nothing_are_refused(world):
 
 def test_bitfit_trains_every_bias(gpt2):
     """Every parameter called bias, that of norms too, and no other."""
-    trained = set(trained_parameters(gpt2.adapt(BitFit())))
+    trained = set(gpt2.adapt(BitFit()).trained_parameters())
     assert trained == {name for name, _ in gpt2.prototype.named_parameters() if name.rsplit(".", 1)[-1] == "bias"}
     assert "transformer.ln_f.bias" in trained and "transformer.h.0.attn.c_attn.bias" in trained
 
@@ -139,7 +139,7 @@ def test_an_infix_stands_between_article_and_separator(world):
     rows = torch.cat([tokens[:at], adapted.virtual_tokens.weight, tokens[at:]])[None]
     logits = adapted.parts.model(inputs_embeds=rows, position_ids=torch.arange(rows.shape[1])[None]).logits[0]
     count = len(pair.summary_ids) + 1
-    ours = target_logits(adapted, collate([pair], world.template), plain=False)
+    ours = target_logits(world.engine(adapted), collate([pair], world.template))
     torch.testing.assert_close(ours, logits[-count - 1 : -1], atol=1e-5, rtol=1e-5)
 
 
@@ -158,13 +158,14 @@ def test_a_prefix_begins_where_the_prompt_begins(world):
     prefix, prompt = world.adapt(PrefixTuning(num_virtual_tokens=5)), world.adapt(PromptTuning(num_virtual_tokens=5))
     batch = collate(world.pairs, world.template)
     with torch.no_grad():
-        for plain in (False, True):
-            ours, theirs = (target_logits(adapted, batch, plain=plain) for adapted in (prefix, prompt))
+        for exact in (True, False):
+            engines = (world.engine(adapted, logits_at_targets=exact) for adapted in (prefix, prompt))
+            ours, theirs = (target_logits(model, batch) for model in engines)
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
     documents = [pair.document_ids for pair in world.pairs[:4]]
     for beams in (1, 3):
         decoding = DecodingPlan(beams, 8, 3, 1.0, 4)
-        ours, theirs = (generate(a, documents, world.template, world.machine, decoding) for a in (prefix, prompt))
+        ours, theirs = (generate(world.engine(each), documents, decoding) for each in (prefix, prompt))
         assert ours == theirs
 
 
@@ -198,7 +199,8 @@ def test_a_prefix_costs_attention_alone(world):
     """Beside the untuned forward pass a prefix costs work that grows with the sequence, and no more logits."""
     passes = {}
     for method in (PrefixTuning(num_virtual_tokens=8), PrefixTuning(num_virtual_tokens=16)):
-        passes[method.num_virtual_tokens] = training_flops(method.adapt(world.sketch(), world.context()), plain=False)
+        sketch = method.adapt(world.sketch(), world.context())
+        passes[method.num_virtual_tokens] = training_flops(world.engine(sketch))
     assert passes[16].per_position > passes[8].per_position
     assert passes[16].per_logit == pytest.approx(passes[8].per_logit)
     assert passes[16].per_pair == pytest.approx(passes[8].per_pair)
@@ -234,5 +236,4 @@ def test_a_prefix_on_a_half_precision_model_is_fp32(gpt2):
     parts.model.to(torch.bfloat16)
     adapted = PrefixTuning(num_virtual_tokens=3).adapt(parts, gpt2.context())
     assert isinstance(adapted.prefix, nn.Module) and adapted.prefix().dtype == torch.float32
-    template: Template = gpt2.template
-    assert torch.isfinite(target_losses(adapted, collate(gpt2.pairs[:2], template), plain=False)).all()
+    assert torch.isfinite(target_losses(gpt2.engine(adapted), collate(gpt2.pairs[:2], gpt2.template))).all()

@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers import GenerationConfig
 
-from support.worlds import VOCABULARY, random_gpt2
+from support.worlds import VOCABULARY, random_gpt2, under_engine, with_abilities
 from triptych.contracts import AdaptedModel
 from triptych.corpus.prepare import Template
 from triptych.engine.generation import DecodingPlan, generate, own_loop_agrees
@@ -104,11 +104,10 @@ def saved(request, tmp_path_factory):
 
 def summaries(model, machine, own: bool) -> list:
     """What a model writes about three documents, greedily and with two beams."""
-    adapted = AdaptedModel(take_apart(model))
-    adapted.generates = own and own_loop_agrees(adapted, machine)
+    engine = under_engine(AdaptedModel(take_apart(model)), Template((), (3, 4), 0), machine)
+    engine = with_abilities(engine, own_decoding=own and own_loop_agrees(engine))
     documents = [torch.arange(2 + n, 14 + 3 * n).numpy() for n in (5, 9, 40)]
-    template = Template((), (3, 4), 0)
-    return [generate(adapted, documents, template, machine, DecodingPlan(beams, 8, 3, 1.0, 4)) for beams in (1, 2)]
+    return [generate(engine, documents, DecodingPlan(beams, 8, 3, 1.0, 4)) for beams in (1, 2)]
 
 
 @pytest.mark.parametrize("own", [True, False])

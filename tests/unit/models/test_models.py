@@ -8,7 +8,7 @@ import transformers
 from torch import nn
 
 from support.families import FAMILIES, SCALED_LOGITS, random_model
-from support.worlds import VOCABULARY, sequence_and_labels
+from support.worlds import VOCABULARY, sequence_and_labels, under_engine
 from triptych.contracts import AdaptedModel, Context
 from triptych.engine.batching import collate
 from triptych.engine.forward import head_is_plain, target_losses
@@ -62,7 +62,8 @@ def test_our_loss_is_transformers_own(family, gpt2, small_pairs):
     plain = not head_is_plain(adapted)
     assert plain == (family in SCALED_LOGITS)
     with torch.no_grad():
-        losses = target_losses(adapted, collate(small_pairs, template), plain=plain).split(
+        engine = under_engine(adapted, template, gpt2.machine, logits_at_targets=not plain)
+        losses = target_losses(engine, collate(small_pairs, template)).split(
             [len(p.summary_ids) + 1 for p in small_pairs]
         )
         for pair, own in zip(small_pairs, losses, strict=True):
@@ -85,8 +86,10 @@ def test_every_family_adapts_and_generates(family, gpt2, small_pairs):
         adapted = method.adapt(parts, context)
         adapted.parts.model.eval()
 
-        def summaries(given, size, adapted=adapted):
-            return generate(adapted, given, template, gpt2.machine, DecodingPlan(1, 5, 0, 1.0, size))
+        engine = under_engine(adapted, template, gpt2.machine)
+
+        def summaries(given, size, engine=engine):
+            return generate(engine, given, DecodingPlan(1, 5, 0, 1.0, size))
 
         assert summaries(documents, 4) == [summaries([document], 1)[0] for document in documents]
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-from support.worlds import VOCABULARY
+from support.worlds import VOCABULARY, under_engine, with_abilities
 from triptych import cli
 from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel
@@ -160,16 +160,16 @@ def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, ma
         Pair(str(n), draw.integers(5, VOCABULARY, n).astype(np.int32), draw.integers(5, VOCABULARY, 6).astype(np.int32))
         for n in (20, longest - 2 - 6 - 1)
     ]
-    adapted = AdaptedModel(parts)
+    engine = under_engine(AdaptedModel(parts), TEMPLATE, machine)
     with torch.no_grad():
-        alone = target_losses(adapted, collate(pairs[:1], TEMPLATE), plain=True)
-        beside = target_losses(adapted, collate(pairs, TEMPLATE), plain=True)[: len(alone)]
+        alone = target_losses(engine.on_plain_path(), collate(pairs[:1], TEMPLATE))
+        beside = target_losses(engine.on_plain_path(), collate(pairs, TEMPLATE))[: len(alone)]
     torch.testing.assert_close(alone, beside, rtol=1e-4, atol=1e-4)
     for own in (False, True):
-        adapted.generates = own and own_loop_agrees(adapted, machine)
+        engine = with_abilities(engine, own_decoding=own and own_loop_agrees(engine))
         plan = DecodingPlan(2, 6, 0, 1.0, 2)
-        both = generate(adapted, [pair.document_ids for pair in pairs], TEMPLATE, machine, plan)
-        assert both[0] == generate(adapted, [pairs[0].document_ids], TEMPLATE, machine, plan)[0]
+        both = generate(engine, [pair.document_ids for pair in pairs], plan)
+        assert both[0] == generate(engine, [pairs[0].document_ids], plan)[0]
 
 
 def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path, capsys):
@@ -264,14 +264,14 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
 
 def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
     """What transformers does not refuse by its own words passes through the probe as it is."""
-    adapted = AdaptedModel(take_apart(BaseModel("tiny").load()))
+    engine = under_engine(AdaptedModel(take_apart(BaseModel("tiny").load())), TEMPLATE, machine)
 
     def broken(*arguments, **options):
         raise TypeError("a mistake")
 
-    monkeypatch.setattr(adapted.parts.model, "generate", broken)
+    monkeypatch.setattr(engine.parts.model, "generate", broken)
     with pytest.raises(TypeError, match="a mistake"):
-        check_generation(adapted, TEMPLATE, machine, DecodingPlan(1, 4, 3, 1.0, 4))
+        check_generation(engine, DecodingPlan(1, 4, 3, 1.0, 4))
 
 
 # Folders

@@ -13,8 +13,8 @@ from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.registry import build, registered
 from triptych.results.records import SearchResult, Trial
 from triptych.run import entries, kept
-from triptych.run.search import keep_trial, read, read_trials, sample, search, spread
-from triptych.run.training import MicroBatch
+from triptych.run.passes import MicroBatch
+from triptych.run.search import keep_trial, read_search, read_trials, sample, search, spread
 from triptych.run.workbench import Workbench
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
@@ -121,7 +121,7 @@ def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
 
     def read_all(made_with, tell):
         return [
-            read(tmp_path / "search.json", made_with, tell),
+            read_search(tmp_path / "search.json", made_with, tell),
             read_trials(tmp_path, GRID, made_with, tell),
             kept.find(tmp_path / "micro_batch.json", MicroBatch, "size", made_with, tell),
         ]
@@ -136,7 +136,7 @@ def test_a_search_that_does_not_say_what_it_was_made_with_is_made_again(tmp_path
     """A file of an earlier version, which kept no such note, is not used."""
     content = {"trials": [{"learning_rate": 0.1, "validation_loss": 2.0}], "chosen": 0.1, "at_edge": True}
     (tmp_path / "search.json").write_text(json.dumps(content))
-    assert read(tmp_path / "search.json", MADE_WITH) is None
+    assert read_search(tmp_path / "search.json", MADE_WITH) is None
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from support.worlds import under_engine
 from triptych import cli
 from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.contracts import AdaptedModel
@@ -126,8 +127,8 @@ def finished(request, tmp_path_factory) -> Finished:
 
 @torch.no_grad()
 def seen(adapted: AdaptedModel, batch: Batch) -> Tensor:
-    """Logits at every target."""
-    return target_logits(adapted, batch, plain=True).clone()
+    """Logits at every target, by the model's own forward."""
+    return target_logits(under_engine(adapted, None, None).on_plain_path(), batch).clone()
 
 
 def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:

@@ -1,0 +1,126 @@
+"""The model under the engine: adapted by a method, on a machine, with what probes found that it may do."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import PreTrainedModel
+
+from triptych.contracts import AdaptedModel, ModelParts
+from triptych.corpus.prepare import Template
+from triptych.engine.modes import TrainingModes
+from triptych.machine import Machine
+from triptych.measure import meter
+from triptych.models.parts import take_apart
+
+Change = Callable[[ModelParts], AdaptedModel]  # what a method, or a saved adapter, does to an untouched model
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What the engine may do with a model besides calling its own forward. Each is found by a probe, none is assumed.
+
+    Attributes:
+        logits_at_targets: compute logits only where the loss is read. False: the plain path, every logit through the
+            model's own forward, with none of the other abilities.
+        prune: run the last block only where the loss is read, in eval mode.
+        prune_in_training: the same in training.
+        own_decoding: write summaries by the engine's own loop instead of transformers' `generate`.
+        notes: why an ability is missing, one sentence each.
+    """
+
+    logits_at_targets: bool = False
+    prune: bool = False
+    prune_in_training: bool = False
+    own_decoding: bool = False
+    notes: tuple[str, ...] = ()
+
+
+PLAIN = Abilities()
+
+
+@dataclass(frozen=True)
+class EngineModel:
+    """An adapted model, where it runs, and what the engine found it can do.
+
+    Attributes:
+        adapted: what the method returned.
+        modes: which of its modules train.
+        template: how a document and its summary become one sequence.
+        machine: where it runs.
+        num_base_parameters: parameters of the untouched model.
+        can: what the engine may do with it; at first the plain path alone, see `compute.make_ready`.
+    """
+
+    adapted: AdaptedModel
+    modes: TrainingModes
+    template: Template
+    machine: Machine
+    num_base_parameters: int
+    can: Abilities = PLAIN
+
+    @classmethod
+    def assemble(
+        cls, untouched: PreTrainedModel, change: Change, template: Template, machine: Machine
+    ) -> "EngineModel":
+        """Adapt an untouched model; it takes the plain path, everything in eval mode.
+
+        Args:
+            untouched: the model, already on the machine's device; it may be changed in place.
+            change: changes the parts of the model.
+            template: how a document and its summary become one sequence.
+            machine: where it runs.
+
+        Raises:
+            ConfigError: the method's options do not fit the model.
+            ModelError: the model cannot be taken apart, or the adapter does not fit it.
+        """
+        count = meter.count_parameters(untouched).total
+        adapted, modes = adapt_model(untouched, change)
+        return cls(adapted, modes, template, machine, count)
+
+    @property
+    def parts(self) -> ModelParts:
+        """The parts of the adapted model."""
+        return self.adapted.parts
+
+    @property
+    def prunes(self) -> bool:
+        """Whether the last block runs only where the loss is read, in training while gradients are computed."""
+        return self.can.prune_in_training if torch.is_grad_enabled() else self.can.prune
+
+    def train(self) -> None:
+        """Set what is trained to training mode, everything else to eval mode."""
+        self.modes.train(self.parts.model)
+
+    def eval(self) -> None:
+        """Set everything to eval mode."""
+        self.modes.eval(self.parts.model)
+
+    def on_plain_path(self) -> "EngineModel":
+        """The same model, every logit computed through its own forward."""
+        return replace(self, can=PLAIN)
+
+    def as_sketch(self, sketch: AdaptedModel) -> "EngineModel":
+        """The same model without weights, for counting what a pass computes.
+
+        Args:
+            sketch: the adapted model on the `meta` device.
+        """
+        return replace(self, adapted=sketch)
+
+
+def adapt_model(untouched: PreTrainedModel, change: Change) -> tuple[AdaptedModel, TrainingModes]:
+    """Take a model apart and let a method change it; everything ends on the model's device, in eval mode.
+
+    Raises:
+        ConfigError: the method's options do not fit the model.
+        ModelError: the model cannot be taken apart, or the adapter does not fit it.
+    """
+    parts, modes = take_apart(untouched), TrainingModes(untouched)
+    adapted = change(parts)
+    for learned in (adapted.virtual_tokens, adapted.prefix):
+        if learned is not None:
+            learned.to(parts.token_embedding.weight.device)
+    modes.eval(untouched)
+    return adapted, modes

@@ -1,0 +1,31 @@
+"""The training recipe, from the settings of the suite and of the method."""
+
+from triptych.config.schema import Suite
+from triptych.contracts import Method
+from triptych.engine.training import TrainingPlan
+
+
+def training_plan(suite: Suite, method: Method, rate: float, seed: int, micro_batch: int) -> TrainingPlan:
+    """The recipe, which but for learning rate and weight decay is the same for every method.
+
+    Args:
+        suite: the resolved suite.
+        method: gives the weight decay.
+        rate: the peak learning rate.
+        seed: of the order of documents and of dropout.
+        micro_batch: documents of a forward pass.
+    """
+    t = suite.training
+    return TrainingPlan(
+        learning_rate=rate,
+        weight_decay=method.weight_decay,
+        max_epochs=t.max_epochs,
+        patience=t.patience,
+        global_batch_size=t.global_batch_size,
+        micro_batch_size=micro_batch,
+        max_grad_norm=t.max_grad_norm,
+        warmup_fraction=t.warmup_fraction,
+        schedule=t.schedule,
+        optimizer=t.optimizer,
+        seed=seed,
+    )
