@@ -22,7 +22,7 @@ from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
-from triptych.models.parts import matrices
+from triptych.models.parts import block_matrices
 from triptych.run.adapters import Origin, check_belongs, load_tensors, read_manifest, save_adapter
 
 ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
@@ -41,7 +41,7 @@ def test_lora_is_its_formula(world, targets):
     method = LoRA(rank=4, alpha=7, target_modules=targets)
     original, adapted = world.parts(), world.adapt(method)
     disturb(adapted, scale=0.3)
-    before = matrices(original)
+    before = block_matrices(original)
     assert adapted.notes["target_modules"] == sorted(method.matched(original))
     for name in adapted.notes["target_modules"]:
         base, changed = before[name], adapted.parts.model.get_submodule(name)
@@ -79,7 +79,7 @@ def test_a_target_that_matches_nothing_is_refused(world):
         world.adapt(LoRA(target_modules=(real, real + "x")))
     message = str(caught.value)
     assert f"'{real}x' matches no weight matrix" in message and f"Did you mean '{real}'?" in message
-    for name in matrices(world.parts()):
+    for name in block_matrices(world.parts()):
         assert name.rsplit(".", 1)[-1] in message
 
 
@@ -123,7 +123,7 @@ def peft_lora(world: World, adapted: AdaptedModel, method: LoRA) -> PeftModel:
         lora_alpha=method.alpha,
         lora_dropout=0.0,
         target_modules=targets,
-        fan_in_fan_out=isinstance(matrices(world.parts())[targets[0]], Conv1D),
+        fan_in_fan_out=isinstance(block_matrices(world.parts())[targets[0]], Conv1D),
     )
     theirs = get_peft_model(copy.deepcopy(world.prototype), config).eval()
     mine = adapted.trained_parameters()

@@ -151,7 +151,7 @@ def bench_of(tmp_path):
         base = SimpleNamespace(
             fingerprint=f"fingerprint of {model}", tokenizer_fingerprint=f"fingerprint of {tokenizer}"
         )
-        return Workbench(suite, table[0], seed, tmp_path, machine, None, base, corpus, print, False, 8)
+        return Workbench(suite, table[0], seed, tmp_path, machine, None, base, corpus, print, 8)
 
     return make
 
