@@ -1,4 +1,4 @@
-# `make compare` and `make test` are each enough on a fresh machine with Python >= 3.11, make and a package index.
+# `make compare` and `make test` each work on a clean machine with Python >= 3.11, make and access to a package index.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -12,7 +12,7 @@ DATA ?= ../shared/data/cnn_dailymail
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
 
-example: .venv/ready          ## the demo's report in docs/example, made anew
+example: .venv/ready          ## regenerate the demo's report in docs/example
 	$(BIN)/triptych compare --fresh --out results/example
 	mkdir -p docs/example
 	cp results/example/report.pdf results/example/report.html docs/example/
@@ -20,21 +20,21 @@ example: .venv/ready          ## the demo's report in docs/example, made anew
 test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL)
 
-test-all: .venv/ready         ## the tests and what takes longer: full size, browser, faults, a cluster
+test-all: .venv/ready         ## all tests: also full-size models, browser, faults, a cluster
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray]'
 	$(BIN)/python -m pytest $(PARALLEL) --slow
 
-torture: .venv/ready          ## kills, faults and hostile files, the long form: two hours
+torture: .venv/ready          ## stress tests with kills, faults and hostile files: two hours
 	$(BIN)/python scripts/torture_kills.py results/torture --kills 50
 	$(BIN)/python scripts/torture_faults.py results/torture-faults
 	$(BIN)/python scripts/torture_inputs.py --cases 10000 --seed 0
 
-lint: .venv/ready
+lint: .venv/ready             ## formatting, lint rules and types
 	$(BIN)/ruff format --check src tests scripts benchmarks
 	$(BIN)/ruff check src tests scripts benchmarks
 	$(BIN)/mypy
 
-benchmark: .venv/ready        ## the engine beside Trainer, TRL and generate: MODEL=FOLDER DATA=FOLDER ONLY=lora,greedy
+benchmark: .venv/ready        ## compare the engine with Trainer, TRL and generate: MODEL=FOLDER DATA=FOLDER ONLY=lora,greedy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
 	$(BIN)/python benchmarks/engine.py --model $(MODEL) --data $(DATA) $(if $(ONLY),--only $(ONLY))
 

@@ -1,0 +1,58 @@
+"""The documents point to what exists: links to files and headings, paths of modules, and functions that walks name."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from support.paths import CHECKOUT
+
+PACKAGE = CHECKOUT / "src" / "triptych"
+FILES = ("README.md", "CONTRIBUTING.md", "SECURITY.md")
+DOCUMENTS = sorted([*(CHECKOUT / name for name in FILES), *(CHECKOUT / "docs").rglob("*.md")])
+LINK = re.compile(r"\]\(([^)\s#]*)(?:#([\w-]+))?\)")
+MODULE = re.compile(r"`((?:src/triptych/)?[a-z_]+/[a-z_/]+\.py)(?:::([\w.]+))?`")
+ROOTS = (CHECKOUT, PACKAGE)
+
+
+def text_of(document: Path) -> str:
+    """A document without its fenced code."""
+    return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
+def anchors(document: Path) -> set[str]:
+    """The anchors of a document's headings, as forges make them."""
+    headings = re.findall(r"^#+ (.+)$", text_of(document), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def definitions(module: Path) -> set[str]:
+    """The functions and classes of a module, and `Class.method` for what classes define."""
+    names = set()
+    for node in ast.parse(module.read_text(encoding="utf-8")).body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            names |= {f"{node.name}.{part.name}" for part in node.body if isinstance(part, ast.FunctionDef)}
+    return names
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(CHECKOUT)) for path in DOCUMENTS])
+def test_links_lead_somewhere(document):
+    """A relative link names a file in the checkout, and its anchor a heading of that file."""
+    for target, anchor in LINK.findall(text_of(document)):
+        if "://" in target or not (target or anchor):
+            continue
+        file = (document.parent / target).resolve() if target else document
+        assert file.exists(), target
+        assert not anchor or file.suffix != ".md" or anchor in anchors(file), f"{target}#{anchor}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=[str(path.relative_to(CHECKOUT)) for path in DOCUMENTS])
+def test_modules_and_functions_that_are_named_exist(document):
+    """`wing/module.py` is a file of the checkout or the package, and `wing/module.py::name` is defined in it."""
+    for path, name in MODULE.findall(text_of(document)):
+        found = [root / path for root in ROOTS if (root / path).is_file()]
+        assert found, path
+        assert not name or name in definitions(found[0]), f"{path}::{name}"
