@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import package_map
 from support.paths import CHECKOUT
 
 PACKAGE = CHECKOUT / "src" / "triptych"
@@ -17,8 +18,10 @@ ROOTS = (CHECKOUT, PACKAGE)
 
 
 def text_of(document: Path) -> str:
-    """A document without its fenced code."""
-    return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    """A document without its fenced code, and without the map of the package, which has its own test."""
+    before, _, rest = document.read_text(encoding="utf-8").partition(package_map.BEGIN)
+    text = before + rest.partition(package_map.END)[2]
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
 def anchors(document: Path) -> set[str]:
