@@ -422,7 +422,7 @@ def test_a_changed_adapter_is_refused(gpt2, tmp_path):
     with pytest.raises(ResultsError, match="changed after it was written"):
         read_manifest(tmp_path)
     file.write_bytes(content[:-10])
-    with pytest.raises(ResultsError, match="no whole safetensors"):
+    with pytest.raises(ResultsError, match="truncated or not a safetensors file"):
         read_manifest(tmp_path)
 
 

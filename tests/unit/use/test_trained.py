@@ -206,8 +206,11 @@ def other_tokens(run: Path) -> None:
 
 REFUSED = {
     "tampered": (lambda run, tensors: spoil(tensors, flipped), "was changed"),
-    "truncated": (lambda run, tensors: spoil(tensors, lambda content: content[:-100]), "no whole safetensors"),
-    "lost": (lambda run, tensors: tensors.unlink(), "There is no"),
+    "truncated": (
+        lambda run, tensors: spoil(tensors, lambda content: content[:-100]),
+        "truncated or not a safetensors file",
+    ),
+    "lost": (lambda run, tensors: tensors.unlink(), "is missing"),
     "tampered configuration": (lambda run, tensors: spoil(run / "adapter/adapter_config.json", louder), "was changed"),
     "tampered options": (lambda run, tensors: spoil(run / "record.json", louder), "options is"),
     "no manifest": (lambda run, tensors: (run / "adapter/triptych.json").unlink(), "triptych.json"),
@@ -239,7 +242,10 @@ def test_every_rows_tensors_are_checked(finished, tmp_path):
     """One changed bit, or a missing end, is found in what any row trained, before anything is summarized or
     exported."""
     for label in finished.logits:
-        for change, says in ((flipped, "was changed"), (lambda content: content[:-100], "no whole safetensors")):
+        for change, says in (
+            (flipped, "was changed"),
+            (lambda content: content[:-100], "truncated or not a safetensors file"),
+        ):
             run = tmp_path / label
             shutil.copytree(folder_of(finished, label), run, dirs_exist_ok=True)
             (file,) = (run / "adapter").glob("*.safetensors")
@@ -386,7 +392,7 @@ def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
         (lambda folder: (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin"), "Pickled"),
         (
             lambda folder: spoil(folder / "adapter_model.safetensors", lambda content: content[:-9]),
-            "no whole safetensors",
+            "truncated or not a safetensors file",
         ),
         (lambda folder: (folder / "adapter_config.json").write_text("[]"), "peft_type"),
     ):
