@@ -24,7 +24,7 @@ import torch
 
 from triptych.config.schema import make_suite
 from triptych.contracts import Context, Method
-from triptych.corpus.prepare import encode_documents
+from triptych.corpus.sequence import encode_documents
 from triptych.engine.generation import generate
 from triptych.machine import start_machine
 from triptych.models.base import BaseModel

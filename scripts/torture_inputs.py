@@ -46,7 +46,7 @@ from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.config.schema import Limits, Split, Suite
 from triptych.contracts import AdaptedModel, Context
 from triptych.corpus import prepare
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.sequence import Pair, Template
 from triptych.datasets.tables import Tables, describe
 from triptych.engine.compute import make_ready
 from triptych.engine.model import EngineModel

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 from support.paths import CHECKOUT
 from support.worlds import FAMILIES, VOCABULARY, World
 from triptych import registry
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.sequence import Pair, Template
 from triptych.machine import Machine, start_machine
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins

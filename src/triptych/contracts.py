@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # a metric or a data set needs neither
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclass(frozen=True, slots=True)
 class Example:

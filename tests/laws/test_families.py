@@ -16,7 +16,7 @@ from support.laws import (
 )
 from support.worlds import VOCABULARY, World
 from triptych.contracts import AdaptedModel, Method
-from triptych.corpus.prepare import Template
+from triptych.corpus.sequence import Template
 from triptych.engine.forward import head_is_plain
 from triptych.errors import ConfigError
 from triptych.plugins import import_plugins

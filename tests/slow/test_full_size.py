@@ -17,7 +17,7 @@ from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
 from support.worlds import disturb, gradients, largest_difference, sequence_and_labels, under_engine
 from triptych.contracts import AdaptedModel, Context, Method
-from triptych.corpus.prepare import Pair, Template, encode_documents
+from triptych.corpus.sequence import Pair, Template, encode_documents
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
 from triptych.engine.generation import DecodingPlan, generate, left_padded

@@ -10,7 +10,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.sequence import Pair, Template
 from triptych.engine.model import EngineModel
 from triptych.engine.modes import TrainingModes
 from triptych.engine.training import Epoch, Loop, Step, TrainingPlan, TrainingState

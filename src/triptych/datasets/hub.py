@@ -10,10 +10,10 @@ from typing import Any
 from pydantic import Field
 
 from triptych.config.schema import Columns
-from triptych.contracts import Dataset, Example
+from triptych.contracts import SPLITS, Dataset, Example
 from triptych.datasets.tables.columns import id_cell, list_notes, recognise, summary_cell, text_cell
 from triptych.datasets.tables.folders import ALL
-from triptych.datasets.tables.splits import SPLITS, Assignment, assign_exact
+from triptych.datasets.tables.splits import Assignment, assign_exact
 from triptych.errors import DataError, nearest
 from triptych.models.hub_access import offline_if_unreachable
 from triptych.registry import register, registered

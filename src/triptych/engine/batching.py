@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.sequence import Pair, Template
 
 PADDING = 0.05  # of a micro-batch, at most
 

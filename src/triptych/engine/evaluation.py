@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.engine.batching import by_length, collate
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import psutil
 import torch
 
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel

@@ -7,7 +7,7 @@ import torch
 from transformers import PreTrainedModel
 
 from triptych.contracts import AdaptedModel, ModelParts
-from triptych.corpus.prepare import Template
+from triptych.corpus.sequence import Template
 from triptych.engine.modes import TrainingModes
 from triptych.machine import Machine
 from triptych.measure import meter

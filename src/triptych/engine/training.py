@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate, epoch_order, micro_groups, seed_of
 from triptych.engine.forward import executed_shape, target_losses
 from triptych.engine.model import EngineModel

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.sequence import Pair, Template
 from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import assemble, read_losses, tail_states, target_losses

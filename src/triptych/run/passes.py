@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from triptych.contracts import Method
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.engine.memory import fitting_micro_batch
 from triptych.engine.model import EngineModel
 from triptych.engine.training import CountFlops

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from triptych.config.schema import Suite
 from triptych.contracts import Method
-from triptych.corpus.prepare import Corpus, Template
+from triptych.corpus.prepare import Corpus
+from triptych.corpus.sequence import Template
 from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import split_loss
 from triptych.engine.generation import DecodingPlan, check_generation, generate

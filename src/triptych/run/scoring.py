@@ -16,7 +16,8 @@ from triptych.text import languages
 if TYPE_CHECKING:  # predictions of other tools are scored without torch
     from transformers import PreTrainedTokenizerBase
 
-    from triptych.corpus.prepare import Corpus, TokenizedSplit
+    from triptych.corpus.arrow import TokenizedSplit
+    from triptych.corpus.prepare import Corpus
     from triptych.engine.evaluation import SplitLoss
 
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.engine.batching import epoch_order
 from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.results.records import SearchResult, Trial

@@ -14,7 +14,8 @@ import numpy as np
 
 from triptych.config.schema import Suite
 from triptych.contracts import Method
-from triptych.corpus.prepare import Corpus, Pair
+from triptych.corpus.prepare import Corpus
+from triptych.corpus.sequence import Pair
 from triptych.engine.compute import make_ready
 from triptych.engine.evaluation import SplitLoss, split_loss
 from triptych.engine.forward import not_finite

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
 
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits
 from triptych.errors import ConfigError, ModelError, ResultsError

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Baseline, Context, ModelParts
-from triptych.corpus.prepare import Template, encode_documents
+from triptych.corpus.sequence import Template, encode_documents
 from triptych.engine.compute import NARROW, make_ready, narrow
 from triptych.engine.generation import DecodingPlan, generate
 from triptych.engine.model import Change, EngineModel

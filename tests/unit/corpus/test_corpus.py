@@ -15,8 +15,9 @@ from pydantic import Field
 
 from support.corpora import EOS, SEPARATOR, Memory, byte_tokenizer, make
 from triptych.config.schema import Split
-from triptych.contracts import Example
-from triptych.corpus.prepare import SPLITS, Corpus, Template, encode_documents
+from triptych.contracts import SPLITS, Example
+from triptych.corpus.prepare import Corpus
+from triptych.corpus.sequence import Template, encode_documents
 from triptych.datasets.tables import Tables
 from triptych.errors import ConfigError, DataError, ModelError
 

@@ -7,7 +7,7 @@ from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalize
 from transformers import PreTrainedTokenizerFast
 
 from support.corpora import Memory, byte_tokenizer, make
-from triptych.corpus.prepare import Template, encode_documents
+from triptych.corpus.sequence import Template, encode_documents
 from triptych.errors import ModelError
 from triptych.models.tokens import RunningText, encode, is_panic, native_failures
 from triptych.run.scoring import to_text

@@ -15,12 +15,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from support.paths import CHECKOUT
 from triptych.baselines.lead import Lead3
+from triptych.contracts import SPLITS
 from triptych.datasets.newswire import Newswire
 from triptych.datasets.newswire.names import PRETRAIN
 from triptych.datasets.newswire.slots import COMMON_SLOTS, SMALL, company, person, place
 from triptych.datasets.newswire.stories import STORIES
 from triptych.datasets.newswire.writer import KINDS, write_story
-from triptych.datasets.tables.splits import SPLITS
 from triptych.errors import DataError
 
 ROOT = CHECKOUT

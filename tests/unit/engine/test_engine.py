@@ -12,7 +12,8 @@ import torch
 from support.worlds import VOCABULARY, World, disturb, gradients, largest_difference, sequence_and_labels, train
 from triptych.config.schema import Limits, Split
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair, prepare
+from triptych.corpus.prepare import prepare
+from triptych.corpus.sequence import Pair
 from triptych.datasets.newswire import Newswire
 from triptych.engine.batching import by_length, collate, epoch_order
 from triptych.engine.evaluation import split_loss

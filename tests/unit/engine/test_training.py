@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from support.worlds import World, disturb, train
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.engine import training
 from triptych.engine.batching import epoch_order, micro_groups
 from triptych.engine.evaluation import split_loss

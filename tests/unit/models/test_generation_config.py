@@ -10,7 +10,7 @@ from transformers import GenerationConfig
 
 from support.worlds import VOCABULARY, random_gpt2, under_engine, with_abilities
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Template
+from triptych.corpus.sequence import Template
 from triptych.engine.generation import DecodingPlan, generate, own_loop_agrees
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart

@@ -15,7 +15,7 @@ from support.worlds import VOCABULARY, under_engine, with_abilities
 from triptych import cli
 from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import collate
 from triptych.engine.forward import head_is_plain, target_losses
 from triptych.engine.generation import DecodingPlan, check_generation, generate, own_loop_agrees

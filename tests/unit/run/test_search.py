@@ -8,7 +8,7 @@ import torch
 
 from triptych.config import reading
 from triptych.contracts import Method
-from triptych.corpus.prepare import Pair
+from triptych.corpus.sequence import Pair
 from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.registry import build, registered
 from triptych.results.records import SearchResult, Trial

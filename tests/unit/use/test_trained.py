@@ -19,7 +19,7 @@ from support.worlds import under_engine
 from triptych import cli
 from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.contracts import AdaptedModel
-from triptych.corpus.prepare import Pair, Template
+from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError

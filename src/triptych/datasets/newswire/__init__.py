@@ -12,9 +12,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from triptych.contracts import Dataset, Example
+from triptych.contracts import SPLITS, Dataset, Example
 from triptych.datasets.newswire.writer import write_story
-from triptych.datasets.tables.splits import SPLITS
 from triptych.errors import DataError
 from triptych.registry import register
 

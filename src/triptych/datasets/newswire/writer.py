@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from functools import cache
 from random import Random
 
+from triptych.contracts import SPLITS
 from triptych.datasets.newswire.drawing import between, pick, shuffled
 from triptych.datasets.newswire.names import PRETRAIN
 from triptych.datasets.newswire.slots import COMMON_SLOTS, Forms, Slot, company, person, place
 from triptych.datasets.newswire.stories import COLOUR, STORIES
-from triptych.datasets.tables.splits import SPLITS
 from triptych.errors import DataError
 
 KINDS = tuple(STORIES)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from triptych.contracts import SPLITS
 from triptych.datasets.tables import splits
 from triptych.datasets.tables.readers import ACCEPTED, ENDINGS, ending
 from triptych.datasets.tables.sources import File, Member, bare_name, members, shard
@@ -187,7 +188,7 @@ def _assigned(path: Path, found: list[_Found], base: tuple[str, ...]) -> Layout 
     assignment = splits.assign(claims, str(path))
     _check_unreadable(path, found, base, assignment.named)
     named: dict[str, tuple[File, ...]] = {}
-    for split in splits.SPLITS:
+    for split in SPLITS:
         if split in assignment.named:
             named[split] = _one_table(path, split, {name: units[name] for name in assignment.named[split]})
     if named:
@@ -486,7 +487,7 @@ def _saved(folder: Path) -> Layout | None:
             raise DataError(f"{folder}: which of its splits is for training cannot be told: {_names(listed)}.")
         named = {
             split: _arrow_files(folder / assignment.named[split][0], folder)
-            for split in splits.SPLITS
+            for split in SPLITS
             if split in assignment.named
         }
         return Layout(named, (), (*assignment.notes, *left))

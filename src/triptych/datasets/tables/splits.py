@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from triptych.contracts import SPLITS
 from triptych.errors import DataError
 
-SPLITS = ("train", "validation", "test")
 EVAL = "eval"  # the test split on the hub; next to a split that is named test, the validation split
 _KEYWORDS = {
     "train": "train",

@@ -1,0 +1,148 @@
+"""Which rows are used in which split: splits are cut, duplicates dropped, limits kept, a seeded sample taken."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+
+import numpy as np
+
+from triptych.config.schema import Limits, Split
+from triptych.contracts import SPLITS
+from triptych.corpus.survey import Survey, hash64
+from triptych.results.records import SplitCounts
+
+_CODES = {name: code for code, name in enumerate(SPLITS)}  # a row's split takes one byte in memory
+_UNUSED = -1
+_EVALUATION = SPLITS[1:]
+_Codes = Mapping[str, np.ndarray]  # for each source split, the code of every row's split: int8 [rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is used of every source split.
+
+    Attributes:
+        counts: for each split, how many rows were read, dropped and used.
+        cut: a sentence on the splits that were cut, if any were.
+    """
+
+    counts: dict[str, SplitCounts]
+    cut: str | None
+    _codes: dict[str, np.ndarray]
+
+    def num_rows(self, source: str) -> int:
+        """Rows of a source split."""
+        return len(self._codes[source])
+
+    def is_used(self, source: str, row: int) -> bool:
+        """Whether a row of a source split is used in any split."""
+        return bool(self._codes[source][row] != _UNUSED)
+
+    def splits_of_used(self, source: str) -> list[str]:
+        """The split of every row of a source split that is used, in file order."""
+        codes = self._codes[source]
+        return [SPLITS[code] for code in codes[codes != _UNUSED].tolist()]
+
+
+def select(surveys: Mapping[str, Survey], limits: Limits, split: Split, room: int | None) -> Selection:
+    """Decide about every row. It depends on the texts alone, not on their order.
+
+    Args:
+        surveys: of each source split.
+        limits: how many documents and tokens are used.
+        split: how data without splits is cut.
+        room: tokens that document and summary share in the window; None: no window.
+    """
+    membership, cut = _cut(surveys, split)
+    documents = {name: _gather(surveys, membership, name, attrgetter("documents")) for name in SPLITS}
+    empty = {name: _gather(surveys, membership, name, attrgetter("empty")) for name in SPLITS}
+    filled = {name: documents[name][~empty[name]] for name in SPLITS}
+    elsewhere = {  # the documents of which a duplicate is dropped: evaluation keeps its own, test above all
+        "train": np.concatenate([filled["validation"], filled["test"]]),
+        "validation": filled["test"],
+        "test": filled["test"][:0],
+    }
+    longest = {"train": limits.summary_tokens}
+    requested = {
+        "train": limits.train_documents,
+        "validation": limits.validation_documents,
+        "test": limits.test_documents,
+    }
+    used = {source: np.full(len(survey), _UNUSED, np.int8) for source, survey in surveys.items()}
+    counts = {}
+    for name in SPLITS:
+        lengths = _gather(surveys, membership, name, attrgetter("summary_tokens"))
+        duplicate = ~empty[name] & np.isin(documents[name], elsewhere[name])
+        too_long = np.zeros(len(lengths), bool)
+        if name in longest:
+            too_long |= lengths > longest[name]
+        if room is not None:
+            too_long |= lengths >= room
+        too_long &= ~empty[name] & ~duplicate
+        eligible = np.flatnonzero(~empty[name] & ~duplicate & ~too_long)
+        ranks = _gather(surveys, membership, name, attrgetter("ranks"))[eligible]
+        size = min(requested[name] or len(eligible), len(eligible))
+        chosen = eligible[np.argsort(ranks, kind="stable")[:size]]
+        counts[name] = SplitCounts(
+            read=len(lengths),
+            dropped_empty=int(empty[name].sum()),
+            dropped_duplicate=int(duplicate.sum()),
+            dropped_long_summary=int(too_long.sum()),
+            not_sampled=len(eligible) - size,
+            used=size,
+            requested=requested[name],
+        )
+        _mark(used, membership, name, chosen)
+    return Selection(counts, cut, used)
+
+
+def _cut(surveys: Mapping[str, Survey], split: Split) -> tuple[dict[str, np.ndarray], str | None]:
+    """The split that each row belongs to, by source split, and a sentence on what was cut, if anything was.
+
+    Splits that the source lacks are cut from its training split (or from all rows), document by document, so that all
+    copies of a document fall into one split. Rows without text stay in training, where they are counted.
+    """
+    pool = "train" if "train" in surveys else "all"
+    missing = [name for name in _EVALUATION if name not in surveys]
+    membership = {
+        source: np.full(len(survey), _CODES.get(source, _CODES["train"]), np.int8) for source, survey in surveys.items()
+    }
+    if not missing:
+        return membership, None
+    fractions = dict(zip(SPLITS, split.fractions, strict=True))
+    shares = {name: fractions[name] for name in ("train", *missing)}
+    whole = sum(shares.values())
+    survey = surveys[pool]
+    unique, of_row = np.unique(survey.documents[~survey.empty], return_inverse=True)
+    key = f"triptych split {split.seed}".encode()
+    order = np.argsort([hash64(str(value), key) for value in unique.tolist()], kind="stable")
+    assigned = np.full(len(unique), _CODES["train"], np.int8)
+    start = 0
+    for name in missing:
+        size = max(1, round(len(unique) * shares[name] / whole))
+        assigned[order[start : start + size]] = _CODES[name]
+        start += size
+    membership[pool][~survey.empty] = assigned[of_row]
+    parts = " / ".join(f"{name} {share / whole:.4g}" for name, share in shares.items())
+    lacking, cut = " and no ".join(missing), "its training split" if pool == "train" else "all of it"
+    return membership, (
+        f"The source has no {lacking} split: {cut} was cut by document into {parts} (split.seed {split.seed})."
+    )
+
+
+def _gather(
+    surveys: Mapping[str, Survey], membership: _Codes, name: str, values: Callable[[Survey], np.ndarray]
+) -> np.ndarray:
+    """One array of the surveys for the rows of a split, over the source splits in order."""
+    code = _CODES[name]
+    return np.concatenate([values(survey)[membership[source] == code] for source, survey in surveys.items()])
+
+
+def _mark(used: dict[str, np.ndarray], membership: _Codes, name: str, chosen: np.ndarray) -> None:
+    """Put the rows `chosen`, numbered as `_gather` numbers them, into a split."""
+    start = 0
+    for source, codes in membership.items():
+        rows = np.flatnonzero(codes == _CODES[name])
+        here = chosen[(chosen >= start) & (chosen < start + len(rows))] - start
+        used[source][rows[here]] = _CODES[name]
+        start += len(rows)

@@ -1,0 +1,108 @@
+"""One sequence for every method: prefix, document, separator, summary, EOS."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from triptych.errors import ModelError
+from triptych.models.tokens import RunningText, encode, native_failures
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """How a sequence is laid out: prefix, document, separator, summary, EOS; the same for every method.
+
+    Attributes:
+        prefix_ids: what the tokenizer puts before every text: BOS for Llama types, nothing for GPT-2.
+        separator_ids: the cue between document and summary.
+        eos_id: ends a summary.
+    """
+
+    prefix_ids: tuple[int, ...]
+    separator_ids: tuple[int, ...]
+    eos_id: int
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, separator: str) -> "Template":
+        """Find the layout that a tokenizer gives.
+
+        Args:
+            tokenizer: the model's.
+            separator: the text between document and summary.
+
+        Raises:
+            ModelError: the tokenizer has no EOS token, or changes a text that it puts special tokens around.
+        """
+        if tokenizer.eos_token_id is None:
+            raise ModelError(
+                "The tokenizer has no EOS token, so a summary could never end. Set eos_token in its config."
+            )
+        # Around a text rather than around "": OPT's BOS has the id of its EOS, and only its position shows which it is.
+        with native_failures():
+            plain = tokenizer("a", add_special_tokens=False)["input_ids"]
+            framed = tokenizer("a", add_special_tokens=True)["input_ids"]
+        starts = [at for at in range(len(framed)) if framed[at : at + len(plain)] == plain]
+        if not plain or not starts:
+            raise ModelError("The tokenizer changes a text that it puts special tokens around: it cannot be used here.")
+        separator_ids = RunningText(tokenizer, separator).separator_ids
+        return cls(tuple(framed[: starts[0]]), separator_ids, tokenizer.eos_token_id)
+
+    def check_vocabulary(self, vocabulary_size: int) -> None:
+        """Make sure that prefix, separator and EOS have a token embedding each.
+
+        Args:
+            vocabulary_size: V, token embeddings of the model.
+
+        Raises:
+            ModelError: one has none.
+        """
+        check_ids(self.prefix_ids, vocabulary_size, "for what it puts before a text")
+        check_ids(self.separator_ids, vocabulary_size, "for the separator")
+        check_ids([self.eos_id], vocabulary_size, "for its EOS token")
+
+    @property
+    def length(self) -> int:
+        """Tokens of a sequence in addition to document and summary: prefix, separator and EOS."""
+        return len(self.prefix_ids) + len(self.separator_ids) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A tokenised document with its summary; the arrays are read-only views of the cache.
+
+    Attributes:
+        id: the example's id.
+        document_ids: int32, truncated to what limits and window allow next to this summary.
+        summary_ids: int32, of " " + summary as it follows the separator in running text, without EOS.
+    """
+
+    id: str
+    document_ids: np.ndarray
+    summary_ids: np.ndarray
+
+
+def encode_documents(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Tokenise documents as the corpus does, without truncation; a special token spelled out in a text is only text."""
+    return encode([document.strip() for document in documents], tokenizer)
+
+
+def check_ids(ids: Iterable[int], vocabulary_size: int, where: str) -> None:
+    """Make sure that token ids are below the number of the model's token embeddings.
+
+    Args:
+        ids: the token ids.
+        vocabulary_size: V.
+        where: what they are of, for the message.
+
+    Raises:
+        ModelError: one is not.
+    """
+    largest = max(ids, default=-1)
+    if largest >= vocabulary_size:
+        raise ModelError(
+            f"The tokenizer makes the id {largest} {where}, but the model has {vocabulary_size} token embeddings. "
+            "Model and tokenizer do not belong together: give a folder in which they do, or resize the embeddings "
+            "(model.resize_token_embeddings) and save the model again."
+        )
