@@ -125,7 +125,7 @@ def complaint(ended: Ended, statuses: Sequence[int] = (2,)) -> str | None:
     messages = [line for line in ended.err.splitlines() if line.startswith("triptych: ")]
     if ended.status not in statuses:
         return f"status {ended.status}: {tail(ended)}"
-    if "Traceback" in ended.err or "unexpected" in ended.err or len(messages) != 1 or ended.orphans:
+    if "Traceback" in ended.err or "triptych: unexpected " in ended.err or len(messages) != 1 or ended.orphans:
         left = ", processes left behind" if ended.orphans else ""
         return f"status {ended.status}, {len(messages)} messages{left}: {tail(ended)}"
     return None

@@ -148,7 +148,7 @@ class Swaps(Kind):
                 return Case(HUNG, what, children.tail(ended))
             if ended.status == 1:  # a run was refused: it is recorded as failed, and its message is told
                 failed = [line for line in ended.err.splitlines() if line.startswith("triptych: failed")]
-                unclear = "unexpected" in ended.err or "Traceback" in ended.err or not failed
+                unclear = "triptych: unexpected " in ended.err or "Traceback" in ended.err or not failed
                 return Case(UNEXPECTED if unclear else REFUSED, what, children.tail(ended))
             if ended.status != 0:
                 wrong = children.complaint(ended)

@@ -254,7 +254,7 @@ def test_a_run_that_hangs_is_ended(monkeypatch):
 
 def test_a_second_process_in_one_folder_is_refused(finished, capsys):
     """While one process works in OUT, another is refused with status 2."""
-    from triptych.suite.jobs import locked
+    from triptych.results.lock import locked
 
     with locked(finished):
         assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(finished), "--set", *SMALL]) == 2

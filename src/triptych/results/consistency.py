@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from triptych.config.schema import Suite
@@ -13,8 +14,12 @@ MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another 
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
 # Not here, because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
-# The model and the data are compared by what they are (fingerprints), not by how their path was spelled.
+# Model and data may lie in another folder by now, so only the last part of their path is compared.
+PATHS = ("model", "data")
 EQUAL_SETTINGS = (
+    "model_revision",
+    "data_config",
+    "data_revision",
     "separator",
     "columns",
     "split",
@@ -79,6 +84,10 @@ def _settings(record: Record, suite: Suite) -> Iterator[str]:
     """What decides a result is set in the record as it is in the suite; a record of scored files has no such
     settings."""
     settings = suite.model_dump(mode="json")
+    for key in PATHS:
+        mine, planned = setting(record.config, key), settings[key]
+        if isinstance(mine, str) and PurePath(mine).name != PurePath(planned).name:
+            yield _unlike(record, f"config.{key}", mine, planned)
     for key in EQUAL_SETTINGS:
         mine, planned = setting(record.config, key), setting(settings, key)
         if mine is None:

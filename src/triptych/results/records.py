@@ -1,8 +1,10 @@
 """What a run leaves behind, as data: `record.json`, lines of `history.jsonl` and `predictions.jsonl`. No torch."""
 
+import hashlib
+import json
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
 
@@ -211,6 +213,29 @@ class Record(Part):
     # SHA-256 of history, predictions and the adapter's two JSON files, by path; {}: not recorded
     files: dict[str, str] = {}
     error: str | None = None
+    digest: str | None = None  # SHA-256 of everything else in the file; None in records of earlier versions
+
+    @model_validator(mode="before")
+    @classmethod
+    def _is_as_written(cls, data: Any) -> Any:
+        """A record that was changed after it was written is refused, whatever was changed."""
+        if isinstance(data, dict) and isinstance(data.get("digest"), str) and data["digest"] != _digest(data):
+            raise ValueError(
+                "the record was changed after its run wrote it (its digest does not match); after a change on purpose, "
+                "remove its digest"
+            )
+        return data
+
+    def sealed(self) -> dict[str, Any]:
+        """The record as JSON for `record.json`, with its digest."""
+        data = self.model_dump(mode="json")
+        return {**data, "digest": _digest(data)}
+
+
+def _digest(data: dict[str, Any]) -> str:
+    """SHA-256 of a record as JSON, its own digest left out; spacing and the order of keys do not matter."""
+    content = json.dumps({name: value for name, value in data.items() if name != "digest"}, sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 class Prediction(Part):

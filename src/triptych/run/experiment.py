@@ -180,6 +180,6 @@ class Run:
             }
         )
         record.files = integrity.digests(bench.folder)
-        json_files.write_json(bench.folder / "record.json", record.model_dump(mode="json"))
+        json_files.write_json(bench.folder / "record.json", record.sealed())
         shutil.rmtree(bench.folder / "checkpoint", ignore_errors=True)
         return record

@@ -249,7 +249,7 @@ def _write(results: Results, comparison: Comparison, out: Path, report: bool) ->
             folder / "predictions.jsonl", (line.model_dump(mode="json") for line in run.predictions)
         )
         record = run.record.model_copy(update={"files": integrity.digests(folder)})
-        json_files.write_json(folder / "record.json", record.model_dump(mode="json"))
+        json_files.write_json(folder / "record.json", record.sealed())
     if (out / "runs").exists():
         (out / "runs").rename(old)
     made.rename(out / "runs")

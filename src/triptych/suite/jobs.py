@@ -81,7 +81,7 @@ def run_suite(
             options=run.row.options,
             error=whole(error),
         )
-        json_files.write_json(job.folder / "record.json", failure.model_dump(mode="json"))
+        json_files.write_json(job.folder / "record.json", failure.sealed())
         failed.append(f"{run.name} (seed {run.seed})")
         listener(job.run, FailedEvent(message=error, index=job.index, total=job.total))
     return failed

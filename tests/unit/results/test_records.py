@@ -1,0 +1,44 @@
+"""`record.json` says what its run wrote, or it is refused."""
+
+import json
+
+import pytest
+
+from support.made_up import make_results
+from triptych.errors import ResultsError
+from triptych.results.reading import read_record
+from triptych.results.records import Record
+
+
+@pytest.fixture
+def record() -> Record:
+    """A made-up record of a run that trained."""
+    return make_results(labels=("lora",)).runs[0].record
+
+
+def test_a_record_is_read_as_it_was_written(record, tmp_path):
+    """A sealed record is read, in whatever order and spacing of its keys; one without a digest is read as it is."""
+    sealed = record.sealed()
+    for data in (sealed, dict(reversed(sealed.items())), record.model_dump(mode="json")):
+        for indent in (None, 4):
+            (tmp_path / "record.json").write_text(json.dumps(data, indent=indent))
+            assert read_record(tmp_path / "record.json").model_copy(update={"digest": None}) == record
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"weight_decay"', '"veight_decay"'),
+        ('"max_epochs"', '"max_epocht"'),
+        ('"train_seconds": ', '"train_seconds": 1'),
+        ('"seed": 0', '"seed": 1'),
+        ('"kind": "lora"', '"kind": "dora"'),
+    ],
+)
+def test_a_changed_record_is_refused(record, tmp_path, old, new):
+    """A key or a value that is another one than its run wrote is found, wherever it is in the record."""
+    text = json.dumps(record.sealed())
+    assert old in text
+    (tmp_path / "record.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(ResultsError, match="changed after its run wrote it"):
+        read_record(tmp_path / "record.json")
