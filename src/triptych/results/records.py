@@ -9,6 +9,11 @@ from pydantic import BaseModel, ConfigDict, model_validator
 SCHEMA_VERSION: Literal[1] = 1
 
 
+# Names of what meters read, and other places in which two runs of the same suite differ
+READINGS = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
+NOT_REPEATED = (".digest", ".provenance.time", ".provenance.command", ".files.history.jsonl")
+
+
 class Part(BaseModel):
     """Closed to unknown keys: a record says exactly what is documented."""
 
@@ -213,7 +218,7 @@ class Record(Part):
     # SHA-256 of history, predictions and the adapter's two JSON files, by path; {}: not recorded
     files: dict[str, str] = {}
     error: str | None = None
-    digest: str | None = None  # SHA-256 of everything else in the file; None in records of earlier versions
+    digest: str | None = None  # of everything that a repeated run repeats; None in records of earlier versions
 
     @model_validator(mode="before")
     @classmethod
@@ -232,10 +237,22 @@ class Record(Part):
         return {**data, "digest": _digest(data)}
 
 
-def _digest(data: dict[str, Any]) -> str:
-    """SHA-256 of a record as JSON, its own digest left out; spacing and the order of keys do not matter."""
-    content = json.dumps({name: value for name, value in data.items() if name != "digest"}, sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()
+def _digest(record: dict[str, Any]) -> str:
+    """SHA-256 of what a repeated run repeats: a record as JSON without times, memory, energy, date and command.
+
+    Spacing and the order of keys do not matter.
+    """
+
+    def repeated(value: Any, path: str = "") -> Any:
+        if not isinstance(value, dict):
+            return [repeated(each, path) for each in value] if isinstance(value, list) else value
+        return {
+            name: repeated(each, f"{path}.{name}")
+            for name, each in value.items()
+            if f"{path}.{name}" not in NOT_REPEATED and not name.endswith(READINGS)
+        }
+
+    return hashlib.sha256(json.dumps(repeated(record), sort_keys=True).encode()).hexdigest()
 
 
 class Prediction(Part):

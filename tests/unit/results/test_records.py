@@ -30,7 +30,7 @@ def test_a_record_is_read_as_it_was_written(record, tmp_path):
     [
         ('"weight_decay"', '"veight_decay"'),
         ('"max_epochs"', '"max_epocht"'),
-        ('"train_seconds": ', '"train_seconds": 1'),
+        ('"train_flops": ', '"train_flops": 1'),
         ('"seed": 0', '"seed": 1'),
         ('"kind": "lora"', '"kind": "dora"'),
     ],
@@ -42,3 +42,15 @@ def test_a_changed_record_is_refused(record, tmp_path, old, new):
     (tmp_path / "record.json").write_text(text.replace(old, new, 1))
     with pytest.raises(ResultsError, match="changed after its run wrote it"):
         read_record(tmp_path / "record.json")
+
+
+def test_the_digest_is_of_what_a_repeated_run_repeats(record):
+    """Times, memory, energy, date and command do not change the digest; any figure that a run repeats does."""
+    repeated = record.model_copy(deep=True)
+    repeated.cost.train_seconds += 1.0
+    repeated.cost.peak_memory_bytes = 7
+    assert record.provenance is not None and repeated.provenance is not None
+    repeated.provenance.time, repeated.provenance.command = "later", "another"
+    assert repeated.sealed()["digest"] == record.sealed()["digest"]
+    repeated.loss.test = 0.5
+    assert repeated.sealed()["digest"] != record.sealed()["digest"]
