@@ -1,4 +1,4 @@
-"""Hub data sets: the real loading code, on a local copy in hub layout, and what is said where one cannot be had."""
+"""Data sets of the Hub: the real loading code on a local copy in Hub layout, and the messages when one is unavailable."""
 
 import datasets
 import huggingface_hub
@@ -25,7 +25,7 @@ ROWS = {
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
-    """A cache of its own for each test."""
+    """A separate cache for each test."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
 
 
@@ -124,7 +124,7 @@ def test_one_split_of_another_name_is_to_be_cut(repository):
 
 
 def test_several_splits_without_training_are_refused(repository):
-    """Splits of which none can be told for training are listed."""
+    """If no split is recognised as training data, the message lists the splits."""
     hub = Hub(name=repository({"default": {"north": ROWS["train"], "south": ROWS["test"]}}))
     with pytest.raises(DataError, match="no training split, only north, south"):
         hub.splits()
@@ -158,7 +158,7 @@ def test_columns_are_told_as_in_tables(repository):
     ],
 )
 def test_cells_are_checked(repository, rows, said):
-    """A cell that is no text, and a split without summaries, are told with their place."""
+    """The message about a cell that is not text, or a split without summaries, says where it is."""
     with pytest.raises(DataError, match=said):
         list(Hub(name=repository({"default": {"train": rows}})).examples("train"))
 
@@ -193,8 +193,8 @@ def test_fingerprint_is_stable_and_follows_the_options(repository):
         (OSError("disk full"), ["cannot be loaded: OSError: disk full"]),
     ],
 )
-def test_what_the_hub_says_is_told_with_a_remedy(monkeypatch, error, said):
-    """Whatever goes wrong on the way to a hub data set is one DataError with what was said and what to do."""
+def test_errors_of_the_hub_become_messages_with_a_remedy(monkeypatch, error, said):
+    """Whatever fails while a data set is loaded from the Hub becomes one DataError with the reason and a remedy."""
 
     def fail(*arguments, **options):
         raise error

@@ -47,7 +47,7 @@ def sha256(*texts: str) -> str:
 
 
 def test_articles_are_news_length():
-    """An article has 120 to 250 words and two to four highlights, each a sentence on a line of its own."""
+    """An article has 120 to 250 words and two to four highlights, each a sentence on a separate line."""
     for split in EVERY_SPLIT:
         for index in range(200):
             _, document, summary = generate(split, index)

@@ -73,7 +73,7 @@ def test_lora_default_targets_are_the_attention_projections(worlds):
 
 
 def test_a_target_that_matches_nothing_is_refused(world):
-    """Trap 18: a target that matches no matrix is an error that names the nearest and lists what there is."""
+    """A target that matches no matrix is an error that names the nearest and lists what there is."""
     real = {"gpt2": "c_attn", "llama": "q_proj"}[world.prototype.config.model_type]
     with pytest.raises(ConfigError) as caught:
         world.adapt(LoRA(target_modules=(real, real + "x")))
@@ -84,14 +84,14 @@ def test_a_target_that_matches_nothing_is_refused(world):
 
 
 def test_the_head_is_no_target(world):
-    """Trap 18: head and embeddings are no weight matrices of the blocks: naming one is an error."""
+    """Head and embeddings are no weight matrices of the blocks: naming one is an error."""
     for name in ("lm_head", "wte", "embed_tokens"):
         with pytest.raises(ConfigError, match="matches no weight matrix"):
             world.adapt(LoRA(target_modules=(name,)))
 
 
 def test_c_proj_is_attention_and_mlp(gpt2):
-    """Trap 18: what matched is in the notes: `c_proj` matches attention and MLP, `attn.c_proj` attention alone."""
+    """What matched is in the notes: `c_proj` matches attention and MLP, `attn.c_proj` attention alone."""
     both = gpt2.adapt(LoRA(target_modules=("c_proj",))).notes["target_modules"]
     assert both == sorted(f"transformer.h.{i}.{part}.c_proj" for i in range(3) for part in ("attn", "mlp"))
     adapted = gpt2.adapt(LoRA(target_modules=("attn.c_proj",)))
@@ -232,7 +232,7 @@ def test_prompt_tuning_equals_pefts_unpadded(world):
 
 
 def test_a_left_padded_prompt_is_right_where_pefts_is_not(gpt2):
-    """Trap 4: left-padded, our logits are those of the row alone, and peft's are not."""
+    """Left-padded, our logits are those of the row alone, and peft's are not."""
     adapted = gpt2.adapt(PromptTuning(num_virtual_tokens=6))
     disturb(adapted)
     theirs = peft_prompt(gpt2, adapted)
@@ -275,7 +275,7 @@ def moved(world: World, method) -> tuple[AdaptedModel, set[str]]:
 
 
 def test_an_untied_head_leaves_the_embeddings(gpt2):
-    """Trap 5: untied, a true copy of the embedding is trained: `wte` keeps its bits, and the config says so."""
+    """Untied, a true copy of the embedding is trained: `wte` keeps its bits, and the config says so."""
     adapted, changed = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="untied"))
     assert changed == {"lm_head.weight"} == set(adapted.trained_parameters())
     assert torch.equal(adapted.parts.token_embedding.weight, gpt2.prototype.transformer.wte.weight)
@@ -285,13 +285,13 @@ def test_an_untied_head_leaves_the_embeddings(gpt2):
 
 
 def test_an_untied_head_begins_as_the_model(gpt2):
-    """Trap 5: before training the copy changes nothing."""
+    """Before training the copy changes nothing."""
     adapted = gpt2.adapt(LastLayers(num_blocks=0, final_norm=False, head="untied"))
     assert torch.equal(loss_of(gpt2, adapted), loss_of(gpt2, gpt2.adapt(Untuned())))
 
 
 def test_an_untied_head_survives_transformers(gpt2, tmp_path):
-    """Trap 5: what is saved says `tie_word_embeddings=False`, so that transformers reads the head back untied."""
+    """What is saved says `tie_word_embeddings=False`, so that transformers reads the head back untied."""
     adapted, _ = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="untied"))
     adapted.parts.model.save_pretrained(tmp_path)
     again = type(gpt2.prototype).from_pretrained(tmp_path).eval()
@@ -301,7 +301,7 @@ def test_an_untied_head_survives_transformers(gpt2, tmp_path):
 
 
 def test_a_tied_head_moves_the_embeddings(gpt2):
-    """Trap 5: tied, the head is the embedding: both move together, one tensor is counted, and the notes say it in
+    """Tied, the head is the embedding: both move together, one tensor is counted, and the notes say it in
     words."""
     adapted, changed = moved(gpt2, LastLayers(num_blocks=0, final_norm=False, head="tied"))
     assert changed == {"transformer.wte.weight"}
@@ -317,7 +317,7 @@ def test_a_tied_head_moves_the_embeddings(gpt2):
 
 
 def test_a_frozen_head_stays(world):
-    """Trap 5: frozen, neither head nor embedding moves; blocks and final norm do, and nothing below them."""
+    """Frozen, neither head nor embedding moves; blocks and final norm do, and nothing below them."""
     adapted, changed = moved(world, LastLayers(num_blocks=2))
     names = {id(p): name for name, p in adapted.parts.model.named_parameters()}
     expected = {names[id(p)] for block in adapted.parts.blocks[-2:] for p in block.parameters()}
@@ -327,7 +327,7 @@ def test_a_frozen_head_stays(world):
 
 
 def test_heads_of_their_own(worlds):
-    """Trap 5: where head and embedding are two tensors, `untied` trains the head that is there, and `tied` is
+    """Where head and embedding are two tensors, `untied` trains the head that is there, and `tied` is
     refused."""
     llama = worlds["llama"]
     adapted, changed = moved(llama, LastLayers(num_blocks=0, final_norm=False, head="untied"))

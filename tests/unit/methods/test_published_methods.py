@@ -196,7 +196,7 @@ def test_a_prefix_is_counted(world):
 
 
 def test_a_prefix_costs_attention_alone(world):
-    """Beside the untuned forward pass a prefix costs work that grows with the sequence, and no more logits."""
+    """In addition to the untuned forward pass, a prefix costs work that grows with the sequence, but no more logits."""
     passes = {}
     for method in (PrefixTuning(num_virtual_tokens=8), PrefixTuning(num_virtual_tokens=16)):
         sketch = method.adapt(world.sketch(), world.context())
@@ -207,7 +207,7 @@ def test_a_prefix_costs_attention_alone(world):
 
 
 def test_a_family_without_keys_is_refused():
-    """Mamba's layers keep states: prefix tuning says that it cannot be had there."""
+    """Mamba's layers keep states, for which prefix tuning is refused with a message."""
     from triptych.contracts import Context, ModelParts
 
     torch.manual_seed(0)

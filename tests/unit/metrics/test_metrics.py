@@ -54,7 +54,7 @@ def test_rouge_by_hand():
 
 
 def test_summary_level_rouge_needs_lines():
-    """Trap 7: with sentences on lines rougeLsum is not rougeL, and sentences on one line are split to the same
+    """With sentences on lines rougeLsum is not rougeL, and sentences on one line are split to the same
     score."""
     swapped = "The bank reopens on Monday.\nPolice arrested two men on Friday."
     scores = rouge(swapped)
@@ -71,7 +71,7 @@ def test_lines_are_sentences_where_there_are_lines():
 
 
 def test_what_is_scored_is_the_prediction_alone():
-    """Trap 6: the score is of the text given, whatever the document; an echoed document lowers it."""
+    """The score is of the text given, whatever the document; an echoed document lowers it."""
     document = "Police arrested two men on Friday after a long chase through the town, and much else happened besides."
     summary = "Police arrested two men on Friday."
     assert RougeScore().score(summary, REFERENCE, document) == rouge(summary)
@@ -79,7 +79,7 @@ def test_what_is_scored_is_the_prediction_alone():
 
 
 def test_length_rules_rouge_and_is_reported():
-    """Trap 8: the same content at another length has another ROUGE, and the length stands beside it."""
+    """The same content at another length has another ROUGE score, and the length is reported with it."""
     short, long = (
         "Police arrested two men.",
         "Police arrested two men on Friday. The bank reopens on Monday, it is said.",

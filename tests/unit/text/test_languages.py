@@ -215,7 +215,7 @@ def test_the_suite_names_the_language():
 
 
 def test_signatures_name_language_tokenizer_and_stemmer():
-    """The signature says what is counted, so that scores of different rules never stand in one table."""
+    """The signature says what is counted, so that scores by different rules are never put into one table."""
     assert "|stemmer:yes|" in (english := RougeScore(language="english").signature())
     assert "|lang:english|tok:rouge_score|" in english
     german = RougeScore(language="de").signature()

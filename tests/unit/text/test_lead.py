@@ -72,7 +72,7 @@ def test_sentences_without_spaces(sentences):
 
 
 def test_lines_are_split_too():
-    """A line break ends a sentence, and each line is split further; white space is no sentence."""
+    """A line break ends a sentence, and each line is split further; white space is not a sentence."""
     assert split_sentences("One\ntwo. Three.\r\n\n  \nfour ") == ["One", "two.", "Three.", "four"]
     assert split_sentences("") == split_sentences(" \n\t") == []
 
