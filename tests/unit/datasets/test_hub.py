@@ -1,4 +1,4 @@
-"""Data sets of the Hub: the real loading code on a local copy in Hub layout, and the messages when one is unavailable."""
+"""Data sets of the Hub: the real loading code on a local copy in Hub layout, and messages for unavailable ones."""
 
 import datasets
 import huggingface_hub
