@@ -64,7 +64,7 @@ def test_modules_and_functions_that_are_named_exist(document):
 def test_each_walk_has_at_most_ten_steps():
     """The walks of docs/design.md follow a text and a learning rate in at most ten steps, each naming a function."""
     walks = (CHECKOUT / "docs/design.md").read_text(encoding="utf-8").partition("## Two walks")[2].partition("\n## ")[0]
-    text, rate = (re.split(r"\n(?=\d+\. )", walk)[1:] for walk in walks.split("One learning rate")) 
+    text, rate = (re.split(r"\n(?=\d+\. )", walk)[1:] for walk in walks.split("One learning rate"))
     for steps in (text, rate):
         assert [step.partition(".")[0] for step in steps] == [str(number) for number in range(1, len(steps) + 1)]
         assert 5 <= len(steps) <= 10
