@@ -24,7 +24,7 @@ from triptych.methods.lora import LoRA
 from triptych.methods.prefix_tuning import PrefixTuning
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
-from triptych.models.parts import matrices, matrix_shape
+from triptych.models.parts import block_matrices, matrix_shape
 from triptych.run.adapters import Origin, save_adapter
 from triptych.run.setup import count_parameters
 
@@ -58,7 +58,7 @@ def test_dora_is_its_formula(world):
     """A target gives x times m (W + s A B) / ||W + s A B||, s = alpha / rank, the norm over an output's inputs."""
     adapted = world.adapt(DoRA(rank=4, alpha=7))
     disturb(adapted, scale=0.3)
-    before = matrices(world.parts())
+    before = block_matrices(world.parts())
     for name in adapted.notes["target_modules"]:
         base, changed = before[name], adapted.parts.model.get_submodule(name)
         weight = base.weight if isinstance(base, Conv1D) else base.weight.T  # [d_in, d_out]
@@ -86,7 +86,7 @@ def test_ia3_is_its_formula(world):
     adapted = world.adapt(IA3())
     assert torch.equal(loss_of(world, adapted), loss_of(world, world.adapt(Untuned())))
     disturb(adapted, scale=0.3)
-    before, inputs = matrices(world.parts()), set()
+    before, inputs = block_matrices(world.parts()), set()
     for name in adapted.notes["target_modules"]:
         base, changed = before[name], adapted.parts.model.get_submodule(name)
         factor = changed.ia3_l["default"].flatten()
