@@ -18,7 +18,8 @@ from types import ModuleType
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from triptych.metrics.rouge import TYPES, sentence_per_line, tokenizer
+from triptych.metrics.rouge import sentence_per_line, tokenizer
+from triptych.results.records import ROUGE_TYPES
 from triptych.text.languages import ENGLISH
 
 TOLERANCE = 1e-6
@@ -28,14 +29,13 @@ Texts = list[str]
 def plain(predictions: Texts, references: Texts, language: str = ENGLISH) -> dict[str, float]:
     """Means by rouge_score, with a sentence a line; for English by nothing else, with its stemmer."""
     own = language == ENGLISH
-    scorer = (
-        RougeScorer(list(TYPES), use_stemmer=True) if own else RougeScorer(list(TYPES), tokenizer=tokenizer(language))
-    )
+    settings = {"use_stemmer": True} if own else {"tokenizer": tokenizer(language)}
+    scorer = RougeScorer(list(ROUGE_TYPES), **settings)
     pairs = zip(predictions, references, strict=True)
     found = [
         scorer.score(sentence_per_line(reference), sentence_per_line(prediction)) for prediction, reference in pairs
     ]
-    return {name: 100 * sum(scores[name].fmeasure for scores in found) / len(found) for name in TYPES}
+    return {name: 100 * sum(scores[name].fmeasure for scores in found) / len(found) for name in ROUGE_TYPES}
 
 
 def harness() -> ModuleType | None:

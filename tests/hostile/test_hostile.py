@@ -468,7 +468,7 @@ def test_too_many_columns_are_refused_at_once(tmp_path):
 
 def test_stored_predictions_are_read_line_by_line(tmp_path):
     """A line separator of Unicode inside a summary ends no line; a line that is no prediction is refused."""
-    scores = dict.fromkeys(reading.ROUGE_METRICS, 50.0)
+    scores = dict.fromkeys(reading.ROUGE_TYPES, 50.0)
     line = {"id": "a", "prediction": "one\u2028two\x85three", "reference": "r", "scores": scores}
     json_files.write_json_lines(tmp_path / "p.jsonl", [line, line])
     assert [p.prediction for p in reading.read_predictions(tmp_path / "p.jsonl")] == [line["prediction"]] * 2

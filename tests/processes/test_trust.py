@@ -22,8 +22,8 @@ from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.engine.training import Loop, Step
 from triptych.methods.lora import LoRA
-from triptych.metrics.rouge import TYPES, sentence_per_line
-from triptych.results.records import Record
+from triptych.metrics.rouge import sentence_per_line
+from triptych.results.records import ROUGE_TYPES, Record
 from triptych.run import entries, experiment, preflight, training
 from triptych.run.entries import Row
 from triptych.run.kept import MADE_WITH
@@ -180,11 +180,11 @@ def test_the_harness_gives_our_means(resumed):
 def test_rouge_score_alone_gives_our_means(resumed):
     """The package rouge_score, on nothing but predictions.jsonl with sentences on lines, gives the record's means to
     1e-6."""
-    scorer = RougeScorer(list(TYPES), use_stemmer=True)
+    scorer = RougeScorer(list(ROUGE_TYPES), use_stemmer=True)
     lines = [json.loads(line) for line in (resumed / "runs/lora/0/predictions.jsonl").read_text().splitlines()]
     found = [scorer.score(*(sentence_per_line(line[key]) for key in ("reference", "prediction"))) for line in lines]
     rouge = record(resumed / "runs/lora/0").rouge
-    for name in TYPES:
+    for name in ROUGE_TYPES:
         mean = 100 * sum(scores[name].fmeasure for scores in found) / len(found)
         assert mean == pytest.approx(getattr(rouge, name), abs=1e-6)
     assert "stemmer:yes" in rouge.signature and "rouge_score:" in rouge.signature

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from triptych.config.schema import Suite
-from triptych.results.reading import ROUGE_METRICS
+from triptych.results.records import ROUGE_TYPES
 
 DOCUMENTS = 40
 SIZES = {"untuned": 0, "prompt-tuning": 2_560, "lora": 24_576, "full": 3_000_000}
@@ -24,7 +24,7 @@ def write_run(
     gain = GAINS[kind] if gain is None else gain
     common = np.random.default_rng(7).uniform(15, 45, DOCUMENTS)
     noise = np.random.default_rng([seed, *label.encode()]).normal(0, 1.5, DOCUMENTS)
-    rouge = {metric: common + gain + noise - index for index, metric in enumerate(ROUGE_METRICS)}
+    rouge = {metric: common + gain + noise - index for index, metric in enumerate(ROUGE_TYPES)}
     predictions = [
         {
             "id": f"d{n}",

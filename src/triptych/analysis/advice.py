@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.verdict import NAMES, find_test, mean_of, num_trainable, ranking, separable, turned
 from triptych.errors import ConfigError
-from triptych.results.records import Comparison, Row
+from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
 
 
@@ -59,7 +59,7 @@ class _Limit:
     """A budget of one kind."""
 
     most: float
-    of: Callable[[Row], float | None]  # what the row needed; None: not measured
+    of: Callable[[RowSummary], float | None]  # what the row needed; None: not measured
     show: Callable[[float], str]
     what: str
 
@@ -130,15 +130,15 @@ def _limits(max_parameters: float | None, max_seconds: float | None, max_memory:
     return [_Limit(most, of, show, what) for most, _, of, show, what in limits if most is not None]
 
 
-def _seconds(row: Row) -> float | None:
+def _seconds(row: RowSummary) -> float | None:
     return row.cost["train_seconds"] if num_trainable(row) else 0.0
 
 
-def _memory(row: Row) -> float | None:
+def _memory(row: RowSummary) -> float | None:
     return row.cost["peak_memory_bytes"] if num_trainable(row) else 0.0  # nothing is trained
 
 
-def _refusal(row: Row, limits: Sequence[_Limit]) -> str | None:
+def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
     """Why a row cannot be advised: it did not finish, does not fit, or what it needs was not measured."""
     if row.rouge1 is None:
         return "no run of it finished"
@@ -243,7 +243,7 @@ def _within(limits: Sequence[_Limit]) -> str:
     return f"Within at most {' and '.join(f'{limit.show(limit.most)} {limit.what}' for limit in limits)}"
 
 
-def _quality(comparison: Comparison, row: Row) -> str:
+def _quality(comparison: Comparison, row: RowSummary) -> str:
     seeds = "one run" if len(row.seeds) == 1 else f"{len(row.seeds)} seeds"
     scores = ", ".join(
         f"{name} {formats.with_interval(estimate, missing=formats.NOT_MEASURED)}"
@@ -253,7 +253,7 @@ def _quality(comparison: Comparison, row: Row) -> str:
     return f"{scores}{loss} ({seeds}, {comparison.num_documents:,} test documents, 95% intervals)."
 
 
-def _cost(row: Row) -> str:
+def _cost(row: RowSummary) -> str:
     if not num_trainable(row):
         return "Nothing is trained."
     seconds, search, memory = row.cost["train_seconds"], row.cost["search_seconds"], row.cost["peak_memory_bytes"]

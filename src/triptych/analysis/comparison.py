@@ -16,14 +16,15 @@ from triptych.analysis.pairs import estimate, inference_of, paired_tests, sample
 from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verdict_of_files
 from triptych.errors import ResultsError
 from triptych.results.consistency import LOSS_TOLERANCE
-from triptych.results.reading import ROUGE_METRICS, Results, Run
+from triptych.results.reading import Results, Run
 from triptych.results.records import (
     NUMERIC_COSTS,
+    ROUGE_TYPES,
     SEARCH_COSTS,
     Comparison,
     PairedTest,
-    Row,
     RowLoss,
+    RowSummary,
     ScalingPoint,
     TextShape,
 )
@@ -163,7 +164,7 @@ def matrices(runs: Sequence[Run]) -> dict[str, Array]:
     Raises:
         ResultsError: losses of documents that are not those of the record.
     """
-    columns = {metric: _matrix(runs, metric) for metric in ROUGE_METRICS}
+    columns = {metric: _matrix(runs, metric) for metric in ROUGE_TYPES}
     if not all({"loss", "targets"} <= prediction.scores.keys() for run in runs for prediction in run.predictions):
         return columns
     targets = _matrix(runs, "targets")
@@ -184,7 +185,7 @@ def _matrix(runs: Sequence[Run], metric: str) -> Array:
 
 
 def _scaling(
-    results: Results, rows: Mapping[str, Row], tests: Sequence[PairedTest]
+    results: Results, rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
 ) -> tuple[list[ScalingPoint], list[str]]:
     """The points of the data-size curves, the suite itself the last, and sentences on what is not there."""
     parts = {size: part for size, part in results.scaled.items() if any(run.done for run in part.runs)}
@@ -240,15 +241,15 @@ def _gains(results: Results, sizes: Mapping[int, Sequence[Run]]) -> list[PairedT
     return paired_tests(scores, results.suite.analysis, _num_seeds(joined), there)
 
 
-def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]]) -> Row:
+def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]]) -> RowSummary:
     runs = [run for run in results.runs if run.record.label == label]
     done = [run for run in runs if run.done]
-    return Row(
+    return RowSummary(
         label=label,
         kind=runs[0].record.kind,
         seeds=[run.record.seed for run in done],
         failed_seeds=[run.record.seed for run in runs if not run.done],
-        **{metric: estimate(scores[label][metric]) if done else None for metric in ROUGE_METRICS},
+        **{metric: estimate(scores[label][metric]) if done else None for metric in ROUGE_TYPES},
         loss=_loss(done, scores.get(label, {}).get("loss")),
         cost={
             field: (_total if field in SEARCH_COSTS else _mean)([getattr(run.record.cost, field) for run in done])
@@ -270,7 +271,7 @@ def _further_scores(done: Sequence[Run]) -> dict[str, float | None]:
 def _seed_sd(done: Sequence[Run]) -> dict[str, float]:
     """How the means of the seeds vary, on each measure that every seed has; empty with one seed."""
     means: dict[str, list[float | None]] = {"loss": [run.record.loss.test for run in done]}
-    means |= {name: [getattr(run.record.rouge, name) for run in done] for name in ROUGE_METRICS}
+    means |= {name: [getattr(run.record.rouge, name) for run in done] for name in ROUGE_TYPES}
     there = {name: [value for value in values if value is not None] for name, values in means.items()}
     return {name: float(np.std(values, ddof=1)) for name, values in there.items() if len(values) == len(done) > 1}
 

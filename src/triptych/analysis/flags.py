@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
-from triptych.results.reading import ROUGE_METRICS, Results, Run
+from triptych.results.reading import Results, Run
+from triptych.results.records import ROUGE_TYPES
 from triptych.text.languages import ENGLISH
 
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
@@ -226,7 +227,7 @@ def _equal_texts(results: Results) -> list[str]:
         scores = [
             first.record.seed
             for first, second in pairs
-            if all(getattr(first.record.rouge, m) == getattr(second.record.rouge, m) for m in ROUGE_METRICS)
+            if all(getattr(first.record.rouge, m) == getattr(second.record.rouge, m) for m in ROUGE_TYPES)
         ]
         if texts:
             flags.append(

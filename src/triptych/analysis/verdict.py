@@ -5,7 +5,7 @@ from typing import Any
 
 from triptych.analysis.pairs import LEVEL
 from triptych.config.schema import Analysis
-from triptych.results.records import PairedTest, Row
+from triptych.results.records import PairedTest, RowSummary
 from triptych.text import formats
 
 NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum", "loss": "test loss"}
@@ -51,7 +51,7 @@ def turned(test: PairedTest, first: str) -> PairedTest:
     return test.model_copy(update=update)
 
 
-def verdict(rows: Mapping[str, Row], tests: Sequence[PairedTest], analysis: Analysis) -> str:
+def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysis: Analysis) -> str:
     """What the comparison concludes, in a few sentences: on the primary measure, then on the second.
 
     A row is the best if it is shown to differ from every other row. If an untrained row leads, the trained rows are
@@ -74,7 +74,7 @@ def verdict(rows: Mapping[str, Row], tests: Sequence[PairedTest], analysis: Anal
     return " ".join(sentences)
 
 
-def verdict_of_files(rows: Mapping[str, Row], tests: Sequence[PairedTest], analysis: Analysis) -> str:
+def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysis: Analysis) -> str:
     """What a comparison of scored files concludes, on the primary measure.
 
     Systems are ranked where each has several sets of predictions; with a single one its outputs alone are spoken of.
@@ -98,13 +98,13 @@ def verdict_of_files(rows: Mapping[str, Row], tests: Sequence[PairedTest], analy
     )
 
 
-def ranking(rows: Mapping[str, Row], measure: str = "rouge1") -> list[str]:
+def ranking(rows: Mapping[str, RowSummary], measure: str = "rouge1") -> list[str]:
     """The labels of the rows that have the measure, the best mean first."""
     means = {label: mean for label, row in rows.items() if (mean := mean_of(row, measure)) is not None}
     return sorted(means, key=lambda label: means[label] if measure == "loss" else -means[label])
 
 
-def mean_of(row: Row, measure: str) -> float | None:
+def mean_of(row: RowSummary, measure: str) -> float | None:
     """A row's mean on a measure; None where it has none."""
     if measure == "loss":
         return row.loss.mean
@@ -112,18 +112,18 @@ def mean_of(row: Row, measure: str) -> float | None:
     return None if estimate is None else estimate.mean
 
 
-def num_trainable(row: Row) -> int:
+def num_trainable(row: RowSummary) -> int:
     """Parameters the row trained; 0 for a row without a model."""
     return row.parameters.num_trainable_parameters if row.parameters is not None else 0
 
 
-def _one_seed(rows: Mapping[str, Row]) -> bool:
+def _one_seed(rows: Mapping[str, RowSummary]) -> bool:
     """Something was trained, and nothing more than once."""
     counts = [len(row.seeds) for row in rows.values() if num_trainable(row) and row.seeds]
     return bool(counts) and max(counts) == 1
 
 
-def _of_methods(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: str) -> str:
+def _of_methods(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str) -> str:
     tested = {label for test in tests if test.metric == measure for label in (test.a, test.b)}
     ranked = [label for label in ranking(rows, measure) if label in tested] if tests else ranking(rows, measure)
     sentence = _leader(ranked, rows, tests, measure, "rows")
@@ -135,7 +135,7 @@ def _of_methods(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: s
 
 
 def _leader(
-    ranked: Sequence[str], rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: str, which: str
+    ranked: Sequence[str], rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str, which: str
 ) -> str:
     best = ranked[0]
     found = {label: find_test(tests, measure, best, label) for label in ranked[1:]}
@@ -162,7 +162,7 @@ def _leader(
     return f"{first} {leader} {leads}, but {' and '.join(parts)}"
 
 
-def _of_models(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: str) -> str:
+def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str) -> str:
     """Which trained models differ on these documents, without a rank among methods."""
     trained = {label for label, row in rows.items() if num_trainable(row)}
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
@@ -172,7 +172,7 @@ def _of_models(rows: Mapping[str, Row], tests: Sequence[PairedTest], measure: st
     return f"One training seed: by {name}, these trained models differ on these documents: {named}."
 
 
-def _apart(rows: Mapping[str, Row], about: Sequence[PairedTest], measure: str, what: str) -> str:
+def _apart(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure: str, what: str) -> str:
     """The pairs that differ, the better row first, or of many their number; empty where none do."""
     apart = [turned(test, _ahead(test, measure)) for test in about if separable(test)]
     if len(apart) > _MOST_LISTED:
@@ -185,7 +185,7 @@ def _ahead(test: PairedTest, measure: str) -> str:
     return test.a if (test.difference < 0) == (measure == "loss") else test.b
 
 
-def _value(row: Row, measure: str) -> str:
+def _value(row: RowSummary, measure: str) -> str:
     if measure == "loss":
         return f"{formats.with_interval(row.loss, 4)} nats per token"
     estimate = formats.with_interval(getattr(row, measure), missing=formats.NOT_MEASURED)

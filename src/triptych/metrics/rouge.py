@@ -18,9 +18,9 @@ from triptych import __version__
 from triptych.contracts import Metric
 from triptych.metrics import subsequences
 from triptych.registry import register
+from triptych.results.records import ROUGE_TYPES
 from triptych.text import languages, sentences, words
 
-TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 LEAST_STEMMED = 4  # characters: rouge_score does not stem shorter words
 
 
@@ -60,7 +60,7 @@ class RougeScore(Metric):
             subsequences.rouge_l(all_wanted, all_given),
             subsequences.rouge_l_sum(wanted, given),
         )
-        return {name: 100.0 * score for name, score in zip(TYPES, scores, strict=True)}
+        return {name: 100.0 * score for name, score in zip(ROUGE_TYPES, scores, strict=True)}
 
     def signature(self) -> str:
         """Types, statistic, stemmer, sentence splitter, language, tokenizer, and versions of everything involved."""
@@ -70,7 +70,7 @@ class RougeScore(Metric):
         )
         counted = "rouge_score" if english else f"unicode-{words.WORD_RULES_VERSION}"
         parts = (
-            "+".join(TYPES),
+            "+".join(ROUGE_TYPES),
             "F1",
             f"stemmer:{stemmer}",
             f"sentences:lines-or-triptych-{sentences.SENTENCE_RULES_VERSION}",

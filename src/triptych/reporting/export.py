@@ -15,7 +15,7 @@ from triptych.reporting.lines import (
     length_cells,
     power_sentence,
 )
-from triptych.results.records import NUMERIC_COSTS, Comparison, PairedTest, Row
+from triptych.results.records import NUMERIC_COSTS, Comparison, PairedTest, RowSummary
 from triptych.text import formats
 from triptych.text.characters import showable
 from triptych.text.markdown import plain
@@ -127,7 +127,7 @@ def _score_columns(names: list[str], taken: set[str]) -> dict[str, str]:
     return columns
 
 
-def _flat(comparison: Comparison, label: str, row: Row, score_columns: dict[str, str]) -> dict[str, Any]:
+def _flat(comparison: Comparison, label: str, row: RowSummary, score_columns: dict[str, str]) -> dict[str, Any]:
     """A line of the CSV by column.
 
     Args:

@@ -10,11 +10,11 @@ from triptych.analysis.curves import AXES, Curves, LossCurves, loss_curves, vali
 from triptych.reporting import rows
 from triptych.reporting.drawing import UNMEASURED, Canvas, Drawing, canvas, short_name
 from triptych.results.reading import Results
-from triptych.results.records import Comparison, Estimate, Row, RowLoss
+from triptych.results.records import Comparison, Estimate, RowLoss, RowSummary
 from triptych.text import formats
 
 _LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
-_COSTS: tuple[tuple[str, str, Callable[[Row], float | None]], ...] = (
+_COSTS: tuple[tuple[str, str, Callable[[RowSummary], float | None]], ...] = (
     ("Training time", "s", lambda row: rows.cost(row, "train_seconds")),
     ("Trainable parameters", "", lambda row: rows.value(row, "parameters.num_trainable_parameters")),
     ("Training compute", "FLOP", lambda row: rows.cost(row, "train_flops")),
@@ -152,7 +152,7 @@ def scaling_figure(comparison: Comparison) -> Drawing | None:
     if not comparison.scaling:
         return None
     sizes = [point.train_documents for point in comparison.scaling]
-    panels: tuple[tuple[str, int, Callable[[Row], Estimate | RowLoss | None]], ...] = (
+    panels: tuple[tuple[str, int, Callable[[RowSummary], Estimate | RowLoss | None]], ...] = (
         ("test R-1 (F1, 0-100)", 2, lambda row: row.rouge1),
         ("test loss (nats per target token)", 4, lambda row: row.loss),
     )
@@ -224,9 +224,9 @@ def _line(
 def _pareto_panel(
     drawn: Canvas,
     axes: Axes,
-    done: dict[str, Row],
+    done: dict[str, RowSummary],
     title: str,
-    cost_of: Callable[[Row], float | None],
+    cost_of: Callable[[RowSummary], float | None],
     front: list[str],
 ) -> None:
     costs = {label: cost for label, row in done.items() if rows.trained(row) and (cost := cost_of(row))}
@@ -290,7 +290,7 @@ def _scaling_line(
     label: str,
     title: str,
     digits: int,
-    of: Callable[[Row], Estimate | RowLoss | None],
+    of: Callable[[RowSummary], Estimate | RowLoss | None],
 ) -> None:
     points, said = [], []
     for point in comparison.scaling:

@@ -2,7 +2,7 @@
 
 from triptych.analysis.verdict import NAMES
 from triptych.reporting import rows
-from triptych.results.records import Comparison, Row
+from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
 
 LEGEND = "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
@@ -23,7 +23,7 @@ def heading(comparison: Comparison) -> str:
     return f"{comparison.model} on {comparison.data}: {documents}, {seeds}"
 
 
-def cost_cells(row: Row) -> list[str]:
+def cost_cells(row: RowSummary) -> list[str]:
     """Training time, trainable and added parameters, executed FLOPs and peak memory of a row, as text."""
     if rows.failed(row):
         return [formats.FAILED] + [formats.DASH] * 4
@@ -37,13 +37,13 @@ def cost_cells(row: Row) -> list[str]:
     ]
 
 
-def further_cells(row: Row, names: list[str]) -> list[str]:
+def further_cells(row: RowSummary, names: list[str]) -> list[str]:
     """Those means of a row as text."""
     values = [row.further_scores.get(name) for name in names]
     return [formats.DASH if value is None else f"{value:.4g}" for value in values]
 
 
-def length_cells(row: Row) -> list[str]:
+def length_cells(row: RowSummary) -> list[str]:
     """How long a system's outputs are, which ROUGE depends on."""
     return [formats.words(rows.value(row, "text_shape.prediction_words"))]
 

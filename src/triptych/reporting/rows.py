@@ -3,7 +3,7 @@
 from typing import Any
 
 from triptych.analysis.verdict import separable
-from triptych.results.records import Comparison, PairedTest, Row
+from triptych.results.records import Comparison, PairedTest, RowSummary
 from triptych.text import formats
 
 ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
@@ -16,17 +16,17 @@ def of_files(comparison: Comparison) -> bool:
     return comparison.source == "files"
 
 
-def failed(row: Row) -> bool:
+def failed(row: RowSummary) -> bool:
     """No seed of the row finished: there is nothing to show of it."""
     return bool(row.failed_seeds) and row.rouge1 is None and row.loss.test is None
 
 
-def trained(row: Row) -> bool:
+def trained(row: RowSummary) -> bool:
     """Something of the row was trained."""
     return row.parameters is not None and row.parameters.num_trainable_parameters > 0
 
 
-def done(comparison: Comparison) -> dict[str, Row]:
+def done(comparison: Comparison) -> dict[str, RowSummary]:
     """The rows that have results, in the suite's order."""
     return {label: row for label, row in comparison.rows.items() if not failed(row)}
 
@@ -36,7 +36,7 @@ def further_names(comparison: Comparison) -> list[str]:
     return list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
 
 
-def value(row: Row, path: str) -> Any:
+def value(row: RowSummary, path: str) -> Any:
     """A field of a row by its dotted path, as `rouge1.mean` or `cost.train_seconds`; None where it is missing."""
     found: Any = row
     for part in path.split("."):
@@ -46,7 +46,7 @@ def value(row: Row, path: str) -> Any:
     return found
 
 
-def cost(row: Row, name: str) -> float | None:
+def cost(row: RowSummary, name: str) -> float | None:
     """A cost of training; None for rows that train nothing, whose clocks stand at a meaningless zero."""
     return row.cost.get(name) if trained(row) else None
 
@@ -76,7 +76,7 @@ def synthetic_notice(comparison: Comparison) -> str:
     )
 
 
-def failure_note(row: Row) -> str:
+def failure_note(row: RowSummary) -> str:
     """Which seeds failed, in words; empty where none did."""
     if not row.failed_seeds:
         return ""

@@ -21,7 +21,7 @@ from triptych.reporting.lines import (
     length_cells,
     power_sentence,
 )
-from triptych.results.records import Comparison, Estimate, PairedTest, Row
+from triptych.results.records import Comparison, Estimate, PairedTest, RowSummary
 from triptych.text import formats
 from triptych.text.characters import visible
 
@@ -133,7 +133,7 @@ def _text(text: str, style: str = "") -> Text:
     return Text(visible(text), style=style)
 
 
-def _label(label: str, row: Row) -> Text:
+def _label(label: str, row: RowSummary) -> Text:
     text = _text(label, style="bold red" if rows.failed(row) else "")
     note = rows.failure_note(row)
     if note and not rows.failed(row):

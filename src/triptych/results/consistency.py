@@ -7,9 +7,8 @@ from typing import Any
 
 from triptych.config.schema import Suite
 from triptych.errors import shorten
-from triptych.results.records import Prediction, Record, TextShape
+from triptych.results.records import ROUGE_TYPES, Prediction, Record, TextShape
 
-ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
@@ -71,7 +70,7 @@ def _predictions(record: Record, predictions: Sequence[Prediction]) -> Iterator[
     if not predictions or (planned is not None and planned != len(predictions)):
         yield "predictions.jsonl", f"holds {len(predictions)} documents, record.json says {planned}: it is cut"
         return
-    for metric in ROUGE_METRICS:
+    for metric in ROUGE_TYPES:
         mean, recorded = _mean([line.scores[metric] for line in predictions]), getattr(record.rouge, metric)
         if abs(mean - recorded) > MEAN_TOLERANCE:
             yield (

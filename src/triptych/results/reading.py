@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.results import layout
-from triptych.results.consistency import ROUGE_METRICS as ROUGE_METRICS
 from triptych.results.consistency import other_settings, problems, setting
 from triptych.results.integrity import check_files, remedy
 from triptych.results.json_files import read_json_lines, read_object, refuse
 from triptych.results.records import (
+    ROUGE_TYPES,
     SCHEMA_VERSION,
     Comparison,
     Prediction,
@@ -294,7 +294,7 @@ def read_predictions(path: Path) -> tuple[Prediction, ...]:
             prediction = Prediction.model_validate(data)
         except ValidationError as error:
             refuse(path, f"is not a prediction: {_first_problem(error)}", remedy(path), number)
-        absent = [metric for metric in ROUGE_METRICS if metric not in prediction.scores]
+        absent = [metric for metric in ROUGE_TYPES if metric not in prediction.scores]
         if absent:
             refuse(path, f"has no score {absent[0]!r}", remedy(path), number)
         object.__setattr__(prediction, "__pydantic_fields_set__", _ALL_FIELDS)  # one set for all, not one each

@@ -2,11 +2,13 @@
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
+ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+_IN_WORDS = "in words"  # marks a cost that is not a number
 
 
 # Names of what meters read, and other places in which two runs of the same suite differ
@@ -67,23 +69,23 @@ class Cost(Part):
     search_flops: float | None = None
     device_seconds: float | None = None  # devices (GPUs, or the cores of a CPU) x training seconds
     busy_seconds: float | None = None  # of these, what the devices worked: their ratio is the mean utilisation
-    busy_note: str | None = None
+    busy_note: Annotated[str | None, _IN_WORDS] = None
     peak_memory_bytes: int | None = None  # the peak while training, weights included: see `peak_memory_kind`
     # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" where the system does not tell
     # that; "resident" in records of older versions: with the pages of mapped files
-    peak_memory_kind: str | None = None
+    peak_memory_kind: Annotated[str | None, _IN_WORDS] = None
     added_peak_memory_bytes: int | None = None  # the peak above what was in use before the first step
     reserved_peak_memory_bytes: int | None = None  # what CUDA's allocator held; None elsewhere
     energy_joules: float | None = None
-    energy_kind: str | None = None
-    energy_note: str | None = None
+    energy_kind: Annotated[str | None, _IN_WORDS] = None
+    energy_note: Annotated[str | None, _IN_WORDS] = None
     tokens_per_second: float | None = None
     documents_per_second: float | None = None
     generation_latency_seconds: float | None = None  # one document alone, the test split's median in length
 
 
 SEARCH_COSTS = ("search_seconds", "search_flops")  # one run makes the search for all seeds of a row
-NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if field.annotation != str | None)
+NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if _IN_WORDS not in field.metadata)
 
 
 class SplitCounts(Part):
@@ -285,8 +287,8 @@ class RowLoss(Part):
     high: float | None = None
 
 
-class Row(Part):
-    """One row of a comparison, over its seeds."""
+class RowSummary(Part):
+    """One row of a comparison: a method or system, over its seeds."""
 
     label: str
     kind: str
@@ -341,7 +343,7 @@ class ScalingPoint(Part):
     """The rows that train, on so many training documents; the last point is the suite itself."""
 
     train_documents: int
-    rows: dict[str, Row]
+    rows: dict[str, RowSummary]
     tests: list[PairedTest]  # between rows at this size, corrected over its pairs, on each measure
     gains: list[PairedTest]  # a row (`LABEL@N`) against itself at the size before, Holm over all gains, on each measure
     verdict: str
@@ -373,7 +375,7 @@ class Comparison(Part):
     num_documents: int
     subset: str = ""  # a sentence where these are a part of the test set; empty: they are all of it
     seeds: list[int]
-    rows: dict[str, Row]
+    rows: dict[str, RowSummary]
     tests: list[PairedTest]
     pareto: list[str]  # labels that no other row beats on both test R-1 and training time
     pareto_parameters: list[str] = []  # the same for test R-1 and trainable parameters

@@ -10,7 +10,7 @@ from triptych.contracts import Metric
 from triptych.errors import ConfigError
 from triptych.metrics.text_shape import TextShapeMetric
 from triptych.registry import find, registered
-from triptych.results.records import Prediction, Rouge, TextShape
+from triptych.results.records import ROUGE_TYPES, Prediction, Rouge, TextShape
 from triptych.text import languages
 
 if TYPE_CHECKING:  # predictions of other tools are scored without torch
@@ -20,7 +20,6 @@ if TYPE_CHECKING:  # predictions of other tools are scored without torch
     from triptych.corpus.prepare import Corpus
     from triptych.engine.evaluation import SplitLoss
 
-ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ALWAYS = ("rouge", "text-shape")  # the metrics that every record holds
 RESERVED = {*ROUGE_TYPES, *TextShape.model_fields, "empty", "loss", "targets"}  # names that no further score has
 MOST_REFERENCES = 2000  # of a split, evenly over it, that a language is recognised from

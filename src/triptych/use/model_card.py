@@ -8,8 +8,7 @@ from triptych import __version__
 from triptych.contracts import Dataset
 from triptych.models.base import BaseModel
 from triptych.registry import registered
-from triptych.results.records import Record
-from triptych.run.scoring import ROUGE_TYPES
+from triptych.results.records import ROUGE_TYPES, Record
 from triptych.text.markdown import code, plain
 from triptych.use.summarizers import TrainedModel
 

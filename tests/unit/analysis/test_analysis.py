@@ -18,8 +18,8 @@ from triptych.analysis.curves import validation_curves
 from triptych.analysis.verdict import pareto_front, separable
 from triptych.errors import ConfigError, ResultsError
 from triptych.results import integrity
-from triptych.results.reading import ROUGE_METRICS, load
-from triptych.results.records import PairedTest
+from triptych.results.reading import load
+from triptych.results.records import ROUGE_TYPES, PairedTest
 
 
 @pytest.fixture
@@ -476,7 +476,7 @@ def test_means_are_those_of_the_records(out: Path):
     comparison = compare(results)
     for label, row in comparison.rows.items():
         records = [run.record for run in results.of(label)]
-        for metric in ROUGE_METRICS:
+        for metric in ROUGE_TYPES:
             estimate = getattr(row, metric)
             assert estimate.mean == pytest.approx(
                 np.mean([getattr(record.rouge, metric) for record in records]), abs=1e-9

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Column, ReportTable, by_row, cost_of
-from triptych.results.records import Comparison, Row
+from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
 
 
@@ -32,11 +32,11 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
     """What the device did: seconds, utilisation, operations, memory, energy."""
     name = "GPU" if device == "cuda" else device.upper()
 
-    def rate(row: Row) -> float | None:
+    def rate(row: RowSummary) -> float | None:
         flops, seconds = rows.cost(row, "train_flops"), rows.cost(row, "train_seconds")
         return flops / seconds / num_devices if flops and seconds else None
 
-    def busy(row: Row) -> float | None:
+    def busy(row: RowSummary) -> float | None:
         worked, held = rows.cost(row, "busy_seconds"), rows.cost(row, "device_seconds")
         return worked / held if worked is not None and held else None
 
@@ -73,10 +73,10 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
 def clocks_table(comparison: Comparison) -> ReportTable:
     """Where the time of a run went; the search, which one run makes for all seeds, in all."""
 
-    def clock(name: str) -> Callable[[Row], float | None]:
+    def clock(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: row.cost.get(f"{name}_seconds")
 
-    def search(name: str) -> Callable[[Row], float | None]:
+    def search(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: rows.cost(row, name) or None
 
     return by_row(
@@ -113,7 +113,7 @@ def generation_table(comparison: Comparison) -> ReportTable:
     )
 
 
-def _parameters(name: str) -> Callable[[Row], float | None]:
+def _parameters(name: str) -> Callable[[RowSummary], float | None]:
     return lambda row: rows.value(row, f"parameters.{name}")
 
 

@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Column, ReportTable, by_row
-from triptych.results.records import Comparison, Row
+from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
 
 
 def shape_table(comparison: Comparison) -> ReportTable:
     """What the summaries look like."""
 
-    def of(name: str) -> Callable[[Row], float | None]:
+    def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: rows.value(row, f"text_shape.{name}")
 
     return by_row(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell, label_cell
-from triptych.results.records import Comparison, PairedTest, Row
+from triptych.results.records import Comparison, PairedTest, RowSummary
 from triptych.text import formats
 
 
@@ -131,7 +131,7 @@ def scaling_table(comparison: Comparison) -> ReportTable | None:
 def further_scores_table(comparison: Comparison) -> ReportTable | None:
     """What metrics beyond those of the package score; None where there are none."""
 
-    def of(name: str) -> Callable[[Row], float | None]:
+    def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: row.further_scores.get(name)
 
     columns = [Column(name, of(name), formats.exact, formats.DASH) for name in rows.further_names(comparison)]
@@ -139,7 +139,7 @@ def further_scores_table(comparison: Comparison) -> ReportTable | None:
     return by_row(comparison, "further", caption, columns) if columns else None
 
 
-def _spread(row: Row, measure: str, show: Callable[[float | None], str]) -> Cell:
+def _spread(row: RowSummary, measure: str, show: Callable[[float | None], str]) -> Cell:
     value = row.seed_sd.get(measure)
     return Cell(show(value), None, value)
 

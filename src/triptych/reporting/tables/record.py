@@ -5,18 +5,18 @@ from typing import Any
 
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Column, ReportTable, by_row
-from triptych.results.records import NUMERIC_COSTS, Comparison, Estimate, Loss, Parameters, Row, TextShape
+from triptych.results.records import NUMERIC_COSTS, Comparison, Estimate, Loss, Parameters, RowSummary, TextShape
 from triptych.text import formats
 
 
 def record_tables(comparison: Comparison) -> list[ReportTable]:
     """Every number of the comparison's rows, as recorded, a label before each line."""
 
-    def sheet(name: str, caption: str, fields: Iterable[tuple[str, Callable[[Row], Any]]]) -> ReportTable:
+    def sheet(name: str, caption: str, fields: Iterable[tuple[str, Callable[[RowSummary], Any]]]) -> ReportTable:
         columns = [Column(head, get, formats.exact, formats.DASH) for head, get in fields]
         return by_row(comparison, name, caption, columns, failures=False)
 
-    def path(text: str) -> Callable[[Row], Any]:
+    def path(text: str) -> Callable[[RowSummary], Any]:
         return lambda row: rows.value(row, text)
 
     sheets = [

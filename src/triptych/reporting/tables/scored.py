@@ -6,7 +6,7 @@ from typing import Any
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell
 from triptych.results.reading import Results, Run
-from triptych.results.records import Comparison, Estimate, Row, TextShape
+from triptych.results.records import Comparison, Estimate, RowSummary, TextShape
 from triptych.text import formats
 
 _DIGEST = 12  # characters of a digest that a table shows
@@ -60,7 +60,7 @@ def scored_quality_table(comparison: Comparison) -> ReportTable:
 def scored_shape_table(comparison: Comparison) -> ReportTable:
     """What the outputs look like; what needs the documents only where they are known."""
 
-    def of(name: str) -> Callable[[Row], float | None]:
+    def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: rows.value(row, f"text_shape.{name}")
 
     columns = {
@@ -125,5 +125,5 @@ def scored_record_tables(comparison: Comparison) -> list[ReportTable]:
     ]
 
 
-def _at(path: str) -> Callable[[Row], Any]:
+def _at(path: str) -> Callable[[RowSummary], Any]:
     return lambda row: rows.value(row, path)

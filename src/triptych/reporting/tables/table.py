@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triptych.reporting import rows
-from triptych.results.records import Comparison, Estimate, Row
+from triptych.results.records import Comparison, Estimate, RowSummary
 from triptych.text import formats
 
 _MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
@@ -48,7 +48,7 @@ class Column:
     """A column of numbers: its head, the field it shows, how it is written."""
 
     head: str
-    get: Callable[[Row], float | None]
+    get: Callable[[RowSummary], float | None]
     show: Callable[..., str]
     missing: str | None = None  # None: `not measured` where something was trained, a dash where nothing was
     width: float = 1  # its share of the page
@@ -76,7 +76,7 @@ def by_row(
     return ReportTable(name, caption, head, tuple(body), widths=(0, *[column.width for column in columns]))
 
 
-def label_cell(label: str, row: Row) -> Cell:
+def label_cell(label: str, row: RowSummary) -> Cell:
     return Cell(label, rows.failure_note(row) or None)
 
 
@@ -92,5 +92,5 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
     )
 
 
-def cost_of(name: str) -> Callable[[Row], float | None]:
+def cost_of(name: str) -> Callable[[RowSummary], float | None]:
     return lambda row: rows.cost(row, name)
