@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from triptych.results.reading import Run, load
+from triptych.results.reading import Run, read_results
 from triptych.results.records import Cost
 from triptych.text import formats
 
@@ -160,5 +160,7 @@ def machine(runs: Sequence[Run]) -> str:
 
 
 if __name__ == "__main__":
-    several = [[results.of(label)[0] for label in results.labels] for results in map(load, map(Path, sys.argv[1:]))]
+    several = [
+        [results.of(label)[0] for label in results.labels] for results in map(read_results, map(Path, sys.argv[1:]))
+    ]
     print(table(several[0]) if len(several) == 1 else table_of_steps(several))

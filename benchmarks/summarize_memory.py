@@ -101,7 +101,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         return {"peak_bytes": peak(), "weight_bytes": sum(weight.nbytes for weight in model.parameters())}
     loaded = [
         row
-        for row in summarizers.load_all([Path(run) for run in options.runs], device="cpu")
+        for row in summarizers.load_summarizers([Path(run) for run in options.runs], device="cpu")
         if isinstance(row, summarizers.TrainedModel)
     ]
     assert len({id(row.loaded) for row in loaded}) == 1

@@ -488,7 +488,7 @@ def read_setting(place: Path) -> None:
 
 def read_results(place: Path) -> None:
     """As `report` and `advise` do: everything but the typesetting."""
-    results = reading.load(place, partial=True)
+    results = reading.read_results(place, partial=True)
     comparison = compare(results)
     sheet = export.to_csv(comparison)
     for line in csv.reader(io.StringIO(sheet)):

@@ -276,7 +276,7 @@ def damage(path: Path, harm: str, chance: random.Random) -> None:
 
 def page(out: Path) -> str:
     """Everything that a report of the folder is made from."""
-    results = reading.load(out, partial=True)
+    results = reading.read_results(out, partial=True)
     comparison = compare(results)
     parts = [
         comparison.model_dump(mode="json"),

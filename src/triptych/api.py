@@ -21,7 +21,7 @@ from triptych.planning import planner
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
 from triptych.results import layout
-from triptych.results.reading import load as load_results
+from triptych.results.reading import read_results
 from triptych.results.records import Comparison, DesignPlan, Record
 from triptych.run.events import DesignEvent, Listener, ReadyEvent, ignore
 from triptych.run.scoring import MOST_REFERENCES
@@ -218,7 +218,7 @@ def train(
 def load(
     run: str | Path, *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
 ) -> "Trained":
-    """Load a run, or an adapter that peft saved, to summarize with: `load(RUN).summarize(texts)`.
+    """Load a run, or an adapter that peft saved, to summarize with: `read_results(RUN).summarize(texts)`.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or the adapter's folder.
@@ -250,7 +250,7 @@ def load_all(
     from triptych.use import summarizers
 
     import_plugins(plugins)
-    return summarizers.load_all([Path(run) for run in runs], model, device)
+    return summarizers.load_summarizers([Path(run) for run in runs], model, device)
 
 
 def evaluate(
@@ -316,7 +316,7 @@ def summarize(
 
     import_plugins(plugins)
     texts = read_documents(str(documents), column) if isinstance(documents, str | Path) else documents
-    return summarizers.summarize_all(summarizers.load_all([Path(run) for run in runs], model, device), texts)
+    return summarizers.summarize_all(summarizers.load_summarizers([Path(run) for run in runs], model, device), texts)
 
 
 def export(run: str | Path, folder: str | Path, *, model: str | None = None, plugins: Sequence[str] = ()) -> str:
@@ -381,7 +381,7 @@ def advise(
     Raises:
         InputError: the folder is unreadable, or a limit is not a number of 0 or more.
     """
-    comparison = comparing.compare(load_results(Path(out)))
+    comparison = comparing.compare(read_results(Path(out)))
     return advice.recommend(comparison, max_parameters, max_seconds, max_memory)
 
 

@@ -532,7 +532,7 @@ def test_a_cut_record_is_not_a_finished_run(bench, tmp_path, cut):
     planned = reading.read_suite(tmp_path / "out/suite.json")
     assert not finished_record(PlannedRun(planned, tmp_path / "out", entries.make_row("lora", {}), 0, "lora"))
     with pytest.raises(ResultsError, match=r"record\.json"):
-        reading.load(tmp_path / "out")
+        reading.read_results(tmp_path / "out")
 
 
 # The disk, the folder, the memory

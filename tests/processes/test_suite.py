@@ -13,7 +13,7 @@ import pytest
 from triptych import cli
 from triptych.config import reading
 from triptych.plugins import import_plugins
-from triptych.results.reading import load
+from triptych.results.reading import read_results
 from triptych.results.records import Comparison, Prediction, Record
 from triptych.run import entries, experiment
 from triptych.run.events import StepEvent
@@ -58,7 +58,7 @@ def test_a_suite_leaves_the_whole_results_tree(finished):
 
 def test_the_clocks_add_up_to_the_wall_clock(finished):
     """No clock overlaps another: together they are the time of the process, read by another clock, within 2%."""
-    cost = load(finished).of("lora")[0].record.cost
+    cost = read_results(finished).of("lora")[0].record.cost
     clocks = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
     assert sum(getattr(cost, f"{name}_seconds") for name in clocks) == pytest.approx(cost.wall_seconds, rel=0.02)
     assert cost.train_seconds > 0 and cost.train_flops > 0 and cost.plain_flops > cost.train_flops

@@ -162,7 +162,7 @@ class Scaling(Section):
         return value
 
 
-class Design(Section):
+class ChosenDesign(Section):
     """The sizes that `compare --within` chose for a time; it writes this section, and a resumed suite keeps it."""
 
     within_seconds: float = Field(gt=0, description="the time for all runs, one after the other")
@@ -180,7 +180,7 @@ def is_label(text: str) -> bool:
     return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
 
 
-CNN_DAILYMAIL = "abisee/cnn_dailymail"
+DEFAULT_DATA = "abisee/cnn_dailymail"
 
 
 class Suite(Section):
@@ -189,7 +189,7 @@ class Suite(Section):
     name: str = Field("assignment", description="names the results folder: results/NAME")
     model: str = Field("gpt2", description="a hub name, a transformers folder, or tiny (embedded)")
     model_revision: str = Field("main", description="of a hub model: a branch, tag or commit")
-    data: str = Field(CNN_DAILYMAIL, description="a hub name, a folder, a file, or newswire (embedded)")
+    data: str = Field(DEFAULT_DATA, description="a hub name, a folder, a file, or newswire (embedded)")
     data_config: str | None = Field(
         None, description="of a hub data set; CNN/DailyMail's is 3.0.0, its text without anonymised names"
     )
@@ -211,7 +211,7 @@ class Suite(Section):
     tracking: Tracking = Tracking()
     scaling: Scaling = Scaling()
     analysis: Analysis = Analysis()
-    design: Design | None = None
+    design: ChosenDesign | None = None
     method: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of each row, by its label; a further row gives its kind as well"
     )
@@ -219,7 +219,7 @@ class Suite(Section):
     @model_validator(mode="before")
     @classmethod
     def _configuration_of_cnn_dailymail(cls, settings: Any) -> Any:
-        if isinstance(settings, dict) and settings.get("data", CNN_DAILYMAIL) == CNN_DAILYMAIL:
+        if isinstance(settings, dict) and settings.get("data", DEFAULT_DATA) == DEFAULT_DATA:
             return {**settings, "data_config": settings.get("data_config") or "3.0.0"}
         return settings
 

@@ -21,7 +21,7 @@ from triptych.registry import registered
 from triptych.reporting.export import to_csv, to_markdown
 from triptych.results import json_files, layout
 from triptych.results.integrity import remedy
-from triptych.results.reading import Results, Run, load, read_comparison
+from triptych.results.reading import Results, Run, read_comparison, read_results
 from triptych.results.records import Comparison
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
 from triptych.run.provenance import NOT_INSTALLED
@@ -104,7 +104,7 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     Raises:
         ResultsError: something of it is not there.
     """
-    results = load(out, partial=True)
+    results = read_results(out, partial=True)
     if not any(run.done for run in results.runs):
         raise ResultsError(f"{str(out)!r} holds no finished run: there is nothing to hand in.")
     absent = [name for name in REPORTED if not (out / name).is_file()]

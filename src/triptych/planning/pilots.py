@@ -15,7 +15,7 @@ from triptych.config import reading
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError, nearest
 from triptych.planning.designs import Known, own_size
-from triptych.results.reading import Results, Run, load
+from triptych.results.reading import Results, Run, read_results
 from triptych.results.records import MeasureChance
 from triptych.text import formats
 
@@ -34,7 +34,7 @@ def from_pilots(
     Raises:
         InputError: a folder cannot be used, or they are of different measures.
     """
-    several = [load(out) for out in outs]
+    several = [read_results(out) for out in outs]
     suite = _suite_of_pilots(several, settings, methods)
     chance, said = _chance_of_pilots(several, suite)
     costs: dict[str, costing.RowCost] = {}

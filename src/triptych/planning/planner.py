@@ -11,7 +11,7 @@ from triptych.analysis import costs as costing
 from triptych.analysis.chance import ASSUMED
 from triptych.analysis.pairs import units_of
 from triptych.config import reading
-from triptych.config.schema import Design
+from triptych.config.schema import ChosenDesign
 from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.planning.designs import Known, conclude, own_size
 from triptych.planning.pilots import from_pilots
@@ -241,7 +241,7 @@ def chosen_settings(known: Known, made: DesignPlan, settings: Mapping[str, Any])
                 "test_documents": best.test_documents,
             },
             "training": {"max_epochs": best.max_epochs},
-            "design": Design(
+            "design": ChosenDesign(
                 within_seconds=made.within_seconds,
                 estimated_seconds=round(best.seconds, 1),
                 detect=made.detect,

@@ -98,7 +98,7 @@ class Results:
         return tuple(run for run in self.runs if run.record.label == label and run.done)
 
 
-def load(out: Path, partial: bool = False, later_scores: bool = True) -> Results:
+def read_results(out: Path, partial: bool = False, later_scores: bool = True) -> Results:
     """Read `OUT/suite.json` and `OUT/runs/LABEL/SEED/{record.json,history.jsonl,predictions.jsonl}`, and the same in
     `OUT/scaling/N` where the suite asks for data-size curves.
 
@@ -145,7 +145,7 @@ def load(out: Path, partial: bool = False, later_scores: bool = True) -> Results
     there = {
         size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))
     }
-    scaled = {size: load(folder, partial) for size, folder in there.items()}
+    scaled = {size: read_results(folder, partial) for size, folder in there.items()}
     runs, said = _with_later_scores(out, runs) if later_scores else (runs, [])
     return Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said))
 

@@ -61,7 +61,7 @@ def check(suite: Suite, rows: Sequence[Row], device: str | None, cache: Path, on
     Raises:
         InputError: something does not; the message says what to do.
     """
-    tracking.check(suite)
+    tracking.check_tracker(suite)
     choose_precision(suite.training.precision, choose_device(device))
     setup.open_data(suite)  # a missing folder is told before anything else of the data and model
     base = BaseModel.of(suite)

@@ -1,4 +1,4 @@
-"""A run's numbers to an experiment tracker, through accelerate: losses and rates by step, then what the record says.
+"""Send a run's numbers to an experiment tracker, through accelerate: losses and rates by step, then the record's.
 
 Numbers, labels and settings alone: no document, reference or summary is ever sent.
 """
@@ -15,8 +15,8 @@ from triptych.run.events import EvaluationEvent, Event, StepEvent
 BY_STEP = ("loss", "learning_rate", "train_loss", "validation_loss", "tokens", "train_seconds", "train_flops")
 
 
-def check(suite: Suite) -> None:
-    """Make sure that the tracker asked for can be had.
+def check_tracker(suite: Suite) -> None:
+    """Make sure that the tracker asked for is installed.
 
     Raises:
         ConfigError: its package is not installed.
@@ -30,19 +30,19 @@ def check(suite: Suite) -> None:
 
 
 class Tracker:
-    """Sends the numbers of one run; does nothing where no tracker is asked for.
+    """Sends the numbers of one run; does nothing where the suite asks for no tracker.
 
     Args:
-        suite: whose `tracking` says where to; its name is the project, its settings go along.
-        run: the run's name in it, `LABEL-SEED`.
-        folder: where a tracker that writes files puts them.
+        suite: its `tracking` names the tracker, its name is the project, and its settings are sent.
+        run: the run's name in the project, `LABEL-SEED`.
+        folder: for the files of a tracker that writes files.
 
     Raises:
         ConfigError: the tracker is missing, or does not start (not logged in, say).
     """
 
     def __init__(self, suite: Suite, run: str, folder: Path):
-        check(suite)
+        check_tracker(suite)
         self._tracker = None
         kind = suite.tracking.with_
         if kind is None:
@@ -51,7 +51,7 @@ class Tracker:
             self._tracker = _make(kind, suite.name, run, folder)
             self._tracker.start()
             self._tracker.store_init_configuration({"run": run, **_flat(suite.model_dump(mode="json"))})
-        except Exception as error:  # of a package that is not ours: whatever it is, nothing can be tracked
+        except Exception as error:  # third-party code: any failure means no tracking
             raise ConfigError(f"tracking.with = {kind!r}: the tracker does not start: {error}") from error
 
     def follow(self, event: Event) -> None:
@@ -82,7 +82,7 @@ def _make(kind: str, project: str, run: str, folder: Path):
 
 
 def _flat(values: dict[str, Any], numbers: bool = False, prefix: str = "") -> dict[str, Any]:
-    """Nested settings as `a/b`: what is a number, and else, unless numbers alone are asked for, as text."""
+    """Nested settings as `a/b`: numbers as they are, everything else as text, or left out where `numbers` is true."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):

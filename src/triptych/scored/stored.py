@@ -20,7 +20,7 @@ from triptych.registry import find
 from triptych.reporting.write import write_report
 from triptych.results import json_files, layout
 from triptych.results.lock import locked
-from triptych.results.reading import Results, Run, load
+from triptych.results.reading import Results, Run, read_results
 from triptych.results.records import Comparison, Rescored, RescoredRun
 from triptych.run import scoring
 from triptych.storage.files import digest
@@ -64,7 +64,7 @@ def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None
         ResultsError: the folder is not finished or cannot be read, or the metric gives other scores than it has given.
     """
     find(Metric, name)  # an unknown name is refused before anything is read
-    results = load(out, later_scores=False)
+    results = read_results(out, later_scores=False)
     counted = next((run.record.rouge.language for run in results.runs if run.record.rouge is not None), None)
     references = [line.reference for line in next(run for run in results.runs if run.done).predictions]
     some = [references[place] for place in scoring.evenly_chosen(len(references))]
@@ -94,14 +94,14 @@ def _conclude(
 ) -> Outcome:
     """Keep the scores, unless they are what the runs hold, and write the tables again."""
     with locked(out):
-        results = load(out, later_scores=False)
+        results = read_results(out, later_scores=False)
         runs = {(run.record.label, run.record.seed): run for run in results.runs if run.done}
         if runs.keys() != found.keys():
             raise ResultsError(f"The runs in {str(out)!r} changed while they were scored. Score them again.")
         if all(run.record.signatures.get(name) == signature for run in runs.values()):
             _compare(runs, found, name)
             said = f"The metric {name} gives the scores that the runs hold: nothing was added."
-            return Outcome(None, comparing.compare(load(out)), said)
+            return Outcome(None, comparing.compare(read_results(out)), said)
         taken = {score for run in runs.values() for score in run.predictions[0].scores}
         rescored = Rescored(
             metric=name,
@@ -114,7 +114,7 @@ def _conclude(
         )
         file = layout.scores_folder(out) / f"{quote(name, safe='')}.json"
         json_files.write_json(file, rescored.model_dump(mode="json"))
-        results = load(out)
+        results = read_results(out)
         comparison = comparing.compare(results)
         write_report(results, comparison, out, report)
     without = "" if known else "; the documents are not known, so scores that need them are left out"

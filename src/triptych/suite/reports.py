@@ -6,8 +6,8 @@ from pathlib import Path
 from triptych.analysis import comparison as comparing
 from triptych.errors import ResultsError, RunFailed
 from triptych.reporting.write import write_report
-from triptych.results import reading
 from triptych.results.lock import locked
+from triptych.results.reading import read_results
 from triptych.results.records import Comparison
 
 
@@ -18,7 +18,7 @@ def report_suite(out: Path) -> Comparison:
         RunFailed: every run failed; each has a record that says why.
         ResultsError: the runs cannot be compared; the message says which field differs.
     """
-    results = reading.load(out)
+    results = read_results(out)
     if not any(run.done for run in results.runs):
         raise RunFailed(comparing.none_finished(results))
     comparison = comparing.compare(results)
@@ -38,9 +38,9 @@ def report_folders(outs: Sequence[Path], to: Path, texts: bool = True) -> Compar
         ResultsError: a folder is unreadable, its runs may not be compared in one table, or another process works where
             it is written.
     """
-    results = (
-        reading.load(outs[0], partial=True) if len(outs) == 1 else comparing.join([reading.load(out) for out in outs])
-    )
+    several = len(outs) > 1
+    found = [read_results(out, partial=not several) for out in outs]
+    results = comparing.join(found) if several else found[0]
     comparison = comparing.compare(results)  # what may not be compared is refused before a folder is made or locked
     try:
         to.mkdir(parents=True, exist_ok=True)

@@ -16,7 +16,7 @@ from triptych.run.adapters import check_belongs, check_origin, load_tensors, rea
 from triptych.run.entries import make_row
 from triptych.run.workbench import Workbench
 from triptych.use import peft_adapters
-from triptych.use.summarizers import TrainedModel, load
+from triptych.use.summarizers import TrainedModel, load_summarizer
 
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
@@ -131,7 +131,7 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
 
 def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]) -> Evaluation:
     """An adapter without a record: nothing to compare with."""
-    found = load(folder, settings.get("model"), device)
+    found = load_summarizer(folder, settings.get("model"), device)
     assert isinstance(found, TrainedModel)
     row = (
         make_row("prompt-tuning", {"num_virtual_tokens": found.adapted.num_virtual_tokens})

@@ -21,7 +21,7 @@ from triptych.results import tensor_files
 from triptych.results.reading import read_finished
 from triptych.run.adapters import PEFT_TENSORS
 from triptych.use.model_card import model_card
-from triptych.use.summarizers import Trained, TrainedModel, load
+from triptych.use.summarizers import Trained, TrainedModel, load_summarizer
 
 EXAMPLE = "example.py"
 _AGREE = 1e-3  # largest difference of logits between the run and what is exported; merging rounds
@@ -46,7 +46,7 @@ def export_run(run: Path, folder: Path, model: str | None = None) -> str:
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ResultsError(f"{str(folder)!r} holds files; give a new or an empty folder to export to.")
-    row = load(run, model, "cpu", precision="fp32")
+    row = load_summarizer(run, model, "cpu", precision="fp32")
     if not isinstance(row, TrainedModel):
         raise ConfigError(f"{str(run)!r} is a row without a model: there is nothing to export.")
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -98,7 +98,7 @@ class Playground:
                 counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
             raise ResultsError(f"{str(out)!r} holds no finished run: run `triptych compare --out {out}` first.")
-        loaded = summarizers.load_all(list(first.values()), model, device)
+        loaded = summarizers.load_summarizers(list(first.values()), model, device)
         documents: list[Document] = []
         try:
             base = BaseModel(model or suite.model, suite.model_revision)

@@ -175,7 +175,9 @@ class TrainedModel(Trained):
                 yield index, Summary(text, len(ids), at_cap, len(encoded[index]), len(read[index]))
 
 
-def load(folder: Path, model: str | None = None, device: str | None = None, precision: str | None = None) -> Trained:
+def load_summarizer(
+    folder: Path, model: str | None = None, device: str | None = None, precision: str | None = None
+) -> Trained:
     """A run or an adapter, ready to summarize.
 
     Args:
@@ -191,11 +193,11 @@ def load(folder: Path, model: str | None = None, device: str | None = None, prec
     return _Loader(model, device, precision).load(Path(folder))
 
 
-def load_all(folders: Sequence[Path], model: str | None = None, device: str | None = None) -> list[Trained]:
+def load_summarizers(folders: Sequence[Path], model: str | None = None, device: str | None = None) -> list[Trained]:
     """Several runs or adapters in order, each base model in memory once.
 
     Raises:
-        InputError: as `load` does.
+        InputError: as `load_summarizer` does.
     """
     loader = _Loader(model, device)
     return [loader.load(Path(folder)) for folder in folders]

@@ -30,7 +30,7 @@ from triptych.errors import ConfigError, ResultsError
 from triptych.planning import planner
 from triptych.planning.planner import parse_duration, plan
 from triptych.results.json_files import read_json
-from triptych.results.reading import load
+from triptych.results.reading import read_results
 from triptych.run import preflight
 
 SIMULATED = Chance(2 * ROW_SD**2, (NOISE_SD**2,) * 2, (0.3**2,) * 2)
@@ -177,7 +177,7 @@ def test_costs_of_the_pilots_own_design_are_the_pilots_own(tmp_path):
             "wall_seconds": 330 + 50 * (seed == 0),
         }
         edit_record(out, f"{label}/{seed}", lambda record, costs=costs: record["cost"].update(costs))
-    found = measured(load(out))
+    found = measured(read_results(out))
     lora = found["lora"]
     assert lora == RowCost(True, 18.0, 50.0, 64, 1.0, 1.0, 2.0)
     own = Size(64, 0, 40, 3, 2)
@@ -455,10 +455,10 @@ def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):
         "test_documents": 40,
         "seeds": 2,
     }
-    made = compare(load(write_results(tmp_path / "chosen", design=design)))
+    made = compare(read_results(write_results(tmp_path / "chosen", design=design)))
     assert made.design == design
     assert any("chosen before the first run for a budget of 8 h (--within): 2 seeds" in flag for flag in made.flags)
-    assert compare(load(write_results(tmp_path / "own"))).design is None
+    assert compare(read_results(write_results(tmp_path / "own"))).design is None
 
 
 def test_plan_is_public():

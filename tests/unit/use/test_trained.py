@@ -133,7 +133,7 @@ def seen(adapted: AdaptedModel, batch: Batch) -> Tensor:
 
 def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
     """One run."""
-    row = summarizers.load(finished.out / f"runs/{label}/0", device="cpu")
+    row = summarizers.load_summarizer(finished.out / f"runs/{label}/0", device="cpu")
     assert isinstance(row, summarizers.TrainedModel)
     return row
 
@@ -141,7 +141,7 @@ def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
 def test_summaries_are_the_stored_predictions(finished):
     """Loaded together, every row summarizes the test documents exactly as its run did, one base serves all,
     unchanged."""
-    all_rows = summarizers.load_all(finished.runs, device="cpu")
+    all_rows = summarizers.load_summarizers(finished.runs, device="cpu")
     models = [row for row in all_rows if isinstance(row, summarizers.TrainedModel)]
     (base,) = {id(row.loaded): row.loaded for row in models}.values()
     before = {name: tensor.clone() for name, tensor in base.model.state_dict().items()}
@@ -153,7 +153,9 @@ def test_summaries_are_the_stored_predictions(finished):
 
 def test_rows_hold_in_memory_what_they_train_alone(finished):
     """Of two rows loaded together, every frozen tensor is the base's own memory, every trained one is not."""
-    for row in summarizers.load_all([run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"):
+    for row in summarizers.load_summarizers(
+        [run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"
+    ):
         held = {tensor.data_ptr() for tensor in row.loaded.model.parameters()}
         for name, parameter in row.adapted.parts.model.named_parameters():
             assert (parameter.data_ptr() in held) != parameter.requires_grad, (row.label, name)
@@ -266,12 +268,12 @@ def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
     spoil(tensors, flipped)
     row = entries.find_row(table, "lora")
     assert finished_record(PlannedRun(suite, out, row, 0, "lora")) is not None
-    assert reading.load(out, partial=True).runs
+    assert reading.read_results(out, partial=True).runs
     uses = {
         "evaluate": lambda: evaluate.evaluate_run(run, "cpu", {}),
-        "summarize": lambda: summarizers.load(run, device="cpu"),
+        "summarize": lambda: summarizers.load_summarizer(run, device="cpu"),
         "export": lambda: export_run(run, tmp_path / "export"),
-        "bundle": lambda: list(bundle._tuned(reading.load(out, partial=True))),
+        "bundle": lambda: list(bundle._tuned(reading.read_results(out, partial=True))),
         "play": lambda: Playground.open(out, device="cpu"),
     }
     for name, use in uses.items():
@@ -286,7 +288,7 @@ def test_another_base_model_is_refused(finished, tmp_path, capsys):
     spoil(tmp_path / "other/model.safetensors", flipped)
     for label in ("untuned", "lora"):
         with pytest.raises(ResultsError, match="another model"):
-            summarizers.load(finished.out / f"runs/{label}/0", model=str(tmp_path / "other"), device="cpu")
+            summarizers.load_summarizer(finished.out / f"runs/{label}/0", model=str(tmp_path / "other"), device="cpu")
 
 
 def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
@@ -299,8 +301,8 @@ def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
     record["config"]["model"] = str(tmp_path / "gone")
     (run / "record.json").write_text(json.dumps(record))
     with pytest.raises(ModelError, match=r"no model folder.*gone(.|\n)*lies elsewhere now.*--model"):
-        summarizers.load(run, device="cpu")
-    found = summarizers.load(run, model=there, device="cpu")
+        summarizers.load_summarizer(run, device="cpu")
+    found = summarizers.load_summarizer(run, model=there, device="cpu")
     assert found.summarize(finished.documents[:1]) == finished.stored("lora")[:1]
 
 
@@ -337,7 +339,7 @@ def test_adapters_that_peft_saved_give_pefts_logits(world, tmp_path):
     was."""
     batch = collate(world.pairs[:1], world.template)
     models = peft_models(world, tmp_path)
-    found = summarizers.load_all([tmp_path / name for name in models], device="cpu")
+    found = summarizers.load_summarizers([tmp_path / name for name in models], device="cpu")
     before = {name: tensor.clone() for name, tensor in world.prototype.state_dict().items()}
     for row, model in zip(found, models.values(), strict=True):
         logits = model(input_ids=batch.ids, attention_mask=torch.ones_like(batch.ids)).logits
@@ -400,7 +402,7 @@ def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
         shutil.copytree(tmp_path / name, folder)
         change(folder)
         with pytest.raises((ModelError, ResultsError), match=says):
-            summarizers.load(folder, device="cpu")
+            summarizers.load_summarizer(folder, device="cpu")
 
 
 # Documents
@@ -568,8 +570,8 @@ def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, m
         row.adapted.parts.head.weight.requires_grad_(True)
         return row
 
-    load = summarizers.load
-    monkeypatch.setattr("triptych.use.export.load", both)
+    load = summarizers.load_summarizer
+    monkeypatch.setattr("triptych.use.export.load_summarizer", both)
     with pytest.raises(ModelError, match="something else beside it"):
         export_run(folder_of(finished, "prompt-tuning"), tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
