@@ -115,7 +115,7 @@ class UnicodeTokenizer(Tokenizer):
 
     def tokenize(self, text: str) -> list[str]:
         """The words in order; as in rouge_score, words under four characters are not stemmed."""
-        found = words.words(text, self._dotless_i)
+        found = words.split_words(text, self._dotless_i)
         if self._stem is None:
             return found
         return [self._stem(word) if len(word) >= LEAST_STEMMED else word for word in found]

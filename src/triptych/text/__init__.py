@@ -1,1 +1,1 @@
-"""Natural-language text: characters, words, sentences, languages, quoting in Markdown."""
+"""Text for people: characters, words, sentences, languages, quoting in Markdown, figures as text."""

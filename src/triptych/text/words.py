@@ -51,7 +51,7 @@ def fold(text: str, dotless_i: bool = False) -> str:
     return text.replace("\u0e4d\u0e32", "\u0e33").replace("\u0ecd\u0eb2", "\u0eb3")
 
 
-def words(text: str, dotless_i: bool = False) -> list[str]:
+def split_words(text: str, dotless_i: bool = False) -> list[str]:
     """The words of a text, folded and in order, without punctuation, symbols and emoji.
 
     `don't` is two words, as in rouge_score; for ASCII text the words are exactly those of rouge_score, not stemmed.

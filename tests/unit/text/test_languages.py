@@ -67,7 +67,7 @@ def test_english_is_rouge_scores_bit_for_bit(prediction, reference):
 @given(st.text(st.characters(max_codepoint=127), max_size=80))
 def test_words_of_ascii_are_rouge_scores(text):
     """Of ASCII text the words of any language are rouge_score's, not stemmed."""
-    assert words.words(text) == tokenize(text, None)
+    assert words.split_words(text) == tokenize(text, None)
 
 
 @pytest.mark.parametrize("name", SAMPLES)
@@ -133,13 +133,13 @@ def test_scores_by_hand():
 def test_words_by_hand(text, expected):
     """Marks stay with their letters, unspaced scripts go by character, compatibility forms and unseen signs do not
     count."""
-    assert words.words(text) == expected
+    assert words.split_words(text) == expected
 
 
 def test_turkish_has_two_letters_i():
     """In Turkish I is the capital of ı and İ that of i; elsewhere I is the capital of i."""
-    assert words.words("IŞIK İstanbul", dotless_i=True) == ["ışık", "istanbul"]
-    assert words.words("IŞIK") == ["işik"]
+    assert words.split_words("IŞIK İstanbul", dotless_i=True) == ["ışık", "istanbul"]
+    assert words.split_words("IŞIK") == ["işik"]
     assert score("IŞIK İSTANBUL", "ışık istanbul", "tr")["rouge1"] == pytest.approx(100)
     assert choose("auto", ["Kadın ışığı açtı, çocuk kapıyı kapattı."]).name == "turkish"
 
@@ -149,8 +149,8 @@ def test_a_stemmer_only_where_its_language_is_named(language):
     """Words over three characters are stemmed by the named language's Snowball stemmer, and by none under `any`."""
     text = "los abandonados continuamente Häuser hauses городами книгами الكتاب maisons continuation"
     stem = SnowballStemmer(language).stem
-    assert UnicodeTokenizer(language).tokenize(text) == [stem(w) if len(w) > 3 else w for w in words.words(text)]
-    assert UnicodeTokenizer("any").tokenize(text) == words.words(text)
+    assert UnicodeTokenizer(language).tokenize(text) == [stem(w) if len(w) > 3 else w for w in words.split_words(text)]
+    assert UnicodeTokenizer("any").tokenize(text) == words.split_words(text)
 
 
 @pytest.mark.parametrize("language", languages.STEMMED)
@@ -238,7 +238,7 @@ def test_shape_counts_readers_words():
 def test_time_is_linear_in_any_script():
     """A hundred thousand characters of whatever kind are split into words without delay."""
     for piece in ("的", "a\u0301", "\u200d", "ក្", "'", "ا", "l·", "״א", "٠"):
-        assert len(words.words(piece * 100_000)) <= 100_000
+        assert len(words.split_words(piece * 100_000)) <= 100_000
         assert len(shape_words(piece * 100_000)) <= 100_000
 
 
