@@ -21,8 +21,8 @@ REASONS: dict[str, str] = {
 
 # Names that are being made unique.
 PRESENT = """
-    Array CNN_DAILYMAIL Claim Design Entry ID_NAMES LOSS_TOLERANCE RUN_FILES Row Run SHARE Selection Step Told cells check
-    count_parameters describe difference estimate find join names register resume rows run sample search
+    Array CNN_DAILYMAIL Claim Design Entry ID_NAMES LOSS_TOLERANCE RUN_FILES Row Run SHARE Selection Step Told cells
+    check count_parameters describe difference estimate find join names register resume rows run sample search
 """
 TO_BE_REMOVED = frozenset(PRESENT.split())
 
