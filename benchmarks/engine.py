@@ -276,10 +276,10 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     from triptych.engine.work import entering_flops, training_flops
     from triptych.machine import start_machine
     from triptych.run import setup
-    from triptych.run.entries import make_row
+    from triptych.run.entries import make_entry
 
     machine = start_machine("cpu", "bf16")
-    method = make_row("row", spec).plugin
+    method = make_entry("row", spec).plugin
     model = make_ready(setup.prepare_model(base, method, corpus, 0, machine))
     plan = TrainingPlan(
         learning_rate=1e-4,

@@ -158,7 +158,7 @@ def make_runs(options: argparse.Namespace, out: Path) -> list[str]:
     base = BaseModel(options.model)
     made = []
     for label in LABELS:
-        row = entries.make_row(label, {})
+        row = entries.make_entry(label, {})
         assert isinstance(row.plugin, Method)
         parts = take_apart(base.load())
         generator = torch.Generator().manual_seed(0)

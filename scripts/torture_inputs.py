@@ -818,7 +818,7 @@ class Bench:
             "methods": ["lora", "last-layers"],
         }
         planned, table = entries.resolve(settings)
-        preflight.check(planned, table, "cpu", place / "out")
+        preflight.check_suite(planned, table, "cpu", place / "out")
         base = BaseModel(str(place))
         take_apart(base.load())
         _ = base.fingerprint

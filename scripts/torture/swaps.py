@@ -217,9 +217,9 @@ def cut_off(out: Path, to: Path) -> int:
     """In a child: begin each run of a suite anew elsewhere, keep its trials, and end it after its first checkpoint."""
     suite, table = entries.resolve(read_suite_file(out / "suite.json"))
     for label in LABELS:
-        row = entries.find_row(table, label)
+        row = entries.find_entry(table, label)
         for rate in spread(row.plugin.learning_rates, suite.search.trials):  # type: ignore[attr-defined]
-            experiment.try_rate(suite, row, rate, to, "cpu", lambda run, event: None)
+            experiment.run_trial(suite, row, rate, to, "cpu", lambda run, event: None)
         trials = to / "runs" / label / "trials"
         shutil.copytree(trials, to / "kept-trials" / label)
         for seed in (0, 1):
@@ -229,7 +229,7 @@ def cut_off(out: Path, to: Path) -> int:
                     raise _CutOff
 
             with suppress(_CutOff):
-                experiment.run(suite, row, seed, to, "cpu", listen)
+                experiment.run_experiment(suite, row, seed, to, "cpu", listen)
             assert list((to / "runs" / label / str(seed)).glob("checkpoint/*.json")), "no checkpoint was written"
         shutil.copytree(to / "kept-trials" / label, trials)
     return 0

@@ -127,7 +127,7 @@ def compare(
     folder = layout.results_folder(out, resolved.name)
     carry_out = executors.make(executor, resources or executors.Resources())
     check_claim(folder, resolved, fresh)
-    checked = preflight.check(resolved, rows, device, setup.cache_folder())
+    checked = preflight.check_suite(resolved, rows, device, setup.cache_folder())
     notes, language = checked.corpus.data.sentences(), checked.language.reason
     listener(None, ReadyEvent(out=str(folder), notes=notes, language=language))
     with claim_folder(folder, resolved, fresh) as lock:
@@ -175,7 +175,7 @@ def dry_run(
     executors.make(executor, executors.Resources())  # an unknown one, or a missing package, is refused
     check_claim(folder, resolved, fresh)
     with preflight.temporary_cache() as cache:
-        checked = preflight.check(resolved, rows, device, cache)
+        checked = preflight.check_suite(resolved, rows, device, cache)
         found = forecast(checked, device, preset or reading.default_preset(suite_file, over), folder)
     return replace(found, design=designs[0]) if designs else found
 

@@ -49,6 +49,7 @@ from triptych.models.base import BaseModel
 from triptych.reporting import figures
 from triptych.results import json_files, reading, tensor_files
 from triptych.run import adapters, entries, experiment
+from triptych.run.events import ignore
 from triptych.suite.finished import finished_record
 from triptych.suite.planned_runs import PlannedRun
 
@@ -338,7 +339,7 @@ def test_a_run_opens_no_port_unpickles_nothing_and_writes_to_out_and_cache_alone
         made = merge_tables(made, parse_setting(setting))
     resolved, table = entries.resolve(made, ["lora"])
     with bench.watch.listening(tmp_path / "out", tmp_path / "cache") as seen:
-        experiment.run(resolved, table[0], 0, tmp_path / "out", "cpu", lambda run, event: None)
+        experiment.run_experiment(resolved, table[0], 0, tmp_path / "out", "cpu", ignore)
     assert [event for event in seen if "git" not in event and "uname" not in event] == []
 
 
@@ -530,7 +531,7 @@ def test_a_cut_record_is_not_a_finished_run(bench, tmp_path, cut):
     path = tmp_path / "out/runs/lora/0/record.json"
     path.write_bytes(path.read_bytes()[:cut])
     planned = reading.read_suite(tmp_path / "out/suite.json")
-    assert not finished_record(PlannedRun(planned, tmp_path / "out", entries.make_row("lora", {}), 0, "lora"))
+    assert not finished_record(PlannedRun(planned, tmp_path / "out", entries.make_entry("lora", {}), 0, "lora"))
     with pytest.raises(ResultsError, match=r"record\.json"):
         reading.read_results(tmp_path / "out")
 
@@ -605,7 +606,7 @@ def experiment_with_full_disk(resolved, row, out: Path) -> None:
 
     setup.load_corpus(resolved, [row], BaseModel("tiny"), setup.cache_folder())
     with largest_file(2000):
-        experiment.run(resolved, row, 0, out, "cpu", lambda run, event: None)
+        experiment.run_experiment(resolved, row, 0, out, "cpu", ignore)
 
 
 def let_everyone_reach(place: Path) -> None:

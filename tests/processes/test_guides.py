@@ -82,8 +82,8 @@ def run_here(job, lock, listener) -> None:
     """A run in this process: the guides are about commands, and `test_suite.py` tests child processes."""
     out = job.folder.parents[2]
     made, table = entries.resolve(json_files.read_json(out / "suite.json"))
-    experiment.run(
-        made, entries.find_row(table, job.arguments[1]), job.run.seed, out, None, lambda run, event: listener(event)
+    experiment.run_experiment(
+        made, entries.find_entry(table, job.arguments[1]), job.run.seed, out, None, lambda run, event: listener(event)
     )
 
 

@@ -16,7 +16,7 @@ from triptych.plugins import import_plugins
 from triptych.results.reading import read_results
 from triptych.results.records import Comparison, Prediction, Record
 from triptych.run import entries, experiment
-from triptych.run.events import StepEvent
+from triptych.run.events import StepEvent, ignore
 from triptych.suite import processes
 
 SMALL = [
@@ -119,12 +119,12 @@ def test_a_run_that_was_cut_off_goes_on_to_the_same_bits(finished, workplace, cu
     """However often a run is cut off, it ends with the weights, losses, history and predictions of the unbroken one."""
     import_plugins()
     suite, table = entries.resolve(reading.read_suite_file(finished / "suite.json"))
-    row, out, told = entries.find_row(table, "lora"), workplace / f"cut-{len(cuts)}", []
+    row, out, told = entries.find_entry(table, "lora"), workplace / f"cut-{len(cuts)}", []
     for cut in cuts:
         with pytest.raises(Cut):
-            experiment.run(suite, row, 0, out, None, cut_after(cut))
+            experiment.run_experiment(suite, row, 0, out, None, cut_after(cut))
         assert list((out / "runs/lora/0/checkpoint").glob("*.json"))
-    experiment.run(suite, row, 0, out, None, lambda run, event: told.append(event))
+    experiment.run_experiment(suite, row, 0, out, None, lambda run, event: told.append(event))
     first, second = finished / "runs/lora/0", out / "runs/lora/0"
     for name in ("predictions.jsonl", "adapter/adapter_model.safetensors"):
         assert (first / name).read_bytes() == (second / name).read_bytes(), name
@@ -312,7 +312,7 @@ def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
         settings = reading.merge_tables(settings, reading.parse_setting(setting))
     suite, table = entries.resolve(settings)
     out = workplace / "llama-out"
-    records = {row.label: experiment.run(suite, row, 0, out, "cpu", lambda run, event: None) for row in table}
+    records = {row.label: experiment.run_experiment(suite, row, 0, out, "cpu", ignore) for row in table}
     assert set(records) == {*suite.methods} and len(records) == 8
     for label, record in records.items():
         if label not in ("untuned", "lead-3"):

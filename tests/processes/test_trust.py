@@ -25,7 +25,8 @@ from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import sentence_per_line
 from triptych.results.records import ROUGE_TYPES, Record
 from triptych.run import entries, experiment, preflight, training
-from triptych.run.entries import Row
+from triptych.run.entries import SuiteEntry
+from triptych.run.events import ignore
 from triptych.run.kept import MADE_WITH
 from triptych.run.search import read_trials
 
@@ -49,7 +50,7 @@ def killed(workplace) -> tuple[Path, list[dict[str, Any]]]:
     out = workplace / "killed"
     options = ["--preset", "demo", "--methods", "lora", "--out", str(out), "--set", *SEARCHED]
     suite, table = entries.resolve(suite_settings(["compare", *options]), ["lora"])
-    preflight.check(suite, table, "cpu", workplace / "cache")
+    preflight.check_suite(suite, table, "cpu", workplace / "cache")
     out.mkdir()
     (out / "suite.json").write_text(suite.model_dump_json())
     train = [*COMMAND, "train", "lora", str(out / "suite.json"), "--seeds", "0", "--out", str(out), "--events"]
@@ -233,7 +234,7 @@ def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypa
     monkeypatch.setattr(training, "Loop", CountedLoop)
     for row in table:
         if row.trains:
-            record = experiment.run(suite, row, 0, workplace / f"flops-{plain}", "cpu", lambda run, event: None)
+            record = experiment.run_experiment(suite, row, 0, workplace / f"flops-{plain}", "cpu", ignore)
             cost, cache = record.cost, record.notes.get("trunk_cache", {"flops": 0})  # which is made before training
             assert cost.train_flops == pytest.approx(counted[-1] + cache["flops"], rel=1e-6), row.label
             assert (
@@ -252,7 +253,7 @@ def test_a_search_is_charged_once(workplace):
     row, out = next(row for row in table if row.label == "lora"), workplace / "charged"
     costs = []
     for seed in (1, 0, 1):
-        costs.append(experiment.run(suite, row, seed, out, "cpu", lambda run, event: None).cost)
+        costs.append(experiment.run_experiment(suite, row, seed, out, "cpu", ignore).cost)
         (out / f"runs/lora/{seed}/record.json").unlink()
     assert costs[0].search_flops == costs[2].search_flops > 0 == costs[1].search_flops
     trials = json.loads((out / "runs/lora/search.json").read_text())["trials"]
@@ -295,8 +296,8 @@ def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
     lora = next(row for row in table if row.label == "lora")
     monkeypatch.setattr("triptych.measure.clocks.time", Ticking)
     made = [
-        experiment.run(suite, row, 0, workplace / f"boast-{number}", "cpu", lambda run, event: None, ("a file.py",))
-        for number, row in enumerate((lora, Row("lora", "lora", Boaster(**lora.plugin.model_dump()))))
+        experiment.run_experiment(suite, row, 0, workplace / f"boast-{number}", "cpu", ignore, ("a file.py",))
+        for number, row in enumerate((lora, SuiteEntry("lora", "lora", Boaster(**lora.plugin.model_dump()))))
     ]
     honest, boaster = (each.cost for each in made)
     assert boaster.train_seconds == honest.train_seconds > 0 and boaster.tokens_per_second == honest.tokens_per_second

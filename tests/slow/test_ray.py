@@ -14,7 +14,7 @@ from triptych.errors import ConfigError
 from triptych.plugins import import_plugins
 from triptych.results.lock import Lock
 from triptych.run import entries, preflight, setup
-from triptych.run.events import NoteEvent, StepEvent, TriedEvent
+from triptych.run.events import NoteEvent, StepEvent, TriedEvent, ignore
 from triptych.suite import executors, jobs, reports
 from triptych.suite.folder import claim_folder
 
@@ -73,7 +73,7 @@ def _fan_out(folder, name, executor, on_step):
     import_plugins()
     settings = reading.merge_settings(folder / "local/suite.json")
     resolved, table = entries.resolve(settings)
-    plan = preflight.check(resolved, table, None, setup.cache_folder())
+    plan = preflight.check_suite(resolved, table, None, setup.cache_folder())
     out, reported = folder / name, []
 
     def listen(run, event):
@@ -169,7 +169,7 @@ def test_a_cluster_open_to_the_network_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "192.168.0.9")
     with pytest.raises(ConfigError, match=r"192\.168\.0\.9.*ray://HOST:PORT"):
-        list(executors.make("ray", executors.Resources())([], Lock(tmp_path, ""), lambda run, event: None))
+        list(executors.make("ray", executors.Resources())([], Lock(tmp_path, ""), ignore))
     assert ended == [True]
 
 

@@ -115,13 +115,13 @@ def from_suite(
     import_plugins(plugins)
     suite, table = entries.resolve(reading.merge_settings(suite_file, preset, settings), methods)
     with preflight.temporary_cache() as cache:
-        checked = preflight.check(suite, table, device, cache)
+        checked = preflight.check_suite(suite, table, device, cache)
         arguments = ["compare", *([str(suite_file)] if suite_file else []), *(["--preset", preset] if preset else [])]
         arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
         return from_preflight(checked, device, (*arguments, *_flags(settings, methods)))
 
 
-def from_preflight(checked: "preflight.Plan", device: str | None, arguments: Sequence[str]) -> Known:
+def from_preflight(checked: "preflight.CheckedSuite", device: str | None, arguments: Sequence[str]) -> Known:
     """The same of a suite that is checked already.
 
     Args:
@@ -132,7 +132,7 @@ def from_preflight(checked: "preflight.Plan", device: str | None, arguments: Seq
     Raises:
         ConfigError: fewer than two rows train, or the primary measure is one that nothing can be assumed of.
     """
-    from triptych.run import preflight
+    from triptych.run.estimate import estimate_runs
 
     suite = checked.suite
     primary = suite.analysis.primary
@@ -141,12 +141,12 @@ def from_preflight(checked: "preflight.Plan", device: str | None, arguments: Seq
             "How the test loss varies is not known without a pilot; only ROUGE has assumptions. Give a finished "
             "results folder (triptych plan OUT), or plan for analysis.primary=rouge1."
         )
-    trained = tuple(row.label for row in checked.rows if row.trains)
+    trained = tuple(row.label for row in checked.entries if row.trains)
     if len(trained) < 2:
         raise ConfigError(f"The suite has {formats.number_of(len(trained), 'row')} that train: a difference needs two.")
     search = min(suite.search.train_documents, len(checked.corpus.train))
     costs = {}
-    for row, one in zip(checked.rows, preflight.estimate(checked, device).values(), strict=True):
+    for row, one in zip(checked.entries, estimate_runs(checked, device).values(), strict=True):
         costs[row.label] = costing.RowCost(
             row.trains,
             STARTUP,
@@ -286,7 +286,7 @@ def settings_within(
     if not fresh and (kept := kept_settings(folder, settings, budget)) is not None:
         return kept
     with preflight.temporary_cache() as cache:
-        known = from_preflight(preflight.check(suite, table, device, cache), device, ())
+        known = from_preflight(preflight.check_suite(suite, table, device, cache), device, ())
     made = conclude(known, None, budget)
     if told is not None:
         told(made)

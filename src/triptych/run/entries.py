@@ -1,4 +1,4 @@
-"""The rows of a suite: each label with its kind and its options, checked against the registered classes."""
+"""The entries of a suite: each label with its method or baseline and its options, checked and resolved."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,14 @@ from triptych.registry import build, registered
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of a comparison."""
+class SuiteEntry:
+    """What takes part in a comparison: a method or baseline with its options, under a label.
+
+    Attributes:
+        label: its name in the suite.
+        kind: the registered name of the method or baseline.
+        plugin: the method or baseline, with its options.
+    """
 
     label: str
     kind: str
@@ -20,7 +26,7 @@ class Row:
 
     @property
     def trains(self) -> bool:
-        """Rows without training run once, under the first seed."""
+        """Whether anything is trained; an entry without training runs once, under the first seed."""
         return isinstance(self.plugin, Method) and self.plugin.trains
 
     @property
@@ -29,8 +35,12 @@ class Row:
         return self.plugin.model_dump(mode="json")
 
 
-def make_row(label: str, options: dict[str, Any]) -> Row:
-    """A label and its options become a row.
+def make_entry(label: str, options: dict[str, Any]) -> SuiteEntry:
+    """Build the entry of a label.
+
+    Args:
+        label: its name; without a `kind` among the options also that of a method or baseline.
+        options: `kind` and the options of the method or baseline.
 
     Raises:
         ConfigError: an unknown kind, an unknown option or a bad value.
@@ -47,33 +57,33 @@ def make_row(label: str, options: dict[str, Any]) -> Row:
             f"Unknown method {label!r}.{nearest(label, known)} A label of your own needs its kind: "
             f"--set method.{label}.kind=lora; a method in a file of your own needs --plugin FILE.py."
         )
-    return Row(label, kind, build(known[kind], options, f"method.{label}"))
+    return SuiteEntry(label, kind, build(known[kind], options, f"method.{label}"))
 
 
-def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tuple[Suite, list[Row]]:
-    """Settings from presets, files and flags become a suite whose every key is written out, and its rows.
+def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tuple[Suite, list[SuiteEntry]]:
+    """Turn settings from presets, files and flags into a suite whose every key is written out, and its entries.
 
-    A section `[method.LABEL]` with a `kind` is a further row even where `methods` does not list it.
+    A section `[method.LABEL]` with a `kind` is a further entry even where `methods` does not list it.
 
     Args:
         settings: as a suite file gives them.
-        only: labels named on the command line; they replace `methods` and further rows alike.
+        only: labels named on the command line; they replace `methods` and further entries alike.
 
     Raises:
         ConfigError: an unknown key, name or value.
     """
     suite = make_suite(settings if only is None else {**settings, "methods": list(only)})
-    sections = {label: make_row(label, options) for label, options in suite.method.items()}
+    sections = {label: make_entry(label, options) for label, options in suite.method.items()}
     further = [label for label, options in suite.method.items() if "kind" in options and only is None]
     labels = dict.fromkeys([*suite.methods, *further])
-    rows = [sections.get(label) or make_row(label, {}) for label in labels]
-    methods = {row.label: {"kind": row.kind, **row.options} for row in rows}
+    entries = [sections.get(label) or make_entry(label, {}) for label in labels]
+    methods = {entry.label: {"kind": entry.kind, **entry.options} for entry in entries}
     written = {**suite.model_dump(mode="json"), "methods": list(labels), "method": methods}
-    return make_suite(written if _is_as_chosen(suite) else {**written, "design": None}), rows
+    return make_suite(written if _is_as_designed(suite) else {**written, "design": None}), entries
 
 
-def _is_as_chosen(suite: Suite) -> bool:
-    """The sizes are those that `design` notes; where one was changed since, the note is no longer true."""
+def _is_as_designed(suite: Suite) -> bool:
+    """Whether the sizes are those that `design` notes; where one was changed since, the note is no longer true."""
     design, limits = suite.design, suite.limits
     return design is None or (
         (len(suite.seeds), limits.test_documents, suite.training.max_epochs)
@@ -82,45 +92,47 @@ def _is_as_chosen(suite: Suite) -> bool:
     )
 
 
-def planned_runs(suite: Suite, rows: Sequence[Row]) -> list[tuple[Row, int]]:
-    """The runs of a suite in order: each row under each seed, rows without training under the first alone."""
-    return [(row, seed) for row in rows for seed in (suite.seeds if row.trains else suite.seeds[:1])]
+def runs_in_order(suite: Suite, entries: Sequence[SuiteEntry]) -> list[tuple[SuiteEntry, int]]:
+    """The runs of a suite: each entry under each seed, entries without training under the first seed alone."""
+    return [(entry, seed) for entry in entries for seed in (suite.seeds if entry.trains else suite.seeds[:1])]
 
 
-def smaller_suite(suite: Suite, rows: Sequence[Row], train_documents: int) -> Suite:
-    """The suite of a point of the data-size curve: the rows that train, on fewer documents; all else is the same.
+def smaller_suite(suite: Suite, entries: Sequence[SuiteEntry], train_documents: int) -> Suite:
+    """The suite of a point of the data-size curve: the entries that train, on fewer documents; all else is the same.
 
     Raises:
-        ConfigError: no row trains.
+        ConfigError: no entry trains.
     """
-    labels = tuple(row.label for row in rows if row.trains)
+    labels = tuple(entry.label for entry in entries if entry.trains)
     if not labels:
-        raise ConfigError("scaling.train_documents asks how rows gain with data, and no row of the suite trains.")
+        raise ConfigError(
+            "scaling.train_documents asks how methods gain with data, and no method of the suite is trained."
+        )
     limits = suite.limits.model_copy(update={"train_documents": train_documents})
     method = {label: options for label, options in suite.method.items() if label in labels}
     changes = {"methods": labels, "method": method, "limits": limits, "scaling": Scaling(), "design": None}
     return suite.model_copy(update=changes)
 
 
-def suite_rows(suite: Suite) -> list[Row]:
-    """The rows of a resolved suite."""
-    return [make_row(label, suite.method.get(label, {})) for label in suite.methods]
+def suite_entries(suite: Suite) -> list[SuiteEntry]:
+    """The entries of a resolved suite."""
+    return [make_entry(label, suite.method.get(label, {})) for label in suite.methods]
 
 
-def find_row(rows: Sequence[Row], label: str) -> Row:
-    """The row of that label.
+def find_entry(entries: Sequence[SuiteEntry], label: str) -> SuiteEntry:
+    """The entry of that label.
 
     Raises:
         ConfigError: the suite has none.
     """
-    for row in rows:
-        if row.label == label:
-            return row
-    raise ConfigError(f"The suite has no row {label!r}.{nearest(label, [row.label for row in rows])}")
+    for entry in entries:
+        if entry.label == label:
+            return entry
+    raise ConfigError(f"The suite has no method {label!r}.{nearest(label, [entry.label for entry in entries])}")
 
 
-def choose_seeds(suite: Suite, row: Row, asked: Sequence[int] | None) -> Sequence[int]:
-    """The seeds to run a row under: those asked for, else all that the suite plans for it.
+def choose_seeds(suite: Suite, entry: SuiteEntry, asked: Sequence[int] | None) -> Sequence[int]:
+    """The seeds to run an entry under: those asked for, else all that the suite plans for it.
 
     Raises:
         ConfigError: a seed is asked for that the suite does not have.
@@ -128,4 +140,4 @@ def choose_seeds(suite: Suite, row: Row, asked: Sequence[int] | None) -> Sequenc
     for seed in asked or ():
         if seed not in suite.seeds:
             raise ConfigError(f"The suite has no seed {seed}; it has {', '.join(map(str, suite.seeds))}.")
-    return asked or [seed for planned, seed in planned_runs(suite, [row]) if planned is row]
+    return asked or [seed for _, seed in runs_in_order(suite, [entry])]

@@ -1,9 +1,9 @@
-"""One run, top to bottom: seed, data, model, adapt, tune, evaluate, generate, save, record."""
+"""One run, top to bottom: set up, adapt the model, train, evaluate, generate, score, save, record."""
 
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from triptych.results import integrity, json_files
 from triptych.results.records import Cost, Loss, Parameters, Prediction, Record
 from triptych.run import provenance, scoring, setup
 from triptych.run.adapters import save_adapter
-from triptych.run.entries import Row
+from triptych.run.entries import SuiteEntry
 from triptych.run.events import Event, Listener, RunId
 from triptych.run.tracking import Tracker
 from triptych.run.training import TrainingOutcome, train_model
@@ -24,162 +24,181 @@ from triptych.run.workbench import Workbench
 NOT_TRAINED = "not measured: nothing is trained"
 
 
-def run(
-    suite: Suite, row: Row, seed: int, out: Path, device: str | None, listener: Listener, plugins: Sequence[str] = ()
+@dataclass
+class RunOutcome:
+    """What a run produced.
+
+    Attributes:
+        predictions: one for each test document, scored.
+        cost: what training took; the clocks are added when the record is written.
+        loss: of validation and test split; without a model there is none.
+        parameters: None without a model.
+        training: what training leaves; None where nothing is trained.
+        notes: what else a reader may want to know, by name.
+    """
+
+    predictions: list[Prediction]
+    cost: Cost
+    loss: Loss = field(default_factory=Loss)
+    parameters: Parameters | None = None
+    training: TrainingOutcome | None = None
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def run_experiment(
+    suite: Suite,
+    entry: SuiteEntry,
+    seed: int,
+    out: Path,
+    device: str | None,
+    listener: Listener,
+    plugins: Sequence[str] = (),
 ) -> Record:
     """Carry out one run and write everything it leaves, `record.json` last.
 
     Args:
         suite: the resolved suite.
-        row: one of its rows.
+        entry: one of its entries.
         seed: one of its seeds.
         out: the results folder.
-        device: the device asked for, or None.
+        device: cpu, cuda or mps; None: the best there is.
         listener: called with each event of the run.
         plugins: files that plug-ins were loaded from; the record's command names them.
 
     Raises:
         TriptychError: the run could not be carried out.
     """
-    bench = Workbench.begin(suite, row, seed, out, device, listener)
-    tracker = Tracker(suite, f"{row.label}-{seed}", out / "tracking")
+    bench = Workbench.begin(suite, entry, seed, out, device, listener)
+    tracker = Tracker(suite, f"{entry.label}-{seed}", out / "tracking")
 
     def listen(run: RunId | None, event: Event) -> None:
         listener(run, event)
         tracker.follow(event)
 
     bench.listener = listen
-    this = Run(bench, plugins)
-    record = this.baseline(row.plugin) if isinstance(row.plugin, Baseline) else this.method(row.plugin)
+    if isinstance(entry.plugin, Baseline):
+        outcome = run_baseline(bench, entry.plugin)
+    else:
+        outcome = run_method(bench, entry.plugin)
+    record = make_record(bench, outcome, plugins)
+    if bench.machine.is_main:
+        write_run(bench, outcome, record)
     tracker.finish(record)
     return record
 
 
-def try_rate(suite: Suite, row: Row, rate: float, out: Path, device: str | None, listener: Listener) -> None:
-    """Make one trial of a row's search alone; the run that makes the search finds it.
+def run_trial(suite: Suite, entry: SuiteEntry, rate: float, out: Path, device: str | None, listener: Listener) -> None:
+    """Make one trial of a method's learning-rate search; the run that makes the search finds it.
 
     Args:
+        suite, out, device, listener: as for `run_experiment`.
+        entry: an entry that is trained.
         rate: one of the search's learning rates.
 
     Raises:
-        TriptychError: it could not be made.
+        TriptychError: the trial could not be made.
     """
-    if not row.trains:
-        raise ConfigError(f"The row {row.label!r} is not trained: it has no search.")
-    assert isinstance(row.plugin, Method)
-    bench = Workbench.begin(suite, row, suite.seeds[0], out, device, listener)
-    make_trial(bench, row.plugin, bench.fresh_model(row.plugin, bench.seed), rate)
+    if not entry.trains:
+        raise ConfigError(f"{entry.label!r} is not trained: it has no search.")
+    assert isinstance(entry.plugin, Method)
+    bench = Workbench.begin(suite, entry, suite.seeds[0], out, device, listener)
+    make_trial(bench, entry.plugin, bench.fresh_model(entry.plugin, bench.seed), rate)
 
 
-@dataclass
-class Run:
-    """A run on its workbench."""
+def run_baseline(bench: Workbench, baseline: Baseline) -> RunOutcome:
+    """Predict and score, without a model."""
+    test = bench.corpus.test
+    with bench.stage("generation"):
+        texts = baseline.predict([test.document(i) for i in range(len(test))])
+    with bench.stage("evaluation"):
+        cap = bench.suite.decoding.max_new_tokens
+        predictions = scoring.score_predictions(test, texts, None, cap, None, bench.language.name)
+    latency = bench.latency(lambda i: baseline.predict([test.document(i)]))
+    return RunOutcome(
+        predictions, Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
+    )
 
-    bench: Workbench
-    plugins: Sequence[str]
 
-    def baseline(self, baseline: Baseline) -> Record:
-        """A row without a model: predict, score, record."""
-        bench, test = self.bench, self.bench.corpus.test
-        with bench.stage("generation"):
-            texts = baseline.predict([test.document(i) for i in range(len(test))])
-        with bench.stage("evaluation"):
-            predictions = scoring.score_predictions(
-                test, texts, None, bench.suite.decoding.max_new_tokens, None, bench.language.name
-            )
-        latency = bench.latency(lambda i: baseline.predict([test.document(i)]))
-        cost = Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED, generation_latency_seconds=latency)
-        return self.write(self.record(predictions, cost), predictions, [])
+def run_method(bench: Workbench, method: Method) -> RunOutcome:
+    """Adapt the model, train, evaluate, generate, score and save.
 
-    def method(self, method: Method) -> Record:
-        """A row with a model: adapt, count, tune, evaluate, generate, save, record."""
-        bench, test = self.bench, self.bench.corpus.test
-        model = bench.fresh_model(method, bench.seed)
-        parameters = setup.count_parameters(model.adapted, model.num_base_parameters)
-        tuned = train_model(bench, method, model) if method.trains else None
-        with bench.stage("evaluation"):
-            validation = bench.loss(model, bench.corpus.validation).mean if tuned else bench.untouched_loss(model)
-            split_test = bench.loss(model, test)
-        if not math.isfinite(validation + split_test.mean):
-            raise NonFiniteLoss(
-                f"The loss is {validation} on the validation split and {split_test.mean} on the test split: a "
-                "document makes the model's numbers overflow. Set training.precision=fp32, or leave the document out."
-            )
-        loss = Loss(initial=tuned.initial_loss if tuned else validation, validation=validation, test=split_test.mean)
-        predictions = bench.predict(model, split_test)
-        cost = tuned.cost if tuned else Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
-        cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(model, [test.document_ids(i)]))
-        if tuned and bench.machine.is_main:
-            with bench.stage("checkpoint"):
-                parameters.stored_bytes = save_adapter(model.adapted, bench.folder / "adapter", bench.origin())
-        notes = model.adapted.notes | (tuned.notes if tuned else {})
-        record = self.record(predictions, cost, parameters, loss, tuned, notes)
-        return self.write(record, predictions, tuned.history if tuned else [])
-
-    def record(
-        self,
-        predictions: list[Prediction],
-        cost: Cost,
-        parameters: Parameters | None = None,
-        loss: Loss | None = None,
-        tuned: TrainingOutcome | None = None,
-        notes: dict[str, Any] | None = None,
-    ) -> Record:
-        """Put the record together; its clocks are read when it is written."""
-        bench = self.bench
-        command = [
-            "triptych",
-            "train",
-            bench.row.label,
-            "OUT/suite.json",
-            "--seeds",
-            str(bench.seed),
-            "--out",
-            "OUT",
-            "--device",
-            bench.machine.device.type,
-        ]
-        command += [part for plugin in self.plugins for part in ("--plugin", plugin)]
-        return Record(
-            label=bench.row.label,
-            kind=bench.row.kind,
-            seed=bench.seed,
-            status="done",
-            config=bench.suite.model_dump(mode="json"),
-            options=bench.row.options,
-            parameters=parameters,
-            loss=loss or Loss(),
-            rouge=scoring.rouge(predictions, bench.language),
-            text_shape=scoring.text_shape(predictions),
-            further_scores=scoring.further_scores(predictions),
-            signatures=scoring.signatures(bench.language.name),
-            cost=cost,
-            data=bench.corpus.data,
-            search=tuned.search if tuned else None,
-            training=tuned.summary if tuned else None,
-            notes=notes or {},
-            provenance=provenance.collect(command, bench.base, bench.base.fingerprint if loss else None, bench.machine),
+    Raises:
+        NonFiniteLoss: training diverged, or the numbers of a document overflow.
+    """
+    test = bench.corpus.test
+    model = bench.fresh_model(method, bench.seed)
+    parameters = setup.describe_parameters(model.adapted, model.num_base_parameters)
+    training = train_model(bench, method, model) if method.trains else None
+    with bench.stage("evaluation"):
+        validation = bench.loss(model, bench.corpus.validation).mean if training else bench.untouched_loss(model)
+        test_loss = bench.loss(model, test)
+    if not math.isfinite(validation + test_loss.mean):
+        raise NonFiniteLoss(
+            f"The loss is {validation} on the validation split and {test_loss.mean} on the test split: a "
+            "document makes the model's numbers overflow. Set training.precision=fp32, or leave the document out."
         )
-
-    def write(self, record: Record, predictions: list[Prediction], history: list[dict[str, Any]]) -> Record:
-        """Write predictions and history, then the record: where it stands, the run is done."""
-        bench = self.bench
-        if not bench.machine.is_main:
-            return record
+    initial = training.initial_loss if training else validation
+    predictions = bench.predict(model, test_loss)
+    cost = training.cost if training else Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
+    cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(model, [test.document_ids(i)]))
+    if training and bench.machine.is_main:
         with bench.stage("checkpoint"):
-            json_files.write_json_lines(bench.folder / "predictions.jsonl", [p.model_dump() for p in predictions])
-            json_files.write_json_lines(bench.folder / "history.jsonl", history)
-        seconds = bench.clocks.read()
-        clocks = {f"{name}_seconds": value for name, value in seconds.items()}
-        generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
-        record.cost = record.cost.model_copy(
-            update={
-                **clocks,
-                "wall_seconds": bench.clocks.wall_seconds(),
-                "documents_per_second": len(predictions) / generation,
-            }
+            parameters.stored_bytes = save_adapter(model.adapted, bench.folder / "adapter", bench.origin())
+    return RunOutcome(
+        predictions,
+        cost,
+        Loss(initial=initial, validation=validation, test=test_loss.mean),
+        parameters,
+        training,
+        model.adapted.notes | (training.notes if training else {}),
+    )
+
+
+def make_record(bench: Workbench, outcome: RunOutcome, plugins: Sequence[str]) -> Record:
+    """The record of a run, but for its clocks and the digests of its files."""
+    entry, training = bench.entry, outcome.training
+    words = ["triptych", "train", entry.label, "OUT/suite.json", "--seeds", str(bench.seed), "--out", "OUT"]
+    command = [*words, "--device", bench.machine.device.type]
+    command += [part for plugin in plugins for part in ("--plugin", plugin)]
+    fingerprint = bench.base.fingerprint if isinstance(entry.plugin, Method) else None
+    return Record(
+        label=entry.label,
+        kind=entry.kind,
+        seed=bench.seed,
+        status="done",
+        config=bench.suite.model_dump(mode="json"),
+        options=entry.options,
+        parameters=outcome.parameters,
+        loss=outcome.loss,
+        rouge=scoring.rouge(outcome.predictions, bench.language),
+        text_shape=scoring.text_shape(outcome.predictions),
+        further_scores=scoring.further_scores(outcome.predictions),
+        signatures=scoring.signatures(bench.language.name),
+        cost=outcome.cost,
+        data=bench.corpus.data,
+        search=training.search if training else None,
+        training=training.summary if training else None,
+        notes=outcome.notes,
+        provenance=provenance.collect(command, bench.base, fingerprint, bench.machine),
+    )
+
+
+def write_run(bench: Workbench, outcome: RunOutcome, record: Record) -> None:
+    """Write predictions and history, then the record with its clocks: where there is a record, the run is done."""
+    folder, predictions = bench.folder, outcome.predictions
+    with bench.stage("checkpoint"):
+        json_files.write_json_lines(
+            folder / "predictions.jsonl", [prediction.model_dump() for prediction in predictions]
         )
-        record.files = integrity.digests(bench.folder)
-        json_files.write_json(bench.folder / "record.json", record.sealed())
-        shutil.rmtree(bench.folder / "checkpoint", ignore_errors=True)
-        return record
+        json_files.write_json_lines(folder / "history.jsonl", outcome.training.history if outcome.training else [])
+    seconds = bench.clocks.read()
+    generation = seconds["generation"] - (record.cost.generation_latency_seconds or 0.0)
+    measured = {
+        **{f"{name}_seconds": value for name, value in seconds.items()},
+        "wall_seconds": bench.clocks.wall_seconds(),
+        "documents_per_second": len(predictions) / generation,
+    }
+    record.cost = record.cost.model_copy(update=measured)
+    record.files = integrity.digests(folder)
+    json_files.write_json(folder / "record.json", record.sealed())
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)

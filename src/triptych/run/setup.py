@@ -1,7 +1,7 @@
-"""What a run begins from: the suite's corpus, and the model as a method changes it."""
+"""What a suite's settings ask for: its documents, tokenised, and its base model, adapted by a method."""
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ from triptych.corpus.prepare import Corpus, prepare
 from triptych.datasets import open_dataset
 from triptych.engine.model import EngineModel, adapt_model
 from triptych.machine import Machine, seed_everything
-from triptych.measure import meter
+from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
 from triptych.results.records import Parameters
-from triptych.run.entries import Row
+from triptych.run.entries import SuiteEntry
 
 
 def cache_folder() -> Path:
@@ -24,13 +24,14 @@ def cache_folder() -> Path:
     return Path(os.environ.get("TRIPTYCH_CACHE") or Path.home() / ".cache" / "triptych")
 
 
-def reserved_positions(rows: Sequence[Row]) -> int:
-    """Positions that virtual tokens take in the row that has most: documents are cut the same for all."""
-    return max((row.plugin.num_virtual_tokens_added() for row in rows if isinstance(row.plugin, Method)), default=0)
+def reserved_positions(entries: Sequence[SuiteEntry]) -> int:
+    """The most positions that virtual tokens of an entry take: documents are cut the same for all entries."""
+    methods = [entry.plugin for entry in entries if isinstance(entry.plugin, Method)]
+    return max((method.num_virtual_tokens_added() for method in methods), default=0)
 
 
 def open_data(suite: Suite) -> Dataset:
-    """Where the suite's documents come from.
+    """Find the data set of a suite; nothing is read yet.
 
     Raises:
         DataError: there is no such folder or name.
@@ -40,8 +41,14 @@ def open_data(suite: Suite) -> Dataset:
     )
 
 
-def load_corpus(suite: Suite, rows: Sequence[Row], base: BaseModel, cache: Path) -> Corpus:
-    """The suite's documents, tokenised, from the cache where they are in it.
+def load_corpus(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, cache: Path) -> Corpus:
+    """Prepare the documents of a suite, or open them where they were prepared before.
+
+    Args:
+        suite: the resolved suite.
+        entries: all its entries; how documents are cut depends on all of them.
+        base: its base model.
+        cache: folder of prepared data.
 
     Raises:
         InputError: the data cannot be read or used.
@@ -54,7 +61,7 @@ def load_corpus(suite: Suite, rows: Sequence[Row], base: BaseModel, cache: Path)
         split=suite.split,
         separator=suite.separator,
         window=base.context_length,
-        reserved=reserved_positions(rows),
+        reserved=reserved_positions(entries),
         new_tokens=suite.decoding.max_new_tokens,
         vocabulary_size=base.vocabulary_size,
         cache=cache,
@@ -63,14 +70,26 @@ def load_corpus(suite: Suite, rows: Sequence[Row], base: BaseModel, cache: Path)
 
 
 def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:
-    """Token ids that stand in the training documents, by falling frequency; ties by id."""
+    """Token ids of the training documents by falling frequency, ties by id: [at most vocabulary_size]."""
     counts = corpus.token_frequencies(vocabulary_size)
     order = np.argsort(-counts, kind="stable")
     return torch.from_numpy(order[counts[order] > 0])
 
 
 def prepare_model(base: BaseModel, method: Method, corpus: Corpus, seed: int, machine: Machine) -> EngineModel:
-    """Seed every source of chance, load the untouched model, and let the method change it."""
+    """Seed every source of chance, load the untouched model, and let the method change it.
+
+    Args:
+        base: the base model.
+        method: changes it.
+        corpus: gives the method its token frequencies, and the engine the sequence to read.
+        seed: of all chance.
+        machine: where the model runs.
+
+    Raises:
+        ConfigError: the method's options do not fit the model.
+        ModelError: the model cannot be loaded or taken apart.
+    """
     generator = seed_everything(seed)
     untouched = base.load()
     untouched.to(machine.device)  # type: ignore[arg-type]
@@ -99,17 +118,17 @@ def sketch(base: BaseModel, method: Method) -> AdaptedModel:
     return adapt_model(model, change)[0]
 
 
-def endings(names: Iterable[str]) -> tuple[str, ...]:
-    """The last parts of modules' names, each once, sorted."""
-    return tuple(sorted({name.rsplit(".", 1)[-1] for name in names}))
+def target_matrices(adapted: AdaptedModel) -> tuple[str, ...]:
+    """Name endings of the matrices that the method put something next to, sorted; `()` where there are none."""
+    return tuple(sorted({name.rsplit(".", 1)[-1] for name in adapted.notes.get("target_modules") or ()}))
 
 
-def count_parameters(adapted: AdaptedModel, base: int) -> Parameters:
-    """Parameters by unique storage, after freezing; `base` is the count of the untouched model."""
-    counts = meter.count_parameters(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
+def describe_parameters(adapted: AdaptedModel, num_base: int) -> Parameters:
+    """Count parameters by unique storage; `num_base` is the count of the untouched model."""
+    counts = count_parameters(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
     return Parameters(
-        num_base_parameters=base,
-        num_added_parameters=counts.total - base,
+        num_base_parameters=num_base,
+        num_added_parameters=counts.total - num_base,
         num_trainable_parameters=counts.trainable,
         num_total_parameters=counts.total,
         stored_bytes=0,

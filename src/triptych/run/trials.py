@@ -41,7 +41,7 @@ class RateSearch:
     @property
     def trials_folder(self) -> Path:
         """Where finished trials are kept until the search has ended."""
-        return layout.trials_folder(self.bench.out, self.bench.row.label)
+        return layout.trials_folder(self.bench.out, self.bench.entry.label)
 
     def result(self, resumed: Checkpoint | None) -> tuple[SearchResult | None, float]:
         """What the search found, and the FLOPs that this run is charged for it; None where there is nothing to search.
@@ -58,7 +58,7 @@ class RateSearch:
             return None, 0.0
         if resumed is not None:
             return SearchResult.model_validate(resumed.facts["search"]), resumed.facts["search_flops"]
-        file = layout.search_file(bench.out, bench.row.label)
+        file = layout.search_file(bench.out, bench.entry.label)
         result = read_search(file, bench.identity, bench.note)
         if result is not None:
             if result.charged_to != bench.seed:
@@ -123,7 +123,7 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
     grid = RateSearch(bench, method, None).grid
     if rate not in grid:
         there = ", ".join(f"{rate:g}" for rate in grid) or "none"
-        raise ConfigError(f"The search of {bench.row.label!r} has no trial at {rate:g}; it has {there}.")
+        raise ConfigError(f"The search of {bench.entry.label!r} has no trial at {rate:g}; it has {there}.")
     with bench.stage("preparation"):
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)

@@ -24,13 +24,13 @@ from triptych.engine.memory import UNTIL_FOUND
 from triptych.engine.model import EngineModel
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
-from triptych.measure import meter
+from triptych.measure.clocks import Clocks
 from triptych.models.base import BaseModel
 from triptych.results import layout
 from triptych.results.records import Prediction
 from triptych.run import provenance, scoring, setup
 from triptych.run.adapters import Origin
-from triptych.run.entries import Row, suite_rows
+from triptych.run.entries import SuiteEntry, suite_entries
 from triptych.run.events import Listener, NoteEvent, ProgressEvent, RunEvent, RunId, StageEvent, StageName
 from triptych.text import languages
 
@@ -46,37 +46,39 @@ class Workbench:
     """
 
     suite: Suite
-    row: Row
+    entry: SuiteEntry
     seed: int
     out: Path
     machine: Machine
-    clocks: meter.Clocks
+    clocks: Clocks
     base: BaseModel
     corpus: Corpus
     listener: Listener
     micro_batch: int
 
     @classmethod
-    def begin(cls, suite: Suite, row: Row, seed: int, out: Path, device: str | None, listener: Listener) -> "Workbench":
+    def begin(
+        cls, suite: Suite, entry: SuiteEntry, seed: int, out: Path, device: str | None, listener: Listener
+    ) -> "Workbench":
         """Set up machine, base model and data; the clocks count from the start of the process."""
         machine = start_machine(device, suite.training.precision)
-        clocks = meter.Clocks(machine.synchronize, base="startup")
-        listener(RunId(row.label, seed), StageEvent(stage="preparation"))
+        clocks = Clocks(machine.synchronize, base="startup")
+        listener(RunId(entry.label, seed), StageEvent(stage="preparation"))
         with clocks.time("preparation"):
             base = BaseModel.of(suite)
-            corpus = setup.load_corpus(suite, suite_rows(suite), base, setup.cache_folder())
+            corpus = setup.load_corpus(suite, suite_entries(suite), base, setup.cache_folder())
         asked = suite.training.micro_batch_size
         micro_batch = UNTIL_FOUND if asked == "auto" else asked
-        return cls(suite, row, seed, out, machine, clocks, base, corpus, listener, micro_batch)
+        return cls(suite, entry, seed, out, machine, clocks, base, corpus, listener, micro_batch)
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything that the row's results depend on but the seed; what is kept between runs is used under the same
-        alone."""
-        settings = {"config": self.suite.model_dump(mode="json"), "kind": self.row.kind, "options": self.row.options}
+        """Everything but the seed that the run's results depend on; what other runs kept is used if it is the same."""
+        entry = self.entry
+        settings = {"config": self.suite.model_dump(mode="json"), "kind": entry.kind, "options": entry.options}
         return {
             "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
-            "row": self.row.label,
+            "row": entry.label,
             "data": self.corpus.data.fingerprint,
             "model": self.base.fingerprint,
             "tokenizer": self.base.tokenizer_fingerprint,
@@ -93,17 +95,17 @@ class Workbench:
     @property
     def folder(self) -> Path:
         """`OUT/runs/LABEL/SEED`."""
-        return layout.run_folder(self.out, self.row.label, self.seed)
+        return layout.run_folder(self.out, self.entry.label, self.seed)
 
     def origin(self) -> Origin:
         """What the adapter belongs to."""
-        row, base = self.row, self.base
+        entry, base = self.entry, self.base
         model = base.name, base.revision, base.fingerprint, base.tokenizer_fingerprint
-        return Origin(row.label, row.kind, row.options, *model, self.seed)
+        return Origin(entry.label, entry.kind, entry.options, *model, self.seed)
 
     def emit(self, event: RunEvent) -> None:
         """Report an event of this run."""
-        self.listener(RunId(self.row.label, self.seed), event)
+        self.listener(RunId(self.entry.label, self.seed), event)
 
     def stage(self, name: StageName) -> AbstractContextManager[None]:
         """Report that a stage begins; its clock runs inside."""
@@ -125,8 +127,8 @@ class Workbench:
             model = make_ready(model)
         for message in model.can.notes:
             self.note(message)
-        if targets := model.adapted.notes.get("target_modules"):
-            self.note(f"put next to the matrices {', '.join(setup.endings(targets))}")
+        if targets := setup.target_matrices(model.adapted):
+            self.note(f"put next to the matrices {', '.join(targets)}")
         check_generation(model, DecodingPlan(**self.suite.decoding.model_dump()))
         return model
 

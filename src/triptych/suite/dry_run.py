@@ -6,8 +6,8 @@ from pathlib import Path
 
 from triptych.config.schema import Suite
 from triptych.results.records import Data, DesignPlan, Parameters
-from triptych.run import preflight
-from triptych.run.preflight import Plan, RowEstimate
+from triptych.run.estimate import RunEstimate, estimate_runs
+from triptych.run.preflight import CheckedSuite
 from triptych.text.languages import Language
 
 
@@ -68,7 +68,7 @@ class DryRun:
         return sum(row.stored_bytes * row.runs for row in self.rows)
 
 
-def forecast(plan: Plan, device: str | None, preset: str, out: Path) -> DryRun:
+def forecast(plan: CheckedSuite, device: str | None, preset: str, out: Path) -> DryRun:
     """Measure two optimizer steps and a batch of summaries of each row, and say what the suite would take.
 
     Args:
@@ -77,22 +77,22 @@ def forecast(plan: Plan, device: str | None, preset: str, out: Path) -> DryRun:
         preset: the preset that its settings began from.
         out: the results folder.
     """
-    one = _forecast(plan, preflight.estimate(plan, device), preset, out)
+    one = _forecast(plan, estimate_runs(plan, device), preset, out)
     return replace(one, smaller=tuple(forecast(each, device, preset, out) for each in plan.scaled.values()))
 
 
-def _forecast(plan: Plan, estimates: Mapping[str, RowEstimate], preset: str, out: Path) -> DryRun:
+def _forecast(plan: CheckedSuite, estimates: Mapping[str, RunEstimate], preset: str, out: Path) -> DryRun:
     rows = []
-    for row in plan.rows:
-        parameters = plan.parameters.get(row.label)
+    for entry in plan.entries:
+        parameters = plan.parameters.get(entry.label)
         rows.append(
             RowForecast(
-                label=row.label,
-                kind=row.kind,
-                runs=sum(planned.label == row.label for planned, _ in plan.runs),
+                label=entry.label,
+                kind=entry.kind,
+                runs=sum(planned.label == entry.label for planned, _ in plan.runs),
                 parameters=parameters,
-                targets=plan.targets.get(row.label, ()),
-                seconds=estimates[row.label].seconds,
+                targets=plan.targets.get(entry.label, ()),
+                seconds=estimates[entry.label].seconds,
                 stored_bytes=4 * parameters.num_trainable_parameters if parameters else 0,
             )
         )

@@ -17,7 +17,7 @@ def finished_record(run: PlannedRun) -> Record | None:
         OtherSettings: the record is complete and was made with other settings than the suite's: the run is not
             repeated without being asked for.
     """
-    label, seed = run.row.label, run.seed
+    label, seed = run.entry.label, run.seed
     folder = layout.run_folder(run.out, label, seed)
     try:
         found = reading.read_run(folder, label, seed, run.suite)
@@ -45,9 +45,9 @@ def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
         here = here or BaseModel.of(run.suite).fingerprint
         if recorded != here:
             raise ResultsError(
-                f"{str(layout.run_folder(run.out, run.row.label, run.seed))!r} was made with other weights or another "
-                f"configuration than {run.suite.model!r} has now. Give the same model, another --out, or --fresh to "
-                "start over."
+                f"{str(layout.run_folder(run.out, run.entry.label, run.seed))!r} was made with other weights or "
+                f"another configuration than {run.suite.model!r} has now. Give the same model, another --out, or "
+                "--fresh to start over."
             )
 
 
@@ -65,7 +65,7 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
         if record.data is None:
             continue
         now = data[run.out]
-        where = str(layout.run_folder(run.out, run.row.label, run.seed))
+        where = str(layout.run_folder(run.out, run.entry.label, run.seed))
         remedy = "Give the same data, another --out, or --fresh to start over."
         if record.data.fingerprint != now.fingerprint:
             raise ResultsError(f"{where!r} was made with other documents than {run.suite.data!r} has now. {remedy}")

@@ -7,7 +7,7 @@ from triptych.results import json_files, layout
 from triptych.results.lock import Lock
 from triptych.results.records import Record
 from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
-from triptych.run.preflight import Plan
+from triptych.run.preflight import CheckedSuite
 from triptych.suite.executors import Executor, Job, one_by_one
 from triptych.suite.finished import finished_record, refuse_other_data, refuse_other_weights
 from triptych.suite.folder import make_folder, write_suite
@@ -16,7 +16,7 @@ from triptych.text.characters import whole
 
 
 def run_suite(
-    plan: Plan,
+    plan: CheckedSuite,
     out: Path,
     lock: Lock,
     device: str | None,
@@ -73,12 +73,12 @@ def run_suite(
             continue
         run = pending[job]
         failure = Record(
-            label=run.row.label,
-            kind=run.row.kind,
+            label=run.entry.label,
+            kind=run.entry.kind,
             seed=run.seed,
             status="failed",
             config=run.suite.model_dump(mode="json"),
-            options=run.row.options,
+            options=run.entry.options,
             error=whole(error),
         )
         json_files.write_json(job.folder / "record.json", failure.sealed())

@@ -16,7 +16,7 @@ from triptych.results import layout
 from triptych.results.lock import Lock
 from triptych.results.records import Record
 from triptych.run import entries, experiment, preflight, setup
-from triptych.run.entries import Row
+from triptych.run.entries import SuiteEntry
 from triptych.run.events import (
     BeginEvent,
     DoneEvent,
@@ -37,8 +37,8 @@ class RowRequest:
 
     Attributes:
         suite: the resolved suite.
-        rows: all its rows; how documents are cut depends on all of them.
-        row: the row to run.
+        entries: all its entries; how documents are cut depends on all of them.
+        entry: the entry to run.
         seeds: the seeds to run it under.
         out: the results folder.
         device: cpu, cuda or mps; None: the best there is.
@@ -46,8 +46,8 @@ class RowRequest:
     """
 
     suite: Suite
-    rows: Sequence[Row]
-    row: Row
+    entries: Sequence[SuiteEntry]
+    entry: SuiteEntry
     seeds: Sequence[int]
     out: Path
     device: str | None
@@ -78,10 +78,10 @@ def make_request(
     if seeds is not None and suite_file is None:
         merged["seeds"], seeds = list(seeds), None
     known = [*merged.get("methods", Suite().methods), *merged.get("method", {})]
-    suite, rows = entries.resolve(merged, methods or (None if label in known else [label]))
-    row = entries.find_row(rows, label)
-    chosen = entries.choose_seeds(suite, row, seeds)
-    return RowRequest(suite, rows, row, chosen, layout.results_folder(out, suite.name), device, tuple(plugins))
+    suite, found = entries.resolve(merged, methods or (None if label in known else [label]))
+    entry = entries.find_entry(found, label)
+    chosen = entries.choose_seeds(suite, entry, seeds)
+    return RowRequest(suite, found, entry, chosen, layout.results_folder(out, suite.name), device, tuple(plugins))
 
 
 def train_row(request: RowRequest, listener: Listener) -> list[Record]:
@@ -95,14 +95,14 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
     """
     if not is_main_process():
         return [_run(request, seed, ignore) for seed in request.seeds]
-    suite, row = request.suite, request.row
-    plan = preflight.check(suite, request.rows, request.device, setup.cache_folder(), only=row)
+    suite, entry = request.suite, request.entry
+    plan = preflight.check_suite(suite, request.entries, request.device, setup.cache_folder(), only=entry)
     notes, language = plan.corpus.data.sentences(), plan.language.reason
     listener(None, ReadyEvent(out=str(request.out), notes=notes, language=language))
     records = []
     with claim_folder(request.out, suite) as lock:
         for index, seed in enumerate(request.seeds):
-            run = RunId(row.label, seed)
+            run = RunId(entry.label, seed)
             listener(run, BeginEvent(index=index, total=len(request.seeds)))
             records.append(_run(request, seed, lock.guard(listener)))
             listener(run, DoneEvent())
@@ -129,7 +129,7 @@ def run_as_child(request: RowRequest, lock: Lock | None, write: Callable[[Event]
         write(event)
 
     if rate is not None:
-        experiment.try_rate(request.suite, request.row, rate, request.out, request.device, listen)
+        experiment.run_trial(request.suite, request.entry, rate, request.out, request.device, listen)
         return
     for seed in request.seeds:
         _run(request, seed, listen)
@@ -157,4 +157,5 @@ def events_on_stdout() -> Iterator[Callable[[Event], None]]:
 
 
 def _run(request: RowRequest, seed: int, listener: Listener) -> Record:
-    return experiment.run(request.suite, request.row, seed, request.out, request.device, listener, request.plugins)
+    suite, entry, out, device = request.suite, request.entry, request.out, request.device
+    return experiment.run_experiment(suite, entry, seed, out, device, listener, request.plugins)

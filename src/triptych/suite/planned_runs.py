@@ -7,9 +7,9 @@ from pathlib import Path
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.results import layout
-from triptych.run.entries import Row
+from triptych.run.entries import SuiteEntry
 from triptych.run.events import RunId
-from triptych.run.preflight import Plan
+from triptych.run.preflight import CheckedSuite
 from triptych.run.search import read_trials, spread
 from triptych.suite.executors import Job
 
@@ -21,14 +21,14 @@ class PlannedRun:
     Attributes:
         suite: the resolved suite.
         out: the results folder.
-        row: the row.
+        entry: what is run.
         seed: the seed.
-        name: the row's label, and the number of documents where that is not the suite's own.
+        name: the entry's label, and the number of documents where that is not the suite's own.
     """
 
     suite: Suite
     out: Path
-    row: Row
+    entry: SuiteEntry
     seed: int
     name: str
 
@@ -39,7 +39,7 @@ class PlannedRun:
 
     def job(self, device: str | None, plugins: Sequence[str], index: int = 0, total: int = 1) -> Job:
         """The run as a command, the `index`th (from 0) of `total`."""
-        out, label = self.out.resolve(), self.row.label
+        out, label = self.out.resolve(), self.entry.label
         arguments = ["train", label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
         arguments += ["--device", device] if device else []
         arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
@@ -58,20 +58,20 @@ class PlannedRun:
         return Job(self.id, self.name, tuple(arguments), folder, index, total, trials)
 
     def rates_to_try(self) -> list[float]:
-        """The learning rates of the row's search that were not tried yet; the run repeats trials of other data."""
-        if not self.row.trains or layout.search_file(self.out, self.row.label).exists():
+        """The learning rates of the entry's search that were not tried yet; the run repeats trials of other data."""
+        if not self.entry.trains or layout.search_file(self.out, self.entry.label).exists():
             return []
-        assert isinstance(self.row.plugin, Method)
-        grid = spread(self.row.plugin.learning_rates, self.suite.search.trials)
-        tried = {trial.learning_rate for trial in read_trials(layout.trials_folder(self.out, self.row.label), grid)}
+        assert isinstance(self.entry.plugin, Method)
+        grid = spread(self.entry.plugin.learning_rates, self.suite.search.trials)
+        tried = {trial.learning_rate for trial in read_trials(layout.trials_folder(self.out, self.entry.label), grid)}
         return [rate for rate in grid if rate not in tried] if len(grid) > 1 else []
 
 
-def list_runs(plan: Plan, out: Path) -> list[PlannedRun]:
+def list_runs(plan: CheckedSuite, out: Path) -> list[PlannedRun]:
     """Every run of a suite in order: its own, then those on fewer training documents."""
-    found = [PlannedRun(plan.suite, out, row, seed, row.label) for row, seed in plan.runs]
+    found = [PlannedRun(plan.suite, out, entry, seed, entry.label) for entry, seed in plan.runs]
     for size, smaller in plan.scaled.items():
         folder = layout.scaled_folder(out, size)
-        for row, seed in smaller.runs:
-            found.append(PlannedRun(smaller.suite, folder, row, seed, f"{row.label} on {size} documents"))
+        for entry, seed in smaller.runs:
+            found.append(PlannedRun(smaller.suite, folder, entry, seed, f"{entry.label} on {size} documents"))
     return found

@@ -13,7 +13,7 @@ from triptych.results.reading import read_finished, read_predictions
 from triptych.results.records import Record
 from triptych.run import events, scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
-from triptych.run.entries import make_row
+from triptych.run.entries import make_entry
 from triptych.run.workbench import Workbench
 from triptych.use import peft_adapters
 from triptych.use.summarizers import TrainedModel, load_summarizer
@@ -100,7 +100,7 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
             f"{str(folder)!r} is a run, which says itself how it is evaluated; give --model and --data at most."
         )
     record = read_finished(folder)
-    row = make_row(record.label, {"kind": record.kind, **record.options})
+    row = make_entry(record.label, {"kind": record.kind, **record.options})
     if not isinstance(row.plugin, Method):
         raise ResultsError(f"{str(folder)!r} is a row without a model: there is nothing to load.")
     if record.loss.test is None or record.rouge is None:
@@ -134,9 +134,9 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
     found = load_summarizer(folder, settings.get("model"), device)
     assert isinstance(found, TrainedModel)
     row = (
-        make_row("prompt-tuning", {"num_virtual_tokens": found.adapted.num_virtual_tokens})
+        make_entry("prompt-tuning", {"num_virtual_tokens": found.adapted.num_virtual_tokens})
         if found.adapted.virtual_tokens is not None
-        else make_row("untuned", {})
+        else make_entry("untuned", {})
     )
     suite = make_suite(
         {

@@ -12,7 +12,7 @@ from triptych.models.base import BaseModel
 from triptych.results import layout
 from triptych.results.reading import read_finished, read_record, read_suite
 from triptych.run import scoring, setup
-from triptych.run.entries import planned_runs, suite_rows
+from triptych.run.entries import runs_in_order, suite_entries
 from triptych.text import languages
 from triptych.use import summarizers
 
@@ -86,14 +86,14 @@ class Playground:
             ResultsError: OUT holds no finished run.
         """
         suite = read_suite(out / "suite.json")
-        table = suite_rows(suite)
+        entries = suite_entries(suite)
         first: dict[str, Path] = {}
         counted: str | None = None  # the language that the runs were scored in, where they noted it
-        for row, seed in planned_runs(suite, table):
-            folder = layout.run_folder(out, row.label, seed)
+        for entry, seed in runs_in_order(suite, entries):
+            folder = layout.run_folder(out, entry.label, seed)
             file = folder / "record.json"
-            if row.label not in first and file.is_file() and read_record(file).status == "done":
-                first[row.label] = folder  # where a seed failed, the next may have finished
+            if entry.label not in first and file.is_file() and read_record(file).status == "done":
+                first[entry.label] = folder  # where a seed failed, the next may have finished
                 record = read_finished(folder)
                 counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
@@ -102,7 +102,7 @@ class Playground:
         documents: list[Document] = []
         try:
             base = BaseModel(model or suite.model, suite.model_revision)
-            corpus = setup.load_corpus(suite, table, base, setup.cache_folder())
+            corpus = setup.load_corpus(suite, entries, base, setup.cache_folder())
             test = corpus.test
             chosen = range(min(len(test), MAX_EXAMPLES))
             documents = [Document(test[i].id, test.document(i), test.reference(i)) for i in chosen]

@@ -23,7 +23,7 @@ from triptych.models.sharing import own_trained_tensors, share_tensors
 from triptych.results.reading import read_finished, settings_of
 from triptych.run import scoring, setup
 from triptych.run.adapters import PEFT_CONFIG, check_belongs, check_origin, load_tensors, read_manifest
-from triptych.run.entries import Row, make_row, suite_rows
+from triptych.run.entries import SuiteEntry, make_entry, suite_entries
 from triptych.use import peft_adapters
 
 WINDOW = 256  # documents that are sorted by length together
@@ -89,7 +89,7 @@ class Trained(ABC):
 class TrainedBaseline(Trained):
     """A row without a model."""
 
-    def __init__(self, row: Row, baseline: Baseline, folder: Path, suite: Suite):
+    def __init__(self, row: SuiteEntry, baseline: Baseline, folder: Path, suite: Suite):
         super().__init__(row.label, row.kind, folder, suite)
         self._baseline = baseline
 
@@ -240,7 +240,7 @@ class _Loader:
     def _run(self, folder: Path) -> Trained:
         record = read_finished(folder)
         suite = settings_of(record, folder)
-        row = make_row(record.label, {"kind": record.kind, **record.options})
+        row = make_entry(record.label, {"kind": record.kind, **record.options})
         if isinstance(row.plugin, Baseline):
             return TrainedBaseline(row, row.plugin, folder, suite)
         loaded = self._base(BaseModel(self.model or suite.model, suite.model_revision), suite.training.precision)
@@ -263,7 +263,7 @@ class _Loader:
             check_origin(origin, loaded.base, folder / "adapter")
             own_trained_tensors(model.adapted)
             load_tensors(model.adapted, tensors, folder / "adapter")
-        reserved = setup.reserved_positions(suite_rows(suite))
+        reserved = setup.reserved_positions(suite_entries(suite))
         model = model if suite.engine.plain else make_ready(model)
         return TrainedModel(row.label, row.kind, folder, suite, loaded, model, reserved)
 

@@ -31,7 +31,7 @@ from triptych.planning import planner
 from triptych.planning.planner import parse_duration, plan
 from triptych.results.json_files import read_json
 from triptych.results.reading import read_results
-from triptych.run import preflight
+from triptych.run.estimate import RunEstimate
 
 SIMULATED = Chance(2 * ROW_SD**2, (NOISE_SD**2,) * 2, (0.3**2,) * 2)
 OWN = Size(21_000, 6_000, 3_000, 10, 3)
@@ -364,10 +364,10 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
 
     def estimate(checked, device):
-        one = preflight.RowEstimate(0, 0, 0, 0.0, document_seconds=0.1, loss_seconds=0.01, summary_seconds=0.2)
-        return dict.fromkeys((row.label for row in checked.rows), one)
+        one = RunEstimate(0, 0, 0, 0.0, document_seconds=0.1, loss_seconds=0.01, summary_seconds=0.2)
+        return dict.fromkeys((row.label for row in checked.entries), one)
 
-    monkeypatch.setattr(preflight, "estimate", estimate)
+    monkeypatch.setattr("triptych.run.estimate.estimate_runs", estimate)
     return tmp_path
 
 
@@ -407,7 +407,7 @@ def test_compare_runs_the_design_of_a_budget_and_keeps_it(folder, monkeypatch, c
     assert recorded["design"]["within_seconds"] == 600 and design.estimated_seconds <= 600
     assert design.seeds == len(first.seeds) >= 3 and design.test_documents == first.limits.test_documents
     assert design.max_epochs == first.training.max_epochs
-    monkeypatch.setattr(preflight, "estimate", None)  # nothing is planned anew
+    monkeypatch.setattr("triptych.run.estimate.estimate_runs", None)  # nothing is planned anew
     assert cli.main([*ARGUMENTS, "--within", "600s"]) == 130 and carried[1] == first
     assert cli.main(["compare", "out/suite.json", "--out", "out"]) == 130 and carried[2] == first
     assert cli.main([*ARGUMENTS, "--within", "5min"]) == 2
@@ -421,7 +421,7 @@ def test_a_folder_without_a_design_is_not_planned_over(folder, monkeypatch, caps
     """--within in a folder whose suite was not planned is refused before anything is measured."""
     monkeypatch.setattr("triptych.suite.jobs.run_suite", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.main(ARGUMENTS) == 130
-    monkeypatch.setattr(preflight, "estimate", None)
+    monkeypatch.setattr("triptych.run.estimate.estimate_runs", None)
     assert cli.main([*ARGUMENTS, "--within", "10min"]) == 2
     assert "was not planned for a budget" in capsys.readouterr().err
 

@@ -29,7 +29,7 @@ def out(tmp_path: Path) -> Path:
     suite = read_suite(out / "suite.json")
     for size, loss in ((16, 4.0), (32, 2.0)):
         folder = layout.scaled_folder(out, size)
-        smaller = smaller_suite(suite, entries.suite_rows(suite), size).model_dump(mode="json")
+        smaller = smaller_suite(suite, entries.suite_entries(suite), size).model_dump(mode="json")
         json_files.write_json(folder / "suite.json", smaller)
         for label in ("prompt-tuning", "lora"):
             for seed in (0, 1):
@@ -112,7 +112,7 @@ def test_a_point_is_the_suite_on_fewer_documents():
     assert smaller.pop("methods") == ("prompt-tuning", "lora", "last-layers", "full") == tuple(smaller.pop("method"))
     assert smaller.pop("scaling") == {"train_documents": ()}
     assert smaller == {key: value for key, value in suite.model_dump().items() if key in smaller}
-    with pytest.raises(ConfigError, match="no row of the suite trains"):
+    with pytest.raises(ConfigError, match="no method of the suite is trained"):
         smaller_suite(suite, [row for row in table if not row.trains], 16)
 
 

@@ -26,7 +26,7 @@ from triptych.models.parts import take_apart, usable_positions
 from triptych.models.tiny import Tiny
 from triptych.results.reading import read_finished
 from triptych.run import setup
-from triptych.run.entries import suite_rows
+from triptych.run.entries import suite_entries
 from triptych.suite.finished import finished_record, refuse_other_weights
 from triptych.suite.planned_runs import PlannedRun
 
@@ -352,7 +352,7 @@ def test_evaluation_and_resume_refuse_other_weights(tmp_path, capsys, monkeypatc
     assert cli.main([*train("untuned", folder, tmp_path / "out"), "--device", "cpu"]) == 0
     assert cli.main(["evaluate", str(tmp_path / "out/runs/untuned/0"), "--device", "cpu"]) == 0
     suite = make_suite(read_finished(tmp_path / "out/runs/untuned/0").config)
-    planned = PlannedRun(suite, tmp_path / "out", suite_rows(suite)[0], 0, "untuned")
+    planned = PlannedRun(suite, tmp_path / "out", suite_entries(suite)[0], 0, "untuned")
     record = finished_record(planned)
     assert record is not None
     finished = [(planned, record)]

@@ -15,7 +15,7 @@ from triptych.config.reading import merge_tables, parse_setting, preset_settings
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError
 from triptych.run import entries, experiment, tracking
-from triptych.run.events import StageEvent, StepEvent
+from triptych.run.events import StageEvent, StepEvent, ignore
 
 SMALL = [
     "limits.train_documents=8",
@@ -28,7 +28,7 @@ SMALL = [
 ]
 
 
-def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.Row]]:
+def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.SuiteEntry]]:
     """The demo, tiny, with one row that trains and one that does not."""
     chosen = preset_settings("demo")
     for setting in (*SMALL, *settings):
@@ -43,7 +43,7 @@ def test_tensorboard_gets_the_losses_of_a_run(tmp_path, monkeypatch):
     suite, table = small_suite("tracking.with=tensorboard")
     out = tmp_path / "out"
     for row in table:
-        record = experiment.run(suite, row, 0, out, "cpu", lambda run, event: None)
+        record = experiment.run_experiment(suite, row, 0, out, "cpu", ignore)
     record = experiment.Record.model_validate_json((out / "runs/bitfit/0/record.json").read_text())
     events = EventAccumulator(str(out / "tracking/bitfit-0")).Reload()
     history = [json.loads(line) for line in (out / "runs/bitfit/0/history.jsonl").open()]

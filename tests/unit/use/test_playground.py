@@ -15,7 +15,7 @@ from triptych.baselines.lead import Lead3
 from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.metrics.text_shape import copied_spans
-from triptych.run.entries import Row
+from triptych.run.entries import SuiteEntry
 from triptych.use.page import build_page, show, show_message
 from triptych.use.page_server import MAX_REQUEST, allowed_hosts, application, serving
 from triptych.use.playground import MAX_CHARACTERS, Document, Playground, _most_words
@@ -28,7 +28,7 @@ HOSTILE = "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror
 @pytest.fixture
 def playground() -> Playground:
     """Two rows without a model."""
-    rows = [Row("lead-3", "lead-3", Lead3()), Row("<b>mine</b>", "lead-3", Lead3())]
+    rows = [SuiteEntry("lead-3", "lead-3", Lead3()), SuiteEntry("<b>mine</b>", "lead-3", Lead3())]
     loaded = [TrainedBaseline(row, Lead3(), Path("run"), Suite()) for row in rows]
     return Playground(loaded, [Document("d1", ARTICLE, "A bridge.")], "demo", synthetic=True)
 
@@ -78,7 +78,7 @@ def test_the_longest_texts_are_answered_without_scores():
     """Article and reference of the most characters, copied whole: an answer that says it is too long to score, and no
     table."""
     text = "word " * (MAX_CHARACTERS // 5)
-    rows = [TrainedBaseline(Row("lead-3", "lead-3", Lead3()), Lead3(), Path("run"), Suite())]
+    rows = [TrainedBaseline(SuiteEntry("lead-3", "lead-3", Lead3()), Lead3(), Path("run"), Suite())]
     tracemalloc.start()
     (answer,) = list(Playground(rows, [], "demo", synthetic=False).answer(text, text))[-1]
     assert answer.scores is None and "too long to score" in answer.notes and answer.num_words == 40_000

@@ -27,6 +27,7 @@ from triptych.handin import bundle
 from triptych.models.place import find_place
 from triptych.results import reading
 from triptych.run import entries, experiment
+from triptych.run.events import ignore
 from triptych.run.workbench import Workbench
 from triptych.suite.finished import finished_record
 from triptych.suite.planned_runs import PlannedRun
@@ -109,7 +110,7 @@ def finished(request, tmp_path_factory) -> Finished:
     logits: dict[str, Tensor] = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIPTYCH_CACHE", str(place / "cache"))
-        first = Workbench.begin(suite, table[0], 0, place, "cpu", lambda run, event: None)
+        first = Workbench.begin(suite, table[0], 0, place, "cpu", ignore)
         test = first.corpus.test
         batch = collate([test[i] for i in range(2)], first.corpus.template)
 
@@ -120,7 +121,7 @@ def finished(request, tmp_path_factory) -> Finished:
         save = experiment.save_adapter
         patch.setattr(experiment, "save_adapter", saving)
         for row in table:
-            experiment.run(suite, row, 0, place / "out", "cpu", lambda run, event: None)
+            experiment.run_experiment(suite, row, 0, place / "out", "cpu", ignore)
     documents = [test.document(i) for i in range(len(test))]
     return Finished(place / "out", documents, batch, test[0], first.corpus.template, logits)
 
@@ -266,7 +267,7 @@ def test_what_a_run_trained_is_checked_wherever_it_is_used(finished, tmp_path):
     suite, table = entries.resolve(record["config"])
     (out / "suite.json").write_text(suite.model_dump_json())
     spoil(tensors, flipped)
-    row = entries.find_row(table, "lora")
+    row = entries.find_entry(table, "lora")
     assert finished_record(PlannedRun(suite, out, row, 0, "lora")) is not None
     assert reading.read_results(out, partial=True).runs
     uses = {
