@@ -40,7 +40,7 @@ from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from support.made_up import make_results
 from triptych.analysis.advice import advise
-from triptych.analysis.comparison import compare
+from triptych.analysis.comparison import compare_results
 from triptych.analysis.curves import AXES, loss_curves, validation_curves
 from triptych.config.reading import merge_tables, parse_setting, preset_settings, read_suite_file
 from triptych.config.schema import Limits, Split, Suite
@@ -489,7 +489,7 @@ def read_setting(place: Path) -> None:
 def read_results(place: Path) -> None:
     """As `report` and `advise` do: everything but the typesetting."""
     results = reading.read_results(place, partial=True)
-    comparison = compare(results)
+    comparison = compare_results(results)
     sheet = export.to_csv(comparison)
     for line in csv.reader(io.StringIO(sheet)):
         for cell in line:

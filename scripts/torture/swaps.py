@@ -11,7 +11,7 @@ from typing import Any
 
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
-from triptych.analysis.comparison import compare
+from triptych.analysis.comparison import compare_results
 from triptych.analysis.curves import AXES, loss_curves, validation_curves
 from triptych.config.reading import read_suite_file
 from triptych.datasets.newswire import Newswire
@@ -277,7 +277,7 @@ def damage(path: Path, harm: str, chance: random.Random) -> None:
 def page(out: Path) -> str:
     """Everything that a report of the folder is made from."""
     results = reading.read_results(out, partial=True)
-    comparison = compare(results)
+    comparison = compare_results(results)
     parts = [
         comparison.model_dump(mode="json"),
         document.describe(results, comparison),

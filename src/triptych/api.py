@@ -381,7 +381,7 @@ def advise(
     Raises:
         InputError: the folder is unreadable, or a limit is not a number of 0 or more.
     """
-    comparison = comparing.compare(read_results(Path(out)))
+    comparison = comparing.compare_results(read_results(Path(out)))
     return advice.recommend(comparison, max_parameters, max_seconds, max_memory)
 
 

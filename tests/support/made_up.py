@@ -4,7 +4,7 @@ import json
 import random
 from pathlib import Path
 
-from triptych.analysis.comparison import compare
+from triptych.analysis.comparison import compare_results
 from triptych.config.reading import preset_settings
 from triptych.config.schema import make_suite
 from triptych.results import json_files, records
@@ -322,7 +322,7 @@ def write_results(results: Results, out: Path) -> None:
 
 def make_comparison(results: Results) -> records.Comparison:
     """The comparison of made-up results."""
-    return compare(results)
+    return compare_results(results)
 
 
 HOSTILE = "a #b $c$ _d_ @e \"f\" 'g' <script>alert(1)</script> </script> \\n & *h* `i` [j] {k} שלום عالم 😀 // /* ~ ="

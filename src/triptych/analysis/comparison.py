@@ -29,10 +29,10 @@ from triptych.results.records import (
     TextShape,
 )
 
-__all__ = ["compare", "join", "matrices"]
+__all__ = ["compare_results", "join", "matrices"]
 
 
-def compare(results: Results) -> Comparison:
+def compare_results(results: Results) -> Comparison:
     """Compare the rows of a results folder.
 
     Args:
@@ -86,7 +86,7 @@ def compare(results: Results) -> Comparison:
 
 
 def join(several: Sequence[Results]) -> Results:
-    """Several results folders as one, for one table; `compare` refuses it where they differ in what must be equal.
+    """Several results folders as one, for one table; `compare_results` refuses them where what must be equal differs.
 
     A label that several suites have gets the suite's name as a suffix (the folder's where the names are equal too).
     An untrained row with the same summaries in several suites is kept once, under its own label.
@@ -208,7 +208,7 @@ def _scaling(
     gains = _gains(results, sizes)
     own = {label: row for label, row in rows.items() if num_trainable(row)}
     among = [test for test in tests if {test.a, test.b} <= own.keys()]
-    smaller = {size: compare(part) for size, part in parts.items()}
+    smaller = {size: compare_results(part) for size, part in parts.items()}
     judged = {size: (part.rows, part.tests, part.verdict) for size, part in smaller.items()}
     judged[used] = own, among, verdict(own, among, results.suite.analysis)
     points = [

@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion, Version
 
 import triptych
-from triptych.analysis.comparison import compare
+from triptych.analysis.comparison import compare_results
 from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import InputError, ResultsError, shorten
 from triptych.registry import registered
@@ -149,7 +149,7 @@ def _comparison(results: Results) -> Comparison:
     Raises:
         ResultsError: the file is another one: it was edited, or is older than a record.
     """
-    comparison, file = compare(results), results.out / "comparison.json"
+    comparison, file = compare_results(results), results.out / "comparison.json"
     again = f"Write it again: triptych report {results.out}."
     written = read_comparison(results.out)
     if not _same(written.model_dump(mode="json"), comparison.model_dump(mode="json")):

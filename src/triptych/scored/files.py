@@ -144,7 +144,7 @@ def score_and_publish(request: Request, out: Path | None, report: bool, tell: To
         check_folder(out)
     name = out.resolve().name if out is not None else "scores"
     results = read_and_score(request, name, tell)
-    return (publish(results, out, report) if out is not None else comparing.compare(results)), results
+    return (publish(results, out, report) if out is not None else comparing.compare_results(results)), results
 
 
 def named_columns(names: Mapping[str, str]) -> predictions.PredictionColumns:
@@ -227,7 +227,7 @@ def publish(results: Results, out: Path, report: bool) -> Comparison:
     Raises:
         ResultsError: the folder holds something else, or cannot be written.
     """
-    comparison = comparing.compare(results)
+    comparison = comparing.compare_results(results)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -101,7 +101,7 @@ def _conclude(
         if all(run.record.signatures.get(name) == signature for run in runs.values()):
             _compare(runs, found, name)
             said = f"The metric {name} gives the scores that the runs hold: nothing was added."
-            return Outcome(None, comparing.compare(read_results(out)), said)
+            return Outcome(None, comparing.compare_results(read_results(out)), said)
         taken = {score for run in runs.values() for score in run.predictions[0].scores}
         rescored = Rescored(
             metric=name,
@@ -115,7 +115,7 @@ def _conclude(
         file = layout.scores_folder(out) / f"{quote(name, safe='')}.json"
         json_files.write_json(file, rescored.model_dump(mode="json"))
         results = read_results(out)
-        comparison = comparing.compare(results)
+        comparison = comparing.compare_results(results)
         write_report(results, comparison, out, report)
     without = "" if known else "; the documents are not known, so scores that need them are left out"
     names = ", ".join(dict.fromkeys(score for run in rescored.runs for score in run.scores))

@@ -21,7 +21,7 @@ def report_suite(out: Path) -> Comparison:
     results = read_results(out)
     if not any(run.done for run in results.runs):
         raise RunFailed(comparing.none_finished(results))
-    comparison = comparing.compare(results)
+    comparison = comparing.compare_results(results)
     write_report(results, comparison, out)
     return comparison
 
@@ -41,7 +41,7 @@ def report_folders(outs: Sequence[Path], to: Path, texts: bool = True) -> Compar
     several = len(outs) > 1
     found = [read_results(out, partial=not several) for out in outs]
     results = comparing.join(found) if several else found[0]
-    comparison = comparing.compare(results)  # what may not be compared is refused before a folder is made or locked
+    comparison = comparing.compare_results(results)  # refuses what may not be compared, before anything is written
     try:
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:

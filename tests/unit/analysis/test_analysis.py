@@ -13,7 +13,7 @@ import pytest
 
 from support.folders import DOCUMENTS, edit, edit_record, put, write_results, write_run
 from triptych.analysis.advice import recommend
-from triptych.analysis.comparison import compare, join
+from triptych.analysis.comparison import compare_results, join
 from triptych.analysis.curves import validation_curves
 from triptych.analysis.verdict import pareto_front, separable
 from triptych.errors import ConfigError, ResultsError
@@ -123,7 +123,7 @@ def test_an_unfinished_suite_is_refused_or_flagged(out: Path):
         read_results(out)
     results = read_results(out, partial=True)
     assert results.missing == (("lora", 1),)
-    assert any("Not in this comparison: lora (seed 1)" in flag for flag in compare(results).flags)
+    assert any("Not in this comparison: lora (seed 1)" in flag for flag in compare_results(results).flags)
 
 
 def test_a_run_outside_the_suite_is_refused(out: Path):
@@ -145,7 +145,7 @@ def test_a_failed_run_is_kept_as_failed(out: Path):
     fail(out, "lora/1")
     fail(out, "full/0")
     fail(out, "full/1")
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     lora, full = comparison.rows["lora"], comparison.rows["full"]
     assert (lora.seeds, lora.failed_seeds) == ([0], [1]) and lora.rouge1 is not None
     assert any("Seed 1: The run failed: NonFiniteLoss: loss is nan." in flag for flag in lora.flags)
@@ -159,7 +159,7 @@ def test_a_suite_in_which_all_failed_is_refused(tmp_path: Path):
     out = write_results(tmp_path / "all", methods=("lora",), seeds=(0,))
     fail(out, "lora/0")
     with pytest.raises(ResultsError, match=r"No run .* finished.*loss is nan"):
-        compare(read_results(out))
+        compare_results(read_results(out))
 
 
 # Files that do not belong together
@@ -237,7 +237,7 @@ def test_seeds_of_a_row_are_of_one_kind_with_the_same_options(out: Path, field: 
     """Where suite.json does not say what a row is, its seeds are compared with each other."""
     edit_record(out, "lora/1", lambda record: record.update({field: {"options": {"rank": 64}, "kind": "full"}[field]}))
     with pytest.raises(ResultsError, match=f"may not go into one table: {field}.*lora .seed 0.*lora .seed 1"):
-        compare(read_results(out))
+        compare_results(read_results(out))
 
 
 def test_joined_suites_may_have_rows_of_one_name_with_other_options(tmp_path: Path):
@@ -245,7 +245,10 @@ def test_joined_suites_may_have_rows_of_one_name_with_other_options(tmp_path: Pa
     first, second = (write_results(tmp_path / name, methods=("lora",), seeds=(0,)) for name in ("first", "second"))
     edit_record(second, "lora/0", lambda record: record.update(options={"rank": 64}))
     edit_record(second, "lora/0", lambda record: put(record, "loss.test", 2.5))
-    assert list(compare(join([read_results(first), read_results(second)])).rows) == ["lora@first", "lora@second"]
+    assert list(compare_results(join([read_results(first), read_results(second)])).rows) == [
+        "lora@first",
+        "lora@second",
+    ]
 
 
 def test_every_file_has_its_own_remedy(out: Path):
@@ -296,7 +299,7 @@ def test_what_must_be_equal_is_refused(out: Path, field: str, value: Any):
         before = before[key]
     edit_record(out, "lora/1", lambda record: put(record, field, value))
     with pytest.raises(ResultsError) as error:
-        compare(read_results(out))
+        compare_results(read_results(out))
     message = str(error.value)
     assert all(part in message for part in (field, repr(before), repr(value), "lora (seed 1)"))
 
@@ -308,7 +311,7 @@ def test_other_documents_are_refused(out: Path, field: str):
     old = {"id": "d4", "reference": "Reference 4."}[field]
     path.write_text(path.read_text().replace(json.dumps(old), '"another"'))
     with pytest.raises(ResultsError) as error:
-        compare(read_results(out))
+        compare_results(read_results(out))
     assert all(part in str(error.value) for part in ("line 5", field, old, "another", "full (seed 0)"))
 
 
@@ -318,7 +321,7 @@ def test_other_documents_are_refused(out: Path, field: str):
 def test_what_changes_no_result_is_not_refused(out: Path, field: str):
     """Settings of the engine alone do not keep runs out of one table."""
     edit_record(out, "lora/1", lambda record: put(record["config"], field, 1))
-    assert compare(read_results(out)).tests
+    assert compare_results(read_results(out)).tests
 
 
 def test_bit_equal_losses_of_two_tuned_rows_are_an_error(out: Path):
@@ -326,14 +329,14 @@ def test_bit_equal_losses_of_two_tuned_rows_are_an_error(out: Path):
     loss = json.loads((out / "runs/lora/1/record.json").read_text())["loss"]["test"]
     edit_record(out, "full/1", lambda record: put(record, "loss.test", loss))
     with pytest.raises(ResultsError, match=r"lora \(seed 1\) and of full \(seed 1\) is bit-equal"):
-        compare(read_results(out))
+        compare_results(read_results(out))
 
 
 def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
     """The equality is only meaningful under one seed; within a row it says that the seed has no effect."""
     loss = json.loads((out / "runs/lora/0/record.json").read_text())["loss"]["test"]
     edit_record(out, "lora/1", lambda record: put(record, "loss.test", loss))
-    assert any("the seed has no effect" in flag for flag in compare(read_results(out)).rows["lora"].flags)
+    assert any("the seed has no effect" in flag for flag in compare_results(read_results(out)).rows["lora"].flags)
 
 
 # Flags
@@ -359,7 +362,7 @@ def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
             if (out / "runs" / run).is_dir():
                 edit_record(out, run, lambda record, loss=loss: put(record, "loss.validation", loss))
                 agree_with_record(out / "runs" / run)
-        (flag,) = compare(read_results(out)).rows["lora"].flags
+        (flag,) = compare_results(read_results(out)).rows["lora"].flags
         assert flag.startswith("Training made the validation loss worse (3.1000 before, 3.1300 after)") == worse
         assert flag.startswith("The validation loss did not move (3.1000 before training, 3.1100 after)") != worse
 
@@ -367,15 +370,15 @@ def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
 def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_path: Path):
     """Where every record says 50 epochs, and suite.json 2, the results are refused with both numbers."""
     out = write_results(tmp_path / "out", training={"max_epochs": 50})
-    compare(read_results(out))
+    compare_results(read_results(out))
     edit(out / "suite.json", lambda suite: put(suite, "training.max_epochs", 2))
     with pytest.raises(ResultsError, match=r"config\.training\.max_epochs is 50 for .* and 2 in suite\.json"):
-        compare(read_results(out))
+        compare_results(read_results(out))
 
 
 def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
     """Where the best epoch is the last that the budget allows, every row that trains says so."""
-    rows = compare(read_results(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
+    rows = compare_results(read_results(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
     said = {
         label for label, row in rows.items() if any("The best epoch is the last of 3" in flag for flag in row.flags)
     }
@@ -405,7 +408,7 @@ def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, 
     for field, value in changes.items():
         edit_record(out, "prompt-tuning/1", lambda record, field=field, value=value: put(record, field, value))
     agree_with_record(out / "runs/prompt-tuning/1")
-    rows = compare(read_results(out)).rows
+    rows = compare_results(read_results(out)).rows
     assert any(flag.startswith("Seed 1: ") and sentence in flag for flag in rows["prompt-tuning"].flags)
     assert rows["lora"].flags == []
 
@@ -423,10 +426,10 @@ def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, 
 )
 def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, changes: dict[str, Any], sentence: str):
     """Synthetic parts, other machines and other versions are said in words beside the table."""
-    assert compare(read_results(out)).flags == []
+    assert compare_results(read_results(out)).flags == []
     for field, value in changes.items():
         edit_record(out, run, lambda record, field=field, value=value: put(record, field, value))
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     assert any(sentence in flag for flag in comparison.flags)
     assert comparison.synthetic == ("synthetic" in sentence)
 
@@ -436,7 +439,7 @@ def test_an_unequal_search_is_flagged(out: Path):
     for run in ("lora/0", "lora/1"):
         edit_record(out, run, lambda record: record["search"]["trials"].pop())
         edit_record(out, run, lambda record: put(record, "search.at_edge", True))
-    assert any("prompt-tuning 3, lora 2, full 3" in flag for flag in compare(read_results(out)).flags)
+    assert any("prompt-tuning 3, lora 2, full 3" in flag for flag in compare_results(read_results(out)).flags)
 
 
 def test_equal_summaries_are_flagged(out: Path):
@@ -444,18 +447,20 @@ def test_equal_summaries_are_flagged(out: Path):
     (out / "runs/lora/1/predictions.jsonl").write_text((out / "runs/full/1/predictions.jsonl").read_text())
     rouge = json.loads((out / "runs/full/1/record.json").read_text())["rouge"]
     edit_record(out, "lora/1", lambda record: record.update(rouge=rouge))
-    assert any("lora and full wrote the same summaries (seed 1)" in flag for flag in compare(read_results(out)).flags)
+    assert any(
+        "lora and full wrote the same summaries (seed 1)" in flag for flag in compare_results(read_results(out)).flags
+    )
     path = out / "runs/lora/1/predictions.jsonl"
     path.write_text(path.read_text().replace("full 1 writes 3.", "something else"))
     assert any(
         "lora and full have equal ROUGE from different summaries (seed 1)" in f
-        for f in compare(read_results(out)).flags
+        for f in compare_results(read_results(out)).flags
     )
 
 
 def test_one_seed_is_said(tmp_path: Path):
     """With one seed a comparison says, in its flags and its verdict, that training again was not measured."""
-    comparison = compare(read_results(write_results(tmp_path / "one", seeds=(0,))))
+    comparison = compare_results(read_results(write_results(tmp_path / "one", seeds=(0,))))
     assert any("has one seed" in flag for flag in comparison.flags) and comparison.verdict.startswith(
         "One training seed: "
     )
@@ -468,13 +473,13 @@ def test_one_seed_is_said(tmp_path: Path):
 
 def test_the_comparison_is_deterministic(out: Path):
     """The same results give the same comparison, to the last bit."""
-    assert compare(read_results(out)).model_dump_json() == compare(read_results(out)).model_dump_json()
+    assert compare_results(read_results(out)).model_dump_json() == compare_results(read_results(out)).model_dump_json()
 
 
 def test_means_are_those_of_the_records(out: Path):
     """A row's figures are means over its seeds of what the records say."""
     results = read_results(out)
-    comparison = compare(results)
+    comparison = compare_results(results)
     for label, row in comparison.rows.items():
         records = [run.record for run in results.of(label)]
         for metric in ROUGE_TYPES:
@@ -493,7 +498,7 @@ def test_means_are_those_of_the_records(out: Path):
 
 def test_the_loss_interval_is_over_seeds_or_absent(out: Path):
     """Without losses of documents the test loss has Student's interval over seeds, and none from one run."""
-    rows = compare(read_results(out)).rows
+    rows = compare_results(read_results(out)).rows
     assert rows["lora"].loss.low < rows["lora"].loss.mean < rows["lora"].loss.high
     assert rows["untuned"].loss.low is None
 
@@ -512,11 +517,11 @@ def write_losses(out: Path, run: str, losses: Any) -> None:
 def test_document_losses_give_the_loss_interval(out: Path):
     """Losses of documents give the test loss an interval, and must be those of the record."""
     write_losses(out, "untuned/0", np.arange(DOCUMENTS) % 3)
-    loss = compare(read_results(out)).rows["untuned"].loss
+    loss = compare_results(read_results(out)).rows["untuned"].loss
     assert loss.low < loss.mean < loss.high
     edit_record(out, "untuned/0", lambda record: put(record, "loss.test", loss.test + 0.01))
     with pytest.raises(ResultsError, match=r"losses in predictions.jsonl of untuned \(seed 0\)"):
-        compare(read_results(out))
+        compare_results(read_results(out))
 
 
 def test_document_losses_are_tested_in_pairs(out: Path):
@@ -527,7 +532,7 @@ def test_document_losses_are_tested_in_pairs(out: Path):
     write_losses(out, "prompt-tuning/1", 2.9 + level + 1e-9)
     for seed in (0, 1):
         write_losses(out, f"lora/{seed}", 2.8 + level + np.random.default_rng(seed).normal(0, 0.1, DOCUMENTS))
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     tests = {(test.a, test.b): test for test in comparison.tests if test.metric == "loss"}
     assert len(tests) == 3  # of the rows whose documents have losses, each pair
     same = tests["untuned", "prompt-tuning"]
@@ -542,7 +547,7 @@ def test_document_losses_are_tested_in_pairs(out: Path):
 
 def test_every_pair_is_tested_on_every_metric(out: Path):
     """All pairs of finished rows are tested on the four ROUGE scores, and the correction is over all of them."""
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     cases = {(test.a, test.b, test.metric) for test in comparison.tests}
     assert len(comparison.tests) == len(cases) == 10 * 4
     for test in comparison.tests:
@@ -557,23 +562,23 @@ def test_a_row_run_once_is_compared_with_each_seed(out: Path):
     results = read_results(out)
     base, tuned = results.of("untuned"), results.of("lora")
     expected = np.mean([run.record.rouge.rouge1 - base[0].record.rouge.rouge1 for run in tuned])
-    test = next(t for t in compare(results).tests if (t.a, t.b, t.metric) == ("untuned", "lora", "rouge1"))
+    test = next(t for t in compare_results(results).tests if (t.a, t.b, t.metric) == ("untuned", "lora", "rouge1"))
     assert test.difference == pytest.approx(-expected, abs=1e-9)
 
 
 def test_a_rows_interval_does_not_depend_on_the_other_rows(out: Path):
     """Taking a row out of the table leaves the intervals of the others where they are."""
-    before = compare(read_results(out)).rows
+    before = compare_results(read_results(out)).rows
     edit(out / "suite.json", lambda suite: suite["methods"].remove("prompt-tuning"))
     (out / "runs/prompt-tuning").rename(out / "gone")
-    after = compare(read_results(out)).rows
+    after = compare_results(read_results(out)).rows
     for label, row in after.items():
         assert (row.rouge1.low, row.rouge1.high) == pytest.approx((before[label].rouge1.low, before[label].rouge1.high))
 
 
 def test_the_verdict_names_a_winner_only_where_there_is_one(out: Path):
     """A clear lead is a winner; a lead within chance is no clear winner and names who cannot be told apart."""
-    before = compare(read_results(out)).verdict
+    before = compare_results(read_results(out)).verdict
     assert before.startswith("No clear winner: lora (")
     assert " leads, but is not shown to differ from full. Two training seeds" in before
     suite = json.loads((out / "suite.json").read_text())
@@ -583,7 +588,7 @@ def test_the_verdict_names_a_winner_only_where_there_is_one(out: Path):
             file.unlink()
         folder.rmdir()
         write_run(out, suite, "full", seed, gain=14.0)
-    assert "The best is full (" in compare(read_results(out)).verdict
+    assert "The best is full (" in compare_results(read_results(out)).verdict
 
 
 def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
@@ -595,7 +600,7 @@ def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
     edit(out / "suite.json", lambda data: data["methods"].append("lora"))
     for seed in (0, 1):
         write_run(out, suite, "lora", seed, gain=2.9)
-    verdict = compare(read_results(out)).verdict
+    verdict = compare_results(read_results(out)).verdict
     assert (
         verdict.startswith("The best is lead-3") and "among the trained rows, no clear winner: prompt-tuning" in verdict
     )
@@ -622,7 +627,7 @@ def test_one_document_gives_neither_tests_nor_intervals(tmp_path: Path):
             record["data"]["splits"]["test"]["used"] = 1
 
         edit(path.parent / "record.json", shrink)
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     assert comparison.tests == [] and comparison.rows["lora"].rouge1.low is None
     assert any("one test document" in flag for flag in comparison.flags)
 
@@ -642,7 +647,7 @@ def test_the_pareto_front_is_by_hand():
 
 def test_the_fronts_of_a_comparison(out: Path):
     """The fronts are by test ROUGE-1 against training seconds and against trainable parameters."""
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     assert comparison.pareto == comparison.pareto_parameters == ["lead-3", "lora"]
 
 
@@ -656,10 +661,10 @@ def test_joined_suites_are_one_table(tmp_path: Path):
     for seed in (0, 1):
         edit_record(second, f"lora/{seed}", lambda record: put(record, "loss.test", record["loss"]["test"] + 0.01))
     joined = join([read_results(first), read_results(second)])
-    comparison = compare(joined)
+    comparison = compare_results(joined)
     assert list(comparison.rows) == ["untuned", "lora@one", "lora@two", "full"]
     assert comparison.suite == "one + two" and comparison.rows["lora@two"].label == "lora@two"
-    assert compare(join([read_results(first)])) == compare(read_results(first))
+    assert compare_results(join([read_results(first)])) == compare_results(read_results(first))
 
 
 def test_suites_of_one_name_are_told_apart_by_folder(tmp_path: Path):
@@ -690,7 +695,7 @@ def test_suites_that_are_judged_by_other_settings_are_not_joined(tmp_path: Path)
     suite = json.loads((second / "suite.json").read_text())
     wanted = json.loads((first / "suite.json").read_text())["analysis"]
     (second / "suite.json").write_text(json.dumps(suite | {"analysis": wanted}))
-    assert compare(join([read_results(first), read_results(second)])).inference.primary == "rouge1"
+    assert compare_results(join([read_results(first), read_results(second)])).inference.primary == "rouge1"
 
 
 def test_a_folder_given_twice_is_refused(out: Path):
@@ -704,7 +709,7 @@ def test_a_run_copied_into_another_suite_is_refused(tmp_path: Path):
     first = write_results(tmp_path / "one", methods=("lora",))
     second = write_results(tmp_path / "two", methods=("lora",))
     with pytest.raises(ResultsError, match="bit-equal"):
-        compare(join([read_results(first), read_results(second)]))
+        compare_results(join([read_results(first), read_results(second)]))
 
 
 # Curves
@@ -756,7 +761,7 @@ def test_bad_axes_are_refused(out: Path):
 
 def test_advice_is_the_best_row_within_the_budget(out: Path):
     """Among the rows within every limit the one with the highest ROUGE-1 is named, and why the others are not."""
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     assert recommend(comparison).best == "lora"
     advice = recommend(comparison, max_parameters=10_000)
     assert advice.best == "lead-3" and set(advice.refused) == {"lora", "full"}
@@ -768,7 +773,7 @@ def test_advice_is_the_best_row_within_the_budget(out: Path):
 
 def test_advice_gives_its_evidence_and_uncertainty(out: Path):
     """The difference to every other row is the comparison's test of that pair, turned the right way round."""
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     advice = recommend(comparison)
     assert {rival.label for rival in advice.rivals} == {"untuned", "lead-3", "prompt-tuning", "full"}
     for rival in advice.rivals:
@@ -789,7 +794,7 @@ def test_advice_names_the_frugal_choice(out: Path):
     """A row that is not shown to differ from the best and trains fewer parameters is named."""
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
-    advice = recommend(compare(read_results(out)))
+    advice = recommend(compare_results(read_results(out)))
     assert advice.best == "lora" and advice.frugal == ("full",)
     assert "full is not shown to differ from lora and trains 3,000,000 parameters instead of 10,000,000" in advice.text
 
@@ -800,7 +805,7 @@ def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
     edit(out / "suite.json", lambda suite: suite.update(analysis={"margin": 3.0}))
     for seed in (0, 1, 2):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.train_seconds", 500.0))
-    advice = recommend(compare(read_results(out)))
+    advice = recommend(compare_results(read_results(out)))
     assert advice.best == "lora" and advice.choice == "full"
     assert "Without a limit: full." in advice.text
     assert "cheapest row shown not to be worse by 3 or more in ROUGE-1 than lora" in advice.text
@@ -808,7 +813,7 @@ def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
 
 def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
     """With one seed the advice says that it speaks of trained models, not of methods."""
-    text = recommend(compare(read_results(write_results(tmp_path / "one", seeds=(0,))))).text
+    text = recommend(compare_results(read_results(write_results(tmp_path / "one", seeds=(0,))))).text
     assert "Whether the methods differ needs more seeds: no method is advised here, only a model." in text
 
 
@@ -820,12 +825,12 @@ def test_the_primary_measure_is_the_suites(out: Path):
         for seed in (0,) if label == "untuned" else (0, 1):
             noise = np.random.default_rng([row, seed]).normal(0, 0.05, DOCUMENTS)
             write_losses(out, f"{label}/{seed}", mean + level + noise)
-    by_rouge = compare(read_results(out))
+    by_rouge = compare_results(read_results(out))
     assert by_rouge.inference.primary == "rouge1" and by_rouge.verdict.index("ROUGE-1") < by_rouge.verdict.index(
         "test loss"
     )
     edit(out / "suite.json", lambda suite: suite.update(analysis={"primary": "loss"}))
-    by_loss = compare(read_results(out))
+    by_loss = compare_results(read_results(out))
     assert by_loss.verdict.index("test loss") < by_loss.verdict.index("ROUGE-1")
     assert recommend(by_loss).best == "prompt-tuning" and recommend(by_rouge).best == "lora"
     assert {test.role for test in by_loss.tests if test.metric == "loss"} == {"primary"}
@@ -834,11 +839,11 @@ def test_the_primary_measure_is_the_suites(out: Path):
 def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
     """No row within the budget is said with the least that is needed; a cost not measured does not pass for small."""
     out = write_results(tmp_path / "tuned", methods=("prompt-tuning", "lora"))
-    nothing = recommend(compare(read_results(out)), max_parameters=100)
+    nothing = recommend(compare_results(read_results(out)), max_parameters=100)
     assert nothing.best is None and "The least any row needs is 2,560 trainable parameters" in nothing.text
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.peak_memory_bytes", None))
-    advice = recommend(compare(read_results(out)), max_memory=10**12)
+    advice = recommend(compare_results(read_results(out)), max_memory=10**12)
     assert advice.best == "prompt-tuning" and "was not measured" in advice.refused["lora"]
 
 
@@ -846,7 +851,7 @@ def test_advice_repeats_what_a_reader_must_know(out: Path):
     """Flags of the comparison and of the advised row stand in the advice."""
     edit_record(out, "lora/0", lambda record: record["search"].update(chosen=0.1, at_edge=True))
     edit_record(out, "full/0", lambda record: put(record, "data.synthetic", True))
-    text = recommend(compare(read_results(out))).text
+    text = recommend(compare_results(read_results(out))).text
     assert "edge of the grid" in text and "synthetic" in text
 
 
@@ -854,7 +859,7 @@ def test_advice_repeats_what_a_reader_must_know(out: Path):
 def test_a_limit_is_a_number_of_zero_or_more(out: Path, value: float):
     """A limit that is negative or no number is bad input."""
     with pytest.raises(ConfigError, match="--max-seconds"):
-        recommend(compare(read_results(out)), max_seconds=value)
+        recommend(compare_results(read_results(out)), max_seconds=value)
 
 
 # Layers

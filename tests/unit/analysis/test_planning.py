@@ -21,7 +21,7 @@ from support.interpreters import TORCHLESS
 from support.simulation import within
 from triptych import cli
 from triptych.analysis.chance import ASSUMED, Chance, noise_of, pairs_of, seed_variance
-from triptych.analysis.comparison import compare
+from triptych.analysis.comparison import compare_results
 from triptych.analysis.costs import RowCost, Size, measured, of_suite
 from triptych.analysis.inference import Seeds
 from triptych.analysis.planning import Planner, enough_pairs
@@ -455,10 +455,10 @@ def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):
         "test_documents": 40,
         "seeds": 2,
     }
-    made = compare(read_results(write_results(tmp_path / "chosen", design=design)))
+    made = compare_results(read_results(write_results(tmp_path / "chosen", design=design)))
     assert made.design == design
     assert any("chosen before the first run for a budget of 8 h (--within): 2 seeds" in flag for flag in made.flags)
-    assert compare(read_results(write_results(tmp_path / "own"))).design is None
+    assert compare_results(read_results(write_results(tmp_path / "own"))).design is None
 
 
 def test_plan_is_public():

@@ -7,7 +7,7 @@ import pytest
 
 from support.folders import edit_record, put, write_results, write_run
 from triptych import cli
-from triptych.analysis.comparison import compare
+from triptych.analysis.comparison import compare_results
 from triptych.config.reading import preset_settings
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, ResultsError
@@ -43,7 +43,7 @@ def out(tmp_path: Path) -> Path:
 def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
     """Each size has the trained rows with their tests; the suite is the last point; rising data gives the written
     gains."""
-    comparison = compare(read_results(out))
+    comparison = compare_results(read_results(out))
     assert [point.train_documents for point in comparison.scaling] == [16, 32, 64]
     for point in comparison.scaling:
         assert list(point.rows) == ["prompt-tuning", "lora"] and len(point.tests) == 4
@@ -52,13 +52,13 @@ def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
     assert list(gains) == [(f"{label}@{b}", f"{label}@{a}") for a, b in ((16, 32), (32, 64)) for label in point.rows]
     assert all(gains[pair].difference == pytest.approx(2) for pair in gains)
     assert all(test.p_value_adjusted >= test.p_value for test in gains.values())
-    assert compare(read_results(out)) == comparison
+    assert compare_results(read_results(out)) == comparison
 
 
 def test_the_curve_is_in_the_report(out: Path):
     """The document has the table, a line a row and size, and a figure that names every size."""
     results = read_results(out)
-    comparison = compare(results)
+    comparison = compare_results(results)
     document, drawing = describe(results, comparison), figures(results, comparison)["scaling"].svg
     table = document["tables"]["scaling"]
     assert [(row[0]["text"], row[1]["text"]) for row in table["rows"]] == [
@@ -70,7 +70,7 @@ def test_the_curve_is_in_the_report(out: Path):
 def test_no_curve_is_asked_for_and_none_is_shown(tmp_path: Path):
     """A suite without [scaling] has neither points nor table nor figure."""
     results = read_results(write_results(tmp_path / "plain", METHODS))
-    comparison = compare(results)
+    comparison = compare_results(results)
     document = describe(results, comparison)
     assert comparison.scaling == [] and "scaling" not in document["tables"]
     assert "scaling" not in figures(results, comparison)
@@ -87,7 +87,7 @@ def test_sizes_that_differ_in_more_than_size_are_refused(out: Path, field: str, 
         for seed in (0, 1):
             edit_record(layout.scaled_folder(out, 16), f"{label}/{seed}", lambda record: put(record, field, value))
     with pytest.raises(ResultsError, match=f"{field} is .*{value!r}"):
-        compare(read_results(out))
+        compare_results(read_results(out))
 
 
 def test_points_that_are_not_there_are_said(out: Path):
@@ -97,7 +97,7 @@ def test_points_that_are_not_there_are_said(out: Path):
     record.rename(out / "record")
     with pytest.raises(ResultsError, match="has not finished"):
         read_results(out)
-    comparison = compare(read_results(out, partial=True))
+    comparison = compare_results(read_results(out, partial=True))
     assert [point.train_documents for point in comparison.scaling] == [32, 64]
     flags = " ".join(comparison.flags)
     assert "asks for 16 training documents" in flags

@@ -16,7 +16,7 @@ from rouge_score.rouge_scorer import RougeScorer
 import triptych
 from support.interpreters import TORCHLESS
 from triptych import cli, registry
-from triptych.analysis.comparison import compare
+from triptych.analysis.comparison import compare_results
 from triptych.errors import InputError
 from triptych.results.reading import read_results
 from triptych.scored import predictions
@@ -258,7 +258,7 @@ def test_a_folder_of_scores_is_a_results_folder(good, bad, tmp_path, capsys):
     assert written["source"] == "files" and list(written["rows"]) == ["good", "bad"]
     figures = {"a", "b", "metric", "difference", "low", "high", "p_value", "p_value_adjusted"}
     assert figures <= written["tests"][0].keys()
-    assert compare(read_results(out)).model_dump(mode="json") == written
+    assert compare_results(read_results(out)).model_dump(mode="json") == written
     status, *_ = run(capsys, f"good={good}", "--out", out, "--no-report")
     assert status == 0 and not (out / "report.pdf").exists() and [p.name for p in (out / "runs").iterdir()] == ["good"]
 
@@ -540,7 +540,7 @@ def test_stored_predictions_are_scored_again(tmp_path, monkeypatch, capsys):
     (out / "scores/lead-words.json").write_text(json.dumps(kept))
     results = read_results(out)
     assert not results.runs[0].record.further_scores
-    assert any("lead-words are not of lead-3" in flag for flag in compare(results).flags)
+    assert any("lead-words are not of lead-3" in flag for flag in compare_results(results).flags)
 
 
 def test_a_folder_of_scores_is_scored_again(good, bad, tmp_path, capsys):
