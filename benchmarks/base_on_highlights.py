@@ -1,9 +1,9 @@
-"""What an untuned base makes of highlights: nats a token by context, form and kind of token, and whether it copies.
+"""Measure an untuned base on highlights: nats per token by context, form and kind of token, and whether it copies.
 
     python benchmarks/base_on_highlights.py BASE DATA
 
-DATA holds `validation.csv` with `article` and `highlights`; its first 40 pairs are read, articles cut to 512 tokens.
-`docs/rehearsal/` gives the figures for its base.
+DATA contains `validation.csv` with `article` and `highlights`; its first 40 pairs are read, articles truncated to 512
+tokens. `docs/rehearsal/` gives the figures for its base.
 """
 
 import csv
@@ -21,7 +21,7 @@ ARTICLE_TOKENS = 512
 
 @torch.no_grad()
 def nats(model: PreTrainedModel, before: list[int], target: list[int]) -> Tensor:
-    """-log p of each target token after what stands before it and the targets so far: [T]."""
+    """-log p of each target token, given what precedes the targets and the targets so far: [T]."""
     logits = model(torch.tensor([before + target])).logits[0, len(before) - 1 : -1].float()
     return torch.nn.functional.cross_entropy(logits, torch.tensor(target), reduction="none")
 

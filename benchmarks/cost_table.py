@@ -1,9 +1,10 @@
-"""The costs of results folders as Markdown tables: `docs/cost-full-size.md` and `docs/rehearsal/` are made by it.
+"""Print the costs of results folders as Markdown tables, for `docs/cost-full-size.md` and `docs/rehearsal/`.
 
-    python benchmarks/cost_table.py OUT               every cost, a column a row of the comparison
-    python benchmarks/cost_table.py OUT OUT ...       what a step costs, a line a row and folder
+    python benchmarks/cost_table.py OUT               every cost, one column per method
+    python benchmarks/cost_table.py OUT OUT ...       the cost of a step, one line per method and folder
 
-Every figure is the first seed's, from `record.json`; why something was not measured stands below the table.
+Every figure is from the first seed's `record.json`; below the table the reasons are given why something was not
+measured.
 """
 
 import sys

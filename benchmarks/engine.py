@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""The engine beside what a user would write today: the same documents and batch, alternating in one run, in a process
-each.
+"""Compare the engine with common alternatives on the same documents and batch.
 
     python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--batch 3] [--rounds 5]
 
-Peers of training: transformers' `Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's `SFTTrainer` on
-completions alone in bf16. Peers of generation: transformers' `generate` in fp32 and in bf16. Each contender is a
-process that waits for its turn; a round gives each one turn, and the first round warms up. Speeds are medians over the
-others, ratios are to the faster peer. Peak memory is the process's resident peak over its timed turns.
+Alternatives for training are transformers' `Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's
+`SFTTrainer` on completions only in bf16; for generation, transformers' `generate` in fp32 and in bf16. Each contender
+is a process that waits for its turn. A round gives each one turn, and the first round is a warm-up. Speeds are medians
+over the others; ratios are to the faster alternative. Peak memory is the process's resident peak over its timed turns.
 The rate of a matrix product is measured after every round.
 """
 
@@ -207,7 +206,7 @@ def matrix_rate(dtype: torch.dtype, size: int = 2048, rounds: int = 7) -> float:
 
 
 def contender(name: str, row: str, options: dict, pipe) -> None:
-    """A process: build, say so, then take a turn whenever told its number."""
+    """A contender's process: build, report this, then take a turn whenever its number is given."""
     import transformers
 
     transformers.logging.set_verbosity_error()
@@ -222,7 +221,7 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
         Path("/proc/self/clear_refs").write_text("5")  # the resident peak begins anew
         return number
 
-    def told(**facts) -> None:
+    def report(**facts) -> None:
         lines = Path("/proc/self/status").read_text().splitlines()
         peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
         pipe.send({**facts, "peak_memory_bytes": peak})
@@ -235,11 +234,11 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
         turn = our_training(TRAINING[row], options, corpus, base)
     else:
         ready = partial(pipe.send, "ready")
-        peer_training(name, TRAINING[row], options, corpus, base.tokenizer, ready, wait_for_turn, told)
+        peer_training(name, TRAINING[row], options, corpus, base.tokenizer, ready, wait_for_turn, report)
         return
     pipe.send("ready")
     while True:
-        told(**turn(wait_for_turn()))
+        report(**turn(wait_for_turn()))
 
 
 def load(options: dict):
@@ -328,7 +327,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     return turn
 
 
-def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, told) -> None:
+def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, report) -> None:
     """A `Trainer` whose steps wait for their turn; batches are made before the clock starts."""
     import datasets
     from torch.utils.data import SequentialSampler
@@ -364,7 +363,7 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
             self.start = time.perf_counter()
 
         def on_step_end(self, args, state, control, **kwargs):
-            told(work=tokens[self.number], seconds=time.perf_counter() - self.start)
+            report(work=tokens[self.number], seconds=time.perf_counter() - self.start)
 
     common = dict(
         output_dir=tempfile.mkdtemp(),

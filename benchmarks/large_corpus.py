@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prepare a CSV larger than memory need be: seconds, peak resident memory, and seconds to use what was prepared again.
+"""Measure seconds and peak resident memory of preparing a large CSV file, and of using the prepared data again.
 
     python benchmarks/large_corpus.py [--gigabytes 1] [--train-documents 21000] [--folder DIR]
 
 Writes a synthetic CSV of articles of about 800 made-up words with summaries of eight, without splits, and prepares it
-twice with the embedded tokenizer, each time in a process of its own: the first tokenises, the second finds the cache.
+twice with the built-in tokenizer, each time in a child process: the first tokenises, the second finds the cache.
 `--train-documents 0` takes all documents.
 """
 

@@ -1,12 +1,12 @@
-"""Our ROUGE beside that of other tools, on nothing but `predictions.jsonl`.
+"""Compare recorded ROUGE scores with those of other tools, from `predictions.jsonl` alone.
 
     python benchmarks/outside_rouge.py OUT
 
-For every run of a results folder: the means of `record.json`, of the package rouge_score called directly, and, where it
-is installed (`pip install --no-deps lm-eval`), of lm-evaluation-harness's own scoring code for the task
-`cnn_dailymail_abisee`. Summaries that were not counted as English are given to rouge_score with our tokenizer: the
-scores are then its own, the words ours. The harness knows English alone, has no rougeLsum, and gives its scores in 0-1.
-Ends with status 1 where a difference is above 1e-6.
+For every run of a results folder this prints the means of `record.json`, of the package rouge_score called directly,
+and, if it is installed (`pip install --no-deps lm-eval`), of lm-evaluation-harness's own scoring code for the task
+`cnn_dailymail_abisee`. For summaries that were not counted as English, rouge_score is given our tokenizer: the
+scores are then its own, the words ours. The harness only supports English, has no rougeLsum, and its scores are in 0-1.
+Exit status 1 if a difference is above 1e-6.
 """
 
 import importlib.util

@@ -4,7 +4,7 @@
     python benchmarks/report_scale.py [--rows 8] [--seeds 5] [--documents 11490] [--words 60] [--out FOLDER]
 
 writes the records of so many trained rows under so many seeds, each with a summary of so many words for every document
-(made by `tests/support/made_up.py`), runs `triptych report` on them in a process of its own, and prints JSON.
+(made by `tests/support/made_up.py`), runs `triptych report` on them in a child process, and prints JSON.
 Without --out the folder is temporary; a folder that is there already, from an earlier call with the same sizes, is used
 as it is.
 """

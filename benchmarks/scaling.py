@@ -1,14 +1,12 @@
 #!/usr/bin/env python3
-"""What more than one process costs on this machine: two ranks beside one, a checkpoint, and the executors' overhead a
-run.
+"""Measure what scaling out costs on this machine: two ranks, a checkpoint, and the overhead of an executor per run.
 
-    python benchmarks/scaling.py ranks --model FOLDER        # one process of two threads beside two ranks of one thread
-    each python benchmarks/scaling.py checkpoints --model FOLDER  # seconds and bytes of a checkpoint, LoRA and full
-    python benchmarks/scaling.py executors                   # the same short runs by the local executor and by two of
-    Ray
+    python benchmarks/scaling.py ranks --model FOLDER        # one process with two threads against two ranks with one
+    python benchmarks/scaling.py checkpoints --model FOLDER  # seconds and bytes of a checkpoint, LoRA and full
+    python benchmarks/scaling.py executors                   # the same short runs by the local executor and by Ray
 
-FOLDER is a model in transformers' format; its weights may be random. Each prints JSON. Two ranks on two cores do no
-more work a second than one process with two threads could: what is measured is what sharing a run costs, not what
+FOLDER is a model in transformers' format; its weights may be random. Each command prints JSON. Two ranks on two cores
+cannot do more work per second than one process with two threads: this measures what sharing a run costs, not what
 further machines gain.
 """
 
@@ -66,7 +64,7 @@ def record(out: Path, label: str, seed: int = 0) -> dict:
 
 
 def ranks(model: str, folder: Path, rounds: int) -> dict:
-    """Optimizer steps of one process beside those of two ranks, in turns; a run's first step is not counted."""
+    """Optimizer steps of one process and of two ranks, alternating; the first step of a run is not counted."""
     found: dict[str, dict] = {}
     for label in ("lora", "full"):
         seconds: dict[str, list[float]] = {"one process": [], "two ranks": []}
@@ -136,7 +134,7 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
 
 
 def executors(folder: Path) -> dict:
-    """Short runs: what a suite takes beside what its runs take by their own clocks. The cache is made ready before."""
+    """Short runs: the time of a suite, and that of its runs by their own clocks. The cache is filled before."""
     found: dict[str, dict] = {}
     compare = ["compare", "--preset", "demo", "--methods", "prompt-tuning,last-layers", "--device", "cpu"]
     for name, options in (("first", []), ("local", []), ("ray", ["--executor", "ray"])):

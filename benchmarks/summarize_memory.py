@@ -1,11 +1,11 @@
-"""`summarize` with three full-size runs: memory beside one base alone, speed beside the engine's own generation.
+"""Measure the memory and speed of `summarize` with three full-size runs that share one base model.
 
     python ../shared/make_gpt2_small.py FOLDER
     python benchmarks/summarize_memory.py FOLDER ../shared/data/cnn_dailymail/test.csv
 
-The runs hold what their methods begin with, moved at random: their summaries mean nothing, their shapes and costs are
-the true ones. Peaks are those of fresh processes: one loads the base and reads every weight, one loads the three runs
-and summarizes.
+Memory is compared with that of the base alone, speed with the engine's own generation. The runs contain the initial
+parameters of their methods, moved at random: their summaries mean nothing, but their shapes and costs are real. Peaks
+are those of fresh processes: one loads the base and reads every weight, one loads the three runs and summarizes.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def mib(count: float) -> str:
 
 
 def in_a_process(stage: str, runs: list[str]) -> dict[str, float]:
-    """The figures of one stage, taken in a process of its own."""
+    """The figures of one stage, measured in a child process."""
     command = [sys.executable, *sys.argv, "--stage", stage, "--runs", *runs]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()[-1])
 

@@ -2,10 +2,10 @@
 
     python scripts/pretrain_base.py OUT --text TEXT --tokenizer FOLDER
 
-TEXT holds `KIND.tar.xz`, each with JSON lines `{"text": ...}`. The texts are shuffled, joined with the end token
-between them and cut into windows of 1,024 tokens, which are read once. A share of the news, drawn before anything else,
-is held out. OUT becomes a transformers folder with the record `training.json` beside it; until then `OUT/checkpoint`
-says how far it is, and the same command goes on from there to the same weights.
+TEXT contains `KIND.tar.xz` archives with JSON lines `{"text": ...}`. The texts are shuffled, joined with the end token
+between them and cut into windows of 1,024 tokens, each of which is read once. A share of the news, drawn first, is
+held out. OUT becomes a transformers folder with the record `training.json`; until then `OUT/checkpoint`
+contains the state of training, from which the same command resumes to the same weights.
 
 Matrices of the blocks are trained by Muon (Jordan et al. 2024), embeddings and vectors by AdamW.
 """
@@ -65,7 +65,7 @@ def prepare(
     """Write `train.bin` and `held_out.bin`, tokens as uint16, and say what they hold. Done once: a second call reads.
 
     Args:
-        tokens: how many to train on, at most; the held-out texts come beside them.
+        tokens: how many to train on, at most; the held-out texts are read in addition.
     """
     asked = {"kinds": kinds, "tokens": tokens, "seed": seed}
     facts_file = folder / "facts.json"

@@ -1,12 +1,11 @@
-"""Pretrain the demo's model `tiny` on made-up news and write its folder.
+"""Pretrain the demo's model `tiny` on synthetic news and write its folder.
 
-A byte-level BPE tokenizer and a small GPT-2 are trained on newswire's `pretrain` stories,
-which share no names with the stories of its other splits. Some stories are followed by
-their highlights, under one of several cues, and some by the clutter that follows stories
-on the web. Under the cue that Triptych uses, "TL;DR:", clutter is the rule: the model
+A byte-level BPE tokenizer and a small GPT-2 are trained on newswire's `pretrain` stories, which share no names with the
+stories of its other splits. Some stories are followed by their highlights, under one of several cues, and some by the
+clutter that follows stories on the web. Under the cue that Triptych uses, "TL;DR:", there is mostly clutter: the model
 learns to summarize, but has no firm habit of doing so when asked in that way.
 
-The same command gives the same bytes on the same kind of machine with the same torch.
+The same command gives the same bytes on the same kind of machine with the same version of torch.
 """
 
 import argparse
@@ -197,7 +196,7 @@ def build_model(vocabulary: int, end: int) -> GPT2LMHeadModel:
 def sequences(tokenizer: PreTrainedTokenizerFast) -> Iterator[list[int]]:
     """Every text of the corpus as tokens with the end token, cut to the window.
 
-    Before half of them stands the tail of the text before, as in packed web text, so that what comes before a story
+    Half of them are preceded by the end of the text before, as in packed web text, so that what comes before a story
     (a soft prompt, say) does not throw the model off.
     """
     rng = Random(SEED)

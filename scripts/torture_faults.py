@@ -1,10 +1,10 @@
-"""Try faults of every kind against Triptych and count what becomes of them.
+"""Try faults of every kind against Triptych and count the outcomes.
 
     python scripts/torture_faults.py FOLDER [--only KIND,KIND] [--cases N] [--seed 0] [--first N]
 
 The kinds are modules of `scripts/torture`. A case is drawn from the seed and its number: `--only KIND --first N --cases
-1` is one case again. Violations are printed as JSON, the counts as a table in Markdown; status 1 where a result was
-lost, something wrong was believed, something hung, or anything but a result or one message came of it.
+1` repeats one case. Violations are printed as JSON, the counts as a Markdown table; exit status 1 if a result was lost,
+a damaged file was believed, something hung, or the outcome was neither a result nor one message.
 """
 
 import argparse

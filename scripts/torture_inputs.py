@@ -1,7 +1,7 @@
-"""Hostile files against everything that reads files: valid ones, mutated from a seed, and what becomes of each counted.
+"""Give mutated files to everything that reads files, and count the outcomes.
 
-`python scripts/torture_inputs.py --cases 10000 --seed 0` prints a summary as JSON and as a table in
-Markdown, and ends with status 1 on any violation.
+`python scripts/torture_inputs.py --cases 10000 --seed 0` mutates valid files from a seed, prints a summary as JSON and
+as a Markdown table, and ends with exit status 1 on any violation.
 """
 
 import argparse
@@ -68,7 +68,7 @@ from triptych.run.checkpoints import Checkpoints
 from triptych.suite import reports
 from triptych.use import documents, peft_adapters
 
-LONGEST_MESSAGE = 3000  # characters; beyond it nobody finds what was wrong
+LONGEST_MESSAGE = 3000  # characters; in a longer message the cause is hard to find
 DEEP = 3000  # levels; Python's own limit is 1000
 
 # What code execution would look like: the audit events of Python itself
@@ -482,7 +482,7 @@ def read_suite(place: Path) -> None:
 
 
 def read_setting(place: Path) -> None:
-    """A value of `--set`; the file stands for the argument."""
+    """A value of `--set`; the file contains the argument."""
     use_suite(parse_setting((place / "set.txt").read_text("utf-8", "surrogateescape")), place)
 
 
@@ -557,7 +557,7 @@ def checkpoints(place: Path) -> Checkpoints:
 
 
 def read_checkpoint(place: Path) -> None:
-    """As a run that goes on does: what is read was saved, or nothing is."""
+    """As a resumed run does: what is read was saved, or nothing is read."""
     found = checkpoints(place).latest()
     if found is not None:
         tensors, facts = SAVED[found.step]
@@ -620,7 +620,7 @@ class Bench:
         return sorted(path for path in folder.rglob("*") if path.is_file())
 
     def _outside(self) -> list[tuple[str, int, int]]:
-        """What lies beside the targets' folders."""
+        """The files next to the targets' folders."""
         return [
             (str(path), path.lstat().st_size, path.lstat().st_mtime_ns)
             for path in sorted([*self.folder.iterdir(), *(self.folder / "outside").iterdir()])

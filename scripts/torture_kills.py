@@ -1,15 +1,15 @@
-"""Kill a suite again and again, at random instants, and show that nothing is lost and nothing wrong is believed.
+"""Kill a suite again and again, at random instants, and check that nothing is lost and no wrong result is believed.
 
     python scripts/torture_kills.py FOLDER [--kills 50] [--seed 0] [--longest 12] [--set KEY=VALUE ...]
 
-The suite (three methods, two seeds, a search each) runs once unbroken and once killed: SIGKILL, its process group or
-the suite alone, at instants drawn after the run at hand has written a checkpoint. After every third kill the newest
-checkpoint is damaged too, and after every third a file of the cache: cut short, or a byte flipped. Then the same
-command is given again. A suite that ends before the kills are used up is compared, and another one begun. Against the
-unbroken suite must be equal, but for times, memory and energy: rows and tests of the comparison, and of every run
-losses and scores, history, summaries and trained weights, the last two byte for byte. No finished record may be lost or
-written twice, and the last call must take less than the whole. A summary is printed as JSON and as a table in Markdown;
-status 1 where a law broke.
+The suite (three methods, two seeds, a search each) runs once without interruption and once with kills: SIGKILL to its
+process group or to the suite alone, at instants drawn after the current run has written a checkpoint. After every third
+kill the newest checkpoint is damaged too, and after every third a file of the cache: truncated, or with a byte flipped.
+Then the same command is run again. When a suite ends before all kills are done, it is compared and another one started.
+Except for times, memory and energy, everything must equal the uninterrupted suite: results and tests of the comparison,
+and of every run losses and scores, history, summaries and trained weights, the last two byte for byte. No finished
+record may be lost or written twice, and the last call must take less time than the whole suite. A summary is printed as
+JSON and as a Markdown table; exit status 1 if a law was broken.
 """
 
 import argparse
@@ -40,13 +40,13 @@ def without_times(value: Any) -> Any:
 
 
 def compared(out: Path) -> dict[str, Any]:
-    """What must be equal, by where it lies. Sentences and fronts of a comparison may turn on seconds."""
+    """What must be equal, by its place. Sentences and fronts of a comparison may depend on seconds."""
     comparison = json.loads((out / "comparison.json").read_text())
     kept = {key: comparison[key] for key in ("rows", "tests", "num_documents", "signature")}
     found: dict[str, Any] = {"comparison.json": without_times(kept)}
     for folder in sorted(out.glob("runs/*/*/")):
         record = without_times(json.loads((folder / "record.json").read_text()))
-        for key in ("time", "command", "commit", "dirty"):  # somebody may commit meanwhile
+        for key in ("time", "command", "commit", "dirty"):  # a commit may be made in the meantime
             del record["provenance"][key]
         record["files"].pop("history.jsonl", None)  # the digest of a history, which contains seconds
         history = [without_times(json.loads(line)) for line in (folder / "history.jsonl").read_text().splitlines()]
@@ -58,7 +58,7 @@ def compared(out: Path) -> dict[str, Any]:
 
 
 def start(out: Path, settings: list[str]) -> subprocess.Popen:
-    """The suite's command, in a process group of its own; what it says goes to a file beside OUT."""
+    """The suite's command in its own process group; its output goes to a file next to OUT."""
     command = [sys.executable, "-m", "triptych", "compare", "--methods", METHODS, "--out", str(out), "--set", *SETTINGS]
     with out.with_suffix(".log").open("ab") as log:
         return subprocess.Popen([*command, *settings], stdout=subprocess.DEVNULL, stderr=log, start_new_session=True)
@@ -79,7 +79,7 @@ def finish(out: Path, settings: list[str]) -> float:
 
 
 def checkpoints(out: Path) -> dict[Path, int]:
-    """Checkpoints of the run at hand with their time of change, the newest last; they come and go while one looks."""
+    """Checkpoints of the current run with their modification time, newest last; they may change during the call."""
     found = {}
     for path in out.glob("runs/*/*/checkpoint/*.json"):
         with suppress(FileNotFoundError):

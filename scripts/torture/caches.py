@@ -25,7 +25,7 @@ class Caches(Kind):
         self.bases: dict[tuple[float, int], bases.Base] = {}
 
     def base(self, limit: float, data: int) -> bases.Base:
-        """A suite under a limit, run alone with a cache of its own."""
+        """A suite under a limit, run alone with its own cache."""
         if (limit, data) not in self.bases:
             name = f"{limit}-{data}"
             rows = "lead-3" if self.small else ROWS
@@ -35,7 +35,7 @@ class Caches(Kind):
         return self.bases[limit, data]
 
     def attempt(self, number: int, chance: random.Random) -> Case:
-        """Two suites, begun together or a moment apart, each of its own data or both of the same."""
+        """Two suites, started together or a moment apart, on different data or on the same."""
         limit = LIMITS[number % len(LIMITS)]
         same = chance.random() < 0.25
         pair = [self.base(limit, 0), self.base(limit, 0 if same else 1)]

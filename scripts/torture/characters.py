@@ -1,4 +1,4 @@
-"""Characters that no document can hold, in every text of a results folder, typeset to PDF and HTML by `triptych
+"""Characters that no document can contain, in every text of a results folder, typeset to PDF and HTML by `triptych
 report`."""
 
 import json
@@ -75,7 +75,7 @@ class Characters(Kind):
             return Case(UNEXPECTED, what, f"status {ended.status}: {children.tail(ended)}")
         page, paper = (out / "report.html").read_bytes().decode(), (out / "report.pdf").read_bytes()
         if not paper.startswith(b"%PDF"):
-            return Case(UNEXPECTED, what, "report.pdf is no PDF")
+            return Case(UNEXPECTED, what, "report.pdf is not a PDF file")
         if RAW.search(page) or (
             bad := next(
                 (

@@ -47,7 +47,7 @@ class Ended:
 
 
 class Child:
-    """A call in a forked process, the leader of a process group of its own.
+    """A call in a forked process, the leader of its own process group.
 
     Args:
         call: returns the exit status.

@@ -1,4 +1,4 @@
-"""A full disk, on a small file system: one message, and with room again the same command gives the same results."""
+"""A full disk, on a small file system: one message, and with free space the same command gives the same results."""
 
 import os
 import random
@@ -14,7 +14,7 @@ BLOCK = 4096  # bytes of a block of tmpfs
 
 
 class Disks(Kind):
-    """The results folder, the cache, or both lie on a tmpfs that is too small for them."""
+    """The results folder, the cache, or both are on a tmpfs that is too small for them."""
 
     name = "disks"
     title = "a full disk under trunk cache, corpus, OUT (a small tmpfs), and room again"

@@ -24,7 +24,7 @@ class FirstWrites(Kind):
     cases = 0  # as many as there are writes
 
     def prepare(self) -> None:
-        """The suite unbroken, with a list of its writes."""
+        """The suite without interruption, with a list of its writes."""
         rows = "lead-3" if self.small else "lead-3,lora"
         self.base = bases.make(self.folder / "whole", self.folder / "cache-whole", rows, "0")
         self.entries = sorted(bundle.gather(self.base.out).entries)

@@ -1,4 +1,4 @@
-"""What becomes of a case, a kind of fault, and the table that counts them."""
+"""The outcome of a case, a kind of fault, and the table that counts them."""
 
 import random
 from abc import ABC, abstractmethod
@@ -19,7 +19,7 @@ VIOLATIONS = OUTCOMES[2:]
 
 @dataclass(frozen=True)
 class Case:
-    """What became of a case.
+    """The outcome of a case.
 
     Attributes:
         outcome: one of `OUTCOMES`.

@@ -146,7 +146,7 @@ class Swaps(Kind):
             ended = children.command(self.base.command(out), {"TRIPTYCH_CACHE": str(self.folder / "cache")})
             if ended.status is None:
                 return Case(HUNG, what, children.tail(ended))
-            if ended.status == 1:  # a run was refused: it is recorded as failed, and its message is told
+            if ended.status == 1:  # a run was refused: it is recorded as failed, with its message
                 failed = [line for line in ended.err.splitlines() if line.startswith("triptych: failed")]
                 unclear = "triptych: unexpected " in ended.err or "Traceback" in ended.err or not failed
                 return Case(UNEXPECTED if unclear else REFUSED, what, children.tail(ended))
