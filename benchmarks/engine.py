@@ -269,10 +269,10 @@ def load(options: dict):
 
 def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dict]:
     """Optimizer steps of the one loop."""
-    from triptych.engine.compute import make_ready
+    from triptych.engine.flops import entering_flops, training_flops
+    from triptych.engine.savings.ready import make_ready
+    from triptych.engine.savings.trunk_cache import making_flops, open_cache, trunk_store, usable_from
     from triptych.engine.training import Loop, TrainingPlan, TrainingState
-    from triptych.engine.trunk_cache import making_flops, open_cache, trunk_store, usable_from
-    from triptych.engine.work import entering_flops, training_flops
     from triptych.machine import start_machine
     from triptych.run import setup
     from triptych.run.entries import make_entry
@@ -438,9 +438,10 @@ def peer_model(model, spec: dict):
 def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
     """Summaries from the one loop."""
     from triptych.contracts import AdaptedModel
-    from triptych.engine.compute import make_ready
-    from triptych.engine.generation import DecodingPlan, generate
+    from triptych.engine.generation.decoding import DecodingPlan
+    from triptych.engine.generation.generate import generate
     from triptych.engine.model import EngineModel
+    from triptych.engine.savings.ready import make_ready
     from triptych.machine import start_machine
     from triptych.models.base import BaseModel
 

@@ -25,7 +25,7 @@ import torch
 from triptych.config.schema import make_suite
 from triptych.contracts import Context, Method
 from triptych.corpus.sequence import encode_documents
-from triptych.engine.generation import generate
+from triptych.engine.generation.generate import generate
 from triptych.machine import start_machine
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart

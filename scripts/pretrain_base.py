@@ -28,7 +28,7 @@ import transformers
 from torch import Tensor, nn
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from triptych.engine import attention
+from triptych.engine.savings import attention
 from triptych.machine import DEVICES, Machine, seed_everything, start_machine
 from triptych.results import json_files, tensor_files
 from triptych.run import provenance

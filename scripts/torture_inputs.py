@@ -48,9 +48,9 @@ from triptych.contracts import AdaptedModel, Context
 from triptych.corpus import prepare
 from triptych.corpus.sequence import Pair, Template
 from triptych.datasets.tables import Tables, describe
-from triptych.engine.compute import make_ready
 from triptych.engine.model import EngineModel
-from triptych.engine.trunk_cache import open_cache, trunk_store
+from triptych.engine.savings.ready import make_ready
+from triptych.engine.savings.trunk_cache import open_cache, trunk_store
 from triptych.errors import TriptychError
 from triptych.handin import bundle
 from triptych.machine import start_machine

@@ -16,16 +16,17 @@ import transformers
 from torch.nn import functional
 
 from support.worlds import World, disturb, gradients, largest_difference, train, with_abilities
-from triptych.engine import forward, memory, stages, training, trunk_cache
-from triptych.engine.attention import BLOCK, blockwise
+from triptych.engine import batch_size, forward, training
 from triptych.engine.batching import collate
-from triptych.engine.compute import make_ready, probe_tail
-from triptych.engine.dropout import drop, quicken
 from triptych.engine.evaluation import split_loss
+from triptych.engine.flops import entering_flops, training_flops
 from triptych.engine.forward import target_losses
+from triptych.engine.savings import partial_forward, trunk_cache
+from triptych.engine.savings.attention import BLOCK, blockwise
+from triptych.engine.savings.dropout import drop, use_quick_dropout
+from triptych.engine.savings.ready import make_ready, probe_pruning
+from triptych.engine.savings.trunk_cache import open_cache, trunk_store
 from triptych.engine.training import Loop, TrainingState
-from triptych.engine.trunk_cache import open_cache, trunk_store
-from triptych.engine.work import entering_flops, training_flops
 from triptych.errors import ResultsError
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
@@ -103,8 +104,8 @@ def test_in_low_precision_a_tail_drops_where_the_block_does(gpt2, method):
     dropouts = [module for module in block.modules() if isinstance(module, torch.nn.Dropout)]
     for module in dropouts:
         module.p = 0.3
-    assert probe_tail(model, same_draws=False) == (True, True)
-    assert probe_tail(model, same_draws=True) == (True, False)
+    assert probe_pruning(model, same_draws=False) == (True, True)
+    assert probe_pruning(model, same_draws=True) == (True, False)
     assert all(module.p == 0.3 and "forward" not in vars(module) for module in dropouts)
     batch = collate(gpt2.pairs, gpt2.template)
     model.train()
@@ -129,7 +130,7 @@ def test_a_tail_whose_dropout_stands_elsewhere_is_noticed(gpt2):
     moved = attention.resid_dropout
     attention.c_proj = torch.nn.Sequential(moved, attention.c_proj)
     attention.resid_dropout = torch.nn.Identity()
-    assert not probe_tail(model, same_draws=False)[1]
+    assert not probe_pruning(model, same_draws=False)[1]
 
 
 def test_a_tail_that_is_another_is_noticed(world):
@@ -184,7 +185,7 @@ def test_quick_dropout_is_dropout():
     """It keeps 1 - p of the places, scales them by 1 / (1 - p), passes gradients there alone, and does nothing in eval
     mode."""
     model = torch.nn.Sequential(torch.nn.Dropout(0.3))
-    quicken(model)
+    use_quick_dropout(model)
     torch.manual_seed(0)
     states = torch.ones(999, 1001, requires_grad=True)  # an odd number of places
     out = model(states)
@@ -408,7 +409,7 @@ def test_states_are_kept_as_the_model_has_them(gpt2, tmp_path, monkeypatch):
 def test_flops_from_the_cache_are_counted(world, method, prunes):
     """The FLOPs of a pass from the cache, and of making it, follow the formula at a shape that it was not fitted to."""
     sketch = world.engine(method.adapt(world.sketch(), world.context()), prune_in_training=prunes)
-    first = stages.first_trained(sketch.adapted)
+    first = partial_forward.first_trained(sketch.adapted)
     resumed, making = training_flops(sketch, first), entering_flops(sketch, first)
     whole = training_flops(sketch)
     assert resumed.count(3, 100, 60) < 0.8 * whole.count(3, 100, 60)
@@ -491,17 +492,17 @@ def test_the_micro_batch_is_found(gpt2, monkeypatch):
     """What fits is a power of two within a step: all of it with room enough, less where memory runs out, never below
     one."""
     model = gpt2.model(LoRA(rank=2))
-    found = partial(memory.fitting_micro_batch, model, gpt2.pairs)
+    found = partial(batch_size.fitting_micro_batch, model, gpt2.pairs)
     assert found(most=8) == 8 and found(most=1) == 1
-    real = memory.target_losses
+    real = batch_size.target_losses
 
     def limited(model, batch):
         if len(batch.ids) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(model, batch)
 
-    monkeypatch.setattr(memory, "target_losses", limited)
+    monkeypatch.setattr(batch_size, "target_losses", limited)
     assert found(most=8) == 2
-    monkeypatch.setattr(memory, "SHARE", 0.0)
+    monkeypatch.setattr(batch_size, "MEMORY_SHARE", 0.0)
     assert found(most=2) == 1
     assert not any(module.training for module in model.parts.model.modules())

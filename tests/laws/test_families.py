@@ -17,7 +17,7 @@ from support.laws import (
 from support.worlds import VOCABULARY, World
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus.sequence import Template
-from triptych.engine.forward import head_is_plain
+from triptych.engine.savings.ready import head_is_plain
 from triptych.errors import ConfigError
 from triptych.plugins import import_plugins
 from triptych.registry import registered

@@ -20,7 +20,9 @@ from triptych.contracts import AdaptedModel, Context, Method
 from triptych.corpus.sequence import Pair, Template, encode_documents
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
-from triptych.engine.generation import DecodingPlan, generate, left_padded
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
+from triptych.engine.generation.padding import left_padded
 from triptych.engine.model import EngineModel
 from triptych.measure.parameters import count_parameters
 from triptych.methods.full import Full

@@ -23,7 +23,8 @@ from triptych.contracts import (
 )
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
-from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
 from triptych.models.parts import freeze
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered

@@ -10,9 +10,10 @@ import torch
 from support.worlds import World, train
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
-from triptych.engine.compute import narrow
 from triptych.engine.forward import target_losses
-from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
+from triptych.engine.savings.ready import cast_frozen_matrices
 from triptych.engine.training import TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.machine import Machine, choose_device, choose_precision, start_machine
@@ -214,7 +215,7 @@ def test_frozen_matrices_in_fp16_give_what_casting_them_at_every_step_gives(worl
     with torch.no_grad(), torch.autocast("cpu", torch.float16):
         model = world.engine(AdaptedModel(parts)).on_plain_path()
         cast = target_losses(model, batch)
-        narrow(parts.model, torch.float16)
+        cast_frozen_matrices(parts.model, torch.float16)
         once = target_losses(model, batch)
     assert torch.equal(once, cast)
     assert parts.token_embedding.weight.dtype == torch.float32

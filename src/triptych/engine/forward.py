@@ -1,6 +1,5 @@
-"""From a batch to its loss: virtual tokens put in, the trunk run, logits where the loss is read."""
+"""From a batch to its loss: the trunk is run, and logits are computed where the loss is read."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -8,57 +7,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from triptych.contracts import AdaptedModel, ModelParts
-from triptych.engine import stages
-from triptych.engine.attention import Selection
+from triptych.contracts import AdaptedModel
 from triptych.engine.batching import Batch
+from triptych.engine.inputs import Inputs, assemble
 from triptych.engine.model import EngineModel
 from triptych.engine.prefix import prefix_cache
-from triptych.engine.probe import same_predictions
-from triptych.engine.stages import Entry
-from triptych.errors import ModelError
-from triptych.measure.meter import WorkShape
-from triptych.models.parts import embed
+from triptych.engine.savings import partial_forward
 
 LOGITS_AT_ONCE = 2**26  # 256 MB in fp32; beyond it the head is computed a second time in the backward pass
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What the trunk reads, and where the targets' predictions stand in it.
-
-    Attributes:
-        embeddings: [B, P + T, D].
-        rows, columns: the N places from which a target is predicted; [N] each.
-    """
-
-    embeddings: Tensor
-    rows: Tensor
-    columns: Tensor
-
-
-def assemble(adapted: AdaptedModel, batch: Batch) -> Inputs:
-    """Put the virtual tokens where the method wants them; positions run on through them."""
-    tokens = embed(adapted.parts, batch.ids)
-    if adapted.virtual_tokens is None:
-        return Inputs(tokens, batch.rows, batch.columns)
-    at = batch.document_ends if adapted.placement == "after" else torch.zeros_like(batch.document_ends)
-    count = adapted.num_virtual_tokens
-    columns = batch.columns + count * (batch.columns >= at[batch.rows])
-    return Inputs(insert(tokens, adapted.virtual_tokens.weight, at), batch.rows, columns)
-
-
-def insert(tokens: Tensor, virtual: Tensor, at: Tensor) -> Tensor:
-    """Insert P vectors into every row before position `at`: [B, T, D], [P, D], [B] -> [B, P + T, D]."""
-    rows, length, width = tokens.shape
-    count = virtual.shape[0]
-    both = torch.cat([tokens, virtual.to(tokens.dtype).expand(rows, -1, -1)], dim=1)
-    place = torch.arange(length + count, device=tokens.device).expand(rows, -1)
-    start = at[:, None]
-    source = torch.where(
-        place < start, place, torch.where(place < start + count, length + place - start, place - count)
-    )
-    return both.gather(1, source[:, :, None].expand(-1, -1, width))
 
 
 def target_hidden(model: EngineModel, batch: Batch) -> Tensor:
@@ -66,16 +22,8 @@ def target_hidden(model: EngineModel, batch: Batch) -> Tensor:
     adapted, parts = model.adapted, model.parts
     inputs = assemble(adapted, batch)
     if model.prunes:
-        entry = stages.enter(parts, inputs.embeddings, len(parts.blocks) - 1)
-        return stages.finish(parts, tail_states(parts, entry, inputs, batch))
+        return partial_forward.hidden_at_targets(parts, inputs, batch)
     return parts.trunk(**_read(adapted, inputs)).last_hidden_state[inputs.rows, inputs.columns]
-
-
-def tail_states(parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch) -> Tensor:
-    """The last block at the targets alone, from what enters it: [N, D] before the final norm."""
-    columns = torch.zeros(len(batch.ids), batch.most_targets, dtype=torch.long, device=batch.ids.device)
-    columns = columns.index_put((inputs.rows, batch.slots), inputs.columns)
-    return stages.tail(parts, entry, inputs.rows, inputs.columns, Selection(columns), batch.slots)
 
 
 def target_logits(model: EngineModel, batch: Batch) -> Tensor:
@@ -130,29 +78,6 @@ def places_at_once(head: nn.Linear) -> int:
 
 def _losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(head(hidden).float(), targets, reduction="none")
-
-
-def executed_shape(adapted: AdaptedModel, batch: Batch) -> WorkShape:
-    """`(B, P + T, N, B S)`: what one pass over the batch works on."""
-    rows, length = batch.ids.shape
-    return WorkShape(rows, length + adapted.num_virtual_tokens, batch.num_targets, rows * batch.most_targets)
-
-
-@torch.no_grad()
-def head_is_plain(adapted: AdaptedModel) -> bool:
-    """Whether the head applied to the trunk's output is all there is to this family's logits (no soft cap, no scaling).
-
-    Raises:
-        ModelError: the logits are not finite, so that nothing can be said.
-    """
-    device = adapted.parts.token_embedding.weight.device
-    ids = torch.arange(min(8, adapted.parts.vocabulary_size), device=device)[None]
-    embeddings = embed(adapted.parts, ids)
-    own = adapted.parts.model(inputs_embeds=embeddings, use_cache=False).logits
-    if not own.isfinite().all():
-        raise ModelError(not_finite(type(adapted.parts.model).__name__, "logits"))
-    taken = adapted.parts.head(adapted.parts.trunk(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
-    return same_predictions(taken, own) and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)
 
 
 def not_finite(name: str, what: str) -> str:

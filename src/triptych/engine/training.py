@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate, epoch_order, micro_groups, seed_of
-from triptych.engine.forward import executed_shape, target_losses
+from triptych.engine.forward import target_losses
+from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
-from triptych.engine.trunk_cache import TrunkCache
+from triptych.engine.savings.trunk_cache import TrunkCache
 from triptych.errors import NonFiniteLoss
 
 

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from triptych.contracts import Method
-from triptych.engine.compute import make_ready
+from triptych.engine.batch_size import PROVISIONAL_BATCH_SIZE
 from triptych.engine.evaluation import split_loss
-from triptych.engine.generation import DecodingPlan, generate
-from triptych.engine.memory import UNTIL_FOUND
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
 from triptych.engine.model import EngineModel
+from triptych.engine.savings.ready import make_ready
 from triptych.engine.training import Loop, TrainingState, steps_per_epoch
 from triptych.machine import Machine, start_machine
 from triptych.run import setup
@@ -69,7 +70,7 @@ def _estimate_run(checked: CheckedSuite, entry: SuiteEntry, device: str | None) 
     model = setup.prepare_model(checked.base, entry.plugin, corpus, suite.seeds[0], machine)
     model = model if suite.engine.plain else make_ready(model)
     t, d = suite.training, suite.decoding
-    micro_batch = UNTIL_FOUND if t.micro_batch_size == "auto" else t.micro_batch_size
+    micro_batch = PROVISIONAL_BATCH_SIZE if t.micro_batch_size == "auto" else t.micro_batch_size
     step = _step_seconds(checked, entry.plugin, model, micro_batch) if entry.trains else 0.0
     few = [corpus.validation[i] for i in range(min(micro_batch, len(corpus.validation)))]
     loss = _seconds(machine, lambda: split_loss(model, few, len(few))) / len(few)

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
-from triptych.engine.memory import fitting_micro_batch
+from triptych.engine.batch_size import fitting_micro_batch
+from triptych.engine.flops import entering_flops, training_flops
 from triptych.engine.model import EngineModel
+from triptych.engine.savings.trunk_cache import TrunkCache, making_flops, open_cache, trunk_store, usable_from
 from triptych.engine.training import CountFlops
-from triptych.engine.trunk_cache import TrunkCache, making_flops, open_cache, trunk_store, usable_from
-from triptych.engine.work import entering_flops, training_flops
 from triptych.measure import meter
 from triptych.results.records import Part
 from triptych.run import kept, setup

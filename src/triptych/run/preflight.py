@@ -10,7 +10,8 @@ from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus.prepare import Corpus
 from triptych.corpus.sequence import Template
-from triptych.engine.generation import DecodingPlan, check_generation
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import check_generation
 from triptych.errors import ConfigError, ModelError
 from triptych.machine import choose_device, choose_precision, start_machine
 from triptych.measure.parameters import count_parameters

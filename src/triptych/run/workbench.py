@@ -16,12 +16,13 @@ from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.corpus.prepare import Corpus
 from triptych.corpus.sequence import Pair
-from triptych.engine.compute import make_ready
+from triptych.engine.batch_size import PROVISIONAL_BATCH_SIZE
 from triptych.engine.evaluation import SplitLoss, split_loss
 from triptych.engine.forward import not_finite
-from triptych.engine.generation import DecodingPlan, check_generation, generate
-from triptych.engine.memory import UNTIL_FOUND
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import check_generation, generate
 from triptych.engine.model import EngineModel
+from triptych.engine.savings.ready import make_ready
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
 from triptych.measure.clocks import Clocks
@@ -68,7 +69,7 @@ class Workbench:
             base = BaseModel.of(suite)
             corpus = setup.load_corpus(suite, suite_entries(suite), base, setup.cache_folder())
         asked = suite.training.micro_batch_size
-        micro_batch = UNTIL_FOUND if asked == "auto" else asked
+        micro_batch = PROVISIONAL_BATCH_SIZE if asked == "auto" else asked
         return cls(suite, entry, seed, out, machine, clocks, base, corpus, listener, micro_batch)
 
     @cached_property

@@ -13,9 +13,10 @@ from transformers import PreTrainedModel
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Baseline, Context, ModelParts
 from triptych.corpus.sequence import Template, encode_documents
-from triptych.engine.compute import NARROW, make_ready, narrow
-from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
 from triptych.engine.model import Change, EngineModel
+from triptych.engine.savings.ready import LOW_PRECISION, cast_frozen_matrices, make_ready
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.machine import Machine, start_machine
 from triptych.models.base import BaseModel
@@ -295,7 +296,7 @@ class _Loader:
                 raise ModelError(f"{error}\n{hint}") from error
             model.to(machine.device)  # type: ignore[arg-type]
             model.requires_grad_(False)
-            if machine.precision in NARROW:
-                narrow(model, NARROW[machine.precision])  # once, so that all runs share it
+            if machine.precision in LOW_PRECISION:
+                cast_frozen_matrices(model, LOW_PRECISION[machine.precision])  # once, so that all runs share it
             self.bases[key] = LoadedBase(base, model, machine)
         return self.bases[key]

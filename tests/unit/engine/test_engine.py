@@ -17,8 +17,12 @@ from triptych.corpus.sequence import Pair
 from triptych.datasets.newswire import Newswire
 from triptych.engine.batching import by_length, collate, epoch_order
 from triptych.engine.evaluation import split_loss
-from triptych.engine.forward import assemble, head_is_plain, insert, target_logits, target_losses
-from triptych.engine.generation import DecodingPlan, generate, left_padded
+from triptych.engine.forward import target_logits, target_losses
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
+from triptych.engine.generation.padding import left_padded
+from triptych.engine.inputs import assemble, insert
+from triptych.engine.savings.ready import head_is_plain
 from triptych.errors import ConfigError
 from triptych.methods.full import Full
 from triptych.methods.lora import LoRA

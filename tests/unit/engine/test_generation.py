@@ -9,13 +9,16 @@ from peft import LoraConfig, get_peft_model
 
 from support.worlds import World, disturb, with_abilities
 from triptych.contracts import AdaptedModel
-from triptych.engine import attention, generation, shared_cache, stages
-from triptych.engine.compute import make_ready
-from triptych.engine.decoding import DecodingPlan, ban_repeats
-from triptych.engine.generation import generate, merged, own_loop_agrees
-from triptych.engine.packing import packed
-from triptych.engine.probe import Unsupported, same_predictions
-from triptych.engine.shared_cache import SharedCache
+from triptych.engine.generation import own_loop, shared_cache
+from triptych.engine.generation.decoding import DecodingPlan, ban_repeats
+from triptych.engine.generation.generate import generate
+from triptych.engine.generation.own_loop import own_loop_agrees
+from triptych.engine.generation.shared_cache import SharedCache
+from triptych.engine.savings import attention, partial_forward
+from triptych.engine.savings.merging import merged
+from triptych.engine.savings.packing import packed
+from triptych.engine.savings.probe import Unsupported, same_predictions
+from triptych.engine.savings.ready import make_ready
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -139,7 +142,7 @@ def test_banned_by_hand():
 
 def test_a_cache_that_is_not_plain_is_left_to_transformers(gpt2, monkeypatch):
     """Where a family's layers keep something else, transformers' `generate` is used, and it is said."""
-    monkeypatch.setattr(generation, "make_cache", lambda *options: None)
+    monkeypatch.setattr(own_loop, "make_cache", lambda *options: None)
     model = make_ready(gpt2.model(LoRA(rank=2)))
     assert not model.can.own_decoding and "generate" in model.can.notes[-1]
     assert len(generate(model, [gpt2.pairs[0].document_ids], DecodingPlan(1, 4, 0, 1.0, 2))) == 1
@@ -225,7 +228,7 @@ def test_a_fault_of_ours_is_not_a_trait_of_a_family(gpt2, error, monkeypatch):
     reasons: list[str] = []
     monkeypatch.setattr(SharedCache, "follow", elsewhere)
     assert not own_loop_agrees(gpt2.engine(AdaptedModel(gpt2.parts())), reasons.append)
-    assert reasons == [f"{error.__name__}: of another package"]
+    assert reasons == [f"{error.__name__} in {__name__}: of another package"]
 
 
 def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
@@ -235,7 +238,7 @@ def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
         raise Unsupported("its heads are two")
 
     monkeypatch.setattr(SharedCache, "follow", lacking)
-    monkeypatch.setattr(stages, "tail", lacking)
+    monkeypatch.setattr(partial_forward, "last_block_at", lacking)
     notes = make_ready(gpt2.model(LoRA(rank=2))).can.notes
     assert len(notes) == 2 and all(note.endswith("this family: its heads are two") for note in notes)
 

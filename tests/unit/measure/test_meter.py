@@ -15,12 +15,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from support.worlds import VOCABULARY, disturb, with_abilities
-from triptych.engine import forward, stages
+from triptych.engine import forward
 from triptych.engine.batching import collate
+from triptych.engine.flops import SHAPES, entering_flops, training_flops, work_shape
 from triptych.engine.forward import read_losses, target_losses
+from triptych.engine.savings import partial_forward
+from triptych.engine.savings.trunk_cache import entering, resumed_losses
 from triptych.engine.training import Loop
-from triptych.engine.trunk_cache import entering, resumed_losses
-from triptych.engine.work import SHAPES, entering_flops, training_flops, work_shape
 from triptych.measure.busy import Busy
 from triptych.measure.clocks import Clocks, process_seconds
 from triptych.measure.counters import integral
@@ -603,7 +604,7 @@ def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limi
     monkeypatch.setattr(forward, "LOGITS_AT_ONCE", limit * VOCABULARY)
     method = LastLayers(num_blocks=1) if label == "last-blocks" else ROWS[label]
     model = uncached(world, method, prunes)
-    first = stages.first_trained(model.adapted)
+    first = partial_forward.first_trained(model.adapted)
     fitted = fitted_to(world, method, model, first)
     making = entering_flops(world.engine(method.adapt(world.sketch(), world.context())), first)
     for size in (1, 5, 12):
@@ -613,9 +614,8 @@ def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limi
         shape = work_shape(model, batch)
         assert making.count(*shape) == pytest.approx(counter.get_total_flops(), rel=1e-6)
         if first == len(model.parts.blocks):
-            counted = counted_flops(
-                lambda: read_losses(model.parts.head, stages.finish(model.parts, states), batch.targets)  # noqa: B023
-            )
+            hidden = partial_forward.apply_final_norm(model.parts, states)
+            counted = counted_flops(lambda: read_losses(model.parts.head, hidden, batch.targets))  # noqa: B023
         else:
             counted = counted_flops(lambda: resumed_losses(model, batch, first, states))  # noqa: B023
         assert fitted.count(*shape) == pytest.approx(counted, rel=1e-6)

@@ -14,7 +14,7 @@ from support.worlds import World, disturb, gradients, largest_difference, sequen
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
-from triptych.engine.generation import left_padded
+from triptych.engine.generation.padding import left_padded
 from triptych.errors import ConfigError, ResultsError
 from triptych.measure.parameters import count_parameters
 from triptych.methods.full import Full

@@ -12,9 +12,10 @@ from transformers.pytorch_utils import Conv1D
 from support.worlds import World, disturb, gradients, largest_difference, sequence_and_labels
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
+from triptych.engine.flops import training_flops
 from triptych.engine.forward import target_logits, target_losses
-from triptych.engine.generation import DecodingPlan, generate
-from triptych.engine.work import training_flops
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
 from triptych.errors import ConfigError
 from triptych.methods.bitfit import BitFit
 from triptych.methods.dora import DoRA

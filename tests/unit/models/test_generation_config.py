@@ -11,7 +11,9 @@ from transformers import GenerationConfig
 from support.worlds import VOCABULARY, random_gpt2, under_engine, with_abilities
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Template
-from triptych.engine.generation import DecodingPlan, generate, own_loop_agrees
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
+from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 from triptych.models.sharing import share_tensors

@@ -11,8 +11,10 @@ from support.families import FAMILIES, SCALED_LOGITS, random_model
 from support.worlds import VOCABULARY, sequence_and_labels, under_engine
 from triptych.contracts import AdaptedModel, Context
 from triptych.engine.batching import collate
-from triptych.engine.forward import head_is_plain, target_losses
-from triptych.engine.generation import DecodingPlan, generate
+from triptych.engine.forward import target_losses
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
+from triptych.engine.savings.ready import head_is_plain
 from triptych.errors import ModelError
 from triptych.measure.parameters import count_parameters
 from triptych.methods.last_layers import LastLayers

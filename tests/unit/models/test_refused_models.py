@@ -17,8 +17,11 @@ from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import collate
-from triptych.engine.forward import head_is_plain, target_losses
-from triptych.engine.generation import DecodingPlan, check_generation, generate, own_loop_agrees
+from triptych.engine.forward import target_losses
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import check_generation, generate
+from triptych.engine.generation.own_loop import own_loop_agrees
+from triptych.engine.savings.ready import head_is_plain
 from triptych.errors import ModelError, ResultsError
 from triptych.models import place
 from triptych.models.base import BaseModel

@@ -1,5 +1,8 @@
-"""What enters the first trained block never changes: computed once for every document, kept on disk, read from
-there."""
+"""What enters the first trained block never changes: computed once for each document, kept on disk, read from there.
+
+The states are checked against the whole model on three documents whenever a cache is opened (`open_cache`). Tried with
+transformers 5.23.0.
+"""
 
 import errno
 import hashlib
@@ -18,10 +21,11 @@ from torch import Tensor
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair, Template
-from triptych.engine import stages
 from triptych.engine.batching import Batch, by_length, collate
-from triptych.engine.forward import assemble, read_losses, tail_states, target_losses
+from triptych.engine.forward import read_losses, target_losses
+from triptych.engine.inputs import assemble
 from triptych.engine.model import EngineModel
+from triptych.engine.savings import partial_forward
 from triptych.errors import ResultsError
 from triptych.measure import meter
 from triptych.storage.disk_cache import DiskCache
@@ -29,7 +33,8 @@ from triptych.storage.files import digest, reserve, write_bytes
 from triptych.storage.locks import FileLock
 
 # Part of every entry's key. Raise it with a change after which the states kept for the same weights and tokens would be
-# others, or be laid out otherwise: here, in `stages`, `forward.assemble`, `batching.collate`, `attention` or `compute`.
+# others, or be laid out otherwise: here, in `partial_forward`, `attention`, `ready`,
+# `inputs.assemble` or `batching.collate`.
 # A change of words or form leaves it, and so the gigabytes that people have. torch, transformers, dtype and attention
 # are in the key as well.
 TRUNK_VERSION = 2
@@ -105,9 +110,13 @@ def resumed_losses(model: EngineModel, batch: Batch, first: int, states: Tensor)
     with torch.no_grad():
         inputs = assemble(model.adapted, batch)
     if model.can.prune_in_training:
-        entry = stages.enter(parts, inputs.embeddings, len(parts.blocks) - 1, resume=(first, states))
-        return read_losses(parts.head, stages.finish(parts, tail_states(parts, entry, inputs, batch)), batch.targets)
-    hidden = stages.resume(parts, inputs.embeddings, first, states)
+        entry = partial_forward.run_up_to(parts, inputs.embeddings, len(parts.blocks) - 1, known=(first, states))
+        return read_losses(
+            parts.head,
+            partial_forward.apply_final_norm(parts, partial_forward.last_block_at_targets(parts, entry, inputs, batch)),
+            batch.targets,
+        )
+    hidden = partial_forward.run_from(parts, inputs.embeddings, first, states)
     return read_losses(parts.head, hidden[inputs.rows, inputs.columns], batch.targets)
 
 
@@ -116,14 +125,14 @@ def entering(adapted: AdaptedModel, batch: Batch, first: int) -> Tensor:
     """What is kept of a batch: [B, T, D], or [N, D] at the targets where `first` is L."""
     parts, inputs = adapted.parts, assemble(adapted, batch)
     if first < len(parts.blocks):
-        return stages.enter(parts, inputs.embeddings, first).hidden
-    entry = stages.enter(parts, inputs.embeddings, len(parts.blocks) - 1)
-    return tail_states(parts, entry, inputs, batch)
+        return partial_forward.run_up_to(parts, inputs.embeddings, first).hidden
+    entry = partial_forward.run_up_to(parts, inputs.embeddings, len(parts.blocks) - 1)
+    return partial_forward.last_block_at_targets(parts, entry, inputs, batch)
 
 
 def usable_from(model: EngineModel) -> int | None:
     """The block from which cached states may be used; None where there is nothing to gain or it would not be exact."""
-    return stages.first_trained(model.adapted) if model.can.prune else None
+    return partial_forward.first_trained(model.adapted) if model.can.prune else None
 
 
 def trunk_store(folder: Path, max_bytes: int) -> DiskCache:
@@ -265,8 +274,9 @@ def _length(pair: Pair, template: Template) -> int:
 def _stream_dtype(model: EngineModel, pair: Pair, first: int) -> torch.dtype:
     """The dtype of the model's own hidden states: kept in it, they are neither rounded nor too large for it."""
     inputs = assemble(model.adapted, collate([pair], model.template).to(model.machine.device))
+    stop = min(first, len(model.parts.blocks) - 1)
     with model.machine.autocast():
-        return stages.enter(model.parts, inputs.embeddings, min(first, len(model.parts.blocks) - 1)).hidden.dtype
+        return partial_forward.run_up_to(model.parts, inputs.embeddings, stop).hidden.dtype
 
 
 @torch.no_grad()

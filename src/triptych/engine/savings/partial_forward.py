@@ -1,14 +1,12 @@
-"""The trunk in stages, for any family whose blocks are norm, attention, norm, MLP: its tail at chosen places, its
-blocks apart.
+"""The trunk run in part: up to a block, from a block on, or with its last block only where the loss is read.
 
-A block's forward is replaced for the length of one pass, on the instance, so that the family's own code prepares masks
-and positions. What is found by structure is believed only after a probe has shown the same numbers
-(`compute.make_ready`).
+It serves every family whose blocks are norm, attention, norm, MLP. A block's forward is replaced for one pass, on the
+instance, so that the family's own code prepares masks and positions. What is found by structure is used only after a
+probe has shown the same numbers (`ready.probe_pruning`). Tried with transformers 5.23.0.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +16,12 @@ from transformers import Cache
 from transformers.pytorch_utils import Conv1D
 
 from triptych.contracts import AdaptedModel, ModelParts
-from triptych.engine import attention
-from triptych.engine.attention import Selected, Selection
-from triptych.engine.probe import Unsupported
+from triptych.engine.batching import Batch
+from triptych.engine.inputs import Inputs
+from triptych.engine.savings import attention
+from triptych.engine.savings.attention import Selected, Selection
+from triptych.engine.savings.probe import Unsupported
+from triptych.engine.savings.replacement import replaced
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,6 @@ def anatomy(block: nn.Module, width: int) -> Anatomy | None:
     return Anatomy(norms[0], others[0], matrices[-1], dropout, norms[1], others[1]) if matrices else None
 
 
-@contextmanager
-def replaced(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """Another forward for one module; its own again afterwards."""
-    before = module.__dict__.get("forward")
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-        if before is not None:
-            module.forward = before
-
-
 @dataclass
 class Entry:
     """What a block was called with: hidden states [B, T, D], and the rest by name."""
@@ -70,11 +58,11 @@ class Entry:
     rest: dict[str, Any]
 
 
-def enter(
+def run_up_to(
     parts: ModelParts,
     embeddings: Tensor,
     stop: int,
-    resume: tuple[int, Tensor] | None = None,
+    known: tuple[int, Tensor] | None = None,
     cache: Cache | None = None,
 ) -> Entry:
     """Run the trunk up to block `stop`, and no further; from that block on nothing is computed.
@@ -82,13 +70,13 @@ def enter(
     Args:
         embeddings: [B, T, D].
         stop: the block that is entered.
-        resume: a block and the hidden states that enter it, known from before: no earlier block runs.
+        known: a block and the hidden states that enter it, where they are known: no earlier block runs.
         cache: where the blocks that run leave their keys and values.
 
     Raises:
         Unsupported: the trunk does not call its blocks.
     """
-    first, known = resume or (0, None)
+    first, states_before = known or (0, None)
     found: list[Entry] = []
 
     def entered(states: Tensor, *rest: Any, **named: Any) -> Tensor:
@@ -96,27 +84,27 @@ def enter(
         others = list(bound.items())[2:]  # after the block itself and the hidden states
         varied = {name for name, p in signature.parameters.items() if p.kind is p.VAR_KEYWORD}
         named = {k: v for name, value in others for k, v in (value.items() if name in varied else [(name, value)])}
-        found.append(Entry(known if known is not None and stop == first else states, named))
+        found.append(Entry(states_before if states_before is not None and stop == first else states, named))
         return states
 
     signature = inspect.signature(type(parts.blocks[stop]).forward)
     with ExitStack() as stack:
-        if known is not None:
-            _skip_to(stack, parts, first, known)
+        if states_before is not None:
+            _skip_to(stack, parts, first, states_before)
         for index in range(stop + 1, len(parts.blocks)):
             stack.enter_context(replaced(parts.blocks[index], _passed))
         stack.enter_context(replaced(parts.blocks[stop], entered))
-        run(parts, embeddings, cache)
+        run_trunk(parts, embeddings, cache)
     if not found:
         raise Unsupported("its trunk does not call its blocks by their forward")
     return found[0]
 
 
-def resume(parts: ModelParts, embeddings: Tensor, first: int, hidden: Tensor) -> Tensor:
+def run_from(parts: ModelParts, embeddings: Tensor, first: int, hidden: Tensor) -> Tensor:
     """The trunk from block `first` on, with what enters it known: final hidden states [B, T, D]."""
     with ExitStack() as stack:
         _skip_to(stack, parts, first, hidden)
-        return run(parts, embeddings)
+        return run_trunk(parts, embeddings)
 
 
 def _skip_to(stack: ExitStack, parts: ModelParts, first: int, hidden: Tensor) -> None:
@@ -130,7 +118,7 @@ def _passed(states: Tensor, *rest: Any, **named: Any) -> Tensor:
     return states
 
 
-def run(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None) -> Tensor:
+def run_trunk(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None) -> Tensor:
     """The trunk over right-padded rows: final hidden states [B, T, D]. A cache is filled, after what it holds."""
     rows, length, _ = embeddings.shape
     before = 0 if cache is None else cache.get_seq_length()
@@ -144,7 +132,9 @@ def run(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None) -> Te
     return parts.trunk(**read).last_hidden_state
 
 
-def tail(parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selection: Selection, slots: Tensor) -> Tensor:
+def last_block_at(
+    parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selection: Selection, slots: Tensor
+) -> Tensor:
     """The last block at N places alone; elsewhere only keys and values are computed.
 
     Args:
@@ -166,7 +156,7 @@ def tail(parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selecti
     if config is None:
         raise Unsupported("its attention has no configuration of its own")
     own = config._attn_implementation
-    attention.register()
+    attention.register_attention()
     config._attn_implementation = attention.NAME
     try:
         rest = {k: v for k, v in entry.rest.items() if not k.startswith("encoder_")}
@@ -180,7 +170,20 @@ def tail(parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selecti
     return hidden + block.mlp(block.second(hidden))
 
 
-def finish(parts: ModelParts, hidden: Tensor) -> Tensor:
+def hidden_at_targets(parts: ModelParts, inputs: Inputs, batch: Batch) -> Tensor:
+    """Final hidden states of every target, the last block run there alone: [N, D]."""
+    entry = run_up_to(parts, inputs.embeddings, len(parts.blocks) - 1)
+    return apply_final_norm(parts, last_block_at_targets(parts, entry, inputs, batch))
+
+
+def last_block_at_targets(parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch) -> Tensor:
+    """The last block at the targets alone, from what enters it: [N, D] before the final norm."""
+    columns = torch.zeros(len(batch.ids), batch.most_targets, dtype=torch.long, device=batch.ids.device)
+    columns = columns.index_put((inputs.rows, batch.slots), inputs.columns)
+    return last_block_at(parts, entry, inputs.rows, inputs.columns, Selection(columns), batch.slots)
+
+
+def apply_final_norm(parts: ModelParts, hidden: Tensor) -> Tensor:
     """The final norm, where there is one."""
     return parts.final_norm(hidden) if parts.final_norm is not None else hidden
 

@@ -12,8 +12,9 @@ from triptych.engine.model import EngineModel
 from triptych.engine.training import out_of_memory
 from triptych.measure import meter
 
-UNTIL_FOUND = 8  # pairs a pass until "auto" has found what fits
-SHARE = 0.5  # of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
+PROVISIONAL_BATCH_SIZE = 8  # pairs a pass until "auto" has found what fits
+# of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
+MEMORY_SHARE = 0.5
 
 
 def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) -> int:
@@ -29,7 +30,7 @@ def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) ->
     """
     longest = sorted(range(len(split)), key=lambda i: -sequence_length(split[i]))[:most]
     trained = list(model.adapted.trained_parameters().values())
-    size, free = 1, _free(model.machine.device) * SHARE
+    size, free = 1, _free(model.machine.device) * MEMORY_SHARE
     model.train()
     try:
         while True:

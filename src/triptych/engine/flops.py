@@ -3,11 +3,12 @@
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from triptych.engine import stages
 from triptych.engine.batching import Batch
-from triptych.engine.forward import executed_shape, places_at_once, read_losses, target_losses
+from triptych.engine.forward import places_at_once, read_losses, target_losses
+from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
-from triptych.engine.trunk_cache import entering, resumed_losses
+from triptych.engine.savings import partial_forward
+from triptych.engine.savings.trunk_cache import entering, resumed_losses
 from triptych.measure import meter
 
 # (rows, tokens, targets, targets of the row that has most): six would do, the rest check
@@ -43,7 +44,7 @@ def _losses(sketch: EngineModel, batch: Batch, first: int | None) -> torch.Tenso
     if first < len(sketch.parts.blocks):
         return resumed_losses(sketch, batch, first, torch.zeros(rows, length, sketch.parts.hidden_size, device="meta"))
     hidden = torch.zeros(batch.num_targets, sketch.parts.hidden_size, device="meta")
-    return read_losses(sketch.parts.head, stages.finish(sketch.parts, hidden), batch.targets)
+    return read_losses(sketch.parts.head, partial_forward.apply_final_norm(sketch.parts, hidden), batch.targets)
 
 
 def entering_flops(sketch: EngineModel, first: int) -> meter.FlopModel:

@@ -1,4 +1,7 @@
-"""Weights laid out as a CPU reads them fastest, while summaries are written: steps of few rows take half as long."""
+"""Weights laid out as a CPU reads them fastest, while summaries are written: steps of few rows take half as long.
+
+The products are oneDNN's own, used where torch says that it serves the machine. Tried with transformers 5.23.0.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from triptych.engine.stages import replaced
+from triptych.engine.savings.replacement import replaced
 from triptych.machine import Machine
 
 ROWS = 32  # what the layout is made for: a batch of documents, or of beams

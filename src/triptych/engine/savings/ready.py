@@ -1,4 +1,7 @@
-"""An adapted model made ready: fused activations, frozen weights in the run's precision, and what its family allows."""
+"""A model made ready for the engine: what it is able to do is probed, activations fused, frozen weights narrowed.
+
+Tried with transformers 5.23.0.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,15 +11,18 @@ import torch
 from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 
-from triptych.engine import stages
+from triptych.contracts import AdaptedModel
 from triptych.engine.batching import Batch
-from triptych.engine.dropout import quicken
-from triptych.engine.forward import head_is_plain, target_logits
-from triptych.engine.generation import own_loop_agrees
+from triptych.engine.forward import not_finite, target_logits
+from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.model import Abilities, EngineModel
-from triptych.engine.probe import Report, attempt, same_predictions
+from triptych.engine.savings.dropout import use_quick_dropout
+from triptych.engine.savings.probe import Report, attempt, same_predictions
+from triptych.engine.savings.replacement import replaced
+from triptych.errors import ModelError
+from triptych.models.parts import embed
 
-NARROW = {"bf16": torch.bfloat16, "fp16": torch.float16}
+LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def make_ready(model: EngineModel) -> EngineModel:
@@ -40,20 +46,20 @@ def make_ready(model: EngineModel) -> EngineModel:
             reason = "this family's logits are scaled or capped: the plain path is taken"
             return replace(model, can=Abilities(notes=(reason,)))
         fuse_activations(adapted.parts.model)
-        prune, prune_in_training = probe_tail(model, same_draws=machine.precision == "fp32", report=whole_block)
+        prune, prune_in_training = probe_pruning(model, same_draws=machine.precision == "fp32", report=whole_block)
         can = Abilities(True, prune, prune_in_training)
         own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
-    if machine.precision in NARROW:
-        narrow(adapted.parts.model, NARROW[machine.precision])
+    if machine.precision in LOW_PRECISION:
+        cast_frozen_matrices(adapted.parts.model, LOW_PRECISION[machine.precision])
     if machine.precision == "bf16" and machine.device.type == "cpu":
-        quicken(adapted.parts.model)
+        use_quick_dropout(adapted.parts.model)
     return replace(model, can=replace(can, own_decoding=own_decoding, notes=tuple(notes)))
 
 
 @contextmanager
 def _in_fp32(model: nn.Module) -> Iterator[None]:
     """Narrowed weights in fp32 for a while: in few digits a probe would not see what differs."""
-    narrowed = {p: p.data for p in model.parameters() if p.dtype in NARROW.values()}
+    narrowed = {p: p.data for p in model.parameters() if p.dtype in LOW_PRECISION.values()}
     try:
         for parameter in narrowed:
             parameter.data = parameter.data.float()
@@ -71,7 +77,7 @@ def fuse_activations(model: nn.Module) -> None:
                 setattr(module, name, nn.GELU(approximate="tanh"))
 
 
-def narrow(model: nn.Module, dtype: torch.dtype) -> None:
+def cast_frozen_matrices(model: nn.Module, dtype: torch.dtype) -> None:
     """Frozen matrices in the run's precision, once instead of at every step; what is trained stays fp32, so do vectors.
 
     In fp16 what embeddings look up stays fp32 too: the residual stream begins there, and it may go beyond 65,504.
@@ -85,7 +91,24 @@ def narrow(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 @torch.no_grad()
-def probe_tail(model: EngineModel, *, same_draws: bool, report: Report = lambda reason: None) -> tuple[bool, bool]:
+def head_is_plain(adapted: AdaptedModel) -> bool:
+    """Whether the head applied to the trunk's output is all there is to this family's logits (no soft cap, no scaling).
+
+    Raises:
+        ModelError: the logits are not finite, so that nothing can be said.
+    """
+    device = adapted.parts.token_embedding.weight.device
+    ids = torch.arange(min(8, adapted.parts.vocabulary_size), device=device)[None]
+    embeddings = embed(adapted.parts, ids)
+    own = adapted.parts.model(inputs_embeds=embeddings, use_cache=False).logits
+    if not own.isfinite().all():
+        raise ModelError(not_finite(type(adapted.parts.model).__name__, "logits"))
+    taken = adapted.parts.head(adapted.parts.trunk(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
+    return same_predictions(taken, own) and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+def probe_pruning(model: EngineModel, *, same_draws: bool, report: Report = lambda reason: None) -> tuple[bool, bool]:
     """Whether the last block may be run at the targets alone: with everything in eval mode, and in training mode.
 
     Both paths are run on two rows of tokens. In training mode they are run under two seeds. Dropout draws less where
@@ -138,7 +161,7 @@ def _halving(block: nn.Module) -> Iterator[None]:
     dropouts = {module: module.p for module in block.modules() if isinstance(module, nn.Dropout)}
     with ExitStack() as stack:
         for module in dropouts:
-            stack.enter_context(stages.replaced(module, lambda states: states / 2))
+            stack.enter_context(replaced(module, lambda states: states / 2))
             module.p = 0.0  # attention reads the rate beside the module
         try:
             yield

@@ -1,0 +1,1 @@
+"""Summaries of documents: by the engine's own loop, or by transformers' `generate`."""

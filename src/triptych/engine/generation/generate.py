@@ -1,0 +1,118 @@
+"""Summaries, generated freely: one decoding for every row, from the document and separator alone."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from transformers import GenerationConfig
+
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.own_loop import own_loop
+from triptych.engine.generation.padding import left_padded
+from triptych.engine.model import EngineModel
+from triptych.engine.prefix import begin_with_prefix
+from triptych.engine.savings.merging import merged
+from triptych.engine.savings.packing import packed
+from triptych.errors import ModelError
+
+
+@torch.no_grad()
+def generate(
+    model: EngineModel,
+    documents: Sequence[np.ndarray],
+    decoding: DecodingPlan,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[list[int]]:
+    """New tokens for each document, without the EOS that ended them.
+
+    A summary does not depend on what else is in its batch: positions are explicit and padding is masked, wherever it
+    stands. The document goes in as embeddings: its n-grams are not "repeats" of the summary.
+
+    Args:
+        model: the model, in eval mode.
+        documents: token ids of each document.
+        decoding: how summaries are decoded.
+        progress: called with `(documents done, documents in all)` after each batch.
+
+    Returns:
+        Token ids in the order of `documents`.
+    """
+    results: list[list[int]] = [[] for _ in documents]
+    order = sorted(range(len(documents)), key=lambda i: (-len(documents[i]), i))
+    with merged(model.parts.model), packed(model.parts.model, model.machine):
+        one_batch = own_loop if model.can.own_decoding else _transformers_loop
+        for start in range(0, len(order), decoding.batch_size):
+            indices = order[start : start + decoding.batch_size]
+            with model.machine.autocast():
+                new = one_batch(model, [documents[i] for i in indices], decoding)
+            for index, row in zip(indices, new, strict=True):
+                results[index] = row
+            if progress:
+                progress(start + len(indices), len(order))
+    return results
+
+
+def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
+    """Make sure that a model can write summaries as a suite asks, on two short documents, before anything is trained.
+
+    For families whose summaries come from transformers' `generate`; this engine's own loop was tried by
+    `own_loop_agrees`.
+
+    Args:
+        model: the model in eval mode. Whether a summary depends on its batch is found out in fp32 alone, where
+            rounding cannot change it.
+        decoding: the suite's.
+
+    Raises:
+        ModelError: transformers refuses, or a summary of a document depends on what else is in its batch.
+    """
+    if model.can.own_decoding:
+        return
+    draw = np.random.default_rng(0)
+    documents = [draw.integers(0, model.parts.vocabulary_size, length).astype(np.int32) for length in (9, 5)]
+    plan = replace(decoding, max_new_tokens=min(4, decoding.max_new_tokens))
+    name, asked = type(model.parts.model).__name__, f"decoding.num_beams={plan.num_beams}"
+    try:
+        together = generate(model, documents, plan)
+        alone = [generate(model, [document], plan)[0] for document in documents]
+    except (ValueError, NotImplementedError) as error:  # what transformers refuses with
+        fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
+        raise ModelError(
+            f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this row out, "
+            "or take another model."
+        ) from error
+    if together != alone and model.machine.precision == "fp32":
+        raise ModelError(
+            f"{name} does not mask the padding of shorter documents: with {asked} and "
+            f"decoding.batch_size={plan.batch_size} a "
+            "summary would depend on what else is in its batch. Set decoding.batch_size=1."
+        )
+
+
+def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
+    """A batch by transformers' `generate`, for families whose layers keep something else than keys and values."""
+    eos = model.template.eos_id
+    config = GenerationConfig(
+        do_sample=False,
+        num_beams=decoding.num_beams,
+        max_new_tokens=decoding.max_new_tokens,
+        no_repeat_ngram_size=decoding.no_repeat_ngram_size,
+        length_penalty=decoding.length_penalty,
+        early_stopping=False,
+        eos_token_id=eos,
+        pad_token_id=eos,
+    )
+    embeddings, mask = left_padded(model, documents)
+    embeddings, mask, cache = begin_with_prefix(model.adapted, embeddings, mask, decoding.num_beams)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*no_repeat_ngram_size.*inputs_embeds.*")  # meant so: see `generate`
+        new = model.parts.model.generate(  # type: ignore[operator]
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            generation_config=config,
+            # some families keep their state under another name
+            **({} if cache is None else {"past_key_values": cache}),
+        )
+    return [row[: row.index(eos)] if eos in row else row for row in new.tolist()]

@@ -1,0 +1,132 @@
+"""Summaries by the engine's own loop: documents read once, a token a step for each beam that is still running.
+
+`own_loop_agrees` compares its steps with the model's own forward. Tried with transformers 5.23.0.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from triptych.engine.generation.decoding import DecodingPlan, beam_search, greedy
+from triptych.engine.generation.padding import right_padded
+from triptych.engine.generation.shared_cache import SharedCache, make_cache
+from triptych.engine.model import EngineModel
+from triptych.engine.prefix import prefix_cache
+from triptych.engine.savings import attention, partial_forward
+from triptych.engine.savings.attention import Selection
+from triptych.engine.savings.probe import Report, Unsupported, attempt, same_predictions
+from triptych.models.parts import embed
+
+
+def own_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
+    """A batch by this engine: the documents read once, a token a step for every beam that goes on."""
+    embeddings, lengths = right_padded(model, documents)
+    reader = Reader.begin(model, embeddings, lengths, decoding.num_beams)
+    search = greedy if decoding.num_beams == 1 else beam_search
+    return search(reader.first_logits, decoding, model.template.eos_id, reader.step, reader.keep)
+
+
+@dataclass
+class Reader:
+    """The model while it writes: documents read, logits of the next token given for every beam."""
+
+    model: EngineModel
+    cache: SharedCache
+    positions: Tensor  # of the next token, [B K, 1]
+    beams: int
+    first_logits: Tensor  # [B, V]
+
+    @classmethod
+    def begin(cls, model: EngineModel, embeddings: Tensor, lengths: Tensor, beams: int) -> "Reader":
+        """Read right-padded documents: [B, T, D], [B]. Where the family's cache is not plain, there is no such reader.
+
+        Raises:
+            Unsupported: it is not.
+        """
+        prefix = model.adapted.prefix() if model.adapted.prefix is not None else None
+        cache = make_cache(model.parts.model.config, beams, prefix)
+        if cache is None:
+            raise Unsupported("its layers keep something else than keys and values of the whole text")
+        last = last_states(model, embeddings, lengths - 1, cache)
+        cache.open(lengths)
+        positions = (lengths + cache.prefix_length).repeat_interleave(beams)[:, None]
+        return cls(model, cache, positions, beams, model.parts.head(last).float())
+
+    def step(self, tokens: Tensor, rows: Tensor) -> Tensor:
+        """Every beam's next token, and the row whose tokens it follows: logits of the one after, [B K, V]."""
+        self.cache.follow(rows)
+        parts = self.model.parts
+        hidden = parts.trunk(
+            inputs_embeds=embed(parts, tokens[:, None]),
+            position_ids=self.positions,
+            past_key_values=self.cache,
+            use_cache=True,
+            attending=self.cache,
+        ).last_hidden_state
+        self.cache.step()
+        self.positions = self.positions + 1
+        return parts.head(hidden[:, -1]).float()
+
+    def keep(self, documents: Tensor) -> None:
+        """Go on with some of the documents."""
+        self.cache.keep(documents)
+        self.positions = self.positions.view(-1, self.beams)[documents].view(-1, 1)
+
+
+def last_states(model: EngineModel, embeddings: Tensor, columns: Tensor, cache: SharedCache) -> Tensor:
+    """Read documents into the cache: final hidden states at one place of each, [B, T, D], [B] -> [B, D]."""
+    parts, rows = model.parts, torch.arange(len(columns), device=columns.device)
+    if not model.can.prune:
+        return partial_forward.run_trunk(parts, embeddings, cache)[rows, columns]
+    entry = partial_forward.run_up_to(parts, embeddings, len(parts.blocks) - 1, cache=cache)
+    selection, slots = Selection(columns[:, None]), torch.zeros_like(rows)
+    return partial_forward.apply_final_norm(
+        parts, partial_forward.last_block_at(parts, entry, rows, columns, selection, slots)
+    )
+
+
+@torch.no_grad()
+def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) -> bool:
+    """Whether this engine's steps give the logits of the model's own forward, on two rows of tokens and two beams each.
+
+    What is expected is computed by the model's own attention; where the steps agree, this engine's stays installed.
+    Both are computed without autocast: in the few digits of low precision a wrong step could pass.
+
+    Args:
+        model: the model in eval mode, its weights not yet narrowed.
+        report: called with the reason where they do not agree.
+
+    Raises:
+        AttributeError, TypeError: a fault of this package.
+    """
+    parts, device = model.parts, model.machine.device
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, parts.vocabulary_size, (2, 8), generator=draw).to(device)
+    lengths, new = torch.tensor([7, 4], device=device), ids[:, 6:].flatten()
+    config: Any = parts.model.config
+    own = config._attn_implementation
+
+    def expected(row: int) -> Tensor:
+        whole = torch.cat([ids[row // 2, : lengths[row // 2]], new[row : row + 1]])
+        read = {"inputs_embeds": embed(parts, whole[None]), "past_key_values": prefix_cache(model.adapted, 1)}
+        return parts.model(**read, use_cache=False).logits[0, -1].float()
+
+    def agree() -> bool:
+        wanted = torch.stack([expected(row) for row in range(4)])
+        attention.install_attention(parts.model)
+        reader = Reader.begin(model, embed(parts, ids[:, :7]), lengths, 2)
+        if not same_predictions(reader.step(new, torch.arange(4, device=device)), wanted):
+            raise Unsupported("steps from its cache give other logits than its own forward")
+        return True
+
+    agrees = False
+    try:
+        agrees = bool(attempt(agree, report))
+    finally:
+        if not agrees:
+            parts.model.set_attn_implementation(own)
+    return agrees
