@@ -11,11 +11,11 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from triptych.results.reading import Run, read_results
+from triptych.results.reading import SavedRun, read_results
 from triptych.results.records import Cost
 from triptych.text import formats
 
-Show = Callable[[Run], str]
+Show = Callable[[SavedRun], str]
 
 
 def seconds(name: str) -> Show:
@@ -96,7 +96,7 @@ LINES: tuple[tuple[str, Show], ...] = (
 def per_step(name: str, show: Callable[[float | None], str]) -> Show:
     """A cost of training over the number of optimizer steps."""
 
-    def shown(run: Run) -> str:
+    def shown(run: SavedRun) -> str:
         if not run.tuned or run.record.training is None:
             return formats.DASH
         value = getattr(run.record.cost, name)
@@ -117,7 +117,7 @@ OF_A_STEP: tuple[tuple[str, Show], ...] = (
 )
 
 
-def table(runs: Sequence[Run]) -> str:
+def table(runs: Sequence[SavedRun]) -> str:
     """Every cost of each run."""
     names = [run.record.label for run in runs]
     lines = ["| |" + "|".join(f" {name} " for name in names) + "|", "|---|" + "---:|" * len(names)]
@@ -125,7 +125,7 @@ def table(runs: Sequence[Run]) -> str:
     return "\n".join([*lines, *missing(runs), machine(runs)])
 
 
-def table_of_steps(several: Sequence[Sequence[Run]]) -> str:
+def table_of_steps(several: Sequence[Sequence[SavedRun]]) -> str:
     """What a step costs, the same row of every folder on neighbouring lines."""
     lines = [
         "| Row | Model |" + "|".join(f" {title} " for title, _ in OF_A_STEP) + "|",
@@ -139,14 +139,14 @@ def table_of_steps(several: Sequence[Sequence[Run]]) -> str:
     return "\n".join([*lines, *missing(every), *dict.fromkeys(machine(runs) for runs in several)])
 
 
-def missing(runs: Sequence[Run]) -> list[str]:
+def missing(runs: Sequence[SavedRun]) -> list[str]:
     """Why what is missing was not measured."""
     costs = [run.record.cost for run in runs if run.tuned]
     notes = [("Energy", cost.energy_note) for cost in costs] + [("Utilisation", cost.busy_note) for cost in costs]
     return [f"\n{title}: {note}." for title, note in dict.fromkeys(notes) if note]
 
 
-def machine(runs: Sequence[Run]) -> str:
+def machine(runs: Sequence[SavedRun]) -> str:
     """The machine, versions and commits."""
     known = [run.record.provenance for run in runs if run.record.provenance is not None]
     made = known[0]

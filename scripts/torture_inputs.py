@@ -39,7 +39,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from transformers.utils.logging import disable_progress_bar, set_verbosity_error
 
 from support.made_up import make_results
-from triptych.analysis.advice import advise
+from triptych.analysis.advice import recommend
 from triptych.analysis.comparison import compare_results
 from triptych.analysis.curves import AXES, loss_curves, validation_curves
 from triptych.config.reading import merge_tables, parse_setting, preset_settings, read_suite_file
@@ -47,7 +47,7 @@ from triptych.config.schema import Limits, Split, Suite
 from triptych.contracts import AdaptedModel, Context
 from triptych.corpus import prepare
 from triptych.corpus.sequence import Pair, Template
-from triptych.datasets.tables import Tables, describe
+from triptych.datasets.tables import Tables, describe_tables
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.ready import make_ready
 from triptych.engine.savings.trunk_cache import open_cache, trunk_store
@@ -448,7 +448,7 @@ class Target:
 
 def read_tables(place: Path) -> None:
     """As `list data` and the corpus do."""
-    describe(place)
+    describe_tables(place)
     made = Tables(path=place)
     made.fingerprint()
     for split in made.splits():
@@ -506,7 +506,7 @@ def read_results(place: Path) -> None:
     json.dumps(comparison.model_dump(mode="json"), allow_nan=False)
     for axis in AXES:
         validation_curves(results, axis)
-    advise(comparison, max_seconds=60)
+    recommend(comparison, max_seconds=60)
     Console(file=io.StringIO(), width=100).print(terminal.comparison_table(comparison))
 
 

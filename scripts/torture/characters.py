@@ -13,7 +13,7 @@ from typing import Any
 from support.made_up import make_results, write_results
 from torture import children
 from torture.outcomes import BELIEVED, HUNG, RIGHT, UNEXPECTED, Case, Kind
-from triptych.results.reading import Run
+from triptych.results.reading import SavedRun
 from triptych.results.records import Record
 from triptych.text.characters import whole
 
@@ -101,7 +101,7 @@ class Characters(Kind):
         return [whole(json.loads(json.dumps(each))) for each in ids]
 
 
-def spoilt(run: Run, text_of: Callable[[str], str | None]) -> Run:
+def spoilt(run: SavedRun, text_of: Callable[[str], str | None]) -> SavedRun:
     """A run with other texts.
 
     Args:

@@ -469,7 +469,7 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
         InputError: the data cannot be read, or a setting is wrong.
     """
     suite = make_suite(dict(settings or {}))
-    found = tables.describe(Path(path), suite.columns)
+    found = tables.describe_tables(Path(path), suite.columns)
     splits = [split.split for split in found.splits]
     scored = [split for split in splits if split in ("validation", "test")] or splits[:1]
     data = tables.Tables(path=Path(path), columns=suite.columns)

@@ -63,7 +63,7 @@ def spoiled(text: str) -> tuple[reading.Results, records.Comparison]:
     error."""
     results = make_results(("untuned", "lora", "full"), documents=2, failed=(("full", 0),))
 
-    def changed(run: reading.Run) -> reading.Run:
+    def changed(run: reading.SavedRun) -> reading.SavedRun:
         record = run.record
         if not run.done:
             return replace(run, record=record.model_copy(update={"error": text}))

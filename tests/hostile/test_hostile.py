@@ -464,7 +464,7 @@ def test_too_many_columns_are_refused_at_once(tmp_path):
     """A header of a million columns is refused before their names are compared."""
     (tmp_path / "train.csv").write_text("," * 10**6 + "\n")
     with pytest.raises(DataError, match="columns"):
-        tables.describe(tmp_path / "train.csv")
+        tables.describe_tables(tmp_path / "train.csv")
 
 
 def test_stored_predictions_are_read_line_by_line(tmp_path):

@@ -8,7 +8,7 @@ from triptych.analysis.comparison import compare_results
 from triptych.config.reading import preset_settings
 from triptych.config.schema import make_suite
 from triptych.results import json_files, records
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 
 LABELS = ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full")
 TRAINABLE = {"untuned": 0, "prompt-tuning": 15_360, "lora": 294_912, "last-layers": 14_177_280, "full": 124_439_808}
@@ -158,14 +158,14 @@ def make_run(
     meters: bool = True,
     status: str = "done",
     words: int = 24,
-) -> Run:
+) -> SavedRun:
     """One run of a row."""
     loss, level = LEVEL.get(kind, (3.0, 25.0))
     generator = random.Random(f"{label} {seed} run")
     shift = generator.gauss(0, 0.15)
     trains = kind in TRAINABLE and TRAINABLE[kind] > 0
     if status == "failed":
-        return Run(
+        return SavedRun(
             records.Record(
                 label=label,
                 kind=kind,
@@ -269,7 +269,7 @@ def make_run(
             precision="fp32",
         ),
     )
-    return Run(record, history, predictions)
+    return SavedRun(record, history, predictions)
 
 
 def make_results(

@@ -16,7 +16,7 @@ from triptych.analysis.pairs import estimate, inference_of, paired_tests, sample
 from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verdict_of_files
 from triptych.errors import ResultsError
 from triptych.results.consistency import LOSS_TOLERANCE
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 from triptych.results.records import (
     NUMERIC_COSTS,
     ROUGE_TYPES,
@@ -110,7 +110,7 @@ def join(several: Sequence[Results]) -> Results:
     for results in several:
         for label in _planned(results):
             owners[label] = owners.get(label, 0) + 1
-    runs: list[Run] = []
+    runs: list[SavedRun] = []
     missing: list[tuple[str, int]] = []
     methods: list[str] = []
     for results, suffix in zip(several, suffixes, strict=True):
@@ -157,7 +157,7 @@ def _num_seeds(results: Results) -> dict[str, int]:
     return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].tuned or may_be)}
 
 
-def matrices(runs: Sequence[Run]) -> dict[str, Array]:
+def matrices(runs: Sequence[SavedRun]) -> dict[str, Array]:
     """ROUGE of every document of a row, and where every prediction has its loss, values whose mean is the loss: [S, N]
     each.
 
@@ -179,7 +179,7 @@ def matrices(runs: Sequence[Run]) -> dict[str, Array]:
     return columns | {"loss": ratio_values(nats, targets)}
 
 
-def _matrix(runs: Sequence[Run], metric: str) -> Array:
+def _matrix(runs: Sequence[SavedRun], metric: str) -> Array:
     """[S, N] scores of a row."""
     return np.array([[prediction.scores[metric] for prediction in run.predictions] for run in runs], dtype=np.float64)
 
@@ -203,7 +203,7 @@ def _scaling(
     used = next((run.record.data.splits["train"].used for run in tuned if run.record.data is not None), None)
     if not parts or used is None:
         return [], flags
-    sizes: dict[int, Sequence[Run]] = {size: part.runs for size, part in parts.items()} | {used: tuned}
+    sizes: dict[int, Sequence[SavedRun]] = {size: part.runs for size, part in parts.items()} | {used: tuned}
     refuse_unfair([run for runs in sizes.values() for run in runs], sizes_differ=True)
     gains = _gains(results, sizes)
     own = {label: row for label, row in rows.items() if num_trainable(row)}
@@ -224,7 +224,7 @@ def _scaling(
     return points, flags
 
 
-def _gains(results: Results, sizes: Mapping[int, Sequence[Run]]) -> list[PairedTest]:
+def _gains(results: Results, sizes: Mapping[int, Sequence[SavedRun]]) -> list[PairedTest]:
     """Each row against itself on the next fewer training documents, on the same test documents."""
     runs = [
         replace(run, record=run.record.model_copy(update={"label": f"{run.record.label}@{size}"}))
@@ -263,12 +263,12 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
     )
 
 
-def _further_scores(done: Sequence[Run]) -> dict[str, float | None]:
+def _further_scores(done: Sequence[SavedRun]) -> dict[str, float | None]:
     names = dict.fromkeys(name for run in done for name in run.record.further_scores)
     return {name: _mean([run.record.further_scores.get(name) for run in done]) for name in names}
 
 
-def _seed_sd(done: Sequence[Run]) -> dict[str, float]:
+def _seed_sd(done: Sequence[SavedRun]) -> dict[str, float]:
     """How the means of the seeds vary, on each measure that every seed has; empty with one seed."""
     means: dict[str, list[float | None]] = {"loss": [run.record.loss.test for run in done]}
     means |= {name: [getattr(run.record.rouge, name) for run in done] for name in ROUGE_TYPES}
@@ -276,7 +276,7 @@ def _seed_sd(done: Sequence[Run]) -> dict[str, float]:
     return {name: float(np.std(values, ddof=1)) for name, values in there.items() if len(values) == len(done) > 1}
 
 
-def _loss(done: Sequence[Run], scores: Sample | None) -> RowLoss:
+def _loss(done: Sequence[SavedRun], scores: Sample | None) -> RowLoss:
     """Means over seeds; the test loss with its interval: over documents and seeds where documents have losses,
     else over seeds alone."""
     test = [run.record.loss.test for run in done]
@@ -296,7 +296,7 @@ def _loss(done: Sequence[Run], scores: Sample | None) -> RowLoss:
     )
 
 
-def _text_shape(done: Sequence[Run]) -> TextShape | None:
+def _text_shape(done: Sequence[SavedRun]) -> TextShape | None:
     shapes = [run.record.text_shape for run in done]
     if not shapes or None in shapes:
         return None
@@ -315,7 +315,7 @@ def _mean(values: Sequence[Any]) -> float | None:
     return math.fsum(values) / len(values) if values and None not in values else None
 
 
-def _synthetic(finished: Sequence[Run]) -> bool:
+def _synthetic(finished: Sequence[SavedRun]) -> bool:
     return any(
         (run.record.data is not None and run.record.data.synthetic)
         or (run.record.provenance is not None and run.record.provenance.synthetic_model)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 
 CLOCKS = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
 
@@ -76,7 +76,7 @@ def measured(results: Results) -> dict[str, RowCost]:
     return {label: _of_row(runs) for label in results.labels if (runs := results.of(label))}
 
 
-def _of_row(runs: Sequence[Run]) -> RowCost:
+def _of_row(runs: Sequence[SavedRun]) -> RowCost:
     costs = [run.record.cost for run in runs]
     trains = runs[0].tuned
     evaluated = sum(_evaluated(run) for run in runs)
@@ -98,13 +98,13 @@ def _of_row(runs: Sequence[Run]) -> RowCost:
     )
 
 
-def used(run: Run, split: str) -> int:
+def used(run: SavedRun, split: str) -> int:
     """The documents of a split that a run used; 0 where its record does not say."""
     data = run.record.data
     return data.splits[split].used if data is not None and split in data.splits else 0
 
 
-def available(run: Run, split: str) -> int:
+def available(run: SavedRun, split: str) -> int:
     """The documents of a split that a run could have used."""
     data = run.record.data
     if data is None or split not in data.splits:
@@ -112,12 +112,12 @@ def available(run: Run, split: str) -> int:
     return data.splits[split].used + data.splits[split].not_sampled
 
 
-def _evaluated(run: Run) -> int:
+def _evaluated(run: SavedRun) -> int:
     epochs = run.record.training.epochs if run.record.training is not None else 0
     return evaluations(used(run, "validation"), epochs, len(run.predictions))
 
 
-def _searched(run: Run) -> int:
+def _searched(run: SavedRun) -> int:
     most = run.setting("search.train_documents") or 0
     return min(most, used(run, "train")) if run.record.search is not None else 0
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 from triptych.errors import ResultsError, nearest
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 
 # The key of an evaluation line in history.jsonl that holds what training had spent by then, and its name with the unit.
 AXES: Mapping[str, str] = {
@@ -94,7 +94,7 @@ def thin(curve: Sequence[Point], most: int = MAX_POINTS) -> tuple[Point, ...]:
     return tuple((sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups)
 
 
-def _curve(run: Run, axis: str) -> Curve | None:
+def _curve(run: SavedRun, axis: str) -> Curve | None:
     """The curve of one run, from the loss before training on; None if an evaluation did not note this spending."""
     evaluations = [
         event for event in run.history if event["event"] == "evaluation" and _is_number(event, "validation_loss")
@@ -118,13 +118,13 @@ def _is_number(event: Mapping[str, Any], key: str) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _training(run: Run) -> list[Point]:
+def _training(run: SavedRun) -> list[Point]:
     """The loss of each step; where steps were not logged, the mean of each epoch."""
     steps = _points(run.history, "step", "loss")
     return steps or _points(run.history, "evaluation", "train_loss")
 
 
-def _validation(run: Run) -> list[Point]:
+def _validation(run: SavedRun) -> list[Point]:
     """The loss of each evaluation, after the one before training."""
     points = _points(run.history, "evaluation", "validation_loss")
     initial = run.record.loss.initial

@@ -7,10 +7,10 @@ from typing import Any
 
 from triptych.errors import ResultsError, shorten
 from triptych.results.consistency import EQUAL_SETTINGS
-from triptych.results.reading import Run
+from triptych.results.reading import SavedRun
 
 
-def refuse_unfair(runs: Sequence[Run], sizes_differ: bool = False) -> None:
+def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
     """Raise unless the finished runs may stand in one table.
 
     Args:
@@ -44,13 +44,13 @@ def refuse_unfair(runs: Sequence[Run], sizes_differ: bool = False) -> None:
     _refuse_equal_losses(done)
 
 
-def refuse_unlike_seeds(runs: Sequence[Run]) -> None:
+def refuse_unlike_seeds(runs: Sequence[SavedRun]) -> None:
     """Raise unless the finished runs of each row are of one kind with the same options.
 
     Raises:
         ResultsError: two seeds of a row differ; the message names the option, both values and both runs.
     """
-    rows: dict[str, list[Run]] = {}
+    rows: dict[str, list[SavedRun]] = {}
     for run in runs:
         if run.done:
             rows.setdefault(run.record.label, []).append(run)
@@ -60,7 +60,7 @@ def refuse_unlike_seeds(runs: Sequence[Run]) -> None:
             _refuse(f"options.{name}", row, lambda run, name=name: run.record.options.get(name))  # type: ignore[misc]
 
 
-def _refuse(field: str, runs: Sequence[Run], value: Callable[[Run], Any]) -> None:
+def _refuse(field: str, runs: Sequence[SavedRun], value: Callable[[SavedRun], Any]) -> None:
     """Raise if `value` is not the same for all runs."""
     for run in runs[1:]:
         first, second = value(runs[0]), value(run)
@@ -71,19 +71,19 @@ def _refuse(field: str, runs: Sequence[Run], value: Callable[[Run], Any]) -> Non
             )
 
 
-def _refuse_splits(done: Sequence[Run], splits: Sequence[str]) -> None:
+def _refuse_splits(done: Sequence[SavedRun], splits: Sequence[str]) -> None:
     """The same number of pairs used from every split that two runs both have."""
     for split in splits:
         having = [run for run in done if _num_used(run, split) is not None]
         _refuse(f"data.splits.{split}.used", having, partial(_num_used, split=split))
 
 
-def _num_used(run: Run, split: str) -> int | None:
+def _num_used(run: SavedRun, split: str) -> int | None:
     data = run.record.data
     return data.splits[split].used if data is not None and split in data.splits else None
 
 
-def _refuse_documents(done: Sequence[Run]) -> None:
+def _refuse_documents(done: Sequence[SavedRun]) -> None:
     """The same test documents with the same references, in the same order."""
     for run in done[1:]:
         for number, (first, second) in enumerate(zip(done[0].predictions, run.predictions, strict=True), 1):
@@ -97,9 +97,9 @@ def _refuse_documents(done: Sequence[Run]) -> None:
                     )
 
 
-def _refuse_equal_losses(done: Sequence[Run]) -> None:
+def _refuse_equal_losses(done: Sequence[SavedRun]) -> None:
     """Two tuned rows with a bit-equal test loss under one seed are one row, or a bug."""
-    seen: dict[tuple[int, float], Run] = {}
+    seen: dict[tuple[int, float], SavedRun] = {}
     for run in done:
         if not run.tuned or run.record.loss.test is None:
             continue
@@ -112,11 +112,11 @@ def _refuse_equal_losses(done: Sequence[Run]) -> None:
             )
 
 
-def _model_fingerprint(run: Run) -> str | None:
+def _model_fingerprint(run: SavedRun) -> str | None:
     return run.record.provenance.model_fingerprint if run.record.provenance is not None else None
 
 
-def _leaves(setting: str, runs: Sequence[Run]) -> list[str]:
+def _leaves(setting: str, runs: Sequence[SavedRun]) -> list[str]:
     """The dotted names below a setting in any run, so that a refusal names the key and not its section."""
     keys = dict.fromkeys(key for run in runs if isinstance(section := run.setting(setting), dict) for key in section)
     return [f"{setting}.{key}" for key in keys] or [setting]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 from triptych.results.records import ROUGE_TYPES
 from triptych.text.languages import ENGLISH
 
@@ -15,7 +15,7 @@ HIGH_SHARE_EMPTY = 0.01
 FEW_DOCUMENTS = 50  # of scored files: an interval of R-1 is then several points wide
 
 
-def row_flags(runs: Sequence[Run]) -> list[str]:
+def row_flags(runs: Sequence[SavedRun]) -> list[str]:
     """What a reader must know about one row, in whole sentences; a seed is named where not all have it.
 
     Args:
@@ -80,7 +80,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 3600:.3g} h" if seconds >= 7200 else f"{seconds / 60:.3g} min"
 
 
-def _run_flags(run: Run) -> list[str]:
+def _run_flags(run: SavedRun) -> list[str]:
     """The sentences about one finished run."""
     record, flags = run.record, []
     initial, validation = record.loss.initial, record.loss.validation
@@ -119,7 +119,7 @@ def _run_flags(run: Run) -> list[str]:
     return [*flags, *record.notes.get("warnings", [])]
 
 
-def _advice(run: Run) -> str:
+def _advice(run: SavedRun) -> str:
     """What to try where a loss did not move, with what the method noted about itself."""
     record = run.record
     sentences = ["The learning rate is probably too low: raise learning_rate, or search a grid with higher ones."]
@@ -138,12 +138,12 @@ def _shown(note: Any) -> str:
     return str(note)
 
 
-def _failure(run: Run) -> str:
+def _failure(run: SavedRun) -> str:
     reason = (run.record.error or "no reason was recorded").strip().splitlines()[-1].rstrip(".")
     return f"The run failed: {reason}. It is in no figure."
 
 
-def _synthetic(done: Sequence[Run]) -> list[str]:
+def _synthetic(done: Sequence[SavedRun]) -> list[str]:
     model = any(run.record.provenance is not None and run.record.provenance.synthetic_model for run in done)
     data = any(run.record.data is not None and run.record.data.synthetic for run in done)
     what = {
@@ -157,7 +157,7 @@ def _synthetic(done: Sequence[Run]) -> list[str]:
     return [f"{what} embedded in the package and synthetic: {meaning}."]
 
 
-def _counted(done: Sequence[Run]) -> list[str]:
+def _counted(done: Sequence[SavedRun]) -> list[str]:
     """What ROUGE and the numbers of words count, where it is not what readers of English expect."""
     rouge = done[0].record.rouge if done else None
     return [rouge.counted] if rouge is not None and rouge.counted and rouge.language != ENGLISH else []
@@ -241,7 +241,7 @@ def _equal_texts(results: Results) -> list[str]:
     return flags
 
 
-def _paired_runs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
+def _paired_runs(a: Sequence[SavedRun], b: Sequence[SavedRun]) -> list[tuple[SavedRun, SavedRun]]:
     """Runs under the same seed; a row run once is paired with each run of the other."""
     if len(a) == 1 and not a[0].tuned:
         return [(run, a[0]) for run in b]
@@ -251,7 +251,7 @@ def _paired_runs(a: Sequence[Run], b: Sequence[Run]) -> list[tuple[Run, Run]]:
     return [(run, by_seed[run.record.seed]) for run in a if run.record.seed in by_seed]
 
 
-def _unequal_machines(done: Sequence[Run]) -> list[str]:
+def _unequal_machines(done: Sequence[SavedRun]) -> list[str]:
     """Differences that leave quality comparable and cost not."""
     flags = []
     with_provenance = [run for run in done if run.record.provenance is not None]
@@ -277,7 +277,7 @@ def _unequal_machines(done: Sequence[Run]) -> list[str]:
     return flags
 
 
-def _differ(runs: Sequence[Run], value: Callable[[Run], Any]) -> bool:
+def _differ(runs: Sequence[SavedRun], value: Callable[[SavedRun], Any]) -> bool:
     return any(value(run) != value(runs[0]) for run in runs)
 
 
@@ -285,7 +285,7 @@ def _listed(seeds: Iterable[int]) -> str:
     return ", ".join(str(seed) for seed in seeds)
 
 
-def _unequal_memory(done: Sequence[Run]) -> list[str]:
+def _unequal_memory(done: Sequence[SavedRun]) -> list[str]:
     """Runs whose peak memory was measured in several ways, as records of an older version measured it."""
     kinds = sorted({run.record.cost.peak_memory_kind for run in done if run.record.cost.peak_memory_kind})
     if len(kinds) < 2:

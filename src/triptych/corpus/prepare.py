@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from triptych.config.schema import Limits, Split
 from triptych.contracts import SPLITS, Dataset, Example
 from triptych.corpus.arrow import PairRow, SplitWriter, TokenizedSplit
-from triptych.corpus.selection import Selection, select
+from triptych.corpus.selection import SelectedRows, select
 from triptych.corpus.sequence import Template, check_ids, encode_documents
 from triptych.corpus.survey import in_batches, survey
 from triptych.errors import ConfigError, DataError, ResultsError
@@ -213,7 +213,7 @@ def _source_splits(job: _Job) -> list[str]:
     return [name for name in SPLITS if name in there] if "train" in there else ["all"]
 
 
-def _check_filled(selection: Selection, job: _Job) -> None:
+def _check_filled(selection: SelectedRows, job: _Job) -> None:
     for name, counts in selection.counts.items():
         if not counts.used:
             raise DataError(
@@ -224,7 +224,7 @@ def _check_filled(selection: Selection, job: _Job) -> None:
             )
 
 
-def _chosen(job: _Job, source: str, selection: Selection) -> Iterator[tuple[list[Example], list[str]]]:
+def _chosen(job: _Job, source: str, selection: SelectedRows) -> Iterator[tuple[list[Example], list[str]]]:
     """The chosen examples of a source split in batches, each with the split that it is used in."""
     rows, expected = 0, selection.num_rows(source)
 

@@ -18,7 +18,7 @@ _Codes = Mapping[str, np.ndarray]  # for each source split, the code of every ro
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class SelectedRows:
     """What is used of every source split.
 
     Attributes:
@@ -44,7 +44,7 @@ class Selection:
         return [SPLITS[code] for code in codes[codes != _UNUSED].tolist()]
 
 
-def select(surveys: Mapping[str, Survey], limits: Limits, split: Split, room: int | None) -> Selection:
+def select(surveys: Mapping[str, Survey], limits: Limits, split: Split, room: int | None) -> SelectedRows:
     """Decide about every row. It depends on the texts alone, not on their order.
 
     Args:
@@ -93,7 +93,7 @@ def select(surveys: Mapping[str, Survey], limits: Limits, split: Split, room: in
             requested=requested[name],
         )
         _mark(used, membership, name, chosen)
-    return Selection(counts, cut, used)
+    return SelectedRows(counts, cut, used)
 
 
 def _cut(surveys: Mapping[str, Survey], split: Split) -> tuple[dict[str, np.ndarray], str | None]:

@@ -21,7 +21,7 @@ from triptych.registry import registered
 from triptych.reporting.export import to_csv, to_markdown
 from triptych.results import json_files, layout
 from triptych.results.integrity import remedy
-from triptych.results.reading import Results, Run, read_comparison, read_results
+from triptych.results.reading import Results, SavedRun, read_comparison, read_results
 from triptych.results.records import Comparison
 from triptych.run.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
 from triptych.run.provenance import NOT_INSTALLED
@@ -40,7 +40,7 @@ _DENSE = (".safetensors", ".pdf")  # packing these again saves next to nothing
 class Tuned:
     """A fine-tuned model: the run that made it and the files of its adapter."""
 
-    run: Run
+    run: SavedRun
     folder: Path
     files: tuple[Path, ...]
 

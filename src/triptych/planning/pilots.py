@@ -15,7 +15,7 @@ from triptych.config import reading
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, ResultsError, nearest
 from triptych.planning.designs import Known, own_size
-from triptych.results.reading import Results, Run, read_results
+from triptych.results.reading import Results, SavedRun, read_results
 from triptych.results.records import MeasureChance
 from triptych.text import formats
 
@@ -175,7 +175,7 @@ def _enough(results: Results, suite: Suite) -> int | None:
     return enough_pairs(curves, suite.analysis.margin_of(suite.analysis.primary))
 
 
-def _mean(runs: Sequence[Run], measure: str) -> float:
+def _mean(runs: Sequence[SavedRun], measure: str) -> float:
     """Of a row, higher is better."""
     if measure == "loss":
         return -sum(run.record.loss.test or 0.0 for run in runs) / len(runs)
@@ -186,7 +186,7 @@ def _names(several: Sequence[Results]) -> str:
     return formats.listed([str(results.out) for results in several])
 
 
-def _machine(run: Run) -> str:
+def _machine(run: SavedRun) -> str:
     """The machine that a run was made on, in words."""
     provenance = run.record.provenance
     if provenance is None:

@@ -32,7 +32,7 @@ from triptych.reporting.tables.record import record_tables
 from triptych.reporting.tables.scored import scored_record_tables, scored_tables
 from triptych.reporting.tables.settings import hyper_parameters_table, runs_table, settings_table, splits_table
 from triptych.reporting.tables.table import ReportTable
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison, Prediction
 from triptych.text import formats
 from triptych.text.characters import map_texts, showable, to_json, unshowable
@@ -312,7 +312,7 @@ def _typeset_apostrophes(text: str, names: Sequence[str]) -> str:
     )
 
 
-def _command(run: Run) -> str:
+def _command(run: SavedRun) -> str:
     """A run's command with its own row and seed as words, so that the runs of a suite have one command."""
     record = run.record
     command = record.provenance.command if record.provenance is not None else ""

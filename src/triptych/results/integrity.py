@@ -6,13 +6,13 @@ from triptych.results.json_files import refuse
 from triptych.results.records import Record
 from triptych.storage.files import digest
 
-RUN_FILES = ("history.jsonl", "predictions.jsonl")
+TEXT_FILES = ("history.jsonl", "predictions.jsonl")
 ADAPTER_FILES = ("adapter/triptych.json", "adapter/adapter_config.json")  # the first contains the digest of the tensors
 
 
 def digests(folder: Path) -> dict[str, str]:
     """The SHA-256 of every file of a run that belongs to its record, by its path within the run's folder."""
-    return {name: digest(folder / name) for name in (*RUN_FILES, *ADAPTER_FILES) if (folder / name).is_file()}
+    return {name: digest(folder / name) for name in (*TEXT_FILES, *ADAPTER_FILES) if (folder / name).is_file()}
 
 
 def check_files(folder: Path, record: Record) -> None:
@@ -28,7 +28,7 @@ def check_files(folder: Path, record: Record) -> None:
     Raises:
         ResultsError: a file was changed, cut or exchanged.
     """
-    for name in (*RUN_FILES, *ADAPTER_FILES):
+    for name in (*TEXT_FILES, *ADAPTER_FILES):
         expected = record.files.get(name)
         if expected is not None and (folder / name).exists() and digest(folder / name) != expected:
             refuse(

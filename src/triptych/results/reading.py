@@ -38,7 +38,7 @@ class OtherSettings(ResultsError):
 
 
 @dataclass(frozen=True)
-class Run:
+class SavedRun:
     """A row of the suite under one seed. A failed run has a record alone."""
 
     record: Record
@@ -78,7 +78,7 @@ class Results:
 
     out: Path
     suite: Suite
-    runs: tuple[Run, ...]
+    runs: tuple[SavedRun, ...]
     missing: tuple[tuple[str, int], ...] = ()
     scaled: Mapping[int, "Results"] = field(default_factory=dict)
     files: ScoredFiles | None = None
@@ -93,7 +93,7 @@ class Results:
         """The same with no summary, generated or of the reference: for a report on data that may not be passed on."""
         return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs))
 
-    def of(self, label: str) -> tuple[Run, ...]:
+    def of(self, label: str) -> tuple[SavedRun, ...]:
         """The finished runs of a row, in the order of their seeds in the suite."""
         return tuple(run for run in self.runs if run.record.label == label and run.done)
 
@@ -117,7 +117,7 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
     scored = not (out / "suite.json").exists() and (out / SCORED).exists()
     files = _read(out / SCORED, ScoredFiles, "a list of scored files", _SCORE_AGAIN) if scored else None
     suite = read_suite(out / "suite.json") if files is None else suite_of(files)
-    runs: list[Run] = []
+    runs: list[SavedRun] = []
     missing: list[tuple[str, int]] = []
     for label in suite.methods:
         found = {
@@ -159,7 +159,7 @@ def read_rescored(path: Path) -> Rescored:
     return _read(path, Rescored, "a file of a metric's scores", "remove it, or score again")
 
 
-def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[str]]:
+def _with_later_scores(out: Path, runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[str]]:
     """The runs with what metrics scored after them, and sentences on scores that are of other predictions."""
     runs, said = list(runs), []
     for path in sorted(layout.scores_folder(out).glob("*.json")):
@@ -183,7 +183,7 @@ def _with_later_scores(out: Path, runs: Sequence[Run]) -> tuple[list[Run], list[
     return runs, said
 
 
-def _with_scores(run: Run, found: Rescored, scored: RescoredRun, path: Path) -> Run:
+def _with_scores(run: SavedRun, found: Rescored, scored: RescoredRun, path: Path) -> SavedRun:
     if any(len(values) != len(run.predictions) for values in scored.scores.values()):
         refuse(path, f"does not have a score for each prediction of {run.name}", "remove it, or score again")
     predictions = [
@@ -316,7 +316,7 @@ def read_history(path: Path) -> tuple[dict[str, Any], ...]:
     return tuple(events)
 
 
-def read_run(folder: Path, label: str, seed: int, suite: Suite) -> Run:
+def read_run(folder: Path, label: str, seed: int, suite: Suite) -> SavedRun:
     """Read a run's folder and make sure that its files belong together and to the suite.
 
     Args:
@@ -340,18 +340,18 @@ def read_run(folder: Path, label: str, seed: int, suite: Suite) -> Run:
     if (record.label, record.seed) != (label, seed):
         refuse(file, f"is of {record.label!r}, seed {record.seed}", "put it back into its own folder")
     if record.status == "failed":
-        return Run(record, (), ())
+        return SavedRun(record, (), ())
     if record.rouge is None:
         refuse(file, "says 'done' and has no ROUGE", remedy(file))
     history = read_history(folder / "history.jsonl") if record.training is not None else ()
-    run = Run(record, history, read_predictions(folder / "predictions.jsonl"))
+    run = SavedRun(record, history, read_predictions(folder / "predictions.jsonl"))
     for name, what in problems(record, history, run.predictions):
         refuse(folder / name, what, remedy(folder / name))
     check_files(folder, record)
     return run
 
 
-def _expected(suite: Suite, found: dict[int, Run]) -> tuple[int, ...]:
+def _expected(suite: Suite, found: dict[int, SavedRun]) -> tuple[int, ...]:
     """The seeds a row must have: the first, and all others once it is known that the row trains."""
     trains = any(run.tuned for run in found.values())
     return suite.seeds if trains else suite.seeds[:1]

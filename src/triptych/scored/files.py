@@ -23,7 +23,7 @@ from triptych.plugins import import_plugins
 from triptych.reporting.write import write_report
 from triptych.results import integrity, json_files, layout
 from triptych.results.lock import locked
-from triptych.results.reading import SCORED, Results, Run, suite_of
+from triptych.results.reading import SCORED, Results, SavedRun, suite_of
 from triptych.results.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
 from triptych.run import scoring
 from triptych.scored import predictions
@@ -344,7 +344,7 @@ def _run(
     joined: predictions.Joined,
     metrics: Mapping[str, Metric],
     language: languages.Language,
-) -> Run:
+) -> SavedRun:
     shape = scoring.text_shape(lines).model_copy(update={"share_at_cap": None})
     texts = [line.prediction for line in lines]
     record = Record(
@@ -360,4 +360,4 @@ def _run(
         signatures={name: metric.signature() for name, metric in metrics.items()},
         notes={"warnings": output_flags(texts, joined.references, joined.documents)},
     )
-    return Run(record, (), tuple(lines))
+    return SavedRun(record, (), tuple(lines))

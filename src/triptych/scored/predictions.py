@@ -206,7 +206,7 @@ def _table(
     roles = _HARNESS_ROLES if harness else _roles(path, names, columns, references, elsewhere, said)
     wanted = {role: name for role in ("prediction", "reference", "id", "document") if (name := getattr(roles, role))}
     tables.check_single(names, list(wanted.values()), str(path))
-    for number, (where, found) in enumerate(tables.cells(path, list(wanted.values())), 1):
+    for number, (where, found) in enumerate(tables.read_cells(path, list(wanted.values())), 1):
         cells = dict(zip(wanted, found, strict=True))
         document = cells.get("document")
         if harness:

@@ -20,7 +20,7 @@ from triptych.registry import find
 from triptych.reporting.write import write_report
 from triptych.results import json_files, layout
 from triptych.results.lock import locked
-from triptych.results.reading import Results, Run, read_results
+from triptych.results.reading import Results, SavedRun, read_results
 from triptych.results.records import Comparison, Rescored, RescoredRun
 from triptych.run import scoring
 from triptych.storage.files import digest
@@ -122,7 +122,7 @@ def _conclude(
     return Outcome(file, comparison, f"Scored by {name}: {names}{without}.")
 
 
-def _run(out: Path, run: Run, scores: list[dict[str, float]], taken: set[str]) -> RescoredRun:
+def _run(out: Path, run: SavedRun, scores: list[dict[str, float]], taken: set[str]) -> RescoredRun:
     """The scores of a run; a name that the run has already gets a mark."""
     folder = layout.run_folder(out, run.record.label, run.record.seed)
     columns = {f"{score} (again)" if score in taken else score: [line[score] for line in scores] for score in scores[0]}
@@ -134,7 +134,9 @@ def _run(out: Path, run: Run, scores: list[dict[str, float]], taken: set[str]) -
     )
 
 
-def _compare(runs: dict[tuple[str, int], Run], found: dict[tuple[str, int], list[dict[str, float]]], name: str) -> None:
+def _compare(
+    runs: dict[tuple[str, int], SavedRun], found: dict[tuple[str, int], list[dict[str, float]]], name: str
+) -> None:
     """A metric of the same signature gives the same scores."""
     for key, run in runs.items():
         for line, scores in zip(run.predictions, found[key], strict=True):

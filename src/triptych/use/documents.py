@@ -76,7 +76,7 @@ def _table(path: Path, column: str | None) -> Iterator[tuple[str, str]]:
     document, key = _document_column(path, names, column), next(iter(usual(names, tables.ID_NAMES)), None)
     wanted = [document, *([key] if key and key != document else [])]
     tables.check_single(names, wanted, str(path))
-    for number, (where, (cell, *rest)) in enumerate(tables.cells(path, wanted), 1):
+    for number, (where, (cell, *rest)) in enumerate(tables.read_cells(path, wanted), 1):
         text = tables.text_cell(cell, document, where, "--column")
         if not text.strip():
             raise DataError(f"{where}: column {document!r} is empty: there is nothing to summarize.")

@@ -9,6 +9,7 @@ from triptych.config.schema import make_suite
 from triptych.contracts import Method
 from triptych.engine.model import EngineModel
 from triptych.errors import ConfigError, ResultsError
+from triptych.results.consistency import LOSS_TOLERANCE
 from triptych.results.reading import read_finished, read_predictions
 from triptych.results.records import Record
 from triptych.run import events, scoring
@@ -17,8 +18,6 @@ from triptych.run.entries import make_entry
 from triptych.run.workbench import Workbench
 from triptych.use import peft_adapters
 from triptych.use.summarizers import TrainedModel, load_summarizer
-
-LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
 
 @dataclass(frozen=True)

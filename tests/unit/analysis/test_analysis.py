@@ -175,8 +175,8 @@ def test_a_record_with_digests_refuses_every_other_file(out: Path):
             (folder / "adapter").mkdir(exist_ok=True)
             (folder / "adapter" / name).write_text(json.dumps({"seed": seed, "name": name}))
         edit_record(out, f"lora/{seed}", lambda record, folder=folder: record.update(files=integrity.digests(folder)))
-    assert read_results(out).of("lora")[1].record.files.keys() == {*integrity.RUN_FILES, *integrity.ADAPTER_FILES}
-    for name in (*integrity.RUN_FILES, *integrity.ADAPTER_FILES):
+    assert read_results(out).of("lora")[1].record.files.keys() == {*integrity.TEXT_FILES, *integrity.ADAPTER_FILES}
+    for name in (*integrity.TEXT_FILES, *integrity.ADAPTER_FILES):
         mine, other = out / "runs/lora/1" / name, out / "runs/lora/0" / name
         whole = mine.read_bytes()
         for content in (other.read_bytes(), b"", whole + whole[-1:], whole.replace(b"1", b"2", 1)):

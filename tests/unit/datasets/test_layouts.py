@@ -11,8 +11,8 @@ import pytest
 
 from triptych.config.schema import Columns
 from triptych.datasets import open_dataset
-from triptych.datasets.tables import Tables, describe, folders
-from triptych.datasets.tables.splits import claim
+from triptych.datasets.tables import Tables, describe_tables, folders
+from triptych.datasets.tables.splits import read_claim
 from triptych.errors import DataError
 
 
@@ -77,14 +77,14 @@ def refusal(path: Path) -> str:
 )
 def test_keywords_of_the_hub(name, split, rank):
     """Every keyword of the hub's conventions counts, between whatever is no letter, and as a last word above all."""
-    made = claim(name)
+    made = read_claim(name)
     assert (made.splits, made.rank) == ((split,), rank)
 
 
 @pytest.mark.parametrize("name", ["trained", "finetrain", "tests", "evaluate", "developer", "contest", "news", ""])
 def test_words_that_hold_a_keyword_are_none(name):
     """A keyword inside a longer word says nothing."""
-    assert claim(name) is None
+    assert read_claim(name) is None
 
 
 @pytest.mark.parametrize(
@@ -239,7 +239,7 @@ def test_archives_are_read_in_place(tmp_path):
     expected = {"train": ["cnn/train.csv"], "test": ["cnn/test.csv"]}
     assert read(archive) == read(archive.parent) == expected
     before = sorted(tmp_path.rglob("*"))
-    described = describe(archive)
+    described = describe_tables(archive)
     assert str(described.splits[0].files[0]) == f"{archive}/cnn/train.csv" and described.splits[0].rows == 1
     assert sorted(tmp_path.rglob("*")) == before
     assert read(zipped(tmp_path / "data.zip", "test_data/train.csv", "test_data/test.csv")) == {

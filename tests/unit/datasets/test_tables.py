@@ -23,7 +23,7 @@ from triptych.config.reading import as_setting, parse_setting
 from triptych.config.schema import Columns
 from triptych.contracts import Example
 from triptych.datasets import open_dataset, tables
-from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe, recognise
+from triptych.datasets.tables import DOCUMENT_NAMES, SUMMARY_NAMES, Roles, Tables, describe_tables, recognise
 from triptych.errors import DataError
 from triptych.results.records import SplitCounts
 
@@ -315,7 +315,7 @@ def test_unknown_split_and_unknown_ending(tmp_path):
 def test_describe_says_what_would_be_read(tmp_path):
     """The description gives each split's files, columns, roles and rows, and the tables left aside."""
     write(tmp_path, train_csv=as_csv(), dev_jsonl=as_jsonl(ROWS[:2]), extra_csv=as_csv())
-    described = describe(tmp_path)
+    described = describe_tables(tmp_path)
     train, validation = described.splits
     assert (train.split, train.files, train.rows) == ("train", (tmp_path / "train.csv",), 3)
     assert train.columns == ("id", "article", "highlights") and train.roles == Roles("id", "article", "highlights")
@@ -378,7 +378,7 @@ def test_the_guide_is_right(tmp_path):
     for name, content in re.findall(r"```(?:csv|jsonl) (\S+)\n(.*?)```", guide, re.DOTALL):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(content)
-    described = describe(tmp_path / "my-news")
+    described = describe_tables(tmp_path / "my-news")
     assert [(split.split, split.rows) for split in described.splits] == [("train", 2), ("validation", 1), ("test", 1)]
     assert read(tmp_path / "my-news")[1].summary.count("\n") == 1
     for name in {*DOCUMENT_NAMES, *SUMMARY_NAMES} - {"document", "summary", "article", "highlights"}:

@@ -59,7 +59,7 @@ def test_a_cut_last_line_is_refused(tmp_path):
         ("record.json", reading.read_finished),
         ("comparison.json", reading.read_comparison),
         ("metric.json", lambda folder: reading.read_rescored(folder / "metric.json")),
-        ("scored.json", reading.load),
+        ("scored.json", reading.read_results),
     ],
 )
 @pytest.mark.parametrize("version", [2, "1", None])

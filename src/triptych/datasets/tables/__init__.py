@@ -26,7 +26,7 @@ from triptych.datasets.tables.columns import (
 )
 from triptych.datasets.tables.encodings import read_lines
 from triptych.datasets.tables.folders import ALL, Layout, find_layout
-from triptych.datasets.tables.readers import cells, column_names, is_table, remark
+from triptych.datasets.tables.readers import column_names, is_table, read_cells, remark
 from triptych.datasets.tables.sources import File, state
 from triptych.errors import DataError, nearest
 from triptych.registry import register
@@ -118,7 +118,7 @@ class Tables(Dataset):
                 )
             before = roles
             wanted = [roles.document, roles.summary, *([roles.id] if roles.id is not None else [])]
-            for where, (document, summary, *key) in cells(file, wanted):
+            for where, (document, summary, *key) in read_cells(file, wanted):
                 rows += 1
                 summary = summary_cell(summary, document, roles.summary, where, "--set columns.summary")
                 document = text_cell(document, roles.document, where, "--set columns.document")
@@ -147,7 +147,7 @@ class Tables(Dataset):
         file = next(iter(layout.splits.values()))[0]
         roles = self._roles(file)
         wanted = [roles.document, roles.summary]
-        _, first = next(cells(file, wanted), ("", []))
+        _, first = next(read_cells(file, wanted), ("", []))
         return (*layout.notes, *list_notes(zip(wanted, first, strict=False)))
 
     def _layout(self) -> Layout:
@@ -158,7 +158,7 @@ class Tables(Dataset):
         return recognise(names, self.columns, str(file), remark(file, names))
 
 
-def describe(path: Path, columns: Columns = _USUAL) -> Description:
+def describe_tables(path: Path, columns: Columns = _USUAL) -> Description:
     """Which file is which split, which column is read as what, and how many rows there are. Reads every row.
 
     Raises:

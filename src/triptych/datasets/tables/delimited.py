@@ -76,7 +76,7 @@ def _records(file: File) -> Generator[tuple[str, list[str], _Lines], None, None]
                 yield where, record, lines
 
 
-def names(file: File) -> list[str]:
+def delimited_names(file: File) -> list[str]:
     """The header of a CSV or TSV file."""
     with closing(_records(file)) as records:
         first = next(records, None)
@@ -85,7 +85,7 @@ def names(file: File) -> list[str]:
     return first[1]
 
 
-def rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+def delimited_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
     """The wanted cells of each row of a CSV or TSV file, with the line it begins on."""
     records = _records(file)
     _, header, _ = next(records)

@@ -124,7 +124,7 @@ def _of_folder(path: Path) -> Layout:
 def _advice(found: list[_Found]) -> str:
     """What to do with tables that lie in several folders: those of different splits belong together."""
     tables = _tables(found)
-    claims = [made.splits for item in tables if (made := splits.claim(_bare(item))) is not None]
+    claims = [made.splits for item in tables if (made := splits.read_claim(_bare(item))) is not None]
     folders = {item.parts[:-1] for item in tables}
     if 1 < len(tables) == len(folders) == len(set(claims)):
         return "put them together into one folder"
@@ -158,7 +158,7 @@ def _unwrapped(found: list[_Found]) -> list[_Found]:
         if len(tops) != 1 or any(len(item.parts) == 1 for item in tables):
             return found
         (top,) = tops
-        if splits.claim(top) and not any(splits.claim(_bare(item)) for item in tables):
+        if splits.read_claim(top) and not any(splits.read_claim(_bare(item)) for item in tables):
             return found
         found = [_Found(item.parts[1:], item.file) for item in found if item.parts[0] == top]
 
@@ -166,7 +166,7 @@ def _unwrapped(found: list[_Found]) -> list[_Found]:
 def _assigned(path: Path, found: list[_Found], base: tuple[str, ...]) -> Layout | None:
     """The layout of the files and split folders at `base`; None where there is no table among them."""
     units: dict[str, list[_Found]] = {item.shown: [item] for item in _at(found, base)}
-    claims = {name: made for name, (item,) in units.items() if (made := splits.claim(_bare(item)))}
+    claims = {name: made for name, (item,) in units.items() if (made := splits.read_claim(_bare(item)))}
     for name in _subfolders(found, base):
         if _is_split_folder(found, base, name):
             shown = _printable("/".join((*base, name))) + "/"
@@ -177,7 +177,7 @@ def _assigned(path: Path, found: list[_Found], base: tuple[str, ...]) -> Layout 
             _is_zip(item)
             and item.parts[:-1] == base
             and isinstance(item.file, Path)
-            and (made := splits.claim(_bare(item)))
+            and (made := splits.read_claim(_bare(item)))
         ):
             inner = [_Found((*item.parts, *PurePosixPath(member.inner).parts), member) for member in members(item.file)]
             inner = [each for each in _tables(inner) if not _is_hidden(each.parts[len(item.parts) :])]
@@ -226,7 +226,7 @@ def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[
     (name, *others) = units
     if not others and (name.endswith("/") or _is_zip_name(name)):
         for item in files:
-            made = splits.claim(_bare(item))
+            made = splits.read_claim(_bare(item))
             if made and made.rank < 2 and split not in made.splits and made.splits != (splits.EVAL,):
                 raise DataError(
                     f"{path}: {name} names the split {split!r}, and {item.shown} in it another. "
@@ -273,7 +273,7 @@ def _check_unreadable(path: Path, found: Iterable[_Found], base: tuple[str, ...]
     """
     for item in found:
         remedy = _UNREADABLE.get(Path(item.file.name).suffix.lower())
-        made = splits.claim(_bare(item)) if item.parts[:-1] == base and remedy and not ending(item.file) else None
+        made = splits.read_claim(_bare(item)) if item.parts[:-1] == base and remedy and not ending(item.file) else None
         if made is None or made.rank == 2:
             continue
         wanted = "test" if made.splits[0] == splits.EVAL else made.splits[0]
@@ -319,7 +319,7 @@ def _may_be_data(item: _Found) -> bool:
     suffix = Path(item.file.name).suffix.lower()
     if ending(item.file) or suffix == _ZIP or suffix in _UNREADABLE:
         return True
-    return suffix in _TEXTS and any(splits.claim(part) for part in (*item.parts[:-1], Path(item.file.name).stem))
+    return suffix in _TEXTS and any(splits.read_claim(part) for part in (*item.parts[:-1], Path(item.file.name).stem))
 
 
 def _is_partner(item: _Found, read: Iterable[File]) -> bool:
@@ -400,7 +400,7 @@ def _subfolders(found: Iterable[_Found], base: tuple[str, ...]) -> list[str]:
 
 def _has_splits(found: Iterable[_Found], base: tuple[str, ...]) -> bool:
     """Whether a table or a folder of tables at `base` is named after a split."""
-    return any(splits.claim(_bare(item)) for item in _at(found, base)) or any(
+    return any(splits.read_claim(_bare(item)) for item in _at(found, base)) or any(
         _is_split_folder(found, base, name) for name in _subfolders(found, base)
     )
 
@@ -409,11 +409,11 @@ def _is_split_folder(found: Iterable[_Found], base: tuple[str, ...], name: str) 
     return _folder_claim_or_none(name) is not None and bool(_tables(_below(found, (*base, name))))
 
 
-def _folder_claim_or_none(name: str) -> splits.Claim | None:
-    return splits.claim(bare_name(Path(name), ENDINGS))
+def _folder_claim_or_none(name: str) -> splits.SplitClaim | None:
+    return splits.read_claim(bare_name(Path(name), ENDINGS))
 
 
-def _folder_claim(name: str) -> splits.Claim:
+def _folder_claim(name: str) -> splits.SplitClaim:
     made = _folder_claim_or_none(name)
     assert made is not None  # asked of split folders alone
     return made

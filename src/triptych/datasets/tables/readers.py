@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from triptych.datasets.tables import arrow_files, delimited, json_files
+from triptych.datasets.tables import arrow_files, delimited, json_tables
 from triptych.datasets.tables.columns import DOCUMENT_NAMES, ID_NAMES, SUMMARY_NAMES, usual
 from triptych.datasets.tables.sources import File
 
@@ -16,8 +16,8 @@ class _Reader:
     rows: Callable[[File, list[str]], Iterator[tuple[str, list[Any]]]]  # (where, cells in the order wanted)
 
 
-_CSV = _Reader(delimited.names, delimited.rows)
-_JSON = _Reader(json_files.names, json_files.rows)
+_CSV = _Reader(delimited.delimited_names, delimited.delimited_rows)
+_JSON = _Reader(json_tables.json_names, json_tables.json_rows)
 _PARALLEL = _Reader(delimited.parallel_names, delimited.parallel_rows)
 _READERS = {
     ".csv": _CSV,
@@ -59,7 +59,7 @@ def column_names(file: File) -> list[str]:
     return _READERS[ending(file)].names(file)
 
 
-def cells(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+def read_cells(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
     """`(where, cells of the columns wanted)`, row by row.
 
     Raises:

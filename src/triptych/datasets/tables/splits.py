@@ -26,7 +26,7 @@ _KEYWORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class SplitClaim:
     """What a name says of the splits.
 
     Attributes:
@@ -48,16 +48,16 @@ class Assignment:
     notes: list[str] = field(default_factory=list)
 
 
-def claim(name: str) -> Claim | None:
+def read_claim(name: str) -> SplitClaim | None:
     """What a name without its ending says; None where no keyword is in it."""
     words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
     found = tuple(dict.fromkeys(_KEYWORDS[word] for word in words if word in _KEYWORDS))
     if not found:
         return None
-    return Claim(found, 2 if len(found) > 1 else 0 if words[-1] in _KEYWORDS else 1)
+    return SplitClaim(found, 2 if len(found) > 1 else 0 if words[-1] in _KEYWORDS else 1)
 
 
-def assign(claims: dict[str, Claim], where: str) -> Assignment:
+def assign(claims: dict[str, SplitClaim], where: str) -> Assignment:
     """Give each split the names that claim it most plainly.
 
     Args:
@@ -103,11 +103,11 @@ def assign_exact(names: Sequence[str], where: str) -> Assignment:
     Raises:
         DataError: two names mean one split equally well.
     """
-    claims: dict[str, Claim] = {}
+    claims: dict[str, SplitClaim] = {}
     for name in names:
-        made = claim(name)
+        made = read_claim(name)
         if made is not None:
-            claims[name] = made if made.rank == 2 else Claim(made.splits, int(name.casefold() not in _KEYWORDS))
+            claims[name] = made if made.rank == 2 else SplitClaim(made.splits, int(name.casefold() not in _KEYWORDS))
     made_assignment = assign(claims, where)
     for split, chosen in made_assignment.named.items():
         if len(chosen) > 1:

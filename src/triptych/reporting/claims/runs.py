@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from triptych.analysis.coverage import corpus_pairs
 from triptych.reporting.claims.selection import tuned
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
 from triptych.text import formats
 
@@ -86,7 +86,7 @@ def differences(results: Results, comparison: Comparison) -> str | None:
     return f"The trained rows differ in what gets gradients{also}."
 
 
-def _seconds_per_document(runs: Iterable[Run]) -> float | None:
+def _seconds_per_document(runs: Iterable[SavedRun]) -> float | None:
     """Training seconds for each document seen, over all runs of a row."""
     trained = [(run.record.cost.train_seconds, run.record.training) for run in runs if run.record.training is not None]
     documents = sum(training.documents for _, training in trained)

@@ -1,7 +1,7 @@
 """Sentences that set the equations and the answers on theory against what this run measured."""
 
 from triptych.reporting.claims.selection import cell, estimate, number, of_kind, tuned_of_kind
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
 from triptych.text import formats
 
@@ -69,7 +69,7 @@ def first_loss(comparison: Comparison) -> str | None:
     )
 
 
-def _prompt(run: Run) -> str | None:
+def _prompt(run: SavedRun) -> str | None:
     tokens, parameters = run.record.options.get("num_virtual_tokens"), run.record.parameters
     if not tokens or parameters is None:
         return None
@@ -77,7 +77,7 @@ def _prompt(run: Run) -> str | None:
     return f"{run.record.label} has [num_prompts, embedding_size] = [{tokens}, {added // tokens}], {added:,} parameters"
 
 
-def _factors(run: Run) -> str | None:
+def _factors(run: SavedRun) -> str | None:
     rank, targets = run.record.options.get("rank"), run.record.notes.get("target_modules")
     parameters = run.record.parameters
     if not rank or not isinstance(targets, list) or parameters is None:
@@ -89,7 +89,7 @@ def _factors(run: Run) -> str | None:
     )
 
 
-def _layers(run: Run) -> str | None:
+def _layers(run: SavedRun) -> str | None:
     options, parameters = run.record.options, run.record.parameters
     if "num_blocks" not in options or parameters is None:
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison, Estimate, RowSummary, TextShape
 from triptych.text import formats
 
@@ -96,7 +96,7 @@ def sets_table(results: Results, comparison: Comparison) -> ReportTable:
     return ReportTable("sets", caption, ("System", "Set", *rows.ROUGE.values()), tuple(body))
 
 
-def _means(run: Run) -> list[float]:
+def _means(run: SavedRun) -> list[float]:
     return [getattr(run.record.rouge, name) for name in rows.ROUGE]
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, ReportTable
-from triptych.results.reading import Results, Run
+from triptych.results.reading import Results, SavedRun
 from triptych.text import formats
 
 
@@ -145,19 +145,19 @@ def runs_table(results: Results) -> ReportTable:
     )
 
 
-def _rates(runs_of_row: list[Run]) -> str:
+def _rates(runs_of_row: list[SavedRun]) -> str:
     rates = dict.fromkeys(f"{rate:g}" for run in runs_of_row if (rate := _rate(run)) is not None)
     return ", ".join(rates) or formats.DASH
 
 
-def _rate(run: Run) -> float | None:
+def _rate(run: SavedRun) -> float | None:
     if run.record.search is not None:
         return run.record.search.chosen
     rate = run.record.options.get("learning_rate")
     return rate if run.tuned and isinstance(rate, (int, float)) else None
 
 
-def _found(runs_of_row: list[Run]) -> str:
+def _found(runs_of_row: list[SavedRun]) -> str:
     searches = [run.record.search for run in runs_of_row if run.record.search is not None]
     if not searches:
         return "set, not searched for" if any(run.tuned for run in runs_of_row) else formats.DASH
@@ -168,14 +168,14 @@ def _found(runs_of_row: list[Run]) -> str:
     return f"validation loss {tried}{' (first seed)' if len(searches) > 1 else ''}{edge}"
 
 
-def _lasted(runs_of_row: list[Run], field: str) -> str:
+def _lasted(runs_of_row: list[SavedRun], field: str) -> str:
     found = dict.fromkeys(
         f"{getattr(run.record.training, field):,}" for run in runs_of_row if run.record.training is not None
     )
     return ", ".join(found) or formats.DASH
 
 
-def _options(run: Run) -> str:
+def _options(run: SavedRun) -> str:
     hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
     options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
     return ", ".join(options) or formats.DASH

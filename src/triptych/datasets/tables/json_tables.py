@@ -19,7 +19,7 @@ _DECODER = json.JSONDecoder()
 _SMALL = 2**18  # characters of an object that is parsed to see whether it is a row
 
 
-def names(file: File) -> list[str]:
+def json_names(file: File) -> list[str]:
     """The keys of the first object."""
     with closing(_objects(file)) as objects:  # type: ignore[type-var]
         first = next(objects, None)
@@ -28,7 +28,7 @@ def names(file: File) -> list[str]:
     return list(first[1])
 
 
-def rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
+def json_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
     """The wanted values of each object, with the line it begins on."""
     for where, value in _objects(file):
         missing = [name for name in wanted if name not in value]
