@@ -154,7 +154,17 @@ def dry_run(
     Nothing is written.
 
     Args:
-        suite_file, out, preset, settings, methods, seeds, within, fresh, executor, device, plugins: as for `compare`.
+        suite_file: as for `compare`.
+        out: as for `compare`.
+        preset: as for `compare`.
+        settings: as for `compare`.
+        methods: as for `compare`.
+        seeds: as for `compare`.
+        within: as for `compare`.
+        fresh: as for `compare`.
+        executor: as for `compare`.
+        device: as for `compare`.
+        plugins: as for `compare`.
 
     Raises:
         InputError: the suite cannot be carried out.
@@ -198,7 +208,14 @@ def train(
     Args:
         label: a method, a baseline, or a label that the suite defines; a suite that does not name it gets it as its
             only row.
-        suite_file, out, preset, settings, methods, device, plugins, listener: as for `compare`.
+        suite_file: as for `compare`.
+        out: as for `compare`.
+        preset: as for `compare`.
+        settings: as for `compare`.
+        methods: as for `compare`.
+        device: as for `compare`.
+        plugins: as for `compare`.
+        listener: as for `compare`.
         seeds: which of the suite file's seeds to run; without a suite file, the suite's seeds. None: all.
 
     Returns:
@@ -239,7 +256,9 @@ def load_all(
 
     Args:
         runs: the folders, as for `load`.
-        model, device, plugins: as for `load`.
+        model: as for `load`.
+        device: as for `load`.
+        plugins: as for `load`.
 
     Returns:
         The loaded runs, in the order given.
@@ -302,7 +321,9 @@ def summarize(
         documents: a file: a text is one document, a table has one in each row, `-` is standard input. Or pairs of an
             id and a text.
         column: the table's column with the documents; None: recognised by its usual names.
-        model, device, plugins: as for `load`.
+        model: as for `load`.
+        device: as for `load`.
+        plugins: as for `load`.
 
     Returns:
         The run, the document's id and the summary, for each document and run, as they are generated.
@@ -430,7 +451,9 @@ def play(
         out: a results folder.
         host: the address to listen on; the default is this machine alone.
         port: the port to listen on.
-        model, device, plugins: as for `load`.
+        model: as for `load`.
+        device: as for `load`.
+        plugins: as for `load`.
 
     Raises:
         InputError: the extra `play` is not installed, a run cannot be loaded, or the address cannot be used.

@@ -1,5 +1,4 @@
-"""What a contributor implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel`, `Family`. The one page to
-read.
+"""What a plug-in implements: `Method`, `Baseline`, `Dataset`, `Metric`, `EmbeddedModel` or `Family`.
 
 Shapes: B batch, T tokens, D hidden, L layers, V vocabulary, P virtual tokens, H key-value heads.
 """
@@ -185,7 +184,9 @@ class Metric(Plugin):
         """Named scores of one document.
 
         Args:
-            document: empty where it is not known, as in a table of another tool; scores named in `of_document` are then
+            prediction: the generated summary.
+            reference: the reference summary.
+            document: empty if it is not known, as for outputs of another tool; scores named in `of_document` are then
                 dropped.
         """
 

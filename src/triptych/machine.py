@@ -67,8 +67,7 @@ class Machine:
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
 
     def loss_scaler(self) -> torch.amp.GradScaler | None:
-        """A new one for a training run in fp16, whose small gradients would else become zero; None in any other
-        precision."""
+        """A new loss scaler for training in fp16, where small gradients would underflow; None in other precisions."""
         return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None
 
     def synchronize(self) -> None:
@@ -108,12 +107,11 @@ def choose_device(device: str | None) -> str:
 
 
 def choose_precision(asked: str, device: str) -> str:
-    """`auto` becomes what the device multiplies fast: on CUDA bf16, fp16 on cards with tensor cores that lack it, else
-    fp32.
+    """Replace `auto` by what the device multiplies fast: on CUDA bf16, else fp16 with tensor cores, otherwise fp32.
 
     CUDA cards multiply fp16 fast from compute capability 7.0 (Volta, Turing) and bf16 from 8.0 (Ampere); most older
-    ones are far slower in fp16 than in fp32. A CPU or mps is left at fp32, so that a run repeats itself; bf16 is had by
-    asking for it.
+    ones are far slower in fp16 than in fp32. CPU and mps keep fp32, so that a run can be repeated; request bf16
+    explicitly.
 
     Raises:
         ConfigError: fp16 on a device that has no loss scaling for it.

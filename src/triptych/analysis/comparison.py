@@ -132,8 +132,7 @@ def join(several: Sequence[Results]) -> Results:
 
 
 def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
-    """Raise unless all folders name the same primary measure and margins: which of them holds is for the user to
-    say."""
+    """Raise unless all folders name the same primary measure and margins; only the user can decide between them."""
     first = several[0]
     for other in several[1:]:
         for name in type(first.suite.analysis).model_fields:
@@ -158,8 +157,9 @@ def _num_seeds(results: Results) -> dict[str, int]:
 
 
 def matrices(runs: Sequence[SavedRun]) -> dict[str, Array]:
-    """ROUGE of every document of a row, and where every prediction has its loss, values whose mean is the loss: [S, N]
-    each.
+    """Scores of every document of a row, [S, N]: ROUGE and, if every prediction has its loss, the loss.
+
+    The loss is given as values whose mean is the loss of the split.
 
     Raises:
         ResultsError: losses of documents that are not those of the record.
@@ -277,8 +277,10 @@ def _seed_sd(done: Sequence[SavedRun]) -> dict[str, float]:
 
 
 def _loss(done: Sequence[SavedRun], scores: Sample | None) -> RowLoss:
-    """Means over seeds; the test loss with its interval: over documents and seeds where documents have losses,
-    else over seeds alone."""
+    """Means over seeds, with the interval of the test loss.
+
+    The interval is over documents and seeds if documents have losses, else over seeds alone.
+    """
     test = [run.record.loss.test for run in done]
     there = [loss for loss in test if loss is not None]
     low = high = None

@@ -24,11 +24,11 @@ class Corrected:
 
 
 def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
-    """Correct the tests of all pairs of rows: the chance of any false rejection is at most `level`, under any
-    dependence.
+    """Correct the tests of all pairs of rows, so that any false rejection has probability `level` at most.
 
-    Step down from the least p-value as Holm's (1979) correction does, with what Holm's does not use of pairs: if a and
-    b differ, c differs from one of them, so that fewer pairs can be equal than are left (Shaffer 1986). With p(1) <=
+    This holds under any dependence. It steps down from the least p-value as Holm's (1979) correction does, and uses a
+    property of pairs that Holm's does not: if a and b differ, c differs from one of them, so that fewer pairs can be
+    equal than are left (Shaffer 1986). With p(1) <=
     ... <= p(m):
 
         adjusted(j) = max over i <= j of min(1, t(i) p(i)),    t(i) the most pairs, up to m - i + 1, that can be equal
@@ -45,8 +45,7 @@ def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
 
 
 def corrected_by_holm(p_values: Array, level: float) -> Corrected:
-    """Correct any tests by Holm's step-down procedure (1979): the chance of a false rejection is kept under any
-    dependence.
+    """Correct any tests by Holm's step-down procedure (1979), which holds under any dependence.
 
     With p sorted, p(1) <= ... <= p(m):  adjusted(i) = max over j <= i of min(1, (m - j + 1) p(j)).
 

@@ -60,8 +60,10 @@ class RowCost:
 
 
 def evaluations(validation_documents: int, epochs: int, test_documents: int) -> int:
-    """Documents whose loss is taken in a run: validation before, after every epoch and at the end, and the test split
-    once."""
+    """Number of losses computed in a run.
+
+    Validation is evaluated before training, after every epoch and at the end, the test split once.
+    """
     return validation_documents * (epochs + 2) + test_documents
 
 

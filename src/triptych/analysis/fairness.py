@@ -11,9 +11,10 @@ from triptych.results.reading import SavedRun
 
 
 def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
-    """Raise unless the finished runs may stand in one table.
+    """Raise unless the finished runs may be compared in one table.
 
     Args:
+        runs: the runs of a results folder, or of several.
         sizes_differ: the runs may differ in how many training documents they had, and in nothing else.
 
     Raises:

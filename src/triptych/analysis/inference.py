@@ -138,8 +138,10 @@ class Sample:
         return max(least, self.mean - below), min(most, self.mean + above)
 
     def p_value(self, value: float = 0.0) -> float:
-        """Two-sided: the least level at which the interval leaves `value` out. Where the spread is not `estimable`, all
-        documents agree, and it is the chance that all signs are the same."""
+        """Two-sided p-value: the least level at which the interval excludes `value`.
+
+        If the spread is not `estimable`, all documents agree, and it is the probability that all signs are the same.
+        """
         distance = abs(self.mean - value)
         if distance == 0:
             return 1.0
@@ -189,8 +191,7 @@ def welch_df(variances: Sequence[Array], dfs: Sequence[int]) -> Array:
 
 
 def skewed_quantile(quantile: float, skewness: float) -> float:
-    """The quantile of a studentised mean whose values are skewed, from Student's: Hall's transformation (1992),
-    inverted.
+    """The quantile of a studentised mean of skewed values, from Student's: Hall's (1992) transformation inverted.
 
         g(T) = T + A T^2 / 3 + A^2 T^3 / 27 + A / 6,    A the skewness of the mean;    T = 3 ((1 + A (g - A / 6))^(1/3)
         - 1) / A

@@ -18,8 +18,9 @@ def output_flags(predictions: Sequence[str], references: Sequence[str], document
     """What a reader must know about one set of outputs, in whole sentences.
 
     Args:
-        predictions, references: of the same documents.
-        documents: these, None where a document is not known.
+        predictions: one output per document.
+        references: the references of the same documents.
+        documents: the documents themselves; None for one that is not known.
     """
     found = (
         _empty(predictions),

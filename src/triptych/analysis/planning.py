@@ -75,8 +75,7 @@ class Planner:
         return self.chance.design(documents, seeds, self.level).detectable()
 
     def least_documents(self, seeds: int) -> int | None:
-        """The fewest documents, from `LEAST_DOCUMENTS` on, with which the difference is found often enough; None: none
-        are."""
+        """The fewest documents, from `LEAST_DOCUMENTS` on, that detect the difference often enough; None if none do."""
         low = min(LEAST_DOCUMENTS, self.test_available)
         if self.power(low, seeds) >= POWER:
             return low

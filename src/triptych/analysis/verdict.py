@@ -27,9 +27,10 @@ def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
 
 
 def separable(test: PairedTest) -> bool:
-    """The two rows differ: the corrected test rejects. Files of before `decision` was recorded have an interval of
-    another
-    law, which must leave out zero too."""
+    """Whether the two rows differ, that is, the corrected test rejects.
+
+    In files from before `decision` was recorded, the interval has another law and must exclude zero as well.
+    """
     if test.decision is not None:
         return test.decision == "different"
     return test.p_value_adjusted < LEVEL and not (test.low or 0.0) <= 0 <= (test.high or 0.0)

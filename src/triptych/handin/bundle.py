@@ -1,5 +1,4 @@
-"""One zip to hand in: the source, the fine-tuned models, the report, the results, and a README that says how to use
-them."""
+"""One zip to submit: source, fine-tuned models, report, results, and a README that says how to use them."""
 
 import math
 import shlex

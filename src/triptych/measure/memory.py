@@ -102,7 +102,7 @@ def release_free_memory(device: torch.device) -> None:
 
 @cache
 def _malloc_trim() -> Callable[[int], int] | None:
-    """glibc's `malloc_trim`, or None where the C library has none."""
+    """The `malloc_trim` of glibc, or None if the C library has none."""
     try:
         return ctypes.CDLL(None).malloc_trim
     # musl and macOS have no such function, Windows no library of that name

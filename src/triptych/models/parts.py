@@ -147,6 +147,7 @@ def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dic
     """The weight matrices of the blocks whose full names are, or end in, one of these.
 
     Args:
+        parts: the model.
         endings: names or name endings.
         option: where they were given, for the message.
 

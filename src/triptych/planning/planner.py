@@ -75,8 +75,11 @@ def plan(
         pilots: results folders of `compare`, or of `score` for how scores vary; the first one's suite is planned.
         detect: the true difference to find, in the primary measure's units; None: 1 ROUGE point, 0.04 nats.
         within: the time for all runs, such as `8h`, `30min`; None: no budget.
-        preset, settings, methods, device, plugins: as for `compare`; with pilots no preset, and only rows that they
-            have.
+        preset: as for `compare`; not together with pilots.
+        settings: as for `compare`.
+        methods: as for `compare`; with pilots, only methods that they contain.
+        device: as for `compare`.
+        plugins: as for `compare`.
 
     Returns:
         The plan; `said` has it in sentences, `command` the line that runs it.

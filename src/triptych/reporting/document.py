@@ -390,8 +390,7 @@ def _is_right_to_left(text: str) -> bool:
 
 
 def _isolated(value: Any, names: list[str]) -> Any:
-    """Names from right to left that stand within a sentence are set apart, so that numbers after them stay in their
-    place."""
+    """Isolate right-to-left names within a sentence, so that numbers after them stay in their place."""
     if isinstance(value, str):
         for name in names if value not in names else ():
             value = value.replace(name, f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}")

@@ -41,8 +41,7 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_tests_csv(comparison: Comparison) -> str:
-    """The paired tests as CSV: a line for each pair of rows and measure, the fields of `records.PairedTest` as
-    columns."""
+    """The paired tests as CSV: a line for each pair and measure, with the fields of `records.PairedTest` as columns."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     names = list(PairedTest.model_fields)
@@ -131,6 +130,9 @@ def _flat(comparison: Comparison, label: str, row: RowSummary, score_columns: di
     """A line of the CSV by column.
 
     Args:
+        comparison: the comparison that the row is of.
+        label: its label.
+        row: the row.
         score_columns: the column of each further score; a score that it lacks is left out.
     """
     flat: dict[str, Any] = {

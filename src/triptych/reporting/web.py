@@ -44,8 +44,7 @@ def to_html(report: ReportContent) -> bytes:
 
 
 def embeddable(value: Any) -> str:
-    """JSON that can stand inside a script element: no `<` can end it or open another, and no character ends the
-    page."""
+    """JSON for the inside of a script element: no `<` can end it or open another, and no character ends the page."""
     return to_json(value, separators=(",", ":")).replace("<", "\\u003c")
 
 

@@ -14,8 +14,7 @@ from triptych.text.characters import to_json
 
 
 def write_report(results: Results, comparison: Comparison, out: Path, documents: bool = True) -> list[Path]:
-    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html into a folder, all
-    together.
+    """Write comparison.json, .csv and .md, comparison_tests.csv, report.pdf and report.html, all or none of them.
 
     Args:
         results: what was loaded.

@@ -80,8 +80,7 @@ def _predictions(record: Record, predictions: Sequence[Prediction]) -> Iterator[
 
 
 def _settings(record: Record, suite: Suite) -> Iterator[str]:
-    """What decides a result is set in the record as it is in the suite; a record of scored files has no such
-    settings."""
+    """Whether record and suite have the same settings that decide a result; a record of scored files has none."""
     settings = suite.model_dump(mode="json")
     for key in PATHS:
         mine, planned = setting(record.config, key), settings[key]

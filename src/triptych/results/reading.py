@@ -99,8 +99,9 @@ class Results:
 
 
 def read_results(out: Path, partial: bool = False, later_scores: bool = True) -> Results:
-    """Read `OUT/suite.json` and `OUT/runs/LABEL/SEED/{record.json,history.jsonl,predictions.jsonl}`, and the same in
-    `OUT/scaling/N` where the suite asks for data-size curves.
+    """Read a results folder: its suite, and the record, history and predictions of every run.
+
+    If the suite asks for data-size curves, the folders `OUT/scaling/N` are read as well.
 
     Args:
         out: the results folder.

@@ -458,8 +458,7 @@ class ScoredFile(Part):
 
 
 class ScoredFiles(Part):
-    """`scored.json`: what a folder of scored predictions was made from; each set of them is a run in
-    `runs/NAME/SEED`."""
+    """`scored.json`: what a folder of scored predictions was made from; each set is a run in `runs/NAME/SEED`."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     name: str

@@ -1,5 +1,4 @@
-"""What was trained, on disk: safetensors, in PEFT's format where PEFT has one, with a manifest that says what it
-belongs to."""
+"""Save and load what was trained, in PEFT's format where PEFT has one, with a manifest of what it belongs to."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,8 +116,7 @@ def check_origin(origin: Origin, base: BaseModel, where: Path) -> None:
 
 
 def check_belongs(origin: Origin, record: Record, where: Path) -> None:
-    """An adapter belongs to the record of the run that trained it: row, kind, options, seed and base model are the
-    same.
+    """Check that an adapter belongs to a record: label, kind, options, seed and base model are the same.
 
     Args:
         origin: what the adapter's manifest says.

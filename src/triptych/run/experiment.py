@@ -91,9 +91,12 @@ def run_trial(suite: Suite, entry: SuiteEntry, rate: float, out: Path, device: s
     """Make one trial of a method's learning-rate search; the run that makes the search finds it.
 
     Args:
-        suite, out, device, listener: as for `run_experiment`.
+        suite: as for `run_experiment`.
         entry: an entry that is trained.
         rate: one of the search's learning rates.
+        out: as for `run_experiment`.
+        device: as for `run_experiment`.
+        listener: as for `run_experiment`.
 
     Raises:
         TriptychError: the trial could not be made.

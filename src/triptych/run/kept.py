@@ -1,5 +1,4 @@
-"""What the runs of a row keep for each other (the search, its trials, the micro-batch that fits), and what it was made
-with."""
+"""Files that the runs of one method share (search, trials, micro-batch size), with what they were made with."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -107,7 +107,9 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
 
     Args:
         metrics: by their registered names.
-        document: empty where it is not known: scores that need it are left out.
+        prediction: the generated summary.
+        reference: the reference summary.
+        document: empty if it is not known; scores that need it are left out.
 
     Raises:
         ConfigError: two metrics give a score of the same name, or one gives a score a name in `RESERVED`.

@@ -222,7 +222,9 @@ def describe_prompt(adapted: AdaptedModel, before: torch.Tensor, tokenizer: PreT
     """How far virtual tokens moved, and the vocabulary entries they are now nearest to (by cosine).
 
     Args:
+        adapted: the trained model.
         before: the virtual tokens before training, [P, D].
+        tokenizer: decodes the vocabulary entries.
     """
     assert adapted.virtual_tokens is not None
     after = adapted.virtual_tokens.weight.detach().float()

@@ -114,6 +114,8 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
     """Make one trial of the search and keep it; the run that makes the search finds it.
 
     Args:
+        bench: the run that the trial is made for.
+        method: what is trained.
         model: the prepared model, by which FLOPs and the micro-batch are found.
         rate: one of the search's learning rates.
 

@@ -290,7 +290,13 @@ def _pick(
     """The column of a role: the one that was named, else that of the plainest name, else the only one of a usual name.
 
     Args:
-        first: of several usual names, the first known is taken; else they are refused.
+        role: prediction, reference, document or id.
+        given: the column that the user named for it, or None.
+        known: its usual names.
+        names: the columns of the file.
+        taken: columns that other roles have.
+        path: the file, for the message.
+        first: take the first of several usual names; else they are refused.
     """
     if given is not None and (given in names or role == "prediction"):
         if given not in names:
@@ -357,6 +363,7 @@ def join(systems: Mapping[str, Sequence[Lines]], references: Lines | None, by_or
 
     Args:
         systems: by name, a file for each set of its predictions.
+        references: the file with references, if there is one.
         by_order: join by order although there are ids.
 
     Raises:

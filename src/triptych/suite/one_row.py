@@ -68,8 +68,15 @@ def make_request(
     """Find a row and its seeds in a suite; a suite that does not name the row gets it as its only one.
 
     Args:
+        label: the label of the row.
+        suite_file: a suite file, or None.
+        preset: the name of a preset, or None.
+        settings: keys of a suite that replace those of file and preset.
+        methods: the rows of the suite; None: those that it names.
         seeds: which of the seeds of a suite file; without a suite file they are the suite's seeds. None: all.
         out: the results folder; None: `results/NAME`.
+        device: cpu, cuda or mps; None: the best there is.
+        plugins: files of plug-ins, which were imported already.
 
     Raises:
         ConfigError: a setting, the label or a seed is not one of the suite's.
@@ -115,6 +122,7 @@ def run_as_child(request: RowRequest, lock: Lock | None, write: Callable[[Event]
     The parent has checked the suite and claimed the folder.
 
     Args:
+        request: the row and its seeds.
         lock: the parent's lock, checked before every event; None: not checked.
         write: called with each event.
         rate: the learning rate of the one trial to make; None: make the runs.

@@ -133,6 +133,7 @@ def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
 
     Args:
         parts: the untouched model; it is changed in place. Its tensors may be shared: none is written into.
+        adapter: what peft saved.
 
     Raises:
         ModelError: the adapter does not fit the model, or is of a kind that cannot be read.

@@ -210,6 +210,7 @@ def summarize_all(
     """`(row, id, summary)` of every document by every row, as they come; memory does not grow with the documents.
 
     Args:
+        rows: the loaded runs.
         documents: `(id, text)` of each.
     """
     source = iter(documents)

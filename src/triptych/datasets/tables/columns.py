@@ -138,10 +138,13 @@ def text_cell(value: Any, column: str, where: str, option: str) -> str:
     """A cell as text; null is empty, and a list of texts is joined (see `joined`).
 
     Args:
+        value: the cell.
+        column: the name of its column, for the message.
+        where: the file and row, for the message.
         option: how another column is named, for the message.
 
     Raises:
-        DataError: the cell holds something else than text.
+        DataError: the cell contains something other than text.
     """
     if value is None:
         return ""
@@ -160,7 +163,11 @@ def summary_cell(value: Any, document: Any, column: str, where: str, option: str
     """A summary's cell as text, as `text_cell` reads it; several references of one document are not joined into one.
 
     Args:
-        document: the document's cell in the same row. Where it is a list too, lists are how this table keeps a text.
+        value: the cell.
+        document: the document's cell in the same row. If it is a list too, the table stores texts as lists.
+        column: as for `text_cell`.
+        where: as for `text_cell`.
+        option: as for `text_cell`.
 
     Raises:
         DataError: the cell holds something else than text, or several texts next to a document that is one text.

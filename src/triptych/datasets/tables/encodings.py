@@ -1,5 +1,4 @@
-"""Bytes to text: UTF-8 and UTF-16 with a byte order mark are read; any other encoding is named, with a way to convert
-it."""
+"""Decode UTF-8, and UTF-16 with a byte order mark; name any other encoding with a command that converts it."""
 
 import codecs
 import re
@@ -132,7 +131,7 @@ def read_text(file: File) -> Generator[str, None, None]:
 
 
 def read_lines(file: File) -> Generator[str, None, None]:
-    """The lines of a file, each with its line break; only `\\n` ends a line.
+    """The lines of a file, each with its line break; only a line feed ends a line.
 
     Raises:
         DataError: as `read_text` does, or a line is longer than `MAX_LINE`.
@@ -262,8 +261,7 @@ def _has_surrogates(sample: bytes) -> bool:
 
 
 def _plausible(sample: bytes, codec: str) -> float:
-    """The share of non-ASCII characters that are lower-case letters in words, capitals that begin one, or
-    punctuation."""
+    """The share of non-ASCII characters that are lower-case letters, initial capitals or punctuation of words."""
     try:
         text = sample.decode(codec)
     except UnicodeDecodeError:

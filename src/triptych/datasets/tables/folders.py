@@ -265,11 +265,10 @@ def _is_series(files: Sequence[_Found]) -> bool:
 
 
 def _check_unreadable(path: Path, found: Iterable[_Found], base: tuple[str, ...], named: dict[str, list[str]]) -> None:
-    """A file that is named after a split, and cannot be read, is not passed over while the split is cut from other
-    data.
+    """Refuse an unreadable file that is named after a split, rather than cutting that split from other data.
 
     Raises:
-        DataError: there is one.
+        DataError: there is such a file.
     """
     for item in found:
         remedy = _UNREADABLE.get(Path(item.file.name).suffix.lower())

@@ -60,6 +60,10 @@ def by_row(
     """A table with a line for each row of the comparison.
 
     Args:
+        comparison: the comparison.
+        name: the name of the table.
+        caption: its caption.
+        columns: its columns after the label.
         failures: say of a failed row that it failed; else its cells are empty.
     """
     body = []
@@ -77,6 +81,7 @@ def by_row(
 
 
 def label_cell(label: str, row: RowSummary) -> Cell:
+    """The label of a row, with a note if it failed."""
     return Cell(label, rows.failure_note(row) or None)
 
 
@@ -93,4 +98,5 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
 
 
 def cost_of(name: str) -> Callable[[RowSummary], float | None]:
+    """A function that gives one cost of a row, by the name of its field."""
     return lambda row: rows.cost(row, name)
