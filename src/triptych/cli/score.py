@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from triptych.cli.options import Commands, add_common_options
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, shorten
 from triptych.text.characters import for_terminal
 
 SCORE_EXAMPLES = """examples:
@@ -75,20 +75,24 @@ def run_score(options: argparse.Namespace) -> int:
 
     from triptych.cli.progress import scoring_bar
     from triptych.config.reading import parse_settings
-    from triptych.plugins import import_plugins
     from triptych.reporting.terminal import comparison_table
-    from triptych.scored import files
+    from triptych.scored.files import score
 
-    import_plugins(options.plugin, ("metrics",))
     if "=" not in options.systems[0] and Path(options.systems[0]).is_dir():
-        return score_again(options)
-    settings = parse_settings(options.settings)
-    columns = files.named_columns(parse_pairs(options.columns))
-    metrics = None if options.metric is None else tuple(options.metric)
-    systems = files.parse_systems(options.systems)
-    request = files.Request(systems, options.references, columns, options.by_order, metrics, settings)
-    with scoring_bar(Console(stderr=True)) as tell:
-        comparison, _ = files.score_and_publish(request, options.out, not options.no_report, tell)
+        return _score_folder(options)
+    with scoring_bar(Console(stderr=True)) as progress:
+        comparison = score(
+            parse_systems(options.systems),
+            references=options.references,
+            out=options.out,
+            report=not options.no_report,
+            columns=parse_columns(options.columns),
+            by_order=options.by_order,
+            metrics=options.metric,
+            settings=parse_settings(options.settings),
+            plugins=options.plugin,
+            progress=progress,
+        )
     Console().print(comparison_table(comparison))
     if options.out is None:
         print("\nNothing was written: --out DIR keeps the scores, tables and a report.")
@@ -98,15 +102,14 @@ def run_score(options: argparse.Namespace) -> int:
     return 0
 
 
-def score_again(options: argparse.Namespace) -> int:
-    """`triptych score OUT --metric M`."""
+def _score_folder(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych.cli.progress import scoring_bar
     from triptych.config.reading import parse_settings
-    from triptych.config.schema import make_suite
+    from triptych.plugins import import_plugins
     from triptych.reporting.terminal import comparison_table
-    from triptych.scored import stored
+    from triptych.scored.stored import rescore_all
 
     of_files = {
         "--references": options.references,
@@ -119,24 +122,33 @@ def score_again(options: argparse.Namespace) -> int:
         raise ConfigError(
             f"{options.systems[0]!r} is a results folder, and {given} is for files of predictions (NAME=FILE)."
         )
-    if not options.metric:
-        raise ConfigError(
-            f"{options.systems[0]!r} is a results folder: name what scores its predictions with --metric M."
-        )
-    out = Path(options.systems[0])
-    settings = parse_settings(options.settings)
-    if settings.keys() - {"rouge"}:
-        raise ConfigError("Of a results folder, --set says how predictions are scored: rouge.language=NAME.")
-    language = make_suite(settings).rouge.language if settings else None
-    for name in options.metric:
-        with scoring_bar(Console(stderr=True)) as tell:
-            outcome = stored.rescore(out, name, not options.no_report, tell, language)
+    import_plugins(options.plugin, ("metrics",))
+    out, settings = Path(options.systems[0]), parse_settings(options.settings)
+    with scoring_bar(Console(stderr=True)) as progress:
+        outcome = rescore_all(out, options.metric or (), settings, not options.no_report, progress)[-1]
     Console().print(comparison_table(outcome.comparison))
     print(for_terminal(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))
     return 0
 
 
-def parse_pairs(texts: Sequence[str]) -> dict[str, str]:
+def parse_systems(texts: Sequence[str]) -> dict[str, list[str]]:
+    """`NAME=FILE` as the files of each name.
+
+    Raises:
+        ConfigError: there is no `=`, or no file after it.
+    """
+    systems: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, file = text.partition("=")
+        if not equals or not file:
+            known = Path(text).is_file()
+            hint = f": {Path(text).stem or 'mine'}={text}" if known else ", such as mine=predictions.jsonl"
+            raise ConfigError(f"{shorten(repr(text))} is not NAME=FILE. Give each file the name of its system{hint}.")
+        systems.setdefault(name, []).append(file)
+    return systems
+
+
+def parse_columns(texts: Sequence[str]) -> dict[str, str]:
     """`KEY=NAME` as a dictionary."""
     pairs = {}
     for text in texts:

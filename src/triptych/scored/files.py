@@ -4,7 +4,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -27,14 +27,12 @@ from triptych.results.reading import SCORED, Results, SavedRun, suite_of
 from triptych.results.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
 from triptych.run import scoring
 from triptych.scored import predictions
-from triptych.scored.stored import rescore
+from triptych.scored.stored import Progress, rescore_all
 from triptych.storage.files import expand_path, leads_out
 from triptych.text import languages
 
 KIND = "predictions"
 SETTINGS = ("analysis", "rouge")  # sections of a suite that say how is scored and judged
-Told = Callable[[int, int], None]
-"""Told how many predictions of how many are scored."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +56,6 @@ class Request:
     settings: Mapping[str, Any] | None = None
 
 
-def parse_systems(texts: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """`NAME=FILE` as pairs.
-
-    Raises:
-        ConfigError: there is no `=`, or no file after it.
-    """
-    pairs = []
-    for text in texts:
-        name, equals, file = text.partition("=")
-        if not equals or not file:
-            hint = (
-                f": {Path(text).stem or 'mine'}={text}" if Path(text).is_file() else ", such as mine=predictions.jsonl"
-            )
-            raise ConfigError(f"{shorten(repr(text))} is not NAME=FILE. Give each file the name of its system{hint}.")
-        pairs.append((name, file))
-    return tuple(pairs)
-
-
 def score(
     systems: Mapping[str, str | Path | Sequence[str | Path]] | str | Path,
     *,
@@ -87,7 +67,7 @@ def score(
     metrics: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     plugins: Sequence[str] = (),
-    tell: Told | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Score, test and report predictions that any tool wrote; no model is loaded, and torch is not needed.
 
@@ -101,10 +81,10 @@ def score(
         report: with report.pdf and report.html.
         columns: names of columns where they are not the usual ones: `id`, `prediction`, `reference`, `document`.
         by_order: join the files by the order of their rows although they have ids.
-        metrics: registered metrics to score by besides ROUGE and the text's shape; None: all that are registered.
-        settings: keys of a suite that say how is scored and judged, tables as dictionaries.
+        metrics: registered metrics to use in addition to ROUGE and the text's shape; None: all that are registered.
+        settings: keys of a suite file for scoring and judging (`rouge`, `analysis`), tables as dictionaries.
         plugins: Python files with plug-ins.
-        tell: told how many predictions of how many are scored.
+        progress: called with how many predictions of how many are scored.
 
     Returns:
         What `OUT/comparison.json` holds.
@@ -114,9 +94,9 @@ def score(
     """
     import_plugins(plugins, ("metrics",))
     if isinstance(systems, str | Path):
-        if not metrics or references is not None or out is not None or columns or by_order or settings:
+        if references is not None or out is not None or columns or by_order:
             raise ConfigError("A results folder is scored by metrics alone: score(OUT, metrics=[...]).")
-        return [rescore(Path(systems), name, report, tell or _silent) for name in metrics][-1].comparison
+        return rescore_all(Path(systems), metrics or (), settings or {}, report, progress or _ignore)[-1].comparison
     pairs = tuple(
         (name, str(file))
         for name, files in systems.items()
@@ -130,11 +110,13 @@ def score(
         None if metrics is None else tuple(metrics),
         settings,
     )
-    comparison, _ = score_and_publish(request, None if out is None else Path(out), report, tell or _silent)
+    comparison, _ = score_and_publish(request, None if out is None else Path(out), report, progress or _ignore)
     return comparison
 
 
-def score_and_publish(request: Request, out: Path | None, report: bool, tell: Told) -> tuple[Comparison, Results]:
+def score_and_publish(
+    request: Request, out: Path | None, report: bool, progress: Progress
+) -> tuple[Comparison, Results]:
     """Score files, compare, and write what `publish` writes where there is a folder for it.
 
     Raises:
@@ -143,7 +125,7 @@ def score_and_publish(request: Request, out: Path | None, report: bool, tell: To
     if out is not None:
         check_folder(out)
     name = out.resolve().name if out is not None else "scores"
-    results = read_and_score(request, name, tell)
+    results = read_and_score(request, name, progress)
     return (publish(results, out, report) if out is not None else comparing.compare_results(results)), results
 
 
@@ -159,13 +141,13 @@ def named_columns(names: Mapping[str, str]) -> predictions.PredictionColumns:
         raise ConfigError(explain_validation(error, "columns", predictions.PredictionColumns)) from None
 
 
-def read_and_score(request: Request, name: str, tell: Told) -> Results:
+def read_and_score(request: Request, name: str, progress: Progress) -> Results:
     """Read, join and score the files.
 
     Args:
         request: what is to be scored.
         name: of the comparison.
-        tell: told of progress.
+        progress: called with how many predictions of how many are scored.
 
     Raises:
         InputError: a name, file, column or metric cannot be used; the message says which and what to do.
@@ -216,7 +198,7 @@ def read_and_score(request: Request, name: str, tell: Told) -> Results:
         lines = []
         for index, text in enumerate(texts):
             lines.append(_score_one(metrics, joined, index, text))
-            tell(place * len(texts) + index + 1, total)
+            progress(place * len(texts) + index + 1, total)
         runs.append(_run(scored_file, lines, joined, metrics, language))
     return Results(Path(name), suite_of(scored), tuple(runs), files=scored)
 
@@ -324,8 +306,8 @@ def _same_contents(systems: Mapping[str, Sequence[predictions.Lines]]) -> list[s
     return flags
 
 
-def _silent(done: int, total: int) -> None:
-    """Nobody listens."""
+def _ignore(done: int, total: int) -> None:
+    """The progress function that does nothing."""
 
 
 def _names(asked: Sequence[str] | None) -> tuple[str, ...] | None:

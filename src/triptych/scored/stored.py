@@ -3,19 +3,21 @@
 import platform
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from triptych import __version__
 from triptych.analysis import comparison as comparing
+from triptych.config.schema import make_suite
 from triptych.contracts import Metric
 from triptych.datasets import open_dataset
 from triptych.datasets.hub import Hub
-from triptych.errors import InputError, ResultsError
+from triptych.errors import ConfigError, InputError, ResultsError
 from triptych.registry import find
 from triptych.reporting.write import write_report
 from triptych.results import json_files, layout
@@ -26,7 +28,7 @@ from triptych.run import scoring
 from triptych.storage.files import digest
 from triptych.text import languages
 
-Told = Callable[[int, int], None]
+Progress = Callable[[int, int], None]  # called with how many predictions of how many are scored
 SAME = 1e-9  # of scores that one metric gives twice
 
 
@@ -45,7 +47,31 @@ class Outcome:
     said: str
 
 
-def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None = None) -> Outcome:
+def rescore_all(
+    out: Path, metrics: Sequence[str], settings: Mapping[str, Any], report: bool, progress: Progress
+) -> list[Outcome]:
+    """Score the stored predictions of a results folder by several metrics, one after the other; see `rescore`.
+
+    Args:
+        out: a results folder, of runs or of scored files.
+        metrics: the metrics' registered names.
+        settings: keys of a suite file; `rouge.language` alone has a meaning here.
+        report: with report.pdf and report.html.
+        progress: called with how many predictions of how many are scored.
+
+    Raises:
+        ConfigError: no metric is named, a name is unknown, or another setting is given.
+        ResultsError: as `rescore`.
+    """
+    if not metrics:
+        raise ConfigError(f"{str(out)!r} is a results folder: name what scores its predictions with --metric M.")
+    if settings.keys() - {"rouge"}:
+        raise ConfigError("Of a results folder, --set says how predictions are scored: rouge.language=NAME.")
+    language = make_suite(dict(settings)).rouge.language if settings else None
+    return [rescore(out, name, report, progress, language) for name in metrics]
+
+
+def rescore(out: Path, name: str, report: bool, progress: Progress, language: str | None = None) -> Outcome:
     """Score every stored prediction of a finished results folder by a registered metric, and write the tables again.
 
     The scores go to `OUT/scores/METRIC.json`; no file of a run is changed. A metric that scored the runs themselves is
@@ -56,7 +82,7 @@ def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None
         out: a results folder, of runs or of scored files.
         name: the metric's registered name.
         report: with report.pdf and report.html.
-        tell: told how many predictions of how many are scored.
+        progress: called with how many predictions of how many are scored.
         language: what is counted, one of `languages.LANGUAGES`; None: what the runs' ROUGE counted.
 
     Raises:
@@ -80,7 +106,7 @@ def rescore(out: Path, name: str, report: bool, tell: Told, language: str | None
             document = documents.get(line.id, "") if documents else ""
             scored.append(scoring.score_text({name: metric}, line.prediction, line.reference, document))
             count += 1
-            tell(count, total)
+            progress(count, total)
     return _conclude(out, name, metric.signature(), found, bool(documents), report)
 
 
