@@ -10,20 +10,10 @@ from support.paths import CHECKOUT
 PACKAGE = CHECKOUT / "src" / "triptych"
 
 # Names that may be defined in several modules, each with the reason.
-REASONS: dict[str, str] = {
-    "advise": "the public function, and the analysis of one comparison that it calls",
-    "compare": "the public function, and the comparison of results that it ends with",
-    "load": "the public function, and the loading of a run that it calls",
-    "load_all": "the public function, and the loading of several runs that it calls",
-    "plan": "the public function, and the planning that it calls",
-    "score": "the public function, and the scoring of files that it calls",
-}
+REASONS: dict[str, str] = {}
 
 # Names that are being made unique.
-PRESENT = """
-    Array CNN_DAILYMAIL Claim Design Entry ID_NAMES LOSS_TOLERANCE RUN_FILES Row Run SHARE Selection Step Told cells
-    check count_parameters describe difference estimate find join names register resume rows run sample search
-"""
+PRESENT = "Array ID_NAMES Step Told difference estimate find join sample score search"
 TO_BE_REMOVED = frozenset(PRESENT.split())
 
 
