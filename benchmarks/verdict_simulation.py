@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from simulated_scores import COMPARED, MEAN, NOISE_SD, correlated_table, error_of, table
-from triptych.analysis.pairs import estimate, paired_tests, samples
+from triptych.analysis.pairs import mean_estimate, paired_tests, samples
 from triptych.config.schema import Analysis
 
 DOCUMENTS = (48, 200, 500, 3_000, 11_490)
@@ -61,7 +61,7 @@ def rates(
         counted["pair"] += np.mean([test.p_value < 0.05 for test in tests])
         counted["difference"] += np.mean([test.single_low <= 0 <= test.single_high for test in tests])
         counted["together"] += all(test.low <= 0 <= test.high for test in tests)
-        intervals = [estimate(one["rouge1"]) for one in found.values()]
+        intervals = [mean_estimate(one["rouge1"]) for one in found.values()]
         counted["row"] += np.mean([one.low <= MEAN <= one.high for one in intervals])
     return {name: count / simulations for name, count in counted.items()}
 
@@ -101,7 +101,7 @@ def zeros_coverage(documents: int, zeros: float, simulations: int, shape: str = 
         values = generator.exponential(10, documents) if shape == "exponential" else generator.gamma(4, 2.5, documents)
         scores = np.where(generator.random(documents) < zeros, 0.0, values)
         one = samples({"a": {"rouge2": scores[None]}, "b": {"rouge2": np.zeros((1, documents))}})
-        interval = estimate(one["a"]["rouge2"])
+        interval = mean_estimate(one["a"]["rouge2"])
         row += interval.low <= truth <= interval.high
         (test,) = paired_tests(one, ANALYSIS, {}, power=False)
         pair += test.single_low <= truth <= test.single_high

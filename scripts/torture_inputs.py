@@ -499,7 +499,7 @@ def read_results(place: Path) -> None:
     loss_curves(results)
     for axis in AXES:
         validation_curves(results, axis)
-    page = [document.describe(results, comparison), document.browser_data(results)]
+    page = [document.report_data(results, comparison), document.browser_data(results)]
     assert "<" not in web.embeddable(page)
     whole = sheet + export.to_markdown(comparison) + json.dumps(page, ensure_ascii=False, allow_nan=False)
     whole.encode()

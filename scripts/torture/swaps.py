@@ -280,7 +280,7 @@ def page(out: Path) -> str:
     comparison = compare_results(results)
     parts = [
         comparison.model_dump(mode="json"),
-        document.describe(results, comparison),
+        document.report_data(results, comparison),
         loss_curves(results),
         [validation_curves(results, axis) for axis in AXES],
         document.browser_data(results),

@@ -13,7 +13,7 @@ PACKAGE = CHECKOUT / "src" / "triptych"
 REASONS: dict[str, str] = {}
 
 # Names that are being made unique.
-PRESENT = "Array ID_NAMES Step Told difference estimate find join sample score search"
+PRESENT = "Step find"
 TO_BE_REMOVED = frozenset(PRESENT.split())
 
 

@@ -8,7 +8,7 @@ from itertools import combinations
 from scipy.special import chdtri
 
 from triptych.analysis.inference import Array, Seeds
-from triptych.analysis.power import Design
+from triptych.analysis.power import StudyDesign
 
 RANGE = 0.9  # confidence of the range given for a seed SD
 
@@ -33,7 +33,7 @@ class Chance:
     noise: tuple[float, float]
     seeds: tuple[float, float]
 
-    def design(self, documents: int, seeds: int, alpha: float) -> Design:
+    def design(self, documents: int, seeds: int, alpha: float) -> StudyDesign:
         """The power of that many documents and seeds, by the law that decides.
 
         Args:
@@ -43,12 +43,12 @@ class Chance:
         """
         of_documents = (self.documents + sum(self.noise) / seeds) / documents
         if seeds == 1:
-            return Design(of_documents, documents, (), alpha)
+            return StudyDesign(of_documents, documents, (), alpha)
         parts = []
         for noise, seed in zip(self.noise, self.seeds, strict=True):
             shared = noise / (documents * seeds)
             parts.append(Seeds(seed / seeds + shared, shared, seeds - 1))
-        return Design(of_documents, documents, parts, alpha)
+        return StudyDesign(of_documents, documents, parts, alpha)
 
     def share_of_seeds(self, documents: int, seeds: int) -> float:
         """The seeds' part of the variance of the mean difference, in 0-1."""

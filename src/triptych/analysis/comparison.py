@@ -12,7 +12,7 @@ from triptych.analysis.coverage import subset
 from triptych.analysis.fairness import refuse_unfair, refuse_unlike_seeds
 from triptych.analysis.flags import comparison_flags, row_flags
 from triptych.analysis.inference import Array, Sample, ratio_values, t_interval
-from triptych.analysis.pairs import estimate, inference_of, paired_tests, samples
+from triptych.analysis.pairs import inference_of, mean_estimate, paired_tests, samples
 from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verdict_of_files
 from triptych.errors import ResultsError
 from triptych.results.consistency import LOSS_TOLERANCE
@@ -28,8 +28,6 @@ from triptych.results.records import (
     ScalingPoint,
     TextShape,
 )
-
-__all__ = ["compare_results", "join", "matrices"]
 
 
 def compare_results(results: Results) -> Comparison:
@@ -85,7 +83,7 @@ def compare_results(results: Results) -> Comparison:
     )
 
 
-def join(several: Sequence[Results]) -> Results:
+def join_results(several: Sequence[Results]) -> Results:
     """Several results folders as one, for one table; `compare_results` refuses them where what must be equal differs.
 
     A label that several suites have gets the suite's name as a suffix (the folder's where the names are equal too).
@@ -249,7 +247,7 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
         kind=runs[0].record.kind,
         seeds=[run.record.seed for run in done],
         failed_seeds=[run.record.seed for run in runs if not run.done],
-        **{metric: estimate(scores[label][metric]) if done else None for metric in ROUGE_TYPES},
+        **{metric: mean_estimate(scores[label][metric]) if done else None for metric in ROUGE_TYPES},
         loss=_loss(done, scores.get(label, {}).get("loss")),
         cost={
             field: (_total if field in SEARCH_COSTS else _mean)([getattr(run.record.cost, field) for run in done])

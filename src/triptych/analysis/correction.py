@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from triptych.analysis.inference import Array
 
 
 @dataclass(frozen=True)

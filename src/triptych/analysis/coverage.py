@@ -2,13 +2,13 @@
 
 from triptych.results.records import Data
 
-CNN_DAILYMAIL = {"train": 287_113, "validation": 13_368, "test": 11_490}  # pairs in version 3.0.0
+CNN_DAILYMAIL_PAIRS = {"train": 287_113, "validation": 13_368, "test": 11_490}  # pairs in version 3.0.0
 
 
 def corpus_pairs(data: Data, split: str) -> int | None:
     """Pairs in that split of the published corpus; None where the source's name tells of none that is known."""
     letters = "".join(filter(str.isalpha, data.source.lower()))
-    return CNN_DAILYMAIL.get(split) if "cnndailymail" in letters else None
+    return CNN_DAILYMAIL_PAIRS.get(split) if "cnndailymail" in letters else None
 
 
 def subset(data: Data | None) -> str:

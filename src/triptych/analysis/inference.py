@@ -203,7 +203,7 @@ def skewed_quantile(quantile: float, skewness: float) -> float:
     return 3 / skewness * (float(np.cbrt(1 + skewness * (quantile - skewness / 6))) - 1)
 
 
-def sample(values: Array, bounds: tuple[float, float] | None = None) -> Sample:
+def sample_of(values: Array, bounds: tuple[float, float] | None = None) -> Sample:
     """A row's mean: the documents are crossed with the seeds, since every seed was tested on the same documents.
 
     With m[s] the mean of seed s, y[., n] the mean of document n, and MS the mean square of what is left of seed s on

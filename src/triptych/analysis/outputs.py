@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-SHARE = 0.01  # of the documents: less is said of empty outputs alone, of which every one counts
+NOTABLE_SHARE = 0.01  # of the documents: less is said of empty outputs alone, of which every one counts
 ECHOED_WORDS = 20  # as many first words in common with the document are no chance
 WHOLE = 0.9  # of the document's words: who repeats as much has the prompt in the output
 BEGINS = 0.1  # of the outputs: fewer may well open as their news article does
@@ -41,7 +41,7 @@ def _empty(predictions: Sequence[str]) -> str:
 def _repeated(predictions: Sequence[str], references: Sequence[str]) -> str:
     """Outputs that another document has too, beyond what the references do so themselves."""
     count, most = _twice(predictions)
-    if count - _twice(references)[0] <= max(SHARE * len(predictions), 1):
+    if count - _twice(references)[0] <= max(NOTABLE_SHARE * len(predictions), 1):
         return ""
     return (
         f"{_of(count, predictions)} outputs are also those of another document; the most frequent is {_quoted(most)}."
@@ -65,7 +65,7 @@ def _echoed(predictions: Sequence[str], documents: Sequence[str | None]) -> str:
         shared = min(len(words), len(source)) if shared is None else shared
         begins += shared >= ECHOED_WORDS
         whole += shared >= max(WHOLE * len(source), ECHOED_WORDS)
-    if whole > SHARE * len(predictions):
+    if whole > NOTABLE_SHARE * len(predictions):
         return (
             f"{_of(whole, predictions)} outputs begin with their whole document: the prompt was left in them, and what "
             "is scored is not the summary."
@@ -80,7 +80,7 @@ def _echoed(predictions: Sequence[str], documents: Sequence[str | None]) -> str:
 
 def _copied_reference(predictions: Sequence[str], references: Sequence[str]) -> str:
     count = sum(bool(a.strip()) and a.split() == b.split() for a, b in zip(predictions, references, strict=True))
-    if count <= max(SHARE * len(predictions), 1):
+    if count <= max(NOTABLE_SHARE * len(predictions), 1):
         return ""
     return f"{_of(count, predictions)} outputs are their reference word for word: are these predictions?"
 

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 
 from triptych.analysis.correction import corrected_by_holm, corrected_pairs, holm
-from triptych.analysis.inference import Array, Sample, difference, sample
+from triptych.analysis.inference import Array, Sample, difference, sample_of
 from triptych.analysis.power import POWER, detectable
 from triptych.config.schema import Analysis
 from triptych.results.records import Estimate, Inference, PairedTest
@@ -28,7 +28,7 @@ def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
             `inference.ratio_values`.
     """
     return {
-        label: {measure: sample(values, bounds_of(measure)) for measure, values in measures.items()}
+        label: {measure: sample_of(values, bounds_of(measure)) for measure, values in measures.items()}
         for label, measures in scores.items()
     }
 
@@ -45,7 +45,7 @@ def units_of(measure: str) -> str:
     return "points of F1, 0-100" if measure.startswith("rouge") else "as the metric gives it"
 
 
-def estimate(one: Sample) -> Estimate:
+def mean_estimate(one: Sample) -> Estimate:
     """A row's mean with its 95% interval."""
     low, high = one.interval(LEVEL)
     return Estimate(mean=one.mean, low=low, high=high)

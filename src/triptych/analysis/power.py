@@ -4,19 +4,16 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from triptych.analysis.inference import Sample, Seeds, Total
-
-Array = NDArray[np.float64]
+from triptych.analysis.inference import Array, Sample, Seeds, Total
 
 POWER = 0.8  # found four times in five
 _DRAWS = 2_000
 
 
-class Design:
+class StudyDesign:
     """The chance in a difference of two rows, and how wide its interval comes out.
 
     Args:
@@ -62,4 +59,4 @@ def detectable(one: Sample, alpha: float, power: float = POWER) -> float | None:
     """
     if not one.document_variance:
         return None
-    return Design(one.document_variance, len(one.profile), one.seeds, alpha).detectable(power)
+    return StudyDesign(one.document_variance, len(one.profile), one.seeds, alpha).detectable(power)

@@ -30,13 +30,13 @@ from triptych.text.characters import to_json
 from triptych.text.markdown import code, plain
 
 REPORTED = ("comparison.json", "comparison.csv", "comparison.md", "report.pdf")  # written by `triptych report`
-RUN_FILES = ("record.json", "history.jsonl", "predictions.jsonl")
+BUNDLED_RUN_FILES = ("record.json", "history.jsonl", "predictions.jsonl")
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip cannot hold an earlier time; the same for every file, so that bytes repeat
 _DENSE = (".safetensors", ".pdf")  # packing these again saves next to nothing
 
 
 @dataclass(frozen=True)
-class Tuned:
+class BundledModel:
     """A fine-tuned model: the run that made it and the files of its adapter."""
 
     run: SavedRun
@@ -65,8 +65,8 @@ class Bundle:
     """
 
     entries: dict[str, Path | str] = field(default_factory=dict)
-    tuned: list[Tuned] = field(default_factory=list)
-    left_out: list[Tuned] = field(default_factory=list)
+    tuned: list[BundledModel] = field(default_factory=list)
+    left_out: list[BundledModel] = field(default_factory=list)
 
 
 def write_bundle(
@@ -132,7 +132,9 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     entries["results/comparison.md"] = to_markdown(comparison)
     for run in results.runs:
         place = f"runs/{run.record.label}/{run.record.seed}"
-        entries |= {f"results/{place}/{name}": path for name in RUN_FILES if (path := out / place / name).is_file()}
+        entries |= {
+            f"results/{place}/{name}": path for name in BUNDLED_RUN_FILES if (path := out / place / name).is_file()
+        }
     for source in entries.values():
         if isinstance(source, Path) and source.is_relative_to(out) and leads_out(source, out):
             raise ResultsError(
@@ -169,7 +171,7 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def _tuned(results: Results) -> Iterator[Tuned]:
+def _tuned(results: Results) -> Iterator[BundledModel]:
     for run in results.runs:
         if run.done and run.tuned:
             folder = layout.run_folder(results.out, run.record.label, run.record.seed)
@@ -184,10 +186,10 @@ def _tuned(results: Results) -> Iterator[Tuned]:
                 Path(manifest["tensors"]).name,
                 *([PEFT_CONFIG] if manifest.get("config_sha256") else []),
             ]
-            yield Tuned(run, folder, tuple(adapter / name for name in sorted(names)))
+            yield BundledModel(run, folder, tuple(adapter / name for name in sorted(names)))
 
 
-def _too_large(models: list[Tuned], max_megabytes: float | None) -> list[Tuned]:
+def _too_large(models: list[BundledModel], max_megabytes: float | None) -> list[BundledModel]:
     """The largest models, as many as must stay out for the others to be within the limit; in the suite's order."""
     kept = list(models)
     while max_megabytes is not None and kept and sum(model.size for model in kept) > max_megabytes * 1e6:
@@ -372,7 +374,7 @@ def _data(results: Results) -> str:
     )
 
 
-def _restored(model: Tuned, left_out: bool, options: str) -> str:
+def _restored(model: BundledModel, left_out: bool, options: str) -> str:
     record = model.run.record
     how = (
         "see the link below, then as the others"
@@ -383,11 +385,11 @@ def _restored(model: Tuned, left_out: bool, options: str) -> str:
     return f"| {plain(record.label)} | {record.seed} | {size} | `{_digest(model)}` | {record.loss.test:.6f} | {how} |\n"
 
 
-def _digest(model: Tuned) -> str:
+def _digest(model: BundledModel) -> str:
     return json_files.read_json(model.folder / "adapter" / MANIFEST)["sha256"]
 
 
-def _links(left_out: list[Tuned]) -> str:
+def _links(left_out: list[BundledModel]) -> str:
     if not left_out:
         return ""
     lines = "".join(
@@ -404,7 +406,8 @@ Download the folder behind each link, put it at the place named before it, and r
 def _result(comparison: Comparison, label: str) -> str:
     row = comparison.rows[label]
     scores = [
-        formats.score(score.mean if score else None) for score in (row.rouge1, row.rouge2, row.rougeL, row.rougeLsum)
+        formats.rouge_score(score.mean if score else None)
+        for score in (row.rouge1, row.rouge2, row.rougeL, row.rougeLsum)
     ]
     trained = row.parameters is not None and row.parameters.num_trainable_parameters > 0
     seconds = formats.seconds(row.cost.get("train_seconds")) if trained else formats.DASH

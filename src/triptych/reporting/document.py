@@ -58,7 +58,7 @@ class ReportContent:
     @cached_property
     def document(self) -> dict[str, Any]:
         """Texts and tables."""
-        return describe(self.results, self.comparison)
+        return report_data(self.results, self.comparison)
 
     @cached_property
     def drawings(self) -> dict[str, Drawing]:
@@ -66,7 +66,7 @@ class ReportContent:
         return figures(self.results, self.comparison)
 
 
-def describe(results: Results, comparison: Comparison) -> dict[str, Any]:
+def report_data(results: Results, comparison: Comparison) -> dict[str, Any]:
     """Everything the templates show but the figures.
 
     Args:
@@ -405,7 +405,7 @@ def _short(text: str) -> str:
 
 
 def _score(line: Prediction) -> str:
-    return formats.score(line.scores.get("rouge1"))
+    return formats.rouge_score(line.scores.get("rouge1"))
 
 
 def _printable(character: str) -> bool:

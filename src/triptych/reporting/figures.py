@@ -179,7 +179,7 @@ def intervals_figure(comparison: Comparison) -> Drawing:
                 if (estimate := getattr(row, metric)) is not None:
                     low, high = estimate.low, estimate.high
                     _whisker(drawn, axes, place, label, estimate.mean, low, high)
-                    said = (formats.score(estimate.mean), _range(low, high))
+                    said = (formats.rouge_score(estimate.mean), _range(low, high))
                     drawn.numbers(axes, label, f": {title} {{}}{{}}", [(estimate.mean, place, said)])
             _named_places(axes, [short_name(label) for label in done], number == 0)
             axes.set_title(title, loc="left", fontsize=8)
@@ -236,7 +236,7 @@ def _pareto_panel(
         look, estimate = drawn.look(label), row.rouge1
         if estimate is None:
             continue
-        score = formats.score(estimate.mean)
+        score = formats.rouge_score(estimate.mean)
         if not rows.trained(row):
             line = axes.axhline(
                 estimate.mean, color=look.colour, linestyle=look.line, linewidth=1, label=short_name(label)

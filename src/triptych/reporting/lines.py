@@ -45,7 +45,7 @@ def further_cells(row: RowSummary, names: list[str]) -> list[str]:
 
 def length_cells(row: RowSummary) -> list[str]:
     """How long a system's outputs are, which ROUGE depends on."""
-    return [formats.words(rows.value(row, "text_shape.prediction_words"))]
+    return [formats.word_count(rows.value(row, "text_shape.prediction_words"))]
 
 
 def power_sentence(comparison: Comparison) -> str:
@@ -54,7 +54,7 @@ def power_sentence(comparison: Comparison) -> str:
         return ""
     primary, found = comparison.inference.primary, comparison.inference.detectable
     parts = [
-        formats.difference(size, measure, NAMES.get(measure, measure))
+        formats.named_difference(size, measure, NAMES.get(measure, measure))
         for measure in (primary, "rouge1" if primary == "loss" else "loss")
         if (size := found.get(measure)) is not None
     ]

@@ -144,4 +144,4 @@ def _label(label: str, row: RowSummary) -> Text:
 def _estimate(estimate: Estimate | None, wide: bool) -> str:
     if wide or estimate is None or estimate.low is None or estimate.high is None:
         return escape(formats.with_interval(estimate))
-    return f"{formats.score(estimate.mean)}\n{estimate.low:.1f}–{estimate.high:.1f}"
+    return f"{formats.rouge_score(estimate.mean)}\n{estimate.low:.1f}–{estimate.high:.1f}"

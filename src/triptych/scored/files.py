@@ -27,7 +27,7 @@ from triptych.results.reading import SCORED, Results, SavedRun, suite_of
 from triptych.results.records import Comparison, Prediction, Record, ScoredFile, ScoredFiles
 from triptych.run import scoring
 from triptych.scored import predictions
-from triptych.scored.stored import Progress, rescore_all
+from triptych.scored.stored import ScoringProgress, rescore_all
 from triptych.storage.files import expand_path, leads_out
 from triptych.text import languages
 
@@ -67,7 +67,7 @@ def score(
     metrics: Sequence[str] | None = None,
     settings: Mapping[str, Any] | None = None,
     plugins: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: ScoringProgress | None = None,
 ) -> Comparison:
     """Score, test and report predictions that any tool wrote; no model is loaded, and torch is not needed.
 
@@ -115,7 +115,7 @@ def score(
 
 
 def score_and_publish(
-    request: Request, out: Path | None, report: bool, progress: Progress
+    request: Request, out: Path | None, report: bool, progress: ScoringProgress
 ) -> tuple[Comparison, Results]:
     """Score files, compare, and write what `publish` writes where there is a folder for it.
 
@@ -141,7 +141,7 @@ def named_columns(names: Mapping[str, str]) -> predictions.PredictionColumns:
         raise ConfigError(explain_validation(error, "columns", predictions.PredictionColumns)) from None
 
 
-def read_and_score(request: Request, name: str, progress: Progress) -> Results:
+def read_and_score(request: Request, name: str, progress: ScoringProgress) -> Results:
     """Read, join and score the files.
 
     Args:
@@ -157,12 +157,12 @@ def read_and_score(request: Request, name: str, progress: Progress) -> Results:
     scoring.metrics(languages.ANY, _names(request.metrics))  # an unknown name is refused before anything is read
     references = None
     if request.references is not None:
-        references = predictions.read(request.references, request.columns, references=True)
+        references = predictions.read_prediction_file(request.references, request.columns, references=True)
     systems: dict[str, list[predictions.Lines]] = {}
     for system, file in request.systems:
-        read = predictions.read(file, request.columns, elsewhere=references is not None)
+        read = predictions.read_prediction_file(file, request.columns, elsewhere=references is not None)
         systems.setdefault(system, []).append(read)
-    joined = predictions.join(systems, references, request.by_order)
+    joined = predictions.join_predictions(systems, references, request.by_order)
     files = [
         ScoredFile(name=system, seed=seed, file=str(lines.path), sha256=lines.digest)
         for system, sets in systems.items()

@@ -66,7 +66,7 @@ REFERENCE_NAMES = (
     "abstract",
     "tldr",
 )
-ID_NAMES = (*tables.ID_NAMES, "doc_id", "example_id", "sample_id")
+PREDICTION_ID_NAMES = (*tables.ID_NAMES, "doc_id", "example_id", "sample_id")
 HARNESS = {"doc_id", "doc", "target", "filtered_resps"}
 SUMMARIZE = {"id", "label", "run", "summary"}
 _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?%?\s*")
@@ -140,7 +140,7 @@ class Joined:
     by_order: bool
 
 
-def read(
+def read_prediction_file(
     source: str, columns: PredictionColumns = USUAL, *, references: bool = False, elsewhere: bool = False
 ) -> Lines:
     """The rows of a file of predictions, or of references.
@@ -273,7 +273,7 @@ def _roles(
             f"{role}=NAME. Usual names: {', '.join(known[:8])}, ..."
         )
     taken = (prediction, reference)
-    key = _pick("id", columns.id, ID_NAMES, names, taken, path, first=True)
+    key = _pick("id", columns.id, PREDICTION_ID_NAMES, names, taken, path, first=True)
     document = _pick("document", columns.document, tables.DOCUMENT_NAMES, names, (*taken, key), path, first=True)
     return _Roles(prediction, reference, key, document)
 
@@ -355,7 +355,9 @@ def _check_texts(path: Path, rows: Sequence[Line]) -> None:
 # Several files
 
 
-def join(systems: Mapping[str, Sequence[Lines]], references: Lines | None, by_order: bool = False) -> Joined:
+def join_predictions(
+    systems: Mapping[str, Sequence[Lines]], references: Lines | None, by_order: bool = False
+) -> Joined:
     """The same documents, in one order, for every system.
 
     Files are joined by id where all have ids, on the ids that all have; else by order, where all have equally many

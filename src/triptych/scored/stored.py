@@ -28,7 +28,7 @@ from triptych.run import scoring
 from triptych.storage.files import digest
 from triptych.text import languages
 
-Progress = Callable[[int, int], None]  # called with how many predictions of how many are scored
+ScoringProgress = Callable[[int, int], None]  # called with how many predictions of how many are scored
 SAME = 1e-9  # of scores that one metric gives twice
 
 
@@ -48,7 +48,7 @@ class Outcome:
 
 
 def rescore_all(
-    out: Path, metrics: Sequence[str], settings: Mapping[str, Any], report: bool, progress: Progress
+    out: Path, metrics: Sequence[str], settings: Mapping[str, Any], report: bool, progress: ScoringProgress
 ) -> list[Outcome]:
     """Score the stored predictions of a results folder by several metrics, one after the other; see `rescore`.
 
@@ -71,7 +71,7 @@ def rescore_all(
     return [rescore(out, name, report, progress, language) for name in metrics]
 
 
-def rescore(out: Path, name: str, report: bool, progress: Progress, language: str | None = None) -> Outcome:
+def rescore(out: Path, name: str, report: bool, progress: ScoringProgress, language: str | None = None) -> Outcome:
     """Score every stored prediction of a finished results folder by a registered metric, and write the tables again.
 
     The scores go to `OUT/scores/METRIC.json`; no file of a run is changed. A metric that scored the runs themselves is

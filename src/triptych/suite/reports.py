@@ -40,7 +40,7 @@ def report_folders(outs: Sequence[Path], to: Path, texts: bool = True) -> Compar
     """
     several = len(outs) > 1
     found = [read_results(out, partial=not several) for out in outs]
-    results = comparing.join(found) if several else found[0]
+    results = comparing.join_results(found) if several else found[0]
     comparison = comparing.compare_results(results)  # refuses what may not be compared, before anything is written
     try:
         to.mkdir(parents=True, exist_ok=True)

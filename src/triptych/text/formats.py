@@ -19,7 +19,7 @@ def loss(value: float | None, missing: str = DASH) -> str:
     return missing if value is None else f"{value:.4f}"
 
 
-def score(value: float | None, missing: str = DASH) -> str:
+def rouge_score(value: float | None, missing: str = DASH) -> str:
     """A ROUGE F1 in 0-100, two decimals."""
     return missing if value is None else f"{value:.2f}"
 
@@ -101,7 +101,7 @@ def quantity(value: float | None, kind: str, missing: str = NOT_MEASURED) -> str
     return f"{number} {text[len(number) :]}{_UNITS[kind]}"
 
 
-def difference(size: float, measure: str, name: str) -> str:
+def named_difference(size: float, measure: str, name: str) -> str:
     """A difference with its unit and what it is of: `4.72 points of R-1`; ROUGE cannot differ by more than 100."""
     if measure == "loss":
         return f"{size:.4f} nats of {name[:1].lower()}{name[1:]}"
@@ -113,7 +113,7 @@ def share(value: float | None, missing: str = DASH) -> str:
     return missing if value is None else f"{100 * value:.1f}%"
 
 
-def words(value: float | None, missing: str = DASH) -> str:
+def word_count(value: float | None, missing: str = DASH) -> str:
     """A mean number of words."""
     return missing if value is None else f"{value:.1f}"
 

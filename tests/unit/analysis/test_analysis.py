@@ -13,7 +13,7 @@ import pytest
 
 from support.folders import DOCUMENTS, edit, edit_record, put, write_results, write_run
 from triptych.analysis.advice import recommend
-from triptych.analysis.comparison import compare_results, join
+from triptych.analysis.comparison import compare_results, join_results
 from triptych.analysis.curves import validation_curves
 from triptych.analysis.verdict import pareto_front, separable
 from triptych.errors import ConfigError, ResultsError
@@ -245,7 +245,7 @@ def test_joined_suites_may_have_rows_of_one_name_with_other_options(tmp_path: Pa
     first, second = (write_results(tmp_path / name, methods=("lora",), seeds=(0,)) for name in ("first", "second"))
     edit_record(second, "lora/0", lambda record: record.update(options={"rank": 64}))
     edit_record(second, "lora/0", lambda record: put(record, "loss.test", 2.5))
-    assert list(compare_results(join([read_results(first), read_results(second)])).rows) == [
+    assert list(compare_results(join_results([read_results(first), read_results(second)])).rows) == [
         "lora@first",
         "lora@second",
     ]
@@ -660,11 +660,11 @@ def test_joined_suites_are_one_table(tmp_path: Path):
     second = write_results(tmp_path / "two", methods=("untuned", "lora", "full"))
     for seed in (0, 1):
         edit_record(second, f"lora/{seed}", lambda record: put(record, "loss.test", record["loss"]["test"] + 0.01))
-    joined = join([read_results(first), read_results(second)])
+    joined = join_results([read_results(first), read_results(second)])
     comparison = compare_results(joined)
     assert list(comparison.rows) == ["untuned", "lora@one", "lora@two", "full"]
     assert comparison.suite == "one + two" and comparison.rows["lora@two"].label == "lora@two"
-    assert compare_results(join([read_results(first)])) == compare_results(read_results(first))
+    assert compare_results(join_results([read_results(first)])) == compare_results(read_results(first))
 
 
 def test_suites_of_one_name_are_told_apart_by_folder(tmp_path: Path):
@@ -672,7 +672,7 @@ def test_suites_of_one_name_are_told_apart_by_folder(tmp_path: Path):
     folders = [write_results(tmp_path / name, methods=("lora",), name="same") for name in ("one", "two")]
     for seed in (0, 1):
         edit_record(folders[1], f"lora/{seed}", lambda record: put(record, "loss.test", record["loss"]["test"] + 0.01))
-    assert join([read_results(folder) for folder in folders]).labels == ("lora@one", "lora@two")
+    assert join_results([read_results(folder) for folder in folders]).labels == ("lora@one", "lora@two")
 
 
 def test_unequal_suites_are_not_joined(tmp_path: Path):
@@ -680,7 +680,7 @@ def test_unequal_suites_are_not_joined(tmp_path: Path):
     first = write_results(tmp_path / "one", methods=("lora",))
     second = write_results(tmp_path / "two", methods=("full",), limits={"document_tokens": 128})
     with pytest.raises(ResultsError, match=r"config.limits.document_tokens is 512 for lora .* and 128 for full"):
-        join([read_results(first), read_results(second)])
+        join_results([read_results(first), read_results(second)])
 
 
 def test_suites_that_are_judged_by_other_settings_are_not_joined(tmp_path: Path):
@@ -691,17 +691,17 @@ def test_suites_that_are_judged_by_other_settings_are_not_joined(tmp_path: Path)
     with pytest.raises(
         ResultsError, match=r"analysis.primary is 'rouge1' in '.*one' and 'loss' in '.*two'.*both suite.json"
     ):
-        join([read_results(first), read_results(second)])
+        join_results([read_results(first), read_results(second)])
     suite = json.loads((second / "suite.json").read_text())
     wanted = json.loads((first / "suite.json").read_text())["analysis"]
     (second / "suite.json").write_text(json.dumps(suite | {"analysis": wanted}))
-    assert compare_results(join([read_results(first), read_results(second)])).inference.primary == "rouge1"
+    assert compare_results(join_results([read_results(first), read_results(second)])).inference.primary == "rouge1"
 
 
 def test_a_folder_given_twice_is_refused(out: Path):
     """A run cannot be compared with itself."""
     with pytest.raises(ResultsError, match="was given twice"):
-        join([read_results(out), read_results(out)])
+        join_results([read_results(out), read_results(out)])
 
 
 def test_a_run_copied_into_another_suite_is_refused(tmp_path: Path):
@@ -709,7 +709,7 @@ def test_a_run_copied_into_another_suite_is_refused(tmp_path: Path):
     first = write_results(tmp_path / "one", methods=("lora",))
     second = write_results(tmp_path / "two", methods=("lora",))
     with pytest.raises(ResultsError, match="bit-equal"):
-        compare_results(join([read_results(first), read_results(second)]))
+        compare_results(join_results([read_results(first), read_results(second)]))
 
 
 # Curves

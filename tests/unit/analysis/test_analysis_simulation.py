@@ -11,7 +11,7 @@ import verdict_simulation as simulate
 from simulated_scores import NOISE_SD, ROW_SD
 from support.simulation import within
 from triptych.analysis.inference import Seeds
-from triptych.analysis.power import Design
+from triptych.analysis.power import StudyDesign
 
 CELLS = [
     (48, 3, 0.5, 6.0),
@@ -96,6 +96,6 @@ def test_a_planned_power_of_80_is_76_to_84(documents: int, seeds: int, seed_sd: 
     row, noise = ROW_SD**2, NOISE_SD**2
     shared = noise / (documents * seeds)
     part = Seeds(seed_sd**2 / seeds + shared, shared, seeds - 1)
-    design = Design(2 * row / documents + 2 * shared, documents, (part, part) if seeds > 1 else (), 0.05)
+    design = StudyDesign(2 * row / documents + 2 * shared, documents, (part, part) if seeds > 1 else (), 0.05)
     got = simulate.found(documents, seeds, seed_sd, NOISE_SD, design.detectable(), 500)
     assert within(got, 0.78, 0.82, 500) and design.power(design.detectable()) == pytest.approx(0.8, abs=1e-3)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from triptych.analysis import correction as c
 from triptych.analysis import inference as i
-from triptych.analysis.pairs import estimate, paired_tests, samples
+from triptych.analysis.pairs import mean_estimate, paired_tests, samples
 from triptych.config.schema import Analysis
 
 ROUGE = (0.0, 100.0)
@@ -35,7 +35,7 @@ def test_one_seed_without_skew_is_scipys_paired_t():
     centre = half.mean()
     values = np.concatenate([half, 2 * centre - half])  # symmetric about its mean
     a, b = values + 30, np.full(120, 30.0)
-    one = i.difference(i.sample(a[None], ROUGE), i.sample(b[None], ROUGE))
+    one = i.difference(i.sample_of(a[None], ROUGE), i.sample_of(b[None], ROUGE))
     theirs = scipy.stats.ttest_rel(a, b)
     assert one.p_value() == pytest.approx(theirs.pvalue, rel=1e-6)
     assert one.interval() == pytest.approx(tuple(theirs.confidence_interval(0.95)), abs=1e-9)
@@ -44,7 +44,7 @@ def test_one_seed_without_skew_is_scipys_paired_t():
 def test_skewed_values_are_halls_interval_by_hand():
     """The skewed interval solves Hall's g(T) = t at both ends."""
     values = rng(2).exponential(10, 30)
-    one = i.sample(values[None], ROUGE)
+    one = i.sample_of(values[None], ROUGE)
     low, high = one.interval()
     error = values.std(ddof=1) / np.sqrt(30)
     skewness = ((values - values.mean()) ** 3).mean() / values.std(ddof=0) ** 3 / np.sqrt(30)
@@ -60,9 +60,9 @@ def test_seeds_that_rule_everything_are_scipys_t_over_seeds():
     means = np.array([30.0, 31.0, 30.2, 30.7])
     values = means[:, None] + np.linspace(-1e-7, 1e-7, 50)
     theirs = scipy.stats.ttest_1samp(means, 0).confidence_interval(0.95)
-    assert i.sample(values, ROUGE).interval() == pytest.approx((theirs.low, theirs.high), abs=1e-4)
+    assert i.sample_of(values, ROUGE).interval() == pytest.approx((theirs.low, theirs.high), abs=1e-4)
     other = np.array([28.0, 28.9, 28.3, 28.6])
-    two = i.difference(i.sample(values, ROUGE), i.sample(other[:, None] - np.linspace(-1e-7, 1e-7, 50), ROUGE))
+    two = i.difference(i.sample_of(values, ROUGE), i.sample_of(other[:, None] - np.linspace(-1e-7, 1e-7, 50), ROUGE))
     welch = scipy.stats.ttest_ind(means, other, equal_var=False)
     assert two.p_value() == pytest.approx(welch.pvalue, rel=1e-3)
 
@@ -78,7 +78,7 @@ def test_variance_components_are_the_mixed_models():
     parts = {"document": "0 + C(document)", "seed": "0 + C(seed)"}
     fitted = mixed.MixedLM.from_formula("y ~ 1", groups="all", vc_formula=parts, data=frame).fit(reml=True)
     of_document, of_seed = fitted.vcomp
-    one = i.sample(values)
+    one = i.sample_of(values)
     (part,) = one.seeds
     assert part.shared * 40 * 5 == pytest.approx(fitted.scale, rel=1e-2)
     assert (part.variance - part.shared) * 5 == pytest.approx(of_seed, rel=2e-2)
@@ -90,7 +90,7 @@ def test_variance_components_are_the_mixed_models():
 def test_documents_are_shared_by_the_seeds():
     """Three identical seeds are worth one: their interval is that of one seed."""
     values = rng(1).normal(30, 10, size=300)
-    one, three = i.sample(values[None]).interval(), i.sample(np.tile(values, (3, 1))).interval()
+    one, three = i.sample_of(values[None]).interval(), i.sample_of(np.tile(values, (3, 1))).interval()
     assert three == pytest.approx(one)
 
 
@@ -98,14 +98,14 @@ def test_seeds_widen_the_interval():
     """Seeds that disagree make the interval wider than the documents alone do."""
     values = rng(1).normal(30, 10, size=300)
     apart = np.stack([values - 3, values, values + 3])
-    assert np.ptp(i.sample(apart).interval()) > 2 * np.ptp(i.sample(values[None]).interval())
+    assert np.ptp(i.sample_of(apart).interval()) > 2 * np.ptp(i.sample_of(values[None]).interval())
 
 
 def test_ratio_interval_is_scipys():
     """The interval of nats over targets is, for many documents, scipy's bootstrap of the ratio of sums."""
     targets = rng(1).integers(20, 90, size=400).astype(float)
     nats = targets * rng(2).normal(3, 0.5, size=400)
-    low, high = i.sample(i.ratio_values(nats[None], targets[None])).interval()
+    low, high = i.sample_of(i.ratio_values(nats[None], targets[None])).interval()
     theirs = scipy.stats.bootstrap(
         (nats, targets),
         lambda x, y, axis: x.sum(axis) / y.sum(axis),
@@ -123,15 +123,15 @@ def test_ratio_interval_is_scipys():
 def test_all_zero_is_clopper_and_pearson():
     """From N zeros the mean's upper bound is the share that may not be zero, by Clopper and Pearson, times 100."""
     for documents in (24, 48, 500):
-        low, high = i.sample(np.zeros((1, documents)), ROUGE).interval()
+        low, high = i.sample_of(np.zeros((1, documents)), ROUGE).interval()
         theirs = scipy.stats.binomtest(0, documents).proportion_ci(0.95).high
         assert low == 0 and high == pytest.approx(100 * theirs, rel=0.02)
 
 
 def test_no_interval_from_one_value():
     """One document has no interval, and neither have equal values that nothing bounds."""
-    assert i.sample(np.array([[3.0]]), ROUGE).interval() == (None, None)
-    assert i.sample(np.full((1, 50), 3.0)).interval() == (None, None)
+    assert i.sample_of(np.array([[3.0]]), ROUGE).interval() == (None, None)
+    assert i.sample_of(np.full((1, 50), 3.0)).interval() == (None, None)
     assert i.t_interval(np.array([3.0])) == (None, None)
 
 
@@ -173,7 +173,7 @@ def test_one_seed_is_sacrebleus():
     (test,) = paired_tests(one, Analysis(), {"a": 1, "b": 1})
     assert 0.01 < test.p_value < 0.3
     assert abs(test.p_value - randomised.p_value) < 0.01
-    interval = estimate(one["b"]["rouge1"])
+    interval = mean_estimate(one["b"]["rouge1"])
     assert (interval.high - interval.low) / 2 == pytest.approx(resampled.ci, rel=0.05)
 
 
@@ -186,7 +186,7 @@ def test_interval_and_p_value_are_one_law(seed: int, documents: int, seeds: int,
         np.where(noise.random((seeds, documents)) < zeros, 0.0, noise.gamma(2, 8, (seeds, documents)) % 100)
         for _ in range(2)
     )
-    one, other = i.sample(a, ROUGE), i.sample(b, ROUGE)
+    one, other = i.sample_of(a, ROUGE), i.sample_of(b, ROUGE)
     forth, back = i.difference(one, other), i.difference(other, one)
     p = forth.p_value()
     assert 0 < p <= 1 and back.p_value() == pytest.approx(p, rel=1e-3, abs=1e-3)

@@ -25,7 +25,7 @@ from triptych.analysis.comparison import compare_results
 from triptych.analysis.costs import RowCost, Size, measured, of_suite
 from triptych.analysis.inference import Seeds
 from triptych.analysis.planning import Planner, enough_pairs
-from triptych.analysis.power import Design
+from triptych.analysis.power import StudyDesign
 from triptych.errors import ConfigError, ResultsError
 from triptych.planning import planner
 from triptych.planning.planner import parse_duration, plan
@@ -103,7 +103,7 @@ def test_seeds_alone_have_the_power_of_a_one_sample_t_test(seeds):
     error, difference = 0.5 / np.sqrt(seeds), 1.0
     edge = t.ppf(0.975, seeds - 1)
     expected = nct.sf(edge, seeds - 1, difference / error) + nct.cdf(-edge, seeds - 1, difference / error)
-    got = Design(1e-9, 10_000, (Seeds(error**2, 0.0, seeds - 1),), 0.05).power(difference)
+    got = StudyDesign(1e-9, 10_000, (Seeds(error**2, 0.0, seeds - 1),), 0.05).power(difference)
     assert got == pytest.approx(expected, abs=0.015)
 
 

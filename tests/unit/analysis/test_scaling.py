@@ -12,7 +12,7 @@ from triptych.config.reading import preset_settings
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, ResultsError
 from triptych.models.base import BaseModel
-from triptych.reporting.document import describe
+from triptych.reporting.document import report_data
 from triptych.reporting.figures import figures
 from triptych.results import json_files, layout
 from triptych.results.reading import read_results, read_suite
@@ -59,7 +59,7 @@ def test_the_curve_is_in_the_report(out: Path):
     """The document has the table, a line a row and size, and a figure that names every size."""
     results = read_results(out)
     comparison = compare_results(results)
-    document, drawing = describe(results, comparison), figures(results, comparison)["scaling"].svg
+    document, drawing = report_data(results, comparison), figures(results, comparison)["scaling"].svg
     table = document["tables"]["scaling"]
     assert [(row[0]["text"], row[1]["text"]) for row in table["rows"]] == [
         (label, size) for label in ("prompt-tuning", "lora") for size in ("16", "32", "64")
@@ -71,7 +71,7 @@ def test_no_curve_is_asked_for_and_none_is_shown(tmp_path: Path):
     """A suite without [scaling] has neither points nor table nor figure."""
     results = read_results(write_results(tmp_path / "plain", METHODS))
     comparison = compare_results(results)
-    document = describe(results, comparison)
+    document = report_data(results, comparison)
     assert comparison.scaling == [] and "scaling" not in document["tables"]
     assert "scaling" not in figures(results, comparison)
 

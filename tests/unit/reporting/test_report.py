@@ -19,7 +19,7 @@ from triptych import cli
 from triptych.analysis.curves import LossCurves, loss_curves, mean_curve, thin
 from triptych.reporting import document as document_module
 from triptych.reporting import write_html, write_pdf, write_report
-from triptych.reporting.document import browser_data, describe, examples
+from triptych.reporting.document import browser_data, examples, report_data
 from triptych.text import formats
 
 needs_pdftotext = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler-utils) is absent")
@@ -148,7 +148,7 @@ def test_numbers_keep_their_place_after_a_right_to_left_name() -> None:
     """A name from right to left is set apart in every sentence; alone in its cell, and in the suite, it is as it is."""
     name = "שלום-1"
     results = make_results((name, "full"), kinds={name: "lora"})
-    made = describe(results, make_comparison(results))
+    made = report_data(results, make_comparison(results))
     apart = f"\N{FIRST STRONG ISOLATE}{name}\N{POP DIRECTIONAL ISOLATE}"
     texts = [claim["text"] for topic in made["claims"].values() for claim in topic if name in claim["text"]]
     assert len(texts) > 5 and all(text.count(name) == text.count(apart) for text in texts)
@@ -226,7 +226,7 @@ def test_characters_without_a_glyph_are_owned_up_to(tmp_path: Path) -> None:
     comparison = make_comparison(results)
     write_pdf(results, comparison, tmp_path / "report.pdf")
     assert "U+5B57" in pdf_text(tmp_path / "report.pdf")
-    assert describe(make_results(), make_comparison(make_results()))["unprintable"] == ""
+    assert report_data(make_results(), make_comparison(make_results()))["unprintable"] == ""
 
 
 def test_a_failure_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -312,7 +312,7 @@ def test_notes_and_settings_are_phrases() -> None:
     typographic."""
     results = make_results(data="it's mine.csv", decoding={"num_beams": 1})
     comparison = make_comparison(results)
-    document = describe(results, comparison)
+    document = report_data(results, comparison)
     notes = {note["label"]: note["text"] for note in document["notes"]}
     assert notes == {
         "prompt-tuning": "vocabulary items nearest to the virtual tokens: “ summary” “ news”",

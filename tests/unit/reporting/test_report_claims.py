@@ -9,7 +9,7 @@ import pytest
 
 from support.made_up import make_comparison, make_results
 from triptych.analysis.flags import comparison_flags
-from triptych.reporting.claims import Claim, claims
+from triptych.reporting.claims import Sentence, claims
 from triptych.reporting.claims.selection import cell
 from triptych.reporting.export import to_csv
 from triptych.reporting.tables import cost
@@ -242,7 +242,7 @@ def test_missing_meter_is_named() -> None:
     assert claim is not None and "energy" in claim.text and "peak memory" in claim.text
 
 
-def find(made: list[Claim], name: str) -> Claim | None:
+def find(made: list[Sentence], name: str) -> Sentence | None:
     """The claim of that name."""
     return next((claim for claim in made if claim.name == name), None)
 

@@ -69,7 +69,7 @@ def test_the_numbers_read_are_those_of_the_tables() -> None:
         place = list(COMPARISON.rows).index(label)
         first = next(series for series in DRAWINGS["pareto"].series if series.row == place)
         score, interval, *cost = first.points[0].numbers
-        assert score == formats.score(row.rouge1.mean)
+        assert score == formats.rouge_score(row.rouge1.mean)
         known = f", interval {row.rouge1.low:.2f} to {row.rouge1.high:.2f}" if row.rouge1.low is not None else ""
         assert interval == known
         trained = row.parameters is not None and row.parameters.num_trainable_parameters > 0

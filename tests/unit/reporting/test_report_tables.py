@@ -36,7 +36,7 @@ def test_table_fits_and_shows_every_mean(width: int) -> None:
         line = next(line for line in text.splitlines() if line.split()[:1] == [label])
         assert formats.loss(row.loss.test) in line
         assert all(
-            formats.score(getattr(row, name).mean) in line for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")
+            formats.rouge_score(getattr(row, name).mean) in line for name in ("rouge1", "rouge2", "rougeL", "rougeLsum")
         )
 
 

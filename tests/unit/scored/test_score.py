@@ -491,7 +491,7 @@ def test_several_filters_of_the_harness_are_named(tmp_path):
 
 def test_the_documents_of_the_harness_are_known(tmp_path):
     """`doc` of the harness's samples holds the article, under its usual name."""
-    lines = predictions.read(str(write_harness(tmp_path / "samples.jsonl", GOOD)))
+    lines = predictions.read_prediction_file(str(write_harness(tmp_path / "samples.jsonl", GOOD)))
     assert [row.document for row in lines.rows[:2]] == ["Article 0.", "Article 1."]
     assert [row.id for row in lines.rows[:2]] == ["0", "1"]
 

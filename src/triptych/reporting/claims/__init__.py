@@ -9,7 +9,7 @@ from triptych.results.records import Comparison
 
 
 @dataclass(frozen=True)
-class Claim:
+class Sentence:
     """A sentence or two on one topic.
 
     Attributes:
@@ -24,7 +24,7 @@ class Claim:
     text: str
 
 
-def claims(results: Results, comparison: Comparison) -> list[Claim]:
+def claims(results: Results, comparison: Comparison) -> list[Sentence]:
     """Everything there is to say about a comparison, in the order of the report.
 
     Args:
@@ -56,7 +56,7 @@ def claims(results: Results, comparison: Comparison) -> list[Claim]:
         ("cost", "parameters-and-compute", cost.parameters_and_compute(comparison)),
         ("cost", "saved", cost.saved(comparison)),
         ("cost", "trunk-cache", runs.trunk_caches(results)),
-        ("cost", "search", cost.search(comparison)),
+        ("cost", "search", cost.search_cost(comparison)),
         ("cost", "pareto", cost.pareto(comparison)),
         ("shape", "length", shape.length(comparison)),
         ("shape", "copying", shape.copying(comparison)),
@@ -75,4 +75,4 @@ def claims(results: Results, comparison: Comparison) -> list[Claim]:
         ("theory", "theory-lora-start", theory.first_loss(comparison)),
         ("theory", "theory-low-rank", theory.gap_to_full(comparison, ("lora", "last-layers"))),
     ]
-    return [Claim(topic, name, text) for topic, name, text in sentences if text]
+    return [Sentence(topic, name, text) for topic, name, text in sentences if text]

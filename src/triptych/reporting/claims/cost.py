@@ -1,6 +1,6 @@
 """Sentences on what training cost: time, parameters, operations, memory, energy, and the search for a rate."""
 
-from triptych.reporting.claims.selection import cell, cells, having, highest, lowest, number, tuned
+from triptych.reporting.claims.selection import cell, having, highest, listed_cells, lowest, number, tuned
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
 from triptych.text import formats
@@ -64,7 +64,7 @@ def saved(comparison: Comparison) -> str | None:
     )
 
 
-def search(comparison: Comparison) -> str | None:
+def search_cost(comparison: Comparison) -> str | None:
     """What the search for a learning rate took."""
     if not tuned(comparison):
         return None
@@ -74,7 +74,7 @@ def search(comparison: Comparison) -> str | None:
         return "No learning rate was searched for: each row was trained at one rate, set beforehand."
     return (
         "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
-        f"{cells(comparison, searched, path)}."
+        f"{listed_cells(comparison, searched, path)}."
     )
 
 

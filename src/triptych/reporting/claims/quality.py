@@ -8,7 +8,7 @@ from triptych.reporting import rows
 from triptych.reporting.claims.selection import (
     beyond,
     cell,
-    estimate,
+    estimate_in_words,
     having,
     highest,
     lowest,
@@ -33,7 +33,7 @@ def best_rouge(comparison: Comparison) -> str | None:
     best, worst = highest(comparison, path, among), lowest(comparison, path, among)
     if best == worst:
         return "All rows have the same mean test R-1."
-    top, bottom = estimate(comparison, best[0], "rouge1"), estimate(comparison, worst[0], "rouge1")
+    top, bottom = estimate_in_words(comparison, best[0], "rouge1"), estimate_in_words(comparison, worst[0], "rouge1")
     return (
         f"The highest mean test R-1 is that of {formats.listed(best)}, {top}; the lowest is that of "
         f"{formats.listed(worst)}, {bottom}.{_of_models_alone(comparison)}"
@@ -57,7 +57,7 @@ def against_lead(comparison: Comparison) -> str | None:
     if not baselines or not models:
         return None
     lead = baselines[0]
-    score = estimate(comparison, lead, "rouge1")
+    score = estimate_in_words(comparison, lead, "rouge1")
     better = beyond(comparison, "rouge1.mean", lead, higher=True)
     if not better:
         return (
@@ -122,7 +122,7 @@ def best_loss(comparison: Comparison) -> str | None:
     near = [label for label, test in tests.items() if test is not None and not separable(test)]
     return (
         f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: "
-        f"{estimate(comparison, best[0], 'loss')}"
+        f"{estimate_in_words(comparison, best[0], 'loss')}"
         + (f"; {formats.listed(near)} {formats.verb(near, 'is', 'are')} not shown to differ from it." if near else ".")
         + _of_models_alone(comparison)
     )
@@ -192,7 +192,7 @@ def power(comparison: Comparison) -> str | None:
     """Which differences this comparison would have found, and which it would not."""
     detectable = comparison.inference.detectable if comparison.inference is not None else {}
     parts = [
-        formats.difference(size, measure, rows.TESTED[measure])
+        formats.named_difference(size, measure, rows.TESTED[measure])
         for measure in ("rouge1", "loss")
         if (size := detectable.get(measure)) is not None
     ]

@@ -64,23 +64,23 @@ def cell(comparison: Comparison, label: str, path: str) -> str:
     if path.startswith("loss."):
         return formats.loss(value)
     if path.startswith("rouge"):
-        return formats.score(value)
+        return formats.rouge_score(value)
     if name.endswith("_seconds"):
         return formats.seconds(value)
     if name.endswith("_words"):
-        return formats.words(value)
+        return formats.word_count(value)
     for suffix, kind in (("_flops", "flops"), ("_bytes", "bytes"), ("_joules", "joules")):
         if name.endswith(suffix):
             return formats.quantity(value, kind)
     return formats.count(value) if name.endswith("_parameters") else formats.share(value)
 
 
-def cells(comparison: Comparison, labels: Iterable[str], path: str) -> str:
+def listed_cells(comparison: Comparison, labels: Iterable[str], path: str) -> str:
     """`full 18.2 s, lora 18.0 s`: that field of each row, after its label."""
     return ", ".join(f"{label} {cell(comparison, label, path)}" for label in labels)
 
 
-def estimate(comparison: Comparison, label: str, field: str) -> str:
+def estimate_in_words(comparison: Comparison, label: str, field: str) -> str:
     """The mean of `loss` or of a ROUGE with its interval, in words."""
     mean = cell(comparison, label, "loss.test" if field == "loss" else f"{field}.mean")
     low, high = cell(comparison, label, f"{field}.low"), cell(comparison, label, f"{field}.high")

@@ -1,6 +1,6 @@
 """Sentences on what the summaries look like: their length, what they copy, what was cut off."""
 
-from triptych.reporting.claims.selection import cell, cells, having, highest, number, with_rouge
+from triptych.reporting.claims.selection import cell, having, highest, listed_cells, number, with_rouge
 from triptych.results.records import Comparison
 from triptych.text import formats
 
@@ -12,7 +12,7 @@ def length(comparison: Comparison) -> str | None:
         return None
     return (
         f"References have {cell(comparison, among[0], 'text_shape.reference_words')} words on average; summaries have: "
-        f"{cells(comparison, among, 'text_shape.prediction_words')}. "
+        f"{listed_cells(comparison, among, 'text_shape.prediction_words')}. "
         "Length alone moves ROUGE, so a difference in score between rows of different length is partly that."
     )
 
@@ -40,4 +40,4 @@ def at_cap(comparison: Comparison) -> str | None:
     path = "text_shape.share_at_cap"
     among = having(comparison, path, with_rouge(comparison))
     cut = [label for label in among if number(comparison, label, path) > 0]
-    return f"Summaries that ran into the limit of new tokens: {cells(comparison, cut, path)}." if cut else None
+    return f"Summaries that ran into the limit of new tokens: {listed_cells(comparison, cut, path)}." if cut else None

@@ -1,6 +1,6 @@
 """Sentences that set the equations and the answers on theory against what this run measured."""
 
-from triptych.reporting.claims.selection import cell, estimate, number, of_kind, tuned_of_kind
+from triptych.reporting.claims.selection import cell, estimate_in_words, number, of_kind, tuned_of_kind
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
 from triptych.text import formats
@@ -18,7 +18,7 @@ def evidence(comparison: Comparison, kind: str) -> str | None:
     """Trainable parameters, loss and R-1 of the rows of a kind."""
     parts = [
         f"{label} trains {cell(comparison, label, 'parameters.num_trainable_parameters')} parameters and reaches a "
-        f"test loss of {cell(comparison, label, 'loss.test')} and R-1 {estimate(comparison, label, 'rouge1')}"
+        f"test loss of {cell(comparison, label, 'loss.test')} and R-1 {estimate_in_words(comparison, label, 'rouge1')}"
         for label in tuned_of_kind(comparison, kind)
     ]
     return f"{'; '.join(parts)}." if parts else None

@@ -21,12 +21,12 @@ def shape_table(comparison: Comparison) -> ReportTable:
         "limit of new tokens, share empty, share of word pairs not in the document, longest copied run of words, "
         "share of repeated word triples.",
         [
-            Column("Words", of("prediction_words"), formats.words, formats.DASH),
-            Column("Reference", of("reference_words"), formats.words, formats.DASH),
+            Column("Words", of("prediction_words"), formats.word_count, formats.DASH),
+            Column("Reference", of("reference_words"), formats.word_count, formats.DASH),
             Column("At limit", of("share_at_cap"), formats.share, formats.DASH),
             Column("Empty", of("share_empty"), formats.share, formats.DASH),
             Column("New pairs", of("novel_bigrams"), formats.share, formats.DASH),
-            Column("Longest copy", of("longest_copied_words"), formats.words, formats.DASH),
+            Column("Longest copy", of("longest_copied_words"), formats.word_count, formats.DASH),
             Column("Repeated", of("repeated_trigrams"), formats.share, formats.DASH),
         ],
     )

@@ -27,7 +27,7 @@ def quality_table(comparison: Comparison) -> ReportTable:
                     loss.test,
                 ),
                 *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE],
-                *([_spread(row, "loss", formats.loss), _spread(row, "rouge1", formats.score)] if several else []),
+                *([_spread(row, "loss", formats.loss), _spread(row, "rouge1", formats.rouge_score)] if several else []),
             )
         )
     spread = " Seed SD: standard deviation of the means of the training seeds." if several else ""
@@ -64,7 +64,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     of_models = " With one training seed, p speaks of the trained models, not of training again." if one_seed else ""
     inference = comparison.inference
     seen = [
-        formats.difference(size, metric, rows.TESTED[metric])
+        formats.named_difference(size, metric, rows.TESTED[metric])
         for metric in metrics
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]

@@ -64,12 +64,12 @@ def scored_shape_table(comparison: Comparison) -> ReportTable:
         return lambda row: rows.value(row, f"text_shape.{name}")
 
     columns = {
-        "prediction_words": Column("Words", of("prediction_words"), formats.words, formats.DASH),
-        "reference_words": Column("Reference", of("reference_words"), formats.words, formats.DASH),
+        "prediction_words": Column("Words", of("prediction_words"), formats.word_count, formats.DASH),
+        "reference_words": Column("Reference", of("reference_words"), formats.word_count, formats.DASH),
         "share_empty": Column("Empty", of("share_empty"), formats.share, formats.DASH),
         "repeated_trigrams": Column("Repeated", of("repeated_trigrams"), formats.share, formats.DASH),
         "novel_bigrams": Column("New pairs", of("novel_bigrams"), formats.share, formats.DASH),
-        "longest_copied_words": Column("Longest copy", of("longest_copied_words"), formats.words, formats.DASH),
+        "longest_copied_words": Column("Longest copy", of("longest_copied_words"), formats.word_count, formats.DASH),
     }
     known = [name for name in columns if any(columns[name].get(row) is not None for row in comparison.rows.values())]
     copying = ", share of word pairs not in the document, longest run of words copied from it"
@@ -88,7 +88,7 @@ def sets_table(results: Results, comparison: Comparison) -> ReportTable:
         (
             Cell(run.record.label),
             Cell(str(run.record.seed), None, run.record.seed),
-            *[Cell(formats.score(mean), None, mean) for mean in _means(run)],
+            *[Cell(formats.rouge_score(mean), None, mean) for mean in _means(run)],
         )
         for run in results.runs
     ]

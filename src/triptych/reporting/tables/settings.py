@@ -130,7 +130,10 @@ def runs_table(results: Results) -> ReportTable:
                 Cell(str(record.seed), None, record.seed),
                 Cell(record.status),
                 Cell(formats.loss(record.loss.test), None, record.loss.test),
-                *[Cell(formats.score(getattr(record.rouge, name)) if done else formats.DASH) for name in rows.ROUGE],
+                *[
+                    Cell(formats.rouge_score(getattr(record.rouge, name)) if done else formats.DASH)
+                    for name in rows.ROUGE
+                ],
                 Cell(f"{record.training.best_epoch} of {record.training.epochs}" if record.training else formats.DASH),
                 Cell(record.provenance.time if record.provenance else formats.DASH),
             )

@@ -91,7 +91,7 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
         return Cell(formats.DASH)
     has_interval = estimate.low is not None and estimate.high is not None
     return Cell(
-        formats.score(estimate.mean),
+        formats.rouge_score(estimate.mean),
         formats.interval(estimate.low, estimate.high) if has_interval else None,
         estimate.mean,
     )
