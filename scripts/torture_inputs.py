@@ -63,7 +63,7 @@ from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 from triptych.reporting import document, export, terminal, web
 from triptych.results import json_files, layout, reading
-from triptych.run import adapters, entries, kept, preflight, search, setup, training
+from triptych.run import adapters, entries, kept, passes, preflight, search, setup
 from triptych.run.checkpoints import Checkpoints
 from triptych.suite import reports
 from triptych.use import documents, peft_adapters
@@ -521,8 +521,8 @@ MADE_WITH = {"settings": "5e771", "data": "da7a", "versions": {"torch": "2.9.0"}
 def read_search(place: Path) -> None:
     """What a row's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
     for made_with in (MADE_WITH, {**MADE_WITH, "data": "other"}):
-        found = [search.read(place / "search.json", made_with), *search.read_trials(place, (0.1,), made_with)]
-        found.append(kept.find(place / "micro_batch.json", training.MicroBatch, "micro-batch size", made_with))
+        found = [search.read_search(place / "search.json", made_with), *search.read_trials(place, (0.1,), made_with)]
+        found.append(kept.find_kept(place / "micro_batch.json", passes.MicroBatch, "micro-batch size", made_with))
         assert made_with is MADE_WITH or not any(found), "what was made on other data was used"
 
 
@@ -759,7 +759,7 @@ class Bench:
         """As `summarize` and `evaluate` do with folders that peft saved."""
         for name in ("lora", "prompt"):
             found = peft_adapters.read_peft_folder(place / name)
-            peft_adapters.adapt(take_apart(copy.deepcopy(self.model)), found)
+            peft_adapters.insert_adapter(take_apart(copy.deepcopy(self.model)), found)
 
     def read_trunk(self, place: Path) -> None:
         """States of a trunk that were damaged are computed again, and are the same."""

@@ -10,7 +10,7 @@ from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
 from triptych.engine.training import out_of_memory
-from triptych.measure import meter
+from triptych.measure.memory import PeakMemory
 
 PROVISIONAL_BATCH_SIZE = 8  # pairs a pass until "auto" has found what fits
 # of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
@@ -34,7 +34,7 @@ def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) ->
     model.train()
     try:
         while True:
-            memory = meter.PeakMemory(model.machine.device)
+            memory = PeakMemory(model.machine.device)
             try:
                 with torch.random.fork_rng(), memory.phase():
                     batch = collate([split[i] for i in longest[:size]], model.template).to(model.machine.device)

@@ -9,13 +9,13 @@ from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
 from triptych.engine.savings import partial_forward
 from triptych.engine.savings.trunk_cache import entering, resumed_losses
-from triptych.measure import meter
+from triptych.measure.flops import FlopModel, WorkShape, fit_flops
 
 # (rows, tokens, targets, targets of the row that has most): six would do, the rest check
 SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 30, 30), (3, 40, 21, 9), (4, 80, 12, 3))
 
 
-def training_flops(sketch: EngineModel, first: int | None = None) -> meter.FlopModel:
+def training_flops(sketch: EngineModel, first: int | None = None) -> FlopModel:
     """FLOPs of a forward and backward pass by its shape, the head's second forward pass above `LOGITS_AT_ONCE`
     included.
 
@@ -24,7 +24,7 @@ def training_flops(sketch: EngineModel, first: int | None = None) -> meter.FlopM
         first: the block from which a pass begins, with what enters it from the trunk cache; None: from the embeddings.
 
     Raises:
-        ArithmeticError: the passes do not follow the formula of `meter.FlopModel`.
+        ArithmeticError: the passes do not follow the formula of `FlopModel`.
     """
     limit = places_at_once(sketch.parts.head) if sketch.can.logits_at_targets else None
     beyond = () if limit is None else ((1, 24, limit + 1, limit + 1), (2, 48, 2 * limit + 3, limit + 2))
@@ -34,7 +34,7 @@ def training_flops(sketch: EngineModel, first: int | None = None) -> meter.FlopM
         with FlopCounterMode(display=False) as counter:
             _losses(sketch, batch, first).sum().backward()
         passes.append((work_shape(sketch, batch), counter.get_total_flops()))
-    return meter.fit_flops(passes, limit)
+    return fit_flops(passes, limit)
 
 
 def _losses(sketch: EngineModel, batch: Batch, first: int | None) -> torch.Tensor:
@@ -47,7 +47,7 @@ def _losses(sketch: EngineModel, batch: Batch, first: int | None) -> torch.Tenso
     return read_losses(sketch.parts.head, partial_forward.apply_final_norm(sketch.parts, hidden), batch.targets)
 
 
-def entering_flops(sketch: EngineModel, first: int) -> meter.FlopModel:
+def entering_flops(sketch: EngineModel, first: int) -> FlopModel:
     """FLOPs of a pass that computes what the trunk cache keeps, by its shape."""
     passes = []
     for shape in SHAPES:
@@ -55,10 +55,10 @@ def entering_flops(sketch: EngineModel, first: int) -> meter.FlopModel:
         with FlopCounterMode(display=False) as counter:
             entering(sketch.adapted, batch, first)
         passes.append((executed_shape(sketch.adapted, batch), counter.get_total_flops()))
-    return meter.fit_flops(passes)
+    return fit_flops(passes)
 
 
-def work_shape(model: EngineModel, batch: Batch) -> meter.WorkShape:
+def work_shape(model: EngineModel, batch: Batch) -> WorkShape:
     """The shape of a pass over a batch: on the plain path logits are computed at every position."""
     shape = executed_shape(model.adapted, batch)
     return shape if model.can.logits_at_targets else shape._replace(logits=shape.rows * shape.length)

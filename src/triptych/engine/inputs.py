@@ -7,7 +7,7 @@ from torch import Tensor
 
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import Batch
-from triptych.measure.meter import WorkShape
+from triptych.measure.flops import WorkShape
 from triptych.models.parts import embed
 
 

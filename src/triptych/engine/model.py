@@ -10,7 +10,7 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.corpus.sequence import Template
 from triptych.engine.modes import TrainingModes
 from triptych.machine import Machine
-from triptych.measure import meter
+from triptych.measure.parameters import count_parameters
 from triptych.models.parts import take_apart
 
 Change = Callable[[ModelParts], AdaptedModel]  # what a method, or a saved adapter, does to an untouched model
@@ -75,7 +75,7 @@ class EngineModel:
             ConfigError: the method's options do not fit the model.
             ModelError: the model cannot be taken apart, or the adapter does not fit it.
         """
-        count = meter.count_parameters(untouched).total
+        count = count_parameters(untouched).total
         adapted, modes = adapt_model(untouched, change)
         return cls(adapted, modes, template, machine, count)
 

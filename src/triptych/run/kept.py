@@ -11,11 +11,16 @@ from triptych.results import json_files
 MADE_WITH = "made_with"
 
 Content = TypeVar("Content", bound=BaseModel)
-Tell = Callable[[str], None]
+Note = Callable[[str], None]
 
 
 def keep(path: Path, content: BaseModel, made_with: Mapping[str, Any]) -> None:
-    """Write something for the row's other runs, together with everything that it depends on.
+    """Write something for the entry's other runs, together with everything that it depends on.
+
+    Args:
+        path: the file.
+        content: what it contains.
+        made_with: everything that the content depends on.
 
     Raises:
         ResultsError: it cannot be written.
@@ -23,17 +28,17 @@ def keep(path: Path, content: BaseModel, made_with: Mapping[str, Any]) -> None:
     json_files.write_json(path, {**content.model_dump(mode="json"), MADE_WITH: dict(made_with)})
 
 
-def find(
-    path: Path, kind: type[Content], name: str, made_with: Mapping[str, Any] | None, tell: Tell = lambda message: None
+def find_kept(
+    path: Path, kind: type[Content], name: str, made_with: Mapping[str, Any] | None, note: Note = lambda message: None
 ) -> Content | None:
-    """What an earlier run kept, unless it was made with other settings, data, weights or versions.
+    """Read what an earlier run kept, unless it was made with other settings, data, weights or versions.
 
     Args:
         path: the file; there may be none.
         kind: what it contains.
         name: what to call it in a message.
-        made_with: what this run works with; None: anything will do.
-        tell: receives a sentence where the file is there and does not belong to this run.
+        made_with: what this run works with; None: anything is accepted.
+        note: called with a sentence where the file exists and does not belong to this run.
 
     Returns:
         The content, or None where there is none that belongs to this run.
@@ -49,7 +54,7 @@ def find(
     if made_with is not None and found != made_with:
         known = found if isinstance(found, dict) else {}
         differing = [key for key in made_with if known.get(key) != made_with[key]] or ["circumstances"]
-        tell(f"{path.name} was made with other {', '.join(differing)} than this run's: it is made again")
+        note(f"{path.name} was made with other {', '.join(differing)} than this run's: it is made again")
         return None
     try:
         return kind.model_validate(content)

@@ -13,9 +13,10 @@ from triptych.engine.flops import entering_flops, training_flops
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.trunk_cache import TrunkCache, making_flops, open_cache, trunk_store, usable_from
 from triptych.engine.training import CountFlops
-from triptych.measure import meter
+from triptych.measure.flops import FlopModel
 from triptych.results.records import Part
-from triptych.run import kept, setup
+from triptych.run import setup
+from triptych.run.kept import find_kept, keep
 from triptych.run.workbench import Workbench
 
 
@@ -34,7 +35,7 @@ def find_micro_batch(bench: Workbench, model: EngineModel) -> None:
     if t.micro_batch_size != "auto":
         return
     made_with = {**bench.identity, "memory": bench.machine.memory()}
-    known = kept.find(file, MicroBatch, "micro-batch size", made_with, bench.note)
+    known = find_kept(file, MicroBatch, "micro-batch size", made_with, bench.note)
     on_every_rank = min(bench.machine.collect([known.micro_batch_size if known else 0]))
     if on_every_rank:
         bench.micro_batch = on_every_rank
@@ -42,7 +43,7 @@ def find_micro_batch(bench: Workbench, model: EngineModel) -> None:
     found = fitting_micro_batch(model, bench.corpus.train, t.global_batch_size)
     bench.micro_batch = min(bench.machine.collect([found]))
     if bench.machine.is_main:
-        kept.keep(file, MicroBatch(micro_batch_size=bench.micro_batch), made_with)
+        keep(file, MicroBatch(micro_batch_size=bench.micro_batch), made_with)
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,11 @@ class FlopModels:
         executed: on the path that is taken; None: it is the plain one.
     """
 
-    plain: meter.FlopModel
-    executed: meter.FlopModel | None
+    plain: FlopModel
+    executed: FlopModel | None
 
     def count(self, rows: int, positions: int, targets: int, chosen: int) -> tuple[float, float]:
-        """FLOPs of a pass on the path that is taken, and on the plain one, by the numbers of its `meter.WorkShape`."""
+        """FLOPs of a pass on the path that is taken, and on the plain one, by the numbers of its `WorkShape`."""
         plain = self.plain.count(rows, positions, rows * positions)
         return self.executed.count(rows, positions, targets, chosen) if self.executed else plain, plain
 
@@ -86,7 +87,7 @@ class Trunk:
     """The trunk cache of a split, the FLOPs of a training pass from it and of making it; or none."""
 
     cache: TrunkCache | None = None
-    step: meter.FlopModel | None = None
+    step: FlopModel | None = None
     flops: float = 0.0
 
     def counter(self, flops: FlopModels | None) -> CountFlops:

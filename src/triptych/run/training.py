@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 from triptych.contracts import AdaptedModel, Method
 from triptych.engine.model import EngineModel
 from triptych.engine.training import Loop, TrainingState, steps_per_epoch
-from triptych.measure import meter
+from triptych.measure.memory import release_free_memory
+from triptych.measure.training_meters import TrainingMeters
 from triptych.results.records import Cost, SearchResult, TrainingSummary
 from triptych.run.checkpoints import Checkpoint, Checkpoints
 from triptych.run.events import EvaluationEvent, StageEvent, StepEvent
@@ -77,7 +78,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     bench.emit(StageEvent(stage="train", epochs=plan.max_epochs, total=total))
     state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
     state.progress.train_flops = trunk.flops
-    meters = meter.TrainingMeters(bench.machine.device, bench.machine.num_processes)
+    meters = TrainingMeters(bench.machine.device, bench.machine.num_processes)
     log = TrainingLog(bench, state, meters, total, flops is not None)
     if resumed is not None:
         state.load_state_dict(resumed.tensors, resumed.facts["progress"])
@@ -93,7 +94,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
         if loop.at_epoch_end:
             with bench.clocks.time("evaluation"):
                 validation_loss = bench.loss(model, bench.corpus.validation, quiet=True).mean
-                meter.release_free_memory(bench.machine.device)  # no part of the memory of the next step
+                release_free_memory(bench.machine.device)  # no part of the memory of the next step
             epoch = loop.end_epoch(validation_loss)
             log.add(EvaluationEvent(**epoch._asdict(), **log.progress()))
         else:
@@ -152,7 +153,7 @@ class TrainingLog:
 
     bench: Workbench
     state: TrainingState
-    meters: meter.TrainingMeters
+    meters: TrainingMeters
     total: int
     counts_flops: bool
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -205,7 +206,7 @@ def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> No
             **kept,
         }
         checkpoints.save(progress["step"], tensors, facts)
-        meter.release_free_memory(bench.machine.device)  # no part of the memory of the next step
+        release_free_memory(bench.machine.device)  # no part of the memory of the next step
 
 
 def over_ranks(bench: Workbench, readings: dict[str, Any]) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from triptych.engine.training import Loop, TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.results import layout
 from triptych.results.records import SearchResult, Trial
-from triptych.run import kept
 from triptych.run.checkpoints import Checkpoint
 from triptych.run.events import TrialEvent
+from triptych.run.kept import keep
 from triptych.run.passes import FlopModels, find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.recipe import training_plan
-from triptych.run.search import keep_trial, read_search, read_trials, sample, search, spread
+from triptych.run.search import keep_trial, read_search, read_trials, sample_pairs, search_rates, spread
 from triptych.run.workbench import Workbench
 
 
@@ -68,9 +68,9 @@ class RateSearch:
         finished = read_trials(self.trials_folder, self.grid, bench.identity, bench.note)
         bench.clocks.carry("search", sum(trial.search_seconds for trial in finished))
         with bench.stage("search"):
-            result = search(self.grid, self.try_rate, finished, self.report, charged_to=bench.seed)
+            result = search_rates(self.grid, self.try_rate, finished, self.report, charged_to=bench.seed)
         if bench.machine.is_main:
-            kept.keep(file, result, bench.identity)
+            keep(file, result, bench.identity)
             shutil.rmtree(self.trials_folder, ignore_errors=True)
         return result, result.flops
 
@@ -82,8 +82,8 @@ class RateSearch:
         """Train a fresh model on the search's budget, under the suite's first seed, and keep the trial."""
         bench = self.bench
         budget, seed = bench.suite.search, bench.suite.seeds[0]
-        train_set = sample(bench.corpus.train, budget.train_documents, seed)
-        validation_set = sample(bench.corpus.validation, budget.validation_documents, seed)
+        train_set = sample_pairs(bench.corpus.train, budget.train_documents, seed)
+        validation_set = sample_pairs(bench.corpus.validation, budget.validation_documents, seed)
         before = bench.clocks.read()["search"]
         model = bench.fresh_model(self.method, seed)
         plan = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch)

@@ -1,4 +1,4 @@
-"""A saved run, evaluated again from its adapter; or an adapter that peft saved, on data of your own."""
+"""Evaluate a saved run again from its adapter, or an adapter that peft saved on data of your own."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,7 +22,19 @@ from triptych.use.summarizers import TrainedModel, load_summarizer
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Test loss and summaries made anew, beside those of the record."""
+    """Test loss and summaries made again, next to those of the record.
+
+    Attributes:
+        run: the run's folder.
+        test_loss: nats per target token.
+        recorded_test_loss: of the record; None without one.
+        rouge1: mean over the documents, 0-100.
+        recorded_rouge1: of the record; None without one.
+        documents: their number.
+        identical_predictions: how many summaries are those that were stored; None where none were.
+        signature: of the ROUGE scores.
+        recorded_signature: of those of the record.
+    """
 
     run: str
     test_loss: float
@@ -30,8 +42,8 @@ class Evaluation:
     rouge1: float
     recorded_rouge1: float | None
     documents: int
-    identical_predictions: int | None  # None: there are no stored ones
-    signature: str = ""  # of the ROUGE scores
+    identical_predictions: int | None
+    signature: str = ""
     recorded_signature: str | None = None
 
     @property
@@ -46,36 +58,31 @@ class Evaluation:
         return self.recorded_signature not in (None, self.signature) or abs(self.rouge1 - self.recorded_rouge1) < 1e-6
 
     def text(self) -> str:
-        """The result in words."""
+        """The result as lines of text."""
         if self.recorded_test_loss is None:
             return (
                 f"{self.run}\n  test loss {self.test_loss:.6f}\n"
                 f"  R-1       {self.rouge1:.4f} on {self.documents} documents"
             )
-        same = (
-            "not compared"
-            if self.identical_predictions is None
-            else f"{self.identical_predictions} of {self.documents}"
-        )
-        scored = (
-            ""
-            if self.recorded_signature in (None, self.signature)
-            else (
-                f"\n  the record was scored by other rules: {self.recorded_signature}\n  than now:                    "
-                f"           {self.signature}"
+        compared = self.identical_predictions is not None
+        same = f"{self.identical_predictions} of {self.documents}" if compared else "not compared"
+        lines = [
+            self.run,
+            f"  test loss {self.test_loss:.6f} (record {self.recorded_test_loss:.6f})",
+            f"  R-1       {self.rouge1:.4f} (record {self.recorded_rouge1:.4f})",
+            f"  summaries identical to the stored ones: {same}",
+        ]
+        if self.recorded_signature not in (None, self.signature):
+            lines += [
+                f"  the record was scored by other rules: {self.recorded_signature}",
+                f"  than now:                             {self.signature}",
+            ]
+        if not self.reproduced:
+            lines.append(
+                "  NOT REPRODUCED: the loss or the summaries are not those of the record. Another device, precision or "
+                "version may explain small differences; else a file was changed."
             )
-        )
-        return (
-            f"{self.run}\n  test loss {self.test_loss:.6f} (record {self.recorded_test_loss:.6f})\n"
-            f"  R-1       {self.rouge1:.4f} (record {self.recorded_rouge1:.4f})\n"
-            f"  summaries identical to the stored ones: {same}{scored}"
-            + (
-                ""
-                if self.reproduced
-                else "\n  NOT REPRODUCED: the loss or the summaries are not those of the record. Another "
-                "device, precision or version may explain small differences; else a file was changed."
-            )
-        )
+        return "\n".join(lines)
 
 
 def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | None = None) -> Evaluation:
@@ -84,9 +91,9 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
     Args:
         folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least; or an adapter in PEFT's
             format.
-        device: the device asked for, or None.
-        settings: for an adapter, the suite's settings that say model, data and decoding; for a run, `model` and `data`
-            alone may be given, where they lie elsewhere now.
+        device: cpu, cuda or mps; None: the best there is.
+        settings: for an adapter, the suite's settings for model, data and decoding; for a run, only `model` and
+            `data` may be given, where they have moved.
 
     Raises:
         ResultsError: the folder holds nothing to evaluate, or what it holds does not belong to the model.
@@ -96,43 +103,43 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
         return _evaluate_adapter(folder, device, settings)
     if set(settings) - {"model", "data"}:
         raise ConfigError(
-            f"{str(folder)!r} is a run, which says itself how it is evaluated; give --model and --data at most."
+            f"{str(folder)!r} is a run and defines its own evaluation; only --model and --data may be given."
         )
     record = read_finished(folder)
-    row = make_entry(record.label, {"kind": record.kind, **record.options})
-    if not isinstance(row.plugin, Method):
-        raise ResultsError(f"{str(folder)!r} is a row without a model: there is nothing to load.")
+    entry = make_entry(record.label, {"kind": record.kind, **record.options})
+    if not isinstance(entry.plugin, Method):
+        raise ResultsError(f"{str(folder)!r} is a run without a model: there is nothing to load.")
     if record.loss.test is None or record.rouge is None:
-        raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is not whole.")
+        raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is incomplete.")
     suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
-    run = Workbench.begin(suite, row, record.seed, folder, device, events.ignore)
-    if record.data is None or run.corpus.data.fingerprint != record.data.fingerprint:
+    bench = Workbench.begin(suite, entry, record.seed, folder, device, events.ignore)
+    if record.data is None or bench.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")
-    if record.data.token_fingerprint not in (None, run.corpus.data.token_fingerprint):
+    if record.data.token_fingerprint not in (None, bench.corpus.data.token_fingerprint):
         raise ResultsError(
-            f"The documents of {str(folder)!r} were tokenised or cut in another way than now: the tokenizer of "
+            f"The documents of {str(folder)!r} were tokenised or cut differently than now: the tokenizer of "
             f"{suite.model!r} differs, or this is another version of Triptych. Give the same tokenizer with --model."
         )
-    recorded, here = record.provenance and record.provenance.model_fingerprint, run.base.fingerprint
+    recorded, here = record.provenance and record.provenance.model_fingerprint, bench.base.fingerprint
     if recorded not in (None, here):
         raise ResultsError(
             f"{str(folder)!r} was made with another model than {suite.model!r} is now: weights or configuration "
             "differ. Give the same one with --model."
         )
-    model = run.fresh_model(row.plugin, record.seed)
-    if row.trains:
+    model = bench.fresh_model(entry.plugin, record.seed)
+    if entry.trains:
         origin, tensors = read_manifest(folder / "adapter")
         check_belongs(origin, record, folder / "adapter")
-        check_origin(origin, run.base, folder / "adapter")
+        check_origin(origin, bench.base, folder / "adapter")
         load_tensors(model.adapted, tensors, folder / "adapter")
-    return _measure(run, model, record)
+    return _measure(bench, model, record)
 
 
 def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]) -> Evaluation:
-    """An adapter without a record: nothing to compare with."""
+    """Evaluate an adapter without a record: there is nothing to compare with."""
     found = load_summarizer(folder, settings.get("model"), device)
     assert isinstance(found, TrainedModel)
-    row = (
+    entry = (
         make_entry("prompt-tuning", {"num_virtual_tokens": found.adapted.num_virtual_tokens})
         if found.adapted.virtual_tokens is not None
         else make_entry("untuned", {})
@@ -142,22 +149,22 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
             **settings,
             "model": found.suite.model,
             "model_revision": found.suite.model_revision,
-            "methods": [row.label],
-            "method": {row.label: row.options},
+            "methods": [entry.label],
+            "method": {entry.label: entry.options},
         }
     )
-    run = Workbench.begin(suite, row, suite.seeds[0], folder, device, events.ignore)
-    return _measure(run, replace(found.model, template=run.corpus.template, machine=run.machine), None)
+    bench = Workbench.begin(suite, entry, suite.seeds[0], folder, device, events.ignore)
+    return _measure(bench, replace(found.model, template=bench.corpus.template, machine=bench.machine), None)
 
 
-def _measure(run: Workbench, model: EngineModel, record: Record | None) -> Evaluation:
-    """Test loss and summaries, beside the record's where there is one."""
-    test = run.loss(model, run.corpus.test)
-    predictions = run.predict(model, test)
-    kept = run.out / "predictions.jsonl"
-    stored = read_predictions(kept) if record and kept.is_file() else None
+def _measure(bench: Workbench, model: EngineModel, record: Record | None) -> Evaluation:
+    """Compute test loss and summaries, and put those of the record next to them where there is one."""
+    test = bench.loss(model, bench.corpus.test)
+    predictions = bench.predict(model, test)
+    file = bench.out / "predictions.jsonl"
+    stored = read_predictions(file) if record and file.is_file() else None
     return Evaluation(
-        run=str(run.out),
+        run=str(bench.out),
         test_loss=test.mean,
         recorded_test_loss=record.loss.test if record else None,
         rouge1=sum(p.scores["rouge1"] for p in predictions) / len(predictions),
@@ -166,6 +173,6 @@ def _measure(run: Workbench, model: EngineModel, record: Record | None) -> Evalu
         identical_predictions=None
         if stored is None
         else sum(a.prediction == b.prediction for a, b in zip(predictions, stored, strict=False)),
-        signature=scoring.rouge(predictions, run.language).signature,
+        signature=scoring.rouge(predictions, bench.language).signature,
         recorded_signature=record.rouge.signature if record and record.rouge else None,
     )

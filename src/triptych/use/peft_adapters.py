@@ -128,8 +128,8 @@ def _difference(own: PreTrainedTokenizerBase, model: PreTrainedTokenizerBase) ->
     return None
 
 
-def adapt(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
-    """Put the adapter into a model, as peft does; tensors of the model that the adapter replaces become its own.
+def insert_adapter(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
+    """Insert the adapter into a model, as peft does; tensors that the adapter replaces become the model's own.
 
     Args:
         parts: the untouched model; it is changed in place. Its tensors may be shared: none is written into.

@@ -279,7 +279,7 @@ class _Loader:
         if adapter.origin is not None:
             check_origin(adapter.origin, loaded.base, folder)
         peft_adapters.check_tokenizer(folder, loaded.base.tokenizer)
-        model = make_ready(loaded.assemble(lambda parts: peft_adapters.adapt(parts, adapter), suite))
+        model = make_ready(loaded.assemble(lambda parts: peft_adapters.insert_adapter(parts, adapter), suite))
         label, reserved = folder.resolve().name, model.adapted.num_virtual_tokens
         return TrainedModel(label, adapter.kind, folder, suite, loaded, model, reserved)
 

@@ -14,7 +14,7 @@ from triptych.registry import build, registered
 from triptych.results.records import SearchResult, Trial
 from triptych.run import entries, kept
 from triptych.run.passes import MicroBatch
-from triptych.run.search import keep_trial, read_search, read_trials, sample, search, spread
+from triptych.run.search import keep_trial, read_search, read_trials, sample_pairs, search_rates, spread
 from triptych.run.workbench import Workbench
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
@@ -58,14 +58,14 @@ def test_fewer_trials_still_span_the_grid():
 )
 def test_the_lowest_validation_loss_wins(losses, chosen, at_edge):
     """The rate of the lowest loss is chosen, the lower rate of two alike; at an end of the grid it is marked so."""
-    result = search(GRID, trial(dict(zip(GRID, losses, strict=True)), []))
+    result = search_rates(GRID, trial(dict(zip(GRID, losses, strict=True)), []))
     assert (result.chosen, result.at_edge) == (chosen, at_edge) and len(result.trials) == 4
 
 
 def test_a_search_in_which_all_diverges_is_an_error():
     """Where every rate diverged there is nothing to choose, and the rates are named."""
     with pytest.raises(NonFiniteLoss, match=r"0\.1, 0\.2, 0\.3, 0\.4"):
-        search(GRID, trial(dict.fromkeys(GRID), []))
+        search_rates(GRID, trial(dict.fromkeys(GRID), []))
 
 
 def test_an_interrupted_search_goes_on():
@@ -81,9 +81,11 @@ def test_an_interrupted_search_goes_on():
         return trial(losses, made)(rate)
 
     with pytest.raises(KeyboardInterrupt):
-        search(GRID, die, tell=kept.append)
+        search_rates(GRID, die, report=kept.append)
     assert [t.learning_rate for t in kept] == [0.1, 0.2]
-    assert search(GRID, trial(losses, made), finished=kept, tell=told.append) == search(GRID, trial(losses, []))
+    assert search_rates(GRID, trial(losses, made), finished=kept, report=told.append) == search_rates(
+        GRID, trial(losses, [])
+    )
     assert made == [0.1, 0.2, 0.3, 0.4] == [t.learning_rate for t in told]
 
 
@@ -123,7 +125,7 @@ def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
         return [
             read_search(tmp_path / "search.json", made_with, tell),
             read_trials(tmp_path, GRID, made_with, tell),
-            kept.find(tmp_path / "micro_batch.json", MicroBatch, "size", made_with, tell),
+            kept.find_kept(tmp_path / "micro_batch.json", MicroBatch, "size", made_with, tell),
         ]
 
     told: list[str] = []
@@ -179,7 +181,7 @@ def test_the_budget_of_a_trial_is_a_seeded_sample():
     """A trial's documents depend on the seed alone, come in file order, and a smaller budget lies within a larger
     one."""
     split = [Pair(str(i), None, None) for i in range(50)]
-    ten, thirty = ([int(p.id) for p in sample(split, size, 3)] for size in (10, 30))
+    ten, thirty = ([int(p.id) for p in sample_pairs(split, size, 3)] for size in (10, 30))
     assert ten == sorted(ten) and set(ten) < set(thirty) and len(ten) == 10
-    assert ten == [int(p.id) for p in sample(split, 10, 3)] != [int(p.id) for p in sample(split, 10, 4)]
-    assert len(sample(split, 99, 0)) == 50
+    assert ten == [int(p.id) for p in sample_pairs(split, 10, 3)] != [int(p.id) for p in sample_pairs(split, 10, 4)]
+    assert len(sample_pairs(split, 99, 0)) == 50

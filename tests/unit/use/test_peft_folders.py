@@ -40,7 +40,7 @@ def tokenizer_with(**special):
 def adapt(folder: Path):
     """The adapter in the embedded model, as `summarize` puts it there."""
     peft_adapters.check_tokenizer(folder, BaseModel("tiny").tokenizer)
-    return peft_adapters.adapt(take_apart(BaseModel("tiny").load()), peft_adapters.read_peft_folder(folder))
+    return peft_adapters.insert_adapter(take_apart(BaseModel("tiny").load()), peft_adapters.read_peft_folder(folder))
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from triptych.engine.inputs import assemble
 from triptych.engine.model import EngineModel
 from triptych.engine.savings import partial_forward
 from triptych.errors import ResultsError
-from triptych.measure import meter
+from triptych.measure.flops import FlopModel
 from triptych.storage.disk_cache import DiskCache
 from triptych.storage.files import digest, reserve, write_bytes
 from triptych.storage.locks import FileLock
@@ -145,7 +145,7 @@ def trunk_store(folder: Path, max_bytes: int) -> DiskCache:
     return DiskCache(folder, max_bytes, SEAL)
 
 
-def making_flops(split: Sequence[Pair], template: Template, batch_size: int, flops: meter.FlopModel) -> float:
+def making_flops(split: Sequence[Pair], template: Template, batch_size: int, flops: FlopModel) -> float:
     """FLOPs of computing the states of a split, whoever did it: a run's figure does not depend on an earlier run.
 
     Args:
