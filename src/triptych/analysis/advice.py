@@ -1,4 +1,4 @@
-"""Which row to take within a budget: read from the comparison, with the evidence and its uncertainty."""
+"""Recommend the cheapest row within a budget that is not significantly worse than the best, with the evidence."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,9 +16,14 @@ class Rival:
     """Another row: the best row's mean minus this row's on a measure, on the same documents.
 
     Attributes:
-        low, high: the corrected interval, which agrees with `decision`; None: not tested.
+        label: the other row.
+        difference: the difference of the means.
+        low: lower end of the corrected interval, which agrees with `decision`; None: not tested.
+        high: its upper end.
+        p_value_adjusted: the corrected p-value; None: not tested.
+        separable: whether the two rows differ significantly.
         decision: `different`, `equivalent` or `undecided`; None: not tested.
-        not_worse: this row is shown not to be worse than the best by the margin or more.
+        not_worse: whether this row is significantly not worse than the best by the margin or more.
     """
 
     label: str

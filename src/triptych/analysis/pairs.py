@@ -1,4 +1,4 @@
-"""Scores of rows, wherever they come from, to intervals, paired tests and decisions. Deterministic; no file is read."""
+"""Intervals, paired tests and decisions from the scores of rows; deterministic, and no file is read."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -20,11 +20,11 @@ Samples = Mapping[str, Mapping[str, Sample]]
 
 
 def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
-    """The mean of every row on every measure, with its spread.
+    """The mean of every row on every measure, with what its interval and tests need.
 
     Args:
-        scores: by label and measure [S, N]; all rows have the same N documents in the same order. A row without
-            training has S = 1. Measures whose name begins with `rouge` lie in 0-100; `loss` is given by
+        scores: by label and measure [S, N]; all rows have the same N documents in the same order. A row that is
+            not trained has S = 1. Measures whose name begins with `rouge` are in 0-100; values of `loss` come from
             `inference.ratio_values`.
     """
     return {
@@ -34,7 +34,7 @@ def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
 
 
 def bounds_of(measure: str) -> tuple[float, float] | None:
-    """The least and the greatest value that a document can have on a measure; None: unknown."""
+    """The lowest and highest value that a document can have on a measure; None if they are unknown."""
     return ROUGE_BOUNDS if measure.startswith("rouge") else None
 
 
@@ -63,13 +63,13 @@ def paired_tests(
     Args:
         scores: from `samples`.
         analysis: the primary measure and the margins.
-        trained: the number of seeds of every row that was trained; rows that are not named train nothing.
+        trained: the number of seeds of every row that was trained; the others are not trained.
         pairs: labels to test against each other, corrected by Holm; None: every two rows, corrected by
             `corrected_pairs`.
-        power: say as well which difference each test would have found.
+        power: also compute the difference that each test would have detected.
 
     Returns:
-        none where there is a single document.
+        The tests, pair by pair; none if there is only one document.
     """
     chosen = list(combinations(scores, 2)) if pairs is None else list(pairs)
     measures = dict.fromkeys(measure for label in scores for measure in scores[label])
@@ -112,6 +112,7 @@ def _of_measure(
     all_pairs: bool,
     power: bool,
 ) -> list[PairedTest]:
+    """The tests of all pairs on one measure."""
     cases = [
         (a, b, difference(scores[a][measure], scores[b][measure]))
         for a, b in pairs
@@ -125,7 +126,7 @@ def _of_measure(
     p_values = np.array([one.p_value() for *_, one in cases])
     rows = len({label for a, b, _ in cases for label in (a, b)})
     found = corrected_pairs(p_values, rows, LEVEL) if all_pairs else corrected_by_holm(p_values, LEVEL)
-    # Of the two hypotheses of a pair, "a is worse by the margin" and "b is", one at most is true.
+    # Of the two hypotheses of a pair, "a is worse by the margin" and "b is", at most one is true.
     one_sided = np.array([[_not_worse(one, margin, sign), _not_worse(one, margin, -sign)] for *_, one in cases])
     not_worse = holm(one_sided.ravel(), len(cases)).reshape(-1, 2)
     tests = []
@@ -168,6 +169,7 @@ def _not_worse(one: Sample, margin: float, sign: int) -> float:
 
 
 def _decision(adjusted: float, margins: Array) -> Literal["different", "equivalent", "undecided"]:
+    """The decision of a pair, from its corrected p-value and those of its two one-sided tests."""
     if adjusted < LEVEL:
         return "different"
     return "equivalent" if max(margins) < LEVEL else "undecided"

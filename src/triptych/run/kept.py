@@ -41,7 +41,7 @@ def find_kept(
         note: called with a sentence where the file exists and does not belong to this run.
 
     Returns:
-        The content, or None where there is none that belongs to this run.
+        The content, or None if there is none that belongs to this run.
 
     Raises:
         ResultsError: the file is unreadable or contains something else.
