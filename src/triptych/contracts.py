@@ -51,10 +51,10 @@ class ModelParts:
 
 @dataclass(frozen=True)
 class Context:
-    """What a method may use beside the model."""
+    """What a method may use besides the model."""
 
     tokenizer: PreTrainedTokenizerBase
-    generator: torch.Generator  # seeded by the run; the only source of chance
+    generator: torch.Generator  # seeded by the run; the only source of random numbers
     frequent_tokens: Tensor  # token ids by falling frequency in the training documents
 
 
@@ -65,7 +65,7 @@ class AdaptedModel:
     Attributes:
         parts: the model, changed in place or not.
         virtual_tokens: an embedding [P, D] put into every input sequence, or None.
-        placement: where: "before" the document, or "after" it.
+        placement: of the virtual tokens: "before" the document, or "after" it.
         prefix: learned keys and values that every layer sees before the sequence, or None: its `forward()`, without
             arguments, gives them as one tensor [L, 2, H, P, D / heads].
         peft_config: PEFT's own description of the adapter, where PEFT has one.

@@ -1,4 +1,4 @@
-"""The machine under a run: device, precision, seeds and the process group, through accelerate."""
+"""The machine that a run uses: device, precision, seeds and process group, through accelerate."""
 
 import os
 import random
@@ -37,11 +37,11 @@ class Machine:
 
     @property
     def num_processes(self) -> int:
-        """How many work on one run."""
+        """How many processes work on one run."""
         return self.accelerator.num_processes
 
     def owns(self, number: int) -> bool:
-        """Whether the piece of work with this number is this rank's: pieces are dealt out in turn."""
+        """Whether this rank does the piece of work with this number: the ranks take them in turn."""
         return number % self.num_processes == self.accelerator.process_index
 
     def total(self, values: Tensor) -> Tensor:
@@ -139,8 +139,8 @@ def start_machine(device: str | None, precision: str) -> Machine:
     mixed = "no" if chosen == "fp32" else chosen
     if is_initialized() and (before := AcceleratorState().mixed_precision) != mixed:
         raise ConfigError(
-            f"This process computes in {before.replace('no', 'fp32')} already, so that nothing in {chosen} can be "
-            "done beside it: give runs of another precision a command of their own."
+            f"This process computes in {before.replace('no', 'fp32')} already, and cannot change to {chosen}: run "
+            "other precisions by separate commands."
         )
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
     return Machine(accelerator, chosen)

@@ -53,7 +53,7 @@ def test_auto_elsewhere_is_fp32_and_bf16_is_had_by_asking():
 def test_a_process_has_one_precision(machine):
     """Where a process computes in fp32 already, bf16 beside it is refused with a remedy."""
     assert machine.precision == "fp32"
-    with pytest.raises(ConfigError, match=r"computes in fp32 already.*a command of their own"):
+    with pytest.raises(ConfigError, match=r"computes in fp32 already.*by separate commands"):
         start_machine("cpu", "bf16")
 
 

@@ -1,4 +1,4 @@
-"""The micro-batch that fits: found once for a row, by passes over its longest pairs."""
+"""The micro-batch that fits into memory, found by passes over the longest pairs."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from triptych.engine.model import EngineModel
 from triptych.engine.training import out_of_memory
 from triptych.measure.memory import PeakMemory
 
-PROVISIONAL_BATCH_SIZE = 8  # pairs a pass until "auto" has found what fits
+PROVISIONAL_BATCH_SIZE = 8  # pairs of a forward pass until "auto" has found what fits
 # of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
 MEMORY_SHARE = 0.5
 

@@ -14,7 +14,7 @@ PADDING = 0.05  # of a micro-batch, at most
 
 @dataclass(frozen=True)
 class Batch:
-    """Right-padded sequences: prefix, document, separator, summary. The EOS is a target alone, so it is not fed.
+    """Right-padded sequences: prefix, document, separator, summary. The EOS is only a target, so it is not fed.
 
     Attributes:
         ids: the tokens, padded with EOS; [B, T]. Padding is known by position, never by id.
@@ -83,22 +83,26 @@ def collate(pairs: Sequence[Pair], template: Template) -> Batch:
 
 
 def sequence_length(pair: Pair) -> int:
-    """Tokens of a pair that differ between pairs."""
+    """Tokens of a pair without those that all pairs have: document and summary."""
     return len(pair.document_ids) + len(pair.summary_ids)
 
 
 def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
-    """Indices in groups of at most `size` pairs of like length, the longest first."""
+    """Indices in groups of at most `size` pairs of similar length, the longest first."""
     order = sorted(range(len(pairs)), key=lambda i: (-sequence_length(pairs[i]), i))
     for start in range(0, len(order), size):
         yield order[start : start + size]
 
 
 def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[list[int]]:
-    """A global batch cut into micro-batches of like length, each of at most `size` and with at most `PADDING` of it
-    padding.
+    """A global batch cut into micro-batches of similar length; where it is cut changes nothing.
 
-    Where it is cut changes nothing: losses are summed over the step.
+    Losses are summed over the step.
+
+    Args:
+        split: the pairs.
+        indices: those of the global batch.
+        size: pairs that a micro-batch has at most; of its places, at most `PADDING` are padding.
     """
     groups: list[list[int]] = []
     tokens = longest = 0
@@ -119,5 +123,5 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def seed_of(seed: int, step: int, micro_batch: int) -> int:
-    """What the dropout of a micro-batch is drawn from: the same on one device and on several, unbroken or resumed."""
+    """The seed of the dropout of a micro-batch: the same on one device and on several, uninterrupted or resumed."""
     return int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0])

@@ -1,4 +1,4 @@
-"""The loss of a split: summed over every target, divided once."""
+"""The loss of a split, summed over every target and divided once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

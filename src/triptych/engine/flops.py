@@ -1,4 +1,4 @@
-"""How much arithmetic a training pass is: counted by dispatch on a copy of the model that has no weights."""
+"""The arithmetic of a training pass, counted by dispatch on a copy of the model without weights."""
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -16,8 +16,7 @@ SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 
 
 
 def training_flops(sketch: EngineModel, first: int | None = None) -> FlopModel:
-    """FLOPs of a forward and backward pass by its shape, the head's second forward pass above `LOGITS_AT_ONCE`
-    included.
+    """FLOPs of a forward and backward pass by its shape, the head's second forward pass included.
 
     Args:
         sketch: the model on the `meta` device, with plain ("eager") attention: not all fused kernels are counted.

@@ -14,7 +14,7 @@ from triptych.engine.model import EngineModel
 from triptych.engine.prefix import prefix_cache
 from triptych.engine.savings import partial_forward
 
-LOGITS_AT_ONCE = 2**26  # 256 MB in fp32; beyond it the head is computed a second time in the backward pass
+LOGITS_AT_ONCE = 2**26  # 256 MB in fp32; with more, the head runs a second time in the backward pass
 
 
 def target_hidden(model: EngineModel, batch: Batch) -> Tensor:
@@ -71,8 +71,7 @@ def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:
 
 
 def places_at_once(head: nn.Linear) -> int:
-    """Places whose logits are computed together: with more of them, the head runs a second time in the backward
-    pass."""
+    """Places whose logits are computed together; with more, the head runs again in the backward pass."""
     return max(LOGITS_AT_ONCE // head.out_features, 1)
 
 

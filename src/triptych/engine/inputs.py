@@ -13,7 +13,7 @@ from triptych.models.parts import embed
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the trunk reads, and where the targets' predictions stand in it.
+    """What the trunk reads, and where in it the targets are predicted.
 
     Attributes:
         embeddings: [B, P + T, D].
@@ -26,7 +26,7 @@ class Inputs:
 
 
 def assemble(adapted: AdaptedModel, batch: Batch) -> Inputs:
-    """Put the virtual tokens where the method wants them; positions run on through them."""
+    """Put the virtual tokens where the method wants them; positions count them too."""
     tokens = embed(adapted.parts, batch.ids)
     if adapted.virtual_tokens is None:
         return Inputs(tokens, batch.rows, batch.columns)

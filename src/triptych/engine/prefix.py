@@ -1,4 +1,4 @@
-"""Learned keys and values before every layer: the one place where a prefix becomes a cache of transformers."""
+"""A learned prefix of keys and values as a cache of transformers."""
 
 import torch
 from torch import Tensor
@@ -8,11 +8,10 @@ from triptych.contracts import AdaptedModel
 
 
 def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
-    """A cache that holds the prefix for each of `rows` rows, through which gradients flow; None where there is no
-    prefix.
+    """A cache that holds the prefix for each of `rows` rows; None where there is no prefix.
 
-    Its layers keep all they are given. A family with sliding windows masks what is out of reach by position, so that
-    this changes none of its figures.
+    Gradients flow through it. Its layers keep all that they are given. A family with sliding windows masks what is out
+    of reach by position, so that this changes none of its figures.
     """
     if adapted.prefix is None:
         return None
@@ -25,10 +24,9 @@ def prefix_cache(adapted: AdaptedModel, rows: int) -> DynamicCache | None:
 def begin_with_prefix(
     adapted: AdaptedModel, embeddings: Tensor, mask: Tensor, beams: int
 ) -> tuple[Tensor, Tensor, DynamicCache | None]:
-    """Inputs of `generate` that go on from the prefix; as they are where there is none.
+    """Inputs of `generate` that continue the prefix; unchanged where there is none.
 
-    `generate` takes the whole sequence and leaves out as many places as the cache holds: P empty ones stand for the
-    prefix.
+    `generate` takes the whole sequence and skips as many places as the cache holds: P empty ones represent the prefix.
 
     Args:
         embeddings: left-padded, [B, T, D].

@@ -1,4 +1,4 @@
-"""One training loop for every method. It never asks which it runs: it trains what requires a gradient."""
+"""The training loop, the same for every method: it trains what requires a gradient."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from triptych.errors import NonFiniteLoss
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The recipe, the same for every row but for its learning rate and weight decay."""
+    """The recipe, the same for every method except for learning rate and weight decay."""
 
     learning_rate: float
     weight_decay: float
@@ -37,10 +37,10 @@ class TrainingPlan:
 
 @dataclass
 class Progress:
-    """The numbers of a training state: where it stands, how good it was, what it has done."""
+    """The numbers of a training state: how far it is, how good it was, what it has done."""
 
     epoch: int = 0  # epochs finished
-    cursor: int = 0  # optimizer steps done in the epoch under way
+    cursor: int = 0  # optimizer steps done in the current epoch
     step: int = 0
     best_loss: float | None = None  # None before the first validation
     best_epoch: int = 0
@@ -60,9 +60,9 @@ class Progress:
 class TrainingState:
     """The whole state of a training loop in one object, which can be saved after any step.
 
-    Together with the plan and the data it decides all that follows: trained tensors, optimizer, the place in the data,
-    the best weights so far and the count towards early stopping. Chance is no part of it: order and dropout follow from
-    the plan's seed and the place.
+    It holds trained tensors, optimizer, position in the data, the best weights so far and the count towards early
+    stopping. Together with the plan and the data it decides all that follows. Random states are not part of it: order
+    and dropout follow from the plan's seed and the position.
     """
 
     trained: dict[str, nn.Parameter]
@@ -75,7 +75,7 @@ class TrainingState:
     def begin(
         cls, adapted: AdaptedModel, plan: TrainingPlan, scaler: torch.amp.GradScaler | None = None
     ) -> "TrainingState":
-        """A state before the first step, with a loss scaler of its own where the precision needs one."""
+        """A state before the first step; fp16 needs a loss scaler."""
         trained = adapted.trained_parameters()
         return cls(trained, make_optimizer(list(trained.values()), plan), scaler=scaler)
 
@@ -90,7 +90,7 @@ class TrainingState:
         return tensors, vars(self.progress).copy()
 
     def load_state_dict(self, tensors: dict[str, Tensor], numbers: dict) -> None:
-        """Go back to a state that `state_dict` gave.
+        """Restore a state that `state_dict` returned.
 
         Raises:
             KeyError: a tensor is missing.
@@ -134,10 +134,10 @@ def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.
 
 
 def scheduled_rate(plan: TrainingPlan, step: int, total_steps: int) -> float:
-    """The learning rate of step k of K; with w = ceil(warmup_fraction K) it is rate (k + 1) / w while k < w, so never
-    0.
+    """The learning rate of step k of K, never 0.
 
-    Then, linear: rate (K - k) / (K - w); cosine: rate (1 + cos(pi (k - w) / (K - w))) / 2; constant: rate.
+    With w = ceil(warmup_fraction K) it is rate (k + 1) / w while k < w. Then, linear: rate (K - k) / (K - w); cosine:
+    rate (1 + cos(pi (k - w) / (K - w))) / 2; constant: rate.
     """
     warmup = math.ceil(plan.warmup_fraction * total_steps)
     if step < warmup:
@@ -223,8 +223,8 @@ class Loop:
         """One optimizer step over a global batch, in micro-batches that the ranks share out.
 
         The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
-        summaries by the company they keep. Every rank knows the whole batch, so that only nats and gradients are summed
-        over ranks; what is counted (FLOPs, tokens) is counted for all of them.
+        a summary by the micro-batch that it is in. Every rank knows the whole batch, so that only nats and gradients
+        are summed over ranks; what is counted (FLOPs, tokens) is counted for all of them.
 
         Raises:
             NonFiniteLoss: the loss or gradient is NaN or infinite; the step was not taken.
@@ -357,5 +357,5 @@ class Loop:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator refused: CUDA's, Python's, or torch's on the CPU, which has no error of its own for it."""
+    """Whether an allocator refused: CUDA's, Python's, or torch's on the CPU, which raises a `RuntimeError`."""
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

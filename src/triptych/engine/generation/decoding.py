@@ -8,8 +8,8 @@ from torch import Tensor
 
 NEVER = -1.0e9  # transformers' score of what must not be chosen: its sums are compared, so the number matters
 
-Step = Callable[[Tensor, Tensor], Tensor]  # (tokens [R], rows they follow [R]) -> logits [R, V] in fp32
-Keep = Callable[[Tensor], None]  # documents that go on, by index
+StepFunction = Callable[[Tensor, Tensor], Tensor]  # (tokens [R], rows they follow [R]) -> logits [R, V] in fp32
+KeepFunction = Callable[[Tensor], None]  # the documents that continue, by index
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,7 @@ class DecodingPlan:
 
 
 def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
-    """Minus infinity for every token that would complete an n-gram that a row holds already: [R, V], [R, t] -> [R,
-    V]."""
+    """Minus infinity for each token that would repeat an n-gram of its row: [R, V], [R, t] -> [R, V]."""
     if size == 0 or tokens.shape[1] + 1 < size or tokens.shape[1] < size:
         return scores
     windows = tokens.unfold(1, size, 1)
@@ -34,7 +33,7 @@ def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
     return scores.index_put((row, windows[row, at, -1]), scores.new_tensor(float("-inf")))
 
 
-def greedy(logits: Tensor, plan: DecodingPlan, eos: int, step: Step, keep: Keep) -> list[list[int]]:
+def greedy(logits: Tensor, plan: DecodingPlan, eos: int, step: StepFunction, keep: KeepFunction) -> list[list[int]]:
     """The likeliest token at every step: logits [B, V] of the first one -> B lists of tokens."""
     count = len(logits)
     tokens = torch.full((count, plan.max_new_tokens), eos, device=logits.device)
@@ -53,11 +52,13 @@ def greedy(logits: Tensor, plan: DecodingPlan, eos: int, step: Step, keep: Keep)
     return [row[: row.index(eos)] if eos in row else row for row in tokens.tolist()]
 
 
-def beam_search(logits: Tensor, plan: DecodingPlan, eos: int, step: Step, keep: Keep) -> list[list[int]]:
+def beam_search(
+    logits: Tensor, plan: DecodingPlan, eos: int, step: StepFunction, keep: KeepFunction
+) -> list[list[int]]:
     """Beam search with K beams: logits [B, V] of the first token -> B lists of tokens.
 
     As transformers has it: 2 K candidates a step, of which those among the first K that end a summary compete for its
-    place by sum / length ** length_penalty; a document is done when its best beam can no longer win by this measure.
+    place by sum / length ** length_penalty; a document is done when no beam can win any more by this measure.
     """
     beams, most, penalty = plan.num_beams, plan.max_new_tokens, plan.length_penalty
     count, device = len(logits), logits.device
@@ -93,18 +94,18 @@ def beam_search(logits: Tensor, plan: DecodingPlan, eos: int, step: Step, keep: 
         is_ended = torch.cat([is_ended, finishing], 1).gather(1, best)
 
         worst = torch.where(is_ended, ended_scores.min(1, keepdim=True)[0], NEVER)
-        hopeful = (scores[:, :1] / (t + 1) ** penalty > worst).any(1)
+        can_win = (scores[:, :1] / (t + 1) ** penalty > worst).any(1)
         last = t + 1 == most
-        for at in range(len(going)) if last else (~hopeful).nonzero().flatten().tolist():
+        for at in range(len(going)) if last else (~can_win).nonzero().flatten().tolist():
             row = ended[at, 0].tolist()
             results[int(going[at])] = row[: row.index(eos)] if eos in row else row
-        if last or not hopeful.any():
+        if last or not can_win.any():
             break
         rows = (followed + torch.arange(len(going), device=device)[:, None] * beams).flatten()
-        if hopeful.all():
+        if can_win.all():
             logits = step(running[:, :, t].flatten(), rows)
             continue
-        rest = hopeful.nonzero().flatten()
+        rest = can_win.nonzero().flatten()
         keep(rest)
         going, running, scores = going[rest], running[rest], scores[rest]
         ended, ended_scores, is_ended = ended[rest], ended_scores[rest], is_ended[rest]

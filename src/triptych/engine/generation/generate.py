@@ -1,4 +1,4 @@
-"""Summaries, generated freely: one decoding for every row, from the document and separator alone."""
+"""Summaries generated from documents, with the same decoding for every method."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -27,8 +27,8 @@ def generate(
 ) -> list[list[int]]:
     """New tokens for each document, without the EOS that ended them.
 
-    A summary does not depend on what else is in its batch: positions are explicit and padding is masked, wherever it
-    stands. The document goes in as embeddings: its n-grams are not "repeats" of the summary.
+    A summary does not depend on what else is in its batch: positions are explicit and padding is masked on
+    either side. The document goes in as embeddings: its n-grams are not "repeats" of the summary.
 
     Args:
         model: the model, in eval mode.
@@ -57,7 +57,7 @@ def generate(
 def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
     """Make sure that a model can write summaries as a suite asks, on two short documents, before anything is trained.
 
-    For families whose summaries come from transformers' `generate`; this engine's own loop was tried by
+    For families whose summaries come from transformers' `generate`; this engine's own loop was checked by
     `own_loop_agrees`.
 
     Args:
@@ -92,7 +92,7 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
 
 
 def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
-    """A batch by transformers' `generate`, for families whose layers keep something else than keys and values."""
+    """A batch by transformers' `generate`, for families that the own loop cannot serve."""
     eos = model.template.eos_id
     config = GenerationConfig(
         do_sample=False,

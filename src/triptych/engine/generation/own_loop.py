@@ -17,13 +17,13 @@ from triptych.engine.generation.shared_cache import SharedCache, make_cache
 from triptych.engine.model import EngineModel
 from triptych.engine.prefix import prefix_cache
 from triptych.engine.savings import attention, partial_forward
-from triptych.engine.savings.attention import Selection
+from triptych.engine.savings.attention import Places
 from triptych.engine.savings.probe import Report, Unsupported, attempt, same_predictions
 from triptych.models.parts import embed
 
 
 def own_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
-    """A batch by this engine: the documents read once, a token a step for every beam that goes on."""
+    """A batch by this engine: the documents read once, a token a step for each beam that is still running."""
     embeddings, lengths = right_padded(model, documents)
     reader = Reader.begin(model, embeddings, lengths, decoding.num_beams)
     search = greedy if decoding.num_beams == 1 else beam_search
@@ -42,10 +42,10 @@ class Reader:
 
     @classmethod
     def begin(cls, model: EngineModel, embeddings: Tensor, lengths: Tensor, beams: int) -> "Reader":
-        """Read right-padded documents: [B, T, D], [B]. Where the family's cache is not plain, there is no such reader.
+        """Read right-padded documents: [B, T, D], [B].
 
         Raises:
-            Unsupported: it is not.
+            Unsupported: the family's layers keep something else than keys and values of the whole text.
         """
         prefix = model.adapted.prefix() if model.adapted.prefix is not None else None
         cache = make_cache(model.parts.model.config, beams, prefix)
@@ -72,7 +72,7 @@ class Reader:
         return parts.head(hidden[:, -1]).float()
 
     def keep(self, documents: Tensor) -> None:
-        """Go on with some of the documents."""
+        """Continue with some of the documents."""
         self.cache.keep(documents)
         self.positions = self.positions.view(-1, self.beams)[documents].view(-1, 1)
 
@@ -83,7 +83,7 @@ def last_states(model: EngineModel, embeddings: Tensor, columns: Tensor, cache: 
     if not model.can.prune:
         return partial_forward.run_trunk(parts, embeddings, cache)[rows, columns]
     entry = partial_forward.run_up_to(parts, embeddings, len(parts.blocks) - 1, cache=cache)
-    selection, slots = Selection(columns[:, None]), torch.zeros_like(rows)
+    selection, slots = Places(columns[:, None]), torch.zeros_like(rows)
     return partial_forward.apply_final_norm(
         parts, partial_forward.last_block_at(parts, entry, rows, columns, selection, slots)
     )
@@ -91,10 +91,11 @@ def last_states(model: EngineModel, embeddings: Tensor, columns: Tensor, cache: 
 
 @torch.no_grad()
 def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) -> bool:
-    """Whether this engine's steps give the logits of the model's own forward, on two rows of tokens and two beams each.
+    """Whether this engine's steps give the logits of the model's own forward.
 
-    What is expected is computed by the model's own attention; where the steps agree, this engine's stays installed.
-    Both are computed without autocast: in the few digits of low precision a wrong step could pass.
+    They are compared on two rows of tokens with two beams each. What is expected is computed by the model's own
+    attention; where the steps agree, this engine's stays installed. Both are computed without autocast: in the few
+    digits of low precision a wrong step could pass.
 
     Args:
         model: the model in eval mode, its weights not yet narrowed.

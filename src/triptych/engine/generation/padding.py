@@ -13,15 +13,13 @@ from triptych.models.parts import embed
 
 
 def right_padded(model: EngineModel, documents: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Prefix, document and separator with the virtual tokens in place, padded on the right: [B, P + T, D], lengths
-    [B]."""
+    """Prefix, document and separator, with virtual tokens, padded on the right: [B, P + T, D], lengths [B]."""
     rows = _rows(model, documents)
     return pad_sequence(rows, batch_first=True), torch.tensor([len(row) for row in rows], device=model.machine.device)
 
 
 def left_padded(model: EngineModel, documents: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-    """Prefix, document and separator with the virtual tokens in place, padded on the left: [B, P + T, D], mask [B, P +
-    T]."""
+    """Prefix, document and separator, with virtual tokens, padded on the left: [B, P + T, D], mask [B, P + T]."""
     rows, device = _rows(model, documents), model.machine.device
     longest = max(len(row) for row in rows)
     embeddings = rows[0].new_zeros(len(rows), longest, rows[0].shape[-1])

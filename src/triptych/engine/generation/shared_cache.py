@@ -14,18 +14,19 @@ STEPS = 16  # for which there is room before a buffer grows; what is not written
 
 
 class SharedCache(DynamicCache):
-    """Keys and values of B documents with K beams each, in one buffer a layer: the document's, then K places for every
-    step.
+    """Keys and values of B documents with K beams each: one buffer for each layer.
+
+    The buffer holds those of the document, then K places for each step.
 
     In the first pass, over right-padded documents, `update` keeps what it is given. After `open`, it writes each beam's
     new token into its place, and `attend` answers a document's beams together, each of which sees its own history
-    alone: no document is copied to its beams, and where a beam goes on from another one, nothing moves but the mask.
+    alone: no document is copied to its beams, and where a beam continues another one, only the mask changes.
     Buffers are used whole, since products of a part of one would copy it first.
 
     Args:
         config: the model's.
         beams: K.
-        prefix: learned keys and values that stand before every layer's own, [L, 2, H_kv, P, D / H], or None.
+        prefix: learned keys and values that come before every layer's own, [L, 2, H_kv, P, D / H], or None.
     """
 
     def __init__(self, config: PreTrainedConfig, beams: int, prefix: Tensor | None = None):
@@ -42,8 +43,7 @@ class SharedCache(DynamicCache):
         return self._prefix.shape[3] if self._prefix is not None else 0
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Positions that a new token follows; the padding of shorter documents counts, so positions are given
-        explicitly."""
+        """Positions before a new token, the padding of shorter documents included: positions are given explicitly."""
         return self._length + self._used if self._length else self.prefix_length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
@@ -98,10 +98,10 @@ class SharedCache(DynamicCache):
         self._mask = mask[:, None].expand(-1, self._beams, -1)
 
     def follow(self, rows: Tensor) -> None:
-        """A step begins: every beam sees what the beam it goes on from saw, and its own new token.
+        """A step begins: every beam sees what the beam that it continues saw, and its own new token.
 
         Args:
-            rows: the beams gone on from, [B K], each within its document's.
+            rows: the beams that are continued, [B K], each within its document's.
         """
         beams, at = self._beams, self._length + self._used * self._beams
         if at == self._mask.shape[2]:
@@ -133,15 +133,14 @@ class SharedCache(DynamicCache):
         self._used += 1
 
     def keep(self, documents: Tensor) -> None:
-        """Go on with some of the documents: their indices."""
+        """Continue with some of the documents, given by their indices."""
         self._mask = self._mask[documents]
         for layer, (keys, values) in enumerate(self._states):
             self._states[layer] = (keys[documents], values[documents])
 
 
 def make_cache(config: PreTrainedConfig, beams: int, prefix: Tensor | None = None) -> SharedCache | None:
-    """A cache for a family whose layers keep plain keys and values; None where they keep something else (windows,
-    states)."""
+    """A cache where layers keep plain keys and values; None where they keep windows or states."""
     layers = DynamicCache(config=config).layers
     if not layers or any(type(layer) is not DynamicLayer for layer in layers):
         return None

@@ -23,14 +23,14 @@ BLOCK = 128
 
 
 @dataclass(frozen=True)
-class Selection:
+class Places:
     """The places of each row at which a block's output is wanted: [B, S], some of them repeated."""
 
     columns: Tensor
 
 
 class Selected(Exception):  # no error: it carries the result out of the module that asked for it
-    """What attention gives at the places of a `Selection`: [B, S, H, D / H]."""
+    """What attention gives at the places of a `Places`: [B, S, H, D / H]."""
 
     def __init__(self, heads: Tensor):
         super().__init__("attention at chosen places")
@@ -72,7 +72,7 @@ def attend(
         Selected: with a selection; it carries the result.
         Unsupported: a cache answers, and the module does not say which layer it is.
     """
-    selection: Selection | None = options.pop("selection", None)
+    selection: Places | None = options.pop("selection", None)
     attending: AttendingCache | None = options.pop("attending", None)
     dropout, scaling = options.pop("dropout", 0.0), options.pop("scaling", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling

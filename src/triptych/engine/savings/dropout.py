@@ -13,7 +13,7 @@ _BITS = 32
 def drop(states: Tensor, rate: float) -> tuple[Tensor, Tensor]:
     """Inverted dropout: `states * kept / (1 - rate)`, and the mask of what was kept.
 
-    Each place draws 32 bits from torch's generator, and is dropped where they are less than round(rate * 2^32): exact
+    Each place draws 32 bits from torch's generator, and is dropped where they are below round(rate * 2^32): exact
     to 2^-33.
     """
     drawn = torch.empty((states.numel() + 1) // 2, dtype=torch.int64).random_(-(2**63), None).view(torch.int32)

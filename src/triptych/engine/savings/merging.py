@@ -12,14 +12,14 @@ from torch import nn
 
 @contextmanager
 def merged(model: nn.Module) -> Iterator[None]:
-    """LoRA's products added to copies of the weights they stand beside; the weights themselves, which other rows may
-    share, are
-    never written into, and stand there again afterwards.
+    """Add LoRA's products to copies of the weights that they adapt, and put the weights back afterwards.
+
+    The weights themselves, which other loaded runs may share, are never written into.
     """
     from peft.tuners.lora import LoraLayer
 
     found: list[Any] = [module for module in model.modules() if isinstance(module, LoraLayer)]
-    # A bias of LoRA's own has nothing to be added to where the matrix has none: such a layer works as it is.
+    # LoRA's own bias cannot be merged where the matrix has no bias: such a layer works as it is.
     layers = [
         m for m in found if not any(m.lora_bias.values()) or "bias" in dict(m.get_base_layer().named_parameters())
     ]

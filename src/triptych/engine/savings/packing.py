@@ -19,11 +19,10 @@ ROWS = 32  # what the layout is made for: a batch of documents, or of beams
 
 @contextmanager
 def packed(model: nn.Module, machine: Machine) -> Iterator[None]:
-    """In bf16 on a CPU linear layers multiply by copies of their weights in oneDNN's own layout; the weights stay as
-    they are.
+    """In bf16 on a CPU let linear layers multiply by copies of their weights in oneDNN's own layout.
 
-    In fp32 the copies would take as much memory as the model. Where oneDNN does not serve the machine nothing changes
-    either.
+    The weights stay as they are. Nothing changes in fp32, where the copies would take as much memory as the model, and
+    where oneDNN does not serve the machine.
     """
     served = machine.device.type == "cpu" and machine.precision == "bf16" and _served()
     layers: list[Any] = [m for m in model.modules() if served and type(m) in (nn.Linear, Conv1D)]

@@ -19,7 +19,7 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.engine.batching import Batch
 from triptych.engine.inputs import Inputs
 from triptych.engine.savings import attention
-from triptych.engine.savings.attention import Selected, Selection
+from triptych.engine.savings.attention import Places, Selected
 from triptych.engine.savings.probe import Unsupported
 from triptych.engine.savings.replacement import replaced
 
@@ -133,7 +133,7 @@ def run_trunk(parts: ModelParts, embeddings: Tensor, cache: Cache | None = None)
 
 
 def last_block_at(
-    parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selection: Selection, slots: Tensor
+    parts: ModelParts, entry: Entry, rows: Tensor, columns: Tensor, selection: Places, slots: Tensor
 ) -> Tensor:
     """The last block at N places alone; elsewhere only keys and values are computed.
 
@@ -141,7 +141,7 @@ def last_block_at(
         entry: what enters the last block.
         rows, columns: the places, [N] each.
         selection: the same places row by row, [B, S].
-        slots: where in its row of the selection each place stands, [N].
+        slots: the index of each place in its row of the selection, [N].
 
     Returns:
         What enters the final norm there: [N, D].
@@ -154,7 +154,7 @@ def last_block_at(
         raise Unsupported("its blocks are not norm, attention, norm, MLP")
     config: Any = getattr(block.attention, "config", None)
     if config is None:
-        raise Unsupported("its attention has no configuration of its own")
+        raise Unsupported("its attention has no configuration")
     own = config._attn_implementation
     attention.register_attention()
     config._attn_implementation = attention.NAME
@@ -180,7 +180,7 @@ def last_block_at_targets(parts: ModelParts, entry: Entry, inputs: Inputs, batch
     """The last block at the targets alone, from what enters it: [N, D] before the final norm."""
     columns = torch.zeros(len(batch.ids), batch.most_targets, dtype=torch.long, device=batch.ids.device)
     columns = columns.index_put((inputs.rows, batch.slots), inputs.columns)
-    return last_block_at(parts, entry, inputs.rows, inputs.columns, Selection(columns), batch.slots)
+    return last_block_at(parts, entry, inputs.rows, inputs.columns, Places(columns), batch.slots)
 
 
 def apply_final_norm(parts: ModelParts, hidden: Tensor) -> Tensor:
@@ -189,8 +189,7 @@ def apply_final_norm(parts: ModelParts, hidden: Tensor) -> Tensor:
 
 
 def first_trained(adapted: AdaptedModel) -> int | None:
-    """The first block that must run anew in every pass; L where only what follows the blocks is trained, None where all
-    must.
+    """The first block that must run in every pass; L where only what follows the blocks is trained, None for all.
 
     Everything before it is a fixed function of the document's tokens: frozen, without virtual tokens or a prefix.
     """

@@ -53,11 +53,10 @@ def _module_of(error: Exception) -> str:
 
 
 def same_predictions(found: Tensor, expected: Tensor) -> bool:
-    """Whether logits predict the same: their log-probabilities differ by no more than fp32's rounding explains, [.., V]
-    each.
+    """Whether logits predict the same: log-probabilities differ by no more than fp32's rounding explains.
 
-    A part that all logits share says nothing (GPT-2's lie around -100), so it may not widen what is allowed: that is
-    `TOLERANCE` of the spread of the expected log-probabilities, and `ROUNDING` of the largest logit.
+    Both are [.., V]. A part that all logits share predicts nothing (GPT-2's are around -100), so it may not widen what
+    is allowed: `TOLERANCE` of the spread of the expected log-probabilities, and `ROUNDING` of the largest logit.
     """
     if found.shape != expected.shape or not torch.isfinite(found).all():
         return False

@@ -58,7 +58,7 @@ def make_ready(model: EngineModel) -> EngineModel:
 
 @contextmanager
 def _in_fp32(model: nn.Module) -> Iterator[None]:
-    """Narrowed weights in fp32 for a while: in few digits a probe would not see what differs."""
+    """Narrowed weights in fp32 for a while: in low precision a probe would miss differences."""
     narrowed = {p: p.data for p in model.parameters() if p.dtype in LOW_PRECISION.values()}
     try:
         for parameter in narrowed:
@@ -95,7 +95,7 @@ def head_is_plain(adapted: AdaptedModel) -> bool:
     """Whether the head applied to the trunk's output is all there is to this family's logits (no soft cap, no scaling).
 
     Raises:
-        ModelError: the logits are not finite, so that nothing can be said.
+        ModelError: the logits are not finite.
     """
     device = adapted.parts.token_embedding.weight.device
     ids = torch.arange(min(8, adapted.parts.vocabulary_size), device=device)[None]
@@ -116,8 +116,8 @@ def probe_pruning(model: EngineModel, *, same_draws: bool, report: Report = lamb
 
     Args:
         model: the model; it is left in eval mode.
-        same_draws: leave the last block whole in training where dropout is at work in it.
-        report: called with the reason where it may not; a learned prefix, with which it is never tried, is none.
+        same_draws: leave the last block whole in training where it has dropout.
+        report: called with the reason where it may not; with a learned prefix it is not tried, and nothing is reported.
 
     Raises:
         AttributeError, TypeError: a fault of this package.
@@ -157,12 +157,12 @@ def probe_pruning(model: EngineModel, *, same_draws: bool, report: Report = lamb
 
 @contextmanager
 def _halving(block: nn.Module) -> Iterator[None]:
-    """Dropout modules halve instead: that they stand in the same places shows number by number."""
+    """Dropout modules halve instead, so that both paths give the same numbers where dropout is in the same places."""
     dropouts = {module: module.p for module in block.modules() if isinstance(module, nn.Dropout)}
     with ExitStack() as stack:
         for module in dropouts:
             stack.enter_context(replaced(module, lambda states: states / 2))
-            module.p = 0.0  # attention reads the rate beside the module
+            module.p = 0.0  # attention reads the rate from the module
         try:
             yield
         finally:

@@ -50,7 +50,7 @@ class TrunkCache:
 
     Attributes:
         first: the block they enter; L: they are what enters the final norm, at the targets alone.
-        file: the open file of all states, [all places, D]; read, not mapped, so that it is no part of the process's
+        file: the open file of all states, [all places, D]; read, not mapped, so that it is not part of the process's
             memory.
         starts: where each pair begins in it, and the end: [pairs + 1].
         width: D.
@@ -256,8 +256,7 @@ def _lay_out(model: EngineModel, split: Sequence[Pair], batch_size: int, first: 
 
 
 def _is_whole(file: Path, size: int) -> bool:
-    """Whether a file of states is the one that was sealed: of its length, and of its SHA-256; and what it took is
-    known."""
+    """Whether a file of states has its length and the sealed SHA-256, and the seconds it took are readable."""
     seal, seconds = file.with_name(SEAL), file.with_name(SECONDS)
     if not (file.is_file() and file.stat().st_size == size and seal.is_file() and seconds.is_file()):
         return False
@@ -302,7 +301,7 @@ def _computed(
 def _agrees(cache: TrunkCache, model: EngineModel, split: Sequence[Pair], index: int) -> bool:
     """Whether states and losses from the cache are those of the whole model on a document; the model is in eval mode.
 
-    In low precision a document alone is rounded otherwise than in the batch its states come from, token by token, so
+    In low precision a document alone is rounded differently than in the batch its states come from, token by token, so
     that what is compared there is the states as a whole, and the losses loosely.
     """
     batch = collate([split[index]], model.template).to(model.machine.device)
