@@ -349,7 +349,7 @@ def test_memory_stays_bounded(tmp_path):
     ("data", "said"),
     [
         ("newswir", "Did you mean 'newswire'?"),
-        ("two words", "no name on the hub"),
+        ("two words", "or a name on the Hub"),
         ("./nowhere", "no folder or file"),
         ("nowhere.csv", "no folder or file"),
         ("a/b/c", "no folder or file"),
