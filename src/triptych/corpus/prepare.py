@@ -1,7 +1,7 @@
 """Clean, select and tokenise the documents of a suite, in two passes over the source, and keep them in a cache.
 
 The first pass hashes documents and measures summaries; then every row is selected for a split or dropped; the second
-tokenises what was selected. Both read a batch at a time. What is selected depends on the texts alone, never on their
+tokenises what was selected. Both read a batch at a time. What is selected depends only on the texts, never on their
 order, the method or its seed.
 """
 
@@ -291,7 +291,7 @@ _DAMAGED = (  # what reading files with unexpected content raises
 
 
 def _open(entry: Path, template: Template) -> Corpus | None:
-    """The corpus kept in an entry's folder; None where it is damaged."""
+    """The corpus kept in an entry's folder; None if it is damaged."""
     try:
         manifest = json.loads((entry / _MANIFEST).read_text())
         for name, expected in manifest["files"].items():

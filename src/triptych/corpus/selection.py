@@ -45,7 +45,7 @@ class SelectedRows:
 
 
 def select(surveys: Mapping[str, Survey], limits: Limits, split: Split, room: int | None) -> SelectedRows:
-    """Decide about every row. It depends on the texts alone, not on their order.
+    """Select rows for the splits. The result depends only on the texts, not on their order.
 
     Args:
         surveys: of each source split.

@@ -1,4 +1,4 @@
-"""What a run's files and its suite say of one thing is the same, or the run is refused."""
+"""Find contradictions between the files of a run, and between its record and its suite."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another 
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
 
 # Not here, because they change no result: engine.*, cache.*, training.micro_batch_size, decoding.batch_size.
-# Model and data may lie in another folder by now, so only the last part of their path is compared.
+# Model and data may have been moved to another folder, so only the last part of their path is compared.
 PATHS = ("model", "data")
 EQUAL_SETTINGS = (
     "model_revision",
@@ -56,7 +56,7 @@ def other_settings(record: Record, suite: Suite) -> Iterator[str]:
 
 
 def setting(config: Mapping[str, Any], field: str) -> Any:
-    """A value of a record's config by its dotted name; None where it is absent."""
+    """A value of a record's config by its dotted name; None if it is absent."""
     value: Any = config
     for key in field.split("."):
         value = value.get(key) if isinstance(value, dict) else None

@@ -1,4 +1,4 @@
-"""Whether the files next to a record are those that its run wrote."""
+"""Check that the files next to a record are those that its run wrote."""
 
 from pathlib import Path
 

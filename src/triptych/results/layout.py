@@ -1,4 +1,4 @@
-"""Where things lie in a results folder, OUT."""
+"""Paths in a results folder, OUT."""
 
 from pathlib import Path
 
@@ -29,5 +29,5 @@ def scores_folder(out: Path) -> Path:
 
 
 def scaled_folder(out: Path, train_documents: int) -> Path:
-    """`OUT/scaling/N`: a results folder of its own, with the rows that train on N documents."""
+    """`OUT/scaling/N`: a separate results folder, with the rows that train on N documents."""
     return out / "scaling" / str(train_documents)

@@ -39,7 +39,7 @@ class OtherSettings(ResultsError):
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A row of the suite under one seed. A failed run has a record alone."""
+    """A run of the suite: one row under one seed. A failed run has only a record."""
 
     record: Record
     history: tuple[dict[str, Any], ...]
@@ -62,7 +62,7 @@ class SavedRun:
         return f"{self.record.label} (seed {self.record.seed})"
 
     def setting(self, field: str) -> Any:
-        """A value of the run's config by its dotted name; None where it is absent."""
+        """A value of the run's config by its dotted name; None if it is absent."""
         return setting(self.record.config, field)
 
 

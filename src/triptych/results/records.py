@@ -1,4 +1,4 @@
-"""What a run leaves behind, as data: `record.json`, lines of `history.jsonl` and `predictions.jsonl`. No torch."""
+"""The contents of the files of a results folder, as closed data models; no torch."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ class Rouge(Part):
 
 
 class Cost(Part):
-    """What the run took. Clocks never overlap; training time is the sum of synchronised step times alone."""
+    """What a run took. Clocks never overlap; training time is only the sum of synchronised step times."""
 
     startup_seconds: float = 0.0
     preparation_seconds: float = 0.0
@@ -68,10 +68,10 @@ class Cost(Part):
     plain_flops: float | None = None
     search_flops: float | None = None
     device_seconds: float | None = None  # devices (GPUs, or the cores of a CPU) x training seconds
-    busy_seconds: float | None = None  # of these, what the devices worked: their ratio is the mean utilisation
+    busy_seconds: float | None = None  # of these, the devices were busy; busy / device seconds is the mean utilisation
     busy_note: Annotated[str | None, _IN_WORDS] = None
     peak_memory_bytes: int | None = None  # the peak while training, weights included: see `peak_memory_kind`
-    # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" where the system does not tell
+    # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" if the system does not report
     # that; "resident" in records of older versions: with the pages of mapped files
     peak_memory_kind: Annotated[str | None, _IN_WORDS] = None
     added_peak_memory_bytes: int | None = None  # the peak above what was in use before the first step
@@ -81,7 +81,7 @@ class Cost(Part):
     energy_note: Annotated[str | None, _IN_WORDS] = None
     tokens_per_second: float | None = None
     documents_per_second: float | None = None
-    generation_latency_seconds: float | None = None  # one document alone, the test split's median in length
+    generation_latency_seconds: float | None = None  # a batch of one: the document of median length in the test split
 
 
 SEARCH_COSTS = ("search_seconds", "search_flops")  # one run makes the search for all seeds of a row
@@ -89,7 +89,7 @@ NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if _IN_W
 
 
 class SplitCounts(Part):
-    """What became of one split: what was read, why pairs were dropped, what is used."""
+    """How many pairs of a split were read, dropped for each reason, and used."""
 
     read: int = 0
     dropped_empty: int = 0
@@ -97,8 +97,8 @@ class SplitCounts(Part):
     dropped_long_summary: int = 0
     not_sampled: int = 0
     used: int = 0
-    truncated: int = 0  # documents that are read in part alone
-    shortened_for_loss: int = 0  # documents of which the loss reads less than that, beside a long reference
+    truncated: int = 0  # documents of which only a part is read
+    shortened_for_loss: int = 0  # documents of which the loss reads less than that, next to a long reference
     requested: int = 0
 
 
@@ -209,7 +209,7 @@ class Record(Part):
     loss: Loss = Loss()
     rouge: Rouge | None = None
     text_shape: TextShape | None = None
-    further_scores: dict[str, float] = {}  # means over the test split of what metrics beside these two score
+    further_scores: dict[str, float] = {}  # means over the test split of the scores of other metrics
     signatures: dict[str, str] = {}  # of every metric, by its name
     cost: Cost = Cost()
     data: Data | None = None
@@ -324,7 +324,7 @@ class PairedTest(Part):
     p_value: float
     p_value_adjusted: float  # over all pairs of rows on this measure
     decision: Literal["different", "equivalent", "undecided"] | None = None  # None in files of before it was recorded
-    # of the measure: the verdict rests on the primary one
+    # of the measure; the verdict rests on the primary one
     role: Literal["primary", "second", "secondary"] = "secondary"
     units: str = ""
     confidence: float = 0.95  # of low and high
@@ -335,7 +335,7 @@ class PairedTest(Part):
     p_not_better: float | None = None  # the same for b against a; both below 0.05: equivalent
     detectable: float | None = None  # the difference that this design finds four times in five, after the correction
     seeds: list[int] = []  # seeds of a and of b; 0: the row trains nothing
-    # what the test speaks of: one seed speaks of models alone
+    # what the test is about: with one seed, only about the trained models
     inference: Literal["methods", "trained models"] = "methods"
 
 

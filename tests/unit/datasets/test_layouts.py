@@ -141,14 +141,14 @@ def test_layouts_that_are_read(tmp_path, names, expected):
     [
         (
             ["us_test_data.csv", "ca_test_data.csv"],
-            ["the split 'test' cannot be told", "put them into a folder named test"],
+            ["the split 'test' is not clear", "put them into a folder named test"],
         ),
-        (["train.csv", "train_2.csv"], ["the split 'train' cannot be told among train.csv, train_2.csv"]),
-        (["train_1.csv", "train_3.csv"], ["the split 'train' cannot be told"]),
-        (["train.csv", "train/a.csv"], ["the split 'train' cannot be told among train.csv, train/a.csv"]),
+        (["train.csv", "train_2.csv"], ["the split 'train' is not clear among train.csv, train_2.csv"]),
+        (["train_1.csv", "train_3.csv"], ["the split 'train' is not clear"]),
+        (["train.csv", "train/a.csv"], ["the split 'train' is not clear among train.csv, train/a.csv"]),
         (
             ["train.csv", "dev.csv", "test.csv", "eval.csv"],
-            ["the split 'test' cannot be told among test.csv, eval.csv"],
+            ["the split 'test' is not clear among test.csv, eval.csv"],
         ),
         (["train.csv", "dev_test.csv"], ["dev_test.csv has keywords of several splits", "validation, test"]),
         (["train/train.csv", "train/test.csv"], ["train/ names the split 'train', and train/test.csv in it another"]),
@@ -166,7 +166,7 @@ def test_layouts_that_are_read(tmp_path, names, expected):
     ],
 )
 def test_layouts_that_are_refused(tmp_path, names, said):
-    """What cannot be told apart, or is named after a split and cannot be read, is one message with its files and a
+    """What is ambiguous, or is named after a split and cannot be read, is one message with its files and a
     remedy."""
     told = refusal(lay(tmp_path, *names))
     assert all(part in told for part in said), told

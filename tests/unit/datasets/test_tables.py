@@ -168,7 +168,7 @@ def test_usual_columns_are_recognised(names, roles):
         (["text", "x"], {}, ["hold the summary"]),
         (["text", "gist"], {"summary": "gits"}, ["no column 'gits' (columns.summary)", "Did you mean 'gist'?"]),
         (["text", "text", "summary"], {}, ["several columns named 'text'"]),
-        (["id;text;summary"], {}, ["must stand apart by commas", "sep=';'"]),
+        (["id;text;summary"], {}, ["must be separated by commas", "sep=';'"]),
         (["id\ttext\tsummary"], {}, ["separated by tabs: name the file .tsv"]),
         (["id,text,summary"], {}, ["separated by commas: name the file .csv"]),
         (["sep=;"], {}, ["a note of Excel's", "delete that line"]),
@@ -514,7 +514,7 @@ def test_a_list_of_one_summary_is_that_summary(tmp_path, document, summary, text
     [
         ("train.csv", b"id\tdocument\tsummary\n1\ta, b\tc\n", "separated by tabs: name the file .tsv"),
         ("train.tsv", b"id,document,summary\n1,a,c\n", "separated by commas: name the file .csv"),
-        ("train.csv", b"id;document;summary\n1;a;c\n", "must stand apart by commas, not by ';'"),
+        ("train.csv", b"id;document;summary\n1;a;c\n", "must be separated by commas, not by ';'"),
         ("train.csv", b"sep=;\nid;document;summary\n1;a;c\n", "a note of Excel's"),
         (
             "train.csv",

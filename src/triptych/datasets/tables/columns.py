@@ -1,4 +1,4 @@
-"""Which column holds what, and what its cells give."""
+"""Find the columns of documents, summaries and ids, and read their cells."""
 
 import difflib
 import re
@@ -28,7 +28,7 @@ SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "tldr", "abstrac
 ID_NAMES = ("id", "guid", "uid", "document_id", "article_id", "dialogue_id")
 _LONGEST = 100  # characters of a name that is recognised or suggested
 _QUOTED = 40  # characters of a name or cell in a message
-MAX_COLUMNS = 10_000  # more are no table, and comparing their names would take hours
+MAX_COLUMNS = 10_000  # more cannot be a table, and comparing their names would take hours
 _NOT_TEXT = frozenset(
     (  # words that end the name of a column which names, places or dates a document
         "id",
@@ -86,7 +86,7 @@ class Roles:
 
 
 def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = "") -> Roles:
-    """Tell the document's and the summary's column by the names given, else by their usual names.
+    """Find the columns of document and summary by the names given, else by their usual names.
 
     Spaces, hyphens, underscores and capitals make no difference to a usual name.
 
@@ -124,7 +124,7 @@ def usual(names: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def check_single(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """A column that is read is there once.
+    """Make sure that a column that is read exists only once.
 
     Raises:
         DataError: there are several of its name.
@@ -178,14 +178,14 @@ def summary_cell(value: Any, document: Any, column: str, where: str, option: str
             raise DataError(
                 f"{where}: column {column!r} holds a list of {len(entries)}, and the document is one text. One "
                 "summary for each document is needed: if these are several references, keep one (the first, say) as "
-                f"a text in a column of its own, named with {option}=NAME; if they are one summary cut into "
+                f"a text in a separate column, named with {option}=NAME; if they are one summary cut into "
                 "sentences, join them with line breaks."
             )
     return text_cell(value, column, where, option)
 
 
 def joined(value: Any) -> str | None:
-    """A list of texts as one text; None where it is something else.
+    """A list of texts as one text; None if it is something else.
 
     Sentences or paragraphs are joined by line breaks, words (no text has a space in it) by spaces, and lists of words
     are sentences. `<S>` and `</S>` around every text, as in the lists of arXiv and PubMed, are taken off.
@@ -262,7 +262,7 @@ def _pick(
 
 
 def _missing(names: Sequence[str], document: str | None, summary: str | None, where: str, remark: str) -> str:
-    """What is said where a column is not known: all of them at once, with the likeliest names."""
+    """The message for missing columns: all of them at once, with the likeliest names."""
     settings, guessed = [], True
     free = [
         name for name in names if name not in (document, summary) and len(name) <= _LONGEST and not _is_no_text(name)
@@ -295,7 +295,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _separated_otherwise(names: Sequence[str]) -> str:
-    """What is said of a header in one piece, whose columns are separated by something else."""
+    """The message for a header in one piece, whose columns are separated by something else."""
     if len(names) != 1:
         return ""
     if "\t" in names[0]:
@@ -305,7 +305,7 @@ def _separated_otherwise(names: Sequence[str]) -> str:
     for sign in ";|":
         if sign in names[0]:
             return (
-                f'Columns must stand apart by commas, not by {sign!r}. Convert the file: python -c "import pandas; '
+                f'Columns must be separated by commas, not by {sign!r}. Convert the file: python -c "import pandas; '
                 f"pandas.read_csv('OLD.csv', sep='{sign}', dtype=str, keep_default_na=False).to_csv('NEW.csv', "
                 'index=False)".'
             )

@@ -72,7 +72,7 @@ def _records(file: File) -> Generator[tuple[str, list[str], _Lines], None, None]
             except csv.Error as error:
                 hint = lines.hint("A quote may be missing or not doubled, or the ends of lines are not \\n.")
                 raise DataError(f"{where}: malformed: {error}. {hint}") from None
-            if record:  # a blank line is no record
+            if record:  # a blank line is not a record
                 yield where, record, lines
 
 
@@ -92,7 +92,7 @@ def delimited_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[An
     positions = [header.index(name) for name in wanted]
     for number, (where, record, lines) in enumerate(records):
         if len(record) != len(header):
-            hint = lines.hint("A text with a comma, tab, quote or line break in it must stand in quotes.")
+            hint = lines.hint("A text with a comma, tab, quote or line break in it must be in quotes.")
             raise DataError(f"{where}: {len(record)} columns, but the header has {len(header)}. {hint}")
         if number == 0 and lines.misses_quotes(record):
             raise DataError(f"{where}: {_SPACED}")

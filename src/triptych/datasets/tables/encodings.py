@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from triptych.datasets.tables.sources import READ_ERRORS, File, open_bytes
 from triptych.errors import DataError
 
-MAX_LINE = 16 * 2**20  # characters; a longer line is no table, and reading it would not be bounded
+MAX_LINE = 16 * 2**20  # characters; a longer line cannot be a table, and reading it would need unbounded memory
 _CHUNK = 2**16
 _SAMPLE = 2**18  # bytes that a guess rests on
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
@@ -166,7 +166,7 @@ def codec_of(start: bytes, where: str) -> str:
     """
     for magic, kind in _PACKED.items():
         if start.startswith(magic):
-            raise DataError(f"{where}: this is no text but {kind}.")
+            raise DataError(f"{where}: this is not text but {kind}.")
     if start.startswith(_UTF32):
         raise DataError(f"{where}: this is UTF-32, which is not read. {_convert('UTF-32')}")
     return "utf-16" if start.startswith(_UTF16) else "utf-8-sig"
@@ -199,12 +199,12 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
     if _mostly_utf8(sample):
         return (
             f"not UTF-8 at one place: {place}, though the text around it is. A text was cut inside a character, or "
-            "pasted in from another encoding: mend that line. To drop the broken bytes alone: iconv -c -f UTF-8 -t "
+            "pasted in from another encoding: correct that line. To drop only the broken bytes: iconv -c -f UTF-8 -t "
             "UTF-8 OLD > NEW."
         )
     guess = guess_encoding(sample)
     if guess is None:
-        return f"not UTF-8: {place}. Its encoding cannot be told: save the file as UTF-8 in the program that wrote it."
+        return f"not UTF-8: {place}. Its encoding is unknown: save the file as UTF-8 in the program that wrote it."
     also = (
         " or Latin-1, which are the same here"
         if guess.codec == "cp1252" and not re.search(rb"[\x80-\x9f]", sample)
@@ -220,9 +220,9 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
 def guess_encoding(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8; None where nothing fits.
 
-    A statistical detector tells two kinds badly. Japanese is known by its Hiragana. Where the words with other letters
-    are mostly ASCII, the encoding is a Western one: the one is taken under which most of these letters stand where
-    letters and punctuation do. All else is left to charset_normalizer.
+    Two kinds are hard for a statistical detector. Japanese is recognised by its Hiragana. If words with other letters
+    are mostly ASCII, the encoding is a Western one: that under which most of these characters are letters in words or
+    punctuation. Everything else is left to charset_normalizer.
     """
     for codec in ("cp932", "euc_jp"):
         if _is_japanese(sample, codec):

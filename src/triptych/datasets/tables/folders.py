@@ -1,4 +1,4 @@
-"""What a folder, a file or a zip archive holds: which tables are which split, and what is not read."""
+"""Find which tables of a folder, a file or a zip archive are which split, and what is not read."""
 
 import json
 import os
@@ -122,7 +122,7 @@ def _of_folder(path: Path) -> Layout:
 
 
 def _advice(found: list[_Found]) -> str:
-    """What to do with tables that lie in several folders: those of different splits belong together."""
+    """The remedy for tables in several folders: those of different splits belong together."""
     tables = _tables(found)
     claims = [made.splits for item in tables if (made := splits.read_claim(_bare(item))) is not None]
     folders = {item.parts[:-1] for item in tables}
@@ -164,7 +164,7 @@ def _unwrapped(found: list[_Found]) -> list[_Found]:
 
 
 def _assigned(path: Path, found: list[_Found], base: tuple[str, ...]) -> Layout | None:
-    """The layout of the files and split folders at `base`; None where there is no table among them."""
+    """The layout of the files and split folders at `base`; None if there is no table among them."""
     units: dict[str, list[_Found]] = {item.shown: [item] for item in _at(found, base)}
     claims = {name: made for name, (item,) in units.items() if (made := splits.read_claim(_bare(item)))}
     for name in _subfolders(found, base):
@@ -239,7 +239,7 @@ def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[
         return tuple(item.file for item in files)
     if len(files) == 1 or _is_series(files):
         return tuple(item.file for item in sorted(files, key=lambda item: _natural(item.shown)))
-    claimed = "is which split cannot be told" if split == ALL else f"is the split {split!r} cannot be told"
+    claimed = "is which split is not clear" if split == ALL else f"is the split {split!r} is not clear"
     together = "" if split == ALL else f"; to read several as one split, put them into a folder named {split}"
     raise DataError(
         f"{path}: which file {claimed} among {listed}. Name them {_LAYOUT}, one each, or give one file{together}."
@@ -247,7 +247,7 @@ def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[
 
 
 def _is_series(files: Sequence[_Found]) -> bool:
-    """Whether names differ in their last number alone, and it counts up from 0 or 1."""
+    """Whether names differ only in their last number, which counts up from 0 or 1."""
     matches = [re.fullmatch(r"(.*?)(\d+)\)?", _bare(item)) for item in files]
     if (
         len(
@@ -346,7 +346,7 @@ def _listing(folder: Path) -> list[_Found]:
     """The files below a folder, without hidden ones and those that tools leave there.
 
     Raises:
-        DataError: a folder cannot be read, a table is no regular file, or there are more files than are looked at.
+        DataError: a folder cannot be read, a table is not a regular file, or there are more files than are looked at.
     """
     found: list[_Found] = []
 
@@ -370,7 +370,7 @@ def _listing(folder: Path) -> list[_Found]:
             found.append(_Found((*parts, name), file))
             if len(found) > MAX_FILES:
                 raise DataError(
-                    f"The folder {str(folder)!r} holds more than {MAX_FILES:,} files. Give one of tables alone."
+                    f"The folder {str(folder)!r} holds more than {MAX_FILES:,} files. Give a folder of tables only."
                 )
     return found
 
@@ -414,7 +414,7 @@ def _folder_claim_or_none(name: str) -> splits.SplitClaim | None:
 
 def _folder_claim(name: str) -> splits.SplitClaim:
     made = _folder_claim_or_none(name)
-    assert made is not None  # asked of split folders alone
+    assert made is not None  # called only for split folders
     return made
 
 
@@ -432,7 +432,7 @@ def _is_zip_name(name: str) -> bool:
 
 
 def _is_about(item: _Found) -> bool:
-    """Whether a file tells about data, such as README.csv."""
+    """Whether a file describes data, such as README.csv."""
     return Path(item.file.name).name.split(".")[0].casefold() in _ABOUT
 
 
@@ -483,7 +483,7 @@ def _saved(folder: Path) -> Layout | None:
         if not assignment.named and len(listed) == 1:
             return Layout({ALL: _arrow_files(folder / listed[0], folder)})
         if not assignment.named:
-            raise DataError(f"{folder}: which of its splits is for training cannot be told: {_names(listed)}.")
+            raise DataError(f"{folder}: it is not clear which of its splits is for training: {_names(listed)}.")
         named = {
             split: _arrow_files(folder / assignment.named[split][0], folder)
             for split in SPLITS

@@ -117,7 +117,7 @@ def _is_text(value: Any) -> bool:
 
 
 def _check_rows(value: Any, where: str, alone: bool) -> None:
-    """An object that is alone in its file may be a table laid out in another way.
+    """Refuse the only object of a file if it is a table in another layout.
 
     Raises:
         DataError: it holds columns, or its rows under their ids.
@@ -147,7 +147,7 @@ def _checked(value: Any, where: str) -> dict[str, Any]:
 
 
 def _check_text(source: str, value: Any) -> None:
-    """Half of a surrogate pair is valid JSON, but no text.
+    """Refuse half of a surrogate pair, which is valid JSON and not a text.
 
     Raises:
         UnicodeEncodeError: there is one.
@@ -180,7 +180,7 @@ class _Scanner:
         self._pieces.close()
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end of the file."""
+        """The next character that is not white space; empty at the end of the file."""
         while True:
             while self._at < len(self._text):
                 if not self._text[self._at].isspace():
@@ -214,7 +214,7 @@ class _Scanner:
             problem: json.JSONDecodeError | None = None
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # else a number may go on in the next piece
+                if end < len(self._text) or self._ended:  # else a number may continue in the next piece
                     _check_text(self._text[self._at : end], value)
                     self._at = end
                     return where, value
@@ -262,7 +262,7 @@ class _Scanner:
                 yield from self.array()
             else:
                 raise DataError(
-                    f"{where}: it holds several lists, {held!r} and {key!r}. Give each a file of its own, such as: "
+                    f"{where}: it holds several lists, {held!r} and {key!r}. Put each into a separate file, such as: "
                     f"jq -c {shlex.quote(f'.[{json.dumps(key)}][]')} OLD.json > NEW.jsonl."
                 )
             if self.take(",}") == "}":

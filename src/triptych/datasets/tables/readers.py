@@ -1,4 +1,4 @@
-"""Formats by the ending of a file's name: its columns, and its rows one by one."""
+"""Read the columns and rows of a table in the format that the ending of its name says."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

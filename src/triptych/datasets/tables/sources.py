@@ -1,4 +1,4 @@
-"""Where a table lies: a file of its own, or a member of a zip archive, which is read in place and never unpacked."""
+"""Open the file of a table: a file on disk, or a member of a zip archive, which is never unpacked to disk."""
 
 import gzip
 import re
@@ -13,7 +13,7 @@ from typing import IO
 
 from triptych.errors import DataError
 
-MAX_MEMBERS = 100_000  # of an archive; more are no tables
+MAX_MEMBERS = 100_000  # of an archive; more cannot be tables
 MAX_UNPACKED = 2**40  # bytes of one member; a larger one is an attack, not a table
 READ_ERRORS = (  # of damaged files: all that Python's readers of gzip and zip are seen to raise
     OSError,
@@ -54,10 +54,10 @@ File = Path | Member
 
 @contextmanager
 def open_bytes(file: File) -> Iterator[IO[bytes]]:
-    """A file opened for reading, gzip undone.
+    """Open a file for reading, decompressing gzip.
 
     Raises:
-        READ_ERRORS: whatever Python's readers say.
+        READ_ERRORS: whatever Python's readers raise.
     """
     with ExitStack() as stack:
         handle: IO[bytes]

@@ -1,6 +1,6 @@
 """Names to splits, by the conventions of the Hugging Face hub ("File names and splits" in its documentation).
 
-A keyword counts where it stands alone: between the ends of a name, punctuation, underscores, blanks and digits.
+A keyword counts if it is a whole word: between the ends of a name, punctuation, underscores, blanks and digits.
 """
 
 import re
@@ -27,7 +27,7 @@ _KEYWORDS = {
 
 @dataclass(frozen=True, slots=True)
 class SplitClaim:
-    """What a name says of the splits.
+    """The splits that a name refers to.
 
     Attributes:
         splits: those of its keywords, `eval` among them.
@@ -73,13 +73,11 @@ def assign(claims: dict[str, SplitClaim], where: str) -> Assignment:
     }
     evaluation = [name for name in groups.pop(EVAL) if claims[name].rank < 2]
     if evaluation:
-        beside = [name for name in groups["test"] if claims[name].rank < 2]
+        tests = [name for name in groups["test"] if claims[name].rank < 2]
         validated = any(claims[name].rank < 2 for name in groups["validation"])
-        target = "validation" if beside and not validated else "test"
+        target = "validation" if tests and not validated else "test"
         groups[target] = [*groups[target], *evaluation]
-        reason = (
-            f"since {_listed(beside)} is the test split" if target == "validation" else "as on the Hugging Face hub"
-        )
+        reason = f"since {_listed(tests)} is the test split" if target == "validation" else "as on the Hugging Face hub"
         made.notes.append(f"{_listed(evaluation)} is read as the {target} split, {reason}.")
     for split, names in groups.items():
         if not names:
