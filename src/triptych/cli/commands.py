@@ -75,7 +75,7 @@ def resumes(options: argparse.Namespace) -> bool:
 
 
 def ending_signal(error: BaseException) -> int | None:
-    """The signal that an error came after, if any: nothing can be shown on a terminal that was closed."""
+    """The signal that an error followed, if any: on a terminal that was closed, printing fails."""
     context = error.__context__
     while context is not None and not isinstance(context, Ended):
         context = context.__context__
@@ -83,7 +83,7 @@ def ending_signal(error: BaseException) -> int | None:
 
 
 def interrupted(options: argparse.Namespace, signum: int) -> int:
-    """Say what was interrupted; returns the exit status that a shell gives a process that the signal ended."""
+    """Print that the command was interrupted; returns the exit status that a shell gives for the signal."""
     if threading.current_thread() is threading.main_thread():
         for each in (signal.SIGINT, *ENDING_SIGNALS):
             signal.signal(each, signal.SIG_IGN)
@@ -94,7 +94,7 @@ def interrupted(options: argparse.Namespace, signum: int) -> int:
 
 
 def keep_docstrings() -> None:
-    """Begin again with docstrings where Python was told to drop them: transformers fails on import without its own."""
+    """Start again with docstrings where Python was asked to drop them: transformers cannot be imported without them."""
     given = sys.orig_argv[1:]
     words = [
         "-O" if word == "-OO" and all(other.startswith("-") for other in given[:place]) else word
@@ -105,7 +105,7 @@ def keep_docstrings() -> None:
 
 
 def replace_what_streams_lack() -> None:
-    """A character that the encoding of standard output or error lacks becomes "?", and ends no command."""
+    """Print "?" for a character that the encoding of standard output or error lacks, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

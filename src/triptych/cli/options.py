@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   triptych compare --data ./my-data --dry-run          what would run, and how long it would take
 
 exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted;
-compare and train end by SIGTERM and SIGHUP alike, with 143 and 129"""
+SIGTERM and SIGHUP interrupt compare and train as Ctrl-C does, with 143 and 129"""
 
 
 def add_common_options(parser: argparse.ArgumentParser) -> None:

@@ -14,10 +14,10 @@ def add_report(commands: Commands) -> None:
         help="write tables and reports from records",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Compare the runs in OUT again and write comparison.json, the tables and the "
-        "reports there. Several OUTs are joined into one table, if they may be, in --to.",
+        "reports there. Several OUTs are joined into one table, if their runs may be compared, in --to.",
     )
     parser.add_argument("out", nargs="+", metavar="OUT", type=Path, help="results folders")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: the first OUT)")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: OUT, if there is one only)")
     parser.add_argument(
         "--without-texts",
         action="store_true",
@@ -87,7 +87,7 @@ def add_bundle(commands: Commands) -> None:
         type=float,
         metavar="N",
         help="megabytes of fine-tuned models, at most; above it "
-        "the largest stay out, and the README has a marked place for a link to each",
+        "the largest are left out, and the README has a marked place for a link to each",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE.zip if it exists")
     add_common_options(parser)

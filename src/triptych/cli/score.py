@@ -25,7 +25,7 @@ def add_score(commands: Commands) -> None:
         description="Score predictions that any tool wrote, test the systems "
         "against each other on the same documents, and report. No model is loaded. Files are tables "
         "(.csv, .tsv, .jsonl, .parquet, also .gz) with the columns id, prediction and reference or the "
-        "usual other names, samples of lm-evaluation-harness, or plain text, a prediction a line.",
+        "usual other names, samples of lm-evaluation-harness, or plain text, one prediction per line.",
     )
     parser.add_argument(
         "systems",

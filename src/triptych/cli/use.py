@@ -88,11 +88,11 @@ def add_summarize(commands: Commands) -> None:
         "--file",
         metavar="F",
         default="-",
-        help="a text file (one document), a table with a document a "
-        "row (.csv, .tsv, .jsonl, .parquet), or - for standard input (default)",
+        help="a text file (one document), a table with one document "
+        "per row (.csv, .tsv, .jsonl, .parquet), or - for standard input (default)",
     )
     parser.add_argument("--column", metavar="NAME", help="the table's column of documents (default: by its usual name)")
-    parser.add_argument("--json", action="store_true", help="print a JSON object a line for each document and run")
+    parser.add_argument("--json", action="store_true", help="print a line of JSON for each document and run")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
     add_common_options(parser)
     parser.set_defaults(call=run_summarize)
