@@ -13,7 +13,7 @@ PACKAGE = CHECKOUT / "src" / "triptych"
 REASONS: dict[str, str] = {}
 
 # Names that are being made unique.
-PRESENT = "Step find"
+PRESENT = "Step"
 TO_BE_REMOVED = frozenset(PRESENT.split())
 
 
