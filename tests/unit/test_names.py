@@ -3,18 +3,12 @@
 import ast
 from collections import defaultdict
 
-import pytest
-
 from support.paths import CHECKOUT
 
 PACKAGE = CHECKOUT / "src" / "triptych"
 
 # Names that may be defined in several modules, each with the reason.
 REASONS: dict[str, str] = {}
-
-# Names that are being made unique.
-PRESENT = "Step"
-TO_BE_REMOVED = frozenset(PRESENT.split())
 
 
 def names_of(source: str) -> set[str]:
@@ -42,11 +36,10 @@ def shared_names() -> dict[str, list[str]]:
 
 def test_no_public_name_is_defined_twice():
     """A function, class or constant has a name that no other module defines, or there is a reason in `REASONS`."""
-    found = {name: modules for name, modules in shared_names().items() if name not in {*REASONS, *TO_BE_REMOVED}}
+    found = {name: modules for name, modules in shared_names().items() if name not in REASONS}
     assert not found, "\n".join(f"{name}: {', '.join(modules)}" for name, modules in found.items())
 
 
-@pytest.mark.skip(reason="names are being made unique: the table is checked at the end of that work")
 def test_every_reason_is_for_a_name_that_is_shared():
     """A reason goes when its name has become unique."""
     assert set(REASONS) <= set(shared_names()), sorted(set(REASONS) - set(shared_names()))

@@ -29,6 +29,7 @@ def begin_with_prefix(
     `generate` takes the whole sequence and skips as many places as the cache holds: P empty ones represent the prefix.
 
     Args:
+        adapted: the adapted model.
         embeddings: left-padded, [B, T, D].
         mask: [B, T].
         beams: rows that each row becomes.

@@ -59,11 +59,13 @@ def register_attention() -> None:
 def attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, None]:
-    """transformers' attention interface: queries [B, H, T, D / H] give [B, T, H, D / H].
+    """The attention interface of transformers: queries [B, H, T, D / H] give [B, T, H, D / H].
 
     Args:
         module: the attention that calls.
-        query, key, value: [B, H, T, D / H]; keys and values may have fewer heads.
+        query: [B, H, T, D / H].
+        key: [B, H, T, D / H]; there may be fewer heads.
+        value: like `key`.
         attention_mask: what transformers' own fused attention would be given.
         options: `dropout` and `scaling`; `selection`, the places that are wanted; `attending`, a cache that answers;
             and what else the family passes.

@@ -68,6 +68,7 @@ def run_up_to(
     """Run the trunk up to block `stop`, and no further; from that block on nothing is computed.
 
     Args:
+        parts: the model.
         embeddings: [B, T, D].
         stop: the block that is entered.
         known: a block and the hidden states that enter it, where they are known: no earlier block runs.
@@ -138,8 +139,10 @@ def last_block_at(
     """The last block at N places alone; elsewhere only keys and values are computed.
 
     Args:
+        parts: the model.
         entry: what enters the last block.
-        rows, columns: the places, [N] each.
+        rows: the rows of the places, [N].
+        columns: the columns of the places, [N].
         selection: the same places row by row, [B, S].
         slots: the index of each place in its row of the selection, [N].
 

@@ -89,6 +89,8 @@ class TrunkCache:
         """`target_losses` of a batch without the frozen part below: [N].
 
         Args:
+            model: the model.
+            batch: the batch.
             indices: the pairs of the batch, row by row.
         """
         parts = model.parts
