@@ -1,4 +1,4 @@
-"""The terminal: parse, call the API, print."""
+"""The command line: parse, call the API, print."""
 
 from triptych.cli.commands import main
 

@@ -1,1 +1,1 @@
-"""What a suite file can say."""
+"""What a suite file can contain."""

@@ -1,1 +1,1 @@
-"""Documents to token ids, once per suite."""
+"""From documents to token ids, once per suite."""

@@ -1,1 +1,1 @@
-"""The coursework: what is handed in."""
+"""Coursework: one zip file to submit."""

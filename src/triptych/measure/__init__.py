@@ -1,1 +1,1 @@
-"""What a run costs, measured the same way for every method."""
+"""What a run costs, measured in the same way for every method."""

@@ -1,1 +1,1 @@
-"""What a comparison must be to find a difference, before it is run."""
+"""How many documents and seeds a comparison needs to detect a difference, and what it costs."""

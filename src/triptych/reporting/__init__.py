@@ -1,4 +1,4 @@
-"""Documents of a comparison: tables, figures, the printed report and the web page. Pure: records in, documents out."""
+"""From a comparison to documents: tables, figures, printed report, web page; no torch."""
 
 from triptych.reporting.export import to_csv, to_markdown
 from triptych.reporting.pdf import write_pdf

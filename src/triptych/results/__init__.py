@@ -1,1 +1,1 @@
-"""The results folder: its files, read and written in one place."""
+"""The results folder: all its files are read and written here."""

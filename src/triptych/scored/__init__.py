@@ -1,1 +1,1 @@
-"""Predictions that exist already, scored without a model."""
+"""Score predictions that exist already, without a model."""

@@ -1,1 +1,1 @@
-"""Files on disk, whatever they contain: written whole or not at all, locked, and cached within a bound."""
+"""Files of any content: atomic writes, locks, a bounded cache."""

@@ -1,1 +1,1 @@
-"""Many runs: which are left, in which processes, under which lock."""
+"""Many runs: which ones remain, in which child processes, under which lock."""

@@ -1,1 +1,1 @@
-"""Text for people: characters, words, sentences, languages, quoting in Markdown, figures as text."""
+"""Text for people: characters, words, sentences, languages, quoting in Markdown, numbers as text."""

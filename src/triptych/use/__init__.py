@@ -1,1 +1,1 @@
-"""Trained models at work: summarize, evaluate, export, serve."""
+"""Trained models in use: summarize, evaluate, export, serve."""
