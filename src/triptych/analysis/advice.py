@@ -229,7 +229,7 @@ def _digits(measure: str) -> int:
 
 
 def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dict[str, str]) -> str:
-    """No row, why none, and the least that would admit one where a limit alone stands in the way."""
+    """No row, why none, and the smallest limit that would admit one if a single limit excludes it."""
     lines = [f"{_within(limits)}: no row.", *(f"  {label}: {reason}." for label, reason in refused.items())]
     for limit in limits:
         needs = [

@@ -1,4 +1,4 @@
-"""What may stand in one table: what must be equal is equal, or it is refused."""
+"""Decide which runs may be compared in one table: what must be equal is equal, or they are refused."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -215,7 +215,7 @@ def _unequal_search(results: Results) -> list[str]:
 
 
 def _equal_texts(results: Results) -> list[str]:
-    """Rows with the same predictions, or the same ROUGE, under one seed; a row run once stands beside every seed."""
+    """Rows with the same predictions, or the same ROUGE, under one seed; a row run once is compared with every seed."""
     flags = []
     for a, b in combinations(results.labels, 2):
         pairs = _paired_runs(results.of(a), results.of(b))

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 NOTABLE_SHARE = 0.01  # of the documents: less is said of empty outputs alone, of which every one counts
-ECHOED_WORDS = 20  # as many first words in common with the document are no chance
+ECHOED_WORDS = 20  # so many first words in common with the document are not a coincidence
 WHOLE = 0.9  # of the document's words: who repeats as much has the prompt in the output
 BEGINS = 0.1  # of the outputs: fewer may well open as their news article does
 CUT = 0.1  # more outputs than references without an end, as a share of the documents

@@ -159,7 +159,7 @@ def print_text(console: Console, text: str) -> None:
 
 
 class SummaryPrinter:
-    """Prints summaries as they come, and at the end how many documents were cut.
+    """Prints summaries as they are generated, and at the end how many documents were truncated.
 
     A terminal is shown escapes for what it would obey; a pipe or a file gets the text as it was generated.
 

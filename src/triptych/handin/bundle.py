@@ -59,7 +59,7 @@ class Bundle:
     """What goes into the zip.
 
     Attributes:
-        entries: paths within the zip, and the file or the text that stands there.
+        entries: paths within the zip, and the file or text for each.
         tuned: every fine-tuned model, in the suite's order.
         left_out: those of them that were too large.
     """

@@ -57,7 +57,7 @@ class Clocks:
 
 
 def process_seconds() -> float:
-    """Seconds since this process began; on Linux by a clock that nobody can set."""
+    """Seconds since this process began; on Linux by a clock that cannot be set."""
     stat = Path("/proc/self/stat")
     if stat.is_file():
         began = int(stat.read_bytes().rpartition(b")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")

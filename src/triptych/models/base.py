@@ -164,7 +164,7 @@ class BaseModel:
             ) from None
 
     def load(self) -> PreTrainedModel:
-        """A new model with its weights, in fp32 and eval mode, without any setting of its own for generation.
+        """A new model with its weights, in fp32 and eval mode, without its own settings for generation.
 
         Raises:
             ModelError: weights cannot be found or read, are missing from the file, or hold NaN or infinite values.
@@ -217,7 +217,7 @@ class BaseModel:
 
 
 def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]) -> None:
-    """Refuse a configuration that cannot be trained, or that would bring in files or code of others.
+    """Refuse a configuration that cannot be trained, or that would load files or code from elsewhere.
 
     Args:
         name: the model's name, for the message.

@@ -1,4 +1,4 @@
-"""The files that a model's weights are read from: safetensors of its own folder or repository, and no others."""
+"""The files that a model's weights are read from: only safetensors in its own folder or repository."""
 
 import json
 import math

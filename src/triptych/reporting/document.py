@@ -283,7 +283,7 @@ def _notes(results: Results) -> list[dict[str, str]]:
 
 def _note(name: str, value: Any) -> str:
     """A note in words; empty for what other sentences say."""
-    if name == "trunk_cache" and isinstance(value, dict):  # its cost is told with the costs
+    if name == "trunk_cache" and isinstance(value, dict):  # its cost is reported with the costs
         return (
             f"the output of the first {value['first_block']} blocks is read from a cache"
             if value.get("first_block")

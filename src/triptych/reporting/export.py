@@ -24,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff2
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The comparison as CSV: raw numbers, a line a row, missing values empty; no cell that a spreadsheet runs.
+    """The comparison as CSV: raw numbers, one line per row, missing values empty; no cell that a spreadsheet evaluates.
 
     A further metric's score that is named like another column gets `score ` before its name.
     """

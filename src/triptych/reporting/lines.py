@@ -67,7 +67,7 @@ def power_sentence(comparison: Comparison) -> str:
 
 
 def all_flags(comparison: Comparison) -> list[str]:
-    """What a reader must know, of the comparison and of its rows; a sentence that several rows share stands once."""
+    """What a reader must know about the comparison and its rows; a sentence that several rows share is given once."""
     labels_of: dict[str, list[str]] = {}
     for label, row in comparison.rows.items():
         for flag in dict.fromkeys(row.flags):

@@ -47,7 +47,7 @@ def value(row: RowSummary, path: str) -> Any:
 
 
 def cost(row: RowSummary, name: str) -> float | None:
-    """A cost of training; None for rows that train nothing, whose clocks stand at a meaningless zero."""
+    """A cost of training; None for rows that are not trained, whose clocks show a meaningless zero."""
     return row.cost.get(name) if trained(row) else None
 
 
@@ -67,7 +67,7 @@ def decision(test: PairedTest) -> str:
 
 
 def synthetic_notice(comparison: Comparison) -> str:
-    """What must stand beside every figure of an embedded model or data set; empty for real ones."""
+    """The remark that goes with every figure of a built-in model or data set; empty for real ones."""
     if not comparison.synthetic:
         return ""
     return (

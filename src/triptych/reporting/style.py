@@ -12,7 +12,7 @@ _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 
 @dataclass(frozen=True)
 class Look:
-    """Each of the four sets a row apart on its own, so that a figure reads in grey and without colour vision."""
+    """Each of the four distinguishes a row by itself, so that figures work in grey and without colour vision."""
 
     colour: str
     marker: str

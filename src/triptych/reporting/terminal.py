@@ -25,7 +25,7 @@ from triptych.results.records import Comparison, Estimate, PairedTest, RowSummar
 from triptych.text import formats
 from triptych.text.characters import visible
 
-_INLINE_WIDTH = 120  # from here an interval stands beside its mean, below it under it
+_INLINE_WIDTH = 120  # from here on, an interval is next to its mean, otherwise below it
 
 
 @dataclass(frozen=True)

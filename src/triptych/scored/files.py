@@ -133,7 +133,7 @@ def named_columns(names: Mapping[str, str]) -> predictions.PredictionColumns:
     """Names of columns by what they hold.
 
     Raises:
-        ConfigError: something else is named, or a name is no text.
+        ConfigError: something else is named, or a name is not text.
     """
     try:
         return predictions.PredictionColumns(**names)
@@ -295,7 +295,7 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
 
 
 def _same_contents(systems: Mapping[str, Sequence[predictions.Lines]]) -> list[str]:
-    """Sets of one system that are the same file under other names are no repetitions."""
+    """Sets of one system that are the same file under other names do not count as repetitions."""
     flags = []
     for name, sets in systems.items():
         texts = {tuple(row.prediction for row in lines.rows) for lines in sets}

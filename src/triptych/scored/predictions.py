@@ -153,7 +153,7 @@ def read_prediction_file(
 
     Raises:
         DataError: the file is missing, empty, not UTF-8 or malformed; has no column of what is needed, ids that are
-            there twice or not everywhere, or cells that are no text.
+            there twice or not everywhere, or cells that are not text.
     """
     path = expand_path(source)
     if path.is_dir():
@@ -259,7 +259,7 @@ def _roles(
     prediction = None if references else _pick("prediction", columns.prediction, PREDICTION_NAMES, names, (), path)
     reference = _pick("reference", columns.reference, REFERENCE_NAMES, names, (prediction,), path)
     if not references and prediction is None and elsewhere and reference is not None and columns.reference is None:
-        # `id, summary` beside a file of references: the summaries are the system's.
+        # `id, summary` next to a file of references: the summaries are the system's.
         said.append(
             f"{path.name}: the column {reference!r} was read as the predictions, since there is no other and "
             "references come from another file."

@@ -143,7 +143,7 @@ def digest(path: Path) -> str:
         ResultsError: missing, unreadable, or not a regular file.
     """
     if path.exists() and not path.is_file():
-        raise ResultsError(f"{str(path)!r} is not a regular file.")  # a device or a pipe could be read for ever
+        raise ResultsError(f"{str(path)!r} is not a regular file.")  # a device or a pipe could be read without end
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

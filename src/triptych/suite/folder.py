@@ -35,7 +35,7 @@ def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]
 
 
 def _set_aside(out: Path) -> None:
-    """Rename a results folder in which nobody is at work."""
+    """Rename a results folder that no suite is using."""
     with locked(out):
         number = 1
         while (kept := out.with_name(f"{out.name}.before-{number}")).exists():

@@ -1,4 +1,4 @@
-"""A run as others use it: a transformers folder of its own, or a prompt beside its base model, with a model card."""
+"""Export a run for use elsewhere: a transformers folder, or a prompt with its base model, and a model card."""
 
 import copy
 import re
@@ -31,12 +31,12 @@ def export_run(run: Path, folder: Path, model: str | None = None) -> str:
     """Write what a run trained as a folder that needs no Triptych; it is whole or not there.
 
     What was put into layers is merged, what was changed is put in, an untied head stays untied. Virtual tokens and a
-    prefix cannot be merged: they are written beside the name of their base, with an example of their use.
+    prefix cannot be merged: they are written with the name of their base and an example of their use.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
         folder: a new or an empty folder.
-        model: the base model, where it is not to be had under its recorded name.
+        model: the base model, if it is not available under its recorded name.
 
     Returns:
         What was written, in a sentence.

@@ -32,7 +32,7 @@ WINDOW = 256  # documents that are sorted by length together
 
 @dataclass(frozen=True)
 class Summary:
-    """A summary and what became of its document.
+    """A summary, and how much of its document was read.
 
     Attributes:
         text: without special tokens and outer white space.
@@ -120,7 +120,7 @@ class LoadedBase:
 
 
 class TrainedModel(Trained):
-    """A model as a method changed it; its frozen tensors are the base's, shared with every run loaded beside it."""
+    """A model as a method changed it; its frozen tensors are the base's, shared with every run loaded with it."""
 
     def __init__(
         self,
@@ -140,12 +140,12 @@ class TrainedModel(Trained):
 
     @property
     def is_prompt(self) -> bool:
-        """What was trained stands beside the document: it is put into no layer, and cannot be merged."""
+        """What was trained is next to the document and not inside a layer, so that it cannot be merged."""
         return self.adapted.virtual_tokens is not None or self.adapted.prefix is not None
 
     @property
     def max_document_tokens(self) -> int:
-        """Tokens of a document that are read: `limits.document_tokens`, or what the window leaves beside all else.
+        """Tokens of a document that are read: `limits.document_tokens`, or what fits into the context length.
 
         Raises:
             ConfigError: the window has no room for a document.
@@ -183,7 +183,7 @@ def load_summarizer(
 
     Args:
         folder: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
-        model: the base model, where it is not to be had under the name it was trained on.
+        model: the base model, if it is not available under the name that the run was trained with.
         device: the device asked for, or None.
         precision: another than the run's own.
 
@@ -207,7 +207,7 @@ def load_summarizers(folders: Sequence[Path], model: str | None = None, device: 
 def summarize_all(
     rows: Sequence[Trained], documents: Iterable[tuple[str, str]]
 ) -> Iterator[tuple[Trained, str, Summary]]:
-    """`(row, id, summary)` of every document by every row, as they come; memory does not grow with the documents.
+    """`(run, id, summary)` of every document by every run, as generated; memory does not grow with the documents.
 
     Args:
         rows: the loaded runs.

@@ -73,7 +73,7 @@ def _open_parquet(file: File) -> pyarrow.parquet.ParquetFile:
 
 @contextmanager
 def _open_arrow(file: File) -> Iterator[Any]:
-    """A reader of a stream or, if it is no stream, of a file; the file is mapped."""
+    """A reader of a stream or, if it is not a stream, of a file; the file is mapped."""
     _check_unpacked(file)
     try:
         source = pyarrow.memory_map(str(file))

@@ -115,7 +115,7 @@ def parallel_names(file: File) -> list[str]:
 
 
 def parallel_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """A document a line and, where there is a partner, its summary in the same line of that."""
+    """One document per line and, if there is a partner file, its summary on the same line of that file."""
     other = partner(file) if "target" in wanted else None
     with closing(read_lines(file)) as documents, closing(read_lines(other) if other else iter(())) as summaries:  # type: ignore[type-var]
         number = 0

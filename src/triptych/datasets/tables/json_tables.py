@@ -1,4 +1,4 @@
-"""JSON: an object a line, one array of objects, or an object that holds such an array; read object by object."""
+"""JSON: one object per line, an array of objects, or an object with such an array; read object by object."""
 
 import json
 import shlex

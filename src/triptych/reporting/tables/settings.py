@@ -91,7 +91,7 @@ def settings_table(results: Results) -> ReportTable:
 
 
 def splits_table(results: Results) -> ReportTable | None:
-    """What became of each split, as the first finished run recorded it; the comparison refuses runs that differ."""
+    """The counts of each split, as the first finished run recorded them; the comparison refuses runs that differ."""
     data = next((run.record.data for run in results.runs if run.record.data is not None), None)
     if data is None:
         return None

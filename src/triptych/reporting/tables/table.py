@@ -13,7 +13,7 @@ _MISSING = (formats.DASH, formats.NOT_MEASURED, formats.FAILED)
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a cell: text, a smaller line under it, and the number to sort by."""
+    """The content of a cell: text, a smaller line under it, and the number to sort by."""
 
     text: str
     sub: str | None = None
