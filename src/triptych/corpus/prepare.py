@@ -24,6 +24,7 @@ from triptych.corpus.sequence import Template, check_ids, encode_documents
 from triptych.corpus.survey import in_batches, survey
 from triptych.errors import ConfigError, DataError, ResultsError
 from triptych.models.tokens import RunningText
+from triptych.results.json_files import read_object, write_json
 from triptych.results.records import Data
 from triptych.storage.disk_cache import DiskCache
 from triptych.storage.files import digest
@@ -194,7 +195,7 @@ def _build(folder: Path, job: _Job, state: str) -> None:
     written = {name: digest(folder / f"{name}.arrow") for name in SPLITS}
     if job.dataset.fingerprint() != state:
         raise _changed(job)
-    (folder / _MANIFEST).write_text(json.dumps({"files": written, "data": data.model_dump()}, indent=2))
+    write_json(folder / _MANIFEST, {"files": written, "data": data.model_dump()})
 
 
 def _source_splits(job: _Job) -> list[str]:
@@ -278,36 +279,15 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
     return sha256(state.encode()).hexdigest()
 
 
-_DAMAGED = (  # what reading files with unexpected content raises
-    ResultsError,
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RecursionError,
-    pyarrow.ArrowException,
-)
-
-
 def _open(entry: Path, template: Template) -> Corpus | None:
     """The corpus kept in an entry's folder; None if it is damaged."""
     try:
-        manifest = json.loads((entry / _MANIFEST).read_text())
+        manifest = read_object(entry / _MANIFEST)
         for name, expected in manifest["files"].items():
             if digest(entry / f"{name}.arrow") != expected:
                 raise ValueError(f"{name} is damaged")
         splits = {name: TokenizedSplit(entry / f"{name}.arrow") for name in SPLITS}
         data = Data.model_validate(manifest["data"])
-    except (
-        ResultsError,
-        OSError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        RecursionError,
-        pyarrow.ArrowException,
-    ):
+    except (ResultsError, OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException):
         return None
     return Corpus(splits["train"], splits["validation"], splits["test"], template, data)
