@@ -321,11 +321,11 @@ def test_summaries_come_in_the_order_of_the_documents(world):
     """Documents are sorted by length into batches, and the summaries come back in their order."""
     adapted = world.adapt(Untuned())
     documents = [pair.document_ids for pair in world.pairs[:6]]
-    told = []
+    reported = []
     plan = DecodingPlan(1, 4, 0, 1.0, 4)
-    found = generate(world.engine(adapted), documents, plan, lambda *done: told.append(done))
+    found = generate(world.engine(adapted), documents, plan, lambda *done: reported.append(done))
     assert found == [summaries(adapted, [d], world, new=4)[0] for d in documents]
-    assert told == [(4, 6), (6, 6)]
+    assert reported == [(4, 6), (6, 6)]
 
 
 def test_repeats_are_judged_within_the_summary(world):

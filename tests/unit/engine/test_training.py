@@ -55,9 +55,9 @@ def test_no_step_is_wasted(gpt2, schedule, warmup):
 def test_the_loop_uses_the_schedule(gpt2):
     """What the loop tells of each step is the rate that its optimizer used."""
     loop = gpt2.loop(PromptTuning(num_virtual_tokens=3))
-    told = []
-    train(loop, on_step=lambda step: told.append((step.rate, loop.state.optimizer.param_groups[0]["lr"])))
-    assert told == [(rate, rate) for rate in (scheduled_rate(gpt2.plan(), k, 6) for k in range(6))]
+    rates = []
+    train(loop, on_step=lambda step: rates.append((step.rate, loop.state.optimizer.param_groups[0]["lr"])))
+    assert rates == [(rate, rate) for rate in (scheduled_rate(gpt2.plan(), k, 6) for k in range(6))]
 
 
 def test_only_matrices_decay(gpt2):
@@ -193,7 +193,7 @@ def test_little_of_a_micro_batch_is_padding(size):
     assert [len(group) for group in micro_groups(alike, list(range(32)), size)] == [size] * (32 // size)
 
 
-# Numbers that are none
+# Numbers that are not finite
 
 
 def test_a_loss_that_is_no_number_stops_before_the_step(gpt2):

@@ -47,7 +47,7 @@ def make_ready(model: EngineModel) -> EngineModel:
             return replace(model, can=Abilities(notes=(reason,)))
         fuse_activations(adapted.parts.model)
         prune, prune_in_training = probe_pruning(model, same_draws=machine.precision == "fp32", report=whole_block)
-        can = Abilities(True, prune, prune_in_training)
+        can = Abilities(logits_at_targets=True, prune=prune, prune_in_training=prune_in_training)
         own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
     if machine.precision in LOW_PRECISION:
         cast_frozen_matrices(adapted.parts.model, LOW_PRECISION[machine.precision])
