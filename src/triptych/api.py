@@ -125,7 +125,7 @@ def compare(
         )
     resolved, rows = entries.resolve(merged, methods)
     folder = layout.results_folder(out, resolved.name)
-    carry_out = executors.make(executor, resources or executors.Resources())
+    carry_out = executors.make_executor(executor, resources or executors.Resources())
     check_claim(folder, resolved, fresh)
     checked = preflight.check_suite(resolved, rows, device, setup.cache_folder())
     notes, language = checked.corpus.data.sentences(), checked.language.reason
@@ -182,7 +182,7 @@ def dry_run(
         merged = planner.settings_within(within, merged, methods, folder, device, fresh, designs.append)
     resolved, rows = entries.resolve(merged, methods)
     folder = layout.results_folder(out, resolved.name)
-    executors.make(executor, executors.Resources())  # an unknown one, or a missing package, is refused
+    executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
     check_claim(folder, resolved, fresh)
     with preflight.temporary_cache() as cache:
         checked = preflight.check_suite(resolved, rows, device, cache)

@@ -39,14 +39,14 @@ FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
 def test_an_unknown_executor_is_refused_with_those_there_are(name):
     """The message names what can be asked for."""
     with pytest.raises(ConfigError, match="local, ray"):
-        executors.make(name, executors.Resources())
+        executors.make_executor(name, executors.Resources())
 
 
 def test_a_missing_package_is_named(monkeypatch):
     """Without ray installed, the message says how to install it."""
     monkeypatch.setattr(executors.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"triptych\[ray\]"):
-        executors.make("ray", executors.Resources())
+        executors.make_executor("ray", executors.Resources())
 
 
 def _without_times(value):
@@ -113,7 +113,7 @@ def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_
             killed.append(_worker_of(out))
             killed[0].kill()
 
-    reported = _fan_out(one_machine, "cluster", executors.make("ray", executors.Resources()), kill)
+    reported = _fan_out(one_machine, "cluster", executors.make_executor("ray", executors.Resources()), kill)
     assert killed and _resumes(reported)
     tried = [name for name, event in reported if event == TriedEvent(message=None)]
     trials = json.loads((one_machine / "cluster/runs/lora/search.json").read_text())["trials"]
@@ -149,7 +149,7 @@ out = Path("out").resolve()
 out.mkdir()
 job = executors.Job(RunId("one", 0), "one", ("list",), out / "run")
 with lock.locked(out) as held:
-    for _, error in executors.make("ray", executors.Resources())([job], held, listen):
+    for _, error in executors.make_executor("ray", executors.Resources())([job], held, listen):
         print("ended")
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=200)
@@ -169,7 +169,7 @@ def test_a_cluster_open_to_the_network_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(ray, "shutdown", lambda: ended.append(True))
     monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "192.168.0.9")
     with pytest.raises(ConfigError, match=r"192\.168\.0\.9.*ray://HOST:PORT"):
-        list(executors.make("ray", executors.Resources())([], Lock(tmp_path, ""), ignore))
+        list(executors.make_executor("ray", executors.Resources())([], Lock(tmp_path, ""), ignore))
     assert ended == [True]
 
 

@@ -71,7 +71,7 @@ class Resources:
     memory: float = 0.0
 
 
-def make(name: str, resources: Resources) -> Executor:
+def make_executor(name: str, resources: Resources) -> Executor:
     """The executor of a name: `local`, `ray` (a cluster on this machine) or `ray://HOST:PORT`.
 
     Args:

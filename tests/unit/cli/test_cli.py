@@ -8,7 +8,7 @@ import pytest
 from support.commands import suite_settings
 from triptych import cli
 from triptych.config.reading import preset_settings, presets
-from triptych.config.schema import Suite, make_suite
+from triptych.config.schema import Suite, make_suite, suite_keys
 from triptych.errors import ConfigError
 from triptych.run import entries, setup
 
@@ -180,7 +180,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path, capsys):
 
 
 def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
-    """--dry-run prints every row with its counts and an estimate, and leaves neither OUT nor cache."""
+    """--dry-run prints every row with its counts and an estimate, for the data-size curve too; nothing is written."""
     status = cli.main(
         [
             "compare",
@@ -193,10 +193,11 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
             "limits.train_documents=32",
             "limits.validation_documents=4",
             "limits.test_documents=4",
+            "scaling.train_documents=[8]",
         ]
     )
     text = capsys.readouterr().out
-    assert status == 0
+    assert status == 0 and text.count("Suite 'demo': model tiny") == 2 and "train: 8 of" in text
     for words in (
         "untuned",
         "lora",
@@ -211,11 +212,13 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
 
 
 def test_list_shows_everything_registered_with_its_options(capsys):
-    """`triptych list` names every registered method, baseline, data set, metric, model and preset."""
+    """`triptych list` names every registered method, baseline, data set, metric, model, key of a suite and preset."""
     assert cli.main(["list"]) == 0
     text = capsys.readouterr().out
     for words in ("prompt-tuning", "num_virtual_tokens", "lead-3", "newswire", "rouge", "tiny", "assignment"):
         assert words in text
+    for key in suite_keys():
+        assert f"  {key.name} (default {key.default!r}): {key.description}" in text
 
 
 @pytest.mark.parametrize("name", presets())
