@@ -391,4 +391,5 @@ def _read(path: Path, kind: type[_Kind], name: str, do: str) -> _Kind:
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
-    return f"{shorten('.'.join(str(part) for part in problem['loc']))}: {problem['msg']}"
+    where, what = shorten(".".join(str(part) for part in problem["loc"])), problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what

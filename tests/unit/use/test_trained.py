@@ -199,10 +199,21 @@ def louder(content: bytearray) -> bytes:
     return re.sub(rb'("(?:lora_)?alpha": )16', rb"\g<1>32", bytes(content))
 
 
-def other_tokens(run: Path) -> None:
-    """The manifest of an adapter that was trained with another tokenizer, beside a record that has no digests."""
+def without_digests(run: Path) -> None:
+    """Make the record one of an earlier version, which contains no digests."""
     record = json.loads((run / "record.json").read_text())
-    (run / "record.json").write_text(json.dumps({**record, "files": {}}))
+    (run / "record.json").write_text(json.dumps({**record, "files": {}, "digest": None}))
+
+
+def louder_options(run: Path) -> None:
+    """Other options in a record of an earlier version."""
+    spoil(run / "record.json", louder)
+    without_digests(run)
+
+
+def other_tokens(run: Path) -> None:
+    """The manifest of an adapter that was trained with another tokenizer, next to a record that has no digests."""
+    without_digests(run)
     file = run / "adapter/triptych.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "tokenizer_fingerprint": "0" * 64}))
 
@@ -215,7 +226,8 @@ REFUSED = {
     ),
     "lost": (lambda run, tensors: tensors.unlink(), "is missing"),
     "tampered configuration": (lambda run, tensors: spoil(run / "adapter/adapter_config.json", louder), "was changed"),
-    "tampered options": (lambda run, tensors: spoil(run / "record.json", louder), "options is"),
+    "tampered record": (lambda run, tensors: spoil(run / "record.json", louder), "changed after its run wrote it"),
+    "tampered options": (lambda run, tensors: louder_options(run), "options is"),
     "no manifest": (lambda run, tensors: (run / "adapter/triptych.json").unlink(), "triptych.json"),
     "another tokenizer": (lambda run, tensors: other_tokens(run), "another tokenizer"),
     "no record": (lambda run, tensors: (run / "record.json").unlink(), "neither a run"),
@@ -397,7 +409,8 @@ def test_an_adapter_of_pefts_that_does_not_fit_is_refused(gpt2, name, tmp_path):
             lambda folder: spoil(folder / "adapter_model.safetensors", lambda content: content[:-9]),
             "truncated or not a safetensors file",
         ),
-        (lambda folder: (folder / "adapter_config.json").write_text("[]"), "peft_type"),
+        (lambda folder: (folder / "adapter_config.json").write_text("[]"), "not a JSON object"),
+        (lambda folder: (folder / "adapter_config.json").write_text("{}"), "peft_type"),
     ):
         folder = tmp_path / f"{name}-{says[:8]}"
         shutil.copytree(tmp_path / name, folder)
