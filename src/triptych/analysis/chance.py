@@ -78,7 +78,7 @@ class SeedVariance:
 
 
 def noise_of(values: Array) -> float:
-    """Variance of seed and document together in a row's scores [S, N]; zero where one seed cannot tell it."""
+    """Variance of seed and document together in a row's scores [S, N]; zero where one seed cannot show it."""
     seeds, documents = values.shape
     if seeds < 2 or documents < 2:
         return 0.0
@@ -110,7 +110,7 @@ def pairs_of(rows: Mapping[str, Array], seeds: float) -> dict[tuple[str, str], C
         rows: by label, scores [S, N].
         seeds: variance of a seed's mean, the same for every row.
 
-    A row with one seed does not tell its noise: all of it is then taken for a difference of documents, which more seeds
+    A row with one seed does not show its noise: all of it is then taken for a difference of documents, which more seeds
     do not make smaller, so that no power is promised that may not be there.
     """
     noise = {label: noise_of(values) for label, values in rows.items()}

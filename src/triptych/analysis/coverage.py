@@ -6,7 +6,7 @@ CNN_DAILYMAIL_PAIRS = {"train": 287_113, "validation": 13_368, "test": 11_490}  
 
 
 def corpus_pairs(data: Data, split: str) -> int | None:
-    """Pairs in that split of the published corpus; None where the source's name tells of none that is known."""
+    """Pairs in that split of the published corpus; None where the source's name is not of a known one."""
     letters = "".join(filter(str.isalpha, data.source.lower()))
     return CNN_DAILYMAIL_PAIRS.get(split) if "cnndailymail" in letters else None
 

@@ -171,12 +171,12 @@ def _unfinished(results: Results) -> list[str]:
 
 
 def _few_seeds(results: Results) -> list[str]:
-    """One seed says nothing of the spread over seeds; unequal numbers of seeds are said."""
+    """One seed says nothing about the spread over seeds; unequal numbers of seeds are reported."""
     counts = {label: len(runs) for label in results.labels if (runs := results.of(label)) and runs[0].tuned}
     if not counts:
         return []
     if max(counts.values()) == 1:
-        meaning = "speak of these trained models on other documents, not of training again with another seed"
+        meaning = "are about these trained models on other documents, not about training again with another seed"
         return [f"Every tuned row has one seed: the intervals and tests {meaning}."]
     if min(counts.values()) < max(counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
@@ -190,7 +190,7 @@ def _few_sets(results: Results) -> list[str]:
     counts = {label: len(results.of(label)) for label in results.labels}
     documents = len(results.runs[0].predictions)
     if max(counts.values()) == 1:
-        meaning = "speak of these outputs on other documents, not of training or sampling again"
+        meaning = "are about these outputs on other documents, not about training or sampling again"
         flags.append(f"Every system has one set of predictions: the intervals and tests {meaning}.")
     elif min(counts.values()) < max(counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())

@@ -149,9 +149,9 @@ def _leader(
     leader = f"{best} ({_value(rows[best], measure)})"
     if not equal and not open_:
         others = "the other" if len(ranked) == 2 else f"each of the {len(ranked) - 1} other {which}"
-        better = "lower than" if measure == "loss" else "better than"
+        better = "significantly " + ("lower than" if measure == "loss" else "better than")
         first = "The lowest test loss is that of" if measure == "loss" else "The best is"
-        return f"{first} {leader}, {better} {others} beyond chance"
+        return f"{first} {leader}, {better} {others}"
     parts = []
     if open_:
         parts.append(f"is not shown to differ from {', '.join(open_)}")

@@ -288,7 +288,7 @@ python -m triptych summarize {example}{options} --file article.txt
 
 - `train` trains one row of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
   The rows are {", ".join(map(code, results.labels))}.
-- `evaluate` restores a fine-tuned model, computes its test loss and summaries again and shows them beside its record.
+- `evaluate` restores a fine-tuned model, computes its test loss and summaries again and shows them next to its record.
 - `summarize` writes a summary of an article of your own.
 - `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`,
   `.csv` and `.md`. The templates of `report.pdf` and `report.html` are not `.py` files, so this source cannot write

@@ -240,7 +240,7 @@ class Shown:
         finds = self.of_loss.detectable(chosen.size.test_documents, chosen.size.seeds)
         power = self.of_loss.power(chosen.size.test_documents, chosen.size.seeds)
         return [
-            f"On the test loss {_documents_and_seeds(chosen)} find {finds:.2g} nats a target token four times in "
+            f"On the test loss {_documents_and_seeds(chosen)} find {finds:.2g} nats per target token four times in "
             f"five, and {self.of_loss.detect:.2g} nats in {power:.0%}."
         ]
 

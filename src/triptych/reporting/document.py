@@ -206,7 +206,7 @@ def reductions(results: Results) -> list[str]:
         if counts.truncated:
             sentences.append(
                 f"{counts.truncated:,} of the {counts.used:,} {name} documents are longer than they may be "
-                f"({results.suite.limits.document_tokens} tokens, or less where the window leaves less) and are cut."
+                f"({results.suite.limits.document_tokens} tokens, or fewer where the window leaves fewer) and are cut."
             )
         if counts.shortened_for_loss:
             sentences.append(

@@ -61,8 +61,8 @@ def curves_figure(curves: dict[str, LossCurves], labels: list[str]) -> Drawing |
                 (right, curves[label].validation, 30, "validation loss"),
             ):
                 _line(drawn, axes, points, label, markers)
-                said = [(x, y, (formats.loss(y), formats.count(x))) for x, y in points]
-                drawn.numbers(axes, label, f": {what} {{}} nats per target token at step {{}}", said)
+                numbers = [(x, y, (formats.loss(y), formats.count(x))) for x, y in points]
+                drawn.numbers(axes, label, f": {what} {{}} nats per target token at step {{}}", numbers)
         for axes, title in ((left, "Training"), (right, "Validation")):
             axes.set_title(title, loc="left")
             axes.set_xlabel("optimizer step")
@@ -179,8 +179,8 @@ def intervals_figure(comparison: Comparison) -> Drawing:
                 if (estimate := getattr(row, metric)) is not None:
                     low, high = estimate.low, estimate.high
                     _whisker(drawn, axes, place, label, estimate.mean, low, high)
-                    said = (formats.rouge_score(estimate.mean), _range(low, high))
-                    drawn.numbers(axes, label, f": {title} {{}}{{}}", [(estimate.mean, place, said)])
+                    numbers = (formats.rouge_score(estimate.mean), _range(low, high))
+                    drawn.numbers(axes, label, f": {title} {{}}{{}}", [(estimate.mean, place, numbers)])
             _named_places(axes, [short_name(label) for label in done], number == 0)
             axes.set_title(title, loc="left", fontsize=8)
             axes.xaxis.set_major_locator(MaxNLocator(3))
@@ -196,8 +196,8 @@ def differences_figure(comparison: Comparison) -> Drawing:
         axes.axvline(0, color="black", linewidth=0.8)
         for place, (test, name) in enumerate(zip(tests, names, strict=True)):
             _whisker(drawn, axes, place, names[0], test.difference, test.low, test.high)
-            said = (formats.signed(test.difference), _range(test.low, test.high))
-            drawn.numbers(axes, name, ": R-1 {}{}", [(test.difference, place, said)])
+            numbers = (formats.signed(test.difference), _range(test.low, test.high))
+            drawn.numbers(axes, name, ": R-1 {}{}", [(test.difference, place, numbers)])
         _named_places(axes, [f"{short_name(test.a)} − {short_name(test.b)}" for test in tests], True)
         axes.set_xlabel("difference in R-1 (points of F1)")
         return drawn.finish()
@@ -263,9 +263,9 @@ def _pareto_panel(
             markerfacecolor=look.colour if label in front else "white",
         )
         drawn.own(label, made.get_children())
-        said = (score, _range(estimate.low, estimate.high), formats.si(costs[label]))
+        numbers = (score, _range(estimate.low, estimate.high), formats.si(costs[label]))
         text = f": R-1 {{}}{{}}, {title} {{}}"
-        drawn.numbers(axes, label, text, [(costs[label], estimate.mean, said)])
+        drawn.numbers(axes, label, text, [(costs[label], estimate.mean, numbers)])
         if label in front:
             on_front.append((costs[label], estimate.mean))
     if len(on_front) > 1:
@@ -292,18 +292,18 @@ def _scaling_line(
     digits: int,
     of: Callable[[RowSummary], Estimate | RowLoss | None],
 ) -> None:
-    points, said = [], []
+    points, numbers = [], []
     for point in comparison.scaling:
         estimate = of(point.rows[label]) if label in point.rows else None
         if estimate is None or estimate.mean is None:
             continue
         size, mean, low, high = point.train_documents, estimate.mean, estimate.low, estimate.high
         points.append((size, mean))
-        said.append((size, mean, (f"{size:,}", f"{mean:.{digits}f}", _range(low, high, digits))))
+        numbers.append((size, mean, (f"{size:,}", f"{mean:.{digits}f}", _range(low, high, digits))))
         if low is not None and high is not None:
             drawn.own(label, axes.plot([size] * 2, [low, high], color=drawn.look(label).colour, linewidth=0.8))
     _line(drawn, axes, tuple(points), label, markers=30)
-    drawn.numbers(axes, label, f" on {{}} documents: {title} {{}}{{}}", said)
+    drawn.numbers(axes, label, f" on {{}} documents: {title} {{}}{{}}", numbers)
 
 
 def _whisker(

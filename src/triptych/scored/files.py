@@ -301,7 +301,8 @@ def _same_contents(systems: Mapping[str, Sequence[predictions.Lines]]) -> list[s
         texts = {tuple(row.prediction for row in lines.rows) for lines in sets}
         if len(texts) < len(sets):
             flags.append(
-                f"{name}: {len(sets)} sets of predictions, of which only {len(texts)} differ: equal ones are no seeds."
+                f"{name}: {len(sets)} sets of predictions, of which only {len(texts)} differ: "
+                "equal ones do not count as seeds."
             )
     return flags
 

@@ -86,7 +86,7 @@ USUAL = PredictionColumns()
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What one row of a file holds; None where there is no such column, or its cell is empty and no prediction."""
+    """What one row of a file holds; None where there is no such column, or its cell is empty and not a prediction."""
 
     where: str
     id: str | None

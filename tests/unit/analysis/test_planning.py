@@ -283,7 +283,7 @@ def test_losses_of_documents_are_planned_for_too(pilot):
         (folder / "record.json").write_text(json.dumps(record))
     made = plan(pilots=[pilot])
     assert made.detect_loss == pytest.approx(0.04) and [one.measure for one in made.chance] == ["rouge1", "loss"]
-    assert 0 < made.own.detectable_loss < 0.1 and any("nats a target token" in sentence for sentence in made.said)
+    assert 0 < made.own.detectable_loss < 0.1 and any("nats per target token" in sentence for sentence in made.said)
     of_loss = plan(pilots=[pilot], settings={"analysis": {"primary": "loss"}})
     assert of_loss.detect == 0.04 and of_loss.own.detectable == pytest.approx(made.own.detectable_loss)
 

@@ -217,8 +217,8 @@ def test_what_differs_between_methods_follows_from_their_settings() -> None:
     run.record.options["weight_decay"] = 0.01
     run.record.search.chosen = 0.5
     assert find(claims(other, make_comparison(other)), "differences").text == (
-        "The trained rows differ in what gets gradients; with it differ their learning rate and weight decay, "
-        "and the positions that virtual tokens take up before the document."
+        "The trained rows differ in what gets gradients, and also in their learning rate and weight decay "
+        "and in the positions that virtual tokens take up before the document."
     )
 
 
@@ -298,7 +298,7 @@ def test_peaks_of_memory_measured_in_two_ways_are_not_compared() -> None:
     assert any("Peak memory was measured in 2 ways (anonymous, rss)" in flag for flag in comparison_flags(results))
 
 
-OF_MODELS = " With one training seed this speaks of the trained models, not of the methods."
+OF_MODELS = " With one training seed, this is about the trained models, not the methods."
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

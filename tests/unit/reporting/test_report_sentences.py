@@ -133,10 +133,10 @@ SENTENCES = {
         "lora is not shown to differ from it."
     ),
     "against-untuned": (
-        "Tuning brought the test loss below that of the untouched model (untuned, 3.9000 nats a target token) in 4 "
-        "of 4 tuned rows. The differences, with corrected 95% intervals: prompt-tuning −0.7000 [−0.9000, −0.5000]; "
-        "lora −1.2000 [−1.4000, −1.0000]; last-layers −1.1000 [−2.3000, 0.1000] (undecided); full −1.3000 [−1.5000, "
-        "−1.1000]."
+        "Tuning brought the test loss below that of the untouched model (untuned, 3.9000 nats per target token) in "
+        "4 of 4 tuned rows. The differences, with corrected 95% intervals: prompt-tuning −0.7000 [−0.9000, "
+        "−0.5000]; lora −1.2000 [−1.4000, −1.0000]; last-layers −1.1000 [−2.3000, 0.1000] (undecided); full −1.3000 "
+        "[−1.5000, −1.1000]."
     ),
     "loss-order": (
         "By test loss the tuned rows, from the lowest: full (2.6000), lora (2.7000), last-layers (2.8000), "
@@ -149,9 +149,9 @@ SENTENCES = {
     ),
     "test-counts": (
         "Two rows are called different if the paired test rejects at 5% after correction over the pairs of one "
-        "measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference is "
-        "shown to be smaller than the margin; else undecided. Pairs that differ: 3 of 6 on R-1, 1 of 1 on R-2 and 5 "
-        "of 8 on the test loss."
+        "measure, that is, if the printed interval excludes zero; equivalent if their difference is shown to be "
+        "smaller than the margin; otherwise undecided. Pairs that differ: 3 of 6 on R-1, 1 of 1 on R-2 and 5 of 8 "
+        "on the test loss."
     ),
     "method-tests": (
         "Differences in R-1 between the methods under study: prompt-tuning minus lora: −11.25 [−14.00, −8.50], "
@@ -173,18 +173,18 @@ SENTENCES = {
     ),
     "energy": "Among the tuned rows, last-layers has the lowest energy (500 J) and lora the highest (1.00 kJ).",
     "parameters-and-compute": (
-        "Fewest parameters is not least compute: prompt-tuning trains the fewest parameters and took 1.50 TFLOP, "
-        "last-layers took the least, 1.00 TFLOP."
+        "The fewest parameters do not mean the least compute: prompt-tuning trains the fewest parameters and took "
+        "1.50 TFLOP, last-layers took the least, 1.00 TFLOP."
     ),
     "saved": (
         "Of the operations that the plain path would have needed for the same training, the share executed is: "
         "prompt-tuning 50.0%, lora 80.0%, last-layers 25.0%, full 100.0%."
     ),
     "trunk-cache": (
-        "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every "
-        "epoch. Making the cache took: last-layers 30.0 s and 2.00 TFLOP. These operations are in the row's "
-        "training compute and in its rate, these seconds in the preparation of the run that made it: they are not "
-        "in the training time."
+        "What the frozen blocks below all trained parts compute never changes, so it is read from a cache in every "
+        "epoch. Making the cache took: last-layers 30.0 s and 2.00 TFLOP. The operations are part of the row's "
+        "training compute and rate; the seconds are part of the preparation of the run that made the cache, not of "
+        "the training time."
     ),
     "search": (
         "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
@@ -196,8 +196,8 @@ SENTENCES = {
     ),
     "length": (
         "References have 41.0 words on average; summaries have: untuned 60.0, lead-3 70.0, prompt-tuning 50.0, lora "
-        "40.0, last-layers 45.0, full 42.0. Length alone moves ROUGE, so a difference in score between rows of "
-        "different length is partly that."
+        "40.0, last-layers 45.0, full 42.0. Length alone changes ROUGE, so part of a difference in score between "
+        "rows of different length is due to it."
     ),
     "copying": (
         "Of all rows, untuned has the largest share of word pairs that are not in the document (90.0%); untuned has "
@@ -207,17 +207,16 @@ SENTENCES = {
     # 40 s for 1,536 documents, four rows, two seeds, ten epochs: 20,833,333 s
     "whole-job": (
         "The reason is time: at the speed measured here, the optimizer steps of 10 epochs on all 10,000,000 "
-        "training pairs would take 5787 h 02 min for all rows and seeds, where those of this comparison took 4 min "
-        "40 s."
+        "training pairs would take 5787 h 02 min for all rows and seeds; those of this comparison took 4 min 40 s."
     ),
     "differences": (
-        "The trained rows differ in what gets gradients; with it differ their weight decay, and the positions that "
+        "The trained rows differ in what gets gradients, and also in their weight decay and in the positions that "
         "virtual tokens take up before the document."
     ),
     "shapes-prompt-tuning": (
         "In this run prompt-tuning has [num_prompts, embedding_size] = [20, 768], 15,360 parameters."
     ),
-    "shapes-lora": "In this run lora has rank 8 beside 12 weights (c_attn), 294,912 parameters.",
+    "shapes-lora": "In this run lora has rank 8 on 12 weights (c_attn), 294,912 parameters.",
     "shapes-last-layers": (
         "In this run last-layers trains the last 2 blocks with the final norm, its head is frozen: 14,177,280 "
         "parameters, 0 of them added."
@@ -228,19 +227,19 @@ SENTENCES = {
     ),
     "power": (
         "Between the two rows hardest to compare, a true difference would have been found four times in five, after "
-        "the correction, had it been 4.72 points of R-1 and 0.0625 nats of test loss; smaller ones may well have "
-        "gone unseen."
+        "the correction, had it been 4.72 points of R-1 and 0.0625 nats of test loss; smaller ones may have gone "
+        "unnoticed."
     ),
-    "failures": "Runs that did not finish stand in no figure: lora (seed 1 failed).",
-    "missing-meters": "Not measured, and therefore shown as such: energy (full).",
+    "failures": "Runs that did not finish are left out of all figures: lora (seed 1 failed).",
+    "missing-meters": "Not measured: energy (full).",
     "theory-soft-prompts": (
         "prompt-tuning trains 15,360 parameters and reaches a test loss of 3.2000 and R-1 21.00 (95% interval 19.00 "
         "to 23.00)."
     ),
     "theory-scale": "R-1 minus that of full fine-tuning (full): prompt-tuning −11.00.",
     "theory-scale-compute": (
-        "Beside the model's own parameters and the training compute of full, prompt-tuning trains 0.012% of that "
-        "number of parameters with 50.0% of that compute."
+        "Of the model's own parameters and the training compute of full, prompt-tuning trains 0.012% of the "
+        "parameters with 50.0% of the compute."
     ),
     "theory-lora": (
         "lora trains 294,912 parameters and reaches a test loss of 2.7000 and R-1 32.25 (95% interval 30.25 to 34.25)."

@@ -241,18 +241,18 @@ def test_quality_says_how_seeds_vary() -> None:
 
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
-    """With one seed p speaks of the trained models, and the caption says so; with more it does not. Interval, decision
+    """With one seed p is about the trained models, and the caption says so; with more it does not. Interval, decision
     and the
     difference that would have been found are explained in either."""
     comparison = make_comparison(make_results(seeds=tuple(range(seeds))))
     caption = quality.tests_caption(comparison, ("rouge1", "loss"))
-    of_models = "With one training seed, p speaks of the trained models, not of training again."
+    of_models = "With one training seed, p is about the trained models, not about training again."
     assert (of_models in caption) == (seeds == 1)
     size = comparison.inference.detectable["rouge1"]
     assert caption.startswith(
         "Paired tests on R-1 and Test loss over the same documents: mean difference, interval and p"
     )
-    assert "different: the interval leaves out zero; equivalent: shown to be within the margin" in caption
+    assert "different: the interval excludes zero; equivalent: shown to be within the margin" in caption
     found = f"{size:.2f} points" if size <= 100 else "more than 100 points"
     assert f"a true difference of {found} of R-1" in caption
 

@@ -44,7 +44,8 @@ def parameters_and_compute(comparison: Comparison) -> str | None:
             "least."
         )
     return (
-        f"Fewest parameters is not least compute: {trains} parameters and took {cell(comparison, fewest[0], compute)}, "
+        f"The fewest parameters do not mean the least compute: {trains} parameters and took "
+        f"{cell(comparison, fewest[0], compute)}, "
         f"{formats.listed(least)} took the least, {cell(comparison, least[0], compute)}."
     )
 
@@ -100,4 +101,4 @@ def missing_meters(comparison: Comparison) -> str | None:
         labels = [label for label in tuned(comparison) if number(comparison, label, f"cost.{name}") is None]
         if labels:
             parts.append(f"{what} ({formats.listed(labels)})")
-    return f"Not measured, and therefore shown as such: {'; '.join(parts)}." if parts else None
+    return f"Not measured: {'; '.join(parts)}." if parts else None

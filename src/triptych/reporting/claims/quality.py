@@ -95,7 +95,7 @@ def against_untuned(comparison: Comparison) -> str | None:
             parts.append(f"{label} {difference} {interval}{decision}")
     return (
         "Tuning brought the test loss below that of the untouched model "
-        f"({base}, {cell(comparison, base, path)} nats a target token) in {len(lower)} of {len(models)} tuned rows"
+        f"({base}, {cell(comparison, base, path)} nats per target token) in {len(lower)} of {len(models)} tuned rows"
         + (f"; not in {formats.listed(others)}." if others else ".")
         + (f" The differences, with corrected 95% intervals: {'; '.join(parts)}." if parts else "")
     )
@@ -165,8 +165,8 @@ def test_counts(comparison: Comparison) -> str | None:
         return None
     return (
         f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs of "
-        "one measure, which is so exactly where the printed interval leaves out zero; equivalent if their difference "
-        f"is shown to be smaller than the margin; else undecided. Pairs that differ: {formats.listed(parts)}."
+        "one measure, that is, if the printed interval excludes zero; equivalent if their difference is shown to be "
+        f"smaller than the margin; otherwise undecided. Pairs that differ: {formats.listed(parts)}."
     )
 
 
@@ -200,7 +200,7 @@ def power(comparison: Comparison) -> str | None:
         return None
     return (
         "Between the two rows hardest to compare, a true difference would have been found four times in five, after "
-        f"the correction, had it been {formats.listed(parts)}; smaller ones may well have gone unseen."
+        f"the correction, had it been {formats.listed(parts)}; smaller ones may have gone unnoticed."
     )
 
 
@@ -236,4 +236,4 @@ def _of_models_alone(comparison: Comparison) -> str:
     """With one training seed: the sentence before says nothing about the methods. Empty with more seeds."""
     counts = [len(comparison.rows[label].seeds) for label in tuned(comparison)]
     one_seed = bool(counts) and max(counts) == 1
-    return " With one training seed this speaks of the trained models, not of the methods." if one_seed else ""
+    return " With one training seed, this is about the trained models, not the methods." if one_seed else ""

@@ -48,7 +48,7 @@ def whole_job(results: Results) -> str | None:
     source = " of CNN/DailyMail 3.0.0" if pairs == known else ""
     return (
         f"The reason is time: at the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs:,} "
-        f"training pairs{source} would take {formats.seconds(total)} for all rows and seeds, where those of this "
+        f"training pairs{source} would take {formats.seconds(total)} for all rows and seeds; those of this "
         f"comparison took {formats.seconds(spent)}."
     )
 
@@ -65,9 +65,9 @@ def trunk_caches(results: Results) -> str | None:
     if not parts:
         return None
     return (
-        "What frozen blocks compute below all that is trained never changes, so it is read from a cache in every "
-        f"epoch. Making the cache took: {', '.join(parts)}. These operations are in the row's training compute and in "
-        "its rate, these seconds in the preparation of the run that made it: they are not in the training time."
+        "What the frozen blocks below all trained parts compute never changes, so it is read from a cache in every "
+        f"epoch. Making the cache took: {', '.join(parts)}. The operations are part of the row's training compute and "
+        "rate; the seconds are part of the preparation of the run that made the cache, not of the training time."
     )
 
 
@@ -79,10 +79,10 @@ def differences(results: Results, comparison: Comparison) -> str | None:
     rates = {run.record.search.chosen if run.record.search else run.record.options.get("learning_rate") for run in runs}
     decays = {run.record.options.get("weight_decay") for run in runs}
     settings = [name for name, values in (("learning rate", rates), ("weight decay", decays)) if len(values) > 1]
-    parts = [f"their {' and '.join(settings)}"] if settings else []
+    parts = [f"in their {' and '.join(settings)}"] if settings else []
     if any(run.record.options.get("num_virtual_tokens") for run in runs):
-        parts.append("the positions that virtual tokens take up before the document")
-    also = f"; with it differ {', and '.join(parts)}" if parts else ""
+        parts.append("in the positions that virtual tokens take up before the document")
+    also = f", and also {' and '.join(parts)}" if parts else ""
     return f"The trained rows differ in what gets gradients{also}."
 
 

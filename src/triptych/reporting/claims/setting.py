@@ -21,7 +21,7 @@ def compared(comparison: Comparison) -> str:
 def failures(comparison: Comparison) -> str | None:
     """Which runs did not finish."""
     failed = [f"{label} ({rows.failure_note(row)})" for label, row in comparison.rows.items() if row.failed_seeds]
-    return f"Runs that did not finish stand in no figure: {', '.join(failed)}." if failed else None
+    return f"Runs that did not finish are left out of all figures: {', '.join(failed)}." if failed else None
 
 
 def _scored(comparison: Comparison) -> str:

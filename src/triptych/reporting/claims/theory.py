@@ -47,10 +47,10 @@ def shares_of_full(comparison: Comparison) -> str | None:
                 number(comparison, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base")
             )
             share = formats.share(flops / number(comparison, full, compute))
-            parts.append(f"{label} trains {100 * trainable / base:.2g}% of that number of parameters with {share}")
+            parts.append(f"{label} trains {100 * trainable / base:.2g}% of the parameters with {share}")
     if not parts:
         return None
-    return f"Beside the model's own parameters and the training compute of {full}, {'; '.join(parts)} of that compute."
+    return f"Of the model's own parameters and the training compute of {full}, {'; '.join(parts)} of the compute."
 
 
 def first_loss(comparison: Comparison) -> str | None:
@@ -84,7 +84,7 @@ def _factors(run: SavedRun) -> str | None:
         return None
     kinds = dict.fromkeys(str(target).split(".")[-1] for target in targets)
     return (
-        f"{run.record.label} has rank {rank} beside {len(targets)} weights ({formats.listed(list(kinds))}), "
+        f"{run.record.label} has rank {rank} on {len(targets)} weights ({formats.listed(list(kinds))}), "
         f"{parameters.num_added_parameters:,} parameters"
     )
 

@@ -61,7 +61,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     metrics = tuple(metrics)
     names = " and ".join(rows.TESTED[metric] for metric in metrics)
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
-    of_models = " With one training seed, p speaks of the trained models, not of training again." if one_seed else ""
+    of_models = " With one training seed, p is about the trained models, not about training again." if one_seed else ""
     inference = comparison.inference
     seen = [
         formats.named_difference(size, metric, rows.TESTED[metric])
@@ -75,7 +75,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
         "difference, interval and p, corrected over the pairs of one measure, which agree with the decision "
-        f"(different: the interval leaves out zero; equivalent: shown to be within the margin).{of_models}{power}"
+        f"(different: the interval excludes zero; equivalent: shown to be within the margin).{of_models}{power}"
     )
 
 
@@ -120,7 +120,7 @@ def scaling_table(comparison: Comparison) -> ReportTable | None:
     return ReportTable(
         "scaling",
         "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many "
-        "epochs, with a search of its own. The gain in R-1 is over the line above, on the same test documents; p by "
+        "epochs, with their own search. The gain in R-1 is over the line above, on the same test documents; p by "
         "Holm's correction "
         f"over all gains. {comparison.subset}".rstrip(),
         ("Row", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
