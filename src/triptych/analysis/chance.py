@@ -1,4 +1,4 @@
-"""What makes a difference of two rows vary, taken apart: which documents, which training seeds, and both together."""
+"""Variance components of a difference between two rows: documents, training seeds, and both together."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

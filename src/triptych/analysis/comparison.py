@@ -1,4 +1,4 @@
-"""From a results folder to `records.Comparison`: means, intervals, paired tests. Deterministic."""
+"""From a results folder to a `Comparison`: means, intervals, paired tests; deterministic."""
 
 import math
 from collections.abc import Mapping, Sequence

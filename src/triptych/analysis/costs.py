@@ -1,4 +1,4 @@
-"""What the runs of a row take in seconds, by the size of the design: measured, then multiplied out."""
+"""Seconds that the runs of a row take in a design of another size, extrapolated from measured runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

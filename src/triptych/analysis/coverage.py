@@ -1,4 +1,4 @@
-"""How much of its corpus a run has seen."""
+"""The share of its corpus that a run used."""
 
 from triptych.results.records import Data
 

@@ -1,4 +1,4 @@
-"""What a reader must know about a row or a comparison, in whole sentences."""
+"""Warnings about a row or a comparison, in whole sentences."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence

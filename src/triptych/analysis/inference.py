@@ -1,4 +1,4 @@
-"""Intervals and p-values of means that have two sources of chance: which documents, and which training seeds.
+"""Intervals and p-values of means with two sources of variation: documents and training seeds.
 
 One law gives both: an interval at a level leaves a value out exactly where the p-value of that value is below it.
 `docs/statistics.md` says what each figure means, how often it is wrong, and where the rules come from.

@@ -1,4 +1,4 @@
-"""What the texts themselves show that makes a comparison unfair: empty, repeated, echoed or cut outputs."""
+"""Warnings about outputs that make a comparison unfair: empty, repeated, echoed or truncated texts."""
 
 import re
 from collections import Counter

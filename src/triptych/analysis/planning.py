@@ -1,4 +1,4 @@
-"""Which design finds a difference, and the best one for a budget. The law is that of the decisions, run forward.
+"""Find the designs that detect a difference, and the best one for a budget, by the rule that decides comparisons.
 
 `docs/planning.md` says in words which rules it follows.
 """

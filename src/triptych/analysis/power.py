@@ -1,4 +1,4 @@
-"""Which difference a design finds, and how often: the decision rule of `inference`, run forward."""
+"""The differences that a design detects, and how often, computed from the decision rule of `inference`."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What follows from a table: which rows differ, which is the best if any, which none dominates."""
+"""The verdict on a table: which rows differ, which is the best if any, and which are on the Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

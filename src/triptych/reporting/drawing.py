@@ -1,4 +1,4 @@
-"""A figure being drawn: Matplotlib in our style, what belongs to which row, and where each number lies in it."""
+"""A figure while it is drawn: Matplotlib in our style, and the place of each row and number in it."""
 
 import io
 import logging

@@ -1,4 +1,4 @@
-"""What the terminal and the Markdown file say alike of a comparison: heading, cells, legend and flags."""
+"""The parts that terminal and Markdown file share: heading, cells, legend and flags of a comparison."""
 
 from triptych.analysis.verdict import NAMES
 from triptych.reporting import rows

@@ -1,4 +1,4 @@
-"""What the documents ask of a comparison's rows: whether they trained, whether they failed, one field by its path."""
+"""Facts about the rows of a comparison: whether they trained, whether they failed, one field by its path."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How a row looks in every figure: a colour of Okabe and Ito's colour-blind safe set, a marker, a line, a hatch."""
+"""The look of a row in every figure: a colour of Okabe and Ito's colour-blind safe set, a marker, a line, a hatch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Typst, with nothing from outside: bundled fonts, no network, no clock, data passed as JSON and never as markup."""
+"""Run Typst in isolation: bundled fonts, no network, no clock, data passed as JSON and never as markup."""
 
 import json
 import warnings

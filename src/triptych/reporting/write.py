@@ -1,4 +1,4 @@
-"""All documents of a comparison."""
+"""Write all documents of a comparison."""
 
 from pathlib import Path
 

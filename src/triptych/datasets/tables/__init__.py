@@ -1,4 +1,4 @@
-"""Documents with summaries from files of your own: a folder or one file, read row by row.
+"""Documents with summaries from your own files: a folder or one file, read row by row.
 
 Memory stays bounded whatever the size of a file. Nothing in a file is ever executed, and an id is data only.
 """

@@ -1,4 +1,4 @@
-"""Names to splits, by the conventions of the Hugging Face hub ("File names and splits" in its documentation).
+"""Assign files to splits by their names, by the conventions of the Hugging Face Hub ("File names and splits" in its documentation).
 
 A keyword counts if it is a whole word: between the ends of a name, punctuation, underscores, blanks and digits.
 """

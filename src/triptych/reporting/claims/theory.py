@@ -1,4 +1,4 @@
-"""Sentences that set the equations and the answers on theory against what this run measured."""
+"""Sentences that compare the equations and the answers on theory with what was measured."""
 
 from triptych.reporting.claims.selection import cell, estimate_in_words, number, of_kind, tuned_of_kind
 from triptych.results.reading import Results, SavedRun
