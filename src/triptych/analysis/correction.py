@@ -1,4 +1,4 @@
-"""Correct p-values for testing several pairs of rows: by Holm's method, and by a sharper one for all pairs of a table."""
+"""Correct p-values for testing several pairs of rows: by Holm's method, or a sharper one for all pairs of a table."""
 
 from dataclasses import dataclass
 from functools import lru_cache

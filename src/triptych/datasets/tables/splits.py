@@ -1,4 +1,6 @@
-"""Assign files to splits by their names, by the conventions of the Hugging Face Hub ("File names and splits" in its documentation).
+"""Assign files to splits by their names, by the conventions of the Hugging Face Hub.
+
+They are described under "File names and splits" in its documentation.
 
 A keyword counts if it is a whole word: between the ends of a name, punctuation, underscores, blanks and digits.
 """
