@@ -2,7 +2,7 @@
 
 import argparse
 
-from triptych.cli.options import Commands, add_common_options
+from triptych.cli.options import Commands, add_common_options, add_set_option
 from triptych.errors import ConfigError
 
 
@@ -16,15 +16,7 @@ def add_list(commands: Commands) -> None:
         "models, the keys of a suite file and presets. `list data DIR`: what a folder holds and how it would be read.",
     )
     parser.add_argument("what", nargs="*", metavar="data DIR", help="data DIR")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME",
-    )
+    add_set_option(parser, "with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME")
     add_common_options(parser)
     parser.set_defaults(call=run_list)
 

@@ -34,6 +34,13 @@ def add_common_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
 
 
+def add_set_option(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add `--set KEY=VALUE ...`, whose values `options.settings` collects; `what` is its help."""
+    parser.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", dest="settings", help=what
+    )
+
+
 def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None:
     """Options that make a suite."""
     parser.add_argument(
@@ -50,15 +57,7 @@ def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None
     )
     parser.add_argument("--methods", metavar="a,b", help="the rows, separated by commas")
     parser.add_argument("--seeds", metavar="0,1", help="the seeds, separated by commas")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16",
-    )
+    add_set_option(parser, "any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16")
     if out:
         parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
     add_common_options(parser)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options
+from triptych.cli.options import Commands, add_common_options, add_set_option
 from triptych.errors import ConfigError, shorten
 from triptych.text.characters import for_terminal
 
@@ -56,15 +56,7 @@ def add_score(commands: Commands) -> None:
         help="the columns of id, prediction, reference or document, where their names are not the usual ones",
     )
     parser.add_argument("--by-order", action="store_true", help="join the files by the order of their rows, not by id")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="keys of a suite file for scoring and judging: [rouge] and [analysis]",
-    )
+    add_set_option(parser, "keys of a suite file for scoring and judging: [rouge] and [analysis]")
     add_common_options(parser)
     parser.set_defaults(call=run_score)
 

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options, quiet_libraries
+from triptych.cli.options import Commands, add_common_options, add_set_option, quiet_libraries
 from triptych.text.characters import for_terminal
 
 OTHER_MODEL = "the base model, where it is not available under its recorded name"
@@ -32,15 +32,7 @@ def add_evaluate(commands: Commands) -> None:
         help="where the documents are now (default: where the record says); for an "
         "adapter that peft saved, what to evaluate it on",
     )
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="settings",
-        help="for an adapter that peft saved: any key of a suite file, such as limits.test_documents=64",
-    )
+    add_set_option(parser, "for an adapter that peft saved: any key of a suite file, such as limits.test_documents=64")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     add_common_options(parser)
     parser.set_defaults(call=run_evaluate)
