@@ -111,7 +111,7 @@ def test_saved_is_whole(name, family, worlds, tmp_path):
 
 @every_method
 def test_summaries_do_not_depend_on_the_batch(name, family, worlds):
-    """Traps 3 and 4: one by one and in a padded batch, the same tokens."""
+    """One by one and in a padded batch, the same tokens."""
     law_summaries_do_not_depend_on_the_batch(METHODS[name], worlds[family])
 
 

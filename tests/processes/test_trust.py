@@ -204,7 +204,7 @@ def small_suite(*settings: str):
 
 @pytest.mark.parametrize("plain", [False, True], ids=["executed", "plain"])
 def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypatch):
-    """Trap 15: for every tuned row the record's FLOPs are those that dispatch counts over the whole training itself."""
+    """For every tuned row the record's FLOPs are those that dispatch counts over the whole training itself."""
     suite, table = small_suite(
         f"engine.plain={str(plain).lower()}",
         "limits.train_documents=12",
@@ -290,7 +290,7 @@ class Boaster(LoRA):
 
 
 def test_a_method_cannot_change_its_figures(workplace, monkeypatch):
-    """Traps 12, 13: a method that dawdles, allocates early or measures itself has LoRA's time, memory, FLOPs and
+    """A method that dawdles, allocates early or measures itself has LoRA's time, memory, FLOPs and
     summaries."""
     suite, table = small_suite()
     lora = next(row for row in table if row.label == "lora")
@@ -346,7 +346,7 @@ def test_report_refuses_what_differs(case, joined, tmp_path, capsys):
 
 
 def test_report_refuses_bit_equal_losses(tmp_path, capsys):
-    """Trap 21: two tuned rows with a bit-equal test loss end `report` with status 2 and both names."""
+    """Two tuned rows with a bit-equal test loss end `report` with status 2 and both names."""
     out = write_results(tmp_path / "out")
     edit_record(out, "lora/1", lambda data: put(data, "loss.test", 2.125))
     edit_record(out, "full/1", lambda data: put(data, "loss.test", 2.125))

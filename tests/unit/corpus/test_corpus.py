@@ -232,7 +232,7 @@ def test_nothing_is_cut_where_nothing_is_missing(tmp_path):
 
 
 def test_every_sequence_fits_into_the_window(tmp_path):
-    """Trap 10: prefix, virtual tokens, document, separator, summary and EOS fit; the document alone gives way,
+    """Prefix, virtual tokens, document, separator, summary and EOS fit; the document alone gives way,
     counted."""
     pairs = {name: [(f"{name} {i} " + "d" * 90, "s" * i) for i in (1, 5, 20, 38, 39, 60)] for name in SPLITS}
     corpus = make(tmp_path, pairs, byte_tokenizer("<s>"), window=60, reserved=10, summary_tokens=20, document_tokens=30)

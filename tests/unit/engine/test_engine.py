@@ -59,7 +59,7 @@ def test_a_batch_by_hand(worlds):
 
 @pytest.mark.parametrize("plain", [False, True], ids=["exact", "plain"])
 def test_labels_are_the_same_sequence_shifted(world, plain):
-    """Trap 1: the loss is transformers' own `labels=` loss of article, separator, summary and EOS, read on the last
+    """The loss is transformers' own `labels=` loss of article, separator, summary and EOS, read on the last
     two."""
     adapted = world.adapt(Full())
     for pair in world.pairs[:4]:
@@ -72,7 +72,7 @@ def test_labels_are_the_same_sequence_shifted(world, plain):
 
 
 def test_padding_is_known_by_position(world):
-    """Trap 2: EOS in a document, and EOS as padding, change nothing of a row's loss: no token is masked by its id."""
+    """EOS in a document, and EOS as padding, change nothing of a row's loss: no token is masked by its id."""
     adapted = world.adapt(Untuned())
     short, long = sorted(world.pairs, key=lambda p: len(p.document_ids))[:: len(world.pairs) - 1]
     with_eos = Pair("eos", np.append(short.document_ids, [EOS, EOS]).astype(np.int32), short.summary_ids)
@@ -86,7 +86,7 @@ def test_padding_is_known_by_position(world):
 
 
 def test_what_pads_does_not_matter(world):
-    """Trap 2: any token may stand at the padding."""
+    """Any token may stand at the padding."""
     model = world.model(PromptTuning(num_virtual_tokens=3))
     batch = collate(world.pairs, world.template)
     ids = batch.ids.clone()
@@ -98,7 +98,7 @@ def test_what_pads_does_not_matter(world):
 
 
 def test_the_model_is_taught_to_stop(world):
-    """Trap 2: every summary ends in one EOS among the targets, and training on it makes EOS likely there."""
+    """Every summary ends in one EOS among the targets, and training on it makes EOS likely there."""
     batch = collate(world.pairs, world.template)
     assert int((batch.targets == EOS).sum()) == len(world.pairs)
     loop = world.loop(Full(), max_epochs=6, learning_rate=0.01)
@@ -114,7 +114,7 @@ def test_the_model_is_taught_to_stop(world):
 
 
 def test_a_padded_batch_gives_each_row_its_own_loss(world):
-    """Trap 3: right-padded, a row's losses do not depend on what else is in the batch, with and without a prompt."""
+    """Right-padded, a row's losses do not depend on what else is in the batch, with and without a prompt."""
     for method in (Untuned(), PromptTuning(num_virtual_tokens=5)):
         adapted = world.adapt(method)
         together = losses(adapted, world.pairs, world)
@@ -178,7 +178,7 @@ def prepared(world: World, folder: Path, reserved: int, **limits):
 
 
 def test_the_longest_sequence_fits_the_model(gpt2, tmp_path):
-    """Trap 10: with the document truncated, and only it, prompt + document + separator + summary fill the window at
+    """With the document truncated, and only it, prompt + document + separator + summary fill the window at
     most."""
     corpus = prepared(gpt2, tmp_path, reserved=20, document_tokens=500, summary_tokens=60)
     model = gpt2.model(PromptTuning(num_virtual_tokens=20))
@@ -194,7 +194,7 @@ def test_the_longest_sequence_fits_the_model(gpt2, tmp_path):
 
 
 def test_a_window_that_is_too_small_is_refused(gpt2, tmp_path):
-    """Trap 10: where prompt, separator and summary leave no room for a document, nothing is prepared."""
+    """Where prompt, separator and summary leave no room for a document, nothing is prepared."""
     with pytest.raises(ConfigError, match="The model has 128 positions"):
         prepared(gpt2, tmp_path, reserved=100, document_tokens=500, summary_tokens=60)
     assert not list(tmp_path.iterdir())
@@ -216,7 +216,7 @@ def test_the_loss_of_a_split_is_one_sum_and_one_division(world, size):
 
 
 def test_evaluation_holds_the_logits_of_one_batch(gpt2):
-    """Trap 16: metrics stream: at no time do logits of more than one batch exist, however large the split."""
+    """Metrics stream: at no time do logits of more than one batch exist, however large the split."""
     alive, most = [0], [0]
 
     def died():
@@ -270,7 +270,7 @@ def summaries(adapted, documents, world, size=1, beams=1, new=8, ngram=0, templa
 
 
 def test_generation_is_the_argmax_of_what_it_has_written(world):
-    """Trap 6: each token is the argmax after document, separator and the tokens generated so far: free, and nothing
+    """Each token is the argmax after document, separator and the tokens generated so far: free, and nothing
     echoed."""
     adapted = world.adapt(PromptTuning(num_virtual_tokens=3))
     disturb(adapted)
@@ -286,7 +286,7 @@ def test_generation_is_the_argmax_of_what_it_has_written(world):
 
 
 def test_left_padding_needs_its_positions(gpt2):
-    """Trap 3: left-padded with explicit positions the logits are the row's own; without them they are not."""
+    """Left-padded with explicit positions the logits are the row's own; without them they are not."""
     adapted = gpt2.adapt(Untuned())
     documents = sorted((pair.document_ids for pair in gpt2.pairs), key=len)
     short, long = documents[0], documents[-1]

@@ -99,7 +99,7 @@ def test_adafactor_trains(world):
 
 @pytest.mark.parametrize("method", [PromptTuning(num_virtual_tokens=3), LastLayers()], ids=["prompt", "last-layers"])
 def test_accumulation_is_weighted_by_targets(world, method):
-    """Trap 9: one micro-batch of 8 and eight of 1 give the same loss and the same gradients."""
+    """One micro-batch of 8 and eight of 1 give the same loss and the same gradients."""
 
     def step(size: int) -> tuple[float, dict[str, torch.Tensor]]:
         model = world.model(method)

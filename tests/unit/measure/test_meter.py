@@ -127,7 +127,7 @@ def test_a_clock_waits_for_the_device(hand):
 
 
 def test_training_time_is_of_steps_alone(gpt2, hand):
-    """Trap 12: however long validation, logging and preparation take, the training clock counts optimizer steps
+    """However long validation, logging and preparation take, the training clock counts optimizer steps
     alone."""
     clocks = Clocks(lambda: None, base="startup")
     loop = gpt2.loop(LoRA(rank=2), micro_batch_size=4)
@@ -170,7 +170,7 @@ def allocate(megabytes: int) -> torch.Tensor:
 
 
 def test_peak_memory_is_of_its_phase():
-    """Trap 13: the peak is that of the phase; what was allocated and freed before it, or comes after, does not
+    """The peak is that of the phase; what was allocated and freed before it, or comes after, does not
     count."""
     allocate(400)
     memory = PeakMemory(CPU)
@@ -186,7 +186,7 @@ def test_peak_memory_is_of_its_phase():
 
 
 def test_the_rise_of_memory_is_what_a_phase_adds():
-    """Trap 13: 300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was
+    """300 MB allocated in a step are 300 MB of rise, whatever was in use before; both peaks hold what was
     there."""
     before = allocate(200)
     memory = PeakMemory(CPU)
@@ -205,7 +205,7 @@ needs_anonymous = pytest.mark.skipif(
 
 @needs_anonymous
 def test_a_mapped_file_is_not_memory_of_training(tmp_path):
-    """Trap 13: 200 MB of a mapped file read in a step, as those of a data set or a cache, count as nothing."""
+    """200 MB of a mapped file read in a step, as those of a data set or a cache, count as nothing."""
     (tmp_path / "file").write_bytes(bytes(200 * MEGABYTE))
     memory = PeakMemory(CPU)
     with memory.phase():
@@ -218,7 +218,7 @@ def test_a_mapped_file_is_not_memory_of_training(tmp_path):
 @needs_anonymous
 @pytest.mark.skipif(_malloc_trim() is None, reason="this C library cannot give its free pages back")
 def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
-    """Trap 13: what a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither
+    """What a search or an evaluation has freed, in large pieces, in small ones and in cycles, is in neither
     figure."""
 
     def work() -> None:
@@ -308,7 +308,7 @@ def test_energy_is_the_counters_difference(tmp_path, monkeypatch):
 
 
 def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
-    """Trap 14: where there is no counter, energy is None with the reason, never 0."""
+    """Where there is no counter, energy is None with the reason, never 0."""
     monkeypatch.setattr("triptych.measure.energy.RAPL", tmp_path / "nowhere")
     energy = Energy(torch.device("cpu"))
     with energy.phase():
@@ -317,7 +317,7 @@ def test_energy_that_cannot_be_measured_is_none(tmp_path, monkeypatch):
 
 
 def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
-    """Trap 14: a counter that does not move has measured nothing, and 0 J is not a result."""
+    """A counter that does not move has measured nothing, and 0 J is not a result."""
     counters(tmp_path, monkeypatch, (5, 100))
     energy = Energy(torch.device("cpu"))
     with energy.phase():
@@ -326,7 +326,7 @@ def test_a_counter_that_stands_still_is_no_measurement(tmp_path, monkeypatch):
 
 
 def test_a_counter_that_may_not_be_read_is_said(tmp_path, monkeypatch):
-    """Trap 14: a counter for the administrator alone is a reason, not a crash."""
+    """A counter for the administrator alone is a reason, not a crash."""
     counters(tmp_path, monkeypatch, (5, 100))
     monkeypatch.setattr("triptych.measure.energy.os", types.SimpleNamespace(access=lambda *asked: False, R_OK=4))
     energy = Energy(torch.device("cpu"))
@@ -417,7 +417,7 @@ def test_energy_without_a_counter_is_integrated_power(nvml, hand):
 
 @pytest.mark.parametrize("missing", [("init",), ("energy", "power")])
 def test_a_gpu_without_meters_says_so(nvml, missing):
-    """Trap 14: where NVML has no energy, power or no voice at all, energy is None and the note holds NVML's words."""
+    """Where NVML has no energy, power or no voice at all, energy is None and the note holds NVML's words."""
     nvml(*missing)
     energy = Energy(CUDA)
     with energy.phase():
@@ -479,7 +479,7 @@ def test_devices_held(monkeypatch):
 
 
 def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
-    """Trap 13: on CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as
+    """On CUDA the peak of the allocator is reset when the phase begins, and what it held reserved is kept as
     well."""
     peaks, resets, emptied = iter(((100, 160), (90, 170))), [], []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(len(resets)))
@@ -500,7 +500,7 @@ def test_reserved_memory_is_kept_beside_the_allocated(monkeypatch):
 
 
 def test_parameters_are_counted_by_storage(gpt2):
-    """Trap 11: a tied head counts once; per-module counts would say more."""
+    """A tied head counts once; per-module counts would say more."""
     model = gpt2.parts().model
     counts = count_parameters(model)
     per_module = sum(p.numel() for module in model.modules() for p in module.parameters(recurse=False))
@@ -530,7 +530,7 @@ GPT2_SMALL = {  # label: (method, trainable, added)
 
 @pytest.mark.parametrize("label", GPT2_SMALL)
 def test_gpt2_small_in_numbers(label, gpt2):
-    """Trap 11: on the shape of GPT-2 small the counts are those worked out on paper, after freezing."""
+    """On the shape of GPT-2 small the counts are those worked out on paper, after freezing."""
     method, trainable, added = GPT2_SMALL[label]
     with torch.device("meta"):
         model = GPT2LMHeadModel(GPT2Config())
@@ -567,7 +567,7 @@ def fitted_to(world, method, like, first=None):
 @pytest.mark.parametrize("path", ["plain", "whole", "tail"])
 @pytest.mark.parametrize("label", ROWS)
 def test_flops_are_those_of_a_real_step(label, path, world):
-    """Trap 15: the formula gives what dispatch counts on real passes of several sizes, for every method and path."""
+    """The formula gives what dispatch counts on real passes of several sizes, for every method and path."""
     model = uncached(world, ROWS[label], path == "tail")
     model = model.on_plain_path() if path == "plain" else model
     fitted = fitted_to(world, ROWS[label], model)
@@ -634,7 +634,7 @@ def test_flops_of_full_fine_tuning_by_hand(gpt2):
 
 
 def test_flops_of_a_frozen_trunk_by_hand(gpt2):
-    """Trap 15: with the head alone trained there is one pass through the trunk and two through the head, not 6 N."""
+    """With the head alone trained there is one pass through the trunk and two through the head, not 6 N."""
     fitted = training_flops(gpt2.engine(ROWS["last-head"].adapt(gpt2.sketch(), gpt2.context())))
     assert fitted.per_position == pytest.approx(24 * 32**2 * 3, rel=1e-3)
     assert fitted.per_logit == pytest.approx(2 * 2 * 32 * 3072, rel=1e-3)

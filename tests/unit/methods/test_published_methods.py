@@ -27,7 +27,7 @@ from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
 from triptych.models.parts import block_matrices, matrix_shape
 from triptych.run.adapters import Origin, save_adapter
-from triptych.run.setup import count_parameters
+from triptych.run.setup import describe_parameters
 
 ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
 
@@ -191,7 +191,7 @@ def test_a_prefix_is_counted(world):
     """Its parameters, outside the model, are added and trainable: P keys and P values in every layer."""
     adapted, base = world.adapt(PrefixTuning(num_virtual_tokens=6)), world.prototype.num_parameters()
     width = {"gpt2": 32, "llama": 16}[world.prototype.config.model_type]  # of all key-value heads together
-    counts = count_parameters(adapted, base)
+    counts = describe_parameters(adapted, base)
     assert counts.num_added_parameters == counts.num_trainable_parameters == 6 * 3 * 2 * width
     assert counts.num_total_parameters == base + counts.num_added_parameters
 

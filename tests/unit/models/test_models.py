@@ -57,7 +57,7 @@ def test_every_family_is_taken_apart(family):
 
 
 def test_our_loss_is_transformers_own(family, gpt2, small_pairs):
-    """Trap 1: on every family our loss equals transformers' `labels=` loss, the family's own scaling included."""
+    """On every family our loss equals transformers' `labels=` loss, the family's own scaling included."""
     model = random_model(family)
     adapted = AdaptedModel(take_apart(model))
     template = small_template(gpt2.template)
