@@ -28,49 +28,51 @@ _AGREE = 1e-3  # largest difference of logits between the run and what is export
 
 
 def export_run(run: Path, folder: Path, model: str | None = None) -> str:
-    """Write what a run trained as a folder that needs no Triptych; it is whole or not there.
+    """Write what a run trained as a folder that works without Triptych; the folder is complete or absent.
 
-    What was put into layers is merged, what was changed is put in, an untied head stays untied. Virtual tokens and a
-    prefix cannot be merged: they are written with the name of their base and an example of their use.
+    Adapters in layers are merged, changed weights are included, an untied head stays untied. Virtual tokens and a
+    prefix cannot be merged: they are written with the name of their base, and with an example of their use.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
         folder: a new or an empty folder.
-        model: the base model, if it is not available under its recorded name.
+        model: the base model, where it is not available under its recorded name.
 
     Returns:
         What was written, in a sentence.
 
     Raises:
-        InputError: there is nothing to export, `folder` holds files, or what was trained fits into no plain model.
+        InputError: there is nothing to export, `folder` holds files, or no plain model can hold what was trained.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ResultsError(f"{str(folder)!r} holds files; give a new or an empty folder to export to.")
-    row = load_summarizer(run, model, "cpu", precision="fp32")
-    if not isinstance(row, TrainedModel):
-        raise ConfigError(f"{str(run)!r} is a row without a model: there is nothing to export.")
+    trained = load_summarizer(run, model, "cpu", precision="fp32")
+    if not isinstance(trained, TrainedModel):
+        raise ConfigError(f"{str(run)!r} is a run without a model: there is nothing to export.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as place:
         made = Path(place) / "export"
         made.mkdir()
-        row.base.tokenizer.save_pretrained(made)
-        _generation_config(row).save_pretrained(made)
-        _write_prompt(row, made) if row.is_prompt else _write_model(row, made)
-        (made / EXAMPLE).write_text(_example(row), encoding="utf-8")
+        trained.base.tokenizer.save_pretrained(made)
+        _generation_config(trained).save_pretrained(made)
+        _write_prompt(trained, made) if trained.is_prompt else _write_model(trained, made)
+        (made / EXAMPLE).write_text(_example(trained), encoding="utf-8")
         record = read_finished(run) if (run / "record.json").is_file() else None
-        (made / "README.md").write_text(model_card(row, record, EXAMPLE), encoding="utf-8")
+        (made / "README.md").write_text(model_card(trained, record, EXAMPLE), encoding="utf-8")
         try:
             made.rename(folder)
         except OSError as error:
             raise ResultsError(f"{str(folder)!r} cannot be written: {error.strerror}.") from error
     what = (
-        "the prompt, to be used with its base model" if row.is_prompt else "a model that transformers loads by itself"
+        "the prompt, to be used with its base model"
+        if trained.is_prompt
+        else "a model that transformers loads by itself"
     )
     return f"{folder}: {what}; `python {folder / EXAMPLE} ARTICLE.txt` tries it."
 
 
 def merge_adapter(adapted: AdaptedModel) -> PreTrainedModel:
-    """A plain model of transformers that does what the adapted one does; the adapted one stays as it is."""
+    """A plain model of transformers that computes what the adapted one does, which is left unchanged."""
     from peft.tuners.tuners_utils import BaseTunerLayer
     from peft.utils.other import ModulesToSaveWrapper
 
@@ -87,38 +89,38 @@ def merge_adapter(adapted: AdaptedModel) -> PreTrainedModel:
     return model
 
 
-def _write_model(row: TrainedModel, made: Path) -> None:
-    model = merge_adapter(row.adapted)
-    model.generation_config = _generation_config(row)
+def _write_model(trained: TrainedModel, made: Path) -> None:
+    model = merge_adapter(trained.adapted)
+    model.generation_config = _generation_config(trained)
     model.save_pretrained(made)
     again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32, trust_remote_code=False).eval()
-    ids = np.arange(min(16, row.adapted.parts.vocabulary_size), dtype=np.int32)
-    batch = collate([Pair("probe", ids[:8], ids[8:])], row.template)
-    with torch.no_grad():  # the run's by the engine, which knows everything that a method may have put in
+    ids = np.arange(min(16, trained.adapted.parts.vocabulary_size), dtype=np.int32)
+    batch = collate([Pair("probe", ids[:8], ids[8:])], trained.template)
+    with torch.no_grad():  # the run's logits by the engine, which supports everything that a method may train
         plain = again(batch.ids).logits[batch.rows, batch.columns]
-        difference = float((plain - target_logits(row.model.on_plain_path(), batch)).abs().max())
+        difference = float((plain - target_logits(trained.model.on_plain_path(), batch)).abs().max())
     if not difference <= _AGREE:
         raise ModelError(
-            f"What {row.kind} trained fits into no plain model of transformers: the logits of what would be exported "
-            f"differ by {difference:.2g}. Use the run with `triptych summarize`."
+            f"What {trained.kind} trained fits into no plain model of transformers: the logits of what would be "
+            f"exported differ by {difference:.2g}. Use the run with `triptych summarize`."
         )
 
 
-def _write_prompt(row: TrainedModel, made: Path) -> None:
+def _write_prompt(trained: TrainedModel, made: Path) -> None:
     from peft import PrefixTuningConfig, PromptTuningConfig, TaskType
 
-    adapted = row.adapted
+    adapted = trained.adapted
     inside = any(parameter.requires_grad for parameter in adapted.parts.model.parameters())
     if inside or (adapted.virtual_tokens is not None and adapted.prefix is not None):
         raise ModelError(
-            f"{row.kind} trained a prompt and something else beside it: no format holds both. Use the run with "
+            f"{trained.kind} trained a prompt and something else as well: no format holds both. Use the run with "
             "`triptych summarize`."
         )
     common: dict[str, Any] = {
         "task_type": TaskType.CAUSAL_LM,
         "num_virtual_tokens": adapted.num_virtual_tokens + adapted.prefix_length,
         "num_transformer_submodules": 1,
-        "base_model_name_or_path": base_name(row),
+        "base_model_name_or_path": base_name(trained),
         "inference_mode": True,
     }
     config: Any = None
@@ -148,14 +150,14 @@ def _write_prompt(row: TrainedModel, made: Path) -> None:
         config.save_pretrained(str(made))
 
 
-def base_name(row: Trained) -> str:
-    """The base as transformers finds it: a hub name, or the folder it was read from."""
-    path = BaseModel.of(row.suite).place.path
-    return str(path.resolve()) if path is not None else row.suite.model
+def base_name(trained: Trained) -> str:
+    """The base model as transformers finds it: a name on the Hub, or the folder that it was read from."""
+    path = BaseModel.of(trained.suite).place.path
+    return str(path.resolve()) if path is not None else trained.suite.model
 
 
-def _generation_config(row: TrainedModel) -> GenerationConfig:
-    d = row.decoding
+def _generation_config(trained: TrainedModel) -> GenerationConfig:
+    d = trained.decoding
     return GenerationConfig(
         do_sample=False,
         num_beams=d.num_beams,
@@ -163,20 +165,20 @@ def _generation_config(row: TrainedModel) -> GenerationConfig:
         no_repeat_ngram_size=d.no_repeat_ngram_size,
         length_penalty=d.length_penalty,
         early_stopping=False,
-        eos_token_id=row.template.eos_id,
-        pad_token_id=row.template.eos_id,
+        eos_token_id=trained.template.eos_id,
+        pad_token_id=trained.template.eos_id,
     )
 
 
-def _example(row: TrainedModel) -> str:
-    kind = "prefix" if row.adapted.prefix is not None else "prompt" if row.is_prompt else "merged"
+def _example(trained: TrainedModel) -> str:
+    kind = "prefix" if trained.adapted.prefix is not None else "prompt" if trained.is_prompt else "merged"
     text = (files("triptych") / "assets/export" / f"{kind}.py.txt").read_text(encoding="utf-8")
     values = {
-        "document_tokens": row.max_document_tokens,
-        "prefix": list(row.template.prefix_ids),
-        "separator": list(row.template.separator_ids),
-        "before": row.adapted.placement == "before",
-        "base": base_name(row),
-        "shape": tuple(row.adapted.prefix().shape) if row.adapted.prefix is not None else None,
+        "document_tokens": trained.max_document_tokens,
+        "prefix": list(trained.template.prefix_ids),
+        "separator": list(trained.template.separator_ids),
+        "before": trained.adapted.placement == "before",
+        "base": base_name(trained),
+        "shape": tuple(trained.adapted.prefix().shape) if trained.adapted.prefix is not None else None,
     }
     return re.sub("@(" + "|".join(values) + ")@", lambda found: ascii(values[found.group(1)]), text)

@@ -1,4 +1,4 @@
-"""What was trained, brought back ready to summarize; any number of runs share one base model in memory."""
+"""Load trained runs and adapters to summarize with them; those of one base model share it in memory."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,7 +27,7 @@ from triptych.run.adapters import PEFT_CONFIG, check_belongs, check_origin, load
 from triptych.run.entries import SuiteEntry, make_entry, suite_entries
 from triptych.use import peft_adapters
 
-WINDOW = 256  # documents that are sorted by length together
+CHUNK = 256  # documents that are sorted by length together
 
 
 @dataclass(frozen=True)
@@ -36,10 +36,10 @@ class Summary:
 
     Attributes:
         text: without special tokens and outer white space.
-        num_tokens: tokens generated; None for a row without a model.
-        at_cap: it has as many tokens as it may have, and so may be unfinished.
-        document_tokens: tokens of the whole document; None for a row without a model.
-        read_tokens: how many of them were read, from its beginning.
+        num_tokens: tokens generated; None without a model.
+        at_cap: whether it has as many tokens as it may have, and so may be unfinished.
+        document_tokens: tokens of the whole document; None without a model.
+        read_tokens: how many of them were read, from the beginning.
     """
 
     text: str
@@ -50,27 +50,30 @@ class Summary:
 
     @property
     def truncated(self) -> bool:
-        """The document was longer than what is read."""
+        """Whether the document is longer than what was read."""
         return self.document_tokens != self.read_tokens
 
 
 class Trained(ABC):
-    """A row that can summarize.
+    """A trained run, a baseline or an adapter, ready to summarize.
 
     Attributes:
-        label: the row's label; for an adapter of peft's own, the folder's name.
+        label: the label of the run; for an adapter that peft saved, the folder's name.
         kind: the method or baseline.
         folder: where it was loaded from.
-        suite: the settings it runs under.
+        suite: its settings.
     """
 
     def __init__(self, label: str, kind: str, folder: Path, suite: Suite):
         self.label, self.kind, self.folder, self.suite = label, kind, folder, suite
 
     def summarize(self, documents: Iterable[str]) -> list[str]:
-        """One summary for each document, in order.
+        """Summarize documents, in order.
 
-        A document longer than `limits.document_tokens`, or than the model's window leaves room for, is cut at its end.
+        A document longer than `limits.document_tokens`, or than the model's context leaves room for, is cut at its end.
+
+        Args:
+            documents: the texts.
 
         Raises:
             DataError: a document is empty.
@@ -84,18 +87,18 @@ class Trained(ABC):
 
     @abstractmethod
     def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
-        """`(index, summary)` of each document as soon as its batch is done, the longest documents first."""
+        """Yield `(index, summary)` of each document as soon as its batch is done, the longest documents first."""
 
 
 class TrainedBaseline(Trained):
-    """A row without a model."""
+    """A baseline, which summarizes without a model."""
 
-    def __init__(self, row: SuiteEntry, baseline: Baseline, folder: Path, suite: Suite):
-        super().__init__(row.label, row.kind, folder, suite)
+    def __init__(self, entry: SuiteEntry, baseline: Baseline, folder: Path, suite: Suite):
+        super().__init__(entry.label, entry.kind, folder, suite)
         self._baseline = baseline
 
     def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
-        """Every document in order."""
+        """Yield `(index, summary)` of every document, in order."""
         for index, document in enumerate(documents):
             yield index, Summary(self._baseline.predict([document])[0])
 
@@ -120,7 +123,7 @@ class LoadedBase:
 
 
 class TrainedModel(Trained):
-    """A model as a method changed it; its frozen tensors are the base's, shared with every run loaded with it."""
+    """A model as a method changed it; its frozen tensors are the base's, shared with the other loaded runs."""
 
     def __init__(
         self,
@@ -140,29 +143,29 @@ class TrainedModel(Trained):
 
     @property
     def is_prompt(self) -> bool:
-        """What was trained is next to the document and not inside a layer, so that it cannot be merged."""
+        """Whether what was trained is a prompt or prefix, which is part of no layer and cannot be merged."""
         return self.adapted.virtual_tokens is not None or self.adapted.prefix is not None
 
     @property
     def max_document_tokens(self) -> int:
-        """Tokens of a document that are read: `limits.document_tokens`, or what fits into the context length.
+        """Tokens of a document that are read: `limits.document_tokens`, or what the context leaves where that is less.
 
         Raises:
-            ConfigError: the window has no room for a document.
+            ConfigError: the context has no room for a document.
         """
-        wanted, window = self.suite.limits.document_tokens, self.adapted.parts.max_positions
-        if window is None:
+        wanted, length = self.suite.limits.document_tokens, self.adapted.parts.max_positions
+        if length is None:
             return wanted
-        left = window - self._reserved - self.template.length - self.decoding.max_new_tokens
+        left = length - self._reserved - self.template.length - self.decoding.max_new_tokens
         if left < 1:
             raise ConfigError(
                 f"{str(self.folder)!r}: {self._reserved} virtual + {self.template.length} prefix, separator and EOS + "
-                f"{self.decoding.max_new_tokens} summary tokens leave no room for a document in {window} positions."
+                f"{self.decoding.max_new_tokens} summary tokens leave no room for a document in {length} positions."
             )
         return min(wanted, left)
 
     def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
-        """Batch by batch; the batches of a suite's test documents are those its predictions were made in."""
+        """Yield `(index, summary)` batch by batch; test documents of a suite are batched as in its runs."""
         longest = self.max_document_tokens
         encoded = encode_documents(documents, self.base.tokenizer)
         read = [np.array(ids[:longest], dtype=np.int32) for ids in encoded]
@@ -179,13 +182,13 @@ class TrainedModel(Trained):
 def load_summarizer(
     folder: Path, model: str | None = None, device: str | None = None, precision: str | None = None
 ) -> Trained:
-    """A run or an adapter, ready to summarize.
+    """Load a run or an adapter, ready to summarize.
 
     Args:
         folder: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
-        model: the base model, if it is not available under the name that the run was trained with.
-        device: the device asked for, or None.
-        precision: another than the run's own.
+        model: the base model, where it is not available under the name that it was trained on.
+        device: cpu, cuda or mps; None: the best there is.
+        precision: fp32, bf16 or fp16, in place of the run's own.
 
     Raises:
         InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained
@@ -195,7 +198,7 @@ def load_summarizer(
 
 
 def load_summarizers(folders: Sequence[Path], model: str | None = None, device: str | None = None) -> list[Trained]:
-    """Several runs or adapters in order, each base model in memory once.
+    """Load several runs or adapters, in order; each base model is in memory once.
 
     Raises:
         InputError: as `load_summarizer` does.
@@ -205,24 +208,24 @@ def load_summarizers(folders: Sequence[Path], model: str | None = None, device: 
 
 
 def summarize_all(
-    rows: Sequence[Trained], documents: Iterable[tuple[str, str]]
+    loaded: Sequence[Trained], documents: Iterable[tuple[str, str]]
 ) -> Iterator[tuple[Trained, str, Summary]]:
-    """`(run, id, summary)` of every document by every run, as generated; memory does not grow with the documents.
+    """Yield `(run, id, summary)` of every document by every loaded run; memory does not grow with the documents.
 
     Args:
-        rows: the loaded runs.
+        loaded: what summarizes.
         documents: `(id, text)` of each.
     """
     source = iter(documents)
-    while window := list(islice(source, WINDOW)):
-        for row in rows:
-            for index, summary in row.stream([text for _, text in window]):
-                yield row, window[index][0], summary
+    while chunk := list(islice(source, CHUNK)):
+        for trained in loaded:
+            for index, summary in trained.stream([text for _, text in chunk]):
+                yield trained, chunk[index][0], summary
 
 
 @dataclass
 class _Loader:
-    """Loads runs one after the other and keeps the bases it has read."""
+    """Loads runs one after the other and keeps the base models that it has read."""
 
     model: str | None
     device: str | None
@@ -242,9 +245,9 @@ class _Loader:
     def _run(self, folder: Path) -> Trained:
         record = read_finished(folder)
         suite = settings_of(record, folder)
-        row = make_entry(record.label, {"kind": record.kind, **record.options})
-        if isinstance(row.plugin, Baseline):
-            return TrainedBaseline(row, row.plugin, folder, suite)
+        entry = make_entry(record.label, {"kind": record.kind, **record.options})
+        if isinstance(entry.plugin, Baseline):
+            return TrainedBaseline(entry, entry.plugin, folder, suite)
         loaded = self._base(BaseModel(self.model or suite.model, suite.model_revision), suite.training.precision)
         recorded = record.provenance.model_fingerprint if record.provenance else None
         if recorded not in (None, loaded.base.fingerprint):
@@ -252,14 +255,14 @@ class _Loader:
                 f"{str(folder)!r} was made with another model than {self.model or suite.model!r} is now: weights or "
                 "configuration differ. Give the same one with --model."
             )
-        method = row.plugin
+        method = entry.plugin
 
         def change(parts: ModelParts) -> AdaptedModel:
             generator = torch.Generator().manual_seed(record.seed)
             return method.adapt(parts, Context(loaded.base.tokenizer, generator, torch.arange(parts.vocabulary_size)))
 
         model = loaded.assemble(change, suite)
-        if row.trains:
+        if entry.trains:
             origin, tensors = read_manifest(folder / "adapter")
             check_belongs(origin, record, folder / "adapter")
             check_origin(origin, loaded.base, folder / "adapter")
@@ -267,7 +270,7 @@ class _Loader:
             load_tensors(model.adapted, tensors, folder / "adapter")
         reserved = setup.reserved_positions(suite_entries(suite))
         model = model if suite.engine.plain else make_ready(model)
-        return TrainedModel(row.label, row.kind, folder, suite, loaded, model, reserved)
+        return TrainedModel(entry.label, entry.kind, folder, suite, loaded, model, reserved)
 
     def _adapter(self, folder: Path) -> Trained:
         adapter = peft_adapters.read_peft_folder(folder)
@@ -293,7 +296,7 @@ class _Loader:
             except ModelError as error:
                 if self.model is not None:
                     raise
-                hint = "This was the base model. If it lies elsewhere now, say where with --model."
+                hint = "This was the base model. If it has moved, give its place with --model."
                 raise ModelError(f"{error}\n{hint}") from error
             model.to(machine.device)  # type: ignore[arg-type]
             model.requires_grad_(False)

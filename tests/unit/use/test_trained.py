@@ -313,7 +313,7 @@ def test_a_base_model_that_has_moved_is_asked_for(finished, tmp_path):
     there = find_place(record["config"]["model"]).where
     record["config"]["model"] = str(tmp_path / "gone")
     (run / "record.json").write_text(json.dumps(record))
-    with pytest.raises(ModelError, match=r"no model folder.*gone(.|\n)*lies elsewhere now.*--model"):
+    with pytest.raises(ModelError, match=r"no model folder.*gone(.|\n)*has moved.*--model"):
         summarizers.load_summarizer(run, device="cpu")
     found = summarizers.load_summarizer(run, model=there, device="cpu")
     assert found.summarize(finished.documents[:1]) == finished.stored("lora")[:1]
@@ -489,7 +489,7 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
 
 def test_documents_beyond_one_window_all_come(finished, monkeypatch):
     """A stream longer than what is sorted together gives every document of every row."""
-    monkeypatch.setattr(summarizers, "WINDOW", 2)
+    monkeypatch.setattr(summarizers, "CHUNK", 2)
     row = loaded(finished, "untuned")
     names = [(f"d{i}", text) for i, text in enumerate(finished.documents)]
     found = {name: summary.text for _, name, summary in summarizers.summarize_all([row], names)}
@@ -586,7 +586,7 @@ def test_a_prompt_with_something_beside_it_is_not_exported(finished, tmp_path, m
 
     load = summarizers.load_summarizer
     monkeypatch.setattr("triptych.use.export.load_summarizer", both)
-    with pytest.raises(ModelError, match="something else beside it"):
+    with pytest.raises(ModelError, match="something else as well"):
         export_run(folder_of(finished, "prompt-tuning"), tmp_path / "export")
     assert list(tmp_path.iterdir()) == []
 
@@ -612,7 +612,7 @@ def test_a_model_card_says_what_it_is(finished, tmp_path):
 
 
 def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
-    """A folder that holds files, a row without a model, or weights that fit no plain model: status 2, nothing
+    """A folder that holds files, a run without a model, or weights that fit no plain model: status 2, nothing
     written."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full/thesis.txt").write_text("mine")
@@ -622,7 +622,7 @@ def test_a_bad_export_leaves_nothing(finished, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("triptych.use.export.merge_adapter", lambda adapted: make_wrong(merge_adapter(adapted)))
     assert cli.main(["export", lora, new]) == 2
     error = capsys.readouterr().err
-    for words in ("new or an empty folder", "row without a model", "fits into no plain model"):
+    for words in ("new or an empty folder", "run without a model", "fits into no plain model"):
         assert words in error
     assert [path.name for path in tmp_path.iterdir()] == ["full"] and [
         path.name for path in (tmp_path / "full").iterdir()
