@@ -232,7 +232,7 @@ def test_null_cells_are_empty(tmp_path):
         ("train.csv.gz", as_csv(), ["cannot be read", "gzip"]),
         ("train.jsonl", as_jsonl() + b'{"id": "a4", "document', ["line 4: malformed JSON"]),
         ("train.jsonl", b"[" * 100000, ["line 1", "jq -c"]),
-        ("train.json", b'[["a", "b"]]', ["line 1", "an object a line is needed", "jq -c"]),
+        ("train.json", b'[["a", "b"]]', ["line 1", "one object per line is needed", "jq -c"]),
         (
             "train.json",
             b'[{"document": "a", "summary": "b"},\n{"document": "a" "summary": "b"}]',
@@ -389,7 +389,7 @@ def test_the_guide_is_right(tmp_path):
     for said in (
         "no column is known to hold the ",
         "not UTF-8",
-        "an object a line is needed",
+        "one object per line is needed",
         "columns, but the header has",
     ):
         assert said in source and said in guide

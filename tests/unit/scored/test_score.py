@@ -74,7 +74,7 @@ def write_csv(path: Path, columns: dict[str, list], delimiter: str = ",") -> Pat
 
 
 def write_jsonl(path: Path, columns: dict[str, list]) -> Path:
-    """An object a line of these columns."""
+    """One object per line with these columns."""
     rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return path

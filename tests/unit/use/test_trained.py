@@ -450,7 +450,7 @@ BAD = {
     "two known columns": ("a.csv", b"text,article\n1,2\n", "text, article"),
     "a column there twice": ("a.csv", b"id,id,document\n1,2,text\n", "several columns named 'id'"),
     "a binary table": ("a.csv", b"id,document\n1,\xff\n", "not UTF-8"),
-    "no object": ("a.jsonl", b"[1]\n", "object a line"),
+    "no object": ("a.jsonl", b"[1]\n", "object per line"),
     "a number": ("a.jsonl", b'{"document": 7}\n', "name another column with --column=NAME"),
 }
 

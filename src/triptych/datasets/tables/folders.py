@@ -43,7 +43,7 @@ _UNREADABLE = {
         (".feather", ".orc", ".h5", ".hdf5", ".sqlite", ".db", ".dta", ".sav"), "write the table as .parquet"
     ),
     **dict.fromkeys((".tar", ".tgz", ".rar", ".7z", ".bz2", ".xz", ".zst", ".gz"), "unpack it"),
-    ".xml": "turn it into an object a line (.jsonl)",
+    ".xml": "turn it into one object per line (.jsonl)",
 }
 _TEXTS = frozenset((".txt", ".text", ".story", ".doc", ".docx", ".pdf", ".target", ".tgt"))
 _LAYOUT = "train, validation and test .csv, .tsv, .jsonl or .parquet"

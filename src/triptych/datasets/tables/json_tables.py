@@ -12,7 +12,7 @@ from triptych.datasets.tables.sources import File
 from triptych.errors import DataError
 
 _NO_OBJECT = (
-    'an object a line is needed, such as {"document": ..., "summary": ...}, or one array of such objects. '
+    'one object per line is needed, such as {"document": ..., "summary": ...}, or one array of such objects. '
     "Make them of an array of arrays with: jq -c '.[] | {document: .[0], summary: .[1]}' OLD.json > NEW.jsonl."
 )
 _DECODER = json.JSONDecoder()
@@ -127,8 +127,7 @@ def _check_rows(value: Any, where: str, alone: bool) -> None:
     inner = list(value.values())
     if all(isinstance(item, dict) for item in inner) and usual(list(inner[0]), DOCUMENT_NAMES + SUMMARY_NAMES):
         raise DataError(
-            f"{where}: its rows are kept under their ids. Make an object a line of them: jq -c '.[]' OLD.json > "
-            "NEW.jsonl."
+            f"{where}: its rows are kept under their ids. Write one object per line: jq -c '.[]' OLD.json > NEW.jsonl."
         )
     columns = all(isinstance(item, dict) for item in inner) or (
         all(isinstance(item, list) for item in inner) and len({len(item) for item in inner}) == 1 and len(inner[0]) > 1
