@@ -199,7 +199,7 @@ def test_plugins_are_listed_and_hold_the_laws(files, worlds, tmp_path, capsys):
 def test_two_metrics_with_one_score_are_refused(own_registry):
     """A score that two metrics give is never overwritten quietly."""
     from triptych.errors import ConfigError
-    from triptych.run.scoring import score
+    from triptych.run.scoring import score_predictions
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_tables", {name: dict(table) for name, table in registry._tables.items()})
@@ -226,7 +226,7 @@ def test_two_metrics_with_one_score_are_refused(own_registry):
                 return "a document"
 
         with pytest.raises(ConfigError, match="'wetness', and so does another metric"):
-            score(Split([0]), ["a prediction"], None, 9, None, "english")
+            score_predictions(Split([0]), ["a prediction"], None, 9, None, "english")
 
 
 # A model type
@@ -302,7 +302,7 @@ def test_a_model_type_in_a_file(hybrid, own_registry, tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "said"),
-    [({"final_norm": torch.nn.LayerNorm(4)}, "final_norm is no part"), ({"tied": False}, "tied = False")],
+    [({"final_norm": torch.nn.LayerNorm(4)}, "final_norm is not a part"), ({"tied": False}, "tied = False")],
     ids=["strange", "tied"],
 )
 def test_a_family_that_names_what_is_not_there_is_refused(own_registry, gpt2, change, said):
