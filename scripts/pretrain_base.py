@@ -129,7 +129,7 @@ def build_model(layers: int, width: int, heads: int, tokenizer: PreTrainedTokeni
         eos_token_id=end,
     )
     model = GPT2LMHeadModel(config)
-    attention.install(model)
+    attention.install_attention(model)
     return model
 
 

@@ -149,7 +149,13 @@ def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
 
 
 def edit_record(out: Path, run: str, change: Callable[[dict[str, Any]], Any]) -> None:
-    edit(out / "runs" / run / "record.json", change)
+    """Change a record on purpose: without its digest, which would give the change away."""
+
+    def changed(record: dict[str, Any]) -> None:
+        change(record)
+        record.pop("digest", None)
+
+    edit(out / "runs" / run / "record.json", changed)
 
 
 def put(data: dict[str, Any], field: str, value: Any) -> None:
