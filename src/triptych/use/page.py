@@ -124,7 +124,8 @@ def build_page(playground: Playground) -> Any:
         button = gradio.Button("Summarize", variant="primary", elem_id="run")
         results = gradio.HTML(elem_id="results", label="Summaries", padding=False)
         if documents:
-            choice.input(pick, choice, [article, reference], queue=False, api_visibility="private")
+            # Through the queue like everything else: the server accepts nothing that is posted elsewhere
+            choice.input(pick, choice, [article, reference], api_visibility="private")
         given = [article, reference, choice] if documents else [article, reference]
         button.click(run, given, results, concurrency_limit=1, api_visibility="private")
     page.queue(max_size=MAX_WAITING, default_concurrency_limit=1)

@@ -114,6 +114,13 @@ def test_the_page_answers_by_this_machines_names(ask, host):
     assert ask.get("/config", headers={"host": host, "origin": f"http://{host}".lower()}).status_code == 200
 
 
+def test_all_that_the_page_asks_goes_through_the_queue(playground):
+    """Whatever the page does is posted where the server accepts it: it posts to the queue alone."""
+    pytest.importorskip("gradio", reason="the extra `play` is absent")
+    functions = build_page(playground).fns.values()
+    assert functions and all(function.queue for function in functions)
+
+
 FOREIGN = ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.168.0.9", "localhost.", ""]
 
 
