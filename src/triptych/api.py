@@ -85,11 +85,12 @@ def compare(
 ) -> Comparison:
     """Run every row of a suite, each run in a child process, compare, and write tables and reports to `out`.
 
-    The same suite in an `out` that exists is resumed.
+    The same suite in an `out` that exists is resumed. Rows and seeds that `out` does not have are added to it; what it
+    has stays in it, and finished runs are not touched.
 
     Args:
-        suite_file: a suite in TOML, or `OUT/suite.json`.
-        out: the results folder; None: `results/NAME`.
+        suite_file: a suite in TOML, `OUT/suite.json`, or a results folder, which is resumed or extended.
+        out: the results folder; None: the one given as `suite_file`, else `results/NAME`.
         preset: settings to start from; None: `assignment` where there is a suite file, a model or data, else `demo`.
         settings: keys of a suite file, tables as dictionaries; they override the suite file and the preset.
         methods: labels of the rows; None: those of the suite.
@@ -117,20 +118,20 @@ def compare(
     from triptych.suite.folder import check_claim, claim_folder
 
     import_plugins(plugins)
+    suite_file, out = suite_and_folder(suite_file, out)
     merged = reading.merge_settings(suite_file, preset, _with_seeds(settings, seeds))
     if within is not None:
-        folder = None if out is None else Path(out)
         merged = planner.settings_within(
-            within, merged, methods, folder, device, fresh, lambda made: listener(None, DesignEvent(design=made))
+            within, merged, methods, out, device, fresh, lambda made: listener(None, DesignEvent(design=made))
         )
-    resolved, rows = entries.resolve(merged, methods)
+    resolved, _ = entries.resolve(merged, methods)
     folder = layout.results_folder(out, resolved.name)
     carry_out = executors.make_executor(executor, resources or executors.Resources())
-    check_claim(folder, resolved, fresh)
-    checked = preflight.check_suite(resolved, rows, device, setup.cache_folder())
+    claim = check_claim(folder, resolved, fresh)
+    checked = preflight.check_suite(claim.suite, entries.suite_entries(claim.suite), device, setup.cache_folder())
     notes, language = checked.corpus.data.sentences(), checked.language.reason
-    listener(None, ReadyEvent(out=str(folder), notes=notes, language=language))
-    with claim_folder(folder, resolved, fresh) as lock:
+    listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=list(claim.said)))
+    with claim_folder(folder, claim.suite, fresh) as lock:
         jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
         return reports.report_suite(folder)
 
@@ -175,17 +176,17 @@ def dry_run(
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
+    suite_file, out = suite_and_folder(suite_file, out)
     over = _with_seeds(settings, seeds)
     merged, designs = reading.merge_settings(suite_file, preset, over), list[DesignPlan]()
     if within is not None:
-        folder = None if out is None else Path(out)
-        merged = planner.settings_within(within, merged, methods, folder, device, fresh, designs.append)
-    resolved, rows = entries.resolve(merged, methods)
+        merged = planner.settings_within(within, merged, methods, out, device, fresh, designs.append)
+    resolved, _ = entries.resolve(merged, methods)
     folder = layout.results_folder(out, resolved.name)
     executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
-    check_claim(folder, resolved, fresh)
+    grown = check_claim(folder, resolved, fresh).suite
     with preflight.temporary_cache() as cache:
-        checked = preflight.check_suite(resolved, rows, device, cache)
+        checked = preflight.check_suite(grown, entries.suite_entries(grown), device, cache)
         found = forecast(checked, device, preset or reading.default_preset(suite_file, over), folder)
     return replace(found, design=designs[0]) if designs else found
 
@@ -228,6 +229,7 @@ def train(
     from triptych.suite import one_row
 
     import_plugins(plugins)
+    suite_file, out = suite_and_folder(suite_file, out)
     request = one_row.make_request(label, suite_file, preset, settings or {}, methods, seeds, out, device, plugins)
     return one_row.train_row(request, listener)
 
@@ -498,6 +500,19 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     data = tables.Tables(path=Path(path), columns=suite.columns)
     references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
     return DataDescription(found, languages.choose(suite.rouge.language, references, str(path)))
+
+
+def suite_and_folder(suite_file: str | Path | None, out: str | Path | None) -> tuple[str | Path | None, Path | None]:
+    """The suite file and the results folder, where a results folder may be given as the suite.
+
+    Args:
+        suite_file: a suite file, a results folder, or None.
+        out: the results folder that is asked for; None: the one given as the suite, if it is one.
+    """
+    folder = None if out is None else Path(out)
+    if suite_file is not None and (Path(suite_file) / "suite.json").is_file():
+        return Path(suite_file) / "suite.json", folder or Path(suite_file)
+    return suite_file, folder
 
 
 def _with_seeds(settings: Mapping[str, Any] | None, seeds: Sequence[int] | None) -> dict[str, Any]:

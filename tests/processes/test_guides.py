@@ -11,11 +11,10 @@ import pytest
 import torch
 import transformers
 
+from support.in_process import run_here
 from support.paths import CHECKOUT
 from support.worlds import VOCABULARY
 from triptych import cli, registry
-from triptych.results import json_files
-from triptych.run import entries, experiment
 from triptych.suite import executors, reports
 
 GUIDES = sorted((CHECKOUT / "docs" / "guides").glob("*.md"))
@@ -76,15 +75,6 @@ def place(tmp_path, monkeypatch, tokenizer):
     hybrid = transformers.OlmoHybridConfig(num_hidden_layers=4, pad_token_id=0, **shape, **recurrent)
     random_model(tmp_path / "my-olmo-hybrid", hybrid, tokenizer)
     return tmp_path
-
-
-def run_here(job, lock, listener) -> None:
-    """A run in this process: the guides are about commands, and `test_suite.py` tests child processes."""
-    out = job.folder.parents[2]
-    made, table = entries.resolve(json_files.read_json(out / "suite.json"))
-    experiment.run_experiment(
-        made, entries.find_entry(table, job.arguments[1]), job.run.seed, out, None, lambda run, event: listener(event)
-    )
 
 
 def as_tested(arguments: list[str], word: str) -> list[str]:

@@ -22,10 +22,13 @@ def add_compare(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EXAMPLES,
         description="Run every row of a suite, compare, and write tables and reports to OUT. The "
-        "same suite in an OUT that exists is resumed.",
+        "same suite in an OUT that exists is resumed, and rows and seeds that OUT does not have are added to it.",
     )
     parser.add_argument(
-        "suite", nargs="?", metavar="SUITE.toml", help="a suite file (TOML, or the JSON in OUT/suite.json)"
+        "suite",
+        nargs="?",
+        metavar="SUITE.toml",
+        help="a suite file (TOML, or the JSON in OUT/suite.json), or a results folder to resume or extend",
     )
     add_suite_options(parser)
     parser.add_argument(

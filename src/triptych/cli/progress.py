@@ -115,6 +115,8 @@ class ProgressView:
                 show_design(self.console, event.design)
             case ReadyEvent():
                 self.out = event.out
+                for change in event.changes:
+                    self.print(change)
                 for note in event.notes:
                     self.print(f"data: {note}")
                 self.print(event.language)

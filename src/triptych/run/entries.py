@@ -79,10 +79,10 @@ def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tupl
     entries = [sections.get(label) or make_entry(label, {}) for label in labels]
     methods = {entry.label: {"kind": entry.kind, **entry.options} for entry in entries}
     written = {**suite.model_dump(mode="json"), "methods": list(labels), "method": methods}
-    return make_suite(written if _is_as_designed(suite) else {**written, "design": None}), entries
+    return make_suite(written if is_as_designed(suite) else {**written, "design": None}), entries
 
 
-def _is_as_designed(suite: Suite) -> bool:
+def is_as_designed(suite: Suite) -> bool:
     """Whether the sizes are those that `design` notes; where one was changed since, the note is no longer true."""
     design, limits = suite.design, suite.limits
     return design is None or (

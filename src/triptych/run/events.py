@@ -136,12 +136,14 @@ class ReadyEvent(_Event):
         out: the results folder.
         notes: what to know of the data: what was cut by a seed, what is not read.
         language: what ROUGE counts, and why.
+        changes: what the suite adds to that of a results folder that exists, and what stays in it.
     """
 
     event: Literal["ready"] = "ready"
     out: str
     notes: list[str]
     language: str
+    changes: list[str] = []
 
 
 class KeptEvent(_Event):

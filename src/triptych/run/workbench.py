@@ -74,13 +74,20 @@ class Workbench:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """Everything but the seed that the run's results depend on; what other runs kept is used if it is the same."""
+        """Everything but the seed that the run's results depend on; what other runs kept is used if it is the same.
+
+        The suite's other rows and further seeds are not among it, so that they may be added: of the rows the run
+        depends on the tokens of its documents alone, and of the seeds on the first, under which rates are searched.
+        """
         entry = self.entry
-        settings = {"config": self.suite.model_dump(mode="json"), "kind": entry.kind, "options": entry.options}
+        config = self.suite.model_dump(mode="json", exclude={"methods", "method", "seeds", "design"})
+        first = self.suite.seeds[0]
+        settings = {"config": config, "first_seed": first, "kind": entry.kind, "options": entry.options}
         return {
             "settings": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest(),
             "row": entry.label,
             "data": self.corpus.data.fingerprint,
+            "tokens": self.corpus.data.token_fingerprint,
             "model": self.base.fingerprint,
             "tokenizer": self.base.tokenizer_fingerprint,
             "precision": self.machine.precision,

@@ -1,12 +1,13 @@
 """Finished runs: which are kept when a suite is resumed, and which may not be compared with new ones."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from triptych.errors import ResultsError
 from triptych.models.base import BaseModel
 from triptych.results import layout, reading
 from triptych.results.records import Data, Record
+from triptych.run.preflight import CheckedSuite
 from triptych.suite.planned_runs import PlannedRun
 
 
@@ -26,6 +27,25 @@ def finished_record(run: PlannedRun) -> Record | None:
     except ResultsError:
         return None
     return found.record if found.done else None
+
+
+def finished_records(plan: CheckedSuite, out: Path, runs: Sequence[PlannedRun]) -> list[Record | None]:
+    """The record of each run of a suite, None where it is not finished; those that are belong into one table.
+
+    Args:
+        plan: the checked suite.
+        out: the results folder.
+        runs: all its runs.
+
+    Raises:
+        ResultsError: a finished run was made with another base model, other documents or other settings.
+    """
+    records = [finished_record(run) for run in runs]
+    finished = [(run, record) for run, record in zip(runs, records, strict=True) if record is not None]
+    refuse_other_weights(finished)
+    scaled = {layout.scaled_folder(out, size): smaller for size, smaller in plan.scaled.items()}
+    refuse_other_data(finished, {folder: each.corpus.data for folder, each in {out: plan, **scaled}.items()})
+    return records
 
 
 def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
@@ -72,5 +92,6 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
         if record.parameters is not None and record.data.token_fingerprint not in (None, now.token_fingerprint):
             raise ResultsError(
                 f"{where!r} was made with other tokens of the documents in {run.suite.data!r} than they have now: the "
-                f"tokenizer or the way they are cut has changed. {remedy}"
+                "tokenizer has changed, or the way they are cut, for which a new row with more virtual tokens is a "
+                f"reason. {remedy}"
             )

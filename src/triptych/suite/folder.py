@@ -3,22 +3,25 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from triptych.config.schema import Suite
 from triptych.errors import ResultsError
 from triptych.results import json_files, reading
 from triptych.results.lock import LOCK, Lock, locked
 from triptych.storage.files import is_temporary, leads_out, sweep
+from triptych.suite.growth import Growth, Unlike, grow
 
 
 @contextmanager
 def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]:
-    """Lock OUT and make it ready for this suite: new, or holding the same suite, which is then resumed.
+    """Lock OUT and make it ready for this suite: new, or holding the same suite or fewer rows and seeds of it.
+
+    A `suite.json` that is there stays as it is: `write_suite` adds rows and seeds once it is known that they can be
+    carried out.
 
     Args:
         out: the results folder.
-        suite: the resolved suite.
+        suite: the resolved suite, as `check_claim` returned it.
         fresh: move what OUT holds to another name first, unless a suite is at work there.
 
     Raises:
@@ -29,7 +32,10 @@ def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]
         _set_aside(out)
     make_folder(out)
     with locked(out) as lock:
-        write_suite(out, suite)
+        if check_claim(out, suite, fresh=False).suite != suite:
+            raise ResultsError(f"Rows or seeds were added to the comparison in {str(out)!r} meanwhile. Start again.")
+        if not (out / "suite.json").exists():
+            write_suite(out, suite)
         sweep(out)
         yield lock
 
@@ -59,14 +65,27 @@ def make_folder(out: Path) -> None:
 
 
 def write_suite(out: Path, suite: Suite) -> None:
-    """Write `suite.json` into a folder whose lock is held, unless the same suite is there."""
-    check_claim(out, suite, fresh=False)
-    if not (out / "suite.json").exists():
-        json_files.write_json(out / "suite.json", suite.model_dump(mode="json"))
+    """Write `suite.json` into a folder whose lock is held, unless the same suite is there; rows and seeds may be added.
+
+    Raises:
+        ResultsError: another suite or other files are there.
+    """
+    grown = check_claim(out, suite, fresh=False).suite
+    file = out / "suite.json"
+    if not file.exists() or reading.read_suite(file) != grown:
+        json_files.write_json(file, grown.model_dump(mode="json"))
 
 
-def check_claim(out: Path, suite: Suite, fresh: bool) -> None:
+def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
     """Make sure that OUT can be claimed, without writing anything.
+
+    Args:
+        out: the results folder.
+        suite: the resolved suite that is asked for.
+        fresh: what OUT holds will be moved to another name.
+
+    Returns:
+        The suite that OUT will have: the one asked for, with the rows and seeds that OUT has already.
 
     Raises:
         ResultsError: it cannot; `claim_folder` would say the same.
@@ -74,7 +93,7 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> None:
     if out.exists() and not out.is_dir():
         raise ResultsError(f"{str(out)!r} is a file; --out needs a folder.")
     if fresh or not out.exists():
-        return
+        return Growth(suite)
     for path in out.rglob("*"):
         if path.is_symlink() and leads_out(path, out):
             raise ResultsError(
@@ -83,23 +102,12 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> None:
     if not (out / "suite.json").exists():
         if any(path.name != LOCK and not is_temporary(path) for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
-        return
-    there, wanted = (one.model_dump(mode="json") for one in (reading.read_suite(out / "suite.json"), suite))
-    different = _difference(there, wanted)
-    if different:
-        key, old, new = different
+        return Growth(suite)
+    found = grow(reading.read_suite(out / "suite.json"), suite)
+    if isinstance(found, Unlike):
         raise ResultsError(
-            f"The folder {str(out)!r} holds another suite: {key} is {old!r} there and {new!r} here. "
-            "Give another --out, or --fresh to start over (what is there is kept under another name)."
+            f"The folder {str(out)!r} holds another suite: {found.key} is {found.there!r} there and {found.wanted!r} "
+            "here. Rows and seeds may be added to it, and nothing else may differ. Give another --out, or --fresh to "
+            "start over (what is there is kept under another name)."
         )
-
-
-def _difference(there: Any, wanted: Any, key: str = "") -> tuple[str, Any, Any] | None:
-    """The first place where two settings differ."""
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        for name in dict.fromkeys([*there, *wanted]):
-            place = f"{key}.{name}" if key else str(name)
-            if found := _difference(there.get(name), wanted.get(name), place):
-                return found
-        return None
-    return None if there == wanted else (key, there, wanted)
+    return found

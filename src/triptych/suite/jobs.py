@@ -9,7 +9,7 @@ from triptych.results.records import Record
 from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
 from triptych.run.preflight import CheckedSuite
 from triptych.suite.executors import Executor, Job, one_by_one
-from triptych.suite.finished import finished_record, refuse_other_data, refuse_other_weights
+from triptych.suite.finished import finished_records
 from triptych.suite.folder import make_folder, write_suite
 from triptych.suite.planned_runs import PlannedRun, list_runs
 from triptych.text.characters import whole
@@ -45,20 +45,19 @@ def run_suite(
             meanwhile, and nothing is written there any more.
     """
     runs = list_runs(plan, out)
-    records = [finished_record(run) for run in runs]
-    finished = [(run, record) for run, record in zip(runs, records, strict=True) if record is not None]
-    refuse_other_weights(finished)
-    scaled = {layout.scaled_folder(out, size): smaller for size, smaller in plan.scaled.items()}
-    refuse_other_data(finished, {folder: each.corpus.data for folder, each in {out: plan, **scaled}.items()})
-    for folder, smaller in scaled.items():
-        make_folder(folder)
+    records = finished_records(plan, out, runs)
+    write_suite(out, plan.suite)
+    for size, smaller in plan.scaled.items():
+        make_folder(folder := layout.scaled_folder(out, size))
         write_suite(folder, smaller.suite)
     pending: dict[Job, PlannedRun] = {}
+    searched = {run.name for run, record in zip(runs, records, strict=True) if record is not None and record.search}
     for index, (run, record) in enumerate(zip(runs, records, strict=True)):
         if record is not None:
             listener(run.id, KeptEvent(index=index, total=len(runs)))
         else:
-            pending[run.job(device, plugins, index, len(runs))] = run
+            pending[run.job(device, plugins, index, len(runs), searches=run.name not in searched)] = run
+            searched.add(run.name)  # by the first of its seeds, and read by the others
 
     def listen(run: RunId | None, event: Event) -> None:
         if isinstance(event, BeginEvent):

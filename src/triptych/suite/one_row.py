@@ -28,7 +28,9 @@ from triptych.run.events import (
     format_event,
     ignore,
 )
-from triptych.suite.folder import claim_folder
+from triptych.suite.finished import finished_records
+from triptych.suite.folder import check_claim, claim_folder, write_suite
+from triptych.suite.planned_runs import list_runs
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class RowRequest:
         out: the results folder.
         device: cpu, cuda or mps; None: the best there is.
         plugins: files that plug-ins were loaded from; the record's command names them.
+        changes: sentences on what the suite adds to that of the results folder, and on what that has in addition.
     """
 
     suite: Suite
@@ -52,6 +55,7 @@ class RowRequest:
     out: Path
     device: str | None
     plugins: Sequence[str]
+    changes: Sequence[str] = ()
 
 
 def make_request(
@@ -67,6 +71,8 @@ def make_request(
 ) -> RowRequest:
     """Find a row and its seeds in a suite; a suite that does not name the row gets it as its only one.
 
+    The suite of a results folder that exists is extended by the row and the seeds.
+
     Args:
         label: the label of the row.
         suite_file: a suite file, or None.
@@ -80,6 +86,7 @@ def make_request(
 
     Raises:
         ConfigError: a setting, the label or a seed is not one of the suite's.
+        ResultsError: the results folder holds another suite.
     """
     merged = reading.merge_settings(suite_file, preset, settings)
     if seeds is not None and suite_file is None:
@@ -88,7 +95,10 @@ def make_request(
     suite, found = entries.resolve(merged, methods or (None if label in known else [label]))
     entry = entries.find_entry(found, label)
     chosen = entries.choose_seeds(suite, entry, seeds)
-    return RowRequest(suite, found, entry, chosen, layout.results_folder(out, suite.name), device, tuple(plugins))
+    folder = layout.results_folder(out, suite.name)
+    claim = check_claim(folder, suite, fresh=False)
+    suite, found = claim.suite, entries.suite_entries(claim.suite)
+    return RowRequest(suite, found, entry, chosen, folder, device, tuple(plugins), claim.said)
 
 
 def train_row(request: RowRequest, listener: Listener) -> list[Record]:
@@ -105,9 +115,13 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
     suite, entry = request.suite, request.entry
     plan = preflight.check_suite(suite, request.entries, request.device, setup.cache_folder(), only=entry)
     notes, language = plan.corpus.data.sentences(), plan.language.reason
-    listener(None, ReadyEvent(out=str(request.out), notes=notes, language=language))
+    changes = list(request.changes)
+    listener(None, ReadyEvent(out=str(request.out), notes=notes, language=language, changes=changes))
     records = []
     with claim_folder(request.out, suite) as lock:
+        if changes:
+            finished_records(plan, request.out, list_runs(plan, request.out))  # refuses what may not be in one table
+            write_suite(request.out, suite)
         for index, seed in enumerate(request.seeds):
             run = RunId(entry.label, seed)
             listener(run, BeginEvent(index=index, total=len(request.seeds)))

@@ -37,8 +37,10 @@ class PlannedRun:
         """What the run's events are about."""
         return RunId(self.name, self.seed)
 
-    def job(self, device: str | None, plugins: Sequence[str], index: int = 0, total: int = 1) -> Job:
-        """The run as a command, the `index`th (from 0) of `total`."""
+    def job(
+        self, device: str | None, plugins: Sequence[str], index: int = 0, total: int = 1, searches: bool = True
+    ) -> Job:
+        """The run as a command, the `index`th (from 0) of `total`; only one that `searches` has trials."""
         out, label = self.out.resolve(), self.entry.label
         arguments = ["train", label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
         arguments += ["--device", device] if device else []
@@ -52,7 +54,7 @@ class PlannedRun:
                 index,
                 total,
             )
-            for rate in self.rates_to_try()
+            for rate in (self.rates_to_try() if searches else ())
         )
         folder = layout.run_folder(out, label, self.seed)
         return Job(self.id, self.name, tuple(arguments), folder, index, total, trials)

@@ -145,11 +145,22 @@ def test_a_search_that_does_not_say_what_it_was_made_with_is_made_again(tmp_path
 def bench_of(tmp_path):
     """Makes workbenches without a machine: fingerprints are those of names."""
 
-    def make(row="lora", seed=0, data="news", model="tiny", precision="fp32", tokenizer="words", rank=8, **settings):
+    def make(
+        row="lora",
+        seed=0,
+        data="news",
+        tokens="cut",
+        model="tiny",
+        precision="fp32",
+        tokenizer="words",
+        rank=8,
+        **settings,
+    ):
         made = reading.preset_settings("demo") | {"model": model, "methods": [row], "method": {"lora": {"rank": rank}}}
-        suite, table = entries.resolve(reading.merge_tables(made, settings), [row])
+        rows = dict.fromkeys([row, *settings.pop("rows", [])])
+        suite, table = entries.resolve(reading.merge_tables(made, settings), list(rows))
         machine = SimpleNamespace(precision=precision, device=torch.device("cpu"))
-        corpus = SimpleNamespace(data=SimpleNamespace(fingerprint=data))
+        corpus = SimpleNamespace(data=SimpleNamespace(fingerprint=data, token_fingerprint=tokens))
         base = SimpleNamespace(
             fingerprint=f"fingerprint of {model}", tokenizer_fingerprint=f"fingerprint of {tokenizer}"
         )
@@ -159,12 +170,13 @@ def bench_of(tmp_path):
 
 
 def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
-    """The identity changes with a document, a setting, an option, the weights, the tokenizer, the device and the
-    versions,
-    and with nothing between two runs of one row."""
+    """The identity changes with a document, its tokens, a setting, an option, the weights, the tokenizer, the device
+    and the search's seed, and with nothing between two runs of one row, other rows and further seeds included."""
     first = bench_of().identity
-    assert first == bench_of(seed=1).identity
+    assert first == bench_of(seed=1).identity == bench_of(rows=["full", "lead-3"], seeds=[0, 1, 2]).identity
     changes = [
+        bench_of(tokens="cut shorter"),
+        bench_of(seeds=[1, 0]),
         bench_of(limits={"train_documents": 9}),
         bench_of(row="full"),
         bench_of(rank=2),

@@ -1,0 +1,87 @@
+"""A comparison that grows: the suite of a results folder with the further rows and seeds that are asked for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triptych.config.schema import Suite, make_suite
+from triptych.run.entries import is_as_designed
+from triptych.text import formats
+
+
+@dataclass(frozen=True)
+class Growth:
+    """What becomes of a results folder's suite.
+
+    Attributes:
+        suite: with the rows and seeds of both, those of the folder first: its first seed is that of every search and
+            of rows that do not train.
+        said: sentences on what is added, and on what the folder has in addition.
+    """
+
+    suite: Suite
+    said: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Unlike:
+    """A setting that must be the same in one results folder and is not: its dotted name, and both values."""
+
+    key: str
+    there: Any
+    wanted: Any
+
+
+def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
+    """Add the rows and seeds of a suite to those of a results folder.
+
+    Rows and seeds are only ever added: those of the folder that are not asked for stay, finished or not.
+
+    Args:
+        there: the suite of the folder.
+        wanted: the suite that is asked for.
+
+    Returns:
+        What the folder's suite becomes; or the first setting that would make runs of one table unlike.
+    """
+    old, new = (one.model_dump(mode="json") for one in (there, wanted))
+    grown = old | {key: list(dict.fromkeys([*old[key], *new[key]])) for key in ("methods", "seeds")}
+    grown["method"] = old["method"] | {label: of for label, of in new["method"].items() if label not in old["method"]}
+    alike = new | {key: grown[key] for key in ("methods", "seeds")}
+    alike["method"] = grown["method"] | new["method"]
+    alike["design"] = new["design"] or old["design"]  # a suite that is given by its sizes says nothing of their origin
+    if found := _difference(grown, alike):
+        return found
+    suite = make_suite(grown)
+    suite = suite if is_as_designed(suite) else suite.model_copy(update={"design": None})
+    return Growth(suite, tuple(_sentences(old, new)))
+
+
+def _sentences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    said = []
+    for key, word in (("methods", "row"), ("seeds", "seed")):
+        added = [one for one in new[key] if one not in old[key]]
+        kept = [one for one in old[key] if one not in new[key]]
+        if added:
+            said.append(f"Added to the comparison: the {_named(word, added)}.")
+        if kept:
+            said.append(
+                f"The results folder also has the {_named(word, kept)}. A comparison only grows: what it has stays in "
+                "it, and is finished where it is not."
+            )
+    return said
+
+
+def _named(word: str, values: Sequence[Any]) -> str:
+    return f"{word if len(values) == 1 else f'{word}s'} {formats.listed([str(value) for value in values])}"
+
+
+def _difference(there: Any, wanted: Any, key: str = "") -> Unlike | None:
+    """The first place where two settings differ."""
+    if isinstance(there, dict) and isinstance(wanted, dict):
+        for name in dict.fromkeys([*there, *wanted]):
+            place = f"{key}.{name}" if key else str(name)
+            if found := _difference(there.get(name), wanted.get(name), place):
+                return found
+        return None
+    return None if there == wanted else Unlike(key, there, wanted)
