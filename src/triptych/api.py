@@ -17,15 +17,18 @@ from triptych.config.schema import SuiteKey, make_suite, suite_keys
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets import tables
 from triptych.errors import ResultsError
+from triptych.models.quiet import quietly
 from triptych.planning import planner
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
 from triptych.results import layout
 from triptych.results.reading import read_results
 from triptych.results.records import Comparison, DesignPlan, Record
-from triptych.run.events import DesignEvent, Listener, ReadyEvent, ignore
+from triptych.run.events import DesignEvent, Listener, ReadyEvent
 from triptych.run.scoring import MOST_REFERENCES
 from triptych.suite import reports
+from triptych.suite.given import Given, names_of
+from triptych.suite.notebook import usual_listener
 from triptych.text import languages
 
 if TYPE_CHECKING:
@@ -67,21 +70,24 @@ class DataDescription:
     language: languages.Language
 
 
+@quietly()
 def compare(
     suite_file: str | Path | None = None,
     *,
-    out: str | Path | None,
+    data: Any = None,
+    model: str | Path | None = None,
+    out: str | Path | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    methods: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
+    methods: str | Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
     within: str | None = None,
     fresh: bool = False,
     executor: str = "local",
     resources: "Resources | None" = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
-    listener: Listener = ignore,
+    listener: Listener | None = None,
 ) -> Comparison:
     """Run every row of a suite, each run in a child process, compare, and write tables and reports to `out`.
 
@@ -90,11 +96,15 @@ def compare(
 
     Args:
         suite_file: a suite in TOML, `OUT/suite.json`, or a results folder, which is resumed or extended.
+        data: a path, a name on the Hub, or documents with summaries: a pandas or polars DataFrame, a data set of the
+            package datasets, a list of pairs (document, summary) or of dictionaries, or a dictionary of splits. What is
+            not a path or name is written to `OUT/data`, into a folder named after its content. None: that of the suite.
+        model: a transformers folder, a name on the Hub, or an embedded model; None: that of the suite.
         out: the results folder; None: the one given as `suite_file`, else `results/NAME`.
         preset: settings to start from; None: `assignment` where there is a suite file, a model or data, else `demo`.
         settings: keys of a suite file, tables as dictionaries; they override the suite file and the preset.
-        methods: labels of the rows; None: those of the suite.
-        seeds: the seeds; None: those of the suite.
+        methods: labels of the rows, as a list or separated by commas; None: those of the suite.
+        seeds: the seeds, or one; None: those of the suite.
         within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are
             chosen as `plan` does, the same for every row; an `out` that exists keeps its own. None: the suite's sizes
             are as they are.
@@ -104,7 +114,8 @@ def compare(
         resources: what each run needs of a Ray worker; None: one core.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
-        listener: called with each event of `triptych.run.events` and the run that it is about (None: the suite).
+        listener: called with each event of `triptych.run.events` and the run that it is about (None: the suite). By
+            default a notebook shows a bar, and elsewhere nothing is shown.
 
     Returns:
         What `OUT/comparison.json` holds. A run that failed is named in its row's `failed_seeds`.
@@ -118,32 +129,43 @@ def compare(
     from triptych.suite.folder import check_claim, claim_folder
 
     import_plugins(plugins)
-    suite_file, out = suite_and_folder(suite_file, out)
-    merged = reading.merge_settings(suite_file, preset, _with_seeds(settings, seeds))
-    if within is not None:
-        merged = planner.settings_within(
-            within, merged, methods, out, device, fresh, lambda made: listener(None, DesignEvent(design=made))
-        )
-    resolved, _ = entries.resolve(merged, methods)
-    folder = layout.results_folder(out, resolved.name)
-    carry_out = executors.make_executor(executor, resources or executors.Resources())
-    claim = check_claim(folder, resolved, fresh)
-    checked = preflight.check_suite(claim.suite, entries.suite_entries(claim.suite), device, setup.cache_folder())
-    notes, language = checked.corpus.data.sentences(), checked.language.reason
-    listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=list(claim.said)))
-    with claim_folder(folder, claim.suite, fresh) as lock:
-        jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
-        return reports.report_suite(folder)
+    listener = listener or usual_listener()
+    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), names_of(methods)
+    with given.settings_with_files() as over:
+        merged = reading.merge_settings(given.file, preset, over)
+        if within is not None:
+            merged = planner.settings_within(
+                within,
+                merged,
+                labels,
+                given.folder,
+                device,
+                fresh,
+                lambda made: listener(None, DesignEvent(design=made)),
+            )
+        resolved, _ = entries.resolve(merged, labels)
+        folder = layout.results_folder(given.folder, resolved.name)
+        carry_out = executors.make_executor(executor, resources or executors.Resources())
+        claim = check_claim(folder, resolved, fresh)
+        checked = preflight.check_suite(claim.suite, entries.suite_entries(claim.suite), device, setup.cache_folder())
+        notes, language = checked.corpus.data.sentences(), checked.language.reason
+        listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=list(claim.said)))
+        with claim_folder(folder, claim.suite, fresh) as lock:
+            jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
+            return reports.report_suite(folder)
 
 
+@quietly()
 def dry_run(
     suite_file: str | Path | None = None,
     *,
+    data: Any = None,
+    model: str | Path | None = None,
     out: str | Path | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    methods: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
+    methods: str | Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
     within: str | None = None,
     fresh: bool = False,
     executor: str = "local",
@@ -156,6 +178,8 @@ def dry_run(
 
     Args:
         suite_file: as for `compare`.
+        data: as for `compare`.
+        model: as for `compare`.
         out: as for `compare`.
         preset: as for `compare`.
         settings: as for `compare`.
@@ -176,33 +200,38 @@ def dry_run(
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
-    suite_file, out = suite_and_folder(suite_file, out)
-    over = _with_seeds(settings, seeds)
-    merged, designs = reading.merge_settings(suite_file, preset, over), list[DesignPlan]()
-    if within is not None:
-        merged = planner.settings_within(within, merged, methods, out, device, fresh, designs.append)
-    resolved, _ = entries.resolve(merged, methods)
-    folder = layout.results_folder(out, resolved.name)
-    executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
-    grown = check_claim(folder, resolved, fresh).suite
-    with preflight.temporary_cache() as cache:
-        checked = preflight.check_suite(grown, entries.suite_entries(grown), device, cache)
-        found = forecast(checked, device, preset or reading.default_preset(suite_file, over), folder)
+    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), names_of(methods)
+    with given.settings_with_files(keep=False) as over:
+        merged, designs = reading.merge_settings(given.file, preset, over), list[DesignPlan]()
+        if within is not None:
+            merged = planner.settings_within(within, merged, labels, given.folder, device, fresh, designs.append)
+        resolved, _ = entries.resolve(merged, labels)
+        folder = layout.results_folder(given.folder, resolved.name)
+        executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
+        grown = check_claim(folder, given.as_kept(resolved, folder), fresh).suite
+        read = grown.model_copy(update={"data": resolved.data})
+        with preflight.temporary_cache() as cache:
+            checked = preflight.check_suite(read, entries.suite_entries(read), device, cache)
+            found = forecast(checked, device, preset or reading.default_preset(given.file, over), folder)
+            found = replace(found, suite=grown)
     return replace(found, design=designs[0]) if designs else found
 
 
+@quietly()
 def train(
     label: str,
     suite_file: str | Path | None = None,
     *,
-    out: str | Path | None,
+    data: Any = None,
+    model: str | Path | None = None,
+    out: str | Path | None = None,
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
-    methods: Sequence[str] | None = None,
-    seeds: Sequence[int] | None = None,
+    methods: str | Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
-    listener: Listener = ignore,
+    listener: Listener | None = None,
 ) -> list[Record]:
     """Run one row of a suite in this process, under each of its seeds, into `OUT/runs/LABEL/SEED`.
 
@@ -210,6 +239,8 @@ def train(
         label: a method, a baseline, or a label that the suite defines; a suite that does not name it gets it as its
             only row.
         suite_file: as for `compare`.
+        data: as for `compare`.
+        model: as for `compare`.
         out: as for `compare`.
         preset: as for `compare`.
         settings: as for `compare`.
@@ -229,9 +260,12 @@ def train(
     from triptych.suite import one_row
 
     import_plugins(plugins)
-    suite_file, out = suite_and_folder(suite_file, out)
-    request = one_row.make_request(label, suite_file, preset, settings or {}, methods, seeds, out, device, plugins)
-    return one_row.train_row(request, listener)
+    listener = listener or usual_listener()
+    given, labels = Given(suite_file, preset, settings or {}, model, data, None, out), names_of(methods)
+    chosen = [seeds] if isinstance(seeds, int) else seeds
+    with given.settings_with_files() as over:
+        request = one_row.make_request(label, given.file, preset, over, labels, chosen, given.folder, device, plugins)
+        return one_row.train_row(request, listener)
 
 
 def load(
@@ -251,6 +285,7 @@ def load(
     return load_all([run], model=model, device=device, plugins=plugins)[0]
 
 
+@quietly()
 def load_all(
     runs: Sequence[str | Path], *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
 ) -> "list[Trained]":
@@ -274,6 +309,7 @@ def load_all(
     return summarizers.load_summarizers([Path(run) for run in runs], model, device)
 
 
+@quietly()
 def evaluate(
     run: str | Path,
     *,
@@ -342,6 +378,7 @@ def summarize(
     return summarizers.summarize_all(summarizers.load_summarizers([Path(run) for run in runs], model, device), texts)
 
 
+@quietly()
 def export(run: str | Path, folder: str | Path, *, model: str | None = None, plugins: Sequence[str] = ()) -> str:
     """Write what a run trained as a folder that needs no Triptych, with an example and a model card.
 
@@ -500,20 +537,3 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     data = tables.Tables(path=Path(path), columns=suite.columns)
     references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
     return DataDescription(found, languages.choose(suite.rouge.language, references, str(path)))
-
-
-def suite_and_folder(suite_file: str | Path | None, out: str | Path | None) -> tuple[str | Path | None, Path | None]:
-    """The suite file and the results folder, where a results folder may be given as the suite.
-
-    Args:
-        suite_file: a suite file, a results folder, or None.
-        out: the results folder that is asked for; None: the one given as the suite, if it is one.
-    """
-    folder = None if out is None else Path(out)
-    if suite_file is not None and (Path(suite_file) / "suite.json").is_file():
-        return Path(suite_file) / "suite.json", folder or Path(suite_file)
-    return suite_file, folder
-
-
-def _with_seeds(settings: Mapping[str, Any] | None, seeds: Sequence[int] | None) -> dict[str, Any]:
-    return {**(settings or {}), **({} if seeds is None else {"seeds": list(seeds)})}

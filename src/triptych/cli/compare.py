@@ -9,9 +9,9 @@ from triptych.cli.options import (
     add_suite_options,
     chosen_preset,
     flag_settings,
-    quiet_libraries,
     split_names,
 )
+from triptych.models.quiet import quiet_libraries
 
 
 def add_compare(commands: Commands) -> None:

@@ -1,7 +1,6 @@
 """Options that commands share, and how they become settings."""
 
 import argparse
-import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,14 +94,3 @@ def parse_seeds(text: str) -> list[int]:
 def split_names(text: str | None) -> list[str] | None:
     """`a,b` as names."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
-
-
-def quiet_libraries() -> None:
-    """Silence the progress bars and warnings of libraries."""
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    # the reader of GGUF files asks tqdm itself; transformers' own switch holds for its bar too
-    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
-    reader.tqdm = transformers.logging.tqdm

@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_suite_options, flag_settings, quiet_libraries, split_names
+from triptych.cli.options import Commands, add_suite_options, flag_settings, split_names
 from triptych.errors import ConfigError
+from triptych.models.quiet import quiet_libraries
 
 PLAN_EXAMPLES = """examples:
   triptych plan --data ./my-data --within 8h           the best comparison for eight hours, before any run

@@ -20,6 +20,7 @@ from rich.table import Column
 
 from triptych.cli.printing import print_text, show_design
 from triptych.run.events import (
+    STAGES,
     BeginEvent,
     DesignEvent,
     DoneEvent,
@@ -32,20 +33,10 @@ from triptych.run.events import (
     ReadyEvent,
     RunId,
     StageEvent,
-    StageName,
     StepEvent,
     TrialEvent,
     TriedEvent,
 )
-
-STAGES: dict[StageName, str] = {
-    "preparation": "preparing data",
-    "evaluation": "evaluating",
-    "search": "searching the learning rate",
-    "train": "training",
-    "generation": "writing summaries",
-    "checkpoint": "saving",
-}
 
 
 @dataclass

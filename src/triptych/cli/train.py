@@ -10,10 +10,10 @@ from triptych.cli.options import (
     chosen_preset,
     flag_settings,
     parse_seeds,
-    quiet_libraries,
     split_names,
 )
 from triptych.errors import ConfigError
+from triptych.models.quiet import quiet_libraries
 
 
 def add_train(commands: Commands) -> None:

@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options, add_set_option, quiet_libraries
+from triptych.cli.options import Commands, add_common_options, add_set_option
+from triptych.models.quiet import quiet_libraries
 from triptych.text.characters import for_terminal
 
 OTHER_MODEL = "the base model, where it is not available under its recorded name"

@@ -11,6 +11,15 @@ from triptych.results.records import DesignPlan
 
 StageName = Literal["preparation", "evaluation", "search", "train", "generation", "checkpoint"]
 
+STAGES: dict[StageName, str] = {  # as people are shown them
+    "preparation": "preparing data",
+    "evaluation": "evaluating",
+    "search": "searching the learning rate",
+    "train": "training",
+    "generation": "writing summaries",
+    "checkpoint": "saving",
+}
+
 
 class RunId(NamedTuple):
     """The run, or the trial of its search, that an event is about.

@@ -75,7 +75,7 @@ def _temporary(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
         with os.fdopen(handle, "wb") as file:
             with suppress(OSError):  # so that `sweep` keeps it; some systems and network file systems have no locks
                 lock_descriptor(handle, wait=False)
-            os.chmod(name, 0o666 & ~_umask())
+            os.chmod(name, 0o666 & ~umask())
             yield name, file
     finally:
         Path(name).unlink(missing_ok=True)
@@ -171,7 +171,8 @@ def leads_out(path: Path, folder: Path) -> bool:
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The bits that a new file of this process does not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

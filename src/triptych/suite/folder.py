@@ -1,12 +1,13 @@
 """Claim a results folder for one suite: lock it, and refuse what belongs to another suite."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from triptych.config.schema import Suite
 from triptych.errors import ResultsError
-from triptych.results import json_files, reading
+from triptych.results import json_files, layout, reading
 from triptych.results.lock import LOCK, Lock, locked
 from triptych.storage.files import is_temporary, leads_out, sweep
 from triptych.suite.growth import Growth, Unlike, grow
@@ -28,9 +29,10 @@ def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]
         ResultsError: OUT holds another suite or other files, another process works there, or it cannot be written.
     """
     check_claim(out, suite, fresh)
-    if fresh and out.exists():
-        _set_aside(out)
+    kept = _set_aside(out) if fresh and out.exists() else None
     make_folder(out)
+    if kept is not None:
+        _bring_data(kept, out, suite)
     with locked(out) as lock:
         if check_claim(out, suite, fresh=False).suite != suite:
             raise ResultsError(f"Rows or seeds were added to the comparison in {str(out)!r} meanwhile. Start again.")
@@ -40,8 +42,8 @@ def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]
         yield lock
 
 
-def _set_aside(out: Path) -> None:
-    """Rename a results folder that no suite is using."""
+def _set_aside(out: Path) -> Path:
+    """Rename a results folder that no suite is using; returns its new name."""
     with locked(out):
         number = 1
         while (kept := out.with_name(f"{out.name}.before-{number}")).exists():
@@ -50,6 +52,18 @@ def _set_aside(out: Path) -> None:
             out.rename(kept)
         except OSError as error:
             raise ResultsError(f"The folder {str(out)!r} cannot be renamed: {error.strerror}.") from error
+    return kept
+
+
+def _bring_data(kept: Path, out: Path, suite: Suite) -> None:
+    """Copy the suite's documents into a new OUT, where they lie in the one that was set aside."""
+    data = Path(suite.data).absolute()
+    if not data.is_relative_to(layout.data_folder(out).absolute()):
+        return
+    try:
+        shutil.copytree(kept / data.relative_to(out.absolute()), data)
+    except (OSError, shutil.Error) as error:
+        raise ResultsError(f"The documents of the suite cannot be copied to {str(data)!r}: {error}.") from error
 
 
 def make_folder(out: Path) -> None:
@@ -100,7 +114,7 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
                 f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it."
             )
     if not (out / "suite.json").exists():
-        if any(path.name != LOCK and not is_temporary(path) for path in out.iterdir()):
+        if not all(path.name == LOCK or is_temporary(path) or layout.is_data_folder(path) for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
         return Growth(suite)
     found = grow(reading.read_suite(out / "suite.json"), suite)

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from triptych import cli
-from triptych.cli.options import quiet_libraries
 from triptych.errors import ModelError
 from triptych.models import place
 from triptych.models.base import BaseModel
 from triptych.models.place import find_place
+from triptych.models.quiet import quiet_libraries
 from triptych.models.tiny import Tiny
 
 NAMES = {

@@ -19,6 +19,7 @@ from triptych.run import entries, experiment
 from triptych.run.events import BeginEvent, KeptEvent, NoteEvent, ReadyEvent, TrialEvent
 from triptych.suite import executors, reports
 from triptych.suite.folder import check_claim, claim_folder, write_suite
+from triptych.suite.given import Given
 from triptych.suite.growth import Growth, Unlike, grow
 from triptych.suite.planned_runs import PlannedRun
 
@@ -132,10 +133,13 @@ def test_a_results_folder_is_a_suite_that_is_extended_in_place(tmp_path, monkeyp
     out = tmp_path / "out"
     with claim_folder(out, _suite(methods=["lora"])):
         pass
-    assert api.suite_and_folder(out, None) == (out / "suite.json", out)
-    assert api.suite_and_folder(str(out), "other") == (out / "suite.json", Path("other"))
-    assert api.suite_and_folder("suite.toml", "other") == ("suite.toml", Path("other"))
-    assert api.suite_and_folder(None, None) == (None, None)
+    for given, file, folder in (
+        (Given(out), out / "suite.json", out),
+        (Given(str(out), out="other"), out / "suite.json", Path("other")),
+        (Given("suite.toml", out="other"), "suite.toml", Path("other")),
+        (Given(), None, None),
+    ):
+        assert (given.file, given.folder) == (file, folder)
     monkeypatch.setattr("triptych.run.preflight.check_suite", lambda suite, *_: pytest.fail(f"{suite.methods}"))
     with pytest.raises(pytest.fail.Exception, match=r"'lora', 'dora'"):
         api.compare(out, out=None, methods=["dora"])

@@ -1,0 +1,44 @@
+"""No progress bars and warnings of libraries: what is worth saying, Triptych says itself."""
+
+import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+def quiet_libraries() -> None:
+    """Silence the progress bars and warnings of libraries, for as long as this process lasts."""
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()  # that of huggingface_hub as well
+    # the reader of GGUF files asks tqdm itself; transformers' own switch holds for its bar too
+    _gguf_reader().tqdm = transformers.logging.tqdm
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Silence the progress bars and warnings of libraries inside, for functions that others call; also a decorator."""
+    import datasets
+    import transformers
+    from huggingface_hub import utils as hub
+
+    reader, logging = _gguf_reader(), transformers.logging
+    before = logging.get_verbosity(), logging.is_progress_bar_enabled(), reader.tqdm
+    of_hub, of_datasets = not hub.are_progress_bars_disabled(), datasets.is_progress_bar_enabled()
+    try:
+        quiet_libraries()
+        datasets.disable_progress_bars()
+        yield
+    finally:
+        verbosity, bars, reader.tqdm = before
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+        (hub.enable_progress_bars if of_hub else hub.disable_progress_bars)()
+        if of_datasets:
+            datasets.enable_progress_bars()
+
+
+def _gguf_reader() -> Any:
+    return importlib.import_module("transformers.modeling_gguf_pytorch_utils")

@@ -1,0 +1,133 @@
+"""What a caller gives of a suite in Python: settings and arguments merged, data that is an object written to files."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from triptych.config import reading
+from triptych.config.schema import Columns, Suite, make_suite
+from triptych.datasets.objects import is_object, write_objects
+from triptych.errors import ResultsError
+from triptych.results import json_files, layout
+
+
+@dataclass(frozen=True)
+class Given:
+    """The arguments of a call that make a suite; those that are None say nothing.
+
+    Attributes:
+        suite_file: a suite file, or a results folder.
+        preset: the preset to start from; None: `reading.default_preset`.
+        settings: keys of a suite file, tables as dictionaries.
+        model: the base model.
+        data: the data: a path, a name, or an object as `write_objects` takes it.
+        seeds: the seeds, or one.
+        out: the results folder; None: the suite file where that is one, else `results/NAME`.
+    """
+
+    suite_file: str | Path | None = None
+    preset: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    model: str | Path | None = None
+    data: Any = None
+    seeds: Sequence[int] | int | None = None
+    out: str | Path | None = None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether a results folder is given in place of a suite file."""
+        return self.suite_file is not None and (Path(self.suite_file) / "suite.json").is_file()
+
+    @property
+    def file(self) -> Path | str | None:
+        """The suite file."""
+        return Path(self.suite_file) / "suite.json" if self.is_folder and self.suite_file else self.suite_file
+
+    @property
+    def folder(self) -> Path | None:
+        """The results folder, where it is named."""
+        if self.out is None:
+            return Path(self.suite_file) if self.is_folder and self.suite_file else None
+        return Path(self.out)
+
+    @property
+    def overriding(self) -> dict[str, Any]:
+        """The keys of a suite that settings and arguments give, arguments over settings."""
+        given = {"model": self.model and str(self.model), "data": self.data, "seeds": self.seeds}
+        over = {**self.settings, **{key: value for key, value in given.items() if value is not None}}
+        if isinstance(over.get("seeds"), int):
+            over["seeds"] = [over["seeds"]]
+        if isinstance(over.get("data"), Path):
+            over["data"] = str(over["data"])
+        return over
+
+    def as_kept(self, suite: Suite, out: Path) -> Suite:
+        """The suite as `compare` would write it: data that is an object lies in `OUT/data`, wherever it is now."""
+        if not is_object(self.overriding.get("data", "")):
+            return suite
+        return suite.model_copy(update={"data": str(layout.data_folder(out) / Path(suite.data).name)})
+
+    @contextmanager
+    def settings_with_files(self, keep: bool = True) -> Iterator[dict[str, Any]]:
+        """What the call overrides, with data that is an object written to `OUT/data`.
+
+        Args:
+            keep: False: write it to a temporary folder instead, for a call that leaves nothing.
+
+        Raises:
+            InputError: the data is of no known kind, or cannot be written. Files are removed again where an exception
+                ends the block before a suite that names them was written.
+        """
+        over = self.overriding
+        data = over.get("data")
+        if data is None or not is_object(data):
+            yield over
+            return
+        merged = reading.merge_settings(self.file, self.preset, over | {"data": ""})
+        named = make_suite({key: merged[key] for key in ("name", "columns") if key in merged})
+        folder = layout.data_folder(layout.results_folder(self.folder, named.name))
+        with _written(data, folder, named.columns, keep) as place:
+            yield over | {"data": str(place)}
+
+
+@contextmanager
+def _written(data: Any, folder: Path, columns: Columns, keep: bool) -> Iterator[Path]:
+    if not keep:
+        with tempfile.TemporaryDirectory(prefix="triptych-") as temporary:
+            yield write_objects(data, Path(temporary), columns)
+        return
+    out = folder.parent
+    if out.exists() and not out.is_dir():
+        raise ResultsError(f"{str(out)!r} is a file; a folder is needed for the results.")
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    before = set(folder.iterdir()) if folder.is_dir() else set()
+    try:
+        place = write_objects(data, folder, columns)
+        try:
+            yield place
+        except BaseException:
+            if place not in before and not _is_named(out, place):
+                shutil.rmtree(place, ignore_errors=True)
+            raise
+    finally:
+        with suppress(OSError):  # a folder that is not empty is kept
+            for each in made:
+                each.rmdir()
+
+
+def _is_named(out: Path, data: Path) -> bool:
+    """Whether the suite of a results folder reads these documents."""
+    with suppress(ResultsError):
+        return json_files.read_object(out / "suite.json").get("data") == str(data)
+    return False
+
+
+def names_of(given: str | Sequence[str] | None) -> list[str] | None:
+    """Labels, or file names, where a text names one or several separated by commas."""
+    if given is None:
+        return None
+    return [part.strip() for part in given.split(",") if part.strip()] if isinstance(given, str) else list(given)

@@ -1,0 +1,104 @@
+"""What a notebook shows while a suite runs: one bar that stays in its cell, with a line for each run that has ended."""
+
+import sys
+import time
+from html import escape
+from typing import Any
+
+from triptych.run.events import (
+    STAGES,
+    BeginEvent,
+    DoneEvent,
+    EvaluationEvent,
+    Event,
+    FailedEvent,
+    KeptEvent,
+    Listener,
+    ProgressEvent,
+    ReadyEvent,
+    RunId,
+    StageEvent,
+    StepEvent,
+    ignore,
+)
+
+SECONDS = 0.25  # between two updates of the cell
+
+
+def usual_listener() -> Listener:
+    """A bar where the caller is a notebook; elsewhere a listener that shows nothing."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return NotebookBar() if hasattr(shell, "kernel") else ignore
+
+
+class NotebookBar:
+    """Shows the events of a suite, or of one row, in the cell of a notebook; a `Listener`."""
+
+    def __init__(self) -> None:
+        self._total, self._ended = 0, 0
+        self._lines: list[str] = []
+        self._began: dict[RunId, float] = {}
+        self._stages: dict[RunId, str] = {}
+        self._place: Any = None
+        self._shown = 0.0
+
+    def __call__(self, run: RunId | None, event: Event) -> None:
+        """Take in an event, and show it at once or with the next ones."""
+        at_once = True
+        match event:
+            case ReadyEvent():
+                self._lines += [*event.changes, *event.notes]
+            case KeptEvent() if run:
+                self._end(run, event.total, "done before, kept")
+            case BeginEvent() if run:
+                self._total, self._began[run] = event.total, time.monotonic()
+                self._stages[run] = "starting"
+            case DoneEvent() if run:
+                self._end(
+                    run, self._total, f"done in {time.monotonic() - self._began.get(run, time.monotonic()):.0f} s"
+                )
+            case FailedEvent() if run:
+                self._end(run, event.total, f"FAILED: {event.message}")
+            case EvaluationEvent() if run:
+                self._stages[run] = f"epoch {event.epoch}, validation loss {event.validation_loss:.4f}"
+            case StageEvent() if run:
+                self._stages[run] = STAGES[event.stage]
+            case ProgressEvent() if run:
+                stage = self._stages.get(run, "").partition(":")[0]
+                self._stages[run], at_once = f"{stage}: {event.done} of {event.total}", event.done == event.total
+            case StepEvent() if run:
+                self._stages[run] = f"training: step {event.step} of up to {event.total}, loss {event.loss:.3f}"
+                at_once = False
+            case _:
+                at_once = False
+        if at_once or time.monotonic() - self._shown > SECONDS:
+            self._show()
+
+    def html(self) -> str:
+        """What the cell shows."""
+        total = max(self._total, 1)
+        lines = [
+            f'<progress value="{self._ended}" max="{total}" style="width:16em"></progress> '
+            f"{self._ended} of {self._total} runs",
+            *(escape(f"{_name(run)}: {stage}") for run, stage in self._stages.items()),
+            *map(escape, self._lines),
+        ]
+        return f"<div>{'<br>'.join(lines)}</div>"
+
+    def _end(self, run: RunId, total: int, how: str) -> None:
+        self._total, self._ended = total, self._ended + 1
+        self._stages.pop(run, None)
+        self._lines.append(f"{_name(run)}: {how}")
+
+    def _show(self) -> None:
+        from IPython.display import HTML, display
+
+        self._shown = time.monotonic()
+        if self._place is None:
+            self._place = display(HTML(self.html()), display_id=True)
+        else:
+            self._place.update(HTML(self.html()))
+
+
+def _name(run: RunId) -> str:
+    return f"{run.name}, seed {run.seed}"

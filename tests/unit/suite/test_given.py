@@ -1,0 +1,175 @@
+"""Arguments of a call in Python: data as objects, one seed, labels in a text; and what a notebook shows."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import pandas
+import pytest
+import transformers
+
+import triptych
+from support.in_process import run_here
+from triptych.errors import ConfigError, InputError, ModelError, ResultsError
+from triptych.models.quiet import quietly
+from triptych.run.events import (
+    BeginEvent,
+    DoneEvent,
+    FailedEvent,
+    KeptEvent,
+    ReadyEvent,
+    RunId,
+    StageEvent,
+    StepEvent,
+    ignore,
+)
+from triptych.suite import executors, notebook, reports
+
+FRAME = pandas.DataFrame(
+    {
+        "document": [f"The council of town {n} met on Monday. It will build bridge {n} by May." for n in range(12)],
+        "summary": [f"Town {n} will build a bridge." for n in range(12)],
+    }
+)
+SMALL = {
+    "limits": {"train_documents": 6, "validation_documents": 2, "test_documents": 2, "document_tokens": 200},
+    "training": {"max_epochs": 1},
+    "decoding": {"max_new_tokens": 4, "num_beams": 1},
+    "search": {"trials": 0},
+    "split": {"fractions": [0.5, 0.25, 0.25]},
+}
+
+
+@pytest.fixture(autouse=True)
+def _here(workplace, monkeypatch):
+    """Runs in this process, without reports."""
+    monkeypatch.setattr(executors, "_carry_out", run_here)
+    monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
+
+
+def _compare(out, data, **more):
+    call = {"model": "tiny", "settings": SMALL, "methods": "lead-3", "seeds": 0, "device": "cpu"} | more
+    return triptych.compare(data=data, out=out, **call)
+
+
+def _files(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.name != ".lock")
+
+
+def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
+    """Its rows are written below OUT, `suite.json` names them, and the same frame again runs nothing."""
+    out, said = workplace / "frame", []
+    comparison = _compare(out, FRAME)
+    (made,) = (out / "data").iterdir()
+    suite = json.loads((out / "suite.json").read_text())
+    assert suite["data"] == str(made) and comparison.data == str(made) and suite["methods"] == ["lead-3"]
+    assert comparison.num_documents == 2 and not comparison.rows["lead-3"].failed_seeds
+    again = _compare(out, FRAME.copy(), listener=lambda run, event: said.append(event))
+    assert again == comparison and any(isinstance(event, KeptEvent) for event in said)
+    before = _files(out)
+    with pytest.raises(ResultsError, match="data is"):
+        _compare(out, FRAME.iloc[1:])
+    assert _files(out) == before
+
+
+def test_fresh_takes_the_documents_along(workplace):
+    """What was set aside stays whole, and the new folder has the documents as well."""
+    out = workplace / "again"
+    _compare(out, FRAME)
+    _compare(out, FRAME, fresh=True)
+    old = workplace / "again.before-1"
+    assert _files(old / "data") == _files(out / "data") != []
+    assert (old / "runs/lead-3/0/record.json").is_file() and (out / "runs/lead-3/0/record.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"model": "./nowhere"}, ModelError),
+        ({"methods": ["nothing"]}, ConfigError),
+        ({"settings": SMALL | {"name": "a/b"}}, ConfigError),
+        ({"settings": SMALL | {"limits": {"summary_tokens": 1}}}, InputError),
+    ],
+)
+def test_a_call_that_is_refused_leaves_nothing(workplace, change, error):
+    """Neither the results folder nor the documents are left."""
+    with pytest.raises(error):
+        _compare(workplace / "refused", FRAME, **change)
+    assert not (workplace / "refused").exists()
+
+
+def test_a_folder_of_the_users_own_named_data_is_not_taken_for_ours(workplace):
+    """OUT that holds other files is refused as ever, and what it holds is left alone."""
+    mine = workplace / "mine"
+    (mine / "data").mkdir(parents=True)
+    (mine / "data/thesis.csv").write_text("mine")
+    with pytest.raises(ResultsError, match="holds other files"):
+        _compare(mine, FRAME)
+    assert _files(mine) == ["data", "data/thesis.csv"]
+
+
+def test_a_dry_run_of_objects_writes_nothing_and_names_where_they_would_be(workplace):
+    """The forecast shows the folder that `compare` would write."""
+    made = triptych.dry_run(data=FRAME, model="tiny", settings=SMALL, methods="lead-3", seeds=1, out=workplace / "dry")
+    assert made.suite.data.startswith(str(workplace / "dry/data")) and made.suite.seeds == (1,)
+    assert not (workplace / "dry").exists()
+
+
+def test_train_takes_the_same_arguments(workplace):
+    """Objects, a model, one seed; settings may hold the object too."""
+    common = {"model": "tiny", "out": workplace / "trained", "device": "cpu"}
+    (record,) = triptych.train(
+        "untuned", data={"train": FRAME[:8], "test": FRAME[8:]}, settings=SMALL, seeds=2, **common
+    )
+    assert record.seed == 2 and record.data.splits["test"].used == 2
+    assert record.config["data"].startswith(str(workplace / "trained/data"))
+    both = SMALL | {"data": {"train": FRAME[:8], "test": FRAME[8:]}}
+    (again,) = triptych.train("lead-3", settings=both, seeds=2, **common)
+    assert again.data.fingerprint == record.data.fingerprint
+
+
+def test_a_cell_of_a_notebook_shows_one_bar(monkeypatch):
+    """Where the shell is that of a notebook, events change one display; what they say is shown as text."""
+    shown = []
+    place = SimpleNamespace(update=lambda html: shown.append(html))
+    fake = SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1))
+    shell = SimpleNamespace(HTML=str, display=lambda html, display_id: shown.append(html) or place)
+    monkeypatch.setitem(sys.modules, "IPython", fake)
+    monkeypatch.setitem(sys.modules, "IPython.display", shell)
+    listener, run = notebook.usual_listener(), RunId("lora", 0)
+    listener(None, ReadyEvent(out="o", notes=["cut <here>"], language="", changes=[]))
+    listener(RunId("lead-3", 0), KeptEvent(index=0, total=3))
+    listener(run, BeginEvent(index=1, total=3))
+    listener(run, StageEvent(stage="train", epochs=1, total=9))
+    monkeypatch.setattr(notebook, "SECONDS", -1)
+    progress = {"epoch": 0, "tokens": 1, "energy_joules": None, "train_flops": None, "train_seconds": 1.0, "total": 9}
+    listener(run, StepEvent(step=4, loss=1.25, learning_rate=0.1, **progress))
+    assert "lora, seed 0: training: step 4 of up to 9, loss 1.250" in shown[-1] and "1 of 3 runs" in shown[-1]
+    listener(run, DoneEvent())
+    listener(RunId("full", 0), FailedEvent(message="no <memory>", index=2, total=3))
+    assert "3 of 3 runs" in shown[-1] and "cut &lt;here&gt;" in shown[-1] and "FAILED: no &lt;memory&gt;" in shown[-1]
+    assert "lora, seed 0: done in" in shown[-1] and "step 4" not in shown[-1]
+
+
+def test_elsewhere_nothing_is_shown(monkeypatch):
+    """A script, or IPython on a terminal, has no cell to show a bar in."""
+    monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    assert notebook.usual_listener() is ignore
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace()))
+    assert notebook.usual_listener() is ignore
+
+
+def test_libraries_are_quiet_inside_and_as_they_were_afterwards():
+    """No foreign bar in a call from Python; the caller's own switches are left as they were."""
+    logging = transformers.logging
+    before = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    try:
+        logging.enable_progress_bar()
+        logging.set_verbosity_info()
+        with pytest.raises(KeyError), quietly():
+            assert not logging.is_progress_bar_enabled() and logging.get_verbosity() == logging.ERROR
+            raise KeyError
+        assert logging.is_progress_bar_enabled() and logging.get_verbosity() == logging.INFO
+    finally:
+        logging.set_verbosity(before[1])
+        (logging.enable_progress_bar if before[0] else logging.disable_progress_bar)()
