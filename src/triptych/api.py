@@ -27,7 +27,7 @@ from triptych.results.records import Comparison, DesignPlan, Record
 from triptych.run.events import DesignEvent, Listener, ReadyEvent
 from triptych.run.scoring import MOST_REFERENCES
 from triptych.suite import reports
-from triptych.suite.given import Given, names_of
+from triptych.suite.given import Given, listed_labels
 from triptych.suite.notebook import usual_listener
 from triptych.text import languages
 
@@ -130,7 +130,7 @@ def compare(
 
     import_plugins(plugins)
     listener = listener or usual_listener()
-    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), names_of(methods)
+    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
     with given.settings_with_files() as over:
         merged = reading.merge_settings(given.file, preset, over)
         if within is not None:
@@ -200,7 +200,7 @@ def dry_run(
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
-    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), names_of(methods)
+    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
     with given.settings_with_files(keep=False) as over:
         merged, designs = reading.merge_settings(given.file, preset, over), list[DesignPlan]()
         if within is not None:
@@ -261,7 +261,7 @@ def train(
 
     import_plugins(plugins)
     listener = listener or usual_listener()
-    given, labels = Given(suite_file, preset, settings or {}, model, data, None, out), names_of(methods)
+    given, labels = Given(suite_file, preset, settings or {}, model, data, None, out), listed_labels(methods)
     chosen = [seeds] if isinstance(seeds, int) else seeds
     with given.settings_with_files() as over:
         request = one_row.make_request(label, given.file, preset, over, labels, chosen, given.folder, device, plugins)

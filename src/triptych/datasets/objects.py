@@ -25,9 +25,9 @@ from triptych.datasets.tables.splits import assign_exact, read_claim
 from triptych.errors import DataError, ResultsError, shorten
 from triptych.storage.files import umask
 
-ROWS = 1000  # held in memory at once
-WHOLE = "pairs"  # the file of data without splits, which are cut from it
-KINDS = (
+_ROWS = 1000  # held in memory at once
+_WHOLE = "pairs"  # the file of data without splits, which are cut from it
+_KINDS = (
     "a path, a name on the hub, a pandas DataFrame, a Dataset or DatasetDict of the package datasets, a list of "
     "(document, summary) pairs or of dictionaries, or a dictionary of splits"
 )
@@ -89,7 +89,7 @@ def write_objects(data: Any, folder: Path, columns: Columns) -> Path:
 def _splits(data: Any) -> dict[str, tuple[Any, str]]:
     """The data of each file by its name, with the words for it in messages."""
     if not isinstance(data, Mapping) or not any(read_claim(str(name)) for name in data):
-        return {WHOLE: (data, "data")}
+        return {_WHOLE: (data, "data")}
     named = {str(name): value for name, value in data.items()}
     assignment = assign_exact(list(named), "data")
     if assignment.left:
@@ -125,7 +125,7 @@ def _write(data: Any, where: str, file: Path, columns: Columns, content: Any) ->
 
     rows = cells()
     with closing(pyarrow.parquet.ParquetWriter(file, schema)) as writer:
-        while batch := list(islice(rows, ROWS)):
+        while batch := list(islice(rows, _ROWS)):
             try:
                 content.update("".join(json.dumps(row, ensure_ascii=False) for row in batch).encode())
             except UnicodeEncodeError:
@@ -150,7 +150,7 @@ def _table(data: Any, where: str) -> _Table:
         return _Table(list(data.column_names), partial(_arrow_rows, data))
     if isinstance(data, Mapping):
         if not data or not all(isinstance(cells, list | tuple) for cells in data.values()):
-            raise DataError(f"{where} is a dictionary of neither splits nor columns. Give {KINDS}.")
+            raise DataError(f"{where} is a dictionary of neither splits nor columns. Give {_KINDS}.")
         if len({len(cells) for cells in data.values()}) > 1:
             raise DataError(f"{where} is a dictionary of columns of different lengths.")
         columns = list(data.values())
@@ -158,7 +158,7 @@ def _table(data: Any, where: str) -> _Table:
             [str(name) for name in data], lambda places: zip(*(columns[place] for place in places), strict=True)
         )
     if isinstance(data, str | bytes) or not isinstance(data, Iterable):
-        raise DataError(f"{where} is {shorten(repr(data))} ({type(data).__name__}). Give {KINDS}.")
+        raise DataError(f"{where} is {shorten(repr(data))} ({type(data).__name__}). Give {_KINDS}.")
     return _records(data, where)
 
 
@@ -190,19 +190,19 @@ def _records(data: Iterable[Any], where: str) -> _Table:
 
 
 def _frame_rows(frame: Any, places: Sequence[int]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(frame), ROWS):
-        part = frame.iloc[start : start + ROWS]
+    for start in range(0, len(frame), _ROWS):
+        part = frame.iloc[start : start + _ROWS]
         yield from zip(*(part.iloc[:, place].tolist() for place in places), strict=True)
 
 
 def _dataset_rows(dataset: Any, places: Sequence[int]) -> Iterator[Sequence[Any]]:
     names = [dataset.column_names[place] for place in places]
-    for batch in dataset.select_columns(names).with_format(None).iter(batch_size=ROWS):
+    for batch in dataset.select_columns(names).with_format(None).iter(batch_size=_ROWS):
         yield from zip(*(batch[name] for name in names), strict=True)
 
 
 def _arrow_rows(table: pyarrow.Table, places: Sequence[int]) -> Iterator[Sequence[Any]]:
-    for batch in table.select(list(places)).to_batches(max_chunksize=ROWS):
+    for batch in table.select(list(places)).to_batches(max_chunksize=_ROWS):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 

@@ -126,7 +126,7 @@ def _is_named(out: Path, data: Path) -> bool:
     return False
 
 
-def names_of(given: str | Sequence[str] | None) -> list[str] | None:
+def listed_labels(given: str | Sequence[str] | None) -> list[str] | None:
     """Labels, or file names, where a text names one or several separated by commas."""
     if given is None:
         return None

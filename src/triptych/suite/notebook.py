@@ -22,7 +22,7 @@ from triptych.run.events import (
     ignore,
 )
 
-SECONDS = 0.25  # between two updates of the cell
+UPDATE_SECONDS = 0.25  # between two updates of the cell
 
 
 def usual_listener() -> Listener:
@@ -71,7 +71,7 @@ class NotebookBar:
                 at_once = False
             case _:
                 at_once = False
-        if at_once or time.monotonic() - self._shown > SECONDS:
+        if at_once or time.monotonic() - self._shown > UPDATE_SECONDS:
             self._show()
 
     def html(self) -> str:

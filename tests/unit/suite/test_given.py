@@ -141,7 +141,7 @@ def test_a_cell_of_a_notebook_shows_one_bar(monkeypatch):
     listener(RunId("lead-3", 0), KeptEvent(index=0, total=3))
     listener(run, BeginEvent(index=1, total=3))
     listener(run, StageEvent(stage="train", epochs=1, total=9))
-    monkeypatch.setattr(notebook, "SECONDS", -1)
+    monkeypatch.setattr(notebook, "UPDATE_SECONDS", -1)
     progress = {"epoch": 0, "tokens": 1, "energy_joules": None, "train_flops": None, "train_seconds": 1.0, "total": 9}
     listener(run, StepEvent(step=4, loss=1.25, learning_rate=0.1, **progress))
     assert "lora, seed 0: training: step 4 of up to 9, loss 1.250" in shown[-1] and "1 of 3 runs" in shown[-1]
