@@ -138,3 +138,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOMES:
         return getattr(import_module(f"triptych.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'triptych' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -15,7 +15,8 @@ from triptych.reporting.lines import (
     length_cells,
     power_sentence,
 )
-from triptych.results.records import NUMERIC_COSTS, Comparison, PairedTest, RowSummary
+from triptych.results.flat import flat_rows
+from triptych.results.records import Comparison, PairedTest
 from triptych.text import formats
 from triptych.text.characters import showable
 from triptych.text.markdown import plain
@@ -26,11 +27,9 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff2
 def to_csv(comparison: Comparison) -> str:
     """The comparison as CSV: raw numbers, one line per row, missing values empty; no cell that a spreadsheet evaluates.
 
-    A further metric's score that is named like another column gets `score ` before its name.
+    Its columns are those of `results.flat`.
     """
-    own = {name for label, row in comparison.rows.items() for name in _flat(comparison, label, row, {})}
-    columns = _score_columns(rows.further_names(comparison), own)
-    records = [_flat(comparison, label, row, columns) for label, row in comparison.rows.items()]
+    records = flat_rows(comparison)
     names = list(dict.fromkeys(name for record in records for name in record))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
@@ -112,57 +111,6 @@ def _markdown_tests(comparison: Comparison) -> list[str]:
         cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, rows.test_figures(test)), rows.decision(test)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
-
-
-def _score_columns(names: list[str], taken: set[str]) -> dict[str, str]:
-    """A column for each further score, none of them taken."""
-    columns = {name: name for name in names if name not in taken}
-    for name in names:
-        if name in taken:
-            column = f"score {name}"
-            while column in columns.values() or column in taken:
-                column = f"score {column}"
-            columns[name] = column
-    return columns
-
-
-def _flat(comparison: Comparison, label: str, row: RowSummary, score_columns: dict[str, str]) -> dict[str, Any]:
-    """A line of the CSV by column.
-
-    Args:
-        comparison: the comparison that the row is of.
-        label: its label.
-        row: the row.
-        score_columns: the column of each further score; a score that it lacks is left out.
-    """
-    flat: dict[str, Any] = {
-        "label": label,
-        "kind": row.kind,
-        "status": "failed" if rows.failed(row) else "done",
-        "seeds": " ".join(map(str, row.seeds)),
-        "failed_seeds": " ".join(map(str, row.failed_seeds)),
-    }
-    for name in ("test", "low", "high", "initial", "validation"):
-        flat[f"loss_{name}"] = getattr(row.loss, name)
-    for metric in rows.ROUGE:
-        estimate = getattr(row, metric)
-        for name in ("mean", "low", "high"):
-            flat[f"{metric}_{name}"] = estimate and getattr(estimate, name)
-    for name in ("base", "added", "trainable", "total"):
-        field = f"num_{name}_parameters"
-        flat[field] = row.parameters and getattr(row.parameters, field)
-    flat["stored_bytes"] = row.parameters and row.parameters.stored_bytes
-    flat |= {name: row.cost.get(name) for name in NUMERIC_COSTS}
-    if row.text_shape is not None:
-        flat |= row.text_shape.model_dump()
-    flat |= {column: row.further_scores[name] for name, column in score_columns.items() if name in row.further_scores}
-    return flat | {
-        "model": comparison.model,
-        "data": comparison.data,
-        "synthetic": comparison.synthetic,
-        "num_documents": comparison.num_documents,
-        "flags": " ".join(row.flags),
-    }
 
 
 def _csv_cell(cell: Any) -> str:

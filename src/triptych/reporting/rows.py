@@ -18,7 +18,7 @@ def of_files(comparison: Comparison) -> bool:
 
 def failed(row: RowSummary) -> bool:
     """No seed of the row finished: there is nothing to show of it."""
-    return bool(row.failed_seeds) and row.rouge1 is None and row.loss.test is None
+    return row.failed
 
 
 def trained(row: RowSummary) -> bool:

@@ -21,6 +21,10 @@ class Part(BaseModel):
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON holds it: dictionaries, lists, texts, numbers and None."""
+        return self.model_dump(mode="json")
+
 
 class Parameters(Part):
     """Counts by unique storage, taken from outside after the method has been applied."""
@@ -222,6 +226,19 @@ class Record(Part):
     error: str | None = None
     digest: str | None = None  # of everything that a repeated run repeats; None in records of earlier versions
 
+    def __repr__(self) -> str:
+        loss = "" if self.loss.test is None else f", test loss {self.loss.test:.4f}"
+        score = "" if self.rouge is None else f", R-1 {self.rouge.rouge1:.2f}"
+        return f"<Record {self.label}, seed {self.seed}: {self.status}{loss}{score}>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        from triptych.results.html import record_html
+
+        return record_html(self)
+
     @model_validator(mode="before")
     @classmethod
     def _is_as_written(cls, data: Any) -> Any:
@@ -307,6 +324,11 @@ class RowSummary(Part):
     seed_sd: dict[str, float] = {}
     flags: list[str]  # what a reader must know about this row, in whole sentences
 
+    @property
+    def failed(self) -> bool:
+        """No seed of the row finished: there is nothing to show of it."""
+        return bool(self.failed_seeds) and self.rouge1 is None and self.loss.test is None
+
 
 class PairedTest(Part):
     """Row `a` against row `b` on the same documents, on one measure.
@@ -385,6 +407,35 @@ class Comparison(Part):
     inference: Inference | None = None  # None in files of before it was recorded
     scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none
     design: dict[str, float] | None = None  # of the suite: its sizes were chosen for a budget; None: they were not
+
+    def __repr__(self) -> str:
+        seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"
+        return (
+            f"<Comparison {self.suite!r}: {', '.join(self.rows)}; {seeds}, {self.num_documents:,} test documents. "
+            f"{self.verdict}>"
+        )
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_html_(self) -> str:
+        from triptych.results.html import comparison_html
+
+        return comparison_html(self)
+
+    def to_frame(self) -> Any:
+        """The rows as a pandas DataFrame: the columns of `comparison.csv`, indexed by label."""
+        import pandas
+
+        from triptych.results.flat import flat_rows
+
+        return pandas.DataFrame(flat_rows(self)).set_index("label")
+
+    def tests_to_frame(self) -> Any:
+        """The paired tests as a pandas DataFrame: a line for each pair and measure, the fields of `PairedTest`."""
+        import pandas
+
+        return pandas.DataFrame([test.model_dump() for test in self.tests], columns=list(PairedTest.model_fields))
 
 
 class MeasureChance(Part):

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import torch
@@ -67,17 +68,31 @@ class Trained(ABC):
     def __init__(self, label: str, kind: str, folder: Path, suite: Suite):
         self.label, self.kind, self.folder, self.suite = label, kind, folder, suite
 
-    def summarize(self, documents: Iterable[str]) -> list[str]:
-        """Summarize documents, in order.
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.label!r} ({self.kind}) from {str(self.folder)!r}>"
+
+    @overload
+    def summarize(self, documents: str) -> str: ...  # type: ignore[overload-overlap]  # a text is an iterable of texts
+
+    @overload
+    def summarize(self, documents: Iterable[str]) -> list[str]: ...
+
+    def summarize(self, documents: str | Iterable[str]) -> str | list[str]:
+        """Summarize one document, or several in order.
 
         A document longer than `limits.document_tokens`, or than the model's context leaves room for, is cut at its end.
 
         Args:
-            documents: the texts.
+            documents: a text, or several.
+
+        Returns:
+            The summary of one text; a list for several.
 
         Raises:
             DataError: a document is empty.
         """
+        if isinstance(documents, str):
+            return self.summarize([documents])[0]
         texts = list(documents)
         for number, text in enumerate(texts, 1):
             if not text.strip():
