@@ -1,7 +1,7 @@
 """Every command as a function: what `triptych COMMAND` does, with typed arguments and results.
 
-Modules that need torch are imported by the functions that need them, so that `report`, `advise` and `score` run
-without it.
+Modules that need torch, matplotlib or scipy are imported by the functions that need them: `report`, `advise` and
+`score` run without torch, and `list_registered`, `describe_data` and a mistyped name without any of them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,28 +10,24 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from triptych.analysis import advice
-from triptych.analysis import comparison as comparing
 from triptych.config import reading
-from triptych.config.schema import SuiteKey, make_suite, suite_keys
+from triptych.config.keys import SuiteKey, suite_keys
+from triptych.config.schema import make_suite
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets import tables
 from triptych.errors import ResultsError
 from triptych.models.quiet import quietly
-from triptych.planning import planner
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
 from triptych.results import layout
-from triptych.results.reading import read_results
 from triptych.results.records import Comparison, DesignPlan, Record
-from triptych.run.events import DesignEvent, Listener, ReadyEvent
-from triptych.run.scoring import MOST_REFERENCES
-from triptych.suite import reports
+from triptych.run.events import DesignEvent, Listener, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.suite.given import Given, listed_labels
 from triptych.suite.notebook import usual_listener
 from triptych.text import languages
 
 if TYPE_CHECKING:
+    from triptych.analysis.advice import Advice
     from triptych.handin.bundle import Bundle
     from triptych.suite.dry_run import DryRun
     from triptych.suite.executors import Resources
@@ -70,7 +66,6 @@ class DataDescription:
     language: languages.Language
 
 
-@quietly()
 def compare(
     suite_file: str | Path | None = None,
     *,
@@ -124,8 +119,8 @@ def compare(
         InputError: the suite cannot be carried out; nothing was written.
         RunFailed: every run failed.
     """
-    from triptych.run import entries, preflight, setup
-    from triptych.suite import executors, jobs
+    from triptych.run import entries
+    from triptych.suite import executors
     from triptych.suite.folder import check_claim, claim_folder
 
     import_plugins(plugins)
@@ -133,8 +128,9 @@ def compare(
     given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
     with given.settings_with_files() as over:
         merged = reading.merge_settings(given.file, preset, over)
+        entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
         if within is not None:
-            merged = planner.settings_within(
+            merged = _settings_within(
                 within,
                 merged,
                 labels,
@@ -147,15 +143,23 @@ def compare(
         folder = layout.results_folder(given.folder, resolved.name)
         carry_out = executors.make_executor(executor, resources or executors.Resources())
         claim = check_claim(folder, resolved, fresh)
-        checked = preflight.check_suite(claim.suite, entries.suite_entries(claim.suite), device, setup.cache_folder())
-        notes, language = checked.corpus.data.sentences(), checked.language.reason
-        listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=list(claim.said)))
-        with claim_folder(folder, claim.suite, fresh) as lock:
-            jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
-            return reports.report_suite(folder)
+        began = preset or reading.default_preset(given.file, over)
+        listener(None, ResolvedEvent(suite=claim.suite, preset=began, out=str(folder)))
+
+        from triptych.run import preflight, setup
+        from triptych.suite import jobs, plans, reports
+
+        with quietly():
+            table = entries.suite_entries(claim.suite)
+            checked = preflight.check_suite(claim.suite, table, device, setup.cache_folder())
+            listener(None, PlanEvent(plan=plans.make_plan(checked, began, folder, fresh)))
+            notes, language = checked.corpus.data.sentences(), checked.language.reason
+            listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=list(claim.said)))
+            with claim_folder(folder, claim.suite, fresh) as lock:
+                jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
+                return reports.report_suite(folder)
 
 
-@quietly()
 def dry_run(
     suite_file: str | Path | None = None,
     *,
@@ -171,8 +175,10 @@ def dry_run(
     executor: str = "local",
     device: str | None = None,
     plugins: Sequence[str] = (),
+    timing: bool = True,
+    listener: Listener | None = None,
 ) -> "DryRun":
-    """What `compare` would do: its runs, documents, disk and a time estimate from two measured steps of every row.
+    """What `compare` would do: its runs, documents and disk, and its time, by a few timed documents of each row.
 
     Nothing is written.
 
@@ -190,31 +196,55 @@ def dry_run(
         executor: as for `compare`.
         device: as for `compare`.
         plugins: as for `compare`.
+        timing: False: nothing is timed, and no seconds are forecast.
+        listener: called with the plan as soon as it is known, and with each row's estimate as it is made.
 
     Raises:
         InputError: the suite cannot be carried out.
     """
-    from triptych.run import entries, preflight
+    from triptych.run import entries
     from triptych.suite import executors
-    from triptych.suite.dry_run import forecast
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
+    hear = listener or usual_listener()
+
+    def note_design(made: DesignPlan) -> None:
+        designs.append(made)
+        hear(None, DesignEvent(design=made))
+
     given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
     with given.settings_with_files(keep=False) as over:
         merged, designs = reading.merge_settings(given.file, preset, over), list[DesignPlan]()
+        entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
         if within is not None:
-            merged = planner.settings_within(within, merged, labels, given.folder, device, fresh, designs.append)
+            merged = _settings_within(within, merged, labels, given.folder, device, fresh, note_design)
         resolved, _ = entries.resolve(merged, labels)
         folder = layout.results_folder(given.folder, resolved.name)
         executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
         grown = check_claim(folder, given.as_kept(resolved, folder), fresh).suite
+        began = preset or reading.default_preset(given.file, over)
+        hear(None, ResolvedEvent(suite=grown, preset=began, out=str(folder)))
         read = grown.model_copy(update={"data": resolved.data})
-        with preflight.temporary_cache() as cache:
+
+        from triptych.run import preflight
+        from triptych.suite import plans
+        from triptych.suite.dry_run import forecast
+
+        with quietly(), preflight.temporary_cache() as cache:
             checked = preflight.check_suite(read, entries.suite_entries(read), device, cache)
-            found = forecast(checked, device, preset or reading.default_preset(given.file, over), folder)
-            found = replace(found, suite=grown)
+            plan = plans.make_plan(checked, began, folder, fresh).model_copy(update={"suite": grown})
+            hear(None, PlanEvent(plan=plan))
+            found = forecast(checked, plan, device, timing, hear)
     return replace(found, design=designs[0]) if designs else found
+
+
+@quietly()
+def _settings_within(*arguments: Any) -> dict[str, Any]:
+    """`planner.settings_within`, without the bars and warnings of libraries."""
+    from triptych.planning import planner
+
+    return planner.settings_within(*arguments)
 
 
 @quietly()
@@ -414,6 +444,8 @@ def report(outs: str | Path | Sequence[str | Path], *, to: str | Path | None = N
     Raises:
         InputError: a folder is unreadable, its runs may not be compared in one table, or it cannot be written.
     """
+    from triptych.suite import reports
+
     folders = [Path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
     if len(folders) != 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
@@ -426,7 +458,7 @@ def advise(
     max_parameters: float | None = None,
     max_seconds: float | None = None,
     max_memory: float | None = None,
-) -> advice.Advice:
+) -> "Advice":
     """Name the best row of a finished comparison within a budget, with the evidence and its uncertainty.
 
     Args:
@@ -441,6 +473,10 @@ def advise(
     Raises:
         InputError: the folder is unreadable, or a limit is not a number of 0 or more.
     """
+    from triptych.analysis import advice
+    from triptych.analysis import comparison as comparing
+    from triptych.results.reading import read_results
+
     comparison = comparing.compare_results(read_results(Path(out)))
     return advice.recommend(comparison, max_parameters, max_seconds, max_memory)
 
@@ -530,6 +566,8 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     Raises:
         InputError: the data cannot be read, or a setting is wrong.
     """
+    from triptych.run.scoring import MOST_REFERENCES
+
     suite = make_suite(dict(settings or {}))
     found = tables.describe_tables(Path(path), suite.columns)
     splits = [split.split for split in found.splits]

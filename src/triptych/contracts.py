@@ -164,6 +164,10 @@ class Dataset(Plugin):
     def fingerprint(self) -> str:
         """Changes whenever the examples may: names, sizes and times of files, or options of a generator."""
 
+    def columns_read(self) -> dict[str, str]:
+        """Which column is read as `document`, `summary` and, if there is one, `id`; empty: the source has none."""
+        return {}
+
     def notes(self) -> tuple[str, ...]:
         """Sentences on how the source is read that are not plain to see, such as which of its files are not."""
         return ()

@@ -16,6 +16,8 @@ import difflib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from triptych.foreign_names import meant_by
+
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
 
@@ -94,11 +96,23 @@ def explain_validation(error: "ValidationError", where: str, model: "type[BaseMo
         path = [str(part) for part in problem["loc"]]
         key = shorten(".".join(([where] if where else []) + path))
         if problem["type"] == "extra_forbidden":
-            lines.append(f"Unknown key {key!r}.{nearest(path[-1][:_LONGEST_QUOTE], _fields_at(model, path[:-1]))}")
+            section = ".".join(([where] if where else []) + path[:-1])
+            lines.append(f"Unknown key {key!r}.{_hint(path, section, model)}")
         else:
             message = problem["msg"][0].lower() + problem["msg"][1:]
             lines.append(f"{key!r} is {shorten(repr(problem['input']))}: {message.removeprefix('value error, ')}.")
     return "\n".join(lines)
+
+
+def _hint(path: list[str], section: str, model: "type[BaseModel]") -> str:
+    """What an unknown key may have been meant as: another tool's name, a key of another section, or a mistyped one."""
+    name, fields = path[-1][:_LONGEST_QUOTE], _fields_at(model, path[:-1])
+    if name.replace("-", "_") not in fields and (meant := meant_by(name, section)):
+        return meant
+    elsewhere = [f"{other}.{name}" for other in model.model_fields if name in _fields_at(model, [other])]
+    if elsewhere:
+        return f" Did you mean {' or '.join(map(repr, elsewhere))}?"
+    return nearest(name, fields)
 
 
 def _fields_at(model: "type[BaseModel]", path: list[str]) -> list[str]:

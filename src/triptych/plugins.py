@@ -10,23 +10,23 @@ from pathlib import Path
 
 from triptych.errors import ConfigError
 
-PLUGIN_WINGS = ("methods", "baselines", "datasets", "metrics", "models")
+PLUGIN_HOMES = ("methods", "baselines", "datasets", "metrics", "models.tiny")  # wings or modules; none needs torch
 ENTRY_POINT_GROUP = "triptych.plugins"
 
 
-def import_plugins(plugins: Iterable[str] = (), wings: Iterable[str] = PLUGIN_WINGS) -> None:
+def import_plugins(plugins: Iterable[str] = (), homes: Iterable[str] = PLUGIN_HOMES) -> None:
     """Import every plug-in: those of this package, then those of entry points, then the files.
 
     Args:
         plugins: paths given with `--plugin`; the files are run as Python code, as the user asked.
-        wings: which of this package's own plug-ins are imported; metrics alone do not need torch.
+        homes: which of this package's own plug-ins are imported.
 
     Raises:
         ConfigError: a plug-in file does not exist, or importing a plug-in fails.
     """
-    for wing in wings:
-        home = importlib.import_module(f"triptych.{wing}")
-        for module in pkgutil.iter_modules(home.__path__):
+    for name in homes:
+        home = importlib.import_module(f"triptych.{name}")
+        for module in pkgutil.iter_modules(getattr(home, "__path__", ())):
             importlib.import_module(f"{home.__name__}.{module.name}")
     for point in entry_points(group=ENTRY_POINT_GROUP):
         try:

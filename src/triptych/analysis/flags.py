@@ -96,7 +96,8 @@ def _run_flags(run: SavedRun) -> list[str]:
                 f"Training made the validation loss worse ({initial:.4f} before, {validation:.4f} after): "
                 "the learning rate is probably too high."
             )
-    if record.search is not None and record.search.at_edge:
+    # of two rates each is at an edge
+    if record.search is not None and record.search.at_edge and len(record.search.trials) > 2:
         tried = [trial.learning_rate for trial in record.search.trials]
         flags.append(
             f"The best learning rate, {record.search.chosen:g}, is at the edge of the grid "

@@ -2,16 +2,19 @@
 
 import argparse
 import sys
+from typing import Any
 
 from triptych.cli.options import (
     EXAMPLES,
     Commands,
+    add_detail_options,
     add_suite_options,
     chosen_preset,
     flag_settings,
     split_names,
+    wanted_detail,
 )
-from triptych.models.quiet import quiet_libraries
+from triptych.errors import ConfigError
 
 
 def add_compare(commands: Commands) -> None:
@@ -34,8 +37,9 @@ def add_compare(commands: Commands) -> None:
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print the runs, documents, disk and a time estimate from two measured steps; write nothing",
+        help="print the runs, documents, disk and a time estimate from a few timed documents; write nothing",
     )
+    parser.add_argument("--no-timing", action="store_true", help="with --dry-run: print the plan alone, at once")
     parser.add_argument(
         "--within",
         metavar="TIME",
@@ -55,6 +59,12 @@ def add_compare(commands: Commands) -> None:
     )
     parser.add_argument("--run-gpus", type=float, default=0, metavar="N", help="GPUs that it needs (0)")
     parser.add_argument("--run-memory", type=float, default=0, metavar="BYTES", help="memory that it needs (any)")
+    add_detail_options(parser)
+    parser.add_argument(
+        "--events",
+        action="store_true",
+        help="print events as JSON lines on standard output, for programs, instead of the table (docs/events.md)",
+    )
     parser.set_defaults(call=run_compare)
 
 
@@ -63,12 +73,9 @@ def run_compare(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych import api
-    from triptych.cli.printing import show_design, show_dry_run
-    from triptych.cli.progress import ProgressView
-    from triptych.reporting.terminal import comparison_table
+    from triptych.cli.progress import ProgressView, write_stream
     from triptych.suite.executors import Resources
 
-    quiet_libraries()
     what = {
         "out": options.out,
         "preset": chosen_preset(options),
@@ -81,16 +88,36 @@ def run_compare(options: argparse.Namespace) -> int:
         "plugins": options.plugin,
     }
     if options.dry_run:
-        found = api.dry_run(options.suite, **what)
-        if found.design is not None:
-            show_design(Console(), found.design)
-        show_dry_run(Console(), found)
-        return 0
+        return _dry_run(options, what)
+    if options.no_timing:
+        raise ConfigError("--no-timing belongs to --dry-run: it prints the plan and times nothing.")
     resources = Resources(options.run_cpus, options.run_gpus, options.run_memory)
-    with ProgressView(Console(stderr=True)) as view:
-        comparison = api.compare(options.suite, **what, resources=resources, listener=view)
-    Console().print(comparison_table(comparison))
-    print(f"\n{view.out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/")
+    with ProgressView(Console(stderr=True), wanted_detail(options)) as view:
+        listener = write_stream(view) if options.events else view
+        comparison = api.compare(options.suite, **what, resources=resources, listener=listener)
+    if not options.events:
+        from triptych.reporting.terminal import comparison_table
+
+        Console().print(comparison_table(comparison))
+        print(f"\n{view.out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/, log.txt")
     if view.failed:
         print(f"triptych: failed: {', '.join(view.failed)}. The same command runs only these again.", file=sys.stderr)
     return 1 if view.failed else 0
+
+
+def _dry_run(options: argparse.Namespace, what: dict[str, Any]) -> int:
+    from rich.console import Console
+
+    from triptych import api
+    from triptych.cli.printing import show_times
+    from triptych.cli.progress import DryRunView, write_stream
+    from triptych.run.events import ignore
+
+    timing = not options.no_timing
+    if options.events:
+        api.dry_run(options.suite, **what, timing=timing, listener=write_stream(ignore))
+        return 0
+    with DryRunView(Console(), timing) as view:
+        found = api.dry_run(options.suite, **what, timing=timing, listener=view)
+    show_times(view.console, found)
+    return 0

@@ -8,6 +8,8 @@ from triptych.config import reading
 from triptych.errors import ConfigError
 
 if TYPE_CHECKING:
+    from triptych.suite.lines import Detail
+
     Commands = argparse._SubParsersAction[argparse.ArgumentParser]
 else:
     Commands = object
@@ -60,6 +62,20 @@ def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None
     if out:
         parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
     add_common_options(parser)
+
+
+def add_detail_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--quiet` and `--verbose`, which `wanted_detail` reads."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("-q", "--quiet", action="store_true", help="while it runs, print failures alone")
+    which.add_argument("-v", "--verbose", action="store_true", help="while it runs, print a line for every step")
+
+
+def wanted_detail(options: argparse.Namespace) -> "Detail | None":
+    """The lines that are printed while runs are under way; None: those that suit the terminal or file."""
+    from triptych.suite.lines import Detail
+
+    return Detail.FAILURE if options.quiet else Detail.STEP if options.verbose else None
 
 
 def chosen_preset(options: argparse.Namespace) -> str:

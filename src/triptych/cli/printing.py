@@ -9,8 +9,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from triptych.config.reading import presets
+from triptych.config.schema import Suite
 from triptych.errors import shorten
 from triptych.results.records import DesignPlan
+from triptych.run.plan import SuitePlan
 from triptych.text import formats
 from triptych.text.characters import for_terminal
 
@@ -20,50 +22,90 @@ if TYPE_CHECKING:  # what a data folder holds is printed without torch
     from triptych.use.summarizers import Summary, Trained
 
 
-def show_dry_run(console: Console, found: "DryRun") -> None:
-    """Print what a suite would do, and which preset its settings began from; then the suites of its data-size curve."""
-    suite = found.suite
-    suite_line = f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; nothing is written now."
-    console.print(for_terminal(suite_line), markup=False)
+def show_settings(console: Console, suite: Suite, preset: str, out: str, remark: str = "") -> None:
+    """Print what a suite compares, which preset its settings began from, and where its results go."""
+    print_text(console, f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; results in {out}{remark}")
     t, d, s = suite.training, suite.decoding, suite.search
     rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
     print_text(
         console,
-        f"  from the preset {found.preset!r}: {presets()[found.preset].summary}\n"
+        f"  from the preset {preset!r}: {presets()[preset].summary}\n"
         f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of "
         f"{t.global_batch_size} documents a step, patience {t.patience}; {rates}; documents of up to "
         f"{suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} tokens",
     )
-    for name, counts in found.data.splits.items():
-        dropped = counts.dropped_empty + counts.dropped_duplicate + counts.dropped_long_summary
-        line = f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped:,} dropped, "
-        console.print(f"{line}{counts.truncated:,} truncated", markup=False, highlight=False)
-    for sentence in found.data.sentences():
+
+
+def show_plan(console: Console, plan: SuitePlan) -> None:
+    """Print the rest of a plan: the data as it is read, the rows with their runs, disk; then the smaller suites.
+
+    `show_settings` comes before it.
+    """
+    _show_counts(console, plan)
+    for sentence in plan.data.sentences():
         print_text(console, f"data: {sentence}")
-    print_text(console, f"  {found.language.reason}")
-    numbers = ("runs", "trainable", "added", "seconds a run", "in all", "stored")
-    table = Table("row", "kind", *(Column(header=header, justify="right") for header in numbers))
-    for row in found.rows:
-        counted = row.parameters
-        parameters = (
-            (f"{counted.num_trainable_parameters:,}", f"{counted.num_added_parameters:,}")
-            if counted
-            else (formats.DASH, formats.DASH)
-        )
-        seconds = (f"{row.seconds:,.0f}", f"{row.seconds * row.runs:,.0f}")
-        stored = f"{row.stored_bytes * row.runs / 1e6:,.1f} MB"
-        table.add_row(row.label, row.kind, str(row.runs), *parameters, *seconds, stored)
+    if plan.columns:
+        print_text(console, f"  columns: {', '.join(f'{role} = {name}' for role, name in plan.columns.items())}")
+    pair = plan.example
+    print_text(console, f"  example {pair.id}, of which {pair.document_tokens:,} tokens are read: {pair.document}")
+    print_text(console, f"    its summary, {pair.summary_tokens:,} tokens: {pair.summary}")
+    print_text(console, f"  {plan.language}")
+    _show_rows(console, plan)
+    for smaller in plan.smaller:
+        suite = smaller.suite
+        print_text(console, f"Suite {suite.name!r}: model {suite.model}, on fewer documents; results in {smaller.out}")
+        _show_counts(console, smaller)
+        _show_rows(console, smaller)
+
+
+def _show_counts(console: Console, plan: SuitePlan) -> None:
+    """Print how many documents of each split are used, dropped and truncated."""
+    for name, counts in plan.data.splits.items():
+        reasons = {
+            "empty": counts.dropped_empty,
+            "duplicate": counts.dropped_duplicate,
+            f"with a summary above {plan.suite.limits.summary_tokens} tokens": counts.dropped_long_summary,
+        }
+        why = ", ".join(f"{number:,} {reason}" for reason, number in reasons.items() if number)
+        dropped = f"{sum(reasons.values()):,} dropped" + (f" ({why})" if why else "")
+        line = f"  {name}: {counts.used:,} of {counts.read:,} documents used, {dropped}, {counts.truncated:,} truncated"
+        print_text(console, line)
+
+
+def _show_rows(console: Console, plan: SuitePlan) -> None:
+    """Print the rows with their runs, parameters and disk."""
+    numbers = [Column(header=header, justify="right") for header in ("runs", "done", "trainable", "added", "stored")]
+    table = Table(Column("row", overflow="fold"), *numbers)
+    for row in plan.rows:
+        label = row.label if row.kind == row.label else f"{row.label} ({row.kind})"
+        counted = [formats.count(n) for n in (row.num_trainable_parameters, row.num_added_parameters)]
+        stored = f"{row.stored_bytes * len(row.seeds) / 1e6:,.1f} MB"
+        table.add_row(label, str(len(row.seeds)), str(row.done), *counted, stored)
     console.print(table)
-    for row in found.rows:
+    for row in plan.rows:
         if row.targets:
             print_text(console, f"  {row.label} is put next to: {', '.join(row.targets)}")
+    base = f" of {plan.num_base_parameters:,} parameters" if plan.num_base_parameters is not None else ""
     print_text(
         console,
-        f"At most about {found.seconds / 60:,.1f} minutes from two measured steps a row (all epochs, full-length "
-        f"summaries), plus a few seconds' start a run; about {found.stored_bytes / 1e6:,.0f} MB in {found.out}.",
+        f"{formats.number_of(plan.num_runs, 'run')} on {plan.suite.model}{base}; about {plan.stored_bytes / 1e6:,.1f} "
+        f"MB of trained parameters in {plan.out}.",
+    )
+
+
+def show_times(console: Console, found: "DryRun") -> None:
+    """Print what the runs of a dry run take in all, and those of the suites of its data-size curve."""
+    if found.seconds is None:
+        return
+    print_text(
+        console,
+        f"At most about {found.seconds / 60:,.1f} minutes for all runs one after the other: a few timed documents of "
+        "each row, scaled to all epochs and full-length summaries.",
     )
     for smaller in found.smaller:
-        show_dry_run(console, smaller)
+        if smaller.seconds is not None:
+            number = smaller.suite.limits.train_documents
+            print_text(console, f"  on {number:,} training documents: about {smaller.seconds / 60:,.1f} minutes more")
 
 
 def show_design(console: Console, made: DesignPlan) -> None:

@@ -1,9 +1,8 @@
 """What a person sees while a suite runs: live bars on a terminal, plain lines elsewhere."""
 
-import time
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import assert_never
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    SpinnerColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
@@ -18,42 +18,64 @@ from rich.progress import (
 )
 from rich.table import Column
 
-from triptych.cli.printing import print_text, show_design
+from triptych.cli.printing import print_text, show_design, show_plan, show_settings
 from triptych.run.events import (
     STAGES,
     BeginEvent,
     DesignEvent,
     DoneEvent,
+    EstimateEvent,
     EvaluationEvent,
     Event,
     FailedEvent,
     KeptEvent,
+    Listener,
     NoteEvent,
+    PlanEvent,
     ProgressEvent,
     ReadyEvent,
+    RemainingEvent,
+    ResolvedEvent,
     RunId,
     StageEvent,
     StepEvent,
     TrialEvent,
     TriedEvent,
+    stream_line,
 )
+from triptych.suite.lines import Detail, EventLine, EventLines
+from triptych.text import formats
+
+CHECKING = "checking model, data and methods"
+BUSY = 0.5  # programs waiting for a core, for each core: above it, times measured now are too long
 
 
-@dataclass
-class ActiveRun:
-    """A run that is under way.
+class Waiting:
+    """A spinner with a clock, on a terminal, while a command does what has no measure; a context manager.
 
-    Attributes:
-        name: its number in the suite, label and seed, as lines begin.
-        bar: its progress bar.
-        began: when it began.
-        first_step: when the first step of the stage was reported, and the tokens until then.
+    Args:
+        console: where to show it.
+        shown: False: nothing is shown.
     """
 
-    name: str
-    bar: TaskID
-    began: float = field(default_factory=time.monotonic)
-    first_step: tuple[float, int] | None = None
+    def __init__(self, console: Console, shown: bool = True):
+        self._console, self._shown = console, shown and console.is_terminal
+        self._progress: Progress | None = None
+
+    def begin(self, text: str) -> None:
+        """Show it with a text, in place of the one before."""
+        self.end()
+        if self._shown:
+            columns = SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()
+            self._progress = Progress(*columns, console=self._console, transient=True)
+            self._progress.add_task(text, total=None)
+            self._progress.start()
+
+    def end(self) -> None:
+        """Hide it."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
 
 
 class ProgressView:
@@ -61,22 +83,23 @@ class ProgressView:
 
     Args:
         console: where to print; standard error, so that standard output holds the result alone.
+        detail: the lines that are shown; None: those of results where bars show the rest, else those of stages too.
 
     Attributes:
         out: the results folder of the suite, as soon as its runs begin.
         failed: the runs that failed, in words.
     """
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, detail: Detail | None = None):
         self.console = console
-        self.live = console.is_terminal
+        self.detail = detail if detail is not None else Detail.RESULT if console.is_terminal else Detail.STAGE
+        self.live = console.is_terminal and self.detail > Detail.FAILURE
         self._progress = Progress(
             TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, ratio=2)),
             BarColumn(bar_width=18),
             MofNCompleteColumn(),
             TextColumn("{task.fields[details]}", table_column=Column(no_wrap=True, ratio=2)),
             TimeElapsedColumn(),
-            TimeRemainingColumn(compact=True),
             console=console,
             transient=True,
             expand=True,
@@ -84,12 +107,16 @@ class ProgressView:
         self.out: str | None = None
         self.failed: list[str] = []
         self._suite = self._progress.add_task("suite", total=None, details="")
-        self._runs: dict[RunId, ActiveRun] = {}
+        self._bars: dict[RunId, TaskID] = {}
+        self._lines = EventLines()
+        self._planned = False
+        self._waiting = Waiting(console, self.live)
 
     def __enter__(self) -> "ProgressView":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._waiting.end()
         if self.live:
             self._progress.stop()
 
@@ -97,68 +124,73 @@ class ProgressView:
         """Show one event."""
         if run is None:
             self._show_suite(event)
-        else:
-            self._show_run(run, event)
+            return
+        for line in self._lines.of_run(run, event):
+            self._print_line(line)
+        self._move_bars(run, event)
 
     def _show_suite(self, event: Event) -> None:
+        speaks = self.detail > Detail.FAILURE
         match event:
-            case DesignEvent():
+            case ResolvedEvent() if self.live:  # elsewhere nobody waits, and the first line may be what is wrong
+                show_settings(self.console, event.suite, event.preset, event.out)
+                self._waiting.begin(CHECKING)
+            case PlanEvent() if speaks:
+                self._waiting.end()
+                if not self.live:
+                    show_settings(self.console, event.plan.suite, event.plan.preset, event.plan.out)
+                show_plan(self.console, event.plan)
+                self._planned = True
+            case DesignEvent() if speaks:
                 show_design(self.console, event.design)
             case ReadyEvent():
+                self._waiting.end()
                 self.out = event.out
-                for change in event.changes:
-                    self.print(change)
-                for note in event.notes:
-                    self.print(f"data: {note}")
-                self.print(event.language)
+                for text in (*event.changes, *(f"data: {note}" for note in event.notes), event.language):
+                    if speaks and not (self._planned and text not in event.changes):  # a plan has said the rest
+                        self.print(text)
                 if self.live:
                     self._progress.start()
+            case RemainingEvent():
+                left = "" if event.seconds is None else f"about {formats.seconds(event.seconds)} left"
+                self._progress.update(self._suite, total=event.total, details=left)
+                for line in self._lines.remaining(event):
+                    self._print_line(line)
+            case ResolvedEvent() | PlanEvent() | DesignEvent() | EstimateEvent():
+                pass
             case _:
                 raise ValueError(f"a {event.event} event is about a run, and none is named")
 
-    def _show_run(self, run: RunId, event: Event) -> None:
+    def _move_bars(self, run: RunId, event: Event) -> None:
         match event:
             case KeptEvent():
                 self._progress.update(self._suite, total=event.total)
                 self._progress.advance(self._suite)
-                self.print(f"{_name(run, event)}: done before, kept")
             case BeginEvent():
                 self._progress.update(self._suite, total=event.total)
-                self._begin(run, _name(run, event))
+                self._end(run)  # begun again elsewhere: its worker was lost
+                self._bar(run)
             case FailedEvent():
-                name = self._runs[run].name if run in self._runs else _name(run, event)  # it failed before it began
-                self.print(f"{name}: FAILED: {event.message}")
                 self.failed.append(f"{run.name} (seed {run.seed})")
                 self._end(run)
                 self._progress.advance(self._suite)
             case DoneEvent():
-                active = self._active(run)
-                self.print(f"{active.name}: done in {time.monotonic() - active.began:.0f} s")
                 self._end(run)
                 self._progress.advance(self._suite)
             case TriedEvent():
-                if event.message:
-                    self.print(f"{self._active(run).name}: the trial FAILED, the run repeats it: {event.message}")
                 self._end(run)
             case StageEvent():
-                self._show_stage(run, event)
+                description = f"{run.name} · seed {run.seed} · {STAGES[event.stage]}"
+                bar = self._bar(run)
+                self._progress.reset(bar, total=event.total, description=description, details="", visible=True)
             case ProgressEvent():
-                self._progress.update(self._active(run).bar, total=event.total, completed=event.done)
+                self._progress.update(self._bar(run), total=event.total, completed=event.done)
             case StepEvent():
-                self._show_step(self._active(run), event)
-            case EvaluationEvent():
-                speed = event.tokens / event.train_seconds if event.train_seconds else 0.0
-                self.print(
-                    f"{self._active(run).name}: epoch {event.epoch}, training loss {event.train_loss:.4f}, "
-                    f"validation loss {event.validation_loss:.4f}, {speed:,.0f} tokens/s"
-                )
-            case NoteEvent():
-                self.print(f"{self._active(run).name}: {event.message}")
-            case TrialEvent():
-                loss = event.validation_loss
-                reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
-                self.print(f"{self._active(run).name}: learning rate {event.learning_rate:g}: {reached}")
-            case DesignEvent() | ReadyEvent():
+                details = self._lines.details(run, event)
+                self._progress.update(self._bar(run), total=event.total, completed=event.step, details=details)
+            case EvaluationEvent() | NoteEvent() | TrialEvent():
+                pass
+            case ResolvedEvent() | DesignEvent() | PlanEvent() | EstimateEvent() | ReadyEvent() | RemainingEvent():
                 raise ValueError(f"a {event.event} event is about the suite, and the run {run} is named")
             case _:
                 assert_never(event)
@@ -167,40 +199,93 @@ class ProgressView:
         """Print a line above the bars."""
         print_text(self.console, text)
 
-    def _begin(self, run: RunId, name: str) -> None:
-        if run in self._runs:  # begun again elsewhere: its worker was lost
-            self._end(run)
-        self._runs[run] = ActiveRun(name, self._progress.add_task("starting", total=None, details=""))
-        if not self.live:
-            self.print(f"{name}: starting")
+    def _print_line(self, line: EventLine) -> None:
+        if line.detail <= self.detail:
+            self.print(line.text)
 
-    def _active(self, run: RunId) -> ActiveRun:
-        if run not in self._runs:  # an event that arrives late, from a worker that was lost
-            self._begin(run, f"{run.name}, seed {run.seed}")
-        return self._runs[run]
+    def _bar(self, run: RunId) -> TaskID:
+        if run not in self._bars:
+            self._bars[run] = self._progress.add_task("starting", total=None, details="")
+        return self._bars[run]
 
     def _end(self, run: RunId) -> None:
-        if run in self._runs:
-            self._progress.remove_task(self._runs.pop(run).bar)
+        if run in self._bars:
+            self._progress.remove_task(self._bars.pop(run))
 
-    def _show_stage(self, run: RunId, event: StageEvent) -> None:
-        active, words = self._active(run), STAGES[event.stage]
-        active.first_step = None
-        description = f"{run.name} · seed {run.seed} · {words}"
-        self._progress.reset(active.bar, total=event.total, description=description, details="", visible=True)
-        if event.stage == "train" and not self.live:
-            self.print(f"{active.name}: training, up to {event.epochs} epochs, {event.total} steps")
-        elif event.stage == "generation" and not self.live:
-            self.print(f"{active.name}: {words}")
 
-    def _show_step(self, active: ActiveRun, event: StepEvent) -> None:
-        if active.first_step is None:
-            active.first_step = (time.monotonic(), event.tokens)
-        began, before = active.first_step
-        elapsed = time.monotonic() - began
-        rate = f", {(event.tokens - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
-        details = f"epoch {event.epoch + 1}, loss {event.loss:.3f}{rate}"
-        self._progress.update(active.bar, total=event.total, completed=event.step, details=details)
+class DryRunView:
+    """Shows the plan of a dry run, then the time of each row as it is measured; a `Listener` and a context manager.
+
+    Args:
+        console: standard output.
+        timing: whether rows are timed after the plan.
+    """
+
+    def __init__(self, console: Console, timing: bool):
+        self.console, self.timing = console, timing
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._labels: list[str] = []
+        self._waiting = Waiting(console)
+        self._bar = self._progress.add_task("timing", total=None)
+
+    def __enter__(self) -> "DryRunView":
+        self._load, self._cores = os.getloadavg()[0], os.cpu_count() or 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.end()
+        self._progress.stop()
+
+    def __call__(self, run: RunId | None, event: Event) -> None:
+        """Show one event."""
+        match event:
+            case ResolvedEvent():
+                show_settings(self.console, event.suite, event.preset, event.out, "; nothing is written now")
+                self._waiting.begin(CHECKING)
+            case DesignEvent():
+                show_design(self.console, event.design)
+            case PlanEvent():
+                self._waiting.end()
+                show_plan(self.console, event.plan)
+                self._labels = [row.label for row in event.plan.rows]
+                if self.timing:
+                    self._begin_timing()
+            case EstimateEvent():
+                time = formats.seconds(event.seconds)
+                print_text(self.console, f"  {event.label}: at most about {time} a run")
+                self._progress.update(self._bar, completed=event.index + 1, description=self._next(event.index + 1))
+
+    def _begin_timing(self) -> None:
+        if self._load > BUSY * self._cores:
+            print_text(
+                self.console,
+                f"This machine is busy (load {self._load:.1f} on {formats.number_of(self._cores, 'core')}): the times "
+                "that follow are longer than on a quiet one.",
+            )
+        self._progress.update(self._bar, total=len(self._labels), description=self._next(0))
+        self._progress.start()
+
+    def _next(self, index: int) -> str:
+        """What is timed now, in words."""
+        return f"timing {self._labels[index]}" if index < len(self._labels) else "timing"
+
+
+def write_stream(listener: Listener) -> Listener:
+    """A listener that also writes every event to standard output, as a line of JSON."""
+
+    def listen(run: RunId | None, event: Event) -> None:
+        print(stream_line(run, event), flush=True)
+        listener(run, event)
+
+    return listen
 
 
 @contextmanager
@@ -218,7 +303,3 @@ def scoring_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
     with progress:
         bar = progress.add_task("scoring", total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)
-
-
-def _name(run: RunId, event: KeptEvent | BeginEvent | FailedEvent) -> str:
-    return f"[{event.index + 1}/{event.total}] {run.name}, seed {run.seed}"

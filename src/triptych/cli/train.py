@@ -6,14 +6,17 @@ from typing import Any
 
 from triptych.cli.options import (
     Commands,
+    add_detail_options,
     add_suite_options,
     chosen_preset,
     flag_settings,
     parse_seeds,
     split_names,
+    wanted_detail,
 )
 from triptych.errors import ConfigError
 from triptych.models.quiet import quiet_libraries
+from triptych.text import formats
 
 
 def add_train(commands: Commands) -> None:
@@ -29,6 +32,7 @@ def add_train(commands: Commands) -> None:
     )
     parser.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
     add_suite_options(parser)
+    add_detail_options(parser)
     parser.add_argument(
         "--events",
         action="store_true",
@@ -66,10 +70,11 @@ def run_train(options: argparse.Namespace) -> int:
     if options.events:
         return _run_as_child(options)
     quiet_libraries()
-    with ProgressView(Console(stderr=True)) as view:
+    with ProgressView(Console(stderr=True), wanted_detail(options)) as view:
         records = api.train(options.label, **_request(options), listener=view)
     for record in records if view.out is not None else ():
-        scores = f"test loss {record.loss.test}, R-1 {record.rouge.rouge1 if record.rouge else None}"
+        rouge = record.rouge.rouge1 if record.rouge else None
+        scores = f"test loss {formats.loss(record.loss.test)}, R-1 {formats.rouge_score(rouge)}"
         print(f"{view.out}/runs/{record.label}/{record.seed}: {scores}")
     return 0
 

@@ -1,7 +1,7 @@
 """The sections and keys of a suite file, with their ranges, defaults and help."""
 
 import json
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -255,36 +255,6 @@ class Suite(Section):
         if not value or len(set(value)) != len(value) or min(value) < 0 or max(value) >= 2**32:
             raise ValueError("different seeds from 0 to 4294967295 are needed, at least one")
         return value
-
-
-class SuiteKey(NamedTuple):
-    """A key of a suite file.
-
-    Attributes:
-        name: as `--set` takes it, such as `limits.train_documents`.
-        default: its value where it is not given, as JSON holds it.
-        description: what it means.
-    """
-
-    name: str
-    default: Any
-    description: str
-
-
-def suite_keys() -> list[SuiteKey]:
-    """Every key of a suite file, in order; options of methods and the record of a design are not among them."""
-    keys = []
-    for name, field in Suite.model_fields.items():
-        value = field.get_default(call_default_factory=True)
-        if isinstance(value, Section):
-            defaults = value.model_dump(mode="json")
-            keys += [
-                SuiteKey(f"{name}.{inner.alias or key}", defaults[inner.alias or key], inner.description or "")
-                for key, inner in type(value).model_fields.items()
-            ]
-        elif name not in ("design", "method"):
-            keys.append(SuiteKey(name, list(value) if isinstance(value, tuple) else value, field.description or ""))
-    return keys
 
 
 def make_suite(settings: dict[str, Any]) -> Suite:

@@ -72,6 +72,10 @@ class Hub(Dataset):
         contents = [f"{split}\t{len(table)}\t{table._fingerprint}" for split, table in self._splits.items()]
         return sha256("\n".join([self.model_dump_json(), *contents]).encode()).hexdigest()
 
+    def columns_read(self) -> dict[str, str]:
+        """Those of the first split."""
+        return recognise(next(iter(self._splits.values())).column_names, self.columns, self._title).as_names()
+
     def notes(self) -> tuple[str, ...]:
         """Sentences about splits that are not read or have an unusual name, and about columns that contain lists."""
         table = next(iter(self._splits.values()))

@@ -4,7 +4,6 @@ The paper is "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper tha
 """
 
 from pydantic import Field
-from torch import nn
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError
@@ -42,6 +41,7 @@ class IA3(Method):
             ConfigError: a target matches nothing, or peft has no default for this family and no target is given.
         """
         from peft import IA3Config, TaskType, inject_adapter_in_model
+        from torch import nn
 
         outputs, inputs = self._endings(parts)
         scaled = find_matrices(parts, outputs, "target_modules") | find_matrices(parts, inputs, "feedforward_modules")

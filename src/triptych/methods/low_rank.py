@@ -1,14 +1,18 @@
 """What LoRA and DoRA share: their options, the choice of weight matrices, and the adapters that peft puts into them."""
 
+from __future__ import annotations
+
 from math import sqrt
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
-from torch import Tensor, nn
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError
 from triptych.models.parts import block_matrices, find_matrices, freeze, matrix_names, matrix_shape
+
+if TYPE_CHECKING:  # a method is listed without torch
+    from torch import Tensor, nn
 
 
 class LowRankMethod(Method):
@@ -60,6 +64,7 @@ class LowRankMethod(Method):
         """
         from peft import LoraConfig, TaskType, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
+        from torch import nn
 
         targets = self.matched(parts)
         for name, module in targets.items():

@@ -3,11 +3,11 @@
 The parameters are kept and saved by peft.
 """
 
-import torch
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from pydantic import Field
-from torch import Tensor, nn
-from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
 
 from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.errors import ConfigError
@@ -15,29 +15,8 @@ from triptych.methods.soft_prompt import SoftPromptMethod
 from triptych.models.parts import freeze
 from triptych.registry import register
 
-
-class LearnedPrefix(nn.Module):
-    """Trained keys and values for every layer, stored by peft's `PrefixEncoder` as [P, L x 2 x D].
-
-    Args:
-        config: peft's `PrefixTuningConfig`: number of tokens and layers, key-value heads, and D over all heads.
-        start: initial keys and values, [L, 2, H, P, D / H].
-    """
-
-    def __init__(self, config, start: Tensor):
-        from peft import PrefixEncoder
-
-        super().__init__()
-        layers, _, heads, count, width = start.shape
-        self._shape = (count, layers, 2, heads, width)
-        with start.device:
-            self.encoder = PrefixEncoder(config)
-        with torch.no_grad():
-            self.encoder.embedding.weight.copy_(start.permute(3, 0, 1, 2, 4).reshape(count, -1))
-
-    def forward(self) -> Tensor:
-        """Keys and values, [L, 2, H, P, D / H]."""
-        return self.encoder.embedding.weight.view(self._shape).permute(1, 2, 3, 0, 4)
+if TYPE_CHECKING:  # a method is listed without torch
+    from torch import Tensor
 
 
 @register("prefix-tuning")
@@ -63,6 +42,8 @@ class PrefixTuning(SoftPromptMethod):
         """
         from peft import PrefixTuningConfig, TaskType
 
+        from triptych.models.learned_prefix import LearnedPrefix
+
         freeze(parts)
         start = self._keys_and_values(parts, self.initial_rows(parts, context)).float()
         layers, _, heads, count, width = start.shape
@@ -78,9 +59,12 @@ class PrefixTuning(SoftPromptMethod):
         )
         return AdaptedModel(parts, prefix=LearnedPrefix(config, start), peft_config=config)
 
-    @torch.no_grad()
     def _keys_and_values(self, parts: ModelParts, rows: Tensor) -> Tensor:
         """The keys and values that each layer caches for a sequence of vectors: [P, D] -> [L, 2, H, P, D / H]."""
+        import torch
+        from transformers import DynamicCache
+        from transformers.cache_utils import DynamicLayer, DynamicSlidingWindowLayer
+
         refusal = ConfigError(
             "prefix-tuning needs layers that all keep keys and values of one shape, and "
             f"{type(parts.model).__name__} has others: leave this method out."
@@ -91,7 +75,8 @@ class PrefixTuning(SoftPromptMethod):
         cache = DynamicCache()
         vectors = rows.to(parts.token_embedding.weight.dtype)[None]
         seen = torch.ones(vectors.shape[:2], dtype=torch.long, device=vectors.device)
-        parts.trunk(inputs_embeds=vectors, attention_mask=seen, past_key_values=cache, use_cache=True)
+        with torch.no_grad():
+            parts.trunk(inputs_embeds=vectors, attention_mask=seen, past_key_values=cache, use_cache=True)
         layers = [layer for layer in cache.layers if isinstance(layer, DynamicLayer) and layer.is_initialized]
         kept = [states for layer in layers for states in (layer.keys, layer.values) if states is not None]
         if len(kept) != 2 * len(parts.blocks) or len({states.shape for states in kept}) != 1:

@@ -1,13 +1,16 @@
 """What prompt, infix and prefix tuning share: their options, and the token embeddings that training starts from."""
 
-from typing import Literal
+from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING, Literal
+
 from pydantic import Field
-from torch import Tensor, nn
 
 from triptych.contracts import Context, Method, ModelParts
 from triptych.models.parts import embed, freeze
+
+if TYPE_CHECKING:  # a method is listed without torch
+    from torch import Tensor, nn
 
 
 class SoftPromptMethod(Method):
@@ -38,6 +41,8 @@ class SoftPromptMethod(Method):
         Args:
             context: its tokenizer splits `init_text`; its generator chooses among the frequent tokens.
         """
+        import torch
+
         text = context.tokenizer(self.init_text, add_special_tokens=False).input_ids if self.init == "text" else []
         chosen = list(dict.fromkeys(text))[: self.num_virtual_tokens]
         missing = self.num_virtual_tokens - len(chosen)
@@ -55,6 +60,8 @@ class SoftPromptMethod(Method):
             parts: the model.
             context: as for `initial_tokens`; for init `random` its generator draws the noise.
         """
+        import torch
+
         weight = parts.token_embedding.weight
         if self.init == "random":
             noise = torch.randn(self.num_virtual_tokens, parts.hidden_size, generator=context.generator)
@@ -69,6 +76,9 @@ class SoftPromptMethod(Method):
             parts: the model; it is frozen in place.
             context: as for `initial_rows`.
         """
+        import torch
+        from torch import nn
+
         freeze(parts)
         device = parts.token_embedding.weight.device
         prompt = nn.Embedding(self.num_virtual_tokens, parts.hidden_size, device=device, dtype=torch.float32)

@@ -1,17 +1,18 @@
 """A causal language model taken apart by its structure, never by the names of one family."""
 
-from collections.abc import Iterable
+from __future__ import annotations
 
-import torch
-from torch import nn
-from transformers import PreTrainedConfig, PreTrainedModel
-from transformers.pytorch_utils import Conv1D
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from triptych.contracts import Family, ModelParts
 from triptych.errors import ConfigError, ModelError, nearest
 from triptych.registry import registered
 
-MATRIX_TYPES = (nn.Linear, Conv1D)
+if TYPE_CHECKING:  # methods import this module, and they are listed without torch
+    import torch
+    from torch import nn
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 def take_apart(model: PreTrainedModel) -> ModelParts:
@@ -47,6 +48,7 @@ def _checked(parts: ModelParts, family: str) -> ModelParts:
 
 def _by_structure(model: PreTrainedModel) -> ModelParts:
     from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
+    from torch import nn
 
     config = model.config.get_text_config()
     name = type(model).__name__
@@ -95,20 +97,29 @@ def is_recurrent(model: PreTrainedModel) -> bool:
     return bool(getattr(model, "_is_stateful", False))
 
 
+def is_matrix(module: nn.Module) -> bool:
+    """Whether a module is a weight matrix: `nn.Linear`, or GPT-2's `Conv1D`."""
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(module, nn.Linear | Conv1D)
+
+
 def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str, ...]:
     """The first of these sets of names of which every block has all its matrices; `()` where there is none.
 
     Families that peft does not know often use the names of those that it knows.
     """
     present = [
-        {path.rsplit(".", 1)[-1] for path, m in block.named_modules() if isinstance(m, MATRIX_TYPES)}
-        for block in blocks
+        {path.rsplit(".", 1)[-1] for path, module in block.named_modules() if is_matrix(module)} for block in blocks
     ]
     return next((names for names in choices if all(set(names) <= found for found in present)), ())
 
 
 def _blocks(trunk: nn.Module, count: int, name: str) -> tuple[nn.Module, nn.ModuleList]:
     """The list of the model's blocks, and the module that owns it."""
+    from torch import nn
+
     found = [
         (owner, child)
         for owner in trunk.modules()
@@ -134,13 +145,9 @@ def _final_norm(owner: nn.Module, *widths: int) -> nn.Module | None:
 
 
 def block_matrices(parts: ModelParts) -> dict[str, nn.Module]:
-    """Every weight matrix of the blocks by its full name: `nn.Linear` and GPT-2's `Conv1D`."""
+    """Every weight matrix of the blocks by its full name."""
     inside = {id(module) for block in parts.blocks for module in block.modules()}
-    return {
-        name: module
-        for name, module in parts.model.named_modules()
-        if id(module) in inside and isinstance(module, MATRIX_TYPES)
-    }
+    return {name: module for name, module in parts.model.named_modules() if id(module) in inside and is_matrix(module)}
 
 
 def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dict[str, nn.Module]:
@@ -171,6 +178,8 @@ def matrix_names(parts: ModelParts) -> set[str]:
 
 def matrix_shape(module: nn.Module) -> tuple[int, int]:
     """`(d_in, d_out)`: `Conv1D` stores [d_in, d_out], `nn.Linear` its transpose."""
+    from transformers.pytorch_utils import Conv1D
+
     weight: torch.Tensor = module.weight  # type: ignore[assignment]
     rows, columns = weight.shape
     return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
@@ -183,6 +192,8 @@ def freeze(parts: ModelParts) -> None:
 
 def untie_head(parts: ModelParts) -> None:
     """Give the head a true copy of its weight; what is saved says `tie_word_embeddings=False`."""
+    from torch import nn
+
     parts.head.weight = nn.Parameter(parts.head.weight.detach().clone())
     parts.model.config.tie_word_embeddings = False
     parts.tied = False

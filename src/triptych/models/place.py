@@ -1,12 +1,13 @@
 """Where a base model is read from: the package, a local folder, a GGUF file, or the Hugging Face Hub."""
 
+import importlib
 import json
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers.utils import is_gguf_available
+from transformers.utils import is_gguf_available, logging
 
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, nearest, shorten
@@ -110,6 +111,9 @@ def _gguf(file: Path) -> Place:
             f"{str(file)!r} is a GGUF file, which needs the package gguf: pip install 'triptych[gguf]'. Or give the "
             "folder that it was made from."
         )
+    # the reader of these files asks tqdm itself for its bar; here transformers' own switch holds for it too
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
+    reader.tqdm = logging.tqdm
     return Place(str(file.parent), file.resolve())
 
 

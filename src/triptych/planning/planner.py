@@ -67,8 +67,8 @@ def plan(
 ) -> DesignPlan:
     """How many test documents and seeds find a difference, what that costs, and the best design for a budget.
 
-    From finished results folders, no model is loaded and torch is not needed. Without any, two optimizer steps and a
-    batch of summaries of every row are measured, and what makes scores vary is assumed.
+    From finished results folders, no model is loaded and torch is not needed. Without any, a few documents are timed
+    with every row, and what makes scores vary is assumed.
 
     Args:
         suite_file: a suite in TOML, or `OUT/suite.json`; not together with pilots.
@@ -107,7 +107,7 @@ def from_suite(
     device: str | None,
     plugins: Sequence[str],
 ) -> Known:
-    """What two measured steps of every row say, and assumptions on how scores vary.
+    """What a few timed documents of every row say, and assumptions on how scores vary.
 
     Raises:
         InputError: the suite cannot be carried out.
@@ -186,7 +186,7 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
         test_available=available["test"],
         chance={primary: (ASSUMED, assumed)},
         costs=costs,
-        costs_from="from two measured steps and a batch of summaries of each row on this machine, with an assumed "
+        costs_from="from a few documents timed with each row on this machine, with an assumed "
         f"start of {STARTUP:g} s a run",
         arguments=tuple(arguments),
         said=said,

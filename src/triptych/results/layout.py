@@ -16,6 +16,11 @@ def run_folder(out: Path, label: str, seed: int) -> Path:
     return out / "runs" / label / str(seed)
 
 
+def log_file(folder: Path) -> Path:
+    """`log.txt` in a results folder or in the folder of a run: time-stamped lines of what was done."""
+    return folder / "log.txt"
+
+
 def search_file(out: Path, label: str) -> Path:
     """`OUT/runs/LABEL/search.json`: the learning-rate search of a row, once it has ended."""
     return out / "runs" / label / "search.json"

@@ -72,6 +72,11 @@ def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tupl
     Raises:
         ConfigError: an unknown key, name or value.
     """
+    for name in (registered(Method) | registered(Baseline)).keys() & settings.keys() - Suite.model_fields.keys():
+        raise ConfigError(
+            f"Unknown key {name!r}. Options of a row are in its section, [method.{name}], or given as "
+            f"--set method.{name}.KEY=VALUE."
+        )
     suite = make_suite(settings if only is None else {**settings, "methods": list(only)})
     sections = {label: make_entry(label, options) for label, options in suite.method.items()}
     further = [label for label, options in suite.method.items() if "kind" in options and only is None]

@@ -1,27 +1,28 @@
-"""What a suite will take: each method's steps, losses and summaries, measured on a few documents before it runs."""
+"""What a suite will take: the times of a few documents of each method, scaled to all of its runs."""
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 from triptych.contracts import Method
 from triptych.engine.batch_size import PROVISIONAL_BATCH_SIZE
-from triptych.engine.evaluation import split_loss
 from triptych.engine.generation.decoding import DecodingPlan
-from triptych.engine.generation.generate import generate
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.ready import make_ready
-from triptych.engine.training import Loop, TrainingState, steps_per_epoch
 from triptych.machine import Machine, start_machine
 from triptych.run import setup
 from triptych.run.entries import SuiteEntry
 from triptych.run.preflight import CheckedSuite
-from triptych.run.recipe import training_plan
+from triptych.run.timing import READING_SECONDS, SummaryTimes, TrainingTimes, time_loss, time_summaries, time_training
+
+PROCESS_SECONDS = 6.0  # in which a run's process starts and imports what it needs
+PROBE_DOCUMENTS = 2  # summarized by every method; a whole batch is summarized by one of them alone
 
 
 @dataclass(frozen=True)
 class RunEstimate:
-    """What a run will take, in seconds; training from two measured steps.
+    """What a run will take, in seconds.
 
     Attributes:
         train_seconds: all epochs, and the learning-rate search.
@@ -31,6 +32,7 @@ class RunEstimate:
         document_seconds: of training on one document.
         loss_seconds: of computing the loss of one document.
         summary_seconds: of generating one summary.
+        start_seconds: until the run's process works: its start, and the model loaded and made ready.
     """
 
     train_seconds: float
@@ -40,17 +42,33 @@ class RunEstimate:
     document_seconds: float
     loss_seconds: float
     summary_seconds: float
+    start_seconds: float = 0.0
 
     @property
     def seconds(self) -> float:
-        """All of it."""
-        return self.train_seconds + self.evaluation_seconds + self.generation_seconds
+        """All of it, the start of its process as well."""
+        return self.start_seconds + self.train_seconds + self.evaluation_seconds + self.generation_seconds
+
+
+@dataclass(frozen=True)
+class MethodTimes:
+    """What a method takes for one document of usual length, in seconds.
+
+    Attributes:
+        loading: the model, until it is ready; once in a run and in a trial of its search.
+        loss: of computing its loss.
+        summary: of a summary with all its tokens.
+        training: of training on it.
+    """
+
+    loading: float = 0.0
+    loss: float = 0.0
+    summary: float = 0.0
+    training: TrainingTimes = field(default_factory=TrainingTimes)
 
 
 def estimate_runs(checked: CheckedSuite, device: str | None) -> dict[str, RunEstimate]:
-    """Measure two optimizer steps (the first warms up, the second counts) and a batch of summaries of every entry.
-
-    Training is assumed to last all its epochs, and a summary to use all its tokens, so the estimate is an upper one.
+    """Time a few documents with every entry, and scale that to its runs.
 
     Args:
         checked: the suite, its data prepared.
@@ -59,63 +77,114 @@ def estimate_runs(checked: CheckedSuite, device: str | None) -> dict[str, RunEst
     Returns:
         The estimate of each entry, by its label.
     """
-    return {entry.label: _estimate_run(checked, entry, device) for entry in checked.entries}
+    times = time_entries(checked, device)
+    return {entry.label: estimate_run(checked, entry, times[entry.label]) for entry in checked.entries}
 
 
-def _estimate_run(checked: CheckedSuite, entry: SuiteEntry, device: str | None) -> RunEstimate:
-    if not isinstance(entry.plugin, Method):
-        return RunEstimate(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    suite, corpus = checked.suite, checked.corpus
-    machine = start_machine(device, suite.training.precision)
-    model = setup.prepare_model(checked.base, entry.plugin, corpus, suite.seeds[0], machine)
-    model = model if suite.engine.plain else make_ready(model)
-    t, d = suite.training, suite.decoding
-    micro_batch = PROVISIONAL_BATCH_SIZE if t.micro_batch_size == "auto" else t.micro_batch_size
-    step = _step_seconds(checked, entry.plugin, model, micro_batch) if entry.trains else 0.0
-    few = [corpus.validation[i] for i in range(min(micro_batch, len(corpus.validation)))]
-    loss = _seconds(machine, lambda: split_loss(model, few, len(few))) / len(few)
-    documents = [corpus.test.document_ids(i) for i in range(min(d.batch_size, len(corpus.test)))]
-    tokens = min(8, d.max_new_tokens)
-    decoding = DecodingPlan(**d.model_dump() | {"max_new_tokens": tokens})
-    generation = _seconds(machine, lambda: generate(model, documents, decoding))
-    generation *= d.max_new_tokens / tokens / len(documents)
-    plan = training_plan(suite, entry.plugin, entry.plugin.learning_rate, 0, micro_batch)
-    steps = steps_per_epoch(len(corpus.train), plan)
+def time_entries(
+    checked: CheckedSuite, device: str | None, report: Callable[[str, MethodTimes], None] = lambda label, times: None
+) -> dict[str, MethodTimes]:
+    """Time a micro-batch, the loss and the summaries of a few documents with every entry.
+
+    Args:
+        checked: the suite, its data prepared.
+        device: cpu, cuda or mps; None: the best there is.
+        report: called with the label and the times of each entry as soon as they are known.
+
+    Returns:
+        The times of each entry, by its label; zeros without a model.
+    """
+    timer, found = _Timer(checked, device), {}
+    for entry in checked.entries:
+        found[entry.label] = timer.times(entry)
+        report(entry.label, found[entry.label])
+    return found
+
+
+def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -> RunEstimate:
+    """What a run of an entry takes, at most: all epochs, and summaries with all their tokens.
+
+    Args:
+        checked: the suite, which may have fewer documents than the one that was timed.
+        entry: the entry.
+        times: of its method.
+    """
+    suite, corpus, took = checked.suite, checked.corpus, times.training
+    t, s = suite.training, suite.search
     epochs = t.max_epochs if entry.trains else 0
-    budget = suite.search
-    trials = budget.trials if entry.trains and budget.trials > 1 else 0
-    trial_documents = min(len(corpus.train), budget.train_documents)
-    trial_steps = steps_per_epoch(trial_documents, plan) * budget.epochs
-    trial_validation = min(len(corpus.validation), budget.validation_documents) * budget.epochs
-    search = trials * (step * trial_steps + loss * trial_validation)
+    trials = s.trials if entry.trains and s.trials > 1 else 0
+    all_of_it, short = len(corpus.train), min(len(corpus.train), s.train_documents)
+
+    def training(documents: int, passes: int) -> float:
+        updates = math.ceil(documents / t.global_batch_size)
+        return passes * (documents * took.document + updates * took.update)
+
+    judged = min(len(corpus.validation), s.validation_documents) * s.epochs
+    trial = times.loading + training(short, s.epochs) + times.loss * judged
+    search = trials * trial + (short * took.keeping if trials else 0.0)
+    evaluated = len(corpus.validation) * (epochs + 2) + len(corpus.test)
     return RunEstimate(
-        train_seconds=step * steps * epochs + search,
-        evaluation_seconds=loss * (len(corpus.validation) * (epochs + 2) + len(corpus.test)),
-        generation_seconds=generation * len(corpus.test),
+        train_seconds=training(all_of_it, epochs) + all_of_it * took.keeping + search,
+        evaluation_seconds=times.loss * evaluated,
+        generation_seconds=times.summary * len(corpus.test),
         search_seconds=search,
-        document_seconds=step / min(t.global_batch_size, len(corpus.train)),
-        loss_seconds=loss,
-        summary_seconds=generation,
+        document_seconds=took.document + took.update / min(t.global_batch_size, all_of_it),
+        loss_seconds=times.loss,
+        summary_seconds=times.summary,
+        start_seconds=PROCESS_SECONDS + times.loading,
     )
 
 
-def _step_seconds(checked: CheckedSuite, method: Method, model: EngineModel, micro_batch: int) -> float:
-    """The second of two optimizer steps over a full global batch; the first warms up."""
-    corpus, suite = checked.corpus, checked.suite
-    plan = training_plan(suite, method, 0.0, 0, micro_batch)  # at this rate the weights stay as they are
-    plan = replace(plan, max_epochs=2, patience=1, warmup_fraction=0.0, schedule="constant")  # one step an epoch
-    batch = [corpus.train[i] for i in range(min(suite.training.global_batch_size, len(corpus.train)))]
-    loop = Loop(model, batch, plan, TrainingState.begin(model.adapted, plan, model.machine.loss_scaler()))
-    _seconds(model.machine, loop.step)
-    loop.end_epoch(0.0)
-    seconds = _seconds(model.machine, loop.step)
-    model.eval()
-    return seconds
+@dataclass
+class _Timer:
+    """Times the methods of one suite; the first that summarizes times a whole batch for all of them.
 
+    Attributes:
+        batch: the times of a whole batch by that method.
+        probe: its times on `PROBE_DOCUMENTS`.
+    """
 
-def _seconds(machine: Machine, work: Callable[[], object]) -> float:
-    machine.synchronize()
-    start = time.perf_counter()
-    work()
-    machine.synchronize()
-    return time.perf_counter() - start
+    checked: CheckedSuite
+    device: str | None
+    batch: SummaryTimes | None = field(default=None, init=False)
+    probe: SummaryTimes | None = field(default=None, init=False)
+
+    def times(self, entry: SuiteEntry) -> MethodTimes:
+        """The times of an entry."""
+        if not isinstance(entry.plugin, Method):
+            return MethodTimes()
+        suite, corpus = self.checked.suite, self.checked.corpus
+        machine = start_machine(self.device, suite.training.precision)
+        began = time.perf_counter()
+        model = self._prepared(entry.plugin, machine)
+        loading = time.perf_counter() - began
+        asked = suite.training.micro_batch_size
+        loss = time_loss(model, corpus.validation, PROVISIONAL_BATCH_SIZE if asked == "auto" else asked)
+        summary = self._summary_seconds(model, loss)
+        training = time_training(suite, entry.plugin, model, corpus.train) if entry.trains else TrainingTimes()
+        return MethodTimes(loading, loss, summary, training)
+
+    def _prepared(self, method: Method, machine: Machine) -> EngineModel:
+        suite, corpus = self.checked.suite, self.checked.corpus
+        model = setup.prepare_model(self.checked.base, method, corpus, suite.seeds[0], machine)
+        return model if suite.engine.plain else make_ready(model)
+
+    def _summary_seconds(self, model: EngineModel, loss: float) -> float:
+        """Of one summary with all its tokens.
+
+        Generation differs little from method to method: a whole batch is timed once, and every method on two documents,
+        by which the times of the batch are scaled.
+        """
+        test = self.checked.corpus.test
+        decoding = DecodingPlan(**self.checked.suite.decoding.model_dump())
+        together = min(decoding.batch_size, len(test))
+        documents = [test.document_ids(i) for i in range(together)]
+        if self.batch is None:
+            read = max(min(together, int(READING_SECONDS / loss)), min(PROBE_DOCUMENTS, together))
+            measured = time_summaries(model, documents[:read], decoding)
+            self.batch = SummaryTimes(measured.reading * together / read, measured.step * together / read)
+        probe = time_summaries(model, documents[:PROBE_DOCUMENTS], decoding)
+        self.probe = self.probe or probe
+        reading = self.batch.reading * probe.reading / self.probe.reading
+        step = self.batch.step * (probe.step / self.probe.step if self.probe.step else 1.0)
+        return (reading + step * (decoding.max_new_tokens - 1)) / together

@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from triptych.config.schema import Suite
 from triptych.errors import RunFailed, shorten
-from triptych.results.records import DesignPlan
+from triptych.results.records import DesignPlan, Record
+from triptych.run.plan import SuitePlan
 
 StageName = Literal["preparation", "evaluation", "search", "train", "generation", "checkpoint"]
 
@@ -42,6 +45,14 @@ class _Event(BaseModel):
     def fields(self) -> dict[str, Any]:
         """The event as it is written: its name, then the fields that were given."""
         return {"event": self.__pydantic_fields__["event"].default, **self.model_dump(exclude_unset=True)}
+
+
+class _WholeEvent(_Event):
+    """An event that is written with all its fields, nested ones as JSON holds them."""
+
+    def fields(self) -> dict[str, Any]:
+        """The event as it is written: its name, then every field."""
+        return self.model_dump(mode="json")
 
 
 class StageEvent(_Event):
@@ -131,11 +142,50 @@ class ErrorEvent(_Event):
     message: str
 
 
-class DesignEvent(_Event):
+class DesignEvent(_WholeEvent):
     """The sizes of the suite were chosen for a time; it concerns no run."""
 
     event: Literal["design"] = "design"
     design: DesignPlan
+
+
+class ResolvedEvent(_WholeEvent):
+    """The settings of the suite are checked and every key has its value; nothing was read yet. It concerns no run.
+
+    Attributes:
+        suite: the settings.
+        preset: the preset that they began from.
+        out: the results folder.
+    """
+
+    event: Literal["resolved"] = "resolved"
+    suite: Suite
+    preset: str
+    out: str
+
+
+class PlanEvent(_WholeEvent):
+    """Model, data and every method were checked: what the suite is going to do. It concerns no run."""
+
+    event: Literal["plan"] = "plan"
+    plan: SuitePlan
+
+
+class EstimateEvent(_WholeEvent):
+    """A dry run timed a row; it concerns no run.
+
+    Attributes:
+        label: the row's.
+        seconds: of one of its runs, at most.
+        index: which row it is, from 0.
+        total: how many rows there are.
+    """
+
+    event: Literal["estimate"] = "estimate"
+    label: str
+    seconds: float
+    index: int
+    total: int
 
 
 class ReadyEvent(_Event):
@@ -179,9 +229,38 @@ class TriedEvent(_Event):
 
 
 class DoneEvent(_Event):
-    """The run is finished."""
+    """The run is finished.
+
+    Attributes:
+        test_loss: nats per target token; None: it has no model.
+        rouge1: the mean over the test split, F1 in 0-100; None: not scored.
+    """
 
     event: Literal["done"] = "done"
+    test_loss: float | None = None
+    rouge1: float | None = None
+
+    @classmethod
+    def of(cls, record: Record) -> "DoneEvent":
+        """The event that a run with this record is finished."""
+        return cls(test_loss=record.loss.test, rouge1=record.rouge.rouge1 if record.rouge else None)
+
+
+class RemainingEvent(_WholeEvent):
+    """How far the suite is, after every run and now and then; it concerns no run.
+
+    Attributes:
+        done: runs that have ended, kept and failed ones among them.
+        total: runs of the suite.
+        elapsed_seconds: since its first run began.
+        seconds: what the rest takes, by what its runs took so far; None: nothing was measured yet.
+    """
+
+    event: Literal["remaining"] = "remaining"
+    done: int
+    total: int
+    elapsed_seconds: float
+    seconds: float | None
 
 
 class FailedEvent(_Event):
@@ -195,8 +274,9 @@ class FailedEvent(_Event):
 
 RunEvent = StageEvent | ProgressEvent | NoteEvent | TrialEvent | StepEvent | EvaluationEvent
 ChildEvent = RunEvent | ErrorEvent
-SuiteEvent = DesignEvent | ReadyEvent | KeptEvent | BeginEvent | TriedEvent | DoneEvent | FailedEvent
-Event = RunEvent | SuiteEvent
+JobEvent = KeptEvent | BeginEvent | TriedEvent | DoneEvent | FailedEvent
+SuiteEvent = ResolvedEvent | DesignEvent | PlanEvent | EstimateEvent | ReadyEvent | RemainingEvent
+Event = RunEvent | JobEvent | SuiteEvent
 Listener = Callable[[RunId | None, Event], None]  # None: the event concerns the suite as a whole
 
 _child_event: TypeAdapter[ChildEvent] = TypeAdapter(Annotated[ChildEvent, Field(discriminator="event")])
@@ -209,6 +289,18 @@ def ignore(run: RunId | None, event: Event) -> None:
 def format_event(event: Event | ErrorEvent) -> str:
     """An event as one line of JSON, without its line break."""
     return json.dumps(event.fields())
+
+
+def stream_line(run: RunId | None, event: Event) -> str:
+    """An event as `triptych compare --events` prints it: a line of JSON with its time and the run that it is about.
+
+    Args:
+        run: None: the event concerns the suite as a whole.
+        event: the event.
+    """
+    about = None if run is None else run._asdict()
+    now = datetime.now().astimezone().isoformat(timespec="milliseconds")
+    return json.dumps({"time": now, "run": about, **event.fields()})
 
 
 def parse_event(line: str) -> ChildEvent:

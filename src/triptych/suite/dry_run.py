@@ -6,7 +6,9 @@ from pathlib import Path
 
 from triptych.config.schema import Suite
 from triptych.results.records import Data, DesignPlan, Parameters
-from triptych.run.estimate import RunEstimate, estimate_runs
+from triptych.run.estimate import MethodTimes, estimate_run, time_entries
+from triptych.run.events import EstimateEvent, Listener
+from triptych.run.plan import SuitePlan
 from triptych.run.preflight import CheckedSuite
 from triptych.text.languages import Language
 
@@ -20,7 +22,7 @@ class RowForecast:
         runs: how many runs it has.
         parameters: what it trains; None: it has no model.
         targets: endings of the names of matrices that something is added to; empty: none.
-        seconds: of one run, at most, from two measured optimizer steps.
+        seconds: of one run, at most, from a few timed documents; None: not timed.
         stored_bytes: of what one run stores of its trained parameters.
     """
 
@@ -29,7 +31,7 @@ class RowForecast:
     runs: int
     parameters: Parameters | None
     targets: tuple[str, ...]
-    seconds: float
+    seconds: float | None
     stored_bytes: int
 
 
@@ -44,6 +46,7 @@ class DryRun:
         data: the documents, and what was cut or left out.
         language: what ROUGE would count.
         rows: a forecast of each row.
+        plan: the same as plain data, with an example pair and the columns that are read.
         design: the plan that chose the suite's sizes for a time; None: they were given, or OUT has them already.
         smaller: the suites of the data-size curve, on fewer training documents each.
     """
@@ -54,46 +57,61 @@ class DryRun:
     data: Data
     language: Language
     rows: tuple[RowForecast, ...]
+    plan: SuitePlan
     design: DesignPlan | None = None
     smaller: tuple["DryRun", ...] = ()
 
     @property
-    def seconds(self) -> float:
-        """Of all runs of this suite, at most, one after the other; those of `smaller` come on top."""
-        return sum(row.seconds * row.runs for row in self.rows)
+    def seconds(self) -> float | None:
+        """Of all runs of this suite, at most, one after the other; those of `smaller` come on top. None: not timed."""
+        times = [None if row.seconds is None else row.seconds * row.runs for row in self.rows]
+        return None if None in times else sum(filter(None, times))
 
     @property
     def stored_bytes(self) -> int:
         """Of all trained parameters of this suite; those of `smaller` come on top."""
-        return sum(row.stored_bytes * row.runs for row in self.rows)
+        return self.plan.stored_bytes
 
 
-def forecast(plan: CheckedSuite, device: str | None, preset: str, out: Path) -> DryRun:
-    """Measure two optimizer steps and a batch of summaries of each row, and say what the suite would take.
+def forecast(checked: CheckedSuite, plan: SuitePlan, device: str | None, timing: bool, listener: Listener) -> DryRun:
+    """Time a few documents with each row, and say what the suite and those of its data-size curve would take.
 
     Args:
-        plan: the checked suite.
+        checked: the checked suite.
+        plan: what it is going to do.
         device: cpu, cuda or mps; None: the best there is.
-        preset: the preset that its settings began from.
-        out: the results folder.
+        timing: False: nothing is timed, and no time is forecast.
+        listener: called with each row's estimate as it is made.
     """
-    one = _forecast(plan, estimate_runs(plan, device), preset, out)
-    return replace(one, smaller=tuple(forecast(each, device, preset, out) for each in plan.scaled.values()))
+    number = len(checked.entries)
+    entries = {entry.label: (index, entry) for index, entry in enumerate(checked.entries)}
+
+    def report(label: str, times: MethodTimes) -> None:
+        index, entry = entries[label]
+        seconds = estimate_run(checked, entry, times).seconds
+        listener(None, EstimateEvent(label=label, seconds=seconds, index=index, total=number))
+
+    times = time_entries(checked, device, report) if timing else {}
+    smaller = zip(checked.scaled.values(), plan.smaller, strict=True)
+    found = _scaled(checked, plan, times)
+    return replace(found, smaller=tuple(_scaled(each, planned, times) for each, planned in smaller))
 
 
-def _forecast(plan: CheckedSuite, estimates: Mapping[str, RunEstimate], preset: str, out: Path) -> DryRun:
-    rows = []
-    for entry in plan.entries:
-        parameters = plan.parameters.get(entry.label)
-        rows.append(
-            RowForecast(
-                label=entry.label,
-                kind=entry.kind,
-                runs=sum(planned.label == entry.label for planned, _ in plan.runs),
-                parameters=parameters,
-                targets=plan.targets.get(entry.label, ()),
-                seconds=estimates[entry.label].seconds,
-                stored_bytes=4 * parameters.num_trainable_parameters if parameters else 0,
-            )
+def _scaled(checked: CheckedSuite, plan: SuitePlan, times: Mapping[str, MethodTimes]) -> DryRun:
+    """The forecast of one suite from the times of its methods, which may be none."""
+    seconds = {
+        entry.label: estimate_run(checked, entry, times[entry.label]).seconds for entry in checked.entries if times
+    }
+    rows = tuple(
+        RowForecast(
+            label=row.label,
+            kind=row.kind,
+            runs=len(row.seeds),
+            parameters=checked.parameters.get(row.label),
+            targets=row.targets,
+            seconds=seconds.get(row.label),
+            stored_bytes=row.stored_bytes,
         )
-    return DryRun(plan.suite, preset, out, plan.corpus.data, plan.language, tuple(rows))
+        for row in plan.rows
+    )
+    return DryRun(plan.suite, plan.preset, Path(plan.out), checked.corpus.data, checked.language, rows, plan)

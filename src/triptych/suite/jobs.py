@@ -3,15 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import triptych
 from triptych.results import json_files, layout
 from triptych.results.lock import Lock
 from triptych.results.records import Record
 from triptych.run.events import BeginEvent, DoneEvent, Event, FailedEvent, KeptEvent, Listener, RunId
 from triptych.run.preflight import CheckedSuite
 from triptych.suite.executors import Executor, Job, one_by_one
-from triptych.suite.finished import finished_records
+from triptych.suite.finished import finished_record, finished_records
 from triptych.suite.folder import make_folder, write_suite
+from triptych.suite.log import SuiteLog
 from triptych.suite.planned_runs import PlannedRun, list_runs
+from triptych.suite.remaining import RemainingTime, work_of
 from triptych.text.characters import whole
 
 
@@ -52,25 +55,38 @@ def run_suite(
         write_suite(folder, smaller.suite)
     pending: dict[Job, PlannedRun] = {}
     searched = {run.name for run, record in zip(runs, records, strict=True) if record is not None and record.search}
-    for index, (run, record) in enumerate(zip(runs, records, strict=True)):
-        if record is not None:
-            listener(run.id, KeptEvent(index=index, total=len(runs)))
-        else:
-            pending[run.job(device, plugins, index, len(runs), searches=run.name not in searched)] = run
+    searching = set()
+    for run, record in zip(runs, records, strict=True):
+        if record is None and run.name not in searched:
+            searching.add(run.id)
             searched.add(run.name)  # by the first of its seeds, and read by the others
+    checked = {out: plan, **{layout.scaled_folder(out, size): smaller for size, smaller in plan.scaled.items()}}
+    work = {run.id: work_of(checked[run.out], run.entry, run.id in searching) for run in runs}
+    remaining = RemainingTime(work)
+    log = SuiteLog(lock, {run.id: layout.run_folder(run.out, run.entry.label, run.seed) for run in runs}, listener)
+    log.write(f"triptych {triptych.__version__}: {plan.suite.model} on {plan.suite.data}, {len(runs)} runs")
 
     def listen(run: RunId | None, event: Event) -> None:
         if isinstance(event, BeginEvent):
             lock.check()
-        listener(run, event)
+        log(run, event)
+        if run is not None and (said := remaining.follow(run, event)) is not None:
+            log(None, said)
+
+    for index, (run, record) in enumerate(zip(runs, records, strict=True)):
+        if record is not None:
+            listen(run.id, KeptEvent(index=index, total=len(runs)))
+        else:
+            pending[run.job(device, plugins, index, len(runs), searches=run.id in searching)] = run
 
     failed = []
     for job, error in executor(list(pending), lock, listen):
         lock.check()
-        if error is None:
-            listener(job.run, DoneEvent())
-            continue
         run = pending[job]
+        if error is None:
+            record = finished_record(run)
+            listen(job.run, DoneEvent.of(record) if record is not None else DoneEvent())
+            continue
         failure = Record(
             label=run.entry.label,
             kind=run.entry.kind,
@@ -82,5 +98,5 @@ def run_suite(
         )
         json_files.write_json(job.folder / "record.json", failure.sealed())
         failed.append(f"{run.name} (seed {run.seed})")
-        listener(job.run, FailedEvent(message=error, index=job.index, total=job.total))
+        listen(job.run, FailedEvent(message=error, index=job.index, total=job.total))
     return failed

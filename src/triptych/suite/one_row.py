@@ -30,6 +30,7 @@ from triptych.run.events import (
 )
 from triptych.suite.finished import finished_records
 from triptych.suite.folder import check_claim, claim_folder, write_suite
+from triptych.suite.log import SuiteLog
 from triptych.suite.planned_runs import list_runs
 
 
@@ -122,11 +123,13 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
         if changes:
             finished_records(plan, request.out, list_runs(plan, request.out))  # refuses what may not be in one table
             write_suite(request.out, suite)
+        folders = {RunId(entry.label, s): layout.run_folder(request.out, entry.label, s) for s in request.seeds}
+        listener = SuiteLog(lock, folders, listener)
         for index, seed in enumerate(request.seeds):
             run = RunId(entry.label, seed)
             listener(run, BeginEvent(index=index, total=len(request.seeds)))
             records.append(_run(request, seed, lock.guard(listener)))
-            listener(run, DoneEvent())
+            listener(run, DoneEvent.of(records[-1]))
     return records
 
 

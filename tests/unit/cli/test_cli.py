@@ -7,8 +7,9 @@ import pytest
 
 from support.commands import suite_settings
 from triptych import cli
+from triptych.config.keys import suite_keys
 from triptych.config.reading import preset_settings, presets
-from triptych.config.schema import Suite, make_suite, suite_keys
+from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError
 from triptych.run import entries, setup
 

@@ -6,25 +6,32 @@ import re
 import pytest
 from rich.console import Console
 
-from triptych.cli.progress import STAGES, ProgressView
-from triptych.results.records import DesignPlan
+from triptych.cli.progress import STAGES, DryRunView, ProgressView
+from triptych.config.schema import make_suite
+from triptych.results.records import Data, DesignPlan, SplitCounts
 from triptych.run import events
 from triptych.run.events import (
     BeginEvent,
     DesignEvent,
     DoneEvent,
+    EstimateEvent,
     EvaluationEvent,
     FailedEvent,
     KeptEvent,
     NoteEvent,
+    PlanEvent,
     ProgressEvent,
     ReadyEvent,
+    RemainingEvent,
+    ResolvedEvent,
     RunId,
     StageEvent,
     StepEvent,
     TrialEvent,
     TriedEvent,
 )
+from triptych.run.plan import ExamplePair, PlannedRow, SuitePlan
+from triptych.suite.lines import Detail
 
 LORA = RunId("lora", 0)
 STATE = {"step": 4, "tokens": 90, "energy_joules": None, "train_flops": None, "train_seconds": 0.5, "total": 8}
@@ -50,13 +57,15 @@ LINES = [
     (TriedEvent(message=None), None),
     (TriedEvent(message="no memory"), f"{NAME}: the trial FAILED, the run repeats it: no memory"),
     (DoneEvent(), f"{NAME}: done in 0 s"),
+    (DoneEvent(test_loss=1.25, rouge1=31.4159), f"{NAME}: done in 0 s: test loss 1.2500, R-1 31.42"),
+    (DoneEvent(rouge1=31.4159), f"{NAME}: done in 0 s: R-1 31.42"),
     (FailedEvent(message="no memory", index=1, total=6), f"{NAME}: FAILED: no memory"),
 ]
 
 
-def make_view(terminal: bool = False) -> ProgressView:
+def make_view(terminal: bool = False, detail: Detail | None = None) -> ProgressView:
     """A view that prints into a text, and its console."""
-    return ProgressView(Console(file=io.StringIO(), width=200, force_terminal=terminal))
+    return ProgressView(Console(file=io.StringIO(), width=200, force_terminal=terminal), detail)
 
 
 def printed(view: ProgressView) -> list[str]:
@@ -81,8 +90,8 @@ def test_each_event_has_its_line(event, line):
 
 
 def test_every_event_is_shown():
-    """The list of lines is complete, but for the two events that concern the whole suite."""
-    assert {type(event) for event, _ in LINES} | {DesignEvent, ReadyEvent} == set(events.Event.__args__)
+    """The list of lines is complete, but for the events that concern the whole suite."""
+    assert {type(event) for event, _ in LINES} | set(events.SuiteEvent.__args__) == set(events.Event.__args__)
 
 
 def test_a_suite_that_is_ready_shows_what_a_reader_must_know():
@@ -161,3 +170,113 @@ def test_a_run_that_begins_again_elsewhere_has_one_bar():
 def test_every_stage_of_a_run_has_words():
     """A stage that a run may report can be shown."""
     assert set(STAGES) == set(events.StageName.__args__)
+
+
+PLAN = SuitePlan(
+    suite=make_suite({"model": "gpt2", "data": "./mine"}),
+    preset="assignment",
+    out="results/mine",
+    data=Data(
+        source="./mine",
+        synthetic=False,
+        fingerprint="",
+        splits={"train": SplitCounts(read=9, dropped_empty=1, dropped_long_summary=2, used=6, truncated=4)},
+        notes=["Not read: extra.csv."],
+    ),
+    columns={"document": "ticket_text", "summary": "tl_dr"},
+    example=ExamplePair(id="a1", document="The printer", summary="It burns.", document_tokens=512, summary_tokens=3),
+    language="ROUGE counts English words.",
+    num_base_parameters=124439808,
+    rows=(
+        PlannedRow(label="lead-3", kind="lead-3", seeds=(0,)),
+        PlannedRow(
+            label="a-row-with-a-long-name-of-its-own",
+            kind="lora",
+            seeds=(0, 1, 2),
+            done=1,
+            num_trainable_parameters=294912,
+            num_added_parameters=294912,
+            targets=("c_attn",),
+            stored_bytes=1179648,
+        ),
+    ),
+)
+
+
+@pytest.mark.parametrize("width", [80, 200])
+def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
+    """Preset, columns, an example, counts with their reasons, unread files, rows, parameters and disk, at any width."""
+    console = Console(file=io.StringIO(), width=width)
+    view = ProgressView(console)
+    view(None, ResolvedEvent(suite=PLAN.suite, preset="assignment", out="results/mine"))
+    view(None, PlanEvent(plan=PLAN))
+    view(None, ReadyEvent(out="results/mine", notes=PLAN.data.notes, language=PLAN.language))
+    text = console.file.getvalue()
+    for words in (
+        "Suite 'assignment': model gpt2, data ./mine; results in results/mine",
+        "from the preset 'assignment': GPT-2 small",
+        "train: 6 of 9 documents used, 3 dropped (1 empty, 2 with a summary above 128 tokens), 4 truncated",
+        "columns: document = ticket_text, summary = tl_dr",
+        "example a1, of which 512 tokens are read: The printer",
+        "its summary, 3 tokens: It burns.",
+        "294,912",
+        "a-row-with-a-long-name-of-its-own",
+        "is put next to: c_attn",
+        "4 runs on gpt2 of 124,439,808 parameters; about 3.5 MB of trained parameters in results/mine.",
+    ):
+        assert words in text
+    assert text.count("Not read: extra.csv.") == 1 and text.count("ROUGE counts English words.") == 1
+
+
+def test_a_dry_run_shows_the_plan_first_and_each_time_as_it_comes(monkeypatch):
+    """The plan is printed before any row is timed; a busy machine is mentioned, a quiet one is not."""
+    for load, busy in ((7.5, True), (0.1, False)):
+        monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
+        monkeypatch.setattr("os.cpu_count", lambda: 2)
+        console = Console(file=io.StringIO(), width=200)
+        with DryRunView(console, timing=True) as view:
+            view(None, ResolvedEvent(suite=PLAN.suite, preset="assignment", out="results/mine"))
+            view(None, PlanEvent(plan=PLAN))
+            assert "294,912" in console.file.getvalue()
+            view(None, EstimateEvent(label="lora", seconds=723.4, index=1, total=2))
+        text = console.file.getvalue()
+        assert "; nothing is written now" in text and text.endswith("  lora: at most about 12 min 03 s a run\n")
+        assert ("busy (load 7.5 on 2 cores)" in text) == busy
+
+
+def test_quiet_shows_failures_alone_and_verbose_every_step():
+    """`--quiet` prints what failed and no bar; `--verbose` a line for each step; without either, neither."""
+    step = StepEvent(epoch=0, loss=2.0, learning_rate=0.1, **STATE)
+    told = {}
+    for detail in (Detail.FAILURE, None, Detail.STEP):
+        view = make_view(detail=detail)
+        view(None, ResolvedEvent(suite=PLAN.suite, preset="assignment", out="results/mine"))
+        view(None, PlanEvent(plan=PLAN))
+        view(None, ReadyEvent(out="x", notes=["a note"], language="words"))
+        before = len(printed(view))
+        for event in (BEGIN, step, FailedEvent(message="no memory", index=1, total=6)):
+            view(LORA, event)
+        told[detail] = before, printed(view)[before:]
+    failed = f"{NAME}: FAILED: no memory"
+    assert told[Detail.FAILURE] == (0, [failed])
+    assert told[None][1] == [f"{NAME}: starting", failed]
+    assert told[Detail.STEP][1] == [f"{NAME}: starting", f"{NAME}: step 4 of 8, epoch 1, loss 2.000", failed]
+    assert not make_view(terminal=True, detail=Detail.FAILURE).live
+
+
+def test_how_far_a_suite_is_is_said_after_each_run_and_now_and_then(monkeypatch):
+    """Plain lines say what is left when a run has ended, and once a minute what is under way; a bar always does."""
+    now = [0.0]
+    view = make_view()
+    view._lines.clock = lambda: now[0]
+    view(LORA, BEGIN)
+    view(LORA, StepEvent(epoch=0, loss=2.0, learning_rate=0.1, **STATE))
+    for seconds in (0, 5, 59, 61, 66):
+        now[0] = seconds
+        view(None, RemainingEvent(done=0, total=6, elapsed_seconds=seconds, seconds=120.0))
+    lines = printed(view)[1:]
+    assert lines == [f"0 of 6 runs done after 61.0 s, about 2 min 00 s left; {NAME}: step 4 of 8, epoch 1, loss 2.000"]
+    view(LORA, DoneEvent())
+    view(None, RemainingEvent(done=1, total=6, elapsed_seconds=66, seconds=None))
+    assert printed(view)[-1] == "1 of 6 runs done after 66.0 s"
+    assert view._progress.tasks[0].total == 6 and view._progress.tasks[0].fields["details"] == ""

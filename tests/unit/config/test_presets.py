@@ -7,7 +7,8 @@ import pytest
 
 from support.commands import suite_settings
 from triptych.config import reading
-from triptych.config.schema import Section, Suite, make_suite, suite_keys
+from triptych.config.keys import suite_keys
+from triptych.config.schema import Section, Suite, make_suite
 from triptych.errors import ConfigError
 
 # what each preset changes; everything else is the default

@@ -1,21 +1,27 @@
 """Events between processes are types, and one JSON line each on the wire."""
 
 import json
+from datetime import datetime
 
 import pytest
 
+from support.paths import CHECKOUT
 from triptych.errors import RunFailed
 from triptych.run import events
 from triptych.run.events import (
+    DoneEvent,
     ErrorEvent,
     EvaluationEvent,
     NoteEvent,
     ProgressEvent,
+    RemainingEvent,
+    RunId,
     StageEvent,
     StepEvent,
     TrialEvent,
     format_event,
     parse_event,
+    stream_line,
 )
 
 STATE = {"epoch": 1, "step": 4, "tokens": 90, "energy_joules": None, "train_flops": 2.5e9, "train_seconds": 0.5}
@@ -84,3 +90,21 @@ def test_an_unknown_event_is_an_error(line, problem):
     with pytest.raises(RunFailed, match="not an event") as error:
         parse_event(line)
     assert problem in str(error.value)
+
+
+def test_a_line_of_the_stream_says_when_and_about_what():
+    """`compare --events` writes the time, the run that an event is about, and the event itself."""
+    line = json.loads(stream_line(RunId("lora", 1), DoneEvent(test_loss=1.5)))
+    assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
+    assert line == {"run": {"name": "lora", "seed": 1}, "event": "done", "test_loss": 1.5}
+    line = json.loads(stream_line(None, RemainingEvent(done=1, total=4, elapsed_seconds=2.0, seconds=None)))
+    assert line["run"] is None and line["seconds"] is None and line["event"] == "remaining"
+
+
+def test_every_event_is_documented():
+    """docs/events.md names every event and each of its fields."""
+    text = (CHECKOUT / "docs" / "events.md").read_text()
+    for kind in {*events.Event.__args__, ErrorEvent}:
+        name = kind.model_fields["event"].default
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+        assert [field for field in kind.model_fields if field != "event" and f"`{field}`" not in row] == [], name

@@ -141,6 +141,10 @@ class Tables(Dataset):
                 digest.update(f"\n{split}\t{state(file)}".encode(errors="surrogateescape"))
         return digest.hexdigest()
 
+    def columns_read(self) -> dict[str, str]:
+        """Those of the first file."""
+        return self._roles(next(iter(self._layout().splits.values()))[0]).as_names()
+
     def notes(self) -> tuple[str, ...]:
         """What is not read, splits under another name, and columns that hold lists."""
         layout = self._layout()

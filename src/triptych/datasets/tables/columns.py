@@ -84,6 +84,11 @@ class Roles:
     document: str
     summary: str
 
+    def as_names(self) -> dict[str, str]:
+        """The columns by what they are read as; no id where there is none."""
+        found = {"document": self.document, "summary": self.summary}
+        return found if self.id is None else {**found, "id": self.id}
+
 
 def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = "") -> Roles:
     """Find the columns of document and summary by the names given, else by their usual names.

@@ -1,0 +1,211 @@
+"""What a document costs a method, timed on a few documents of usual length: training, its loss, its summary."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from triptych.config.schema import Suite
+from triptych.contracts import Method
+from triptych.corpus.sequence import Pair
+from triptych.engine.batching import sequence_length
+from triptych.engine.evaluation import split_loss
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.engine.generation.generate import generate
+from triptych.engine.model import EngineModel
+from triptych.engine.savings.trunk_cache import TrunkCache, open_cache, trunk_store
+from triptych.engine.training import Loop, Progress, TrainingState
+from triptych.machine import Machine
+from triptych.run.recipe import training_plan
+from triptych.run.scoring import evenly_chosen
+
+TIMED_SECONDS = 1.5  # a timing is repeated on twice as many documents for as long as that takes less
+READING_SECONDS = 4.0  # documents that are summarized together are read for about so long
+TIMED_TOKENS = 6  # of a summary
+
+
+@dataclass(frozen=True)
+class Usual:
+    """Pairs of a split whose length is nearest to the mean.
+
+    Attributes:
+        pairs: the pairs.
+        tokens: the mean over the split, of document and summary.
+    """
+
+    pairs: list[Pair]
+    tokens: float
+
+    @classmethod
+    def of(cls, split: Sequence[Pair], most: int) -> "Usual":
+        """At most `most` pairs of a split; of a large one, evenly chosen pairs are looked at."""
+        looked_at = [split[i] for i in evenly_chosen(len(split))]
+        mean = statistics.fmean(map(sequence_length, looked_at))
+        return cls(sorted(looked_at, key=lambda pair: abs(sequence_length(pair) - mean))[:most], mean)
+
+    def each(self, seconds: float, count: int) -> float:
+        """Seconds of one document of mean length, where the first `count` took so many together."""
+        return seconds * self.tokens / sum(map(sequence_length, self.pairs[:count]))
+
+
+@dataclass(frozen=True)
+class TrainingTimes:
+    """Seconds that training takes.
+
+    Attributes:
+        document: of a forward and backward pass over a document.
+        update: of the optimizer's update, once a step.
+        keeping: of computing what the trunk cache keeps of a document, once; 0 where there is no cache.
+    """
+
+    document: float = 0.0
+    update: float = 0.0
+    keeping: float = 0.0
+
+
+@dataclass(frozen=True)
+class SummaryTimes:
+    """Seconds that a batch of summaries takes.
+
+    Attributes:
+        reading: until the first token.
+        step: of each further one.
+    """
+
+    reading: float
+    step: float
+
+
+def time_training(suite: Suite, method: Method, model: EngineModel, train: Sequence[Pair]) -> TrainingTimes:
+    """Time a micro-batch through the engine's own loop, at a rate at which the weights stay as they are.
+
+    Args:
+        suite: gives recipe and limits.
+        method: what is trained.
+        model: the model that it adapted.
+        train: the training pairs.
+    """
+    asked = suite.training.micro_batch_size
+    most = min(suite.training.global_batch_size, 8 if asked == "auto" else asked)
+    usual = Usual.of(train, most)
+    recipe = replace(training_plan(suite, method, 0.0, 0, most), max_epochs=1, warmup_fraction=0.0, schedule="constant")
+    begun = TrainingState.begin(model.adapted, recipe, model.machine.loss_scaler())
+    cache = small_cache(suite, model, usual.pairs, len(train))
+
+    def step(size: int) -> float:
+        plan = replace(recipe, global_batch_size=size, micro_batch_size=size)
+        state = replace(begun, progress=Progress())
+        loop = Loop(model, usual.pairs[:size], plan, state, cache=cache)
+        return seconds_of(model.machine, loop.step)
+
+    size, seconds = growing(step, len(usual.pairs))
+    update = _update_seconds(model.machine, begun, suite.training.max_grad_norm)
+    model.eval()
+    keeping = usual.each(cache.seconds, len(usual.pairs)) if cache is not None else 0.0
+    return TrainingTimes(usual.each(max(seconds - update, 0.0), size), update, keeping)
+
+
+def small_cache(suite: Suite, model: EngineModel, pairs: Sequence[Pair], documents: int) -> TrunkCache | None:
+    """The trunk cache of a few pairs, where training on so many documents will have one."""
+    room = int(suite.cache.max_gigabytes * 1e9)
+    with tempfile.TemporaryDirectory(prefix="triptych-") as folder:
+        cache = open_cache(model, pairs, "", trunk_store(Path(folder), room), len(pairs))
+    if cache is None or cache.num_bytes / len(pairs) * documents > room:
+        return None
+    return cache
+
+
+def _update_seconds(machine: Machine, state: TrainingState, max_norm: float) -> float:
+    """Of clipping and of the optimizer's step, with gradients of zero."""
+    for parameter in state.trained.values():
+        parameter.grad = torch.zeros_like(parameter)
+
+    def update() -> None:
+        nn.utils.clip_grad_norm_(state.trained.values(), max_norm)
+        state.optimizer.step()
+
+    seconds = seconds_of(machine, update)
+    state.optimizer.zero_grad(set_to_none=True)
+    return seconds
+
+
+def time_loss(model: EngineModel, split: Sequence[Pair], most: int) -> float:
+    """Seconds of computing the loss of a document, in batches of at most `most`."""
+    usual = Usual.of(split, most)
+    size, seconds = growing(
+        lambda size: seconds_of(model.machine, lambda: split_loss(model, usual.pairs[:size], size)), len(usual.pairs)
+    )
+    return usual.each(seconds, size)
+
+
+def time_summaries(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> SummaryTimes:
+    """Time a batch of summaries until their first tokens, and a few tokens more.
+
+    Args:
+        model: the model, in eval mode.
+        documents: token ids of the batch's documents.
+        decoding: how summaries are decoded.
+    """
+    plan = replace(decoding, max_new_tokens=min(TIMED_TOKENS, decoding.max_new_tokens), batch_size=len(documents))
+    with stamps_of(model) as stamps:
+        generate(model, documents, plan)
+        model.machine.synchronize()
+        stamps.append(time.perf_counter())
+    passes = np.diff(stamps).tolist()
+    return SummaryTimes(passes[0], statistics.median(passes[1:]) if len(passes) > 1 else 0.0)
+
+
+@contextmanager
+def stamps_of(model: EngineModel):
+    """Inside, the moments at which the first block begins a pass are noted; yields their list."""
+    stamps: list[float] = []
+
+    def note(*_: object) -> None:
+        model.machine.synchronize()
+        stamps.append(time.perf_counter())
+
+    handle = model.parts.blocks[0].register_forward_pre_hook(note)
+    try:
+        yield stamps
+    finally:
+        handle.remove()
+
+
+def growing(measure: Callable[[int], float], most: int) -> tuple[int, float]:
+    """Time a piece of work of growing size; the first time, which warms up, does not count.
+
+    What is fast is repeated, and its shortest time taken: other programs may have been at work in the others.
+
+    Args:
+        measure: does the work of a size, at least 1, and returns the seconds it took.
+        most: the largest size.
+
+    Returns:
+        The last size, and its seconds.
+    """
+    measure(1)
+    size, seconds = 1, measure(1)
+    while size < most and 2 * seconds < TIMED_SECONDS:
+        size = min(2 * size, most)
+        seconds = measure(size)
+    spent = seconds
+    while spent + seconds < TIMED_SECONDS / 2:
+        spent += (again := measure(size))
+        seconds = min(seconds, again)
+    return size, seconds
+
+
+def seconds_of(machine: Machine, work: Callable[[], object]) -> float:
+    """The seconds that a piece of work takes."""
+    machine.synchronize()
+    start = time.perf_counter()
+    work()
+    machine.synchronize()
+    return time.perf_counter() - start

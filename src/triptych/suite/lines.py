@@ -1,0 +1,183 @@
+"""The events of a suite as lines of text, for a terminal, a pipe or a log."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import NamedTuple
+
+from triptych.run.events import (
+    STAGES,
+    BeginEvent,
+    DoneEvent,
+    EvaluationEvent,
+    Event,
+    FailedEvent,
+    KeptEvent,
+    NoteEvent,
+    ProgressEvent,
+    RemainingEvent,
+    RunId,
+    StageEvent,
+    StepEvent,
+    TrialEvent,
+    TriedEvent,
+)
+from triptych.text import formats
+
+LINE_SECONDS = 60.0  # between two lines on how far a suite is
+
+
+class Detail(IntEnum):
+    """How closely a reader has to watch to want a line."""
+
+    FAILURE = 0
+    RESULT = 1
+    STAGE = 2  # what bars show, where there are any
+    STEP = 3
+
+
+class EventLine(NamedTuple):
+    """A line of text, and for whom it is."""
+
+    text: str
+    detail: Detail
+
+
+@dataclass
+class _Run:
+    """A run under way.
+
+    Attributes:
+        name: its number in the suite, label and seed, as its lines begin.
+        began: when it began.
+        doing: what it does now, in words.
+        first_step: when the first step of the stage was reported, and the tokens until then.
+    """
+
+    name: str
+    began: float
+    doing: str = "starting"
+    first_step: tuple[float, int] | None = None
+
+
+@dataclass
+class EventLines:
+    """Turns the events of runs, which may be under way at the same time, into lines.
+
+    Args:
+        clock: the present, in seconds.
+    """
+
+    clock: Callable[[], float] = time.monotonic
+    _runs: dict[RunId, _Run] = field(default_factory=dict, init=False)
+    _said: float | None = field(default=None, init=False)
+    _done: int = field(default=-1, init=False)
+
+    def of_run(self, run: RunId, event: Event) -> list[EventLine]:
+        """The lines of an event about a run; most have one, some none.
+
+        Raises:
+            ValueError: the event is about the suite.
+        """
+        match event:
+            case KeptEvent():
+                return [EventLine(f"{_numbered(run, event)}: done before, kept", Detail.RESULT)]
+            case BeginEvent():
+                self._runs[run] = _Run(_numbered(run, event), self.clock())
+                return [EventLine(f"{self._runs[run].name}: starting", Detail.STAGE)]
+            case FailedEvent():
+                begun = self._runs.pop(run, None)  # it may have failed before it began
+                name = begun.name if begun else _numbered(run, event)
+                return [EventLine(f"{name}: FAILED: {event.message}", Detail.FAILURE)]
+        active = self._active(run)
+        match event:
+            case DoneEvent():
+                del self._runs[run]
+                return [
+                    EventLine(
+                        f"{active.name}: done in {self.clock() - active.began:.0f} s{_scores(event)}", Detail.RESULT
+                    )
+                ]
+            case TriedEvent():
+                del self._runs[run]
+                what = f"the trial FAILED, the run repeats it: {event.message}"
+                return [EventLine(f"{active.name}: {what}", Detail.FAILURE)] if event.message else []
+            case StageEvent():
+                active.doing, active.first_step = STAGES[event.stage], None
+                if event.stage == "train":
+                    what = f"training, up to {event.epochs} epochs, {event.total} steps"
+                    return [EventLine(f"{active.name}: {what}", Detail.STAGE)]
+                detail = Detail.STAGE if event.stage == "generation" else Detail.STEP
+                return [EventLine(f"{active.name}: {active.doing}", detail)]
+            case ProgressEvent():
+                stage = active.doing.partition(":")[0]
+                active.doing = f"{stage}: {event.done:,} of {event.total:,}"
+                return []
+            case StepEvent():
+                active.doing = f"step {event.step:,} of {event.total:,}, {self.details(run, event)}"
+                return [EventLine(f"{active.name}: {active.doing}", Detail.STEP)]
+            case EvaluationEvent():
+                speed = event.tokens / event.train_seconds if event.train_seconds else 0.0
+                what = (
+                    f"epoch {event.epoch}, training loss {event.train_loss:.4f}, "
+                    f"validation loss {event.validation_loss:.4f}, {speed:,.0f} tokens/s"
+                )
+                return [EventLine(f"{active.name}: {what}", Detail.RESULT)]
+            case NoteEvent():
+                return [EventLine(f"{active.name}: {event.message}", Detail.RESULT)]
+            case TrialEvent():
+                loss = event.validation_loss
+                reached = f"validation loss {loss:.4f}" if loss is not None else "diverged"
+                return [EventLine(f"{active.name}: learning rate {event.learning_rate:g}: {reached}", Detail.RESULT)]
+            case _:
+                raise ValueError(f"a {event.event} event is about the suite, and the run {run} is named")
+
+    def remaining(self, event: RemainingEvent) -> list[EventLine]:
+        """How far the suite is, after every run and once a minute, with what its runs do."""
+        now = self.clock()
+        if self._done == event.done and self._said is not None and now - self._said < LINE_SECONDS:
+            return []
+        begins, self._said, self._done = self._said is None, now, event.done
+        if begins and not event.done:
+            return []
+        doing = "".join(f"; {run.name}: {run.doing}" for run in self._runs.values())
+        return [EventLine(f"{remaining_words(event)}{doing}", Detail.STAGE)]
+
+    def name(self, run: RunId) -> str:
+        """How the lines of a run begin."""
+        return self._active(run).name
+
+    def details(self, run: RunId, event: StepEvent) -> str:
+        """Epoch, loss and speed after a step."""
+        active = self._active(run)
+        if active.first_step is None:
+            active.first_step = (self.clock(), event.tokens)
+        began, before = active.first_step
+        elapsed = self.clock() - began
+        rate = f", {(event.tokens - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
+        return f"epoch {event.epoch + 1}, loss {event.loss:.3f}{rate}"
+
+    def _active(self, run: RunId) -> _Run:
+        if run not in self._runs:  # an event that arrives late, from a worker that was lost
+            self._runs[run] = _Run(f"{run.name}, seed {run.seed}", self.clock())
+        return self._runs[run]
+
+
+def remaining_words(event: RemainingEvent) -> str:
+    """How far a suite is, in words."""
+    left = "" if event.seconds is None else f", about {formats.seconds(event.seconds)} left"
+    runs = formats.number_of(event.total, "run")
+    return f"{event.done} of {runs} done after {formats.seconds(event.elapsed_seconds)}{left}"
+
+
+def _scores(event: DoneEvent) -> str:
+    scores = [
+        *([f"test loss {formats.loss(event.test_loss)}"] if event.test_loss is not None else []),
+        *([f"R-1 {formats.rouge_score(event.rouge1)}"] if event.rouge1 is not None else []),
+    ]
+    return f": {', '.join(scores)}" if scores else ""
+
+
+def _numbered(run: RunId, event: KeptEvent | BeginEvent | FailedEvent) -> str:
+    return f"[{event.index + 1}/{event.total}] {run.name}, seed {run.seed}"

@@ -1,0 +1,52 @@
+"""Time-stamped lines of what a suite did: in `OUT/log.txt`, and of each run in the log of its folder."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from triptych.errors import ResultsError
+from triptych.results import layout
+from triptych.results.lock import Lock
+from triptych.run.events import Event, Listener, RemainingEvent, RunId
+from triptych.suite.lines import Detail, EventLine, EventLines
+from triptych.text.characters import for_terminal
+
+
+class SuiteLog:
+    """A `Listener` that appends the lines of events to files, and passes every event on.
+
+    A log that cannot be written stops no run, and nothing is written into a folder whose lock was lost.
+
+    Args:
+        lock: of the results folder.
+        folders: of the runs whose lines are also kept in their own logs.
+        listener: called with every event.
+    """
+
+    def __init__(self, lock: Lock, folders: Mapping[RunId, Path], listener: Listener):
+        self._lock, self._folders, self._listener = lock, folders, listener
+        self._lines = EventLines()
+
+    def __call__(self, run: RunId | None, event: Event) -> None:
+        """Log an event, then pass it on."""
+        if run is not None:
+            self._write(self._lines.of_run(run, event), self._folders.get(run))
+        elif isinstance(event, RemainingEvent):
+            self._write(self._lines.remaining(event), None)
+        self._listener(run, event)
+
+    def write(self, text: str) -> None:
+        """Append a line that no event makes to the suite's log."""
+        self._write([EventLine(text, Detail.RESULT)], None)
+
+    def _write(self, lines: list[EventLine], folder: Path | None) -> None:
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        text = "".join(f"{now} {for_terminal(line.text)}\n" for line in lines if line.detail < Detail.STEP)
+        if not text:
+            return
+        with suppress(OSError, ResultsError):
+            self._lock.check()
+            for place in (self._lock.folder, *([folder] if folder is not None and folder.is_dir() else [])):
+                with layout.log_file(place).open("a", encoding="utf-8") as file:
+                    file.write(text)

@@ -1,0 +1,172 @@
+"""How long a suite still takes, from what its runs took so far."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from triptych.run.entries import SuiteEntry
+from triptych.run.events import (
+    BeginEvent,
+    DoneEvent,
+    Event,
+    FailedEvent,
+    KeptEvent,
+    RemainingEvent,
+    RunId,
+    StageEvent,
+    StepEvent,
+)
+from triptych.run.preflight import CheckedSuite
+
+START_SECONDS = 8.0  # of a run that do not grow with its work: its process starts, the model is loaded
+EVENT_SECONDS = 5.0  # between two events while runs are under way
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a run computes, in forward passes of the base model over a pair.
+
+    Attributes:
+        search: of the learning-rate search, which one run of a row makes for all.
+        training: of all epochs.
+        rest: of evaluation and generation.
+    """
+
+    search: float
+    training: float
+    rest: float
+
+    @property
+    def total(self) -> float:
+        """All of it."""
+        return self.search + self.training + self.rest
+
+
+def work_of(checked: CheckedSuite, entry: SuiteEntry, first: bool) -> Work:
+    """What a run of an entry computes, roughly: its epochs may end early, and summaries may be shorter.
+
+    Args:
+        checked: the suite.
+        entry: the entry.
+        first: whether it is the first run of the entry, which makes the search.
+    """
+    counts = checked.parameters.get(entry.label)
+    if counts is None:
+        return Work(0.0, 0.0, 0.0)
+    suite, corpus = checked.suite, checked.corpus
+    t, s, decoding = suite.training, suite.search, suite.decoding
+    # forward, backward through the activations, and backward into what is trained
+    passes = 2 + min(counts.num_trainable_parameters / counts.num_base_parameters, 1.0)
+    epochs = t.max_epochs if entry.trains else 0
+    trials = s.trials if entry.trains and first and s.trials > 1 else 0
+    judged = min(len(corpus.validation), s.validation_documents)
+    trial = s.epochs * (passes * min(len(corpus.train), s.train_documents) + judged)
+    written = decoding.num_beams * decoding.max_new_tokens / suite.limits.document_tokens
+    return Work(
+        search=trials * trial,
+        training=epochs * passes * len(corpus.train),
+        rest=len(corpus.validation) * (epochs + 2) + len(corpus.test) * (2 + written),
+    )
+
+
+@dataclass
+class _Active:
+    """A run under way: when it began, and since when and from which step it trains."""
+
+    began: float
+    stage: str = ""
+    trains_since: float = 0.0
+    first_step: int | None = None
+    step: int = 0
+    steps: int = 0
+
+
+@dataclass
+class RemainingTime:
+    """Follows the events of a suite, and says how long the rest takes.
+
+    A row whose run is finished takes that long again; the others are estimated from the seconds that a unit of work
+    took. Runs are assumed to be carried out one after the other.
+
+    Args:
+        work: of each run, in order.
+        clock: the present, in seconds.
+    """
+
+    work: Mapping[RunId, Work]
+    clock: Callable[[], float] = time.monotonic
+    _active: dict[RunId, _Active] = field(default_factory=dict, init=False)
+    _took: dict[RunId, float] = field(default_factory=dict, init=False)
+    _ended: set[RunId] = field(default_factory=set, init=False)
+
+    def __post_init__(self) -> None:
+        self._began = self._said = self.clock()
+
+    def follow(self, run: RunId, event: Event) -> RemainingEvent | None:
+        """Take note of an event; returns how long the rest takes where that should be said now."""
+        now, known = self.clock(), run in self.work  # trials that are made ahead of their run are not among them
+        active = self._active.get(run)
+        match event:
+            case BeginEvent() if known:
+                self._active[run] = _Active(now)
+            case KeptEvent() if known:
+                self._ended.add(run)
+                return None
+            case DoneEvent() | FailedEvent() if known:
+                self._ended.add(run)
+                began = self._active.pop(run, None)
+                if isinstance(event, DoneEvent) and began is not None:
+                    self._took[run] = now - began.began
+                return self._say(now)
+            case StageEvent() if active is not None:
+                active.stage = event.stage
+                if event.stage == "train":
+                    active.trains_since, active.first_step = now, None
+            case StepEvent() if active is not None:
+                if active.first_step is None:
+                    active.first_step = event.step - 1
+                active.step, active.steps = event.step, event.total
+        return self._say(now) if now - self._said >= EVENT_SECONDS else None
+
+    def _say(self, now: float) -> RemainingEvent:
+        self._said = now
+        return RemainingEvent(
+            done=len(self._ended), total=len(self.work), elapsed_seconds=now - self._began, seconds=self.seconds(now)
+        )
+
+    def seconds(self, now: float) -> float | None:
+        """Of all that is left; None: nothing was measured yet."""
+        per_unit = self._seconds_per_unit(now)
+        if per_unit is None:
+            return None
+        left = 0.0
+        for run, work in self.work.items():
+            if run not in self._ended:
+                left += self._left_of(run, work, per_unit, now)
+        return left
+
+    def _seconds_per_unit(self, now: float) -> float | None:
+        """From finished runs, and from the steps of those under way."""
+        seconds = units = 0.0
+        for run, took in self._took.items():
+            seconds, units = seconds + max(took - START_SECONDS, 0.0), units + self.work[run].total
+        for run, active in self._active.items():
+            if active.first_step is not None and active.steps:
+                seconds += now - active.trains_since
+                units += self.work[run].training * (active.step - active.first_step) / active.steps
+        if units:
+            return seconds / units
+        return 0.0 if self._took and not any(self.work[run].total for run in self.work) else None
+
+    def _left_of(self, run: RunId, work: Work, per_unit: float, now: float) -> float:
+        """Of a run that has not ended."""
+        active = self._active.get(run)
+        alike = [took for other, took in self._took.items() if other.name == run.name]
+        whole = sum(alike) / len(alike) if alike else START_SECONDS + work.total * per_unit
+        if active is None:
+            return whole
+        if active.first_step is not None and active.steps:
+            per_step = (now - active.trains_since) / (active.step - active.first_step)
+            rest = work.rest * per_unit
+            return (active.steps - active.step) * per_step + (rest if active.stage != "generation" else rest / 2)
+        return max(whole - (now - active.began), 0.0)
