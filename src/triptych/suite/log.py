@@ -8,7 +8,7 @@ from pathlib import Path
 from triptych.errors import ResultsError
 from triptych.results import layout
 from triptych.results.lock import Lock
-from triptych.run.events import Event, Listener, RemainingEvent, RunId
+from triptych.run.events import Event, KeptEvent, Listener, RemainingEvent, RunId
 from triptych.suite.lines import Detail, EventLine, EventLines
 from triptych.text.characters import for_terminal
 
@@ -31,7 +31,8 @@ class SuiteLog:
     def __call__(self, run: RunId | None, event: Event) -> None:
         """Log an event, then pass it on."""
         if run is not None:
-            self._write(self._lines.of_run(run, event), self._folders.get(run))
+            touched = not isinstance(event, KeptEvent)  # a finished run's folder stays as it is
+            self._write(self._lines.of_run(run, event), self._folders.get(run) if touched else None)
         elif isinstance(event, RemainingEvent):
             self._write(self._lines.remaining(event), None)
         self._listener(run, event)
