@@ -68,11 +68,11 @@ def _chosen(results: Results) -> list[str]:
     unit = "nats" if results.suite.analysis.primary == "loss" else point
     seeds = "1 seed" if design.seeds == 1 else f"{design.seeds} seeds"
     return [
-        "Seeds, test documents, training pairs and epochs, the same for every row, were chosen before the first run "
+        "Seeds, test documents, training pairs and epochs, the same for every method, were chosen before the first run "
         f"for a budget of {_duration(design.within_seconds)} (--within): {seeds}, {design.test_documents:,} test "
         f"documents, {design.train_documents:,} training pairs, up to {design.max_epochs} epochs. It was estimated to "
         f"take {_duration(design.estimated_seconds)}, and to find a true difference of {design.detect:g} {unit} "
-        f"between two rows that train in {design.power:.0%} of comparisons."
+        f"between two methods that train in {design.power:.0%} of comparisons."
     ]
 
 
@@ -178,10 +178,10 @@ def _few_seeds(results: Results) -> list[str]:
         return []
     if max(counts.values()) == 1:
         meaning = "are about these trained models on other documents, not about training again with another seed"
-        return [f"Every tuned row has one seed: the intervals and tests {meaning}."]
+        return [f"Every trained method has one seed: the intervals and tests {meaning}."]
     if min(counts.values()) < max(counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())
-        return [f"The tuned rows do not have the same number of finished seeds: {listed}."]
+        return [f"The trained methods do not have the same number of finished seeds: {listed}."]
     return []
 
 
@@ -212,7 +212,9 @@ def _unequal_search(results: Results) -> list[str]:
     if len(set(tried.values())) < 2:
         return []
     listed = ", ".join(f"{label} {count}" for label, count in tried.items())
-    return [f"The rows did not try the same number of learning rates ({listed}): the search favours those with more."]
+    return [
+        f"The methods did not try the same number of learning rates ({listed}): the search favours those with more."
+    ]
 
 
 def _equal_texts(results: Results) -> list[str]:
@@ -265,16 +267,16 @@ def _unequal_machines(done: Sequence[SavedRun]) -> list[str]:
         trained = [run for run in with_provenance if run.tuned]
         if _differ(trained, value):
             flags.append(
-                f"The rows were trained with different {what}: their seconds, memory and energy cannot be compared."
+                f"The methods were trained with different {what}: their seconds, memory and energy cannot be compared."
             )
     for what, value in (
         ("commits", lambda run: run.record.provenance.commit),
         ("package versions", lambda run: run.record.provenance.versions),
     ):
         if _differ(with_provenance, value):
-            flags.append(f"The rows were made with different {what}; provenance in each record.json says which.")
+            flags.append(f"The runs were made with different {what}; provenance in each record.json says which.")
     if any(run.record.provenance is not None and run.record.provenance.dirty for run in with_provenance):
-        flags.append("Some rows were made with changes that are in no commit.")
+        flags.append("Some runs were made with changes that are in no commit.")
     return flags
 
 
@@ -293,5 +295,5 @@ def _unequal_memory(done: Sequence[SavedRun]) -> list[str]:
         return []
     return [
         f"Peak memory was measured in {len(kinds)} ways ({', '.join(kinds)}), so it cannot be compared between the "
-        "rows: run them again with one version and on one kind of device to compare it."
+        "methods: run them again with one version and on one kind of device to compare it."
     ]

@@ -60,7 +60,7 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
     """
     primary, second = analysis.primary, "rouge1" if analysis.primary == "loss" else "loss"
     if len(ranking(rows, primary)) < 2:
-        return "There is nothing to compare: fewer than two rows finished."
+        return "There is nothing to compare: fewer than two methods finished."
     judge = _of_models if _one_seed(rows) else _of_methods
     sentences = [judge(rows, tests, primary)]
     if any(test.metric == second for test in tests):
@@ -127,11 +127,11 @@ def _one_seed(rows: Mapping[str, RowSummary]) -> bool:
 def _of_methods(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str) -> str:
     tested = {label for test in tests if test.metric == measure for label in (test.a, test.b)}
     ranked = [label for label in ranking(rows, measure) if label in tested] if tests else ranking(rows, measure)
-    sentence = _leader(ranked, rows, tests, measure, "rows")
+    sentence = _leader(ranked, rows, tests, measure, "methods")
     trained = [label for label in ranked if num_trainable(rows[label])]
     if ranked[0] not in trained and len(trained) > 1:
-        inner = _leader(trained, rows, tests, measure, "trained rows")
-        sentence = f"{sentence}; among the trained rows, {inner[0].lower()}{inner[1:]}"
+        inner = _leader(trained, rows, tests, measure, "trained methods")
+        sentence = f"{sentence}; among the trained methods, {inner[0].lower()}{inner[1:]}"
     return f"{sentence}."
 
 

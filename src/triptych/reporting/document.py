@@ -307,9 +307,7 @@ def _note(name: str, value: Any) -> str:
 def _typeset_apostrophes(text: str, names: Sequence[str]) -> str:
     """Typographic apostrophes, but in names from outside, which stay as they are."""
     pieces = re.split("(" + "|".join(map(re.escape, sorted(filter(None, names), key=len, reverse=True))) + ")", text)
-    return "".join(
-        piece if place % 2 else re.sub(r"(?<=\w)'(?=\w|$)", "’", piece) for place, piece in enumerate(pieces)
-    )
+    return "".join(piece if place % 2 else re.sub(r"(?<=\w)'", "’", piece) for place, piece in enumerate(pieces))
 
 
 def _command(run: SavedRun) -> str:

@@ -60,7 +60,7 @@ def power_sentence(comparison: Comparison) -> str:
     ]
     if not parts:
         return ""
-    which = "systems" if rows.of_files(comparison) else "rows"
+    which = "systems" if rows.of_files(comparison) else "methods"
     return (
         f"Between any two {which} a true difference of {' or '.join(parts)} would have been found four times in five."
     )

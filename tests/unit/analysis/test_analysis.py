@@ -602,7 +602,8 @@ def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
         write_run(out, suite, "lora", seed, gain=2.9)
     verdict = compare_results(read_results(out)).verdict
     assert (
-        verdict.startswith("The best is lead-3") and "among the trained rows, no clear winner: prompt-tuning" in verdict
+        verdict.startswith("The best is lead-3")
+        and "among the trained methods, no clear winner: prompt-tuning" in verdict
     )
 
 

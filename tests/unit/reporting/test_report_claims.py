@@ -101,7 +101,7 @@ def test_highest_row_named_is_the_highest(seed: int) -> None:
         assert len(means) < 2
     else:
         best = [label for label, mean in means.items() if mean == max(means.values())]
-        assert claim.text.startswith(("All rows", f"The highest mean test R-1 is that of {formats.listed(best)}, "))
+        assert claim.text.startswith(("All methods", f"The highest mean test R-1 is that of {formats.listed(best)}, "))
 
 
 COSTS = {
@@ -117,7 +117,7 @@ COSTS = {
 def test_cheapest_row_named_is_the_cheapest(seed: int) -> None:
     """Read back from its words alone, a sentence on a cost names the rows that the table has lowest and highest."""
     changed = shuffle(COMPARISON, seed)
-    pattern = r"Among the tuned rows, (.*) (?:has|have) the lowest (.*) \(.*\) and (.*) the highest \(.*\)\."
+    pattern = r"Among the trained methods, (.*) (?:has|have) the lowest (.*) \(.*\) and (.*) the highest \(.*\)\."
     for claim in claims(RESULTS, changed):
         words = re.fullmatch(pattern, claim.text)
         if words is None:
@@ -136,7 +136,7 @@ def test_cheapest_row_named_is_the_cheapest(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
-    """How many tuned rows a sentence has above Lead-3, or below the untuned loss, is what the table has."""
+    """How many trained methods a sentence has above Lead-3, or below the untuned loss, is what the table has."""
     changed = shuffle(COMPARISON, seed)
     made = claims(RESULTS, changed)
     trained = [
@@ -148,15 +148,15 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
     claim = find(made, "against-lead")
     if claim is not None:
         above = sum(row.rouge1.mean > lead.rouge1.mean for row in trained)
-        said = re.search(r"that is (\d+) of the (\d+) tuned rows", claim.text)
+        said = re.search(r"that is (\d+) of the (\d+) trained methods", claim.text)
         assert (said and (int(said[1]), int(said[2])) == (above, len(trained))) or (
-            above == 0 and "No tuned row" in claim.text
+            above == 0 and "No trained method" in claim.text
         )
     claim = find(made, "against-untuned")
     if claim is not None:
         base = next(row for row in changed.rows.values() if row.kind == "untuned" and row.rouge1 is not None)
         known = [row for row in trained if row.loss.test is not None]
-        said = re.search(r"in (\d+) of (\d+) tuned rows", claim.text)
+        said = re.search(r"in (\d+) of (\d+) trained methods", claim.text)
         assert (int(said[1]), int(said[2])) == (sum(row.loss.test < base.loss.test for row in known), len(known))
 
 
@@ -174,7 +174,7 @@ def test_time_is_the_reason_only_where_the_whole_job_would_take_too_long() -> No
     counts = trained[0].record.data.splits["train"]
     total = formats.seconds(pace * (counts.used + 1_000_000) * 10)
     spent = formats.seconds(sum(run.record.cost.train_seconds for run in trained))
-    assert f"all 1,000,512 training pairs would take {total} for all rows" in claim.text and claim.text.endswith(
+    assert f"all 1,000,512 training pairs would take {total} for all methods" in claim.text and claim.text.endswith(
         f"{spent}."
     )
 
@@ -204,20 +204,20 @@ def test_without_a_search_no_default_is_claimed() -> None:
     plain = make_results(("lora",))
     plain.runs[0].record.cost.search_seconds = 0.0
     text = find(claims(plain, make_comparison(plain)), "search").text
-    assert text == "No learning rate was searched for: each row was trained at one rate, set beforehand."
+    assert text == "No learning rate was searched for: each method was trained at one rate, set beforehand."
 
 
 def test_what_differs_between_methods_follows_from_their_settings() -> None:
     """Gradients alone are said to differ only where learning rates, weight decay and positions are the same."""
     same = make_results(("lora", "full"))
     text = find(claims(same, make_comparison(same)), "differences").text
-    assert text == "The trained rows differ in what gets gradients."
+    assert text == "The trained methods differ in what gets gradients."
     other = make_results(("prompt-tuning", "full"))
     run = other.runs[1]
     run.record.options["weight_decay"] = 0.01
     run.record.search.chosen = 0.5
     assert find(claims(other, make_comparison(other)), "differences").text == (
-        "The trained rows differ in what gets gradients, and also in their learning rate and weight decay "
+        "The trained methods differ in what gets gradients, and also in their learning rate and weight decay "
         "and in the positions that virtual tokens take up before the document."
     )
 
@@ -326,7 +326,7 @@ def test_orders_name_the_neighbours_that_are_not_shown_to_differ() -> None:
     apart = {claim.name: claim.text for claim in claims(RESULTS, deciding([]))}
     close = {claim.name: claim.text for claim in claims(RESULTS, deciding([{"lora", "last-layers"}]))}
     means = ", ".join(f"{label} ({comparison.rows[label].rouge1.mean:.2f})" for label in order)
-    start = f"By mean test R-1, the rows of the three methods under study, from lowest to highest: {means}; "
+    start = f"By mean test R-1, the three methods under study rank, from lowest to highest: {means}; "
     assert apart["method-order"] == start + "each is shown to differ from the next."
     assert close["method-order"] == start + "of neighbours, these are not shown to differ: last-layers and lora."
     assert apart["loss-order"].endswith("; each is shown to differ from the next.")

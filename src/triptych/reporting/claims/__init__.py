@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from triptych.reporting import rows
-from triptych.reporting.claims import cost, quality, runs, setting, shape, theory
+from triptych.reporting.claims import cost, discussion, quality, recipe, runs, setting, shape, theory
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
 
@@ -14,7 +14,8 @@ class Sentence:
 
     Attributes:
         topic: the part of the report that shows it: `setting`, `reductions`, `setting-of-methods`, `architecture`,
-            `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `theory`, `limits`.
+            `recipe`, `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `learned`, `differences`,
+            `cost-and-quality`, `limiting`, `conclusion`, `theory`, `limits`.
         name: which claim it is, unique within a report.
         text: the sentence; its numbers are written as the tables write them.
     """
@@ -31,6 +32,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         results: the runs.
         comparison: of the same runs.
     """
+    files = rows.of_files(comparison)
     sentences: list[tuple[str, str, str | None]] = [
         ("setting", "setting", setting.compared(comparison)),
         ("setting", "synthetic", rows.synthetic_notice(comparison)),
@@ -57,14 +59,28 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ("cost", "saved", cost.saved(comparison)),
         ("cost", "trunk-cache", runs.trunk_caches(results)),
         ("cost", "search", cost.search_cost(comparison)),
-        ("cost", "pareto", cost.pareto(comparison)),
-        ("shape", "length", shape.length(comparison)),
-        ("shape", "copying", shape.copying(comparison)),
-        ("shape", "at-cap", shape.at_cap(comparison)),
+        ("shape", "length", shape.length(comparison) if files else None),
+        ("shape", "copying", shape.copying(comparison) if files else None),
         ("reductions", "whole-job", runs.whole_job(results)),
         ("setting-of-methods", "differences", runs.differences(results, comparison)),
         *(("architecture", f"shapes-{kind}", theory.shapes(results, kind)) for kind in rows.METHODS),
+        ("recipe", "loss-and-optimizer", recipe.loss_and_optimizer(results)),
+        ("recipe", "schedule", recipe.schedule(results)),
+        ("recipe", "stopping", recipe.stopping(results)),
+        ("recipe", "choices", recipe.choices(results)),
+        ("recipe", "decoding", recipe.decoding(results)),
         ("training", "epochs", runs.epochs(results)),
+        ("learned", "loss-against-rouge", discussion.loss_against_rouge(comparison)),
+        ("learned", "stopping-and-length", discussion.stopping_and_length(comparison)),
+        ("learned", "copying-in-words", discussion.copying(comparison)),
+        ("learned", "gaps", discussion.gaps(results)),
+        ("differences", "apart", discussion.apart(comparison)),
+        ("differences", "undecided", discussion.undecided(comparison)),
+        ("cost-and-quality", "cost-and-quality", discussion.cost_and_quality(comparison)),
+        ("cost-and-quality", "front-of-trained", discussion.front_of_trained(comparison)),
+        ("limiting", "limiting", discussion.limiting(results, comparison)),
+        ("limiting", "would-change", discussion.would_change(results, comparison)),
+        ("conclusion", "conclusion", discussion.conclusion(comparison)),
         ("limits", "power", quality.power(comparison)),
         ("limits", "failures", setting.failures(comparison)),
         ("limits", "missing-meters", cost.missing_meters(comparison)),

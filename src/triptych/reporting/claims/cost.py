@@ -14,9 +14,9 @@ def extremes(comparison: Comparison, path: str, what: str) -> str | None:
     low, high = lowest(comparison, path, among), highest(comparison, path, among)
     least, most = cell(comparison, low[0], path), cell(comparison, high[0], path)
     if low == high:
-        return f"All tuned rows have the same {what}, {least}."
+        return f"All trained methods have the same {what}, {least}."
     return (
-        f"Among the tuned rows, {formats.listed(low)} {formats.verb(low, 'has', 'have')} the lowest {what} "
+        f"Among the trained methods, {formats.listed(low)} {formats.verb(low, 'has', 'have')} the lowest {what} "
         f"({least}) and {formats.listed(high)} the highest ({most})."
     )
 
@@ -72,21 +72,10 @@ def search_cost(comparison: Comparison) -> str | None:
     path = "cost.search_seconds"
     searched = [label for label in tuned(comparison) if number(comparison, label, path)]
     if not searched:
-        return "No learning rate was searched for: each row was trained at one rate, set beforehand."
+        return "No learning rate was searched for: each method was trained at one rate, set beforehand."
     return (
         "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
         f"{listed_cells(comparison, searched, path)}."
-    )
-
-
-def pareto(comparison: Comparison) -> str | None:
-    """The rows that no other row beats in both R-1 and training time."""
-    front = comparison.pareto
-    if not tuned(comparison) or not front:
-        return None
-    untuned = [label for label in front if label not in tuned(comparison)]
-    return f"On mean R-1 against training time, no row beats {formats.listed(front)} on both" + (
-        f"; {formats.listed(untuned)} {formats.verb(untuned, 'needs', 'need')} no training." if untuned else "."
     )
 
 

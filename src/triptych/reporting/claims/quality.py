@@ -32,7 +32,7 @@ def best_rouge(comparison: Comparison) -> str | None:
         return None
     best, worst = highest(comparison, path, among), lowest(comparison, path, among)
     if best == worst:
-        return "All rows have the same mean test R-1."
+        return "All methods have the same mean test R-1."
     top, bottom = estimate_in_words(comparison, best[0], "rouge1"), estimate_in_words(comparison, worst[0], "rouge1")
     return (
         f"The highest mean test R-1 is that of {formats.listed(best)}, {top}; the lowest is that of "
@@ -46,13 +46,13 @@ def method_order(comparison: Comparison) -> str | None:
     if order is None:
         return None
     return (
-        "By mean test R-1, the rows of the three methods under study, from lowest to highest: "
+        "By mean test R-1, the three methods under study rank, from lowest to highest: "
         f"{_ranked(comparison, order, 'rouge1.mean')}; {_neighbours(comparison, order, 'rouge1')}"
     )
 
 
 def against_lead(comparison: Comparison) -> str | None:
-    """Which tuned rows score above the leading sentences."""
+    """Which trained methods score above the leading sentences."""
     baselines, models = of_kind(comparison, "lead-3"), tuned(comparison)
     if not baselines or not models:
         return None
@@ -61,14 +61,14 @@ def against_lead(comparison: Comparison) -> str | None:
     better = beyond(comparison, "rouge1.mean", lead, higher=True)
     if not better:
         return (
-            f"No tuned row has a higher mean R-1 than the three leading sentences of the document ({lead}), which cost "
-            f"nothing and score {score}."
+            f"No trained method has a higher mean R-1 than the three leading sentences of the document ({lead}), which "
+            f"cost nothing and score {score}."
         )
     unsure = [label for label in better if not _differ(comparison, "rouge1", label, lead)]
     return (
         f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {score}; "
         f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean, that is {len(better)} of the "
-        f"{len(models)} tuned rows"
+        f"{len(models)} trained methods"
         + (
             f"; {formats.listed(unsure)} {formats.verb(unsure, 'is', 'are')} not shown to differ from it."
             if unsure
@@ -78,7 +78,7 @@ def against_lead(comparison: Comparison) -> str | None:
 
 
 def against_untuned(comparison: Comparison) -> str | None:
-    """Which tuned rows have a lower test loss than the base, and by how much."""
+    """Which trained methods have a lower test loss than the base, and by how much."""
     path = "loss.test"
     bases = having(comparison, path, of_kind(comparison, "untuned"))
     models = having(comparison, path, tuned(comparison))
@@ -95,19 +95,20 @@ def against_untuned(comparison: Comparison) -> str | None:
             parts.append(f"{label} {difference} {interval}{decision}")
     return (
         "Tuning brought the test loss below that of the untouched model "
-        f"({base}, {cell(comparison, base, path)} nats per target token) in {len(lower)} of {len(models)} tuned rows"
+        f"({base}, {cell(comparison, base, path)} nats per target token) in {len(lower)} of {len(models)} trained "
+        "methods"
         + (f"; not in {formats.listed(others)}." if others else ".")
         + (f" The differences, with corrected 95% intervals: {'; '.join(parts)}." if parts else "")
     )
 
 
 def loss_order(comparison: Comparison) -> str | None:
-    """The tuned rows by test loss, and which neighbours are not shown to differ."""
+    """The trained methods by test loss, and which neighbours are not shown to differ."""
     order = _rising(comparison, having(comparison, "loss.test", tuned(comparison)), "loss.test")
     if order is None:
         return None
     return (
-        f"By test loss the tuned rows, from the lowest: {_ranked(comparison, order, 'loss.test')}; "
+        f"By test loss the trained methods, from the lowest: {_ranked(comparison, order, 'loss.test')}; "
         f"{_neighbours(comparison, order, 'loss')}"
     )
 
@@ -129,7 +130,7 @@ def best_loss(comparison: Comparison) -> str | None:
 
 
 def loss_and_rouge(comparison: Comparison) -> str | None:
-    """Whether test loss and R-1 rank the tuned rows alike."""
+    """Whether test loss and R-1 rank the trained methods alike."""
     among = having(comparison, "loss.test", tuned(comparison))
     if len(among) < 2:
         return None
@@ -143,14 +144,13 @@ def loss_and_rouge(comparison: Comparison) -> str | None:
             sure = test is None or separable(test)
             pairs.append(f"{a} and {b}" if sure else f"{a} and {b}, not shown to differ by loss")
     if not pairs:
-        return (
-            "Loss and ROUGE agree on the tuned rows: no row with a lower test loss than another has a lower mean R-1."
-        )
+        return "Loss and ROUGE agree on the trained methods: no method with a lower test loss than another has a lower "
+        "mean R-1."
     total = len(among) * (len(among) - 1) // 2
     named = f" ({'; '.join(pairs)})" if len(pairs) <= _MOST_LISTED else ""
     return (
-        f"Loss and ROUGE do not rank the tuned rows alike: in {len(pairs)} of {total} pairs{named} the row with the "
-        "lower test loss has the lower mean R-1."
+        f"Loss and ROUGE do not rank the trained methods alike: in {len(pairs)} of {total} pairs{named} the method "
+        "with the lower test loss has the lower mean R-1."
     )
 
 
@@ -164,8 +164,8 @@ def test_counts(comparison: Comparison) -> str | None:
     if not parts:
         return None
     return (
-        f"Two rows are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs of "
-        "one measure, that is, if the printed interval excludes zero; equivalent if their difference is shown to be "
+        f"Two methods are called different if the paired test rejects at {LEVEL:.0%} after correction over the pairs "
+        "of one measure, that is, if the printed interval excludes zero; equivalent if their difference is shown to be "
         f"smaller than the margin; otherwise undecided. Pairs that differ: {formats.listed(parts)}."
     )
 
@@ -177,9 +177,7 @@ def method_tests(comparison: Comparison) -> str | None:
     if not tests:
         return None
     if len(tests) > _MOST_LISTED:
-        return (
-            f"Of the {len(tests)} pairs of rows of the methods under study, {sum(map(separable, tests))} differ in R-1."
-        )
+        return f"Of the {len(tests)} pairs of the methods under study, {sum(map(separable, tests))} differ in R-1."
     parts = []
     for test in tests:
         difference, interval, p_value = rows.test_figures(test)
@@ -199,7 +197,7 @@ def power(comparison: Comparison) -> str | None:
     if not parts:
         return None
     return (
-        "Between the two rows hardest to compare, a true difference would have been found four times in five, after "
+        "Between the two methods hardest to compare, a true difference would have been found four times in five, after "
         f"the correction, had it been {formats.listed(parts)}; smaller ones may have gone unnoticed."
     )
 

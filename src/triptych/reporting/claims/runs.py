@@ -48,7 +48,7 @@ def whole_job(results: Results) -> str | None:
     source = " of CNN/DailyMail 3.0.0" if pairs == known else ""
     return (
         f"The reason is time: at the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs:,} "
-        f"training pairs{source} would take {formats.seconds(total)} for all rows and seeds; those of this "
+        f"training pairs{source} would take {formats.seconds(total)} for all methods and seeds; those of this "
         f"comparison took {formats.seconds(spent)}."
     )
 
@@ -66,8 +66,8 @@ def trunk_caches(results: Results) -> str | None:
         return None
     return (
         "What the frozen blocks below all trained parts compute never changes, so it is read from a cache in every "
-        f"epoch. Making the cache took: {', '.join(parts)}. The operations are part of the row's training compute and "
-        "rate; the seconds are part of the preparation of the run that made the cache, not of the training time."
+        f"epoch. Making the cache took: {', '.join(parts)}. The operations are part of the method's training compute "
+        "and rate; the seconds are part of the preparation of the run that made the cache, not of the training time."
     )
 
 
@@ -83,7 +83,7 @@ def differences(results: Results, comparison: Comparison) -> str | None:
     if any(run.record.options.get("num_virtual_tokens") for run in runs):
         parts.append("in the positions that virtual tokens take up before the document")
     also = f", and also {' and '.join(parts)}" if parts else ""
-    return f"The trained rows differ in what gets gradients{also}."
+    return f"The trained methods differ in what gets gradients{also}."
 
 
 def _seconds_per_document(runs: Iterable[SavedRun]) -> float | None:

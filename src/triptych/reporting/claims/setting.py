@@ -11,7 +11,7 @@ def compared(comparison: Comparison) -> str:
         return _scored(comparison)
     labels, seeds = list(comparison.rows), comparison.seeds
     return (
-        f"{formats.count_in_words(len(labels))} {formats.verb(labels, 'row', 'rows')} ({formats.listed(labels)}) "
+        f"{formats.count_in_words(len(labels))} {formats.verb(labels, 'method', 'methods')} ({formats.listed(labels)}) "
         f"{formats.verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
         f"{comparison.data}, with the model {comparison.model}{_size(comparison)} and "
         f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."

@@ -1,6 +1,6 @@
 """Sentences on what the summaries look like: their length, what they copy, what was cut off."""
 
-from triptych.reporting.claims.selection import cell, having, highest, listed_cells, number, with_rouge
+from triptych.reporting.claims.selection import cell, having, highest, listed_cells, with_rouge
 from triptych.results.records import Comparison
 from triptych.text import formats
 
@@ -13,7 +13,7 @@ def length(comparison: Comparison) -> str | None:
     return (
         f"References have {cell(comparison, among[0], 'text_shape.reference_words')} words on average; summaries have: "
         f"{listed_cells(comparison, among, 'text_shape.prediction_words')}. "
-        "Length alone changes ROUGE, so part of a difference in score between rows of different length is due to it."
+        "Length alone changes ROUGE, so part of a difference in score between systems of different length is due to it."
     )
 
 
@@ -32,12 +32,4 @@ def copying(comparison: Comparison) -> str | None:
             f"{formats.listed(labels)} {formats.verb(labels, 'has', 'have')} {most} "
             f"({cell(comparison, labels[0], path)})"
         )
-    return f"Of all rows, {'; '.join(parts)}."
-
-
-def at_cap(comparison: Comparison) -> str | None:
-    """Which rows have summaries that were cut off at the limit of new tokens."""
-    path = "text_shape.share_at_cap"
-    among = having(comparison, path, with_rouge(comparison))
-    cut = [label for label in among if number(comparison, label, path) > 0]
-    return f"Summaries that ran into the limit of new tokens: {listed_cells(comparison, cut, path)}." if cut else None
+    return f"Of all systems, {'; '.join(parts)}."

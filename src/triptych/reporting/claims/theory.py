@@ -64,7 +64,7 @@ def first_loss(comparison: Comparison) -> str | None:
     losses = {label: cell(comparison, label, initial) for label in labels}
     parts = [f"{label} ({'the same' if loss == base else loss})" for label, loss in losses.items()]
     return (
-        f"Before training, the validation loss of {bases[0]} is {base}; that of the rows whose B is zero: "
+        f"Before training, the validation loss of {bases[0]} is {base}; that of the methods whose B is zero: "
         f"{', '.join(parts)}."
     )
 

@@ -35,7 +35,7 @@ def quality_table(comparison: Comparison) -> ReportTable:
         "quality",
         "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
         f"(higher is better); under each its 95% interval.{spread} {comparison.subset}".rstrip(),
-        ("Row", "Test loss", *rows.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
+        ("Method", "Test loss", *rows.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
         tuple(body),
         widths=(0, 1.25, 1, 1, 1, 1, *((0.75, 0.75) if several else ())),
     )
@@ -70,7 +70,9 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     ]
     sizes = " or ".join(seen)
     power = (
-        f" Between any two rows a true difference of {sizes} would have been found four times in five." if seen else ""
+        f" Between any two methods a true difference of {sizes} would have been found four times in five."
+        if seen
+        else ""
     )
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
@@ -84,7 +86,16 @@ def tests_table(comparison: Comparison, metrics: Iterable[str], name: str, capti
     metrics = tuple(metrics)
     several = len(metrics) > 1
     body = [_test_row(test, several) for test in comparison.tests if test.metric in metrics]
-    head = ("Row a", "Row b", *(("Score",) if several else ()), "a − b", "Interval", "p", "p adjusted", "Decision")
+    head = (
+        "Method a",
+        "Method b",
+        *(("Score",) if several else ()),
+        "a − b",
+        "Interval",
+        "p",
+        "p adjusted",
+        "Decision",
+    )
     words = (0, 1, 2, len(head) - 1) if several else (0, 1, len(head) - 1)
     return ReportTable(
         name, caption, head, tuple(body), words, (1.2, 1.2, *((0.7,) if several else ()), 0.7, 1.2, 0.7, 0.8, 1.1)
@@ -119,11 +130,11 @@ def scaling_table(comparison: Comparison) -> ReportTable | None:
         return None
     return ReportTable(
         "scaling",
-        "How each row gains with data: trained on seeded samples, each of which holds the smaller ones, for as many "
+        "How each method gains with data: trained on seeded samples, each of which holds the smaller ones, for as many "
         "epochs, with their own search. The gain in R-1 is over the line above, on the same test documents; p by "
         "Holm's correction "
         f"over all gains. {comparison.subset}".rstrip(),
-        ("Row", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
+        ("Method", "Documents", "Test loss", "R-1", "Gain", "p adjusted", "Training time"),
         tuple(body),
     )
 

@@ -26,9 +26,9 @@ def hyper_parameters_table(results: Results) -> ReportTable:
         )
     return ReportTable(
         "hyper",
-        "Hyper-parameters of every row: the learning rate and how it was found, the epochs and optimizer steps "
+        "Hyper-parameters of every method: the learning rate and how it was found, the epochs and optimizer steps "
         "trained (one value for each seed where they differ), and the method's own options.",
-        ("Row", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
+        ("Method", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
         tuple(body),
         (0, 1, 2, 5),
         (0, 0.8, 1.7, 0.6, 0.6, 2.2),
@@ -59,13 +59,13 @@ def settings_table(results: Results) -> ReportTable:
         ),
         ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
         ("Precision", f"{', '.join(used)} (asked for: {training.precision})" if used else training.precision),
-        ("Seeds", ", ".join(map(str, suite.seeds)) + "; rows without training run once, under the first"),
+        ("Seeds", ", ".join(map(str, suite.seeds)) + "; what is not trained runs once, under the first"),
         (
             "Learning-rate search",
-            f"{search.trials} trials a row, each of {formats.number_of(search.epochs, 'epoch')} on at most "
+            f"{search.trials} trials a method, each of {formats.number_of(search.epochs, 'epoch')} on at most "
             f"{search.train_documents:,} documents, judged on at most {search.validation_documents:,}"
             if search.trials > 1
-            else "none: the rate of each row was set beforehand",
+            else "none: the rate of each method was set beforehand",
         ),
         (
             "Lengths",
@@ -77,12 +77,12 @@ def settings_table(results: Results) -> ReportTable:
             "Decoding",
             f"{formats.number_of(decoding.num_beams, 'beam')}, at most {decoding.max_new_tokens} new tokens, no "
             "repeated "
-            f"{decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; one for all rows",
+            f"{decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; the same for all",
         ),
     ]
     return ReportTable(
         "recipe",
-        "Settings shared by every row.",
+        "Settings shared by every method.",
         ("Setting", "Value"),
         tuple((Cell(key), Cell(text)) for key, text in pairs),
         (0, 1),
@@ -141,7 +141,7 @@ def runs_table(results: Results) -> ReportTable:
     return ReportTable(
         "runs",
         "Every run: test loss, ROUGE, best epoch and the epochs trained, time.",
-        ("Row", "Seed", "Status", "Loss", *rows.ROUGE.values(), "Best epoch", "Time"),
+        ("Method", "Seed", "Status", "Loss", *rows.ROUGE.values(), "Best epoch", "Time"),
         tuple(body),
         (0, 2, 9),
         (1.3, 0.5, 0.7, 0.8, 0.7, 0.7, 0.7, 0.8, 0.8, 1.3),

@@ -76,7 +76,7 @@ def by_row(
             text = formats.FAILED if failed and failures and number == 0 else column.show(value, missing)
             cells.append(Cell(text, None, None if text in _MISSING else value))
         body.append((label_cell(label, row), *cells))
-    head = ("Row", *[column.head for column in columns])
+    head = ("Method", *[column.head for column in columns])
     return ReportTable(name, caption, head, tuple(body), widths=(0, *[column.width for column in columns]))
 
 

@@ -1,0 +1,526 @@
+"""The discussion and the conclusion, made from the results: every claim rests on numbers of the same report."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from triptych.analysis.verdict import find_test, mean_of, num_trainable, pareto_front, ranking, separable, turned
+from triptych.reporting import rows
+from triptych.reporting.claims.selection import (
+    cell,
+    estimate_in_words,
+    having,
+    highest,
+    listed_cells,
+    lowest,
+    number,
+    of_kind,
+    tuned,
+)
+from triptych.results.reading import Results
+from triptych.results.records import Comparison, PairedTest, TrainingSummary
+from triptych.text import formats
+
+_STOPS, _RUNS_ON = 0.05, 0.5  # shares of summaries at the limit: below, a method stops by itself; above, it does not
+_MUCH = 1.1  # a ratio of lengths up to which summaries are about as long as references
+_MOST_PAIRS = 4  # pairs that a sentence names with their intervals; of more it gives the number
+
+
+def loss_against_rouge(comparison: Comparison) -> str | None:
+    """How much of the best method's gain over the untuned model each other one reaches, in loss and in R-1."""
+    bases = having(comparison, "loss.test", of_kind(comparison, "untuned"))
+    labels = having(comparison, "loss.test", tuned(comparison))
+    if not bases or len(labels) < 2:
+        return None
+    base = bases[0]
+    best = lowest(comparison, "loss.test", labels)[0]
+    fall, rise = _gains(comparison, best, base)
+    if fall <= 0 or rise <= 0:
+        return None
+    shares = {
+        label: (a / fall, b / rise) for label in labels if label != best for a, b in [_gains(comparison, label, base)]
+    }
+    listed = "; ".join(f"{label} {formats.share(a)} and {formats.share(b)}" for label, (a, b) in shares.items())
+    text = (
+        f"{best} lowers the test loss of {base} by {formats.loss(fall)} nats per target token and raises R-1 by "
+        f"{formats.rouge_score(rise)}. Of these two gains the others reach: {listed}."
+    )
+    if all(b > a for a, b in shares.values()):
+        text += (
+            " Each has more of the gain in R-1 than of the gain in loss: the form of a summary seems to be learned "
+            "first, which ROUGE rewards at once, and the choice of its words, which the loss measures, comes later."
+        )
+    elif all(b < a for a, b in shares.values()):
+        text += (
+            " Each has more of the gain in loss than of the gain in R-1: what is learned about the words of a "
+            "reference does not reach the summaries that are written freely."
+        )
+    return text
+
+
+def stopping_and_length(comparison: Comparison) -> str | None:
+    """Which methods have learned to stop, and how long their summaries are."""
+    labels = having(comparison, "text_shape.share_at_cap", tuned(comparison))
+    if not labels:
+        return None
+    limit = "text_shape.share_at_cap"
+    groups = (
+        ("stops", "stop", [label for label in labels if number(comparison, label, limit) <= _STOPS]),
+        (
+            "does not always stop",
+            "do not always stop",
+            [label for label in labels if _STOPS < number(comparison, label, limit) <= _RUNS_ON],
+        ),
+        (
+            "has not learned to stop",
+            "have not learned to stop",
+            [label for label in labels if number(comparison, label, limit) > _RUNS_ON],
+        ),
+    )
+    found = "; ".join(
+        f"{_with_cells(comparison, group, limit)} {formats.verb(group, one, many)}"
+        for one, many, group in groups
+        if group
+    )
+    bases = having(comparison, limit, of_kind(comparison, "untuned"))
+    before = f", where {bases[0]} has {cell(comparison, bases[0], limit)}" if bases else ""
+    wanted = number(comparison, labels[0], "text_shape.reference_words")
+    words = {label: number(comparison, label, "text_shape.prediction_words") for label in labels}
+    length = "; ".join(
+        f"{what}: {_with_cells(comparison, group, 'text_shape.prediction_words')}"
+        for what, group in (
+            ("shorter", [label for label in labels if words[label] * _MUCH < wanted]),
+            ("about as long", [label for label in labels if wanted / _MUCH <= words[label] <= wanted * _MUCH]),
+            ("longer", [label for label in labels if words[label] > wanted * _MUCH]),
+        )
+        if group
+    )
+    return (
+        f"By the share of summaries that ran into the limit of new tokens, {found}{before}. Against the references' "
+        f"{formats.word_count(wanted)} words, summaries are {length}. Shorter summaries lose recall and gain "
+        "precision, so a difference in ROUGE between methods of different length is in part one of length."
+    )
+
+
+def copying(comparison: Comparison) -> str | None:
+    """How much of what the methods write is taken from the article."""
+    path = "text_shape.novel_bigrams"
+    labels = having(comparison, path, tuned(comparison))
+    if not labels:
+        return None
+    leads = having(comparison, path, of_kind(comparison, "lead-3"))
+    against = ""
+    if leads:
+        against = (
+            f", where the article's first sentences ({leads[0]}) copy "
+            f"{cell(comparison, leads[0], 'text_shape.longest_copied_words')} words in a row"
+        )
+    runs, again = "text_shape.longest_copied_words", "text_shape.repeated_trigrams"
+    most = highest(comparison, again, labels)
+    return (
+        f"Word pairs that are not in the article: {listed_cells(comparison, labels, path)}; longest run of copied words: "
+        f"{listed_cells(comparison, labels, runs)}{against}. {_most_copied(comparison, labels, path)} Repeated word "
+        f"triples are most frequent in {formats.listed(most)} ({cell(comparison, most[0], again)})."
+    )
+
+
+def gaps(results: Results) -> str | None:
+    """Training and validation loss at the best epoch of each method, and which of them overfit."""
+    parts, after = [], []
+    for label in results.labels:
+        found = [pair for run in results.of(label) if (pair := _losses_at_best(run.history, run.record.training))]
+        if not found:
+            continue
+        training, validation = (sum(values) / len(found) for values in zip(*found, strict=True))
+        parts.append(f"{label} {formats.loss(training)} and {formats.loss(validation)}")
+        if any(run.record.training.best_epoch < run.record.training.epochs for run in results.of(label)):
+            after.append(label)
+    if not parts:
+        return None
+    text = f"In the epoch that is evaluated, training and validation loss are: {'; '.join(parts)}."
+    if after:
+        verb = formats.verb(after, "has", "have")
+        text += (
+            f" {formats.listed(after)} {verb} a higher validation loss after that epoch: more of the same training "
+            "would fit the training pairs, not the task."
+        )
+    return text
+
+
+def apart(comparison: Comparison) -> str | None:
+    """Which trained method is ahead on the primary measure and on the second, and of which others."""
+    labels = tuned(comparison)
+    if len(labels) < 2 or not comparison.tests:
+        return None
+    primary = _primary(comparison)
+    second = "rouge1" if primary == "loss" else "loss"
+    return " ".join(text for measure in (primary, second) if (text := _ahead(comparison, labels, measure))) or None
+
+
+def undecided(comparison: Comparison) -> str | None:
+    """Where the data cannot say which of two trained methods is better, and why."""
+    primary, labels = _primary(comparison), set(tuned(comparison))
+    tests = [test for test in comparison.tests if test.metric == primary and {test.a, test.b} <= labels]
+    open_ = [test for test in tests if rows.decision(test) == "undecided"]
+    if not tests:
+        return None
+    name = _named(primary)
+    if not open_:
+        return f"By {name} every pair of trained methods is decided."
+    if len(open_) <= _MOST_PAIRS:
+        pairs = "; ".join(f"{_pair(test)} ({_interval(test)})" for test in open_)
+        each = formats.verb(open_, "the", "each")
+        found = f"By {name} the data cannot say which is better: {pairs}; {each} interval contains zero."
+    else:
+        found = f"By {name} the data cannot say which is better in {len(open_)} of {len(tests)} pairs."
+    sizes = [test.detectable for test in open_ if test.detectable is not None]
+    if not sizes:
+        return found
+    least = formats.named_difference(min(sizes), primary, rows.TESTED[primary])
+    return (
+        f"{found} That is no proof of equality: in these pairs a true difference below {least} would often have gone "
+        "unnoticed."
+    )
+
+
+def cost_and_quality(comparison: Comparison) -> str | None:
+    """What the best trained method costs, against the cheapest, and what the difference buys."""
+    path = "cost.train_seconds"
+    labels = having(comparison, path, tuned(comparison))
+    order = [label for label in ranking(comparison.rows, _primary(comparison)) if label in labels]
+    if len(order) < 2:
+        return None
+    best, cheap = order[0], lowest(comparison, path, order)[0]
+    measure = _primary(comparison)
+    if best == cheap:
+        return (
+            f"{best} has both the best mean {_named(measure)} and the shortest training "
+            f"({cell(comparison, best, path)}): among the trained methods, quality costs no time here."
+        )
+    ratio = number(comparison, best, path) / max(number(comparison, cheap, path), 1e-9)
+    test = find_test(comparison.tests, measure, best, cheap)
+    bought = f"buys {_gain(comparison, best, cheap, measure)}"
+    if test is not None:
+        bought += f" ({_interval(turned(test, best))}, {rows.decision(test)})"
+    return (
+        f"{best}, with the best mean {_named(measure)}, trains {ratio:.1f} times as long as {cheap}, the fastest "
+        f"({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the time {bought}."
+    )
+
+
+def front_of_trained(comparison: Comparison) -> str | None:
+    """The Pareto front of the trained methods in words, for training time and for trainable parameters."""
+    labels = tuned(comparison)
+    texts = []
+    for path, what in (
+        ("cost.train_seconds", "training time"),
+        ("parameters.num_trainable_parameters", "trainable parameters"),
+    ):
+        known = having(comparison, path, labels)
+        if len(known) < 2:
+            continue
+        front = pareto_front(
+            {label: (number(comparison, label, "rouge1.mean"), number(comparison, label, path)) for label in known}
+        )
+        others = [label for label in known if label not in front]
+        text = f"in mean R-1 against {what}, the front is {_points(comparison, front, path)}"
+        if others:
+            text += f", and {_dominated(comparison, others, front, path)}"
+        texts.append(text)
+    return f"Among the trained methods, {'; '.join(texts)}." if texts else None
+
+
+def limiting(results: Results, comparison: Comparison) -> str | None:
+    """What limits the results: seeds, documents, training that had not ended, rates that were not searched for."""
+    if not tuned(comparison):
+        return None
+    parts = [_seeds_in_words(comparison), f"the scores are of {comparison.num_documents:,} test documents"]
+    if last := _at_last_epoch(results):
+        parts.append(
+            f"{formats.listed(last)} had the lowest validation loss in the last epoch, so that training was cut"
+        )
+    if edge := _at_edge(results):
+        parts.append(f"the best learning rate of {formats.listed(edge)} is at the edge of those tried")
+    if not any(run.record.search for run in results.runs if run.tuned):
+        parts.append("no learning rate was searched for")
+    if comparison.synthetic:
+        parts.append("the model or the data are synthetic")
+    return f"What limits these results: {'; '.join(parts)}."
+
+
+def would_change(results: Results, comparison: Comparison) -> str | None:
+    """What would make the results firmer, from what limits them."""
+    if not tuned(comparison):
+        return None
+    parts = []
+    seeds = max(len(comparison.rows[label].seeds) for label in tuned(comparison))
+    if seeds == 1:
+        parts.append("three training seeds or more, for a statement on the methods instead of on these trained models")
+    elif seeds == 2:
+        parts.append("a third training seed, which would narrow the intervals most")
+    primary = _primary(comparison)
+    size = comparison.inference.detectable.get(primary) if comparison.inference is not None else None
+    if size is not None and seeds == 1:  # with one seed documents are the only source of chance: 1 / sqrt(N)
+        half = formats.named_difference(size / 2, primary, rows.TESTED[primary])
+        documents = formats.count(4 * comparison.num_documents)
+        parts.append(f"about {documents} test documents, to find differences of {half} between trained models")
+    if last := _at_last_epoch(results):
+        parts.append(f"more epochs for {formats.listed(last)}")
+    if edge := _at_edge(results):
+        parts.append(f"a wider range of learning rates for {formats.listed(edge)}")
+    elif not any(run.record.search for run in results.runs if run.tuned):
+        parts.append("a search for the learning rates")
+    if comparison.synthetic:
+        parts.append("a pretrained model and real news")
+    return f"What would change them: {'; '.join(parts)}." if parts else None
+
+
+def conclusion(comparison: Comparison) -> str | None:
+    """What a reader should take away: quality, cost, and which method to choose."""
+    labels = tuned(comparison)
+    if len(labels) < 2:
+        return None
+    measure = _primary(comparison)
+    best, rivals = _best_and_rivals(comparison, labels, measure)
+    texts = [
+        _judged(comparison, labels, measure),
+        _choice(comparison, best, rivals),
+        _judged(comparison, labels, "rouge1" if measure == "loss" else "loss"),
+        _against_baselines(comparison, labels),
+        _about_models(comparison),
+    ]
+    return " ".join(filter(None, texts))
+
+
+def _gains(comparison: Comparison, label: str, base: str) -> tuple[float, float]:
+    """How far a method is below another in test loss, and above it in R-1."""
+    loss, score = (
+        number(comparison, a, path) - number(comparison, b, path)
+        for a, b, path in ((base, label, "loss.test"), (label, base, "rouge1.mean"))
+    )
+    return loss, score
+
+
+def _with_cells(comparison: Comparison, labels: list[str], path: str) -> str:
+    return formats.listed([f"{label} ({cell(comparison, label, path)})" for label in labels])
+
+
+def _most_copied(comparison: Comparison, labels: list[str], path: str) -> str:
+    """Which method writes the most of its own; nothing where only one is known."""
+    if len(labels) < 2:
+        return ""
+    new, old = highest(comparison, path, labels), lowest(comparison, path, labels)
+    if new == old:
+        return "All write as much of their own."
+    return (
+        f"{formats.listed(new)} {formats.verb(new, 'writes', 'write')} the most of {formats.verb(new, 'its', 'their')} "
+        f"own and {formats.listed(old)} {formats.verb(old, 'keeps', 'keep')} closest to the article; what is new is "
+        "paraphrase or invention, and only a reader or the checks of names and numbers can say which."
+    )
+
+
+def _losses_at_best(history: Sequence[dict[str, Any]], training: TrainingSummary | None) -> tuple[float, float] | None:
+    """Training and validation loss of the epoch that is evaluated."""
+    if training is None:
+        return None
+    for event in history:
+        if event["event"] == "evaluation" and event.get("epoch") == training.best_epoch:
+            train, validation = event.get("train_loss"), event.get("validation_loss")
+            return None if train is None or validation is None else (train, validation)
+    return None
+
+
+def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | None:
+    """The leading trained method on a measure, and which of the others it is shown to be ahead of."""
+    order = [label for label in ranking(comparison.rows, measure) if label in labels]
+    tests = {
+        label: turned(test, order[0])
+        for label in order[1:]
+        if (test := find_test(comparison.tests, measure, order[0], label)) is not None
+    }
+    if len(order) < 2 or not tests:
+        return None
+    best = order[0]
+    beaten = [label for label, test in tests.items() if separable(test)]
+    equal = [label for label, test in tests.items() if rows.decision(test) == "equivalent"]
+    open_ = [label for label in tests if label not in beaten and label not in equal]
+    mean = estimate_in_words(comparison, best, measure)
+    parts = []
+    if beaten:
+        listed = ", ".join(f"{label} ({_difference(tests[label])})" for label in beaten)
+        parts.append(f"significantly {'below' if measure == 'loss' else 'above'} {listed}")
+    if equal:
+        margin = tests[equal[0]].margin
+        within = "" if margin is None else f" within {formats.named_difference(margin, measure, rows.TESTED[measure])}"
+        parts.append(f"equivalent to {formats.listed(equal)}{within}")
+    if open_:
+        parts.append(f"not shown to differ from {formats.listed(open_)}")
+    return f"By {_named(measure)}, {best} is ahead with {mean}: {'; '.join(parts)}."
+
+
+def _difference(test: PairedTest) -> str:
+    difference, interval, _ = rows.test_figures(test)
+    return f"{difference} {interval}"
+
+
+def _interval(test: PairedTest) -> str:
+    """The interval of a difference, in words."""
+    return f"difference {_difference(test)}"
+
+
+def _pair(test: PairedTest) -> str:
+    return f"{test.a} or {test.b}"
+
+
+def _gain(comparison: Comparison, best: str, other: str, measure: str) -> str:
+    a, b = (mean_of(comparison.rows[label], measure) for label in (best, other))
+    assert a is not None and b is not None
+    if measure == "loss":
+        return f"a test loss lower by {formats.loss(b - a)} nats per target token"
+    return f"{formats.rouge_score(a - b)} points of {rows.TESTED[measure]}"
+
+
+def _points(comparison: Comparison, labels: list[str], path: str) -> str:
+    order = sorted(labels, key=lambda label: number(comparison, label, path))
+    return ", ".join(
+        f"{label} ({cell(comparison, label, 'rouge1.mean')}, {cell(comparison, label, path)})" for label in order
+    )
+
+
+def _dominated(comparison: Comparison, labels: list[str], front: list[str], path: str) -> str:
+    """`prompt-tuning is dominated by lora`: each method off the front, with one that is at least as good in both."""
+    parts = []
+    for label in labels:
+        cost, score = number(comparison, label, path), number(comparison, label, "rouge1.mean")
+        over = next(
+            other
+            for other in front
+            if number(comparison, other, path) <= cost and number(comparison, other, "rouge1.mean") >= score
+        )
+        parts.append(f"{label} by {over}")
+    return f"these are dominated: {', '.join(parts)}"
+
+
+def _primary(comparison: Comparison) -> str:
+    return comparison.inference.primary if comparison.inference is not None else "rouge1"
+
+
+def _named(measure: str) -> str:
+    return "test loss" if measure == "loss" else rows.TESTED[measure]
+
+
+def _seeds_in_words(comparison: Comparison) -> str:
+    seeds = max(len(comparison.rows[label].seeds) for label in tuned(comparison))
+    if seeds == 1:
+        return "each method was trained once, so that nothing is known of how much another training would differ"
+    return f"each method was trained with {seeds} seeds, so that the spread over trainings is known only roughly"
+
+
+def _at_last_epoch(results: Results) -> list[str]:
+    """The methods whose best epoch was the last, in each of their runs."""
+    found = []
+    for label in results.labels:
+        trainings = [run.record.training for run in results.of(label) if run.record.training is not None]
+        if trainings and all(one.best_epoch == one.epochs and not one.stopped_early for one in trainings):
+            found.append(label)
+    return found
+
+
+def _at_edge(results: Results) -> list[str]:
+    return [
+        label
+        for label in results.labels
+        if any(run.record.search and run.record.search.at_edge for run in results.of(label))
+    ]
+
+
+def _better(comparison: Comparison, measure: str, best: str, other: str) -> bool:
+    test = find_test(comparison.tests, measure, best, other)
+    return test is not None and separable(test)
+
+
+def _best_and_rivals(comparison: Comparison, labels: list[str], measure: str) -> tuple[str, list[str]]:
+    """The trained method with the best mean, and the others that it is not shown to be better than."""
+    order = [label for label in ranking(comparison.rows, measure) if label in labels]
+    return order[0], [label for label in order[1:] if not _better(comparison, measure, order[0], label)]
+
+
+def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
+    """Which trained method is best on a measure, or that none is shown to be; with one seed, of these models alone."""
+    known = [label for label in ranking(comparison.rows, measure) if label in labels]
+    if len(known) < 2:
+        return ""
+    best, rivals = _best_and_rivals(comparison, known, measure)
+    name, estimate = _named(measure), estimate_in_words(comparison, best, measure)
+    if rivals:
+        return (
+            f"By {name} no trained method is shown to be the best: {best} has the best mean, {estimate}, and is not "
+            f"shown to be better than {formats.listed(rivals)}."
+        )
+    below = "below" if measure == "loss" else "above"
+    which = "the model trained with" if _one_seed(comparison) else "the best trained method is"
+    found = " leads on these documents" if _one_seed(comparison) else ""
+    return f"By {name} {which} {best}{found}: {estimate}, significantly {below} {_each_other(known)}."
+
+
+def _each_other(order: list[str]) -> str:
+    return order[1] if len(order) == 2 else f"each of the {len(order) - 1} others"
+
+
+def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
+    """Which method to choose: of the best and its rivals, the one that trains the fewest parameters."""
+    path = "parameters.num_trainable_parameters"
+    among = [label for label in (best, *rivals) if num_trainable(comparison.rows[label])]
+    frugal = lowest(comparison, path, among)[0]
+    if frugal == best:
+        if rivals:
+            return f"Of these it also has the fewest trainable parameters ({cell(comparison, best, path)})."
+        least = lowest(comparison, path, tuned(comparison))[0]
+        if least == best:
+            return f"It also trains the fewest parameters ({cell(comparison, best, path)}): nothing speaks for another."
+        return (
+            f"Its price is {cell(comparison, best, path)} trainable parameters, where {least} has "
+            f"{cell(comparison, least, path)}."
+        )
+    test = find_test(comparison.tests, _primary(comparison), best, frugal)
+    sure = test is not None and rows.decision(test) == "equivalent"
+    told = "" if test is None else f" ({_interval(turned(test, best))})"
+    return (
+        f"Of those not shown to differ from the best by {_named(_primary(comparison))}, {frugal} has the fewest "
+        f"trainable parameters ({cell(comparison, frugal, path)}, against {cell(comparison, best, path)})"
+        + (
+            f" and is equivalent to {best}{told}: it is the one to choose where storage counts."
+            if sure
+            else f"; whether it is as good as {best} these data cannot say{told}."
+        )
+    )
+
+
+def _against_baselines(comparison: Comparison, labels: list[str]) -> str:
+    """How the trained methods do against the article's first sentences."""
+    leads = of_kind(comparison, "lead-3")
+    if not leads:
+        return ""
+    tests = {label: find_test(comparison.tests, "rouge1", label, leads[0]) for label in labels}
+    above = [
+        label
+        for label, test in tests.items()
+        if test is not None and separable(test) and turned(test, label).difference > 0
+    ]
+    score = cell(comparison, leads[0], "rouge1.mean")
+    if not above:
+        return f"None is shown to score above the article's first three sentences ({leads[0]}, R-1 {score})."
+    verb = formats.verb(above, "scores", "score")
+    return (
+        f"{formats.listed(above)} {verb} significantly above the article's first three sentences ({leads[0]}, R-1 "
+        f"{score})."
+    )
+
+
+def _about_models(comparison: Comparison) -> str:
+    if not _one_seed(comparison):
+        return ""
+    return "With one training seed all of this is about the trained models, not about the methods."
+
+
+def _one_seed(comparison: Comparison) -> bool:
+    return max(len(comparison.rows[label].seeds) for label in tuned(comparison)) == 1

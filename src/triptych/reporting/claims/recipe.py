@@ -1,0 +1,169 @@
+"""Sentences on the training recipe: what every method shares, what each method is set to, and why."""
+
+from collections.abc import Callable
+from typing import Any
+
+from triptych.config.schema import Suite
+from triptych.results.reading import Results, SavedRun
+from triptych.text import formats
+
+_USUAL_RANK, _USUAL_TOKENS, _USUAL_BLOCKS = 8, 20, 2  # the defaults, for which there are reasons in the literature
+
+
+def loss_and_optimizer(results: Results) -> str | None:
+    """The loss, the optimizer with its constants, and why."""
+    if not _trained(results):
+        return None
+    decays = dict.fromkeys(
+        f"{decay:g}" for run in _trained(results) if (decay := run.record.options.get("weight_decay")) is not None
+    )
+    decay = f", with a weight decay of {formats.listed(list(decays))} on matrices" if decays else ""
+    optimizers = {
+        "adamw": "AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸)"
+        + decay
+        + ". Its steps are scaled "
+        "for each parameter by the size of past gradients, so that one optimizer serves a prompt of a few vectors and "
+        "a whole network",
+        "adafactor": "Adafactor" + decay + ". It keeps factored second moments, so that its state needs little memory",
+    }
+    return (
+        "The loss is the cross-entropy of the summary's tokens, given the document: minus the log-likelihood of the "
+        f"summary, the same for every method. It is minimised by {optimizers[results.suite.training.optimizer]}."
+    )
+
+
+def schedule(results: Results) -> str | None:
+    """Batch and accumulation, the schedule of the learning rate, and clipping."""
+    if not _trained(results):
+        return None
+    training = results.suite.training
+    micro = training.micro_batch_size
+    passes = -(-training.global_batch_size // micro) if isinstance(micro, int) else None
+    if passes == 1:
+        batch = f"A step is taken on {training.global_batch_size} documents, all in one pass, without accumulation"
+    else:
+        size = f"passes of {micro}" if isinstance(micro, int) else "passes of as many as fit into memory"
+        batch = (
+            f"A step is taken on {training.global_batch_size} documents, whose gradients are accumulated over {size}; "
+            "they are divided by the number of summary tokens once, so that the size of a pass changes no result"
+        )
+    shapes = {"linear": "falls linearly to zero", "cosine": "falls to zero as a cosine", "constant": "stays constant"}
+    warmup = (
+        f"rises over the first {formats.share(training.warmup_fraction)} of the steps, while the optimizer's averages "
+        "are still rough, and then "
+        if training.warmup_fraction
+        else ""
+    )
+    return (
+        f"{batch}. The learning rate {warmup}{shapes[training.schedule]}. Gradients are clipped at a norm of "
+        f"{training.max_grad_norm:g}, so that one unusual batch cannot undo the steps before it."
+    )
+
+
+def stopping(results: Results) -> str | None:
+    """The epochs, early stopping and its patience."""
+    if not _trained(results):
+        return None
+    training = results.suite.training
+    patience = formats.number_of(training.patience, "epoch")
+    return (
+        f"Training lasts at most {formats.number_of(training.max_epochs, 'epoch')} and stops early after {patience} "
+        "without a lower validation loss; the weights of the epoch with the lowest are evaluated, so that a method "
+        "that overfits is judged at its best."
+    )
+
+
+def choices(results: Results) -> str | None:
+    """Why each method has the size and the places that it has."""
+    parts = []
+    for label in results.labels:
+        runs = [run for run in results.of(label) if run.tuned]
+        describe = _REASONS.get(runs[0].record.kind) if runs else None
+        if describe is not None and (text := describe(runs[0])):
+            parts.append(text)
+    return " ".join(parts) or None
+
+
+def decoding(results: Results) -> str | None:
+    """How summaries are generated."""
+    if not any(run.done and run.record.parameters is not None for run in results.runs):
+        return None
+    return f"Every model writes its summaries alike: {_search(results.suite)}, at most {_length(results.suite)}."
+
+
+def _search(suite: Suite) -> str:
+    settings = suite.decoding
+    beams = "greedily" if settings.num_beams == 1 else f"by a search with {settings.num_beams} beams"
+    size = settings.no_repeat_ngram_size
+    return f"{beams}, without repeating a sequence of {size} tokens" if size else beams
+
+
+def _length(suite: Suite) -> str:
+    return formats.number_of(suite.decoding.max_new_tokens, "token")
+
+
+def _trained(results: Results) -> list[SavedRun]:
+    return [run for run in results.runs if run.done and run.tuned]
+
+
+def _prompt(run: SavedRun) -> str | None:
+    tokens = run.record.options.get("num_virtual_tokens")
+    if not tokens:
+        return None
+    reason = (
+        "the length beyond which Lester et al. (2021) saw little gain"
+        if tokens == _USUAL_TOKENS
+        else "Lester et al. (2021) found more than one to be needed and little gain beyond 20"
+    )
+    return f"{run.record.label} has {formats.number_of(tokens, 'virtual token')}: {reason}."
+
+
+def _low_rank(run: SavedRun) -> str | None:
+    rank, alpha, targets = (run.record.options.get("rank"), run.record.options.get("alpha"), _targets(run))
+    if not rank or not targets:
+        return None
+    reason = "Hu et al. (2021) found very small ranks to suffice where attention is adapted" + (
+        "" if rank == _USUAL_RANK else ", and 8 is usual"
+    )
+    scale = f" and α = {alpha:g}, so that the update is scaled by {alpha / rank:g}" if alpha else ""
+    return f"{run.record.label} has rank {rank}{scale}, on {targets}: {reason}."
+
+
+def _targets(run: SavedRun) -> str:
+    names = run.record.notes.get("target_modules") or run.record.options.get("target_modules")
+    if not isinstance(names, (list, tuple)):
+        return ""
+    kinds = dict.fromkeys(str(name).split(".")[-1] for name in names)
+    meaning = " (queries, keys and values in one matrix)" if list(kinds) == ["c_attn"] else ""
+    return f"{formats.listed(list(kinds))} of every block{meaning}"
+
+
+def _layers(run: SavedRun) -> str | None:
+    options = run.record.options
+    blocks, head = options.get("num_blocks"), options.get("head")
+    if blocks is None:
+        return None
+    trained = f"the last {formats.number_of(blocks, 'block')}" if blocks else "no block"
+    norm = " and the final norm" if options.get("final_norm") else ""
+    usual = " (two, as in the comparison of Li and Liang, 2021)" if blocks == _USUAL_BLOCKS else ""
+    reason = {
+        "frozen": ", not the head: in GPT-2 the head is the table of token embeddings itself, so that training it "
+        "would change what the model reads as well, and a copy of it would add a matrix as large as that table",
+        "untied": ", and a copy of the head, so that the embeddings which the model reads stay as they are",
+        "tied": ", and the head, which is the table of token embeddings itself, so that what the model reads changes "
+        "too",
+    }.get(str(head), "")
+    return f"{run.record.label} trains {trained}{norm}{usual}{reason}."
+
+
+def _everything(run: SavedRun) -> str:
+    return f"{run.record.label} trains every weight, as the reference of what the model can learn from these data."
+
+
+_REASONS: dict[str, Callable[[SavedRun], Any]] = {
+    "prompt-tuning": _prompt,
+    "lora": _low_rank,
+    "dora": _low_rank,
+    "last-layers": _layers,
+    "full": _everything,
+}

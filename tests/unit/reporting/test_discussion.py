@@ -1,0 +1,195 @@
+"""Discussion and conclusion of two small comparisons, written out by hand: one with a clear winner, one undecided."""
+
+import pytest
+
+from support.made_up import make_comparison, make_results
+from triptych.reporting.claims import claims
+from triptych.results.reading import Results
+from triptych.results.records import Comparison, Estimate, PairedTest, RowLoss, TextShape
+
+# label: test loss and its interval, R-1 and its interval, training seconds, words, share at the limit, new pairs
+ROWS = {
+    "untuned": (4.0, 3.9, 4.1, 14.0, 13.0, 15.0, 0.0, 90.0, 0.95, 0.8),
+    "lead-3": (None, None, None, 30.0, 29.0, 31.0, 0.0, 70.0, 0.0, 0.0),
+    "lora": (3.0, 2.9, 3.1, 32.0, 31.0, 33.0, 40.0, 40.0, 0.02, 0.3),
+    "full": (2.8, 2.7, 2.9, 35.0, 34.0, 36.0, 90.0, 41.0, 0.0, 0.4),
+}
+WINNER = {
+    ("lora", "full", "rouge1"): (-3.0, -4.5, -1.5, "different"),
+    ("lead-3", "lora", "rouge1"): (-2.0, -3.5, -0.5, "different"),
+    ("lead-3", "full", "rouge1"): (-5.0, -6.5, -3.5, "different"),
+    ("lora", "full", "loss"): (0.2, 0.1, 0.3, "different"),
+}
+UNDECIDED = {
+    ("lora", "full", "rouge1"): (-3.0, -7.0, 1.0, "undecided"),
+    ("lead-3", "lora", "rouge1"): (-2.0, -6.0, 2.0, "undecided"),
+    ("lead-3", "full", "rouge1"): (-5.0, -9.5, -0.5, "different"),
+    ("lora", "full", "loss"): (0.2, -0.1, 0.5, "undecided"),
+}
+
+
+def small(tests: dict, seeds: tuple[int, ...]) -> tuple[Results, Comparison]:
+    """A comparison of four rows that has the numbers above and these tests."""
+    results = make_results(tuple(ROWS), seeds=seeds)
+    comparison = make_comparison(results).model_copy(update={"synthetic": False, "num_documents": 500})
+    for label, row in comparison.rows.items():
+        loss, loss_low, loss_high, mean, low, high, seconds, words, capped, new = ROWS[label]
+        row.loss = RowLoss(test=loss, mean=loss, low=loss_low, high=loss_high)
+        row.rouge1 = Estimate(mean=mean, low=low, high=high)
+        row.cost["train_seconds"] = seconds
+        row.text_shape = TextShape(
+            prediction_words=words,
+            reference_words=41.0,
+            share_at_cap=capped,
+            share_empty=0.0,
+            novel_bigrams=new,
+            longest_copied_words=12.0,
+            repeated_trigrams=0.01,
+        )
+    comparison.tests = [
+        PairedTest(
+            a=a,
+            b=b,
+            metric=metric,
+            difference=difference,
+            low=low,
+            high=high,
+            p_value=0.01,
+            p_value_adjusted=0.02,
+            decision=decision,
+            detectable=2.5,
+        )
+        for (a, b, metric), (difference, low, high, decision) in tests.items()
+    ]
+    comparison.inference.detectable = {"rouge1": 2.5}
+    return results, comparison
+
+
+def paragraphs(tests: dict, seeds: tuple[int, ...]) -> dict[str, str]:
+    """The discussion and the conclusion by the names of their parts."""
+    topics = ("learned", "differences", "cost-and-quality", "limiting", "conclusion")
+    return {claim.name: claim.text for claim in claims(*small(tests, seeds)) if claim.topic in topics}
+
+
+SHARED = {
+    "loss-against-rouge": (
+        "full lowers the test loss of untuned by 1.2000 nats per target token and raises R-1 by 21.00. Of these two "
+        "gains the others reach: lora 83.3% and 85.7%. Each has more of the gain in R-1 than of the gain in loss: the "
+        "form of a summary seems to be learned first, which ROUGE rewards at once, and the choice of its words, which "
+        "the loss measures, comes later."
+    ),
+    "stopping-and-length": (
+        "By the share of summaries that ran into the limit of new tokens, lora (2.0%) and full (0.0%) stop, where "
+        "untuned has 95.0%. Against the references' 41.0 words, summaries are about as long: lora (40.0) and full "
+        "(41.0). Shorter summaries lose recall and gain precision, so a difference in ROUGE between methods of "
+        "different length is in part one of length."
+    ),
+    "copying-in-words": (
+        "Word pairs that are not in the article: lora 30.0%, full 40.0%; longest run of copied words: lora 12.0, full "
+        "12.0, where the article's first sentences (lead-3) copy 12.0 words in a row. full writes the most of its own "
+        "and lora keeps closest to the article; what is new is paraphrase or invention, and only a reader or the "
+        "checks of names and numbers can say which. Repeated word triples are most frequent in lora and full (1.0%)."
+    ),
+    "gaps": (
+        "In the epoch that is evaluated, training and validation loss are: lora 3.2000 and 2.7500; full 3.1000 and "
+        "2.6500."
+    ),
+    "front-of-trained": (
+        "Among the trained methods, in mean R-1 against training time, the front is lora (32.00, 40.0 s), full "
+        "(35.00, 90.0 s); in mean R-1 against trainable parameters, the front is lora (32.00, 294,912), full (35.00, "
+        "124,439,808)."
+    ),
+}
+OF_WINNER = SHARED | {
+    "apart": (
+        "By R-1, full is ahead with 35.00 (95% interval 34.00 to 36.00): significantly above lora (+3.00 [1.50, "
+        "4.50]). By test loss, full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): significantly below lora "
+        "(−0.2000 [−0.3000, −0.1000])."
+    ),
+    "undecided": "By R-1 every pair of trained methods is decided.",
+    "cost-and-quality": (
+        "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
+        "time buys 3.00 points of R-1 (difference +3.00 [1.50, 4.50], different)."
+    ),
+    "limiting": (
+        "What limits these results: each method was trained with 3 seeds, so that the spread over trainings is known "
+        "only roughly; the scores are of 500 test documents; lora and full had the lowest validation loss in the last "
+        "epoch, so that training was cut."
+    ),
+    "would-change": "What would change them: more epochs for lora and full.",
+    "conclusion": (
+        "By R-1 the best trained method is full: 35.00 (95% interval 34.00 to 36.00), significantly above lora. Its "
+        "price is 124,439,808 trainable parameters, where lora has 294,912. By test loss the best trained method is "
+        "full: 2.8000 (95% interval 2.7000 to 2.9000), significantly below lora. lora and full score significantly "
+        "above the article's first three sentences (lead-3, R-1 30.00)."
+    ),
+}
+OF_UNDECIDED = SHARED | {
+    "apart": (
+        "By R-1, full is ahead with 35.00 (95% interval 34.00 to 36.00): not shown to differ from lora. By test loss, "
+        "full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): not shown to differ from lora."
+    ),
+    "undecided": (
+        "By R-1 the data cannot say which is better: lora or full (difference −3.00 [−7.00, 1.00]); the interval "
+        "contains zero. That is no proof of equality: in these pairs a true difference below 2.50 points of R-1 would "
+        "often have gone unnoticed."
+    ),
+    "cost-and-quality": (
+        "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
+        "time buys 3.00 points of R-1 (difference +3.00 [−1.00, 7.00], undecided)."
+    ),
+    "limiting": (
+        "What limits these results: each method was trained once, so that nothing is known of how much another "
+        "training would differ; the scores are of 500 test documents; lora and full had the lowest validation loss in "
+        "the last epoch, so that training was cut."
+    ),
+    "would-change": (
+        "What would change them: three training seeds or more, for a statement on the methods instead of on these "
+        "trained models; about 2,000 test documents, to find differences of 1.25 points of R-1 between trained "
+        "models; more epochs for lora and full."
+    ),
+    "conclusion": (
+        "By R-1 no trained method is shown to be the best: full has the best mean, 35.00 (95% interval 34.00 to "
+        "36.00), and is not shown to be better than lora. Of those not shown to differ from the best by R-1, lora has "
+        "the fewest trainable parameters (294,912, against 124,439,808); whether it is as good as full these data "
+        "cannot say (difference +3.00 [−1.00, 7.00]). By test loss no trained method is shown to be the best: full "
+        "has the best mean, 2.8000 (95% interval 2.7000 to 2.9000), and is not shown to be better than lora. full "
+        "scores significantly above the article's first three sentences (lead-3, R-1 30.00). With one training seed "
+        "all of this is about the trained models, not about the methods."
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("tests", "seeds", "expected"),
+    [(WINNER, (0, 1, 2), OF_WINNER), (UNDECIDED, (0,), OF_UNDECIDED)],
+    ids=["a clear winner", "undecided"],
+)
+def test_discussion_and_conclusion_say_what_a_reader_of_the_numbers_would(tests, seeds, expected) -> None:
+    """Every paragraph of the discussion follows from the numbers: it names a winner only where the tests do."""
+    assert paragraphs(tests, seeds) == expected
+
+
+def test_a_method_whose_validation_loss_rose_again_is_named() -> None:
+    """Where a later epoch had a higher validation loss than the one evaluated, the paragraph on the gap says so."""
+    results, comparison = small(WINNER, (0,))
+    results.of("full")[0].record.training.best_epoch = 2
+    text = next(claim.text for claim in claims(results, comparison) if claim.name == "gaps")
+    assert text.endswith(
+        "full has a higher validation loss after that epoch: more of the same training would fit the "
+        "training pairs, not the task."
+    )
+
+
+def test_with_one_seed_a_winner_is_a_model() -> None:
+    """Where one seed was trained, tests that reject crown no method: the conclusion speaks of the trained model."""
+    text = paragraphs(WINNER, (0,))["conclusion"]
+    assert text.startswith("By R-1 the model trained with full leads on these documents: 35.00")
+    assert text.endswith("about the trained models, not about the methods.") and "best trained method" not in text
+
+
+def test_nothing_is_discussed_where_nothing_was_trained() -> None:
+    """Without a trained method there is no discussion and no conclusion."""
+    results = make_results(("untuned", "lead-3"))
+    topics = {claim.topic for claim in claims(results, make_comparison(results))}
+    assert not topics & {"recipe", "learned", "differences", "cost-and-quality", "limiting", "conclusion"} - {"recipe"}
