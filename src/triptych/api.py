@@ -121,7 +121,7 @@ def compare(
     """
     from triptych.run import entries
     from triptych.suite import executors
-    from triptych.suite.folder import check_claim, claim_folder
+    from triptych.suite.folder import check_claim, claim_folder, note_command
 
     import_plugins(plugins)
     listener = listener or usual_listener()
@@ -156,6 +156,7 @@ def compare(
             notes, language = checked.corpus.data.sentences(), checked.language.reason
             listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=list(claim.said)))
             with claim_folder(folder, claim.suite, fresh) as lock:
+                note_command(folder)
                 jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
                 return reports.report_suite(folder)
 
@@ -430,13 +431,21 @@ def export(run: str | Path, folder: str | Path, *, model: str | None = None, plu
     return export_run(Path(run), Path(folder), model)
 
 
-def report(outs: str | Path | Sequence[str | Path], *, to: str | Path | None = None, texts: bool = True) -> Comparison:
+def report(
+    outs: str | Path | Sequence[str | Path],
+    *,
+    to: str | Path | None = None,
+    texts: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> Comparison:
     """Compare the runs of results folders again, and write `comparison.json`, the tables and the reports.
 
     Args:
         outs: a results folder, or several, which are joined into one table if they may be.
         to: the folder to write to; None: the results folder, where there is one only.
         texts: with summaries in the reports; False: for data that may not be passed on.
+        settings: the section `report` of a suite: title, author, course, date, reason. Where a folder's own report is
+            written, its suite.json keeps them.
 
     Returns:
         What `comparison.json` holds.
@@ -449,7 +458,7 @@ def report(outs: str | Path | Sequence[str | Path], *, to: str | Path | None = N
     folders = [Path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
     if len(folders) != 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
-    return reports.report_folders(folders, folders[0] if to is None else Path(to), texts)
+    return reports.report_folders(folders, folders[0] if to is None else Path(to), texts, settings or {})
 
 
 def advise(

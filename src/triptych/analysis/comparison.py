@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from triptych.analysis.checks import output_checks
 from triptych.analysis.coverage import subset
 from triptych.analysis.fairness import refuse_unfair, refuse_unlike_seeds
 from triptych.analysis.flags import comparison_flags, row_flags
@@ -79,6 +80,7 @@ def compare_results(results: Results) -> Comparison:
         signature=finished[0].record.rouge.signature if finished[0].record.rouge is not None else None,
         inference=inference_of(tests, analysis) if tests else None,
         scaling=points,
+        checks=output_checks(results),
         design=results.suite.design.model_dump() if results.suite.design is not None else None,
     )
 

@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options
+from triptych.cli.options import Commands, add_common_options, add_set_option
+from triptych.config import reading
 from triptych.text.characters import for_terminal
 
 
@@ -23,6 +24,11 @@ def add_report(commands: Commands) -> None:
         action="store_true",
         help="leave out every summary, generated or of the reference: for data that may not be passed on",
     )
+    add_set_option(
+        parser,
+        "what the author adds, kept in OUT/suite.json: report.title, report.author, report.course, report.date, "
+        "report.reason (why less of the data was used); OUT/discussion.md, in Markdown, is taken into the report",
+    )
     add_common_options(parser)
     parser.set_defaults(call=run_report)
 
@@ -34,7 +40,8 @@ def run_report(options: argparse.Namespace) -> int:
     from triptych import api
     from triptych.reporting.terminal import comparison_table
 
-    comparison = api.report(options.out, to=options.to, texts=not options.without_texts)
+    settings = reading.parse_settings(options.settings)
+    comparison = api.report(options.out, to=options.to, texts=not options.without_texts, settings=settings)
     Console().print(comparison_table(comparison))
     print(f"\n{options.to or options.out[0]}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
     return 0

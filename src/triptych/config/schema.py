@@ -147,6 +147,16 @@ class Analysis(Section):
         return self.loss_margin if measure == "loss" else self.margin
 
 
+class ReportSettings(Section):
+    """What the author adds to the report; changes no run and no figure."""
+
+    title: str = Field("", max_length=300, description="the title of the report; empty: a title of its own")
+    author: str = Field("", max_length=300, description="who wrote it")
+    course: str = Field("", max_length=300, description="what it was written for")
+    date: str = Field("", max_length=100, description="its date, as it should be printed")
+    reason: str = Field("", max_length=2000, description="why less of the data or fewer epochs were used")
+
+
 class Scaling(Section):
     """How each row gains with data: every row that trains, again on fewer training documents, all else the same."""
 
@@ -211,6 +221,7 @@ class Suite(Section):
     tracking: Tracking = Tracking()
     scaling: Scaling = Scaling()
     analysis: Analysis = Analysis()
+    report: ReportSettings = ReportSettings()
     design: ChosenDesign | None = None
     method: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="options of each row, by its label; a further row gives its kind as well"
@@ -255,6 +266,12 @@ class Suite(Section):
         if not value or len(set(value)) != len(value) or min(value) < 0 or max(value) >= 2**32:
             raise ValueError("different seeds from 0 to 4294967295 are needed, at least one")
         return value
+
+    def of_runs(self) -> dict[str, Any]:
+        """The settings that runs are made and known by, as JSON: all but [report], which the report alone shows."""
+        settings = self.model_dump(mode="json")
+        del settings["report"]
+        return settings
 
 
 def make_suite(settings: dict[str, Any]) -> Suite:

@@ -14,12 +14,14 @@ from matplotlib.ft2font import FT2Font
 
 from triptych.analysis.coverage import corpus_pairs
 from triptych.reporting import rows
+from triptych.reporting.authors_text import Block
 from triptych.reporting.claims import claims
 from triptych.reporting.drawing import Drawing
+from triptych.reporting.examples import examples, examples_rule
 from triptych.reporting.figures import figures
 from triptych.reporting.lines import all_flags
 from triptych.reporting.tables.cost import clocks_table, compute_table, generation_table, training_table
-from triptych.reporting.tables.outputs import shape_table
+from triptych.reporting.tables.outputs import checks_table, shape_table
 from triptych.reporting.tables.quality import (
     further_scores_table,
     loss_table,
@@ -33,14 +35,9 @@ from triptych.reporting.tables.scored import scored_record_tables, scored_tables
 from triptych.reporting.tables.settings import hyper_parameters_table, runs_table, settings_table, splits_table
 from triptych.reporting.tables.table import ReportTable
 from triptych.results.reading import Results, SavedRun
-from triptych.results.records import Comparison, Prediction
+from triptych.results.records import Comparison
 from triptych.text import formats
 from triptych.text.characters import map_texts, showable, to_json, unshowable
-
-_EXAMPLES = 3
-_MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
-_MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
-_LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
 
 
 @dataclass(frozen=True)
@@ -50,15 +47,17 @@ class ReportContent:
     Attributes:
         results: the runs.
         comparison: of the same runs.
+        words: the author's own text, from `read_discussion`.
     """
 
     results: Results
     comparison: Comparison
+    words: Sequence[Block] = ()
 
     @cached_property
     def document(self) -> dict[str, Any]:
         """Texts and tables."""
-        return report_data(self.results, self.comparison)
+        return report_data(self.results, self.comparison, self.words)
 
     @cached_property
     def drawings(self) -> dict[str, Drawing]:
@@ -66,12 +65,13 @@ class ReportContent:
         return figures(self.results, self.comparison)
 
 
-def report_data(results: Results, comparison: Comparison) -> dict[str, Any]:
+def report_data(results: Results, comparison: Comparison, words: Sequence[Block] = ()) -> dict[str, Any]:
     """Everything the templates show but the figures.
 
     Args:
         results: what was loaded.
         comparison: of the same results.
+        words: the author's own text, from `read_discussion`.
     """
 
     def own(text: str) -> str:
@@ -98,7 +98,10 @@ def report_data(results: Results, comparison: Comparison) -> dict[str, Any]:
         "claims": topics,
         "flags": [own(flag) for flag in all_flags(comparison)],
         "reductions": [own(sentence) for sentence in reductions(results)],
+        "report": results.suite.report.model_dump(),
+        "words": list(words),
         "examples": examples(results),
+        "examples-rule": own(examples_rule(results)),
         "tables": {table.name: table.data() | {"caption": own(table.caption)} for table in tables},
         "whole": [table.data() | {"caption": own(table.caption)} for table in whole],
         "notes": _notes(results),
@@ -123,69 +126,6 @@ def report_data(results: Results, comparison: Comparison) -> dict[str, Any]:
 
 def _code_points(characters: set[str]) -> str:
     return " ".join(f"U+{ord(character):04X}" for character in sorted(characters)[:12])
-
-
-def browser_data(
-    results: Results, most: int = _MOST_PREDICTIONS, most_characters: int = _MOST_CHARACTERS
-) -> dict[str, Any]:
-    """References and predictions, for the page's browser. No document: articles are not the report's to spread.
-
-    Args:
-        results: what was loaded.
-        most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the
-            same of every run, and `total` says of how many.
-        most_characters: of summaries and references that the page may hold; of longer ones, fewer documents are taken.
-    """
-    finished = [run for run in results.runs if run.done and run.predictions]
-    if not finished:
-        return {"metrics": {}, "documents": [], "runs": [], "total": 0}
-    total = len(finished[0].predictions)
-    lengths = [
-        len(lines[0].reference) + sum(len(line.prediction) for line in lines)
-        for lines in zip(*(run.predictions for run in finished), strict=True)
-    ]
-    within = most_characters * total // max(1, sum(lengths))
-    taken = min(total, max(1, most // len(finished)), max(1, within))
-    places = [place * total // taken for place in range(taken)]
-    return {
-        "metrics": rows.ROUGE,
-        "documents": [[line.id, line.reference] for line in (finished[0].predictions[place] for place in places)],
-        "runs": [
-            {
-                "label": run.record.label,
-                "seed": run.record.seed,
-                "predictions": [
-                    [line.prediction, *[round(line.scores[metric], 2) for metric in rows.ROUGE]]
-                    for line in (run.predictions[place] for place in places)
-                ],
-            }
-            for run in finished
-        ],
-        "total": total,
-    }
-
-
-def examples(results: Results) -> list[dict[str, Any]]:
-    """The same documents for every row, chosen by their place in the test split alone: at 1/6, 1/2 and 5/6 of it."""
-    first = {
-        label: runs[0] for label in results.labels if (runs := [run for run in results.of(label) if run.predictions])
-    }
-    if not first:
-        return []
-    number = min(len(run.predictions) for run in first.values())
-    places = dict.fromkeys(number * (2 * index + 1) // (2 * _EXAMPLES) for index in range(_EXAMPLES))
-    return [
-        {
-            "id": next(iter(first.values())).predictions[place].id,
-            "reference": _short(next(iter(first.values())).predictions[place].reference),
-            "rows": [
-                {"label": label, "text": _short(line.prediction), "score": _score(line)}
-                for label, run in first.items()
-                for line in [run.predictions[place]]
-            ],
-        }
-        for place in places
-    ]
 
 
 def reductions(results: Results) -> list[str]:
@@ -230,6 +170,7 @@ def _tables(results: Results, comparison: Comparison, device: str, num_devices: 
         clocks_table(comparison),
         generation_table(comparison),
         shape_table(comparison),
+        *([sheet] if (sheet := checks_table(comparison)) else []),
         hyper_parameters_table(results),
         settings_table(results),
         runs_table(results),
@@ -341,7 +282,8 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         return "; ".join(found) or "not recorded"
 
     pairs = [
-        ("Command", every(_command(run) for run in results.runs if run.record.provenance is not None)),
+        *([("Command", results.command)] if results.command else []),
+        ("A single run", every(_command(run) for run in results.runs if run.record.provenance is not None)),
         (
             "Commit",
             every(formats.commit(one.commit, one.dirty) for one in known),
@@ -396,14 +338,6 @@ def _isolated(value: Any, names: list[str]) -> Any:
     if isinstance(value, dict):
         return {key: _isolated(item, names) for key, item in value.items()}
     return [_isolated(item, names) for item in value] if isinstance(value, list) else value
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + " … (cut in print)"
-
-
-def _score(line: Prediction) -> str:
-    return formats.rouge_score(line.scores.get("rouge1"))
 
 
 def _printable(character: str) -> bool:

@@ -19,11 +19,12 @@ from triptych.text.characters import showable
 
 WIDTH = 6.6  # inches, the text width of the page
 _LONGEST_NAME = 24
+_TYPEFACE = "Libertinus Serif"  # of the printed text; the page takes its own
 _STYLE: Any = {
     "svg.fonttype": "none",  # text stays text: it can be searched and copied in the PDF
     "svg.hashsalt": "triptych",
     "text.parse_math": False,  # a `$` in a label is a `$`
-    "font.family": "DejaVu Sans",
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # as wide as the text's own face, which Matplotlib does not have
     "font.size": 8,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -119,7 +120,14 @@ class Canvas:
 
     def legend(self, axes: Axes) -> None:
         """A legend of all rows that were drawn in these axes, under the figure."""
-        handles, names = axes.get_legend_handles_labels()
+        self.legend_of([axes])
+
+    def legend_of(self, several: Sequence[Axes]) -> None:
+        """A legend of all rows that were drawn in any of these axes, in their order, under the figure."""
+        found = [pair for axes in several for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
+        order = {short_name(label): place for place, label in reversed(list(enumerate(self.labels)))}
+        found.sort(key=lambda pair: order[pair[1].removesuffix(UNMEASURED)])
+        handles, names = [handle for handle, _ in found], [name for _, name in found]
         places: dict[str, list[int]] = {}
         for place, label in enumerate(self.labels):
             places.setdefault(short_name(label), []).append(place)
@@ -142,7 +150,8 @@ class Canvas:
                 for (x, y), (_, _, numbers) in zip(places, points, strict=True)
             ]
             series.append(Series(row, text, tuple(found)))
-        return Drawing(stream.getvalue(), tuple(self.labels), tuple(self.keys), tuple(series))
+        svg = stream.getvalue().replace("STIXGeneral", _TYPEFACE)
+        return Drawing(svg, tuple(self.labels), tuple(self.keys), tuple(series))
 
 
 UNMEASURED = " (not measured)"  # after the name of a row in a legend

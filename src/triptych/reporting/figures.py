@@ -1,19 +1,22 @@
 """The figures of the report, for print and page alike, from a comparison and its runs; same data, same bytes."""
 
-from collections.abc import Callable, Sequence
-from itertools import zip_longest
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise, zip_longest
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from triptych.analysis.curves import AXES, Curves, LossCurves, loss_curves, validation_curves
+from triptych.analysis.verdict import pareto_front, ranking
 from triptych.reporting import rows
 from triptych.reporting.drawing import UNMEASURED, Canvas, Drawing, canvas, short_name
 from triptych.results.reading import Results
-from triptych.results.records import Comparison, Estimate, RowLoss, RowSummary
+from triptych.results.records import Comparison, Estimate, PairedTest, RowLoss, RowSummary
 from triptych.text import formats
 
 _LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
+_MOST_PAIRS = 21  # of a figure of differences: of more only the telling ones are shown
+_DECISIONS = {"different": ("#0072B2", True), "equivalent": ("#009E73", True), "undecided": ("#808080", False)}
 _COSTS: tuple[tuple[str, str, Callable[[RowSummary], float | None]], ...] = (
     ("Training time", "s", lambda row: rows.cost(row, "train_seconds")),
     ("Trainable parameters", "", lambda row: rows.value(row, "parameters.num_trainable_parameters")),
@@ -31,76 +34,210 @@ def figures(results: Results, comparison: Comparison) -> dict[str, Drawing]:
         comparison: of the same runs.
     """
     if rows.of_files(comparison):
-        found = {
-            "intervals": intervals_figure(comparison),
-            "differences": differences_figure(comparison) if comparison.tests else None,
-        }
+        found = {"intervals": intervals_figure(comparison), "differences": differences_figure(comparison, ("rouge1",))}
     else:
         labels = list(comparison.rows)
         spendings = [validation_curves(results, axis) for axis in AXES if axis != "step"]  # loss curves are by step
         found = {
+            "search": search_figure(results, labels),
             "curves": curves_figure(loss_curves(results), labels),
+            "differences": differences_figure(comparison, ("rouge1", "loss")),
             "pareto": pareto_figure(comparison),
             "cost": cost_figure(comparison),
+            "length": length_figure(comparison),
             "spending": spending_figure(spendings, labels),
             "scaling": scaling_figure(comparison),
         }
     return {name: drawing for name, drawing in found.items() if drawing is not None}
 
 
+def search_figure(results: Results, labels: list[str]) -> Drawing | None:
+    """Validation loss of each trial against its learning rate, the chosen one in a ring; None without a search."""
+    searches = {
+        label: found
+        for label in labels
+        if (found := next((run.record.search for run in results.of(label) if run.record.search), None))
+        and any(trial.validation_loss is not None for trial in found.trials)
+    }
+    if not searches:
+        return None
+    with canvas(labels, 2.2) as drawn:
+        axes = drawn.figure.subplots()
+        for label, search in searches.items():
+            trials = [(trial.learning_rate, trial.validation_loss) for trial in search.trials]
+            points = tuple((rate, loss) for rate, loss in sorted(trials) if loss is not None)
+            _line(drawn, axes, points, label, markers=30)
+            numbers = [(x, y, (formats.loss(y), f"{x:g}")) for x, y in points]
+            drawn.numbers(axes, label, ": validation loss {} at a learning rate of {}", numbers)
+            if ring := [point for point in points if point[0] == search.chosen]:
+                made = axes.plot(
+                    *zip(*ring, strict=True),
+                    color=drawn.look(label).colour,
+                    marker="o",
+                    markersize=10,
+                    markerfacecolor="none",
+                    linestyle="none",
+                )
+                drawn.own(label, made)
+        axes.set_xscale("log")
+        ticks = _apart({trial.learning_rate for search in searches.values() for trial in search.trials})
+        axes.set_xticks(ticks, [f"{rate:g}" for rate in ticks])
+        axes.xaxis.set_minor_locator(NullLocator())
+        axes.set_xlabel("learning rate, log scale")
+        axes.set_ylabel("validation loss (nats)")
+        drawn.legend(axes)
+        return drawn.finish()
+
+
+def _apart(rates: Iterable[float], ratio: float = 1.7) -> list[float]:
+    """Of some learning rates, those whose names have room next to each other on a log axis."""
+    found: list[float] = []
+    for rate in sorted(rates):
+        if not found or rate >= ratio * found[-1]:
+            found.append(rate)
+    return found
+
+
 def curves_figure(curves: dict[str, LossCurves], labels: list[str]) -> Drawing | None:
-    """Training and validation loss against steps; None where nothing was trained."""
+    """Training and validation loss against steps, a panel for each method; None where nothing was trained."""
     shown = [label for label in labels if label in curves]
     if not shown:
         return None
-    with canvas(labels, 2.9) as drawn:
-        left, right = drawn.figure.subplots(1, 2, sharey=True)
-        for label in shown:
-            for axes, points, markers, what in (
-                (left, curves[label].train, 8, "training loss"),
-                (right, curves[label].validation, 30, "validation loss"),
-            ):
-                _line(drawn, axes, points, label, markers)
-                numbers = [(x, y, (formats.loss(y), formats.count(x))) for x, y in points]
-                drawn.numbers(axes, label, f": {what} {{}} nats per target token at step {{}}", numbers)
-        for axes, title in ((left, "Training"), (right, "Validation")):
-            axes.set_title(title, loc="left")
-            axes.set_xlabel("optimizer step")
-        left.set_ylabel("loss (nats per target token)")
-        right.tick_params(labelleft=True)
-        drawn.legend(right)
+    columns = min(len(shown), 4)
+    lines = -(-len(shown) // columns)
+    with canvas(labels, 1.9 * lines) as drawn:
+        grid = list(drawn.figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).flat)
+        for axes, label in zip_longest(grid, shown):
+            if label is None:
+                axes.set_visible(False)
+                continue
+            _curve_panel(drawn, axes, label, curves[label])
+        for number, axes in enumerate(grid[: len(shown)]):
+            axes.tick_params(labelbottom=True)
+            if number + columns >= len(shown):
+                axes.set_xlabel("optimizer step")
+        for axes in grid[::columns]:
+            axes.set_ylabel("loss (nats per target token)")
         return drawn.finish()
+
+
+def _curve_panel(drawn: Canvas, axes: Axes, label: str, curves: LossCurves) -> None:
+    """One method's two losses, and between them what it learned of the training pairs alone."""
+    colour = drawn.look(label).colour
+    if curves.train:
+        drawn.own(label, axes.plot(*zip(*curves.train, strict=True), color=colour, linewidth=0.7, alpha=0.6))
+    _line(drawn, axes, curves.validation, label, markers=30)
+    gap = _gap(curves)
+    if gap:
+        steps, low, high = zip(*gap, strict=True)
+        drawn.own(label, [axes.fill_between(steps, low, high, color=colour, alpha=0.15, linewidth=0)])
+    for points, what in ((curves.train, "training loss"), (curves.validation, "validation loss")):
+        numbers = [(x, y, (formats.loss(y), formats.count(x))) for x, y in points]
+        drawn.numbers(axes, label, f": {what} {{}} nats per target token at step {{}}", numbers)
+    axes.set_title(short_name(label), loc="left", fontsize=8)
+
+
+def _gap(curves: LossCurves) -> list[tuple[float, float, float]]:
+    """At each validation after the first, the mean training loss since the one before, and the validation loss."""
+    found = []
+    for (begin, _), (end, validation) in pairwise(curves.validation):
+        between = [loss for step, loss in curves.train if begin < step <= end]
+        if between:
+            found.append((end, sum(between) / len(between), validation))
+    return found
 
 
 def pareto_figure(comparison: Comparison) -> Drawing | None:
-    """Test R-1 with its interval against training time and trainable parameters; None where nothing was trained."""
+    """Test R-1 with its interval against training time and trainable parameters; None where nothing was trained.
+
+    What is not trained is a level line; where it is far from all trained methods, beyond a break of the axis.
+    """
     done = {label: row for label, row in rows.done(comparison).items() if row.rouge1 is not None}
-    if not any(rows.trained(row) for row in done.values()):
+    trained = {label: row for label, row in done.items() if rows.trained(row)}
+    if not trained:
         return None
     (_, _, seconds), (_, _, trainable) = _COSTS[:2]
-    panels = (
-        ("training time (s)", seconds, comparison.pareto),
-        ("trainable parameters", trainable, comparison.pareto_parameters),
-    )
-    with canvas(list(comparison.rows), 3.1) as drawn:
-        for axes, (title, cost_of, front) in zip(drawn.figure.subplots(1, 2, sharey=True), panels, strict=True):
-            _pareto_panel(drawn, axes, done, title, cost_of, front)
+    panels = (("training time (s)", seconds), ("trainable parameters", trainable))
+    low, high = _score_range(trained)
+    levels = {label: row for label, row in done.items() if label not in trained}
+    above = {label: row for label, row in levels.items() if _mean(row) > high}
+    below = {label: row for label, row in levels.items() if _mean(row) < low}
+    near = {label: row for label, row in levels.items() if label not in above and label not in below}
+    strips = [(above, 1), (trained | near, 7), (below, 1)]
+    shown = [(part, size) for part, size in strips if part]
+    with canvas(list(comparison.rows), 3.0) as drawn:
+        grid = drawn.figure.subplots(len(shown), 2, squeeze=False, height_ratios=[size for _, size in shown])
+        for column, (title, cost_of) in enumerate(panels):
+            costs = {label: cost for label, row in trained.items() if (cost := cost_of(row))}
+            front = pareto_front({label: (_mean(trained[label]), cost) for label, cost in costs.items()})
+            for line, (part, size) in enumerate(shown):
+                axes = grid[line][column]
+                _cost_axis(axes, list(costs.values()))
+                _pareto_panel(drawn, axes, part, title, costs, front)
+                if size == 1:
+                    _strip(axes, [_mean(row) for row in part.values()])
+                else:
+                    axes.set_ylim(low, high)
+                _break(axes, above=line > 0, below=line + 1 < len(shown))
+            axes = grid[-1][column]
             axes.set_xlabel(f"{title}, log scale" if axes.get_xscale() == "log" else title)
-            axes.tick_params(labelleft=True)
-        drawn.figure.axes[0].set_ylabel("test R-1 (F1, 0-100)")
-        drawn.legend(drawn.figure.axes[0])
+        main = next(line for line, (_, size) in enumerate(shown) if size > 1)
+        grid[main][0].set_ylabel("test R-1 (F1, 0-100)")
+        drawn.legend_of([axes for line in grid for axes in line[:1]])
         return drawn.finish()
 
 
+def _mean(row: RowSummary) -> float:
+    assert row.rouge1 is not None
+    return row.rouge1.mean
+
+
+def _score_range(trained: dict[str, RowSummary]) -> tuple[float, float]:
+    """The scores that a panel of the trained methods shows: their intervals, unless these are far wider than they."""
+    means = [_mean(row) for row in trained.values()]
+    spread = max(max(means) - min(means), 1.0)
+    lows = [row.rouge1.low for row in trained.values() if row.rouge1 is not None and row.rouge1.low is not None]
+    highs = [row.rouge1.high for row in trained.values() if row.rouge1 is not None and row.rouge1.high is not None]
+    low = max(min([*lows, *means]), min(means) - spread)
+    high = min(max([*highs, *means]), max(means) + spread)
+    return low - 0.1 * spread, high + 0.1 * spread
+
+
+def _strip(axes: Axes, scores: list[float]) -> None:
+    """A narrow part of a broken axis, around a few scores."""
+    middle, half = (min(scores) + max(scores)) / 2, max((max(scores) - min(scores)) * 0.8, 1.0)
+    axes.set_ylim(middle - half, middle + half)
+    axes.set_yticks([round(middle)])
+
+
+def _break(axes: Axes, above: bool, below: bool) -> None:
+    """Mark that the vertical axis goes on elsewhere."""
+    for place, there in ((1, above), (0, below)):
+        if there:
+            axes.plot(
+                [0],
+                [place],
+                transform=axes.transAxes,
+                marker=[(-1, -0.6), (1, 0.6)],
+                markersize=7,
+                linestyle="none",
+                color="#808080",
+                clip_on=False,
+            )
+    if below:
+        axes.spines["bottom"].set_visible(False)
+        axes.tick_params(bottom=False, which="both", labelbottom=False)
+
+
 def cost_figure(comparison: Comparison) -> Drawing | None:
-    """Bars of what training took, a panel for each cost that was measured; None where nothing was trained."""
+    """What training took, a panel with a log axis for each cost that was measured; None where nothing was trained."""
     tuned = {label: row for label, row in rows.done(comparison).items() if rows.trained(row)}
     panels = [panel for panel in _COSTS if any(panel[2](row) for row in tuned.values())]
     if not panels:
         return None
-    columns = min(len(panels), 3)
+    columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    with canvas(list(comparison.rows), lines * (0.75 + 0.2 * len(tuned))) as drawn:
+    with canvas(list(comparison.rows), lines * (0.6 + 0.16 * len(tuned))) as drawn:
         grid = list(drawn.figure.subplots(lines, columns, squeeze=False).flat)
         for number, (axes, panel) in enumerate(zip_longest(grid, panels)):
             if panel is None:
@@ -108,10 +245,44 @@ def cost_figure(comparison: Comparison) -> Drawing | None:
                 continue
             title, unit, cost_of = panel
             title = f"{title} ({unit})" if unit else title
-            _bar_panel(drawn, axes, {label: cost_of(row) for label, row in tuned.items()}, title, number % columns == 0)
+            _cost_panel(drawn, axes, {label: cost_of(row) for label, row in tuned.items()}, title)
+            _named_places(axes, [short_name(label) for label in tuned], number % columns == 0)
             axes.set_title(title, loc="left", fontsize=8)
-            axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-            axes.xaxis.set_major_locator(MaxNLocator(4))
+        return drawn.finish()
+
+
+def length_figure(comparison: Comparison) -> Drawing | None:
+    """Test R-1 against the mean number of words of a summary; None where fewer than two methods have both."""
+    points = {
+        label: (row.text_shape, row.rouge1)
+        for label, row in rows.done(comparison).items()
+        if row.text_shape is not None and row.rouge1 is not None
+    }
+    if len(points) < 2 or not any(rows.trained(comparison.rows[label]) for label in points):
+        return None
+    with canvas(list(comparison.rows), 2.3) as drawn:
+        axes = drawn.figure.subplots()
+        reference = next(iter(points.values()))[0].reference_words
+        axes.axvline(reference, color="#808080", linestyle="--", linewidth=0.8, zorder=0)
+        for label, (shape, score) in points.items():
+            look = drawn.look(label)
+            made = axes.errorbar(
+                [shape.prediction_words],
+                [score.mean],
+                yerr=_ends(score.mean, score.low, score.high),
+                label=short_name(label),
+                color=look.colour,
+                marker=look.marker,
+                linestyle="none",
+                capsize=2.5,
+                markersize=6,
+            )
+            drawn.own(label, made.get_children())
+            numbers = (formats.rouge_score(score.mean), formats.word_count(shape.prediction_words))
+            drawn.numbers(axes, label, ": R-1 {}, {} words", [(shape.prediction_words, score.mean, numbers)])
+        axes.set_xlabel("words of a summary, mean")
+        axes.set_ylabel("test R-1 (F1, 0-100)")
+        drawn.legend(axes)
         return drawn.finish()
 
 
@@ -187,20 +358,66 @@ def intervals_figure(comparison: Comparison) -> Drawing:
         return drawn.finish()
 
 
-def differences_figure(comparison: Comparison) -> Drawing:
-    """Differences in R-1 between rows, with their intervals, against the line of no difference."""
-    tests = [test for test in comparison.tests if test.metric == "rouge1"]
-    names = [f"{test.a} − {test.b}" for test in tests]
-    with canvas(names, 0.75 + 0.22 * len(tests)) as drawn:
-        axes = drawn.figure.subplots()
-        axes.axvline(0, color="black", linewidth=0.8)
-        for place, (test, name) in enumerate(zip(tests, names, strict=True)):
-            _whisker(drawn, axes, place, names[0], test.difference, test.low, test.high)
-            numbers = (formats.signed(test.difference), _range(test.low, test.high))
-            drawn.numbers(axes, name, ": R-1 {}{}", [(test.difference, place, numbers)])
-        _named_places(axes, [f"{short_name(test.a)} − {short_name(test.b)}" for test in tests], True)
-        axes.set_xlabel("difference in R-1 (points of F1)")
+def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawing | None:
+    """Differences between rows with their intervals and the margin, a panel for each measure; None without tests."""
+    tests = {measure: _shown_tests(comparison, measure) for measure in measures}
+    pairs = list(dict.fromkeys((test.a, test.b) for of in tests.values() for test in of))
+    if not pairs:
+        return None
+    shown = [measure for measure in measures if tests[measure]]
+    names = [f"{a} − {b}" for a, b in pairs]
+    with canvas(names, 0.7 + 0.17 * len(pairs)) as drawn:
+        for number, (measure, axes) in enumerate(
+            zip(shown, drawn.figure.subplots(1, len(shown), squeeze=False).flat, strict=True)
+        ):
+            _difference_panel(drawn, axes, tests[measure], pairs)
+            _named_places(axes, [f"{short_name(a)} − {short_name(b)}" for a, b in pairs], number == 0)
+            unit = "nats" if measure == "loss" else "points of F1"
+            axes.set_xlabel(f"difference in {rows.TESTED[measure]} ({unit})")
         return drawn.finish()
+
+
+def _shown_tests(comparison: Comparison, measure: str) -> list[PairedTest]:
+    """The tests on a measure; of very many those between trained rows, then those with the best of them."""
+    tests = [test for test in comparison.tests if test.metric == measure]
+    trained = {label for label, row in comparison.rows.items() if rows.trained(row)}
+    if len(tests) > _MOST_PAIRS:
+        tests = [test for test in tests if {test.a, test.b} <= trained] or tests
+    if len(tests) > _MOST_PAIRS:
+        best = next(label for label in ranking(comparison.rows, measure) if label in trained or not trained)
+        tests = [test for test in tests if best in (test.a, test.b)]
+    return tests
+
+
+def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs: list[tuple[str, str]]) -> None:
+    margin = next((test.margin for test in tests if test.margin is not None), None)
+    if margin is not None:
+        axes.axvspan(-margin, margin, color="#d9d9d9", linewidth=0)
+    axes.axvline(0, color="black", linewidth=0.8)
+    # An interval may be far wider than all differences; then it leaves the panel.
+    largest = max(abs(test.difference) for test in tests)
+    ends = sorted(max(abs(test.low or 0), abs(test.high or 0)) for test in tests)
+    limit = 1.1 * max(largest, ends[len(ends) // 2], margin or 0) or 1.0
+    axes.set_xlim(-limit, limit)
+    digits = 4 if tests[0].metric == "loss" else 2
+    for test in tests:
+        place, name = pairs.index((test.a, test.b)), f"{test.a} − {test.b}"
+        colour, filled = _DECISIONS[rows.decision(test)]
+        made = axes.errorbar(
+            [test.difference],
+            [place],
+            xerr=_ends(test.difference, test.low, test.high),
+            color=colour,
+            marker="o",
+            markerfacecolor=colour if filled else "white",
+            linestyle="none",
+            capsize=2,
+            markersize=4,
+        )
+        drawn.own(name, made.get_children())
+        numbers = (formats.signed(test.difference, digits), _range(test.low, test.high, digits), rows.decision(test))
+        text = f": {rows.TESTED[test.metric]} {{}}{{}}, {{}}"
+        drawn.numbers(axes, name, text, [(test.difference, place, numbers)])
 
 
 def _line(
@@ -224,18 +441,15 @@ def _line(
 def _pareto_panel(
     drawn: Canvas,
     axes: Axes,
-    done: dict[str, RowSummary],
+    part: dict[str, RowSummary],
     title: str,
-    cost_of: Callable[[RowSummary], float | None],
+    costs: dict[str, float],
     front: list[str],
 ) -> None:
-    costs = {label: cost for label, row in done.items() if rows.trained(row) and (cost := cost_of(row))}
-    _cost_axis(axes, list(costs.values()))
-    on_front = []
-    for label, row in done.items():
+    """The methods of one part of the axis: level lines where nothing was trained, else points with their intervals."""
+    for label, row in part.items():
         look, estimate = drawn.look(label), row.rouge1
-        if estimate is None:
-            continue
+        assert estimate is not None
         score = formats.rouge_score(estimate.mean)
         if not rows.trained(row):
             line = axes.axhline(
@@ -264,12 +478,10 @@ def _pareto_panel(
         )
         drawn.own(label, made.get_children())
         numbers = (score, _range(estimate.low, estimate.high), formats.si(costs[label]))
-        text = f": R-1 {{}}{{}}, {title} {{}}"
-        drawn.numbers(axes, label, text, [(costs[label], estimate.mean, numbers)])
-        if label in front:
-            on_front.append((costs[label], estimate.mean))
-    if len(on_front) > 1:
-        axes.plot(*zip(*sorted(on_front), strict=True), color="#808080", linewidth=0.8, zorder=0)
+        drawn.numbers(axes, label, f": R-1 {{}}{{}}, {title} {{}}", [(costs[label], estimate.mean, numbers)])
+    there = sorted((costs[label], _mean(part[label])) for label in front if label in part)
+    if len(there) > 1:
+        axes.plot(*zip(*there, strict=True), color="#808080", linewidth=0.8, zorder=0)
 
 
 def _cost_axis(axes: Axes, costs: list[float]) -> None:
@@ -338,24 +550,31 @@ def _named_places(axes: Axes, names: list[str], named: bool) -> None:
     axes.grid(False, axis="y")
 
 
-def _bar_panel(drawn: Canvas, axes: Axes, values: dict[str, float | None], title: str, named: bool) -> None:
+def _cost_panel(drawn: Canvas, axes: Axes, values: dict[str, float | None], title: str) -> None:
+    """One cost of each method on a log axis: a line from the axis to a marker, and its number."""
+    known = [value for value in values.values() if value]
+    least, most = min(known), max(known)
+    span = max(most / least, 10.0)
+    axes.set_xscale("log")
+    axes.set_xlim(least / span**0.25, most * span**0.45)
+    left = axes.get_xlim()[0]
     for place, (label, value) in enumerate(values.items()):
         look = drawn.look(label)
-        text = formats.NOT_MEASURED if value is None else formats.si(value)
-        if value is not None:
-            axes.barh([place], [value], color=look.colour, hatch=look.hatch, edgecolor="white", height=0.7)
-            axes.barh([place], [value], fill=False, edgecolor="black", linewidth=0.6, height=0.7)
+        text = formats.si(value) if value else formats.NOT_MEASURED
+        if value:
+            drawn.own(label, axes.plot([left, value], [place, place], color=look.colour, linewidth=1.6))
+            made = axes.plot([value], [place], color=look.colour, marker=look.marker, markersize=5, linestyle="none")
+            drawn.own(label, made)
         axes.annotate(
             text,
-            (value or 0, place),
-            xytext=(3, 0),
+            (value or left, place),
+            xytext=(6, 0),
             textcoords="offset points",
             va="center",
             fontsize=7,
-            style="italic" if value is None else "normal",
+            style="normal" if value else "italic",
         )
-        drawn.numbers(axes, label, f": {title} {{}}", [(value or 0, place, (text,))])
-    axes.set_yticks(range(len(values)), [short_name(label) for label in values] if named else [""] * len(values))
-    axes.set_ylim(len(values) - 0.4, -0.6)
-    axes.grid(False, axis="y")
-    axes.set_xlim(0, max((value for value in values.values() if value), default=1) * 1.3)
+        drawn.numbers(axes, label, f": {title} {{}}", [(value or left, place, (text,))])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if span > 100 else (1.0, 2.0, 5.0), numticks=5))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 
 # Okabe and Ito's set without its yellow, which is lost on white.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -20,14 +21,36 @@ class Look:
     hatch: str
 
 
+# The places of known methods in the lists above: a method looks the same in every report.
+_PLACES = {"prompt-tuning": 0, "lora": 1, "last-layers": 2, "full": 3, "lead-3": 5, "untuned": 6}
+
+
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each row, by its place in the suite."""
-    return {
-        label: Look(
-            _COLOURS[i % len(_COLOURS)],
-            _MARKERS[i % len(_MARKERS)],
-            _LINES[i % len(_LINES)],
-            _HATCHES[i % len(_HATCHES)],
-        )
-        for i, label in enumerate(labels)
-    }
+    """A look for each row: a known method has its own, its variants too where that is free; the others what is left.
+
+    Args:
+        labels: of all rows, in the suite's order.
+    """
+    places: dict[str, int] = {}
+    wanted = list(labels)
+    for method_of in (str, _variant_of):
+        for label in wanted:
+            place = _PLACES.get(method_of(label))
+            if place is not None and label not in places and place not in places.values():
+                places[label] = place
+    free = (place for place in count() if place not in places.values())
+    return {label: _look(places[label] if label in places else next(free)) for label in wanted}
+
+
+def _variant_of(label: str) -> str:
+    """The known method that a label begins with, as `lora` in `lora-r4`; empty where it begins with none."""
+    return next((name for name in _PLACES if label.startswith((f"{name}-", f"{name}@"))), "")
+
+
+def _look(place: int) -> Look:
+    return Look(
+        _COLOURS[place % len(_COLOURS)],
+        _MARKERS[place % len(_MARKERS)],
+        _LINES[place % len(_LINES)],
+        _HATCHES[place % len(_HATCHES)],
+    )

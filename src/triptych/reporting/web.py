@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from triptych.reporting.document import ReportContent, browser_data
+from triptych.reporting.document import ReportContent
 from triptych.reporting.drawing import Drawing
+from triptych.reporting.examples import browser_data
 from triptych.reporting.inline import figure_data, inline_svg
 from triptych.reporting.typeset import typeset
 from triptych.results.reading import Results

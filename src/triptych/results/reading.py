@@ -27,6 +27,7 @@ from triptych.results.records import (
 )
 from triptych.storage.files import digest
 
+COMMAND = "command.json"
 SCORED = "scored.json"
 _ALL_FIELDS = set(Prediction.model_fields)
 _SCORE_AGAIN = "score the files again with `triptych score`"
@@ -74,6 +75,8 @@ class Results:
         scaled: the results on fewer training documents, by their number.
         files: what was scored, where the predictions are files of other tools.
         said: whole sentences on what was read and is not in the results.
+        documents: the test documents by id; empty where they cannot be read here or may not be shown.
+        command: what the user called to make them; empty where it is not known.
     """
 
     out: Path
@@ -83,6 +86,8 @@ class Results:
     scaled: Mapping[int, "Results"] = field(default_factory=dict)
     files: ScoredFiles | None = None
     said: tuple[str, ...] = ()
+    documents: Mapping[str, str] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -90,8 +95,8 @@ class Results:
         return tuple(dict.fromkeys(run.record.label for run in self.runs))
 
     def without_texts(self) -> "Results":
-        """The same with no summary, generated or of the reference: for a report on data that may not be passed on."""
-        return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs))
+        """The same without documents, summaries and references: for a report on data that may not be passed on."""
+        return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs), documents={})
 
     def of(self, label: str) -> tuple[SavedRun, ...]:
         """The finished runs of a row, in the order of their seeds in the suite."""
@@ -148,7 +153,14 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
     }
     scaled = {size: read_results(folder, partial) for size, folder in there.items()}
     runs, said = _with_later_scores(out, runs) if later_scores else (runs, [])
-    return Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said))
+    return Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said), command=_command(out))
+
+
+def _command(out: Path) -> str:
+    """What the user called to make the results; empty where it is not known."""
+    path = out / COMMAND
+    found = read_object(path, "remove it: only the report shows it").get("command") if path.is_file() else ""
+    return found if isinstance(found, str) else ""
 
 
 def read_rescored(path: Path) -> Rescored:

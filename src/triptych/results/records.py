@@ -385,6 +385,17 @@ class Inference(Part):
     detectable: dict[str, float | None]  # on each measure, over the pairs: the largest difference that may go unseen
 
 
+class OutputChecks(Part):
+    """What the summaries hold that their articles do not, and how they end; see `triptych.analysis.checks`."""
+
+    documents_known: bool  # false: the articles could not be read, and only what needs none was measured
+    num_documents: int  # whose summaries were checked, the same of every row
+    units: dict[str, str]  # of every measure
+    references: dict[str, float]  # the means of the references themselves
+    rows: dict[str, dict[str, Estimate]]  # by label and measure
+    tests: list[PairedTest]  # on every measure, corrected over its pairs
+
+
 class Comparison(Part):
     """`comparison.json`."""
 
@@ -406,6 +417,7 @@ class Comparison(Part):
     signature: str | None  # of the ROUGE scores
     inference: Inference | None = None  # None in files of before it was recorded
     scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none
+    checks: OutputChecks | None = None  # of the summaries; None in files of before they were made
     design: dict[str, float] | None = None  # of the suite: its sizes were chosen for a budget; None: they were not
 
     def __repr__(self) -> str:

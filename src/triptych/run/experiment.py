@@ -169,7 +169,7 @@ def make_record(bench: Workbench, outcome: RunOutcome, plugins: Sequence[str]) -
         kind=entry.kind,
         seed=bench.seed,
         status="done",
-        config=bench.suite.model_dump(mode="json"),
+        config=bench.suite.of_runs(),
         options=entry.options,
         parameters=outcome.parameters,
         loss=outcome.loss,

@@ -50,7 +50,7 @@ class Tracker:
         try:
             self._tracker = _make(kind, suite.name, run, folder)
             self._tracker.start()
-            self._tracker.store_init_configuration({"run": run, **_flat(suite.model_dump(mode="json"))})
+            self._tracker.store_init_configuration({"run": run, **_flat(suite.of_runs())})
         except Exception as error:  # third-party code: any failure means no tracking
             raise ConfigError(f"tracking.with = {kind!r}: the tracker does not start: {error}") from error
 

@@ -80,7 +80,7 @@ class Workbench:
         depends on the tokens of its documents alone, and of the seeds on the first, under which rates are searched.
         """
         entry = self.entry
-        config = self.suite.model_dump(mode="json", exclude={"methods", "method", "seeds", "design"})
+        config = self.suite.model_dump(mode="json", exclude={"methods", "method", "seeds", "design", "report"})
         first = self.suite.seeds[0]
         settings = {"config": config, "first_seed": first, "kind": entry.kind, "options": entry.options}
         return {

@@ -32,7 +32,7 @@ from triptych.storage.files import expand_path, leads_out
 from triptych.text import languages
 
 KIND = "predictions"
-SETTINGS = ("analysis", "rouge")  # sections of a suite that say how is scored and judged
+SETTINGS = ("analysis", "rouge", "report")  # sections of a suite that say how is scored, judged and reported
 
 
 @dataclass(frozen=True)

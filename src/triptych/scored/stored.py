@@ -15,16 +15,15 @@ from triptych import __version__
 from triptych.analysis import comparison as comparing
 from triptych.config.schema import make_suite
 from triptych.contracts import Metric
-from triptych.datasets import open_dataset
-from triptych.datasets.hub import Hub
-from triptych.errors import ConfigError, InputError, ResultsError
+from triptych.errors import ConfigError, ResultsError
 from triptych.registry import find
 from triptych.reporting.write import write_report
 from triptych.results import json_files, layout
 from triptych.results.lock import locked
-from triptych.results.reading import Results, SavedRun, read_results
+from triptych.results.reading import SavedRun, read_results
 from triptych.results.records import Comparison, Rescored, RescoredRun
 from triptych.run import scoring
+from triptych.run.articles import documents_of, with_documents
 from triptych.storage.files import digest
 from triptych.text import languages
 
@@ -96,7 +95,7 @@ def rescore(out: Path, name: str, report: bool, progress: ScoringProgress, langu
     some = [references[place] for place in scoring.evenly_chosen(len(references))]
     asked = languages.choose(language or counted or results.suite.rouge.language, some, results.suite.data)
     metric = scoring.metrics(asked.name, [name])[name]
-    documents = _documents(results)
+    documents = documents_of(results)
     done = [run for run in results.runs if run.done]
     total, count = sum(len(run.predictions) for run in done), 0
     found: dict[tuple[str, int], list[dict[str, float]]] = {}
@@ -127,7 +126,7 @@ def _conclude(
         if all(run.record.signatures.get(name) == signature for run in runs.values()):
             _compare(runs, found, name)
             said = f"The metric {name} gives the scores that the runs hold: nothing was added."
-            return Outcome(None, comparing.compare_results(read_results(out)), said)
+            return Outcome(None, comparing.compare_results(with_documents(read_results(out))), said)
         taken = {score for run in runs.values() for score in run.predictions[0].scores}
         rescored = Rescored(
             metric=name,
@@ -140,7 +139,7 @@ def _conclude(
         )
         file = layout.scores_folder(out) / f"{quote(name, safe='')}.json"
         json_files.write_json(file, rescored.model_dump(mode="json"))
-        results = read_results(out)
+        results = with_documents(read_results(out))
         comparison = comparing.compare_results(results)
         write_report(results, comparison, out, report)
     without = "" if known else "; the documents are not known, so scores that need them are left out"
@@ -172,27 +171,3 @@ def _compare(
                     f"predictions.jsonl of {run.name} holds {other[0]} {line.scores[other[0]]!r} for {line.id!r}, and "
                     f"the metric {name} gives {scores[other[0]]!r} under the same signature: the file was changed."
                 )
-
-
-def _documents(results: Results) -> dict[str, str]:
-    """The test documents by id, where they can be read on this machine and have the references that the runs have."""
-    suite = results.suite
-    wanted = {line.id: line.reference for run in results.runs if run.done for line in run.predictions}
-    if results.files is not None:
-        return {}
-    try:
-        data = open_dataset(
-            suite.data, data_config=suite.data_config, data_revision=suite.data_revision, columns=suite.columns
-        )
-        if isinstance(data, Hub) and not Path(data.name).exists():
-            return {}  # nothing is fetched for a metric
-        splits = data.splits()
-        found = {
-            example.id: example.document.strip()
-            for split in (["test"] if "test" in splits else splits)
-            for example in data.examples(split)
-            if wanted.get(example.id) == example.summary.strip()
-        }
-    except InputError:
-        return {}
-    return found if found.keys() == wanted.keys() else {}

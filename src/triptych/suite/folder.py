@@ -1,6 +1,8 @@
 """Claim a results folder for one suite: lock it, and refuse what belongs to another suite."""
 
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,6 +90,15 @@ def write_suite(out: Path, suite: Suite) -> None:
     file = out / "suite.json"
     if not file.exists() or reading.read_suite(file) != grown:
         json_files.write_json(file, grown.model_dump(mode="json"))
+
+
+def note_command(out: Path) -> None:
+    """Keep the command that this process is, if it is one, in a folder whose lock is held; the report names it.
+
+    The first command is kept: later ones resume what it began.
+    """
+    if Path(sys.argv[0]).name in ("triptych", "__main__.py") and not (out / reading.COMMAND).exists():
+        json_files.write_json(out / reading.COMMAND, {"command": shlex.join(["triptych", *sys.argv[1:]])})
 
 
 def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:

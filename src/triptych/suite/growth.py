@@ -47,7 +47,8 @@ def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
     old, new = (one.model_dump(mode="json") for one in (there, wanted))
     grown = old | {key: list(dict.fromkeys([*old[key], *new[key]])) for key in ("methods", "seeds")}
     grown["method"] = old["method"] | {label: of for label, of in new["method"].items() if label not in old["method"]}
-    alike = new | {key: grown[key] for key in ("methods", "seeds")}
+    grown["report"] = old["report"] | {key: text for key, text in new["report"].items() if text}  # changes no run
+    alike = new | {key: grown[key] for key in ("methods", "seeds", "report")}
     alike["method"] = grown["method"] | new["method"]
     alike["design"] = new["design"] or old["design"]  # a suite that is given by its sizes says nothing of their origin
     if found := _difference(grown, alike):

@@ -92,7 +92,7 @@ def run_suite(
             kind=run.entry.kind,
             seed=run.seed,
             status="failed",
-            config=run.suite.model_dump(mode="json"),
+            config=run.suite.of_runs(),
             options=run.entry.options,
             error=whole(error),
         )

@@ -1,14 +1,19 @@
 """Compare the runs in results folders and write the comparison, the tables and the reports."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from triptych.analysis import comparison as comparing
-from triptych.errors import ResultsError, RunFailed
+from triptych.config.schema import ReportSettings, Suite, make_suite
+from triptych.errors import ConfigError, ResultsError, RunFailed, shorten
 from triptych.reporting.write import write_report
+from triptych.results import json_files
 from triptych.results.lock import locked
 from triptych.results.reading import read_results
 from triptych.results.records import Comparison
+from triptych.run.articles import with_documents
 
 
 def report_suite(out: Path) -> Comparison:
@@ -18,7 +23,7 @@ def report_suite(out: Path) -> Comparison:
         RunFailed: every run failed; each has a record that says why.
         ResultsError: the runs cannot be compared; the message says which field differs.
     """
-    results = read_results(out)
+    results = with_documents(read_results(out))
     if not any(run.done for run in results.runs):
         raise RunFailed(comparing.none_finished(results))
     comparison = comparing.compare_results(results)
@@ -26,21 +31,28 @@ def report_suite(out: Path) -> Comparison:
     return comparison
 
 
-def report_folders(outs: Sequence[Path], to: Path, texts: bool = True) -> Comparison:
+def report_folders(
+    outs: Sequence[Path], to: Path, texts: bool = True, settings: Mapping[str, Any] | None = None
+) -> Comparison:
     """Write one comparison of one results folder or several.
 
     Args:
         outs: the results folders; runs of one that has not ended are left out where it is the only one.
         to: the folder to write to.
         texts: with summaries in the reports.
+        settings: the section `report` of a suite, and no other; `suite.json` of the folder that is reported in its own
+            place keeps what it says.
 
     Raises:
+        ConfigError: another key, or a value that is no text.
         ResultsError: a folder is unreadable, its runs may not be compared in one table, or another process works where
             it is written.
     """
     several = len(outs) > 1
+    added = _report_settings(settings or {})
     found = [read_results(out, partial=not several) for out in outs]
     results = comparing.join_results(found) if several else found[0]
+    results = replace(with_documents(results), suite=_with_report(results.suite, added))
     comparison = comparing.compare_results(results)  # refuses what may not be compared, before anything is written
     try:
         to.mkdir(parents=True, exist_ok=True)
@@ -48,4 +60,22 @@ def report_folders(outs: Sequence[Path], to: Path, texts: bool = True) -> Compar
         raise ResultsError(f"The folder {str(to)!r} cannot be made: {error.strerror}.") from error
     with locked(to):
         write_report(results if texts else results.without_texts(), comparison, to)
+        if added and (to / "suite.json").is_file() and [to.resolve()] == [out.resolve() for out in outs]:
+            json_files.write_json(to / "suite.json", results.suite.model_dump(mode="json"))
     return comparison
+
+
+def _report_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The keys of the section `report` that are given, checked."""
+    for key in settings:
+        if key != "report":
+            raise ConfigError(
+                f"A report of finished runs takes settings of [report] alone, and {shorten(repr(key))} is none. "
+                f"There are: {', '.join(f'report.{name}' for name in ReportSettings.model_fields)}."
+            )
+    checked = make_suite(dict(settings)).report
+    return checked.model_dump(include=checked.model_fields_set)
+
+
+def _with_report(suite: Suite, added: Mapping[str, Any]) -> Suite:
+    return suite.model_copy(update={"report": suite.report.model_copy(update=added)})

@@ -31,8 +31,10 @@ def texts(root: ElementTree.Element) -> list[str]:
 
 
 def test_figures_that_show_something_are_drawn() -> None:
-    """Runs have curves, costs and quality against cost; scored files have intervals and differences."""
-    assert set(DRAWINGS) == {"curves", "pareto", "cost"} and set(FILES) == {"intervals", "differences"}
+    """Runs have a search, curves, differences, costs, quality against cost and against length; scored files have
+    intervals and differences."""
+    assert set(DRAWINGS) == {"search", "curves", "differences", "pareto", "cost", "length"}
+    assert set(FILES) == {"intervals", "differences"}
 
 
 @pytest.mark.parametrize("name", ALL)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from triptych.reporting import rows
-from triptych.reporting.claims import cost, discussion, quality, recipe, runs, setting, shape, theory
+from triptych.reporting.claims import checks, cost, discussion, quality, recipe, runs, setting, shape, theory
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
 
@@ -14,7 +14,7 @@ class Sentence:
 
     Attributes:
         topic: the part of the report that shows it: `setting`, `reductions`, `setting-of-methods`, `architecture`,
-            `recipe`, `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `learned`, `differences`,
+            `recipe`, `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `checks`, `learned`, `differences`,
             `cost-and-quality`, `limiting`, `conclusion`, `theory`, `limits`.
         name: which claim it is, unique within a report.
         text: the sentence; its numbers are written as the tables write them.
@@ -61,6 +61,10 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ("cost", "search", cost.search_cost(comparison)),
         ("shape", "length", shape.length(comparison) if files else None),
         ("shape", "copying", shape.copying(comparison) if files else None),
+        ("checks", "unsupported", checks.unsupported(comparison)),
+        ("checks", "unsupported-tests", checks.unsupported_tests(comparison)),
+        ("checks", "extraction", checks.extraction(comparison)),
+        ("checks", "unfinished", checks.unfinished(comparison)),
         ("reductions", "whole-job", runs.whole_job(results)),
         ("setting-of-methods", "differences", runs.differences(results, comparison)),
         *(("architecture", f"shapes-{kind}", theory.shapes(results, kind)) for kind in rows.METHODS),

@@ -117,9 +117,9 @@ def copying(comparison: Comparison) -> str | None:
     runs, again = "text_shape.longest_copied_words", "text_shape.repeated_trigrams"
     most = highest(comparison, again, labels)
     return (
-        f"Word pairs that are not in the article: {listed_cells(comparison, labels, path)}; longest run of copied words: "
-        f"{listed_cells(comparison, labels, runs)}{against}. {_most_copied(comparison, labels, path)} Repeated word "
-        f"triples are most frequent in {formats.listed(most)} ({cell(comparison, most[0], again)})."
+        f"Word pairs that are not in the article: {listed_cells(comparison, labels, path)}; longest run of copied "
+        f"words: {listed_cells(comparison, labels, runs)}{against}. {_most_copied(comparison, labels, path)} Repeated "
+        f"word triples are most frequent in {formats.listed(most)} ({cell(comparison, most[0], again)})."
     )
 
 
@@ -132,7 +132,7 @@ def gaps(results: Results) -> str | None:
             continue
         training, validation = (sum(values) / len(found) for values in zip(*found, strict=True))
         parts.append(f"{label} {formats.loss(training)} and {formats.loss(validation)}")
-        if any(run.record.training.best_epoch < run.record.training.epochs for run in results.of(label)):
+        if any(one.best_epoch < one.epochs for run in results.of(label) if (one := run.record.training) is not None):
             after.append(label)
     if not parts:
         return None

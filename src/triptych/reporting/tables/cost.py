@@ -40,6 +40,10 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
         worked, held = rows.cost(row, "busy_seconds"), rows.cost(row, "device_seconds")
         return worked / held if worked is not None and held else None
 
+    energy = Column(
+        "Energy", cost_of("energy_joules"), lambda value, missing: formats.quantity(value, "joules", missing)
+    )
+    measured = any(rows.cost(row, "energy_joules") is not None for row in comparison.rows.values())
     return by_row(
         comparison,
         "compute",
@@ -48,12 +52,13 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
         f"Utilisation is the mean share of {'the GPU' if device == 'cuda' else 'all cores'} at work; the rate is "
         "executed FLOPs for each second of a device. Peak memory is that of training, weights included; added is how "
         "far it lies above what was in use before the first step. "
-        f"{'It is what the allocator handed out.' if device == 'cuda' else _MEMORY}",
+        f"{'It is what the allocator handed out.' if device == 'cuda' else _MEMORY}"
+        f"{'' if measured else ' Energy was not measured.'}",
         [
             Column("GPU-seconds" if device == "cuda" else "Core-seconds", cost_of("device_seconds"), _tenths),
             Column("Utilisation", busy, formats.share),
-            Column("Executed", cost_of("train_flops"), _flops),
-            Column("Plain", cost_of("plain_flops"), _flops),
+            Column("Executed", cost_of("train_flops"), _flops, width=1.3),
+            Column("Plain", cost_of("plain_flops"), _flops, width=1.3),
             Column(
                 "Rate",
                 rate,
@@ -62,9 +67,7 @@ def compute_table(comparison: Comparison, device: str, num_devices: int) -> Repo
             ),
             Column("Peak memory", cost_of("peak_memory_bytes"), _bytes),
             Column("Added", cost_of("added_peak_memory_bytes"), _bytes),
-            Column(
-                "Energy", cost_of("energy_joules"), lambda value, missing: formats.quantity(value, "joules", missing)
-            ),
+            *([energy] if measured else []),
             Column("Tokens/s", cost_of("tokens_per_second"), formats.count),
         ],
     )

@@ -3,9 +3,58 @@
 from collections.abc import Callable
 
 from triptych.reporting import rows
-from triptych.reporting.tables.table import Column, ReportTable, by_row
-from triptych.results.records import Comparison, RowSummary
+from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, label_cell
+from triptych.results.records import Comparison, Estimate, RowSummary
 from triptych.text import formats
+
+_CHECKS = {
+    "wrong_numbers": "Wrong number",
+    "wrong_names": "Wrong name",
+    "new_words": "New words",
+    "new_triples": "New triples",
+    "coverage": "Coverage",
+    "density": "Density",
+    "lead_overlap": "Lead",
+    "unfinished": "Unfinished",
+    "relative_length": "Length",
+}
+
+
+def checks_table(comparison: Comparison) -> ReportTable | None:
+    """What the summaries hold that their articles do not, and how they end; None where they were not checked."""
+    checks = comparison.checks
+    if checks is None:
+        return None
+    names = [name for name in _CHECKS if name in checks.units]
+    body = [(Cell("references"), *[Cell(_digits(name, checks.references[name])) for name in names])]
+    for label, row in comparison.rows.items():
+        if label in checks.rows:
+            body.append((label_cell(label, row), *[_estimate(name, checks.rows[label][name]) for name in names]))
+    of_article = (
+        "share of summaries with a number or a name that the article does not hold; shares of words and of word "
+        "triples that it does not have; extractive coverage (share of words in fragments of the article) and density "
+        "(mean length of the fragment of a word, in words; Grusky et al., 2018); share of word pairs that are in its "
+        "first three sentences; "
+    )
+    known = of_article if checks.documents_known else "the articles are not within reach, so only "
+    part = f" {checks.num_documents:,} documents." if checks.num_documents < comparison.num_documents else ""
+    return ReportTable(
+        "checks",
+        f"What models get wrong, in percent but for the density: {known}share of summaries that end without a full "
+        f"stop, and length in percent of the reference's. Under each mean its 95% interval.{part}",
+        ("Method", *[_CHECKS[name] for name in names]),
+        tuple(body),
+    )
+
+
+def _digits(name: str, value: float) -> str:
+    return f"{value:.2f}" if name == "density" else f"{value:.1f}"
+
+
+def _estimate(name: str, estimate: Estimate) -> Cell:
+    low, high = estimate.low, estimate.high
+    interval = None if low is None or high is None else f"[{_digits(name, low)}, {_digits(name, high)}]"
+    return Cell(_digits(name, estimate.mean), interval, estimate.mean)
 
 
 def shape_table(comparison: Comparison) -> ReportTable:

@@ -1,0 +1,131 @@
+"""What models get wrong, without another model: summaries held against their articles, with intervals and tests."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from triptych.analysis.inference import Array, Sample, sample_of
+from triptych.analysis.pairs import mean_estimate, paired_tests
+from triptych.config.schema import Analysis
+from triptych.metrics.grounding import Article, finished, grounding, names_in
+from triptych.metrics.text_shape import shape_words
+from triptych.results.reading import Results, SavedRun
+from triptych.results.records import Estimate, OutputChecks, PairedTest, Prediction
+from triptych.text import languages
+
+MOST_SUMMARIES = 60_000  # that are checked in all; of more, documents evenly spread are taken, the same of every row
+# Each measure, its unit and its bounds; those that need the article first.
+OF_ARTICLE = {
+    "wrong_numbers": "summaries in 100",
+    "wrong_names": "summaries in 100",
+    "new_words": "words in 100",
+    "new_triples": "word triples in 100",
+    "coverage": "words in 100",
+    "density": "words",
+    "lead_overlap": "word pairs in 100",
+}
+OF_TEXT = {"unfinished": "summaries in 100", "relative_length": "percent of the reference's words"}
+_UNBOUNDED = ("density", "relative_length")
+
+
+def output_checks(results: Results) -> OutputChecks | None:
+    """The checks of every finished row; None where there is no summary.
+
+    Args:
+        results: with the articles by id where they are known; else only the measures that need none are taken.
+    """
+    done = [run for run in results.runs if run.done and run.predictions]
+    if not done:
+        return None
+    total = len(done[0].predictions)
+    taken = min(total, max(1, MOST_SUMMARIES // len(done)))
+    places = [place * total // taken for place in range(taken)]
+    lines = [done[0].predictions[place] for place in places]
+    language = next((run.record.rouge.language for run in done if run.record.rouge is not None), None) or languages.ANY
+    known = all(line.id in results.documents for line in lines)
+    articles = [Article(results.documents[line.id], language) for line in lines] if known else []
+    references = [line.reference for line in lines]
+    names = names_in([*(article.text for article in articles), *references], language) if known else frozenset()
+    measured = {
+        label: _of_row(runs, places, articles, names, language)
+        for label in results.labels
+        if (runs := [run for run in results.of(label) if run.predictions])
+    }
+    itself = _of_texts(references, references, articles, names, language)
+    scores = {label: _samples(values) for label, values in measured.items()}
+    trained = {label: len(results.of(label)) for label in measured if results.of(label)[0].tuned}
+    return OutputChecks(
+        documents_known=known,
+        num_documents=taken,
+        units=(OF_ARTICLE if known else {}) | OF_TEXT,
+        references={measure: float(np.mean(values)) for measure, values in itself.items()},
+        rows={label: {measure: _estimate(one) for measure, one in of.items()} for label, of in scores.items()},
+        tests=_tests(scores, results.suite.analysis, trained),
+    )
+
+
+def _estimate(one: Sample) -> Estimate:
+    """A mean with its interval; nothing measured here is below zero."""
+    found = mean_estimate(one)
+    return found if found.low is None else found.model_copy(update={"low": max(0.0, found.low)})
+
+
+def _of_row(
+    runs: Sequence[SavedRun],
+    places: Sequence[int],
+    articles: Sequence[Article],
+    names: frozenset[str],
+    language: str,
+) -> dict[str, Array]:
+    """Each measure of a row's summaries, [S, N]."""
+    of_seeds = []
+    for run in runs:
+        lines: list[Prediction] = [run.predictions[place] for place in places]
+        texts, references = [line.prediction for line in lines], [line.reference for line in lines]
+        of_seeds.append(_of_texts(texts, references, articles, names, language))
+    return {measure: np.array([of[measure] for of in of_seeds]) for measure in of_seeds[0]}
+
+
+def _of_texts(
+    texts: Sequence[str],
+    references: Sequence[str],
+    articles: Sequence[Article],
+    names: frozenset[str],
+    language: str,
+) -> dict[str, list[float]]:
+    """Each measure of some summaries; without articles those that need none."""
+    found: dict[str, list[float]] = {}
+    if articles:
+        each = [grounding(text, article, names) for text, article in zip(texts, articles, strict=True)]
+        found = {measure: [one[measure] for one in each] for measure in OF_ARTICLE}
+    found["unfinished"] = [100.0 * (bool(text.strip()) and not finished(text)) for text in texts]
+    found["relative_length"] = [
+        100 * len(shape_words(text, language)) / max(1, len(shape_words(reference, language)))
+        for text, reference in zip(texts, references, strict=True)
+    ]
+    return found
+
+
+def _samples(values: Mapping[str, Array]) -> dict[str, Sample]:
+    return {
+        measure: sample_of(array, None if measure in _UNBOUNDED else (0.0, 100.0)) for measure, array in values.items()
+    }
+
+
+def _tests(
+    scores: Mapping[str, Mapping[str, Sample]], analysis: Analysis, trained: Mapping[str, int]
+) -> list[PairedTest]:
+    """The paired tests of every measure, corrected as those of the table are; no difference has a margin here."""
+    units = OF_ARTICLE | OF_TEXT
+    return [
+        test.model_copy(
+            update={
+                "units": units[test.metric],
+                "margin": None,
+                "p_not_worse": None,
+                "p_not_better": None,
+                "decision": "different" if test.decision == "different" else "undecided",
+            }
+        )
+        for test in paired_tests(scores, analysis, trained, power=False)
+    ]

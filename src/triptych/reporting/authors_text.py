@@ -1,0 +1,284 @@
+"""The author's own text, `OUT/discussion.md`: Markdown as plain blocks of text, tables, formulas and figures.
+
+Nothing in the file becomes markup of the report: the templates get its words as strings. Markdown is parsed by
+markdown-it (CommonMark and its tables, HTML off); formulas between `$` or `$$` are set by Matplotlib's mathtext, which
+knows a part of TeX and executes nothing.
+"""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import matplotlib
+from markdown_it import MarkdownIt
+from markdown_it.rules_block import StateBlock
+from markdown_it.rules_inline import StateInline
+from markdown_it.token import Token
+from matplotlib.font_manager import FontProperties
+from matplotlib.mathtext import MathTextParser
+from matplotlib.textpath import text_to_path
+from PIL import Image
+
+from triptych.errors import ResultsError
+
+DISCUSSION = "discussion.md"
+_MOST_CHARACTERS = 200_000  # of the file: more is no discussion
+_MOST_IMAGE_BYTES = 10_000_000
+_LONGEST_FORMULA = 2_000  # characters
+_FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg"}
+_WEB = ("https://", "http://", "mailto:")
+_SIZE = 10  # points, of a formula as of the text around it
+
+Block = dict[str, Any]
+
+
+def read_discussion(folders: Sequence[Path]) -> list[Block]:
+    """The author's text of the first of these folders that has one; empty where none has.
+
+    Args:
+        folders: where `discussion.md` may be; figures that it names are files below its folder.
+
+    Raises:
+        ResultsError: the file is not UTF-8 text or too long, or a figure in it cannot be shown; the message says which.
+    """
+    path = next((folder / DISCUSSION for folder in folders if (folder / DISCUSSION).is_file()), None)
+    if path is None:
+        return []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(f"{str(path)!r} cannot be read as UTF-8 text: {error}. Save it as UTF-8.") from error
+    if len(text) > _MOST_CHARACTERS:
+        raise ResultsError(
+            f"{str(path)!r} has {len(text):,} characters; a discussion has at most {_MOST_CHARACTERS:,}. Shorten it."
+        )
+    return parse_discussion(text, path.parent)
+
+
+def parse_discussion(text: str, folder: Path) -> list[Block]:
+    """Markdown as blocks, each a dictionary with its `kind`.
+
+    Args:
+        text: Markdown; HTML in it is text.
+        folder: that its figures are named from.
+
+    Raises:
+        ResultsError: a figure is not a PNG or JPEG file below the folder.
+    """
+    parser = MarkdownIt("commonmark", {"html": False}).enable("table")
+    parser.inline.ruler.before("escape", "formula", _formula)
+    parser.block.ruler.before("fence", "formula_block", _formula_block, {"alt": ["paragraph", "blockquote", "list"]})
+    return _Reader(folder, iter(parser.parse(text))).blocks()
+
+
+class _Reader:
+    """The tokens of a text, read into blocks."""
+
+    def __init__(self, folder: Path, tokens: Iterator[Token]) -> None:
+        self.folder = folder
+        self.tokens = tokens
+
+    def blocks(self, until: str | None = None) -> list[Block]:
+        """Blocks up to the token of that type."""
+        found: list[Block] = []
+        for token in self.tokens:
+            if token.type == until:
+                break
+            found.extend(self._block(token))
+        return found
+
+    def _block(self, token: Token) -> list[Block]:
+        match token.type:
+            case "heading_open":
+                return [{"kind": "heading", "level": min(int(token.tag[1:]), 3), "words": self._words("heading_close")}]
+            case "paragraph_open":
+                return self._paragraph(self._words("paragraph_close"))
+            case "bullet_list_open" | "ordered_list_open":
+                kind = token.type.removesuffix("_open")
+                start = int(token.attrGet("start") or 1)
+                return [{"kind": kind, "start": start, "items": self._items(f"{kind}_close")}]
+            case "blockquote_open":
+                return [{"kind": "quote", "blocks": self.blocks("blockquote_close")}]
+            case "fence" | "code_block":
+                return [{"kind": "code", "text": token.content.rstrip("\n")}]
+            case "formula_block":
+                return [{"kind": "formula", **formula(token.content)}]
+            case "table_open":
+                return [self._table()]
+            case "hr":
+                return [{"kind": "rule"}]
+        return []
+
+    def _items(self, until: str) -> list[list[Block]]:
+        items = []
+        for token in self.tokens:
+            if token.type == until:
+                break
+            items.append(self.blocks("list_item_close"))
+        return items
+
+    def _table(self) -> Block:
+        lines: list[list[list[Block]]] = []
+        aligned: list[str] = []
+        for token in self.tokens:
+            if token.type == "table_close":
+                break
+            if token.type == "tr_open":
+                lines.append([])
+            elif token.type in ("th_open", "td_open"):
+                style = str(token.attrGet("style") or "")
+                if token.type == "th_open":
+                    aligned.append(style.removeprefix("text-align:") or "left")
+                lines[-1].append(self._words(token.type.replace("open", "close")))
+        return {"kind": "table", "align": aligned, "head": lines[0], "rows": lines[1:]}
+
+    def _words(self, until: str) -> list[Block]:
+        """The inline parts of a block up to its closing token."""
+        found: list[Block] = []
+        for token in self.tokens:
+            if token.type == until:
+                break
+            found.extend(self._inline(iter(token.children or [])))
+        return found
+
+    def _inline(self, tokens: Iterator[Token], until: str | None = None) -> list[Block]:
+        found: list[Block] = []
+        for token in tokens:
+            if token.type == until:
+                break
+            match token.type:
+                case "text" | "text_special" | "html_inline":
+                    found.append({"kind": "text", "text": token.content})
+                case "softbreak":
+                    found.append({"kind": "text", "text": " "})
+                case "hardbreak":
+                    found.append({"kind": "break"})
+                case "code_inline":
+                    found.append({"kind": "mono", "text": token.content})
+                case "em_open" | "strong_open":
+                    kind = token.type.removesuffix("_open")
+                    found.append({"kind": kind, "words": self._inline(tokens, f"{kind}_close")})
+                case "link_open":
+                    address = str(token.attrGet("href") or "")
+                    words = self._inline(tokens, "link_close")
+                    known = address.startswith(_WEB)
+                    found.extend([{"kind": "link", "address": address, "words": words}] if known else words)
+                case "image":
+                    found.append(self._figure(str(token.attrGet("src") or ""), token.content))
+                case "formula":
+                    found.append({"kind": "formula", **formula(token.content)})
+        return found
+
+    def _paragraph(self, words: list[Block]) -> list[Block]:
+        """A paragraph; an image becomes a figure of its own, after the words before it."""
+        found: list[Block] = []
+        for word in words:
+            if word["kind"] == "figure":
+                found.append(word)
+            elif found and found[-1]["kind"] == "paragraph":
+                found[-1]["words"].append(word)
+            elif word != {"kind": "text", "text": " "}:
+                found.append({"kind": "paragraph", "words": [word]})
+        return found
+
+    def _figure(self, source: str, caption: str) -> Block:
+        name = PurePosixPath(source)
+        path = (self.folder / name).resolve()
+        told = f"{DISCUSSION} shows the figure {source!r}"
+        if name.is_absolute() or ":" in source or self.folder.resolve() not in path.parents:
+            raise ResultsError(f"{told}: figures are files below the folder of {DISCUSSION}. Copy it there.")
+        if not path.is_file():
+            raise ResultsError(f"{told}, and there is no such file in {str(self.folder)!r}.")
+        if path.stat().st_size > _MOST_IMAGE_BYTES:
+            raise ResultsError(f"{told}, which is larger than {_MOST_IMAGE_BYTES // 10**6} MB. Save it smaller.")
+        content = path.read_bytes()
+        try:
+            with Image.open(io.BytesIO(content), formats=list(_FORMATS)) as image:
+                image.verify()
+                (width, height), kind = image.size, str(image.format)
+        except Exception as error:  # whatever Pillow raises on a file that is no image
+            raise ResultsError(f"{told}, which is not a PNG or JPEG image. Save it as PNG.") from error
+        address = f"data:{_FORMATS[kind]};base64,{base64.b64encode(content).decode()}"
+        return {
+            "kind": "figure",
+            "caption": caption,
+            "address": address,
+            "svg": f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+            f'height="{height}"><image width="{width}" height="{height}" href="{address}"/></svg>',
+        }
+
+
+def formula(source: str) -> dict[str, Any]:
+    """A formula as an SVG drawing, with its size in points; without a drawing where mathtext does not know it.
+
+    Args:
+        source: TeX, as far as mathtext knows it.
+    """
+    plain = {"source": source, "svg": "", "height": 0.0, "depth": 0.0, "address": ""}
+    tex = " ".join(source.split())
+    if not tex or len(tex) > _LONGEST_FORMULA:
+        return plain
+    with matplotlib.rc_context({"mathtext.fontset": "stix", "text.usetex": False, "text.parse_math": True}):
+        font = FontProperties(size=_SIZE)
+        try:
+            width, height, depth, _, _ = MathTextParser("path").parse(f"${tex}$", dpi=72, prop=font)
+            points, codes = text_to_path.get_text_path(font, f"${tex}$", ismath=True)
+        except Exception:  # pyparsing's errors, and those of a formula nested too deep: it is shown as it was written
+            return plain
+    scale = _SIZE / text_to_path.FONT_SCALE
+    width, height, depth = float(width) + 1, float(height) + 1, float(depth) + 0.5
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.2f} {height + depth:.2f}" width="{width:.2f}" '
+        f'height="{height + depth:.2f}"><path d="{_path(points, codes, scale, height)}"/></svg>'
+    )
+    address = f"data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}"
+    return plain | {"svg": svg, "height": round(height + depth, 2), "depth": round(depth, 2), "address": address}
+
+
+def _path(points: Any, codes: Any, scale: float, height: float) -> str:
+    """Matplotlib's points and codes as the path of an SVG, whose y grows downwards."""
+    letters = {1: ("M", 1), 2: ("L", 1), 3: ("Q", 2), 4: ("C", 3), 79: ("Z", 1)}
+    parts, place = [], 0
+    while place < len(codes):
+        letter, count = letters[int(codes[place])]
+        ends = (
+            ""
+            if letter == "Z"
+            else " ".join(f"{x * scale + 0.5:.2f} {height - y * scale:.2f}" for x, y in points[place : place + count])
+        )
+        parts.append(letter + ends)
+        place += count
+    return "".join(parts)
+
+
+def _formula(state: StateInline, silent: bool) -> bool:
+    """Inline rule: `$x^2$`, without white space inside the signs, and no digit after: `$5 and $6` is no formula."""
+    text, start = state.src, state.pos
+    if text[start] != "$" or start + 2 >= state.posMax or text[start + 1] in " \t\n$":
+        return False
+    end = text.find("$", start + 1, state.posMax)
+    if end < 0 or text[end - 1] in " \t\n\\" or text[end + 1 : end + 2].isdigit():
+        return False
+    if not silent:
+        state.push("formula", "", 0).content = text[start + 1 : end]
+    state.pos = end + 1
+    return True
+
+
+def _formula_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """Block rule: a formula between `$$` at the beginning of a line and `$$` at the end of this or a later one."""
+    first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]].strip()
+    if not first.startswith("$$"):
+        return False
+    lines, line = [first[2:]], start
+    while not (lines[-1].rstrip().endswith("$$") and (len(lines) > 1 or lines[-1].strip() != "")):
+        line += 1
+        if line >= end or not state.src[state.bMarks[line] : state.eMarks[line]].strip():
+            return False
+        lines.append(state.src[state.bMarks[line] : state.eMarks[line]])
+    if not silent:
+        state.push("formula_block", "", 0).content = "\n".join(lines).rstrip().removesuffix("$$").strip()
+        state.line = line + 1
+    return True

@@ -1,0 +1,99 @@
+"""Sentences on what models get wrong: numbers and names that the article does not hold, copying, unfinished ends."""
+
+from triptych.analysis.verdict import separable
+from triptych.reporting.claims.selection import tuned
+from triptych.results.records import Comparison, OutputChecks, PairedTest
+from triptych.text import formats
+
+_MOST_PAIRS = 4  # that a sentence names one by one; of more it gives the number
+_NOTABLE = 5.0  # percent of summaries: fewer without an end are not spoken of
+
+
+def unsupported(comparison: Comparison) -> str | None:
+    """Which methods write numbers and names that the article does not hold, and how often."""
+    checks = comparison.checks
+    labels = [label for label in tuned(comparison) if checks is not None and label in checks.rows]
+    if checks is None or not checks.documents_known or not labels:
+        return None
+    parts = [
+        f"a {what} that the article does not hold is in {_listed(checks, labels, measure)} of the summaries, and in "
+        f"{_percent(checks.references[measure])} of the references"
+        for measure, what in (("wrong_numbers", "number"), ("wrong_names", "name"))
+    ]
+    return (
+        f"{_capitalised('; '.join(parts))}. A number or name that is in the article may still be used wrongly, so "
+        "these shares are lower bounds of what is wrong."
+    )
+
+
+def unsupported_tests(comparison: Comparison) -> str | None:
+    """Which methods differ in that, by the paired tests."""
+    checks = comparison.checks
+    if checks is None or not checks.documents_known:
+        return None
+    parts = []
+    for measure, what in (("wrong_numbers", "wrong numbers"), ("wrong_names", "wrong names")):
+        tests = [test for test in checks.tests if test.metric == measure]
+        apart = [test for test in tests if separable(test)]
+        if tests:
+            parts.append(f"in {what} {_pairs(apart, len(tests))}")
+    return f"By paired tests, corrected over the pairs of a measure, {'; '.join(parts)}." if parts else None
+
+
+def extraction(comparison: Comparison) -> str | None:
+    """How extractive the methods are, against the references and the lead."""
+    checks = comparison.checks
+    if checks is None or not checks.documents_known or not checks.rows:
+        return None
+    own, density = checks.references["coverage"], checks.references["density"]
+    means = {label: row["coverage"].mean for label, row in checks.rows.items()}
+    more = [label for label, mean in means.items() if mean > own]
+    less = [label for label in means if label not in more]
+    sides = [
+        f"{formats.listed(labels)} {formats.verb(labels, 'keeps', 'keep')} {what} than these"
+        for labels, what in ((more, "closer to the article"), (less, "less close"))
+        if labels
+    ]
+    lead = max(checks.rows, key=lambda label: checks.rows[label]["lead_overlap"].mean)
+    return (
+        f"References take {_percent(own)} of their words from the article, in fragments of a density of {density:.2f}; "
+        f"by their coverage, {' and '.join(sides)}. The most word pairs from the first sentences are in the summaries "
+        f"of {lead} ({_percent(checks.rows[lead]['lead_overlap'].mean)})."
+    )
+
+
+def unfinished(comparison: Comparison) -> str | None:
+    """Which methods write summaries that do not end as a sentence does."""
+    checks = comparison.checks
+    if checks is None:
+        return None
+    usual = checks.references["unfinished"]
+    cut = [
+        f"{label} {_percent(mean)}"
+        for label, row in checks.rows.items()
+        if (mean := row["unfinished"].mean) > usual + _NOTABLE
+    ]
+    if not cut:
+        return None
+    return f"Summaries that end without a full stop: {', '.join(cut)}; of the references {_percent(usual)} do."
+
+
+def _listed(checks: OutputChecks, labels: list[str], measure: str) -> str:
+    return formats.listed([f"{_percent(checks.rows[label][measure].mean)} ({label})" for label in labels])
+
+
+def _pairs(apart: list[PairedTest], number: int) -> str:
+    if not apart:
+        return f"no two of {number} pairs differ"
+    if len(apart) > _MOST_PAIRS:
+        return f"{len(apart)} of {number} pairs differ"
+    found = [f"{test.a} and {test.b} ({formats.signed(test.difference, 1)} points)" for test in apart]
+    return f"these differ: {formats.listed(found)}"
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1f}%"
+
+
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"

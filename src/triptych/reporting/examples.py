@@ -1,0 +1,196 @@
+"""Examples and the page's browser: summaries next to what their articles say, with what these do not support marked."""
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import Any
+
+from triptych.metrics.grounding import Article, Mark, marks, names_in, telling_sentences
+from triptych.reporting import rows
+from triptych.results.reading import Results, SavedRun
+from triptych.results.records import Prediction
+from triptych.text import formats, languages
+
+_MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
+_MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
+_LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
+_SENTENCES = 4  # of an article that are shown
+RULE = (
+    "The examples are chosen by rule: by the R-1 of the trained methods, first seed, the documents with the best, the "
+    "median and the worst mean, and the one on which the methods are most unlike."
+)
+MARKED = (
+    " Bold and underlined: a number or name that the article does not hold; in italics: other words that it does not "
+    "have. Of each article its most telling sentences are shown."
+)
+UNKNOWN = " The articles are not within this report's reach, so nothing is marked."
+
+
+def examples(results: Results) -> list[dict[str, Any]]:
+    """The same documents for every row: the best, the median, the worst, and the one on which methods differ most.
+
+    Args:
+        results: with their documents where these may be shown.
+    """
+    first = {
+        label: runs[0] for label in results.labels if (runs := [run for run in results.of(label) if run.predictions])
+    }
+    if not first:
+        return []
+    language = _language(results)
+    chosen = _chosen_places([run.predictions for run in first.values() if run.tuned] or _of_all(first.values()))
+    found = []
+    names = _names(results, [next(iter(first.values())).predictions[place] for place in chosen.values()])
+    for why, place in chosen.items():
+        lines = {label: run.predictions[place] for label, run in first.items()}
+        line = next(iter(lines.values()))
+        article = results.documents.get(line.id, "")
+        shown = [line.reference, *(one.prediction for one in lines.values())]
+        found.append(
+            {
+                "id": line.id,
+                "why": why,
+                "main": why == _MOST_UNLIKE,
+                "reference": _short(line.reference),
+                "article": " … ".join(telling_sentences(article, shown, _SENTENCES, language)) if article else "",
+                "rows": [
+                    {
+                        "label": label,
+                        "pieces": _pieces(
+                            _short(one.prediction), Article(article, language) if article else None, names
+                        ),
+                        "score": formats.rouge_score(one.scores.get("rouge1")),
+                    }
+                    for label, one in lines.items()
+                ],
+            }
+        )
+    return found
+
+
+def examples_rule(results: Results) -> str:
+    """How the examples were chosen, and what is marked in them."""
+    return RULE + (MARKED if results.documents else UNKNOWN)
+
+
+def browser_data(
+    results: Results, most: int = _MOST_PREDICTIONS, most_characters: int = _MOST_CHARACTERS
+) -> dict[str, Any]:
+    """References and predictions for the page's browser, with the telling sentences of the articles, never a whole one.
+
+    Args:
+        results: what was loaded.
+        most: predictions that the page may hold; of more, documents evenly spread over the test split are taken, the
+            same of every run, and `total` says of how many.
+        most_characters: of summaries and references that the page may hold; of longer ones, fewer documents are taken.
+    """
+    finished = [run for run in results.runs if run.done and run.predictions]
+    if not finished:
+        return {"metrics": {}, "documents": [], "runs": [], "total": 0}
+    total = len(finished[0].predictions)
+    lengths = [
+        len(lines[0].reference) + sum(len(line.prediction) for line in lines)
+        for lines in zip(*(run.predictions for run in finished), strict=True)
+    ]
+    within = most_characters * total // max(1, sum(lengths))
+    taken = min(total, max(1, most // len(finished)), max(1, within))
+    places = [place * total // taken for place in range(taken)]
+    lines = [finished[0].predictions[place] for place in places]
+    data: dict[str, Any] = {
+        "metrics": rows.ROUGE,
+        "documents": [[line.id, line.reference] for line in lines],
+        "runs": [
+            {
+                "label": run.record.label,
+                "seed": run.record.seed,
+                "predictions": [
+                    [line.prediction, *[round(line.scores[metric], 2) for metric in rows.ROUGE]]
+                    for line in (run.predictions[place] for place in places)
+                ],
+            }
+            for run in finished
+        ],
+        "total": total,
+    }
+    if all(line.id in results.documents for line in lines):
+        _add_articles(data, results, lines, finished, places)
+    return data
+
+
+def _add_articles(
+    data: dict[str, Any],
+    results: Results,
+    lines: Sequence[Prediction],
+    finished: Sequence[SavedRun],
+    places: Sequence[int],
+) -> None:
+    """Add an excerpt of every article, and for each summary where it has a number or name that its article has not."""
+    language, names = _language(results), _names(results, lines)
+    articles = [Article(results.documents[line.id], language) for line in lines]
+    data["excerpts"] = [
+        " … ".join(telling_sentences(article.text, [line.reference], _SENTENCES, language))
+        for article, line in zip(articles, lines, strict=True)
+    ]
+    for run, shown in zip(finished, data["runs"], strict=True):
+        shown["unsupported"] = [
+            [
+                [mark.begin, mark.end]
+                for mark in marks(run.predictions[place].prediction, article, names)
+                if _wrong(mark)
+            ]
+            for place, article in zip(places, articles, strict=True)
+        ]
+
+
+_MOST_UNLIKE = "Most unlike between methods"
+
+
+def _chosen_places(scored: Sequence[Sequence[Prediction]]) -> dict[str, int]:
+    """The places of the documents that the rule chooses, no document twice, each with the reason."""
+    number = min(map(len, scored))
+    scores = [[predictions[place].scores["rouge1"] for predictions in scored] for place in range(number)]
+    by_mean = sorted(range(number), key=lambda place: (-fmean(scores[place]), place))
+    by_spread = sorted(range(number), key=lambda place: (min(scores[place]) - max(scores[place]), place))
+    middle = number // 2
+    orders = {
+        _MOST_UNLIKE: by_spread,
+        "Best": by_mean,
+        "Median": by_mean[middle:] + by_mean[:middle],
+        "Worst": by_mean[::-1],
+    }
+    chosen: dict[str, int] = {}
+    for why, order in orders.items():
+        if (place := next((place for place in order if place not in chosen.values()), None)) is not None:
+            chosen[why] = place
+    return chosen
+
+
+def _of_all(runs: Any) -> list[Sequence[Prediction]]:
+    return [run.predictions for run in runs]
+
+
+def _names(results: Results, lines: Sequence[Prediction]) -> frozenset[str]:
+    texts = [*(results.documents.get(line.id, "") for line in lines), *(line.reference for line in lines)]
+    return names_in(texts, _language(results))
+
+
+def _language(results: Results) -> str:
+    found = next((run.record.rouge.language for run in results.runs if run.record.rouge is not None), None)
+    return found or languages.ANY
+
+
+def _pieces(text: str, article: Article | None, names: frozenset[str]) -> list[dict[str, str]]:
+    """A text cut where it is marked: `wrong` an unsupported number or name, `new` another word, else empty."""
+    pieces, end = [], 0
+    for mark in marks(text, article, names) if article is not None else []:
+        pieces += [(text[end : mark.begin], ""), (text[mark.begin : mark.end], "wrong" if _wrong(mark) else "new")]
+        end = mark.end
+    pieces.append((text[end:], ""))
+    return [{"text": part, "mark": mark} for part, mark in pieces if part] or [{"text": "", "mark": ""}]
+
+
+def _wrong(mark: Mark) -> bool:
+    return mark.kind != "word"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_EXAMPLE else text[:_LONGEST_EXAMPLE] + " … (cut in print)"
