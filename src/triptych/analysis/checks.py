@@ -7,11 +7,10 @@ import numpy as np
 from triptych.analysis.inference import Array, Sample, sample_of
 from triptych.analysis.pairs import mean_estimate, paired_tests
 from triptych.config.schema import Analysis
-from triptych.metrics.grounding import Article, finished, grounding, names_in
-from triptych.metrics.text_shape import shape_words
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Estimate, OutputChecks, PairedTest, Prediction
 from triptych.text import languages
+from triptych.text.grounding import Article, finished, grounding, names_in, num_words
 
 MOST_SUMMARIES = 60_000  # that are checked in all; of more, documents evenly spread are taken, the same of every row
 # Each measure, its unit and its bounds; those that need the article first.
@@ -100,7 +99,7 @@ def _of_texts(
         found = {measure: [one[measure] for one in each] for measure in OF_ARTICLE}
     found["unfinished"] = [100.0 * (bool(text.strip()) and not finished(text)) for text in texts]
     found["relative_length"] = [
-        100 * len(shape_words(text, language)) / max(1, len(shape_words(reference, language)))
+        100 * num_words(text, language) / max(1, num_words(reference, language))
         for text, reference in zip(texts, references, strict=True)
     ]
     return found

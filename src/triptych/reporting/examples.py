@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from triptych.metrics.grounding import Article, Mark, marks, names_in, telling_sentences
 from triptych.reporting import rows
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Prediction
 from triptych.text import formats, languages
+from triptych.text.grounding import Article, Mark, marks, names_in, telling_sentences
 
 _MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
 _MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page

@@ -76,7 +76,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ("training", "epochs", runs.epochs(results)),
         ("learned", "loss-against-rouge", discussion.loss_against_rouge(comparison)),
         ("learned", "stopping-and-length", discussion.stopping_and_length(comparison)),
-        ("learned", "copying-in-words", discussion.copying(comparison)),
+        ("learned", "copying-in-words", discussion.copied_words(comparison)),
         ("learned", "gaps", discussion.gaps(results)),
         ("differences", "apart", discussion.apart(comparison)),
         ("differences", "undecided", discussion.undecided(comparison)),

@@ -101,7 +101,7 @@ def stopping_and_length(comparison: Comparison) -> str | None:
     )
 
 
-def copying(comparison: Comparison) -> str | None:
+def copied_words(comparison: Comparison) -> str | None:
     """How much of what the methods write is taken from the article."""
     path = "text_shape.novel_bigrams"
     labels = having(comparison, path, tuned(comparison))

@@ -127,11 +127,11 @@ def marks(summary: str, article: Article, names: frozenset[str]) -> list[Mark]:
             numbers = [_plain_number(number.group()) for number in _NUMBER.finditer(written)]
             kind = "number" if any(number not in article.numbers for number in numbers) else ""
         elif _is_name(summary, word, begin, names, article.language):
-            kind = "" if all(part in article.known for part in _parts(word)[1:] or [word]) else "name"
+            kind = "" if _is_known(word, article) else "name"
         elif word in _IN_WORDS and word != "one":
             kind = "number" if _IN_WORDS[word] not in article.numbers else ""
         else:
-            kind = "" if word in article.known else "word"
+            kind = "" if _is_known(word, article) else "word"
         if kind:
             found.append(Mark(kind, begin, end))
     return found
@@ -147,6 +147,11 @@ def names_in(texts: Iterable[str], language: str = languages.ANY) -> frozenset[s
             elif not _begins_sentence(text, begin):
                 capitalised.add(word)
     return frozenset(capitalised - ordinary)
+
+
+def num_words(text: str, language: str = languages.ANY) -> int:
+    """How many words a text has."""
+    return sum(1 for _ in _spans(text, language))
 
 
 def finished(text: str) -> bool:
@@ -188,6 +193,11 @@ def _spans(text: str, language: str) -> Iterator[tuple[str, int, int]]:
 def _parts(word: str) -> list[str]:
     """A word, and the parts of a joined one that are longer than a letter."""
     return [word, *(part for part in _JOINTS.split(word) if len(part) > 1)] if _JOINTS.search(word) else [word]
+
+
+def _is_known(word: str, article: Article) -> bool:
+    """A word of the article, or a joined one whose parts are: `Rinex's` where the article has `Rinex`."""
+    return word in article.known or all(part in article.known for part in _parts(word)[1:] or [word])
 
 
 def _is_name(text: str, word: str, begin: int, names: frozenset[str], language: str) -> bool:
