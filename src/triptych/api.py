@@ -4,7 +4,7 @@ Modules that need torch, matplotlib or scipy are imported by the functions that 
 `score` run without torch, and `list_registered`, `describe_data` and a mistyped name without any of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -410,25 +410,48 @@ def summarize(
 
 
 @quietly()
-def export(run: str | Path, folder: str | Path, *, model: str | None = None, plugins: Sequence[str] = ()) -> str:
-    """Write what a run trained as a folder that needs no Triptych, with an example and a model card.
+def export(
+    run: str | Path,
+    folder: str | Path,
+    *,
+    model: str | None = None,
+    plugins: Sequence[str] = (),
+    documents: int = 16,
+    push_to: str | None = None,
+    public: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> str:
+    """Write what a run trained as a folder that needs no Triptych, with examples and a model card.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
         folder: a new or an empty folder.
         model: the base model, where it is not available under its recorded name.
         plugins: Python files with plug-ins.
+        documents: test documents that the exported model summarizes greedily and by sampling, as servers do, for the
+            card's comparison with the run's own decoding; 0: none.
+        push_to: upload the folder to the Hub under this name, USER/NAME, with the user's own token; None: nothing is
+            uploaded.
+        public: anyone may see what is uploaded; else it is private.
+        progress: called with `(summaries written, summaries in all)` while they are written.
 
     Returns:
-        What was written, in a sentence.
+        What was written and, if it was uploaded, its address, in a sentence.
 
     Raises:
-        InputError: there is nothing to export, `folder` holds files, or the result is not the run's model.
+        InputError: there is nothing to export, `folder` holds files, the result is not the run's model, or it cannot
+            be uploaded.
     """
+    from triptych.use import publish
     from triptych.use.export import export_run
 
     import_plugins(plugins)
-    return export_run(Path(run), Path(folder), model)
+    if push_to is not None:
+        publish.check_destination(push_to)
+    said = export_run(Path(run), Path(folder), model, documents, progress or (lambda done, total: None))
+    if push_to is None:
+        return said
+    return f"{said} Uploaded: {publish.upload(Path(folder), push_to, public)}"
 
 
 def report(

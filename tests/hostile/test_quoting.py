@@ -193,7 +193,7 @@ def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
     assert (out.parent / "a (1).zip").read_bytes() == b"another process's"
 
 
-def trained(text: str) -> SimpleNamespace:
+def trained(text: str, is_prompt: bool) -> SimpleNamespace:
     """A row that a model card can be written of, whose every string is `text`."""
     suite = SimpleNamespace(model=text, model_revision=text, separator=text)
     adapted = SimpleNamespace(prefix=None, num_virtual_tokens=3, placement="before")
@@ -201,11 +201,11 @@ def trained(text: str) -> SimpleNamespace:
         label=text,
         kind=text,
         suite=suite,
-        base=SimpleNamespace(fingerprint=text),
+        base=SimpleNamespace(fingerprint=text, place=SimpleNamespace(is_local=False)),
         adapted=adapted,
-        is_prompt=True,
+        is_prompt=is_prompt,
         max_document_tokens=100,
-        decoding=SimpleNamespace(max_new_tokens=20),
+        decoding=SimpleNamespace(max_new_tokens=20, num_beams=2, no_repeat_ngram_size=3),
     )
 
 
@@ -220,13 +220,18 @@ def recorded(text: str) -> Record:
 SOURCES = (*filter(None, HOSTILE), "org/data\nlicense: mit", "a/b\x7f\U0001f600")
 
 
+@pytest.mark.parametrize("is_prompt", [True, False])
 @pytest.mark.parametrize("text", SOURCES, ids=ascii)
-def test_nothing_of_a_record_is_markup_in_a_model_card(text):
-    """The card's front matter is YAML with these strings as values, and its body shows them as text."""
-    card, usual = (model_card.model_card(trained(each), recorded(each), "example.py") for each in (text, "org/name"))
+def test_nothing_of_a_record_is_markup_in_a_model_card(text, is_prompt):
+    """The card's front matter is YAML with these strings as values where a name on the Hub may be so, and its body
+    shows them as text."""
+    card, usual = (
+        str(model_card.model_card(trained(each, is_prompt), recorded(each), "it was not asked for"))
+        for each in (text, "org/name")
+    )
     front, body = re.fullmatch(r"---\n(.*?)\n---\n(.*)", card, re.DOTALL).groups()
     fields = yaml.safe_load(front)
-    assert fields["base_model"] == text and fields["license"] == "unknown"
+    assert fields.get("base_model", text) == text and fields["license"] == "unknown"
     assert fields.get("datasets", [text]) == [text]
     *_, usual_front, usual_body = usual.split("---\n", 2)
     assert fields.keys() <= yaml.safe_load(usual_front).keys()
@@ -263,7 +268,7 @@ def test_an_example_is_the_same_program_whatever_the_base_is_called(text, monkey
         is_prompt=True,
         max_document_tokens=100,
         template=SimpleNamespace(prefix_ids=(1,), separator_ids=(2, 3)),
-        suite=SimpleNamespace(model=text),
+        suite=SimpleNamespace(model=text, model_revision=text),
     )
     monkeypatch.setattr(export, "base_name", lambda row: text)
     program = ast.parse(export._example(row))

@@ -101,6 +101,9 @@ def test_bundle_holds_what_the_assignment_asks_and_nothing_else(unpacked: Path) 
     assert "models/tuned/last-layers/0/adapter/trained.safetensors" in files
     assert not any(name.startswith("models/tuned/lead-3") or name.endswith("log.txt") for name in files)
     assert {f"results/runs/{label}/0/predictions.jsonl" for label in ROWS.split(",")} < set(files)
+    assert [name for name in files if name.endswith("record.json")] == [
+        f"results/runs/{label}/0/record.json" for label in sorted(ROWS.split(","))
+    ]
     assert (unpacked / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -121,14 +124,18 @@ def test_readme_names_no_path_of_this_machine(unpacked: Path, workplace: Path) -
 
 
 def test_every_model_is_restored_to_its_test_loss(unpacked: Path) -> None:
-    """The README's commands, run elsewhere with the zip's source alone, give each model's recorded test loss, and a
-    summary."""
+    """The README's commands, run elsewhere with the zip's source alone, find the base model in the zip and give each
+    model's recorded test loss, the stored summaries, and a summary."""
     *results, summary = restored(unpacked)
     assert summary["document_tokens"] == summary["read_tokens"] > 0
     assert [result["run"] for result in results] == ["models/tuned/prompt-tuning/0", "models/tuned/last-layers/0"]
     for result in results:
         assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
         assert result["rouge1"] == pytest.approx(result["recorded_rouge1"], abs=1e-7)
+        assert result["identical_predictions"] == result["documents"] == 4
+    readme = (unpacked / "README.md").read_text("utf-8")
+    assert "In this folder, since the paths below and `PYTHONPATH=src` start from it:" in readme
+    assert not any("--model" in words for words in [*commands(unpacked, "evaluate"), *commands(unpacked, "summarize")])
 
 
 @pytest.mark.slow

@@ -107,6 +107,17 @@ def parse_seeds(text: str) -> list[int]:
         ) from None
 
 
+def at_least_zero(text: str) -> int:
+    """A whole number of 0 or more, as argparse's `type`."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text[:100]!r} is not a whole number of 0 or more")
+    return number
+
+
 def split_names(text: str | None) -> list[str] | None:
     """`a,b` as names."""
     return None if text is None else [part.strip() for part in text.split(",") if part.strip()]

@@ -289,10 +289,15 @@ def write_stream(listener: Listener) -> Listener:
 
 
 @contextmanager
-def scoring_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
-    """A bar of scored predictions, on a terminal; yields the function to call with how many of how many are scored."""
+def counting_bar(console: Console, doing: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal; yields the function to call with how many of how many are done.
+
+    Args:
+        console: where the bar is drawn.
+        doing: what is done to them, such as `scoring`.
+    """
     progress = Progress(
-        TextColumn("scoring"),
+        TextColumn(doing),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
@@ -301,5 +306,5 @@ def scoring_bar(console: Console) -> Iterator[Callable[[int, int], None]]:
         disable=not console.is_terminal,
     )
     with progress:
-        bar = progress.add_task("scoring", total=None)
+        bar = progress.add_task(doing, total=None)
         yield lambda done, total: progress.update(bar, completed=done, total=total)

@@ -65,14 +65,14 @@ def run_score(options: argparse.Namespace) -> int:
     """Run `triptych score`."""
     from rich.console import Console
 
-    from triptych.cli.progress import scoring_bar
+    from triptych.cli.progress import counting_bar
     from triptych.config.reading import parse_settings
     from triptych.reporting.terminal import comparison_table
     from triptych.scored.files import score
 
     if "=" not in options.systems[0] and Path(options.systems[0]).is_dir():
         return _score_folder(options)
-    with scoring_bar(Console(stderr=True)) as progress:
+    with counting_bar(Console(stderr=True), "scoring") as progress:
         comparison = score(
             parse_systems(options.systems),
             references=options.references,
@@ -97,7 +97,7 @@ def run_score(options: argparse.Namespace) -> int:
 def _score_folder(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from triptych.cli.progress import scoring_bar
+    from triptych.cli.progress import counting_bar
     from triptych.config.reading import parse_settings
     from triptych.plugins import import_plugins
     from triptych.reporting.terminal import comparison_table
@@ -116,7 +116,7 @@ def _score_folder(options: argparse.Namespace) -> int:
         )
     import_plugins(options.plugin, ("metrics",))
     out, settings = Path(options.systems[0]), parse_settings(options.settings)
-    with scoring_bar(Console(stderr=True)) as progress:
+    with counting_bar(Console(stderr=True), "scoring") as progress:
         outcome = rescore_all(out, options.metric or (), settings, not options.no_report, progress)[-1]
     Console().print(comparison_table(outcome.comparison))
     print(for_terminal(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))

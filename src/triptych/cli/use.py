@@ -4,7 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options, add_set_option
+from triptych.cli.options import Commands, add_common_options, add_set_option, at_least_zero
+from triptych.errors import ConfigError
 from triptych.models.quiet import quiet_libraries
 from triptych.text.characters import for_terminal
 
@@ -119,24 +120,53 @@ def add_export(commands: Commands) -> None:
         "export",
         help="write a run as a folder that needs no Triptych",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Write what a run trained as a complete transformers folder, merged, with "
-        "tokenizer, generation settings, an example and a model card. A prompt cannot be merged: it "
-        "is written in PEFT's format next to its base's name. Nothing is uploaded.",
+        description="Write what a run trained as a complete transformers folder, merged, with tokenizer, settings for "
+        "generation, examples, a server and a model card. A prompt cannot be merged: it is written in PEFT's format, "
+        "with its base model or that model's name on the Hub. Nothing is uploaded without --push.",
     )
     parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, or an adapter that peft saved")
     parser.add_argument("to", metavar="DIR", type=Path, help="a new or an empty folder")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
+    parser.add_argument(
+        "--documents",
+        metavar="N",
+        type=at_least_zero,
+        default=16,
+        help="test documents that a merged model summarizes as servers do, greedily and by sampling, for the card's "
+        "comparison with the run's own decoding (default: 16; 0: none)",
+    )
+    parser.add_argument(
+        "--push", metavar="USER/NAME", help="upload the folder to the Hub, as a private model, with your own token"
+    )
+    parser.add_argument("--public", action="store_true", help="with --push: as a model that anyone may see")
     add_common_options(parser)
     parser.set_defaults(call=run_export)
 
 
 def run_export(options: argparse.Namespace) -> int:
     """Run `triptych export`."""
+    from rich.console import Console
+
     from triptych import api
+    from triptych.cli.progress import counting_bar
 
     quiet_libraries()
-    print(api.export(options.run, options.to, model=options.model, plugins=options.plugin))
-    print(f"The model card is {options.to / 'README.md'}. To publish the folder: hf upload USER/NAME {options.to}")
+    if options.public and options.push is None:
+        raise ConfigError("--public says who may see what --push uploads: give --push USER/NAME, or leave it out.")
+    with counting_bar(Console(stderr=True), "measuring") as progress:
+        said = api.export(
+            options.run,
+            options.to,
+            model=options.model,
+            plugins=options.plugin,
+            documents=options.documents,
+            push_to=options.push,
+            public=options.public,
+            progress=progress,
+        )
+    print(for_terminal(said))
+    print(for_terminal(f"The model card is {options.to / 'README.md'}."), end=" ")
+    print("" if options.push else for_terminal(f"To publish the folder: hf upload USER/NAME {options.to}"))
     return 0
 
 

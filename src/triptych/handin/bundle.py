@@ -18,11 +18,11 @@ from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import InputError, ResultsError, shorten
 from triptych.registry import registered
 from triptych.reporting.export import to_csv, to_markdown
-from triptych.results import json_files, layout
+from triptych.results import bundled, layout
 from triptych.results.integrity import remedy
 from triptych.results.reading import Results, SavedRun, read_comparison, read_results
 from triptych.results.records import Comparison
-from triptych.run.adapters import MANIFEST, PEFT_CONFIG, check_belongs, read_manifest
+from triptych.run.adapters import MANIFEST, check_belongs, read_adapter
 from triptych.run.provenance import NOT_INSTALLED
 from triptych.storage.files import expand_path, leads_out, replacing, sweep_of
 from triptych.text import formats
@@ -37,16 +37,24 @@ _DENSE = (".safetensors", ".pdf")  # packing these again saves next to nothing
 
 @dataclass(frozen=True)
 class BundledModel:
-    """A fine-tuned model: the run that made it and the files of its adapter."""
+    """A fine-tuned model.
+
+    Attributes:
+        run: the run that made it.
+        folder: of that run.
+        files: those of its adapter.
+        sha256: of what was trained.
+    """
 
     run: SavedRun
     folder: Path
     files: tuple[Path, ...]
+    sha256: str
 
     @property
     def place(self) -> str:
         """Its folder within the bundle."""
-        return f"models/tuned/{self.run.record.label}/{self.run.record.seed}"
+        return bundled.tuned_folder(self.run.record.label, self.run.record.seed)
 
     @property
     def size(self) -> int:
@@ -121,19 +129,20 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     base = registered(EmbeddedModel).get(results.suite.model)
     if base is not None:
         files = sorted(path for path in base().folder().glob("[!.]*") if path.is_file())
-        entries |= {f"models/base/{results.suite.model}/{path.name}": path for path in files}
+        entries |= {f"{bundled.BASES}/{results.suite.model}/{path.name}": path for path in files}
     for model in bundle.tuned:
-        entries[f"{model.place}/record.json"] = model.folder / "record.json"
         if model not in bundle.left_out:
             entries |= {f"{model.place}/adapter/{path.name}": path for path in model.files}
-    entries["results/suite.json"] = out / "suite.json"
-    entries["results/comparison.json"] = to_json(comparison.model_dump(mode="json"), indent=2) + "\n"
-    entries["results/comparison.csv"] = to_csv(comparison)
-    entries["results/comparison.md"] = to_markdown(comparison)
+    entries[f"{bundled.RESULTS}/suite.json"] = out / "suite.json"
+    entries[f"{bundled.RESULTS}/comparison.json"] = to_json(comparison.model_dump(mode="json"), indent=2) + "\n"
+    entries[f"{bundled.RESULTS}/comparison.csv"] = to_csv(comparison)
+    entries[f"{bundled.RESULTS}/comparison.md"] = to_markdown(comparison)
     for run in results.runs:
         place = f"runs/{run.record.label}/{run.record.seed}"
         entries |= {
-            f"results/{place}/{name}": path for name in BUNDLED_RUN_FILES if (path := out / place / name).is_file()
+            f"{bundled.RESULTS}/{place}/{name}": path
+            for name in BUNDLED_RUN_FILES
+            if (path := out / place / name).is_file()
         }
     for source in entries.values():
         if isinstance(source, Path) and source.is_relative_to(out) and leads_out(source, out):
@@ -178,15 +187,9 @@ def _tuned(results: Results) -> Iterator[BundledModel]:
             adapter = folder / "adapter"
             if not (adapter / MANIFEST).is_file():
                 raise ResultsError(f"{str(folder)!r} has no whole adapter/. Remedy: {remedy(adapter / MANIFEST)}.")
-            origin, _ = read_manifest(adapter)
-            check_belongs(origin, run.record, adapter)
-            manifest = json_files.read_json(adapter / MANIFEST)
-            names = [
-                MANIFEST,
-                Path(manifest["tensors"]).name,
-                *([PEFT_CONFIG] if manifest.get("config_sha256") else []),
-            ]
-            yield BundledModel(run, folder, tuple(adapter / name for name in sorted(names)))
+            saved = read_adapter(adapter)
+            check_belongs(saved.origin, run.record, adapter)
+            yield BundledModel(run, folder, tuple(adapter / name for name in saved.files), saved.sha256)
 
 
 def _too_large(models: list[BundledModel], max_megabytes: float | None) -> list[BundledModel]:
@@ -247,10 +250,12 @@ def _requirements(results: Results) -> str:
 def _readme(results: Results, comparison: Comparison, bundle: Bundle, plugins: Sequence[Path]) -> str:
     suite = results.suite
     embedded = suite.model in registered(EmbeddedModel)
-    model = f" --model models/base/{suite.model}" if embedded else ""
-    options = model + "".join(f" --plugin {shlex.quote(f'plugins/{path.name}')}" for path in plugins)
+    model = f" --model {bundled.BASES}/{suite.model}" if embedded else ""
+    plugged = "".join(f" --plugin {shlex.quote(f'plugins/{path.name}')}" for path in plugins)
+    options = model + plugged
     label = bundle.tuned[0].run.record.label if bundle.tuned else results.labels[0]
-    example = bundle.tuned[0].place if bundle.tuned else "models/tuned/LABEL/SEED"
+    example = bundle.tuned[0].place if bundle.tuned else f"{bundled.TUNED}/LABEL/SEED"
+    found = f" from `{bundled.BASES}/{suite.model}`" if embedded else ""
     return f"""# Fine-tuning for summarization: {plain(suite.name)}
 
 Rows compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.model)}. Data: {code(suite.data)}.
@@ -260,7 +265,7 @@ Rows compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.
 | `report.pdf` | the report, with the answers to the theory questions |
 | `src/` | the source, `.py` files only |
 | `requirements.txt` | the packages it needs, at the versions of the runs |
-| `models/tuned/LABEL/SEED/` | every fine-tuned model: what was trained (safetensors) and its record |
+| `models/tuned/LABEL/SEED/` | every fine-tuned model: what was trained (safetensors) |
 {"| `models/base/` | the base model |" + chr(10) if embedded else ""}\
 {"| `plugins/` | plug-ins that the rows need |" + chr(10) if plugins else ""}\
 | `results/` | the results: `comparison.json` and, for each run, its record, loss history and every prediction |
@@ -280,15 +285,18 @@ For a machine without a GPU a CPU build of torch is smaller; pip's option `--ext
 
 ## Run
 
+In this folder, since the paths below and `PYTHONPATH=src` start from it:
+
 ```
 python -m triptych train {label} results/suite.json{options} --out retrained
-python -m triptych evaluate {example}{options}
-python -m triptych summarize {example}{options} --file article.txt
+python -m triptych evaluate {example}{plugged}
+python -m triptych summarize {example}{plugged} --file article.txt
 ```
 
 - `train` trains one row of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
   The rows are {", ".join(map(code, results.labels))}.
-- `evaluate` restores a fine-tuned model, computes its test loss and summaries again and shows them next to its record.
+- `evaluate` restores a fine-tuned model, computes its test loss and summaries again, shows them next to its record, and
+  counts the summaries that are the stored ones.
 - `summarize` writes a summary of an article of your own.
 - `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`,
   `.csv` and `.md`. The templates of `report.pdf` and `report.html` are not `.py` files, so this source cannot write
@@ -306,13 +314,14 @@ python -m triptych summarize {example}{options} --file article.txt
 
 ## Restore the fine-tuned models
 
-A folder of `models/tuned/` holds what was trained and no copy of the base model. `evaluate` loads the base model,
-applies the method that `record.json` names, loads the saved tensors, and refuses files that were changed or that
-belong to another base model. The folders of LoRA and prompt tuning are in PEFT's format.
+A folder of `models/tuned/` holds what was trained and no copy of the base model. `evaluate`, in this folder, loads the
+base model{found}, applies the method that `results/runs/LABEL/SEED/record.json` names, loads the saved tensors, and
+refuses files that were changed or that belong to another base model. The folders of LoRA and prompt tuning are in
+PEFT's format.
 
 | row | seed | size | SHA-256 | test loss | restore |
 |---|---:|---:|---|---:|---|
-{"".join(_restored(model, model in bundle.left_out, options) for model in bundle.tuned)}
+{"".join(_restored(model, model in bundle.left_out, plugged) for model in bundle.tuned)}
 {_links(bundle.left_out)}## Results
 
 {plain(comparison.verdict)}
@@ -336,8 +345,8 @@ def _base(results: Results, embedded: bool) -> str:
     if embedded:
         return (
             f"{code(suite.model)} is a very small model that comes with Triptych. It is in "
-            f"`models/base/{suite.model}`, a folder that transformers' `from_pretrained` reads, and is given with "
-            f"`--model models/base/{suite.model}`.{known}"
+            f"`models/base/{suite.model}`, a folder that transformers' `from_pretrained` reads. `evaluate` and "
+            f"`summarize` find it there; `train` and `compare` get it by `--model models/base/{suite.model}`.{known}"
         )
     if _is_here(suite.model):
         return (
@@ -382,11 +391,7 @@ def _restored(model: BundledModel, left_out: bool, options: str) -> str:
         else f"`python -m triptych evaluate {model.place}{options}`"
     )
     size = formats.quantity(model.size, "bytes")
-    return f"| {plain(record.label)} | {record.seed} | {size} | `{_digest(model)}` | {record.loss.test:.6f} | {how} |\n"
-
-
-def _digest(model: BundledModel) -> str:
-    return json_files.read_json(model.folder / "adapter" / MANIFEST)["sha256"]
+    return f"| {plain(record.label)} | {record.seed} | {size} | `{model.sha256}` | {record.loss.test:.6f} | {how} |\n"
 
 
 def _links(left_out: list[BundledModel]) -> str:

@@ -65,7 +65,30 @@ def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
     return file.stat().st_size
 
 
+@dataclass(frozen=True)
+class SavedAdapter:
+    """What `save_adapter` wrote.
+
+    Attributes:
+        origin: what it belongs to.
+        tensors: what was trained, by name.
+        files: the names of its files, sorted.
+        sha256: of the file with the tensors.
+    """
+
+    origin: Origin
+    tensors: dict[str, Tensor]
+    files: tuple[str, ...]
+    sha256: str
+
+
 def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
+    """What an adapter belongs to, and its tensors; `read_adapter` gives all that was saved, and raises the same."""
+    saved = read_adapter(folder)
+    return saved.origin, saved.tensors
+
+
+def read_adapter(folder: Path) -> SavedAdapter:
     """Read what `save_adapter` wrote, and check that it is whole.
 
     Raises:
@@ -88,7 +111,8 @@ def read_manifest(folder: Path) -> tuple[Origin, dict[str, Tensor]]:
         if digest(path) != sha256:
             what = "was changed after it was written: its SHA-256 is not the manifest's"
             json_files.refuse(path, what, _remedy(folder))
-    return origin, tensors
+    names = {MANIFEST, *(path.name for path in expected)}
+    return SavedAdapter(origin, tensors, tuple(sorted(names)), written.sha256)
 
 
 def _remedy(folder: Path) -> str:

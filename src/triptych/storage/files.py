@@ -171,6 +171,14 @@ def leads_out(path: Path, folder: Path) -> bool:
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
+def give_usual_modes(folder: Path) -> None:
+    """Give each file below a folder the mode of a new file: some libraries write files that only their owner reads."""
+    mode = 0o666 & ~umask()
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
+
+
 def umask() -> int:
     """The bits that a new file of this process does not get."""
     mask = os.umask(0)

@@ -9,6 +9,7 @@ from triptych.config.schema import make_suite
 from triptych.contracts import Method
 from triptych.engine.model import EngineModel
 from triptych.errors import ConfigError, ResultsError
+from triptych.results.bundled import base_in_bundle, predictions_file, record_folder
 from triptych.results.consistency import LOSS_TOLERANCE
 from triptych.results.reading import read_finished, read_predictions
 from triptych.results.records import Record
@@ -89,8 +90,8 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
     """Load what a run saved, or an adapter that peft saved, and compute test loss and summaries.
 
     Args:
-        folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least; or an adapter in PEFT's
-            format.
+        folder: `OUT/runs/LABEL/SEED`, or its copy with `record.json` and `adapter/` at least; `models/tuned/LABEL/SEED`
+            of an unpacked bundle; or an adapter in PEFT's format.
         device: cpu, cuda or mps; None: the best there is.
         settings: for an adapter, the suite's settings for model, data and decoding; for a run, only `model` and
             `data` may be given, where they have moved.
@@ -105,12 +106,14 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
         raise ConfigError(
             f"{str(folder)!r} is a run and defines its own evaluation; only --model and --data may be given."
         )
-    record = read_finished(folder)
+    record = read_finished(record_folder(folder))
     entry = make_entry(record.label, {"kind": record.kind, **record.options})
     if not isinstance(entry.plugin, Method):
         raise ResultsError(f"{str(folder)!r} is a run without a model: there is nothing to load.")
     if record.loss.test is None or record.rouge is None:
         raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is incomplete.")
+    if "model" not in settings and (base := base_in_bundle(folder, str(record.config["model"]))):
+        settings = {**settings, "model": base}
     suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
     bench = Workbench.begin(suite, entry, record.seed, folder, device, events.ignore)
     if record.data is None or bench.corpus.data.fingerprint != record.data.fingerprint:
@@ -161,7 +164,7 @@ def _measure(bench: Workbench, model: EngineModel, record: Record | None) -> Eva
     """Compute test loss and summaries, and put those of the record next to them where there is one."""
     test = bench.loss(model, bench.corpus.test)
     predictions = bench.predict(model, test)
-    file = bench.out / "predictions.jsonl"
+    file = predictions_file(bench.out)
     stored = read_predictions(file) if record and file.is_file() else None
     return Evaluation(
         run=str(bench.out),

@@ -2,41 +2,57 @@
 
 import copy
 import re
+import shutil
 import tempfile
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits
 from triptych.errors import ConfigError, ModelError, ResultsError
-from triptych.models.base import BaseModel
+from triptych.models import weights
 from triptych.results import tensor_files
+from triptych.results.bundled import record_folder
 from triptych.results.reading import read_finished
 from triptych.run.adapters import PEFT_TENSORS
+from triptych.storage.files import give_usual_modes
+from triptych.use import served
 from triptych.use.model_card import model_card
 from triptych.use.summarizers import Trained, TrainedModel, load_summarizer
 
-EXAMPLE = "example.py"
+EXAMPLE, SERVER, MODELFILE = "example.py", "serve.py", "Modelfile"
+BASE_FOLDER = "base"  # of an exported prompt: its base model, where that is no model of the Hub
 _AGREE = 1e-3  # largest difference of logits between the run and what is exported; merging rounds
 
 
-def export_run(run: Path, folder: Path, model: str | None = None) -> str:
+def export_run(
+    run: Path,
+    folder: Path,
+    model: str | None = None,
+    measured: int = served.DEFAULT_MEASURED,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> str:
     """Write what a run trained as a folder that works without Triptych; the folder is complete or absent.
 
     Adapters in layers are merged, changed weights are included, an untied head stays untied. Virtual tokens and a
-    prefix cannot be merged: they are written with the name of their base, and with an example of their use.
+    prefix cannot be merged: they are written with an example of their use, and with their base model unless that is on
+    the Hub. No file names a folder of this machine, and every file has the mode of a new file.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
         folder: a new or an empty folder.
         model: the base model, where it is not available under its recorded name.
+        measured: test documents that a merged model summarizes by the settings for other programs, whose scores the
+            card shows next to those of the run; 0: none.
+        progress: called with `(summaries written, summaries in all)` while they are written.
 
     Returns:
         What was written, in a sentence.
@@ -54,11 +70,20 @@ def export_run(run: Path, folder: Path, model: str | None = None) -> str:
         made = Path(place) / "export"
         made.mkdir()
         trained.base.tokenizer.save_pretrained(made)
-        _generation_config(trained).save_pretrained(made)
-        _write_prompt(trained, made) if trained.is_prompt else _write_model(trained, made)
+        figures: served.Measured | str = "a prompt is used with its base model, and decoded as in the run"
+        if trained.is_prompt:
+            served.settings_of_run(trained.decoding, trained.template.eos_id).save_pretrained(made)
+            _write_prompt(trained, made)
+            _write_base(trained, made / BASE_FOLDER)
+        else:
+            figures = served.measure(trained, _write_model(trained, made), run, measured, progress)
+            _write_modelfile(trained, made / MODELFILE)
         (made / EXAMPLE).write_text(_example(trained), encoding="utf-8")
-        record = read_finished(run) if (run / "record.json").is_file() else None
-        (made / "README.md").write_text(model_card(trained, record, EXAMPLE), encoding="utf-8")
+        (made / SERVER).write_text(_template("serve.py"), encoding="utf-8")
+        recorded = record_folder(run)
+        record = read_finished(recorded) if (recorded / "record.json").is_file() else None
+        model_card(trained, record, figures).save(made / "README.md")
+        give_usual_modes(made)
         try:
             made.rename(folder)
         except OSError as error:
@@ -89,10 +114,21 @@ def merge_adapter(adapted: AdaptedModel) -> PreTrainedModel:
     return model
 
 
-def _write_model(trained: TrainedModel, made: Path) -> None:
-    model = merge_adapter(trained.adapted)
-    model.generation_config = _generation_config(trained)
+def _write_model(trained: TrainedModel, made: Path) -> PreTrainedModel:
+    """Write the merged model with its settings, and read it again as transformers does elsewhere.
+
+    Raises:
+        ModelError: it does not compute what the run's model does.
+    """
+    model, eos = merge_adapter(trained.adapted), trained.template.eos_id
+    settings = served.settings_for_servers(trained.decoding, eos)
+    model.generation_config = settings[served.GREEDY_SETTINGS]
+    if model.config.model_type == "gpt2":
+        model.config.n_ctx = model.config.n_positions  # llama.cpp's converter reads GPT-2's older name
     model.save_pretrained(made)
+    settings[served.RUN_SETTINGS] = served.settings_of_run(trained.decoding, eos)
+    for name, each in settings.items():
+        each.save_pretrained(made, config_file_name=name)
     again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32, trust_remote_code=False).eval()
     ids = np.arange(min(16, trained.adapted.parts.vocabulary_size), dtype=np.int32)
     batch = collate([Pair("probe", ids[:8], ids[8:])], trained.template)
@@ -104,6 +140,23 @@ def _write_model(trained: TrainedModel, made: Path) -> None:
             f"What {trained.kind} trained fits into no plain model of transformers: the logits of what would be "
             f"exported differ by {difference:.2g}. Use the run with `triptych summarize`."
         )
+    return again
+
+
+def _write_base(trained: TrainedModel, folder: Path) -> None:
+    """Write the base model of a prompt; one on the Hub is named instead."""
+    place = trained.base.place
+    if not place.is_local:
+        return
+    folder.mkdir()
+    if place.gguf is not None:
+        trained.base.load().save_pretrained(folder)
+    else:
+        source = Path(place.where)
+        names, stored = weights.weight_files(source)
+        for file in (source / "config.json", *stored, *([source / weights.INDEX] if names else [])):
+            shutil.copyfile(file, folder / file.name)
+    trained.base.tokenizer.save_pretrained(folder)
 
 
 def _write_prompt(trained: TrainedModel, made: Path) -> None:
@@ -121,6 +174,7 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
         "num_virtual_tokens": adapted.num_virtual_tokens + adapted.prefix_length,
         "num_transformer_submodules": 1,
         "base_model_name_or_path": base_name(trained),
+        "revision": None if trained.base.place.is_local else trained.base.revision,
         "inference_mode": True,
     }
     config: Any = None
@@ -151,34 +205,54 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
 
 
 def base_name(trained: Trained) -> str:
-    """The base model as transformers finds it: a name on the Hub, or the folder that it was read from."""
-    path = BaseModel.of(trained.suite).place.path
-    return str(path.resolve()) if path is not None else trained.suite.model
+    """The base model as an exported prompt names it: a name on the Hub, or the folder next to the prompt."""
+    assert isinstance(trained, TrainedModel)
+    return BASE_FOLDER if trained.base.place.is_local else trained.base.name
 
 
-def _generation_config(trained: TrainedModel) -> GenerationConfig:
-    d = trained.decoding
-    return GenerationConfig(
-        do_sample=False,
-        num_beams=d.num_beams,
-        max_new_tokens=d.max_new_tokens,
-        no_repeat_ngram_size=d.no_repeat_ngram_size,
-        length_penalty=d.length_penalty,
-        early_stopping=False,
-        eos_token_id=trained.template.eos_id,
-        pad_token_id=trained.template.eos_id,
-    )
+def _write_modelfile(trained: TrainedModel, file: Path) -> None:
+    """Write how Ollama serves the model; not at all where a Modelfile cannot say what is put after the document."""
+    separator = trained.suite.separator
+    odd = any(character not in "\n\t" and not character.isprintable() for character in separator)
+    if odd or '"""' in separator or separator.endswith('"'):
+        return
+    values = {
+        "separator": separator.replace("{{", '{{ "{{" }}'),
+        "context": trained.max_document_tokens + trained.template.length + trained.decoding.max_new_tokens,
+        "new_tokens": trained.decoding.max_new_tokens,
+    }
+    file.write_text(_template("Modelfile", values, str), encoding="utf-8")
 
 
 def _example(trained: TrainedModel) -> str:
     kind = "prefix" if trained.adapted.prefix is not None else "prompt" if trained.is_prompt else "merged"
-    text = (files("triptych") / "assets/export" / f"{kind}.py.txt").read_text(encoding="utf-8")
     values = {
         "document_tokens": trained.max_document_tokens,
         "prefix": list(trained.template.prefix_ids),
         "separator": list(trained.template.separator_ids),
-        "before": trained.adapted.placement == "before",
-        "base": base_name(trained),
-        "shape": tuple(trained.adapted.prefix().shape) if trained.adapted.prefix is not None else None,
     }
-    return re.sub("@(" + "|".join(values) + ")@", lambda found: ascii(values[found.group(1)]), text)
+    if trained.is_prompt:
+        values |= {
+            "before": trained.adapted.placement == "before",
+            "base": base_name(trained),
+            "revision": trained.suite.model_revision,
+            "shape": tuple(trained.adapted.prefix().shape) if trained.adapted.prefix is not None else None,
+        }
+    else:
+        values["settings"] = served.RUN_SETTINGS
+    return _template(f"{kind}.py", values)
+
+
+def _template(name: str, values: dict[str, Any] | None = None, written: Callable[[Any], str] = ascii) -> str:
+    """A file of the export, with each `@name@` in it replaced by a value; what a value holds is not replaced.
+
+    Args:
+        name: of the file.
+        values: by their names.
+        written: turns a value into text; by default into a constant of Python.
+    """
+    text = (files("triptych") / "assets/export" / f"{name}.txt").read_text(encoding="utf-8")
+    values = values or {}
+    if not values:
+        return text
+    return re.sub("@(" + "|".join(values) + ")@", lambda found: written(values[found.group(1)]), text)

@@ -1,41 +1,47 @@
-"""The model card of an export: what it is, how it was made, how well it does, and what its limits are."""
+"""The model card of an export: what it is, how to serve it, how it was made, how well it does, and its limits."""
 
 import json
+import re
+import shlex
 
-from huggingface_hub import ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
 
 from triptych import __version__
-from triptych.contracts import Dataset
+from triptych.contracts import Dataset, EmbeddedModel
+from triptych.errors import InputError
 from triptych.models.base import BaseModel
 from triptych.registry import registered
 from triptych.results.records import ROUGE_TYPES, Record
+from triptych.storage.files import expand_path
+from triptych.text import formats
 from triptych.text.markdown import code, plain
+from triptych.use import served
 from triptych.use.summarizers import TrainedModel
 
 
-def model_card(model: TrainedModel, record: Record | None, example: str) -> str:
-    """A card in Markdown; at its top are the fields that the Hub reads.
+def model_card(model: TrainedModel, record: Record | None, measured: served.Measured | str) -> ModelCard:
+    """A card of the Hub; at its top are the fields that the Hub reads. It names no folder of this machine.
 
     Args:
         model: what is exported.
         record: its run's record; None for an adapter that came without one.
-        example: name of the example in the same folder.
+        measured: its scores by the settings for other programs, or why there are none.
     """
+    name = portable_name(model.suite.model)
     synthetic = BaseModel.of(model.suite).is_synthetic or bool(record and record.data and record.data.synthetic)
     parts = [
-        _fields(model, record),
-        f"# {plain(model.label)}: {plain(model.suite.model)} fine-tuned for summarization",
+        f"---\n{_fields(model, record).to_yaml()}\n---",
+        f"# {plain(model.label)}: {plain(name)} fine-tuned for summarization",
         _what(model),
         "**Synthetic.** The base model or the documents are made up for a demonstration: the summaries and figures "
         "here show that the job works, and say nothing about real text."
         if synthetic
         else "",
-        "## Use\n\n"
-        f"```\npython {example} ARTICLE.txt\n```\n\n"
-        f"The document's first {model.max_document_tokens:,} tokens are read, then comes the separator "
-        f"{code(json.dumps(model.suite.separator, ensure_ascii=False))}. `{example}` hands them to `generate` as "
-        "embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid "
-        "phrases of the document.",
+        _use(model),
+        _serving(model),
+        _decoding(model, measured),
         _training(model, record),
         _results(record),
         "## Limits\n\nA summary may state what the document does not say, leave out what matters, or stop at "
@@ -43,31 +49,69 @@ def model_card(model: TrainedModel, record: Record | None, example: str) -> str:
         "whether a statement is true. What the base model learned from its own data, unwanted patterns included, is "
         "still there.",
         "## Licence\n\n"
-        f"- Base model {code(model.suite.model)}: its own licence applies to these weights. It was not determined: "
+        f"- Base model {code(name)}: its own licence applies to these weights. It was not determined: "
         "fill in `license` above.\n"
-        f"- Data {code(record.data.source if record and record.data else 'not recorded')}: its own terms apply; not "
-        "determined.",
-        "## Share\n\nNothing was uploaded. To publish this folder: `hf upload USER/NAME FOLDER`, after reading the "
-        "licences.",
+        f"- Data {code(portable_name(record.data.source) if record and record.data else 'not recorded')}: its own "
+        "terms apply; not determined.",
+        "## Share\n\nNothing was uploaded when this folder was written. To publish it, after reading the licences: "
+        "`hf upload USER/NAME FOLDER`.",
         f"Written by Triptych {__version__}.",
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return ModelCard("\n\n".join(part for part in parts if part) + "\n")
 
 
-def _fields(model: TrainedModel, record: Record | None) -> str:
+def hub_name(name: str, embedded: type[Dataset] | type[EmbeddedModel]) -> str | None:
+    """The name of a model or data set if it is one of the Hub; None for what is embedded, and for files and folders.
+
+    Args:
+        name: as a suite gives it.
+        embedded: the contract of those that come with Triptych.
+    """
+    try:
+        validate_repo_id(name)
+        return None if name in registered(embedded) or expand_path(name).exists() else name  # type: ignore[type-abstract]
+    except (HFValidationError, InputError):
+        return None
+
+
+def portable_name(name: str) -> str:
+    """The name of a model or data set as it is shown elsewhere: of a file or folder, the last part of its path."""
+    try:
+        is_path = expand_path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    except InputError:
+        is_path = False
+    parts = re.split(r"[\\/]", name.rstrip("\\/"))
+    return (parts[-1] if parts[-1].strip(".~") else "a local folder") if is_path else name
+
+
+def _fields(model: TrainedModel, record: Record | None) -> ModelCardData:
     source = record.data.source if record and record.data else None
-    on_a_hub = source is not None and source.count("/") == 1 and not source.startswith((".", "/", "~"))
-    datasets = [source] if source is not None and on_a_hub and source not in registered(Dataset) else None
-    fields = ModelCardData(
+    dataset = hub_name(source, Dataset) if source is not None and "/" in source else None
+    results = None
+    if record is not None and record.rouge is not None and source is not None:
+        results = [
+            EvalResult(
+                task_type="summarization",
+                dataset_type=dataset or "local",
+                dataset_name=portable_name(source),
+                dataset_split="test",
+                metric_type="rouge",
+                metric_name=kind.replace("rouge", "ROUGE-"),
+                metric_value=round(getattr(record.rouge, kind), 2),
+            )
+            for kind in ROUGE_TYPES
+        ]
+    return ModelCardData(
         license="unknown",
-        base_model=model.suite.model,
-        datasets=datasets,
+        base_model=hub_name(model.suite.model, EmbeddedModel),
+        datasets=[dataset] if dataset else None,
         metrics=["rouge"],
         library_name="peft" if model.is_prompt else "transformers",
         pipeline_tag="text-generation",
         tags=["summarization", "triptych"],
+        model_name=f"{model.label}: {portable_name(model.suite.model)}" if results else None,
+        eval_results=results,
     )
-    return f"---\n{fields.to_yaml()}\n---"
 
 
 def _what(model: TrainedModel) -> str:
@@ -84,7 +128,114 @@ def _what(model: TrainedModel) -> str:
         )
     else:
         return f"A complete causal language model of transformers; what {code(model.kind)} trained is merged into it."
-    return f"{what} they work with the base model {code(model.suite.model)} alone, which is not in this folder."
+    name = code(portable_name(model.suite.model))
+    if model.base.place.is_local:
+        return f"{what} they work with the base model {name} alone, which is in `base/`."
+    return f"{what} they work with the base model {name} alone, which is not in this folder."
+
+
+def _use(model: TrainedModel) -> str:
+    return (
+        "## Use\n\n```\npython example.py ARTICLE.txt\n```\n\n"
+        f"The document's first {model.max_document_tokens:,} tokens are read, then comes the separator "
+        f"{code(json.dumps(model.suite.separator, ensure_ascii=False))}. `example.py` hands them to `generate` as "
+        "embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid "
+        "phrases of the document. `from example import summarize` gives the same summaries in a program."
+    )
+
+
+def _serving(model: TrainedModel) -> str:
+    lines = [
+        "## Serve",
+        "Over HTTP with FastAPI, with the run's own decoding (`pip install fastapi uvicorn`):",
+        "```\nuvicorn --app-dir . serve:app\n"
+        "curl localhost:8000/summarize -H 'Content-Type: application/json' -d '{\"text\": \"ARTICLE\"}'\n```",
+    ]
+    if model.is_prompt:
+        lines.append("Servers such as vLLM and Ollama load complete models alone and cannot serve this.")
+        return "\n\n".join(lines)
+    separator, new_tokens = model.suite.separator, model.decoding.max_new_tokens
+    body = json.dumps({"model": ".", "prompt": f"ARTICLE{separator}", "max_tokens": new_tokens, "temperature": 0})
+    lines += [
+        f"Any other program gets the article, cut to its first {model.max_document_tokens:,} tokens, followed by the "
+        "separator, and continues it greedily. It must not ban or penalise repeated words: most programs count those "
+        "of the article as well. With `transformers`, whose `pipeline` reads `generation_config.json`:",
+        _fenced(
+            "from transformers import pipeline\n\n"
+            'summarizer = pipeline("text-generation", model=".")\n'
+            f"prompt = article + {separator!a}\n"
+            "found = summarizer(prompt, add_special_tokens=True, return_full_text=False)\n"
+            'print(found[0]["generated_text"].strip())'
+        ),
+        "With vLLM, which samples unless it is told otherwise:",
+        _fenced(
+            "vllm serve . --override-generation-config '{\"temperature\": 0}'\n"
+            f"curl localhost:8000/v1/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+        ),
+        "A list of token ids, as `token_ids` of `example.py` gives them, may take the place of the prompt's text.",
+        "With Ollama, after llama.cpp's own converter (`Modelfile` has the prompt and the settings):",
+        _fenced(
+            "python llama.cpp/convert_hf_to_gguf.py . --outfile model.gguf\n"
+            "ollama create summarizer -f Modelfile\n"
+            'ollama run summarizer "$(cat ARTICLE.txt)"'
+        ),
+    ]
+    return "\n\n".join(lines)
+
+
+def _fenced(text: str) -> str:
+    """A block of code that its content cannot end."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
+    if model.is_prompt:
+        return ""
+    plan = model.decoding
+    beams = formats.number_of(plan.num_beams, "beam") if plan.num_beams > 1 else "greedy"
+    ban = f", no {plan.no_repeat_ngram_size} tokens twice in a summary" if plan.no_repeat_ngram_size else ""
+    said = {
+        served.RUN_SETTINGS: f"the run's: {beams}{ban}; the document as embeddings",
+        served.GREEDY_SETTINGS: "greedy; the document as text or token ids",
+        served.SAMPLING_SETTINGS: f"sampling at temperature {served.TEMPERATURE} with top-p {served.TOP_P}; as text "
+        "or token ids",
+    }
+    head = "## Decoding\n\n"
+    if isinstance(measured, str):
+        lines = "\n".join(f"- `{file}`: {what}" for file, what in said.items())
+        return f"{head}{lines}\n\nHow they differ in quality was not measured: {measured}."
+    rows = "\n".join(_decoding_row(said[each.settings], each) for each in measured.scores)
+    odd = measured.documents - measured.same_tokens
+    tokens = (
+        "Given as one text, article and separator give the tokens of training in each of these documents."
+        if not odd
+        else f"Given as one text, article and separator give other tokens than in training in {odd:,} of these "
+        "documents: where you can, send token ids."
+    )
+    return (
+        f"{head}Means over {formats.number_of(measured.documents, 'test document')}, spread evenly over the test "
+        "split; the summaries of the last two were written by this folder's files, read by transformers in fp32.\n\n"
+        "| settings | file | R-1 | R-2 | R-Lsum | R-1 minus the run's [95% interval] | words | repeated trigrams | "
+        f"cut at {plan.max_new_tokens} tokens |\n|---|---|---:|---:|---:|---:|---:|---:|---:|\n{rows}\n\n{tokens}"
+    )
+
+
+def _decoding_row(what: str, each: served.SettingsScores) -> str:
+    gain = formats.DASH
+    if each.gain is not None:
+        mean, low, high = each.gain
+        gain = formats.signed(mean) + (f" {formats.interval(low, high)}" if low is not None else "")
+    cells = [
+        what,
+        f"`{each.settings}`",
+        *(formats.rouge_score(each.rouge[kind]) for kind in ("rouge1", "rouge2", "rougeLsum")),
+        gain,
+        formats.word_count(each.words),
+        formats.share(each.repeated_trigrams),
+        formats.share(each.at_cap),
+    ]
+    return f"| {' | '.join(cells)} |"
 
 
 def _training(model: TrainedModel, record: Record | None) -> str:
@@ -92,16 +243,19 @@ def _training(model: TrainedModel, record: Record | None) -> str:
         return "## Training\n\nNot recorded: the adapter came without a run."
     counts = record.data.splits
     lines = [
-        f"- Base: {code(model.suite.model)}, revision {code(model.suite.model_revision)}, "
+        f"- Base: {code(portable_name(model.suite.model))}, revision {code(model.suite.model_revision)}, "
         f"fingerprint {code(model.base.fingerprint[:16])}",
         f"- Method: {code(model.kind)}, options {code(json.dumps(record.options, ensure_ascii=False))}, seed "
         f"{record.seed}",
-        f"- Data: {code(record.data.source)}, fingerprint {code(record.data.fingerprint[:16])}: "
+        f"- Data: {code(portable_name(record.data.source))}, fingerprint {code(record.data.fingerprint[:16])}: "
         f"{counts['train'].used:,} "
         f"documents to train on, {counts['validation'].used:,} to validate, {counts['test'].used:,} to test",
     ]
     if record.training:
-        lines.append(f"- Training: {record.training.epochs} epochs, {record.training.steps:,} steps")
+        lines.append(
+            f"- Training: {formats.number_of(record.training.epochs, 'epoch')}, "
+            f"{formats.number_of(record.training.steps, 'step')}"
+        )
     if record.parameters:
         lines.append(
             f"- Parameters: {record.parameters.num_trainable_parameters:,} trained, "

@@ -22,6 +22,7 @@ from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.machine import Machine, start_machine
 from triptych.models.base import BaseModel
 from triptych.models.sharing import own_trained_tensors, share_tensors
+from triptych.results.bundled import base_in_bundle, record_folder
 from triptych.results.reading import read_finished, settings_of
 from triptych.run import scoring, setup
 from triptych.run.adapters import PEFT_CONFIG, check_belongs, check_origin, load_tensors, read_manifest
@@ -250,7 +251,7 @@ class _Loader:
     def load(self, folder: Path) -> Trained:
         if peft_adapters.is_peft_folder(folder):
             return self._adapter(folder)
-        if not (folder / "record.json").is_file():
+        if not (record_folder(folder) / "record.json").is_file():
             raise ResultsError(
                 f"{str(folder)!r} is neither a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft "
                 f"saved (with {PEFT_CONFIG})."
@@ -258,16 +259,17 @@ class _Loader:
         return self._run(folder)
 
     def _run(self, folder: Path) -> Trained:
-        record = read_finished(folder)
+        record = read_finished(record_folder(folder))
         suite = settings_of(record, folder)
         entry = make_entry(record.label, {"kind": record.kind, **record.options})
         if isinstance(entry.plugin, Baseline):
             return TrainedBaseline(entry, entry.plugin, folder, suite)
-        loaded = self._base(BaseModel(self.model or suite.model, suite.model_revision), suite.training.precision)
+        model_name = self.model or base_in_bundle(folder, suite.model) or suite.model
+        loaded = self._base(BaseModel(model_name, suite.model_revision), suite.training.precision)
         recorded = record.provenance.model_fingerprint if record.provenance else None
         if recorded not in (None, loaded.base.fingerprint):
             raise ResultsError(
-                f"{str(folder)!r} was made with another model than {self.model or suite.model!r} is now: weights or "
+                f"{str(folder)!r} was made with another model than {model_name!r} is now: weights or "
                 "configuration differ. Give the same one with --model."
             )
         method = entry.plugin

@@ -5,11 +5,15 @@ import json
 import re
 import runpy
 import shutil
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
+import transformers
 from peft import LoraConfig, PeftModel, PromptTuningConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -26,12 +30,12 @@ from triptych.errors import DataError, InputError, ModelError, ResultsError
 from triptych.handin import bundle
 from triptych.models.place import find_place
 from triptych.results import reading
-from triptych.run import entries, experiment
+from triptych.run import entries, experiment, scoring
 from triptych.run.events import ignore
 from triptych.run.workbench import Workbench
 from triptych.suite.finished import finished_record
 from triptych.suite.planned_runs import PlannedRun
-from triptych.use import documents, evaluate, summarizers
+from triptych.use import documents, evaluate, publish, served, summarizers
 from triptych.use.export import export_run, merge_adapter
 from triptych.use.playground import Playground
 
@@ -503,7 +507,7 @@ def run_example(folder: Path, article: Path, monkeypatch, capsys) -> str:
     """What the example in an exported folder prints."""
     monkeypatch.setattr("sys.argv", ["example.py", str(article)])
     capsys.readouterr()
-    runpy.run_path(str(folder / "example.py"))
+    runpy.run_path(str(folder / "example.py"), run_name="__main__")
     return capsys.readouterr().out.strip()
 
 
@@ -520,7 +524,7 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
     before = AutoModelForCausalLM.from_pretrained(base)(ids).logits
     for label in ("untuned", *sorted(finished.logits.keys() - PROMPTS)):
         folder = tmp_path / label
-        assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
+        assert cli.main(["export", str(folder_of(finished, label)), str(folder), "--documents", "0"]) == 0
         plain = AutoModelForCausalLM.from_pretrained(folder).eval()
         found = plain(ids).logits
         assert (label == "untuned") == torch.equal(found, before), label
@@ -555,6 +559,174 @@ def folder_of(finished: Finished, label: str) -> Path:
     return finished.out / f"runs/{label}/0"
 
 
+def weights_of(finished: Finished, label: str) -> Path:
+    """The weights of a run's base model."""
+    return Path(
+        find_place(reading.read_finished(folder_of(finished, label)).config["model"]).where, "model.safetensors"
+    )
+
+
+@pytest.mark.parametrize("label", ["lora", "prompt-tuning", "prefix-tuning"])
+def test_an_export_is_portable(finished, label, tmp_path):
+    """No file of an export names a folder of this machine, and every file has the mode that a new file has; the
+    example gives the run's summary from wherever the folder is moved to."""
+    export_run(folder_of(finished, label), tmp_path / "made")
+    (tmp_path / "new").write_text("")
+    folder = (tmp_path / "made").rename(tmp_path / "moved")
+    base = find_place(reading.read_finished(folder_of(finished, label)).config["model"]).where
+    for file in (path for path in folder.rglob("*") if path.is_file()):
+        assert file.stat().st_mode == (tmp_path / "new").stat().st_mode, file
+        content = file.read_bytes()
+        assert not any(str(path).encode() in content for path in (tmp_path, base, finished.out, Path.home())), file
+    example = runpy.run_path(str(folder / "example.py"))
+    assert example["summarize"](finished.documents[0]) == finished.stored(label)[0]
+
+
+def test_an_export_serves_from_token_ids(finished, tmp_path):
+    """With the settings that other programs read unasked, a document given as text is continued greedily, with no ban
+    on its own phrases; the pipeline of transformers gives what `generate` gives from the tokens of training."""
+    export_run(folder_of(finished, "lora"), tmp_path / "made")
+    settings = {path.name: json.loads(path.read_text()) for path in (tmp_path / "made").glob("*generation_config.json")}
+    assert settings.keys() == {served.RUN_SETTINGS, served.GREEDY_SETTINGS, served.SAMPLING_SETTINGS}
+    own, greedy, sampling = (
+        settings[name] for name in (served.RUN_SETTINGS, served.GREEDY_SETTINGS, served.SAMPLING_SETTINGS)
+    )
+    assert own["no_repeat_ngram_size"] == 3 and own["num_beams"] == 2
+    assert not {"no_repeat_ngram_size", "num_beams", "repetition_penalty"} & {*greedy, *sampling}
+    assert not greedy["do_sample"] and sampling["do_sample"] and {"temperature", "top_p"} <= sampling.keys()
+    assert greedy["max_new_tokens"] == sampling["max_new_tokens"] == own["max_new_tokens"] == 10
+    example = runpy.run_path(str(tmp_path / "made/example.py"))
+    ids = torch.tensor([example["token_ids"](finished.documents[0])])
+    new = example["model"].generate(ids, attention_mask=torch.ones_like(ids))[0, ids.shape[1] :]
+    wanted = example["tokenizer"].decode(new, skip_special_tokens=True).strip()
+    ask = transformers.pipeline("text-generation", model=str(tmp_path / "made"))
+    text = example["tokenizer"].decode(example["token_ids"](finished.documents[0]), skip_special_tokens=True)
+    assert text.endswith("\n\nTL;DR:")
+    (found,) = ask(text, add_special_tokens=True, return_full_text=False)
+    assert found["generated_text"].strip() == wanted
+
+
+def test_servers_are_given_the_files_that_they_need(finished, tmp_path):
+    """An export holds a Modelfile with the prompt of training, and a server that answers with the run's summaries,
+    refuses an empty article, and one that is too long."""
+    testclient = pytest.importorskip("fastapi.testclient", reason="fastapi or httpx is absent")
+    export_run(folder_of(finished, "lora"), tmp_path / "made", measured=0)
+    lines = (tmp_path / "made/Modelfile").read_text()
+    assert 'TEMPLATE """{{ .Prompt }}\n\nTL;DR:"""' in lines and "PARAMETER num_predict 10\n" in lines
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(tmp_path / "made"))
+        server = runpy.run_path(str(tmp_path / "made/serve.py"))
+    sys.modules.pop("example")
+    client = testclient.TestClient(server["app"])
+    answer = client.post("/summarize", json={"text": finished.documents[0]})
+    assert answer.json() == {"summary": finished.stored("lora")[0]}
+    for text in ("", " \n", "a" * 200_001):
+        assert client.post("/summarize", json={"text": text}).status_code == 422
+
+
+def test_a_card_compares_the_settings(finished, tmp_path, monkeypatch):
+    """The card shows the scores by each kind of settings on the same documents: the run's own are the stored ones, and
+    the greedy ones are those of the exported model; without the documents it says why there are none."""
+    run, made = folder_of(finished, "lora"), tmp_path / "made"
+    export_run(run, made)
+    card, record = (made / "README.md").read_text(), reading.read_finished(run)
+    rows = {
+        name: line.split(" | ") for line in card.splitlines() for name in re.findall(r"`(\w+config\.json)` \|", line)
+    }
+    assert list(rows) == [served.RUN_SETTINGS, served.GREEDY_SETTINGS, served.SAMPLING_SETTINGS]
+    assert rows[served.RUN_SETTINGS][2:5] == [
+        f"{score:.2f}" for score in (record.rouge.rouge1, record.rouge.rouge2, record.rouge.rougeLsum)
+    ]
+    example = runpy.run_path(str(made / "example.py"))
+    rouge = scoring.metrics(record.rouge.language)["rouge"]
+    found = []
+    for text, stored in zip(finished.documents, reading.read_predictions(run / "predictions.jsonl"), strict=True):
+        ids = torch.tensor([example["token_ids"](text)])
+        new = example["model"].generate(ids, attention_mask=torch.ones_like(ids))[0, ids.shape[1] :]
+        summary = example["tokenizer"].decode(new, skip_special_tokens=True).strip()
+        found.append(rouge.score(summary, stored.reference, text)["rouge1"])
+    assert rows[served.GREEDY_SETTINGS][2] == f"{sum(found) / len(found):.2f}"
+    assert "5 test documents" in card and "**Synthetic.**" in card
+    lost = tmp_path / "lost"
+    shutil.copytree(run, lost)
+    record = json.loads((lost / "record.json").read_text())
+    record["config"]["data"] = record["data"]["source"] = str(tmp_path / "gone")
+    (lost / "record.json").write_text(json.dumps({**record, "digest": None}))
+    export_run(lost, tmp_path / "other")
+    card = (tmp_path / "other/README.md").read_text()
+    assert "was not measured: the documents are no longer where the run read them" in card
+    assert str(tmp_path) not in card and "`gone`" in card
+
+
+class Hub:
+    """In place of `huggingface_hub.HfApi`: notes what is asked of it."""
+
+    endpoint = "https://hub"
+    asked: ClassVar[list[tuple]] = []
+    is_public, broken = False, False
+
+    def create_repo(self, name: str, private: bool, exist_ok: bool) -> SimpleNamespace:
+        self.asked.append(("create", name, private))
+        return SimpleNamespace(repo_id=name)
+
+    def model_info(self, name: str) -> SimpleNamespace:
+        return SimpleNamespace(private=not self.is_public)
+
+    def upload_folder(self, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        if self.broken:
+            raise ConnectionError("No route to host.\nmore")
+        self.asked.append(("upload", repo_id, sorted(path.name for path in folder_path.iterdir())))
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """A Hub that is asked nothing yet, with a token of the user's."""
+    monkeypatch.setattr(publish, "HfApi", Hub)
+    monkeypatch.setattr(publish, "get_token", lambda: "token")
+    monkeypatch.setattr(Hub, "asked", [])
+    return Hub
+
+
+def export_to_hub(finished, folder: Path, *options: str) -> int:
+    """The status of an export without measurements."""
+    return cli.main(["export", str(folder_of(finished, "lora")), str(folder), "--documents", "0", *options])
+
+
+def test_nothing_is_uploaded_unless_it_is_asked_for(finished, hub, tmp_path, capsys):
+    """Without --push the Hub is not asked; with it the folder becomes a private model, and a public one by --public
+    alone; a model that is public already is refused otherwise."""
+    assert export_to_hub(finished, tmp_path / "a") == 0 and hub.asked == []
+    assert export_to_hub(finished, tmp_path / "b", "--push", "me/mine") == 0
+    files = sorted(path.name for path in (tmp_path / "b").iterdir())
+    assert hub.asked == [("create", "me/mine", True), ("upload", "me/mine", files)]
+    assert "Uploaded: https://hub/me/mine" in capsys.readouterr().out
+    hub.is_public = True
+    try:
+        assert export_to_hub(finished, tmp_path / "c", "--push", "me/mine") == 2
+        assert "is public. Give --public" in capsys.readouterr().err and len(hub.asked) == 3
+        assert export_to_hub(finished, tmp_path / "d", "--push", "me/mine", "--public") == 0
+    finally:
+        hub.is_public = False
+    assert hub.asked[-2] == ("create", "me/mine", False)
+
+
+def test_an_upload_that_cannot_be_is_refused_first(finished, hub, tmp_path, capsys, monkeypatch):
+    """A name that cannot be, or no token, ends before anything is written; where the Hub fails, the folder stays and
+    the command to try again is named."""
+    assert export_to_hub(finished, tmp_path / "a", "--push", "../me") == 2
+    assert export_to_hub(finished, tmp_path / "a", "--public") == 2
+    monkeypatch.setattr(publish, "get_token", lambda: None)
+    assert export_to_hub(finished, tmp_path / "a", "--push", "me/mine") == 2
+    error = capsys.readouterr().err
+    assert "give USER/NAME" in error and "--push USER/NAME" in error and "hf auth login" in error
+    assert not (tmp_path / "a").exists() and hub.asked == []
+    monkeypatch.setattr(publish, "get_token", lambda: "token")
+    monkeypatch.setattr(hub, "broken", True)
+    assert export_to_hub(finished, tmp_path / "a", "--push", "me/mine") == 2
+    error = capsys.readouterr().err
+    assert "No route to host. Try again with: hf upload me/mine" in error and (tmp_path / "a/README.md").is_file()
+
+
 @pytest.mark.parametrize("label", sorted(PROMPTS))
 @torch.no_grad()
 def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monkeypatch, capsys):
@@ -564,12 +736,13 @@ def test_an_exported_prompt_works_with_its_base(finished, label, tmp_path, monke
     assert cli.main(["export", str(folder_of(finished, label)), str(folder)]) == 0
     assert run_example(folder, tmp_path / "article.txt", monkeypatch, capsys) == finished.stored(label)[0]
     card = (folder / "README.md").read_text()
-    assert "library_name: peft" in card and "alone, which is not in this folder" in card
+    assert "library_name: peft" in card and "alone, which is in `base/`" in card
+    assert (folder / "base/model.safetensors").read_bytes() == weights_of(finished, "prompt-tuning").read_bytes()
     if label == "infix-tuning":  # between article and separator: peft has no word for it
         assert not (folder / "adapter_config.json").exists() and "after the document" in card
         return
     named = json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"]
-    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(named), folder).eval()
+    adapter = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(folder / named), folder).eval()
     row, one = loaded(finished, label), collate([finished.pair], finished.template)
     logits = adapter(input_ids=one.ids, attention_mask=torch.ones_like(one.ids)).logits
     shift = logits.shape[1] - one.ids.shape[1]
