@@ -571,7 +571,7 @@ def play(
 
     import_gradio()
     import_plugins(plugins)
-    launch(build_page(Playground.open(Path(out), model, device)), host, port)
+    launch(build_page(Playground.open(Path(out), model, device)), host, port, Path(out))
 
 
 def list_registered(plugins: Sequence[str] = ()) -> Registered:

@@ -104,3 +104,17 @@ def copied_spans(text: str, document: str, least: int, language: str = languages
         elif copied:
             spans.append((begin, end))
     return spans
+
+
+def matching_words(text: str, other: str, present: bool, language: str = languages.ANY) -> list[tuple[int, int]]:
+    """`(begin, end)`, in characters, of each word of a text that another text contains, or does not.
+
+    Args:
+        text: whose words are looked for.
+        other: where they are looked for.
+        present: the words that `other` contains; else those that it does not.
+        language: one of `languages.LANGUAGES`.
+    """
+    known = set(shape_words(other, language))
+    found = words.word_spans(text, language in languages.DOTLESS_I)
+    return [(begin, end) for word, begin, end in found if (word in known) == present]

@@ -6,18 +6,26 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
 from triptych.errors import ConfigError
+from triptych.storage.files import leads_out
 from triptych.use.page import STYLE, import_gradio
+from triptych.use.page_html import REPORTS
 from triptych.use.playground import MAX_CHARACTERS
 
 MAX_REQUEST = 2 * 12 * MAX_CHARACTERS + 100_000  # bytes: an article and a reference, each character two escapes of JSON
 _POSTED = ("/gradio_api/queue/join", "/gradio_api/cancel", "/gradio_api/reset")  # all that the page posts to
 _WRITING = "/gradio_api/deep_link"  # read by GET, and writes a file all the same
+# A report's page may be a stranger's: it shows itself, and neither loads nor asks anything, of this server included.
+_CONFINED = (
+    "sandbox allow-scripts allow-popups; default-src 'none'; img-src data:; font-src data:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 Scope = MutableMapping[str, Any]
@@ -118,12 +126,13 @@ async def _answer(send: Send, status: int, text: str) -> None:
     await send({"type": "http.response.body", "body": content})
 
 
-def application(page: Any, host: str) -> Any:
+def application(page: Any, host: str, out: Path | None = None) -> Any:
     """The page as an ASGI application that answers callers by `allowed_hosts(host)` alone.
 
     Args:
         page: of `build_page`.
         host: where it will listen.
+        out: a results folder, whose reports are served as well; None: no file is.
     """
     gradio = import_gradio()
     from fastapi import FastAPI
@@ -131,6 +140,9 @@ def application(page: Any, host: str) -> Any:
 
     hosts = allowed_hosts(host)
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    if out is not None:
+        for name in REPORTS:
+            outer.add_api_route(f"/{name}", _report(out / name, out), methods=["GET", "HEAD"], include_in_schema=False)
     theme = gradio.themes.Base(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     gradio.mount_gradio_app(
         outer,
@@ -153,14 +165,33 @@ def application(page: Any, host: str) -> Any:
     return outer
 
 
+def _report(file: Path, out: Path) -> Callable[[], Any]:
+    """What answers with a report of a results folder."""
+    from starlette.responses import FileResponse, PlainTextResponse
+
+    def answer() -> Any:
+        if not file.is_file() or leads_out(file, out):
+            return PlainTextResponse("There is no such report. Write it with `triptych report`.", 404)
+        confined = {"content-security-policy": _CONFINED} if file.suffix == ".html" else {}
+        return FileResponse(file, headers={"x-content-type-options": "nosniff", **confined})
+
+    return answer
+
+
 @contextmanager
-def serving(page: Any, host: str, port: int) -> Iterator[str]:
+def serving(page: Any, host: str, port: int, out: Path | None = None) -> Iterator[str]:
     """Serve the page as long as the block lasts; gives its address.
+
+    Args:
+        page: of `build_page`.
+        host: where to listen.
+        port: where to listen; 0: any that is free.
+        out: as for `application`.
 
     Raises:
         ConfigError: there is no such host here, or the port is taken.
     """
-    app = application(page, host)
+    app = application(page, host, out)
     import uvicorn
 
     try:
@@ -184,12 +215,18 @@ def serving(page: Any, host: str, port: int) -> Iterator[str]:
         there.close()
 
 
-def launch(page: Any, host: str, port: int) -> None:
+def launch(page: Any, host: str, port: int, out: Path | None = None) -> None:
     """Serve the page until Ctrl-C; prints its address when it answers.
+
+    Args:
+        page: as for `serving`.
+        host: as for `serving`.
+        port: as for `serving`.
+        out: as for `serving`.
 
     Raises:
         ConfigError: there is no such host here, or the port is taken.
     """
-    with serving(page, host, port) as address:
+    with serving(page, host, port, out) as address:
         print(f"{address} (Ctrl-C ends it)", flush=True)
         threading.Event().wait()

@@ -1,13 +1,14 @@
-"""Summaries of one article by every trained run of a results folder, with their scores and what they copied."""
+"""Summaries of one article by chosen runs of a results folder, with scores and what they took from the article."""
 
 import re
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from triptych.errors import ConfigError, InputError, ResultsError
-from triptych.metrics.text_shape import copied_spans, shape_words
+from triptych.metrics.text_shape import copied_spans, matching_words, shape_words
 from triptych.models.base import BaseModel
 from triptych.results import layout
 from triptych.results.reading import read_finished, read_record, read_suite
@@ -15,12 +16,18 @@ from triptych.run import scoring, setup
 from triptych.run.entries import runs_in_order, suite_entries
 from triptych.text import languages
 from triptych.use import summarizers
+from triptych.use.samples import SAMPLES
 
 MAX_CHARACTERS = 200_000  # of an article; longer ones are refused
+MAX_SHOWN = 20_000  # characters of an article that are shown with what a summary used of them
 MAX_EXAMPLES = 200  # test documents to pick from
+MAX_BEAMS = 8
 LEAST_COPIED = 4  # consecutive words that are marked as copied
+LEAST_LETTERS = 4  # of a word of the article that is marked because the summary has it, too
 # words of a summary times words of its reference: ROUGE-L needs a table of that size (32 MB) and two seconds
 MAX_PAIRS = 4_000_000
+
+Spans = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,9 @@ class Answer:
         num_words: words of the summary.
         scores: ROUGE F1 in 0-100 against a reference, where one was given.
         copied: `(begin, end)` of what the article contains as well, in characters of the text.
+        added: `(begin, end)` of each word that the article does not contain, in characters of the text.
+        used: `(begin, end)` of what the summary copied, in characters of the article.
+        echoed: `(begin, end)` of each longer word that the summary contains as well, in characters of the article.
         notes: what a reader should know of this summary, such as that the article was too long for it.
     """
 
@@ -42,28 +52,51 @@ class Answer:
     seconds: float = 0.0
     num_words: int = 0
     scores: dict[str, float] | None = None
-    copied: tuple[tuple[int, int], ...] = ()
+    copied: Spans = ()
+    added: Spans = ()
+    used: Spans = ()
+    echoed: Spans = ()
     notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Document:
-    """A test document to pick."""
+    """A document to pick: of the test split, or a sample without a reference."""
 
     id: str
     text: str
     reference: str
 
 
+@dataclass(frozen=True)
+class Choice:
+    """What a reader wants to see of an article.
+
+    Attributes:
+        labels: the rows; None: all.
+        seed: the training seed; None: the first that finished. A row without a run of that seed shows its first.
+        num_beams: beams; None: as in the runs.
+        max_new_tokens: tokens of a summary, at most; None: as in the runs.
+    """
+
+    labels: tuple[str, ...] | None = None
+    seed: int | None = None
+    num_beams: int | None = None
+    max_new_tokens: int | None = None
+
+
 class Playground:
-    """The runs of a finished suite, loaded once and shared by everyone who uses the page.
+    """The runs of a finished suite, shared by everyone who uses the page; each row has one run in memory at a time.
 
     Args:
         loaded: what summarizes, in the order in which it is shown.
-        documents: test documents to pick from.
+        documents: documents to pick from.
         title: the suite's name.
         synthetic: the model or the documents are made up.
         language: what ROUGE counts, one of `languages.LANGUAGES`; "auto": decided from each reference.
+        folders: the folder of each finished run, by label and seed.
+        load: loads the run of a folder.
+        out: the results folder; None: there is none.
     """
 
     def __init__(
@@ -73,9 +106,17 @@ class Playground:
         title: str,
         synthetic: bool,
         language: str = languages.AUTO,
+        folders: Mapping[tuple[str, int], Path] | None = None,
+        load: Callable[[Path], summarizers.Trained] = summarizers.load_summarizer,
+        out: Path | None = None,
     ):
-        self.loaded, self.documents, self.title, self.synthetic = loaded, documents, title, synthetic
-        self.language = language
+        self.documents, self.title, self.synthetic, self.language = documents, title, synthetic, language
+        self.out = out
+        self._folders, self._load = dict(folders or {}), load
+        self._first = {trained.label: trained.folder for trained in loaded}
+        self._loaded = {trained.label: trained for trained in loaded}
+        self._warm: set[Path] = set()
+        self._working = threading.Lock()  # a run that was stopped ends in its thread, while the next waits here
         self._rouge = scoring.metrics(language)["rouge"]
 
     @classmethod
@@ -87,18 +128,22 @@ class Playground:
         """
         suite = read_suite(out / "suite.json")
         entries = suite_entries(suite)
+        folders: dict[tuple[str, int], Path] = {}
         first: dict[str, Path] = {}
         counted: str | None = None  # the language that the runs were scored in, where they noted it
         for entry, seed in runs_in_order(suite, entries):
             folder = layout.run_folder(out, entry.label, seed)
             file = folder / "record.json"
-            if entry.label not in first and file.is_file() and read_record(file).status == "done":
-                first[entry.label] = folder  # where a seed failed, the next may have finished
-                record = read_finished(folder)
-                counted = counted or (record.rouge.language if record.rouge else None)
+            if file.is_file() and read_record(file).status == "done":
+                folders[entry.label, seed] = folder
+                if entry.label not in first:
+                    first[entry.label] = folder  # where a seed failed, the next may have finished
+                    record = read_finished(folder)
+                    counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
             raise ResultsError(f"{str(out)!r} holds no finished run: run `triptych compare --out {out}` first.")
-        loaded = summarizers.load_summarizers(list(first.values()), model, device)
+        loader = summarizers.SummarizerLoader(model, device)
+        loaded = [loader.load(folder) for folder in first.values()]
         documents: list[Document] = []
         try:
             base = BaseModel(model or suite.model, suite.model_revision)
@@ -112,29 +157,104 @@ class Playground:
             synthetic = False
         return cls(
             loaded,
-            documents,
+            [*documents, *sample_documents()],
             suite.name,
             synthetic or BaseModel.of(suite).is_synthetic,
             counted or suite.rouge.language,
+            folders,
+            loader.load,
+            out,
         )
 
-    def answer(self, article: str, reference: str = "") -> Iterator[list[Answer]]:
+    @property
+    def labels(self) -> list[str]:
+        """The rows, in the order in which they are shown."""
+        return list(self._first)
+
+    @property
+    def seeds(self) -> list[int]:
+        """The training seeds under which runs have finished."""
+        return sorted({seed for _, seed in self._folders})
+
+    @property
+    def decoding(self) -> tuple[int, int] | None:
+        """Beams and the most tokens of a summary, as in the runs; None where no run has a model."""
+        models = [trained for trained in self._loaded.values() if isinstance(trained, summarizers.TrainedModel)]
+        return (models[0].decoding.num_beams, models[0].decoding.max_new_tokens) if models else None
+
+    @property
+    def most_new_tokens(self) -> int:
+        """The most tokens that may be asked for: twice those of the runs, while half of the context stays free."""
+        usual = self.decoding[1] if self.decoding else 1
+        lengths = [
+            trained.adapted.parts.max_positions
+            for trained in self._loaded.values()
+            if isinstance(trained, summarizers.TrainedModel)
+        ]
+        return max(usual, min([2 * usual, *[length // 2 for length in lengths if length is not None]]))
+
+    def answer(self, article: str, reference: str = "", choice: Choice | None = None) -> Iterator[list[Answer]]:
         """Give the answers so far, one for each run, again whenever a run is done.
 
+        Args:
+            article: what is summarized.
+            reference: a reference summary; empty: there is none.
+            choice: which rows, seed and decoding; None: all rows, as in their runs.
+
         Raises:
-            InputError: the article is empty or too long; the message is for its reader.
+            InputError: the article is empty or too long, or there is no such choice; the message is for its reader.
         """
         if not article.strip():
             raise ConfigError("There is no article yet: paste one, or pick a test document.")
         check_text(article, "article")
         check_text(reference, "reference")
-        answers = [Answer(trained.label) for trained in self.loaded]
+        choice = choice or Choice()
+        labels = self._check(choice)
+        answers = [Answer(label) for label in labels]
         yield list(answers)
-        for place, trained in enumerate(self.loaded):
+        for place, label in enumerate(labels):
+            with self._working:
+                answers[place] = self._answer(label, article, reference, choice)
+            yield list(answers)
+
+    def _check(self, choice: Choice) -> list[str]:
+        """The labels that are asked for, in the order of the suite.
+
+        Raises:
+            ConfigError: there is no such row, seed, number of beams or length.
+        """
+        chosen = self.labels if choice.labels is None else [each for each in self.labels if each in choice.labels]
+        if not chosen or len(chosen) < len(set(choice.labels or ())):
+            raise ConfigError("Choose at least one row of those that are offered.")
+        if choice.seed is not None and choice.seed not in self.seeds:
+            raise ConfigError("No run has finished under this seed.")
+        if choice.num_beams is not None and not 1 <= choice.num_beams <= MAX_BEAMS:
+            raise ConfigError(f"From 1 to {MAX_BEAMS} beams can be chosen.")
+        if choice.max_new_tokens is not None and not 1 <= choice.max_new_tokens <= self.most_new_tokens:
+            raise ConfigError(f"A summary may have from 1 to {self.most_new_tokens} tokens.")
+        return chosen
+
+    def _run(self, label: str, seed: int | None) -> summarizers.Trained:
+        """The run of a row under a seed; it takes the place of the row's other run in memory."""
+        folder = self._first[label] if seed is None else self._folders.get((label, seed), self._first[label])
+        if self._loaded[label].folder != folder:
+            self._loaded[label] = self._load(folder)
+        return self._loaded[label]
+
+    def _answer(self, label: str, article: str, reference: str, choice: Choice) -> Answer:
+        trained = self._run(label, choice.seed)
+        try:
+            if isinstance(trained, summarizers.TrainedModel):
+                if trained.folder not in self._warm:  # what is set up at the first use is no part of a summary's time
+                    list(trained.decoding_as(max_new_tokens=1).stream([article]))
+                    self._warm.add(trained.folder)
+                trained = trained.decoding_as(choice.num_beams, choice.max_new_tokens)
             began = time.monotonic()
             ((_, summary),) = trained.stream([article])
-            answers[place] = self._judge(trained.label, summary, article, reference, time.monotonic() - began)
-            yield list(answers)
+        except (ValueError, NotImplementedError) as error:  # what transformers refuses beams with
+            reason = " ".join(str(error).split())[:300]
+            return Answer(label, "", notes=(f"not written: {reason}",))
+        return self._judge(label, summary, article, reference, time.monotonic() - began)
 
     def _judge(self, label: str, summary: summarizers.Summary, article: str, reference: str, seconds: float) -> Answer:
         notes = []
@@ -156,8 +276,20 @@ class Playground:
             len(shape_words(summary.text, self.language)),
             scores,
             tuple(copied_spans(summary.text, article, LEAST_COPIED, self.language)),
+            tuple(matching_words(summary.text, article, False, self.language)),
+            tuple(copied_spans(article[:MAX_SHOWN], summary.text, LEAST_COPIED, self.language)),
+            tuple(
+                (begin, end)
+                for begin, end in matching_words(article[:MAX_SHOWN], summary.text, True, self.language)
+                if end - begin >= LEAST_LETTERS
+            ),
             tuple(notes),
         )
+
+
+def sample_documents() -> list[Document]:
+    """The samples, as documents to pick."""
+    return [Document(f"Sample, {name[:1].lower()}{name[1:]}", text, "") for name, text in SAMPLES.items()]
 
 
 _WORDS = re.compile(r"[A-Za-z0-9]+|[^\W_]")

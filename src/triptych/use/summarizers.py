@@ -1,8 +1,9 @@
 """Load trained runs and adapters to summarize with them; those of one base model share it in memory."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import overload
@@ -180,6 +181,21 @@ class TrainedModel(Trained):
             )
         return min(wanted, left)
 
+    def decoding_as(self, num_beams: int | None = None, max_new_tokens: int | None = None) -> "TrainedModel":
+        """The same model with another decoding.
+
+        Args:
+            num_beams: beams; None: as in the run.
+            max_new_tokens: tokens of a summary, at most; None: as in the run.
+        """
+        other = copy.copy(self)
+        other.decoding = replace(
+            self.decoding,
+            num_beams=num_beams or self.decoding.num_beams,
+            max_new_tokens=max_new_tokens or self.decoding.max_new_tokens,
+        )
+        return other
+
     def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
         """Yield `(index, summary)` batch by batch; test documents of a suite are batched as in its runs."""
         longest = self.max_document_tokens
@@ -210,7 +226,7 @@ def load_summarizer(
         InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained
             with.
     """
-    return _Loader(model, device, precision).load(Path(folder))
+    return SummarizerLoader(model, device, precision).load(Path(folder))
 
 
 def load_summarizers(folders: Sequence[Path], model: str | None = None, device: str | None = None) -> list[Trained]:
@@ -219,7 +235,7 @@ def load_summarizers(folders: Sequence[Path], model: str | None = None, device: 
     Raises:
         InputError: as `load_summarizer` does.
     """
-    loader = _Loader(model, device)
+    loader = SummarizerLoader(model, device)
     return [loader.load(Path(folder)) for folder in folders]
 
 
@@ -240,8 +256,15 @@ def summarize_all(
 
 
 @dataclass
-class _Loader:
-    """Loads runs one after the other and keeps the base models that it has read."""
+class SummarizerLoader:
+    """Loads runs one after the other and keeps the base models that it has read.
+
+    Attributes:
+        model: the base model, where it is not available under its recorded name.
+        device: cpu, cuda or mps; None: the best there is.
+        precision: fp32, bf16 or fp16, in place of the runs' own.
+        bases: what was read.
+    """
 
     model: str | None
     device: str | None
@@ -249,6 +272,7 @@ class _Loader:
     bases: dict[tuple[BaseModel, str], LoadedBase] = field(default_factory=dict)
 
     def load(self, folder: Path) -> Trained:
+        """As `load_summarizer` does."""
         if peft_adapters.is_peft_folder(folder):
             return self._adapter(folder)
         if not (record_folder(folder) / "record.json").is_file():

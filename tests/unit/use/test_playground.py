@@ -4,22 +4,35 @@ test_playground_browser.py."""
 import re
 import socket
 import sys
+import threading
+import time
 import tracemalloc
 from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
 
+from support.made_up import make_comparison, make_results
 from triptych import cli
 from triptych.baselines.lead import Lead3
 from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.metrics.text_shape import copied_spans
 from triptych.run.entries import SuiteEntry
-from triptych.use.page import build_page, show, show_message
+from triptych.use.page import build_page
+from triptych.use.page_html import show, show_comparison, show_message
 from triptych.use.page_server import MAX_REQUEST, allowed_hosts, application, serving
-from triptych.use.playground import MAX_CHARACTERS, Document, Playground, _most_words
-from triptych.use.summarizers import TrainedBaseline
+from triptych.use.playground import (
+    MAX_BEAMS,
+    MAX_CHARACTERS,
+    MAX_SHOWN,
+    Choice,
+    Document,
+    Playground,
+    _most_words,
+    sample_documents,
+)
+from triptych.use.summarizers import Summary, TrainedBaseline
 
 ARTICLE = "The council met on Monday. It agreed to build a bridge. Work begins in May. Nobody voted against the plan."
 HOSTILE = "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror=alert(4)>. Second & last."
@@ -44,6 +57,89 @@ def test_rows_answer_one_after_the_other(playground):
     assert list(playground.answer(ARTICLE))[-1][0].scores is None
 
 
+def test_an_article_shows_what_was_used_of_it(playground):
+    """What a summary copied, longer words that it shares, and its words that the article lacks are found; of an article
+    that is too long to show, the beginning."""
+    summary = Summary("The council met on Monday. Nobody voted for Tinwater.")
+    answer = playground._judge("mine", summary, ARTICLE, "", 0.0)
+    assert [ARTICLE[begin:end] for begin, end in answer.used] == ["The council met on Monday"]
+    assert [ARTICLE[begin:end] for begin, end in answer.echoed] == ["council", "Monday", "Nobody", "voted"]
+    assert [summary.text[begin:end] for begin, end in answer.added] == ["for", "Tinwater"]
+    page = show([answer], "", ARTICLE)
+    assert '<span class="added">Tinwater</span>' in page and '<span class="echoed">Nobody</span>' in page
+    assert page.count("<mark>The council met on Monday</mark>") == 2
+    long = ARTICLE + "word " * MAX_SHOWN + "council"
+    page = show([playground._judge("mine", summary, long, "", 0.0)], "", long)
+    assert len(page) < 2 * MAX_SHOWN and f"the first {MAX_SHOWN:,} characters" in page
+
+
+WRONG = [
+    Choice(labels=()),
+    Choice(labels=("lead-3", "nosuch")),
+    Choice(seed=7),
+    Choice(num_beams=0),
+    Choice(num_beams=MAX_BEAMS + 1),
+    Choice(max_new_tokens=0),
+    Choice(max_new_tokens=10_000),
+]
+
+
+@pytest.mark.parametrize("choice", WRONG, ids=str)
+def test_a_choice_that_is_not_offered_is_met_with_a_message(playground, choice):
+    """No row, an unknown row or seed, and beams or lengths out of bounds are refused before any row works."""
+    with pytest.raises(ConfigError, match=r"Choose at least one|No run has finished|can be chosen|may have from"):
+        next(playground.answer(ARTICLE, "", choice))
+
+
+def test_rows_and_seeds_are_chosen():
+    """The rows that are asked for answer alone, in the order of the suite; a seed brings its run into memory in the
+    place of the row's other one, and a row without that seed shows its first."""
+    folders = {(label, seed): Path(f"{label}/{seed}") for label, seed in (("a", 0), ("a", 1), ("b", 0))}
+    loaded = []
+
+    def load(folder: Path) -> TrainedBaseline:
+        loaded.append(folder)
+        entry = SuiteEntry(folder.parent.name, "lead-3", Lead3())
+        return TrainedBaseline(entry, Lead3(), folder, Suite())
+
+    first = [load(folders["a", 0]), load(folders["b", 0])]
+    playground = Playground(first, [], "demo", synthetic=False, folders=folders, load=load)
+    assert playground.labels == ["a", "b"] and playground.seeds == [0, 1]
+    assert [answer.label for answer in list(playground.answer(ARTICLE, "", Choice(("b",))))[-1]] == ["b"]
+    assert [answer.label for answer in list(playground.answer(ARTICLE, "", Choice(("b", "a"), 1)))[-1]] == ["a", "b"]
+    assert loaded[2:] == [folders["a", 1]]
+    list(playground.answer(ARTICLE))
+    assert loaded[3:] == [folders["a", 0]]
+
+
+def test_one_run_works_at_a_time(playground):
+    """What was stopped ends before anything else begins: a model is never asked twice at once."""
+    at_work, most = [], []
+
+    def stream(documents):
+        at_work.append(1)
+        most.append(len(at_work))
+        time.sleep(0.02)
+        at_work.pop()
+        yield 0, Summary("One.")
+
+    for trained in playground._loaded.values():
+        trained.stream = stream
+    readers = [threading.Thread(target=lambda: list(playground.answer(ARTICLE))) for _ in range(4)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join()
+    assert len(most) == 8 and max(most) == 1
+
+
+def test_samples_have_no_reference():
+    """Each sample is an article of several sentences that can be picked, without a summary to compare with."""
+    for document in sample_documents():
+        assert document.id.startswith("Sample, ") and 400 < len(document.text) < 1000 and document.reference == ""
+        assert len(Lead3().predict([document.text])[0]) < len(document.text) / 1.5
+
+
 @pytest.mark.parametrize("text", ["", " \n", "a" * (MAX_CHARACTERS + 1), "a\0b", "a\ud800b"])
 def test_what_is_no_article_is_met_with_a_message(playground, text):
     """Nothing, too much, or damaged text is refused before any row works, with words for its reader."""
@@ -53,9 +149,14 @@ def test_what_is_no_article_is_met_with_a_message(playground, text):
 
 def test_whatever_was_generated_is_text(playground):
     """Markup in an article, a summary, a label or a message is shown, never interpreted."""
-    page = show(list(playground.answer(HOSTILE))[-1]) + show_message(HOSTILE)
+    page = show(list(playground.answer(HOSTILE))[-1], HOSTILE, HOSTILE) + show_message(HOSTILE)
     tags = set(re.findall(r"<(\w+)", page))
-    assert tags == {"ul", "li", "h2", "p", "mark", "span"} and "&lt;script&gt;" in page and "&lt;b&gt;mine" in page
+    assert tags == {"ul", "li", "h2", "p", "mark", "span", "div", "button", "details", "summary"}
+    assert "&lt;script&gt;" in page and "&lt;b&gt;mine" in page
+    results = make_results(model=HOSTILE, data=f"{HOSTILE} ")
+    comparison = make_comparison(results).model_copy(update={"verdict": HOSTILE, "flags": [HOSTILE], "subset": HOSTILE})
+    page = show_comparison(results, comparison)
+    assert not set(re.findall(r"<(\w+)", page)) & {"script", "img", "a"} and "&lt;script&gt;" in page
 
 
 def test_copied_spans_are_what_both_say():
@@ -118,7 +219,9 @@ def test_all_that_the_page_asks_goes_through_the_queue(playground):
     """Whatever the page does is posted where the server accepts it: it posts to the queue alone."""
     pytest.importorskip("gradio", reason="the extra `play` is absent")
     functions = build_page(playground).fns.values()
-    assert functions and all(function.queue for function in functions)
+    asked = [function for function in functions if function.fn is not None]
+    assert asked and all(function.queue for function in asked)
+    assert all(function.cancels or function.js for function in functions if function.fn is None)  # nothing is posted
 
 
 FOREIGN = ["evil.example", "evil.example:7860", "127.0.0.1.evil.example", "192.168.0.9", "localhost.", ""]
@@ -171,10 +274,9 @@ def test_a_large_request_is_refused(ask):
 def test_an_article_is_answered_through_the_application(ask):
     """The button's request goes in, and the rows' summaries come out as text."""
     config = ask.get("/config").json()
-    run = next(each["id"] for each in config["dependencies"] if len(each["inputs"]) == 3)
-    joined = ask.post(
-        "/gradio_api/queue/join", json={"data": [ARTICLE, "", None], "fn_index": run, "session_hash": "s"}
-    )
+    run = next(each["id"] for each in config["dependencies"] if len(each["inputs"]) == 7)
+    data = [ARTICLE, "", None, ["lead-3", "<b>mine</b>"], None, 1, 1]
+    joined = ask.post("/gradio_api/queue/join", json={"data": data, "fn_index": run, "session_hash": "s"})
     assert joined.status_code == 200
     text = ask.get("/gradio_api/queue/data", params={"session_hash": "s"}).text
     assert "2 of 2 summaries written" in text and "It agreed to build a bridge" in text
@@ -187,6 +289,28 @@ def test_names_are_text_in_the_application(ask):
     assert [each["type"] for each in named] == ["html"] and "<img src=x" not in named[0]["props"]["value"]
     assert "<script>alert(1)" not in page and "<img src=x" not in page
     assert not any(each["type"] == "markdown" for each in config["components"])
+
+
+def test_reports_are_served_and_confined(playground, tmp_path):
+    """The reports of the results folder are served under their names alone, a page without the right to ask for
+    anything; one that is absent, and a link out of the folder, are not."""
+    pytest.importorskip("gradio", reason="the extra `play` is absent")
+    testclient = pytest.importorskip("starlette.testclient", reason="it needs httpx")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "report.html").write_text("<h1>Report</h1>")
+    (tmp_path / "secret.pdf").write_text("secret")
+    (out / "report.pdf").symlink_to(tmp_path / "secret.pdf")
+    (out / "suite.json").write_text("{}")
+    app = application(build_page(playground), "127.0.0.1", out)
+    with testclient.TestClient(app, base_url="http://127.0.0.1:7860") as client:
+        answer = client.get("/report.html")
+        assert answer.text == "<h1>Report</h1>"
+        policy = answer.headers["content-security-policy"]
+        assert policy.startswith("sandbox ") and "default-src 'none'" in policy and "allow-same-origin" not in policy
+        assert client.get("/report.pdf").status_code == 404
+        assert "methods" not in client.get("/suite.json").text
+        assert client.get("/report.html", headers={"host": "evil.example"}).status_code == 400
 
 
 def test_the_application_names_no_other_machine(ask):
