@@ -38,7 +38,7 @@ def address(tmp_path_factory) -> Iterator[str]:
         out = place / "out"
         assert cli.main(["compare", "--methods", "untuned,lead-3,lora", "--out", str(out), "--set", *SMALL]) == 0
         page = build_page(Playground.open(out, device="cpu"))
-        with serving(page, "127.0.0.1", 0) as address:
+        with serving(page, "127.0.0.1", 0, out) as address:
             yield address
 
 
@@ -118,12 +118,20 @@ def test_paste_run_compare(browser, address, width, scheme):
 
 
 def test_by_keyboard_alone(browser, address):
-    """Tab reaches the article, the reference and the button in this order; Enter on it summarizes."""
+    """Tab reaches article, reference, each row, the further choices and the button in this order; Space takes a row
+    out, Enter on the button summarizes."""
     page = open_page(browser, address)
     page.locator("#article textarea").focus()
     page.keyboard.type(ARTICLE)
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('#reference') !== null")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.closest('#rows') !== null")
+    page.keyboard.press("Space")
+    page.keyboard.press("Space")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('#more') !== null")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.id") == "run"
     page.keyboard.press("Enter")
@@ -199,3 +207,90 @@ def test_two_users_at_once(browser, address):
         lead = results(page)[1]
         assert f"User {number} wrote" in lead and f"User {1 - number}" not in lead
         finish(page)
+
+
+def test_rows_beams_and_length_are_chosen(browser, address):
+    """Only the rows that are ticked answer; a summary of another length or search is said to be decoded otherwise."""
+    page = open_page(browser, address)
+    page.fill("#article textarea", ARTICLE)
+    page.get_by_label("untuned").uncheck()
+    page.get_by_text("Seed, beams and length").click()
+    page.locator("#length input[type=number]").fill("5")
+    page.locator("#beams input[type=number]").fill("3")
+    page.locator("#beams input[type=number]").press("Tab")
+    page.click("#run")
+    cards = results(page, 2)
+    assert [card.split("\n")[0] for card in cards] == ["lead-3", "lora"] and "cut off at 5 tokens" in cards[1]
+    assert page.get_by_text("Decoded otherwise than in the comparison").is_visible()
+    keep_picture(page, "play-chosen")
+    finish(page)
+
+
+def test_a_run_is_stopped_and_the_page_cleared(browser, address):
+    """Stop leaves what is written and says so of the rest; Clear empties the form, and the page works afterwards."""
+    page = open_page(browser, address)
+    page.fill("#article textarea", ARTICLE * 20)
+    page.click("#run")
+    page.locator("#results .waiting").first.wait_for(timeout=PATIENCE)
+    page.click("#stop")
+    page.locator("#results .facts", has_text="stopped").first.wait_for(timeout=PATIENCE)
+    assert "then stopped" in page.get_by_role("status").first.inner_text()
+    page.click("#clear")
+    page.wait_for_function("() => document.querySelector('#article textarea').value === ''", timeout=PATIENCE)
+    page.locator("#results .row").first.wait_for(state="detached", timeout=PATIENCE)
+    page.fill("#article textarea", ARTICLE)
+    page.click("#run")
+    assert len(results(page)) == 3
+    finish(page)
+
+
+def test_a_summary_is_copied(browser, address):
+    """The button of a card puts its summary into the clipboard, and nothing else."""
+    page = open_page(browser, address)
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.fill("#article textarea", ARTICLE)
+    page.click("#run")
+    results(page)
+    card = page.locator("#results .row", has_text="lead-3")
+    card.get_by_role("button", name="Copy the summary of lead-3").click()
+    card.get_by_text("Copied").wait_for(timeout=PATIENCE)
+    assert page.evaluate("navigator.clipboard.readText()") == card.locator(".summary").text_content()
+    finish(page)
+
+
+def test_a_card_shows_the_article_with_what_was_used(browser, address):
+    """Unfolded, a card has the article with what the summary copied, and a word that the article lacks is underlined in
+    the summary; a sample can be picked as the article."""
+    page = open_page(browser, address)
+    page.get_by_label("Pick a test document").click()
+    page.get_by_role("option", name="Sample, a bridge").click()
+    page.wait_for_function("() => document.querySelector('#article textarea').value.length > 100", timeout=PATIENCE)
+    page.click("#run")
+    results(page)
+    card = page.locator("#results .row", has_text="lead-3")
+    card.locator("details summary").click()
+    assert card.locator(".source").is_visible() and "Tinwater" in card.locator(".source mark").first.inner_text()
+    assert card.locator(".added").count() == 0
+    assert "Harrow End" in card.locator(".source").inner_text()
+    finish(page)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_comparison_is_a_second_tab(browser, address, width, scheme):
+    """The second tab has the verdict, a table with every row, figures, and a link to the report, which opens and works
+    though it may ask for nothing; the page fits."""
+    page = open_page(browser, address, width, scheme)
+    page.get_by_role("tab", name="Comparison").click()
+    page.locator("#comparison table").first.wait_for(timeout=PATIENCE)
+    keep_picture(page, f"play-comparison-{width}-{scheme}")
+    first = page.locator("#comparison table").first
+    assert [each.strip() for each in first.locator("tbody th").all_inner_texts()] == ["untuned", "lead-3", "lora"]
+    assert page.locator("#comparison figure svg").count() >= 2
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="The whole report").click()
+    report = opened.value
+    report.get_by_role("heading").first.wait_for(timeout=PATIENCE)
+    assert report.url.endswith("/report.html")
+    finish(page)

@@ -19,7 +19,7 @@ STYLE = """
 #pick input { padding-right: 2rem; text-overflow: ellipsis; }
 #about h1 { font-size: 1.5rem; font-weight: 600; margin: 0 0 .5rem; overflow-wrap: anywhere; }
 .status { margin: 0 0 .5rem; }
-.rows { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem; }
+.rows { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem; align-items: start; }
 .rows { grid-template-columns: repeat(auto-fill, minmax(min(100%, 18rem), 1fr)); }
 #results .row { margin: 0; border: 1px solid var(--border-color-primary); }
 .row { border-radius: .5rem; padding: .7rem .9rem; overflow-wrap: anywhere; }

@@ -16,6 +16,7 @@ from triptych.use.playground import MAX_SHOWN, Answer, Document, Spans
 
 SCORES = (("R-1", "rouge1"), ("R-2", "rouge2"), ("R-Lsum", "rougeLsum"))
 REPORTS = ("report.html", "report.pdf")  # of a results folder, served next to the page
+_NUMBER = ' class="number"'
 _FIGURES = {
     "curves": "Loss while training",
     "pareto": "Quality against cost",
@@ -121,7 +122,10 @@ def _marked(text: str, spans: Spans, words: Spans, kind: str) -> str:
 
 
 def _table(table: ReportTable) -> str:
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head)
+    head = "".join(
+        f'<th scope="col"{"" if column in table.words else _NUMBER}>{escape(name)}</th>'
+        for column, name in enumerate(table.head)
+    )
     body = "".join(f"<tr>{''.join(_cells(table, row))}</tr>" for row in table.rows)
     return (
         f'<div class="wide" tabindex="0"><table><caption>{escape(table.caption)}</caption>'
@@ -135,4 +139,4 @@ def _cells(table: ReportTable, row: Sequence) -> Iterable[str]:
         if column == 0:
             yield f'<th scope="row">{text}</th>'
         else:
-            yield f'<td class="number">{text}</td>' if column not in table.words else f"<td>{text}</td>"
+            yield f"<td{'' if column in table.words else _NUMBER}>{text}</td>"

@@ -774,7 +774,7 @@ def test_a_model_card_says_what_it_is(finished, tmp_path):
         record.rouge.signature,
         f"{record.rouge.rouge1:.2f}",
         "newswire",
-        record.config["model"],
+        f"`{Path(record.config['model']).name}`",
         "Synthetic",
         "## Limits",
         "## Licence",
