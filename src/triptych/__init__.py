@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         play,
         report,
         summarize,
+        summarize_to_file,
         train,
     )
     from triptych.contracts import (
@@ -89,6 +90,7 @@ _HOMES = {
     "report": "api",
     "score": "scored.files",
     "summarize": "api",
+    "summarize_to_file": "api",
     "train": "api",
 }
 __all__ = [
@@ -130,6 +132,7 @@ __all__ = [
     "report",
     "score",
     "summarize",
+    "summarize_to_file",
     "train",
 ]
 

@@ -6,7 +6,7 @@ Modules that need torch, matplotlib or scipy are imported by the functions that 
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ from triptych.run.events import DesignEvent, Listener, PlanEvent, ReadyEvent, Re
 from triptych.suite.given import Given, listed_labels
 from triptych.suite.notebook import usual_listener
 from triptych.text import languages
+from triptych.use.documents import open_documents
+from triptych.use.find_run import find_run, how_to_use, known_columns, runs_of_row
 
 if TYPE_CHECKING:
     from triptych.analysis.advice import Advice
@@ -305,7 +307,8 @@ def load(
     """Load a run, or an adapter that peft saved, to summarize with: `read_results(RUN).summarize(texts)`.
 
     Args:
-        run: `OUT/runs/LABEL/SEED`, or the adapter's folder.
+        run: `OUT/runs/LABEL/SEED`, or the adapter's folder; or, where only one run can be meant, `OUT/runs/LABEL` or
+            OUT; or `OUT@best`, the row that trains with the best mean on the primary measure.
         model: the base model, where it is not available under its recorded name.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
@@ -337,7 +340,7 @@ def load_all(
     from triptych.use import summarizers
 
     import_plugins(plugins)
-    return summarizers.load_summarizers([Path(run) for run in runs], model, device)
+    return summarizers.load_summarizers([find_run(run).folder for run in runs], model, device)
 
 
 @quietly()
@@ -353,7 +356,7 @@ def evaluate(
     """Compute the test loss and the summaries of a saved run again, and compare them with its record.
 
     Args:
-        run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
+        run: as for `load`.
         model: where the base model is now; None: where the record says.
         data: where the documents are now; None: where the record says. For an adapter that peft saved, the data to
             evaluate it on.
@@ -371,28 +374,33 @@ def evaluate(
 
     import_plugins(plugins)
     places = {key: value for key, value in (("model", model), ("data", data)) if value}
-    return evaluate_run(Path(run), device, reading.merge_tables(places, dict(settings or {})))
+    return evaluate_run(find_run(run).folder, device, reading.merge_tables(places, dict(settings or {})))
 
 
+@quietly()
 def summarize(
-    runs: Sequence[str | Path],
-    documents: str | Path | Iterable[tuple[str, str]],
+    runs: str | Path | Sequence[str | Path],
+    documents: str | Path | Iterable[str | Path | tuple[str, str]] = (),
     *,
+    text: str | None = None,
     column: str | None = None,
     model: str | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
+    note: Callable[[str], None] = lambda sentence: None,
 ) -> "Iterator[tuple[Trained, str, Summary]]":
     """Summarize documents with one run or several, which share one base model in memory.
 
     Args:
-        runs: the runs' folders, as for `load`.
-        documents: a file: a text is one document, a table has one in each row, `-` is standard input. Or pairs of an
-            id and a text.
-        column: the table's column with the documents; None: recognised by its usual names.
+        runs: the runs, or one, each as for `load`.
+        documents: files, or one: a text is one document, a table has one in each row, a folder has several texts and
+            tables, `notes/*.txt` is a pattern, `-` is standard input. Or pairs of an id and a text.
+        text: one document, as a text.
+        column: the tables' column with the documents; None: that of the runs, else recognised by its usual names.
         model: as for `load`.
         device: as for `load`.
         plugins: as for `load`.
+        note: called with a sentence on the files of a folder that are not read.
 
     Returns:
         The run, the document's id and the summary, for each document and run, as they are generated.
@@ -402,11 +410,71 @@ def summarize(
             for a row of a table that turns out to be empty.
     """
     from triptych.use import summarizers
-    from triptych.use.documents import read_documents
 
     import_plugins(plugins)
-    texts = read_documents(str(documents), column) if isinstance(documents, str | Path) else documents
-    return summarizers.summarize_all(summarizers.load_summarizers([Path(run) for run in runs], model, device), texts)
+    names = [runs] if isinstance(runs, str | Path) else list(runs)
+    pairs: Iterable[tuple[str, str]]
+    if text is not None:
+        pairs = [("text", text)]
+    else:
+        first, given = _peek([documents] if isinstance(documents, str | Path) else documents)
+        pairs = given  # type: ignore[assignment]  # all are of the kind of the first
+        if first is None or isinstance(first, str | Path):
+            opened = open_documents([str(each) for each in given], column, known_columns(names))
+            pairs = ((each.id, each.text) for each in opened)
+            for sentence in opened.said:
+                note(sentence)
+    return summarizers.summarize_all(load_all(names, model=model, device=device), pairs)
+
+
+@quietly()
+def summarize_to_file(
+    runs: str | Path | Sequence[str | Path],
+    documents: str | Path | Sequence[str | Path],
+    file: str | Path,
+    *,
+    column: str | None = None,
+    overwrite: bool = False,
+    model: str | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    each: "Callable[[Trained, Summary], None]" = lambda trained, summary: None,
+    note: Callable[[str], None] = lambda sentence: None,
+) -> int:
+    """Summarize documents into a table: a line for each, with its id, the columns of its own table and the summaries.
+
+    Args:
+        runs: as for `summarize`.
+        documents: files, as for `summarize`.
+        file: .csv or .jsonl; it is complete or absent.
+        column: as for `summarize`.
+        overwrite: replace a file that exists.
+        model: as for `load`.
+        device: as for `load`.
+        plugins: as for `load`.
+        progress: called with how many of how many documents are done.
+        each: called with every run and summary.
+        note: as for `summarize`.
+
+    Returns:
+        How many documents were summarized.
+
+    Raises:
+        InputError: as for `summarize`; or the file exists, cannot be written, or ends otherwise.
+    """
+    from triptych.use import summary_files
+
+    import_plugins(plugins)
+    names = [runs] if isinstance(runs, str | Path) else list(runs)
+    sources = [documents] if isinstance(documents, str | Path) else documents
+    summary_files.check_file(Path(file), overwrite)
+    opened = open_documents([str(source) for source in sources], column, known_columns(names), cells=True)
+    for sentence in opened.said:
+        note(sentence)
+    loaded = load_all(names, model=model, device=device)
+    summary_files.write_summaries(loaded, opened, Path(file), progress, each)
+    return opened.number
 
 
 @quietly()
@@ -424,7 +492,7 @@ def export(
     """Write what a run trained as a folder that needs no Triptych, with examples and a model card.
 
     Args:
-        run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
+        run: as for `load`.
         folder: a new or an empty folder.
         model: the base model, where it is not available under its recorded name.
         plugins: Python files with plug-ins.
@@ -448,7 +516,7 @@ def export(
     import_plugins(plugins)
     if push_to is not None:
         publish.check_destination(push_to)
-    said = export_run(Path(run), Path(folder), model, documents, progress or (lambda done, total: None))
+    said = export_run(find_run(run).folder, Path(folder), model, documents, progress or (lambda done, total: None))
     if push_to is None:
         return said
     return f"{said} Uploaded: {publish.upload(Path(folder), push_to, public)}"
@@ -487,30 +555,34 @@ def report(
 def advise(
     out: str | Path,
     *,
-    max_parameters: float | None = None,
-    max_seconds: float | None = None,
-    max_memory: float | None = None,
+    max_parameters: float | str | None = None,
+    max_seconds: float | str | None = None,
+    max_memory: float | str | None = None,
 ) -> "Advice":
     """Name the best row of a finished comparison within a budget, with the evidence and its uncertainty.
 
     Args:
         out: a results folder.
-        max_parameters: trainable parameters, at most; None: any number.
-        max_seconds: training seconds, at most; None: any time.
-        max_memory: peak memory of training in bytes, at most; None: any amount.
+        max_parameters: trainable parameters, at most, such as 1e6 or `1M`; None: any number.
+        max_seconds: training seconds, at most, or a text such as `30min`; None: any time.
+        max_memory: peak memory of training in bytes, at most, or a text such as `8GB`; None: any amount.
 
     Returns:
-        The choice and its rivals; `text` says all of it in words.
+        The choice, the folders of its runs, and its rivals; `text` says all of it in words.
 
     Raises:
-        InputError: the folder is unreadable, or a limit is not a number of 0 or more.
+        InputError: the folder is unreadable, or a limit is not a quantity of 0 or more.
     """
     from triptych.analysis import advice
     from triptych.analysis import comparison as comparing
     from triptych.results.reading import read_results
 
-    comparison = comparing.compare_results(read_results(Path(out)))
-    return advice.recommend(comparison, max_parameters, max_seconds, max_memory)
+    results = read_results(Path(out))
+    found = advice.recommend(comparing.compare_results(results), max_parameters, max_seconds, max_memory)
+    if found.choice is None or results.files is not None:
+        return found
+    runs = runs_of_row(Path(out), found.choice, [run.record.seed for run in results.of(found.choice)])
+    return replace(found, runs=tuple(map(str, runs)), text=f"{found.text}\n{how_to_use(results, runs)}")
 
 
 def bundle(
@@ -607,3 +679,10 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     data = tables.Tables(path=Path(path), columns=suite.columns)
     references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
     return DataDescription(found, languages.choose(suite.rouge.language, references, str(path)))
+
+
+def _peek(values: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
+    """The first value, None where there is none, and all of them."""
+    source = iter(values)
+    first = next(source, None)
+    return first, () if first is None else chain([first], source)

@@ -71,7 +71,7 @@ reveal_type(triptych.load("a").stream)
 reveal_type(triptych.compare(out="x").rows["lora"].rouge1)
 reveal_type(triptych.train("lora", out="x"))
 reveal_type(triptych.Example("a", "b", "c").document)
-triptych.compare("suite.toml")
+triptych.bundle("out")
 triptych.load(3)
 """
 
@@ -103,5 +103,7 @@ def test_a_type_checker_knows_the_public_api(tmp_path):
         "str",
     ]
     assert (
-        'Missing named argument "out"' in found and 'has incompatible type "int"' in found and "Found 2 errors" in found
+        'Missing positional argument "file"' in found
+        and 'has incompatible type "int"' in found
+        and "Found 2 errors" in found
     )

@@ -1,14 +1,15 @@
 """Recommend the cheapest row within a budget that is not significantly worse than the best, with the evidence."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.verdict import NAMES, find_test, mean_of, num_trainable, ranking, separable, turned
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, shorten
 from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
+from triptych.text.quantities import BYTES_OF, ONES_OF, SECONDS_OF, read_quantity
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Advice:
             first.
         refused: every row outside the budget, with the reason.
         text: all of it in words.
+        runs: the folders of the choice's finished runs, the one with the lowest validation loss first.
     """
 
     best: str | None
@@ -57,6 +59,7 @@ class Advice:
     frugal: tuple[str, ...]
     refused: dict[str, str]
     text: str
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,20 +74,20 @@ class _Limit:
 
 def recommend(
     comparison: Comparison,
-    max_parameters: float | None = None,
-    max_seconds: float | None = None,
-    max_memory: float | None = None,
+    max_parameters: float | str | None = None,
+    max_seconds: float | str | None = None,
+    max_memory: float | str | None = None,
 ) -> Advice:
     """Name the cheapest row within a budget that is shown not to be worse than the best by more than the margin.
 
     Args:
         comparison: from `compare`.
-        max_parameters: trainable parameters a row may have.
-        max_seconds: training seconds a row may have taken (mean over seeds), on the machine of the records.
-        max_memory: bytes a row's training may have held at its peak (mean over seeds).
+        max_parameters: trainable parameters a row may have; a text such as `250k` or `1M` as well.
+        max_seconds: training seconds a row may have taken (mean over seeds), on the machine of the records; or `30min`.
+        max_memory: bytes a row's training may have held at its peak (mean over seeds); or `8GB`, `8GiB`.
 
     Raises:
-        ConfigError: a limit that is not a number of 0 or more.
+        ConfigError: a limit that is not a number of 0 or more, or has another unit.
     """
     limits = _limits(max_parameters, max_seconds, max_memory)
     refused = {label: reason for label, row in comparison.rows.items() if (reason := _refusal(row, limits))}
@@ -123,16 +126,35 @@ def _expense(comparison: Comparison, labels: Sequence[str]) -> Callable[[str], t
     return lambda label: ((seconds[label] or 0.0) if known else 0.0, num_trainable(comparison.rows[label]))
 
 
-def _limits(max_parameters: float | None, max_seconds: float | None, max_memory: float | None) -> list[_Limit]:
+def _limits(
+    max_parameters: float | str | None, max_seconds: float | str | None, max_memory: float | str | None
+) -> list[_Limit]:
+    parameters = _amount(max_parameters, "--max-parameters", ONES_OF, "250k, 1M or 1e6")
+    seconds = _amount(max_seconds, "--max-seconds", SECONDS_OF, "90s, 30min, 8h or 3600")
+    memory = _amount(max_memory, "--max-memory", BYTES_OF, "500MB, 8GB, 8GiB or 8e9")
     limits = [
-        (max_parameters, "--max-parameters", num_trainable, lambda n: f"{n:,.0f}", "trainable parameters"),
-        (max_seconds, "--max-seconds", _seconds, formats.seconds, "of training"),
-        (max_memory, "--max-memory", _memory, lambda size: formats.quantity(size, "bytes"), "of memory"),
+        (parameters, num_trainable, lambda n: f"{n:,.0f}", "trainable parameters"),
+        (seconds, _seconds, formats.seconds, "of training"),
+        (memory, _memory, lambda size: formats.quantity(size, "bytes"), "of memory"),
     ]
-    for most, option, *_ in limits:
-        if most is not None and not (math.isfinite(most) and most >= 0):
-            raise ConfigError(f"{option} is {most!r}: a number of 0 or more is needed.")
-    return [_Limit(most, of, show, what) for most, _, of, show, what in limits if most is not None]
+    return [_Limit(most, of, show, what) for most, of, show, what in limits if most is not None]
+
+
+def _amount(given: float | str | None, option: str, units: Mapping[str, float], examples: str) -> float | None:
+    """A limit as a number.
+
+    Raises:
+        ConfigError: it is none of 0 or more, or has an unknown unit.
+    """
+    if given is None:
+        return None
+    try:
+        most = (read_quantity(given, units) if isinstance(given, str) else None) or float(given)
+    except ValueError:
+        raise ConfigError(f"{option} {shorten(repr(given))} is not a quantity such as {examples}.") from None
+    if math.isfinite(most) and most >= 0:
+        return most
+    raise ConfigError(f"{option} is {given!r}: a number of 0 or more is needed.")
 
 
 def _seconds(row: RowSummary) -> float | None:

@@ -217,8 +217,7 @@ class SummaryPrinter:
 
     def __call__(self, row: "Trained", name: str, summary: "Summary") -> None:
         """Print one summary."""
-        self._all[str(row.folder)] += 1
-        self._cut[str(row.folder)] += summary.truncated
+        self.count(row, summary)
         if self._as_json:
             facts = {
                 "id": name,
@@ -234,6 +233,11 @@ class SummaryPrinter:
         else:
             said = f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text
             print(for_terminal(said) if sys.stdout.isatty() else said, flush=True)
+
+    def count(self, row: "Trained", summary: "Summary") -> None:
+        """Take note of a summary that is not printed."""
+        self._all[str(row.folder)] += 1
+        self._cut[str(row.folder)] += summary.truncated
 
     def close(self) -> None:
         """Say, on standard error, what was not read."""

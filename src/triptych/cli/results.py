@@ -1,11 +1,15 @@
 """`triptych report`, `advise` and `bundle`: a results folder in use."""
 
 import argparse
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from triptych.cli.options import Commands, add_common_options, add_set_option
 from triptych.config import reading
-from triptych.text.characters import for_terminal
+from triptych.errors import ResultsError
+from triptych.models.quiet import quiet_libraries
+from triptych.text.characters import for_terminal, to_json
 
 
 def add_report(commands: Commands) -> None:
@@ -57,9 +61,12 @@ def add_advise(commands: Commands) -> None:
         "and its uncertainty.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="a results folder")
-    parser.add_argument("--max-parameters", type=float, metavar="N", help="trainable parameters, at most")
-    parser.add_argument("--max-seconds", type=float, metavar="S", help="training seconds, at most")
-    parser.add_argument("--max-memory", type=float, metavar="B", help="peak memory of training in bytes, at most")
+    parser.add_argument("--max-parameters", metavar="N", help="trainable parameters, at most: 250k, 1M, 1e6")
+    parser.add_argument("--max-seconds", metavar="S", help="training time, at most: 90s, 30min, 8h, or seconds")
+    parser.add_argument("--max-memory", metavar="B", help="peak memory of training, at most: 500MB, 8GB, or bytes")
+    parser.add_argument("--json", action="store_true", help="print the advice as JSON")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="export the advised row's run to a new folder")
+    parser.add_argument("--model", metavar="M", help="with --export: the base model, where it has moved")
     add_common_options(parser)
     parser.set_defaults(call=run_advise)
 
@@ -74,7 +81,14 @@ def run_advise(options: argparse.Namespace) -> int:
         max_seconds=options.max_seconds,
         max_memory=options.max_memory,
     )
-    print(for_terminal(advice.text))
+    print(to_json(asdict(advice)) if options.json else for_terminal(advice.text), flush=True)
+    if options.export is None:
+        return 0
+    if not advice.runs:
+        raise ResultsError("Nothing is exported: no row was advised, or its predictions are files of another tool.")
+    quiet_libraries()
+    made = api.export(advice.runs[0], options.export, model=options.model, plugins=options.plugin)
+    print(made, file=sys.stderr if options.json else sys.stdout)
     return 0
 
 

@@ -2,14 +2,22 @@
 
 import argparse
 import json
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 from triptych.cli.options import Commands, add_common_options, add_set_option, at_least_zero
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, InputError
 from triptych.models.quiet import quiet_libraries
+from triptych.storage.files import expand_path
 from triptych.text.characters import for_terminal
+from triptych.use.find_run import BEST, find_run, is_run_folder
 
 OTHER_MODEL = "the base model, where it is not available under its recorded name"
+RUN = (
+    "a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved; OUT/runs/LABEL or OUT where "
+    "only one run can be meant; or OUT@best"
+)
 
 
 def add_evaluate(commands: Commands) -> None:
@@ -21,12 +29,7 @@ def add_evaluate(commands: Commands) -> None:
         description="Load what a run saved, compute its test loss and summaries again, and compare "
         "them with its record. An adapter that peft saved is evaluated on --data.",
     )
-    parser.add_argument(
-        "run",
-        metavar="RUN",
-        type=Path,
-        help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved",
-    )
+    parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("--model", metavar="M", help="where the base model is now (default: where the record says)")
     parser.add_argument(
         "--data",
@@ -48,7 +51,7 @@ def run_evaluate(options: argparse.Namespace) -> int:
     quiet_libraries()
     settings = parse_settings(options.settings)
     result = api.evaluate(
-        options.run,
+        named_run(options.run),
         model=options.model,
         data=options.data,
         settings=settings,
@@ -71,21 +74,28 @@ def add_summarize(commands: Commands) -> None:
         "window leaves room for, is cut at its end, and this is reported. Summaries are printed as their "
         "batch is done, the longest documents first.",
     )
-    parser.add_argument(
-        "run",
-        metavar="RUN",
-        nargs="+",
-        type=Path,
-        help="a run's folder (OUT/runs/LABEL/SEED), or a LoRA or prompt adapter that peft saved",
-    )
+    parser.add_argument("run", metavar="RUN", nargs="*", help=f"{RUN}; several give a summary each")
     parser.add_argument(
         "--file",
         metavar="F",
-        default="-",
-        help="a text file (one document), a table with one document "
-        "per row (.csv, .tsv, .jsonl, .parquet), or - for standard input (default)",
+        nargs="+",
+        action="extend",
+        help="texts (one document each), tables with one document per row (.csv, .tsv, .jsonl, .parquet), folders of "
+        "these, patterns such as 'notes/*.txt', or - for standard input (default)",
     )
-    parser.add_argument("--column", metavar="NAME", help="the table's column of documents (default: by its usual name)")
+    parser.add_argument("--text", metavar="TEXT", help="one document, as a text, in place of --file")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write a .csv or .jsonl with a line for each document: its id, its table's columns and the summary",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="with --out: replace a file that exists")
+    parser.add_argument(
+        "--column",
+        metavar="NAME",
+        help="the tables' column of documents (default: that of the runs, else by its usual name)",
+    )
     parser.add_argument("--json", action="store_true", help="print a line of JSON for each document and run")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
     add_common_options(parser)
@@ -94,24 +104,56 @@ def add_summarize(commands: Commands) -> None:
 
 def run_summarize(options: argparse.Namespace) -> int:
     """Run `triptych summarize`."""
+    from rich.console import Console
+
     from triptych import api
     from triptych.cli.printing import SummaryPrinter
-    from triptych.use.documents import is_document_table
+    from triptych.cli.progress import counting_bar
+    from triptych.use.documents import STANDARD_INPUT, is_document_table
 
+    files = list(options.file or [])
+    runs = options.run or taken_from(files)
+    if not runs:
+        raise ConfigError("RUN is missing: triptych summarize RUN --file FILE.")
+    if options.text is not None and (files or options.out):
+        raise ConfigError("--text is a document by itself: give it without --file and --out.")
+    files = files or [STANDARD_INPUT]
     quiet_libraries()
-    summaries = api.summarize(
-        options.run,
-        options.file,
-        column=options.column,
-        model=options.model,
-        device=options.device,
-        plugins=options.plugin,
-    )
-    printer = SummaryPrinter(headings=len(options.run) > 1 or is_document_table(options.file), as_json=options.json)
-    for run, name, summary in summaries:
-        printer(run, name, summary)
+    common = {"column": options.column, "model": options.model, "device": options.device, "plugins": options.plugin}
+    common["note"] = lambda sentence: print(for_terminal(sentence), file=sys.stderr)
+    for name in runs:
+        with suppress(InputError):  # a run that is not there is reported after documents that are not
+            named_run(name)
+    first = files[0]
+    several = is_document_table(first) or (first != STANDARD_INPUT and not expand_path(first).is_file())
+    printer = SummaryPrinter(headings=len(runs) > 1 or len(files) > 1 or several, as_json=options.json)
+    if options.out is not None:
+        with counting_bar(Console(stderr=True), "summarizing") as progress:
+            number = api.summarize_to_file(
+                runs, files, options.out, overwrite=options.overwrite, progress=progress, each=printer.count, **common
+            )
+        print(f"{options.out}: {number:,} document{'s' * (number != 1)}")
+    else:
+        for run, name, summary in api.summarize(runs, files, text=options.text, **common):
+            printer(run, name, summary)
     printer.close()
     return 0
+
+
+def taken_from(files: list[str]) -> list[str]:
+    """The runs at the end of what `--file` was given, where they come after it; they are taken out of it."""
+    runs: list[str] = []
+    while len(files) > 1 and (files[-1].endswith(BEST) or is_run_folder(Path(files[-1]))):
+        runs.insert(0, files.pop())
+    return runs
+
+
+def named_run(name: str) -> Path:
+    """The folder of the run that a name means; says on standard error which one, where the name is not its folder."""
+    found = find_run(name)
+    if found.said:
+        print(for_terminal(found.said), file=sys.stderr)
+    return found.folder
 
 
 def add_export(commands: Commands) -> None:
@@ -124,7 +166,7 @@ def add_export(commands: Commands) -> None:
         "generation, examples, a server and a model card. A prompt cannot be merged: it is written in PEFT's format, "
         "with its base model or that model's name on the Hub. Nothing is uploaded without --push.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="a run's folder, or an adapter that peft saved")
+    parser.add_argument("run", metavar="RUN", help=RUN)
     parser.add_argument("to", metavar="DIR", type=Path, help="a new or an empty folder")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
     parser.add_argument(
@@ -155,7 +197,7 @@ def run_export(options: argparse.Namespace) -> int:
         raise ConfigError("--public says who may see what --push uploads: give --push USER/NAME, or leave it out.")
     with counting_bar(Console(stderr=True), "measuring") as progress:
         said = api.export(
-            options.run,
+            named_run(options.run),
             options.to,
             model=options.model,
             plugins=options.plugin,

@@ -19,12 +19,12 @@ from triptych.results.layout import results_folder
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance
 from triptych.text import formats
+from triptych.text.quantities import SECONDS_OF
 
 if TYPE_CHECKING:  # a plan from pilots needs no torch
     from triptych.run import preflight
 
 STARTUP = 10.0  # seconds of a run before it works, where none was measured
-UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)\s*")
 
 
@@ -35,7 +35,7 @@ def parse_duration(text: str) -> float:
         ConfigError: it is none of these, or zero.
     """
     match = _DURATION.fullmatch(text)
-    seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
+    seconds = float(match[1]) * SECONDS_OF[match[2]] if match else 0.0
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"--within {shorten(repr(text))} is not a duration above zero, such as 90s, 30min, 8h or 2d.")
     return seconds

@@ -1,9 +1,14 @@
-"""Documents to be summarized: a plain text is one document, a table has one in each row."""
+"""Documents to be summarized: a plain text is one document, a table has one in each row, a folder has several files."""
 
+import glob
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from triptych.config.schema import Columns
 from triptych.datasets import tables
 from triptych.datasets.tables.columns import usual
 from triptych.datasets.tables.encodings import codec_of, explain
@@ -12,38 +17,170 @@ from triptych.storage.files import expand_path
 
 STANDARD_INPUT = "-"
 MAX_BYTES = 16 * 2**20  # of a plain text; more is not an article
+TEXTS = frozenset((".txt", ".text", ".md", ".story"))  # files of a folder that are one document each
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document to summarize.
+
+    Attributes:
+        id: of its row, or the name of its file.
+        text: the document.
+        cells: its row of a table, by column, where that was asked for; empty for a text.
+    """
+
+    id: str
+    text: str
+    cells: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Documents of one source or several, all checked.
+
+    Attributes:
+        columns: those of all tables, in order, where they were asked for.
+        number: how many documents there are.
+        said: sentences on files of a folder that are not read.
+        sources: the files, each with the names of its columns, and of those of document and id; none for a text.
+    """
+
+    columns: list[str]
+    number: int
+    said: list[str]
+    sources: list["_Source"]
+
+    def __iter__(self) -> Iterator[Document]:
+        """The documents, one after the other; memory does not grow with their number."""
+        for source in self.sources:
+            yield from source.documents()
+
+
+def open_documents(
+    sources: Sequence[str], column: str | None = None, known: Sequence[Columns] = (), cells: bool = False
+) -> Documents:
+    """Find and check documents; none is kept in memory but plain texts.
+
+    Args:
+        sources: files, folders, patterns such as `notes/*.txt`, or `-` for standard input. Tables (CSV, TSV, JSON,
+            Parquet, Arrow) hold one document a row; anything else is one document, of UTF-8 text or of UTF-16 with a
+            byte order mark. Of a folder, its tables and texts (.txt, .text, .md, .story) are read, by name.
+        column: the tables' column with the documents; None: one of `known`, else recognised by its usual names.
+        known: columns of suites whose runs will summarize; those that a table has are its columns.
+        cells: with all the cells of each row.
+
+    Raises:
+        DataError: a file is missing, not UTF-8, binary or too long, a table has no such column, or a document is empty.
+    """
+    said: list[str] = []
+    opened = [_open(file, column, known, cells) for source in sources for file in _expand(source, said)]
+    number = sum(_count(source) for source in opened)
+    columns = list(dict.fromkeys(name for source in opened for name in source.names)) if cells else []
+    return Documents(columns, number, said, opened)
 
 
 def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str, str]]:
-    """Read `(id, text)` of every document, one after the other; all are checked before the first is given.
+    """Read `(id, text)` of every document of a file or folder; all are checked before the first is given.
 
     Args:
-        source: a file, or `-` for standard input. Tables (CSV, TSV, JSON, Parquet, Arrow) hold one document a row;
-            anything else is one document, of UTF-8 text or of UTF-16 with a byte order mark.
-        column: the table's column with the documents; None: recognised by its usual names.
+        source: as one of those of `open_documents`.
+        column: as for `open_documents`.
 
     Raises:
-        DataError: a file is missing, not UTF-8, binary or too long, or a document is empty.
+        DataError: as `open_documents` does.
     """
+    return ((document.id, document.text) for document in open_documents([source], column))
+
+
+@dataclass(frozen=True)
+class _Source:
+    """A file: one text, or a table with its columns, and which of them hold document and id."""
+
+    file: str
+    text: str | None = None
+    names: list[str] = field(default_factory=list)
+    document: str = ""
+    key: str | None = None
+
+    def documents(self) -> Iterator[Document]:
+        if self.text is not None:
+            name = "standard input" if self.file == STANDARD_INPUT else Path(self.file).name
+            yield Document(name, self.text)
+            return
+        path = expand_path(self.file)
+        for number, (where, row) in enumerate(tables.read_cells(path, self.names), 1):
+            cells = dict(zip(self.names, row, strict=True))
+            text = tables.text_cell(cells[self.document], self.document, where, "--column")
+            if not text.strip():
+                raise DataError(f"{where}: column {self.document!r} is empty: there is nothing to summarize.")
+            key = cells[self.key] if self.key is not None else None
+            yield Document(tables.id_cell(key, path.name, number, where), text, cells)
+
+
+def _expand(source: str, said: list[str]) -> list[str]:
+    """The files of a source, and sentences on those of a folder that are not read."""
     if source == STANDARD_INPUT:
-        return iter([("standard input", _plain_text(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))])
+        return [source]
     path = expand_path(source)
     if path.is_dir():
-        raise DataError(f"{source!r} is a folder: name a file in it.")
+        files = sorted((file for file in path.iterdir() if file.is_file()), key=lambda file: _natural(file.name))
+        files = [file for file in files if not file.name.startswith(".")]
+        read = [file for file in files if tables.is_table(file) or file.suffix.lower() in TEXTS]
+        if not read:
+            held = f" It holds {shorten(', '.join(file.name for file in files))}." if files else ""
+            raise DataError(
+                f"The folder {source!r} holds no text ({', '.join(sorted(TEXTS))}) and no table.{held} For files in "
+                f"folders below it, give a pattern: '{path}/**/*.txt'."
+            )
+        left = [file.name for file in files if file not in read]
+        if left:
+            said.append(f"Not read in {source}: {shorten(', '.join(left))}.")
+        return [str(file) for file in read]
+    if not path.exists() and glob.has_magic(source):
+        found = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]
+        if not found:
+            raise DataError(f"No file is named like {source!r}.")
+        return sorted(found, key=_natural)
     if not path.is_file():
         raise DataError(f"There is no file {source!r} to summarize.")
-    if not is_document_table(source):
+    return [source]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """A key under which note2 comes before note10."""
+    return [(int(part[-18:]) if part.isdecimal() else -1, part) for part in re.split(r"([0-9]+)", name)]
+
+
+def _open(file: str, column: str | None, known: Sequence[Columns], cells: bool) -> _Source:
+    if file == STANDARD_INPUT:
+        return _Source(file, _plain_text(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))
+    path = expand_path(file)
+    if not is_document_table(file):
         if column is not None:
-            raise DataError(f"{source!r} is not a table, so it has no column {column!r}.")
+            raise DataError(f"{file!r} is not a table, so it has no column {column!r}.")
         try:
-            with path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
+            with path.open("rb") as stream:
+                content = stream.read(MAX_BYTES + 1)
         except OSError as error:
-            raise DataError(f"{source!r} cannot be read: {error.strerror}.") from None
-        return iter([(path.name, _plain_text(content, source))])
-    if not sum(1 for _ in _table(path, column)):
-        raise DataError(f"{source!r} has column names but no rows: there is nothing to summarize.")
-    return _table(path, column)
+            raise DataError(f"{file!r} cannot be read: {error.strerror}.") from None
+        return _Source(file, _plain_text(content, file))
+    names = tables.column_names(path)
+    document = _document_column(path, names, column, known)
+    keys = [each.id for each in known if each.id in names and each.id != document]
+    key = next(iter([*keys, *usual(names, tables.ID_NAMES)]), None)
+    key = None if key == document else key
+    wanted = [document, *([key] if key else [])]
+    tables.check_single(names, names if cells else wanted, str(path))
+    return _Source(file, None, names if cells else wanted, document, key)
+
+
+def _count(source: _Source) -> int:
+    """How many documents a source has; each is checked."""
+    number = sum(1 for _ in source.documents())
+    if not number:
+        raise DataError(f"{source.file!r} has column names but no rows: there is nothing to summarize.")
+    return number
 
 
 def is_document_table(source: str) -> bool:
@@ -71,23 +208,14 @@ def _plain_text(content: bytes, where: str) -> str:
     return text
 
 
-def _table(path: Path, column: str | None) -> Iterator[tuple[str, str]]:
-    names = tables.column_names(path)
-    document, key = _document_column(path, names, column), next(iter(usual(names, tables.ID_NAMES)), None)
-    wanted = [document, *([key] if key and key != document else [])]
-    tables.check_single(names, wanted, str(path))
-    for number, (where, (cell, *rest)) in enumerate(tables.read_cells(path, wanted), 1):
-        text = tables.text_cell(cell, document, where, "--column")
-        if not text.strip():
-            raise DataError(f"{where}: column {document!r} is empty: there is nothing to summarize.")
-        yield tables.id_cell(rest[0] if rest else None, path.name, number, where), text
-
-
-def _document_column(path: Path, names: list[str], column: str | None) -> str:
+def _document_column(path: Path, names: list[str], column: str | None, known: Sequence[Columns]) -> str:
     if column is not None:
         if column not in names:
             raise DataError(f"{path} has no column {column!r}.{nearest(column, names)}")
         return column
+    own = next((each.document for each in known if each.document in names), None)
+    if own is not None:
+        return own
     likely = usual(names, tables.DOCUMENT_NAMES)
     if len(likely) != 1:
         found = f"any of {shorten(', '.join(likely))} could be" if likely else "none is known to be"

@@ -26,9 +26,10 @@ from triptych.models.sharing import own_trained_tensors, share_tensors
 from triptych.results.bundled import base_in_bundle, record_folder
 from triptych.results.reading import read_finished, settings_of
 from triptych.run import scoring, setup
-from triptych.run.adapters import PEFT_CONFIG, check_belongs, check_origin, load_tensors, read_manifest
+from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
 from triptych.run.entries import SuiteEntry, make_entry, suite_entries
 from triptych.use import peft_adapters
+from triptych.use.find_run import WHAT
 
 CHUNK = 256  # documents that are sorted by length together
 
@@ -276,10 +277,7 @@ class SummarizerLoader:
         if peft_adapters.is_peft_folder(folder):
             return self._adapter(folder)
         if not (record_folder(folder) / "record.json").is_file():
-            raise ResultsError(
-                f"{str(folder)!r} is neither a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft "
-                f"saved (with {PEFT_CONFIG})."
-            )
+            raise ResultsError(f"{str(folder)!r} is neither {WHAT}.")
         return self._run(folder)
 
     def _run(self, folder: Path) -> Trained:

@@ -467,7 +467,8 @@ def test_bad_documents_are_refused_before_a_model_is_loaded(case, tmp_path, caps
     assert cli.main(["summarize", str(tmp_path / "no-run"), "--file", str(tmp_path / name)]) == 2
     captured = capsys.readouterr()
     assert says in captured.err and captured.err.startswith("triptych: ") and not captured.out
-    for source, says in ((tmp_path / "nowhere.txt", "There is no file"), (tmp_path, "is a folder")):
+    (tmp_path / "empty").mkdir()
+    for source, says in ((tmp_path / "nowhere.txt", "There is no file"), (tmp_path / "empty", "holds no text")):
         with pytest.raises(InputError, match=says):
             documents.read_documents(str(source))
 

@@ -1,0 +1,156 @@
+"""Find the run that a short name means: a results folder, the folder of a row, or `OUT@best`; no torch."""
+
+import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from triptych.config.schema import Columns
+from triptych.errors import InputError, ResultsError
+from triptych.results import layout
+from triptych.results.integrity import ADAPTER_FILES
+from triptych.results.reading import Results, read_record, read_results
+from triptych.results.records import Comparison, Record
+
+BEST = "@best"
+_ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter that peft saved
+_RUNS = ("runs/*/*/record.json", "*/*/record.json", "*/record.json")  # below OUT, below its runs, below a row
+WHAT = "a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved (with adapter_config.json)"
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """A run or an adapter.
+
+    Attributes:
+        folder: where it is.
+        said: a sentence on what was chosen and why; empty where the folder itself was named.
+    """
+
+    folder: Path
+    said: str = ""
+
+
+def is_run_folder(folder: Path) -> bool:
+    """Whether a folder is a run or an adapter, or has runs below it as `find_run` looks for them."""
+    named = ("record.json", _ADAPTER)
+    return any((folder / name).is_file() for name in named) or any(any(folder.glob(pattern)) for pattern in _RUNS)
+
+
+def find_run(name: str | Path) -> FoundRun:
+    """The run that a name means.
+
+    Args:
+        name: `OUT/runs/LABEL/SEED`, or an adapter that peft saved; the folder of a row, if one of its seeds finished;
+            OUT, if one trained run in it finished, or else one run; or `OUT@best`, the row that trains with the best
+            mean on the suite's primary measure, under the seed with the lowest validation loss.
+
+    Raises:
+        ResultsError: there is no such run, or several may be meant, which the message lists.
+    """
+    folder = Path(name)
+    if (folder / "record.json").is_file() or (folder / _ADAPTER).is_file():
+        return FoundRun(folder)
+    if str(name).endswith(BEST) and not folder.exists():
+        return _best(Path(str(name).removesuffix(BEST)))
+    if not folder.is_dir():
+        raise ResultsError(
+            f"There is no folder {str(name)!r}. A run is OUT/runs/LABEL/SEED; OUT/runs/LABEL or OUT where only one is "
+            f"there; or OUT{BEST}, the best row that trains."
+        )
+    found = next((files for pattern in _RUNS if (files := sorted(folder.glob(pattern)))), [])
+    runs = {file.parent: record for file in found if (record := read_record(file)).status == "done"}
+    if not found:
+        raise ResultsError(f"{str(name)!r} is neither {WHAT}.")
+    if not runs:
+        raise ResultsError(f"No run in {str(name)!r} finished.")
+    trained = [run for run, record in runs.items() if _trains(record)]
+    choice = trained if len(trained) == 1 else list(runs)
+    if len(choice) > 1:
+        listed = "".join(f"\n  {run}{_score(record)}" for run, record in runs.items())
+        best = f"\n  {folder}{BEST}" if (folder / "suite.json").is_file() and trained else ""
+        raise ResultsError(f"{str(name)!r} holds several runs. Name one of them:{listed}{best}")
+    return FoundRun(choice[0], f"{name} is {choice[0]}{_score(runs[choice[0]])}.")
+
+
+def known_columns(names: Sequence[str | Path]) -> list[Columns]:
+    """The columns that runs were trained on, as far as their records say; a run that is not there says nothing."""
+    found = []
+    for name in names:
+        with suppress(InputError, ValueError):
+            record = read_record(find_run(name).folder / "record.json")
+            found.append(Columns.model_validate(record.config.get("columns") or {}))
+    return found
+
+
+def runs_of_row(out: Path, label: str, seeds: Sequence[int]) -> list[Path]:
+    """The folders of a row's finished runs, the one with the lowest validation loss first."""
+    folders = [layout.run_folder(out, label, seed) for seed in seeds]
+
+    def loss(folder: Path) -> float:
+        found = read_record(folder / "record.json").loss.validation
+        return float("inf") if found is None else found
+
+    return sorted(folders, key=loss)
+
+
+def how_to_use(results: Results, runs: Sequence[Path]) -> str:
+    """Where a row's runs are, and the commands that use one of them.
+
+    Args:
+        results: the results folder.
+        runs: folders of the row's runs, the one to use first.
+    """
+    first = shlex.quote(str(runs[0]))
+    tuned = {layout.run_folder(results.out, run.record.label, run.record.seed) for run in results.runs if run.tuned}
+    where = "Its run" if len(runs) == 1 else f"Of its {len(runs)} runs, that with the lowest validation loss"
+    lines = [f"{where}: {runs[0]}", f"  triptych summarize {first} --file FILE"]
+    if runs[0] in tuned:
+        lines.append(f"  triptych export {first} DIR")
+    return "\n".join(lines)
+
+
+def _best(out: Path) -> FoundRun:
+    from triptych.analysis.comparison import compare_results
+    from triptych.analysis.verdict import NAMES, mean_of, num_trainable, ranking
+
+    comparison = compare_results(read_results(out, partial=True))
+    measure = comparison.inference.primary if comparison.inference is not None else "rouge1"
+    ranked = ranking(comparison.rows, measure)
+    trained = [label for label in ranked if num_trainable(comparison.rows[label])]
+    if not trained:
+        raise ResultsError(f"No row in {str(out)!r} was trained: there is no best one. Rows: {', '.join(ranked)}.")
+    means = {label: mean_of(comparison.rows[label], measure) for label in ranked}
+    equal = [label for label in trained if means[label] == means[trained[0]]]
+    if len(equal) > 1:
+        folders = "".join(f"\n  {out / 'runs' / label}" for label in equal)
+        raise ResultsError(f"Several rows in {str(out)!r} have the best mean. Name one of them:{folders}")
+    best, name = trained[0], NAMES.get(measure, measure)
+    runs = runs_of_row(out, best, comparison.rows[best].seeds)
+    mean = f"{means[best]:.{4 if measure == 'loss' else 2}f}"
+    said = [f"{out}{BEST} is {runs[0]}: of the rows that train, {best} has the best mean {name}, {mean}"]
+    if len(runs) > 1:
+        said[0] += f", and of its {len(runs)} seeds this one the lowest validation loss"
+    close = [label for label in trained[1:] if not _differs(comparison, measure, best, label)]
+    if close:
+        said.append(f"not shown to differ from it: {', '.join(close)}")
+    ahead = ranked[: ranked.index(best)]
+    if ahead:
+        said.append(f"better without training: {', '.join(ahead)}")
+    return FoundRun(runs[0], f"{'; '.join(said)}.")
+
+
+def _differs(comparison: Comparison, measure: str, one: str, other: str) -> bool:
+    from triptych.analysis.verdict import find_test, separable
+
+    test = find_test(comparison.tests, measure, one, other)
+    return test is not None and separable(test)
+
+
+def _trains(record: Record) -> bool:
+    return record.parameters is not None and record.parameters.num_trainable_parameters > 0
+
+
+def _score(record: Record) -> str:
+    return f" (R-1 {record.rouge.rouge1:.2f})" if record.rouge is not None else ""

@@ -1,0 +1,113 @@
+"""Summaries written to a file: a line for each document, with its id, its own columns and a summary by each run."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from triptych.errors import ConfigError, ResultsError
+from triptych.storage.files import replacing, sweep_of
+from triptych.use.documents import Document, Documents
+from triptych.use.summarizers import CHUNK, Summary, Trained
+
+ID = "id"
+
+
+def check_file(file: Path, overwrite: bool = False) -> None:
+    """Make sure that summaries can be written to a file, before a model is loaded.
+
+    Raises:
+        ConfigError: its name ends with neither .csv nor .jsonl.
+        ResultsError: it exists, and is not to be replaced, or is a folder.
+    """
+    if file.suffix.lower() not in (".csv", ".jsonl"):
+        raise ConfigError(f"--out {str(file)!r}: a file that ends with .csv or .jsonl is needed.")
+    if file.is_dir() or (file.exists() and not overwrite):
+        remedy = "give another name" if file.is_dir() else "give another name, or --overwrite"
+        raise ResultsError(f"{str(file)!r} exists already: {remedy}.")
+
+
+def write_summaries(
+    loaded: Sequence[Trained],
+    documents: Documents,
+    file: Path,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    each: Callable[[Trained, Summary], None] = lambda trained, summary: None,
+) -> None:
+    """Write a line for each document, in order; the file is complete or absent.
+
+    Its columns are `id`, those of the tables that the documents are from, and for each run the summary, whether it was
+    cut at the cap of new tokens (`at_cap`) and whether the end of the document was not read (`truncated`). Names that a
+    table has already get `generated_` before them; those of several runs end with the run's label.
+
+    Args:
+        loaded: what summarizes.
+        documents: the documents, opened with their cells.
+        file: .csv or .jsonl; replaced where it exists.
+        progress: called with how many of how many documents are done.
+        each: called with every summary.
+
+    Raises:
+        ResultsError: the file cannot be written.
+    """
+    names = _names(loaded, documents.columns)
+    own = [name for name in documents.columns if name != ID]
+    header = [ID, *own, *(name for of_run in names for name in of_run)]
+    sweep_of(file)
+    with replacing(file) as stream:
+        if file.suffix.lower() == ".csv":
+            stream.write(_csv_line(header))
+        for done, (document, summaries) in enumerate(_summarized(loaded, documents), 1):
+            line = {ID: document.id, **{name: document.cells.get(name) for name in own}}
+            for trained, summary, (text, at_cap, truncated) in zip(loaded, summaries, names, strict=True):
+                each(trained, summary)
+                line |= {text: summary.text, at_cap: summary.at_cap, truncated: summary.truncated}
+            if file.suffix.lower() == ".csv":
+                stream.write(_csv_line([_cell(line[name]) for name in header]))
+            else:
+                stream.write(f"{json.dumps(line, ensure_ascii=False, default=str)}\n".encode(errors="replace"))
+            progress(done, documents.number)
+
+
+def _summarized(loaded: Sequence[Trained], documents: Documents) -> Iterator[tuple[Document, list[Summary]]]:
+    """Each document with a summary by every run; memory does not grow with the documents."""
+    source = iter(documents)
+    while chunk := list(islice(source, CHUNK)):
+        texts = [document.text for document in chunk]
+        found = [dict(trained.stream(texts)) for trained in loaded]
+        for index, document in enumerate(chunk):
+            yield document, [by_run[index] for by_run in found]
+
+
+def _names(loaded: Sequence[Trained], taken: Sequence[str]) -> list[list[str]]:
+    """The columns of each run, none of them a column of a table."""
+    labels = Counter(trained.label for trained in loaded)
+    places = Counter[str]()
+    made: list[list[str]] = []
+    for trained in loaded:
+        places[trained.label] += 1
+        ending = f"_{trained.label}" if len(loaded) > 1 else ""
+        ending += f"_{places[trained.label]}" if labels[trained.label] > 1 else ""
+        names = [f"{name}{ending}" for name in ("summary", "at_cap", "truncated")]
+        while set(names) & {*taken, ID}:
+            names = [f"generated_{name}" for name in names]
+        made.append(names)
+    return made
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _csv_line(cells: Sequence[str]) -> bytes:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerow(cells)
+    return stream.getvalue().encode(errors="replace")

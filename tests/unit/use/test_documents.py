@@ -1,0 +1,173 @@
+"""Documents from many files, and summaries written next to what they are of."""
+
+import csv
+import json
+
+import pandas
+import pytest
+
+from triptych import api, cli
+from triptych.config.schema import Columns
+from triptych.errors import ConfigError, DataError, ResultsError
+from triptych.use import summary_files
+from triptych.use.documents import open_documents
+from triptych.use.summarizers import Summary, Trained
+
+
+class Shouting(Trained):
+    """Summarizes by shouting the first word; a document of more than three words was not read to its end."""
+
+    def stream(self, documents):
+        """The last document first."""
+        for index in reversed(range(len(documents))):
+            words = documents[index].split()
+            yield index, Summary(words[0].upper(), 1, False, len(words), min(len(words), 3))
+
+
+@pytest.fixture
+def loud(tmp_path, monkeypatch):
+    """What every run is loaded as: one that shouts, under the label that its folder has."""
+
+    def load(runs, **_):
+        return [Shouting(str(run).rpartition("/")[2], "shouting", tmp_path / str(run), None) for run in runs]
+
+    monkeypatch.setattr(api, "load_all", load)
+    return load
+
+
+@pytest.fixture
+def notes(tmp_path):
+    """A folder of texts and a table, with a file that is neither."""
+    folder = tmp_path / "notes"
+    (folder / "below").mkdir(parents=True)
+    for name in ("note10.txt", "note2.txt", "below/deep.txt"):
+        (folder / name).write_text(f"{name.split('.')[0]} was written.")
+    (folder / "more.csv").write_text("id,text,author\n7,Seven is here.,Ann\n8,Eight is here.,Bo\n")
+    (folder / "scan.pdf").write_bytes(b"%PDF")
+    (folder / ".hidden.txt").write_text("hidden")
+    return folder
+
+
+def test_a_folder_gives_its_texts_and_tables_by_name(notes):
+    """Numbers count as numbers, what is not read is named, and folders below are left to a pattern."""
+    found = open_documents([str(notes)])
+    assert [document.id for document in found] == ["7", "8", "note2.txt", "note10.txt"] and found.number == 4
+    assert found.said == [f"Not read in {notes}: scan.pdf."]
+    assert [document.id for document in open_documents([f"{notes}/**/*.txt"])] == [
+        "deep.txt",
+        "note2.txt",
+        "note10.txt",
+    ]
+    several = open_documents([str(notes / "note2.txt"), str(notes / "more.csv")], cells=True)
+    assert several.columns == ["id", "text", "author"]
+    assert [document.cells.get("author") for document in several] == [None, "Ann", "Bo"]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [("nowhere.txt", "There is no file"), ("*.doc", "No file is named like"), ("below", "holds no text .*scan.pdf")],
+)
+def test_what_holds_no_document_is_named(source, message, tmp_path, monkeypatch):
+    """A missing file, a pattern that nothing matches, and a folder without texts are one message each."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below/scan.pdf").write_bytes(b"%PDF")
+    with pytest.raises(DataError, match=message):
+        open_documents([source])
+
+
+def test_the_column_of_the_run_comes_before_the_usual_names(tmp_path):
+    """A column that is named comes first, then the run's own, then what is recognised."""
+    table = tmp_path / "tickets.jsonl"
+    table.write_text(json.dumps({"nr": 5, "ticket_text": "One.", "text": "Two."}) + "\n")
+    own = [Columns(), Columns(document="ticket_text", id="nr")]
+    assert [(each.id, each.text) for each in open_documents([str(table)], None, own)] == [("5", "One.")]
+    assert [each.text for each in open_documents([str(table)], "text", own)] == ["Two."]
+    assert [each.text for each in open_documents([str(table)], None, [Columns(document="gone")])] == ["Two."]
+
+
+def test_summaries_are_written_next_to_every_column_in_order(notes, loud, tmp_path):
+    """Ids, the tables' own columns and the summaries, a line for each document, as CSV and as JSON lines."""
+    rows = open_documents([str(notes / "more.csv"), str(notes / "note2.txt")], cells=True)
+    for name in ("made.csv", "made.jsonl"):
+        summary_files.write_summaries(loud(["lora"]), rows, tmp_path / name)
+    header, *lines = csv.reader((tmp_path / "made.csv").open())
+    assert header == ["id", "text", "author", "summary", "at_cap", "truncated"]
+    assert lines == [
+        ["7", "Seven is here.", "Ann", "SEVEN", "false", "false"],
+        ["8", "Eight is here.", "Bo", "EIGHT", "false", "false"],
+        ["note2.txt", "", "", "NOTE2", "false", "false"],
+    ]
+    first, *_ = map(json.loads, (tmp_path / "made.jsonl").open())
+    assert first == dict(zip(header, ["7", "Seven is here.", "Ann", "SEVEN", False, False], strict=True))
+    assert list(pandas.read_csv(tmp_path / "made.csv")["summary"]) == ["SEVEN", "EIGHT", "NOTE2"]
+
+
+def test_names_that_a_table_has_are_not_overwritten(loud, tmp_path):
+    """A reference stays what it is; several runs, also of one label, have columns of their own."""
+    table = tmp_path / "pairs.csv"
+    table.write_text("document,summary\nOne two.,A reference.\n")
+    rows = open_documents([str(table)], cells=True)
+    made = tmp_path / "made.jsonl"
+    summary_files.write_summaries(loud(["lora"]), rows, made)
+    (line,) = map(json.loads, made.open())
+    assert (line["summary"], line["generated_summary"], line["id"]) == ("A reference.", "ONE", "pairs.csv-1")
+    summary_files.write_summaries(loud(["a/lora", "b/lora", "full"]), rows, made)
+    (line,) = map(json.loads, made.open())
+    assert {"summary_lora_1", "summary_lora_2", "summary_full", "truncated_full"} <= set(line)
+
+
+def test_a_file_that_fails_half_way_is_not_there(notes, loud, tmp_path, monkeypatch):
+    """The file is complete or absent; one that exists is kept until it is to be replaced."""
+    made = tmp_path / "made.csv"
+    made.write_text("mine")
+    with pytest.raises(ResultsError, match="exists already: give another name, or --overwrite"):
+        api.summarize_to_file("lora", str(notes), made)
+
+    def broken(self, documents):
+        yield 0, Summary("ONE")
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(Shouting, "stream", broken)
+    with pytest.raises(RuntimeError):
+        api.summarize_to_file("lora", str(notes), made, overwrite=True)
+    assert made.read_text() == "mine" and not list(tmp_path.glob(".made*"))
+    with pytest.raises(ConfigError, match=r"\.csv or \.jsonl is needed"):
+        api.summarize_to_file("lora", str(notes), tmp_path / "made.xlsx")
+
+
+def test_the_command_takes_files_folders_patterns_and_a_text(notes, loud, tmp_path, monkeypatch, capsys):
+    """Many files after `--file`, the run before or after them; a text by itself; and a file to write to."""
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "adapter_config.json").write_text("{}")
+    files = [str(notes / "note2.txt"), str(notes / "note10.txt")]
+    for arguments in ([str(run), "--file", *files], ["--file", *files, str(run)]):
+        assert cli.main(["summarize", *arguments]) == 0
+        printed = capsys.readouterr().out
+        assert "== note2.txt, run (" in printed and "NOTE10" in printed
+    assert cli.main(["summarize", str(run), "--file", files[0]]) == 0
+    assert capsys.readouterr().out == "NOTE2\n"
+    assert cli.main(["summarize", str(run), "--text", "The council met on Monday."]) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "THE\n" and "1 of 1 documents were too long" in captured.err
+    made = tmp_path / "made.csv"
+    assert cli.main(["summarize", str(run), "--file", str(notes), "--out", str(made)]) == 0
+    assert capsys.readouterr().out == f"{made}: 4 documents\n" and len(made.read_text().splitlines()) == 5
+    assert cli.main(["summarize", "--file", files[0]]) == 2
+    assert "RUN is missing" in capsys.readouterr().err
+    assert cli.main(["summarize", str(run), "--text", "x", "--file", files[0]]) == 2
+
+
+def test_a_call_takes_one_run_and_documents_of_any_kind(notes, loud):
+    """A text, a file, several files, and pairs; a name is never taken for a list of letters."""
+    first, second = str(notes / "note2.txt"), notes / "note10.txt"
+    calls = {
+        ("note2.txt",): {"documents": first},
+        ("note2.txt", "note10.txt"): {"documents": [first, second]},
+        ("a", "b"): {"documents": [("a", "One."), ("b", "Two.")]},
+        ("text",): {"text": "One two."},
+        (): {"documents": []},
+    }
+    for names, call in calls.items():
+        assert sorted(name for _, name, _ in api.summarize("some/lora", **call)) == sorted(names)
