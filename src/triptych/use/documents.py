@@ -21,7 +21,7 @@ TEXTS = frozenset((".txt", ".text", ".md", ".story"))  # files of a folder that 
 
 
 @dataclass(frozen=True)
-class Document:
+class GivenDocument:
     """A document to summarize.
 
     Attributes:
@@ -51,7 +51,7 @@ class Documents:
     said: list[str]
     sources: list["_Source"]
 
-    def __iter__(self) -> Iterator[Document]:
+    def __iter__(self) -> Iterator[GivenDocument]:
         """The documents, one after the other; memory does not grow with their number."""
         for source in self.sources:
             yield from source.documents()
@@ -103,10 +103,10 @@ class _Source:
     document: str = ""
     key: str | None = None
 
-    def documents(self) -> Iterator[Document]:
+    def documents(self) -> Iterator[GivenDocument]:
         if self.text is not None:
             name = "standard input" if self.file == STANDARD_INPUT else Path(self.file).name
-            yield Document(name, self.text)
+            yield GivenDocument(name, self.text)
             return
         path = expand_path(self.file)
         for number, (where, row) in enumerate(tables.read_cells(path, self.names), 1):
@@ -115,7 +115,7 @@ class _Source:
             if not text.strip():
                 raise DataError(f"{where}: column {self.document!r} is empty: there is nothing to summarize.")
             key = cells[self.key] if self.key is not None else None
-            yield Document(tables.id_cell(key, path.name, number, where), text, cells)
+            yield GivenDocument(tables.id_cell(key, path.name, number, where), text, cells)
 
 
 def _expand(source: str, said: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from triptych.errors import ConfigError, ResultsError
 from triptych.storage.files import replacing, sweep_of
-from triptych.use.documents import Document, Documents
+from triptych.use.documents import Documents, GivenDocument
 from triptych.use.summarizers import CHUNK, Summary, Trained
 
 ID = "id"
@@ -73,7 +73,7 @@ def write_summaries(
             progress(done, documents.number)
 
 
-def _summarized(loaded: Sequence[Trained], documents: Documents) -> Iterator[tuple[Document, list[Summary]]]:
+def _summarized(loaded: Sequence[Trained], documents: Documents) -> Iterator[tuple[GivenDocument, list[Summary]]]:
     """Each document with a summary by every run; memory does not grow with the documents."""
     source = iter(documents)
     while chunk := list(islice(source, CHUNK)):
