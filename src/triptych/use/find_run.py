@@ -9,13 +9,14 @@ from pathlib import Path
 from triptych.config.schema import Columns
 from triptych.errors import InputError, ResultsError
 from triptych.results import layout
+from triptych.results.bundled import record_folder
 from triptych.results.integrity import ADAPTER_FILES
 from triptych.results.reading import Results, read_record, read_results
 from triptych.results.records import Comparison, Record
 
 BEST = "@best"
 _ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter that peft saved
-_RUNS = ("runs/*/*/record.json", "*/*/record.json", "*/record.json")  # below OUT, below its runs, below a row
+_RUNS = ("runs/*/*", "*/*", "*")  # below OUT, below its runs, below a row
 WHAT = "a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved (with adapter_config.json)"
 
 
@@ -34,8 +35,15 @@ class FoundRun:
 
 def is_run_folder(folder: Path) -> bool:
     """Whether a folder is a run or an adapter, or has runs below it as `find_run` looks for them."""
-    named = ("record.json", _ADAPTER)
-    return any((folder / name).is_file() for name in named) or any(any(folder.glob(pattern)) for pattern in _RUNS)
+    return _is_run(folder) or any(_is_run(each) for pattern in _RUNS for each in folder.glob(pattern))
+
+
+def _is_run(folder: Path) -> bool:
+    return _has_record(folder) or (folder / _ADAPTER).is_file()
+
+
+def _has_record(folder: Path) -> bool:
+    return (record_folder(folder) / "record.json").is_file()
 
 
 def find_run(name: str | Path) -> FoundRun:
@@ -50,7 +58,7 @@ def find_run(name: str | Path) -> FoundRun:
         ResultsError: there is no such run, or several may be meant, which the message lists.
     """
     folder = Path(name)
-    if (folder / "record.json").is_file() or (folder / _ADAPTER).is_file():
+    if _is_run(folder):
         return FoundRun(folder)
     if str(name).endswith(BEST) and not folder.exists():
         return _best(Path(str(name).removesuffix(BEST)))
@@ -59,8 +67,10 @@ def find_run(name: str | Path) -> FoundRun:
             f"There is no folder {str(name)!r}. A run is OUT/runs/LABEL/SEED; OUT/runs/LABEL or OUT where only one is "
             f"there; or OUT{BEST}, the best row that trains."
         )
-    found = next((files for pattern in _RUNS if (files := sorted(folder.glob(pattern)))), [])
-    runs = {file.parent: record for file in found if (record := read_record(file)).status == "done"}
+    below = (sorted(each for each in folder.glob(pattern) if _has_record(each)) for pattern in _RUNS)
+    found = next((runs for runs in below if runs), [])
+    records = {run: read_record(record_folder(run) / "record.json") for run in found}
+    runs = {run: record for run, record in records.items() if record.status == "done"}
     if not found:
         raise ResultsError(f"{str(name)!r} is neither {WHAT}.")
     if not runs:
@@ -79,7 +89,7 @@ def known_columns(names: Sequence[str | Path]) -> list[Columns]:
     found = []
     for name in names:
         with suppress(InputError, ValueError):
-            record = read_record(find_run(name).folder / "record.json")
+            record = read_record(record_folder(find_run(name).folder) / "record.json")
             found.append(Columns.model_validate(record.config.get("columns") or {}))
     return found
 

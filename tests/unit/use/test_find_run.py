@@ -122,3 +122,14 @@ def test_the_command_takes_human_numbers_prints_json_and_exports(out, tmp_path, 
         assert wrong[0] in capsys.readouterr().err
     assert cli.main(["advise", str(out), "--max-parameters", "1e6"]) == 0
     assert "triptych summarize" in capsys.readouterr().out
+
+
+def test_models_of_an_unpacked_bundle_are_found_by_their_records_in_the_results(out, tmp_path):
+    """`models/tuned/LABEL` and `models/tuned` are names as good as those of a results folder."""
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    out.rename(bundle / "results")
+    (bundle / "models/tuned/lora/1").mkdir(parents=True)
+    assert find_run(bundle / "models/tuned/lora/1").said == ""
+    assert find_run(bundle / "models/tuned/lora").folder == bundle / "models/tuned/lora/1"
+    assert find_run(bundle / "models/tuned").folder == bundle / "models/tuned/lora/1"
