@@ -473,7 +473,7 @@ def summarize_to_file(
     for sentence in opened.said:
         note(sentence)
     loaded = load_all(names, model=model, device=device)
-    summary_files.write_summaries(loaded, opened, Path(file), progress, each)
+    summary_files.write_summary_file(loaded, opened, Path(file), progress, each)
     return opened.number
 
 

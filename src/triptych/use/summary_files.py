@@ -31,7 +31,7 @@ def check_file(file: Path, overwrite: bool = False) -> None:
         raise ResultsError(f"{str(file)!r} exists already: {remedy}.")
 
 
-def write_summaries(
+def write_summary_file(
     loaded: Sequence[Trained],
     documents: Documents,
     file: Path,

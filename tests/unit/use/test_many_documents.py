@@ -90,7 +90,7 @@ def test_summaries_are_written_next_to_every_column_in_order(notes, loud, tmp_pa
     """Ids, the tables' own columns and the summaries, a line for each document, as CSV and as JSON lines."""
     rows = open_documents([str(notes / "more.csv"), str(notes / "note2.txt")], cells=True)
     for name in ("made.csv", "made.jsonl"):
-        summary_files.write_summaries(loud(["lora"]), rows, tmp_path / name)
+        summary_files.write_summary_file(loud(["lora"]), rows, tmp_path / name)
     header, *lines = csv.reader((tmp_path / "made.csv").open())
     assert header == ["id", "text", "author", "summary", "at_cap", "truncated"]
     assert lines == [
@@ -109,10 +109,10 @@ def test_names_that_a_table_has_are_not_overwritten(loud, tmp_path):
     table.write_text("document,summary\nOne two.,A reference.\n")
     rows = open_documents([str(table)], cells=True)
     made = tmp_path / "made.jsonl"
-    summary_files.write_summaries(loud(["lora"]), rows, made)
+    summary_files.write_summary_file(loud(["lora"]), rows, made)
     (line,) = map(json.loads, made.open())
     assert (line["summary"], line["generated_summary"], line["id"]) == ("A reference.", "ONE", "pairs.csv-1")
-    summary_files.write_summaries(loud(["a/lora", "b/lora", "full"]), rows, made)
+    summary_files.write_summary_file(loud(["a/lora", "b/lora", "full"]), rows, made)
     (line,) = map(json.loads, made.open())
     assert {"summary_lora_1", "summary_lora_2", "summary_full", "truncated_full"} <= set(line)
 
