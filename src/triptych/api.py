@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.config import reading
-from triptych.config.keys import SuiteKey, suite_keys
+from triptych.config.keys import SuiteKey, keys_of, suite_keys
 from triptych.config.schema import make_suite
 from triptych.contracts import Baseline, Dataset, EmbeddedModel, Family, Method, Metric
 from triptych.datasets import tables
-from triptych.errors import ResultsError
+from triptych.errors import ConfigError, ResultsError
 from triptych.models.quiet import quietly
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
@@ -644,6 +644,67 @@ def play(
     import_gradio()
     import_plugins(plugins)
     launch(build_page(Playground.open(Path(out), model, device)), host, port, Path(out))
+
+
+def init(
+    file: str | Path = "suite.toml",
+    *,
+    model: str | Path | None = None,
+    data: str | Path | None = None,
+    preset: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    plugins: Sequence[str] = (),
+) -> Path:
+    """Write a suite file with every key, its default and its meaning.
+
+    Model and data are looked at: recognised columns are written out, and limits that fit the model's window and this
+    machine.
+
+    Args:
+        file: to write; its folder must exist.
+        model: as for `compare`.
+        data: a path, or a name on the Hub, of which nothing is downloaded.
+        preset: as for `compare`.
+        settings: as for `compare`; they are written out.
+        device: as for `compare`.
+        plugins: as for `compare`.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: model or data cannot be read, a setting is wrong, or the file exists.
+    """
+    from triptych.run import entries
+
+    import_plugins(plugins)
+    over = Given(None, preset, settings or {}, model, None if data is None else str(data)).overriding
+    entries.resolve(reading.merge_settings(None, preset, over))  # a mistyped name is refused before torch is imported
+    where = Path(file)
+    if where.exists():
+        raise ConfigError(f"{str(where)!r} exists and is not overwritten: give another name, or move it away.")
+
+    from triptych.suite import new_suite
+
+    with quietly():
+        text = new_suite.new_suite(preset, over, new_suite.name_for(where, over), device)
+    new_suite.write_new_suite(where, text)
+    return where
+
+
+def list_keys(plugins: Sequence[str] = ()) -> list[SuiteKey]:
+    """Every key of a suite file, and the options of every method and baseline as `method.NAME.OPTION`.
+
+    Args:
+        plugins: Python files with plug-ins.
+
+    Raises:
+        ConfigError: a plug-in is missing or cannot be imported.
+    """
+    import_plugins(plugins)
+    kinds = {**registered(Method), **registered(Baseline)}
+    return [*suite_keys(), *(key for kind, cls in kinds.items() for key in keys_of(cls, f"method.{kind}."))]
 
 
 def list_registered(plugins: Sequence[str] = ()) -> Registered:

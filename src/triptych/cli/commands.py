@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 
 from triptych import __version__
-from triptych.cli import compare, listing, plan, results, score, train, use
+from triptych.cli import compare, init, listing, plan, results, score, train, use
 from triptych.cli.options import EXAMPLES
 from triptych.errors import TriptychError
 from triptych.suite.processes import ENDING_SIGNALS, Ended, ended_by_signals
@@ -122,6 +122,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"triptych {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
     compare.add_compare(commands)
+    init.add_init(commands)
     plan.add_plan(commands)
     train.add_train(commands)
     use.add_evaluate(commands)

@@ -13,9 +13,11 @@ def add_list(commands: Commands) -> None:
         help="show what is registered, or what a data folder holds",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Alone: methods with their options, baselines, data sets, metrics, "
-        "models, the keys of a suite file and presets. `list data DIR`: what a folder holds and how it would be read.",
+        "models, the keys of a suite file and presets.\n`list keys [PART ...]`: keys of a suite file and options "
+        "of rows, all or those whose names contain a part.\n`list data DIR`: what a folder holds and how it would be "
+        "read.",
     )
-    parser.add_argument("what", nargs="*", metavar="data DIR", help="data DIR")
+    parser.add_argument("what", nargs="*", metavar="keys | data DIR", help="keys, or data DIR")
     add_set_option(parser, "with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME")
     add_common_options(parser)
     parser.set_defaults(call=run_list)
@@ -26,15 +28,20 @@ def run_list(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych import api
-    from triptych.cli.printing import show_data, show_registered
+    from triptych.cli.printing import show_data, show_keys, show_registered
     from triptych.config.reading import parse_settings
 
     if not options.what:
         if options.settings:
             raise ConfigError("--set belongs to `triptych list data DIR`, which says how a folder would be read.")
         show_registered(Console(), api.list_registered(options.plugin))
+    elif options.what[0] == "keys":
+        show_keys(Console(), api.list_keys(options.plugin), options.what[1:])
     elif options.what[0] == "data" and len(options.what) == 2:
         show_data(Console(), api.describe_data(options.what[1], settings=parse_settings(options.settings)))
     else:
-        raise ConfigError(f"triptych list {' '.join(options.what)}: use `triptych list` or `triptych list data DIR`.")
+        raise ConfigError(
+            f"triptych list {' '.join(options.what)}: use `triptych list`, `triptych list keys` or `triptych list data "
+            "DIR`."
+        )
     return 0

@@ -3,14 +3,17 @@
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Column, Table
 
+from triptych.config.keys import SuiteKey, sections, toml_value
 from triptych.config.reading import presets
 from triptych.config.schema import Suite
-from triptych.errors import shorten
+from triptych.errors import ConfigError, shorten
+from triptych.foreign_names import meant_by
 from triptych.results.records import DesignPlan
 from triptych.run.plan import SuitePlan
 from triptych.text import formats
@@ -166,6 +169,33 @@ def show_registered(console: Console, found: "Registered") -> None:
     console.print("\npresets", style="bold")
     for name, summary in found.presets.items():
         console.print(f"  {name}: {summary}", markup=False, highlight=False, soft_wrap=True)
+
+
+def show_keys(console: Console, keys: Sequence[SuiteKey], parts: Sequence[str]) -> None:
+    """Print keys with their defaults, the values that they take and what they mean.
+
+    Args:
+        console: where to print.
+        keys: all keys.
+        parts: only keys whose names contain one of these; none: every key.
+
+    Raises:
+        ConfigError: no key does.
+    """
+    wanted = [key for key in keys if not parts or any(part.lower() in key.name for part in parts)]
+    if not wanted:
+        named = " or ".join(map(repr, parts))
+        raise ConfigError(
+            f"No key has {named} in its name.{meant_by(parts[0])} `triptych list keys` shows all of them."
+        )
+    purposes, before = sections(), ""
+    for key in wanted:
+        section = key.name.rpartition(".")[0]
+        if section != before:
+            console.print(f"\n[{section}]  {purposes.get(section, '')}".rstrip(), style="bold", markup=False)
+            before = section
+        default = "not set" if key.default is None else toml_value(key.default)
+        print_text(console, f"  {key.name} (default {default}): {key.description}\n      {key.allowed}")
 
 
 def show_data(console: Console, found: "DataDescription") -> None:

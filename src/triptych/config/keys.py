@@ -120,7 +120,9 @@ def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, typ
         own = settings.get(name) or {}
         inside = [key for key in suite_keys() if key.name.startswith(f"{name}.")]
         keys = [key._replace(name=key.name.partition(".")[2]) for key in inside]
-        lines += ["", f"[{name}]".ljust(30) + f"# {purpose}", *_key_lines(keys, own)]
+        heading = f"[{name}]".ljust(40) + f"# {purpose}"
+        fits = len(heading) <= FILE_COLUMNS
+        lines += ["", *([heading] if fits else [f"# {purpose}", f"[{name}]"]), *_key_lines(keys, own)]
     lines += ["", "# Options of a row: take the comment signs away from its section and from what you set."]
     for name, cls in methods.items():
         own = (settings.get("method") or {}).get(name) or {}

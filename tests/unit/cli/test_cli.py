@@ -312,6 +312,7 @@ COMMANDS = (
     "bundle",
     "advise",
     "play",
+    "init",
     "list",
 )
 

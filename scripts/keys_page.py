@@ -1,0 +1,79 @@
+"""docs/keys.md: every key of a suite file and every option of a row, from the models that check them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from triptych.api import list_keys
+from triptych.config.keys import SuiteKey, sections, toml_value
+from triptych.foreign_names import FOREIGN_NAMES
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "keys.md"
+COMMAND = "python scripts/keys_page.py --write"
+
+HEAD = """# Keys of a suite file
+
+`triptych init` writes a suite file with these keys, `triptych list keys` prints them, and `--set KEY=VALUE` sets any
+of them for a command: `--set limits.train_documents=64 method.lora.rank=16`. A key that is not given has the default of
+its preset, else the one shown here. This page is written by `python scripts/keys_page.py --write`.
+
+"""
+
+ROWS = """
+## Options of rows
+
+The section of a row is `[method.LABEL]`. Its label is a method or baseline below, or any other name with the key
+`kind`: `[method.lora-all]` with `kind = "lora"`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    keys = list_keys()
+    parts = [HEAD, "## The comparison\n\n", table([key for key in keys if "." not in key.name])]
+    for name, purpose in sections().items():
+        inside = [key for key in keys if key.name.startswith(f"{name}.")]
+        parts.append(f"\n## [{name}]\n\n{purpose}\n\n{table(inside)}")
+    parts.append(
+        "\n## Options of rows\n\nThe section of a row is `[method.LABEL]`. Its label is a method or baseline below, or "
+    )
+    parts.append('any other name with the key `kind`: `[method.lora-all]`, `kind = "lora"`.\n')
+    kinds = dict.fromkeys(key.name.split(".")[1] for key in keys if key.name.startswith("method."))
+    for kind in kinds:
+        parts.append(f"\n### [method.{kind}]\n\n{table([k for k in keys if k.name.startswith(f'method.{kind}.')])}")
+    parts.append("\n## Names of other tools\n\nGiven one of these, Triptych answers with its own key.\n\n")
+    parts.append("| elsewhere | here |\n|---|---|\n")
+    for name, meant in FOREIGN_NAMES.items():
+        remark = f": {meant.remark}" if meant.remark else ""
+        parts.append(f"| `{name}` | {' and '.join(f'`{key}`' for key in meant.keys)}{cell(remark)} |\n")
+    return "".join(parts)
+
+
+def table(keys: list[SuiteKey]) -> str:
+    """Keys as a Markdown table."""
+    lines = ["| key | default | values | meaning |\n|---|---|---|---|\n"]
+    for key in keys:
+        default = "not set" if key.default is None else f"`{cell(toml_value(key.default))}`"
+        lines.append(f"| `{key.name}` | {default} | {cell(key.allowed)} | {cell(key.description)} |\n")
+    return "".join(lines)
+
+
+def cell(text: str) -> str:
+    """Text that a table's cell can hold."""
+    return text.replace("|", "\\|")
+
+
+def main() -> int:
+    """Parse the command line; check or write."""
+    parser = argparse.ArgumentParser(description="The page of all keys, docs/keys.md.")
+    parser.add_argument("--write", action="store_true", help="write the page instead of checking it")
+    write = parser.parse_args().write
+    if write:
+        PAGE.write_text(page(), encoding="utf-8")
+    current = PAGE.read_text(encoding="utf-8") == page()
+    print(f"docs/keys.md: {'up to date' if current else f'out of date; run `{COMMAND}`'}")
+    return int(not current)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,35 @@
+"""`triptych init`: write a suite file with every key explained."""
+
+import argparse
+from pathlib import Path
+
+from triptych.cli.options import Commands, add_suite_options, flag_settings, split_names
+
+
+def add_init(commands: Commands) -> None:
+    """Add the parser of `triptych init`."""
+    parser = commands.add_parser(
+        "init",
+        help="write a commented suite file to begin with",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Write a suite file with every key, its default and its meaning. Model and data are looked at: the "
+        "columns that are recognised,\nand limits that fit the model's window and this machine, are written out.",
+    )
+    parser.add_argument("file", nargs="?", type=Path, default=Path("suite.toml"), help="to write (suite.toml)")
+    add_suite_options(parser, out=False)
+    parser.set_defaults(call=run_init)
+
+
+def run_init(options: argparse.Namespace) -> int:
+    """Run `triptych init`."""
+    from triptych import api
+
+    settings = flag_settings(options)
+    methods = split_names(options.methods)
+    if methods is not None:
+        settings["methods"] = methods
+    file = api.init(
+        options.file, preset=options.preset, settings=settings, device=options.device, plugins=options.plugin
+    )
+    print(f"{file}: read it, then `triptych compare {file} --dry-run` says what would be done.")
+    return 0

@@ -1,0 +1,173 @@
+"""A suite file to begin with: every key explained, columns recognised, limits that fit the window and this machine."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from triptych.config import reading
+from triptych.config.keys import suite_text
+from triptych.config.schema import Suite, make_suite
+from triptych.contracts import Method
+from triptych.corpus.sequence import Template
+from triptych.errors import ConfigError
+from triptych.machine import choose_device
+from triptych.measure.parameters import count_parameters
+from triptych.models.base import BaseModel
+from triptych.registry import registered
+from triptych.run import entries, setup
+from triptych.storage.files import expand_path
+from triptych.text import formats
+
+HOURS = 8.0  # what a suite may take, roughly
+EFFICIENCY = 0.5  # of the speed of a matrix product, in training
+SMALLEST = {"train_documents": 64, "validation_documents": 32, "test_documents": 48}
+SHRUNK_EPOCHS = 3  # where there is not time for all documents
+
+
+def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: str | None) -> str:
+    """The text of a suite file.
+
+    Args:
+        preset: settings to start from; None: `reading.default_preset`.
+        over: keys of a suite file that are given.
+        name: of the suite, where `over` has none.
+        device: cpu, cuda or mps; None: the best there is.
+
+    Raises:
+        InputError: model or data cannot be read, or the window has no room for a document.
+    """
+    start = preset or reading.default_preset(None, over)
+    settings = reading.merge_settings(None, start, {"name": name, **over})
+    suite, rows = entries.resolve(settings)
+    settings["model"], settings["data"] = suite.model, suite.data
+    said = []
+    data = setup.open_data(suite)
+    if expand_path(suite.data).exists():  # of one on the Hub nothing is downloaded yet
+        columns = data.columns_read()
+        settings = reading.merge_tables(settings, {"columns": columns} if columns else {})
+        said += list(data.notes())
+    base = BaseModel.of(suite)
+    room = _room(suite, rows, base)
+    if room is not None and room < suite.limits.document_tokens:
+        if room < 1:
+            raise ConfigError(
+                f"The model {suite.model!r} has {base.context_length} positions: too few for a document and a summary "
+                f"of {max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)} tokens. Add, for example, "
+                "--set limits.summary_tokens=64 decoding.max_new_tokens=64."
+            )
+        settings = reading.merge_tables(settings, {"limits": {"document_tokens": room}})
+        said.append(f"Documents are cut at {room} tokens: the model has {base.context_length} positions.")
+    if base.context_length is not None and (room or 0) > suite.limits.document_tokens:
+        said.append(f"limits.document_tokens may be up to {room}: the model has {base.context_length} positions.")
+    sized, hours = _sized(make_suite(settings), rows, base, device, over)
+    settings = reading.merge_tables(settings, sized)
+    fewer = ", with fewer documents and epochs" if sized else ""
+    said.append(f"Roughly {formats.seconds(hours * 3600)} on this machine{fewer}: the dry run measures it.")
+    head = (
+        f"A suite for `triptych compare`, from the preset {start!r}. Keys after a comment sign have their defaults.\n\n"
+        + "\n".join(said)
+    )
+    trained = {kind: cls for kind, cls in registered(Method).items() if cls.trains}
+    return suite_text(settings, head, trained)
+
+
+def name_for(file: Path, over: Mapping[str, Any]) -> str:
+    """The name of a suite: that of its file, or of its data where the file has the usual name."""
+    stem = file.stem if file.stem != "suite" else Path(str(over.get("data") or "")).name.partition(".")[0]
+    return "".join(c for c in stem if c.isalnum() or c in "-_").strip("-_")[:60] or "suite"
+
+
+def _room(suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel) -> int | None:
+    """Tokens that a document may have; None: no fixed limit."""
+    if base.context_length is None:
+        return None
+    new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
+    template = Template.of(base.tokenizer, suite.separator)
+    return base.context_length - setup.reserved_positions(rows) - new - template.length
+
+
+def _sized(
+    suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel, device: str | None, over: Mapping[str, Any]
+) -> tuple[dict[str, Any], float]:
+    """Fewer documents and epochs where all of them would take too long, but for sizes that are given; and the hours."""
+    speed = _products_per_second(choose_device(device))
+    parameters = count_parameters(base.structure()).total
+    given = {section: dict(over.get(section) or {}) for section in ("limits", "training", "search")}
+    pass_seconds = 2 * parameters * (suite.limits.document_tokens + suite.limits.summary_tokens) / (EFFICIENCY * speed)
+    for share in (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001):
+        changes = _shrunk(suite, share) if share < 1 else {}
+        changes = {
+            section: {key: value for key, value in keys.items() if key not in given.get(section, {})}
+            for section, keys in changes.items()
+        }
+        if "seeds" not in over and share < 1:
+            changes["seeds"] = [suite.seeds[0]]
+        smaller = make_suite(reading.merge_tables(suite.model_dump(mode="json"), changes))
+        hours = _passes(smaller, rows) * pass_seconds / 3600
+        if hours <= HOURS:
+            break
+    return {key: value for key, value in changes.items() if value}, hours
+
+
+def _shrunk(suite: Suite, share: float) -> dict[str, Any]:
+    limits = {
+        key: max(_rounded(getattr(suite.limits, key) * share), SMALLEST[key])
+        for key in SMALLEST
+        if getattr(suite.limits, key) > SMALLEST[key]
+    }
+    train = limits.get("train_documents", suite.limits.train_documents)
+    return {
+        "limits": limits,
+        "training": {"max_epochs": min(suite.training.max_epochs, SHRUNK_EPOCHS)},
+        "search": {"train_documents": min(suite.search.train_documents, max(train // 2, 1))},
+    }
+
+
+def _rounded(value: float) -> int:
+    """To two digits."""
+    return int(float(f"{value:.1e}"))
+
+
+def _passes(suite: Suite, rows: list[entries.SuiteEntry]) -> float:
+    """Forward passes over a pair that all runs make, roughly; a training pass counts as three."""
+    limits, t, s = suite.limits, suite.training, suite.search
+    written = 1 + 2 * suite.decoding.num_beams * suite.decoding.max_new_tokens / limits.document_tokens
+    total = 0.0
+    for row in rows:
+        if not isinstance(row.plugin, Method):
+            continue
+        epochs, seeds = (t.max_epochs, len(suite.seeds)) if row.trains else (0, 1)
+        search = s.trials * s.epochs * (3 * min(s.train_documents, limits.train_documents) + s.validation_documents)
+        evaluated = limits.validation_documents * (epochs + 2) + limits.test_documents * (1 + written)
+        total += seeds * (3 * epochs * limits.train_documents + evaluated)
+        total += search if row.trains and s.trials > 1 else 0
+    return total
+
+
+def _products_per_second(device: str, size: int = 1024) -> float:
+    """FLOP per second of a matrix product in fp32 on this machine."""
+    left, right = torch.ones(size, size, device=device), torch.ones(size, size, device=device)
+    best = float("inf")
+    for _ in range(5):
+        start = time.perf_counter()
+        float((left @ right)[0, 0])
+        best = min(best, time.perf_counter() - start)
+    return 2 * size**3 / best
+
+
+def write_new_suite(file: Path, text: str) -> None:
+    """Write the text to a file that does not exist yet.
+
+    Raises:
+        ConfigError: it exists, or cannot be written.
+    """
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text)
+    except FileExistsError:
+        raise ConfigError(f"{str(file)!r} exists and is not overwritten: give another name, or move it away.") from None
+    except OSError as error:
+        raise ConfigError(f"{str(file)!r} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,77 @@
+"""`triptych init` writes a suite file that can be run as it is, and says what it looked at."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from triptych import cli
+from triptych.config.keys import suite_keys
+from triptych.config.schema import make_suite
+from triptych.run import entries, setup
+from triptych.suite import new_suite
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(new_suite, "_products_per_second", lambda device: 1e16)
+    rows = "".join(f"{i},A day in town {i}. It rained.,Rain {i}.\n" for i in range(40))
+    Path("tickets.csv").write_text(f"key,Ticket text,the gist\n{rows}")
+
+
+def test_the_file_names_columns_and_limits_that_fit(tmp_path, capsys):
+    """Columns are written out, documents are cut to the window, and the suite is one that the model can run."""
+    named = ["columns.document=Ticket text", "columns.summary=the gist", "method.lora.rank=4"]
+    assert cli.main(["init", "--data", "tickets.csv", "--model", "tiny", "--set", *named]) == 0
+    assert "triptych compare suite.toml --dry-run" in capsys.readouterr().out
+    text = Path("suite.toml").read_text()
+    suite, table = entries.resolve(tomllib.loads(text))
+    assert (suite.name, suite.model, suite.data) == ("tickets", "tiny", "tickets.csv")
+    assert (suite.columns.document, suite.columns.summary) == ("Ticket text", "the gist")
+    assert suite.method["lora"]["rank"] == 4 and suite.seeds == (0, 1, 2)
+    reserved = setup.reserved_positions(table) + suite.limits.document_tokens + 8
+    assert reserved + max(suite.limits.summary_tokens, suite.decoding.max_new_tokens) <= 512 < reserved + 200
+    assert "the model has 512 positions" in text
+    for key in suite_keys():
+        assert f"{key.name.rpartition('.')[2]} =" in text
+
+
+def test_recognised_columns_are_written_out():
+    """Columns with usual names need no naming, and stand in the file for a reader to check."""
+    Path("usual.csv").write_text(Path("tickets.csv").read_text().replace("Ticket text,the gist", "article,tl_dr"))
+    assert cli.main(["init", "mine.toml", "--data", "usual.csv", "--model", "tiny"]) == 0
+    made = tomllib.loads(Path("mine.toml").read_text())
+    assert made["columns"] == {"document": "article", "summary": "tl_dr"} and made["name"] == "mine"
+
+
+def test_a_slow_machine_gets_fewer_documents_and_a_fast_one_all(monkeypatch):
+    """What would take longer than a night is made smaller, except for what is given; the demo never is."""
+    sizes = {}
+    for speed in (1e8, 1e16):
+        monkeypatch.setattr(new_suite, "_products_per_second", lambda device, speed=speed: speed)
+        given = {"model": "tiny", "data": "newswire", "limits": {"test_documents": 777}}
+        sizes[speed] = make_suite(tomllib.loads(new_suite.new_suite(None, given, "mine", "cpu")))
+    assert sizes[1e16].limits.train_documents == 21000 and sizes[1e16].training.max_epochs == 10
+    assert 64 <= sizes[1e8].limits.train_documents < 21000 and sizes[1e8].training.max_epochs == 3
+    assert {made.limits.test_documents for made in sizes.values()} == {777}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "tickets.csv", "--model", "tiny"], "columns.document"),
+        (["--data", "nowhere.csv", "--model", "tiny"], "nowhere.csv"),
+        (["--set", "limits.train_documets=3"], "train_documents"),
+        (["--methods", "lroa"], "lora"),
+        (["--model", "tiny", "--data", "newswire", "--set", "limits.summary_tokens=600"], "limits.summary_tokens=64"),
+        (["tickets.csv"], "exists and is not overwritten"),
+        (["nowhere/suite.toml"], "cannot be written"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_and_nothing_is_written(arguments, said, capsys):
+    """A wrong name, columns that are not recognised, a file that exists: one message, status 2, no file."""
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    assert cli.main(["init", *arguments]) == 2
+    assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
