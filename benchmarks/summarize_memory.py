@@ -24,7 +24,6 @@ import torch
 
 from triptych.config.schema import make_suite
 from triptych.contracts import Context, Method
-from triptych.corpus.sequence import encode_documents
 from triptych.engine.generation.generate import generate
 from triptych.machine import start_machine
 from triptych.models.base import BaseModel
@@ -112,7 +111,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         assert sum(1 for _ in summarizers.summarize_all(loaded, texts)) == len(texts) * len(loaded)
 
     def engine() -> None:
-        encoded = encode_documents([text for _, text in texts], loaded[0].base.tokenizer)
+        encoded = loaded[0].text.document_ids([text for _, text in texts])
         cut = [np.array(ids[: options.document_tokens], dtype=np.int32) for ids in encoded]
         for row in loaded:
             generate(row.model, cut, row.decoding)

@@ -59,6 +59,7 @@ from triptych.models import patterns
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
 from triptych.models.place import find_place
+from triptych.models.prompts import Prompt
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 from triptych.reporting import document, export, terminal, web
@@ -794,7 +795,7 @@ class Bench:
             source="news",
             limits=Limits(document_tokens=40, summary_tokens=16),
             split=Split(),
-            separator="\n\nTL;DR:",
+            prompt=Prompt("\n\nTL;DR:"),
             window=128,
             reserved=0,
             new_tokens=16,

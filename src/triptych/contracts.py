@@ -131,6 +131,13 @@ class Method(Plugin):
         """P of virtual tokens or of a prefix, known before a model is loaded: it must fit into the window."""
         return 0
 
+    def own_prompt(self) -> dict[str, Any]:
+        """How a row that trains nothing is asked otherwise than the suite: `before`, `separator` and `chat`, if given.
+
+        All rows that train are asked alike; there it must be empty.
+        """
+        return {}
+
 
 class Baseline(Plugin):
     """A row without a model."""

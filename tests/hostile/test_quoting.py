@@ -18,6 +18,7 @@ from torture_inputs import Bench, Watch
 from triptych import cli
 from triptych.errors import ResultsError
 from triptych.handin import bundle
+from triptych.models.prompts import Prompt
 from triptych.reporting.export import to_markdown
 from triptych.results.records import Record
 from triptych.storage import files
@@ -195,7 +196,7 @@ def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
 
 def trained(text: str, is_prompt: bool) -> SimpleNamespace:
     """A row that a model card can be written of, whose every string is `text`."""
-    suite = SimpleNamespace(model=text, model_revision=text, separator=text)
+    suite = SimpleNamespace(model=text, model_revision=text)
     adapted = SimpleNamespace(prefix=None, num_virtual_tokens=3, placement="before")
     return SimpleNamespace(
         label=text,
@@ -203,6 +204,7 @@ def trained(text: str, is_prompt: bool) -> SimpleNamespace:
         suite=suite,
         base=SimpleNamespace(fingerprint=text, place=SimpleNamespace(is_local=False)),
         adapted=adapted,
+        prompt=Prompt(text, before=text, chat=not is_prompt),
         is_prompt=is_prompt,
         max_document_tokens=100,
         decoding=SimpleNamespace(max_new_tokens=20, num_beams=2, no_repeat_ngram_size=3),

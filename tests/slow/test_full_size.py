@@ -17,7 +17,7 @@ from peft import LoraConfig, PromptTuningConfig, TaskType, get_peft_model
 
 from support.worlds import disturb, gradients, largest_difference, sequence_and_labels, under_engine
 from triptych.contracts import AdaptedModel, Context, Method
-from triptych.corpus.sequence import Pair, Template, encode_documents
+from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
 from triptych.engine.generation.decoding import DecodingPlan
@@ -32,6 +32,8 @@ from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
+from triptych.models.prompts import Prompt
+from triptych.models.tokens import RunningText
 from triptych.run.adapters import Origin, load_tensors, read_manifest, save_adapter
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -78,15 +80,16 @@ def full_size(shared, tmp_path_factory):
     tokenizer = BaseModel(str(folder)).tokenizer
     with articles.open(encoding="utf-8", newline="") as file:
         rows = [row for row, _ in zip(csv.DictReader(file), range(10), strict=False)]
-    documents = encode_documents((row["article"] for row in rows), tokenizer)
-    summaries = encode_documents((row["highlights"] for row in rows), tokenizer)
+    text = RunningText.of(tokenizer, Prompt("\n\nTL;DR:"))
+    documents = text.document_ids(row["article"] for row in rows)
+    summaries = text.document_ids(row["highlights"] for row in rows)
     pairs = [
         Pair(row["id"], np.array(document[: 30 + 6 * i], np.int32), np.array(summary[:40], np.int32))
         for i, (row, document, summary) in enumerate(zip(rows, documents, summaries, strict=True))
     ]
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
-    yield FullSize(str(folder), tokenizer, Template.of(tokenizer, "\n\nTL;DR:"), pairs)
+    yield FullSize(str(folder), tokenizer, Template.of(text), pairs)
     torch.set_num_threads(threads)
 
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 from triptych.config.schema import Limits, Split
 from triptych.contracts import Dataset, Example
 from triptych.corpus.prepare import Corpus, prepare
+from triptych.models.prompts import Prompt
 
 EOS = 256
 SEPARATOR = "\n\nTL;DR:"  # eight tokens: one a byte
@@ -57,6 +58,7 @@ def make(
     vocabulary=10**6,
     most=10**9,
     separator=SEPARATOR,
+    prompt=None,
     **limits,
 ) -> Corpus:
     everything = {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 64}
@@ -66,7 +68,7 @@ def make(
         source="memory",
         limits=Limits(**{**everything, "summary_tokens": 32, **limits}),
         split=split or Split(),
-        separator=separator,
+        prompt=prompt or Prompt(separator),
         window=window,
         reserved=reserved,
         new_tokens=new_tokens,

@@ -47,6 +47,8 @@ def show_plan(console: Console, plan: SuitePlan) -> None:
     _show_counts(console, plan)
     for sentence in plan.data.sentences():
         print_text(console, f"data: {sentence}")
+    for sentence in plan.notes:
+        print_text(console, f"note: {sentence}")
     if plan.columns:
         print_text(console, f"  columns: {', '.join(f'{role} = {name}' for role, name in plan.columns.items())}")
     pair = plan.example

@@ -39,6 +39,17 @@ class Split(Section):
         return value
 
 
+class PromptSettings(Section):
+    """How a model is asked for a summary, the same for every row; `separator` comes after the document."""
+
+    before: str = Field("", description="the text before the document; it may name special tokens")
+    chat: bool = Field(
+        False,
+        description="true: the model's own chat template, with before, document and separator as the user's turn and "
+        "the summary as the assistant's",
+    )
+
+
 class Limits(Section):
     """How much of the data is used, in documents and tokens; 0 documents means all."""
 
@@ -209,6 +220,7 @@ class Suite(Section):
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), description="rows that do not train run once, under the first")
     separator: str = Field("\n\nTL;DR:", description="the text between document and summary, the same for every row")
+    prompt: PromptSettings = PromptSettings()
     columns: Columns = Columns()
     split: Split = Split()
     limits: Limits = Limits()

@@ -6,7 +6,7 @@ order, the method or its seed.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -18,11 +18,13 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych.config.schema import Limits, Split
 from triptych.contracts import SPLITS, Dataset, Example
-from triptych.corpus.arrow import PairRow, SplitWriter, TokenizedSplit
+from triptych.corpus.arrow import SplitWriter, TokenizedSplit
+from triptych.corpus.layout import Layout
 from triptych.corpus.selection import SelectedRows, select
-from triptych.corpus.sequence import Template, check_ids, encode_documents
+from triptych.corpus.sequence import Template, check_ids
 from triptych.corpus.survey import in_batches, survey
-from triptych.errors import ConfigError, DataError, ResultsError
+from triptych.errors import DataError, ResultsError
+from triptych.models.prompts import Prompt
 from triptych.models.tokens import RunningText
 from triptych.results.json_files import read_object, write_json
 from triptych.results.records import Data
@@ -32,6 +34,7 @@ from triptych.storage.locks import FileLock
 
 CORPUS_VERSION = 2  # a change of what is prepared, or how it is kept, makes older caches stale
 _MANIFEST = "manifest.json"
+_EVALUATION = SPLITS[1:]
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,14 @@ class Corpus:
     train: TokenizedSplit
     validation: TokenizedSplit
     test: TokenizedSplit
-    template: Template
+    layout: Layout
     data: Data
-    hold: FileLock | None = field(default=None, repr=False, compare=False)  # keeps the cache from removing it
+    holds: tuple[FileLock, ...] = field(default=(), repr=False, compare=False)  # keep the cache from removing it
+
+    @property
+    def template(self) -> Template:
+        """How a document and its summary become one sequence."""
+        return self.layout.template
 
     def token_frequencies(self, vocabulary_size: int) -> np.ndarray:
         """How often each token id occurs in the training documents: int64 [V]."""
@@ -69,9 +77,10 @@ def prepare(
     source: str,
     limits: Limits,
     split: Split,
-    separator: str,
+    prompt: Prompt,
     window: int | None,
     reserved: int,
+    longest: int = 0,
     new_tokens: int,
     vocabulary_size: int,
     cache: Path,
@@ -85,9 +94,10 @@ def prepare(
         source: the data set's name in the record.
         limits: how many documents and tokens are used.
         split: how data without splits is cut.
-        separator: the text between document and summary.
+        prompt: how the model is asked.
         window: positions the model has; None: no fixed limit.
         reserved: positions that virtual tokens take, at most, over all methods.
+        longest: tokens around document and summary, at most, over all methods; 0: this prompt's own.
         new_tokens: tokens that a summary may have when it is generated.
         vocabulary_size: token embeddings of the model.
         cache: folder of prepared data; created if it is missing.
@@ -98,24 +108,79 @@ def prepare(
         DataError: the data cannot be read, or a split has no pair left; the counts say why.
         ModelError: the tokenizer cannot be used, or makes ids for which the model has no embedding.
     """
-    template = Template.of(tokenizer, separator)
-    template.check_vocabulary(vocabulary_size)
-    text = RunningText(tokenizer, separator)
-    job = _Job(dataset, tokenizer, template, text, source, limits, split, window, reserved, new_tokens)
-    job.check_window()
+    sizes = {"limits": limits, "window": window, "reserved": reserved, "longest": longest, "new_tokens": new_tokens}
+    layout = Layout.of(RunningText.of(tokenizer, prompt), **sizes)
+    layout.check(vocabulary_size)
+    job = _Job(dataset, tokenizer, layout, source, limits, split)
     state = dataset.fingerprint()
-    cache = cache.expanduser()
-    try:
-        opened, hold = DiskCache(cache, max_cache_bytes, _MANIFEST).entry(
-            job.key(state), lambda folder: _build(folder, job, state), lambda folder: _open(folder, template)
-        )
-    except OSError as error:
-        raise DataError(
-            f"Prepared data cannot be kept in {str(cache)!r}: {error}. Make room or allow writing."
-        ) from error
+    opened, hold = _entry(
+        corpus_store(cache, max_cache_bytes),
+        job.key(state),
+        lambda folder: _build(folder, job, state),
+        lambda folder: _open(folder, layout),
+    )
     opened.data.notes = list(dataset.notes())  # of the folder as it is now; they are not part of the entry
     opened.check_vocabulary(vocabulary_size)
-    return replace(opened, hold=hold)
+    return replace(opened, holds=(hold,))
+
+
+def ask_otherwise(corpus: Corpus, prompt: Prompt, vocabulary_size: int, store: DiskCache) -> Corpus:
+    """The same documents for a row that is not trained and is asked by another prompt: validation and test, cut alike.
+
+    Args:
+        corpus: the suite's.
+        prompt: how this row is asked.
+        vocabulary_size: token embeddings of the model.
+        store: see `corpus_store`.
+
+    Raises:
+        DataError: the store cannot be written.
+        ModelError: the tokenizer cannot be used with this prompt, or makes ids for which the model has no embedding.
+    """
+    layout = corpus.layout.asked(prompt)
+    layout.check(vocabulary_size)
+
+    def build(folder: Path) -> None:
+        for name in _EVALUATION:
+            with closing(SplitWriter(folder / f"{name}.arrow")) as writer:
+                split: TokenizedSplit = getattr(corpus, name)
+                examples = (Example(id_, split.document(i), split.reference(i)) for i, id_ in enumerate(split.ids))
+                for batch in in_batches(examples):
+                    layout.write(batch, writer)
+        _seal(folder, _EVALUATION, corpus.data)
+
+    own = [*layout.key(), *layout.further_key(), layout.limits.document_tokens]
+    key = [CORPUS_VERSION, "asked", corpus.data.fingerprint, own, _tokenizer_state(layout.text.tokenizer)]
+    opened, hold = _entry(
+        store,
+        sha256(json.dumps(key, sort_keys=True).encode()).hexdigest(),
+        build,
+        lambda folder: _open(folder, layout, corpus.train),
+    )
+    asked = replace(opened, data=corpus.data, holds=(*corpus.holds, hold))
+    asked.check_vocabulary(vocabulary_size)
+    return asked
+
+
+def corpus_store(cache: Path, max_bytes: int) -> DiskCache:
+    """The folder in which prepared data are kept.
+
+    Args:
+        cache: made where it is missing.
+        max_bytes: beyond it the oldest entries are removed, never one in use.
+    """
+    return DiskCache(cache.expanduser(), max_bytes, _MANIFEST)
+
+
+def _entry(
+    store: DiskCache, key: str, build: Callable[[Path], None], read: Callable[[Path], Corpus | None]
+) -> tuple[Corpus, FileLock]:
+    try:
+        return store.entry(key, build, read)
+    except OSError as error:
+        raise DataError(
+            f"Prepared data cannot be kept in {str(store.folder)!r}: {error}. Make room or allow writing."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,59 +189,30 @@ class _Job:
 
     dataset: Dataset
     tokenizer: PreTrainedTokenizerBase
-    template: Template
-    text: RunningText
+    layout: Layout
     source: str
     limits: Limits
     split: Split
-    window: int | None
-    reserved: int
-    new_tokens: int
-
-    def room(self, summary_tokens: int) -> int | None:
-        """Tokens left for a document next to a summary of that length; None: no window."""
-        if self.window is None:
-            return None
-        return self.window - self.reserved - self.template.length - summary_tokens
-
-    @property
-    def read_tokens(self) -> int:
-        """Tokens of a document from which its summary is generated, whatever its reference is."""
-        room = self.room(self.new_tokens)
-        return self.limits.document_tokens if room is None else min(self.limits.document_tokens, room)
-
-    def check_window(self) -> None:
-        """Make sure that the window has room for a sequence with one token of a document."""
-        summary = max(self.limits.summary_tokens, self.new_tokens)
-        needed = self.template.length + self.reserved + summary + 1
-        if self.window is not None and self.window < needed:
-            prefix, separator = len(self.template.prefix_ids), len(self.template.separator_ids)
-            raise ConfigError(
-                f"The model has {self.window} positions, but prefix {prefix} + virtual tokens {self.reserved} + "
-                f"document 1 + separator {separator} + summary {summary} + EOS 1 = {needed} are needed at least. "
-                "Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or take a "
-                "model with a longer window."
-            )
 
     def key(self, state: str) -> str:
         """A name for all that the prepared data depends on; `state`: the data set's fingerprint."""
-        parts = [CORPUS_VERSION, state, self.source, self.limits.model_dump(), self.split.model_dump(), self.window]
-        template = [self.template.prefix_ids, self.template.separator_ids, self.template.eos_id]
-        parts += [self.reserved, self.read_tokens, template, self.text.summary_lead, _tokenizer_state(self.tokenizer)]
+        parts = [CORPUS_VERSION, state, self.source, self.limits.model_dump(), self.split.model_dump()]
+        cut, further = self.layout.key(), self.layout.further_key()
+        parts += [*cut, _tokenizer_state(self.tokenizer), *further]
         return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
 def _build(folder: Path, job: _Job, state: str) -> None:
     """Prepare a data set into an empty folder, the manifest last."""
     names = _source_splits(job)
-    surveys = {name: survey(job.dataset.examples(name), job.text) for name in names}
-    selection = select(surveys, job.limits, job.split, job.room(0))
+    surveys = {name: survey(job.dataset.examples(name), job.layout.text) for name in names}
+    selection = select(surveys, job.limits, job.split, job.layout.room(0))
     _check_filled(selection, job)
     with ExitStack() as stack:
         writers = {name: stack.enter_context(closing(SplitWriter(folder / f"{name}.arrow"))) for name in SPLITS}
         for name in names:
             for batch, targets in _chosen(job, name, selection):
-                _write(batch, targets, writers, job)
+                _write(batch, targets, writers, job.layout)
     for name, writer in writers.items():
         counts = selection.counts[name]
         counts.truncated, counts.shortened_for_loss = writer.truncated, writer.shortened
@@ -192,9 +228,14 @@ def _build(folder: Path, job: _Job, state: str) -> None:
         splits=selection.counts,
         cut=selection.cut,
     )
-    written = {name: digest(folder / f"{name}.arrow") for name in SPLITS}
     if job.dataset.fingerprint() != state:
         raise _changed(job)
+    _seal(folder, SPLITS, data)
+
+
+def _seal(folder: Path, names: Sequence[str], data: Data) -> None:
+    """Write the manifest of an entry, with the digests of its splits."""
+    written = {name: digest(folder / f"{name}.arrow") for name in names}
     write_json(folder / _MANIFEST, {"files": written, "data": data.model_dump()})
 
 
@@ -247,22 +288,14 @@ def _changed(job: _Job) -> DataError:
     return DataError(f"{job.source} changed while it was read. Start again when it is complete.")
 
 
-def _write(batch: list[Example], targets: list[str], writers: Mapping[str, SplitWriter], job: _Job) -> None:
+def _write(batch: list[Example], targets: list[str], writers: Mapping[str, SplitWriter], layout: Layout) -> None:
     """Tokenise a batch and write each pair into its split."""
-    documents = encode_documents((example.document for example in batch), job.tokenizer)
-    summaries = job.text.summary_ids([example.summary for example in batch])
-    rows: dict[str, list[PairRow]] = {name: [] for name in SPLITS}
-    for example, name, document, summary in zip(batch, targets, documents, summaries, strict=True):
-        room = job.room(len(summary))
-        most = job.limits.document_tokens if room is None else min(job.limits.document_tokens, room)
-        read, in_loss = min(len(document), job.read_tokens), min(len(document), most)
-        writers[name].truncated += len(document) > read
-        writers[name].shortened += in_loss < read
-        texts = (example.id, example.document.strip(), example.summary.strip())
-        rows[name].append((*texts, document[: max(read, in_loss)], summary, read, in_loss))
+    rows: dict[str, list[Example]] = {name: [] for name in SPLITS}
+    for example, name in zip(batch, targets, strict=True):
+        rows[name].append(example)
     for name, own in rows.items():
         if own:
-            writers[name].write(own)
+            layout.write(own, writers[name])
 
 
 def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -279,15 +312,16 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
     return sha256(state.encode()).hexdigest()
 
 
-def _open(entry: Path, template: Template) -> Corpus | None:
-    """The corpus kept in an entry's folder; None if it is damaged."""
+def _open(entry: Path, layout: Layout, train: TokenizedSplit | None = None) -> Corpus | None:
+    """The corpus kept in an entry's folder, which lacks a training split that is given; None if it is damaged."""
     try:
         manifest = read_object(entry / _MANIFEST)
         for name, expected in manifest["files"].items():
             if digest(entry / f"{name}.arrow") != expected:
                 raise ValueError(f"{name} is damaged")
-        splits = {name: TokenizedSplit(entry / f"{name}.arrow") for name in SPLITS}
+        train = train or TokenizedSplit(entry / "train.arrow")
+        validation, test = (TokenizedSplit(entry / f"{name}.arrow") for name in _EVALUATION)
         data = Data.model_validate(manifest["data"])
     except (ResultsError, OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException):
         return None
-    return Corpus(splits["train"], splits["validation"], splits["test"], template, data)
+    return Corpus(train, validation, test, layout, data)

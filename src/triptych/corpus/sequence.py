@@ -1,13 +1,12 @@
-"""One sequence for every method: prefix, document, separator, summary, EOS."""
+"""One sequence for every method: what is before the document, document, separator, summary, EOS."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from triptych.errors import ModelError
-from triptych.models.tokens import RunningText, encode, native_failures
+from triptych.models.tokens import RunningText, native_failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,9 +14,10 @@ class Template:
     """How a sequence is laid out: prefix, document, separator, summary, EOS; the same for every method.
 
     Attributes:
-        prefix_ids: what the tokenizer puts before every text: BOS for Llama types, nothing for GPT-2.
-        separator_ids: the cue between document and summary.
-        eos_id: ends a summary.
+        prefix_ids: what is before the document: what the tokenizer puts before every text (BOS for Llama types, nothing
+            for GPT-2) and the prompt's own text, or what the chat template writes there.
+        separator_ids: what is between document and summary.
+        eos_id: ends a summary: the tokenizer's EOS, or the chat template's end of a turn.
     """
 
     prefix_ids: tuple[int, ...]
@@ -25,20 +25,23 @@ class Template:
     eos_id: int
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase, separator: str) -> "Template":
+    def of(cls, text: RunningText) -> "Template":
         """Find the layout that a tokenizer gives.
 
         Args:
-            tokenizer: the model's.
-            separator: the text between document and summary.
+            text: what is around document and summary, with the tokenizer.
 
         Raises:
             ModelError: the tokenizer has no EOS token, or changes a text that it puts special tokens around.
         """
-        if tokenizer.eos_token_id is None:
+        tokenizer = text.tokenizer
+        eos = tokenizer.eos_token_id if text.closing_id is None else text.closing_id
+        if eos is None:
             raise ModelError(
                 "The tokenizer has no EOS token, so a summary could never end. Set eos_token in its config."
             )
+        if text.frame.chat:  # a chat template writes its special tokens itself
+            return cls(text.opening_ids, text.separator_ids, eos)
         # Around a text rather than around "": OPT's BOS has the id of its EOS, and only its position shows which it is.
         with native_failures():
             plain = tokenizer("a", add_special_tokens=False)["input_ids"]
@@ -46,8 +49,7 @@ class Template:
         starts = [at for at in range(len(framed)) if framed[at : at + len(plain)] == plain]
         if not plain or not starts:
             raise ModelError("The tokenizer changes a text that it puts special tokens around: it cannot be used here.")
-        separator_ids = RunningText(tokenizer, separator).separator_ids
-        return cls(tuple(framed[: starts[0]]), separator_ids, tokenizer.eos_token_id)
+        return cls((*framed[: starts[0]], *text.opening_ids), text.separator_ids, eos)
 
     def check_vocabulary(self, vocabulary_size: int) -> None:
         """Make sure that prefix, separator and EOS have a token embedding each.
@@ -75,17 +77,13 @@ class Pair:
     Attributes:
         id: the example's id.
         document_ids: int32, truncated to what limits and window allow next to this summary.
-        summary_ids: int32, of " " + summary as it follows the separator in running text, without EOS.
+        summary_ids: int32, of the summary as it follows the separator in running text, with the space before it and
+            without EOS.
     """
 
     id: str
     document_ids: np.ndarray
     summary_ids: np.ndarray
-
-
-def encode_documents(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Tokenise documents as the corpus does, without truncation; a special token spelled out in a text is only text."""
-    return encode([document.strip() for document in documents], tokenizer)
 
 
 def check_ids(ids: Iterable[int], vocabulary_size: int, where: str) -> None:

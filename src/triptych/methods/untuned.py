@@ -1,6 +1,8 @@
 """The base model as it is, without training."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from pydantic import Field
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.models.parts import freeze
@@ -9,9 +11,17 @@ from triptych.registry import register
 
 @register("untuned")
 class Untuned(Method):
-    """The base model without training, prompted by the separator alone."""
+    """The base model without training, asked as every row is; a further such row may be asked otherwise."""
 
     trains: ClassVar[bool] = False
+    before: str | None = Field(None, description="text before the document; by default the suite's prompt.before")
+    separator: str | None = Field(None, description="text after the document; by default the suite's separator")
+    chat: bool | None = Field(None, description="the model's own chat template; by default the suite's prompt.chat")
+
+    def own_prompt(self) -> dict[str, Any]:
+        """The options that are given; by default none, so that this row is asked as the tuned ones are."""
+        given = {"before": self.before, "separator": self.separator, "chat": self.chat}
+        return {name: value for name, value in given.items() if value is not None}
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
         """Freeze the model; nothing is trained."""

@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import IO
@@ -10,8 +10,10 @@ from typing import IO
 from transformers import PreTrainedTokenizerBase
 
 from triptych.errors import ModelError, shorten
+from triptych.models.prompts import Frame, Prompt, frame_of
 
 _PROBE = " The council met."
+_PROBES = ("The council met.", "1,000 people", '"No," he said.')
 _LEADS = ("a", "1", ".", ":")  # beginnings for a text; some tokenizers join one or another with what follows
 
 
@@ -40,7 +42,7 @@ def encode(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, *, spelled_
 
 
 class RunningText:
-    """A separator and summaries with the ids that they have in the text `document + separator + " " + summary`.
+    """Documents, summaries and the texts around them, with the ids that they have in the text that they make together.
 
     Tokenizers like SentencePiece's (Llama 2, Mistral, T5) put a mark before every text, which running text does not
     have in its middle. For them the ids are taken from a longer text, after a beginning whose own ids are known. A
@@ -48,51 +50,141 @@ class RunningText:
 
     Args:
         tokenizer: the model's.
-        separator: the text between document and summary; it may name special tokens.
+        frame: the texts around document and summary.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, separator: str):
-        self._tokenizer = tokenizer
-        self._separator = separator
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, frame: Frame):
+        self.tokenizer = tokenizer
+        self.frame = frame
+
+    @classmethod
+    def of(cls, tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> "RunningText":
+        """The running text of a prompt.
+
+        Raises:
+            ModelError: the prompt asks for a chat template that cannot be used.
+        """
+        return cls(tokenizer, frame_of(prompt, tokenizer))
+
+    @cached_property
+    def opening_ids(self) -> tuple[int, ...]:
+        """The ids of what is before the document, at the beginning of the text; white space at its end may be left."""
+        return tuple(self._alone(self._opening[0]))
 
     @cached_property
     def separator_ids(self) -> tuple[int, ...]:
-        """The separator's ids after a document."""
-        if not self._separator:
+        """The ids of what is between document and summary, after a document."""
+        middle = self._middle[0]
+        if not middle:
             return ()
-        lead = self._lead(self._separator, _LEADS, spelled_out=False)
-        ids = self._after(lead, [self._separator], spelled_out=False)[0] if lead else None
-        return tuple(ids if ids is not None else encode([self._separator], self._tokenizer, spelled_out=False)[0])
+        lead = self._lead(middle, _LEADS, spelled_out=False)
+        ids = self._after(lead, [middle], spelled_out=False)[0] if lead else None
+        return tuple(ids if ids is not None else self._alone(middle))
+
+    @cached_property
+    def closing_id(self) -> int | None:
+        """The special token that ends the summary by the chat template; None: it writes none."""
+        special = {*self.tokenizer.all_special_ids, *self.tokenizer.get_added_vocab().values()}
+        return next((each for each in self._alone(self.frame.closing) if each in special), None)
+
+    def document_ids(self, documents: Iterable[str]) -> list[list[int]]:
+        """The ids of each document after what is before it, not truncated; a special token spelled out is only text."""
+        opening, space = self._opening
+        return self._placed([space + document.strip() for document in documents], self.document_lead, opening)
 
     def summary_ids(self, summaries: Sequence[str]) -> list[list[int]]:
-        """The ids of each summary after the separator; the space before it is part of them."""
-        texts = [" " + summary.strip() for summary in summaries]
-        if self.summary_lead is None:
-            return encode(texts, self._tokenizer)
-        found: list[list[int] | None] = [None] * len(texts)
-        for lead in (self.summary_lead, *self._summary_leads):
-            missing = [i for i, ids in enumerate(found) if ids is None]
-            rest = self._after(lead, [texts[i] for i in missing], spelled_out=True)
-            for i, ids in zip(missing, rest, strict=True):
-                found[i] = ids
-        alone = iter(encode([text for text, ids in zip(texts, found, strict=True) if ids is None], self._tokenizer))
-        return [ids if ids is not None else next(alone) for ids in found]
+        """The ids of each summary after what is before it; the space before it is part of them."""
+        texts = [self.summary_space + summary.strip() for summary in summaries]
+        return self._placed(texts, self.summary_lead, self._middle[0])
+
+    @property
+    def document_space(self) -> str:
+        """What precedes a document in its own ids: white space that the tokenizer joins with the first word."""
+        return self._opening[1]
+
+    @property
+    def summary_space(self) -> str:
+        """The same for a summary; a space where no chat template says otherwise."""
+        return self._middle[1]
+
+    @cached_property
+    def document_lead(self) -> str | None:
+        """The beginning after which documents are tokenised; None where they need none."""
+        return self._lead_like(*self._opening) if self.frame.opening else None
 
     @cached_property
     def summary_lead(self) -> str | None:
         """The beginning after which summaries are tokenised; None where they need none."""
-        return self._lead(_PROBE, self._summary_leads, spelled_out=True)
+        if self.frame.chat:
+            return self._lead_like(*self._middle)
+        return self._lead(_PROBE, self._leads_of(self.frame.middle), spelled_out=True)
 
     @cached_property
-    def _summary_leads(self) -> tuple[str, ...]:
-        """The separator itself where it is plain text, then others."""
-        both = [encode([self._separator], self._tokenizer, spelled_out=each) for each in (False, True)]
-        own = (self._separator,) if self._separator and both[0] == both[1] else ()
-        return (*own, *_LEADS)
+    def _opening(self) -> tuple[str, str]:
+        """What is before the document, and white space at its end that the tokenizer joins with the document."""
+        return self._without_joined_space(self.frame.opening)
+
+    @cached_property
+    def _middle(self) -> tuple[str, str]:
+        """The same for what is before the summary."""
+        return self._without_joined_space(self.frame.middle) if self.frame.chat else (self.frame.middle, " ")
+
+    def _without_joined_space(self, text: str) -> tuple[str, str]:
+        """A text, and the white space at its end that is part of the token that follows, if any is."""
+        for end in dict.fromkeys((len(text), len(text) - text.endswith(" "), len(text.rstrip()))):
+            rest = self._after(text[:end], [text[end:] + probe for probe in _PROBES], spelled_out=False)
+            if None not in rest:
+                return text[:end], text[end:]
+        return text, ""
+
+    def _alone(self, text: str) -> list[int]:
+        """The ids of a text of the suite or the template by itself, which may name special tokens."""
+        return encode([text], self.tokenizer, spelled_out=False)[0] if text else []
+
+    def _leads_of(self, text: str) -> tuple[str, ...]:
+        """Beginnings like a text: itself where it is plain, else its end behind its last special token; then others."""
+        if not self.frame.chat and text:
+            both = [encode([text], self.tokenizer, spelled_out=each) for each in (False, True)]
+            return (text, *_LEADS) if both[0] == both[1] else _LEADS
+        end = max((text.rfind(token) + len(token) for token in self._special_texts if token in text), default=0)
+        return tuple(dict.fromkeys([*([text[end:]] if text[end:] else []), "\n", *_LEADS]))
+
+    @cached_property
+    def _special_texts(self) -> tuple[str, ...]:
+        return (*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab())
+
+    def _placed(self, texts: Sequence[str], lead: str | None, before: str) -> list[list[int]]:
+        """Ids of texts after a beginning, or after another like `before` where it joins a text; None: by themselves."""
+        if lead is None:
+            return encode(texts, self.tokenizer)
+        found: list[list[int] | None] = [None] * len(texts)
+        for each in (lead, *self._leads_of(before)):
+            missing = [i for i, ids in enumerate(found) if ids is None]
+            rest = self._after(each, [texts[i] for i in missing], spelled_out=True)
+            for i, ids in zip(missing, rest, strict=True):
+                found[i] = ids
+        alone = iter(encode([text for text, ids in zip(texts, found, strict=True) if ids is None], self.tokenizer))
+        return [ids if ids is not None else next(alone) for ids in found]
+
+    def _lead_like(self, before: str, space: str) -> str | None:
+        """The plain beginning after which texts have the ids that they have after `before`; None: those by themselves.
+
+        Texts may not be tokenised after `before` itself, where a special token that they spell out would be one.
+        """
+        texts = [space + probe for probe in _PROBES]
+        wanted = self._after(before, texts, spelled_out=False)
+
+        def fits(found: Sequence[list[int] | None]) -> bool:
+            return all(ids is None or ids == own for ids, own in zip(wanted, found, strict=True))
+
+        if fits(encode(texts, self.tokenizer)):
+            return None
+        leads = self._leads_of(before)
+        return next((lead for lead in leads if fits(self._after(lead, texts, spelled_out=True))), None)
 
     def _lead(self, text: str, leads: Sequence[str], *, spelled_out: bool) -> str | None:
         """The first beginning after which a text has other ids than by itself; None where one changes none."""
-        alone, first = encode([text], self._tokenizer, spelled_out=spelled_out)[0], None
+        alone, first = encode([text], self.tokenizer, spelled_out=spelled_out)[0], None
         for lead in leads:
             rest = self._after(lead, [text], spelled_out=spelled_out)[0]
             if rest == alone:
@@ -102,8 +194,8 @@ class RunningText:
 
     def _after(self, lead: str, texts: Sequence[str], *, spelled_out: bool) -> list[list[int] | None]:
         """Ids of texts after a beginning; None for each text whose first token is joined with the beginning."""
-        start = encode([lead], self._tokenizer, spelled_out=spelled_out)[0]
-        whole = encode([lead + text for text in texts], self._tokenizer, spelled_out=spelled_out)
+        start = encode([lead], self.tokenizer, spelled_out=spelled_out)[0]
+        whole = encode([lead + text for text in texts], self.tokenizer, spelled_out=spelled_out)
         return [ids[len(start) :] if ids[: len(start)] == start else None for ids in whole]
 
 

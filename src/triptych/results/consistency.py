@@ -20,6 +20,7 @@ EQUAL_SETTINGS = (
     "data_config",
     "data_revision",
     "separator",
+    "prompt",
     "columns",
     "split",
     "limits",
@@ -36,6 +37,10 @@ EQUAL_SETTINGS = (
     "decoding.length_penalty",
     "search",
 )
+
+# Settings that records of earlier versions do not have: their runs were made as by the defaults.
+_ADDED = ("prompt",)
+_DEFAULTS = Suite().model_dump(mode="json")
 
 Problem = tuple[str, str]  # the file's name, and what is wrong with it
 
@@ -56,7 +61,13 @@ def other_settings(record: Record, suite: Suite) -> Iterator[str]:
 
 
 def setting(config: Mapping[str, Any], field: str) -> Any:
-    """A value of a record's config by its dotted name; None if it is absent."""
+    """A value of a record's config by its dotted name; None if it is absent, and was not added by a later version."""
+    value = _at(config, field)
+    added = any(field == name or field.startswith(f"{name}.") for name in _ADDED)
+    return _at(_DEFAULTS, field) if value is None and config and added else value
+
+
+def _at(config: Mapping[str, Any], field: str) -> Any:
     value: Any = config
     for key in field.split("."):
         value = value.get(key) if isinstance(value, dict) else None

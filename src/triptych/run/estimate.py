@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from triptych.contracts import Method
+from triptych.corpus.arrow import TokenizedSplit
+from triptych.corpus.prepare import Corpus
 from triptych.engine.batch_size import PROVISIONAL_BATCH_SIZE
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.model import EngineModel
@@ -153,29 +155,28 @@ class _Timer:
         """The times of an entry."""
         if not isinstance(entry.plugin, Method):
             return MethodTimes()
-        suite, corpus = self.checked.suite, self.checked.corpus
+        suite, corpus = self.checked.suite, self.checked.corpus_of(entry)
         machine = start_machine(self.device, suite.training.precision)
         began = time.perf_counter()
-        model = self._prepared(entry.plugin, machine)
+        model = self._prepared(entry.plugin, corpus, machine)
         loading = time.perf_counter() - began
         asked = suite.training.micro_batch_size
         loss = time_loss(model, corpus.validation, PROVISIONAL_BATCH_SIZE if asked == "auto" else asked)
-        summary = self._summary_seconds(model, loss)
+        summary = self._summary_seconds(model, corpus.test, loss)
         training = time_training(suite, entry.plugin, model, corpus.train) if entry.trains else TrainingTimes()
         return MethodTimes(loading, loss, summary, training)
 
-    def _prepared(self, method: Method, machine: Machine) -> EngineModel:
-        suite, corpus = self.checked.suite, self.checked.corpus
+    def _prepared(self, method: Method, corpus: Corpus, machine: Machine) -> EngineModel:
+        suite = self.checked.suite
         model = setup.prepare_model(self.checked.base, method, corpus, suite.seeds[0], machine)
         return model if suite.engine.plain else make_ready(model)
 
-    def _summary_seconds(self, model: EngineModel, loss: float) -> float:
+    def _summary_seconds(self, model: EngineModel, test: TokenizedSplit, loss: float) -> float:
         """Of one summary with all its tokens.
 
         Generation differs little from method to method: a whole batch is timed once, and every method on two documents,
         by which the times of the batch are scaled.
         """
-        test = self.checked.corpus.test
         decoding = DecodingPlan(**self.checked.suite.decoding.model_dump())
         together = min(decoding.batch_size, len(test))
         documents = [test.document_ids(i) for i in range(together)]

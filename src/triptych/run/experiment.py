@@ -153,7 +153,7 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
         Loss(initial=initial, validation=validation, test=test_loss.mean),
         parameters,
         training,
-        model.adapted.notes | (training.notes if training else {}),
+        setup.notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes | (training.notes if training else {}),
     )
 
 

@@ -66,6 +66,7 @@ class SuitePlan(_Part):
         num_base_parameters: of the base model; None: no row has a model.
         rows: in order.
         smaller: the suites of its data-size curve, on fewer training documents each.
+        notes: sentences on what the suite leaves unused of its model, such as a chat template.
     """
 
     suite: Suite
@@ -78,6 +79,7 @@ class SuitePlan(_Part):
     num_base_parameters: int | None
     rows: tuple[PlannedRow, ...]
     smaller: tuple["SuitePlan", ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def num_runs(self) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Method
 from triptych.corpus.prepare import Corpus
-from triptych.corpus.sequence import Template
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import check_generation
 from triptych.errors import ConfigError, ModelError
@@ -17,6 +16,7 @@ from triptych.machine import choose_device, choose_precision, start_machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
 from triptych.models.parts import is_recurrent
+from triptych.models.prompts import has_chat_template
 from triptych.results.records import Parameters
 from triptych.run import scoring, setup, tracking
 from triptych.run.entries import SuiteEntry, runs_in_order, smaller_suite
@@ -35,6 +35,7 @@ class CheckedSuite:
         parameters: by label, for entries with a model.
         language: of the summaries.
         targets: by label, the name endings of the matrices that something is put next to.
+        asked: by label, the documents for entries that are asked by a prompt of their own.
         scaled: the suites of a data-size curve, by their number of training documents.
     """
 
@@ -45,7 +46,24 @@ class CheckedSuite:
     parameters: dict[str, Parameters]
     language: languages.Language
     targets: dict[str, tuple[str, ...]]
+    asked: dict[str, Corpus] = field(default_factory=dict)
     scaled: dict[int, "CheckedSuite"] = field(default_factory=dict)
+
+    def corpus_of(self, entry: SuiteEntry) -> Corpus:
+        """The documents as an entry is asked about them."""
+        return self.asked.get(entry.label, self.corpus)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences on what the suite leaves unused of its model."""
+        asked = [setup.prompt_of(self.suite), *(setup.prompt_of(self.suite, entry) for entry in self.entries)]
+        if not has_chat_template(self.base.tokenizer) or any(prompt.chat for prompt in asked):
+            return ()
+        return (
+            f"{self.suite.model} has a chat template, and no row uses it: a model that was tuned to follow "
+            "instructions is then not asked as it was trained. [prompt] chat = true uses it for every row; "
+            '[method.untuned-chat] kind = "untuned", chat = true for a further row without training.',
+        )
 
     @property
     def runs(self) -> list[tuple[SuiteEntry, int]]:
@@ -82,6 +100,11 @@ def check_suite(
     if adapted:
         base.check_weights()
     corpus = setup.load_corpus(suite, entries, base, cache)
+    asked = {
+        entry.label: setup.corpus_as_asked(suite, entry, base, corpus, cache)
+        for entry in checked
+        if setup.is_asked_otherwise(suite, entry)
+    }
     language = scoring.choose_language(suite, corpus)
     if is_recurrent(structure):
         _try_generating(suite, checked, base, corpus, device)
@@ -95,7 +118,7 @@ def check_suite(
         smaller = smaller_suite(suite, entries, number)
         if only is None or only.trains:
             scaled[number] = check_suite(smaller, [each for each in entries if each.trains], device, cache, only)
-    return CheckedSuite(suite, list(entries), base, corpus, parameters, language, targets, scaled)
+    return CheckedSuite(suite, list(entries), base, corpus, parameters, language, targets, asked, scaled)
 
 
 @contextmanager
@@ -147,10 +170,10 @@ def _try_generating(
 
 def _check_context_length(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel) -> None:
     """Make sure that virtual tokens, a document and a summary fit into the model's context together."""
-    template = Template.of(base.tokenizer, suite.separator)
+    around = setup.longest_prompt(suite, entries, base)
     length, virtual = base.context_length, setup.reserved_positions(entries)
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
-    needed = virtual + suite.limits.document_tokens + new + template.length
+    needed = virtual + suite.limits.document_tokens + new + around
     if length is None or needed <= length:
         return
     room = length - virtual - new - template.length
@@ -159,7 +182,7 @@ def _check_context_length(suite: Suite, entries: Sequence[SuiteEntry], base: Bas
     reason = f" that are safe to use of its {most}: beyond them LongRoPE reads every document of a batch differently"
     raise ConfigError(
         f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary + "
-        f"{template.length} prefix, separator and EOS tokens make {needed} positions, and the model has "
+        f"{around} prefix, separator and EOS tokens make {needed} positions, and the model has "
         f"{length}{reason if most != length else ''}: lower limits.document_tokens, limits.summary_tokens, "
         f"decoding.max_new_tokens or num_virtual_tokens{example}."
     )

@@ -2,19 +2,25 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Context, Dataset, Method, ModelParts
-from triptych.corpus.prepare import Corpus, prepare
+from triptych.corpus.prepare import Corpus, ask_otherwise, corpus_store, prepare
+from triptych.corpus.sequence import Template
 from triptych.datasets import open_dataset
 from triptych.engine.model import EngineModel, adapt_model
+from triptych.errors import ConfigError, ModelError
 from triptych.machine import Machine, seed_everything
 from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
+from triptych.models.prompts import Prompt
+from triptych.models.tokens import RunningText
 from triptych.results.records import Parameters
 from triptych.run.entries import SuiteEntry
 
@@ -28,6 +34,57 @@ def reserved_positions(entries: Sequence[SuiteEntry]) -> int:
     """The most positions that virtual tokens of an entry take: documents are cut the same for all entries."""
     methods = [entry.plugin for entry in entries if isinstance(entry.plugin, Method)]
     return max((method.num_virtual_tokens_added() for method in methods), default=0)
+
+
+def prompt_of(suite: Suite, entry: SuiteEntry | None = None) -> Prompt:
+    """How a suite asks for a summary, or how one of its entries that trains nothing is asked.
+
+    Raises:
+        ConfigError: an entry that trains would be asked otherwise than the others.
+    """
+    own = entry.plugin.own_prompt() if entry is not None and isinstance(entry.plugin, Method) else {}
+    prompt = Prompt(separator=suite.separator, before=suite.prompt.before, chat=suite.prompt.chat)
+    asked = replace(prompt, **own)
+    if entry is not None and entry.trains and asked != prompt:
+        raise ConfigError(f"[method.{entry.label}] All rows that train are asked alike: set [prompt] or separator.")
+    return asked
+
+
+def is_asked_otherwise(suite: Suite, entry: SuiteEntry) -> bool:
+    """Whether an entry is asked by another prompt than the suite's."""
+    return prompt_of(suite, entry) != prompt_of(suite)
+
+
+def notes_on_prompt(suite: Suite, entry: SuiteEntry) -> dict[str, Any]:
+    """What a record's notes say of an entry that is asked by a prompt of its own: the prompt, and a warning."""
+    if not is_asked_otherwise(suite, entry):
+        return {}
+    prompt = prompt_of(suite, entry)
+    warning = (
+        "This row is asked by a prompt of its own: its summaries may be compared with the other rows', its loss only "
+        "roughly, since a summary may have other tokens after another prompt."
+    )
+    return {"prompt": asdict(prompt), "warnings": [warning]}
+
+
+def longest_prompt(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel) -> int:
+    """The most tokens around document and summary over the entries: documents are cut the same for all of them.
+
+    Raises:
+        ModelError: the tokenizer cannot be used, or lacks a chat template that is asked for.
+    """
+    lengths = [_length(prompt_of(suite), base)]
+    for entry in entries:
+        if is_asked_otherwise(suite, entry):
+            try:
+                lengths.append(_length(prompt_of(suite, entry), base))
+            except ModelError as error:
+                raise ModelError(f"[method.{entry.label}] {error}") from error
+    return max(lengths)
+
+
+def _length(prompt: Prompt, base: BaseModel) -> int:
+    return Template.of(RunningText.of(base.tokenizer, prompt)).length
 
 
 def open_data(suite: Suite) -> Dataset:
@@ -59,14 +116,34 @@ def load_corpus(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, ca
         source=suite.data,
         limits=suite.limits,
         split=suite.split,
-        separator=suite.separator,
+        prompt=prompt_of(suite),
         window=base.context_length,
         reserved=reserved_positions(entries),
+        longest=longest_prompt(suite, entries, base),
         new_tokens=suite.decoding.max_new_tokens,
         vocabulary_size=base.vocabulary_size,
         cache=cache,
         max_cache_bytes=int(suite.cache.max_gigabytes * 1e9),
     )
+
+
+def corpus_as_asked(suite: Suite, entry: SuiteEntry, base: BaseModel, corpus: Corpus, cache: Path) -> Corpus:
+    """The documents of a suite as one of its entries is asked about them; the suite's own where it asks alike.
+
+    Args:
+        suite: the resolved suite.
+        entry: one of its entries.
+        base: its base model.
+        corpus: its documents.
+        cache: folder of prepared data.
+
+    Raises:
+        InputError: the model cannot be asked so.
+    """
+    if not is_asked_otherwise(suite, entry):
+        return corpus
+    store = corpus_store(cache, int(suite.cache.max_gigabytes * 1e9))
+    return ask_otherwise(corpus, prompt_of(suite, entry), base.vocabulary_size, store)
 
 
 def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:

@@ -67,7 +67,9 @@ class Workbench:
         listener(RunId(entry.label, seed), StageEvent(stage="preparation"))
         with clocks.time("preparation"):
             base = BaseModel.of(suite)
-            corpus = setup.load_corpus(suite, suite_entries(suite), base, setup.cache_folder())
+            cache = setup.cache_folder()
+            corpus = setup.load_corpus(suite, suite_entries(suite), base, cache)
+            corpus = setup.corpus_as_asked(suite, entry, base, corpus, cache)
         asked = suite.training.micro_batch_size
         micro_batch = PROVISIONAL_BATCH_SIZE if asked == "auto" else asked
         return cls(suite, entry, seed, out, machine, clocks, base, corpus, listener, micro_batch)

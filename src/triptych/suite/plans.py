@@ -57,6 +57,7 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
             make_plan(smaller, preset, layout.scaled_folder(out, size), fresh)
             for size, smaller in checked.scaled.items()
         ),
+        notes=checked.notes,
     )
 
 

@@ -211,13 +211,19 @@ def base_name(trained: Trained) -> str:
 
 
 def _write_modelfile(trained: TrainedModel, file: Path) -> None:
-    """Write how Ollama serves the model; not at all where a Modelfile cannot say what is put after the document."""
-    separator = trained.suite.separator
-    odd = any(character not in "\n\t" and not character.isprintable() for character in separator)
-    if odd or '"""' in separator or separator.endswith('"'):
+    """Write how Ollama serves the model; not at all where a Modelfile cannot say what is around the document."""
+    tokenizer, frame = trained.base.tokenizer, trained.text.frame
+    # Ollama puts BOS before the text itself
+    opening = frame.opening.removeprefix(tokenizer.bos_token or "") if frame.chat else frame.opening
+    around = opening, frame.middle
+    odd = any(character not in "\n\t" and not character.isprintable() for text in around for character in text)
+    if odd or any('"""' in text for text in around) or opening.startswith('"') or frame.middle.endswith('"'):
         return
+    end = tokenizer.convert_ids_to_tokens(trained.template.eos_id) if frame.chat else None
     values = {
-        "separator": separator.replace("{{", '{{ "{{" }}'),
+        "opening": opening.replace("{{", '{{ "{{" }}'),
+        "separator": frame.middle.replace("{{", '{{ "{{" }}'),
+        "stop": f'PARAMETER stop "{end}"\n' if end and '"' not in end else "",
         "context": trained.max_document_tokens + trained.template.length + trained.decoding.max_new_tokens,
         "new_tokens": trained.decoding.max_new_tokens,
     }
@@ -230,6 +236,8 @@ def _example(trained: TrainedModel) -> str:
         "document_tokens": trained.max_document_tokens,
         "prefix": list(trained.template.prefix_ids),
         "separator": list(trained.template.separator_ids),
+        "lead": trained.text.document_lead or "",
+        "space": trained.text.document_space,
     }
     if trained.is_prompt:
         values |= {

@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
@@ -137,11 +138,21 @@ def _what(model: TrainedModel) -> str:
 def _use(model: TrainedModel) -> str:
     return (
         "## Use\n\n```\npython example.py ARTICLE.txt\n```\n\n"
-        f"The document's first {model.max_document_tokens:,} tokens are read, then comes the separator "
-        f"{code(json.dumps(model.suite.separator, ensure_ascii=False))}. `example.py` hands them to `generate` as "
-        "embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid "
+        f"The document's first {model.max_document_tokens:,} tokens are read. {_asked(model)} `example.py` hands them to "
+        "`generate` as embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid "
         "phrases of the document. `from example import summarize` gives the same summaries in a program."
     )
+
+
+def _asked(model: TrainedModel) -> str:
+    """What is around the document."""
+    prompt = model.prompt
+    before, after = (code(json.dumps(text, ensure_ascii=False)) for text in (prompt.before, prompt.separator))
+    parts = [f"the text {before} before it" if prompt.before else "", f"{after} after it" if prompt.separator else ""]
+    texts = " and ".join(part for part in parts if part) or "nothing around it"
+    if prompt.chat:
+        return f"It is, with {texts}, the user's turn of the model's chat template; the summary is the assistant's."
+    return f"It is read with {texts}."
 
 
 def _serving(model: TrainedModel) -> str:
@@ -154,23 +165,31 @@ def _serving(model: TrainedModel) -> str:
     if model.is_prompt:
         lines.append("Servers such as vLLM and Ollama load complete models alone and cannot serve this.")
         return "\n\n".join(lines)
-    separator, new_tokens = model.suite.separator, model.decoding.max_new_tokens
-    body = json.dumps({"model": ".", "prompt": f"ARTICLE{separator}", "max_tokens": new_tokens, "temperature": 0})
+    prompt = model.prompt
+    asked: dict[str, Any] = {"prompt": f"{prompt.before}ARTICLE{prompt.separator}"}
+    before = f"{prompt.before!a} + " if prompt.before else ""
+    text, place, more = f"{before}article + {prompt.separator!a}", "completions", ", add_special_tokens=True"
+    what = "with the texts around it"
+    if prompt.chat:
+        asked = {"messages": [{"role": "user", "content": asked["prompt"]}]}
+        text, place, more = f'[{{"role": "user", "content": {text}}}]', "chat/completions", ""
+        what = "with the texts around it as the user's turn of a chat"
+    body = json.dumps({"model": ".", **asked, "max_tokens": model.decoding.max_new_tokens, "temperature": 0})
     lines += [
-        f"Any other program gets the article, cut to its first {model.max_document_tokens:,} tokens, followed by the "
-        "separator, and continues it greedily. It must not ban or penalise repeated words: most programs count those "
+        f"Any other program gets the article, cut to its first {model.max_document_tokens:,} tokens, {what}, and "
+        "continues greedily. It must not ban or penalise repeated words: most programs count those "
         "of the article as well. With `transformers`, whose `pipeline` reads `generation_config.json`:",
         _fenced(
             "from transformers import pipeline\n\n"
             'summarizer = pipeline("text-generation", model=".")\n'
-            f"prompt = article + {separator!a}\n"
-            "found = summarizer(prompt, add_special_tokens=True, return_full_text=False)\n"
+            f"prompt = {text}\n"
+            f"found = summarizer(prompt{more}, return_full_text=False)\n"
             'print(found[0]["generated_text"].strip())'
         ),
         "With vLLM, which samples unless it is told otherwise:",
         _fenced(
             "vllm serve . --override-generation-config '{\"temperature\": 0}'\n"
-            f"curl localhost:8000/v1/completions -H 'Content-Type: application/json' -d {shlex.quote(body)}"
+            f"curl localhost:8000/v1/{place} -H 'Content-Type: application/json' -d {shlex.quote(body)}"
         ),
         "A list of token ids, as `token_ids` of `example.py` gives them, may take the place of the prompt's text.",
         "With Ollama, after llama.cpp's own converter (`Modelfile` has the prompt and the settings):",
@@ -208,9 +227,9 @@ def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
     rows = "\n".join(_decoding_row(said[each.settings], each) for each in measured.scores)
     odd = measured.documents - measured.same_tokens
     tokens = (
-        "Given as one text, article and separator give the tokens of training in each of these documents."
+        "Given as one text, the article and what is around it give the tokens of training in each of these documents."
         if not odd
-        else f"Given as one text, article and separator give other tokens than in training in {odd:,} of these "
+        else f"Given as one text, the article and what is around it give other tokens than in training in {odd:,} of these "
         "documents: where you can, send token ids."
     )
     return (

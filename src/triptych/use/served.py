@@ -11,7 +11,6 @@ from transformers import GenerationConfig, PreTrainedModel
 from triptych.analysis.inference import sample_of
 from triptych.contracts import Metric
 from triptych.corpus.prepare import Corpus
-from triptych.corpus.sequence import encode_documents
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.errors import InputError
 from triptych.results.bundled import predictions_file, record_folder
@@ -56,7 +55,7 @@ class Measured:
 
     Attributes:
         documents: how many test documents.
-        same_tokens: of these, how many give the tokens of training when document and separator are one text.
+        same_tokens: of these, how many give the tokens of training when the document and what is around it are one text.
         scores: of the run's own decoding first.
     """
 
@@ -86,6 +85,7 @@ def settings_of_run(plan: DecodingPlan, eos: int) -> GenerationConfig:
         max_new_tokens=plan.max_new_tokens,
         no_repeat_ngram_size=plan.no_repeat_ngram_size,
         length_penalty=plan.length_penalty,
+        min_new_tokens=plan.min_new_tokens or None,
         early_stopping=False,
         eos_token_id=eos,
         pad_token_id=eos,
@@ -103,6 +103,8 @@ def settings_for_servers(plan: DecodingPlan, eos: int) -> dict[str, GenerationCo
         eos: the token id that ends a summary.
     """
     ends = {"max_new_tokens": plan.max_new_tokens, "eos_token_id": eos, "pad_token_id": eos}
+    if plan.min_new_tokens:
+        ends["min_new_tokens"] = plan.min_new_tokens
     return {
         GREEDY_SETTINGS: GenerationConfig(do_sample=False, **ends),
         SAMPLING_SETTINGS: GenerationConfig(do_sample=True, temperature=TEMPERATURE, top_p=TOP_P, top_k=0, **ends),
@@ -167,7 +169,7 @@ def measure(
 def _prompts(texts: Sequence[str], trained: TrainedModel) -> list[list[int]]:
     """Token ids of prefix, document and separator, as the model was trained to read them."""
     template, longest = trained.template, trained.max_document_tokens
-    encoded = encode_documents(texts, trained.base.tokenizer)
+    encoded = trained.text.document_ids(texts)
     return [[*template.prefix_ids, *ids[:longest], *template.separator_ids] for ids in encoded]
 
 
@@ -175,8 +177,10 @@ def _same_tokens(prompt: list[int], trained: TrainedModel) -> bool:
     """Whether a server that is given the prompt as one text reads the tokens of training."""
     tokenizer, template = trained.base.tokenizer, trained.template
     document = prompt[len(template.prefix_ids) : len(prompt) - len(template.separator_ids)]
-    text = str(tokenizer.decode(document)) + trained.suite.separator
-    return list(tokenizer(text, verbose=False)["input_ids"]) == prompt
+    frame = trained.text.frame
+    opening = frame.opening.removesuffix(trained.text.document_space)  # which is part of the document's ids
+    text = opening + str(tokenizer.decode(document)) + frame.middle
+    return list(tokenizer(text, add_special_tokens=not frame.chat, verbose=False)["input_ids"]) == prompt
 
 
 def _by_the_run(trained: TrainedModel, run: Path, judge: "_Judge", texts: Sequence[str]) -> list[_Written]:

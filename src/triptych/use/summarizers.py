@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, Baseline, Context, ModelParts
-from triptych.corpus.sequence import Template, encode_documents
+from triptych.corpus.sequence import Template
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import generate
 from triptych.engine.model import Change, EngineModel
@@ -22,7 +22,9 @@ from triptych.engine.savings.ready import LOW_PRECISION, cast_frozen_matrices, m
 from triptych.errors import ConfigError, DataError, ModelError, ResultsError
 from triptych.machine import Machine, start_machine
 from triptych.models.base import BaseModel
+from triptych.models.prompts import Prompt
 from triptych.models.sharing import own_trained_tensors, share_tensors
+from triptych.models.tokens import RunningText
 from triptych.results.bundled import base_in_bundle, record_folder
 from triptych.results.reading import read_finished, settings_of
 from triptych.run import scoring, setup
@@ -129,14 +131,14 @@ class LoadedBase:
     model: PreTrainedModel
     machine: Machine
 
-    def assemble(self, change: Change, suite: Suite) -> EngineModel:
+    def assemble(self, change: Change, prompt: Prompt) -> EngineModel:
         """A model of the same structure, changed; what is not trained stays the base's own tensors.
 
         Args:
             change: puts the trained parts into the model.
-            suite: says how document and summary are separated.
+            prompt: how the model is asked.
         """
-        template = Template.of(self.base.tokenizer, suite.separator)
+        template = Template.of(RunningText.of(self.base.tokenizer, prompt))
         return EngineModel.assemble(share_tensors(self.model), change, template, self.machine)
 
 
@@ -151,13 +153,16 @@ class TrainedModel(Trained):
         suite: Suite,
         loaded: LoadedBase,
         model: EngineModel,
-        reserved: int,
+        entries: Sequence[SuiteEntry],
+        prompt: Prompt,
     ):
         super().__init__(label, kind, folder, suite)
         self.loaded, self.base, self.machine = loaded, loaded.base, loaded.machine
         self.model, self.adapted, self.template = model, model.adapted, model.template
         self.decoding = DecodingPlan(**suite.decoding.model_dump())
-        self._reserved = reserved
+        self.prompt, self.text = prompt, RunningText.of(self.base.tokenizer, prompt)
+        self._reserved = max(setup.reserved_positions(entries), self.adapted.num_virtual_tokens)
+        self._around = max(setup.longest_prompt(suite, entries, self.base), self.template.length)
 
     @property
     def is_prompt(self) -> bool:
@@ -174,10 +179,10 @@ class TrainedModel(Trained):
         wanted, length = self.suite.limits.document_tokens, self.adapted.parts.max_positions
         if length is None:
             return wanted
-        left = length - self._reserved - self.template.length - self.decoding.max_new_tokens
+        left = length - self._reserved - self._around - self.decoding.max_new_tokens
         if left < 1:
             raise ConfigError(
-                f"{str(self.folder)!r}: {self._reserved} virtual + {self.template.length} prefix, separator and EOS + "
+                f"{str(self.folder)!r}: {self._reserved} virtual + {self._around} prefix, separator and EOS + "
                 f"{self.decoding.max_new_tokens} summary tokens leave no room for a document in {length} positions."
             )
         return min(wanted, left)
@@ -200,7 +205,7 @@ class TrainedModel(Trained):
     def stream(self, documents: Sequence[str]) -> Iterator[tuple[int, Summary]]:
         """Yield `(index, summary)` batch by batch; test documents of a suite are batched as in its runs."""
         longest = self.max_document_tokens
-        encoded = encode_documents(documents, self.base.tokenizer)
+        encoded = self.text.document_ids(documents)
         read = [np.array(ids[:longest], dtype=np.int32) for ids in encoded]
         order = sorted(range(len(read)), key=lambda i: (-len(read[i]), i))
         for start in range(0, len(order), self.decoding.batch_size):
@@ -300,16 +305,16 @@ class SummarizerLoader:
             generator = torch.Generator().manual_seed(record.seed)
             return method.adapt(parts, Context(loaded.base.tokenizer, generator, torch.arange(parts.vocabulary_size)))
 
-        model = loaded.assemble(change, suite)
+        prompt = setup.prompt_of(suite, entry)
+        model = loaded.assemble(change, prompt)
         if entry.trains:
             origin, tensors = read_manifest(folder / "adapter")
             check_belongs(origin, record, folder / "adapter")
             check_origin(origin, loaded.base, folder / "adapter")
             own_trained_tensors(model.adapted)
             load_tensors(model.adapted, tensors, folder / "adapter")
-        reserved = setup.reserved_positions(suite_entries(suite))
         model = model if suite.engine.plain else make_ready(model)
-        return TrainedModel(entry.label, entry.kind, folder, suite, loaded, model, reserved)
+        return TrainedModel(entry.label, entry.kind, folder, suite, loaded, model, suite_entries(suite), prompt)
 
     def _adapter(self, folder: Path) -> Trained:
         adapter = peft_adapters.read_peft_folder(folder)
@@ -321,9 +326,10 @@ class SummarizerLoader:
         if adapter.origin is not None:
             check_origin(adapter.origin, loaded.base, folder)
         peft_adapters.check_tokenizer(folder, loaded.base.tokenizer)
-        model = make_ready(loaded.assemble(lambda parts: peft_adapters.insert_adapter(parts, adapter), suite))
-        label, reserved = folder.resolve().name, model.adapted.num_virtual_tokens
-        return TrainedModel(label, adapter.kind, folder, suite, loaded, model, reserved)
+        prompt = setup.prompt_of(suite)
+        model = make_ready(loaded.assemble(lambda parts: peft_adapters.insert_adapter(parts, adapter), prompt))
+        label = folder.resolve().name
+        return TrainedModel(label, adapter.kind, folder, suite, loaded, model, (), prompt)
 
     def _base(self, base: BaseModel, precision: str) -> LoadedBase:
         key = (base, self.precision or precision)

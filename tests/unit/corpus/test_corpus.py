@@ -17,9 +17,11 @@ from support.corpora import EOS, SEPARATOR, Memory, byte_tokenizer, make
 from triptych.config.schema import Split
 from triptych.contracts import SPLITS, Example
 from triptych.corpus.prepare import Corpus
-from triptych.corpus.sequence import Template, encode_documents
+from triptych.corpus.sequence import Template
 from triptych.datasets.tables import Tables
 from triptych.errors import ConfigError, DataError, ModelError
+from triptych.models.prompts import Prompt
+from triptych.models.tokens import RunningText, encode
 
 
 class Watched(Memory):
@@ -64,7 +66,7 @@ def test_special_tokens_in_a_text_are_text(tmp_path):
     """An EOS spelled out in a document or a summary is letters, never the token that ends a summary."""
     corpus = make(tmp_path, {**three(), "train": [("before <eos> after", "one <eos> two")]})
     assert EOS not in corpus.train[0].document_ids and EOS not in corpus.train[0].summary_ids
-    assert corpus.train[0].document_ids.tolist() == encode_documents(["before <eos> after"], byte_tokenizer())[0]
+    assert corpus.train[0].document_ids.tolist() == encode(["before <eos> after"], byte_tokenizer())[0]
 
 
 @pytest.mark.parametrize("bos", [None, "<s>", "<eos>"])
@@ -72,7 +74,7 @@ def test_special_tokens_in_a_text_are_text(tmp_path):
 def test_prefix_is_what_the_tokenizer_puts_first(bos, after):
     """The prefix is what the tokenizer puts before a text, even where BOS is EOS; what comes after is left off."""
     tokenizer = byte_tokenizer(bos, after=after)
-    template = Template.of(tokenizer, SEPARATOR)
+    template = Template.of(RunningText.of(tokenizer, Prompt(SEPARATOR)))
     assert template.prefix_ids == ((tokenizer.bos_token_id,) if bos else ())
     ends = [tokenizer.eos_token_id] if after else []
     assert tokenizer(SEPARATOR)["input_ids"] == [*template.prefix_ids, *template.separator_ids, *ends]
@@ -81,7 +83,7 @@ def test_prefix_is_what_the_tokenizer_puts_first(bos, after):
 def test_a_tokenizer_without_eos_is_refused():
     """Without an EOS token no summary could end, so the tokenizer is refused."""
     with pytest.raises(ModelError, match="no EOS token"):
-        Template.of(byte_tokenizer(eos=None), SEPARATOR)
+        Template.of(RunningText.of(byte_tokenizer(eos=None), Prompt(SEPARATOR)))
 
 
 def test_split_is_a_sequence(tmp_path):

@@ -1,89 +1,22 @@
-"""Token ids of separators and summaries, on tokenizers of several kinds that are made here."""
+"""Token ids of documents, summaries and what is around them, on tokenizers of several kinds that are made here."""
 
+import copy
 import os
 
 import pytest
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from support.corpora import Memory, byte_tokenizer, make
-from triptych.corpus.sequence import Template, encode_documents
+from support.corpora import Memory, make
+from support.tokenizers import KINDS, TEMPLATES, llama
+from triptych.corpus.sequence import Template
 from triptych.errors import ModelError
+from triptych.models.prompts import Prompt, frame_of
 from triptych.models.tokens import RunningText, encode, is_panic, native_failures
 from triptych.run.scoring import to_text
 
-TEXTS = [
-    "The council met on Monday and voted for a new bridge. Council votes for a bridge.",
-    "A storm hit the coast. Two towns lost power; nobody was hurt. Storm cuts power in two towns.",
-    "Summary: in short, the mayor says no. In brief: No.\n\n TL;DR =>",
-] * 20
 DOCUMENT, SUMMARY = "The council met on Monday.", "Council votes for a bridge."
 SEPARATORS = ["\n\nTL;DR:", "\nIn short:", " =>", "Summary:", "\n\n"]
-
-
-def finished(backend: Tokenizer) -> PreTrainedTokenizerFast:
-    """A tokenizer with BOS before every text and EOS."""
-    backend.post_processor = processors.TemplateProcessing(
-        single="<s> $A", special_tokens=[("<s>", backend.token_to_id("<s>"))]
-    )
-    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>")
-
-
-def llama(scheme: str) -> PreTrainedTokenizerFast:
-    """SentencePiece-like BPE: `prepend` as in the files of Llama 2, else Metaspace with that scheme."""
-    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>"))
-    spaces = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    if scheme == "prepend":
-        backend.normalizer = spaces
-        backend.pre_tokenizer = pre_tokenizers.Split("▁", "merged_with_next")  # while it is trained, to be quick
-    else:
-        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=True)
-    special = ["<unk>", "<s>", "</s>", *(f"<0x{i:02X}>" for i in range(256))]
-    backend.train_from_iterator(TEXTS, trainers.BpeTrainer(vocab_size=420, special_tokens=special, show_progress=False))
-    if scheme == "prepend":
-        backend.pre_tokenizer = None
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    return finished(backend)
-
-
-def unigram() -> PreTrainedTokenizerFast:
-    """SentencePiece's own kind, with white space normalised, as in T5 and XGLM."""
-    backend = Tokenizer(models.Unigram())
-    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " ")])
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    backend.decoder = decoders.Metaspace(prepend_scheme="always")
-    special = ["<unk>", "<s>", "</s>"]
-    backend.train_from_iterator(
-        TEXTS, trainers.UnigramTrainer(vocab_size=120, special_tokens=special, unk_token="<unk>", show_progress=False)
-    )
-    return finished(backend)
-
-
-def bytes_with_spaces() -> PreTrainedTokenizerFast:
-    """GPT-2's kind with a space put before every text, as in some fine-tuned models."""
-    backend = Tokenizer(models.BPE(unk_token="<unk>"))
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = decoders.ByteLevel()
-    special = ["<unk>", "<s>", "</s>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-    )
-    backend.train_from_iterator(TEXTS, trainer)
-    return finished(backend)
-
-
-KINDS = {
-    "prepend": lambda: llama("prepend"),
-    "metaspace first": lambda: llama("first"),
-    "metaspace always": lambda: llama("always"),
-    "metaspace never": lambda: llama("never"),
-    "unigram": unigram,
-    "bytes with spaces": bytes_with_spaces,
-    "bytes": lambda: byte_tokenizer("<s>"),
-}
 
 
 @pytest.fixture(params=list(KINDS), scope="module")
@@ -99,12 +32,13 @@ def test_a_sequence_has_the_ids_of_the_whole_text(kind, separator):
         pytest.skip("a tokenizer that splits words joins this separator with the document's last word")
     if separator.isspace() and "NFKC" in str(kind.backend_tokenizer.normalizer):
         pytest.skip("this tokenizer makes one blank of any white space: the separator and the summary's blank are one")
-    template = Template.of(kind, separator)
+    text = RunningText.of(kind, Prompt(separator))
+    template = Template.of(text)
     apart = [
         *template.prefix_ids,
-        *encode_documents([DOCUMENT], kind)[0],
+        *text.document_ids([DOCUMENT])[0],
         *template.separator_ids,
-        *RunningText(kind, separator).summary_ids([SUMMARY])[0],
+        *text.summary_ids([SUMMARY])[0],
     ]
     whole = kind(f"{DOCUMENT}{separator} {SUMMARY}").input_ids
     assert kind.convert_ids_to_tokens(apart) == kind.convert_ids_to_tokens(whole)
@@ -113,7 +47,9 @@ def test_a_sequence_has_the_ids_of_the_whole_text(kind, separator):
 def test_a_summarys_tokens_are_read_back_as_its_text(kind):
     """What a summary was tokenised to gives the summary, without a blank before it."""
     summaries = [SUMMARY, "No.", "Two towns lost power."]
-    assert [to_text(kind, ids) for ids in RunningText(kind, "\n\nTL;DR:").summary_ids(summaries)] == summaries
+    assert [
+        to_text(kind, ids) for ids in RunningText.of(kind, Prompt("\n\nTL;DR:")).summary_ids(summaries)
+    ] == summaries
 
 
 def test_the_corpus_holds_these_ids(kind, tmp_path):
@@ -133,7 +69,7 @@ def test_the_corpus_holds_these_ids(kind, tmp_path):
 def test_a_tokenizer_of_gpt2s_kind_tokenises_each_text_by_itself(tokenizer):
     """Where running text gives the ids of the text alone, those are taken, whatever the separator begins with."""
     for separator in SEPARATORS:
-        text = RunningText(tokenizer, separator)
+        text = RunningText.of(tokenizer, Prompt(separator))
         assert text.separator_ids == tuple(tokenizer(separator).input_ids) and text.summary_lead is None
         assert text.summary_ids([SUMMARY]) == [tokenizer(" " + SUMMARY).input_ids]
 
@@ -143,10 +79,110 @@ def test_special_tokens_may_be_named_in_a_separator_and_nowhere_else():
     tokenizer = llama("prepend")
     tokenizer.add_special_tokens({"additional_special_tokens": [AddedToken("<|assistant|>", special=True)]})
     special = tokenizer.convert_tokens_to_ids("<|assistant|>")
-    text = RunningText(tokenizer, "\n<|assistant|>")
+    text = RunningText.of(tokenizer, Prompt("\n<|assistant|>"))
     assert text.separator_ids[-1] == special
     assert special not in text.summary_ids(["a <|assistant|> b"])[0]
-    assert RunningText(tokenizer, "").separator_ids == () and RunningText(tokenizer, "").summary_ids([]) == []
+    bare = RunningText.of(tokenizer, Prompt(""))
+    assert bare.separator_ids == () and bare.summary_ids([]) == []
+
+
+# What is before the document, and chat templates
+
+
+AROUND = [("", ""), ("Summarize:\n\n", ""), ("Summarize: ", ""), ("Read this.\n", "\n\nIn short:")]
+FURTHER = ('1,000 people came to "the bridge".', '"No," he said.', "A storm hit the coast.\nTwo towns lost power")
+
+
+def chatting(kind: str, template: str) -> PreTrainedTokenizerFast:
+    """A tokenizer of a kind with a chat template and its special tokens."""
+    tokenizer = KINDS[kind]()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "</s>"]})
+    tokenizer.chat_template = template
+    return tokenizer
+
+
+def laid_out(tokenizer, prompt: Prompt, document: str, summary: str) -> list[int]:
+    """A whole sequence, EOS included, as the corpus lays it out."""
+    text = RunningText.of(tokenizer, prompt)
+    template = Template.of(text)
+    ids = [*template.prefix_ids, *text.document_ids([document])[0], *template.separator_ids]
+    return [*ids, *text.summary_ids([summary])[0], template.eos_id]
+
+
+@pytest.mark.parametrize("template", list(TEMPLATES))
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_chat_has_the_ids_of_the_whole_rendered_text(name, template):
+    """What is laid out are the ids of `apply_chat_template`, up to the end of the assistant's turn; BOS is there
+    once."""
+    tokenizer = chatting(name, TEMPLATES[template])
+    for before, separator in AROUND:
+        for document in (DOCUMENT, *FURTHER):
+            for summary in (SUMMARY, *FURTHER):
+                said = [("user", before + document + separator), ("assistant", summary)]
+                asked = [{"role": role, "content": content} for role, content in said]
+                ours = laid_out(tokenizer, Prompt(separator, before, chat=True), document, summary)
+                whole = tokenizer.apply_chat_template(asked)["input_ids"]
+                assert tokenizer.convert_ids_to_tokens(ours) == tokenizer.convert_ids_to_tokens(whole[: len(ours)])
+                ended = tokenizer.convert_tokens_to_ids("<|im_end|>" if "im_end" in TEMPLATES[template] else "</s>")
+                assert ours[-1] == (ended if ended in whole else tokenizer.eos_token_id)
+                assert ours.count(tokenizer.bos_token_id) == ("bos_token" in TEMPLATES[template])
+
+
+@pytest.mark.parametrize("before", ["Summarize:\n\n", "Summarize: ", "Read this.\n", " ", "<|im_start|>Read:\n"])
+def test_a_text_before_the_document_has_the_ids_of_the_whole_text(kind, before):
+    """BOS, the text before, document, separator and summary are the ids of the text that they make together."""
+    tokenizer = copy.deepcopy(kind)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    if before.isspace() and "NFKC" in str(kind.backend_tokenizer.normalizer):
+        pytest.skip("this tokenizer makes one blank of any white space: the text before and its own mark are one")
+    for document in (DOCUMENT, *FURTHER):
+        ours = laid_out(tokenizer, Prompt("\n\nTL;DR:", before), document, SUMMARY)[:-1]
+        whole = tokenizer(f"{before}{document}\n\nTL;DR: {SUMMARY}").input_ids
+        assert tokenizer.convert_ids_to_tokens(ours) == tokenizer.convert_ids_to_tokens(whole)
+
+
+@pytest.mark.parametrize("name", list(KINDS))
+def test_a_chats_special_tokens_spelled_out_in_a_document_are_text(name):
+    """A document that writes the end of a turn does not end it."""
+    tokenizer = chatting(name, TEMPLATES["chatml"])
+    prompt = Prompt("", "Summarize:\n", chat=True)
+    ids = laid_out(tokenizer, prompt, "no <|im_end|>\n<|im_start|>assistant\nno", "no <|im_end|> no")
+    plain = laid_out(tokenizer, prompt, DOCUMENT, SUMMARY)
+    for token in tokenizer.convert_tokens_to_ids(["<|im_end|>", "<|im_start|>"]):
+        assert ids.count(token) == plain.count(token) == 2
+
+
+def test_a_chats_summary_is_read_back_as_its_text(kind):
+    """What a summary was tokenised to after a chat template gives the summary."""
+    tokenizer = copy.deepcopy(kind)
+    tokenizer.chat_template = TEMPLATES["words"]
+    text = RunningText.of(tokenizer, Prompt("", chat=True))
+    assert [to_text(tokenizer, ids) for ids in text.summary_ids([SUMMARY, "No."])] == [SUMMARY, "No."]
+
+
+def test_a_chat_template_that_writes_the_date_writes_the_same_every_day():
+    """Ids do not depend on the day: the date is a fixed one, in whatever form the template asks for it."""
+    template = "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%Y-%m-%d') }}\n" + TEMPLATES["words"]
+    frame = frame_of(Prompt("", chat=True), chatting("bytes", template))
+    assert frame.opening == "26 Jul 2024 2024-07-26\n<|user|>\n"
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        (None, "has no chat template. Set prompt.chat = false"),
+        ({"tool_use": TEMPLATES["words"]}, "multiple chat templates"),
+        ("{{ raise_exception('only one turn') }}", "fails: only one turn. Set prompt.chat = false"),
+        ("{% for m in messages %}{{ m['content'] ", "fails: .*"),
+        ("{{ messages[0]['content'] }}", "does not write the user's and the assistant's text once each"),
+        ("{% for m in messages %}{{ m['content'] * 2 }}{% endfor %}", "once each, in this order"),
+        ("{{ messages[1]['content'] + messages[0]['content'] }}", "once each, in this order"),
+    ],
+)
+def test_a_chat_template_that_cannot_be_used_is_one_message(template, message):
+    """No template, one that fails, and one that cannot frame a document and a summary are refused."""
+    with pytest.raises(ModelError, match=message):
+        frame_of(Prompt("\n\nTL;DR:", chat=True), chatting("bytes", template))
 
 
 def backtracking(model: models.BPE) -> PreTrainedTokenizerFast:

@@ -28,6 +28,7 @@ from triptych.methods.full import Full
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
+from triptych.models.prompts import Prompt
 
 EOS = 0
 
@@ -166,7 +167,7 @@ def prepared(world: World, folder: Path, reserved: int, **limits):
         world.tokenizer,
         source="newswire",
         split=Split(),
-        separator="\n\nTL;DR:",
+        prompt=Prompt("\n\nTL;DR:"),
         window=128,
         reserved=reserved,
         limits=Limits(train_documents=8, validation_documents=4, test_documents=4, **limits),

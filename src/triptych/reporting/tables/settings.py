@@ -72,7 +72,9 @@ def settings_table(results: Results) -> ReportTable:
             f"documents cut at {limits.document_tokens} tokens; training summaries above {limits.summary_tokens} "
             "tokens dropped",
         ),
+        *([("Before the document", _quoted(suite.prompt.before))] if suite.prompt.before else []),
         ("Separator", _quoted(suite.separator)),
+        *([("Chat template", "the model's own, the summary as the assistant's turn")] if suite.prompt.chat else []),
         (
             "Decoding",
             f"{formats.number_of(decoding.num_beams, 'beam')}, at most {decoding.max_new_tokens} new tokens, no "
