@@ -109,6 +109,13 @@ class Decoding(Section):
     )
     length_penalty: float = Field(1.0, description="a beam's score is divided by its length to this power")
     batch_size: int = Field(16, ge=1, description="documents generated for at once")
+    min_new_tokens: int = Field(0, ge=0, description="tokens of a summary, at least; 0: no such rule")
+
+    @model_validator(mode="after")
+    def _least_below_most(self) -> "Decoding":
+        if self.min_new_tokens > self.max_new_tokens:
+            raise ValueError(f"min_new_tokens {self.min_new_tokens} is above max_new_tokens {self.max_new_tokens}")
+        return self
 
 
 class RougeSettings(Section):

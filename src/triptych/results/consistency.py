@@ -35,11 +35,12 @@ EQUAL_SETTINGS = (
     "decoding.max_new_tokens",
     "decoding.no_repeat_ngram_size",
     "decoding.length_penalty",
+    "decoding.min_new_tokens",
     "search",
 )
 
 # Settings that records of earlier versions do not have: their runs were made as by the defaults.
-_ADDED = ("prompt",)
+_ADDED = ("prompt", "decoding.min_new_tokens")
 _DEFAULTS = Suite().model_dump(mode="json")
 
 Problem = tuple[str, str]  # the file's name, and what is wrong with it

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from transformers import MinNewTokensLengthLogitsProcessor
 
 from support.worlds import World, disturb, with_abilities
 from triptych.contracts import AdaptedModel
 from triptych.engine.generation import own_loop, shared_cache
-from triptych.engine.generation.decoding import DecodingPlan, ban_repeats
+from triptych.engine.generation.decoding import DecodingPlan, allowed, ban_repeats
 from triptych.engine.generation.generate import generate
 from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.generation.shared_cache import SharedCache
@@ -67,6 +68,39 @@ def test_the_same_tokens_in_every_setting(gpt2, ngram, penalty):
         ours, theirs = both(gpt2, Full(), DecodingPlan(beams, 12, ngram, penalty, 12), template=template)
         assert ours == theirs
         assert len({len(row) for row in ours}) > 1
+
+
+@pytest.mark.parametrize("least", [1, 5, 12])
+def test_no_summary_ends_before_its_least_length(gpt2, least):
+    """`min_new_tokens` is transformers' own, greedy and with beams, and each summary has as many tokens; at the least
+    length it may end."""
+    some = both(gpt2, Full(), DecodingPlan(3, 12, 0, 1.0, 12))[1]
+    often = int(np.bincount([token for row in some for token in row]).argmax())
+    template = type(gpt2.template)(gpt2.template.prefix_ids, gpt2.template.separator_ids, often)
+    for beams in (1, 3):
+        plan = DecodingPlan(beams, 12, 3, 1.0, 12, min_new_tokens=least)
+        ours, theirs = both(gpt2, Full(), plan, template=template)
+        assert ours == theirs
+        assert min(map(len, ours)) >= least and often not in {token for row in ours for token in row}
+        free = both(gpt2, Full(), replace(plan, min_new_tokens=0), template=template)[0]
+        assert least == 1 or ours != free
+
+
+def test_the_end_is_banned_as_transformers_bans_it():
+    """Scores are those that `MinNewTokensLengthLogitsProcessor` gives, at every length up to the least and beyond."""
+    scores, plan = torch.randn(3, 7), DecodingPlan(1, 8, 0, 1.0, 1, min_new_tokens=3)
+    theirs = MinNewTokensLengthLogitsProcessor(0, 3, 4)
+    for length in range(6):
+        tokens = torch.zeros(3, length, dtype=torch.long)
+        assert torch.equal(allowed(scores, tokens, plan, 4), theirs(tokens, scores.clone()))
+
+
+def test_a_plan_made_shorter_can_be_kept():
+    """A trial with fewer tokens never asks for more than it allows."""
+    plan = DecodingPlan(1, 100, 3, 1.0, 4, min_new_tokens=50)
+    assert plan.shortened(8) == DecodingPlan(1, 8, 3, 1.0, 4, min_new_tokens=8)
+    assert plan.shortened(60) == DecodingPlan(1, 60, 3, 1.0, 4, min_new_tokens=50)
+    assert plan.shortened(200) == plan
 
 
 def test_a_prompt_after_the_document(world):

@@ -1,7 +1,7 @@
 """The search for a summary, greedy or with beams: from the same scores the same tokens as transformers' `generate`."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,12 @@ class DecodingPlan:
     no_repeat_ngram_size: int
     length_penalty: float
     batch_size: int
+    min_new_tokens: int = 0
+
+    def shortened(self, most: int) -> "DecodingPlan":
+        """The same for summaries of at most so many tokens."""
+        most = min(most, self.max_new_tokens)
+        return replace(self, max_new_tokens=most, min_new_tokens=min(most, self.min_new_tokens))
 
 
 def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
@@ -33,13 +39,25 @@ def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
     return scores.index_put((row, windows[row, at, -1]), scores.new_tensor(float("-inf")))
 
 
+def allowed(scores: Tensor, tokens: Tensor, plan: DecodingPlan, eos: int) -> Tensor:
+    """Minus infinity for each token that must not come next: [R, V], [R, t] -> [R, V].
+
+    A repeated n-gram, and the EOS while a summary has fewer than `min_new_tokens`; as transformers'
+    `MinNewTokensLengthLogitsProcessor`, this leaves the other scores as they are.
+    """
+    scores = ban_repeats(scores, tokens, plan.no_repeat_ngram_size)
+    if tokens.shape[1] >= plan.min_new_tokens:
+        return scores
+    return scores.index_fill(1, torch.tensor([eos], device=scores.device), float("-inf"))
+
+
 def greedy(logits: Tensor, plan: DecodingPlan, eos: int, step: StepFunction, keep: KeepFunction) -> list[list[int]]:
     """The likeliest token at every step: logits [B, V] of the first one -> B lists of tokens."""
     count = len(logits)
     tokens = torch.full((count, plan.max_new_tokens), eos, device=logits.device)
     going = torch.arange(count, device=logits.device)
     for t in range(plan.max_new_tokens):
-        chosen = ban_repeats(logits, tokens[going, :t], plan.no_repeat_ngram_size).argmax(-1)
+        chosen = allowed(logits, tokens[going, :t], plan, eos).argmax(-1)
         tokens[going, t] = chosen
         alive = chosen != eos
         if t + 1 == plan.max_new_tokens or not alive.any():
@@ -72,7 +90,7 @@ def beam_search(
     is_ended = torch.zeros(count, beams, dtype=torch.bool, device=device)
     logits = logits.repeat_interleave(beams, 0)
     for t in range(most):
-        chances = ban_repeats(logits.log_softmax(-1), running[:, :, :t].flatten(0, 1), plan.no_repeat_ngram_size)
+        chances = allowed(logits.log_softmax(-1), running[:, :, :t].flatten(0, 1), plan, eos)
         vocabulary = chances.shape[-1]
         sums = (chances.view(len(going), beams, vocabulary) + scores[:, :, None]).flatten(1)
         top, index = sums.topk(2 * beams)

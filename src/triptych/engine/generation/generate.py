@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -72,7 +71,7 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
         return
     draw = np.random.default_rng(0)
     documents = [draw.integers(0, model.parts.vocabulary_size, length).astype(np.int32) for length in (9, 5)]
-    plan = replace(decoding, max_new_tokens=min(4, decoding.max_new_tokens))
+    plan = decoding.shortened(4)
     name, asked = type(model.parts.model).__name__, f"decoding.num_beams={plan.num_beams}"
     try:
         together = generate(model, documents, plan)
@@ -98,6 +97,7 @@ def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], deco
         do_sample=False,
         num_beams=decoding.num_beams,
         max_new_tokens=decoding.max_new_tokens,
+        min_new_tokens=decoding.min_new_tokens or None,
         no_repeat_ngram_size=decoding.no_repeat_ngram_size,
         length_penalty=decoding.length_penalty,
         early_stopping=False,

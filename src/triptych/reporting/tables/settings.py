@@ -40,6 +40,7 @@ def settings_table(results: Results) -> ReportTable:
     suite = results.suite
     used = dict.fromkeys(run.record.provenance.precision for run in results.runs if run.record.provenance is not None)
     training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
+    least = f"at least {decoding.min_new_tokens} and " if decoding.min_new_tokens else ""
     pairs = [
         ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
         ("Optimizer", {"adamw": "AdamW (Loshchilov and Hutter, 2019)", "adafactor": "Adafactor"}[training.optimizer]),
@@ -77,9 +78,9 @@ def settings_table(results: Results) -> ReportTable:
         *([("Chat template", "the model's own, the summary as the assistant's turn")] if suite.prompt.chat else []),
         (
             "Decoding",
-            f"{formats.number_of(decoding.num_beams, 'beam')}, at most {decoding.max_new_tokens} new tokens, no "
-            "repeated "
-            f"{decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; the same for all",
+            f"{formats.number_of(decoding.num_beams, 'beam')}, {least}at most {decoding.max_new_tokens} new tokens, "
+            f"no repeated {decoding.no_repeat_ngram_size}-grams, length penalty {decoding.length_penalty:g}; the same "
+            "for all",
         ),
     ]
     return ReportTable(
