@@ -20,6 +20,7 @@ from triptych.results.consistency import LOSS_TOLERANCE
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import (
     NUMERIC_COSTS,
+    ROUGE_PARTS,
     ROUGE_TYPES,
     SEARCH_COSTS,
     Comparison,
@@ -258,6 +259,7 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
         parameters=done[0].record.parameters if done else None,
         text_shape=_text_shape(done),
         further_scores=_further_scores(done),
+        **{f"rouge_{part}": _rouge_part(done, part) for part in ROUGE_PARTS},
         seed_sd=_seed_sd(done),
         flags=row_flags(runs),
     )
@@ -266,6 +268,12 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
 def _further_scores(done: Sequence[SavedRun]) -> dict[str, float | None]:
     names = dict.fromkeys(name for run in done for name in run.record.further_scores)
     return {name: _mean([run.record.further_scores.get(name) for run in done]) for name in names}
+
+
+def _rouge_part(done: Sequence[SavedRun], part: str) -> dict[str, float | None]:
+    """Means over seeds of ROUGE's precision or recall by type; None where a run of before they were kept lacks them."""
+    kept = [getattr(run.record.rouge, part) for run in done]
+    return {name: _mean([each.get(name) for each in kept]) for name in ROUGE_TYPES} if any(kept) else {}
 
 
 def _seed_sd(done: Sequence[SavedRun]) -> dict[str, float]:

@@ -18,7 +18,7 @@ from triptych import __version__
 from triptych.contracts import Metric
 from triptych.metrics import subsequences
 from triptych.registry import register
-from triptych.results.records import ROUGE_TYPES
+from triptych.results.records import ROUGE_SCORES, ROUGE_TYPES
 from triptych.text import languages, sentences, words
 
 LEAST_STEMMED = 4  # characters: rouge_score does not stem shorter words
@@ -46,6 +46,18 @@ class RougeScore(Metric):
             reference: the reference summary.
             document: not used.
         """
+        scores = self.scores(prediction, reference)
+        return {name: scores[name] for name in ROUGE_TYPES}
+
+    def scores(self, prediction: str, reference: str) -> dict[str, float]:
+        """F1, precision and recall x 100 of each ROUGE type, by the names in `ROUGE_SCORES`.
+
+        A summary that is longer than its reference has the lower precision, a shorter one the lower recall.
+
+        Args:
+            prediction: the generated summary.
+            reference: the reference summary.
+        """
         name = languages.choose(self.language, [reference]).name if self.language == languages.AUTO else self.language
         if name not in self._tokenizers:
             self._tokenizers[name] = tokenizer(name)
@@ -54,13 +66,14 @@ class RougeScore(Metric):
             for text in (reference, prediction)
         )
         all_wanted, all_given = ([token for line in lines for token in line] for lines in (wanted, given))
-        scores = (
+        found = (
             subsequences.rouge_n(all_wanted, all_given, 1),
             subsequences.rouge_n(all_wanted, all_given, 2),
             subsequences.rouge_l(all_wanted, all_given),
             subsequences.rouge_l_sum(wanted, given),
         )
-        return {name: 100.0 * score for name, score in zip(ROUGE_TYPES, scores, strict=True)}
+        values = ([score.fmeasure, score.precision, score.recall] for score in found)
+        return dict(zip(ROUGE_SCORES, (100.0 * value for three in values for value in three), strict=True))
 
     def signature(self) -> str:
         """Types, statistic, stemmer, sentence splitter, language, tokenizer, and versions of everything involved."""

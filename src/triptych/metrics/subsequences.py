@@ -10,13 +10,14 @@ subsequences is found.
 from collections import Counter
 from collections.abc import Sequence
 
-from rouge_score.scoring import fmeasure
+from rouge_score.scoring import Score, fmeasure
 
 Sentences = Sequence[Sequence[str]]
+_NOTHING = Score(precision=0.0, recall=0.0, fmeasure=0.0)
 
 
-def rouge_n(reference: Sequence[str], prediction: Sequence[str], n: int) -> float:
-    """ROUGE-N: the F1 of common n-grams, in 0-1.
+def rouge_n(reference: Sequence[str], prediction: Sequence[str], n: int) -> Score:
+    """ROUGE-N: precision, recall and F1 of common n-grams, in 0-1.
 
     Args:
         reference: tokens.
@@ -27,26 +28,26 @@ def rouge_n(reference: Sequence[str], prediction: Sequence[str], n: int) -> floa
         Counter(zip(*(tokens[start:] for start in range(n)), strict=False)) for tokens in (reference, prediction)
     )
     hits = sum(min(count, given[ngram]) for ngram, count in wanted.items())
-    return fmeasure(hits / max(given.total(), 1), hits / max(wanted.total(), 1))
+    return _score(hits, max(given.total(), 1), max(wanted.total(), 1))
 
 
-def rouge_l(reference: Sequence[str], prediction: Sequence[str]) -> float:
-    """ROUGE-L: the F1 of the longest common subsequence, in 0-1; 0 if either side is empty.
+def rouge_l(reference: Sequence[str], prediction: Sequence[str]) -> Score:
+    """ROUGE-L: precision, recall and F1 of the longest common subsequence, in 0-1; 0 if either side is empty.
 
     Args:
         reference: tokens.
         prediction: tokens.
     """
     if not reference or not prediction:
-        return 0.0
+        return _NOTHING
     length = _rising(_rows(reference, prediction)[-1], len(prediction))
-    return fmeasure(length / len(prediction), length / len(reference))
+    return _score(length, len(prediction), len(reference))
 
 
-def rouge_l_sum(reference: Sentences, prediction: Sentences) -> float:
-    """ROUGE-Lsum: the F1 of the union of longest common subsequences over sentences, in 0-1; 0 if either has no token.
+def rouge_l_sum(reference: Sentences, prediction: Sentences) -> Score:
+    """ROUGE-Lsum: precision, recall and F1 of the union of longest common subsequences over sentences, in 0-1.
 
-    Lin 2004, section 3.2; a token counts at most as often as it occurs in both texts.
+    All are 0 if either text has no token. Lin 2004, section 3.2; a token counts at most as often as it occurs in both.
 
     Args:
         reference: the tokens of each sentence.
@@ -56,7 +57,7 @@ def rouge_l_sum(reference: Sentences, prediction: Sentences) -> float:
         Counter(token for tokens in sentences for token in tokens) for sentences in (reference, prediction)
     )
     if not wanted or not given:
-        return 0.0
+        return _NOTHING
     predicted, referred = given.total(), wanted.total()
     hits = 0
     for tokens in reference:
@@ -67,7 +68,7 @@ def rouge_l_sum(reference: Sentences, prediction: Sentences) -> float:
                 hits += 1
                 given[token] -= 1
                 wanted[token] -= 1
-    return fmeasure(hits / predicted, hits / referred)
+    return _score(hits, predicted, referred)
 
 
 def common_places(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:
@@ -84,6 +85,12 @@ def common_places(reference: Sequence[str], prediction: Sequence[str]) -> list[i
         else:
             i -= 1
     return places[::-1]
+
+
+def _score(hits: int, given: int, wanted: int) -> Score:
+    """Precision, recall and F1 of so many tokens in common, of those in the prediction and in the reference."""
+    precision, recall = hits / given, hits / wanted
+    return Score(precision=precision, recall=recall, fmeasure=fmeasure(precision, recall))
 
 
 def _rows(reference: Sequence[str], prediction: Sequence[str]) -> list[int]:

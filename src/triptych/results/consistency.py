@@ -7,7 +7,7 @@ from typing import Any
 
 from triptych.config.schema import Suite
 from triptych.errors import shorten
-from triptych.results.records import ROUGE_TYPES, Prediction, Record, TextShape
+from triptych.results.records import ROUGE_PARTS, ROUGE_TYPES, Prediction, Record, TextShape
 
 MEAN_TOLERANCE = 1e-6  # of 100: sums in another order differ by 1e-12, another predictions file by far more
 LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ by less
@@ -177,6 +177,11 @@ def _derived(record: Record, predictions: Sequence[Prediction]) -> Iterator[tupl
     for name, value in record.further_scores.items():
         if all(name in line.scores for line in predictions):
             yield f"further_scores.{name}", value, _mean([line.scores[name] for line in predictions])
+    for part in ROUGE_PARTS if record.rouge is not None else ():
+        for name, value in getattr(record.rouge, part).items():
+            if all(f"{name}_{part}" in line.scores for line in predictions):
+                derived = _mean([line.scores[f"{name}_{part}"] for line in predictions])
+                yield f"rouge.{part}.{name}", value, derived
     search, training, parameters = record.search, record.training, record.parameters
     if search is not None:
         losses = {trial.learning_rate: trial.validation_loss for trial in search.trials}

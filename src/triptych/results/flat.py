@@ -50,6 +50,9 @@ def _flat(comparison: Comparison, label: str, row: RowSummary, score_columns: di
         estimate = getattr(row, metric)
         for name in ("mean", "low", "high"):
             flat[f"{metric}_{name}"] = estimate and getattr(estimate, name)
+        for part, means in (("precision", row.rouge_precision), ("recall", row.rouge_recall)):
+            if metric in means:
+                flat[f"{metric}_{part}"] = means[metric]
     for name in ("base", "added", "trainable", "total"):
         field = f"num_{name}_parameters"
         flat[field] = row.parameters and getattr(row.parameters, field)

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 SCHEMA_VERSION: Literal[1] = 1
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+# of each type F1, precision and recall, as the scores of a prediction name them
+ROUGE_PARTS = ("precision", "recall")
+ROUGE_SCORES = tuple(f"{name}{part}" for name in ROUGE_TYPES for part in ("", *(f"_{each}" for each in ROUGE_PARTS)))
 _IN_WORDS = "in words"  # marks a cost that is not a number
 
 
@@ -54,6 +57,8 @@ class Rouge(Part):
     signature: str
     language: str | None = None  # what is counted; None in records made before it was noted
     counted: str | None = None  # a sentence: what is counted, and why
+    precision: dict[str, float] = {}  # means by type, 0-100; {} in records made before they were kept
+    recall: dict[str, float] = {}
 
 
 class Cost(Part):
@@ -320,6 +325,8 @@ class RowSummary(Part):
     parameters: Parameters | None
     text_shape: TextShape | None  # means over seeds
     further_scores: dict[str, float | None] = {}  # means over seeds
+    rouge_precision: dict[str, float | None] = {}  # means over seeds, by type; {}: no run has them
+    rouge_recall: dict[str, float | None] = {}
     # of `loss` and each ROUGE: standard deviation of the seeds' means; empty with one seed
     seed_sd: dict[str, float] = {}
     flags: list[str]  # what a reader must know about this row, in whole sentences

@@ -176,7 +176,7 @@ def _check_context_length(suite: Suite, entries: Sequence[SuiteEntry], base: Bas
     needed = virtual + suite.limits.document_tokens + new + around
     if length is None or needed <= length:
         return
-    room = length - virtual - new - template.length
+    room = length - virtual - new - around
     example = f", for example --set limits.document_tokens={room}" if room > 0 else ""
     most = getattr(base.config.get_text_config(), "max_position_embeddings", length)
     reason = f" that are safe to use of its {most}: beyond them LongRoPE reads every document of a batch differently"

@@ -8,9 +8,10 @@ import numpy as np
 from triptych.config.schema import Suite
 from triptych.contracts import Metric
 from triptych.errors import ConfigError
+from triptych.metrics.rouge import RougeScore
 from triptych.metrics.text_shape import TextShapeMetric
 from triptych.registry import find, registered
-from triptych.results.records import ROUGE_TYPES, Prediction, Rouge, TextShape
+from triptych.results.records import ROUGE_PARTS, ROUGE_SCORES, ROUGE_TYPES, Prediction, Rouge, TextShape
 from triptych.text import languages
 
 if TYPE_CHECKING:  # predictions of other tools are scored without torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # predictions of other tools are scored without torch
     from triptych.engine.evaluation import SplitLoss
 
 ALWAYS = ("rouge", "text-shape")  # the metrics that every record holds
-RESERVED = {*ROUGE_TYPES, *TextShape.model_fields, "empty", "loss", "targets"}  # names that no further score has
+RESERVED = {*ROUGE_SCORES, *TextShape.model_fields, "empty", "loss", "targets"}  # names that no further score has
 MOST_REFERENCES = 2000  # of a split, evenly over it, that a language is recognised from
 
 
@@ -116,7 +117,10 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
     """
     scores: dict[str, float] = {}
     for name, metric in metrics.items():
-        found = metric.score(prediction, reference, document)
+        if isinstance(metric, RougeScore):
+            found = metric.scores(prediction, reference)
+        else:
+            found = metric.score(prediction, reference, document)
         if twice := scores.keys() & found.keys():
             raise ConfigError(
                 f"The metric {name!r} scores {min(twice)!r}, and so does another metric: rename one of them."
@@ -133,8 +137,9 @@ def score_text(metrics: Mapping[str, Metric], prediction: str, reference: str, d
 def rouge(predictions: Sequence[Prediction], language: languages.Language) -> Rouge:
     """Mean ROUGE over the split."""
     means = {name: _mean(predictions, name) for name in ROUGE_TYPES}
+    parts = {part: {name: _mean(predictions, f"{name}_{part}") for name in ROUGE_TYPES} for part in ROUGE_PARTS}
     signature = metrics(language.name, ["rouge"])["rouge"].signature()
-    return Rouge(**means, signature=signature, language=language.name, counted=language.reason)
+    return Rouge(**means, **parts, signature=signature, language=language.name, counted=language.reason)
 
 
 def text_shape(predictions: Sequence[Prediction]) -> TextShape:

@@ -34,13 +34,13 @@ def test_common_places_are_those_of_rouge_score(reference, prediction):
 @settings(deadline=None, max_examples=300)
 @given(sentences, sentences)
 def test_scores_are_those_of_rouge_score(reference, prediction):
-    """Every F1 has the bits of rouge_score's."""
+    """Every precision, recall and F1 has the bits of rouge_score's."""
     expected = SCORER.score(*("\n".join(" ".join(line) for line in lines) for lines in (reference, prediction)))
     flat = [[token for line in lines for token in line] for lines in (reference, prediction)]
     for n in (1, 2, 3):
-        assert subsequences.rouge_n(*flat, n) == expected[f"rouge{n}"].fmeasure
-    assert subsequences.rouge_l(*flat) == expected["rougeL"].fmeasure
-    assert subsequences.rouge_l_sum(reference, prediction) == expected["rougeLsum"].fmeasure
+        assert subsequences.rouge_n(*flat, n) == expected[f"rouge{n}"]
+    assert subsequences.rouge_l(*flat) == expected["rougeL"]
+    assert subsequences.rouge_l_sum(reference, prediction) == expected["rougeLsum"]
 
 
 @pytest.mark.parametrize("size", [63, 64, 65, 500])
@@ -69,5 +69,8 @@ def test_texts_score_as_rouge_score_scores_them(language):
         lines = [rouge.sentence_per_line(text) for text in (reference, prediction)]
         expected = {name: 100.0 * score.fmeasure for name, score in plain.score(*lines).items()}
         assert metric.score(prediction, reference, "") == expected
+        for part in ("precision", "recall"):
+            expected |= {f"{name}_{part}": 100.0 * getattr(score, part) for name, score in plain.score(*lines).items()}
+        assert metric.scores(prediction, reference) == expected
 
     check()

@@ -1,10 +1,11 @@
 """Tables of what the summaries look like."""
 
 from collections.abc import Callable
+from functools import partial
 
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, label_cell
-from triptych.results.records import Comparison, Estimate, RowSummary
+from triptych.results.records import ROUGE_PARTS, Comparison, Estimate, RowSummary
 from triptych.text import formats
 
 _CHECKS = {
@@ -58,20 +59,28 @@ def _estimate(name: str, estimate: Estimate) -> Cell:
 
 
 def shape_table(comparison: Comparison) -> ReportTable:
-    """What the summaries look like."""
+    """What the summaries look like; next to their length ROUGE-1's precision and recall, which length moves apart."""
 
     def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: rows.value(row, f"text_shape.{name}")
 
+    parts, said = [], ""
+    if any(row.rouge_recall for row in comparison.rows.values()):
+        said = "ROUGE-1's precision (a long summary lowers it) and recall (a short one lowers it), "
+        parts = [
+            Column(f"R-1 {part}", partial(rows.value, path=f"rouge_{part}.rouge1"), formats.rouge_score, formats.DASH)
+            for part in ROUGE_PARTS
+        ]
     return by_row(
         comparison,
         "shape",
-        "What the summaries look like: mean words of summary and reference, share that ran into the "
+        f"What the summaries look like: mean words of summary and reference, {said}share that ran into the "
         "limit of new tokens, share empty, share of word pairs not in the document, longest copied run of words, "
         "share of repeated word triples.",
         [
             Column("Words", of("prediction_words"), formats.word_count, formats.DASH),
             Column("Reference", of("reference_words"), formats.word_count, formats.DASH),
+            *parts,
             Column("At limit", of("share_at_cap"), formats.share, formats.DASH),
             Column("Empty", of("share_empty"), formats.share, formats.DASH),
             Column("New pairs", of("novel_bigrams"), formats.share, formats.DASH),
