@@ -46,7 +46,7 @@ class ModelParts:
     hidden_size: int
     vocabulary_size: int
     max_positions: int | None  # None: no fixed limit
-    attention_projections: tuple[str, ...]  # name endings of what makes queries, keys and values
+    attention_projections: tuple[str, ...]  # name endings of all matrices that make queries, keys and values
 
 
 @dataclass(frozen=True)

@@ -249,7 +249,7 @@ class OlmoHybrid(Family):
             final_norm=trunk.norm, head=head,
             tied=head.weight is trunk.embed_tokens.weight, hidden_size=model.config.hidden_size,
             vocabulary_size=model.config.vocab_size, max_positions=model.config.max_position_embeddings,
-            attention_projections=("q_proj", "v_proj"),
+            attention_projections=("q_proj", "k_proj", "v_proj"),
         )
 '''
 

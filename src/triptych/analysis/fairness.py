@@ -57,6 +57,8 @@ def refuse_unlike_seeds(runs: Sequence[SavedRun]) -> None:
             rows.setdefault(run.record.label, []).append(run)
     for row in rows.values():
         _refuse("kind", row, lambda run: run.record.kind)
+        noted = [run for run in row if "target_modules" in run.record.notes]
+        _refuse("notes.target_modules", noted, lambda run: run.record.notes["target_modules"])
         for name in dict.fromkeys(name for run in row for name in run.record.options):
             _refuse(f"options.{name}", row, lambda run, name=name: run.record.options.get(name))  # type: ignore[misc]
 

@@ -23,9 +23,9 @@ class LowRankMethod(Method):
     dropout: float = Field(0.0, ge=0, lt=1, description="dropout on the adapter's input")
     target_modules: tuple[str, ...] | Literal["all-linear"] | None = Field(
         None,
-        description='names or name endings of weight matrices, or "all-linear"; by default those that peft chooses '
-        "for the family, which differ: GPT-2 c_attn, Llama q_proj and v_proj, Phi those and fc1, fc2; a run and "
-        "--dry-run print them",
+        description='names or name endings of weight matrices, or "all-linear"; by default those that make queries, '
+        "keys and values, in every family: GPT-2 c_attn, Llama q_proj, k_proj and v_proj; a run and --dry-run print "
+        "them",
     )
     learning_rate: float = Field(2e-3, gt=0, description="peak learning rate, used when no search is made")
     learning_rates: tuple[float, ...] = Field(
@@ -39,14 +39,15 @@ class LowRankMethod(Method):
             parts: the model.
 
         Raises:
-            ConfigError: a target matches nothing, or peft has no default for this family and none is given.
+            ConfigError: a target matches nothing, or none is given and the family's are not known.
         """
         if self.target_modules == "all-linear":
             return block_matrices(parts)
         wanted = self.target_modules if self.target_modules is not None else parts.attention_projections
         if not wanted:
             raise ConfigError(
-                "peft names no attention projections for this family; name target_modules, or leave this method out of "
+                "this family's query, key and value projections are not known; name target_modules, or leave this "
+                "method out of "
                 f"--methods. There are: {', '.join(sorted(matrix_names(parts)))}."
             )
         return find_matrices(parts, wanted, "target_modules")

@@ -14,6 +14,21 @@ if TYPE_CHECKING:  # methods import this module, and they are listed without tor
     from torch import nn
     from transformers import PreTrainedConfig, PreTrainedModel
 
+# Names of the matrices that make queries, keys and values: fused into one, apart, or through latent vectors
+# (DeepSeek-V2, arXiv 2405.04434).
+_PROJECTION_SETS = (
+    ("c_attn",),
+    ("query_key_value",),
+    ("qkv_proj",),
+    ("Wqkv",),
+    ("q_proj", "k_proj", "v_proj"),
+    ("query", "key", "value"),
+    ("Wq", "Wk", "Wv"),
+    ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
+    ("q_proj", "kv_a_proj_with_mqa", "kv_b_proj"),
+)
+_PROJECTIONS = {name for names in _PROJECTION_SETS for name in names}
+
 
 def take_apart(model: PreTrainedModel) -> ModelParts:
     """Find embedding, blocks, final norm and head: by a registered `Family`, else by structure.
@@ -67,8 +82,7 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
         hidden_size=embedding.embedding_dim,
         vocabulary_size=embedding.num_embeddings,
         max_positions=usable_positions(config),
-        attention_projections=tuple(TARGETS.get(config.model_type, ()))
-        or first_present(blocks, ("q_proj", "v_proj"), ("qkv_proj",)),
+        attention_projections=query_key_value(blocks) or tuple(TARGETS.get(config.model_type, ())),
     )
 
 
@@ -103,6 +117,34 @@ def is_matrix(module: nn.Module) -> bool:
     from transformers.pytorch_utils import Conv1D
 
     return isinstance(module, nn.Linear | Conv1D)
+
+
+def query_key_value(blocks: nn.ModuleList) -> tuple[str, ...]:
+    """Name endings of the matrices that make queries, keys and values, one fused matrix or several; `()`: not known.
+
+    They are looked for in every block's attention: in each block that has any of these matrices, a whole set must be
+    there. Blocks without attention have none.
+    """
+    found: dict[str, None] = {}
+    for block in blocks:
+        endings = {
+            parts[at]: ".".join(parts[at:])
+            for path, module in block.named_modules()
+            if is_matrix(module)
+            for parts in [path.split(".")]
+            for at, part in enumerate(parts)
+            if part in _PROJECTIONS and any(_is_attention(above) for above in parts[:at])
+        }
+        whole = next((names for names in _PROJECTION_SETS if endings.keys() >= set(names)), None)
+        if endings and whole is None:
+            return ()
+        found |= dict.fromkeys(endings[name] for name in whole or ())
+    return tuple(found)
+
+
+def _is_attention(name: str) -> bool:
+    """Whether a module's name says that it is an attention, as every family of transformers names it."""
+    return "attn" in name or "attention" in name
 
 
 def first_present(blocks: nn.ModuleList, *choices: tuple[str, ...]) -> tuple[str, ...]:

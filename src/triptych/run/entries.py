@@ -7,7 +7,9 @@ from typing import Any
 from triptych.config.schema import Scaling, Suite, make_suite
 from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError, nearest, shorten
+from triptych.methods.low_rank import LowRankMethod
 from triptych.registry import build, registered
+from triptych.results.records import Record
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,19 @@ def make_entry(label: str, options: dict[str, Any]) -> SuiteEntry:
             f"--set method.{label}.kind=lora; a method in a file of your own needs --plugin FILE.py."
         )
     return SuiteEntry(label, kind, build(known[kind], options, f"method.{label}"))
+
+
+def recorded_entry(record: Record) -> SuiteEntry:
+    """The entry of a finished run; targets that were chosen by default are those that it noted.
+
+    Raises:
+        ConfigError: its kind or an option is not known here.
+    """
+    options = {"kind": record.kind, **record.options}
+    entry, noted = make_entry(record.label, options), record.notes.get("target_modules")
+    if isinstance(entry.plugin, LowRankMethod) and entry.plugin.target_modules is None and noted:
+        return make_entry(record.label, {**options, "target_modules": noted})
+    return entry
 
 
 def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tuple[Suite, list[SuiteEntry]]:

@@ -15,7 +15,7 @@ from triptych.results.reading import read_finished, read_predictions
 from triptych.results.records import Record
 from triptych.run import events, scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
-from triptych.run.entries import make_entry
+from triptych.run.entries import make_entry, recorded_entry
 from triptych.run.workbench import Workbench
 from triptych.use import peft_adapters
 from triptych.use.summarizers import TrainedModel, load_summarizer
@@ -107,7 +107,7 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
             f"{str(folder)!r} is a run and defines its own evaluation; only --model and --data may be given."
         )
     record = read_finished(record_folder(folder))
-    entry = make_entry(record.label, {"kind": record.kind, **record.options})
+    entry = recorded_entry(record)
     if not isinstance(entry.plugin, Method):
         raise ResultsError(f"{str(folder)!r} is a run without a model: there is nothing to load.")
     if record.loss.test is None or record.rouge is None:

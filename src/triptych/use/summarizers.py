@@ -29,7 +29,7 @@ from triptych.results.bundled import base_in_bundle, record_folder
 from triptych.results.reading import read_finished, settings_of
 from triptych.run import scoring, setup
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
-from triptych.run.entries import SuiteEntry, make_entry, suite_entries
+from triptych.run.entries import SuiteEntry, recorded_entry, suite_entries
 from triptych.use import peft_adapters
 from triptych.use.find_run import WHAT
 
@@ -288,7 +288,7 @@ class SummarizerLoader:
     def _run(self, folder: Path) -> Trained:
         record = read_finished(record_folder(folder))
         suite = settings_of(record, folder)
-        entry = make_entry(record.label, {"kind": record.kind, **record.options})
+        entry = recorded_entry(record)
         if isinstance(entry.plugin, Baseline):
             return TrainedBaseline(entry, entry.plugin, folder, suite)
         model_name = self.model or base_in_bundle(folder, suite.model) or suite.model

@@ -66,10 +66,10 @@ def test_lora_begins_as_the_model(world):
 
 
 def test_lora_default_targets_are_the_attention_projections(worlds):
-    """By default what peft names for the family: c_attn for GPT-2; queries and values for Llama."""
+    """By default what makes queries, keys and values in the family: c_attn for GPT-2; three matrices for Llama."""
     found = {name: world.adapt(LoRA()).notes["target_modules"] for name, world in worlds.items()}
     assert found["gpt2"] == [f"transformer.h.{i}.attn.c_attn" for i in range(3)]
-    assert {name.rsplit(".", 1)[-1] for name in found["llama"]} == {"q_proj", "v_proj"}
+    assert {name.rsplit(".", 1)[-1] for name in found["llama"]} == {"q_proj", "k_proj", "v_proj"}
 
 
 def test_a_target_that_matches_nothing_is_refused(world):

@@ -238,11 +238,14 @@ def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
 
 
 def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
-    """Where peft names no projections, the message gives the matrices there are, and says that the row can be left
+    """Where no projections are known, the message gives the matrices there are, and says that the row can be left
     out."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     said = refused(capsys, *train("lora", folder, tmp_path / "out"))
-    assert "[method.lora] peft names no attention projections" in said and "leave this method out of --methods" in said
+    assert (
+        "[method.lora] this family's query, key and value projections are not known" in said
+        and "leave this method out of --methods" in said
+    )
     assert "There are: dt_proj, in_proj, out_proj, x_proj." in said and not (tmp_path / "out").exists()
 
 
@@ -262,7 +265,7 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
     assert cli.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
     assert set(reserved) == {20}, "the virtual tokens of the prompt's row"
     compare = ["compare", *train("untuned", folder, tmp_path / "all", *few)[2:], *rows]
-    assert "[method.lora] peft names no attention projections" in refused(capsys, *compare)
+    assert "[method.lora] this family's query, key and value projections are not known" in refused(capsys, *compare)
 
 
 def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
