@@ -14,7 +14,7 @@ from triptych.models.tokens import RunningText
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class PairLayout:
     """What pairs are tokenised and cut by.
 
     Attributes:
@@ -36,7 +36,7 @@ class Layout:
     new_tokens: int
 
     @classmethod
-    def of(cls, text: RunningText, **sizes: Any) -> "Layout":
+    def of(cls, text: RunningText, **sizes: Any) -> "PairLayout":
         """The layout of a running text, with the template that its tokenizer gives it.
 
         Args:
@@ -48,7 +48,7 @@ class Layout:
         """
         return cls(text, Template.of(text), **sizes)
 
-    def asked(self, prompt: Prompt) -> "Layout":
+    def asked(self, prompt: Prompt) -> "PairLayout":
         """The same with another prompt.
 
         Raises:

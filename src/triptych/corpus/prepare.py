@@ -19,7 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from triptych.config.schema import Limits, Split
 from triptych.contracts import SPLITS, Dataset, Example
 from triptych.corpus.arrow import SplitWriter, TokenizedSplit
-from triptych.corpus.layout import Layout
+from triptych.corpus.layout import PairLayout
 from triptych.corpus.selection import SelectedRows, select
 from triptych.corpus.sequence import Template, check_ids
 from triptych.corpus.survey import in_batches, survey
@@ -44,7 +44,7 @@ class Corpus:
     train: TokenizedSplit
     validation: TokenizedSplit
     test: TokenizedSplit
-    layout: Layout
+    layout: PairLayout
     data: Data
     holds: tuple[FileLock, ...] = field(default=(), repr=False, compare=False)  # keep the cache from removing it
 
@@ -109,7 +109,7 @@ def prepare(
         ModelError: the tokenizer cannot be used, or makes ids for which the model has no embedding.
     """
     sizes = {"limits": limits, "window": window, "reserved": reserved, "longest": longest, "new_tokens": new_tokens}
-    layout = Layout.of(RunningText.of(tokenizer, prompt), **sizes)
+    layout = PairLayout.of(RunningText.of(tokenizer, prompt), **sizes)
     layout.check(vocabulary_size)
     job = _Job(dataset, tokenizer, layout, source, limits, split)
     state = dataset.fingerprint()
@@ -189,7 +189,7 @@ class _Job:
 
     dataset: Dataset
     tokenizer: PreTrainedTokenizerBase
-    layout: Layout
+    layout: PairLayout
     source: str
     limits: Limits
     split: Split
@@ -288,7 +288,7 @@ def _changed(job: _Job) -> DataError:
     return DataError(f"{job.source} changed while it was read. Start again when it is complete.")
 
 
-def _write(batch: list[Example], targets: list[str], writers: Mapping[str, SplitWriter], layout: Layout) -> None:
+def _write(batch: list[Example], targets: list[str], writers: Mapping[str, SplitWriter], layout: PairLayout) -> None:
     """Tokenise a batch and write each pair into its split."""
     rows: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for example, name in zip(batch, targets, strict=True):
@@ -312,7 +312,7 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
     return sha256(state.encode()).hexdigest()
 
 
-def _open(entry: Path, layout: Layout, train: TokenizedSplit | None = None) -> Corpus | None:
+def _open(entry: Path, layout: PairLayout, train: TokenizedSplit | None = None) -> Corpus | None:
     """The corpus kept in an entry's folder, which lacks a training split that is given; None if it is damaged."""
     try:
         manifest = read_object(entry / _MANIFEST)
