@@ -270,6 +270,7 @@ def test_an_example_is_the_same_program_whatever_the_base_is_called(text, monkey
         is_prompt=True,
         max_document_tokens=100,
         template=SimpleNamespace(prefix_ids=(1,), separator_ids=(2, 3)),
+        text=SimpleNamespace(document_lead=text, document_space=" "),
         suite=SimpleNamespace(model=text, model_revision=text),
     )
     monkeypatch.setattr(export, "base_name", lambda row: text)

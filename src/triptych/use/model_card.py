@@ -138,9 +138,9 @@ def _what(model: TrainedModel) -> str:
 def _use(model: TrainedModel) -> str:
     return (
         "## Use\n\n```\npython example.py ARTICLE.txt\n```\n\n"
-        f"The document's first {model.max_document_tokens:,} tokens are read. {_asked(model)} `example.py` hands them to "
-        "`generate` as embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would also forbid "
-        "phrases of the document. `from example import summarize` gives the same summaries in a program."
+        f"The document's first {model.max_document_tokens:,} tokens are read. {_asked(model)} `example.py` hands them "
+        "to `generate` as embeddings: given as token ids, the ban on repeated phrases (`no_repeat_ngram_size`) would "
+        "also forbid phrases of the document. `from example import summarize` gives the same summaries in a program."
     )
 
 
@@ -229,8 +229,8 @@ def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
     tokens = (
         "Given as one text, the article and what is around it give the tokens of training in each of these documents."
         if not odd
-        else f"Given as one text, the article and what is around it give other tokens than in training in {odd:,} of these "
-        "documents: where you can, send token ids."
+        else f"Given as one text, the article and what is around it give other tokens than in training in {odd:,} of "
+        "these documents: where you can, send token ids."
     )
     return (
         f"{head}Means over {formats.number_of(measured.documents, 'test document')}, spread evenly over the test "

@@ -55,7 +55,7 @@ class Measured:
 
     Attributes:
         documents: how many test documents.
-        same_tokens: of these, how many give the tokens of training when the document and what is around it are one text.
+        same_tokens: of these, how many give the tokens of training when document and what is around it are one text.
         scores: of the run's own decoding first.
     """
 
