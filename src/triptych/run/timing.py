@@ -153,7 +153,7 @@ def time_summaries(model: EngineModel, documents: Sequence[np.ndarray], decoding
         documents: token ids of the batch's documents.
         decoding: how summaries are decoded.
     """
-    plan = replace(decoding, max_new_tokens=min(TIMED_TOKENS, decoding.max_new_tokens), batch_size=len(documents))
+    plan = replace(decoding.shortened(TIMED_TOKENS), batch_size=len(documents))
     with stamps_of(model) as stamps:
         generate(model, documents, plan)
         model.machine.synchronize()
