@@ -11,7 +11,7 @@ from transformers import MinNewTokensLengthLogitsProcessor
 from support.worlds import World, disturb, with_abilities
 from triptych.contracts import AdaptedModel
 from triptych.engine.generation import own_loop, shared_cache
-from triptych.engine.generation.decoding import DecodingPlan, allowed, ban_repeats
+from triptych.engine.generation.decoding import DecodingPlan, allowed_scores, ban_repeats
 from triptych.engine.generation.generate import generate
 from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.generation.shared_cache import SharedCache
@@ -92,7 +92,7 @@ def test_the_end_is_banned_as_transformers_bans_it():
     theirs = MinNewTokensLengthLogitsProcessor(0, 3, 4)
     for length in range(6):
         tokens = torch.zeros(3, length, dtype=torch.long)
-        assert torch.equal(allowed(scores, tokens, plan, 4), theirs(tokens, scores.clone()))
+        assert torch.equal(allowed_scores(scores, tokens, plan, 4), theirs(tokens, scores.clone()))
 
 
 def test_a_plan_made_shorter_can_be_kept():

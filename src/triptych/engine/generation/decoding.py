@@ -39,7 +39,7 @@ def ban_repeats(scores: Tensor, tokens: Tensor, size: int) -> Tensor:
     return scores.index_put((row, windows[row, at, -1]), scores.new_tensor(float("-inf")))
 
 
-def allowed(scores: Tensor, tokens: Tensor, plan: DecodingPlan, eos: int) -> Tensor:
+def allowed_scores(scores: Tensor, tokens: Tensor, plan: DecodingPlan, eos: int) -> Tensor:
     """Minus infinity for each token that must not come next: [R, V], [R, t] -> [R, V].
 
     A repeated n-gram, and the EOS while a summary has fewer than `min_new_tokens`; as transformers'
@@ -57,7 +57,7 @@ def greedy(logits: Tensor, plan: DecodingPlan, eos: int, step: StepFunction, kee
     tokens = torch.full((count, plan.max_new_tokens), eos, device=logits.device)
     going = torch.arange(count, device=logits.device)
     for t in range(plan.max_new_tokens):
-        chosen = allowed(logits, tokens[going, :t], plan, eos).argmax(-1)
+        chosen = allowed_scores(logits, tokens[going, :t], plan, eos).argmax(-1)
         tokens[going, t] = chosen
         alive = chosen != eos
         if t + 1 == plan.max_new_tokens or not alive.any():
@@ -90,7 +90,7 @@ def beam_search(
     is_ended = torch.zeros(count, beams, dtype=torch.bool, device=device)
     logits = logits.repeat_interleave(beams, 0)
     for t in range(most):
-        chances = allowed(logits.log_softmax(-1), running[:, :, :t].flatten(0, 1), plan, eos)
+        chances = allowed_scores(logits.log_softmax(-1), running[:, :, :t].flatten(0, 1), plan, eos)
         vocabulary = chances.shape[-1]
         sums = (chances.view(len(going), beams, vocabulary) + scores[:, :, None]).flatten(1)
         top, index = sums.topk(2 * beams)
