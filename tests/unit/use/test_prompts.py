@@ -112,7 +112,7 @@ def test_an_export_asks_as_the_run_was_asked(out, label, tmp_path, monkeypatch, 
     article = tmp_path / "article.txt"
     article.write_text(test.document(0))
     monkeypatch.setattr(sys, "argv", ["example.py", str(article)])
-    runpy.run_path(str(folder / "example.py"))
+    runpy.run_path(str(folder / "example.py"), run_name="__main__")
     assert capsys.readouterr().out.strip() == stored(out, label)[0]
     card = (folder / "README.md").read_text()
     assert ("the user's turn of the model's chat template" in card) == (label != "plain")
