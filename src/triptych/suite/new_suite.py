@@ -11,7 +11,6 @@ from triptych.config import reading
 from triptych.config.keys import suite_text
 from triptych.config.schema import Suite, make_suite
 from triptych.contracts import Method
-from triptych.corpus.sequence import Template
 from triptych.errors import ConfigError
 from triptych.machine import choose_device
 from triptych.measure.parameters import count_parameters
@@ -85,8 +84,7 @@ def _room(suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel) -> int 
     if base.context_length is None:
         return None
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
-    template = Template.of(base.tokenizer, suite.separator)
-    return base.context_length - setup.reserved_positions(rows) - new - template.length
+    return base.context_length - setup.reserved_positions(rows) - new - setup.longest_prompt(suite, rows, base)
 
 
 def _sized(
