@@ -7,15 +7,17 @@ PARALLEL := -n 2 --dist loadfile
 MODEL ?= gpt2
 DATA ?= ../shared/data/cnn_dailymail
 
-.PHONY: compare example test test-all torture lint benchmark clean
+.PHONY: compare example example-report test test-all torture lint benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
 
-example: .venv/ready          ## regenerate the demo's report in docs/example
+example: .venv/ready          ## run the demo again and write docs/example: its records and their report
 	$(BIN)/triptych compare --fresh --out results/example
-	mkdir -p docs/example
-	cp results/example/report.pdf results/example/report.html docs/example/
+	$(BIN)/python scripts/write_example.py results/example
+
+example-report: .venv/ready   ## write the report in docs/example again from the records there, in seconds
+	$(BIN)/python scripts/write_example.py
 
 test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL)

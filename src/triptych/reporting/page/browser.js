@@ -69,19 +69,27 @@
     const [id, reference] = data.documents[index];
     const known = new Set(words(reference));
     const parts = [element("h4", `Reference of ${id}`), element("p", reference, { dir: "auto", style: "white-space: pre-line" })];
+    if (data.excerpts) parts.push(element("h4", "From the article"), element("p", data.excerpts[index], { dir: "auto" }));
     data.runs.forEach((run, place) => {
       const [text, ...scores] = run.predictions[index];
       const heading = element("h4", `${names[place]} `);
       heading.append(element("span", metrics.map((name, at) => `${data.metrics[name]} ${scores[at].toFixed(2)}`).join(" · "), { className: "score" }));
-      parts.push(heading, text.trim() ? marked(text, known) : element("p", "(empty)"));
+      parts.push(heading, text.trim() ? marked(text, known, run.unsupported ? run.unsupported[index] : []) : element("p", "(empty)"));
     });
     detail.replaceChildren(...parts);
   }
 
-  function marked(text, known) {
+  // Unsupported numbers and names are given by their places, counted in characters as Python counts them.
+  function marked(text, known, unsupported) {
     const paragraph = element("p", "", { dir: "auto", style: "white-space: pre-line" });
-    for (const piece of text.split(/([\p{L}\p{N}]+)/u))
-      paragraph.append(known.has(piece.toLowerCase()) ? element("mark", piece) : piece);
+    const characters = Array.from(text);
+    let end = 0;
+    for (const [begin, stop] of [...unsupported, [characters.length, characters.length]]) {
+      for (const piece of characters.slice(end, begin).join("").split(/([\p{L}\p{N}]+)/u))
+        paragraph.append(known.has(piece.toLowerCase()) ? element("mark", piece) : piece);
+      if (stop > begin) paragraph.append(element("mark", characters.slice(begin, stop).join(""), { className: "wrong", title: "not in the article" }));
+      end = stop;
+    }
     return paragraph;
   }
 
