@@ -134,12 +134,12 @@ def reductions(results: Results) -> list[str]:
     if data is None:
         return []
     sentences = data.sentences()
+    sampled = {name: counts for name, counts in data.splits.items() if counts.not_sampled}
+    if sampled:
+        of = [f"{counts.used:,} of {counts.read:,} {name} pairs" for name, counts in sampled.items()]
+        what = "a seeded sample" if len(of) == 1 else "seeded samples"
+        sentences.append(f"Used are {formats.listed(of)}: {what}, the same for every method and seed.")
     for name, counts in data.splits.items():
-        if counts.not_sampled:
-            sentences.append(
-                f"Of {counts.read:,} {name} pairs read, {counts.used:,} are used: a seeded sample, the same for every "
-                f"row and seed, which leaves out {counts.not_sampled:,}."
-            )
         known = corpus_pairs(data, name)
         if known and counts.read < known:
             sentences.append(f"The {name} file holds {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")

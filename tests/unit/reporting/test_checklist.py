@@ -44,7 +44,7 @@ ASKED = {
     "8.3 conclusion": "significantly above",
     "8.5 cost against quality": "Cost against quality",
     "8.5 Pareto front": "the front is",
-    "FAQ 1 reductions": "Of 900 train pairs read, 512 are used",
+    "FAQ 1 reductions": "Used are 512 of 900 train pairs, 64 of 100 validation pairs",
     "FAQ 1 justification": REASON,
     "FAQ 5 errors": "What models get wrong",
 }

@@ -13,9 +13,9 @@ class Sentence:
     """A sentence or two on one topic.
 
     Attributes:
-        topic: the part of the report that shows it: `setting`, `reductions`, `setting-of-methods`, `architecture`,
-            `recipe`, `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `checks`, `learned`, `differences`,
-            `cost-and-quality`, `limiting`, `conclusion`, `theory`, `limits`.
+        topic: the part of the report that shows it: `abstract`, `setting`, `reductions`, `setting-of-methods`,
+            `architecture`, `recipe`, `training`, `quality`, `loss`, `tests`, `cost`, `shape`, `checks`, `learned`,
+            `differences`, `cost-and-quality`, `limiting`, `conclusion`, `theory`, `limits`.
         name: which claim it is, unique within a report.
         text: the sentence; its numbers are written as the tables write them.
     """
@@ -34,6 +34,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
     """
     files = rows.of_files(comparison)
     sentences: list[tuple[str, str, str | None]] = [
+        ("abstract", "in-brief", setting.in_brief(comparison)),
         ("setting", "setting", setting.compared(comparison)),
         ("setting", "synthetic", rows.synthetic_notice(comparison)),
         ("quality", "verdict", comparison.verdict),

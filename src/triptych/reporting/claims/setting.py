@@ -1,6 +1,7 @@
 """Sentences on what was compared, and on what did not finish."""
 
 from triptych.reporting import rows
+from triptych.reporting.claims.selection import tuned
 from triptych.results.records import Comparison
 from triptych.text import formats
 
@@ -15,6 +16,19 @@ def compared(comparison: Comparison) -> str:
         f"{formats.verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
         f"{comparison.data}, with the model {comparison.model}{_size(comparison)} and "
         f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."
+    )
+
+
+def in_brief(comparison: Comparison) -> str | None:
+    """The comparison in a sentence for the abstract; None where nothing was trained."""
+    trained = tuned(comparison)
+    if not trained:
+        return None
+    others = [label for label in comparison.rows if label not in trained]
+    next_to = f", next to {formats.listed(others)}" if others else ""
+    return (
+        f"On one budget of data and training, {comparison.model} was fine-tuned by {formats.listed(trained)}, and its "
+        f"summaries of {comparison.num_documents:,} test documents of {comparison.data} were scored{next_to}."
     )
 
 

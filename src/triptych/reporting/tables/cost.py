@@ -109,9 +109,9 @@ def generation_table(comparison: Comparison) -> ReportTable:
         "Writing the summaries of the test split: time, documents a second in batches, and seconds that one document "
         "of median length takes alone; means over seeds.",
         [
-            Column("Time", lambda row: row.cost.get("generation_seconds"), formats.seconds, formats.DASH),
+            Column("Time", lambda row: row.cost.get("generation_seconds"), _short_time, formats.DASH),
             Column("Documents/s", lambda row: row.cost.get("documents_per_second"), _tenths, formats.DASH),
-            Column("Alone", lambda row: row.cost.get("generation_latency_seconds"), formats.seconds, formats.DASH),
+            Column("Alone", lambda row: row.cost.get("generation_latency_seconds"), _short_time, formats.DASH),
         ],
     )
 
@@ -126,6 +126,11 @@ def _bytes(value: float | None, missing: str) -> str:
 
 def _flops(value: float | None, missing: str) -> str:
     return formats.quantity(value, "flops", missing)
+
+
+def _short_time(value: float | None, missing: str) -> str:
+    """A duration; what no clock of a comparison needs to tell apart is only said to be short."""
+    return "< 0.01 s" if value is not None and value < 0.01 else formats.seconds(value, missing)
 
 
 def _tenths(value: float | None, missing: str) -> str:

@@ -138,17 +138,22 @@ def runs_table(results: Results) -> ReportTable:
                     for name in rows.ROUGE
                 ],
                 Cell(f"{record.training.best_epoch} of {record.training.epochs}" if record.training else formats.DASH),
-                Cell(record.provenance.time if record.provenance else formats.DASH),
+                Cell(_minute(record.provenance.time) if record.provenance else formats.DASH),
             )
         )
     return ReportTable(
         "runs",
-        "Every run: test loss, ROUGE, best epoch and the epochs trained, time.",
+        "Every run: test loss, ROUGE, best epoch and the epochs trained, time (UTC).",
         ("Method", "Seed", "Status", "Loss", *rows.ROUGE.values(), "Best epoch", "Time"),
         tuple(body),
         (0, 2, 9),
         (1.3, 0.5, 0.7, 0.8, 0.7, 0.7, 0.7, 0.8, 0.8, 1.3),
     )
+
+
+def _minute(time: str) -> str:
+    """A time of a record up to its minute."""
+    return time[:16].replace("T", " ")
 
 
 def _rates(runs_of_row: list[SavedRun]) -> str:
