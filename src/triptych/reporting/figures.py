@@ -184,6 +184,7 @@ def pareto_figure(comparison: Comparison) -> Drawing | None:
         main = next(line for line, (_, size) in enumerate(shown) if size > 1)
         grid[main][0].set_ylabel("test R-1 (F1, 0-100)")
         drawn.legend_of([axes for line in grid for axes in line[:1]])
+        drawn.pending.sort(key=lambda noted: noted[0])  # read row by row, in whatever part of the axis each is
         return drawn.finish()
 
 
