@@ -34,7 +34,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
     """
     files = rows.of_files(comparison)
     sentences: list[tuple[str, str, str | None]] = [
-        ("abstract", "in-brief", setting.in_brief(comparison)),
+        ("abstract", "in-brief", None if files else setting.in_brief(comparison)),
         ("setting", "setting", setting.compared(comparison)),
         ("setting", "synthetic", rows.synthetic_notice(comparison)),
         ("quality", "verdict", comparison.verdict),
