@@ -562,7 +562,7 @@ def advise(
     """Name the best row of a finished comparison within a budget, with the evidence and its uncertainty.
 
     Args:
-        out: a results folder.
+        out: a results folder; or a folder with its `comparison.json` alone, whose figures are taken as they are.
         max_parameters: trainable parameters, at most, such as 1e6 or `1M`; None: any number.
         max_seconds: training seconds, at most, or a text such as `30min`; None: any time.
         max_memory: peak memory of training in bytes, at most, or a text such as `8GB`; None: any amount.
@@ -575,8 +575,10 @@ def advise(
     """
     from triptych.analysis import advice
     from triptych.analysis import comparison as comparing
-    from triptych.results.reading import read_results
+    from triptych.results.reading import is_published, read_comparison, read_results
 
+    if is_published(Path(out)):
+        return advice.recommend(read_comparison(Path(out)), max_parameters, max_seconds, max_memory)
     results = read_results(Path(out))
     found = advice.recommend(comparing.compare_results(results), max_parameters, max_seconds, max_memory)
     if found.choice is None or results.files is not None:

@@ -186,8 +186,9 @@ def _rival(comparison: Comparison, measure: str, best: str, label: str) -> Rival
         return Rival(label, first - second, None, None, None, False)
     test = turned(test, best)
     not_worse = test.p_not_better is not None and test.p_not_better < LEVEL
+    decision = test.decision or ("different" if separable(test) else "undecided")  # in files of before it was recorded
     return Rival(
-        label, test.difference, test.low, test.high, test.p_value_adjusted, separable(test), test.decision, not_worse
+        label, test.difference, test.low, test.high, test.p_value_adjusted, separable(test), decision, not_worse
     )
 
 

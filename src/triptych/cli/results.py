@@ -85,7 +85,7 @@ def run_advise(options: argparse.Namespace) -> int:
     if options.export is None:
         return 0
     if not advice.runs:
-        raise ResultsError("Nothing is exported: no row was advised, or its predictions are files of another tool.")
+        raise ResultsError("Nothing is exported: no row was advised, or the folder has no run of it.")
     quiet_libraries()
     made = api.export(advice.runs[0], options.export, model=options.model, plugins=options.plugin)
     print(made, file=sys.stderr if options.json else sys.stdout)

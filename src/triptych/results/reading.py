@@ -281,6 +281,11 @@ def settings_of(record: Record, folder: Path) -> Suite:
         refuse(file, f"does not contain the settings of a suite: {str(error).rstrip('.')}", remedy(file))
 
 
+def is_published(out: Path) -> bool:
+    """Whether a folder has a comparison without the suite that it is of: figures to read, and no runs to compare."""
+    return (out / "comparison.json").is_file() and not any((out / name).exists() for name in ("suite.json", SCORED))
+
+
 def read_comparison(out: Path) -> Comparison:
     """Read `OUT/comparison.json`.
 

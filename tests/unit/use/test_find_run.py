@@ -5,6 +5,7 @@ import json
 import pytest
 
 from support.folders import edit_record, write_results
+from support.paths import CHECKOUT
 from triptych import api, cli
 from triptych.errors import ResultsError
 from triptych.results.reading import read_results
@@ -133,3 +134,17 @@ def test_models_of_an_unpacked_bundle_are_found_by_their_records_in_the_results(
     assert find_run(bundle / "models/tuned/lora/1").said == ""
     assert find_run(bundle / "models/tuned/lora").folder == bundle / "models/tuned/lora/1"
     assert find_run(bundle / "models/tuned").folder == bundle / "models/tuned/lora/1"
+
+
+def test_a_published_comparison_is_advised_on_without_its_runs(capsys):
+    """The rehearsal's figures give advice as they stand, with their tests; there is no run to name or export."""
+    folder = CHECKOUT / "docs/rehearsal"
+    found = api.advise(folder, max_parameters="3M")
+    assert found.choice == "lead-3" and found.runs == () and set(found.refused) == {"full"}
+    assert {rival.decision for rival in found.rivals} == {"different"}
+    assert cli.main(["advise", str(folder), "--max-parameters", "3M", "--export", "nowhere"]) == 2
+    captured = capsys.readouterr()
+    assert (
+        "Within at most 3,000,000 trainable parameters: lead-3." in captured.out
+        and "Nothing is exported" in captured.err
+    )
