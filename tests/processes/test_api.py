@@ -52,14 +52,14 @@ def test_every_command_is_a_function(capsys):
 def test_the_documented_examples_run(tmp_path):
     """The examples of docs/api.md run one after the other, as they stand there."""
     examples = re.findall(r"```python\n(.*?)```", (ROOT / "docs/api.md").read_text(), re.DOTALL)
-    assert len(examples) == 7
+    assert len(examples) == 8
     (tmp_path / "examples.py").write_text("\n".join(examples))
     environment = {**os.environ, "TRIPTYCH_CACHE": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
     found = subprocess.run(
         [sys.executable, "examples.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr
-    assert found.stdout.count("\n") == 11 and "False" in found.stdout
+    assert found.stdout.count("\n") == 13 and "False" in found.stdout
 
 
 USE = """

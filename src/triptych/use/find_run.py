@@ -52,7 +52,8 @@ def find_run(name: str | Path) -> FoundRun:
     Args:
         name: `OUT/runs/LABEL/SEED`, or an adapter that peft saved; the folder of a row, if one of its seeds finished;
             OUT, if one trained run in it finished, or else one run; or `OUT@best`, the row that trains with the best
-            mean on the suite's primary measure, under the seed with the lowest validation loss.
+            mean on the suite's primary measure (of equal means, that with the lower test loss, or the higher R-1 where
+            the loss is primary), under the seed with the lowest validation loss.
 
     Raises:
         ResultsError: there is no such run, or several may be meant, which the message lists.
@@ -131,21 +132,23 @@ def _best(out: Path) -> FoundRun:
     trained = [label for label in ranked if num_trainable(comparison.rows[label])]
     if not trained:
         raise ResultsError(f"No row in {str(out)!r} was trained: there is no best one. Rows: {', '.join(ranked)}.")
-    means = {label: mean_of(comparison.rows[label], measure) for label in ranked}
-    equal = [label for label in trained if means[label] == means[trained[0]]]
-    if len(equal) > 1:
+    second = "rouge1" if measure == "loss" else "loss"
+    means = {label: [mean_of(comparison.rows[label], one) for one in (measure, second)] for label in ranked}
+    equal = [label for label in trained if means[label][0] == means[trained[0]][0]]
+    equal = ranking({label: comparison.rows[label] for label in equal}, second) or equal  # of equal ones, by the other
+    if len(equal) > 1 and means[equal[0]] == means[equal[1]]:
         folders = "".join(f"\n  {out / 'runs' / label}" for label in equal)
-        raise ResultsError(f"Several rows in {str(out)!r} have the best mean. Name one of them:{folders}")
-    best, name = trained[0], NAMES.get(measure, measure)
+        raise ResultsError(f"Several rows in {str(out)!r} are the best alike. Name one of them:{folders}")
+    best, name = equal[0], NAMES.get(measure, measure)
     runs = runs_of_row(out, best, comparison.rows[best].seeds)
-    mean = f"{means[best]:.{4 if measure == 'loss' else 2}f}"
+    mean = f"{means[best][0]:.{4 if measure == 'loss' else 2}f}"
     said = [f"{out}{BEST} is {runs[0]}: of the rows that train, {best} has the best mean {name}, {mean}"]
     if len(runs) > 1:
         said[0] += f", and of its {len(runs)} seeds this one the lowest validation loss"
-    close = [label for label in trained[1:] if not _differs(comparison, measure, best, label)]
+    close = [label for label in trained if label != best and not _differs(comparison, measure, best, label)]
     if close:
         said.append(f"not shown to differ from it: {', '.join(close)}")
-    ahead = ranked[: ranked.index(best)]
+    ahead = [label for label in ranked[: ranked.index(best)] if label not in trained]
     if ahead:
         said.append(f"better without training: {', '.join(ahead)}")
     return FoundRun(runs[0], f"{'; '.join(said)}.")
