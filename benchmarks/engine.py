@@ -284,6 +284,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
         learning_rate=1e-4,
         weight_decay=0.0,
         max_epochs=1,
+        eval_every=1.0,
         patience=1,
         global_batch_size=options["batch"],
         micro_batch_size=options["batch"],
@@ -313,7 +314,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
         later = time.perf_counter()
         state.progress.cursor = 0
         loop = Loop(model, split, plan, state, count, cache)
-        while not loop.at_epoch_end:
+        while state.progress.cursor < loop.steps_per_epoch:
             loop.step()
         end = time.perf_counter()
         shutil.rmtree(folder)

@@ -522,7 +522,7 @@ MADE_WITH = {"settings": "5e771", "data": "da7a", "versions": {"torch": "2.9.0"}
 def read_search(place: Path) -> None:
     """What a row's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
     for made_with in (MADE_WITH, {**MADE_WITH, "data": "other"}):
-        found = [search.read_search(place / "search.json", made_with), *search.read_trials(place, (0.1,), made_with)]
+        found = [search.read_search(place / "search.json", made_with), search.read_trial(place, 0.1, 4, made_with)]
         found.append(kept.find_kept(place / "micro_batch.json", passes.MicroBatch, "micro-batch size", made_with))
         assert made_with is MADE_WITH or not any(found), "what was made on other data was used"
 
@@ -689,7 +689,7 @@ class Bench:
             ),
         )
         trial = {"learning_rate": 0.1, "validation_loss": 2.0, "search_seconds": 1.5, "made_with": MADE_WITH}
-        self.put("search/0.1.json", json.dumps(trial))
+        self.put("search/0.1-4.json", json.dumps(trial))
         self.put("search/micro_batch.json", json.dumps({"micro_batch_size": 8, "made_with": MADE_WITH}))
         settings = [
             f"{key}.{inner}"

@@ -27,7 +27,7 @@ from typing import Any
 FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
 METHODS = "lora,last-layers,prompt-tuning"
 # six minutes, one thread
-SETTINGS = ["seeds=[0, 1]", "training.max_epochs=4", "search.trials=2", "search.train_documents=64"]
+SETTINGS = ["seeds=[0, 1]", "training.max_epochs=4", "search.trials=2"]
 CACHED = (".arrow", ".bin")
 LAWS = ("results_lost", "records_written_twice", "wrong_results_believed", "last_calls_as_long_as_the_whole")
 

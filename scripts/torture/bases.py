@@ -19,7 +19,6 @@ SMALL = (
     "decoding.max_new_tokens=4",
     "decoding.num_beams=1",
     "search.trials=2",
-    "search.train_documents=4",
     "search.validation_documents=2",
 )
 ROWS = "lead-3,last-layers,lora"

@@ -396,7 +396,7 @@ def test_links_out_of_a_results_folder_are_refused(tmp_path, capsys, link):
         "model/config.json",
         "search/search.json",
         "search/micro_batch.json",
-        "search/0.1.json",
+        "search/0.1-4.json",
         "tables/train.csv",
         "documents/news.csv",
         "peft/lora/adapter_model.safetensors",

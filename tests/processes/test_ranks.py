@@ -19,7 +19,6 @@ SETTINGS = [
     "training.micro_batch_size=2",
     "training.precision=fp32",
     "search.trials=2",
-    "search.train_documents=9",
     "decoding.max_new_tokens=12",
     "decoding.num_beams=2",
 ]

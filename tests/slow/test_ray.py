@@ -29,7 +29,6 @@ SMALL = [
     "decoding.max_new_tokens=12",
     "decoding.num_beams=2",
     "search.trials=2",
-    "search.train_documents=8",
     "seeds=[0, 1]",
 ]
 FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
@@ -117,7 +116,8 @@ def test_a_cluster_with_a_killed_worker_gives_the_comparison_of_one_machine(one_
     assert killed and _resumes(reported)
     tried = [name for name, event in reported if event == TriedEvent(message=None)]
     trials = json.loads((one_machine / "cluster/runs/lora/search.json").read_text())["trials"]
-    assert len(trials) == 2 and sorted(tried) == sorted(f"lora at {trial['learning_rate']:g}" for trial in trials)
+    first_round = [f"lora at {trial['learning_rate']:g}" for trial in trials[:2]]
+    assert len(trials) > 2 and sorted(tried) == sorted(first_round)
     assert _same(one_machine, "cluster")
 
 

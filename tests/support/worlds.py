@@ -13,7 +13,7 @@ from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.corpus.sequence import Pair, Template
 from triptych.engine.model import EngineModel
 from triptych.engine.modes import TrainingModes
-from triptych.engine.training import Epoch, Loop, Step, TrainingPlan, TrainingState
+from triptych.engine.training import Loop, LossPair, Step, TrainingPlan, TrainingState
 from triptych.machine import Machine
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
@@ -106,6 +106,7 @@ class World:
             learning_rate=0.05,
             weight_decay=0.01,
             max_epochs=2,
+            eval_every=1.0,
             patience=2,
             global_batch_size=4,
             micro_batch_size=2,
@@ -143,20 +144,20 @@ def train(
     loop: Loop,
     validate: Callable[[], float] | None = None,
     on_step: Callable[[Step], object] = lambda step: None,
-    on_epoch: Callable[[Epoch], object] = lambda epoch: None,
+    on_epoch: Callable[[LossPair], object] = lambda epoch: None,
 ) -> None:
     """Train to the end.
 
     Args:
         loop: where training begins.
-        validate: gives the validation loss; without it every epoch gains.
+        validate: gives the validation loss; without it every evaluation gains.
         on_step: called after each optimizer step.
-        on_epoch: called after each epoch.
+        on_epoch: called after each evaluation.
     """
     falling = iter(range(1_000_000, 0, -1))
     while not loop.finished:
-        if loop.at_epoch_end:
-            on_epoch(loop.end_epoch(validate() if validate else float(next(falling))))
+        if loop.evaluation_due:
+            on_epoch(loop.evaluate(validate() if validate else float(next(falling))))
         else:
             on_step(loop.step())
 

@@ -1,5 +1,6 @@
 """Seconds that the runs of a row take in a design of another size, extrapolated from measured runs."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -35,10 +36,11 @@ class RowCost:
         trains: the row is trained, under each seed.
         fixed: of each run, whatever its size: start, preparation, saving.
         search: of the learning-rate search, once for the row, with `search_documents` training pairs.
-        search_documents: the pairs that each of its trials saw; fewer training pairs make it shorter.
+        search_documents: the training pairs that its length was a share of; it grows and shrinks with them.
         train: for a training document, each time it is seen.
         evaluate: for a document whose loss is taken.
         generate: for a test document that is summarized.
+        eval_every: epochs between two evaluations.
     """
 
     trains: bool
@@ -48,23 +50,24 @@ class RowCost:
     train: float
     evaluate: float
     generate: float
+    eval_every: float = 1.0
 
     def seconds(self, size: Size) -> float:
         """All runs of the row, one after the other, trained for all epochs."""
         epochs = size.max_epochs if self.trains else 0
-        evaluated = evaluations(size.validation_documents, epochs, size.test_documents)
+        evaluated = losses_computed(size.validation_documents, math.ceil(epochs / self.eval_every), size.test_documents)
         run = self.fixed + self.train * size.train_documents * epochs + self.evaluate * evaluated
         run += self.generate * size.test_documents
-        share = min(1.0, size.train_documents / self.search_documents) if self.search_documents else 0.0
+        share = size.train_documents / self.search_documents if self.search_documents else 0.0
         return run * (size.seeds if self.trains else 1) + self.search * share
 
 
-def evaluations(validation_documents: int, epochs: int, test_documents: int) -> int:
-    """Number of losses computed in a run.
+def losses_computed(validation_documents: int, evaluations: int, test_documents: int) -> int:
+    """Number of documents whose loss is computed in a run.
 
-    Validation is evaluated before training, after every epoch and at the end, the test split once.
+    Validation is evaluated before training, `evaluations` times during it and at the end, the test split once.
     """
-    return validation_documents * (epochs + 2) + test_documents
+    return validation_documents * (evaluations + 2) + test_documents
 
 
 def measured(results: Results) -> dict[str, RowCost]:
@@ -97,6 +100,7 @@ def _of_row(runs: Sequence[SavedRun]) -> RowCost:
         train=_ratio(sum(cost.train_seconds for cost in costs), seen),
         evaluate=_ratio(sum(cost.evaluation_seconds for cost in costs), evaluated),
         generate=_ratio(sum(cost.generation_seconds for cost in costs), summarized),
+        eval_every=runs[0].setting("training.eval_every") or 1.0,
     )
 
 
@@ -115,13 +119,15 @@ def available(run: SavedRun, split: str) -> int:
 
 
 def _evaluated(run: SavedRun) -> int:
-    epochs = run.record.training.epochs if run.record.training is not None else 0
-    return evaluations(used(run, "validation"), epochs, len(run.predictions))
+    training = run.record.training
+    evaluations = 0
+    if training is not None:
+        evaluations = training.evaluations if training.evaluations is not None else int(training.epochs)
+    return losses_computed(used(run, "validation"), evaluations, len(run.predictions))
 
 
 def _searched(run: SavedRun) -> int:
-    most = run.setting("search.train_documents") or 0
-    return min(most, used(run, "train")) if run.record.search is not None else 0
+    return used(run, "train") if run.record.search is not None else 0
 
 
 def _ratio(seconds: float, count: int) -> float:

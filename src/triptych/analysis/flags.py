@@ -12,6 +12,7 @@ from triptych.text.languages import ENGLISH
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
 HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
 HIGH_SHARE_EMPTY = 0.01
+HIGH_RATE = 0.5  # of the peak: weights from a higher rate have not had what a schedule lowers the rate for
 FEW_DOCUMENTS = 50  # of scored files: an interval of R-1 is then several points wide
 
 
@@ -104,10 +105,18 @@ def _run_flags(run: SavedRun) -> list[str]:
             f"({', '.join(f'{rate:g}' for rate in tried)}): a better one may lie beyond it."
         )
     training = record.training
-    if training is not None and not training.stopped_early and training.best_epoch == training.epochs:
+    if training is not None and training.best_step == 0:
+        flags.append("No evaluation beat the untouched weights: these are the weights that were evaluated.")
+    elif training is not None and not training.stopped_early and training.best_epoch == training.epochs:
         flags.append(
             f"The best epoch is the last of {training.epochs}: training has not converged, "
             "and more epochs may lower the loss."
+        )
+    share = _rate_share(run)
+    if share is not None and share > HIGH_RATE:
+        flags.append(
+            f"The best weights are from a step at which the learning rate was still at {share:.0%} of its peak: they "
+            "never had the lower rates of the schedule, which usually lower the loss."
         )
     shape = record.text_shape
     if shape is not None and shape.share_at_cap is not None and shape.share_at_cap > HIGH_SHARE_AT_CAP:
@@ -118,6 +127,15 @@ def _run_flags(run: SavedRun) -> list[str]:
     if shape is not None and shape.share_empty > HIGH_SHARE_EMPTY:
         flags.append(f"{shape.share_empty:.0%} of the summaries are empty.")
     return [*flags, *record.notes.get("warnings", [])]
+
+
+def _rate_share(run: SavedRun) -> float | None:
+    """The learning rate of the best weights, as a share of the peak; None where it says nothing."""
+    training = run.record.training
+    rates = [float(line["learning_rate"]) for line in run.history if line.get("event") == "step"]
+    if training is None or not training.best_rate or not rates or run.setting("training.schedule") == "constant":
+        return None
+    return training.best_rate / max(rates)
 
 
 def _advice(run: SavedRun) -> str:

@@ -29,13 +29,14 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
     """Print what a suite compares, which preset its settings began from, and where its results go."""
     print_text(console, f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; results in {out}{remark}")
     t, d, s = suite.training, suite.decoding, suite.search
-    rates = f"{s.trials} learning rates a row on {s.train_documents:,} documents" if s.trials > 1 else "no search"
+    rates = f"a search over {s.trials} learning rates a row" if s.trials > 1 else "no search"
     print_text(
         console,
         f"  from the preset {preset!r}: {presets()[preset].summary}\n"
         f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of "
-        f"{t.global_batch_size} documents a step, patience {t.patience}; {rates}; documents of up to "
-        f"{suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} tokens",
+        f"{t.global_batch_size} documents a step, patience {t.patience}, schedule {t.schedule}; {rates}; "
+        f"documents of up to {suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} "
+        "tokens",
     )
 
 

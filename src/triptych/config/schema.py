@@ -64,7 +64,10 @@ class Training(Section):
     """The training budget and recipe, the same for every row."""
 
     max_epochs: int = Field(10, ge=1, description="epochs, at most")
-    patience: int = Field(2, ge=1, description="epochs without a better validation loss before training stops")
+    eval_every: float = Field(
+        1.0, gt=0, le=1, description="epochs between two evaluations of the validation split: 0.25 on large data"
+    )
+    patience: int = Field(2, ge=1, description="evaluations without a better validation loss before training stops")
     global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
     micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         8,
@@ -72,10 +75,16 @@ class Training(Section):
     )
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
     warmup_fraction: float = Field(
-        0.05, ge=0, lt=1, description="the part of all optimizer steps in which the learning rate rises"
+        0.05,
+        ge=0,
+        lt=1,
+        description="the part of all optimizer steps, of at most 4 epochs under warmup_stable_decay, in which the "
+        "learning rate rises",
     )
-    schedule: Literal["linear", "cosine", "constant"] = Field(
-        "linear", description="of the learning rate after that: linear or cosine to 0, or constant"
+    schedule: Literal["warmup_stable_decay", "linear", "cosine", "constant"] = Field(
+        "warmup_stable_decay",
+        description="of the learning rate after that: at its peak until validation stops gaining, then to 0 from the "
+        "best weights; or linear or cosine to 0 over max_epochs; or constant",
     )
     optimizer: Literal["adamw", "adafactor"] = Field(
         "adamw", description="the optimizer; adafactor needs less memory for its state"
@@ -132,9 +141,16 @@ class RougeSettings(Section):
 class Search(Section):
     """The learning-rate search, with the same budget for every tuned row."""
 
-    trials: int = Field(4, ge=0, description="learning rates each method may try; 0 or 1: none, defaults are used")
-    train_documents: int = Field(2000, ge=1, description="training pairs a trial may see, at most")
-    epochs: int = Field(1, ge=1, description="epochs a trial lasts")
+    trials: int = Field(
+        4, ge=0, description="learning rates of the first round; 0 or 1: no search, each method's default rate is used"
+    )
+    share: float = Field(
+        0.35,
+        gt=0,
+        le=1,
+        description="optimizer steps of all trials of a row together, as a share of the shortest run that lowers the "
+        "validation loss",
+    )
     validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
 
 

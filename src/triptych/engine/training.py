@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from triptych.config.schedule import Schedule
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate, epoch_order, micro_groups, seed_of
@@ -25,6 +26,7 @@ class TrainingPlan:
     learning_rate: float
     weight_decay: float
     max_epochs: int
+    eval_every: float  # in epochs
     patience: int
     global_batch_size: int
     micro_batch_size: int
@@ -33,6 +35,7 @@ class TrainingPlan:
     schedule: str
     optimizer: str
     seed: int
+    max_steps: int | None = None  # None: those of `max_epochs`
 
 
 @dataclass
@@ -42,17 +45,21 @@ class Progress:
     epoch: int = 0  # epochs finished
     cursor: int = 0  # optimizer steps done in the current epoch
     step: int = 0
-    best_loss: float | None = None  # None before the first validation
-    best_epoch: int = 0
-    epochs_without_gain: int = 0
+    evaluations: int = 0
+    evaluated_at: int = 0  # the step of the last evaluation
+    best_loss: float | None = None  # None before the first evaluation
+    best_step: int = 0
+    evaluations_without_gain: int = 0
+    decay_start: int | None = None  # the step from which `warmup_stable_decay` lowers the rate; None: not yet
+    decay_steps: int = 0
     stopped: bool = False
     tokens: int = 0
     targets: int = 0
     documents: int = 0
     train_flops: float = 0.0
     plain_flops: float = 0.0
-    epoch_nats: float = 0.0
-    epoch_targets: int = 0
+    nats: float = 0.0  # since the last evaluation, as the next line
+    nats_targets: int = 0
     micro_batch_size: int = 0  # after memory ran out, the size that fitted; 0: the plan's
 
 
@@ -69,6 +76,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
+    earlier: dict[str, Tensor] = field(default_factory=dict)  # the best before them; empty: none are kept
     scaler: torch.amp.GradScaler | None = None  # fp16 alone
 
     @classmethod
@@ -83,6 +91,7 @@ class TrainingState:
         """Everything as named tensors and plain numbers, fit for safetensors and JSON."""
         tensors = {f"trained.{name}": p.detach() for name, p in self.trained.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors |= {f"earlier.{name}": value for name, value in self.earlier.items()}
         if self.scaler is not None:
             tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
@@ -98,7 +107,8 @@ class TrainingState:
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(tensors[f"trained.{name}"])
-        self.best = {name[5:]: value.clone() for name, value in tensors.items() if name.startswith("best.")}
+        self.best = _named(tensors, "best.")
+        self.earlier = _named(tensors, "earlier.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
@@ -109,15 +119,32 @@ class TrainingState:
         if self.scaler is not None:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
-    def keep_best(self) -> None:
-        """Remember the trained tensors as they are now."""
+    def keep_best(self, keep_earlier: bool = False) -> None:
+        """Remember the trained tensors as they are now, and on request those that were the best until now."""
+        self.earlier = self.best if keep_earlier else {}
         self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
 
     def restore_best(self) -> None:
         """Put the best tensors back."""
+        self._restore(self.best)
+
+    def restore_earlier(self) -> None:
+        """Put the tensors that were the best before the best ones back, where they are kept, and keep them no longer.
+
+        Else the best are put back.
+        """
+        self._restore(self.earlier or self.best)
+        self.earlier = {}
+
+    def _restore(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, value in self.best.items():
+            for name, value in tensors.items():
                 self.trained[name].copy_(value)
+
+
+def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Copies of the tensors whose names begin so, without that beginning."""
+    return {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
@@ -131,23 +158,6 @@ def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.
         return torch.optim.Adafactor(groups, lr=plan.learning_rate)
     fused = all(p.device.type in ("cpu", "cuda") for p in parameters)
     return torch.optim.AdamW(groups, lr=plan.learning_rate, fused=fused)
-
-
-def scheduled_rate(plan: TrainingPlan, step: int, total_steps: int) -> float:
-    """The learning rate of step k of K, never 0.
-
-    With w = ceil(warmup_fraction K) it is rate (k + 1) / w while k < w. Then, linear: rate (K - k) / (K - w); cosine:
-    rate (1 + cos(pi (k - w) / (K - w))) / 2; constant: rate.
-    """
-    warmup = math.ceil(plan.warmup_fraction * total_steps)
-    if step < warmup:
-        return plan.learning_rate * (step + 1) / warmup
-    remaining = max(total_steps - warmup, 1)
-    if plan.schedule == "linear":
-        return plan.learning_rate * (total_steps - step) / remaining
-    if plan.schedule == "cosine":
-        return plan.learning_rate * (1 + math.cos(math.pi * (step - warmup) / remaining)) / 2
-    return plan.learning_rate
 
 
 def steps_per_epoch(documents: int, plan: TrainingPlan) -> int:
@@ -167,10 +177,10 @@ class Step(NamedTuple):
     rate: float  # the learning rate
 
 
-class Epoch(NamedTuple):
-    """What an epoch came to, in nats per target token."""
+class LossPair(NamedTuple):
+    """What was found at an evaluation, in nats per target token."""
 
-    train_loss: float
+    train_loss: float  # of the steps since the evaluation before
     validation_loss: float
 
 
@@ -178,8 +188,8 @@ class Loop:
     """Training, one optimizer step at a time, until the last epoch or until validation stops gaining.
 
         while not loop.finished:
-            if loop.at_epoch_end:
-                loop.end_epoch(split_loss(model, validation, batch_size).mean)
+            if loop.evaluation_due:
+                loop.evaluate(split_loss(model, validation, batch_size).mean)
             else:
                 loop.step()
 
@@ -206,18 +216,29 @@ class Loop:
         self.model, self.pairs, self.plan, self.state = model, pairs, plan, state
         self._count_flops, self._cache = count_flops, cache
         self.steps_per_epoch = steps_per_epoch(len(pairs), plan)
-        self.total_steps = plan.max_epochs * self.steps_per_epoch
+        self.total_steps = plan.max_steps or plan.max_epochs * self.steps_per_epoch
+        self.schedule = Schedule(plan.schedule, plan.warmup_fraction, self.steps_per_epoch, self.total_steps)
         self._order = epoch_order(len(pairs), plan.seed, state.progress.epoch)
 
     @property
     def finished(self) -> bool:
-        """Whether the last epoch is over, or validation has stopped gaining."""
-        return self.state.progress.epoch >= self.plan.max_epochs or self.state.progress.stopped
+        """Whether all steps were taken, or validation has stopped gaining, and the last weights were evaluated."""
+        return self.state.progress.stopped
 
     @property
-    def at_epoch_end(self) -> bool:
-        """Whether all steps of the epoch are done, so that its validation loss is due."""
-        return self.state.progress.cursor >= self.steps_per_epoch
+    def evaluation_due(self) -> bool:
+        """Whether a validation loss is due: every `eval_every` of an epoch, at its end, and when the rate is at 0."""
+        now = self.state.progress
+        if now.step == now.evaluated_at:
+            return False
+        every = math.ceil(self.plan.eval_every * self.steps_per_epoch)
+        return now.cursor % every == 0 or now.cursor == self.steps_per_epoch or self._at_end
+
+    @property
+    def _at_end(self) -> bool:
+        now = self.state.progress
+        decayed = now.decay_start is not None and now.step >= now.decay_start + now.decay_steps
+        return decayed or now.step >= self.total_steps
 
     def step(self) -> Step:
         """One optimizer step over a global batch, in micro-batches that the ranks share out.
@@ -232,7 +253,10 @@ class Loop:
         now, state, machine = self.state.progress, self.state, self.model.machine
         first = now.cursor * self.plan.global_batch_size
         indices = self._order[first : first + self.plan.global_batch_size].tolist()
-        rate = scheduled_rate(self.plan, now.step, self.total_steps)
+        schedule = self.schedule
+        if schedule.decays_on_plateau and now.decay_start is None and now.step >= schedule.latest_decay_start:
+            now.decay_start, now.decay_steps = now.step, self.total_steps - now.step
+        rate = self.plan.learning_rate * schedule.share(now.step, now.decay_start, now.decay_steps)
         self.model.train()
         targets = sum(len(self.pairs[i].summary_ids) + 1 for i in indices)
         nats = float(machine.total(torch.tensor(self._within_memory(indices, targets), dtype=torch.float64)))
@@ -243,17 +267,21 @@ class Loop:
         self._update(indices, rate)
         now.targets += targets
         now.documents += len(indices)
-        now.epoch_nats += nats
-        now.epoch_targets += targets
+        now.nats += nats
+        now.nats_targets += targets
         now.cursor += 1
         now.step += 1
         return Step(nats / targets, rate)
 
-    def end_epoch(self, validation_loss: float) -> Epoch:
-        """Keep the weights if they are the best so far, count towards early stopping, and begin the next epoch.
+    def evaluate(self, validation_loss: float) -> LossPair:
+        """Keep the weights if they are the best so far, and decide how training continues.
+
+        After `patience` evaluations without gain it stops. Under `warmup_stable_decay` the decay begins then, and
+        training stops when it is over. The decay begins from the weights that were the best before the best ones (from
+        the best, if these were the first to gain): at a high rate, weights overfit before their loss rises.
 
         Args:
-            validation_loss: in nats per target token.
+            validation_loss: of the weights as they are, in nats per target token.
 
         Raises:
             NonFiniteLoss: it is NaN or infinite.
@@ -261,21 +289,30 @@ class Loop:
         now = self.state.progress
         if not math.isfinite(validation_loss):
             raise NonFiniteLoss(
-                f"The validation loss is {validation_loss} after epoch {now.epoch + 1}: try a lower learning rate."
+                f"The validation loss is {validation_loss} after step {now.step}: try a lower learning rate."
             )
-        train_loss = now.epoch_nats / now.epoch_targets
-        now.epoch, now.cursor, now.epoch_nats, now.epoch_targets = now.epoch + 1, 0, 0.0, 0
+        train_loss = now.nats / now.nats_targets
+        now.evaluations, now.evaluated_at, now.nats, now.nats_targets = now.evaluations + 1, now.step, 0.0, 0
+        if now.cursor == self.steps_per_epoch:
+            now.epoch, now.cursor = now.epoch + 1, 0
+            self._order = epoch_order(len(self.pairs), self.plan.seed, now.epoch)
         if now.best_loss is None or validation_loss < now.best_loss:
-            now.best_loss, now.best_epoch, now.epochs_without_gain = validation_loss, now.epoch, 0
-            self.state.keep_best()
+            keep_earlier = self.schedule.decays_on_plateau and now.decay_start is None and now.best_step > 0
+            self.state.keep_best(keep_earlier)
+            now.best_loss, now.best_step, now.evaluations_without_gain = validation_loss, now.step, 0
         else:
-            now.epochs_without_gain += 1
-        now.stopped = now.epochs_without_gain >= self.plan.patience
-        self._order = epoch_order(len(self.pairs), self.plan.seed, now.epoch)
+            now.evaluations_without_gain += 1
+        if now.evaluations_without_gain >= self.plan.patience and now.decay_start is None:
+            if self.schedule.decays_on_plateau:
+                self.state.restore_earlier()
+                now.decay_start, now.decay_steps = now.step, self.schedule.decay_steps(now.best_step)
+            else:
+                now.stopped = True
+        now.stopped = now.stopped or self._at_end
         if self.finished:
             self.state.restore_best()
             self.model.eval()
-        return Epoch(train_loss, validation_loss)
+        return LossPair(train_loss, validation_loss)
 
     def _within_memory(self, indices: list[int], targets: int) -> float:
         """`_accumulate`, begun again with half the micro-batch where memory runs out; the smaller size stays.

@@ -147,17 +147,17 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
     trained = tuple(row.label for row in checked.entries if row.trains)
     if len(trained) < 2:
         raise ConfigError(f"The suite has {formats.number_of(len(trained), 'row')} that train: a difference needs two.")
-    search = min(suite.search.train_documents, len(checked.corpus.train))
     costs = {}
     for row, one in zip(checked.entries, estimate_runs(checked, device).values(), strict=True):
         costs[row.label] = costing.RowCost(
             row.trains,
             STARTUP,
             one.search_seconds,
-            search if one.search_seconds else 0,
+            len(checked.corpus.train) if one.search_seconds else 0,
             one.document_seconds,
             one.loss_seconds,
             one.summary_seconds,
+            suite.training.eval_every,
         )
     splits = checked.corpus.data.splits
     available = {name: counts.used + counts.not_sampled for name, counts in splits.items()}

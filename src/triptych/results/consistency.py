@@ -25,6 +25,7 @@ EQUAL_SETTINGS = (
     "split",
     "limits",
     "training.max_epochs",
+    "training.eval_every",
     "training.patience",
     "training.global_batch_size",
     "training.max_grad_norm",
@@ -134,23 +135,36 @@ def _history(record: Record, history: Sequence[Mapping[str, Any]]) -> Iterator[P
         return
     evaluations = [event for event in history if event["event"] == "evaluation"]
     steps = [step for event in history if isinstance(step := event.get("step"), int)]
-    if max(steps, default=0) != training.steps or len(evaluations) != training.epochs:
+    expected = training.evaluations if training.evaluations is not None else training.epochs
+    if max(steps, default=0) != training.steps or len(evaluations) != expected:
         yield (
             "history.jsonl",
             f"ends at step {max(steps, default=0)} after {len(evaluations)} evaluations, record.json says "
-            f"{training.steps} steps and {training.epochs} epochs: it is cut or of another run",
+            f"{training.steps} steps and {expected} evaluations: it is cut or of another run",
         )
         return
-    recorded = record.loss.validation
-    if recorded is None or not 1 <= training.best_epoch <= len(evaluations):
+    recorded, best = record.loss.validation, _best(record, evaluations)
+    if recorded is None:
         return
-    best = evaluations[training.best_epoch - 1].get("validation_loss")
     if isinstance(best, int | float) and not math.isclose(best, recorded, rel_tol=LOSS_TOLERANCE):
         yield (
             "history.jsonl",
-            f"has the validation loss {best:.6f} at the best epoch, record.json says {recorded:.6f}: they are not of "
+            f"has the validation loss {best:.6f} at the best step, record.json says {recorded:.6f}: they are not of "
             "one run",
         )
+
+
+def _best(record: Record, evaluations: Sequence[Mapping[str, Any]]) -> Any:
+    """The validation loss of the kept weights, by the history; None where it is not in it."""
+    training = record.training
+    assert training is not None
+    if training.best_step is None:
+        index = int(training.best_epoch) - 1
+        return evaluations[index].get("validation_loss") if 0 <= index < len(evaluations) else None
+    if training.best_step == 0:
+        return record.loss.initial
+    found = [line for line in evaluations if line.get("step") == training.best_step]
+    return found[0].get("validation_loss") if found else math.inf
 
 
 def _figures(record: Record, predictions: Sequence[Prediction]) -> Iterator[Problem]:
@@ -184,12 +198,11 @@ def _derived(record: Record, predictions: Sequence[Prediction]) -> Iterator[tupl
                 yield f"rouge.{part}.{name}", value, derived
     search, training, parameters = record.search, record.training, record.parameters
     if search is not None:
-        losses = {trial.learning_rate: trial.validation_loss for trial in search.trials}
+        losses = {trial.learning_rate: trial.validation_loss for trial in search.last_round}
         reached = [loss for loss in losses.values() if loss is not None]
         if reached:
             yield "the validation loss of search.chosen", losses.get(search.chosen), min(reached)
-            ends = (search.trials[0].learning_rate, search.trials[-1].learning_rate)
-            yield "search.at_edge", search.at_edge, search.chosen in ends
+            yield "search.at_edge", search.at_edge, search.chosen in search.ends
     limit = setting(record.config, "training.max_epochs")
     if training is not None and isinstance(limit, int):
         yield "training.stopped_early", training.stopped_early, training.epochs < limit

@@ -28,6 +28,8 @@ from triptych.results.records import (
 from triptych.storage.files import digest
 
 COMMAND = "command.json"
+# Keys of a suite that earlier versions knew; their values are read from a record's own config where they matter.
+RETIRED = frozenset({"search.train_documents", "search.epochs"})
 SCORED = "scored.json"
 _ALL_FIELDS = set(Prediction.model_fields)
 _SCORE_AGAIN = "score the files again with `triptych score`"
@@ -223,6 +225,16 @@ def suite_of(files: ScoredFiles) -> Suite:
     return make_suite({**files.settings, **facts})
 
 
+def without_retired(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an earlier version saved, without the keys that have no meaning any more."""
+    return {
+        key: {name: inner for name, inner in value.items() if f"{key}.{name}" not in RETIRED}
+        if isinstance(value, dict)
+        else value
+        for key, value in settings.items()
+    }
+
+
 def read_suite(path: Path) -> Suite:
     """Read the resolved suite of a results folder.
 
@@ -233,7 +245,7 @@ def read_suite(path: Path) -> Suite:
         refuse(path, "is missing", f"give a results folder that `triptych compare` wrote, or {remedy(path)}")
     settings = read_object(path, remedy(path))
     try:
-        return make_suite(settings)
+        return make_suite(without_retired(settings))
     except ConfigError as error:
         what = f"is not a suite of this version: {str(error).rstrip('.')}"
         refuse(path, what, "read it with the version that wrote it, or run the suite again with --fresh")
@@ -275,7 +287,7 @@ def settings_of(record: Record, folder: Path) -> Suite:
         ResultsError: the settings are not a suite of this version.
     """
     try:
-        return make_suite(record.config)
+        return make_suite(without_retired(record.config))
     except ConfigError as error:
         file = folder / "record.json"
         refuse(file, f"does not contain the settings of a suite: {str(error).rstrip('.')}", remedy(file))

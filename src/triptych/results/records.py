@@ -137,6 +137,7 @@ class Trial(Part):
 
     learning_rate: float
     validation_loss: float | None
+    documents: int | None = None  # trained on; None in records of earlier versions, whose trials were all alike
     search_seconds: float = 0.0
     search_flops: float = 0.0
 
@@ -148,6 +149,18 @@ class SearchResult(Part):
     chosen: float
     at_edge: bool
     charged_to: int = 0  # the seed whose run made the search
+
+    @property
+    def last_round(self) -> list[Trial]:
+        """The trials that were trained on most documents, of which the best was chosen."""
+        most = max(trial.documents or 0 for trial in self.trials)
+        return [trial for trial in self.trials if (trial.documents or 0) == most]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The lowest and the highest learning rate tried."""
+        rates = [trial.learning_rate for trial in self.trials]
+        return min(rates), max(rates)
 
     @property
     def seconds(self) -> float:
@@ -163,9 +176,13 @@ class SearchResult(Part):
 class TrainingSummary(Part):
     """How training went."""
 
-    epochs: int
+    epochs: int | float  # steps / steps of an epoch
     steps: int
-    best_epoch: int
+    evaluations: int | None = None  # None in records of earlier versions: as many as epochs
+    best_epoch: int | float
+    best_step: int | None = None  # after which the kept weights were; 0: before training
+    best_rate: float | None = None  # the learning rate of that step
+    decay_start: int | None = None  # the step from which `warmup_stable_decay` lowered the rate
     stopped_early: bool
     tokens: int
     targets: int

@@ -16,6 +16,8 @@ from triptych.machine import Machine, start_machine
 from triptych.run import setup
 from triptych.run.entries import SuiteEntry
 from triptych.run.preflight import CheckedSuite
+from triptych.run.recipe import training_plan
+from triptych.run.search import FINALISTS, search_budget, spread
 from triptych.run.timing import READING_SECONDS, SummaryTimes, TrainingTimes, time_loss, time_summaries, time_training
 
 PROCESS_SECONDS = 6.0  # in which a run's process starts and imports what it needs
@@ -112,21 +114,14 @@ def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -
         times: of its method.
     """
     suite, corpus, took = checked.suite, checked.corpus, times.training
-    t, s = suite.training, suite.search
+    t, all_of_it = suite.training, len(corpus.train)
+    updates = math.ceil(all_of_it / t.global_batch_size)
+    epoch = all_of_it * took.document + updates * took.update
     epochs = t.max_epochs if entry.trains else 0
-    trials = s.trials if entry.trains and s.trials > 1 else 0
-    all_of_it, short = len(corpus.train), min(len(corpus.train), s.train_documents)
-
-    def training(documents: int, passes: int) -> float:
-        updates = math.ceil(documents / t.global_batch_size)
-        return passes * (documents * took.document + updates * took.update)
-
-    judged = min(len(corpus.validation), s.validation_documents) * s.epochs
-    trial = times.loading + training(short, s.epochs) + times.loss * judged
-    search = trials * trial + (short * took.keeping if trials else 0.0)
-    evaluated = len(corpus.validation) * (epochs + 2) + len(corpus.test)
+    search = _search_seconds(checked, entry, times, epoch / updates)
+    evaluated = len(corpus.validation) * (math.ceil(epochs / t.eval_every) + 2) + len(corpus.test)
     return RunEstimate(
-        train_seconds=training(all_of_it, epochs) + all_of_it * took.keeping + search,
+        train_seconds=epochs * epoch + all_of_it * took.keeping + search,
         evaluation_seconds=times.loss * evaluated,
         generation_seconds=times.summary * len(corpus.test),
         search_seconds=search,
@@ -135,6 +130,22 @@ def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -
         summary_seconds=times.summary,
         start_seconds=PROCESS_SECONDS + times.loading,
     )
+
+
+def _search_seconds(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes, step: float) -> float:
+    """What the search of an entry takes, at `step` seconds for each optimizer step."""
+    suite, corpus = checked.suite, checked.corpus
+    if not entry.trains:
+        return 0.0
+    assert isinstance(entry.plugin, Method)
+    grid = spread(entry.plugin.learning_rates, suite.search.trials)
+    if len(grid) <= 1:
+        return 0.0
+    plan = training_plan(suite, entry.plugin, entry.plugin.learning_rate, 0, PROVISIONAL_BATCH_SIZE)
+    budget = search_budget(plan, len(corpus.train), suite.search.share, len(grid))
+    steps = len(grid) * budget.first + FINALISTS * budget.of_finalist(len(grid))
+    judged = min(len(corpus.validation), suite.search.validation_documents)
+    return steps * step + (len(grid) + FINALISTS) * (times.loading + times.loss * judged)
 
 
 @dataclass

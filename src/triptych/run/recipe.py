@@ -20,6 +20,7 @@ def training_plan(suite: Suite, method: Method, rate: float, seed: int, micro_ba
         learning_rate=rate,
         weight_decay=method.weight_decay,
         max_epochs=t.max_epochs,
+        eval_every=t.eval_every,
         patience=t.patience,
         global_batch_size=t.global_batch_size,
         micro_batch_size=micro_batch,

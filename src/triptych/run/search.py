@@ -1,16 +1,62 @@
-"""The learning-rate search: the same number of trials, on the same short budget, for every method."""
+"""The learning-rate search: rates compared on short trials, the best two on longer ones, equally for every method."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from triptych.config.schedule import Schedule
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import epoch_order
+from triptych.engine.training import TrainingPlan, steps_per_epoch
 from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.results.records import SearchResult, Trial
 from triptych.run.kept import Note, find_kept, keep
+
+FINALISTS = 2  # rates that are tried again on longer trials
+MAX_WIDENINGS = 2  # rates beyond the grid that may be tried
+
+
+class Budget(NamedTuple):
+    """The optimizer steps that the trials of a method may take.
+
+    Attributes:
+        total: of all trials together.
+        first: of a trial of the first round.
+        most: of any trial: those of one epoch.
+    """
+
+    total: int
+    first: int
+    most: int
+
+    def of_finalist(self, first_trials: int) -> int:
+        """Steps of a trial of the second round, when so many were made in the first."""
+        return min(self.most, max(self.first, (self.total - first_trials * self.first) // FINALISTS))
+
+
+def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) -> Budget:
+    """The budget of a search: a share of the steps of the shortest run in which training lowers the loss.
+
+    That run gains until its first evaluation, and then stops after `patience` evaluations; under
+    `warmup_stable_decay` its decay follows. So the search costs at most this share of a run.
+
+    Args:
+        plan: the recipe of the run.
+        documents: training pairs.
+        share: of the steps of that run.
+        rates: learning rates of the first round.
+    """
+    epoch = steps_per_epoch(documents, plan)
+    shortest = epoch * plan.eval_every * (1 + plan.patience)
+    if Schedule(plan.schedule, 0.0, epoch, epoch).decays_on_plateau:
+        shortest += Schedule.decay_steps(math.ceil(epoch * plan.eval_every))
+    total = int(share * min(shortest, epoch * plan.max_epochs))
+    # the second round has at least three times the steps of the first in each trial
+    first = max(1, total // (rates + MAX_WIDENINGS + 3 * FINALISTS))
+    return Budget(total, min(first, epoch), epoch)
 
 
 def spread(grid: Sequence[float], trials: int) -> tuple[float, ...]:
@@ -22,35 +68,61 @@ def spread(grid: Sequence[float], trials: int) -> tuple[float, ...]:
 
 def search_rates(
     grid: Sequence[float],
-    try_rate: Callable[[float], Trial],
-    finished: Sequence[Trial] = (),
+    budget: Budget,
+    try_rate: Callable[[float, int], Trial],
     report: Callable[[Trial], None] = lambda trial: None,
     charged_to: int = 0,
 ) -> SearchResult:
-    """Try every rate; the lowest validation loss wins.
+    """Successive halving (Jamieson and Talwalkar 2016): every rate on a short trial, the best two on a longer one.
+
+    Where the best of the first round is at an end of the grid, the grid is continued there, at most `MAX_WIDENINGS`
+    times. Trials in all take the budget's steps, whether it was continued or not.
 
     Args:
-        grid: learning rates, rising.
-        try_rate: trains a fresh model on the short budget.
-        finished: trials made before, by a search that was interrupted or elsewhere; they are not repeated.
+        grid: learning rates, rising; at least two.
+        budget: optimizer steps.
+        try_rate: trains a fresh model at a rate for so many steps, or finds the trial made before.
         report: called with each trial.
         charged_to: the seed of the run that makes the search.
 
     Raises:
         NonFiniteLoss: every rate diverged.
     """
-    known = {trial.learning_rate: trial for trial in finished}
     trials: list[Trial] = []
-    for rate in grid:
-        trials.append(known.get(rate) or try_rate(rate))
-        report(trials[-1])
-    reached = {t.learning_rate: t.validation_loss for t in trials if t.validation_loss is not None}
+
+    def try_all(rates: Sequence[float], steps: int) -> dict[float, float]:
+        """The losses of those that did not diverge."""
+        for rate in rates:
+            trials.append(try_rate(rate, steps))
+            report(trials[-1])
+        tried = trials[len(trials) - len(rates) :]
+        return {t.learning_rate: t.validation_loss for t in tried if t.validation_loss is not None}
+
+    rates = list(grid)
+    reached = try_all(rates, budget.first)
     if not reached:
         raise NonFiniteLoss(
             f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones."
         )
-    chosen = min(reached, key=lambda rate: reached[rate])
-    return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (grid[0], grid[-1]), charged_to=charged_to)
+    for _ in range(MAX_WIDENINGS):
+        best = min(reached, key=lambda rate: reached[rate])
+        if best == rates[0]:
+            rates.insert(0, next_rate(rates[0], rates[1]))
+            reached |= try_all(rates[:1], budget.first)
+        elif best == rates[-1]:
+            rates.append(next_rate(rates[-1], rates[-2]))
+            reached |= try_all(rates[-1:], budget.first)
+    finalists = sorted(sorted(reached, key=lambda rate: reached[rate])[:FINALISTS])
+    final = try_all(finalists, budget.of_finalist(len(trials)))
+    if not final:
+        raise NonFiniteLoss(f"Longer trials of {', '.join(f'{rate:g}' for rate in finalists)} diverged.")
+    chosen = min(final, key=lambda rate: final[rate])
+    return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (rates[0], rates[-1]), charged_to=charged_to)
+
+
+def next_rate(end: float, neighbour: float) -> float:
+    """The rate that continues a grid at an end, by the ratio to its neighbour; rounded to two digits."""
+    return float(f"{end * end / neighbour:.2g}")
 
 
 def sample_pairs(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:
@@ -72,37 +144,35 @@ def read_search(path: Path, made_with: Mapping[str, Any], note: Note = lambda me
     return find_kept(path, SearchResult, "search", made_with, note)
 
 
-def keep_trial(folder: Path, trial: Trial, made_with: Mapping[str, Any]) -> None:
+def keep_trial(folder: Path, trial: Trial, steps: int, made_with: Mapping[str, Any]) -> None:
     """Write a finished trial to where the run that makes the search finds it."""
-    keep(_file_of(folder, trial.learning_rate), trial, made_with)
+    keep(_file_of(folder, trial.learning_rate, steps), trial, made_with)
 
 
-def read_trials(
-    folder: Path, grid: Sequence[float], made_with: Mapping[str, Any] | None = None, note: Note = lambda message: None
-) -> list[Trial]:
-    """Read the trials of a grid that are kept in a folder.
+def read_trial(
+    folder: Path,
+    rate: float,
+    steps: int,
+    made_with: Mapping[str, Any] | None = None,
+    note: Note = lambda message: None,
+) -> Trial | None:
+    """Read a trial that is kept in a folder; None where it was not made, or with something else.
 
     Args:
-        folder: where they are.
-        grid: learning rates.
-        made_with: everything that they depend on; trials made with something else are left out. None: all are read.
-        note: called with a sentence for each that is left out.
+        folder: where trials are.
+        rate: its learning rate.
+        steps: its optimizer steps.
+        made_with: everything that it depends on; None: whatever it was made with.
+        note: called with a sentence where there is one and it is not used.
 
     Raises:
-        ResultsError: a file is malformed or contains no trial of its learning rate.
+        ResultsError: the file is malformed or contains no trial of this learning rate.
     """
-    found = []
-    for rate in grid:
-        trial = find_kept(file := _file_of(folder, rate), Trial, "trial", made_with, note)
-        if trial is None:
-            continue
-        if trial.learning_rate != rate:
-            raise ResultsError(
-                f"{str(file)!r} contains a trial of {trial.learning_rate:g}. Delete it to make it again."
-            )
-        found.append(trial)
-    return found
+    trial = find_kept(file := _file_of(folder, rate, steps), Trial, "trial", made_with, note)
+    if trial is not None and trial.learning_rate != rate:
+        raise ResultsError(f"{str(file)!r} contains a trial of {trial.learning_rate:g}. Delete it to make it again.")
+    return trial
 
 
-def _file_of(folder: Path, rate: float) -> Path:
-    return folder / f"{rate!r}.json"
+def _file_of(folder: Path, rate: float, steps: int) -> Path:
+    return folder / f"{rate!r}-{steps}.json"

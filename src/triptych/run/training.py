@@ -1,5 +1,6 @@
 """One run trained: its search, its optimizer steps under the meters, and the checkpoints it resumes from."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych.contracts import AdaptedModel, Method
 from triptych.engine.model import EngineModel
-from triptych.engine.training import Loop, TrainingState, steps_per_epoch
+from triptych.engine.training import Loop, TrainingState
 from triptych.measure.memory import release_free_memory
 from triptych.measure.training_meters import TrainingMeters
 from triptych.results.records import Cost, SearchResult, TrainingSummary
@@ -64,9 +65,8 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     with bench.stage("preparation"):
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-    found, search_flops = RateSearch(bench, method, flops).result(resumed)
-    with bench.stage("preparation"):
         trunk = open_trunk(bench, method, model, bench.corpus.train)
+    found, search_flops = RateSearch(bench, method, flops, trunk).result(resumed)
     prompt = model.adapted.virtual_tokens
     prompt_before = prompt.weight.detach().clone() if prompt is not None else None
 
@@ -74,12 +74,13 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     plan = training_plan(
         bench.suite, method, found.chosen if found else method.learning_rate, bench.seed, bench.micro_batch
     )
-    total = plan.max_epochs * steps_per_epoch(len(bench.corpus.train), plan)
-    bench.emit(StageEvent(stage="train", epochs=plan.max_epochs, total=total))
     state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
     state.progress.train_flops = trunk.flops
+    state.progress.best_loss = initial_loss  # the untouched weights are the first candidate for the best
+    state.keep_best()
+    loop = Loop(model, bench.corpus.train, plan, state, trunk.counter(flops), trunk.cache)
     meters = TrainingMeters(bench.machine.device, bench.machine.num_processes)
-    log = TrainingLog(bench, state, meters, total, flops is not None)
+    log = TrainingLog(bench, state, meters, loop.total_steps, flops is not None)
     if resumed is not None:
         state.load_state_dict(resumed.tensors, resumed.facts["progress"])
         log.history.extend(resumed.facts["history"])
@@ -88,15 +89,15 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     with bench.clocks.time("preparation"):
         meters.begin()
 
-    # Optimizer steps, and after each epoch an evaluation
-    loop = Loop(model, bench.corpus.train, plan, state, trunk.counter(flops), trunk.cache)
+    # Optimizer steps, and every so often an evaluation
+    bench.emit(StageEvent(stage="train", epochs=plan.max_epochs, total=loop.total_steps))
     while not loop.finished:
-        if loop.at_epoch_end:
+        if loop.evaluation_due:
             with bench.clocks.time("evaluation"):
                 validation_loss = bench.loss(model, bench.corpus.validation, quiet=True).mean
                 release_free_memory(bench.machine.device)  # no part of the memory of the next step
-            epoch = loop.end_epoch(validation_loss)
-            log.add(EvaluationEvent(**epoch._asdict(), **log.progress()))
+            evaluation = loop.evaluate(validation_loss)
+            log.add(EvaluationEvent(**evaluation._asdict(), **log.progress()))
         else:
             with meters.phase(), bench.clocks.time("train"):
                 step = loop.step()
@@ -109,10 +110,14 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     # What it came to
     now, train_seconds = state.progress, bench.clocks.read()["train"]
     summary = TrainingSummary(
-        epochs=now.epoch,
+        epochs=in_epochs(now.step, loop.steps_per_epoch),
         steps=now.step,
-        best_epoch=now.best_epoch,
-        stopped_early=now.epoch < plan.max_epochs,
+        evaluations=now.evaluations,
+        best_epoch=in_epochs(now.best_step, loop.steps_per_epoch),
+        best_step=now.best_step,
+        best_rate=rate_of(log.history, now.best_step),
+        decay_start=now.decay_start,
+        stopped_early=now.step < loop.total_steps,
         tokens=now.tokens,
         targets=now.targets,
         documents=now.documents,
@@ -136,6 +141,16 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     if prompt_before is not None:
         outcome.notes |= describe_prompt(model.adapted, prompt_before, bench.base.tokenizer)
     return outcome
+
+
+def in_epochs(steps: int, steps_per_epoch: int) -> int | float:
+    """Steps as epochs: a whole number where they are whole epochs."""
+    return steps // steps_per_epoch if steps % steps_per_epoch == 0 else steps / steps_per_epoch
+
+
+def rate_of(history: Sequence[Mapping[str, Any]], step: int) -> float | None:
+    """The learning rate with which a step was taken; None for step 0, before the first."""
+    return next((line["learning_rate"] for line in history if line["event"] == "step" and line["step"] == step), None)
 
 
 @dataclass

@@ -6,16 +6,25 @@ from pathlib import Path
 
 from triptych.contracts import Method
 from triptych.engine.model import EngineModel
-from triptych.engine.training import Loop, TrainingState
+from triptych.engine.training import Loop, TrainingPlan, TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.results import layout
 from triptych.results.records import SearchResult, Trial
 from triptych.run.checkpoints import Checkpoint
 from triptych.run.events import TrialEvent
 from triptych.run.kept import keep
-from triptych.run.passes import FlopModels, find_micro_batch, fit_flop_models, open_trunk
+from triptych.run.passes import FlopModels, Trunk, find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.recipe import training_plan
-from triptych.run.search import keep_trial, read_search, read_trials, sample_pairs, search_rates, spread
+from triptych.run.search import (
+    Budget,
+    keep_trial,
+    read_search,
+    read_trial,
+    sample_pairs,
+    search_budget,
+    search_rates,
+    spread,
+)
 from triptych.run.workbench import Workbench
 
 
@@ -23,25 +32,42 @@ from triptych.run.workbench import Workbench
 class RateSearch:
     """The search for the learning rate of a method, which all its seeds share.
 
+    A trial is the beginning of a run under the suite's first seed: the same documents in the same order and the same
+    schedule, over its own number of steps.
+
     Attributes:
         bench: the run that makes or reads it.
         method: what is trained.
         flops: FLOPs of a training pass; None where they cannot be counted.
+        trunk: the trunk cache of the training split.
     """
 
     bench: Workbench
     method: Method
     flops: FlopModels | None
+    trunk: Trunk
 
     @property
     def grid(self) -> tuple[float, ...]:
-        """The learning rates that are tried."""
+        """The learning rates of the first round."""
         return spread(self.method.learning_rates, self.bench.suite.search.trials)
+
+    @property
+    def budget(self) -> Budget:
+        """The optimizer steps of all trials, and of each."""
+        bench = self.bench
+        share = bench.suite.search.share
+        return search_budget(self.plan(0.0), len(bench.corpus.train), share, len(self.grid))
 
     @property
     def trials_folder(self) -> Path:
         """Where finished trials are kept until the search has ended."""
         return layout.trials_folder(self.bench.out, self.bench.entry.label)
+
+    def plan(self, rate: float) -> TrainingPlan:
+        """The recipe of the run at a rate."""
+        suite = self.bench.suite
+        return training_plan(suite, self.method, rate, suite.seeds[0], self.bench.micro_batch)
 
     def result(self, resumed: Checkpoint | None) -> tuple[SearchResult | None, float]:
         """What the search found, and the FLOPs that this run is charged for it; None where there is nothing to search.
@@ -65,10 +91,8 @@ class RateSearch:
                 return result, 0.0
             bench.clocks.carry("search", result.seconds)
             return result, result.flops
-        finished = read_trials(self.trials_folder, self.grid, bench.identity, bench.note)
-        bench.clocks.carry("search", sum(trial.search_seconds for trial in finished))
         with bench.stage("search"):
-            result = search_rates(self.grid, self.try_rate, finished, self.report, charged_to=bench.seed)
+            result = search_rates(self.grid, self.budget, self.find_trial, self.report, charged_to=bench.seed)
         if bench.machine.is_main:
             keep(file, result, bench.identity)
             shutil.rmtree(self.trials_folder, ignore_errors=True)
@@ -78,24 +102,28 @@ class RateSearch:
         """Send a finished trial as an event."""
         self.bench.emit(TrialEvent(learning_rate=trial.learning_rate, validation_loss=trial.validation_loss))
 
-    def try_rate(self, rate: float) -> Trial:
-        """Train a fresh model on the search's budget, under the suite's first seed, and keep the trial."""
-        bench = self.bench
-        budget, seed = bench.suite.search, bench.suite.seeds[0]
-        train_set = sample_pairs(bench.corpus.train, budget.train_documents, seed)
-        validation_set = sample_pairs(bench.corpus.validation, budget.validation_documents, seed)
+    def find_trial(self, rate: float, steps: int) -> Trial:
+        """The trial that was made before, by a search that was interrupted or elsewhere; else a new one."""
+        made = read_trial(self.trials_folder, rate, steps, self.bench.identity, self.bench.note)
+        if made is None:
+            return self.make_trial(rate, steps)
+        self.bench.clocks.carry("search", made.search_seconds)
+        return made
+
+    def make_trial(self, rate: float, steps: int) -> Trial:
+        """Train a fresh model for a number of steps, and keep the trial."""
+        bench, seed = self.bench, self.bench.suite.seeds[0]
+        validation_set = sample_pairs(bench.corpus.validation, bench.suite.search.validation_documents, seed)
         before = bench.clocks.read()["search"]
         model = bench.fresh_model(self.method, seed)
-        plan = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch)
-        plan = replace(plan, max_epochs=budget.epochs)
-        trunk = open_trunk(bench, self.method, model, train_set)
+        # one evaluation, at the end
+        plan = replace(self.plan(rate), max_epochs=1, max_steps=steps, eval_every=1.0)
         state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
-        state.progress.train_flops = trunk.flops
-        loop = Loop(model, train_set, plan, state, trunk.counter(self.flops), trunk.cache)
+        loop = Loop(model, bench.corpus.train, plan, state, self.trunk.counter(self.flops), self.trunk.cache)
         try:
             while not loop.finished:
-                if loop.at_epoch_end:
-                    loop.end_epoch(bench.loss(model, validation_set).mean)
+                if loop.evaluation_due:
+                    loop.evaluate(bench.loss(model, validation_set).mean)
                 else:
                     with bench.clocks.time("search"):
                         loop.step()
@@ -103,15 +131,20 @@ class RateSearch:
             loss = state.progress.best_loss
         except NonFiniteLoss:
             loss = None
-        seconds, work = bench.clocks.read()["search"] - before, state.progress.train_flops
-        trial = Trial(learning_rate=rate, validation_loss=loss, search_seconds=seconds, search_flops=work)
+        trial = Trial(
+            learning_rate=rate,
+            validation_loss=loss,
+            documents=state.progress.documents,
+            search_seconds=bench.clocks.read()["search"] - before,
+            search_flops=state.progress.train_flops,
+        )
         if bench.machine.is_main:
-            keep_trial(self.trials_folder, trial, bench.identity)
+            keep_trial(self.trials_folder, trial, steps, bench.identity)
         return trial
 
 
 def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float) -> None:
-    """Make one trial of the search and keep it; the run that makes the search finds it.
+    """Make one trial of the search's first round and keep it; the run that makes the search finds it.
 
     Args:
         bench: the run that the trial is made for.
@@ -122,12 +155,14 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
     Raises:
         ConfigError: the search has no such learning rate.
     """
-    grid = RateSearch(bench, method, None).grid
+    grid = spread(method.learning_rates, bench.suite.search.trials)
     if rate not in grid:
         there = ", ".join(f"{rate:g}" for rate in grid) or "none"
         raise ConfigError(f"The search of {bench.entry.label!r} has no trial at {rate:g}; it has {there}.")
     with bench.stage("preparation"):
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
+        trunk = open_trunk(bench, method, model, bench.corpus.train)
+    search = RateSearch(bench, method, flops, trunk)
     with bench.stage("search"):
-        RateSearch(bench, method, flops).try_rate(rate)
+        search.find_trial(rate, search.budget.first)

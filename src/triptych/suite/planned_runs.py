@@ -10,7 +10,7 @@ from triptych.results import layout
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import RunId
 from triptych.run.preflight import CheckedSuite
-from triptych.run.search import read_trials, spread
+from triptych.run.search import spread
 from triptych.suite.executors import Job
 
 
@@ -60,13 +60,12 @@ class PlannedRun:
         return Job(self.id, self.name, tuple(arguments), folder, index, total, trials)
 
     def rates_to_try(self) -> list[float]:
-        """The learning rates of the entry's search that were not tried yet; the run repeats trials of other data."""
+        """The learning rates of the first round of the entry's search, where it is not made yet."""
         if not self.entry.trains or layout.search_file(self.out, self.entry.label).exists():
             return []
         assert isinstance(self.entry.plugin, Method)
         grid = spread(self.entry.plugin.learning_rates, self.suite.search.trials)
-        tried = {trial.learning_rate for trial in read_trials(layout.trials_folder(self.out, self.entry.label), grid)}
-        return [rate for rate in grid if rate not in tried] if len(grid) > 1 else []
+        return list(grid) if len(grid) > 1 else []
 
 
 def list_runs(plan: CheckedSuite, out: Path) -> list[PlannedRun]:

@@ -272,7 +272,7 @@ def _training(model: TrainedModel, record: Record | None) -> str:
     ]
     if record.training:
         lines.append(
-            f"- Training: {formats.number_of(record.training.epochs, 'epoch')}, "
+            f"- Training: {record.training.epochs:.3g} {'epoch' if record.training.epochs == 1 else 'epochs'}, "
             f"{formats.number_of(record.training.steps, 'step')}"
         )
     if record.parameters:

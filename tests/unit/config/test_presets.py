@@ -34,7 +34,7 @@ CHANGES = {
     "full-cnn-dailymail": {
         "name": "full-cnn-dailymail",
         "limits": {"train_documents": 0, "validation_documents": 0, "test_documents": 0, "document_tokens": 800},
-        "training": {"max_epochs": 3, "patience": 1},
+        "training": {"max_epochs": 3, "eval_every": 0.25},
     },
     "quick": {
         "name": "quick",

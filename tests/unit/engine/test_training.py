@@ -1,7 +1,6 @@
 """The one training loop: its recipe, its state, and when it stops."""
 
 import json
-import math
 from contextlib import contextmanager
 
 import numpy as np
@@ -10,11 +9,12 @@ import torch
 from torch import nn
 
 from support.worlds import World, disturb, train
+from triptych.config.schedule import Schedule
 from triptych.corpus.sequence import Pair
 from triptych.engine import training
 from triptych.engine.batching import epoch_order, micro_groups
 from triptych.engine.evaluation import split_loss
-from triptych.engine.training import Loop, Step, TrainingState, make_optimizer, scheduled_rate
+from triptych.engine.training import Loop, Step, TrainingState, make_optimizer
 from triptych.errors import NonFiniteLoss
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
@@ -29,35 +29,12 @@ DROPPING_LORA = LoRA(target_modules="all-linear", rank=2, dropout=0.3)
 # The recipe
 
 
-def test_schedule_by_hand(gpt2):
-    """Step k of w warms to rate (k + 1) / w, never 0; then the rate falls linearly, as a cosine, or stays."""
-    plan = gpt2.plan(learning_rate=1.0, warmup_fraction=0.2)
-    assert [scheduled_rate(plan, k, 10) for k in range(10)] == pytest.approx(
-        [1 / 2, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
-    )
-    cosine = gpt2.plan(learning_rate=1.0, warmup_fraction=0.0, schedule="cosine")
-    assert [scheduled_rate(cosine, k, 4) for k in range(4)] == pytest.approx(
-        [1, (1 + math.sqrt(0.5)) / 2, 0.5, 0.1464466]
-    )
-    constant = gpt2.plan(learning_rate=1.0, warmup_fraction=0.05, schedule="constant")
-    assert [scheduled_rate(constant, k, 3) for k in range(3)] == [1, 1, 1]
-
-
-@pytest.mark.parametrize("schedule", ["linear", "cosine", "constant"])
-@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 0.99])
-def test_no_step_is_wasted(gpt2, schedule, warmup):
-    """No step has a rate of 0 or one above the peak, however short the training."""
-    plan = gpt2.plan(learning_rate=0.3, warmup_fraction=warmup, schedule=schedule)
-    for total in (1, 2, 3, 7, 100):
-        assert all(0 < scheduled_rate(plan, k, total) <= 0.3 + 1e-12 for k in range(total))
-
-
 def test_the_loop_uses_the_schedule(gpt2):
     """What the loop tells of each step is the rate that its optimizer used."""
     loop = gpt2.loop(PromptTuning(num_virtual_tokens=3))
     rates = []
     train(loop, on_step=lambda step: rates.append((step.rate, loop.state.optimizer.param_groups[0]["lr"])))
-    assert rates == [(rate, rate) for rate in (scheduled_rate(gpt2.plan(), k, 6) for k in range(6))]
+    assert rates == [(rate, rate) for rate in (0.05 * Schedule("linear", 0.2, 3, 6).share(k) for k in range(6))]
 
 
 def test_only_matrices_decay(gpt2):
@@ -134,7 +111,7 @@ def test_early_stopping_restores_the_best(gpt2):
 
     train(loop, validate)
     now = loop.state.progress
-    assert (now.epoch, now.best_epoch, now.best_loss, now.stopped) == (4, 2, 2.0, True)
+    assert (now.epoch, now.best_step, now.best_loss, now.stopped) == (4, 6, 2.0, True)
     for name, parameter in loop.model.adapted.trained_parameters().items():
         assert torch.equal(parameter, kept[1][name])
         assert not torch.equal(parameter, kept[3][name])
@@ -145,7 +122,110 @@ def test_training_goes_to_the_last_epoch_while_it_gains(gpt2):
     loop = gpt2.loop(LoRA(rank=2), max_epochs=3)
     train(loop)
     now = loop.state.progress
-    assert (now.epoch, now.best_epoch, now.stopped) == (3, 3, False)
+    assert (now.epoch, now.best_step, now.evaluations_without_gain) == (3, 9, 0)
+
+
+def train_on_a_plateau(loop: Loop, losses: list[float]) -> tuple[list[float], list[dict[str, torch.Tensor]]]:
+    """The rate of each step, and the weights at each evaluation and after its decision; the losses end with rising
+    ones."""
+    rates, weights, validation = [], [], iter([*losses, *(99.0 + n for n in range(100))])
+
+    def copied() -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in loop.state.trained.items()}
+
+    while not loop.finished:
+        if loop.evaluation_due:
+            weights.append(copied())
+            loop.evaluate(next(validation))
+            weights.append(copied())
+        else:
+            rates.append(loop.step().rate)
+    return rates, weights
+
+
+def test_a_plateau_begins_the_decay(gpt2):
+    """Without gain for `patience` evaluations the rate falls to 0 from the weights that were the best before the best
+    ones, over half the steps that led to the best; then training ends with the best weights of all."""
+    loop = gpt2.loop(
+        LoRA(rank=2), max_epochs=20, patience=2, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.1
+    )
+    rates, weights = train_on_a_plateau(loop, [5.0, 4.0, 3.0, 2.0, 2.5, 2.0])
+    now = loop.state.progress
+    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (18, 6, 12, 24)
+    assert rates == pytest.approx([0.1] * 18 + [0.1 * k / 6 for k in (6, 5, 4, 3, 2, 1)])
+    third, fourth, restored = weights[4], weights[6], weights[11]
+    for name, parameter in loop.state.trained.items():
+        assert torch.equal(restored[name], third[name])
+        assert torch.equal(parameter, fourth[name])
+    assert loop.state.earlier == {}
+
+
+@pytest.mark.parametrize("untouched", [True, False])
+def test_a_plateau_after_the_first_gain_decays_from_it(gpt2, untouched):
+    """Where only the first evaluation gained, the decay begins from its weights, not from the untouched ones."""
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=20, patience=1, schedule="warmup_stable_decay")
+    if untouched:
+        loop.state.progress.best_loss = 9.0
+        loop.state.keep_best()
+    _, weights = train_on_a_plateau(loop, [5.0, 6.0])
+    assert all(torch.equal(weights[3][name], weights[0][name]) for name in weights[0])
+
+
+def test_the_decay_fits_into_the_epochs(gpt2):
+    """While validation gains, the decay takes the last third of all steps, and the last step has a rate above 0."""
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=6, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.6)
+    rates, _ = train_on_a_plateau(loop, [10.0 - n for n in range(6)])
+    assert rates == pytest.approx([0.6] * 12 + [0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+    assert (loop.state.progress.decay_start, loop.state.progress.best_step) == (12, 18)
+
+
+def test_better_weights_of_the_decay_are_kept(gpt2):
+    """The decay is evaluated at each epoch's end and at its own, and its best weights are kept."""
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=20, patience=1, schedule="warmup_stable_decay")
+    train_on_a_plateau(loop, [5.0, 4.0, 3.0, 3.5, 2.0, 2.5])
+    now = loop.state.progress
+    assert (now.decay_start, now.decay_steps, now.best_step, now.best_loss) == (12, 5, 15, 2.0)
+    assert (now.step, now.evaluations) == (17, 6)  # at 3, 6, 9, 12, 15 and 17
+
+
+def test_weights_that_never_gain_are_the_untouched_ones(gpt2):
+    """Where no evaluation beats the loss before training, the untouched weights are back at the end."""
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=9, patience=2, schedule="warmup_stable_decay")
+    before = {name: p.detach().clone() for name, p in loop.state.trained.items()}
+    loop.state.progress.best_loss = 1.0
+    loop.state.keep_best()
+    train_on_a_plateau(loop, [])
+    assert loop.state.progress.best_step == 0
+    assert all(torch.equal(p, before[name]) for name, p in loop.state.trained.items())
+
+
+def test_evaluations_come_every_part_of_an_epoch(gpt2):
+    """With `eval_every` 0.5 an epoch of three steps is evaluated after two and at its end; patience counts these."""
+    at = []
+
+    def validate() -> float:
+        at.append(loop.state.progress.step)
+        return 1.0
+
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=5, eval_every=0.5, patience=3)
+    train(loop, validate)
+    assert at == [2, 3, 5, 6]
+    assert loop.state.progress.stopped and loop.state.progress.epoch == 2
+
+
+def test_a_trial_is_the_beginning_of_a_run(gpt2, monkeypatch):
+    """With `max_steps` the loop takes the first steps of the same order, and is evaluated once."""
+    seen: list[list[str]] = []
+    real = training.micro_groups
+    monkeypatch.setattr(
+        training, "micro_groups", lambda *given: seen.append([gpt2.pairs[i].id for i in given[1]]) or real(*given)
+    )
+    train(gpt2.loop(LoRA(rank=2)))
+    whole = list(seen)
+    seen.clear()
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=1, max_steps=2)
+    train(loop)
+    assert seen == whole[:2] and loop.state.progress.evaluations == 1
 
 
 def test_every_document_once_an_epoch(gpt2):
@@ -344,6 +424,39 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
     for name, parameter in whole.trained.items():
         assert torch.equal(again.trained[name], parameter), name
     ours, theirs = again.state_dict()[0], whole.state_dict()[0]
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("at", range(1, 15))
+def test_a_plateau_resumes_bit_by_bit(gpt2, at):
+    """Saved before, in or after the plateau, or within the decay, training ends in the same bits and rates."""
+    losses = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 15: 3.0}
+
+    def begin() -> Loop:
+        changes = {"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay", "eval_every": 1.0}
+        return gpt2.loop(DROPPING_LORA, learning_rate=0.02, **changes)
+
+    def finish(loop: Loop, until: int = 99) -> list[float]:
+        rates = []
+        while not loop.finished and loop.state.progress.step < until:
+            if loop.evaluation_due:
+                loop.evaluate(losses[loop.state.progress.step])
+            else:
+                rates.append(loop.step().rate)
+        return rates
+
+    whole = begin()
+    rates = finish(whole)
+    assert len(rates) == whole.state.progress.step == 15
+    first, second = begin(), begin()
+    before = finish(first, at)
+    tensors, numbers = first.state.state_dict()
+    second.state.load_state_dict(
+        {name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(numbers))
+    )
+    second = Loop(second.model, second.pairs, second.plan, second.state)
+    assert before + finish(second) == rates
+    ours, theirs = second.state.state_dict()[0], whole.state.state_dict()[0]
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 

@@ -145,8 +145,8 @@ def test_training_time_is_of_steps_alone(gpt2, hand):
 
     loop = Loop(loop.model, loop.pairs, loop.plan, loop.state, work)
     while not loop.finished:
-        if loop.at_epoch_end:
-            loop.end_epoch(validate())
+        if loop.evaluation_due:
+            loop.evaluate(validate())
         else:
             with clocks.time("train"):
                 loop.step()

@@ -220,12 +220,16 @@ SENTENCES = {
     ),
     "schedule": (
         "A step is taken on 4 documents, all in one pass, without accumulation. The learning rate rises over the "
-        "first 5.0% of the steps, while the optimizer's averages are still rough, and then falls linearly to zero. "
-        "Gradients are clipped at a norm of 1, so that one unusual batch cannot undo the steps before it."
+        "first 5.0% of the steps, while the optimizer's averages are still rough, and then stays at its peak until the "
+        "validation loss stops falling; then it falls linearly to zero, over 0.5 times as many steps as led to the "
+        "best weights, and from weights that have not overfitted yet, so that a method that learns fast gets its low "
+        "rates as well as one that needs all epochs. Gradients are clipped at a norm of 1, so that one unusual batch "
+        "cannot undo the steps before it."
     ),
     "stopping": (
-        "Training lasts at most 3 epochs and stops early after 2 epochs without a lower validation loss; the weights "
-        "of the epoch with the lowest are evaluated, so that a method that overfits is judged at its best."
+        "Training lasts at most 3 epochs. The validation loss is computed every epoch, and that decay begins after 2 "
+        "evaluations without a lower one. The weights with the lowest are those that are tested, so that a method that "
+        "overfits is judged at its best."
     ),
     "choices": (
         "prompt-tuning has 20 virtual tokens: the length beyond which Lester et al. (2021) saw little gain. lora has "
@@ -241,7 +245,7 @@ SENTENCES = {
         "at most 96 tokens."
     ),
     "epochs": (
-        "The weights evaluated are those of the epoch with the lowest validation loss: prompt-tuning 3 of 3, 3 of 3; "
+        "The weights evaluated are those with the lowest validation loss, of epoch prompt-tuning 3 of 3, 3 of 3; "
         "lora 2 of 3; last-layers 3 of 3, 3 of 3; full 3 of 3, 3 of 3."
     ),
     "loss-against-rouge": (

@@ -1,4 +1,4 @@
-"""The learning-rate search: the same number of trials for all, on the same budget; interrupted, it goes on."""
+"""The learning-rate search: the same trials for all, on the same budget."""
 
 import json
 from types import SimpleNamespace
@@ -9,24 +9,40 @@ import torch
 from triptych.config import reading
 from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
+from triptych.engine.training import TrainingPlan
 from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.registry import build, registered
 from triptych.results.records import SearchResult, Trial
 from triptych.run import entries, kept
 from triptych.run.passes import MicroBatch
-from triptych.run.search import keep_trial, read_search, read_trials, sample_pairs, search_rates, spread
+from triptych.run.search import (
+    Budget,
+    keep_trial,
+    next_rate,
+    read_search,
+    read_trial,
+    sample_pairs,
+    search_budget,
+    search_rates,
+    spread,
+)
 from triptych.run.workbench import Workbench
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
 GRID = (0.1, 0.2, 0.3, 0.4)
+BUDGET = Budget(total=120, first=10, most=1000)
 
 
-def trial(losses: dict[float, float | None], made: list[float]):
-    """A trial whose loss is looked up, and which is noted."""
+Losses = dict[float, float | None]
 
-    def try_rate(rate: float) -> Trial:
-        made.append(rate)
-        return Trial(learning_rate=rate, validation_loss=losses[rate])
+
+def trial(losses: Losses, made: list[tuple[float, int]], later: Losses | None = None):
+    """A trial whose loss is looked up, in the second round in `later` if it is there, and which is noted."""
+
+    def try_rate(rate: float, steps: int) -> Trial:
+        made.append((rate, steps))
+        found = later if later and steps > BUDGET.first and rate in later else losses
+        return Trial(learning_rate=rate, validation_loss=found.get(rate, 9.0), documents=steps)
 
     return try_rate
 
@@ -46,58 +62,102 @@ def test_fewer_trials_still_span_the_grid():
     assert spread((1, 2, 3, 4, 5), 3) == (1, 3, 5) and spread(GRID, 9) == GRID
 
 
-@pytest.mark.parametrize(
-    ("losses", "chosen", "at_edge"),
-    [
-        ((3.0, 2.0, 2.5, 2.6), 0.2, False),
-        ((1.0, 2.0, 2.5, 2.6), 0.1, True),
-        ((3.0, 2.0, 2.5, 1.0), 0.4, True),
-        ((3.0, 2.0, None, None), 0.2, False),
-        ((2.0, 2.0, 3.0, 3.0), 0.1, True),
-    ],
-)
-def test_the_lowest_validation_loss_wins(losses, chosen, at_edge):
-    """The rate of the lowest loss is chosen, the lower rate of two alike; at an end of the grid it is marked so."""
-    result = search_rates(GRID, trial(dict(zip(GRID, losses, strict=True)), []))
-    assert (result.chosen, result.at_edge) == (chosen, at_edge) and len(result.trials) == 4
+def test_the_best_two_rates_are_tried_for_longer():
+    """All rates on short trials, the best two on longer ones, of which the lowest loss is chosen; all steps are
+    spent."""
+    made: list[tuple[float, int]] = []
+    losses = dict(zip(GRID, (3.0, 2.0, 2.5, 2.6), strict=True))
+    result = search_rates(GRID, BUDGET, trial(losses, made, {0.2: 1.9, 0.3: 1.8}))
+    assert made == [(0.1, 10), (0.2, 10), (0.3, 10), (0.4, 10), (0.2, 40), (0.3, 40)]
+    assert sum(steps for _, steps in made) == BUDGET.total
+    assert (result.chosen, result.at_edge) == (0.3, False)
+    assert [t.learning_rate for t in result.last_round] == [0.2, 0.3] and result.ends == (0.1, 0.4)
+
+
+def test_of_two_equal_rates_the_lower_is_chosen():
+    """The lower rate of two alike is chosen."""
+    assert search_rates(GRID, BUDGET, trial(dict(zip(GRID, (3.0, 2.0, 2.0, 3.0), strict=True)), [])).chosen == 0.2
+
+
+def test_a_best_rate_at_an_edge_widens_the_grid():
+    """Where the best rate is at an end, rates beyond it are tried within the same budget, at most two."""
+    made: list[tuple[float, int]] = []
+    losses = {1e-4: 3.0, 3e-4: 2.9, 1e-3: 2.8, 3e-3: 2.5, 9e-3: 2.4, 0.027: 2.6}
+    result = search_rates((1e-4, 3e-4, 1e-3, 3e-3), BUDGET, trial(losses, made, {9e-3: 2.0, 3e-3: 2.1}))
+    assert [rate for rate, _ in made] == [1e-4, 3e-4, 1e-3, 3e-3, 9e-3, 0.027, 3e-3, 9e-3]
+    assert sum(steps for _, steps in made) == BUDGET.total
+    assert (result.chosen, result.at_edge) == (9e-3, False)
+    falling = {rate: rate for rate in (*GRID, 0.05, 0.025)}
+    low = search_rates(GRID, BUDGET, trial(falling, []))
+    assert low.ends[0] == 0.025 and low.chosen == 0.025 and low.at_edge
+
+
+def test_rates_that_diverge_are_not_chosen():
+    """A rate that diverged in either round is not chosen; a grid's upper end that diverged does not widen it."""
+    losses = dict(zip(GRID, (3.0, 2.0, None, None), strict=True))
+    made: list[tuple[float, int]] = []
+    assert search_rates(GRID, BUDGET, trial(losses, made, {0.2: None})).chosen == 0.1
+    assert max(rate for rate, _ in made) == 0.4
 
 
 def test_a_search_in_which_all_diverges_is_an_error():
     """Where every rate diverged there is nothing to choose, and the rates are named."""
     with pytest.raises(NonFiniteLoss, match=r"0\.1, 0\.2, 0\.3, 0\.4"):
-        search_rates(GRID, trial(dict.fromkeys(GRID), []))
+        search_rates(GRID, BUDGET, trial(dict.fromkeys(GRID), []))
+    with pytest.raises(NonFiniteLoss, match=r"[Ll]onger trials of 0\.1, 0\.2"):
+        search_rates(GRID, BUDGET, trial(dict.fromkeys(GRID, 1.0), [], dict.fromkeys(GRID)))
 
 
-def test_an_interrupted_search_goes_on():
-    """A second attempt makes the missing trials alone, comes to the unbroken result, and tells every trial in order."""
-    losses = dict(zip(GRID, (3.0, 2.0, 1.5, 2.6), strict=True))
-    kept: list[Trial] = []
-    told: list[Trial] = []
-    made: list[float] = []
+def test_the_rate_beyond_an_end():
+    """A grid is continued by the ratio of its last two rates, in two digits."""
+    assert [next_rate(3e-3, 1e-3), next_rate(1e-4, 3e-4), next_rate(0.3, 0.1)] == [0.009, 3.3e-5, 0.9]
 
-    def die(rate: float) -> Trial:
-        if rate == 0.3:
-            raise KeyboardInterrupt
-        return trial(losses, made)(rate)
 
-    with pytest.raises(KeyboardInterrupt):
-        search_rates(GRID, die, report=kept.append)
-    assert [t.learning_rate for t in kept] == [0.1, 0.2]
-    assert search_rates(GRID, trial(losses, made), finished=kept, report=told.append) == search_rates(
-        GRID, trial(losses, [])
+def plan_of(**changes) -> TrainingPlan:
+    recipe = {"max_epochs": 10, "eval_every": 1.0, "patience": 2, "schedule": "warmup_stable_decay"}
+    others = dict.fromkeys(("learning_rate", "weight_decay", "micro_batch_size", "max_grad_norm", "seed"), 1)
+    return TrainingPlan(
+        **{**others, "global_batch_size": 8, "warmup_fraction": 0, "optimizer": "adamw", **recipe, **changes}
     )
-    assert made == [0.1, 0.2, 0.3, 0.4] == [t.learning_rate for t in told]
 
 
-def test_kept_trials_are_read_by_the_rates_of_the_grid(tmp_path):
-    """Each trial is a file of its own, so that several may be made at once; those of other rates are left alone."""
-    for rate in (0.3, 0.1, 0.7):
-        keep_trial(tmp_path, Trial(learning_rate=rate, validation_loss=1 / 3), MADE_WITH)
-    assert [t.learning_rate for t in read_trials(tmp_path, GRID)] == [0.1, 0.3]
-    assert read_trials(tmp_path / "none", GRID) == []
-    (tmp_path / "0.3.json").rename(tmp_path / "0.2.json")
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"schedule": "linear"}, {"eval_every": 0.25}, {"patience": 1}, {"max_epochs": 2}, {"max_epochs": 1}],
+    ids=str,
+)
+@pytest.mark.parametrize("documents", [800, 2000, 21000])
+@pytest.mark.parametrize("widened", [0, 1, 2])
+def test_a_search_costs_at_most_its_share_of_a_run(changes, documents, widened):
+    """All trials together take at most `share` of the steps of the shortest run that gains, however often the grid was
+    widened; finalists are trained at least three times as long as the others."""
+    plan = plan_of(**changes)
+    epoch = documents // 8
+    shortest = epoch * plan.eval_every * (1 + plan.patience)
+    if plan.schedule != "linear":
+        shortest += epoch * plan.eval_every / 2 + 1
+    shortest = min(shortest, plan.max_epochs * epoch)
+    budget = search_budget(plan, documents, 0.35, 4)
+    spent = budget.first * (4 + widened) + 2 * budget.of_finalist(4 + widened)
+    assert 0.3 * shortest <= spent <= 0.35 * shortest
+    assert budget.of_finalist(6) >= 3 * budget.first
+
+
+def test_a_search_on_few_documents_takes_a_step_each():
+    """Where a share of the run is less than a step for each trial, every trial takes one."""
+    budget = search_budget(plan_of(max_epochs=1), 8, 0.35, 4)
+    assert (budget.first, budget.of_finalist(4)) == (1, 1)
+
+
+def test_kept_trials_are_read_by_rate_and_steps(tmp_path):
+    """Each trial is a file of its own, so that several may be made at once; those of other lengths are left alone."""
+    for rate, steps in ((0.3, 10), (0.1, 10), (0.1, 40)):
+        keep_trial(tmp_path, Trial(learning_rate=rate, validation_loss=rate / steps), steps, MADE_WITH)
+    assert read_trial(tmp_path, 0.1, 40).validation_loss == 0.1 / 40
+    assert read_trial(tmp_path, 0.3, 40) is None and read_trial(tmp_path / "none", 0.1, 10) is None
+    (tmp_path / "0.3-10.json").rename(tmp_path / "0.2-10.json")
     with pytest.raises(ResultsError, match=r"trial of 0\.3"):
-        read_trials(tmp_path, GRID)
+        read_trial(tmp_path, 0.2, 10)
 
 
 @pytest.mark.parametrize(
@@ -119,18 +179,18 @@ def test_a_search_made_with_something_else_is_made_again(tmp_path, other):
     size = MicroBatch(micro_batch_size=8)
     kept.keep(tmp_path / "search.json", found, MADE_WITH)
     kept.keep(tmp_path / "micro_batch.json", size, MADE_WITH)
-    keep_trial(tmp_path, trial_, MADE_WITH)
+    keep_trial(tmp_path, trial_, 10, MADE_WITH)
 
     def read_all(made_with, tell):
         return [
             read_search(tmp_path / "search.json", made_with, tell),
-            read_trials(tmp_path, GRID, made_with, tell),
+            read_trial(tmp_path, 0.1, 10, made_with, tell),
             kept.find_kept(tmp_path / "micro_batch.json", MicroBatch, "size", made_with, tell),
         ]
 
     told: list[str] = []
-    assert read_all(MADE_WITH, told.append) == [found, [trial_], size] and told == []
-    assert read_all(MADE_WITH | other, told.append) == [None, [], None]
+    assert read_all(MADE_WITH, told.append) == [found, trial_, size] and told == []
+    assert read_all(MADE_WITH | other, told.append) == [None, None, None]
     assert len(told) == 3 and all(f"made with other {next(iter(other))} than" in line for line in told)
 
 
@@ -189,9 +249,8 @@ def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
     assert len({json.dumps(first, sort_keys=True), *seen}) == len(changes) + 1
 
 
-def test_the_budget_of_a_trial_is_a_seeded_sample():
-    """A trial's documents depend on the seed alone, come in file order, and a smaller budget lies within a larger
-    one."""
+def test_what_a_trial_is_judged_on_is_a_seeded_sample():
+    """The validation documents of a trial depend on the seed alone, come in file order, and fewer lie within more."""
     split = [Pair(str(i), None, None) for i in range(50)]
     ten, thirty = ([int(p.id) for p in sample_pairs(split, size, 3)] for size in (10, 30))
     assert ten == sorted(ten) and set(ten) < set(thirty) and len(ten) == 10

@@ -323,7 +323,13 @@ def _losses_at_best(history: Sequence[dict[str, Any]], training: TrainingSummary
     if training is None:
         return None
     for event in history:
-        if event["event"] == "evaluation" and event.get("epoch") == training.best_epoch:
+        if event["event"] != "evaluation":
+            continue
+        if (
+            event.get("epoch") == training.best_epoch
+            if training.best_step is None
+            else (event.get("step") == training.best_step)
+        ):
             train, validation = event.get("train_loss"), event.get("validation_loss")
             return None if train is None or validation is None else (train, validation)
     return None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY
 from triptych.config.schema import Suite
 from triptych.results.reading import Results, SavedRun
 from triptych.text import formats
@@ -47,7 +48,14 @@ def schedule(results: Results) -> str | None:
             f"A step is taken on {training.global_batch_size} documents, whose gradients are accumulated over {size}; "
             "they are divided by the number of summary tokens once, so that the size of a pass changes no result"
         )
-    shapes = {"linear": "falls linearly to zero", "cosine": "falls to zero as a cosine", "constant": "stays constant"}
+    shapes = {
+        WARMUP_STABLE_DECAY: "stays at its peak until the validation loss stops falling; then it falls linearly to zero, "
+        f"over {DECAY_SHARE:g} times as many steps as led to the best weights, and from weights that have not overfitted "
+        "yet, so that a method that learns fast gets its low rates as well as one that needs all epochs",
+        "linear": "falls linearly to zero",
+        "cosine": "falls to zero as a cosine",
+        "constant": "stays constant",
+    }
     warmup = (
         f"rises over the first {formats.share(training.warmup_fraction)} of the steps, while the optimizer's averages "
         "are still rough, and then "
@@ -65,11 +73,13 @@ def stopping(results: Results) -> str | None:
     if not _trained(results):
         return None
     training = results.suite.training
-    patience = formats.number_of(training.patience, "epoch")
+    patience = formats.number_of(training.patience, "evaluation")
+    every = "every epoch" if training.eval_every == 1 else f"every {training.eval_every:g} epochs"
+    ends = "that decay begins" if training.schedule == WARMUP_STABLE_DECAY else "training stops early"
     return (
-        f"Training lasts at most {formats.number_of(training.max_epochs, 'epoch')} and stops early after {patience} "
-        "without a lower validation loss; the weights of the epoch with the lowest are evaluated, so that a method "
-        "that overfits is judged at its best."
+        f"Training lasts at most {formats.number_of(training.max_epochs, 'epoch')}. The validation loss is computed "
+        f"{every}, and {ends} after {patience} without a lower one. The weights with the lowest are those that are "
+        "tested, so that a method that overfits is judged at its best."
     )
 
 

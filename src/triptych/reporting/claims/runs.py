@@ -18,12 +18,12 @@ def epochs(results: Results) -> str | None:
     for label in results.labels:
         trainings = [run.record.training for run in results.of(label) if run.record.training is not None]
         if trainings:
-            best = ", ".join(f"{training.best_epoch} of {training.epochs}" for training in trainings)
+            best = ", ".join(f"{training.best_epoch:.3g} of {training.epochs:.3g}" for training in trainings)
             early = all(training.epochs < results.suite.training.max_epochs for training in trainings)
             parts.append(f"{label} {best}{' (stopped early)' if early else ''}")
     if not parts:
         return None
-    return f"The weights evaluated are those of the epoch with the lowest validation loss: {'; '.join(parts)}."
+    return f"The weights evaluated are those with the lowest validation loss, of epoch {'; '.join(parts)}."
 
 
 def whole_job(results: Results) -> str | None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from triptych.config.schedule import DECAY_SHARE, WARMUP_EPOCHS, WARMUP_STABLE_DECAY
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, ReportTable
 from triptych.results.reading import Results, SavedRun
@@ -44,15 +45,8 @@ def settings_table(results: Results) -> ReportTable:
     pairs = [
         ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
         ("Optimizer", {"adamw": "AdamW (Loshchilov and Hutter, 2019)", "adafactor": "Adafactor"}[training.optimizer]),
-        (
-            "Schedule",
-            f"{training.schedule}, after a warm-up over {formats.share(training.warmup_fraction)} of the steps",
-        ),
-        (
-            "Epochs",
-            f"at most {training.max_epochs}; training stops after {training.patience} without a lower validation loss; "
-            "the weights of the best epoch are evaluated",
-        ),
+        ("Schedule", _schedule(results)),
+        ("Epochs", _epochs(results)),
         (
             "Batch",
             f"{training.global_batch_size} documents an optimizer step, in micro-batches of at most "
@@ -63,10 +57,7 @@ def settings_table(results: Results) -> ReportTable:
         ("Seeds", ", ".join(map(str, suite.seeds)) + "; what is not trained runs once, under the first"),
         (
             "Learning-rate search",
-            f"{search.trials} trials a method, each of {formats.number_of(search.epochs, 'epoch')} on at most "
-            f"{search.train_documents:,} documents, judged on at most {search.validation_documents:,}"
-            if search.trials > 1
-            else "none: the rate of each method was set beforehand",
+            _search(results) if search.trials > 1 else "none: the rate of each method was set beforehand",
         ),
         (
             "Lengths",
@@ -137,7 +128,7 @@ def runs_table(results: Results) -> ReportTable:
                     Cell(formats.rouge_score(getattr(record.rouge, name)) if done else formats.DASH)
                     for name in rows.ROUGE
                 ],
-                Cell(f"{record.training.best_epoch} of {record.training.epochs}" if record.training else formats.DASH),
+                Cell(_best_epoch(run)),
                 Cell(_minute(record.provenance.time) if record.provenance else formats.DASH),
             )
         )
@@ -156,6 +147,47 @@ def _minute(time: str) -> str:
     return time[:16].replace("T", " ")
 
 
+def _best_epoch(run: SavedRun) -> str:
+    training = run.record.training
+    return f"{training.best_epoch:.3g} of {training.epochs:.3g}" if training is not None else formats.DASH
+
+
+def _schedule(results: Results) -> str:
+    training = results.suite.training
+    warmup = f"a warm-up over {formats.share(training.warmup_fraction)} of the steps"
+    if training.schedule == WARMUP_STABLE_DECAY:
+        return (
+            f"{warmup}, of {WARMUP_EPOCHS} epochs at most; then the peak rate until validation stops gaining; then a "
+            f"linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them"
+        )
+    return f"{training.schedule}, after {warmup}"
+
+
+def _epochs(results: Results) -> str:
+    training = results.suite.training
+    every = "once an epoch" if training.eval_every == 1 else f"every {training.eval_every:g} epochs"
+    then = "the decay begins" if training.schedule == WARMUP_STABLE_DECAY else "training stops"
+    return (
+        f"at most {training.max_epochs}, evaluated {every}; {then} after "
+        f"{formats.number_of(training.patience, 'evaluation')} without a lower validation loss; the best weights are "
+        "the ones that are tested"
+    )
+
+
+def _search(results: Results) -> str:
+    search, setting = results.suite.search, results.runs[0].setting
+    judged = f"judged on at most {search.validation_documents:,} validation documents"
+    if setting("search.epochs") is not None:  # of an earlier version
+        epochs = formats.number_of(setting("search.epochs"), "epoch")
+        return (
+            f"{search.trials} trials a row, each of {epochs} on {setting('search.train_documents'):,} pairs, {judged}"
+        )
+    return (
+        f"{search.trials} rates a row on short trials, the best two on longer ones, under the first seed; together at "
+        f"most {formats.share(search.share)} of the steps of the shortest run, {judged}"
+    )
+
+
 def _rates(runs_of_row: list[SavedRun]) -> str:
     rates = dict.fromkeys(f"{rate:g}" for run in runs_of_row if (rate := _rate(run)) is not None)
     return ", ".join(rates) or formats.DASH
@@ -172,8 +204,11 @@ def _found(runs_of_row: list[SavedRun]) -> str:
     searches = [run.record.search for run in runs_of_row if run.record.search is not None]
     if not searches:
         return "set, not searched for" if any(run.tuned for run in runs_of_row) else formats.DASH
+    last = searches[0].last_round
     tried = "; ".join(
-        f"{trial.learning_rate:g}: {formats.loss(trial.validation_loss, 'diverged')}" for trial in searches[0].trials
+        f"{trial.learning_rate:g}{'*' if len(last) < len(searches[0].trials) and trial in last else ''}: "
+        f"{formats.loss(trial.validation_loss, 'diverged')}"
+        for trial in searches[0].trials
     )
     edge = "; the best is at the edge of the grid" if any(search.at_edge for search in searches) else ""
     return f"validation loss {tried}{' (first seed)' if len(searches) > 1 else ''}{edge}"
@@ -181,9 +216,13 @@ def _found(runs_of_row: list[SavedRun]) -> str:
 
 def _lasted(runs_of_row: list[SavedRun], field: str) -> str:
     found = dict.fromkeys(
-        f"{getattr(run.record.training, field):,}" for run in runs_of_row if run.record.training is not None
+        _number(getattr(run.record.training, field)) for run in runs_of_row if run.record.training is not None
     )
     return ", ".join(found) or formats.DASH
+
+
+def _number(value: int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def _options(run: SavedRun) -> str:

@@ -1,0 +1,196 @@
+#!/usr/bin/env python3
+"""Check that the schedule owes nothing to `max_epochs`, and that the search chooses the rate that is best in full runs.
+
+    python benchmarks/recipe.py schedule --out FOLDER [--epochs 2 3 4 10] [--schedules warmup_stable_decay linear]
+    python benchmarks/recipe.py search --out FOLDER
+    both: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
+          [--model tiny --data newswire --batch 8]
+
+`schedule` trains each row at its default rate with several `max_epochs`; `search` makes each row's search and trains it
+at every rate that was tried. Each line of FOLDER/schedule.jsonl or search.jsonl is one run or search: the best
+validation loss in nats per target token, and what it took. What is there is not run again; the tables at the end are
+made from all lines. Nothing is judged on test data.
+"""
+
+import argparse
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from triptych.config.schema import make_suite
+from triptych.plugins import import_plugins
+from triptych.run.entries import suite_entries
+from triptych.run.events import ignore
+from triptych.run.passes import find_micro_batch, fit_flop_models, open_trunk
+from triptych.run.training import train_model
+from triptych.run.trials import RateSearch
+from triptych.run.workbench import Workbench
+
+
+def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **changes: Any) -> Workbench:
+    """A run of one row, ready to train."""
+    settings = {
+        "model": options.model,
+        "data": options.data,
+        "methods": [row],
+        "seeds": [seed],
+        "limits": {
+            "train_documents": options.pairs,
+            "validation_documents": options.validation,
+            "test_documents": 1,
+            "document_tokens": options.document_tokens,
+            "summary_tokens": 104,
+        },
+        "training": {
+            "global_batch_size": options.batch,
+            "micro_batch_size": options.micro_batch,
+            "precision": options.precision,
+            **changes,
+        },
+        "decoding": {"max_new_tokens": 96},
+        "search": {"trials": options.trials, "validation_documents": options.validation},
+        "method": {row: options.options.get(row, {})},
+    }
+    suite = make_suite(settings)
+    (entry,) = suite_entries(suite)
+    return Workbench.begin(suite, entry, seed, out, "cpu", ignore)
+
+
+def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, **changes: Any) -> dict[str, Any]:
+    """Train one row in full, without a search."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = options.options.get(row, {}) | ({} if rate is None else {"learning_rate": rate})
+        there = argparse.Namespace(**vars(options) | {"options": {row: own}, "trials": 0})
+        bench = bench_of(there, row, seed, Path(folder), **changes)
+        found = train_model(bench, bench.entry.plugin, bench.fresh_model(bench.entry.plugin, seed))
+        losses = [line["validation_loss"] for line in found.history if line["event"] == "evaluation"]
+        return {
+            "row": row,
+            "seed": seed,
+            "rate": bench.entry.plugin.learning_rate,
+            "best_loss": min([found.initial_loss, *losses]),
+            "epochs": found.summary.epochs,
+            "best_epoch": found.summary.best_epoch,
+            "documents": found.summary.documents,
+            "losses": losses,
+        }
+
+
+def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
+    """Make the search of one row."""
+    with tempfile.TemporaryDirectory() as folder:
+        bench = bench_of(options, row, seed, Path(folder))
+        method = bench.entry.plugin
+        model = bench.fresh_model(method, seed)
+        flops = fit_flop_models(bench, method, model)
+        find_micro_batch(bench, model)
+        result, _ = RateSearch(bench, method, flops, open_trunk(bench, method, model, bench.corpus.train)).result(None)
+        assert result is not None
+        return {"row": row, "seed": seed, **result.model_dump()}
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    """What was measured before."""
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def add(file: Path, line: dict[str, Any]) -> None:
+    """Keep what was measured."""
+    with file.open("a") as stream:
+        stream.write(json.dumps(line) + "\n")
+    print(json.dumps({key: value for key, value in line.items() if key not in ("losses", "trials")}), flush=True)
+
+
+def run_schedule(options: argparse.Namespace) -> None:
+    """Every row, seed, schedule and `max_epochs`."""
+    file = options.out / "schedule.jsonl"
+    for seed in options.seeds:
+        for schedule in options.schedules:
+            for row in options.rows:
+                for epochs in options.epochs:
+                    about = {"schedule": schedule, "max_epochs": epochs, "row": row, "seed": seed}
+                    if any(about.items() <= line.items() for line in lines_of(file)):
+                        continue
+                    found = train(options, row, seed, None, schedule=schedule, max_epochs=epochs)
+                    add(file, {**about, **found})
+    show_schedule(lines_of(file))
+
+
+def show_schedule(lines: Iterable[dict[str, Any]]) -> None:
+    """Means over seeds, and the loss with most epochs less the best with fewer."""
+    found: dict[tuple[str, str], dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for line in lines:
+        found[line["schedule"], line["row"]][line["max_epochs"]].append(line["best_loss"])
+    for (schedule, row), by_epochs in found.items():
+        means = {epochs: fmean(losses) for epochs, losses in sorted(by_epochs.items())}
+        most = max(means)
+        excess = means[most] - min(loss for epochs, loss in means.items() if epochs < most)
+        shown = "  ".join(f"{epochs}: {loss:.4f}" for epochs, loss in means.items())
+        print(f"{schedule:>20} {row:>14}  {shown}  excess {excess:+.4f}  ({len(by_epochs[most])} seeds)")
+
+
+def run_search(options: argparse.Namespace) -> None:
+    """Every row and seed: its search, then a full run at every rate of the grid and every rate that was tried."""
+    file = options.out / "search.jsonl"
+    for seed in options.seeds:
+        for row in options.rows:
+            if not any(line["row"] == row and line["seed"] == seed and "chosen" in line for line in lines_of(file)):
+                add(file, search(options, row, seed))
+            made = next(line for line in lines_of(file) if (line["row"], line["seed"]) == (row, seed))
+            for rate in sorted({trial["learning_rate"] for trial in made["trials"]}):
+                about = {"row": row, "seed": seed, "rate": rate}
+                if any(about.items() <= line.items() for line in lines_of(file)):
+                    continue
+                add(file, train(options, row, seed, rate))
+    show_search(lines_of(file))
+
+
+def show_search(lines: list[dict[str, Any]]) -> None:
+    """For each search: the full run at the chosen rate less the best, and the documents that the search took."""
+    for made in (line for line in lines if "chosen" in line):
+        runs = {
+            line["rate"]: line
+            for line in lines
+            if "best_loss" in line and (line["row"], line["seed"]) == (made["row"], made["seed"])
+        }
+        if made["chosen"] not in runs:
+            continue
+        chosen, best = runs[made["chosen"]], min(runs.values(), key=lambda line: line["best_loss"])
+        spent = sum(trial["documents"] for trial in made["trials"]) / chosen["documents"]
+        losses = "  ".join(f"{rate:g}: {line['best_loss']:.4f}" for rate, line in sorted(runs.items()))
+        print(
+            f"{made['row']:>14} seed {made['seed']}  chosen {made['chosen']:g}, best {best['rate']:g}, excess "
+            f"{chosen['best_loss'] - best['best_loss']:.4f}, search {spent:.0%} of the run's documents  ({losses})"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("schedule", "search"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", nargs="+", default=["prompt-tuning", "lora", "last-layers", "full"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--epochs", nargs="+", type=int, default=[2, 3, 4, 10])
+    parser.add_argument("--schedules", nargs="+", default=["warmup_stable_decay"])
+    parser.add_argument("--pairs", type=int, default=256)
+    parser.add_argument("--validation", type=int, default=128)
+    parser.add_argument("--document-tokens", type=int, default=352)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--micro-batch", type=int, default=8)
+    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--data", default="newswire")
+    parser.add_argument("--precision", default="fp32")
+    parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--options", type=json.loads, default={}, help='as JSON: {"lora": {"rank": 4}}')
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    import_plugins()
+    {"schedule": run_schedule, "search": run_search}[options.what](options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The learning rate of each optimizer step, as a share of its peak."""
+
+import math
+from dataclasses import dataclass
+
+WARMUP_STABLE_DECAY = "warmup_stable_decay"
+WARMUP_EPOCHS = 4  # its warm-up does not grow with more epochs than these
+DECAY_SHARE = 0.5  # steps of its decay for each step that led to the weights it begins from
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """A warm-up, and what follows it.
+
+    With K steps at most, of which w = ceil(warmup_fraction K) warm up, the share of step k is (k + 1) / w while k < w.
+    Then, linear: (K - k) / (K - w); cosine: (1 + cos(pi (k - w) / (K - w))) / 2; constant: 1.
+
+    `warmup_stable_decay` (Hu et al. 2024, "MiniCPM", section 4; Hägele et al. 2024, arXiv 2405.18392) hardly depends on
+    K: a method that learns fast is not stopped at a high rate because others may train for longer. The share is 1 until
+    a decay begins at a step s, and then falls linearly to 0 within D steps. Training begins the decay where validation
+    stops gaining, with D = ceil(`DECAY_SHARE` b) for the b steps that led to the best weights, or else at
+    `latest_decay_start`, with all steps that are left. The warm-up is `warmup_fraction` of at most `WARMUP_EPOCHS`
+    epochs.
+
+    Args:
+        kind: linear, cosine, constant or warmup_stable_decay.
+        warmup_fraction: in [0, 1).
+        steps_per_epoch: optimizer steps.
+        total_steps: K.
+    """
+
+    kind: str
+    warmup_fraction: float
+    steps_per_epoch: int
+    total_steps: int
+
+    @property
+    def decays_on_plateau(self) -> bool:
+        """Whether the rate stays at its peak until validation stops gaining."""
+        return self.kind == WARMUP_STABLE_DECAY
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps in which the rate rises."""
+        longest = self.total_steps
+        if self.decays_on_plateau:
+            longest = min(longest, WARMUP_EPOCHS * self.steps_per_epoch)
+        return math.ceil(self.warmup_fraction * longest)
+
+    @property
+    def latest_decay_start(self) -> int:
+        """The last step at which a whole decay still fits."""
+        return min(int(self.total_steps / (1 + DECAY_SHARE)), self.total_steps - 1)
+
+    @staticmethod
+    def decay_steps(best_step: int) -> int:
+        """Steps of a decay from weights that took `best_step` steps."""
+        return max(1, math.ceil(DECAY_SHARE * best_step))
+
+    def share(self, step: int, decay_start: int | None = None, decay_steps: int = 0) -> float:
+        """The share of the peak in (0, 1].
+
+        Args:
+            step: from 0.
+            decay_start: the step at which the decay began; None: it has not.
+            decay_steps: of the decay; more than `step` - `decay_start`.
+        """
+        warmup, total = self.warmup_steps, self.total_steps
+        rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
+        if self.decays_on_plateau:
+            return rising if decay_start is None else rising * (decay_start + decay_steps - step) / decay_steps
+        if step < warmup or self.kind == "constant":
+            return rising
+        if self.kind == "linear":
+            return (total - step) / max(total - warmup, 1)
+        return (1 + math.cos(math.pi * (step - warmup) / max(total - warmup, 1))) / 2

@@ -1,0 +1,46 @@
+"""The learning rate of each step, as a share of its peak."""
+
+import math
+
+import pytest
+
+from triptych.config.schedule import Schedule
+
+
+def test_schedules_by_hand():
+    """Step k of w warms to (k + 1) / w, never 0; then the share falls linearly, as a cosine, or stays."""
+    linear = Schedule("linear", 0.2, 5, 10)
+    assert [linear.share(k) for k in range(10)] == pytest.approx(
+        [1 / 2, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
+    )
+    cosine = Schedule("cosine", 0.0, 4, 4)
+    assert [cosine.share(k) for k in range(4)] == pytest.approx([1, (1 + math.sqrt(0.5)) / 2, 0.5, 0.1464466])
+    assert [Schedule("constant", 0.05, 3, 3).share(k) for k in range(3)] == [1, 1, 1]
+
+
+def test_the_late_decay_by_hand():
+    """The share stays at its peak until the decay begins, and falls linearly in the steps given."""
+    late = Schedule("warmup_stable_decay", 0.1, 10, 20)
+    assert [late.share(k) for k in (0, 1, 2, 12)] == [0.5, 1, 1, 1]
+    assert [late.share(k, 13, 7) for k in range(13, 20)] == pytest.approx([n / 7 for n in range(7, 0, -1)])
+    assert late.latest_decay_start == 13
+
+
+def test_the_late_decay_hardly_depends_on_the_epochs():
+    """From four epochs on, the warm-up has the same steps, so that runs are equal until one of them decays."""
+    runs = [Schedule("warmup_stable_decay", 0.05, 100, 100 * epochs) for epochs in (4, 10, 50)]
+    assert [run.warmup_steps for run in runs] == [20, 20, 20]
+    assert Schedule("linear", 0.05, 100, 1000).warmup_steps == 50
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "constant", "warmup_stable_decay"])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 0.99])
+def test_no_step_is_wasted(kind, warmup):
+    """No step has a rate of 0 or one above the peak, however short the training; a forced decay ends with it."""
+    for total in (1, 2, 3, 7, 100):
+        schedule = Schedule(kind, warmup, 3, total)
+        start = schedule.latest_decay_start
+        assert 0 <= start < total
+        for step in range(total):
+            began = start if step >= start else None
+            assert 0 < schedule.share(step, began, total - start) <= 1 + 1e-12
