@@ -16,8 +16,7 @@ from triptych.machine import Machine, start_machine
 from triptych.run import setup
 from triptych.run.entries import SuiteEntry
 from triptych.run.preflight import CheckedSuite
-from triptych.run.recipe import training_plan
-from triptych.run.search import FINALISTS, search_budget, spread
+from triptych.run.search import planned_trials
 from triptych.run.timing import READING_SECONDS, SummaryTimes, TrainingTimes, time_loss, time_summaries, time_training
 
 PROCESS_SECONDS = 6.0  # in which a run's process starts and imports what it needs
@@ -138,14 +137,9 @@ def _search_seconds(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes
     if not entry.trains:
         return 0.0
     assert isinstance(entry.plugin, Method)
-    grid = spread(entry.plugin.learning_rates, suite.search.trials)
-    if len(grid) <= 1:
-        return 0.0
-    plan = training_plan(suite, entry.plugin, entry.plugin.learning_rate, 0, PROVISIONAL_BATCH_SIZE)
-    budget = search_budget(plan, len(corpus.train), suite.search.share, len(grid))
-    steps = len(grid) * budget.first + FINALISTS * budget.of_finalist(len(grid))
+    trials = planned_trials(suite, entry.plugin, len(corpus.train))
     judged = min(len(corpus.validation), suite.search.validation_documents)
-    return steps * step + (len(grid) + FINALISTS) * (times.loading + times.loss * judged)
+    return sum(trials) * step + len(trials) * (times.loading + times.loss * judged)
 
 
 @dataclass

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from triptych.config.schedule import Schedule
+from triptych.config.schema import Suite
+from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import epoch_order
 from triptych.engine.training import TrainingPlan, steps_per_epoch
 from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.results.records import SearchResult, Trial
 from triptych.run.kept import Note, find_kept, keep
+from triptych.run.recipe import training_plan
 
 FINALISTS = 2  # rates that are tried again on longer trials
 MAX_WIDENINGS = 2  # rates beyond the grid that may be tried
@@ -57,6 +60,22 @@ def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) 
     # the second round has at least three times the steps of the first in each trial
     first = max(1, total // (rates + MAX_WIDENINGS + 3 * FINALISTS))
     return Budget(total, min(first, epoch), epoch)
+
+
+def planned_trials(suite: Suite, method: Method, documents: int) -> list[int]:
+    """The optimizer steps of each trial of a search, as long as the grid is not continued; none without a search.
+
+    Args:
+        suite: the suite.
+        method: one that trains.
+        documents: training pairs.
+    """
+    rates = len(spread(method.learning_rates, suite.search.trials))
+    if rates <= 1:
+        return []
+    plan = training_plan(suite, method, method.learning_rate, 0, 1)
+    budget = search_budget(plan, documents, suite.search.share, rates)
+    return [budget.first] * rates + [budget.of_finalist(rates)] * FINALISTS
 
 
 def spread(grid: Sequence[float], trials: int) -> tuple[float, ...]:

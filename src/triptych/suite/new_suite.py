@@ -1,5 +1,6 @@
 """A suite file to begin with: every key explained, columns recognised, limits that fit the window and this machine."""
 
+import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
 from triptych.registry import registered
 from triptych.run import entries, setup
+from triptych.run.search import planned_trials
 from triptych.storage.files import expand_path
 from triptych.text import formats
 
@@ -116,12 +118,7 @@ def _shrunk(suite: Suite, share: float) -> dict[str, Any]:
         for key in SMALLEST
         if getattr(suite.limits, key) > SMALLEST[key]
     }
-    train = limits.get("train_documents", suite.limits.train_documents)
-    return {
-        "limits": limits,
-        "training": {"max_epochs": min(suite.training.max_epochs, SHRUNK_EPOCHS)},
-        "search": {"train_documents": min(suite.search.train_documents, max(train // 2, 1))},
-    }
+    return {"limits": limits, "training": {"max_epochs": min(suite.training.max_epochs, SHRUNK_EPOCHS)}}
 
 
 def _rounded(value: float) -> int:
@@ -138,10 +135,11 @@ def _passes(suite: Suite, rows: list[entries.SuiteEntry]) -> float:
         if not isinstance(row.plugin, Method):
             continue
         epochs, seeds = (t.max_epochs, len(suite.seeds)) if row.trains else (0, 1)
-        search = s.trials * s.epochs * (3 * min(s.train_documents, limits.train_documents) + s.validation_documents)
-        evaluated = limits.validation_documents * (epochs + 2) + limits.test_documents * (1 + written)
+        evaluations = math.ceil(epochs / t.eval_every) + 2
+        evaluated = limits.validation_documents * evaluations + limits.test_documents * (1 + written)
         total += seeds * (3 * epochs * limits.train_documents + evaluated)
-        total += search if row.trains and s.trials > 1 else 0
+        trials = planned_trials(suite, row.plugin, limits.train_documents) if row.trains else []
+        total += 3 * sum(trials) * t.global_batch_size + len(trials) * s.validation_documents
     return total
 
 

@@ -1,9 +1,11 @@
 """How long a suite still takes, from what its runs took so far."""
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from triptych.contracts import Method
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import (
     BeginEvent,
@@ -17,6 +19,7 @@ from triptych.run.events import (
     StepEvent,
 )
 from triptych.run.preflight import CheckedSuite
+from triptych.run.search import planned_trials
 
 START_SECONDS = 8.0  # of a run that do not grow with its work: its process starts, the model is loaded
 EVENT_SECONDS = 5.0  # between two events while runs are under way
@@ -58,14 +61,17 @@ def work_of(checked: CheckedSuite, entry: SuiteEntry, first: bool) -> Work:
     # forward, backward through the activations, and backward into what is trained
     passes = 2 + min(counts.num_trainable_parameters / counts.num_base_parameters, 1.0)
     epochs = t.max_epochs if entry.trains else 0
-    trials = s.trials if entry.trains and first and s.trials > 1 else 0
-    judged = min(len(corpus.validation), s.validation_documents)
-    trial = s.epochs * (passes * min(len(corpus.train), s.train_documents) + judged)
+    search = 0.0
+    if entry.trains and first:
+        assert isinstance(entry.plugin, Method)
+        trials = planned_trials(suite, entry.plugin, len(corpus.train))
+        judged = min(len(corpus.validation), s.validation_documents)
+        search = passes * sum(trials) * t.global_batch_size + len(trials) * judged
     written = decoding.num_beams * decoding.max_new_tokens / suite.limits.document_tokens
     return Work(
-        search=trials * trial,
+        search=search,
         training=epochs * passes * len(corpus.train),
-        rest=len(corpus.validation) * (epochs + 2) + len(corpus.test) * (2 + written),
+        rest=len(corpus.validation) * (math.ceil(epochs / t.eval_every) + 2) + len(corpus.test) * (2 + written),
     )
 
 

@@ -149,7 +149,7 @@ SMALL = {
     "limits": {"train_documents": 8, "validation_documents": 2, "test_documents": 2},
     "training": {"max_epochs": 1},
     "decoding": {"max_new_tokens": 4, "num_beams": 1},
-    "search": {"trials": 2, "train_documents": 4, "validation_documents": 2},
+    "search": {"trials": 2, "validation_documents": 2},
 }
 
 
