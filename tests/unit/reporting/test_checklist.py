@@ -36,7 +36,7 @@ ASKED = {
     "8.3 loss function": "The loss is the cross-entropy of the summary’s tokens",
     "8.3 optimizer and its constants": "AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸)",
     "8.3 schedule and clipping": "Gradients are clipped at a norm of 1",
-    "8.3 epochs and early stopping": "stops early after 2 epochs without a lower validation loss",
+    "8.3 epochs and early stopping": "after 2 evaluations without a lower one",
     "8.3 learning rates": "Hyper-parameters of every method",
     "8.3 choices and their reasons": "prompt-tuning has 20 virtual tokens: the length beyond which",
     "8.3 analysis of what was learned": "What each method learned",
