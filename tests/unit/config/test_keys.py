@@ -104,7 +104,7 @@ def test_every_name_of_another_tool_is_answered_with_keys_that_there_are():
         ("max_length", "'limits.document_tokens' and 'limits.summary_tokens'"),
         ("lora", "--set method.lora.KEY=VALUE"),
         ("num_beams", "Did you mean 'decoding.num_beams'?"),
-        ("training.train_documents", "'limits.train_documents' or 'search.train_documents'"),
+        ("training.train_documents", "'limits.train_documents' or 'scaling.train_documents'"),
         ("training.max_epoch", "Did you mean 'max_epochs'?"),
     ],
 )
