@@ -35,7 +35,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path, *, shared: bool = False, wait: bool = True, create: bool = False):
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW if create else os.O_RDONLY
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) if create else os.O_RDONLY  # Windows lacks it
         self.descriptor = os.open(path, flags, 0o666)
         self.close = weakref.finalize(self, os.close, self.descriptor)
         try:

@@ -17,7 +17,7 @@ from triptych.errors import RunFailed
 from triptych.run.events import ErrorEvent, RunEvent, parse_event
 
 LAUNCHER_SECONDS = 0.5  # between two checks that the launcher of this rank is alive
-ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
+ENDING_SIGNALS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))  # Windows has no SIGHUP
 SILENCE_SECONDS = 3600.0  # a process that reports nothing for so long hangs
 
 

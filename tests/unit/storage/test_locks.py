@@ -35,11 +35,15 @@ def test_a_lock_knows_its_file(tmp_path):
 
 
 def test_a_system_without_locks_can_import_the_package_and_says_what_is_missing(tmp_path):
-    """Where `fcntl` is missing, as on Windows, the storage modules can be imported, a lock fails with a message, and a
-    file can still be written."""
+    """Where what Windows lacks is missing, the command and the storage modules can be imported, a lock fails with a
+    message, and a file can still be written."""
     code = (
-        "import sys; sys.modules['fcntl'] = None\n"
+        "import os, signal, sys\n"
+        "for name in ('fcntl', 'grp', 'pwd', 'resource', 'termios'): sys.modules[name] = None\n"
+        "for name in ('SIGHUP', 'SIGKILL', 'SIGALRM', 'SIGUSR1'): delattr(signal, name)\n"
+        "for name in ('O_NOFOLLOW', 'fork', 'killpg', 'posix_fallocate', 'sched_getaffinity'): delattr(os, name)\n"
         "from pathlib import Path\n"
+        "import triptych.cli.commands, triptych.suite.processes\n"
         "from triptych.results import lock, reading\n"
         "from triptych.storage import disk_cache, files, locks\n"
         "from triptych.errors import ResultsError\n"
