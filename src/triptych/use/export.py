@@ -26,7 +26,7 @@ from triptych.run.adapters import PEFT_TENSORS
 from triptych.storage.files import give_usual_modes
 from triptych.use import served
 from triptych.use.model_card import model_card
-from triptych.use.summarizers import Trained, TrainedModel, load_summarizer
+from triptych.use.summarizers import TrainedModel, load_summarizer
 
 EXAMPLE, SERVER, MODELFILE = "example.py", "serve.py", "Modelfile"
 BASE_FOLDER = "base"  # of an exported prompt: its base model, where that is no model of the Hub
@@ -204,9 +204,8 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
         config.save_pretrained(str(made))
 
 
-def base_name(trained: Trained) -> str:
+def base_name(trained: TrainedModel) -> str:
     """The base model as an exported prompt names it: a name on the Hub, or the folder next to the prompt."""
-    assert isinstance(trained, TrainedModel)
     return BASE_FOLDER if trained.base.place.is_local else trained.base.name
 
 

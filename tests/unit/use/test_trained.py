@@ -22,7 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from support.worlds import under_engine
 from triptych import cli
 from triptych.config.reading import merge_tables, parse_setting, preset_settings
-from triptych.contracts import AdaptedModel
+from triptych.contracts import AdaptedModel, EmbeddedModel
 from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
@@ -35,7 +35,7 @@ from triptych.run.events import ignore
 from triptych.run.workbench import Workbench
 from triptych.suite.finished import finished_record
 from triptych.suite.planned_runs import PlannedRun
-from triptych.use import documents, evaluate, publish, served, summarizers
+from triptych.use import documents, evaluate, export, model_card, publish, served, summarizers
 from triptych.use.export import export_run, merge_adapter
 from triptych.use.playground import Playground
 
@@ -581,6 +581,64 @@ def test_an_export_is_portable(finished, label, tmp_path):
         assert not any(str(path).encode() in content for path in (tmp_path, base, finished.out, Path.home())), file
     example = runpy.run_path(str(folder / "example.py"))
     assert example["summarize"](finished.documents[0]) == finished.stored(label)[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("tiny", "tiny"),
+        ("openai-community/gpt2", "openai-community/gpt2"),
+        ("/home/someone/models/gpt2/", "gpt2"),
+        ("../gpt2", "gpt2"),
+        ("~/models/gpt2.gguf", "gpt2.gguf"),
+        ("a/b/c", "c"),
+        (".", "a local folder"),
+        ("..", "a local folder"),
+    ],
+)
+def test_a_place_is_shown_by_its_name(name, shown, tmp_path, monkeypatch):
+    """A card names the Hub's models in full, and of a path its last part alone."""
+    monkeypatch.chdir(tmp_path)
+    assert model_card.portable_name(name) == shown
+    (tmp_path / "openai-community/gpt2").mkdir(parents=True)
+    assert model_card.portable_name("openai-community/gpt2") == "gpt2"
+    assert model_card.hub_name("openai-community/gpt2", EmbeddedModel) is None
+    assert model_card.hub_name("org/model", EmbeddedModel) == "org/model"
+    assert model_card.hub_name("tiny", EmbeddedModel) is None and model_card.hub_name("a/b/c", EmbeddedModel) is None
+
+
+def test_an_exported_prompt_names_its_base():
+    """A model of the Hub is named; any other lies in the folder `base` next to the prompt."""
+    for is_local, name in ((True, "base"), (False, "org/model")):
+        base = SimpleNamespace(place=SimpleNamespace(is_local=is_local), name="org/model")
+        assert export.base_name(SimpleNamespace(base=base)) == name
+
+
+@pytest.mark.parametrize(
+    ("separator", "template"),
+    [
+        ("\n\nTL;DR:", "\n\nTL;DR:"),
+        (" {{ x }}", ' {{ "{{" }} x }}'),
+        ('"""', None),
+        ('say "', None),
+        ("a\rb", None),
+        ("a\x00b", None),
+    ],
+)
+def test_a_modelfile_holds_the_separator_or_is_not_written(separator, template, tmp_path):
+    """Ollama's template gives the separator as it is; where it cannot, there is no Modelfile."""
+    row = SimpleNamespace(
+        suite=SimpleNamespace(separator=separator),
+        max_document_tokens=100,
+        template=SimpleNamespace(length=7),
+        decoding=SimpleNamespace(max_new_tokens=20),
+    )
+    export._write_modelfile(row, tmp_path / "Modelfile")
+    if template is None:
+        assert not (tmp_path / "Modelfile").exists()
+        return
+    text = (tmp_path / "Modelfile").read_text()
+    assert f'TEMPLATE """{{{{ .Prompt }}}}{template}"""\n' in text and "num_ctx 127\n" in text and "@" not in text
 
 
 def test_an_export_serves_from_token_ids(finished, tmp_path):
