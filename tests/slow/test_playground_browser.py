@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -10,9 +11,13 @@ import pytest
 
 from support.browser import FLAGS
 from triptych import cli
+from triptych.baselines.lead import Lead3
+from triptych.config.schema import Suite
+from triptych.run.entries import SuiteEntry
 from triptych.use.page import build_page
 from triptych.use.page_server import serving
 from triptych.use.playground import Playground
+from triptych.use.summarizers import Summary, TrainedBaseline
 
 pytest.importorskip("gradio", reason="the extra `play` is absent")
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
@@ -226,22 +231,40 @@ def test_rows_beams_and_length_are_chosen(browser, address):
     finish(page)
 
 
-def test_a_run_is_stopped_and_the_page_cleared(browser, address):
-    """Stop leaves what is written and says so of the rest; Clear empties the form, and the page works afterwards."""
-    page = open_page(browser, address)
-    page.fill("#article textarea", ARTICLE * 20)
-    page.click("#run")
-    page.locator("#results .waiting").first.wait_for(timeout=PATIENCE)
-    page.click("#stop")
-    page.locator("#results .facts", has_text="stopped").first.wait_for(timeout=PATIENCE)
-    assert "then stopped" in page.get_by_role("status").first.inner_text()
-    page.click("#clear")
-    page.wait_for_function("() => document.querySelector('#article textarea').value === ''", timeout=PATIENCE)
-    page.locator("#results .row").first.wait_for(state="detached", timeout=PATIENCE)
-    page.fill("#article textarea", ARTICLE)
-    page.click("#run")
-    assert len(results(page)) == 3
-    finish(page)
+def slow_row(label: str) -> TrainedBaseline:
+    """A row without a model that takes a second for a summary."""
+    row = TrainedBaseline(SuiteEntry(label, "lead-3", Lead3()), Lead3(), Path(label), Suite())
+
+    def stream(documents):
+        time.sleep(1)
+        yield 0, Summary("One sentence.")
+
+    row.stream = stream
+    return row
+
+
+def test_a_run_is_stopped_and_the_page_cleared(browser):
+    """Stop leaves what is written, says so of the rest, and nothing else comes; Clear empties the form, and the page
+    works afterwards."""
+    playground = Playground([slow_row(label) for label in ("a", "b", "c")], [], "slow", synthetic=False)
+    with serving(build_page(playground), "127.0.0.1", 0) as address:
+        page = open_page(browser, address)
+        page.fill("#article textarea", ARTICLE)
+        page.click("#run")
+        page.locator("#results .summary").first.wait_for(timeout=PATIENCE)
+        page.click("#stop")
+        page.locator("#results .facts", has_text="stopped").first.wait_for(timeout=PATIENCE)
+        assert "then stopped" in page.get_by_role("status").first.inner_text()
+        written = page.locator("#results .summary").count()
+        page.wait_for_timeout(2500)
+        assert page.locator("#results .summary").count() == written < 3
+        page.click("#clear")
+        page.wait_for_function("() => document.querySelector('#article textarea').value === ''", timeout=PATIENCE)
+        page.locator("#results .row").first.wait_for(state="detached", timeout=PATIENCE)
+        page.fill("#article textarea", ARTICLE)
+        page.click("#run")
+        assert len(results(page)) == 3
+        finish(page)
 
 
 def test_a_summary_is_copied(browser, address):
@@ -284,6 +307,9 @@ def test_the_comparison_is_a_second_tab(browser, address, width, scheme):
     page.get_by_role("tab", name="Comparison").click()
     page.locator("#comparison table").first.wait_for(timeout=PATIENCE)
     keep_picture(page, f"play-comparison-{width}-{scheme}")
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe is absent").Axe()
+    page.wait_for_timeout(500)  # the tab fades in
+    assert axe.run(page, context="#comparison").response["violations"] == []
     first = page.locator("#comparison table").first
     assert [each.strip() for each in first.locator("tbody th").all_inner_texts()] == ["untuned", "lead-3", "lora"]
     assert page.locator("#comparison figure svg").count() >= 2

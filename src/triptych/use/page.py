@@ -41,9 +41,10 @@ STYLE = """
 .echoed { text-decoration: underline dotted; text-underline-offset: .2em; }
 .message { border-left: .3rem solid #e0483e; background: #e0483e1f; padding: .5rem .8rem; margin: 0; }
 #comparison { --ground: var(--background-fill-primary); --line: var(--border-color-primary); }
-#comparison .wide { overflow-x: auto; margin: 1rem 0; }
+#comparison .wide { overflow-x: auto; margin: 0 0 1rem; }
+#comparison a { color: inherit; text-decoration: underline; }
 #comparison table { border-collapse: collapse; font-size: .9rem; }
-#comparison caption { text-align: left; font-size: .85rem; padding-bottom: .4rem; }
+#comparison .caption { font-size: .85rem; margin: 1rem 0 .4rem; }
 #comparison th, #comparison td { padding: .25rem .6rem; border-bottom: 1px solid var(--line); text-align: left; }
 #comparison .number { text-align: right; font-variant-numeric: tabular-nums; }
 #comparison small { display: block; opacity: .8; white-space: nowrap; }
@@ -178,7 +179,7 @@ def _form(gradio: Any, playground: Playground) -> None:
         label="Article", lines=8, max_lines=16, elem_id="article", placeholder="Paste an article of any length."
     )
     reference = gradio.Textbox(label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference")
-    labels = gradio.CheckboxGroup(playground.labels, value=playground.labels, label="Rows", elem_id="rows")
+    labels = gradio.CheckboxGroup(playground.labels, value=playground.labels, label="Methods", elem_id="rows")
     with gradio.Accordion("Seed, beams and length", open=False, elem_id="more"):
         seeds = [("the first of each row", None), *((str(seed), seed) for seed in playground.seeds)]
         seed = gradio.Dropdown(

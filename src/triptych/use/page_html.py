@@ -128,8 +128,9 @@ def _table(table: ReportTable) -> str:
     )
     body = "".join(f"<tr>{''.join(_cells(table, row))}</tr>" for row in table.rows)
     return (
-        f'<div class="wide" tabindex="0"><table><caption>{escape(table.caption)}</caption>'
-        f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+        f'<p class="caption" id="caption-{table.name}">{escape(table.caption)}</p>'
+        f'<div class="wide" tabindex="0" role="region" aria-labelledby="caption-{table.name}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 
 
