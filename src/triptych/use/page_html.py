@@ -62,8 +62,8 @@ def show_comparison(results: Results, comparison: Comparison) -> str:
         _table(quality_table(comparison)),
         _table(training_table(comparison)),
         *(
-            f'<figure><figcaption>{_FIGURES[name]}</figcaption><div class="drawing">{inline_svg(name, drawing)}</div>'
-            "</figure>"
+            f'<figure><figcaption>{_FIGURES[name]}</figcaption><div class="drawing" tabindex="0" role="region" '
+            f'aria-label="{_FIGURES[name]}">{inline_svg(name, drawing)}</div></figure>'
             for name, drawing in figures(results, comparison).items()
             if name in _FIGURES
         ),
@@ -105,7 +105,10 @@ def _source(answer: Answer, article: str) -> str:
         return ""
     rest = "" if len(article) <= MAX_SHOWN else f" … (the first {MAX_SHOWN:,} characters)"
     text = _marked(article[:MAX_SHOWN], answer.used, answer.echoed, "echoed") + rest
-    return f'<details><summary>The article, with what this summary used</summary><p class="source">{text}</p></details>'
+    return (
+        "<details><summary>The article, with what this summary used</summary>"
+        f'<p class="source" tabindex="0">{text}</p></details>'
+    )
 
 
 def _marked(text: str, spans: Spans, words: Spans, kind: str) -> str:
