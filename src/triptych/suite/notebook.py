@@ -9,6 +9,7 @@ from triptych.run.events import (
     STAGES,
     BeginEvent,
     DoneEvent,
+    EstimateEvent,
     EvaluationEvent,
     Event,
     FailedEvent,
@@ -16,11 +17,14 @@ from triptych.run.events import (
     Listener,
     ProgressEvent,
     ReadyEvent,
+    RemainingEvent,
+    ResolvedEvent,
     RunId,
     StageEvent,
     StepEvent,
     ignore,
 )
+from triptych.text import formats
 
 UPDATE_SECONDS = 0.25  # between two updates of the cell
 
@@ -36,6 +40,7 @@ class NotebookBar:
 
     def __init__(self) -> None:
         self._total, self._ended = 0, 0
+        self._heading = ""
         self._lines: list[str] = []
         self._began: dict[RunId, float] = {}
         self._stages: dict[RunId, str] = {}
@@ -46,17 +51,26 @@ class NotebookBar:
         """Take in an event, and show it at once or with the next ones."""
         at_once = True
         match event:
+            case ResolvedEvent():
+                self._heading = "preparing data"
+            case EstimateEvent():
+                self._heading = f"timed {event.label}, {event.index + 1} of {event.total}"
             case ReadyEvent():
+                self._heading = ""
                 self._lines += [*event.changes, *event.notes]
+            case RemainingEvent():
+                left = "" if event.seconds is None else f", about {formats.seconds(event.seconds)} left"
+                self._heading = f"{event.done} of {event.total} runs{left}"
             case KeptEvent() if run:
                 self._end(run, event.total, "done before, kept")
             case BeginEvent() if run:
                 self._total, self._began[run] = event.total, time.monotonic()
                 self._stages[run] = "starting"
             case DoneEvent() if run:
-                self._end(
-                    run, self._total, f"done in {time.monotonic() - self._began.get(run, time.monotonic()):.0f} s"
-                )
+                seconds = time.monotonic() - self._began.get(run, time.monotonic())
+                loss = "" if event.test_loss is None else f", test loss {formats.loss(event.test_loss)}"
+                score = "" if event.rouge1 is None else f", R-1 {formats.rouge_score(event.rouge1)}"
+                self._end(run, self._total, f"done in {seconds:.0f} s{loss}{score}")
             case FailedEvent() if run:
                 self._end(run, event.total, f"FAILED: {event.message}")
             case EvaluationEvent() if run:
@@ -79,7 +93,7 @@ class NotebookBar:
         total = max(self._total, 1)
         lines = [
             f'<progress value="{self._ended}" max="{total}" style="width:16em"></progress> '
-            f"{self._ended} of {self._total} runs",
+            + escape(self._heading or f"{self._ended} of {self._total} runs"),
             *(escape(f"{_name(run)}: {stage}") for run, stage in self._stages.items()),
             *map(escape, self._lines),
         ]

@@ -18,6 +18,7 @@ from triptych.run.events import (
     FailedEvent,
     KeptEvent,
     ReadyEvent,
+    RemainingEvent,
     RunId,
     StageEvent,
     StepEvent,
@@ -145,7 +146,11 @@ def test_a_cell_of_a_notebook_shows_one_bar(monkeypatch):
     progress = {"epoch": 0, "tokens": 1, "energy_joules": None, "train_flops": None, "train_seconds": 1.0, "total": 9}
     listener(run, StepEvent(step=4, loss=1.25, learning_rate=0.1, **progress))
     assert "lora, seed 0: training: step 4 of up to 9, loss 1.250" in shown[-1] and "1 of 3 runs" in shown[-1]
-    listener(run, DoneEvent())
+    listener(None, RemainingEvent(done=1, total=3, elapsed_seconds=9.0, seconds=90.0))
+    assert "1 of 3 runs, about 90.0 s left" in shown[-1]
+    listener(run, DoneEvent(test_loss=1.25, rouge1=30.0))
+    assert "lora, seed 0: done in 0 s, test loss 1.2500, R-1 30.00" in shown[-1]
+    listener(None, RemainingEvent(done=3, total=3, elapsed_seconds=9.0, seconds=0.0))
     listener(RunId("full", 0), FailedEvent(message="no <memory>", index=2, total=3))
     assert "3 of 3 runs" in shown[-1] and "cut &lt;here&gt;" in shown[-1] and "FAILED: no &lt;memory&gt;" in shown[-1]
     assert "lora, seed 0: done in" in shown[-1] and "step 4" not in shown[-1]
