@@ -22,6 +22,7 @@ from triptych.registry import Plugin, registered
 from triptych.results import layout
 from triptych.results.records import Comparison, DesignPlan, Record
 from triptych.run.events import DesignEvent, Listener, PlanEvent, ReadyEvent, ResolvedEvent
+from triptych.storage.cache_place import cache_place
 from triptych.suite.given import Given, listed_labels
 from triptych.suite.notebook import usual_listener
 from triptych.text import languages
@@ -156,7 +157,8 @@ def compare(
             checked = preflight.check_suite(claim.suite, table, device, setup.cache_folder())
             listener(None, PlanEvent(plan=plans.make_plan(checked, began, folder, fresh)))
             notes, language = checked.corpus.data.sentences(), checked.language.reason
-            listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=list(claim.said)))
+            changes = [*claim.said, *filter(None, [cache_place().note])]
+            listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=changes))
             with claim_folder(folder, claim.suite, fresh) as lock:
                 note_command(folder)
                 jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
@@ -693,6 +695,19 @@ def init(
         text = new_suite.new_suite(preset, over, new_suite.name_for(where, over), device)
     new_suite.write_new_suite(where, text)
     return where
+
+
+def env() -> dict[str, Any]:
+    """Versions, commit and hardware of this machine, for a bug report; no path, name or token of the user's.
+
+    Returns:
+        Plain values by name, as JSON holds them.
+    """
+    from triptych.machine import choose_device, choose_precision
+    from triptych.run import provenance
+
+    device = choose_device(None)
+    return provenance.environment(device, choose_precision("auto", device))
 
 
 def list_keys(plugins: Sequence[str] = ()) -> list[SuiteKey]:

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 
 from triptych import __version__
-from triptych.cli import compare, init, listing, plan, results, score, train, use
+from triptych.cli import compare, completion, env, init, listing, plan, results, score, train, use
 from triptych.cli.options import EXAMPLES
-from triptych.errors import TriptychError
+from triptych.errors import TriptychError, nearest, shorten
 from triptych.suite.processes import ENDING_SIGNALS, Ended, ended_by_signals
 from triptych.text.characters import for_terminal, visible
 
@@ -29,7 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None and sys.flags.optimize >= 2:
         keep_docstrings()
     replace_what_streams_lack()
-    options = make_parser().parse_args(arguments)
+    words, parser = sys.argv[1:] if arguments is None else list(arguments), make_parser()
+    if not words:
+        parser.print_help()
+        return 0
+    if (unknown := unknown_command(parser, words)) is not None:
+        print(f"triptych: {visible(unknown)}", file=sys.stderr)
+        return 2
+    options = parser.parse_args(words)
     try:
         with ended_by_signals() if resumes(options) else nullcontext():
             return options.call(options)
@@ -61,6 +68,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         what = f"{type(error).__name__}: {visible(str(error))}"
         print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)
         return 2 if panicked else 1
+
+
+def unknown_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | None:
+    """What to say where the first word is not a command; None where it is one, or an option."""
+    (actions,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    first = words[0]
+    if first.startswith("-") or first in actions.choices:
+        return None
+    return f"Unknown command {shorten(repr(first))}.{nearest(first[:100], actions.choices)}"
 
 
 def resumes(options: argparse.Namespace) -> bool:
@@ -120,7 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"triptych {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     compare.add_compare(commands)
     init.add_init(commands)
     plan.add_plan(commands)
@@ -134,4 +150,6 @@ def make_parser() -> argparse.ArgumentParser:
     results.add_advise(commands)
     use.add_play(commands)
     listing.add_list(commands)
+    env.add_env(commands)
+    completion.add_completion(commands)
     return parser

@@ -96,9 +96,9 @@ def run_compare(options: argparse.Namespace) -> int:
         listener = write_stream(view) if options.events else view
         comparison = api.compare(options.suite, **what, resources=resources, listener=listener)
     if not options.events:
-        from triptych.reporting.terminal import comparison_table
+        from triptych.reporting.terminal import print_comparison
 
-        Console().print(comparison_table(comparison))
+        print_comparison(Console(), comparison)
         print(f"\n{view.out}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html, runs/, log.txt")
     if view.failed:
         print(f"triptych: failed: {', '.join(view.failed)}. The same command runs only these again.", file=sys.stderr)

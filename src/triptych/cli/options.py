@@ -22,6 +22,9 @@ EXAMPLES = """examples:
                                                        your own documents and model
   triptych compare --data ./my-data --dry-run          what would run, and how long it would take
 
+environment: TRIPTYCH_CACHE is the folder of prepared data (~/.cache/triptych), which a container may have to set;
+HF_HOME that of the hub's files (~/.cache/huggingface)
+
 exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted;
 SIGTERM and SIGHUP interrupt compare and train as Ctrl-C does, with 143 and 129"""
 

@@ -42,11 +42,11 @@ def run_report(options: argparse.Namespace) -> int:
     from rich.console import Console
 
     from triptych import api
-    from triptych.reporting.terminal import comparison_table
+    from triptych.reporting.terminal import print_comparison
 
     settings = reading.parse_settings(options.settings)
     comparison = api.report(options.out, to=options.to, texts=not options.without_texts, settings=settings)
-    Console().print(comparison_table(comparison))
+    print_comparison(Console(), comparison)
     print(f"\n{options.to or options.out[0]}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
     return 0
 

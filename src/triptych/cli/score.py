@@ -67,7 +67,7 @@ def run_score(options: argparse.Namespace) -> int:
 
     from triptych.cli.progress import counting_bar
     from triptych.config.reading import parse_settings
-    from triptych.reporting.terminal import comparison_table
+    from triptych.reporting.terminal import print_comparison
     from triptych.scored.files import score
 
     if "=" not in options.systems[0] and Path(options.systems[0]).is_dir():
@@ -85,7 +85,7 @@ def run_score(options: argparse.Namespace) -> int:
             plugins=options.plugin,
             progress=progress,
         )
-    Console().print(comparison_table(comparison))
+    print_comparison(Console(), comparison)
     if options.out is None:
         print("\nNothing was written: --out DIR keeps the scores, tables and a report.")
     else:
@@ -100,7 +100,7 @@ def _score_folder(options: argparse.Namespace) -> int:
     from triptych.cli.progress import counting_bar
     from triptych.config.reading import parse_settings
     from triptych.plugins import import_plugins
-    from triptych.reporting.terminal import comparison_table
+    from triptych.reporting.terminal import print_comparison
     from triptych.scored.stored import rescore_all
 
     of_files = {
@@ -118,7 +118,7 @@ def _score_folder(options: argparse.Namespace) -> int:
     out, settings = Path(options.systems[0]), parse_settings(options.settings)
     with counting_bar(Console(stderr=True), "scoring") as progress:
         outcome = rescore_all(out, options.metric or (), settings, not options.no_report, progress)[-1]
-    Console().print(comparison_table(outcome.comparison))
+    print_comparison(Console(), outcome.comparison)
     print(for_terminal(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))
     return 0
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +25,74 @@ from triptych.text import formats
 from triptych.text.characters import visible
 
 _INLINE_WIDTH = 120  # from here on, an interval is next to its mean, otherwise below it
+_NARROW = 70  # below it, what does not fit is a list for each row
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table before it is laid out.
+
+    Attributes:
+        title: above it.
+        corner: the header of the labels.
+        columns: headers, whose lines are separated by line breaks.
+        rows: the label and the cells of each row.
+        words: how many of the last columns hold words, set to the left.
+    """
+
+    title: str
+    corner: str
+    columns: list[str]
+    rows: list[tuple[Text, list[str]]]
+    words: int = 0
+
+    def laid_out(self, console: Console, options: ConsoleOptions) -> list[RenderableType]:
+        """One table; several where the columns do not fit next to each other; or a list for each row, if it is narrow.
+
+        No number is ever broken.
+        """
+        everything = list(range(len(self.columns)))
+        if self._fits(everything, console, options):
+            return [self._table(everything, self.title)]
+        if options.max_width < _NARROW:
+            return [self._lists()]
+        groups: list[list[int]] = [[]]
+        for column in everything:
+            if groups[-1] and not self._fits([*groups[-1], column], console, options):
+                groups.append([])
+            groups[-1].append(column)
+        titles = [self.title, *[f"{self.title}, continued"] * (len(groups) - 1)]
+        return [self._table(group, title) for group, title in zip(groups, titles, strict=True)]
+
+    def _fits(self, columns: list[int], console: Console, options: ConsoleOptions) -> bool:
+        return (
+            console.measure(self._table(columns, ""), options=options.update(width=10_000)).minimum <= options.max_width
+        )
+
+    def _table(self, columns: list[int], title: str) -> Table:
+        table = Table(
+            title=title or None,
+            title_justify="left",
+            title_style="italic",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
+            padding=(0, 1),
+        )
+        table.add_column(self.corner, overflow="fold", min_width=8, max_width=24)
+        for column in columns:
+            numbers = column < len(self.columns) - self.words
+            table.add_column(_text(self.columns[column]), justify="right" if numbers else "left", overflow="fold")
+        for label, cells in self.rows:
+            table.add_row(label, *(_text(cells[column]) for column in columns))
+        return table
+
+    def _lists(self) -> Text:
+        names = [name.replace("\n", ", ") for name in self.columns]
+        lines = [_text(self.title, style="italic")]
+        for label, cells in self.rows:
+            lines.append(Text("\n").append_text(label))
+            lines += [_text(f"  {name}: {' '.join(cell.split())}") for name, cell in zip(names, cells, strict=True)]
+        return Text("\n").join([*lines, Text()])
 
 
 @dataclass(frozen=True)
@@ -35,6 +102,11 @@ class ComparisonTable:
     comparison: Comparison
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        for part in self.parts(console, options):
+            yield _indented(part) if isinstance(part, Text) else part
+
+    def parts(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """Heading, tables, and the sentences below them, each a part."""
         comparison = self.comparison
         wide = options.max_width >= _INLINE_WIDTH
         files = rows.of_files(comparison)
@@ -43,63 +115,61 @@ class ComparisonTable:
             yield _text(rows.synthetic_notice(comparison), style="yellow")
         if comparison.subset:
             yield _text(comparison.subset, style="yellow")
-        yield self._quality(wide)
-        yield self._differences() if files else self._cost()
+        for grid in (self._quality(wide), self._differences() if files else self._cost()):
+            yield from grid.laid_out(console, options)
         yield Text(FILES_LEGEND if files else LEGEND, style="dim")
         yield _text(comparison.verdict, style="bold")
         if power := power_sentence(comparison):
             yield Text(power)
         for flag in all_flags(comparison):
-            yield Padding(_text("• " + flag), (0, 0, 0, 1))
+            yield _text("• " + flag)
 
-    def _quality(self, wide: bool) -> Table:
+    def _quality(self, wide: bool) -> Grid:
         files = rows.of_files(self.comparison)
-        table = _table("Quality" if files else "Quality on the test split")
-        if files:
-            table.columns[0].header = "System"
-        else:
-            _number_column(table, "Test loss\nnats/token")
-        for name in rows.ROUGE.values():
-            _number_column(table, f"{name}\nF1, 0-100")
         further = rows.further_names(self.comparison)
-        for name in further:
-            _number_column(table, _text(name))
-        if files:
-            _number_column(table, "Words")
+        columns = [
+            *([] if files else ["Test loss\nnats/token"]),
+            *(f"{name}\nF1, 0-100" for name in rows.ROUGE.values()),
+            *further,
+            *(["Words"] if files else []),
+        ]
+        lines = []
         for label, row in self.comparison.rows.items():
             if rows.failed(row):
-                table.add_row(
-                    _label(label, row), Text(formats.FAILED, style="bold red"), *[formats.DASH] * (4 + len(further))
-                )
-                continue
-            estimates = [getattr(row, metric) for metric in rows.ROUGE]
-            table.add_row(
-                _label(label, row),
-                *([] if files else [formats.loss(row.loss.test)]),
-                *[_estimate(estimate, wide) for estimate in estimates],
-                *further_cells(row, further),
-                *(length_cells(row) if files else []),
-            )
-        return table
+                cells = [formats.FAILED, *[formats.DASH] * (len(columns) - 1)]
+            else:
+                cells = [
+                    *([] if files else [formats.loss(row.loss.test)]),
+                    *[_estimate(getattr(row, metric), wide) for metric in rows.ROUGE],
+                    *further_cells(row, further),
+                    *(length_cells(row) if files else []),
+                ]
+            lines.append((_label(label, row), cells))
+        return Grid("Quality" if files else "Quality on the test split", "System" if files else "Row", columns, lines)
 
-    def _differences(self) -> Table:
-        table = _table(f"Differences in {_primary(self.comparison)}, on the same documents")
-        table.columns[0].header = "a − b"
-        for title in ("Difference", "Interval", "p, corrected"):
-            _number_column(table, title)
-        table.add_column("Decision")
+    def _differences(self) -> Grid:
+        lines = []
         for test in _primary_tests(self.comparison):
-            difference, interval, adjusted = rows.test_figures(test)
-            table.add_row(Text(f"{test.a} − {test.b}"), difference, escape(interval), adjusted, rows.decision(test))
-        return table
+            cells = [*rows.test_figures(test), rows.decision(test)]
+            lines.append((Text(f"{test.a} − {test.b}"), cells))
+        title = f"Differences in {_primary(self.comparison)}, on the same documents"
+        return Grid(title, "a − b", ["Difference", "Interval", "p, corrected", "Decision"], lines, words=1)
 
-    def _cost(self) -> Table:
-        table = _table("Cost of training")
-        for title in ("Time", "Trainable\nparameters", "Added\nparameters", "Compute", "Peak\nmemory"):
-            _number_column(table, title)
-        for label, row in self.comparison.rows.items():
-            table.add_row(_label(label, row), *cost_cells(row))
-        return table
+    def _cost(self) -> Grid:
+        columns = ["Time", "Trainable\nparameters", "Added\nparameters", "Compute", "Peak\nmemory"]
+        lines = [(_label(label, row), cost_cells(row)) for label, row in self.comparison.rows.items()]
+        return Grid("Cost of training", "Row", columns, lines)
+
+
+def print_comparison(console: Console, comparison: Comparison) -> None:
+    """Print a comparison; sentences are broken on a terminal alone, so that they can be searched in a file."""
+    for part in ComparisonTable(comparison).parts(console, console.options):
+        if not isinstance(part, Text):
+            console.print(part)
+        elif console.is_terminal:
+            console.print(_indented(part))
+        else:
+            console.print(Text(" ").append_text(part) if part.plain.startswith("•") else part, soft_wrap=True)
 
 
 def comparison_table(comparison: Comparison) -> ComparisonTable:
@@ -116,16 +186,9 @@ def _primary_tests(comparison: Comparison) -> list[PairedTest]:
     return [test for test in comparison.tests if test.role == "primary"]
 
 
-def _table(title: str) -> Table:
-    table = Table(
-        title=title, title_justify="left", title_style="italic", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1)
-    )
-    table.add_column("Row", overflow="fold", min_width=8, max_width=24)
-    return table
-
-
-def _number_column(table: Table, title: str | Text) -> None:
-    table.add_column(title, justify="right", overflow="fold")
+def _indented(part: Text) -> RenderableType:
+    """A flag one place to the right, all its lines; other text as it is."""
+    return Padding(part, (0, 0, 0, 1)) if part.plain.startswith("•") else part
 
 
 def _text(text: str, style: str = "") -> Text:
@@ -143,5 +206,5 @@ def _label(label: str, row: RowSummary) -> Text:
 
 def _estimate(estimate: Estimate | None, wide: bool) -> str:
     if wide or estimate is None or estimate.low is None or estimate.high is None:
-        return escape(formats.with_interval(estimate))
+        return formats.with_interval(estimate)
     return f"{formats.rouge_score(estimate.mean)}\n{estimate.low:.1f}–{estimate.high:.1f}"

@@ -30,6 +30,17 @@ RECORDED_PACKAGES = (
     "safetensors",
     "rouge-score",
 )
+FURTHER_PACKAGES = (
+    "huggingface_hub",
+    "numpy",
+    "pyarrow",
+    "matplotlib",
+    "typst",
+    "gguf",
+    "gradio",
+    "ray",
+    "tensorboard",
+)
 NOT_INSTALLED = "not installed"
 
 
@@ -56,6 +67,32 @@ def collect(command: list[str], base: BaseModel, fingerprint: str | None, machin
         device=str(machine.device),
         precision=machine.precision,
     )
+
+
+def environment(device: str, precision: str) -> dict[str, Any]:
+    """Versions, commit and hardware of this machine, by name.
+
+    Args:
+        device: the device that a run would use.
+        precision: its precision there, where a suite asks for none.
+    """
+    commit, dirty = _commit()
+    installed = {name: version_of(name) for name in (*RECORDED_PACKAGES, *FURTHER_PACKAGES)}
+    facts = hardware(torch.device(device))
+    return {
+        "triptych": installed.pop("triptych"),
+        "commit": None if commit is None else f"{commit}{', changed since' if dirty else ''}",
+        "python": platform.python_version(),
+        **facts,
+        "system": platform.platform(),
+        "free_memory_bytes": psutil.virtual_memory().available,
+        "device": device,
+        "precision": precision,
+        "cuda": torch.version.cuda,
+        "environment": {name: bool(os.environ.get(name)) for name in ("TRIPTYCH_CACHE", "HF_HOME", "HF_HUB_OFFLINE")}
+        | {name: os.environ[name] for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES") if name in os.environ},
+        **installed,
+    }
 
 
 def version_of(package: str) -> str:

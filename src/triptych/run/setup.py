@@ -1,6 +1,5 @@
 """What a suite's settings ask for: its documents, tokenised, and its base model, adapted by a method."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,11 +22,12 @@ from triptych.models.prompts import Prompt
 from triptych.models.tokens import RunningText
 from triptych.results.records import Parameters
 from triptych.run.entries import SuiteEntry
+from triptych.storage.cache_place import cache_place
 
 
 def cache_folder() -> Path:
-    """Where prepared data is kept: `$TRIPTYCH_CACHE`, else `~/.cache/triptych`."""
-    return Path(os.environ.get("TRIPTYCH_CACHE") or Path.home() / ".cache" / "triptych")
+    """Where prepared data is kept: see `storage.cache_place`."""
+    return cache_place().folder
 
 
 def reserved_positions(entries: Sequence[SuiteEntry]) -> int:

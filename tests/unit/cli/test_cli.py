@@ -314,6 +314,8 @@ COMMANDS = (
     "play",
     "init",
     "list",
+    "env",
+    "completion",
 )
 
 

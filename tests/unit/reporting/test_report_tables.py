@@ -11,7 +11,7 @@ from support.made_up import LABELS, make_comparison, make_results
 from triptych.analysis.coverage import subset
 from triptych.reporting.export import to_csv, to_markdown, to_tests_csv
 from triptych.reporting.tables import quality
-from triptych.reporting.terminal import comparison_table
+from triptych.reporting.terminal import comparison_table, print_comparison
 from triptych.results.records import Data, SplitCounts
 from triptych.text import formats
 
@@ -47,6 +47,42 @@ def test_intervals_are_in_the_terminal(width: int) -> None:
     estimate = comparison.rows["lora"].rouge1
     text = shown(comparison, width)
     assert f"{estimate.low:.1f}–{estimate.high:.1f}" in text or formats.interval(estimate.low, estimate.high) in text
+
+
+def with_scores(number: int):
+    """A comparison whose rows have scores of further metrics, with as many digits as they happen to have."""
+    comparison = make_comparison(make_results())
+    further = {f"own-metric-{i}": 56.5217 + i for i in range(number)}
+    changed = {label: row.model_copy(update={"further_scores": further}) for label, row in comparison.rows.items()}
+    return comparison.model_copy(update={"rows": changed})
+
+
+@pytest.mark.parametrize("width", [30, 40, 60, 80, 100])
+@pytest.mark.parametrize("number", [0, 1, 5])
+def test_no_number_is_broken_however_narrow_the_terminal_is(width: int, number: int) -> None:
+    """With further metrics, or below 80 columns, columns move into another table or a list; each number stays whole."""
+    comparison = with_scores(number)
+    text = shown(comparison, width)
+    words = text.split()
+    assert max(map(len, text.splitlines())) <= width
+    for row in comparison.rows.values():
+        for name in ("rouge1", "rouge2", "rougeL", "rougeLsum"):
+            assert formats.rouge_score(getattr(row, name).mean) in words
+        for value in row.further_scores.values():
+            assert f"{value:.4g}" in words
+    estimate = comparison.rows["lora"].rouge1
+    assert f"{estimate.low:.1f}–{estimate.high:.1f}" in words
+
+
+def test_sentences_in_a_file_are_not_broken() -> None:
+    """Where the output is no terminal, the verdict and each flag are on one line, however long."""
+    comparison = make_comparison(make_results())
+    comparison = comparison.model_copy(update={"verdict": "a long sentence " * 20, "flags": ["a long flag " * 20]})
+    console = Console(width=80, file=io.StringIO(), force_terminal=False, color_system=None)
+    print_comparison(console, comparison)
+    lines = console.file.getvalue().splitlines()
+    assert ("a long sentence " * 20).rstrip() in [line.rstrip() for line in lines]
+    assert (" • " + "a long flag " * 20).rstrip() in [line.rstrip() for line in lines]
 
 
 def test_every_table_says_that_a_part_of_the_test_set_is_not_the_whole() -> None:

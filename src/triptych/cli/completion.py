@@ -1,0 +1,100 @@
+"""`triptych completion`: a script with which a shell completes commands, options, keys and names."""
+
+import argparse
+
+from triptych.cli.options import Commands
+
+SHELLS = ("bash", "zsh")
+SCRIPT = """# Completion of triptych for {shell}: {how}
+{begin}_triptych() {{
+  local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="" words="" option="" i
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    case "${{COMP_WORDS[i]}}" in
+      -*) option="${{COMP_WORDS[i]}}" ;;
+      *) [ -z "$command" ] && command="${{COMP_WORDS[i]}}" ;;
+    esac
+  done
+  COMPREPLY=()
+  case "$before" in
+{values}
+  esac
+  if [ -z "$words" ] && [ "$option" = --set ] && [ "${{word#-}}" = "$word" ]; then
+    words="{keys}"
+    compopt -o nospace 2>/dev/null
+  fi
+  if [ -z "$words" ]; then
+    case "$command" in
+      "") words="{commands} --help --version" ;;
+{options}
+    esac
+  fi
+  COMPREPLY=($(compgen -W "$words" -- "$word"))
+  [ -n "$command" ] && [ "${{word#-}}" = "$word" ] && COMPREPLY+=($(compgen -f -- "$word"))
+}}
+complete -o filenames -o bashdefault -F _triptych triptych
+"""
+HOW = {
+    "bash": 'eval "$(triptych completion bash)" in ~/.bashrc',
+    "zsh": 'eval "$(triptych completion zsh)" in ~/.zshrc',
+}
+BEGIN = {"bash": "", "zsh": "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n"}
+
+
+def add_completion(commands: Commands) -> None:
+    """Add the parser of `triptych completion`."""
+    parser = commands.add_parser(
+        "completion",
+        help="print a script that makes a shell complete commands, options and keys",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Print a script for the shell. To have it in every session:\n"
+        + "\n".join(f"  {shell}: {how}" for shell, how in HOW.items()),
+    )
+    parser.add_argument("shell", choices=SHELLS)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(call=run_completion)
+
+
+def run_completion(options: argparse.Namespace) -> int:
+    """Run `triptych completion`."""
+    from triptych import api
+    from triptych.cli.commands import make_parser
+
+    print(completion_script(options.shell, make_parser(), [key.name for key in api.list_keys()]), end="")
+    return 0
+
+
+def completion_script(shell: str, parser: argparse.ArgumentParser, keys: list[str]) -> str:
+    """The script.
+
+    Args:
+        shell: one of `SHELLS`.
+        parser: of the whole command line.
+        keys: of a suite file, with the options of rows.
+    """
+    (actions,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    commands: dict[str, argparse.ArgumentParser] = dict(actions.choices)
+    methods = sorted({name.split(".")[1] for name in keys if name.startswith("method.")})
+    values = {"--methods": methods, "--preset": _presets(), "list": ["data", "keys"], "completion": list(SHELLS)}
+    for command in commands.values():
+        for action in command._actions:
+            if action.choices and action.option_strings:
+                values |= {name: list(map(str, action.choices)) for name in action.option_strings}
+    return SCRIPT.format(
+        shell=shell,
+        how=HOW[shell],
+        begin=BEGIN[shell],
+        values="\n".join(f'    {name}) words="{" ".join(words)}" ;;' for name, words in values.items()),
+        keys=" ".join(f"{name}=" for name in keys),
+        commands=" ".join(commands),
+        options="\n".join(f'      {name}) words="{" ".join(_options(each))}" ;;' for name, each in commands.items()),
+    )
+
+
+def _options(parser: argparse.ArgumentParser) -> list[str]:
+    return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+
+
+def _presets() -> list[str]:
+    from triptych.config.reading import presets
+
+    return list(presets())

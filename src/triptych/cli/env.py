@@ -1,0 +1,32 @@
+"""`triptych env`: what a bug report needs to say of this machine and of what is installed."""
+
+import argparse
+import json
+
+from triptych.cli.options import Commands
+
+
+def add_env(commands: Commands) -> None:
+    """Add the parser of `triptych env`."""
+    parser = commands.add_parser(
+        "env",
+        help="print versions and hardware, for a bug report",
+        description="Print the versions of Triptych, Python and the libraries that it uses, the commit, hardware and "
+        "settings of this machine. No path of yours, name or token is among them.",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    parser.set_defaults(call=run_env)
+
+
+def run_env(options: argparse.Namespace) -> int:
+    """Run `triptych env`."""
+    from triptych import api
+
+    found = api.env()
+    if options.json:
+        print(json.dumps(found, indent=2))
+    else:
+        for name, value in found.items():
+            print(f"{name}: {value}")
+    return 0
