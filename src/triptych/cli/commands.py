@@ -136,6 +136,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"triptych {__version__}")
+    completion.add_completion(parser)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     compare.add_compare(commands)
     init.add_init(commands)
@@ -151,5 +152,4 @@ def make_parser() -> argparse.ArgumentParser:
     use.add_play(commands)
     listing.add_list(commands)
     env.add_env(commands)
-    completion.add_completion(commands)
     return parser

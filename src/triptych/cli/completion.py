@@ -1,8 +1,6 @@
-"""`triptych completion`: a script with which a shell completes commands, options, keys and names."""
+"""`triptych --completion SHELL`: a script with which a shell completes commands, options, keys and names."""
 
 import argparse
-
-from triptych.cli.options import Commands
 
 SHELLS = ("bash", "zsh")
 SCRIPT = """# Completion of triptych for {shell}: {how}
@@ -24,7 +22,7 @@ SCRIPT = """# Completion of triptych for {shell}: {how}
   fi
   if [ -z "$words" ]; then
     case "$command" in
-      "") words="{commands} --help --version" ;;
+      "") words="{commands} --help --version --completion" ;;
 {options}
     esac
   fi
@@ -34,33 +32,34 @@ SCRIPT = """# Completion of triptych for {shell}: {how}
 complete -o filenames -o bashdefault -F _triptych triptych
 """
 HOW = {
-    "bash": 'eval "$(triptych completion bash)" in ~/.bashrc',
-    "zsh": 'eval "$(triptych completion zsh)" in ~/.zshrc',
+    "bash": 'eval "$(triptych --completion bash)" in ~/.bashrc',
+    "zsh": 'eval "$(triptych --completion zsh)" in ~/.zshrc',
 }
 BEGIN = {"bash": "", "zsh": "autoload -U +X compinit && compinit -u\nautoload -U +X bashcompinit && bashcompinit\n"}
 
 
-def add_completion(commands: Commands) -> None:
-    """Add the parser of `triptych completion`."""
-    parser = commands.add_parser(
-        "completion",
-        help="print a script that makes a shell complete commands, options and keys",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Print a script for the shell. To have it in every session:\n"
-        + "\n".join(f"  {shell}: {how}" for shell, how in HOW.items()),
+class PrintCompletion(argparse.Action):
+    """Prints the script for a shell, and ends."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
+    ) -> None:
+        """Print it."""
+        from triptych import api
+
+        print(completion_script(str(values), parser, [key.name for key in api.list_keys()]), end="")
+        parser.exit()
+
+
+def add_completion(parser: argparse.ArgumentParser) -> None:
+    """Add `--completion` to the parser of the whole command line."""
+    use = "; ".join(f"{shell}: {how}" for shell, how in HOW.items())
+    parser.add_argument(
+        "--completion",
+        choices=SHELLS,
+        action=PrintCompletion,
+        help=f"print a script that makes a shell complete commands, options and keys ({use})",
     )
-    parser.add_argument("shell", choices=SHELLS)
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    parser.set_defaults(call=run_completion)
-
-
-def run_completion(options: argparse.Namespace) -> int:
-    """Run `triptych completion`."""
-    from triptych import api
-    from triptych.cli.commands import make_parser
-
-    print(completion_script(options.shell, make_parser(), [key.name for key in api.list_keys()]), end="")
-    return 0
 
 
 def completion_script(shell: str, parser: argparse.ArgumentParser, keys: list[str]) -> str:
@@ -74,7 +73,7 @@ def completion_script(shell: str, parser: argparse.ArgumentParser, keys: list[st
     (actions,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     commands: dict[str, argparse.ArgumentParser] = dict(actions.choices)
     methods = sorted({name.split(".")[1] for name in keys if name.startswith("method.")})
-    values = {"--methods": methods, "--preset": _presets(), "list": ["data", "keys"], "completion": list(SHELLS)}
+    values = {"--methods": methods, "--preset": _presets(), "--completion": list(SHELLS), "list": ["data", "keys"]}
     for command in commands.values():
         for action in command._actions:
             if action.choices and action.option_strings:

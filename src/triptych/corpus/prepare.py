@@ -179,7 +179,8 @@ def _entry(
         return store.entry(key, build, read)
     except OSError as error:
         raise DataError(
-            f"Prepared data cannot be kept in {str(store.folder)!r}: {error}. Make room, allow writing, or set TRIPTYCH_CACHE to another folder."
+            f"Prepared data cannot be kept in {str(store.folder)!r}: {error}. Make room, allow writing, or "
+            "set TRIPTYCH_CACHE to another folder."
         ) from error
 
 

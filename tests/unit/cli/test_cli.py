@@ -315,7 +315,6 @@ COMMANDS = (
     "init",
     "list",
     "env",
-    "completion",
 )
 
 

@@ -28,7 +28,7 @@ def completed(words: list[str]) -> set[str]:
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        (["triptych", "com"], {"compare", "completion"}),
+        (["triptych", "com"], {"compare"}),
         (["triptych", "compare", "--dry"], {"--dry-run"}),
         (["triptych", "compare", "--device", "c"], {"cpu", "cuda"}),
         (["triptych", "compare", "--preset", "de"], {"demo"}),
@@ -37,7 +37,7 @@ def completed(words: list[str]) -> set[str]:
         (["triptych", "compare", "--set", "seeds=1", "method.lora.ra"], {"method.lora.rank="}),
         (["triptych", "compare", "--set", "seeds=1", "--dry"], {"--dry-run"}),
         (["triptych", "list", "da"], {"data"}),
-        (["triptych", "completion", "z"], {"zsh"}),
+        (["triptych", "--completion", "z"], {"zsh"}),
     ],
 )
 def test_bash_completes_commands_options_values_and_keys(words, offered, tmp_path, monkeypatch):
@@ -56,11 +56,12 @@ def test_bash_completes_files(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_script_says_how_it_is_used(shell, capsys):
-    """The command prints the script and where its line belongs; every command is in it."""
-    assert cli.main(["completion", shell]) == 0
+    """The option prints the script and where its line belongs; every command is in it."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--completion", shell])
     script = capsys.readouterr().out
-    assert f"triptych completion {shell}" in script and "limits.train_documents=" in script
-    assert all(f"{command}) words=" in script for command in ("compare", "train", "list", "completion"))
+    assert not stop.value.code and f"triptych --completion {shell}" in script and "limits.train_documents=" in script
+    assert all(f"{command}) words=" in script for command in ("compare", "train", "list", "env"))
 
 
 def test_a_bare_call_prints_the_help(capsys):
