@@ -7,8 +7,13 @@ CNN_DAILYMAIL_PAIRS = {"train": 287_113, "validation": 13_368, "test": 11_490}  
 
 def corpus_pairs(data: Data, split: str) -> int | None:
     """Pairs in that split of the published corpus; None where the source's name is not of a known one."""
-    letters = "".join(filter(str.isalpha, data.source.lower()))
-    return CNN_DAILYMAIL_PAIRS.get(split) if "cnndailymail" in letters else None
+    return CNN_DAILYMAIL_PAIRS.get(split) if corpus_name(data.source) else None
+
+
+def corpus_name(source: str) -> str:
+    """The published corpus that a source's name says it holds; empty where it is not of a known one."""
+    letters = "".join(filter(str.isalpha, source.lower()))
+    return "CNN/DailyMail 3.0.0" if "cnndailymail" in letters else ""
 
 
 def subset(data: Data | None) -> str:

@@ -66,7 +66,8 @@ def paired_tests(
         trained: the number of seeds of every row that was trained; the others are not trained.
         pairs: labels to test against each other, corrected by Holm; None: every two rows, corrected by
             `corrected_pairs`.
-        power: also compute the difference that each test would have detected.
+        power: also compute the difference that each test would have detected, and whether rows are equivalent;
+            False: only whether they differ.
 
     Returns:
         The tests, pair by pair; none if there is only one document.
@@ -126,9 +127,7 @@ def _of_measure(
     p_values = np.array([one.p_value() for *_, one in cases])
     rows = len({label for a, b, _ in cases for label in (a, b)})
     found = corrected_pairs(p_values, rows, LEVEL) if all_pairs else corrected_by_holm(p_values, LEVEL)
-    # Of the two hypotheses of a pair, "a is worse by the margin" and "b is", at most one is true.
-    one_sided = np.array([[_not_worse(one, margin, sign), _not_worse(one, margin, -sign)] for *_, one in cases])
-    not_worse = holm(one_sided.ravel(), len(cases)).reshape(-1, 2)
+    not_worse = _corrected_one_sided([one for *_, one in cases], margin, sign) if power else np.ones((len(cases), 2))
     tests = []
     for (a, b, one), p, adjusted, level, margins in zip(
         cases, p_values, found.adjusted, found.levels, not_worse, strict=True
@@ -152,15 +151,21 @@ def _of_measure(
                 confidence=1 - float(level),
                 single_low=single[0],
                 single_high=single[1],
-                margin=margin,
-                p_not_worse=float(margins[0]),
-                p_not_better=float(margins[1]),
+                margin=margin if power else None,
+                p_not_worse=float(margins[0]) if power else None,
+                p_not_better=float(margins[1]) if power else None,
                 detectable=detectable(one, LEVEL / len(cases)) if power else None,
                 seeds=seeds,
                 inference="trained models" if 1 in seeds else "methods",
             )
         )
     return tests
+
+
+def _corrected_one_sided(differences: Sequence[Sample], margin: float, sign: int) -> Array:
+    """The corrected p-values of each pair against "a is worse by the margin" and "b is"; one at most is true."""
+    one_sided = [[_not_worse(one, margin, sign), _not_worse(one, margin, -sign)] for one in differences]
+    return holm(np.array(one_sided).ravel(), len(differences)).reshape(-1, 2)
 
 
 def _not_worse(one: Sample, margin: float, sign: int) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 import matplotlib
 from matplotlib.ft2font import FT2Font
 
-from triptych.analysis.coverage import corpus_pairs
+from triptych.analysis.coverage import corpus_name, corpus_pairs
 from triptych.reporting import rows
 from triptych.reporting.authors_text import Block
 from triptych.reporting.claims import claims
@@ -73,6 +73,7 @@ def report_data(results: Results, comparison: Comparison, words: Sequence[Block]
         comparison: of the same results.
         words: the author's own text, from `read_discussion`.
     """
+    given, comparison = comparison, _with_names(comparison)
 
     def own(text: str) -> str:
         return _typeset_apostrophes(text, (comparison.suite, comparison.model, comparison.data))
@@ -105,7 +106,8 @@ def report_data(results: Results, comparison: Comparison, words: Sequence[Block]
         "tables": {table.name: table.data() | {"caption": own(table.caption)} for table in tables},
         "whole": [table.data() | {"caption": own(table.caption)} for table in whole],
         "notes": _notes(results),
-        "provenance": _provenance_of_files(results, comparison) if files else _provenance(results, comparison),
+        "provenance": _provenance_of_files(results, given) if files else _provenance(results, given),
+        "withheld": any(run.done for run in results.runs) and not any(run.predictions for run in results.runs),
     }
     replaced: set[str] = set()
 
@@ -122,6 +124,19 @@ def report_data(results: Results, comparison: Comparison, words: Sequence[Block]
         {character for character in json.dumps(document, ensure_ascii=False) if not _printable(character)}
     )
     return document
+
+
+def _with_names(comparison: Comparison) -> Comparison:
+    """The comparison with names in place of paths of model and data."""
+    names = {"model": _name_of(comparison.model), "data": corpus_name(comparison.data) or _name_of(comparison.data)}
+    return comparison.model_copy(update=names)
+
+
+def _name_of(path: str) -> str:
+    """The last part of what can only be a path; a name of the Hub has a slash too and stays as it is."""
+    if not path.startswith(("/", "./", "../", "~")) and not re.match(r"[A-Za-z]:[\\/]|\.\.?\\", path):
+        return path
+    return re.split(r"[/\\]", path.rstrip("/\\"))[-1] or path
 
 
 def _code_points(characters: set[str]) -> str:

@@ -163,6 +163,26 @@ def test_numbers_keep_their_place_after_a_right_to_left_name() -> None:
     assert made["unprintable"] == ""
 
 
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("../models/my-gpt2", "my-gpt2"),
+        ("/data/news/", "news"),
+        ("C:\\data\\news", "news"),
+        ("abisee/cnn_dailymail", "CNN/DailyMail 3.0.0"),
+        ("../shared/cnn_dailymail", "CNN/DailyMail 3.0.0"),
+        ("someone/news", "someone/news"),
+    ],
+)
+def test_the_report_says_names_and_not_paths(given: str, shown: str) -> None:
+    """A path of a machine is its last part in title and sentences, a name of the Hub is itself; provenance has both."""
+    results = make_results(("lora", "full"), data=given)
+    made = report_data(results, make_comparison(results))
+    assert made["data"] == shown
+    assert f"test documents of {shown}" in made["claims"]["setting"][0]["text"]
+    assert {"key": "Data", "text": given} in made["provenance"]
+
+
 def test_hostile_text_stays_text_on_the_web(tmp_path: Path) -> None:
     """The page has exactly its own script elements, and no tag of a record's."""
     write_html(*hostile_results(), tmp_path / "report.html")
@@ -278,6 +298,7 @@ def test_a_report_to_pass_on_holds_no_summary(tmp_path: Path, capsys) -> None:
         assert (tmp_path / "quoted" / name).read_bytes() == (tmp_path / "bare" / name).read_bytes()
     if shutil.which("pdftotext"):
         printed = pdf_text(tmp_path / "bare/report.pdf")
+        assert "The summaries themselves are withheld" in " ".join(printed.split())
         assert "Most unlike between methods" not in printed and not any(text in printed for text in texts)
     assert capsys.readouterr().err == ""
 

@@ -9,7 +9,9 @@ from support.made_up import make_comparison, make_results
 from triptych.reporting.document import ReportContent
 from triptych.reporting.figures import figures
 from triptych.reporting.inline import inline_svg
+from triptych.reporting.style import looks
 from triptych.reporting.web import to_html
+from triptych.results.records import Estimate
 from triptych.text import formats
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -103,3 +105,31 @@ def test_names_of_many_rows_keep_apart_in_the_legend() -> None:
     labels = ("a" * 20 + "-first-" + "b" * 20, "a" * 20 + "-other-" + "b" * 20)
     results = make_results(labels, kinds=dict.fromkeys(labels, "lora"))
     assert figures(results, make_comparison(results))["pareto"].keys == (0, 1)
+
+
+def test_a_method_looks_the_same_in_every_report() -> None:
+    """A known method has its own colour, marker, line and hatch whatever else is compared, a variant of it too where
+    that is free; no two rows look alike."""
+    alone, among = looks(["full", "lora"]), looks(["untuned", "ia3", "lora-r4", "lora", "full", "prompt-tuning-50"])
+    assert alone["full"] == among["full"] and alone["lora"] == among["lora"] == looks(["lora-r16"])["lora-r16"]
+    assert among["prompt-tuning-50"] == looks(["prompt-tuning"])["prompt-tuning"]
+    for part in ("colour", "marker", "line", "hatch"):
+        assert len({getattr(look, part) for look in among.values()}) == len(among)
+
+
+def test_what_is_far_from_the_trained_methods_is_beyond_a_break() -> None:
+    """A baseline far above all trained methods does not squeeze them: they have most of the height between them."""
+    results = make_results(("lead-3", "lora", "full"))
+    comparison = make_comparison(results)
+    comparison.rows["lead-3"].rouge1 = Estimate(mean=90.0, low=89.0, high=91.0)
+    drawing = figures(results, comparison)["pareto"]
+    heights = {series.row: series.points[0].y for series in drawing.series}
+    assert heights[0] < min(heights[1], heights[2])
+    near = figures(results, make_comparison(results))["pareto"]
+    assert len(re.findall("axes_", drawing.svg)) > len(re.findall("axes_", near.svg))
+
+
+def test_the_search_marks_the_rate_that_was_chosen() -> None:
+    """Each trial that did not diverge is a point with its loss and its rate."""
+    series = DRAWINGS["search"].series[0]
+    assert [point.numbers for point in series.points] == [("3.4000", "0.003"), ("3.1000", "0.01")]
