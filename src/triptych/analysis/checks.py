@@ -117,6 +117,8 @@ def _tests(
 ) -> list[PairedTest]:
     """The paired tests of every measure, corrected as those of the table are; no difference has a margin here."""
     units = OF_ARTICLE | OF_TEXT
-    chosen = {label: {measure: one for measure, one in of.items() if measure in _TESTED} for label, of in scores.items()}
+    chosen = {
+        label: {measure: one for measure, one in of.items() if measure in _TESTED} for label, of in scores.items()
+    }
     tests = paired_tests(chosen, analysis, trained, power=False)
     return [test.model_copy(update={"units": units[test.metric]}) for test in tests]
