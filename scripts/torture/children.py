@@ -21,6 +21,7 @@ from torture.outcomes import HUNG, LOST, Case
 from triptych import cli
 from triptych.reporting import write
 from triptych.suite import processes
+from triptych.suite.fork_server import ForkServer
 
 SECONDS = 120.0  # a case that takes longer has hung; on an idle machine the longest takes a tenth
 GRACE = 10.0  # seconds within which every process of a command that ended must be gone
@@ -104,6 +105,7 @@ def start(
         if folder is not None:
             os.chdir(folder)
         processes.subprocess = FORKING  # type: ignore[assignment]
+        ForkServer.start = lambda self, *given: processes.spawn(*given)  # type: ignore[method-assign]
         if os.environ.get(DRAFT):
             write.to_pdf = write.to_html = lambda *_: b"not typeset"
         before()

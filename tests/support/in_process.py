@@ -4,7 +4,7 @@ from triptych.results import json_files
 from triptych.run import entries, experiment
 
 
-def run_here(job, lock, listener) -> None:
+def run_here(job, lock, listener, start=None) -> None:
     """Carry out a run in this process; `tests/processes/test_suite.py` is about child processes."""
     out = job.folder.parents[2]
     made, table = entries.resolve(json_files.read_json(out / "suite.json"))

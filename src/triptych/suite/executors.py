@@ -13,6 +13,7 @@ from triptych.errors import ConfigError, ResultsError
 from triptych.results.lock import Lock
 from triptych.run.events import BeginEvent, Listener, RunEvent, RunId, TriedEvent
 from triptych.suite import processes
+from triptych.suite.fork_server import ForkServer
 
 # "0": a cluster of one machine, on any system, on the loopback interface
 _LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -94,12 +95,15 @@ def make_executor(name: str, resources: Resources) -> Executor:
 
 def one_by_one(jobs: Sequence[Job], lock: Lock, listener: Listener) -> Iterator[tuple[Job, str | None]]:
     """Carry out runs on this machine, one after the other, each in a child process."""
-    for job in jobs:
-        listener(job.run, job.begin())
-        yield job, _carry_out(job, lock, partial(listener, job.run))
+    with ForkServer() as server:
+        for job in jobs:
+            listener(job.run, job.begin())
+            yield job, _carry_out(job, lock, partial(listener, job.run), server.start)
 
 
-def _carry_out(job: Job, lock: Lock, listener: Callable[[RunEvent], None]) -> str | None:
+def _carry_out(
+    job: Job, lock: Lock, listener: Callable[[RunEvent], None], start: processes.Start = processes.spawn
+) -> str | None:
     try:
         lock.check()
     except ResultsError as error:
@@ -107,7 +111,7 @@ def _carry_out(job: Job, lock: Lock, listener: Callable[[RunEvent], None]) -> st
     job.folder.mkdir(parents=True, exist_ok=True)
     (job.folder / "record.json").unlink(missing_ok=True)
     arguments = (*job.arguments, "--lock", str(lock.folder.absolute()), lock.token)
-    return processes.run_command(arguments, job.folder / "log.txt", lock.descriptor, listener)
+    return processes.run_command(arguments, job.folder / "log.txt", lock.descriptor, listener, start)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, BinaryIO, Protocol, cast
 
 import triptych
 from triptych.errors import RunFailed
@@ -21,8 +21,51 @@ ENDING_SIGNALS = (signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP")
 SILENCE_SECONDS = 3600.0  # a process that reports nothing for so long hangs
 
 
+class ChildProcess(Protocol):
+    """What is used of `subprocess.Popen`."""
+
+    stdout: IO[str]
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, negative for a signal; raises `subprocess.TimeoutExpired`."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+Start = Callable[[Sequence[str], BinaryIO, int | None], ChildProcess]
+
+
+def spawn(arguments: Sequence[str], errors: BinaryIO, lock: int | None) -> ChildProcess:
+    """Start a command in a new Python.
+
+    Args:
+        arguments: of `triptych`.
+        errors: the file that the child's standard error goes to.
+        lock: a file descriptor that the child holds as long as it lives, or None.
+    """
+    # its standard input stays open as long as this process lives: see `end_with_parent`
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "triptych", *arguments],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        encoding="utf-8",
+        pass_fds=[] if lock is None else [lock],
+    )
+    return cast(ChildProcess, process)
+
+
 def run_command(
-    arguments: Sequence[str], log: Path, lock: int | None, listener: Callable[[RunEvent], None]
+    arguments: Sequence[str],
+    log: Path,
+    lock: int | None,
+    listener: Callable[[RunEvent], None],
+    start: Start = spawn,
 ) -> str | None:
     """Run a command in a child process to its end.
 
@@ -31,6 +74,7 @@ def run_command(
         log: the file that the child's standard error is appended to.
         lock: a file descriptor that the child holds as long as it lives, or None.
         listener: called with each event that the child reports, but for its error.
+        start: how the child is started.
 
     Returns:
         What went wrong, as a sentence, or None.
@@ -40,19 +84,9 @@ def run_command(
     """
     message = None
     with log.open("ab") as errors:
-        # its standard input stays open as long as this process lives: see `end_with_parent`
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "triptych", *arguments],
-            env=_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            encoding="utf-8",
-            pass_fds=[] if lock is None else [lock],
-        )
+        process = start(arguments, errors, lock)
         watch = Watch(process)
         try:
-            assert process.stdout is not None
             for line in process.stdout:
                 watch.heard()
                 try:
@@ -84,7 +118,7 @@ def run_command(
     return message or f"{died}; see {log.name} in its folder"
 
 
-def _end(process: subprocess.Popen) -> None:
+def _end(process: ChildProcess) -> None:
     """Terminate a child, and kill it where it does not end within 10 seconds."""
     process.terminate()
     try:
@@ -143,7 +177,7 @@ def keeping_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's environment, with this very package first; `-P` keeps modules of the working folder out."""
     home = str(Path(triptych.__file__).resolve().parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
@@ -152,7 +186,7 @@ def _environment() -> dict[str, str]:
 class Watch:
     """Kills a process that has reported nothing for `SILENCE_SECONDS`."""
 
-    def __init__(self, process: subprocess.Popen):
+    def __init__(self, process: ChildProcess | subprocess.Popen):
         self.killed = False
         self._process = process
         self._ended = threading.Event()

@@ -1,0 +1,221 @@
+"""Start child processes as forks of one process that has imported everything, so that each begins at once."""
+
+import ctypes
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import IO, BinaryIO
+
+from triptych.suite.processes import ChildProcess, environment, spawn
+
+LONGEST = 1 << 17  # bytes of a request; the arguments of a run take about a thousand
+STREAMS = 3  # standard input, output and error of a child; a lock's descriptor may follow
+PR_SET_PDEATHSIG = 1  # of prctl(2)
+
+
+class ForkServer:
+    """A process that imports torch, transformers and this package once, and forks when it is asked to.
+
+        with ForkServer() as server:
+            run_command(arguments, log, lock, listener, server.start)
+
+    A forked child is like a spawned one: its own process, streams, log and memory; it ends with this process, and a
+    crash is its own. It begins 4 to 6 seconds of processor time later in its life. The server starts with the first
+    child and has no thread of its own making when it forks. It carries out nothing itself. Where it cannot be used
+    (no Linux, a GPU, whose driver does not survive a fork) or has died, children are spawned.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen | None = None
+        self._connection: socket.socket | None = None
+        self._usable = sys.platform == "linux"
+
+    def __enter__(self) -> "ForkServer":
+        """The server itself; nothing is started yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the server."""
+        self._stop()
+
+    def start(self, arguments: Sequence[str], errors: BinaryIO, lock: int | None) -> ChildProcess:
+        """Start a child; see `processes.spawn`."""
+        try:
+            return self._fork(arguments, errors, lock)
+        except (OSError, ValueError, EOFError):
+            self._stop()
+            self._usable = False
+            return spawn(arguments, errors, lock)
+
+    def _fork(self, arguments: Sequence[str], errors: BinaryIO, lock: int | None) -> "ForkedProcess":
+        if not self._usable:
+            raise EOFError
+        connection = self._connection or self._connect()
+        (reader, stdin), (stdout, writer) = os.pipe(), os.pipe()
+        try:
+            descriptors = [reader, writer, errors.fileno(), *([] if lock is None else [lock])]
+            socket.send_fds(connection, [json.dumps(list(arguments)).encode()], descriptors)
+        except BaseException:
+            os.close(stdin)
+            os.close(stdout)
+            raise
+        finally:
+            os.close(reader)
+            os.close(writer)
+        held, lines = os.fdopen(stdin, "w"), os.fdopen(stdout, encoding="utf-8")
+        try:
+            while "pid" not in (answer := _receive(connection)):
+                pass  # the status of a child before, for which nobody waited
+            return ForkedProcess(answer["pid"], connection, held, lines)
+        except BaseException:
+            held.close()
+            lines.close()
+            raise
+
+    def _connect(self) -> socket.socket:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "triptych.suite.fork_server", str(theirs.fileno())],
+                env=environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+            )
+        self._connection = ours
+        return ours
+
+    def _stop(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+        if self._process is not None:
+            self._process.kill()  # it holds nothing, and a child that is left ends with it
+            self._process.wait()
+        self._connection = self._process = None
+
+
+class ForkedProcess:
+    """A child of the server, with what `run_command` needs of `subprocess.Popen`.
+
+    Args:
+        pid: its process.
+        connection: to the server, which reports the exit status.
+        stdin: the pipe that the child reads; its closing end keeps the child alive.
+        stdout: what the child prints.
+    """
+
+    def __init__(self, pid: int, connection: socket.socket, stdin: IO[str], stdout: IO[str]):
+        self.pid, self.stdout = pid, stdout
+        self._connection, self._stdin = connection, stdin
+        self._status: int | None = None
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, negative for a signal.
+
+        Raises:
+            subprocess.TimeoutExpired: it lives on after `timeout` seconds.
+        """
+        if self._status is None:
+            self._connection.settimeout(timeout)
+            try:
+                self._status = _receive(self._connection)["status"]
+            except TimeoutError:
+                raise subprocess.TimeoutExpired("triptych", timeout or 0.0) from None
+            except (OSError, EOFError):
+                self._status = -signal.SIGKILL  # the server is gone, and its child with it
+            finally:
+                with suppress(OSError):
+                    self._connection.settimeout(None)
+            self._stdin.close()
+            self.stdout.close()
+        return self._status
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, signum: signal.Signals) -> None:
+        if self._status is None:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signum)
+
+
+def _receive(connection: socket.socket) -> dict[str, int]:
+    message = connection.recv(LONGEST)
+    if not message:
+        raise EOFError
+    return json.loads(message)
+
+
+def serve(connection: socket.socket) -> int:
+    """Fork a child for each request, until the other end is closed; returns the exit status, in a child its own.
+
+    Args:
+        connection: each request is a child's arguments, with its streams as descriptors; answers are the child's
+            process id, and its exit status when it has ended.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child itself, and the suite
+    server = os.getpid()
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(connection, LONGEST, STREAMS + 1)
+        if not request:
+            return 0
+        pid = os.fork()
+        if pid == 0:
+            connection.close()
+            return _run(json.loads(request), descriptors, server)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        connection.send(json.dumps({"pid": pid}).encode())
+        _, status = os.waitpid(pid, 0)
+        connection.send(json.dumps({"status": os.waitstatus_to_exitcode(status)}).encode())
+
+
+def _run(arguments: list[str], descriptors: Sequence[int], server: int) -> int:
+    """Carry out a command in a fork; returns its exit status."""
+    from triptych.cli import main
+
+    for stream, descriptor in enumerate(descriptors[:STREAMS]):
+        os.dup2(descriptor, stream)
+        os.close(descriptor)
+    # as in a new Python: these were opened on other files
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != server:
+        return 1
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["triptych", *arguments]
+    return main(arguments)
+
+
+def prepare() -> bool:
+    """Import what a run needs; returns whether a fork can use it."""
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # looks for a GPU without starting its driver
+    import torch
+    import transformers  # noqa: F401
+
+    import triptych.cli.train
+    import triptych.run.experiment
+    import triptych.suite.one_row  # noqa: F401
+    from triptych.plugins import import_plugins
+
+    import_plugins()
+    return not torch.cuda.is_available()
+
+
+if __name__ == "__main__":
+    with socket.socket(fileno=int(sys.argv[1])) as given:
+        sys.exit(serve(given) if prepare() else 1)

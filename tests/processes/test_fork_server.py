@@ -1,0 +1,156 @@
+"""The runs of a suite are forks of one process: they report, end and fail as processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from triptych.suite import fork_server, processes
+from triptych.suite.fork_server import ForkServer
+
+LONG = ("train", "lora", "--preset", "demo", "--events", "--out")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the server is for Linux")
+
+
+@pytest.fixture(scope="module")
+def server():
+    """One server for all of these tests: it imports torch."""
+    with ForkServer() as started:
+        yield started
+
+
+@pytest.fixture
+def log(tmp_path) -> Path:
+    return tmp_path / "log.txt"
+
+
+def start(server: ForkServer, log: Path, *arguments: str):
+    """A forked child; the test fails where it is spawned instead."""
+    with log.open("ab") as errors:
+        child = server.start(arguments, errors, None)
+    assert isinstance(child, fork_server.ForkedProcess)
+    return child
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pid: int) -> bool:
+    """Whether the process ends within ten seconds."""
+    for _ in range(100):
+        if not alive(pid):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_child_prints_and_ends_as_its_command_does(server, log):
+    """What the command prints comes through the pipe, what it complains of is in the log, and its status is its own."""
+    child = start(server, log, "list")
+    assert "assignment" in child.stdout.read() and child.wait() == 0
+    refused = start(server, log, "list", "nonsense")
+    assert refused.stdout.read() == "" and refused.wait() == 2
+    assert "nonsense" in log.read_text()
+
+
+def test_children_are_processes_of_their_own(server, log):
+    """Each child is another process, which has begun after the server imported everything; none starts torch anew."""
+    children = []
+    for _ in range(2):
+        child = start(server, log, "train", "lora", "--events", "--trial", "nonsense")
+        child.stdout.read()
+        assert child.wait() == 2
+        children.append(child.pid)
+    assert len({*children, os.getpid()}) == 3
+
+
+def waiting(server: ForkServer, log: Path):
+    """A child that works for minutes."""
+    child = start(server, log, *LONG, str(log.with_name("out")))
+    assert alive(child.pid)
+    return child
+
+
+def test_a_child_can_be_terminated_and_killed(server, log):
+    """A signal reaches the child itself; a timeout leaves it alone; its status says the signal."""
+    child = waiting(server, log)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(timeout=0.2)
+    child.kill()
+    assert child.wait(timeout=10) == -signal.SIGKILL
+    child = waiting(server, log)
+    child.terminate()
+    assert child.wait(timeout=10) in (-signal.SIGTERM, 143)
+    child.kill()  # nothing is left to kill
+
+
+def test_a_child_ends_with_its_server_and_others_are_spawned(log):
+    """Where the server is killed its child ends too, and is reported as killed; further children are spawned."""
+    with ForkServer() as server:
+        child = waiting(server, log)
+        assert server._process is not None
+        server._process.kill()
+        assert child.wait(timeout=10) == -signal.SIGKILL and gone(child.pid)
+        with log.open("ab") as errors:
+            spawned = server.start(["list"], errors, None)
+        assert isinstance(spawned, subprocess.Popen)
+        assert "assignment" in spawned.stdout.read() and spawned.wait() == 0
+
+
+def test_nothing_is_left_when_the_suite_ends(log):
+    """When the server is closed, it and a child that still runs are gone."""
+    with ForkServer() as server:
+        child = waiting(server, log)
+        assert server._process is not None
+        pid = server._process.pid
+    assert gone(child.pid) and not alive(pid)
+
+
+def test_a_suite_without_a_server_spawns(log, monkeypatch):
+    """On another system than Linux, and where the server cannot be started, children are spawned."""
+    monkeypatch.setattr(fork_server, "spawn", lambda arguments, errors, lock: ("spawned", arguments))
+    monkeypatch.setattr(fork_server.sys, "platform", "darwin")
+    with log.open("ab") as errors:
+        assert ForkServer().start(["list"], errors, None) == ("spawned", ["list"])
+    monkeypatch.setattr(fork_server.sys, "platform", "linux")
+    monkeypatch.setattr(fork_server.sys, "executable", "/bin/false")
+    with log.open("ab") as errors, ForkServer() as server:
+        assert server.start(["list"], errors, None) == ("spawned", ["list"])
+        assert server.start(["list"], errors, None) == ("spawned", ["list"])
+
+
+def test_a_child_holds_the_lock_and_the_server_does_not(server, log):
+    """The descriptor of a lock is open in the child alone: it is free as soon as the child has ended."""
+    file = log.with_name("lock")
+    file.touch()
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        with log.open("ab") as errors:
+            child = server.start([*LONG, str(log.with_name("out"))], errors, descriptor)
+        assert server._process is not None
+        holders = [pid for pid in (child.pid, server._process.pid) if _has_open(pid, file)]
+        assert holders == [child.pid]
+        child.kill()
+        child.wait(timeout=10)
+    finally:
+        os.close(descriptor)
+
+
+def _has_open(pid: int, file: Path) -> bool:
+    return any(Path(link).resolve() == file.resolve() for link in Path(f"/proc/{pid}/fd").iterdir())
+
+
+def test_events_of_a_forked_child_are_passed_on(server, log):
+    """`run_command` reads a forked child as it reads a spawned one: an error event is the reason of the failure."""
+    arguments = ["train", "lora", "nothing.toml", "--events"]
+    reason = processes.run_command(arguments, log, None, lambda event: None, server.start)
+    assert reason is not None and "nothing.toml" in reason
