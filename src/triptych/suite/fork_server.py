@@ -1,6 +1,5 @@
 """Start child processes as forks of one process that has imported everything, so that each begins at once."""
 
-import ctypes
 import json
 import os
 import signal
@@ -15,8 +14,6 @@ from typing import IO, BinaryIO
 from triptych.suite.processes import ChildProcess, environment, spawn
 
 LONGEST = 1 << 17  # bytes of a request; the arguments of a run take about a thousand
-STREAMS = 3  # standard input, output and error of a child; a lock's descriptor may follow
-PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class ForkServer:
@@ -84,7 +81,7 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "triptych.suite.fork_server", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "triptych.cli.forking", str(theirs.fileno())],
                 env=environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -158,64 +155,3 @@ def _receive(connection: socket.socket) -> dict[str, int]:
     if not message:
         raise EOFError
     return json.loads(message)
-
-
-def serve(connection: socket.socket) -> int:
-    """Fork a child for each request, until the other end is closed; returns the exit status, in a child its own.
-
-    Args:
-        connection: each request is a child's arguments, with its streams as descriptors; answers are the child's
-            process id, and its exit status when it has ended.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the child itself, and the suite
-    server = os.getpid()
-    while True:
-        request, descriptors, _, _ = socket.recv_fds(connection, LONGEST, STREAMS + 1)
-        if not request:
-            return 0
-        pid = os.fork()
-        if pid == 0:
-            connection.close()
-            return _run(json.loads(request), descriptors, server)
-        for descriptor in descriptors:
-            os.close(descriptor)
-        connection.send(json.dumps({"pid": pid}).encode())
-        _, status = os.waitpid(pid, 0)
-        connection.send(json.dumps({"status": os.waitstatus_to_exitcode(status)}).encode())
-
-
-def _run(arguments: list[str], descriptors: Sequence[int], server: int) -> int:
-    """Carry out a command in a fork; returns its exit status."""
-    from triptych.cli import main
-
-    for stream, descriptor in enumerate(descriptors[:STREAMS]):
-        os.dup2(descriptor, stream)
-        os.close(descriptor)
-    # as in a new Python: these were opened on other files
-    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != server:
-        return 1
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    sys.argv = ["triptych", *arguments]
-    return main(arguments)
-
-
-def prepare() -> bool:
-    """Import what a run needs; returns whether a fork can use it."""
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # looks for a GPU without starting its driver
-    import torch
-    import transformers  # noqa: F401
-
-    import triptych.cli.train
-    import triptych.run.experiment
-    import triptych.suite.one_row  # noqa: F401
-    from triptych.plugins import import_plugins
-
-    import_plugins()
-    return not torch.cuda.is_available()
-
-
-if __name__ == "__main__":
-    with socket.socket(fileno=int(sys.argv[1])) as given:
-        sys.exit(serve(given) if prepare() else 1)
