@@ -92,6 +92,11 @@ class Training(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = Field(
         "auto", description="of forward passes; auto: chosen for the device"
     )
+    dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        None,
+        description="while training, in every row at every place where the model has dropout, frozen parts included; "
+        "0: off; without a number the model's own rates, in what is trained alone",
+    )
 
 
 class Engine(Section):

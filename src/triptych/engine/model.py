@@ -61,7 +61,12 @@ class EngineModel:
 
     @classmethod
     def assemble(
-        cls, untouched: PreTrainedModel, change: Change, template: Template, machine: Machine
+        cls,
+        untouched: PreTrainedModel,
+        change: Change,
+        template: Template,
+        machine: Machine,
+        dropout_everywhere: bool = False,
     ) -> "EngineModel":
         """Adapt an untouched model; it takes the plain path, everything in eval mode.
 
@@ -70,13 +75,14 @@ class EngineModel:
             change: changes the parts of the model.
             template: how a document and its summary become one sequence.
             machine: where it runs.
+            dropout_everywhere: train frozen modules with their dropout too, not only what is trained.
 
         Raises:
             ConfigError: the method's options do not fit the model.
             ModelError: the model cannot be taken apart, or the adapter does not fit it.
         """
         count = count_parameters(untouched).total
-        adapted, modes = adapt_model(untouched, change)
+        adapted, modes = adapt_model(untouched, change, dropout_everywhere)
         return cls(adapted, modes, template, machine, count)
 
     @property
@@ -110,14 +116,21 @@ class EngineModel:
         return replace(self, adapted=sketch)
 
 
-def adapt_model(untouched: PreTrainedModel, change: Change) -> tuple[AdaptedModel, TrainingModes]:
+def adapt_model(
+    untouched: PreTrainedModel, change: Change, dropout_everywhere: bool = False
+) -> tuple[AdaptedModel, TrainingModes]:
     """Take a model apart and let a method change it; everything ends on the model's device, in eval mode.
+
+    Args:
+        untouched: the model; it may be changed in place.
+        change: changes its parts.
+        dropout_everywhere: see `EngineModel.assemble`.
 
     Raises:
         ConfigError: the method's options do not fit the model.
         ModelError: the model cannot be taken apart, or the adapter does not fit it.
     """
-    parts, modes = take_apart(untouched), TrainingModes(untouched)
+    parts, modes = take_apart(untouched), TrainingModes(untouched, dropout_everywhere)
     adapted = change(parts)
     for learned in (adapted.virtual_tokens, adapted.prefix):
         if learned is not None:

@@ -1,4 +1,4 @@
-"""Which modules train and which stay in eval mode, so that no dropout runs in a frozen part."""
+"""Which modules train and which stay in eval mode: dropout runs in what is trained alone, or everywhere."""
 
 from torch import nn
 
@@ -11,9 +11,11 @@ class TrainingModes:
 
     Args:
         model: the model before the method changes it.
+        everywhere: frozen modules are in training mode as well, so that every method trains with the same dropout.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, everywhere: bool = False):
+        self.everywhere = everywhere
         self._base = list(model.modules())  # kept, so that no id is used twice
         self._ids = {id(module) for module in self._base}
 
@@ -27,7 +29,7 @@ class TrainingModes:
 
     def _set(self, module: nn.Module, inherited: bool) -> None:
         parameters = list(module.parameters())
-        if id(module) not in self._ids:
+        if self.everywhere or id(module) not in self._ids:
             mode = True
         elif parameters:
             mode = all(parameter.requires_grad for parameter in parameters)
@@ -36,3 +38,14 @@ class TrainingModes:
         module.training = mode
         for child in module.children():
             self._set(child, mode)
+
+
+def dropout_rates(model: nn.Module) -> list[float]:
+    """The rates above 0 of all dropout that runs in the modules' present modes, rising; one for each rate."""
+    rates = set()
+    for module in model.modules():
+        if module.training:
+            own = [module.p] if isinstance(module, nn.Dropout) else []
+            own += [v for name, v in vars(module).items() if "dropout" in name and isinstance(v, float)]
+            rates |= {rate for rate in own if rate > 0}
+    return sorted(rates)

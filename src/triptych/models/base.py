@@ -22,6 +22,7 @@ from triptych.config.schema import Suite
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, shorten
 from triptych.models import fingerprints, weights
+from triptych.models.dropout import with_dropout
 from triptych.models.parts import usable_positions
 from triptych.models.place import Place, cannot_read, find_place
 from triptych.models.tokens import native_failures
@@ -163,13 +164,17 @@ class BaseModel:
                 f"{self.name!r} ({self.config.model_type}) is not a causal language model of transformers: {error}"
             ) from None
 
-    def load(self) -> PreTrainedModel:
+    def load(self, dropout: float | None = None) -> PreTrainedModel:
         """A new model with its weights, in fp32 and eval mode, without its own settings for generation.
+
+        Args:
+            dropout: the rate of every dropout in training mode; None: those of the configuration.
 
         Raises:
             ModelError: weights cannot be found or read, are missing from the file, or hold NaN or infinite values.
         """
         place, config = self.place, copy.deepcopy(self.config)
+        config = config if dropout is None else with_dropout(config, dropout)
         try:
             with place.reading():
                 if not place.is_local:

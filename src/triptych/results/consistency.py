@@ -32,6 +32,7 @@ EQUAL_SETTINGS = (
     "training.warmup_fraction",
     "training.schedule",
     "training.optimizer",
+    "training.dropout",
     "decoding.num_beams",
     "decoding.max_new_tokens",
     "decoding.no_repeat_ngram_size",
@@ -41,7 +42,7 @@ EQUAL_SETTINGS = (
 )
 
 # Settings that records of earlier versions do not have: their runs were made as by the defaults.
-_ADDED = ("prompt", "decoding.min_new_tokens")
+_ADDED = ("prompt", "decoding.min_new_tokens", "training.dropout")
 _DEFAULTS = Suite().model_dump(mode="json")
 
 Problem = tuple[str, str]  # the file's name, and what is wrong with it
@@ -101,7 +102,7 @@ def _settings(record: Record, suite: Suite) -> Iterator[str]:
             yield _unlike(record, f"config.{key}", mine, planned)
     for key in EQUAL_SETTINGS:
         mine, planned = setting(record.config, key), setting(settings, key)
-        if mine is None:
+        if mine is None and key not in _ADDED:
             continue
         pairs = [(key, mine, planned)]
         if isinstance(mine, dict) and isinstance(planned, dict):  # an earlier version may have had fewer keys

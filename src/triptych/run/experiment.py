@@ -147,14 +147,10 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
     if training and bench.machine.is_main:
         with bench.stage("checkpoint"):
             parameters.stored_bytes = save_adapter(model.adapted, bench.folder / "adapter", bench.origin())
-    return RunOutcome(
-        predictions,
-        cost,
-        Loss(initial=initial, validation=validation, test=test_loss.mean),
-        parameters,
-        training,
-        setup.notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes | (training.notes if training else {}),
-    )
+    notes = setup.notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes
+    notes |= {**training.notes, **setup.notes_on_training(model)} if training else {}
+    losses = Loss(initial=initial, validation=validation, test=test_loss.mean)
+    return RunOutcome(predictions, cost, losses, parameters, training, notes)
 
 
 def make_record(bench: Workbench, outcome: RunOutcome, plugins: Sequence[str]) -> Record:

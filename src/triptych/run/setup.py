@@ -14,10 +14,12 @@ from triptych.corpus.prepare import Corpus, ask_otherwise, corpus_store, prepare
 from triptych.corpus.sequence import Template
 from triptych.datasets import open_dataset
 from triptych.engine.model import EngineModel, adapt_model
+from triptych.engine.modes import dropout_rates
 from triptych.errors import ConfigError, ModelError
 from triptych.machine import Machine, seed_everything
 from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
+from triptych.models.parts import embed
 from triptych.models.prompts import Prompt
 from triptych.models.tokens import RunningText
 from triptych.results.records import Parameters
@@ -65,6 +67,21 @@ def notes_on_prompt(suite: Suite, entry: SuiteEntry) -> dict[str, Any]:
         "roughly, since a summary may have other tokens after another prompt."
     )
     return {"prompt": asdict(prompt), "warnings": [warning]}
+
+
+def notes_on_training(model: EngineModel) -> dict[str, Any]:
+    """What a record's notes say of how a row computes while it trains: dropout rates at work, and the stream's type.
+
+    Args:
+        model: in eval mode, as it is afterwards.
+    """
+    parts = model.parts
+    model.train()
+    rates = dropout_rates(parts.model)
+    model.eval()
+    with torch.no_grad(), model.machine.autocast():
+        stream = embed(parts, torch.zeros(1, dtype=torch.long, device=parts.token_embedding.weight.device)).dtype
+    return {"dropout": rates, "residual_stream": str(stream).removeprefix("torch.")}
 
 
 def longest_prompt(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel) -> int:
@@ -153,7 +170,9 @@ def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:
     return torch.from_numpy(order[counts[order] > 0])
 
 
-def prepare_model(base: BaseModel, method: Method, corpus: Corpus, seed: int, machine: Machine) -> EngineModel:
+def prepare_model(
+    base: BaseModel, method: Method, corpus: Corpus, seed: int, machine: Machine, dropout: float | None = None
+) -> EngineModel:
     """Seed every source of chance, load the untouched model, and let the method change it.
 
     Args:
@@ -162,20 +181,21 @@ def prepare_model(base: BaseModel, method: Method, corpus: Corpus, seed: int, ma
         corpus: gives the method its token frequencies, and the engine the sequence to read.
         seed: of all chance.
         machine: where the model runs.
+        dropout: the suite's `training.dropout`.
 
     Raises:
         ConfigError: the method's options do not fit the model.
         ModelError: the model cannot be loaded or taken apart.
     """
     generator = seed_everything(seed)
-    untouched = base.load()
+    untouched = base.load(dropout)
     untouched.to(machine.device)  # type: ignore[arg-type]
 
     def change(parts: ModelParts) -> AdaptedModel:
         tokens = frequent_tokens(corpus, parts.vocabulary_size)
         return method.adapt(parts, Context(base.tokenizer, generator, tokens))
 
-    return EngineModel.assemble(untouched, change, corpus.template, machine)
+    return EngineModel.assemble(untouched, change, corpus.template, machine, dropout_everywhere=bool(dropout))
 
 
 def sketch(base: BaseModel, method: Method) -> AdaptedModel:

@@ -27,6 +27,7 @@ from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
 from triptych.measure.clocks import Clocks
 from triptych.models.base import BaseModel
+from triptych.models.dropout import has_dropout
 from triptych.results import layout
 from triptych.results.records import Prediction
 from triptych.run import provenance, scoring, setup
@@ -132,7 +133,10 @@ class Workbench:
 
     def fresh_model(self, method: Method, seed: int) -> EngineModel:
         """A fresh model as the method changes it, made ready for the engine; reports what its family rules out."""
-        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine)
+        dropout = self.suite.training.dropout
+        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine, dropout)
+        if dropout and method.trains and not has_dropout(self.base.config):
+            self.note(f"training.dropout = {dropout:g} has no effect: this family has no dropout")
         if not self.suite.engine.plain:
             model = make_ready(model)
         for message in model.can.notes:

@@ -134,6 +134,8 @@ def entering(adapted: AdaptedModel, batch: Batch, first: int) -> Tensor:
 
 def usable_from(model: EngineModel) -> int | None:
     """The block from which cached states may be used; None where there is nothing to gain or it would not be exact."""
+    if model.modes.everywhere:  # dropout runs in the frozen blocks: their states are others in every step
+        return None
     return partial_forward.first_trained(model.adapted) if model.can.prune else None
 
 

@@ -52,6 +52,7 @@ def settings_table(results: Results) -> ReportTable:
             f"{training.global_batch_size} documents an optimizer step, in micro-batches of at most "
             f"{training.micro_batch_size}",
         ),
+        *([("Dropout", dropout)] if (dropout := _dropout(results)) else []),
         ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
         ("Precision", f"{', '.join(used)} (asked for: {training.precision})" if used else training.precision),
         ("Seeds", ", ".join(map(str, suite.seeds)) + "; what is not trained runs once, under the first"),
@@ -82,6 +83,20 @@ def settings_table(results: Results) -> ReportTable:
         (0, 1),
         (0.3, 1),
     )
+
+
+def _dropout(results: Results) -> str | None:
+    """What dropout each row trained with; None where the suite sets none and no run noted it."""
+    rate = results.suite.training.dropout
+    if rate is not None:
+        return f"{rate:g} in every method, frozen parts included" if rate else "off in every method"
+    noted = {run.record.label: run.record.notes["dropout"] for run in results.runs if "dropout" in run.record.notes}
+    if not noted:
+        return None
+    with_it = [f"{label} {', '.join(f'{each:g}' for each in rates)}" for label, rates in noted.items() if rates]
+    without = [label for label, rates in noted.items() if not rates]
+    listed = [*with_it, *([f"none in {', '.join(without)}"] if without else [])]
+    return f"the model's own, in what is trained alone: {'; '.join(listed)}"
 
 
 def splits_table(results: Results) -> ReportTable | None:
