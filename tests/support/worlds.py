@@ -128,6 +128,23 @@ class World:
         return Loop(model, self.pairs, plan, TrainingState.begin(model.adapted, plan, scaler))
 
 
+class Bf16Cpu:
+    """What accelerate gives for `mixed_precision="bf16"` on a CPU; a process has one Accelerator, and the tests' is
+    fp32."""
+
+    device = torch.device("cpu")
+    is_main_process, num_processes, process_index = True, 1, 0
+
+    def autocast(self):
+        """Matrix products in bf16."""
+        return torch.autocast("cpu", torch.bfloat16)
+
+
+def in_bf16(world: World) -> World:
+    """The same world on a machine in bf16."""
+    return replace(world, machine=Machine(Bf16Cpu(), "bf16"))
+
+
 def under_engine(adapted: AdaptedModel, template: Template, machine: Machine, **abilities: bool) -> EngineModel:
     """An adapted model with logits where the loss is read, and with further abilities or without that one."""
     count = sum(parameter.numel() for parameter in adapted.parts.model.parameters())

@@ -1,13 +1,12 @@
 """Devices and precisions: what is chosen, and that it changes speed and range, not the result."""
 
-import copy
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from support.worlds import World, train
+from support.worlds import World, in_bf16, train
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
@@ -16,7 +15,7 @@ from triptych.engine.generation.generate import generate
 from triptych.engine.savings.ready import cast_frozen_matrices
 from triptych.engine.training import TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
-from triptych.machine import Machine, choose_device, choose_precision, start_machine
+from triptych.machine import choose_device, choose_precision, start_machine
 from triptych.methods.full import Full
 from triptych.methods.lora import LoRA
 from triptych.methods.prefix_tuning import PrefixTuning
@@ -121,21 +120,7 @@ class OnTheHost(torch.Tensor):
 @pytest.fixture
 def bf16_world(world) -> World:
     """The world's machine in bf16."""
-    other = copy.copy(world)
-    object.__setattr__(other, "machine", Machine(Bf16Cpu(), "bf16"))
-    return other
-
-
-class Bf16Cpu:
-    """What accelerate gives for `mixed_precision="bf16"` on a CPU; a process has one Accelerator, and the tests' is
-    fp32."""
-
-    device = torch.device("cpu")
-    is_main_process, num_processes, process_index = True, 1, 0
-
-    def autocast(self):
-        """Matrix products in bf16."""
-        return torch.autocast("cpu", torch.bfloat16)
+    return in_bf16(world)
 
 
 @pytest.mark.parametrize(

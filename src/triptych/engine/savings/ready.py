@@ -10,6 +10,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import Batch
@@ -51,6 +52,8 @@ def make_ready(model: EngineModel) -> EngineModel:
         own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
     if machine.precision in LOW_PRECISION:
         cast_frozen_matrices(adapted.parts.model, LOW_PRECISION[machine.precision])
+    if machine.precision == "bf16":
+        narrow_trained_embeddings(adapted.parts.model)
     if machine.precision == "bf16" and machine.device.type == "cpu":
         use_quick_dropout(adapted.parts.model)
     return replace(model, can=replace(can, own_decoding=own_decoding, notes=tuple(notes)))
@@ -80,14 +83,39 @@ def fuse_activations(model: nn.Module) -> None:
 def cast_frozen_matrices(model: nn.Module, dtype: torch.dtype) -> None:
     """Frozen matrices in the run's precision, once instead of at every step; what is trained stays fp32, so do vectors.
 
+    These are the matrices of products, for which autocast rounds trained ones in the same way, and what embeddings look
+    up: see `narrow_trained_embeddings`. A table of numbers that something else is made of (Mamba's decay) stays fp32.
     In fp16 what embeddings look up stays fp32 too: the residual stream begins there, and it may go beyond 65,504.
     """
-    tables: set[int] = set()
-    if dtype == torch.float16:
-        tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    products, tables = (
+        {id(module.weight) for module in model.modules() if isinstance(module, kinds)}
+        for kinds in ((nn.Linear, Conv1D, nn.modules.conv._ConvNd), nn.Embedding)
+    )
+    narrow = products | tables if dtype == torch.bfloat16 else products - tables
     for parameter in model.parameters():
-        if not parameter.requires_grad and parameter.ndim >= 2 and id(parameter) not in tables:
+        stacked = parameter.ndim >= 3  # the matrices of experts, for one
+        if not parameter.requires_grad and (stacked or id(parameter) in narrow):
             parameter.data = parameter.data.to(dtype)
+
+
+def narrow_trained_embeddings(model: nn.Module) -> None:
+    """Let trained embeddings, which stay fp32, look up in bf16, as frozen ones do.
+
+    The residual stream begins there and has its type: so it is the same in every row, and the same weights give the
+    same loss whatever is going to be trained.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.weight.requires_grad:
+            module.register_forward_hook(_in_bf16)
+
+
+def _in_bf16(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """What a table in bf16 would give; some families (Gemma) multiply it by a scale in the table's type."""
+    scale = getattr(module, "embed_scale", None)
+    if scale is None:
+        return output.to(torch.bfloat16)
+    rows = nn.functional.embedding(inputs[0], module.weight, module.padding_idx).to(torch.bfloat16)  # type: ignore
+    return rows * (scale.to(torch.bfloat16) if isinstance(scale, Tensor) else scale)
 
 
 @torch.no_grad()
