@@ -11,7 +11,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import IO, BinaryIO
 
-from triptych.suite.processes import ChildProcess, environment, spawn
+from triptych.suite.processes import ChildProcess, child_environment, spawn
 
 LONGEST = 1 << 17  # bytes of a request; the arguments of a run take about a thousand
 
@@ -82,7 +82,7 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "triptych.cli.forking", str(theirs.fileno())],
-                env=environment(),
+                env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -50,7 +50,7 @@ def spawn(arguments: Sequence[str], errors: BinaryIO, lock: int | None) -> Child
     # its standard input stays open as long as this process lives: see `end_with_parent`
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "triptych", *arguments],
-        env=environment(),
+        env=child_environment(),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=errors,
@@ -177,7 +177,7 @@ def keeping_sigterm() -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
 
 
-def environment() -> dict[str, str]:
+def child_environment() -> dict[str, str]:
     """This process's environment, with this very package first; `-P` keeps modules of the working folder out."""
     home = str(Path(triptych.__file__).resolve().parents[1])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
