@@ -194,11 +194,12 @@ class TrainedModel(Trained):
             num_beams: beams; None: as in the run.
             max_new_tokens: tokens of a summary, at most; None: as in the run.
         """
-        other = copy.copy(self)
+        other, most = copy.copy(self), max_new_tokens or self.decoding.max_new_tokens
         other.decoding = replace(
             self.decoding,
             num_beams=num_beams or self.decoding.num_beams,
-            max_new_tokens=max_new_tokens or self.decoding.max_new_tokens,
+            max_new_tokens=most,
+            min_new_tokens=min(most, self.decoding.min_new_tokens),
         )
         return other
 

@@ -6,7 +6,7 @@ import re
 import runpy
 import shutil
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -499,6 +499,18 @@ def test_documents_beyond_one_window_all_come(finished, monkeypatch):
     names = [(f"d{i}", text) for i, text in enumerate(finished.documents)]
     found = {name: summary.text for _, name, summary in summarizers.summarize_all([row], names)}
     assert [found[name] for name, _ in names] == finished.stored("untuned")
+
+
+def test_a_run_is_decoded_otherwise(finished):
+    """With other beams and a shorter length a run writes other summaries, no shorter than it can; itself it stays what
+    it was."""
+    row = loaded(finished, "lora")
+    row.decoding = replace(row.decoding, min_new_tokens=8)
+    other = row.decoding_as(num_beams=1, max_new_tokens=4)
+    assert (other.decoding.num_beams, other.decoding.max_new_tokens, other.decoding.min_new_tokens) == (1, 4, 4)
+    assert {summary.num_tokens for _, summary in other.stream(finished.documents)} == {4}
+    assert (row.decoding.num_beams, row.decoding.max_new_tokens, row.decoding.min_new_tokens) == (2, 10, 8)
+    assert row.decoding_as().decoding == row.decoding
 
 
 # Export
