@@ -490,6 +490,7 @@ def export(
     push_to: str | None = None,
     public: bool = False,
     progress: Callable[[int, int], None] | None = None,
+    device: str | None = None,
 ) -> str:
     """Write what a run trained as a folder that needs no Triptych, with examples and a model card.
 
@@ -504,6 +505,7 @@ def export(
             uploaded.
         public: anyone may see what is uploaded; else it is private.
         progress: called with `(summaries written, summaries in all)` while they are written.
+        device: where they are written: cpu, cuda or mps; None: the best there is.
 
     Returns:
         What was written and, if it was uploaded, its address, in a sentence.
@@ -518,7 +520,9 @@ def export(
     import_plugins(plugins)
     if push_to is not None:
         publish.check_destination(push_to)
-    said = export_run(find_run(run).folder, Path(folder), model, documents, progress or (lambda done, total: None))
+    said = export_run(
+        find_run(run).folder, Path(folder), model, documents, progress or (lambda done, total: None), device
+    )
     if push_to is None:
         return said
     return f"{said} Uploaded: {publish.upload(Path(folder), push_to, public)}"

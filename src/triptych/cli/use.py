@@ -205,6 +205,7 @@ def run_export(options: argparse.Namespace) -> int:
             push_to=options.push,
             public=options.public,
             progress=progress,
+            device=options.device,
         )
     print(for_terminal(said))
     print(for_terminal(f"The model card is {options.to / 'README.md'}."), end=" ")

@@ -18,6 +18,7 @@ from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits
 from triptych.errors import ConfigError, ModelError, ResultsError
+from triptych.machine import choose_device
 from triptych.models import weights
 from triptych.results import tensor_files
 from triptych.results.bundled import record_folder
@@ -39,6 +40,7 @@ def export_run(
     model: str | None = None,
     measured: int = served.DEFAULT_MEASURED,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    device: str | None = "cpu",
 ) -> str:
     """Write what a run trained as a folder that works without Triptych; the folder is complete or absent.
 
@@ -53,6 +55,7 @@ def export_run(
         measured: test documents that a merged model summarizes by the settings for other programs, whose scores the
             card shows next to those of the run; 0: none.
         progress: called with `(summaries written, summaries in all)` while they are written.
+        device: where they are written: cpu, cuda or mps; None: the best there is.
 
     Returns:
         What was written, in a sentence.
@@ -76,7 +79,9 @@ def export_run(
             _write_prompt(trained, made)
             _write_base(trained, made / BASE_FOLDER)
         else:
-            figures = served.measure(trained, _write_model(trained, made), run, measured, progress)
+            exported = _write_model(trained, made)
+            exported.to(choose_device(device))  # type: ignore[arg-type]
+            figures = served.measure(trained, exported, run, measured, progress)
             _write_modelfile(trained, made / MODELFILE)
         (made / EXAMPLE).write_text(_example(trained), encoding="utf-8")
         (made / SERVER).write_text(_template("serve.py"), encoding="utf-8")

@@ -223,7 +223,7 @@ def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
     head = "## Decoding\n\n"
     if isinstance(measured, str):
         lines = "\n".join(f"- `{file}`: {what}" for file, what in said.items())
-        return f"{head}{lines}\n\nHow they differ in quality was not measured: {measured}."
+        return f"{head}{lines}\n\nHow they differ in quality was not measured: {plain(measured)}."
     rows = "\n".join(_decoding_row(said[each.settings], each) for each in measured.scores)
     odd = measured.documents - measured.same_tokens
     tokens = (

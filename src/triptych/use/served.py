@@ -155,9 +155,12 @@ def measure(
     for name, settings in offered.items():
         before = len(chosen) * (len(found) - 1)
         written: dict[int, list[int]] = {}
-        for index, ids in write_summaries(exported, prompts, settings, trained.decoding.batch_size):
-            written[index] = ids
-            progress(before + len(written), count)
+        try:
+            for index, ids in write_summaries(exported, prompts, settings, trained.decoding.batch_size):
+                written[index] = ids
+                progress(before + len(written), count)
+        except (ValueError, NotImplementedError) as error:  # what transformers refuses with
+            return f"transformers refused, {' '.join(str(error).split())[:300].rstrip('.')}"
         found[name] = [
             judge(index, scoring.to_text(trained.base.tokenizer, written[index]), len(written[index]))
             for index in range(len(chosen))
@@ -259,6 +262,7 @@ def write_summaries(
             for row, index in enumerate(batch):
                 ids[row, longest - len(prompts[index]) :] = torch.tensor(prompts[index])
                 mask[row, longest - len(prompts[index]) :] = 1
+            ids, mask = ids.to(model.device), mask.to(model.device)
             new = model.generate(ids, attention_mask=mask, generation_config=settings)[:, longest:]  # type: ignore
             for index, row_ids in zip(batch, new.tolist(), strict=True):
                 yield index, row_ids[: row_ids.index(eos)] if eos in row_ids else row_ids
