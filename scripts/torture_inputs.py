@@ -62,7 +62,7 @@ from triptych.models.place import find_place
 from triptych.models.prompts import Prompt
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
-from triptych.reporting import document, export, terminal, web
+from triptych.reporting import document, examples, export, terminal, web
 from triptych.results import json_files, layout, reading
 from triptych.run import adapters, entries, kept, passes, preflight, search, setup
 from triptych.run.checkpoints import Checkpoints
@@ -500,7 +500,7 @@ def read_results(place: Path) -> None:
     loss_curves(results)
     for axis in AXES:
         validation_curves(results, axis)
-    page = [document.report_data(results, comparison), document.browser_data(results)]
+    page = [document.report_data(results, comparison), examples.browser_data(results)]
     assert "<" not in web.embeddable(page)
     whole = sheet + export.to_markdown(comparison) + json.dumps(page, ensure_ascii=False, allow_nan=False)
     whole.encode()

@@ -17,7 +17,7 @@ from triptych.config.reading import read_suite_file
 from triptych.datasets.newswire import Newswire
 from triptych.errors import TriptychError
 from triptych.handin import bundle
-from triptych.reporting import document
+from triptych.reporting import document, examples
 from triptych.results import reading
 from triptych.run import entries, experiment
 from triptych.run.events import Event, RunId, StepEvent
@@ -283,7 +283,7 @@ def page(out: Path) -> str:
         document.report_data(results, comparison),
         loss_curves(results),
         [validation_curves(results, axis) for axis in AXES],
-        document.browser_data(results),
+        examples.browser_data(results),
     ]
     return json.dumps(parts, sort_keys=True, default=str)
 
