@@ -76,9 +76,12 @@ def write_objects(data: Any, folder: Path, columns: Columns) -> Path:
                 content.update(name.encode())
                 _write(table, where, place / f"{name}.parquet", columns, content)
             made = folder / content.hexdigest()[:32]
-            if not made.is_dir():
-                place.chmod(0o777 & ~umask())
+            place.chmod(0o777 & ~umask())
+            try:
                 place.rename(made)
+            except OSError:  # it is there already, or another process has just made it
+                if not made.is_dir():
+                    raise
         finally:
             shutil.rmtree(place, ignore_errors=True)
     except OSError as error:

@@ -88,17 +88,29 @@ def write_suite(out: Path, suite: Suite) -> None:
     """
     grown = check_claim(out, suite, fresh=False).suite
     file = out / "suite.json"
-    if not file.exists() or reading.read_suite(file) != grown:
+    adds = file.exists() and reading.read_suite(file) != grown
+    if adds or not file.exists():
         json_files.write_json(file, grown.model_dump(mode="json"))
+    if adds and (out / reading.COMMAND).exists():
+        note_command(out, adds=True)
 
 
-def note_command(out: Path) -> None:
+def note_command(out: Path, adds: bool = False) -> None:
     """Keep the command that this process is, if it is one, in a folder whose lock is held; the report names it.
 
     The first command is kept: later ones resume what it began.
+
+    Args:
+        out: the folder.
+        adds: the command adds rows or seeds: it is kept after those before it.
     """
-    if Path(sys.argv[0]).name in ("triptych", "__main__.py") and not (out / reading.COMMAND).exists():
-        json_files.write_json(out / reading.COMMAND, {"command": shlex.join(["triptych", *sys.argv[1:]])})
+    if Path(sys.argv[0]).name not in ("triptych", "__main__.py"):
+        return
+    file, command = out / reading.COMMAND, shlex.join(["triptych", *sys.argv[1:]])
+    if not file.exists():
+        json_files.write_json(file, {"command": command})
+    elif adds:
+        json_files.write_json(file, {"command": f"{json_files.read_object(file).get('command')} && {command}"})
 
 
 def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:

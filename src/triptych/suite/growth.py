@@ -68,7 +68,7 @@ def _sentences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         if kept:
             said.append(
                 f"The results folder also has the {_named(word, kept)}. A comparison only grows: what it has stays in "
-                "it, and is finished where it is not."
+                "it, and compare finishes what is not done."
             )
     return said
 

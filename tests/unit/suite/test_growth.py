@@ -18,7 +18,7 @@ from triptych.results.reading import read_results, read_suite
 from triptych.run import entries, experiment
 from triptych.run.events import BeginEvent, KeptEvent, NoteEvent, ReadyEvent, TrialEvent
 from triptych.suite import executors, reports
-from triptych.suite.folder import check_claim, claim_folder, write_suite
+from triptych.suite.folder import check_claim, claim_folder, note_command, write_suite
 from triptych.suite.given import Given
 from triptych.suite.growth import Growth, Unlike, grow
 from triptych.suite.planned_runs import PlannedRun
@@ -110,6 +110,19 @@ def test_a_claim_alone_adds_nothing(tmp_path):
         assert read_suite(out / "suite.json") == large
     with pytest.raises(ResultsError, match="meanwhile"), claim_folder(out, small):
         pytest.fail("a suite that another process extended was claimed as it was")
+
+
+def test_the_commands_that_made_a_comparison_are_kept_in_order(tmp_path, monkeypatch):
+    """The first one and those that added something; one that resumes adds nothing."""
+    out = tmp_path / "out"
+    small, large = _suite(methods=["lora"]), _suite(methods=["lora", "dora"])
+    for words, suite in (("compare a", small), ("compare again", small), ("compare out --methods dora", large)):
+        monkeypatch.setattr("sys.argv", ["/usr/bin/triptych", *words.split()])
+        with claim_folder(out, suite):
+            note_command(out)
+            write_suite(out, suite)
+    kept = "triptych compare a && triptych compare out --methods dora"
+    assert json.loads((out / "command.json").read_text()) == {"command": kept}
 
 
 def test_records_of_fewer_rows_and_seeds_belong_to_the_grown_suite(tmp_path):
