@@ -15,6 +15,7 @@ from triptych.results.records import Comparison, Estimate, PairedTest, RowLoss, 
 from triptych.text import formats
 
 _LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
+_TALLEST = 8.5  # inches: a figure and its caption fit on a page
 _MOST_PAIRS = 21  # of a figure of differences: of more only the telling ones are shown
 _DECISIONS = {"different": ("#0072B2", True), "equivalent": ("#009E73", True), "undecided": ("#808080", False)}
 _COSTS: tuple[tuple[str, str, Callable[[RowSummary], float | None]], ...] = (
@@ -105,7 +106,7 @@ def curves_figure(curves: dict[str, LossCurves], labels: list[str]) -> Drawing |
         return None
     columns = min(len(shown), 4)
     lines = -(-len(shown) // columns)
-    with canvas(labels, 1.9 * lines) as drawn:
+    with canvas(labels, min(1.9 * lines, _TALLEST)) as drawn:
         grid = list(drawn.figure.subplots(lines, columns, squeeze=False, sharey=True, sharex=True).flat)
         for axes, label in zip_longest(grid, shown):
             if label is None:
@@ -238,7 +239,7 @@ def cost_figure(comparison: Comparison) -> Drawing | None:
         return None
     columns = 2 if len(panels) in (2, 4) else min(len(panels), 3)
     lines = -(-len(panels) // columns)
-    with canvas(list(comparison.rows), lines * (0.6 + 0.16 * len(tuned))) as drawn:
+    with canvas(list(comparison.rows), min(lines * (0.6 + 0.16 * len(tuned)), _TALLEST)) as drawn:
         grid = list(drawn.figure.subplots(lines, columns, squeeze=False).flat)
         for number, (axes, panel) in enumerate(zip_longest(grid, panels)):
             if panel is None:
@@ -344,7 +345,7 @@ def scaling_figure(comparison: Comparison) -> Drawing | None:
 def intervals_figure(comparison: Comparison) -> Drawing:
     """Every ROUGE of every row with its interval, a panel for each score."""
     done = rows.done(comparison)
-    with canvas(list(comparison.rows), 0.75 + 0.24 * len(done)) as drawn:
+    with canvas(list(comparison.rows), min(0.75 + 0.24 * len(done), _TALLEST)) as drawn:
         panels = zip(drawn.figure.subplots(1, 4), rows.ROUGE.items(), strict=True)
         for number, (axes, (metric, title)) in enumerate(panels):
             for place, (label, row) in enumerate(done.items()):
@@ -361,13 +362,13 @@ def intervals_figure(comparison: Comparison) -> Drawing:
 
 def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawing | None:
     """Differences between rows with their intervals and the margin, a panel for each measure; None without tests."""
-    tests = {measure: _shown_tests(comparison, measure) for measure in measures}
+    tests = {measure: _shown_tests(comparison, measure, measures[0]) for measure in measures}
     pairs = list(dict.fromkeys((test.a, test.b) for of in tests.values() for test in of))
     if not pairs:
         return None
     shown = [measure for measure in measures if tests[measure]]
     names = [f"{a} − {b}" for a, b in pairs]
-    with canvas(names, 0.7 + 0.17 * len(pairs)) as drawn:
+    with canvas(names, min(0.7 + 0.17 * len(pairs), _TALLEST)) as drawn:
         for number, (measure, axes) in enumerate(
             zip(shown, drawn.figure.subplots(1, len(shown), squeeze=False).flat, strict=True)
         ):
@@ -378,14 +379,14 @@ def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawi
         return drawn.finish()
 
 
-def _shown_tests(comparison: Comparison, measure: str) -> list[PairedTest]:
-    """The tests on a measure; of very many those between trained rows, then those with the best of them."""
+def _shown_tests(comparison: Comparison, measure: str, judge: str) -> list[PairedTest]:
+    """The tests on a measure; of very many those between trained rows, then those with the best of them by another."""
     tests = [test for test in comparison.tests if test.metric == measure]
     trained = {label for label, row in comparison.rows.items() if rows.trained(row)}
     if len(tests) > _MOST_PAIRS:
         tests = [test for test in tests if {test.a, test.b} <= trained] or tests
     if len(tests) > _MOST_PAIRS:
-        best = next(label for label in ranking(comparison.rows, measure) if label in trained or not trained)
+        best = next(label for label in ranking(comparison.rows, judge) if label in trained or not trained)
         tests = [test for test in tests if best in (test.a, test.b)]
     return tests
 

@@ -133,3 +133,13 @@ def test_the_search_marks_the_rate_that_was_chosen() -> None:
     """Each trial that did not diverge is a point with its loss and its rate."""
     series = DRAWINGS["search"].series[0]
     assert [point.numbers for point in series.points] == [("3.4000", "0.003"), ("3.1000", "0.01")]
+
+
+def test_figures_of_many_rows_fit_on_a_page() -> None:
+    """Of thirty rows no figure is taller than a page has room for, and few pairs of many are shown."""
+    labels = tuple(f"lora-{number}" for number in range(30))
+    results = make_results(labels, kinds=dict.fromkeys(labels, "lora"), documents=8)
+    drawings = figures(results, make_comparison(results))
+    heights = {name: float(ElementTree.fromstring(one.svg).get("viewBox").split()[3]) for name, one in drawings.items()}
+    assert heights and all(height <= 72 * 8.6 for height in heights.values()), heights
+    assert len(drawings["differences"].labels) == 29
