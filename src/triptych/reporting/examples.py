@@ -14,15 +14,11 @@ _MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens
 _MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
 _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
 _SENTENCES = 4  # of an article that are shown
-RULE = (
-    "The examples are chosen by rule: by the R-1 of the trained methods, first seed, the documents with the best, the "
-    "median and the worst mean, and the one on which the methods are most unlike."
-)
-MARKED = (
+_MARKED = (
     " Bold and underlined: a number or name that the article does not hold; in italics: other words that it does not "
     "have. Of each article its most telling sentences are shown."
 )
-UNKNOWN = " The articles are not within this report's reach, so nothing is marked."
+_UNKNOWN = " The articles are not within this report's reach, so nothing is marked."
 
 
 def examples(results: Results) -> list[dict[str, Any]]:
@@ -69,7 +65,13 @@ def examples(results: Results) -> list[dict[str, Any]]:
 
 def examples_rule(results: Results) -> str:
     """How the examples were chosen, and what is marked in them."""
-    return RULE + (MARKED if results.documents else UNKNOWN)
+    trained = any(run.done and run.tuned for run in results.runs)
+    who = "systems" if results.files is not None else "trained methods" if trained else "methods"
+    return (
+        f"The examples are chosen by rule: by the R-1 of the {who}, first seed, the documents with the best, the "
+        f"median and the worst mean, and the one on which the {who} are most unlike."
+        + (_MARKED if results.documents else _UNKNOWN)
+    )
 
 
 def browser_data(
