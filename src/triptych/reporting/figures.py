@@ -62,7 +62,7 @@ def search_figure(results: Results, labels: list[str]) -> Drawing | None:
     }
     if not searches:
         return None
-    with canvas(labels, 2.2) as drawn:
+    with canvas(labels, 2.2 + _legend_height(len(searches))) as drawn:
         axes = drawn.figure.subplots()
         for label, search in searches.items():
             trials = [(trial.learning_rate, trial.validation_loss) for trial in search.trials]
@@ -88,6 +88,11 @@ def search_figure(results: Results, labels: list[str]) -> Drawing | None:
         axes.set_ylabel("validation loss (nats)")
         drawn.legend(axes)
         return drawn.finish()
+
+
+def _legend_height(entries: int) -> float:
+    """Inches that a legend needs beyond its first two lines of four."""
+    return 0.16 * max(0, -(-entries // 4) - 2)
 
 
 def _apart(rates: Iterable[float], ratio: float = 1.7) -> list[float]:
@@ -166,7 +171,7 @@ def pareto_figure(comparison: Comparison) -> Drawing | None:
     near = {label: row for label, row in levels.items() if label not in above and label not in below}
     strips = [(above, 1), (trained | near, 7), (below, 1)]
     shown = [(part, size) for part, size in strips if part]
-    with canvas(list(comparison.rows), 3.0) as drawn:
+    with canvas(list(comparison.rows), 3.0 + _legend_height(len(done))) as drawn:
         grid = drawn.figure.subplots(len(shown), 2, squeeze=False, height_ratios=[size for _, size in shown])
         for column, (title, cost_of) in enumerate(panels):
             costs = {label: cost for label, row in trained.items() if (cost := cost_of(row))}
@@ -262,7 +267,7 @@ def length_figure(comparison: Comparison) -> Drawing | None:
     }
     if len(points) < 2 or not any(rows.trained(comparison.rows[label]) for label in points):
         return None
-    with canvas(list(comparison.rows), 2.3) as drawn:
+    with canvas(list(comparison.rows), 2.3 + _legend_height(len(points))) as drawn:
         axes = drawn.figure.subplots()
         reference = next(iter(points.values()))[0].reference_words
         axes.axvline(reference, color="#808080", linestyle="--", linewidth=0.8, zorder=0)

@@ -1,13 +1,13 @@
 """Sentences on the training recipe: what every method shares, what each method is set to, and why."""
 
 from collections.abc import Callable
-from typing import Any
 
 from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY
 from triptych.config.schema import Suite
 from triptych.results.reading import Results, SavedRun
 from triptych.text import formats
 
+_Choice = tuple[str, str, str]  # the verb for one method and for several, and what follows it
 _USUAL_RANK, _USUAL_TOKENS, _USUAL_BLOCKS = 8, 20, 2  # the defaults, for which there are reasons in the literature
 
 
@@ -84,14 +84,18 @@ def stopping(results: Results) -> str | None:
 
 
 def choices(results: Results) -> str | None:
-    """Why each method has the size and the places that it has."""
-    parts = []
+    """Why each method has the size and the places that it has; methods of the same choice share a sentence."""
+    found: dict[tuple[str, str, str], list[str]] = {}
     for label in results.labels:
         runs = [run for run in results.of(label) if run.tuned]
         describe = _REASONS.get(runs[0].record.kind) if runs else None
-        if describe is not None and (text := describe(runs[0])):
-            parts.append(text)
-    return " ".join(parts) or None
+        if describe is not None and (choice := describe(runs[0])):
+            found.setdefault(choice, []).append(label)
+    sentences = [
+        f"{formats.listed(labels)} {formats.verb(labels, one, many)} {what}."
+        for (one, many, what), labels in found.items()
+    ]
+    return " ".join(sentences) or None
 
 
 def decoding(results: Results) -> str | None:
@@ -116,7 +120,7 @@ def _trained(results: Results) -> list[SavedRun]:
     return [run for run in results.runs if run.done and run.tuned]
 
 
-def _prompt(run: SavedRun) -> str | None:
+def _prompt(run: SavedRun) -> _Choice | None:
     tokens = run.record.options.get("num_virtual_tokens")
     if not tokens:
         return None
@@ -125,10 +129,10 @@ def _prompt(run: SavedRun) -> str | None:
         if tokens == _USUAL_TOKENS
         else "Lester et al. (2021) found more than one to be needed and little gain beyond 20"
     )
-    return f"{run.record.label} has {formats.number_of(tokens, 'virtual token')}: {reason}."
+    return "has", "have", f"{formats.number_of(tokens, 'virtual token')}: {reason}"
 
 
-def _low_rank(run: SavedRun) -> str | None:
+def _low_rank(run: SavedRun) -> _Choice | None:
     rank, alpha, targets = (run.record.options.get("rank"), run.record.options.get("alpha"), _targets(run))
     if not rank or not targets:
         return None
@@ -136,7 +140,7 @@ def _low_rank(run: SavedRun) -> str | None:
         "" if rank == _USUAL_RANK else ", and 8 is usual"
     )
     scale = f" and α = {alpha:g}, so that the update is scaled by {alpha / rank:g}" if alpha else ""
-    return f"{run.record.label} has rank {rank}{scale}, on {targets}: {reason}."
+    return "has", "have", f"rank {rank}{scale}, on {targets}: {reason}"
 
 
 def _targets(run: SavedRun) -> str:
@@ -148,7 +152,7 @@ def _targets(run: SavedRun) -> str:
     return f"{formats.listed(list(kinds))} of every block{meaning}"
 
 
-def _layers(run: SavedRun) -> str | None:
+def _layers(run: SavedRun) -> _Choice | None:
     options = run.record.options
     blocks, head = options.get("num_blocks"), options.get("head")
     if blocks is None:
@@ -163,14 +167,14 @@ def _layers(run: SavedRun) -> str | None:
         "tied": ", and the head, which is the table of token embeddings itself, so that what the model reads changes "
         "too",
     }.get(str(head), "")
-    return f"{run.record.label} trains {trained}{norm}{usual}{reason}."
+    return "trains", "train", f"{trained}{norm}{usual}{reason}"
 
 
-def _everything(run: SavedRun) -> str:
-    return f"{run.record.label} trains every weight, as the reference of what the model can learn from these data."
+def _everything(run: SavedRun) -> _Choice:
+    return "trains", "train", "every weight, as the reference of what the model can learn from these data"
 
 
-_REASONS: dict[str, Callable[[SavedRun], Any]] = {
+_REASONS: dict[str, Callable[[SavedRun], _Choice | None]] = {
     "prompt-tuning": _prompt,
     "lora": _low_rank,
     "dora": _low_rank,
