@@ -11,7 +11,7 @@ from support.corpora import Memory, make
 from support.tokenizers import KINDS, TEMPLATES, llama
 from triptych.corpus.sequence import Template
 from triptych.errors import ModelError
-from triptych.models.prompts import Prompt, frame_of
+from triptych.models.prompts import Frame, Prompt, frame_of
 from triptych.models.tokens import RunningText, encode, is_panic, native_failures
 from triptych.run.scoring import to_text
 
@@ -165,6 +165,18 @@ def test_a_chat_template_that_writes_the_date_writes_the_same_every_day():
     template = "{{ strftime_now('%d %b %Y') }} {{ strftime_now('%Y-%m-%d') }}\n" + TEMPLATES["words"]
     frame = frame_of(Prompt("", chat=True), chatting("bytes", template))
     assert frame.opening == "26 Jul 2024 2024-07-26\n<|user|>\n"
+
+
+@pytest.mark.parametrize(
+    "reach",
+    ["''.__class__.__mro__", "messages.__class__.__base__", "messages.append(1)", "cycler.__init__.__globals__"],
+)
+def test_a_chat_template_is_rendered_in_a_sandbox_and_only_when_asked(reach):
+    """A template that reaches for Python is refused, and one that no prompt asks for is not rendered at all."""
+    tokenizer = chatting("bytes", "{{ " + reach + " }}" + TEMPLATES["words"])
+    assert frame_of(Prompt("x"), tokenizer) == Frame("", "x")
+    with pytest.raises(ModelError, match="chat template fails"):
+        frame_of(Prompt("x", chat=True), tokenizer)
 
 
 @pytest.mark.parametrize(
