@@ -175,6 +175,16 @@ def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpac
     assert [path.name for path in workplace.iterdir() if path.name.startswith(".")] == []
 
 
+def test_documents_that_have_moved_do_not_hinder_a_bundle(finished: Path, workplace: Path, monkeypatch) -> None:
+    """What the report found in the documents stays in the comparison, where they can no longer be read."""
+    from triptych.handin import bundle
+
+    written = json.loads((finished / "comparison.json").read_text())
+    assert written["checks"]["documents_known"]
+    monkeypatch.setattr(bundle, "with_documents", lambda results: results)
+    assert json.loads(bundle.gather(finished).entries["results/comparison.json"]) == written
+
+
 def test_an_existing_file_is_kept_unless_told(unpacked: Path, workplace: Path, capsys) -> None:
     """A file that is there is refused and left as it was; `--overwrite` replaces it."""
     file = workplace / "kept.zip"

@@ -23,6 +23,7 @@ from triptych.results.integrity import remedy
 from triptych.results.reading import Results, SavedRun, read_comparison, read_results
 from triptych.results.records import Comparison
 from triptych.run.adapters import MANIFEST, check_belongs, read_adapter
+from triptych.run.articles import with_documents
 from triptych.run.provenance import NOT_INSTALLED
 from triptych.storage.files import expand_path, leads_out, replacing, sweep_of
 from triptych.text import formats
@@ -159,9 +160,12 @@ def _comparison(results: Results) -> Comparison:
     Raises:
         ResultsError: the file is another one: it was edited, or is older than a record.
     """
-    comparison, file = compare_results(results), results.out / "comparison.json"
+    file, written = results.out / "comparison.json", read_comparison(results.out)
     again = f"Write it again: triptych report {results.out}."
-    written = read_comparison(results.out)
+    known = written.checks is not None and written.checks.documents_known
+    comparison = compare_results(with_documents(results) if known else results)
+    if known and (comparison.checks is None or not comparison.checks.documents_known):  # they have moved since
+        comparison = comparison.model_copy(update={"checks": written.checks})
     if not _same(written.model_dump(mode="json"), comparison.model_dump(mode="json")):
         raise ResultsError(
             f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}"

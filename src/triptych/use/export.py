@@ -17,6 +17,7 @@ from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits
+from triptych.engine.generation.generate import generation_config
 from triptych.errors import ConfigError, ModelError, ResultsError
 from triptych.machine import choose_device
 from triptych.models import weights
@@ -75,7 +76,7 @@ def export_run(
         trained.base.tokenizer.save_pretrained(made)
         figures: served.Measured | str = "a prompt is used with its base model, and decoded as in the run"
         if trained.is_prompt:
-            served.settings_of_run(trained.decoding, trained.template.eos_id).save_pretrained(made)
+            generation_config(trained.decoding, trained.template.eos_id).save_pretrained(made)
             _write_prompt(trained, made)
             _write_base(trained, made / BASE_FOLDER)
         else:
@@ -131,7 +132,7 @@ def _write_model(trained: TrainedModel, made: Path) -> PreTrainedModel:
     if model.config.model_type == "gpt2":
         model.config.n_ctx = model.config.n_positions  # llama.cpp's converter reads GPT-2's older name
     model.save_pretrained(made)
-    settings[served.RUN_SETTINGS] = served.settings_of_run(trained.decoding, eos)
+    settings[served.RUN_SETTINGS] = generation_config(trained.decoding, eos)
     for name, each in settings.items():
         each.save_pretrained(made, config_file_name=name)
     again = AutoModelForCausalLM.from_pretrained(made, dtype=torch.float32, trust_remote_code=False).eval()

@@ -72,26 +72,6 @@ class _Written:
     at_cap: bool
 
 
-def settings_of_run(plan: DecodingPlan, eos: int) -> GenerationConfig:
-    """The decoding of the run, for a document that is given as embeddings.
-
-    Args:
-        plan: the decoding of the run's suite.
-        eos: the token id that ends a summary.
-    """
-    return GenerationConfig(
-        do_sample=False,
-        num_beams=plan.num_beams,
-        max_new_tokens=plan.max_new_tokens,
-        no_repeat_ngram_size=plan.no_repeat_ngram_size,
-        length_penalty=plan.length_penalty,
-        min_new_tokens=plan.min_new_tokens or None,
-        early_stopping=False,
-        eos_token_id=eos,
-        pad_token_id=eos,
-    )
-
-
 def settings_for_servers(plan: DecodingPlan, eos: int) -> dict[str, GenerationConfig]:
     """Greedy and sampling settings for a document that is given as text or token ids, by their file in the export.
 

@@ -90,10 +90,14 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
         )
 
 
-def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
-    """A batch by transformers' `generate`, for families that the own loop cannot serve."""
-    eos = model.template.eos_id
-    config = GenerationConfig(
+def generation_config(decoding: DecodingPlan, eos: int) -> GenerationConfig:
+    """A decoding as transformers' `generate` takes it, for documents that are given as embeddings.
+
+    Args:
+        decoding: how summaries are decoded.
+        eos: the token id that ends a summary.
+    """
+    return GenerationConfig(
         do_sample=False,
         num_beams=decoding.num_beams,
         max_new_tokens=decoding.max_new_tokens,
@@ -104,6 +108,11 @@ def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], deco
         eos_token_id=eos,
         pad_token_id=eos,
     )
+
+
+def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], decoding: DecodingPlan) -> list[list[int]]:
+    """A batch by transformers' `generate`, for families that the own loop cannot serve."""
+    eos = model.template.eos_id
     embeddings, mask = left_padded(model, documents)
     embeddings, mask, cache = begin_with_prefix(model.adapted, embeddings, mask, decoding.num_beams)
     with warnings.catch_warnings():
@@ -111,7 +120,7 @@ def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], deco
         new = model.parts.model.generate(  # type: ignore[operator]
             inputs_embeds=embeddings,
             attention_mask=mask,
-            generation_config=config,
+            generation_config=generation_config(decoding, eos),
             # some families keep their state under another name
             **({} if cache is None else {"past_key_values": cache}),
         )
