@@ -35,7 +35,8 @@ class Unlike:
 def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
     """Add the rows and seeds of a suite to those of a results folder.
 
-    Rows and seeds are only ever added: those of the folder that are not asked for stay, finished or not.
+    Rows and seeds are only ever added: those of the folder that are not asked for stay, finished or not. What is said
+    for the report replaces what the folder says, since no run depends on it.
 
     Args:
         there: the suite of the folder.

@@ -87,6 +87,14 @@ def test_a_design_is_kept_as_long_as_its_sizes_are_those_of_the_suite():
     assert other == Unlike("design.within_seconds", 60, 90)
 
 
+def test_what_is_said_for_the_report_is_kept_or_replaced():
+    """A title that the folder has is no reason to refuse a suite without one, and a new one takes its place."""
+    there = _suite(methods=["lora"], report={"title": "Mine", "author": "Ann"})
+    assert _grown(there, _suite(methods=["lora"])).suite == there
+    grown = _grown(there, _suite(methods=["dora"], report={"title": "Ours"})).suite
+    assert (grown.report.title, grown.report.author, grown.methods) == ("Ours", "Ann", ("lora", "dora"))
+
+
 def test_a_refusal_leaves_suite_json_as_it_is_and_says_what_may_be_added(tmp_path):
     """The message names the key and says that rows and seeds may be added."""
     out = tmp_path / "out"
