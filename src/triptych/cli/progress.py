@@ -265,10 +265,11 @@ class DryRunView:
 
     def _begin_timing(self) -> None:
         if self._load > BUSY * self._cores:
+            cores = formats.number_of(self._cores, "core")
             print_text(
                 self.console,
-                f"This machine is busy (load {self._load:.1f} on {formats.number_of(self._cores, 'core')}): the times "
-                "that follow are longer than on a quiet one.",
+                f"This machine is busy (load {self._load:.1f} on {cores}): while it is, runs take longer than the "
+                "times that follow.",
             )
         self._progress.update(self._bar, total=len(self._labels), description=self._next(0))
         self._progress.start()

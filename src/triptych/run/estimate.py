@@ -1,7 +1,6 @@
 """What a suite will take: the times of a few documents of each method, scaled to all of its runs."""
 
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -17,7 +16,15 @@ from triptych.run import setup
 from triptych.run.entries import SuiteEntry
 from triptych.run.preflight import CheckedSuite
 from triptych.run.search import planned_trials
-from triptych.run.timing import READING_SECONDS, SummaryTimes, TrainingTimes, time_loss, time_summaries, time_training
+from triptych.run.timing import (
+    READING_SECONDS,
+    SummaryTimes,
+    TrainingTimes,
+    now,
+    time_loss,
+    time_summaries,
+    time_training,
+)
 
 PROCESS_SECONDS = 6.0  # in which a run's process starts and imports what it needs
 PROBE_DOCUMENTS = 2  # summarized by every method; a whole batch is summarized by one of them alone
@@ -162,9 +169,9 @@ class _Timer:
             return MethodTimes()
         suite, corpus = self.checked.suite, self.checked.corpus_of(entry)
         machine = start_machine(self.device, suite.training.precision)
-        began = time.perf_counter()
+        began = now(machine)
         model = self._prepared(entry.plugin, corpus, machine)
-        loading = time.perf_counter() - began
+        loading = now(machine) - began
         asked = suite.training.micro_batch_size
         loss = time_loss(model, corpus.validation, PROVISIONAL_BATCH_SIZE if asked == "auto" else asked)
         summary = self._summary_seconds(model, corpus.test, loss)

@@ -28,6 +28,7 @@ from triptych.run.scoring import evenly_chosen
 
 TIMED_SECONDS = 1.5  # a timing is repeated on twice as many documents for as long as that takes less
 READING_SECONDS = 4.0  # documents that are summarized together are read for about so long
+CACHED_PAIRS = 4  # whose states are computed for the trunk cache
 TIMED_TOKENS = 6  # of a summary
 
 
@@ -97,7 +98,8 @@ def time_training(suite: Suite, method: Method, model: EngineModel, train: Seque
     usual = Usual.of(train, most)
     recipe = replace(training_plan(suite, method, 0.0, 0, most), max_epochs=1, warmup_fraction=0.0, schedule="constant")
     begun = TrainingState.begin(model.adapted, recipe, model.machine.loss_scaler())
-    cache = small_cache(suite, model, usual.pairs, len(train))
+    cache, making = small_cache(suite, model, usual.pairs[:CACHED_PAIRS], len(train))
+    most = len(usual.pairs) if cache is None else min(CACHED_PAIRS, len(usual.pairs))
 
     def step(size: int) -> float:
         plan = replace(recipe, global_batch_size=size, micro_batch_size=size)
@@ -105,21 +107,23 @@ def time_training(suite: Suite, method: Method, model: EngineModel, train: Seque
         loop = Loop(model, usual.pairs[:size], plan, state, cache=cache)
         return seconds_of(model.machine, loop.step)
 
-    size, seconds = growing(step, len(usual.pairs))
+    size, seconds = growing(step, most)
     update = _update_seconds(model.machine, begun, suite.training.max_grad_norm)
     model.eval()
-    keeping = usual.each(cache.seconds, len(usual.pairs)) if cache is not None else 0.0
-    return TrainingTimes(usual.each(max(seconds - update, 0.0), size), update, keeping)
+    return TrainingTimes(usual.each(max(seconds - update, 0.0), size), update, usual.each(making, most))
 
 
-def small_cache(suite: Suite, model: EngineModel, pairs: Sequence[Pair], documents: int) -> TrunkCache | None:
-    """The trunk cache of a few pairs, where training on so many documents will have one."""
-    room = int(suite.cache.max_gigabytes * 1e9)
+def small_cache(
+    suite: Suite, model: EngineModel, pairs: Sequence[Pair], documents: int
+) -> tuple[TrunkCache | None, float]:
+    """The trunk cache of a few pairs where training on so many documents will have one, and the seconds to make it."""
+    room, wall, began = int(suite.cache.max_gigabytes * 1e9), time.perf_counter(), now(model.machine)
     with tempfile.TemporaryDirectory(prefix="triptych-") as folder:
         cache = open_cache(model, pairs, "", trunk_store(Path(folder), room), len(pairs))
     if cache is None or cache.num_bytes / len(pairs) * documents > room:
-        return None
-    return cache
+        return None, 0.0
+    undisturbed = (now(model.machine) - began) / (time.perf_counter() - wall)
+    return cache, cache.seconds * undisturbed
 
 
 def _update_seconds(machine: Machine, state: TrainingState, max_norm: float) -> float:
@@ -156,8 +160,7 @@ def time_summaries(model: EngineModel, documents: Sequence[np.ndarray], decoding
     plan = replace(decoding.shortened(TIMED_TOKENS), batch_size=len(documents))
     with stamps_of(model) as stamps:
         generate(model, documents, plan)
-        model.machine.synchronize()
-        stamps.append(time.perf_counter())
+        stamps.append(now(model.machine))
     passes = np.diff(stamps).tolist()
     return SummaryTimes(passes[0], statistics.median(passes[1:]) if len(passes) > 1 else 0.0)
 
@@ -168,8 +171,7 @@ def stamps_of(model: EngineModel):
     stamps: list[float] = []
 
     def note(*_: object) -> None:
-        model.machine.synchronize()
-        stamps.append(time.perf_counter())
+        stamps.append(now(model.machine))
 
     handle = model.parts.blocks[0].register_forward_pre_hook(note)
     try:
@@ -203,9 +205,17 @@ def growing(measure: Callable[[int], float], most: int) -> tuple[int, float]:
 
 
 def seconds_of(machine: Machine, work: Callable[[], object]) -> float:
-    """The seconds that a piece of work takes."""
-    machine.synchronize()
-    start = time.perf_counter()
+    """The seconds that a piece of work takes on a quiet machine."""
+    start = now(machine)
     work()
+    return now(machine) - start
+
+
+def now(machine: Machine) -> float:
+    """A clock for work on a device, once the device has done what was asked, in seconds.
+
+    On a CPU it is the time that this thread computed, which is what passes on a quiet machine, since the thread takes
+    part in all work. What other programs take from it meanwhile is not counted.
+    """
     machine.synchronize()
-    return time.perf_counter() - start
+    return time.thread_time() if machine.device.type == "cpu" else time.perf_counter()
