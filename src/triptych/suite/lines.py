@@ -166,7 +166,8 @@ class EventLines:
 
 def remaining_words(event: RemainingEvent) -> str:
     """How far a suite is, in words."""
-    left = "" if event.seconds is None else f", about {formats.seconds(event.seconds)} left"
+    known = event.seconds is not None and event.done < event.total
+    left = f", about {formats.seconds(event.seconds)} left" if known else ""
     runs = formats.number_of(event.total, "run")
     return f"{event.done} of {runs} done after {formats.seconds(event.elapsed_seconds)}{left}"
 
