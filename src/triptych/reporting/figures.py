@@ -272,19 +272,7 @@ def length_figure(comparison: Comparison) -> Drawing | None:
         reference = next(iter(points.values()))[0].reference_words
         axes.axvline(reference, color="#808080", linestyle="--", linewidth=0.8, zorder=0)
         for label, (shape, score) in points.items():
-            look = drawn.look(label)
-            made = axes.errorbar(
-                [shape.prediction_words],
-                [score.mean],
-                yerr=_ends(score.mean, score.low, score.high),
-                label=short_name(label),
-                color=look.colour,
-                marker=look.marker,
-                linestyle="none",
-                capsize=2.5,
-                markersize=6,
-            )
-            drawn.own(label, made.get_children())
+            _point(drawn, axes, label, shape.prediction_words, score)
             numbers = (formats.rouge_score(score.mean), formats.word_count(shape.prediction_words))
             drawn.numbers(axes, label, ": R-1 {}, {} words", [(shape.prediction_words, score.mean, numbers)])
         axes.set_xlabel("words of a summary, mean")
@@ -470,25 +458,31 @@ def _pareto_panel(
             name = short_name(label) + UNMEASURED
             axes.plot([], [], color=look.colour, marker=look.marker, linestyle="none", label=name)
             continue
-        made = axes.errorbar(
-            [costs[label]],
-            [estimate.mean],
-            yerr=_ends(estimate.mean, estimate.low, estimate.high),
-            label=short_name(label),
-            color=look.colour,
-            marker=look.marker,
-            linestyle="none",
-            capsize=2.5,
-            markersize=6,
-            markeredgewidth=1.2,
-            markerfacecolor=look.colour if label in front else "white",
-        )
-        drawn.own(label, made.get_children())
+        _point(drawn, axes, label, costs[label], estimate, filled=label in front)
         numbers = (score, _range(estimate.low, estimate.high), formats.si(costs[label]))
         drawn.numbers(axes, label, f": R-1 {{}}{{}}, {title} {{}}", [(costs[label], estimate.mean, numbers)])
     there = sorted((costs[label], _mean(part[label])) for label in front if label in part)
     if len(there) > 1:
         axes.plot(*zip(*there, strict=True), color="#808080", linewidth=0.8, zorder=0)
+
+
+def _point(drawn: Canvas, axes: Axes, label: str, x: float, score: Estimate, filled: bool = True) -> None:
+    """A row's mean score with its interval, at some x."""
+    look = drawn.look(label)
+    made = axes.errorbar(
+        [x],
+        [score.mean],
+        yerr=_ends(score.mean, score.low, score.high),
+        label=short_name(label),
+        color=look.colour,
+        marker=look.marker,
+        linestyle="none",
+        capsize=2.5,
+        markersize=6,
+        markeredgewidth=1.2,
+        markerfacecolor=look.colour if filled else "white",
+    )
+    drawn.own(label, made.get_children())
 
 
 def _cost_axis(axes: Axes, costs: list[float]) -> None:
