@@ -121,9 +121,8 @@ def comparison_of(playground: Playground) -> Callable[[], str]:
     def comparison() -> str:
         with making:
             if not made:
-                links = show_links(
-                    name for name in REPORTS if (out / name).is_file() and not leads_out(out / name, out)
-                )
+                there = [name for name in REPORTS if (out / name).is_file() and not leads_out(out / name, out)]
+                links = show_links(there)
                 try:
                     results = read_results(out, partial=True)
                     made.append(links + show_comparison(results, compare_results(results)))

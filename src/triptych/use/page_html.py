@@ -72,7 +72,7 @@ def show_comparison(results: Results, comparison: Comparison) -> str:
     return "".join(parts)
 
 
-def show_links(names: Iterable[str]) -> str:
+def show_links(names: Sequence[str]) -> str:
     """Links to the reports that there are, as HTML.
 
     Args:

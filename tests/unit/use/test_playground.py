@@ -19,7 +19,7 @@ from triptych.config.schema import Suite
 from triptych.errors import ConfigError
 from triptych.metrics.text_shape import copied_spans
 from triptych.run.entries import SuiteEntry
-from triptych.use.page import build_page
+from triptych.use.page import build_page, comparison_of
 from triptych.use.page_html import show, show_comparison, show_message
 from triptych.use.page_server import MAX_REQUEST, allowed_hosts, application, serving
 from triptych.use.playground import (
@@ -289,6 +289,20 @@ def test_names_are_text_in_the_application(ask):
     assert [each["type"] for each in named] == ["html"] and "<img src=x" not in named[0]["props"]["value"]
     assert "<script>alert(1)" not in page and "<img src=x" not in page
     assert not any(each["type"] == "markdown" for each in config["components"])
+
+
+def test_the_comparison_is_made_once_and_links_to_what_is_there(playground, tmp_path, monkeypatch):
+    """The second tab has a link to each report that is there and no other; a folder without results is a message, and
+    what was made is kept."""
+    playground.out = tmp_path
+    comparison = comparison_of(playground)
+    assert "message" in comparison() and "suite.json" in comparison()
+    results = make_results()
+    monkeypatch.setattr("triptych.use.page.read_results", lambda out, partial: results)
+    (tmp_path / "report.pdf").write_text("pdf")
+    shown = comparison()
+    assert 'href="report.pdf"' in shown and "report.html" not in shown and shown.count("<svg") >= 2
+    assert comparison() is shown
 
 
 def test_reports_are_served_and_confined(playground, tmp_path):
