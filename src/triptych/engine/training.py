@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -218,7 +219,7 @@ class Loop:
         self.steps_per_epoch = steps_per_epoch(len(pairs), plan)
         self.total_steps = plan.max_steps or plan.max_epochs * self.steps_per_epoch
         self.schedule = Schedule(plan.schedule, plan.warmup_fraction, self.steps_per_epoch, self.total_steps)
-        self._order = epoch_order(len(pairs), plan.seed, state.progress.epoch)
+        self._order: tuple[int, np.ndarray] | None = None  # an epoch, and the order of its pairs
 
     @property
     def finished(self) -> bool:
@@ -252,7 +253,7 @@ class Loop:
         """
         now, state, machine = self.state.progress, self.state, self.model.machine
         first = now.cursor * self.plan.global_batch_size
-        indices = self._order[first : first + self.plan.global_batch_size].tolist()
+        indices = self._pairs_in_order()[first : first + self.plan.global_batch_size].tolist()
         schedule = self.schedule
         if schedule.decays_on_plateau and now.decay_start is None and now.step >= schedule.latest_decay_start:
             now.decay_start, now.decay_steps = now.step, self.total_steps - now.step
@@ -295,7 +296,6 @@ class Loop:
         now.evaluations, now.evaluated_at, now.nats, now.nats_targets = now.evaluations + 1, now.step, 0.0, 0
         if now.cursor == self.steps_per_epoch:
             now.epoch, now.cursor = now.epoch + 1, 0
-            self._order = epoch_order(len(self.pairs), self.plan.seed, now.epoch)
         if now.best_loss is None or validation_loss < now.best_loss:
             keep_earlier = self.schedule.decays_on_plateau and now.decay_start is None and now.best_step > 0
             self.state.keep_best(keep_earlier)
@@ -313,6 +313,13 @@ class Loop:
             self.state.restore_best()
             self.model.eval()
         return LossPair(train_loss, validation_loss)
+
+    def _pairs_in_order(self) -> np.ndarray:
+        """The order of the epoch that the state is in, which may be another one once a checkpoint was loaded."""
+        epoch = self.state.progress.epoch
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, epoch_order(len(self.pairs), self.plan.seed, epoch)
+        return self._order[1]
 
     def _within_memory(self, indices: list[int], targets: int) -> float:
         """`_accumulate`, begun again with half the micro-batch where memory runs out; the smaller size stays.
