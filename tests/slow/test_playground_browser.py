@@ -231,6 +231,32 @@ def test_rows_beams_and_length_are_chosen(browser, address):
     finish(page)
 
 
+def test_a_seed_is_chosen(browser):
+    """Where runs of several seeds have finished, one can be chosen, and its runs answer."""
+
+    def load(folder: Path) -> TrainedBaseline:
+        row = TrainedBaseline(SuiteEntry(folder.parent.name, "lead-3", Lead3()), Lead3(), folder, Suite())
+        row.stream = lambda documents: iter([(0, Summary(f"Written under seed {folder.name}."))])
+        return row
+
+    folders = {(label, seed): Path(label) / str(seed) for label in ("a", "b") for seed in (0, 1)}
+    first = [load(folders[label, 0]) for label in ("a", "b")]
+    playground = Playground(first, [], "seeds", synthetic=False, folders=folders, load=load)
+    with serving(build_page(playground), "127.0.0.1", 0) as address:
+        page = open_page(browser, address)
+        page.fill("#article textarea", ARTICLE)
+        page.click("#run")
+        assert all("under seed 0" in card for card in results(page, 2))
+        page.get_by_text("Seed, beams and length").click()
+        page.locator("#seed input").click()
+        keep_picture(page, "play-seeds")
+        page.get_by_role("option", name="1", exact=True).click()
+        page.click("#run")
+        page.locator("#results .summary", has_text="under seed 1").first.wait_for(timeout=PATIENCE)
+        assert all("under seed 1" in card for card in results(page, 2))
+        finish(page)
+
+
 def slow_row(label: str) -> TrainedBaseline:
     """A row without a model that takes a second for a summary."""
     row = TrainedBaseline(SuiteEntry(label, "lead-3", Lead3()), Lead3(), Path(label), Suite())
