@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import fsum
 
 from triptych.text import languages, words
 from triptych.text.sentences import split_sentences
@@ -176,7 +177,7 @@ def telling_sentences(article: str, summaries: Sequence[str], most: int, languag
     weight = {word: 1 / sum(word in sentence for sentence in found) for word in set().union(*found) & wanted}
     chosen: list[int] = []
     for _ in range(min(most, len(sentences))):
-        gains = [sum(weight.get(word, 0.0) for word in sentence) for sentence in found]
+        gains = [fsum(weight.get(word, 0.0) for word in sentence) for sentence in found]  # in whatever order
         best = max(range(len(sentences)), key=lambda place: (place not in chosen, gains[place], -place))
         if best in chosen or not gains[best]:
             break
