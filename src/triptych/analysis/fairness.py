@@ -101,10 +101,14 @@ def _refuse_documents(done: Sequence[SavedRun]) -> None:
 
 
 def _refuse_equal_losses(done: Sequence[SavedRun]) -> None:
-    """Two tuned rows with a bit-equal test loss under one seed are one row, or a bug."""
+    """Two tuned rows with a bit-equal test loss under one seed are one row, or a bug.
+
+    Rows that never beat the untouched weights are these weights, as their flags say.
+    """
     seen: dict[tuple[int, float], SavedRun] = {}
     for run in done:
-        if not run.tuned or run.record.loss.test is None:
+        untouched = run.record.training is not None and run.record.training.best_step == 0
+        if not run.tuned or untouched or run.record.loss.test is None:
             continue
         first = seen.setdefault((run.record.seed, run.record.loss.test), run)
         if first.record.label != run.record.label:

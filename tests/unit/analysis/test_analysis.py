@@ -332,6 +332,24 @@ def test_bit_equal_losses_of_two_tuned_rows_are_an_error(out: Path):
         compare_results(read_results(out))
 
 
+def test_rows_that_stayed_untouched_may_be_equal(out: Path):
+    """Rows that never beat the untouched weights are these weights: their equal losses are flagged, not refused."""
+    loss = json.loads((out / "runs/lora/1/record.json").read_text())["loss"]
+    for run in ("lora/1", "full/1"):
+        history = json.loads((out / f"runs/{run}/record.json").read_text())["training"]["epochs"]
+        for field, value in {
+            "loss.test": loss["test"],
+            "loss.validation": loss["initial"],
+            "loss.initial": loss["initial"],
+            "training.best_step": 0,
+            "training.best_epoch": 0,
+            "training.evaluations": history,
+        }.items():
+            edit_record(out, run, lambda record, field=field, value=value: put(record, field, value))
+    comparison = compare_results(read_results(out))
+    assert any("beat the untouched weights" in flag for flag in comparison.rows["full"].flags)
+
+
 def test_a_bit_equal_loss_under_another_seed_is_no_error(out: Path):
     """The equality is only meaningful under one seed; within a row it says that the seed has no effect."""
     loss = json.loads((out / "runs/lora/0/record.json").read_text())["loss"]["test"]

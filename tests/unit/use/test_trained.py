@@ -52,6 +52,7 @@ SETTINGS = [
     "method.untied.num_blocks=0",
     "method.untied.head=untied",
     "method.dora.kind=dora",
+    "method.dora.learning_rate=0.01",  # at its default two steps do not beat the untouched weights
     "method.ia3.kind=ia3",
     "method.prefix-tuning.kind=prefix-tuning",
     "method.prefix-tuning.num_virtual_tokens=4",
@@ -640,7 +641,8 @@ def test_an_exported_prompt_names_its_base():
 def test_a_modelfile_holds_the_separator_or_is_not_written(separator, template, tmp_path):
     """Ollama's template gives the separator as it is; where it cannot, there is no Modelfile."""
     row = SimpleNamespace(
-        suite=SimpleNamespace(separator=separator),
+        base=SimpleNamespace(tokenizer=SimpleNamespace(bos_token=None)),
+        text=SimpleNamespace(frame=SimpleNamespace(opening="", middle=separator, chat=False)),
         max_document_tokens=100,
         template=SimpleNamespace(length=7),
         decoding=SimpleNamespace(max_new_tokens=20),
