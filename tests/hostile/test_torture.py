@@ -28,36 +28,40 @@ def _own_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def try_kind(name: str, folder: Path, small: bool, cases: int | None = None, spread: bool = False) -> None:
-    """Cases of a kind, none of which may be a violation.
+def try_kind(name: str, folder: Path, cases: int, spread: bool) -> None:
+    """Cases of a kind in its small form, none of which may be a violation.
 
     Args:
-        cases: how many; None: the long form's.
+        cases: how many.
         spread: over all that there are, not the first ones.
     """
-    kind = make(name, folder, small)
+    kind = make(name, folder, True)
     reason = kind.missing()
     if reason is not None:
         pytest.skip(reason)
     kind.prepare()
     count = kind.count()
-    numbers = range(count) if cases is None else [i * count // cases for i in range(cases)] if spread else range(cases)
+    numbers = [i * count // cases for i in range(cases)] if spread else range(cases)
     tried = {number: kind.case(1, number) for number in numbers}
     bad = {number: case for number, case in tried.items() if case.outcome in VIOLATIONS}
     assert tried and not bad, bad
 
 
+def run_program(name: str, folder: Path, *options: str) -> None:
+    """The same in a process of its own: typesetting keeps threads, which a fork of a process that did it would lack."""
+    command = [sys.executable, str(CHECKOUT / "scripts/torture_faults.py"), str(folder), "--only", name, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", SHARE)
 def test_a_share_of_every_kind_loses_believes_and_hangs_nothing(name, tmp_path, monkeypatch):
     """Of seeded faults of each kind every one ends in one message or the right result."""
-    if name == "characters":  # typesetting keeps threads, which a fork of this process would lack
-        program = CHECKOUT / "scripts/torture_faults.py"
-        command = [sys.executable, str(program), str(tmp_path / "work"), "--only", name, "--cases", str(SHARE[name])]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+    if name == "characters":
+        run_program(name, tmp_path / "work", "--cases", str(SHARE[name]))
         return
     monkeypatch.setenv(children.DRAFT, "1")
-    try_kind(name, tmp_path / "work", True, SHARE[name], spread=name == "first-writes")
+    try_kind(name, tmp_path / "work", SHARE[name], spread=name == "first-writes")
 
 
 @pytest.mark.slow
@@ -65,7 +69,7 @@ def test_a_share_of_every_kind_loses_believes_and_hangs_nothing(name, tmp_path, 
 @pytest.mark.parametrize("name", KINDS)
 def test_the_long_form_of_every_kind(name, tmp_path):
     """The same law over every case of `make torture`."""
-    try_kind(name, tmp_path / "work", False)
+    run_program(name, tmp_path / "work")
 
 
 def test_every_kind_has_its_share():
