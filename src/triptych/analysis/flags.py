@@ -132,7 +132,11 @@ def _run_flags(run: SavedRun) -> list[str]:
 def _rate_share(run: SavedRun) -> float | None:
     """The learning rate of the best weights, as a share of the peak; None where it says nothing."""
     training = run.record.training
-    rates = [float(line["learning_rate"]) for line in run.history if line.get("event") == "step"]
+    rates = [
+        rate
+        for line in run.history
+        if line.get("event") == "step" and isinstance(rate := line.get("learning_rate"), int | float) and rate > 0
+    ]
     if training is None or not training.best_rate or not rates or run.setting("training.schedule") == "constant":
         return None
     return training.best_rate / max(rates)
