@@ -107,6 +107,7 @@ def test_a_trial_made_alone_is_that_of_the_search(resumed, workplace):
     assert comparable(kept) == comparable(made.model_dump())
     for rate, label in (("0.5", "lora"), (repr(made.learning_rate), "untuned")):
         wrong = [*alone[:4], label, *alone[5:], rate]
+        wrong[wrong.index(str(out))] = str(workplace / "nothing")
         done = subprocess.run(wrong, capture_output=True, text=True, check=False)
         assert done.returncode == 2 and ("no trial at 0.5" in done.stderr or "has no search" in done.stderr)
 

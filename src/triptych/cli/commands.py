@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except TriptychError as error:
         if options.debug:
             print(for_terminal(traceback.format_exc()), end="", file=sys.stderr)
-        print(f"triptych: {visible(str(error))}", file=sys.stderr)
+        complain(visible(str(error)))
         return error.exit_status
     except (OSError, MemoryError) as error:
         if (signum := ending_signal(error)) is not None:
@@ -57,17 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         what = "out of memory" if isinstance(error, MemoryError) else error.strerror or visible(str(error))
         where = f"{str(error.filename)[:300]!r}: " if isinstance(error, OSError) and error.filename is not None else ""
-        print(
-            f"triptych: {where}{what}. Make room, or allow reading and writing there, and start again.", file=sys.stderr
-        )
+        complain(f"{where}{what}. Make room, or allow reading and writing there, and start again.")
         return 1 if isinstance(error, MemoryError) else 2
     except BaseException as error:
         panicked = type(error).__name__ == "PanicException"  # from native code; it is not an `Exception`
         if options.debug or not (panicked or isinstance(error, Exception)):
             raise
         what = f"{type(error).__name__}: {visible(str(error))}"
-        print(f"triptych: unexpected {what}\nRun again with --debug to see where.", file=sys.stderr)
+        complain(f"unexpected {what}\nRun again with --debug to see where.")
         return 2 if panicked else 1
+
+
+def complain(message: str) -> None:
+    """Print what went wrong; the exit status alone says it where standard error lies on a disk that is full."""
+    with suppress(OSError):
+        print(f"triptych: {message}", file=sys.stderr)
 
 
 def unknown_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | None:

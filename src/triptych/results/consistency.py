@@ -102,7 +102,7 @@ def _settings(record: Record, suite: Suite) -> Iterator[str]:
             yield _unlike(record, f"config.{key}", mine, planned)
     for key in EQUAL_SETTINGS:
         mine, planned = setting(record.config, key), setting(settings, key)
-        if mine is None and key not in _ADDED:
+        if mine is None and (key not in _ADDED or "training" not in record.config):
             continue
         pairs = [(key, mine, planned)]
         if isinstance(mine, dict) and isinstance(planned, dict):  # an earlier version may have had fewer keys

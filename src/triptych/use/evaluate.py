@@ -112,7 +112,7 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
         raise ResultsError(f"{str(folder)!r} is a run without a model: there is nothing to load.")
     if record.loss.test is None or record.rouge is None:
         raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is incomplete.")
-    if "model" not in settings and (base := base_in_bundle(folder, str(record.config["model"]))):
+    if "model" not in settings and (base := base_in_bundle(folder, str(record.config.get("model")))):
         settings = {**settings, "model": base}
     suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
     bench = Workbench.begin(suite, entry, record.seed, folder, device, events.ignore)
