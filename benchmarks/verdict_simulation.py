@@ -86,7 +86,7 @@ def false_equivalence(documents: int, seeds: int, seed_sd: float, margin: float,
     count = 0
     for _ in range(simulations):
         scores = samples(table(generator, documents, seeds, seed_sd, NOISE_SD, [margin, 0.0]))
-        (test,) = paired_tests(scores, Analysis(margin=margin), dict.fromkeys(scores, seeds), power=False)
+        (test,) = paired_tests(scores, Analysis(margin=margin), dict.fromkeys(scores, seeds))
         count += max(test.p_not_worse, test.p_not_better) < 0.05
     return count / simulations
 

@@ -52,7 +52,6 @@ SETTINGS = [
     "method.untied.num_blocks=0",
     "method.untied.head=untied",
     "method.dora.kind=dora",
-    "method.dora.learning_rate=0.0003",  # at its default two steps do not beat the untouched weights
     "method.ia3.kind=ia3",
     "method.prefix-tuning.kind=prefix-tuning",
     "method.prefix-tuning.num_virtual_tokens=4",
@@ -536,12 +535,16 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
     ids = torch.arange(2, 60)[None]
     base = find_place(reading.read_finished(folder_of(finished, "lora")).config["model"]).where
     before = AutoModelForCausalLM.from_pretrained(base)(ids).logits
+    moved = 0
     for label in ("untuned", *sorted(finished.logits.keys() - PROMPTS)):
         folder = tmp_path / label
         assert cli.main(["export", str(folder_of(finished, label)), str(folder), "--documents", "0"]) == 0
         plain = AutoModelForCausalLM.from_pretrained(folder).eval()
         found = plain(ids).logits
-        assert (label == "untuned") == torch.equal(found, before), label
+        training = reading.read_finished(folder_of(finished, label)).training
+        untouched = training is None or training.best_step == 0  # two steps need not beat the untouched weights
+        assert untouched == torch.equal(found, before), label
+        moved += not untouched
         torch.testing.assert_close(found, loaded(finished, label).adapted.parts.model(ids).logits, rtol=0, atol=1e-4)
         assert run_example(folder, article, monkeypatch, capsys) == finished.stored(label)[0], label
         if label == "untied":
@@ -552,6 +555,7 @@ def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
                 AutoModelForCausalLM.from_pretrained(base), folder_of(finished, label) / "adapter"
             ).eval()
             torch.testing.assert_close(found, adapter(ids).logits, rtol=0, atol=1e-4)
+    assert moved >= 3
 
 
 @torch.no_grad()
