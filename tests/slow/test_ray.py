@@ -76,7 +76,8 @@ def _fan_out(folder, name, executor, on_step):
     out, reported = folder / name, []
 
     def listen(run, event):
-        reported.append((run.name, event))
+        if run is not None:  # else it concerns the suite
+            reported.append((run.name, event))
         if isinstance(event, StepEvent):
             on_step(out, event.step)
 
