@@ -105,7 +105,8 @@ class RateSearch:
     def find_trial(self, rate: float, steps: int) -> Trial:
         """The trial that was made before, by a search that was interrupted or elsewhere; else a new one."""
         made = read_trial(self.trials_folder, rate, steps, self.bench.identity, self.bench.note)
-        if made is None:
+        on_every_rank = all(self.bench.machine.collect([made is not None]))  # the main process may just have written it
+        if made is None or not on_every_rank:
             return self.make_trial(rate, steps)
         self.bench.clocks.carry("search", made.search_seconds)
         return made
