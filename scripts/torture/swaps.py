@@ -21,7 +21,7 @@ from triptych.reporting import document, examples
 from triptych.results import reading
 from triptych.run import entries, experiment
 from triptych.run.events import Event, RunId, StepEvent
-from triptych.run.search import spread
+from triptych.run.search import first_rates
 from triptych.use import evaluate
 
 LABELS = ("lora", "last-layers")
@@ -218,7 +218,7 @@ def cut_off(out: Path, to: Path) -> int:
     suite, table = entries.resolve(read_suite_file(out / "suite.json"))
     for label in LABELS:
         row = entries.find_entry(table, label)
-        for rate in spread(row.plugin.learning_rates, suite.search.trials):  # type: ignore[attr-defined]
+        for rate in first_rates(suite, row.plugin):  # type: ignore[arg-type]
             experiment.run_trial(suite, row, rate, to, "cpu", lambda run, event: None)
         trials = to / "runs" / label / "trials"
         shutil.copytree(trials, to / "kept-trials" / label)

@@ -1,9 +1,9 @@
 """Seconds that the runs of a row take in a design of another size, extrapolated from measured runs."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from triptych.config.schedule import num_evaluations
 from triptych.results.reading import Results, SavedRun
 
 CLOCKS = ("startup", "preparation", "compile", "search", "train", "evaluation", "generation", "checkpoint")
@@ -55,7 +55,9 @@ class RowCost:
     def seconds(self, size: Size) -> float:
         """All runs of the row, one after the other, trained for all epochs."""
         epochs = size.max_epochs if self.trains else 0
-        evaluated = losses_computed(size.validation_documents, math.ceil(epochs / self.eval_every), size.test_documents)
+        evaluated = losses_computed(
+            size.validation_documents, num_evaluations(epochs, self.eval_every), size.test_documents
+        )
         run = self.fixed + self.train * size.train_documents * epochs + self.evaluate * evaluated
         run += self.generate * size.test_documents
         share = size.train_documents / self.search_documents if self.search_documents else 0.0

@@ -8,6 +8,16 @@ WARMUP_EPOCHS = 4  # its warm-up does not grow with more epochs than these
 DECAY_SHARE = 0.5  # steps of its decay for each step that led to the weights it begins from
 
 
+def num_evaluations(epochs: int, eval_every: float) -> int:
+    """How often the validation split is evaluated while training lasts.
+
+    Args:
+        epochs: of training.
+        eval_every: epochs between two evaluations.
+    """
+    return math.ceil(epochs / eval_every)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A warm-up, and what follows it.

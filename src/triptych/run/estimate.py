@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from triptych.analysis.costs import losses_computed
+from triptych.config.schedule import num_evaluations
 from triptych.contracts import Method
 from triptych.corpus.arrow import TokenizedSplit
 from triptych.corpus.prepare import Corpus
@@ -125,7 +127,7 @@ def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -
     epoch = all_of_it * took.document + updates * took.update
     epochs = t.max_epochs if entry.trains else 0
     search = _search_seconds(checked, entry, times, epoch / updates)
-    evaluated = len(corpus.validation) * (math.ceil(epochs / t.eval_every) + 2) + len(corpus.test)
+    evaluated = losses_computed(len(corpus.validation), num_evaluations(epochs, t.eval_every), len(corpus.test))
     return RunEstimate(
         train_seconds=epochs * epoch + all_of_it * took.keeping + search,
         evaluation_seconds=times.loss * evaluated,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from triptych.config.schedule import Schedule
+from triptych.config.schedule import WARMUP_STABLE_DECAY, Schedule
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
@@ -54,7 +54,7 @@ def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) 
     """
     epoch = steps_per_epoch(documents, plan)
     shortest = epoch * plan.eval_every * (1 + plan.patience)
-    if Schedule(plan.schedule, 0.0, epoch, epoch).decays_on_plateau:
+    if plan.schedule == WARMUP_STABLE_DECAY:
         shortest += Schedule.decay_steps(math.ceil(epoch * plan.eval_every))
     total = int(share * min(shortest, epoch * plan.max_epochs))
     # the second round has at least three times the steps of the first in each trial
@@ -70,12 +70,22 @@ def planned_trials(suite: Suite, method: Method, documents: int) -> list[int]:
         method: one that trains.
         documents: training pairs.
     """
-    rates = len(spread(method.learning_rates, suite.search.trials))
+    rates = len(first_rates(suite, method))
     if rates <= 1:
         return []
-    plan = training_plan(suite, method, method.learning_rate, 0, 1)
-    budget = search_budget(plan, documents, suite.search.share, rates)
+    budget = budget_of(suite, method, documents)
     return [budget.first] * rates + [budget.of_finalist(rates)] * FINALISTS
+
+
+def budget_of(suite: Suite, method: Method, documents: int) -> Budget:
+    """The budget of a method's search on so many training pairs."""
+    plan = training_plan(suite, method, method.learning_rate, 0, 1)
+    return search_budget(plan, documents, suite.search.share, len(first_rates(suite, method)))
+
+
+def first_rates(suite: Suite, method: Method) -> tuple[float, ...]:
+    """The learning rates of the first round of a method's search; with one there is no search."""
+    return spread(method.learning_rates, suite.search.trials)
 
 
 def spread(grid: Sequence[float], trials: int) -> tuple[float, ...]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from triptych.contracts import Method
 from triptych.engine.model import EngineModel
-from triptych.engine.training import Loop, TrainingPlan, TrainingState
+from triptych.engine.training import Loop, TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.results import layout
 from triptych.results.records import SearchResult, Trial
@@ -17,13 +17,13 @@ from triptych.run.passes import FlopModels, Trunk, find_micro_batch, fit_flop_mo
 from triptych.run.recipe import training_plan
 from triptych.run.search import (
     Budget,
+    budget_of,
+    first_rates,
     keep_trial,
     read_search,
     read_trial,
     sample_pairs,
-    search_budget,
     search_rates,
-    spread,
 )
 from triptych.run.workbench import Workbench
 
@@ -50,24 +50,17 @@ class RateSearch:
     @property
     def grid(self) -> tuple[float, ...]:
         """The learning rates of the first round."""
-        return spread(self.method.learning_rates, self.bench.suite.search.trials)
+        return first_rates(self.bench.suite, self.method)
 
     @property
     def budget(self) -> Budget:
         """The optimizer steps of all trials, and of each."""
-        bench = self.bench
-        share = bench.suite.search.share
-        return search_budget(self.plan(0.0), len(bench.corpus.train), share, len(self.grid))
+        return budget_of(self.bench.suite, self.method, len(self.bench.corpus.train))
 
     @property
     def trials_folder(self) -> Path:
         """Where finished trials are kept until the search has ended."""
         return layout.trials_folder(self.bench.out, self.bench.entry.label)
-
-    def plan(self, rate: float) -> TrainingPlan:
-        """The recipe of the run at a rate."""
-        suite = self.bench.suite
-        return training_plan(suite, self.method, rate, suite.seeds[0], self.bench.micro_batch)
 
     def result(self, resumed: Checkpoint | None) -> tuple[SearchResult | None, float]:
         """What the search found, and the FLOPs that this run is charged for it; None where there is nothing to search.
@@ -118,7 +111,8 @@ class RateSearch:
         before = bench.clocks.read()["search"]
         model = bench.fresh_model(self.method, seed)
         # one evaluation, at the end
-        plan = replace(self.plan(rate), max_epochs=1, max_steps=steps, eval_every=1.0)
+        plan = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch)
+        plan = replace(plan, max_epochs=1, max_steps=steps, eval_every=1.0)
         state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
         loop = Loop(model, bench.corpus.train, plan, state, self.trunk.counter(self.flops), self.trunk.cache)
         try:
@@ -156,7 +150,7 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
     Raises:
         ConfigError: the search has no such learning rate.
     """
-    grid = spread(method.learning_rates, bench.suite.search.trials)
+    grid = first_rates(bench.suite, method)
     if rate not in grid:
         there = ", ".join(f"{rate:g}" for rate in grid) or "none"
         raise ConfigError(f"The search of {bench.entry.label!r} has no trial at {rate:g}; it has {there}.")

@@ -94,11 +94,8 @@ class EventLines:
         match event:
             case DoneEvent():
                 del self._runs[run]
-                return [
-                    EventLine(
-                        f"{active.name}: done in {self.clock() - active.began:.0f} s{_scores(event)}", Detail.RESULT
-                    )
-                ]
+                scores = f": {found}" if (found := scores_in_words(event)) else ""
+                return [EventLine(f"{active.name}: done in {self.clock() - active.began:.0f} s{scores}", Detail.RESULT)]
             case TriedEvent():
                 del self._runs[run]
                 what = f"the trial FAILED, the run repeats it: {event.message}"
@@ -172,12 +169,13 @@ def remaining_words(event: RemainingEvent) -> str:
     return f"{event.done} of {runs} done after {formats.seconds(event.elapsed_seconds)}{left}"
 
 
-def _scores(event: DoneEvent) -> str:
+def scores_in_words(event: DoneEvent) -> str:
+    """The test loss and R-1 of a finished run, as far as it has them."""
     scores = [
         *([f"test loss {formats.loss(event.test_loss)}"] if event.test_loss is not None else []),
         *([f"R-1 {formats.rouge_score(event.rouge1)}"] if event.rouge1 is not None else []),
     ]
-    return f": {', '.join(scores)}" if scores else ""
+    return ", ".join(scores)
 
 
 def _numbered(run: RunId, event: KeptEvent | BeginEvent | FailedEvent) -> str:

@@ -1,6 +1,5 @@
 """A suite file to begin with: every key explained, columns recognised, limits that fit the window and this machine."""
 
-import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 
 from triptych.config import reading
 from triptych.config.keys import suite_text
+from triptych.config.schedule import num_evaluations
 from triptych.config.schema import Suite, make_suite
 from triptych.contracts import Method
 from triptych.errors import ConfigError
@@ -135,7 +135,7 @@ def _passes(suite: Suite, rows: list[entries.SuiteEntry]) -> float:
         if not isinstance(row.plugin, Method):
             continue
         epochs, seeds = (t.max_epochs, len(suite.seeds)) if row.trains else (0, 1)
-        evaluations = math.ceil(epochs / t.eval_every) + 2
+        evaluations = num_evaluations(epochs, t.eval_every) + 2
         evaluated = limits.validation_documents * evaluations + limits.test_documents * (1 + written)
         total += seeds * (3 * epochs * limits.train_documents + evaluated)
         trials = planned_trials(suite, row.plugin, limits.train_documents) if row.trains else []

@@ -24,6 +24,7 @@ from triptych.run.events import (
     StepEvent,
     ignore,
 )
+from triptych.suite.lines import scores_in_words
 from triptych.text import formats
 
 UPDATE_SECONDS = 0.25  # between two updates of the cell
@@ -68,9 +69,8 @@ class NotebookBar:
                 self._stages[run] = "starting"
             case DoneEvent() if run:
                 seconds = time.monotonic() - self._began.get(run, time.monotonic())
-                loss = "" if event.test_loss is None else f", test loss {formats.loss(event.test_loss)}"
-                score = "" if event.rouge1 is None else f", R-1 {formats.rouge_score(event.rouge1)}"
-                self._end(run, self._total, f"done in {seconds:.0f} s{loss}{score}")
+                scores = f", {found}" if (found := scores_in_words(event)) else ""
+                self._end(run, self._total, f"done in {seconds:.0f} s{scores}")
             case FailedEvent() if run:
                 self._end(run, event.total, f"FAILED: {event.message}")
             case EvaluationEvent() if run:

@@ -10,7 +10,7 @@ from triptych.results import layout
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import RunId
 from triptych.run.preflight import CheckedSuite
-from triptych.run.search import spread
+from triptych.run.search import first_rates
 from triptych.suite.executors import Job
 
 
@@ -64,7 +64,7 @@ class PlannedRun:
         if not self.entry.trains or layout.search_file(self.out, self.entry.label).exists():
             return []
         assert isinstance(self.entry.plugin, Method)
-        grid = spread(self.entry.plugin.learning_rates, self.suite.search.trials)
+        grid = first_rates(self.suite, self.entry.plugin)
         return list(grid) if len(grid) > 1 else []
 
 

@@ -1,10 +1,10 @@
 """How long a suite still takes, from what its runs took so far."""
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from triptych.config.schedule import num_evaluations
 from triptych.contracts import Method
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import (
@@ -71,7 +71,7 @@ def work_of(checked: CheckedSuite, entry: SuiteEntry, first: bool) -> Work:
     return Work(
         search=search,
         training=epochs * passes * len(corpus.train),
-        rest=len(corpus.validation) * (math.ceil(epochs / t.eval_every) + 2) + len(corpus.test) * (2 + written),
+        rest=len(corpus.validation) * (num_evaluations(epochs, t.eval_every) + 2) + len(corpus.test) * (2 + written),
     )
 
 
