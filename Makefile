@@ -7,7 +7,7 @@ PARALLEL := -n 2 --dist loadfile
 MODEL ?= gpt2
 DATA ?= ../shared/data/cnn_dailymail
 
-.PHONY: compare example example-report test test-all torture lint benchmark clean
+.PHONY: compare example example-report test test-all torture lint docs benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
@@ -32,9 +32,14 @@ torture: .venv/ready          ## stress tests with kills, faults and hostile fil
 	$(BIN)/python scripts/torture_inputs.py --cases 10000 --seed 0
 
 lint: .venv/ready             ## formatting, lint rules and types
-	$(BIN)/ruff format --check src tests scripts benchmarks
-	$(BIN)/ruff check src tests scripts benchmarks
+	$(BIN)/ruff format --check src tests scripts benchmarks examples
+	$(BIN)/ruff check src tests scripts benchmarks examples
 	$(BIN)/mypy
+
+docs: .venv/ready             ## the documentation site, into build/site; a warning or a broken link is an error
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	$(BIN)/python scripts/check_site.py build/site
 
 benchmark: .venv/ready        ## compare the engine with Trainer, TRL and generate: MODEL=FOLDER DATA=FOLDER ONLY=lora,greedy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
