@@ -256,7 +256,7 @@ class Loop:
         indices = self._pairs_in_order()[first : first + self.plan.global_batch_size].tolist()
         schedule = self.schedule
         if schedule.decays_on_plateau and now.decay_start is None and now.step >= schedule.latest_decay_start:
-            now.decay_start, now.decay_steps = now.step, self.total_steps - now.step
+            self._begin_decay()
         rate = self.plan.learning_rate * schedule.share(now.step, now.decay_start, now.decay_steps)
         self.model.train()
         targets = sum(len(self.pairs[i].summary_ids) + 1 for i in indices)
@@ -278,8 +278,7 @@ class Loop:
         """Keep the weights if they are the best so far, and decide how training continues.
 
         After `patience` evaluations without gain it stops. Under `warmup_stable_decay` the decay begins then, and
-        training stops when it is over. The decay begins from the weights that were the best before the best ones (from
-        the best, if these were the first to gain): at a high rate, weights overfit before their loss rises.
+        training stops when it is over.
 
         Args:
             validation_loss: of the weights as they are, in nats per target token.
@@ -304,8 +303,7 @@ class Loop:
             now.evaluations_without_gain += 1
         if now.evaluations_without_gain >= self.plan.patience and now.decay_start is None:
             if self.schedule.decays_on_plateau:
-                self.state.restore_earlier()
-                now.decay_start, now.decay_steps = now.step, self.schedule.decay_steps(now.best_step)
+                self._begin_decay()
             else:
                 now.stopped = True
         now.stopped = now.stopped or self._at_end
@@ -313,6 +311,22 @@ class Loop:
             self.state.restore_best()
             self.model.eval()
         return LossPair(train_loss, validation_loss)
+
+    def _begin_decay(self) -> None:
+        """Begin to lower the rate, over the steps that are left or fewer.
+
+        If the last evaluation gained, the decay begins from the weights as they are and takes all steps that are left.
+        Else it begins from the weights that were the best before the best ones (from the best, if these were the first
+        to gain): at a high rate, weights overfit before their loss rises. If none were better than the untouched
+        weights, the rate was too high for all of them: the decay begins from the weights as they are.
+        """
+        now = self.state.progress
+        steps = self.total_steps - now.step
+        if now.evaluations_without_gain:
+            if now.best_step:
+                self.state.restore_earlier()
+            steps = min(steps, self.schedule.decay_steps(now.best_step or now.step))
+        now.decay_start, now.decay_steps = now.step, steps
 
     def _pairs_in_order(self) -> np.ndarray:
         """The order of the epoch that the state is in, which may be another one once a checkpoint was loaded."""

@@ -68,7 +68,7 @@ def to_markdown(comparison: Comparison) -> str:
     further = rows.further_names(comparison)
     cost = ["Training time", "Trainable parameters", "Added parameters", "Training compute", "Peak memory"]
     head = [
-        "System" if files else "Row",
+        "System" if files else "Method",
         *([] if files else ["Test loss (nats/token)"]),
         *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
         *[plain(name) for name in further],

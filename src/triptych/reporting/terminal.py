@@ -145,7 +145,8 @@ class ComparisonTable:
                     *(length_cells(row) if files else []),
                 ]
             lines.append((_label(label, row), cells))
-        return Grid("Quality" if files else "Quality on the test split", "System" if files else "Row", columns, lines)
+        title, first_column = ("Quality", "System") if files else ("Quality on the test split", "Method")
+        return Grid(title, first_column, columns, lines)
 
     def _differences(self) -> Grid:
         lines = []
@@ -158,7 +159,7 @@ class ComparisonTable:
     def _cost(self) -> Grid:
         columns = ["Time", "Trainable\nparameters", "Added\nparameters", "Compute", "Peak\nmemory"]
         lines = [(_label(label, row), cost_cells(row)) for label, row in self.comparison.rows.items()]
-        return Grid("Cost of training", "Row", columns, lines)
+        return Grid("Cost of training", "Method", columns, lines)
 
 
 def print_comparison(console: Console, comparison: Comparison) -> None:

@@ -179,6 +179,22 @@ def test_the_decay_fits_into_the_epochs(gpt2):
     assert (loop.state.progress.decay_start, loop.state.progress.best_step) == (12, 18)
 
 
+def test_a_decay_that_must_begin_before_a_plateau_was_sure(gpt2):
+    """Where the last decay that fits begins after an evaluation without gain, it begins as on a plateau: from the
+    weights that were the best before the best ones, over half the steps that led to the best."""
+    loop = gpt2.loop(
+        LoRA(rank=2), max_epochs=6, patience=3, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.6
+    )
+    rates, weights = train_on_a_plateau(loop, [5.0, 4.0, 3.0, 3.5])
+    now = loop.state.progress
+    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (12, 5, 9, 17)
+    assert rates == pytest.approx([0.6] * 12 + [0.6 * k / 5 for k in (5, 4, 3, 2, 1)])
+    second, third = weights[2], weights[4]
+    assert all(torch.equal(p, third[name]) for name, p in loop.state.trained.items())
+    assert loop.state.earlier == {}
+    assert any(not torch.equal(second[name], third[name]) for name in second)
+
+
 def test_better_weights_of_the_decay_are_kept(gpt2):
     """The decay is evaluated at each epoch's end and at its own, and its best weights are kept."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=20, patience=1, schedule="warmup_stable_decay")
@@ -194,8 +210,10 @@ def test_weights_that_never_gain_are_the_untouched_ones(gpt2):
     before = {name: p.detach().clone() for name, p in loop.state.trained.items()}
     loop.state.progress.best_loss = 1.0
     loop.state.keep_best()
-    train_on_a_plateau(loop, [])
-    assert loop.state.progress.best_step == 0
+    _, weights = train_on_a_plateau(loop, [])
+    now = loop.state.progress
+    assert (now.best_step, now.decay_start, now.decay_steps) == (0, 6, 3)
+    assert all(torch.equal(weights[3][name], weights[2][name]) for name in before)  # as they are
     assert all(torch.equal(p, before[name]) for name, p in loop.state.trained.items())
 
 
