@@ -1,4 +1,4 @@
-"""Recommend the cheapest row within a budget that is not significantly worse than the best, with the evidence."""
+"""Recommend the cheapest method within a budget that is not significantly worse than the best, with the evidence."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -14,17 +14,17 @@ from triptych.text.quantities import BYTES_OF, ONES_OF, SECONDS_OF, read_quantit
 
 @dataclass(frozen=True)
 class Rival:
-    """Another row: the best row's mean minus this row's on a measure, on the same documents.
+    """Another method: the best method's mean minus this method's on a measure, on the same documents.
 
     Attributes:
-        label: the other row.
+        label: the other method.
         difference: the difference of the means.
         low: lower end of the corrected interval, which agrees with `decision`; None: not tested.
         high: its upper end.
         p_value_adjusted: the corrected p-value; None: not tested.
-        separable: whether the two rows differ significantly.
+        separable: whether the two methods differ significantly.
         decision: `different`, `equivalent` or `undecided`; None: not tested.
-        not_worse: whether this row is significantly not worse than the best by the margin or more.
+        not_worse: whether this method is significantly not worse than the best by the margin or more.
     """
 
     label: str
@@ -39,16 +39,16 @@ class Rival:
 
 @dataclass(frozen=True)
 class Advice:
-    """A row within a budget, or None with the reasons.
+    """A method within a budget, or None with the reasons.
 
     Attributes:
-        best: the row with the best mean on the primary measure among those within the budget.
-        choice: the cheapest row within the budget that is shown not to be worse than `best` by the margin or more;
+        best: the method with the best mean on the primary measure among those within the budget.
+        choice: the cheapest method within the budget that is shown not to be worse than `best` by the margin or more;
             `best` itself where no cheaper one is.
-        rivals: the other rows within the budget, best first.
-        frugal: rows within the budget that are not shown to differ from `best` and train fewer parameters, fewest
+        rivals: the other methods within the budget, best first.
+        frugal: methods within the budget that are not shown to differ from `best` and train fewer parameters, fewest
             first.
-        refused: every row outside the budget, with the reason.
+        refused: every method outside the budget, with the reason.
         text: all of it in words.
         runs: the folders of the choice's finished runs, the one with the lowest validation loss first.
     """
@@ -67,7 +67,7 @@ class _Limit:
     """A budget of one kind."""
 
     most: float
-    of: Callable[[RowSummary], float | None]  # what the row needed; None: not measured
+    of: Callable[[RowSummary], float | None]  # what the method needed; None: not measured
     show: Callable[[float], str]
     what: str
 
@@ -78,13 +78,13 @@ def recommend(
     max_seconds: float | str | None = None,
     max_memory: float | str | None = None,
 ) -> Advice:
-    """Name the cheapest row within a budget that is shown not to be worse than the best by more than the margin.
+    """Name the cheapest method within a budget that is shown not to be worse than the best by more than the margin.
 
     Args:
         comparison: from `compare`.
-        max_parameters: trainable parameters a row may have; a text such as `250k` or `1M` as well.
-        max_seconds: training seconds a row may have taken (mean over seeds), on the machine of the records; or `30min`.
-        max_memory: bytes a row's training may have held at its peak (mean over seeds); or `8GB`, `8GiB`.
+        max_parameters: trainable parameters a method may have; a text such as `250k` or `1M` as well.
+        max_seconds: training seconds it may have taken (mean over seeds), on the machine of the records; or `30min`.
+        max_memory: bytes its training may have held at its peak (mean over seeds); or `8GB`, `8GiB`.
 
     Raises:
         ConfigError: a limit that is not a number of 0 or more, or has another unit.
@@ -120,7 +120,7 @@ def _measure(comparison: Comparison) -> str:
 
 
 def _expense(comparison: Comparison, labels: Sequence[str]) -> Callable[[str], tuple[float, float]]:
-    """What to sort rows by, the cheapest first: training seconds where all have them, then trainable parameters."""
+    """What to sort methods by, the cheapest first: training seconds where all have them, then trainable parameters."""
     seconds = {label: _seconds(comparison.rows[label]) for label in labels}
     known = None not in seconds.values()
     return lambda label: ((seconds[label] or 0.0) if known else 0.0, num_trainable(comparison.rows[label]))
@@ -166,7 +166,7 @@ def _memory(row: RowSummary) -> float | None:
 
 
 def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
-    """Why a row cannot be advised: it did not finish, does not fit, or what it needs was not measured."""
+    """Why a method cannot be advised: it did not finish, does not fit, or what it needs was not measured."""
     if row.rouge1 is None:
         return "no run of it finished"
     for limit in limits:
@@ -209,12 +209,12 @@ def _text(
     if choice != best:
         margin = comparison.inference.margins[measure] if comparison.inference is not None else 0.0
         lines.append(
-            f"It is the cheapest row shown not to be worse by {margin:g} or more in {name} than {best}, which has the "
-            f"{'lowest' if measure == 'loss' else 'highest'} mean: {_quality(comparison, row)}"
+            f"It is the cheapest method shown not to be worse by {margin:g} or more in {name} than {best}, which has "
+            f"the {'lowest' if measure == 'loss' else 'highest'} mean: {_quality(comparison, row)}"
         )
     elif rivals and not all(rival.separable for rival in rivals):
         most = "lowest" if measure == "loss" else "highest"
-        lines.append(f"It has the {most} mean, and no cheaper row is shown to be as good.")
+        lines.append(f"It has the {most} mean, and no cheaper method is shown to be as good.")
     seeds = {len(one.seeds) for one in comparison.rows.values() if num_trainable(one) and one.seeds}
     if seeds == {1}:
         lines.append(
@@ -223,7 +223,7 @@ def _text(
         )
     if rivals:
         lines.append(
-            f"Against the other rows within the budget, on the same documents ({name} of {best} minus theirs):"
+            f"Against the other methods within the budget, on the same documents ({name} of {best} minus theirs):"
         )
         lines.extend(f"  {rival.label}: {_evidence(comparison, measure, best, rival)}" for rival in rivals)
     undecided = [label for label in frugal if label != choice]
@@ -252,8 +252,8 @@ def _digits(measure: str) -> int:
 
 
 def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dict[str, str]) -> str:
-    """No row, why none, and the smallest limit that would admit one if a single limit excludes it."""
-    lines = [f"{_within(limits)}: no row.", *(f"  {label}: {reason}." for label, reason in refused.items())]
+    """No method, why none, and the smallest limit that would admit one if a single limit excludes it."""
+    lines = [f"{_within(limits)}: no method.", *(f"  {label}: {reason}." for label, reason in refused.items())]
     for limit in limits:
         needs = [
             needed
@@ -261,7 +261,7 @@ def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dic
             if row.rouge1 is not None and (needed := limit.of(row)) is not None
         ]
         if needs and min(needs) > limit.most:
-            lines.append(f"The least any row needs is {limit.show(min(needs))} {limit.what}.")
+            lines.append(f"The least any method needs is {limit.show(min(needs))} {limit.what}.")
     return "\n".join(lines)
 
 

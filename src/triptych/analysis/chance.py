@@ -1,4 +1,4 @@
-"""Variance components of a difference between two rows: documents, training seeds, and both together."""
+"""Variance components of a difference between two methods: documents, training seeds, and both together."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +12,9 @@ from triptych.analysis.power import StudyDesign
 
 RANGE = 0.9  # confidence of the range given for a seed SD
 
-# Assumptions where there is no pilot, in ROUGE points of F1. With one seed, documents' differences of two trained rows
-# had an SD of 7.1 to 8.7 on CNN/DailyMail (SmolLM2-135M, docs/rehearsal): 5 of the rows and 5 of each seed make 8.7.
+# Assumptions where there is no pilot, in ROUGE points of F1. With one seed, documents' differences of two trained
+# methods had an SD of 7.1 to 8.7 on CNN/DailyMail (SmolLM2-135M, docs/rehearsal): 5 of the methods and 5 of each seed
+# make 8.7.
 ASSUMED_DOCUMENT_SD = 5.0
 ASSUMED_NOISE_SD = 5.0
 ASSUMED_SEED_SD = 0.3  # between the 0.2 and 0.5 that docs/statistics.md simulates
@@ -21,12 +22,12 @@ ASSUMED_SEED_SD = 0.3  # between the 0.2 and 0.5 that docs/statistics.md simulat
 
 @dataclass(frozen=True)
 class Chance:
-    """Variances in the difference of two rows on one measure, each of a single document or seed.
+    """Variances in the difference of two methods on one measure, each of a single document or seed.
 
     Attributes:
         documents: of a document's difference, were there no chance in training.
-        noise: of seed and document together, of each row.
-        seeds: of a seed's mean over all documents, of each row.
+        noise: of seed and document together, of each method.
+        seeds: of a seed's mean over all documents, of each method.
     """
 
     documents: float
@@ -38,7 +39,7 @@ class Chance:
 
         Args:
             documents: of the test split.
-            seeds: of each row; 1: the difference of two trained models, in which seeds have no part.
+            seeds: of each method; 1: the difference of two trained models, in which seeds have no part.
             alpha: two-sided level of the test, after correction.
         """
         of_documents = (self.documents + sum(self.noise) / seeds) / documents
@@ -62,13 +63,13 @@ ASSUMED = Chance(ASSUMED_DOCUMENT_SD**2, (ASSUMED_NOISE_SD**2,) * 2, (ASSUMED_SE
 
 @dataclass(frozen=True)
 class SeedVariance:
-    """How the means of seeds vary, pooled over rows.
+    """How the means of seeds vary, pooled over methods.
 
     Attributes:
         variance: of a seed's mean over all documents.
         low: least variance that is likely, see `RANGE`.
         high: greatest.
-        df: degrees of freedom, the sum of S - 1 over rows.
+        df: degrees of freedom, the sum of S - 1 over methods.
     """
 
     variance: float
@@ -78,7 +79,7 @@ class SeedVariance:
 
 
 def noise_of(values: Array) -> float:
-    """Variance of seed and document together in a row's scores [S, N]; zero where one seed cannot show it."""
+    """Variance of seed and document together in a method's scores [S, N]; zero where one seed cannot show it."""
     seeds, documents = values.shape
     if seeds < 2 or documents < 2:
         return 0.0
@@ -87,7 +88,7 @@ def noise_of(values: Array) -> float:
 
 
 def seed_variance(rows: Sequence[Array]) -> SeedVariance | None:
-    """The variance of a seed's mean over all documents, pooled over rows [S, N]; None where no row has two seeds.
+    """The variance of a seed's mean over all documents, pooled over methods [S, N]; None where no method has two seeds.
 
     It is the variance of the means of the seeds minus the noise that so many documents leave in them. The range is that
     of the variance before this, by chi-square, with the same taken off.
@@ -104,14 +105,14 @@ def seed_variance(rows: Sequence[Array]) -> SeedVariance | None:
 
 
 def pairs_of(rows: Mapping[str, Array], seeds: float) -> dict[tuple[str, str], Chance]:
-    """The chance in the difference of every two rows that were scored on the same documents.
+    """The chance in the difference of every two methods that were scored on the same documents.
 
     Args:
         rows: by label, scores [S, N].
-        seeds: variance of a seed's mean, the same for every row.
+        seeds: variance of a seed's mean, the same for every method.
 
-    A row with one seed does not show its noise: all of it is then taken for a difference of documents, which more seeds
-    do not make smaller, so that no power is promised that may not be there.
+    A method with one seed does not show its noise: all of it is then taken for a difference of documents, which more
+    seeds do not make smaller, so that no power is promised that may not be there.
     """
     noise = {label: noise_of(values) for label, values in rows.items()}
     found = {}

@@ -12,7 +12,7 @@ from triptych.results.records import Estimate, OutputChecks, PairedTest, Predict
 from triptych.text import languages
 from triptych.text.grounding import Article, finished, grounding, names_in, num_words
 
-MOST_SUMMARIES = 60_000  # that are checked in all; of more, documents evenly spread are taken, the same of every row
+MOST_SUMMARIES = 60_000  # that are checked in all; of more, documents evenly spread are taken, the same of every method
 # Each measure, its unit and its bounds; those that need the article first.
 OF_ARTICLE = {
     "wrong_numbers": "summaries in 100",
@@ -24,12 +24,12 @@ OF_ARTICLE = {
     "lead_overlap": "word pairs in 100",
 }
 OF_TEXT = {"unfinished": "summaries in 100", "relative_length": "percent of the reference's words"}
-_TESTED = ("wrong_numbers", "wrong_names", "coverage", "unfinished")  # pairs of rows, on these measures
+_TESTED = ("wrong_numbers", "wrong_names", "coverage", "unfinished")  # pairs of methods, on these measures
 _UNBOUNDED = ("density", "relative_length")
 
 
 def output_checks(results: Results) -> OutputChecks | None:
-    """The checks of every finished row; None where there is no summary.
+    """The checks of every finished method; None where there is no summary.
 
     Args:
         results: with the articles by id where they are known; else only the measures that need none are taken.
@@ -77,7 +77,7 @@ def _of_row(
     names: frozenset[str],
     language: str,
 ) -> dict[str, Array]:
-    """Each measure of a row's summaries, [S, N]."""
+    """Each measure of a method's summaries, [S, N]."""
     of_seeds = []
     for run in runs:
         lines: list[Prediction] = [run.predictions[place] for place in places]

@@ -33,7 +33,7 @@ from triptych.results.records import (
 
 
 def compare_results(results: Results) -> Comparison:
-    """Compare the rows of a results folder.
+    """Compare the methods of a results folder.
 
     Args:
         results: from `loading.load` or `join`.
@@ -90,7 +90,7 @@ def join_results(several: Sequence[Results]) -> Results:
     """Several results folders as one, for one table; `compare_results` refuses them where what must be equal differs.
 
     A label that several suites have gets the suite's name as a suffix (the folder's where the names are equal too).
-    An untrained row with the same summaries in several suites is kept once, under its own label.
+    An untrained method with the same summaries in several suites is kept once, under its own label.
 
     Raises:
         ResultsError: no folder was given, one was given twice, or their runs may not go into one table.
@@ -147,18 +147,18 @@ def _refuse_unlike_analysis(several: Sequence[Results]) -> None:
 
 
 def _scores(results: Results) -> dict[str, dict[str, Sample]]:
-    """The mean of every finished row on every measure, with its spread."""
+    """The mean of every finished method on every measure, with its spread."""
     return samples({label: matrices(runs) for label in results.labels if (runs := results.of(label))})
 
 
 def _num_seeds(results: Results) -> dict[str, int]:
-    """How many seeds every row has that was trained, as a system whose files were scored may have been."""
+    """How many seeds every method has that was trained, as a system whose files were scored may have been."""
     may_be = results.files is not None
     return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].tuned or may_be)}
 
 
 def matrices(runs: Sequence[SavedRun]) -> dict[str, Array]:
-    """Scores of every document of a row, [S, N]: ROUGE and, if every prediction has its loss, the loss.
+    """Scores of every document of a method, [S, N]: ROUGE and, if every prediction has its loss, the loss.
 
     The loss is given as values whose mean is the loss of the split.
 
@@ -181,7 +181,7 @@ def matrices(runs: Sequence[SavedRun]) -> dict[str, Array]:
 
 
 def _matrix(runs: Sequence[SavedRun], metric: str) -> Array:
-    """[S, N] scores of a row."""
+    """[S, N] scores of a method."""
     return np.array([[prediction.scores[metric] for prediction in run.predictions] for run in runs], dtype=np.float64)
 
 
@@ -226,7 +226,7 @@ def _scaling(
 
 
 def _gains(results: Results, sizes: Mapping[int, Sequence[SavedRun]]) -> list[PairedTest]:
-    """Each row against itself on the next fewer training documents, on the same test documents."""
+    """Each method against itself on the next fewer training documents, on the same test documents."""
     runs = [
         replace(run, record=run.record.model_copy(update={"label": f"{run.record.label}@{size}"}))
         for size, part in sizes.items()
@@ -341,7 +341,7 @@ def none_finished(results: Results) -> str:
 
 
 def _planned(results: Results) -> tuple[str, ...]:
-    """The rows with a run there or missing, in the suite's order."""
+    """The methods with a run there or missing, in the suite's order."""
     missing = {label for label, _ in results.missing}
     return tuple(label for label in results.suite.methods if label in missing or label in results.labels)
 
@@ -355,7 +355,7 @@ def _suffixes(several: Sequence[Results]) -> list[str]:
 
 
 def _without_repeated_baselines(several: Sequence[Results]) -> list[Results]:
-    """Untrained rows that an earlier folder has with the same kind and summaries, taken out of the later ones."""
+    """Untrained methods that an earlier folder has with the same kind and summaries, taken out of the later ones."""
     seen: set[tuple[Any, ...]] = set()
     kept = []
     for results in several:

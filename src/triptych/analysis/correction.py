@@ -1,4 +1,4 @@
-"""Correct p-values for testing several pairs of rows: by Holm's method, or a sharper one for all pairs of a table."""
+"""Correct p-values for several tests: Holm's correction, or a sharper one for all pairs of the methods of a table."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +23,7 @@ class Corrected:
 
 
 def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
-    """Correct the tests of all pairs of rows, so that any false rejection has probability `level` at most.
+    """Correct the tests of all pairs of methods, so that any false rejection has probability `level` at most.
 
     This holds under any dependence. It steps down from the least p-value as Holm's (1979) correction does, and uses a
     property of pairs that Holm's does not: if a and b differ, c differs from one of them, so that fewer pairs can be
@@ -33,11 +33,11 @@ def corrected_pairs(p_values: Array, rows: int, level: float) -> Corrected:
         adjusted(j) = max over i <= j of min(1, t(i) p(i)),    t(i) the most pairs, up to m - i + 1, that can be equal
         at once
 
-    for four rows t = 6, 3, 3, 3, 2, 1 where Holm's are 6, 5, 4, 3, 2, 1.
+    for four methods t = 6, 3, 3, 3, 2, 1 where Holm's are 6, 5, 4, 3, 2, 1.
 
     Args:
         p_values: [m] of all m = rows (rows - 1) / 2 pairs, in any order.
-        rows: how many rows.
+        rows: how many methods.
         level: of the family.
     """
     return _stepped(p_values, np.array(equal_pairs(rows), dtype=np.float64), level)
@@ -69,9 +69,9 @@ def holm(p_values: Array, most: int | None = None) -> Array:
 def equal_pairs(rows: int) -> tuple[int, ...]:
     """For each step of `corrected_pairs`, the most pairs that can still be equal at once.
 
-    Rows that are equal form groups, and a group of n holds n (n - 1) / 2 equal pairs.
+    Methods that are equal form groups, and a group of n holds n (n - 1) / 2 equal pairs.
     """
-    sums = [{0}]  # by the number of rows: how many pairs can be equal
+    sums = [{0}]  # by the number of methods: how many pairs can be equal
     for count in range(1, rows + 1):
         sums.append({rest + size * (size - 1) // 2 for size in range(1, count + 1) for rest in sums[count - size]})
     pairs = rows * (rows - 1) // 2

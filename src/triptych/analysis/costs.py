@@ -1,4 +1,4 @@
-"""Seconds that the runs of a row take in a design of another size, extrapolated from measured runs."""
+"""Seconds that the runs of a method take in a design of another size, extrapolated from measured runs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ CLOCKS = ("startup", "preparation", "compile", "search", "train", "evaluation", 
 
 @dataclass(frozen=True)
 class Size:
-    """The size of a design, the same for every row.
+    """The size of a design, the same for every method.
 
     Attributes:
         train_documents: training pairs.
         validation_documents: evaluated before training, after every epoch and at the end.
         test_documents: evaluated and summarized once.
         max_epochs: how often the training pairs are seen, at most.
-        seeds: runs of each row that trains; a row that trains nothing runs once.
+        seeds: runs of each method that trains; a method that trains nothing runs once.
     """
 
     train_documents: int
@@ -30,12 +30,12 @@ class Size:
 
 @dataclass(frozen=True)
 class RowCost:
-    """Seconds of a row's runs.
+    """Seconds of a method's runs.
 
     Attributes:
-        trains: the row is trained, under each seed.
+        trains: the method is trained, under each seed.
         fixed: of each run, whatever its size: start, preparation, saving.
-        search: of the learning-rate search, once for the row, with `search_documents` training pairs.
+        search: of the learning-rate search, once for the method, with `search_documents` training pairs.
         search_documents: the training pairs that its length was a share of; it grows and shrinks with them.
         train: for a training document, each time it is seen.
         evaluate: for a document whose loss is taken.
@@ -53,7 +53,7 @@ class RowCost:
     eval_every: float = 1.0
 
     def seconds(self, size: Size) -> float:
-        """All runs of the row, one after the other, trained for all epochs."""
+        """All runs of the method, one after the other, trained for all epochs."""
         epochs = size.max_epochs if self.trains else 0
         evaluated = losses_computed(
             size.validation_documents, num_evaluations(epochs, self.eval_every), size.test_documents
@@ -73,7 +73,7 @@ def losses_computed(validation_documents: int, evaluations: int, test_documents:
 
 
 def measured(results: Results) -> dict[str, RowCost]:
-    """What each finished row took, as means over its runs; none for files that other tools wrote.
+    """What each finished method took, as means over its runs; none for files that other tools wrote.
 
     Whatever the clocks of a run do not name is counted as fixed, so that the seconds of a design like the pilot's are
     the pilot's own, if it was trained for all epochs.
@@ -137,7 +137,7 @@ def _ratio(seconds: float, count: int) -> float:
 
 
 def of_suite(costs: Mapping[str, RowCost], size: Size, scaling: Sequence[int] = ()) -> dict[str, float]:
-    """Seconds of every row, those on fewer training documents (`[scaling]`) among them."""
+    """Seconds of every method, those on fewer training documents (`[scaling]`) among them."""
     found = {}
     for label, cost in costs.items():
         smaller = [

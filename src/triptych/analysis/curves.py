@@ -32,7 +32,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Curves:
-    """The curves of a comparison over one axis, and the trained rows that have none because it was not measured."""
+    """The curves of a comparison over one axis, and the trained methods that have none because it was not measured."""
 
     axis: str
     title: str
@@ -42,7 +42,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class LossCurves:
-    """Training and validation losses of a row against optimizer steps, in nats per target token, means over seeds."""
+    """A method's training and validation losses by optimizer step, in nats per target token, means over seeds."""
 
     train: tuple[Point, ...]
     validation: tuple[Point, ...]
@@ -67,7 +67,7 @@ def validation_curves(results: Results, axis: str = "step") -> Curves:
 
 
 def loss_curves(results: Results) -> dict[str, LossCurves]:
-    """The curves of every row that has any, in the suite's order."""
+    """The curves of every method that has any, in the suite's order."""
     found = {
         label: LossCurves(
             train=thin(mean_curve([_training(run) for run in results.of(label)])),

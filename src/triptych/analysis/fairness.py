@@ -19,7 +19,7 @@ def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
 
     Raises:
         ResultsError: two runs differ in what must be equal (the message names the field, both values and both runs),
-            or two tuned rows have a bit-equal test loss under one seed.
+            or two tuned methods have a bit-equal test loss under one seed.
     """
     done = [run for run in runs if run.done]
     for setting in EQUAL_SETTINGS:
@@ -46,10 +46,10 @@ def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
 
 
 def refuse_unlike_seeds(runs: Sequence[SavedRun]) -> None:
-    """Raise unless the finished runs of each row are of one kind with the same options.
+    """Raise unless the finished runs of each method are of one kind with the same options.
 
     Raises:
-        ResultsError: two seeds of a row differ; the message names the option, both values and both runs.
+        ResultsError: two seeds of a method differ; the message names the option, both values and both runs.
     """
     rows: dict[str, list[SavedRun]] = {}
     for run in runs:
@@ -101,9 +101,9 @@ def _refuse_documents(done: Sequence[SavedRun]) -> None:
 
 
 def _refuse_equal_losses(done: Sequence[SavedRun]) -> None:
-    """Two tuned rows with a bit-equal test loss under one seed are one row, or a bug.
+    """Two tuned methods with a bit-equal test loss under one seed are the same run twice, or a bug.
 
-    Rows that never beat the untouched weights are these weights, as their flags say.
+    Methods that never beat the untouched weights are these weights, as their flags say.
     """
     seen: dict[tuple[int, float], SavedRun] = {}
     for run in done:

@@ -1,4 +1,4 @@
-"""Warnings about a row or a comparison, in whole sentences."""
+"""Warnings about a method or a comparison, in whole sentences."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -17,10 +17,10 @@ FEW_DOCUMENTS = 50  # of scored files: an interval of R-1 is then several points
 
 
 def row_flags(runs: Sequence[SavedRun]) -> list[str]:
-    """What a reader must know about one row, in whole sentences; a seed is named where not all have it.
+    """What a reader must know about one method, in whole sentences; a seed is named where not all have it.
 
     Args:
-        runs: the runs of the row, failed ones too.
+        runs: the runs of the method, failed ones too.
     """
     by_sentence: dict[str, list[int]] = defaultdict(list)
     for run in runs:
@@ -240,7 +240,7 @@ def _unequal_search(results: Results) -> list[str]:
 
 
 def _equal_texts(results: Results) -> list[str]:
-    """Rows with the same predictions, or the same ROUGE, under one seed; a row run once is compared with every seed."""
+    """Methods with the same predictions or ROUGE under one seed; a method run once is compared with every seed."""
     flags = []
     for a, b in combinations(results.labels, 2):
         pairs = _paired_runs(results.of(a), results.of(b))
@@ -267,7 +267,7 @@ def _equal_texts(results: Results) -> list[str]:
 
 
 def _paired_runs(a: Sequence[SavedRun], b: Sequence[SavedRun]) -> list[tuple[SavedRun, SavedRun]]:
-    """Runs under the same seed; a row run once is paired with each run of the other."""
+    """Runs under the same seed; a method run once is paired with each run of the other."""
     if len(a) == 1 and not a[0].tuned:
         return [(run, a[0]) for run in b]
     if len(b) == 1 and not b[0].tuned:

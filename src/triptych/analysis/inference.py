@@ -23,7 +23,7 @@ _DRAWS = 20_000
 
 @dataclass(frozen=True)
 class Seeds:
-    """What the training seeds of one row add to the chance of its mean.
+    """What the training seeds of one method add to the chance of its mean.
 
     Attributes:
         variance: of the mean, from how the means of the seeds vary: s^2 / S, with S - 1 degrees of freedom.
@@ -45,9 +45,9 @@ class Total:
 
     The seeds' variance holds the noise of seed and document that the documents' variance holds as well. Taking out all
     of it makes V unbiased and, from two or three seeds, too small too often, so a share of 1 / f[r] stays, f[r] = S - 1
-    of row r. The degrees of freedom are the harmonic mean, weighted by share of V, where Satterthwaite (1946) weights
-    by the square of the share: an estimate of the seeds' variance that is small by luck would otherwise vouch for
-    itself. With two seeds of a row even that is too little, and the quantile is the mean of the two t quantiles,
+    of method r. The degrees of freedom are the harmonic mean, weighted by share of V, where Satterthwaite (1946)
+    weights by the square of the share: an estimate of the seeds' variance that is small by luck would otherwise vouch
+    for itself. With two seeds of a method even that is too little, and the quantile is the mean of the two t quantiles,
     weighted by share of V (Cochran and Cox 1957).
     `docs/statistics.md` gives the error rates of each.
 
@@ -56,7 +56,7 @@ class Total:
         count: N.
         excess: what training seeds add to it.
         seeds_df: f, degrees of freedom of the seeds' variance; infinite where no seeds vary.
-        two: a row with two seeds is among them.
+        two: a method with two seeds is among them.
     """
 
     documents: float
@@ -67,7 +67,7 @@ class Total:
 
     @classmethod
     def of(cls, documents: float, count: int, variances: Sequence[Array], parts: Sequence[Seeds]) -> "Total":
-        """From the seeds' variances of each row, observed or drawn, and what else is known of the rows' seeds."""
+        """From the seeds' variances of each method, observed or drawn, and what else is known of the methods' seeds."""
         seeds_df = welch_df(variances, [part.df for part in parts])
         taken_out = sum(part.shared * (1 - 1 / part.df) for part in parts)
         excess = np.maximum(0.0, sum(variances, np.zeros(())) - taken_out)
@@ -88,13 +88,13 @@ class Total:
 
 @dataclass(frozen=True)
 class Sample:
-    """A mean with what is known of its spread: the mean of a row, or the mean difference of two rows.
+    """A mean with what is known of its spread: the mean of a method, or the mean difference of two methods.
 
     Attributes:
         mean: over seeds and documents.
         profile: [N], the value of each document as a mean over seeds; how it varies is the documents' part of the
             chance.
-        seeds: the seeds' part, one for each row that has two seeds or more.
+        seeds: the seeds' part, one for each method that has two seeds or more.
         bounds: the least and the greatest value a document can have; None: unknown.
     """
 
@@ -204,7 +204,7 @@ def skewed_quantile(quantile: float, skewness: float) -> float:
 
 
 def sample_of(values: Array, bounds: tuple[float, float] | None = None) -> Sample:
-    """A row's mean: the documents are crossed with the seeds, since every seed was tested on the same documents.
+    """A method's mean: the documents are crossed with the seeds, since every seed was tested on the same documents.
 
     With m[s] the mean of seed s, y[., n] the mean of document n, and MS the mean square of what is left of seed s on
     document n after both, of (S - 1)(N - 1) degrees of freedom:
@@ -213,7 +213,7 @@ def sample_of(values: Array, bounds: tuple[float, float] | None = None) -> Sampl
         shared                        MS / (N S)
 
     Args:
-        values: [S, N], a line of N documents for each seed; S = 1 where the row trains nothing, or was trained once.
+        values: [S, N], a line of N documents for each seed; S = 1 where the method trains nothing, or was trained once.
         bounds: the least and the greatest value of a document.
     """
     seeds, documents = values.shape
@@ -230,7 +230,7 @@ def sample_of(values: Array, bounds: tuple[float, float] | None = None) -> Sampl
 
 
 def difference(a: Sample, b: Sample) -> Sample:
-    """The mean difference a - b, paired by document; the seeds of the two rows are independent."""
+    """The mean difference a - b, paired by document; the seeds of the two methods are independent."""
     bounds = None if a.bounds is None or b.bounds is None else (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
     return Sample(a.mean - b.mean, a.profile - b.profile, (*a.seeds, *b.seeds), bounds)
 

@@ -1,4 +1,4 @@
-"""Intervals, paired tests and decisions from the scores of rows; deterministic, and no file is read."""
+"""Intervals, paired tests and decisions from the scores of methods; deterministic, and no file is read."""
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
@@ -20,10 +20,10 @@ Samples = Mapping[str, Mapping[str, Sample]]
 
 
 def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
-    """The mean of every row on every measure, with what its interval and tests need.
+    """The mean of every method on every measure, with what its interval and tests need.
 
     Args:
-        scores: by label and measure [S, N]; all rows have the same N documents in the same order. A row that is
+        scores: by label and measure [S, N]; all methods have the same N documents in the same order. A method that is
             not trained has S = 1. Measures whose name begins with `rouge` are in 0-100; values of `loss` come from
             `inference.ratio_values`.
     """
@@ -46,7 +46,7 @@ def units_of(measure: str) -> str:
 
 
 def mean_estimate(one: Sample) -> Estimate:
-    """A row's mean with its 95% interval."""
+    """A method's mean with its 95% interval."""
     low, high = one.interval(LEVEL)
     return Estimate(mean=one.mean, low=low, high=high)
 
@@ -58,15 +58,15 @@ def paired_tests(
     pairs: Sequence[tuple[str, str]] | None = None,
     power: bool = True,
 ) -> list[PairedTest]:
-    """Every pair of rows on every measure that both have, corrected over the pairs of one measure.
+    """Every pair of methods on every measure that both have, corrected over the pairs of one measure.
 
     Args:
         scores: from `samples`.
         analysis: the primary measure and the margins.
-        trained: the number of seeds of every row that was trained; the others are not trained.
-        pairs: labels to test against each other, corrected by Holm; None: every two rows, corrected by
+        trained: the number of seeds of every method that was trained; the others are not trained.
+        pairs: labels to test against each other, corrected by Holm; None: every two methods, corrected by
             `corrected_pairs`.
-        power: also compute the difference that each test would have detected, and whether rows are equivalent;
+        power: also compute the difference that each test would have detected, and whether methods are equivalent;
             False: only whether they differ.
 
     Returns:
@@ -95,9 +95,9 @@ def inference_of(tests: Sequence[PairedTest], analysis: Analysis) -> Inference:
         units={measure: units_of(measure) for measure in measures},
         confidence=1 - LEVEL,
         level=LEVEL,
-        intervals="documents and training seeds as two sources of chance, variances estimated for each row; "
+        intervals="documents and training seeds as two sources of chance, variances estimated for each method; "
         "Student's t with degrees of freedom from both, corrected for the skewness of documents (Hall 1992)",
-        correction="on each measure over all pairs of rows, step down over the pairs that can still be equal "
+        correction="on each measure over all pairs of methods, step down over the pairs that can still be equal "
         "(Shaffer 1986)",
         power=POWER,
         detectable=most,

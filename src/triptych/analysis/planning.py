@@ -42,14 +42,14 @@ class Planner:
     """Designs of one suite.
 
     Attributes:
-        chance: in the difference of two rows that train, on the primary measure.
-        pairs: of rows that train.
+        chance: in the difference of two methods that train, on the primary measure.
+        pairs: of methods that train.
         detect: the true difference to find.
         own: the suite's own size.
         test_available: test documents in the data.
-        costs: of each row; empty: not known.
+        costs: of each method; empty: not known.
         scaling: training documents of `[scaling]`.
-        enough: training pairs beyond which no row gains more than the margin, from a data-size curve; None: not known.
+        enough: pairs beyond which no method gains more than the margin, from a data-size curve; None: not known.
     """
 
     chance: Chance
@@ -147,10 +147,11 @@ class Planner:
                     return min(fits, key=lambda fit: self.detectable(fit.size.test_documents, fit.size.seeds))
         least = replace(trainings[-1], seeds=1, test_documents=min(LEAST_DOCUMENTS, self.test_available))
         raise ConfigError(
-            f"The budget of {budget:,.0f} seconds is below the smallest design, one seed of every row on "
+            f"The budget of {budget:,.0f} seconds is below the smallest design, one seed of every method on "
             f"{least.train_documents:,} training pairs, {least.max_epochs} epochs and {least.test_documents} test "
             "documents, "
-            f"which takes about {self.seconds(least):,.0f} seconds. Give more, or fewer rows with --methods."
+            f"which takes about {self.seconds(least):,.0f} seconds. Give a larger budget, or choose fewer methods with "
+            "--methods."
         )
 
     def _finest(self, training: Size, seeds: int, budget: float) -> Fit | None:
@@ -172,7 +173,7 @@ class Planner:
     def _trainings(self) -> Iterator[Size]:
         """What is tried in turn: the suite's training, fewer epochs, then fewer training pairs.
 
-        With a data-size curve, pairs beyond which no row gains more than the margin go first.
+        With a data-size curve, pairs beyond which no method gains more than the margin go first.
         """
         pairs, epochs = self.own.train_documents, self.own.max_epochs
         yield self.own
@@ -196,14 +197,14 @@ def _fits(fit: Fit, budget: float) -> bool:
 
 
 def enough_pairs(curves: Mapping[str, Mapping[int, float]], margin: float) -> int | None:
-    """The smallest size of a data-size curve from which on no row gains more than the margin, up to the largest size.
+    """The smallest size of a data-size curve from which no method gains more than the margin, up to the largest.
 
     Args:
-        curves: by row, the mean at each number of training documents; higher is better.
+        curves: by method, the mean at each number of training documents; higher is better.
         margin: what does not matter.
 
     Returns:
-        None without a curve of two sizes of every row.
+        None without a curve of two sizes of every method.
     """
     sizes = sorted(set.intersection(*(set(curve) for curve in curves.values()))) if curves else []
     if len(sizes) < 2:

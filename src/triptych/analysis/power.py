@@ -14,12 +14,12 @@ _DRAWS = 2_000
 
 
 class StudyDesign:
-    """The chance in a difference of two rows, and how wide its interval comes out.
+    """The chance in a difference of two methods, and how wide its interval comes out.
 
     Args:
         documents: variance of the mean difference from documents.
         count: N.
-        seeds: the seeds' part of each row that has two seeds or more; `variance` is what s^2 / S is on average.
+        seeds: the seeds' part of each method that has two seeds or more; `variance` is what s^2 / S is on average.
         alpha: two-sided level of the test.
     """
 
@@ -50,7 +50,7 @@ def detectable(one: Sample, alpha: float, power: float = POWER) -> float | None:
     """The difference that a design like this one finds this often, by the variances of its own scores.
 
     Args:
-        one: the difference of two rows.
+        one: the difference of two methods.
         alpha: two-sided level of the test, after correction.
         power: how often.
 

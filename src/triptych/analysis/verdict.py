@@ -1,4 +1,4 @@
-"""The verdict on a table: which rows differ, which is the best if any, and which are on the Pareto front."""
+"""The verdict on a table: which methods differ, which is the best if any, and which are on the Pareto front."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ _MOST_LISTED = 6  # pairs named one by one; of more the number is given
 
 
 def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
-    """The labels whose (quality, cost) no other row dominates: at least as good in both and better in one.
+    """The labels whose (quality, cost) no other method dominates: at least as good in both and better in one.
 
     Args:
-        points: quality (more is better) and cost (less is better) by label; a row of unknown cost is on no front.
+        points: quality (more is better) and cost (less is better) by label; a method of unknown cost is on no front.
     """
     known = {label: (quality, cost) for label, (quality, cost) in points.items() if cost is not None}
     return [
@@ -27,7 +27,7 @@ def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
 
 
 def separable(test: PairedTest) -> bool:
-    """Whether the two rows differ, that is, the corrected test rejects.
+    """Whether the two methods differ, that is, the corrected test rejects.
 
     In files from before `decision` was recorded, the interval has another law and must exclude zero as well.
     """
@@ -37,12 +37,12 @@ def separable(test: PairedTest) -> bool:
 
 
 def find_test(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> PairedTest | None:
-    """The test of these two rows on that score, whichever of them is its row `a`; None where there is none."""
+    """The test of these two methods on that score, whichever of them is its `a`; None where there is none."""
     return next((test for test in tests if test.metric == metric and {test.a, test.b} == {a, b}), None)
 
 
 def turned(test: PairedTest, first: str) -> PairedTest:
-    """The same test with `first` as its row `a`."""
+    """The same test with `first` as its `a`."""
     if test.a == first:
         return test
     ends = {"low": test.high, "high": test.low, "single_low": test.single_high, "single_high": test.single_low}
@@ -55,8 +55,9 @@ def turned(test: PairedTest, first: str) -> PairedTest:
 def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysis: Analysis) -> str:
     """What the comparison concludes, in a few sentences: on the primary measure, then on the second.
 
-    A row is the best if it is shown to differ from every other row. If an untrained row leads, the trained rows are
-    judged among themselves as well. With one training seed no method is ranked: the trained models alone are spoken of.
+    A method is the best if it is shown to differ from every other method. If an untrained method leads, the trained
+    methods are judged among themselves as well. With one training seed no method is ranked: the sentences are about the
+    trained models alone.
     """
     primary, second = analysis.primary, "rouge1" if analysis.primary == "loss" else "loss"
     if len(ranking(rows, primary)) < 2:
@@ -100,13 +101,13 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
 
 
 def ranking(rows: Mapping[str, RowSummary], measure: str = "rouge1") -> list[str]:
-    """The labels of the rows that have the measure, the best mean first."""
+    """The labels of the methods that have the measure, the best mean first."""
     means = {label: mean for label, row in rows.items() if (mean := mean_of(row, measure)) is not None}
     return sorted(means, key=lambda label: means[label] if measure == "loss" else -means[label])
 
 
 def mean_of(row: RowSummary, measure: str) -> float | None:
-    """A row's mean on a measure; None where it has none."""
+    """A method's mean on a measure; None where it has none."""
     if measure == "loss":
         return row.loss.mean
     estimate = getattr(row, measure)
@@ -114,7 +115,7 @@ def mean_of(row: RowSummary, measure: str) -> float | None:
 
 
 def num_trainable(row: RowSummary) -> int:
-    """Parameters the row trained; 0 for a row without a model."""
+    """Parameters the method trained; 0 for a method without a model."""
     return row.parameters.num_trainable_parameters if row.parameters is not None else 0
 
 
@@ -174,7 +175,7 @@ def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], meas
 
 
 def _apart(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure: str, what: str) -> str:
-    """The pairs that differ, the better row first, or of many their number; empty where none do."""
+    """The pairs that differ, the better method first, or of many their number; empty where none do."""
     apart = [turned(test, _ahead(test, measure)) for test in about if separable(test)]
     if len(apart) > _MOST_LISTED:
         return f"{len(apart)} of {len(about)} {what}"

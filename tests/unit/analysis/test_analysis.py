@@ -806,7 +806,7 @@ def test_advice_gives_its_evidence_and_uncertainty(out: Path):
         )
     assert not next(rival for rival in advice.rivals if rival.label == "full").separable
     assert "full: " in advice.text and ": undecided" in advice.text and "2 seeds, 40 test documents" in advice.text
-    assert "no cheaper row is shown to be as good" in advice.text
+    assert "no cheaper method is shown to be as good" in advice.text
 
 
 def test_advice_names_the_frugal_choice(out: Path):
@@ -827,7 +827,7 @@ def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
     advice = recommend(compare_results(read_results(out)))
     assert advice.best == "lora" and advice.choice == "full"
     assert "Without a limit: full." in advice.text
-    assert "cheapest row shown not to be worse by 3 or more in ROUGE-1 than lora" in advice.text
+    assert "cheapest method shown not to be worse by 3 or more in ROUGE-1 than lora" in advice.text
 
 
 def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
@@ -859,7 +859,7 @@ def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
     """No row within the budget is said with the least that is needed; a cost not measured does not pass for small."""
     out = write_results(tmp_path / "tuned", methods=("prompt-tuning", "lora"))
     nothing = recommend(compare_results(read_results(out)), max_parameters=100)
-    assert nothing.best is None and "The least any row needs is 2,560 trainable parameters" in nothing.text
+    assert nothing.best is None and "The least any method needs is 2,560 trainable parameters" in nothing.text
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.peak_memory_bytes", None))
     advice = recommend(compare_results(read_results(out)), max_memory=10**12)

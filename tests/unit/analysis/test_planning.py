@@ -204,7 +204,7 @@ def test_a_budget_keeps_training_where_it_can():
     floor = replace(OWN, max_epochs=2, train_documents=2_100)
     out_of_reach = made.best(0.9 * made.cheapest(floor, 3).seconds)
     assert out_of_reach.size.train_documents == 2_100 and not out_of_reach.reaches
-    with pytest.raises(ConfigError, match="one seed of every row on 2,100 training pairs, 2 epochs"):
+    with pytest.raises(ConfigError, match="one seed of every method on 2,100 training pairs, 2 epochs"):
         made.best(10.0)
 
 
