@@ -228,7 +228,7 @@ def _device(results: Results) -> tuple[str, int]:
 
 
 def _notes(results: Results) -> list[dict[str, str]]:
-    """What methods noted of themselves, from the first finished run of each row."""
+    """What methods noted of themselves, from the first finished run of each method."""
     return [
         {"label": label, "text": text}
         for label in results.labels
@@ -267,7 +267,7 @@ def _typeset_apostrophes(text: str, names: Sequence[str]) -> str:
 
 
 def _command(run: SavedRun) -> str:
-    """A run's command with its own row and seed as words, so that the runs of a suite have one command."""
+    """A run's command with its own label and seed as words, so that the runs of a suite have one command."""
     record = run.record
     command = record.provenance.command if record.provenance is not None else ""
     return command.replace(f" train {record.label} ", " train LABEL ").replace(

@@ -1,4 +1,4 @@
-"""A figure while it is drawn: Matplotlib in our style, and the place of each row and number in it."""
+"""A figure while it is drawn: Matplotlib in our style, and the place of each method and number in it."""
 
 import io
 import logging
@@ -50,11 +50,11 @@ class ReadablePoint:
 
 @dataclass(frozen=True)
 class Series:
-    """Points of one row that are described alike.
+    """Points of one method that are described alike.
 
     Attributes:
-        row: the place of the row among the rows of the figure.
-        text: what each point says after the row's label, with `{}` for each of its numbers.
+        row: the place of the method among the methods of the figure.
+        text: what each point says after the method's label, with `{}` for each of its numbers.
         points: the points, from left to right or from top to bottom.
     """
 
@@ -68,9 +68,9 @@ class Drawing:
     """A finished figure.
 
     Attributes:
-        svg: an SVG document; the groups of a row's marks have ids `row-ROW-N`, the legend has the id `legend_1`.
-        labels: of the rows, in the order of the comparison.
-        keys: the places of the rows in the legend, in its order.
+        svg: an SVG document; the groups of a method's marks have ids `row-ROW-N`, the legend has the id `legend_1`.
+        labels: of the methods, in the order of the comparison.
+        keys: the places of the methods in the legend, in its order.
         series: the numbers that the figure shows.
     """
 
@@ -82,7 +82,7 @@ class Drawing:
 
 @dataclass
 class Canvas:
-    """A Matplotlib figure that knows what it shows of which row."""
+    """A Matplotlib figure that knows what it shows of which method."""
 
     figure: Figure
     labels: Sequence[str]
@@ -91,11 +91,11 @@ class Canvas:
     marked: int = 0
 
     def look(self, label: str) -> Look:
-        """How a row looks."""
+        """How a method looks."""
         return looks(self.labels)[label]
 
     def own(self, label: str, artists: Iterable[Artist]) -> None:
-        """Mark what was drawn as a row's."""
+        """Mark what was drawn as a method's."""
         for artist in artists:
             self.marked += 1
             artist.set_gid(f"row-{self.labels.index(label)}-{self.marked}")
@@ -107,23 +107,23 @@ class Canvas:
         text: str,
         points: Iterable[tuple[float, float, tuple[str, ...]]],
     ) -> None:
-        """Note which numbers of a row are shown where.
+        """Note which numbers of a method are shown where.
 
         Args:
             place: the axes or the transform of the coordinates.
-            label: of the row.
-            text: what each point says after the row's label, with `{}` for each of its numbers.
+            label: of the method.
+            text: what each point says after the method's label, with `{}` for each of its numbers.
             points: coordinates and numbers of each point.
         """
         transform = place.transData if isinstance(place, Axes) else place
         self.pending.append((self.labels.index(label), text, transform, list(points)))
 
     def legend(self, axes: Axes) -> None:
-        """A legend of all rows that were drawn in these axes, under the figure."""
+        """A legend of all methods that were drawn in these axes, under the figure."""
         self.legend_of([axes])
 
     def legend_of(self, several: Sequence[Axes]) -> None:
-        """A legend of all rows that were drawn in any of these axes, in their order, under the figure."""
+        """A legend of all methods that were drawn in any of these axes, in their order, under the figure."""
         found = [pair for axes in several for pair in zip(*axes.get_legend_handles_labels(), strict=True)]
         order = {short_name(label): place for place, label in reversed(list(enumerate(self.labels)))}
         found.sort(key=lambda pair: order[pair[1].removesuffix(UNMEASURED)])
@@ -154,7 +154,7 @@ class Canvas:
         return Drawing(svg, tuple(self.labels), tuple(self.keys), tuple(series))
 
 
-UNMEASURED = " (not measured)"  # after the name of a row in a legend
+UNMEASURED = " (not measured)"  # after the name of a method in a legend
 
 
 def short_name(label: str) -> str:
@@ -168,7 +168,7 @@ def canvas(labels: Sequence[str], height: float) -> Iterator[Canvas]:
     """A figure of our style, as wide as the text of the page.
 
     Args:
-        labels: of all rows of the comparison, in its order.
+        labels: of all methods of the comparison, in its order.
         height: in inches.
     """
     # A glyph that DejaVu Sans lacks is warned of by Matplotlib while it lays out; the SVG holds the text itself.

@@ -22,7 +22,7 @@ _UNKNOWN = " The articles are not within this report's reach, so nothing is mark
 
 
 def examples(results: Results) -> list[dict[str, Any]]:
-    """The same documents for every row: the best, the median, the worst, and the one on which methods differ most.
+    """The same documents for every method: the best, the median, the worst, and the one on which methods differ most.
 
     Args:
         results: with their documents where these may be shown.

@@ -25,7 +25,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\uff1d", "\uff0b", "\uff0d", "\uff2
 
 
 def to_csv(comparison: Comparison) -> str:
-    """The comparison as CSV: raw numbers, one line per row, missing values empty; no cell that a spreadsheet evaluates.
+    """The comparison as CSV: raw numbers, one line per method, missing values empty; no cell is a formula.
 
     Its columns are those of `results.flat`.
     """

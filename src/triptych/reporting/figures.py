@@ -190,7 +190,7 @@ def pareto_figure(comparison: Comparison) -> Drawing | None:
         main = next(line for line, (_, size) in enumerate(shown) if size > 1)
         grid[main][0].set_ylabel("test R-1 (F1, 0-100)")
         drawn.legend_of([axes for line in grid for axes in line[:1]])
-        drawn.pending.sort(key=lambda noted: noted[0])  # read row by row, in whatever part of the axis each is
+        drawn.pending.sort(key=lambda noted: noted[0])  # read method by method, in whatever part of the axis each is
         return drawn.finish()
 
 
@@ -336,7 +336,7 @@ def scaling_figure(comparison: Comparison) -> Drawing | None:
 
 
 def intervals_figure(comparison: Comparison) -> Drawing:
-    """Every ROUGE of every row with its interval, a panel for each score."""
+    """Every ROUGE of every method with its interval, a panel for each score."""
     done = rows.done(comparison)
     with canvas(list(comparison.rows), min(0.75 + 0.24 * len(done), _TALLEST)) as drawn:
         panels = zip(drawn.figure.subplots(1, 4), rows.ROUGE.items(), strict=True)
@@ -354,7 +354,7 @@ def intervals_figure(comparison: Comparison) -> Drawing:
 
 
 def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawing | None:
-    """Differences between rows with their intervals and the margin, a panel for each measure; None without tests."""
+    """Differences between methods with their intervals and the margin, a panel for each measure; None without tests."""
     tests = {measure: _shown_tests(comparison, measure, measures[0]) for measure in measures}
     pairs = list(dict.fromkeys((test.a, test.b) for of in tests.values() for test in of))
     if not pairs:
@@ -373,7 +373,7 @@ def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawi
 
 
 def _shown_tests(comparison: Comparison, measure: str, judge: str) -> list[PairedTest]:
-    """The tests on a measure; of very many those between trained rows, then those with the best of them by another."""
+    """The tests on a measure; of very many only those of two trained methods, then those with the best by another."""
     tests = [test for test in comparison.tests if test.metric == measure]
     trained = {label for label, row in comparison.rows.items() if rows.trained(row)}
     if len(tests) > _MOST_PAIRS:
@@ -467,7 +467,7 @@ def _pareto_panel(
 
 
 def _point(drawn: Canvas, axes: Axes, label: str, x: float, score: Estimate, filled: bool = True) -> None:
-    """A row's mean score with its interval, at some x."""
+    """A method's mean score with its interval, at some x."""
     look = drawn.look(label)
     made = axes.errorbar(
         [x],

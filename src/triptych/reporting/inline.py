@@ -1,4 +1,4 @@
-"""A drawn figure as a part of the web page: small, in the page's own colours, its rows marked for the page's script."""
+"""A drawn figure as a part of the web page: small, in the page's colours, its methods marked for the page's script."""
 
 import re
 from typing import Any
@@ -15,8 +15,8 @@ _COLOURS = {"#000000": "currentColor", "#ffffff": "var(--ground)", "#d9d9d9": "v
 def inline_svg(name: str, drawing: Drawing) -> str:
     """The SVG element of a figure for HTML.
 
-    What belongs to a row carries `data-row`, an entry of the legend `data-key`, each with the row's place. Hatches are
-    left out: they are most of a file, and on a page every bar can be asked for its name.
+    What belongs to a method carries `data-row`, an entry of the legend `data-key`, each with the method's place.
+    Hatches are left out: they are most of a file, and on a page every bar can be asked for its name.
 
     Args:
         name: of the figure, unique in the page.
@@ -100,7 +100,7 @@ def _group_entries(legend: ElementTree.Element, drawing: Drawing) -> None:
 
 
 def _mark(group: ElementTree.Element, name: str) -> None:
-    """Rows are found by an attribute; no other group is asked for by its name."""
+    """Methods are found by an attribute; no other group is asked for by its name."""
     own = group.attrib.pop("id", None)
     if own is not None and own.startswith(f"{name}-row-"):
         group.set("data-row", own.removeprefix(f"{name}-row-").split("-")[0])

@@ -24,7 +24,7 @@ def heading(comparison: Comparison) -> str:
 
 
 def cost_cells(row: RowSummary) -> list[str]:
-    """Training time, trainable and added parameters, executed FLOPs and peak memory of a row, as text."""
+    """Training time, trainable and added parameters, executed FLOPs and peak memory of a method, as text."""
     if rows.failed(row):
         return [formats.FAILED] + [formats.DASH] * 4
     missing = formats.NOT_MEASURED if rows.trained(row) else formats.DASH
@@ -38,7 +38,7 @@ def cost_cells(row: RowSummary) -> list[str]:
 
 
 def further_cells(row: RowSummary, names: list[str]) -> list[str]:
-    """Those means of a row as text."""
+    """Those means of a method as text."""
     values = [row.further_scores.get(name) for name in names]
     return [formats.DASH if value is None else f"{value:.4g}" for value in values]
 
@@ -67,7 +67,7 @@ def power_sentence(comparison: Comparison) -> str:
 
 
 def all_flags(comparison: Comparison) -> list[str]:
-    """What a reader must know about the comparison and its rows; a sentence that several rows share is given once."""
+    """What a reader must know about the comparison and its methods; a sentence that several share is given once."""
     labels_of: dict[str, list[str]] = {}
     for label, row in comparison.rows.items():
         for flag in dict.fromkeys(row.flags):

@@ -1,4 +1,4 @@
-"""Facts about the rows of a comparison: whether they trained, whether they failed, one field by its path."""
+"""Facts about the methods of a comparison: whether they trained, whether they failed, one field by its path."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from triptych.results.records import Comparison, PairedTest, RowSummary
 from triptych.text import formats
 
 ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
-TESTED = {**ROUGE, "loss": "Test loss"}  # what rows are tested on in pairs
+TESTED = {**ROUGE, "loss": "Test loss"}  # what methods are tested on in pairs
 METHODS = ("prompt-tuning", "lora", "last-layers")  # the three of the assignment
 
 
@@ -17,27 +17,27 @@ def of_files(comparison: Comparison) -> bool:
 
 
 def failed(row: RowSummary) -> bool:
-    """No seed of the row finished: there is nothing to show of it."""
+    """No seed of the method finished: there is nothing to show of it."""
     return row.failed
 
 
 def trained(row: RowSummary) -> bool:
-    """Something of the row was trained."""
+    """Something of the method was trained."""
     return row.parameters is not None and row.parameters.num_trainable_parameters > 0
 
 
 def done(comparison: Comparison) -> dict[str, RowSummary]:
-    """The rows that have results, in the suite's order."""
+    """The methods that have results, in the suite's order."""
     return {label: row for label, row in comparison.rows.items() if not failed(row)}
 
 
 def further_names(comparison: Comparison) -> list[str]:
-    """What metrics beyond those of the package score, in any row."""
+    """What metrics beyond those of the package score, in any method."""
     return list(dict.fromkeys(name for row in comparison.rows.values() for name in row.further_scores))
 
 
 def value(row: RowSummary, path: str) -> Any:
-    """A field of a row by its dotted path, as `rouge1.mean` or `cost.train_seconds`; None where it is missing."""
+    """A field of a method by its dotted path, as `rouge1.mean` or `cost.train_seconds`; None where it is missing."""
     found: Any = row
     for part in path.split("."):
         if found is None:
@@ -47,7 +47,7 @@ def value(row: RowSummary, path: str) -> Any:
 
 
 def cost(row: RowSummary, name: str) -> float | None:
-    """A cost of training; None for rows that are not trained, whose clocks show a meaningless zero."""
+    """A cost of training; None for methods that are not trained, whose clocks show a meaningless zero."""
     return row.cost.get(name) if trained(row) else None
 
 

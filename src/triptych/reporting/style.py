@@ -1,4 +1,4 @@
-"""The look of a row in every figure: a colour of Okabe and Ito's colour-blind safe set, a marker, a line, a hatch."""
+"""The look of a method in every figure: a colour of Okabe and Ito's colour-blind set, a marker, a line, a hatch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 
 @dataclass(frozen=True)
 class Look:
-    """Each of the four distinguishes a row by itself, so that figures work in grey and without colour vision."""
+    """Each of the four distinguishes a method by itself, so that figures work in grey and without colour vision."""
 
     colour: str
     marker: str
@@ -26,10 +26,10 @@ _PLACES = {"prompt-tuning": 0, "lora": 1, "last-layers": 2, "full": 3, "lead-3":
 
 
 def looks(labels: Iterable[str]) -> dict[str, Look]:
-    """A look for each row: a known method has its own, its variants too where that is free; the others what is left.
+    """A look for each method: a known method has its own, its variants too where that is free; the others what is left.
 
     Args:
-        labels: of all rows, in the suite's order.
+        labels: of all methods, in the suite's order.
     """
     places: dict[str, int] = {}
     wanted = list(labels)

@@ -7,7 +7,7 @@ from triptych.text import formats
 
 
 def extremes(comparison: Comparison, path: str, what: str) -> str | None:
-    """The lowest and the highest value of a cost among the tuned rows for which it was measured."""
+    """The lowest and the highest value of a cost among the tuned methods for which it was measured."""
     among = having(comparison, path, tuned(comparison))
     if len(among) < 2:
         return None
@@ -30,7 +30,7 @@ def memory(results: Results, comparison: Comparison) -> str | None:
 
 
 def parameters_and_compute(comparison: Comparison) -> str | None:
-    """Whether the row that trains the fewest parameters takes the least compute."""
+    """Whether the method that trains the fewest parameters takes the least compute."""
     compute = "cost.train_flops"
     among = having(comparison, compute, tuned(comparison))
     if len(among) < 2:
@@ -80,7 +80,7 @@ def search_cost(comparison: Comparison) -> str | None:
 
 
 def missing_meters(comparison: Comparison) -> str | None:
-    """What was not measured, and of which rows."""
+    """What was not measured, and of which methods."""
     parts = []
     for name, what in (
         ("train_flops", "training compute"),

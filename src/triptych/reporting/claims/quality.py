@@ -1,4 +1,4 @@
-"""Sentences on quality: scores, test losses, and which rows the paired tests show to differ."""
+"""Sentences on quality: scores, test losses, and which methods the paired tests show to differ."""
 
 from itertools import combinations, pairwise
 
@@ -25,7 +25,7 @@ _MOST_LISTED = 6  # pairs that a sentence names one by one; of more it gives the
 
 
 def best_rouge(comparison: Comparison) -> str | None:
-    """Which rows have the highest and the lowest R-1."""
+    """Which methods have the highest and the lowest R-1."""
     path = "rouge1.mean"
     among = with_rouge(comparison)
     if len(among) < 2:
@@ -114,7 +114,7 @@ def loss_order(comparison: Comparison) -> str | None:
 
 
 def best_loss(comparison: Comparison) -> str | None:
-    """The lowest test loss, and the rows that are not shown to differ from it."""
+    """The lowest test loss, and the methods that are not shown to differ from it."""
     among = having(comparison, "loss.test", with_rouge(comparison))
     if len(among) < 2:
         return None
@@ -155,7 +155,7 @@ def loss_and_rouge(comparison: Comparison) -> str | None:
 
 
 def test_counts(comparison: Comparison) -> str | None:
-    """How many pairs of rows differ on each measure."""
+    """How many pairs of methods differ on each measure."""
     parts = []
     for metric, name in {**rows.ROUGE, "loss": "the test loss"}.items():
         tests = [test for test in comparison.tests if test.metric == metric]
@@ -203,7 +203,7 @@ def power(comparison: Comparison) -> str | None:
 
 
 def _rising(comparison: Comparison, labels: list[str], path: str) -> list[str] | None:
-    """Those rows from the lowest value to the highest; None where there are fewer than two or two are equal."""
+    """Those methods from the lowest value to the highest; None where there are fewer than two or two are equal."""
     order = sorted(labels, key=lambda label: number(comparison, label, path))
     strictly = all(number(comparison, low, path) < number(comparison, high, path) for low, high in pairwise(order))
     return order if len(order) > 1 and strictly else None
@@ -214,7 +214,7 @@ def _ranked(comparison: Comparison, order: list[str], path: str) -> str:
 
 
 def _differ(comparison: Comparison, metric: str, a: str, b: str) -> bool:
-    """There is a test of these two rows, and it shows them to differ."""
+    """There is a test of these two methods, and it shows them to differ."""
     test = find_test(comparison.tests, metric, a, b)
     return test is not None and separable(test)
 

@@ -72,7 +72,7 @@ def trunk_caches(results: Results) -> str | None:
 
 
 def differences(results: Results, comparison: Comparison) -> str | None:
-    """What else than the trained parameters differs between the rows that train."""
+    """What else than the trained parameters differs between the methods that train."""
     if not tuned(comparison):
         return None
     runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].tuned]
@@ -87,7 +87,7 @@ def differences(results: Results, comparison: Comparison) -> str | None:
 
 
 def _seconds_per_document(runs: Iterable[SavedRun]) -> float | None:
-    """Training seconds for each document seen, over all runs of a row."""
+    """Training seconds for each document seen, over all runs of a method."""
     trained = [(run.record.cost.train_seconds, run.record.training) for run in runs if run.record.training is not None]
     documents = sum(training.documents for _, training in trained)
     return sum(seconds for seconds, _ in trained) / documents if documents else None

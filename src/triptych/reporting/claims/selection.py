@@ -1,4 +1,4 @@
-"""Which rows of a comparison a sentence is about, and their fields as the tables show them."""
+"""Which methods of a comparison a sentence is about, and their fields as the tables show them."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,56 +9,56 @@ from triptych.text import formats
 
 
 def with_rouge(comparison: Comparison) -> list[str]:
-    """The rows with a test ROUGE."""
+    """The methods with a test ROUGE."""
     return [label for label, row in comparison.rows.items() if row.rouge1 is not None]
 
 
 def tuned(comparison: Comparison) -> list[str]:
-    """The rows that trained something and finished."""
+    """The methods that trained something and finished."""
     return [label for label, row in rows.done(comparison).items() if rows.trained(row) and row.rouge1 is not None]
 
 
 def of_kind(comparison: Comparison, *kinds: str) -> list[str]:
-    """The rows of these kinds with a test ROUGE."""
+    """The methods of these kinds with a test ROUGE."""
     return [label for label in with_rouge(comparison) if comparison.rows[label].kind in kinds]
 
 
 def tuned_of_kind(comparison: Comparison, *kinds: str) -> list[str]:
-    """The rows of these kinds that trained something and finished."""
+    """The methods of these kinds that trained something and finished."""
     return [label for label in tuned(comparison) if comparison.rows[label].kind in kinds]
 
 
 def having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]:
-    """Those rows that have this field."""
+    """Those methods that have this field."""
     return [label for label in among if number(comparison, label, path) is not None]
 
 
 def beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> list[str]:
-    """The tuned rows whose value is above (or below) that of a row that has one."""
+    """The tuned methods whose value is above (or below) that of a method that has one."""
     limit = number(comparison, reference, path)
     values = {label: number(comparison, label, path) for label in having(comparison, path, tuned(comparison))}
     return [label for label, value in values.items() if (value > limit if higher else value < limit)]
 
 
 def lowest(comparison: Comparison, path: str, among: list[str]) -> list[str]:
-    """Of rows that have this field, those with the lowest value."""
+    """Of methods that have this field, those with the lowest value."""
     best = min(number(comparison, label, path) for label in among)
     return [label for label in among if number(comparison, label, path) == best]
 
 
 def highest(comparison: Comparison, path: str, among: list[str]) -> list[str]:
-    """Of rows that have this field, those with the highest value."""
+    """Of methods that have this field, those with the highest value."""
     best = max(number(comparison, label, path) for label in among)
     return [label for label in among if number(comparison, label, path) == best]
 
 
 def number(comparison: Comparison, label: str, path: str) -> Any:
-    """A field of a row by its dotted path; None where it is missing."""
+    """A field of a method by its dotted path; None where it is missing."""
     return rows.value(comparison.rows[label], path)
 
 
 def cell(comparison: Comparison, label: str, path: str) -> str:
-    """A field of a row as the tables show it."""
+    """A field of a method as the tables show it."""
     value = number(comparison, label, path)
     name = path.split(".")[-1]
     if path.startswith("loss."):
@@ -76,7 +76,7 @@ def cell(comparison: Comparison, label: str, path: str) -> str:
 
 
 def listed_cells(comparison: Comparison, labels: Iterable[str], path: str) -> str:
-    """`full 18.2 s, lora 18.0 s`: that field of each row, after its label."""
+    """`full 18.2 s, lora 18.0 s`: that field of each method, after its label."""
     return ", ".join(f"{label} {cell(comparison, label, path)}" for label in labels)
 
 

@@ -7,7 +7,7 @@ from triptych.text import formats
 
 
 def compared(comparison: Comparison) -> str:
-    """Which rows, documents, model and seeds were compared; or which files were scored."""
+    """Which methods, documents, model and seeds were compared; or which files were scored."""
     if rows.of_files(comparison):
         return _scored(comparison)
     labels, seeds = list(comparison.rows), comparison.seeds

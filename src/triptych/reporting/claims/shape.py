@@ -18,7 +18,7 @@ def length(comparison: Comparison) -> str | None:
 
 
 def copying(comparison: Comparison) -> str | None:
-    """Which rows have the most new word pairs, and which repeat themselves most."""
+    """Which methods have the most new word pairs, and which repeat themselves most."""
     among = having(comparison, "text_shape.novel_bigrams", with_rouge(comparison))
     if len(among) < 2:
         return None

@@ -7,7 +7,7 @@ from triptych.text import formats
 
 
 def shapes(results: Results, kind: str) -> str | None:
-    """What a method's rows trained in this run, in numbers; `kind` is one of `rows.METHODS`."""
+    """What the methods of a kind trained in this run, in numbers; `kind` is one of `rows.METHODS`."""
     describe = {"prompt-tuning": _prompt, "lora": _factors, "last-layers": _layers}[kind]
     firsts = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].record.kind == kind]
     parts = [text for run in firsts if (text := describe(run))]
@@ -15,7 +15,7 @@ def shapes(results: Results, kind: str) -> str | None:
 
 
 def evidence(comparison: Comparison, kind: str) -> str | None:
-    """Trainable parameters, loss and R-1 of the rows of a kind."""
+    """Trainable parameters, loss and R-1 of the methods of a kind."""
     parts = [
         f"{label} trains {cell(comparison, label, 'parameters.num_trainable_parameters')} parameters and reaches a "
         f"test loss of {cell(comparison, label, 'loss.test')} and R-1 {estimate_in_words(comparison, label, 'rouge1')}"
@@ -25,7 +25,7 @@ def evidence(comparison: Comparison, kind: str) -> str | None:
 
 
 def gap_to_full(comparison: Comparison, kinds: tuple[str, ...]) -> str | None:
-    """R-1 of rows of these kinds minus that of full fine-tuning."""
+    """R-1 of methods of these kinds minus that of full fine-tuning."""
     fulls, labels = of_kind(comparison, "full"), tuned_of_kind(comparison, *kinds)
     if not fulls or not labels:
         return None
@@ -54,7 +54,7 @@ def shares_of_full(comparison: Comparison) -> str | None:
 
 
 def first_loss(comparison: Comparison) -> str | None:
-    """Whether LoRA's rows begin at the untuned model's loss, as B = 0 says they must."""
+    """Whether LoRA begins at the untuned model's loss, as B = 0 says it must."""
     initial = "loss.initial"
     bases = of_kind(comparison, "untuned")
     labels = [label for label in of_kind(comparison, "lora") if number(comparison, label, initial) is not None]

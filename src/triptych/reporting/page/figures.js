@@ -1,5 +1,5 @@
 "use strict";
-// The figures are drawn already. Here their rows are switched on and off, and their numbers are read by pointer or keys.
+// The figures are drawn already. Here their methods are switched on and off, and their numbers are read by pointer or keys.
 (() => {
   const data = JSON.parse(document.getElementById("figure-data").textContent);
   const SPACE = "http://www.w3.org/2000/svg";
@@ -13,7 +13,7 @@
     return element;
   };
 
-  // A button for each entry of the legend, in place of the legend: it takes a row out of the figure and back.
+  // A button for each entry of the legend, in place of the legend: it takes a method out of the figure and back.
   function keys(svg, labels, hidden, changed) {
     const legend = svg.querySelector(".legend");
     if (!legend) return null;
@@ -36,7 +36,7 @@
       });
       return node("li", {}, button);
     });
-    return node("ul", { class: "keys", "aria-label": "rows shown" }, ...buttons);
+    return node("ul", { class: "keys", "aria-label": "methods shown" }, ...buttons);
   }
 
   for (const [name, { labels, series }] of Object.entries(data)) {

@@ -102,7 +102,7 @@ def clocks_table(comparison: Comparison) -> ReportTable:
 
 
 def generation_table(comparison: Comparison) -> ReportTable:
-    """How fast each row writes."""
+    """How fast each method writes."""
     return by_row(
         comparison,
         "generation",

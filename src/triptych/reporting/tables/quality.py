@@ -1,4 +1,4 @@
-"""Tables of quality: losses, ROUGE, paired tests, scores of further metrics, and how rows gain with data."""
+"""Tables of quality: losses, ROUGE, paired tests, scores of further metrics, and how methods gain with data."""
 
 from collections.abc import Callable, Iterable
 
@@ -103,7 +103,7 @@ def tests_table(comparison: Comparison, metrics: Iterable[str], name: str, capti
 
 
 def scaling_table(comparison: Comparison) -> ReportTable | None:
-    """What each row makes of more documents; None where the suite did not vary them."""
+    """What each method makes of more documents; None where the suite did not vary them."""
     body = []
     labels = dict.fromkeys(label for point in comparison.scaling for label in point.rows)
     for label in labels:

@@ -101,7 +101,7 @@ def _means(run: SavedRun) -> list[float]:
 
 
 def scored_record_tables(comparison: Comparison) -> list[ReportTable]:
-    """Every number of the comparison's rows, as recorded."""
+    """Every number of the comparison's methods, as recorded."""
 
     def sheet(name: str, caption: str, paths: Iterable[tuple[str, str]]) -> ReportTable:
         columns = [Column(head, _at(path), formats.exact, formats.DASH) for head, path in paths]

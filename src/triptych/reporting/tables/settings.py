@@ -1,4 +1,4 @@
-"""Tables of what was done: the data, the settings of all rows and of each, and every run."""
+"""Tables of what was done: the data, the settings of all methods and of each, and every run."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from triptych.text import formats
 
 
 def hyper_parameters_table(results: Results) -> ReportTable:
-    """What each row was trained with, and how its learning rate was found."""
+    """What each method was trained with, and how its learning rate was found."""
     body = []
     for label in results.labels:
         runs = [run for run in results.runs if run.record.label == label]
@@ -37,7 +37,7 @@ def hyper_parameters_table(results: Results) -> ReportTable:
 
 
 def settings_table(results: Results) -> ReportTable:
-    """The settings that are the same for every row."""
+    """The settings that are the same for every method."""
     suite = results.suite
     used = dict.fromkeys(run.record.provenance.precision for run in results.runs if run.record.provenance is not None)
     training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
@@ -86,7 +86,7 @@ def settings_table(results: Results) -> ReportTable:
 
 
 def _dropout(results: Results) -> str | None:
-    """What dropout each row trained with; None where the suite sets none and no run noted it."""
+    """What dropout each method trained with; None where the suite sets none and no run noted it."""
     rate = results.suite.training.dropout
     if rate is not None:
         return f"{rate:g} in every method, frozen parts included" if rate else "off in every method"
@@ -194,12 +194,11 @@ def _search(results: Results) -> str:
     judged = f"judged on at most {search.validation_documents:,} validation documents"
     if setting("search.epochs") is not None:  # of an earlier version
         epochs = formats.number_of(setting("search.epochs"), "epoch")
-        return (
-            f"{search.trials} trials a row, each of {epochs} on {setting('search.train_documents'):,} pairs, {judged}"
-        )
+        pairs = f"{setting('search.train_documents'):,} pairs"
+        return f"{search.trials} trials per method, each of {epochs} on {pairs}, {judged}"
     return (
-        f"{search.trials} rates a row on short trials, the best two on longer ones, under the first seed; together at "
-        f"most {formats.share(search.share)} of the steps of the shortest run, {judged}"
+        f"{search.trials} rates per method on short trials, the best two on longer ones, under the first seed; "
+        f"together at most {formats.share(search.share)} of the steps of the shortest run, {judged}"
     )
 
 

@@ -57,14 +57,14 @@ class Column:
 def by_row(
     comparison: Comparison, name: str, caption: str, columns: list[Column], failures: bool = True
 ) -> ReportTable:
-    """A table with a line for each row of the comparison.
+    """A table with a line for each method of the comparison.
 
     Args:
         comparison: the comparison.
         name: the name of the table.
         caption: its caption.
         columns: its columns after the label.
-        failures: say of a failed row that it failed; else its cells are empty.
+        failures: say of a failed method that it failed; else its cells are empty.
     """
     body = []
     for label, row in comparison.rows.items():
@@ -81,7 +81,7 @@ def by_row(
 
 
 def label_cell(label: str, row: RowSummary) -> Cell:
-    """The label of a row, with a note if it failed."""
+    """The label of a method, with a note if it failed."""
     return Cell(label, rows.failure_note(row) or None)
 
 
@@ -98,5 +98,5 @@ def estimate_cell(estimate: Estimate | None) -> Cell:
 
 
 def cost_of(name: str) -> Callable[[RowSummary], float | None]:
-    """A function that gives one cost of a row, by the name of its field."""
+    """A function that gives one cost of a method, by the name of its field."""
     return lambda row: rows.cost(row, name)
