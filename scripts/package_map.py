@@ -1,10 +1,10 @@
-"""Print the map of the package, derived from docstrings and the import contract; write it into the documents.
+"""Check or write the map of the package in docs/design.md, derived from docstrings and the import contract.
 
     python scripts/package_map.py [--write]
 
-Without `--write` the script says which documents are out of date, with status 1 if any is. With it, the marked section
-of README.md (a line for each wing) and of docs/design.md (a line for each module, in the layers of the import contract)
-is replaced. What a line says is the first sentence of the docstring of the package or module.
+Without `--write` the script says whether the map is out of date, with status 1 if it is. With it, the marked section
+of docs/design.md is replaced: a line for each module, in the layers of the import contract. What a line says is the
+first sentence of the docstring of the package or module.
 """
 
 import argparse
@@ -55,13 +55,8 @@ def modules(folder: Path) -> list[Path]:
     return found
 
 
-def wings() -> str:
-    """The README's map: each wing and each module at the top of the package, in the order of the layers."""
-    return "\n".join(f"- `{title(name)}` {summary(source(name))}" for layer in layers() for name in layer)
-
-
 def tree() -> str:
-    """The map of docs/design.md: layer by layer, a table of each wing's modules."""
+    """The map: layer by layer, a table of each wing's modules."""
     parts = []
     for number, layer in enumerate(layers(), 1):
         parts.append(f"### Layer {number}: {', '.join(f'`{name}`' for name in layer)}")
@@ -85,7 +80,7 @@ def cell(text: str) -> str:
     return text.replace("|", "\\|")
 
 
-DOCUMENTS = {"README.md": wings, "docs/design.md": tree}
+DOCUMENTS = {"docs/design.md": tree}
 
 
 def rewritten(text: str, section: str) -> str:
@@ -113,7 +108,7 @@ def stale(folder: Path = CHECKOUT) -> list[str]:
 
 def main() -> int:
     """Parse the command line; check or write."""
-    parser = argparse.ArgumentParser(description="The map of the package in README.md and docs/design.md.")
+    parser = argparse.ArgumentParser(description="The map of the package in docs/design.md.")
     parser.add_argument("--write", action="store_true", help="replace the marked sections instead of checking them")
     write = parser.parse_args().write
     for name in stale():

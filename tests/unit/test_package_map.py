@@ -1,4 +1,4 @@
-"""The map of the package in README.md and docs/design.md is what modules and import contract say."""
+"""The map of the package in docs/design.md is what modules and import contract say."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_a_document_is_replaced_between_its_marks_alone():
 
 
 def test_the_map_is_up_to_date():
-    """README.md and docs/design.md show the packages and modules that there are, with their present first sentences."""
+    """docs/design.md shows the packages and modules that there are, with their present first sentences."""
     assert not package_map.stale(), f"run `{package_map.COMMAND}`"
 
 

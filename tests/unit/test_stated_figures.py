@@ -1,0 +1,141 @@
+"""Figures and commands in documents: figures are those of records in the repository, and commands can be parsed."""
+
+import ast
+import contextlib
+import io
+import json
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from support.paths import CHECKOUT
+from triptych.analysis.comparison import compare_results
+from triptych.cli.commands import make_parser
+from triptych.results.reading import read_results
+from triptych.results.records import Comparison
+
+DOCUMENTS = ["README.md", *sorted(path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("docs/**/*.md"))]
+TABLES = [
+    ("README.md", "## Install", "example"),
+    ("README.md", "## How it works", "rehearsal"),
+    ("docs/results.md", "## A small comparison", "example"),
+    ("docs/results.md", "", "rehearsal"),
+]
+KINDS = ("full", "last-layers", "lora", "lead-3", "prompt-tuning", "untuned")
+
+
+@cache
+def comparison(name: str) -> Comparison:
+    """The comparison that a table is of: of the records in docs/example, or the published one of docs/rehearsal."""
+    if name == "example":
+        return compare_results(read_results(CHECKOUT / "docs/example/results"))
+    return Comparison.model_validate(json.loads((CHECKOUT / "docs/rehearsal/comparison.json").read_text("utf-8")))
+
+
+def table_before(document: str, mark: str) -> dict[str, list[str]]:
+    """The cells of the last table of results before a mark in a document, by the kind of the row."""
+    text = (CHECKOUT / document).read_text(encoding="utf-8")
+    lines = text[: text.index(mark) if mark else len(text)].splitlines()
+    rows: dict[str, list[str]] = {}
+    for line in lines:
+        first, *cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if first == "Method":
+            rows = {}
+        elif line.startswith("|") and (kind := next((kind for kind in KINDS if first.startswith(kind)), None)):
+            rows[kind] = cells
+    return rows
+
+
+@pytest.mark.parametrize(("document", "mark", "name"), TABLES)
+def test_tables_of_results_are_those_of_their_records(document, mark, name):
+    """Scores with intervals, losses, times and parameters of each row are those of the comparison, rounded."""
+    found, rows = table_before(document, mark), comparison(name).rows
+    assert set(found) == set(rows) == set(KINDS)
+    for kind, cells in found.items():
+        row = rows[kind]
+        stated = " | ".join(cells)
+        rouge = row.rouge1
+        assert f"{rouge.mean:.1f} ({rouge.low:.1f} to {rouge.high:.1f})" in stated, kind
+        if row.parameters is not None and row.parameters.num_trainable_parameters:
+            seconds = row.cost["train_seconds"]
+            assert f"| {seconds:.{0 if seconds > 100 else 1}f} s |" in stated, kind
+            assert f"{row.parameters.num_trainable_parameters:,}" in stated, kind
+        if document != "README.md":
+            assert f"{row.rouge2.mean:.1f} | {row.rougeLsum.mean:.1f}" in stated, kind
+            if row.loss is not None and row.loss.test is not None:
+                digits = 4 if name == "example" else 3
+                assert f"{row.loss.test:.{digits}f}" in stated, kind
+
+
+def test_the_commit_of_the_demo_is_that_of_its_records():
+    """README and results name the commit from which the demo's records were made."""
+    record = json.loads((CHECKOUT / "docs/example/results/runs/lora/0/record.json").read_text(encoding="utf-8"))
+    for document in ("README.md", "docs/results.md"):
+        assert f"commit {record['provenance']['commit'][:7]}" in (CHECKOUT / document).read_text(encoding="utf-8")
+
+
+def commands(document: str) -> list[list[str]]:
+    """The commands of a document's fenced blocks, as words."""
+    text = (CHECKOUT / document).read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(r"^```[^\n]*\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE):
+        for line in block.replace("\\\n", " ").splitlines():
+            line = line.strip().removeprefix("$ ")
+            if re.match(r"(triptych|python(?= (scripts|benchmarks)/)) ", line):
+                found.append(shlex.split(line.partition(" | ")[0], comments=True))
+    return found
+
+
+@pytest.mark.parametrize("document", [document for document in DOCUMENTS if commands(document)])
+def test_commands_in_documents_can_be_parsed(document):
+    """Each `triptych` command has arguments that exist, and each script or benchmark is in the checkout."""
+    for words in commands(document):
+        if words[0] == "python":
+            assert (CHECKOUT / words[1]).is_file(), words
+            continue
+        words = words[1 : next((place for place, word in enumerate(words) if word in ("#", ";")), None)]
+        errors = io.StringIO()
+        with contextlib.redirect_stderr(errors):
+            try:
+                make_parser().parse_args(words)
+            except SystemExit as end:
+                assert not end.code, f"triptych {' '.join(words)}: {errors.getvalue()}"
+
+
+def sections(document: str) -> dict[str, str]:
+    """The sections of a document by their titles."""
+    text = (CHECKOUT / document).read_text(encoding="utf-8")
+    return {part.partition("\n")[0]: part for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]}
+
+
+@cache
+def known_tests() -> frozenset[str]:
+    """The names of all tests."""
+    found = set()
+    for path in (CHECKOUT / "tests").rglob("test_*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        found |= {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+    return frozenset(found)
+
+
+@pytest.mark.parametrize("title", sections("docs/questions.md"))
+def test_every_answer_names_its_test_and_a_command(title):
+    """An answer names tests that exist, and ends with a command; one of pytest names a file and selects something."""
+    text = sections("docs/questions.md")[title]
+    names = re.findall(r"`(test_\w+)`", text)
+    files = re.findall(r"`(tests/[\w/]+\.py)`", text)
+    assert names or files
+    assert not set(names) - known_tests()
+    assert all((CHECKOUT / file).is_file() for file in files)
+    assert re.search(r"^```sh\n(triptych|python) ", text, flags=re.MULTILINE)
+    for line in re.findall(r"^python -m pytest (.*)$", text, flags=re.MULTILINE):
+        place, *rest = shlex.split(line)
+        path = CHECKOUT / place
+        assert path.exists()
+        if rest:
+            chosen = rest[rest.index("-k") + 1].split(" or ")
+            tests = re.findall(r"^def (test_\w+)", Path(path).read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert all(any(word in test for test in tests) for word in chosen), line
