@@ -1,4 +1,4 @@
-"""docs/keys.md: every key of a suite file and every option of a row, from the models that check them."""
+"""docs/keys.md: every key of a suite file and every option of a method, from the models that check them."""
 
 import argparse
 import sys
@@ -19,11 +19,11 @@ its preset, else the one shown here. This page is written by `python scripts/key
 
 """
 
-ROWS = """
-## Options of rows
+OPTIONS = """
+## Options of methods
 
-The section of a row is `[method.LABEL]`. Its label is a method or baseline below, or any other name with the key
-`kind`: `[method.lora-all]` with `kind = "lora"`.
+`[method.LABEL]` holds the options of one method. Its label is the name of a method or baseline below, or any other name
+with the key `kind`: `[method.lora-all]`, `kind = "lora"`.
 """
 
 
@@ -34,10 +34,7 @@ def page() -> str:
     for name, purpose in sections().items():
         inside = [key for key in keys if key.name.startswith(f"{name}.")]
         parts.append(f"\n## [{name}]\n\n{purpose}\n\n{table(inside)}")
-    parts.append(
-        "\n## Options of rows\n\nThe section of a row is `[method.LABEL]`. Its label is a method or baseline below, or "
-    )
-    parts.append('any other name with the key `kind`: `[method.lora-all]`, `kind = "lora"`.\n')
+    parts.append(OPTIONS)
     kinds = dict.fromkeys(key.name.split(".")[1] for key in keys if key.name.startswith("method."))
     for kind in kinds:
         parts.append(f"\n### [method.{kind}]\n\n{table([k for k in keys if k.name.startswith(f'method.{kind}.')])}")

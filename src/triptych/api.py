@@ -87,9 +87,9 @@ def compare(
     plugins: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> Comparison:
-    """Run every row of a suite, each run in a child process, compare, and write tables and reports to `out`.
+    """Run every method of a suite, each run in a child process, compare, and write tables and reports to `out`.
 
-    The same suite in an `out` that exists is resumed. Rows and seeds that `out` does not have are added to it; what it
+    The same suite in an `out` that exists is resumed. Methods and seeds that it does not have are added to it; what it
     has stays in it, and finished runs are not touched.
 
     Args:
@@ -101,11 +101,11 @@ def compare(
         out: the results folder; None: the one given as `suite_file`, else `results/NAME`.
         preset: settings to start from; None: `assignment` where there is a suite file, a model or data, else `demo`.
         settings: keys of a suite file, tables as dictionaries; they override the suite file and the preset.
-        methods: labels of the rows, as a list or separated by commas; None: those of the suite.
+        methods: labels of methods and baselines, as a list or separated by commas; None: those of the suite.
         seeds: the seeds, or one; None: those of the suite.
         within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are
-            chosen as `plan` does, the same for every row; an `out` that exists keeps its own. None: the suite's sizes
-            are as they are.
+            chosen as `plan` does, the same for every method; an `out` that exists keeps its own. None: the suite's
+            sizes are as they are.
         fresh: start over; what `out` holds is kept under another name.
         executor: `local`, one run after the other on this machine; `ray`, a Ray cluster on this machine; or
             `ray://HOST:PORT`.
@@ -116,7 +116,7 @@ def compare(
             default a notebook shows a bar, and elsewhere nothing is shown.
 
     Returns:
-        What `OUT/comparison.json` holds. A run that failed is named in its row's `failed_seeds`.
+        What `OUT/comparison.json` holds. A run that failed is named in its method's `failed_seeds`.
 
     Raises:
         InputError: the suite cannot be carried out; nothing was written.
@@ -183,7 +183,7 @@ def dry_run(
     timing: bool = True,
     listener: Listener | None = None,
 ) -> "DryRun":
-    """What `compare` would do: its runs, documents and disk, and its time, by a few timed documents of each row.
+    """What `compare` would do: its runs, documents and disk, and its time, by a few timed documents of each method.
 
     Nothing is written.
 
@@ -202,7 +202,7 @@ def dry_run(
         device: as for `compare`.
         plugins: as for `compare`.
         timing: False: nothing is timed, and no seconds are forecast.
-        listener: called with the plan as soon as it is known, and with each row's estimate as it is made.
+        listener: called with the plan as soon as it is known, and with each method's estimate as it is made.
 
     Raises:
         InputError: the suite cannot be carried out.
@@ -268,11 +268,11 @@ def train(
     plugins: Sequence[str] = (),
     listener: Listener | None = None,
 ) -> list[Record]:
-    """Run one row of a suite in this process, under each of its seeds, into `OUT/runs/LABEL/SEED`.
+    """Run one method of a suite in this process, under each of its seeds, into `OUT/runs/LABEL/SEED`.
 
     Args:
         label: a method, a baseline, or a label that the suite defines; a suite that does not name it gets it as its
-            only row.
+            only method.
         suite_file: as for `compare`.
         data: as for `compare`.
         model: as for `compare`.
@@ -289,7 +289,7 @@ def train(
         A record for each seed.
 
     Raises:
-        InputError: the row cannot be run; nothing was written.
+        InputError: the method cannot be run; nothing was written.
         TriptychError: a run failed.
     """
     from triptych.suite import one_row
@@ -310,7 +310,7 @@ def load(
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or the adapter's folder; or, where only one run can be meant, `OUT/runs/LABEL` or
-            OUT; or `OUT@best`, the row that trains with the best mean on the primary measure.
+            OUT; or `OUT@best`, the method that trains with the best mean on the primary measure.
         model: the base model, where it is not available under its recorded name.
         device: cpu, cuda or mps; None: the best there is.
         plugins: Python files with plug-ins.
@@ -565,7 +565,7 @@ def advise(
     max_seconds: float | str | None = None,
     max_memory: float | str | None = None,
 ) -> "Advice":
-    """Name the best row of a finished comparison within a budget, with the evidence and its uncertainty.
+    """Name the best method of a finished comparison within a budget, with the evidence and its uncertainty.
 
     Args:
         out: a results folder; or a folder with its `comparison.json` alone, whose figures are taken as they are.
@@ -609,7 +609,7 @@ def bundle(
         max_megabytes: megabytes (10^6 bytes) of fine-tuned models, at most; above it the largest are left out. None:
             any number.
         overwrite: replace a file that exists.
-        plugins: Python files with plug-ins that the rows need; they go into the zip.
+        plugins: Python files with plug-ins that the methods need; they go into the zip.
 
     Returns:
         What went in, and which models were left out.
@@ -632,7 +632,7 @@ def play(
     device: str | None = None,
     plugins: Sequence[str] = (),
 ) -> None:
-    """Serve a web page that shows an article's summaries by every row side by side, until it is interrupted.
+    """Serve a web page that shows an article's summaries by every method side by side, until it is interrupted.
 
     Args:
         out: a results folder.

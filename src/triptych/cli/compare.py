@@ -24,8 +24,8 @@ def add_compare(commands: Commands) -> None:
         help="run a comparison and report it",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=EXAMPLES,
-        description="Run every row of a suite, compare, and write tables and reports to OUT. The "
-        "same suite in an OUT that exists is resumed, and rows and seeds that OUT does not have are added to it.",
+        description="Run every method of a suite, compare, and write tables and reports to OUT. The "
+        "same suite in an OUT that exists is resumed, and methods and seeds that OUT does not have are added to it.",
     )
     parser.add_argument(
         "suite",
@@ -44,7 +44,7 @@ def add_compare(commands: Commands) -> None:
         "--within",
         metavar="TIME",
         help="choose seeds, test documents, epochs and training pairs as triptych "
-        "plan does, the same for every row, for this much time (90s, 30min, 8h, 2d), and run that",
+        "plan does, the same for every method, for this much time (90s, 30min, 8h, 2d), and run that",
     )
     parser.add_argument("--fresh", action="store_true", help="start over; what OUT holds is kept under another name")
     parser.add_argument(

@@ -68,7 +68,7 @@ def completion_script(shell: str, parser: argparse.ArgumentParser, keys: list[st
     Args:
         shell: one of `SHELLS`.
         parser: of the whole command line.
-        keys: of a suite file, with the options of rows.
+        keys: of a suite file, with the options of methods.
     """
     (actions,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     commands: dict[str, argparse.ArgumentParser] = dict(actions.choices)

@@ -14,8 +14,8 @@ def add_list(commands: Commands) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Alone: methods with their options, baselines, data sets, metrics, "
         "models, the keys of a suite file and presets.\n`list keys [PART ...]`: keys of a suite file and options "
-        "of rows, all or those whose names contain a part.\n`list data DIR`: what a folder holds and how it would be "
-        "read.",
+        "of methods, all or those whose names contain a part.\n`list data DIR`: what a folder holds and how it would "
+        "be read.",
     )
     parser.add_argument("what", nargs="*", metavar="keys | data DIR", help="keys, or data DIR")
     add_set_option(parser, "with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME")

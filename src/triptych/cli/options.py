@@ -59,7 +59,7 @@ def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None
         metavar="D",
         help="a folder with train|validation|test.{csv,jsonl,parquet}, a file, a hub name, or newswire (embedded)",
     )
-    parser.add_argument("--methods", metavar="a,b", help="the rows, separated by commas")
+    parser.add_argument("--methods", metavar="a,b", help="labels of methods and baselines, separated by commas")
     parser.add_argument("--seeds", metavar="0,1", help="the seeds, separated by commas")
     add_set_option(parser, "any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16")
     if out:

@@ -23,7 +23,7 @@ def add_plan(commands: Commands) -> None:
         description="Say how many test documents and seeds find a true difference "
         "four times in five, which of the two is too few, what that costs, and the best design for a "
         "time. From finished results folders, without a model; or from a suite, of which a few "
-        "documents are timed with every row and whose scores are assumed to vary as they did elsewhere.",
+        "documents are timed with every method and whose scores are assumed to vary as they did elsewhere.",
     )
     parser.add_argument(
         "given", nargs="*", metavar="SUITE.toml | OUT", help="a suite file, or results folders (pilots)"

@@ -29,7 +29,7 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
     """Print what a suite compares, which preset its settings began from, and where its results go."""
     print_text(console, f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; results in {out}{remark}")
     t, d, s = suite.training, suite.decoding, suite.search
-    rates = f"a search over {s.trials} learning rates a row" if s.trials > 1 else "no search"
+    rates = f"a search over {s.trials} learning rates per method" if s.trials > 1 else "no search"
     print_text(
         console,
         f"  from the preset {preset!r}: {presets()[preset].summary}\n"
@@ -41,7 +41,7 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
 
 
 def show_plan(console: Console, plan: SuitePlan) -> None:
-    """Print the rest of a plan: the data as it is read, the rows with their runs, disk; then the smaller suites.
+    """Print the rest of a plan: the data as it is read, the methods with their runs, disk; then the smaller suites.
 
     `show_settings` comes before it.
     """
@@ -79,9 +79,9 @@ def _show_counts(console: Console, plan: SuitePlan) -> None:
 
 
 def _show_rows(console: Console, plan: SuitePlan) -> None:
-    """Print the rows with their runs, parameters and disk."""
+    """Print the methods with their runs, parameters and disk."""
     numbers = [Column(header=header, justify="right") for header in ("runs", "done", "trainable", "added", "stored")]
-    table = Table(Column("row", overflow="fold"), *numbers)
+    table = Table(Column("method", overflow="fold"), *numbers)
     for row in plan.rows:
         label = row.label if row.kind == row.label else f"{row.label} ({row.kind})"
         counted = [formats.count(n) for n in (row.num_trainable_parameters, row.num_added_parameters)]
@@ -106,7 +106,7 @@ def show_times(console: Console, found: "DryRun") -> None:
     print_text(
         console,
         f"At most about {found.seconds / 60:,.1f} minutes for all runs one after the other: a few timed documents of "
-        "each row, scaled to all epochs and full-length summaries.",
+        "each method, scaled to all epochs and full-length summaries.",
     )
     for smaller in found.smaller:
         if smaller.seconds is not None:

@@ -214,11 +214,11 @@ class ProgressView:
 
 
 class DryRunView:
-    """Shows the plan of a dry run, then the time of each row as it is measured; a `Listener` and a context manager.
+    """Shows the plan of a dry run, then the time of each method as it is measured; a `Listener` and a context manager.
 
     Args:
         console: standard output.
-        timing: whether rows are timed after the plan.
+        timing: whether methods are timed after the plan.
     """
 
     def __init__(self, console: Console, timing: bool):

@@ -55,9 +55,9 @@ def add_advise(commands: Commands) -> None:
     """Add the parser of `triptych advise`."""
     parser = commands.add_parser(
         "advise",
-        help="name the best row within a budget",
+        help="name the best method within a budget",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Name the best row of a finished comparison within a budget, with the evidence "
+        description="Name the best method of a finished comparison within a budget, with the evidence "
         "and its uncertainty.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="a results folder")
@@ -65,7 +65,7 @@ def add_advise(commands: Commands) -> None:
     parser.add_argument("--max-seconds", metavar="S", help="training time, at most: 90s, 30min, 8h, or seconds")
     parser.add_argument("--max-memory", metavar="B", help="peak memory of training, at most: 500MB, 8GB, or bytes")
     parser.add_argument("--json", action="store_true", help="print the advice as JSON")
-    parser.add_argument("--export", type=Path, metavar="DIR", help="export the advised row's run to a new folder")
+    parser.add_argument("--export", type=Path, metavar="DIR", help="export the advised method's run to a new folder")
     parser.add_argument("--model", metavar="M", help="with --export: the base model, where it has moved")
     add_common_options(parser)
     parser.set_defaults(call=run_advise)
@@ -85,7 +85,7 @@ def run_advise(options: argparse.Namespace) -> int:
     if options.export is None:
         return 0
     if not advice.runs:
-        raise ResultsError("Nothing is exported: no row was advised, or the folder has no run of it.")
+        raise ResultsError("Nothing is exported: no method was advised, or the folder has no run of it.")
     quiet_libraries()
     made = api.export(advice.runs[0], options.export, model=options.model, plugins=options.plugin)
     print(made, file=sys.stderr if options.json else sys.stdout)

@@ -1,4 +1,4 @@
-"""`triptych train`: run one row of a suite, for a person, a launcher such as torchrun, or a suite that reads events."""
+"""`triptych train`: run one method of a suite, for a person, a launcher such as torchrun, or a suite."""
 
 import argparse
 from pathlib import Path
@@ -23,13 +23,11 @@ def add_train(commands: Commands) -> None:
     """Add the parser of `triptych train`."""
     parser = commands.add_parser(
         "train",
-        help="run one row of a suite",
+        help="run one method of a suite",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Run one row of a suite in this process, under each of its seeds.",
+        description="Run one method of a suite in this process, under each of its seeds.",
     )
-    parser.add_argument(
-        "label", metavar="LABEL", help="the row: a method, a baseline, or a label that the suite defines"
-    )
+    parser.add_argument("label", metavar="LABEL", help="a method, a baseline, or a label that the suite defines")
     parser.add_argument("suite", nargs="?", metavar="SUITE.toml", help="a suite file")
     add_suite_options(parser)
     add_detail_options(parser)

@@ -217,9 +217,9 @@ def add_play(commands: Commands) -> None:
     """Add the parser of `triptych play`."""
     parser = commands.add_parser(
         "play",
-        help="try every row on an article, in a local web page",
+        help="try every method on an article, in a local web page",
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        description="Serve a page on this machine where an article's summaries by every row of OUT "
+        description="Serve a page on this machine where an article's summaries by every method of OUT "
         "are shown side by side. It loads nothing from a network. Needs the extra `play`.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="a results folder")

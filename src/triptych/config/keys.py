@@ -111,7 +111,7 @@ def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, typ
     Args:
         settings: keys of a suite file, tables as dictionaries.
         head: text for the top, without comment signs.
-        methods: the kinds of rows whose options are listed, by name.
+        methods: the kinds of methods whose options are listed, by name.
     """
     lines = [*(f"# {line}".rstrip() for line in head.splitlines()), ""]
     top = [key for key in suite_keys() if "." not in key.name]
@@ -123,7 +123,7 @@ def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, typ
         heading = f"[{name}]".ljust(40) + f"# {purpose}"
         fits = len(heading) <= FILE_COLUMNS
         lines += ["", *([heading] if fits else [f"# {purpose}", f"[{name}]"]), *_key_lines(keys, own)]
-    lines += ["", "# Options of a row: take the comment signs away from its section and from what you set."]
+    lines += ["", "# Options of a method: take the comment signs away from its section and from what you set."]
     for name, cls in methods.items():
         own = (settings.get("method") or {}).get(name) or {}
         sign = "" if own else "# "

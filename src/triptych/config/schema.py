@@ -40,7 +40,7 @@ class Split(Section):
 
 
 class PromptSettings(Section):
-    """How a model is asked for a summary, the same for every row; `separator` comes after the document."""
+    """How a model is asked for a summary, the same for every method; `separator` comes after the document."""
 
     before: str = Field("", description="the text before the document; it may name special tokens")
     chat: bool = Field(
@@ -61,7 +61,7 @@ class Limits(Section):
 
 
 class Training(Section):
-    """The training budget and recipe, the same for every row."""
+    """The training budget and recipe, the same for every method."""
 
     max_epochs: int = Field(10, ge=1, description="epochs, at most")
     eval_every: float = Field(
@@ -71,7 +71,7 @@ class Training(Section):
     global_batch_size: int = Field(32, ge=1, description="documents an optimizer step")
     micro_batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         8,
-        description='documents a forward pass on one device; "auto": the most that fit, found once for a row and kept',
+        description='documents a forward pass on one device; "auto": the most that fit, found once per method and kept',
     )
     max_grad_norm: float = Field(1.0, gt=0, description="the gradient of what is trained is clipped at this norm")
     warmup_fraction: float = Field(
@@ -94,8 +94,8 @@ class Training(Section):
     )
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = Field(
         None,
-        description="while training, in every row at every place where the model has dropout, frozen parts included; "
-        "0: off; without a number the model's own rates, in what is trained alone",
+        description="while training, for every method at every place where the model has dropout, frozen parts "
+        "included; 0: off; without a number the model's own rates, in what is trained alone",
     )
 
 
@@ -114,7 +114,7 @@ class Cache(Section):
 
 
 class Decoding(Section):
-    """How summaries are generated, the same for every row."""
+    """How summaries are generated, the same for every method."""
 
     num_beams: int = Field(4, ge=1, description="beams of the search; 1: greedy")
     max_new_tokens: int = Field(128, ge=1, description="tokens of a summary, at most")
@@ -133,7 +133,7 @@ class Decoding(Section):
 
 
 class RougeSettings(Section):
-    """What ROUGE counts, the same for every row."""
+    """What ROUGE counts, the same for every method."""
 
     language: languages.LanguageName = Field(
         languages.AUTO,
@@ -144,7 +144,7 @@ class RougeSettings(Section):
 
 
 class Search(Section):
-    """The learning-rate search, with the same budget for every tuned row."""
+    """The learning-rate search, with the same budget for every tuned method."""
 
     trials: int = Field(
         4, ge=0, description="learning rates of the first round; 0 or 1: no search, each method's default rate is used"
@@ -153,8 +153,8 @@ class Search(Section):
         0.35,
         gt=0,
         le=1,
-        description="optimizer steps of all trials of a row together, as a share of the shortest run that lowers the "
-        "validation loss",
+        description="optimizer steps of all trials of a method together, as a share of the shortest run that lowers "
+        "the validation loss",
     )
     validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
 
@@ -178,7 +178,7 @@ class Analysis(Section):
         "rouge1",
         description="the measure that the verdict and `advise` judge by; the test loss is always shown next to it",
     )
-    margin: float = Field(0.5, gt=0, description="ROUGE points; rows shown to differ by less are called equivalent")
+    margin: float = Field(0.5, gt=0, description="ROUGE points; methods shown to differ by less are called equivalent")
     loss_margin: float = Field(0.02, gt=0, description="the same for the test loss, in nats per target token")
 
     def margin_of(self, measure: str) -> float:
@@ -197,7 +197,7 @@ class ReportSettings(Section):
 
 
 class Scaling(Section):
-    """How each row gains with data: every row that trains, again on fewer training documents, all else the same."""
+    """How methods gain with data: those that train, again on fewer training documents, all else the same."""
 
     train_documents: tuple[int, ...] = Field(
         (), description="training pairs of the further points, rising; each sample holds the smaller ones"
@@ -225,7 +225,7 @@ class ChosenDesign(Section):
 
 
 def is_label(text: str) -> bool:
-    """Whether a text can be a row's label, which names a folder and is an argument: not like a path or an option."""
+    """Whether a text can be a method's label, which names a folder and is an argument: not like a path or an option."""
     return 0 < len(text) <= 100 and all(c.isalnum() or c in "-_." for c in text) and text[0] not in ".-"
 
 
@@ -244,10 +244,10 @@ class Suite(Section):
     )
     data_revision: str = Field("main", description="of a hub data set: a branch, tag or commit")
     methods: tuple[str, ...] = Field(
-        ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full"), description="labels of the rows"
+        ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full"), description="labels of what is compared"
     )
-    seeds: tuple[int, ...] = Field((0, 1, 2), description="rows that do not train run once, under the first")
-    separator: str = Field("\n\nTL;DR:", description="the text between document and summary, the same for every row")
+    seeds: tuple[int, ...] = Field((0, 1, 2), description="methods that do not train run once, under the first")
+    separator: str = Field("\n\nTL;DR:", description="the text between document and summary, the same for every method")
     prompt: PromptSettings = PromptSettings()
     columns: Columns = Columns()
     split: Split = Split()
@@ -264,7 +264,7 @@ class Suite(Section):
     report: ReportSettings = ReportSettings()
     design: ChosenDesign | None = None
     method: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="options of each row, by its label; a further row gives its kind as well"
+        default_factory=dict, description="options of each method, by its label; a further label gives its kind as well"
     )
 
     @model_validator(mode="before")
@@ -292,12 +292,12 @@ class Suite(Section):
     @classmethod
     def _labels(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if not value:
-            raise ValueError("at least one row is needed")
+            raise ValueError("at least one method is needed")
         if len(set(value)) != len(value):
-            raise ValueError("a row is named twice")
+            raise ValueError("a method is named twice")
         for label in value:
             if not is_label(label):
-                raise ValueError(f"{label[:100]!r} cannot be a row's label: letters, digits, '-', '_' and '.' make one")
+                raise ValueError(f"{label[:100]!r} cannot be a label: letters, digits, '-', '_' and '.' make one")
         return value
 
     @field_validator("seeds")

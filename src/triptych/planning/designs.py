@@ -22,13 +22,13 @@ class Known:
 
     Attributes:
         suite: the suite to be planned.
-        seeds_of: labels of its rows that train.
+        seeds_of: labels of its methods that train.
         size: its own size.
         test_available: test documents in the data.
         chance: on each measure that is known; the primary measure is among them.
-        costs: of each row; empty: not known.
+        costs: of each method; empty: not known.
         costs_from: a sentence on where they come from.
-        enough: training pairs beyond which no row gains more than the margin; None: not known.
+        enough: training pairs beyond which no method gains more than the margin; None: not known.
         arguments: of the command line that runs the suite as it is.
         said: sentences on what was taken from where.
     """
@@ -161,9 +161,9 @@ class Shown:
         """The plan in words."""
         p = self.planner
         said = [
-            f"To find a true difference of {self._points(p.detect)} between two rows that train in four of five "
+            f"To find a true difference of {self._points(p.detect)} between two methods that train in four of five "
             f"comparisons, at the strictest step of the correction over {formats.number_of(p.pairs, 'pair')} of such "
-            "rows (rows that train nothing are taken to differ clearly, so that the correction passes them first), "
+            "methods (those that train nothing are taken to differ clearly, so that the correction passes them first), "
             f"{self._needed(needed)}"
         ]
         said += [self._bottleneck(own), *self._range(best or needed or own), *self._of_loss(best or needed or own)]
@@ -253,7 +253,7 @@ class Shown:
             cut.append(f"{size.train_documents:,} training pairs instead of {p.own.train_documents:,}")
         training = f"with {formats.listed(cut)}" if cut else "with the suite's training pairs and epochs"
         if p.enough is not None and size.train_documents == p.enough != p.own.train_documents:
-            training += ", beyond which no row of the pilot's data-size curve gains more than the margin"
+            training += ", beyond which no method of the pilot's data-size curve gains more than the margin"
         elif cut and p.enough is None:
             training += "; what more training would bring is not known without a [scaling] pilot"
         seconds = formats.seconds(best.seconds)

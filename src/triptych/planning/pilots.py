@@ -28,8 +28,8 @@ def from_pilots(
     Args:
         outs: results folders of `compare`, or of `score` for how scores vary; the first one's suite is planned.
         settings: keys of a suite, laid on it.
-        methods: its rows to plan for; None: all.
-        flags: settings and rows as arguments of `compare`.
+        methods: its methods to plan for; None: all.
+        flags: settings and methods as arguments of `compare`.
 
     Raises:
         InputError: a folder cannot be used, or they are of different measures.
@@ -45,13 +45,13 @@ def from_pilots(
     trained = tuple(label for label in suite.methods if first.files is not None or _trains(several, label))
     if len(trained) < 2:
         raise ResultsError(
-            f"{str(first.out)!r} has {formats.number_of(len(trained), 'row')} that train: a difference needs two. "
-            "Give a pilot with two methods."
+            f"A difference needs two methods that train, and {str(first.out)!r} has {len(trained)}. Give a pilot with "
+            "two of them."
         )
     costs = {label: costs[label] for label in suite.methods if label in costs}
     if costs and (lacking := [label for label in suite.methods if label not in costs]):
         raise ResultsError(
-            f"No pilot has a finished run of {', '.join(lacking)}: leave the row out with --methods, or run it."
+            f"No pilot has a finished run of {', '.join(lacking)}: leave it out with --methods, or run it."
         )
     available = {split: max(costing.available(run, split) for run in runs) for split in ("train", "validation", "test")}
     available["test"] = max(available["test"], len(runs[0].predictions))
@@ -90,7 +90,7 @@ def _suite_of_pilots(several: Sequence[Results], settings: Mapping[str, Any], me
     if methods is not None:
         if absent := [label for label in methods if label not in first.suite.methods]:
             hint = nearest(absent[0], first.suite.methods)
-            raise ConfigError(f"The pilot {str(first.out)!r} has no row {absent[0]!r}.{hint}")
+            raise ConfigError(f"The pilot {str(first.out)!r} has no method {absent[0]!r}.{hint}")
         chosen = {label: options for label, options in merged["method"].items() if label in methods}
         merged |= {"methods": list(methods), "method": chosen}
     return make_suite(merged)
@@ -124,7 +124,7 @@ def _chance_of_pilots(
     if primary not in by_measure:
         what = "" if primary == "rouge1" else f" with {primary} of every document"
         raise ResultsError(
-            f"{_names(several)} cannot be planned from: two rows that train, scored on two documents or more{what}, "
+            f"{_names(several)} cannot be planned from: two methods that train, scored on two documents or more{what}, "
             "are needed."
         )
     found, said = {}, []
@@ -135,8 +135,8 @@ def _chance_of_pilots(
                 suite.analysis.loss_margin / suite.analysis.margin if measure == "loss" else 1
             )
             said.append(
-                f"The pilot has one seed of every row and cannot say how {measure} varies from seed to seed: an SD of "
-                f"{assumed:.2g} is assumed. All that varies from document to document is taken to stay under more "
+                f"The pilot has one seed of every method and cannot say how {measure} varies from seed to seed: an SD "
+                f"of {assumed:.2g} is assumed. All that varies from document to document is taken to stay under more "
                 "seeds."
             )
         seed_variance = seeds.variance if seeds is not None else assumed**2
@@ -176,7 +176,7 @@ def _enough(results: Results, suite: Suite) -> int | None:
 
 
 def _mean(runs: Sequence[SavedRun], measure: str) -> float:
-    """Of a row, higher is better."""
+    """A method's mean, turned so that higher is better."""
     if measure == "loss":
         return -sum(run.record.loss.test or 0.0 for run in runs) / len(runs)
     return sum(getattr(run.record.rouge, measure) for run in runs) / len(runs)

@@ -18,7 +18,6 @@ from triptych.planning.pilots import from_pilots
 from triptych.results.layout import results_folder
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance
-from triptych.text import formats
 from triptych.text.quantities import SECONDS_OF
 
 if TYPE_CHECKING:  # a plan from pilots needs no torch
@@ -68,7 +67,7 @@ def plan(
     """How many test documents and seeds find a difference, what that costs, and the best design for a budget.
 
     From finished results folders, no model is loaded and torch is not needed. Without any, a few documents are timed
-    with every row, and what makes scores vary is assumed.
+    with every method, and what makes scores vary is assumed.
 
     Args:
         suite_file: a suite in TOML, or `OUT/suite.json`; not together with pilots.
@@ -107,7 +106,7 @@ def from_suite(
     device: str | None,
     plugins: Sequence[str],
 ) -> Known:
-    """What a few timed documents of every row say, and assumptions on how scores vary.
+    """What a few timed documents of every method say, and assumptions on how scores vary.
 
     Raises:
         InputError: the suite cannot be carried out.
@@ -133,7 +132,7 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
         arguments: of the command that runs the suite as it is.
 
     Raises:
-        ConfigError: fewer than two rows train, or the primary measure is one that nothing can be assumed of.
+        ConfigError: fewer than two methods train, or the primary measure is one that nothing can be assumed of.
     """
     from triptych.run.estimate import estimate_runs
 
@@ -146,7 +145,7 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
         )
     trained = tuple(row.label for row in checked.entries if row.trains)
     if len(trained) < 2:
-        raise ConfigError(f"The suite has {formats.number_of(len(trained), 'row')} that train: a difference needs two.")
+        raise ConfigError(f"A difference needs two methods that train, and the suite has {len(trained)}.")
     costs = {}
     for row, one in zip(checked.entries, estimate_runs(checked, device).values(), strict=True):
         costs[row.label] = costing.RowCost(
@@ -173,9 +172,9 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
         seed_sd_high=None,
     )
     said = (
-        f"How {primary} varies is assumed, not measured, from ROUGE-1: documents' differences of two rows have an SD "
-        f"of {chances.root(ASSUMED.documents + sum(ASSUMED.noise)):.1f} points under one seed (7.1 to 8.7 between "
-        f"tuned rows of SmolLM2-135M on CNN/DailyMail), of which {chances.ASSUMED_DOCUMENT_SD:g} stay however many "
+        f"How {primary} varies is assumed, not measured, from ROUGE-1: documents' differences of two methods have an "
+        f"SD of {chances.root(ASSUMED.documents + sum(ASSUMED.noise)):.1f} points under one seed (7.1 to 8.7 between "
+        f"tuned methods of SmolLM2-135M on CNN/DailyMail), of which {chances.ASSUMED_DOCUMENT_SD:g} stay however many "
         f"seeds there are, and the mean of a seed has an SD of {chances.ASSUMED_SEED_SD:g}. A pilot of 3 seeds "
         "measures both: triptych plan OUT.",
     )
@@ -186,7 +185,7 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
         test_available=available["test"],
         chance={primary: (ASSUMED, assumed)},
         costs=costs,
-        costs_from="from a few documents timed with each row on this machine, with an assumed "
+        costs_from="from a few documents timed with each method on this machine, with an assumed "
         f"start of {STARTUP:g} s a run",
         arguments=tuple(arguments),
         said=said,
@@ -272,7 +271,7 @@ def settings_within(
     Args:
         within: the budget, as `parse_duration` reads it.
         settings: of the suite, without a design.
-        methods: labels of the rows; None: those of the suite.
+        methods: labels of the methods; None: those of the suite.
         out: the results folder; None: `results/NAME`.
         device: as for `compare`.
         fresh: plan anew whatever OUT holds.
@@ -297,7 +296,7 @@ def settings_within(
 
 
 def _flags(settings: Mapping[str, Any], methods: Sequence[str] | None) -> list[str]:
-    """Settings and rows as arguments of `compare`."""
+    """Settings and methods as arguments of `compare`."""
     flags = ["--methods", ",".join(methods)] if methods is not None else []
     left = {key: value for key, value in settings.items() if key not in ("model", "data", "seeds")}
     for key in ("model", "data"):

@@ -89,7 +89,7 @@ def resolve(settings: dict[str, Any], only: Sequence[str] | None = None) -> tupl
     """
     for name in (registered(Method) | registered(Baseline)).keys() & settings.keys() - Suite.model_fields.keys():
         raise ConfigError(
-            f"Unknown key {name!r}. Options of a row are in its section, [method.{name}], or given as "
+            f"Unknown key {name!r}. Options of a method are in its section, [method.{name}], or given as "
             f"--set method.{name}.KEY=VALUE."
         )
     suite = make_suite(settings if only is None else {**settings, "methods": list(only)})

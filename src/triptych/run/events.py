@@ -28,7 +28,7 @@ class RunId(NamedTuple):
     """The run, or the trial of its search, that an event is about.
 
     Attributes:
-        name: the row's label; in a suite also the number of training documents, or the trial's learning rate, where
+        name: the method's label; in a suite also the number of training documents, or the trial's learning rate, where
             that is not the suite's own run.
         seed: the seed.
     """
@@ -172,13 +172,13 @@ class PlanEvent(_WholeEvent):
 
 
 class EstimateEvent(_WholeEvent):
-    """A dry run timed a row; it concerns no run.
+    """A dry run timed a method; it concerns no run.
 
     Attributes:
-        label: the row's.
+        label: the method's.
         seconds: of one of its runs, at most.
-        index: which row it is, from 0.
-        total: how many rows there are.
+        index: which method it is, from 0.
+        total: how many methods there are.
     """
 
     event: Literal["estimate"] = "estimate"

@@ -1,4 +1,4 @@
-"""What a suite is going to do, as plain data: its rows and runs, the data as it is read, disk; known at once."""
+"""What a suite is going to do, as plain data: its methods and runs, the data as it is read, disk; known at once."""
 
 from pydantic import BaseModel, ConfigDict
 
@@ -11,10 +11,10 @@ class _Part(BaseModel):
 
 
 class PlannedRow(_Part):
-    """The runs of one row.
+    """The runs of one method.
 
     Attributes:
-        label: the row's.
+        label: the method's.
         kind: the method or baseline.
         seeds: one run each.
         done: how many of the runs are finished already.
@@ -63,7 +63,7 @@ class SuitePlan(_Part):
         columns: which column is read as `document`, `summary` and `id`; empty where the source has no columns.
         example: the first training pair.
         language: what ROUGE counts, and why.
-        num_base_parameters: of the base model; None: no row has a model.
+        num_base_parameters: of the base model; None: no method has a model.
         rows: in order.
         smaller: the suites of its data-size curve, on fewer training documents each.
         notes: sentences on what the suite leaves unused of its model, such as a chat template.

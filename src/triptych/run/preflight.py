@@ -60,9 +60,9 @@ class CheckedSuite:
         if not has_chat_template(self.base.tokenizer) or any(prompt.chat for prompt in asked):
             return ()
         return (
-            f"{self.suite.model} has a chat template, and no row uses it: a model that was tuned to follow "
-            "instructions is then not asked as it was trained. [prompt] chat = true uses it for every row; "
-            '[method.untuned-chat] kind = "untuned", chat = true for a further row without training.',
+            f"{self.suite.model} has a chat template, and no method uses it: a model that was tuned to follow "
+            "instructions is then not asked as it was trained. [prompt] chat = true uses it for every method; "
+            '[method.untuned-chat] kind = "untuned", chat = true for a further method without training.',
         )
 
     @property

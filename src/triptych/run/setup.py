@@ -48,7 +48,7 @@ def prompt_of(suite: Suite, entry: SuiteEntry | None = None) -> Prompt:
     prompt = Prompt(separator=suite.separator, before=suite.prompt.before, chat=suite.prompt.chat)
     asked = replace(prompt, **own)
     if entry is not None and entry.trains and asked != prompt:
-        raise ConfigError(f"[method.{entry.label}] All rows that train are asked alike: set [prompt] or separator.")
+        raise ConfigError(f"[method.{entry.label}] All methods that train are asked alike: set [prompt] or separator.")
     return asked
 
 
@@ -63,14 +63,14 @@ def notes_on_prompt(suite: Suite, entry: SuiteEntry) -> dict[str, Any]:
         return {}
     prompt = prompt_of(suite, entry)
     warning = (
-        "This row is asked by a prompt of its own: its summaries may be compared with the other rows', its loss only "
-        "roughly, since a summary may have other tokens after another prompt."
+        "This method is asked by a prompt of its own: its summaries may be compared with the other methods', its loss "
+        "only roughly, since a summary may have other tokens after another prompt."
     )
     return {"prompt": asdict(prompt), "warnings": [warning]}
 
 
 def notes_on_training(model: EngineModel) -> dict[str, Any]:
-    """What a record's notes say of how a row computes while it trains: dropout rates at work, and the stream's type.
+    """What a record's notes say of how a method computes while it trains: dropout rates at work, and the stream's type.
 
     Args:
         model: in eval mode, as it is afterwards.

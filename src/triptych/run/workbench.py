@@ -79,8 +79,8 @@ class Workbench:
     def identity(self) -> dict[str, Any]:
         """Everything but the seed that the run's results depend on; what other runs kept is used if it is the same.
 
-        The suite's other rows and further seeds are not among it, so that they may be added: of the rows the run
-        depends on the tokens of its documents alone, and of the seeds on the first, under which rates are searched.
+        The suite's other methods and further seeds are not among it, so that they may be added: of the methods, the
+        run depends on the tokens of its documents alone, and of the seeds on the first, under which rates are searched.
         """
         entry = self.entry
         config = self.suite.model_dump(mode="json", exclude={"methods", "method", "seeds", "design", "report"})

@@ -15,10 +15,10 @@ from triptych.text.languages import Language
 
 @dataclass(frozen=True)
 class RowForecast:
-    """What the runs of one row would take.
+    """What the runs of one method would take.
 
     Attributes:
-        label, kind: of the row.
+        label, kind: of the method.
         runs: how many runs it has.
         parameters: what it trains; None: it has no model.
         targets: endings of the names of matrices that something is added to; empty: none.
@@ -45,7 +45,7 @@ class DryRun:
         out: the results folder.
         data: the documents, and what was cut or left out.
         language: what ROUGE would count.
-        rows: a forecast of each row.
+        rows: a forecast of each method.
         plan: the same as plain data, with an example pair and the columns that are read.
         design: the plan that chose the suite's sizes for a time; None: they were given, or OUT has them already.
         smaller: the suites of the data-size curve, on fewer training documents each.
@@ -74,14 +74,14 @@ class DryRun:
 
 
 def forecast(checked: CheckedSuite, plan: SuitePlan, device: str | None, timing: bool, listener: Listener) -> DryRun:
-    """Time a few documents with each row, and say what the suite and those of its data-size curve would take.
+    """Time a few documents with each method, and say what the suite and those of its data-size curve would take.
 
     Args:
         checked: the checked suite.
         plan: what it is going to do.
         device: cpu, cuda or mps; None: the best there is.
         timing: False: nothing is timed, and no time is forecast.
-        listener: called with each row's estimate as it is made.
+        listener: called with each method's estimate as it is made.
     """
     number = len(checked.entries)
     entries = {entry.label: (index, entry) for index, entry in enumerate(checked.entries)}

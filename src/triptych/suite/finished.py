@@ -49,7 +49,7 @@ def finished_records(plan: CheckedSuite, out: Path, runs: Sequence[PlannedRun]) 
 
 
 def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
-    """Make sure that finished runs were made with the present weights: rows of two base models are never compared.
+    """Make sure that finished runs were made with the present weights: methods of two base models are never compared.
 
     Args:
         finished: the runs and their records.
@@ -72,7 +72,7 @@ def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
 
 
 def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mapping[Path, Data]) -> None:
-    """Make sure that finished runs were made with the present documents: rows of other documents are never compared.
+    """Make sure that finished runs were made with the present documents: methods of other documents are never compared.
 
     Args:
         finished: the runs and their records.
@@ -92,6 +92,6 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
         if record.parameters is not None and record.data.token_fingerprint not in (None, now.token_fingerprint):
             raise ResultsError(
                 f"{where!r} was made with other tokens of the documents in {run.suite.data!r} than they have now: the "
-                "tokenizer has changed, or the way they are cut, for which a new row with more virtual tokens is a "
+                "tokenizer has changed, or the way they are cut, for which a new method with more virtual tokens is a "
                 f"reason. {remedy}"
             )

@@ -17,9 +17,9 @@ from triptych.suite.growth import Growth, Unlike, grow
 
 @contextmanager
 def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]:
-    """Lock OUT and make it ready for this suite: new, or holding the same suite or fewer rows and seeds of it.
+    """Lock OUT and make it ready for this suite: new, or holding the same suite or fewer methods and seeds of it.
 
-    A `suite.json` that is there stays as it is: `write_suite` adds rows and seeds once it is known that they can be
+    A `suite.json` that is there stays as it is: `write_suite` adds methods and seeds once it is known that they can be
     carried out.
 
     Args:
@@ -37,7 +37,7 @@ def claim_folder(out: Path, suite: Suite, fresh: bool = False) -> Iterator[Lock]
         _bring_data(kept, out, suite)
     with locked(out) as lock:
         if check_claim(out, suite, fresh=False).suite != suite:
-            raise ResultsError(f"Rows or seeds were added to the comparison in {str(out)!r} meanwhile. Start again.")
+            raise ResultsError(f"Methods or seeds were added to the comparison in {str(out)!r} meanwhile. Start again.")
         if not (out / "suite.json").exists():
             write_suite(out, suite)
         sweep(out)
@@ -81,7 +81,7 @@ def make_folder(out: Path) -> None:
 
 
 def write_suite(out: Path, suite: Suite) -> None:
-    """Write `suite.json` into a folder whose lock is held, unless the same suite is there; rows and seeds may be added.
+    """Write `suite.json` into a folder whose lock is held, unless the same one is there; it may add methods and seeds.
 
     Raises:
         ResultsError: another suite or other files are there.
@@ -102,7 +102,7 @@ def note_command(out: Path, adds: bool = False) -> None:
 
     Args:
         out: the folder.
-        adds: the command adds rows or seeds: it is kept after those before it.
+        adds: the command adds methods or seeds: it is kept after those before it.
     """
     if Path(sys.argv[0]).name not in ("triptych", "__main__.py"):
         return
@@ -122,7 +122,7 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
         fresh: what OUT holds will be moved to another name.
 
     Returns:
-        The suite that OUT will have: the one asked for, with the rows and seeds that OUT has already.
+        The suite that OUT will have: the one asked for, with the methods and seeds that OUT has already.
 
     Raises:
         ResultsError: it cannot; `claim_folder` would say the same.
@@ -144,7 +144,7 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
     if isinstance(found, Unlike):
         raise ResultsError(
             f"The folder {str(out)!r} holds another suite: {found.key} is {found.there!r} there and {found.wanted!r} "
-            "here. Rows and seeds may be added to it, and nothing else may differ. Give another --out, or --fresh to "
-            "start over (what is there is kept under another name)."
+            "here. Methods and seeds may be added to it, and nothing else may differ. Give another --out, or --fresh "
+            "to start over (what is there is kept under another name)."
         )
     return found

@@ -1,4 +1,4 @@
-"""A comparison that grows: the suite of a results folder with the further rows and seeds that are asked for."""
+"""A comparison that grows: the suite of a results folder with the further methods and seeds that are asked for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class Growth:
     """What becomes of a results folder's suite.
 
     Attributes:
-        suite: with the rows and seeds of both, those of the folder first: its first seed is that of every search and
-            of rows that do not train.
+        suite: with the methods and seeds of both, those of the folder first: its first seed is that of every search and
+            of methods that do not train.
         said: sentences on what is added, and on what the folder has in addition.
     """
 
@@ -33,10 +33,10 @@ class Unlike:
 
 
 def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
-    """Add the rows and seeds of a suite to those of a results folder.
+    """Add the methods and seeds of a suite to those of a results folder.
 
-    Rows and seeds are only ever added: those of the folder that are not asked for stay, finished or not. What is said
-    for the report replaces what the folder says, since no run depends on it.
+    Methods and seeds are only ever added: those of the folder that are not asked for stay, finished or not. What is
+    said for the report replaces what the folder says, since no run depends on it.
 
     Args:
         there: the suite of the folder.
@@ -61,7 +61,7 @@ def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
 
 def _sentences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     said = []
-    for key, word in (("methods", "row"), ("seeds", "seed")):
+    for key, word in (("methods", "method"), ("seeds", "seed")):
         added = [one for one in new[key] if one not in old[key]]
         kept = [one for one in old[key] if one not in new[key]]
         if added:

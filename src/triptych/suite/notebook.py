@@ -37,7 +37,7 @@ def usual_listener() -> Listener:
 
 
 class NotebookBar:
-    """Shows the events of a suite, or of one row, in the cell of a notebook; a `Listener`."""
+    """Shows the events of a suite, or of one method, in the cell of a notebook; a `Listener`."""
 
     def __init__(self) -> None:
         self._total, self._ended = 0, 0

@@ -1,4 +1,4 @@
-"""One row of a suite, in this process: as a person or a launcher starts it, or as the child process of a suite."""
+"""One method of a suite, in this process: as a person or a launcher starts it, or as the child process of a suite."""
 
 import os
 import traceback
@@ -36,7 +36,7 @@ from triptych.suite.planned_runs import list_runs
 
 @dataclass(frozen=True)
 class RowRequest:
-    """A row to run.
+    """A method to run.
 
     Attributes:
         suite: the resolved suite.
@@ -70,16 +70,16 @@ def make_request(
     device: str | None,
     plugins: Sequence[str],
 ) -> RowRequest:
-    """Find a row and its seeds in a suite; a suite that does not name the row gets it as its only one.
+    """Find a method and its seeds in a suite; a suite that does not name the method gets it as its only one.
 
-    The suite of a results folder that exists is extended by the row and the seeds.
+    The suite of a results folder that exists is extended by the method and the seeds.
 
     Args:
-        label: the label of the row.
+        label: the label of the method.
         suite_file: a suite file, or None.
         preset: the name of a preset, or None.
         settings: keys of a suite that replace those of file and preset.
-        methods: the rows of the suite; None: those that it names.
+        methods: the methods of the suite; None: those that it names.
         seeds: which of the seeds of a suite file; without a suite file they are the suite's seeds. None: all.
         out: the results folder; None: `results/NAME`.
         device: cpu, cuda or mps; None: the best there is.
@@ -103,12 +103,12 @@ def make_request(
 
 
 def train_row(request: RowRequest, listener: Listener) -> list[Record]:
-    """Check the row, claim the results folder, and run the row under each seed.
+    """Check the method, claim the results folder, and run the method under each seed.
 
     Of the ranks of a launcher such as torchrun, the main process alone checks, claims, reports and writes.
 
     Raises:
-        InputError: the row cannot be run; nothing was written.
+        InputError: the method cannot be run; nothing was written.
         TriptychError: a run failed.
     """
     if not is_main_process():
@@ -134,12 +134,12 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
 
 
 def run_as_child(request: RowRequest, lock: Lock | None, write: Callable[[Event], None], rate: float | None) -> None:
-    """Run the row under each seed, or make one trial of its search, as the child process of a suite.
+    """Run the method under each seed, or make one trial of its search, as the child process of a suite.
 
     The parent has checked the suite and claimed the folder.
 
     Args:
-        request: the row and its seeds.
+        request: the method and its seeds.
         lock: the parent's lock, checked before every event; None: not checked.
         write: called with each event.
         rate: the learning rate of the one trial to make; None: make the runs.

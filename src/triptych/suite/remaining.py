@@ -30,7 +30,7 @@ class Work:
     """What a run computes, in forward passes of the base model over a pair.
 
     Attributes:
-        search: of the learning-rate search, which one run of a row makes for all.
+        search: of the learning-rate search, which one run of a method makes for all.
         training: of all epochs.
         rest: of evaluation and generation.
     """
@@ -91,7 +91,7 @@ class _Active:
 class RemainingTime:
     """Follows the events of a suite, and says how long the rest takes.
 
-    A row whose run is finished takes that long again; the others are estimated from the seconds that a unit of work
+    A method whose run is finished takes that long again; the others are estimated from the seconds that a unit of work
     took. Runs are assumed to be carried out one after the other.
 
     Args:

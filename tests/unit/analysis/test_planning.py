@@ -293,7 +293,7 @@ def test_one_seed_of_a_pilot_is_not_taken_for_agreement(tmp_path):
     made = plan(pilots=[write_results(tmp_path / "pilot", seeds=(0,))])
     (chance,) = made.chance
     assert chance.seed_sd == 0.3 and chance.seed_sd_high is None and chance.noise_sd == 0
-    assert any("one seed of every row" in sentence for sentence in made.said)
+    assert any("one seed of every method" in sentence for sentence in made.said)
     assert (
         any("no method is ranked" in sentence for sentence in made.said) and min(need.seeds for need in made.needs) == 2
     )
@@ -319,8 +319,8 @@ def test_scored_files_say_how_scores_vary(pilot, tmp_path):
         (["--within", "1s"], "is below the smallest design"),
         (["--detect", "0"], "must be a number above zero"),
         (["--detect", "nan"], "must be a number above zero"),
-        (["--methods", "lora,untuned"], "two rows that train"),
-        (["--methods", "lora,loro"], "has no row 'loro'. Did you mean 'lora'?"),
+        (["--methods", "lora,untuned"], "two methods that train"),
+        (["--methods", "lora,loro"], "has no method 'loro'. Did you mean 'lora'?"),
         (["--preset", "demo"], "A pilot brings its own suite"),
         (["--model", "gpt2"], "A pilot has its own model"),
         (["suite.toml"], "'suite.toml' is not a folder"),

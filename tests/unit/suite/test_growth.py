@@ -43,7 +43,7 @@ def test_rows_and_seeds_are_added_after_those_that_are_there():
     assert found.suite.method["dora"] == wanted.method["dora"] and found.suite.method["lora"] == there.method["lora"]
     assert found.suite == make_suite(found.suite.model_dump(mode="json"))
     text = " ".join(found.said)
-    assert "the row dora" in text and "the seed 5" in text and "lead-3" in text
+    assert "the method dora" in text and "the seed 5" in text and "lead-3" in text
 
 
 def test_fewer_rows_and_seeds_take_nothing_out_and_are_named():
@@ -101,7 +101,8 @@ def test_a_refusal_leaves_suite_json_as_it_is_and_says_what_may_be_added(tmp_pat
     with claim_folder(out, _suite(methods=["lora"])):
         pass
     before = (out / "suite.json").read_bytes()
-    with pytest.raises(ResultsError, match=r"training\.max_epochs is 3 there and 9 here\. Rows and seeds may be added"):
+    refusal = r"training\.max_epochs is 3 there and 9 here\. Methods and seeds may be added"
+    with pytest.raises(ResultsError, match=refusal):
         check_claim(out, _suite(methods=["dora"], training={"max_epochs": 9}), fresh=False)
     assert (out / "suite.json").read_bytes() == before
 
@@ -207,7 +208,7 @@ def test_compare_adds_a_row_and_a_seed_and_keeps_every_byte_of_what_is_done(work
     assert list(comparison.rows) == ["bitfit", "lead-3"] and comparison.seeds == [0, 1]
     assert comparison.rows["bitfit"].seeds == [0, 1] and comparison.rows["lead-3"].seeds == [0]
     (ready,) = [event for _, event in said if isinstance(event, ReadyEvent)]
-    assert "row lead-3" in ready.changes[0] and "row bitfit" in ready.changes[1] and "seed 1" in ready.changes[2]
+    assert "method lead-3" in ready.changes[0] and "method bitfit" in ready.changes[1] and "seed 1" in ready.changes[2]
     assert [run for run, event in said if isinstance(event, KeptEvent)] == [("bitfit", 0)]
     assert [run for run, event in said if isinstance(event, BeginEvent)] == [("bitfit", 1), ("lead-3", 0)]
     assert {path: path.read_bytes() for path in before} == before
@@ -229,7 +230,7 @@ def test_a_row_that_changes_how_documents_are_cut_is_refused_before_anything_is_
     api.compare(preset="demo", out=out, settings=settings | split, methods=["bitfit"], device="cpu")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
     for call in (api.compare, partial(api.train, "prompt-tuning")):
-        with pytest.raises(ResultsError, match="a new row with more virtual tokens"):
+        with pytest.raises(ResultsError, match="a new method with more virtual tokens"):
             call(out, out=None, methods=["prompt-tuning"], device="cpu")
         assert {path: path.read_bytes() for path in before} == before
         assert not (out / "runs/prompt-tuning").exists()

@@ -149,7 +149,7 @@ def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
     with pytest.raises(ConfigError, match="chat"):
         resolved(model, method={"lora": {"chat": False}})
     suite, _ = resolved(model)
-    with pytest.raises(ConfigError, match=r"^\[method.mine\] All rows that train are asked alike"):
+    with pytest.raises(ConfigError, match=r"^\[method.mine\] All methods that train are asked alike"):
         setup.prompt_of(suite, entries.SuiteEntry("mine", "mine", AsksItself()))
 
 
@@ -175,4 +175,4 @@ def test_a_template_that_no_row_uses_is_noted(out):
         suite, table = resolved(model, **changes)
         checked = preflight.check_suite(suite, table, "cpu", setup.cache_folder())
         assert bool(checked.notes) == noted
-        assert not noted or "has a chat template, and no row uses it" in checked.notes[0]
+        assert not noted or "has a chat template, and no method uses it" in checked.notes[0]
