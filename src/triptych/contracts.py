@@ -132,15 +132,15 @@ class Method(Plugin):
         return 0
 
     def own_prompt(self) -> dict[str, Any]:
-        """How a row that trains nothing is asked otherwise than the suite: `before`, `separator` and `chat`, if given.
+        """How an untrained method is asked otherwise than the suite says: `before`, `separator` and `chat`, if given.
 
-        All rows that train are asked alike; there it must be empty.
+        All methods that train are asked alike; there it must be empty.
         """
         return {}
 
 
 class Baseline(Plugin):
-    """A row without a model."""
+    """What methods are compared with: it summarizes without a model."""
 
     contract: ClassVar[str] = "baseline"
 

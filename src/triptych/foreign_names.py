@@ -7,7 +7,7 @@ class Meant(NamedTuple):
     """What a name of another tool means here.
 
     Attributes:
-        keys: the keys of a suite file that say the same; LABEL is a row's label.
+        keys: the keys of a suite file that say the same; LABEL is a method's label.
         remark: what is different about them, as the end of a sentence; may be empty.
     """
 
@@ -17,7 +17,7 @@ class Meant(NamedTuple):
 
 _RATE = Meant(
     ("method.LABEL.learning_rate", "method.LABEL.learning_rates"),
-    "each row has its own, such as method.lora.learning_rate=0.001; a search tries those of learning_rates, unless "
+    "each method has its own, such as method.lora.learning_rate=0.001; a search tries those of learning_rates, unless "
     "search.trials is 0",
 )
 _STEP = Meant(
@@ -46,7 +46,7 @@ FOREIGN_NAMES = {
     "lora_dropout": Meant(("method.LABEL.dropout",)),
     "lora_target": Meant(("method.LABEL.target_modules",)),
     "lora_target_modules": Meant(("method.LABEL.target_modules",)),
-    "weight_decay": Meant(("method.LABEL.weight_decay",), "each row has its own"),
+    "weight_decay": Meant(("method.LABEL.weight_decay",), "each method has its own"),
     "gradient_accumulation_steps": _STEP,
     "train_batch_size": _STEP,
     "batch_size": _STEP,
@@ -87,8 +87,8 @@ FOREIGN_NAMES = {
     "dtype": _PRECISION,
     "torch_dtype": _PRECISION,
     "mixed_precision": _PRECISION,
-    "seed": Meant(("seeds",), "a list: every row that trains runs once for each"),
-    "random_state": Meant(("seeds",), "a list: every row that trains runs once for each"),
+    "seed": Meant(("seeds",), "a list: every method that trains runs once for each"),
+    "random_state": Meant(("seeds",), "a list: every method that trains runs once for each"),
     "model_name_or_path": _MODEL,
     "model_name": _MODEL,
     "base_model": _MODEL,
@@ -116,7 +116,7 @@ def meant_by(name: str, section: str = "") -> str:
 
     Args:
         name: the last part of an unknown key.
-        section: the section that it was given in; the hint names a row as it does.
+        section: the section that it was given in; the hint names a label as it does.
     """
     meant = FOREIGN_NAMES.get(name.replace("-", "_").lower())
     if meant is None:

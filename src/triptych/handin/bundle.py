@@ -86,7 +86,7 @@ def write_bundle(
     Args:
         out: a results folder with its report.
         file: the zip to write.
-        plugins: files of plug-ins that the rows need; they go into the zip.
+        plugins: files of plug-ins that the methods need; they go into the zip.
         max_megabytes: how many megabytes (10^6 bytes) of fine-tuned models may go in; above it the largest stay out.
         overwrite: replace a file that is there.
 
@@ -262,7 +262,7 @@ def _readme(results: Results, comparison: Comparison, bundle: Bundle, plugins: S
     found = f" from `{bundled.BASES}/{suite.model}`" if embedded else ""
     return f"""# Fine-tuning for summarization: {plain(suite.name)}
 
-Rows compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.model)}. Data: {code(suite.data)}.
+Methods compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.model)}. Data: {code(suite.data)}.
 
 | where | what |
 |---|---|
@@ -271,7 +271,7 @@ Rows compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.
 | `requirements.txt` | the packages it needs, at the versions of the runs |
 | `models/tuned/LABEL/SEED/` | every fine-tuned model: what was trained (safetensors) |
 {"| `models/base/` | the base model |" + chr(10) if embedded else ""}\
-{"| `plugins/` | plug-ins that the rows need |" + chr(10) if plugins else ""}\
+{"| `plugins/` | plug-ins that the methods need |" + chr(10) if plugins else ""}\
 | `results/` | the results: `comparison.json` and, for each run, its record, loss history and every prediction |
 
 ## Set up
@@ -297,12 +297,12 @@ python -m triptych evaluate {example}{plugged}
 python -m triptych summarize {example}{plugged} --file article.txt
 ```
 
-- `train` trains one row of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
-  The rows are {", ".join(map(code, results.labels))}.
+- `train` trains one method of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
+  The methods are {", ".join(map(code, results.labels))}.
 - `evaluate` restores a fine-tuned model, computes its test loss and summaries again, shows them next to its record, and
   counts the summaries that are the stored ones.
 - `summarize` writes a summary of an article of your own.
-- `python -m triptych compare results/suite.json{options} --out again` runs all rows and writes `comparison.json`,
+- `python -m triptych compare results/suite.json{options} --out again` runs all methods and writes `comparison.json`,
   `.csv` and `.md`. The templates of `report.pdf` and `report.html` are not `.py` files, so this source cannot write
   those two.
 
@@ -323,14 +323,14 @@ base model{found}, applies the method that `results/runs/LABEL/SEED/record.json`
 refuses files that were changed or that belong to another base model. The folders of LoRA and prompt tuning are in
 PEFT's format.
 
-| row | seed | size | SHA-256 | test loss | restore |
+| method | seed | size | SHA-256 | test loss | restore |
 |---|---:|---:|---|---:|---|
 {"".join(_restored(model, model in bundle.left_out, plugged) for model in bundle.tuned)}
 {_links(bundle.left_out)}## Results
 
 {plain(comparison.verdict)}
 
-| row | test loss | R-1 | R-2 | R-L | R-Lsum | training | trainable parameters |
+| method | test loss | R-1 | R-2 | R-L | R-Lsum | training | trainable parameters |
 |---|---:|---:|---:|---:|---:|---:|---:|
 {"".join(_result(comparison, name) for name in comparison.rows)}
 Means over seeds; loss in nats per target token, ROUGE as F1 in 0-100. Intervals, paired tests, compute, memory and

@@ -113,7 +113,7 @@ def _settings(record: Record, suite: Suite) -> Iterator[str]:
 
 
 def _row(record: Record, suite: Suite) -> Iterator[str]:
-    """Kind and options are those of the suite's section on the row."""
+    """Kind and options are those of the suite's section on the method."""
     section = suite.method.get(record.label, {})
     if section.get("kind", record.kind) != record.kind:
         yield _unlike(record, "kind", record.kind, section["kind"])

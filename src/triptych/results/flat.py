@@ -1,4 +1,4 @@
-"""A comparison as flat lines, one for each row: the columns of `comparison.csv` and of a DataFrame."""
+"""A comparison as flat lines, one for each method: the columns of `comparison.csv` and of a DataFrame."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from triptych.results.records import NUMERIC_COSTS, ROUGE_TYPES, Comparison, Row
 
 
 def flat_rows(comparison: Comparison) -> list[dict[str, Any]]:
-    """Every figure of every row by its column, raw; what is missing is None or left out.
+    """Every figure of every method by its column, raw; what is missing is None or left out.
 
     A further metric's score that is named like another column gets `score ` before its name.
     """
@@ -29,12 +29,12 @@ def _score_columns(names: list[str], taken: set[str]) -> dict[str, str]:
 
 
 def _flat(comparison: Comparison, label: str, row: RowSummary, score_columns: dict[str, str]) -> dict[str, Any]:
-    """One row by column.
+    """The figures of one method by column.
 
     Args:
-        comparison: the comparison that the row is of.
+        comparison: the comparison that it belongs to.
         label: its label.
-        row: the row.
+        row: the method.
         score_columns: the column of each further score; a score that it lacks is left out.
     """
     flat: dict[str, Any] = {

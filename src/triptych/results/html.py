@@ -10,7 +10,7 @@ _HEAD = ("", "Test loss", "R-1", "R-2", "R-L", "R-Lsum", "Training", "Trainable"
 
 
 def comparison_html(comparison: Comparison) -> str:
-    """A line for each row, then the verdict and what must be known about all of it."""
+    """A line for each method, then the verdict and what must be known about all of it."""
     notes = [comparison.subset, *comparison.flags]
     if comparison.synthetic:
         notes.insert(0, "The model or the data are embedded ones: these figures say nothing about real news.")

@@ -22,7 +22,7 @@ def log_file(folder: Path) -> Path:
 
 
 def search_file(out: Path, label: str) -> Path:
-    """`OUT/runs/LABEL/search.json`: the learning-rate search of a row, once it has ended."""
+    """`OUT/runs/LABEL/search.json`: the learning-rate search of a method, once it has ended."""
     return out / "runs" / label / "search.json"
 
 
@@ -37,7 +37,7 @@ def scores_folder(out: Path) -> Path:
 
 
 def scaled_folder(out: Path, train_documents: int) -> Path:
-    """`OUT/scaling/N`: a separate results folder, with the rows that train on N documents."""
+    """`OUT/scaling/N`: a separate results folder, with the methods that train on N documents."""
     return out / "scaling" / str(train_documents)
 
 

@@ -42,7 +42,7 @@ class OtherSettings(ResultsError):
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run of the suite: one row under one seed. A failed run has only a record."""
+    """A run of the suite: one method under one seed. A failed run has only a record."""
 
     record: Record
     history: tuple[dict[str, Any], ...]
@@ -61,7 +61,7 @@ class SavedRun:
 
     @property
     def name(self) -> str:
-        """The run in words: row and seed."""
+        """The run in words: label and seed."""
         return f"{self.record.label} (seed {self.record.seed})"
 
     def setting(self, field: str) -> Any:
@@ -93,7 +93,7 @@ class Results:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The rows that have a run, in the suite's order."""
+        """The methods that have a run, in the suite's order."""
         return tuple(dict.fromkeys(run.record.label for run in self.runs))
 
     def without_texts(self) -> "Results":
@@ -101,7 +101,7 @@ class Results:
         return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs), documents={})
 
     def of(self, label: str) -> tuple[SavedRun, ...]:
-        """The finished runs of a row, in the order of their seeds in the suite."""
+        """The finished runs of a method, in the order of their seeds in the suite."""
         return tuple(run for run in self.runs if run.record.label == label and run.done)
 
 
@@ -218,7 +218,7 @@ def _with_scores(run: SavedRun, found: Rescored, scored: RescoredRun, path: Path
 
 
 def suite_of(files: ScoredFiles) -> Suite:
-    """Scored files as a suite without a model: the systems are its rows, their sets of predictions its seeds."""
+    """Scored files as a suite without a model: the systems are its methods, their sets of predictions its seeds."""
     names = dict.fromkeys(file.name for file in files.systems)
     seeds = sorted({file.seed for file in files.systems})
     facts = {"name": files.name, "model": "", "data": files.data, "methods": [*names], "seeds": seeds}
@@ -351,7 +351,7 @@ def read_run(folder: Path, label: str, seed: int, suite: Suite) -> SavedRun:
 
     Args:
         folder: `OUT/runs/LABEL/SEED`.
-        label: the row that it should be of.
+        label: the label that it should have.
         seed: the seed that it should be of.
         suite: the suite that it should be of.
 
@@ -382,7 +382,7 @@ def read_run(folder: Path, label: str, seed: int, suite: Suite) -> SavedRun:
 
 
 def _expected(suite: Suite, found: dict[int, SavedRun]) -> tuple[int, ...]:
-    """The seeds a row must have: the first, and all others once it is known that the row trains."""
+    """The seeds a method must have: the first, and all others once it is known that the method trains."""
     trains = any(run.tuned for run in found.values())
     return suite.seeds if trains else suite.seeds[:1]
 

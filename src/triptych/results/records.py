@@ -93,7 +93,7 @@ class Cost(Part):
     generation_latency_seconds: float | None = None  # a batch of one: the document of median length in the test split
 
 
-SEARCH_COSTS = ("search_seconds", "search_flops")  # one run makes the search for all seeds of a row
+SEARCH_COSTS = ("search_seconds", "search_flops")  # one run makes the search for all seeds of a method
 NUMERIC_COSTS = tuple(name for name, field in Cost.model_fields.items() if _IN_WORDS not in field.metadata)
 
 
@@ -112,7 +112,7 @@ class SplitCounts(Part):
 
 
 class Data(Part):
-    """The data of a run; the same for every row of a suite.
+    """The data of a run; the same for every method of a suite.
 
     Attributes:
         cut: a sentence on the splits that were cut by a seed, if any were.
@@ -143,7 +143,7 @@ class Trial(Part):
 
 
 class SearchResult(Part):
-    """The learning-rate search of a row."""
+    """The learning-rate search of a method."""
 
     trials: list[Trial]
     chosen: float
@@ -222,7 +222,7 @@ class Provenance(Part):
 
 
 class Record(Part):
-    """`record.json`: one run, a row of the suite under one seed."""
+    """`record.json`: one run, a method of the suite under one seed."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     label: str
@@ -316,7 +316,7 @@ class Estimate(Part):
 
 
 class RowLoss(Part):
-    """Means over seeds of a row's losses; `mean`, `low` and `high` are those of the test loss."""
+    """Means over seeds of a method's losses; `mean`, `low` and `high` are those of the test loss."""
 
     initial: float | None = None
     validation: float | None = None
@@ -327,7 +327,7 @@ class RowLoss(Part):
 
 
 class RowSummary(Part):
-    """One row of a comparison: a method or system, over its seeds."""
+    """One method, baseline or system of a comparison, over its seeds."""
 
     label: str
     kind: str
@@ -346,16 +346,16 @@ class RowSummary(Part):
     rouge_recall: dict[str, float | None] = {}
     # of `loss` and each ROUGE: standard deviation of the seeds' means; empty with one seed
     seed_sd: dict[str, float] = {}
-    flags: list[str]  # what a reader must know about this row, in whole sentences
+    flags: list[str]  # what a reader must know about this method, in whole sentences
 
     @property
     def failed(self) -> bool:
-        """No seed of the row finished: there is nothing to show of it."""
+        """No seed of the method finished: there is nothing to show of it."""
         return bool(self.failed_seeds) and self.rouge1 is None and self.loss.test is None
 
 
 class PairedTest(Part):
-    """Row `a` against row `b` on the same documents, on one measure.
+    """Method `a` against method `b` on the same documents, on one measure.
 
     `low` and `high` enclose the difference at the level `confidence`, which the correction gives this test: they leave
     out zero exactly where `p_value_adjusted` is below 0.05. None: the spread cannot be estimated.
@@ -368,7 +368,7 @@ class PairedTest(Part):
     low: float | None
     high: float | None
     p_value: float
-    p_value_adjusted: float  # over all pairs of rows on this measure
+    p_value_adjusted: float  # over all pairs of methods on this measure
     decision: Literal["different", "equivalent", "undecided"] | None = None  # None in files of before it was recorded
     # of the measure; the verdict rests on the primary one
     role: Literal["primary", "second", "secondary"] = "secondary"
@@ -380,18 +380,18 @@ class PairedTest(Part):
     p_not_worse: float | None = None  # corrected, one-sided: that a is not worse than b by the margin or more
     p_not_better: float | None = None  # the same for b against a; both below 0.05: equivalent
     detectable: float | None = None  # the difference that this design finds four times in five, after the correction
-    seeds: list[int] = []  # seeds of a and of b; 0: the row trains nothing
+    seeds: list[int] = []  # seeds of a and of b; 0: the method trains nothing
     # what the test is about: with one seed, only about the trained models
     inference: Literal["methods", "trained models"] = "methods"
 
 
 class ScalingPoint(Part):
-    """The rows that train, on so many training documents; the last point is the suite itself."""
+    """The methods that train, on so many training documents; the last point is the suite itself."""
 
     train_documents: int
     rows: dict[str, RowSummary]
-    tests: list[PairedTest]  # between rows at this size, corrected over its pairs, on each measure
-    gains: list[PairedTest]  # a row (`LABEL@N`) against itself at the size before, Holm over all gains, on each measure
+    tests: list[PairedTest]  # between methods at this size, corrected over its pairs, on each measure
+    gains: list[PairedTest]  # a method (`LABEL@N`) against itself at the size before, Holm over all gains of a measure
     verdict: str
 
 
@@ -401,7 +401,7 @@ class Inference(Part):
     primary: str  # the measure that the verdict rests on, from the suite
     margins: dict[str, float]  # of every measure tested, in its unit
     units: dict[str, str]  # of every measure tested
-    confidence: float  # of a row's intervals, and of one measure's differences taken together
+    confidence: float  # of a method's intervals, and of one measure's differences taken together
     level: float  # of the corrected tests
     intervals: str
     correction: str
@@ -413,7 +413,7 @@ class OutputChecks(Part):
     """What the summaries hold that their articles do not, and how they end; see `triptych.analysis.checks`."""
 
     documents_known: bool  # false: the articles could not be read, and only what needs none was measured
-    num_documents: int  # whose summaries were checked, the same of every row
+    num_documents: int  # whose summaries were checked, the same of every method
     units: dict[str, str]  # of every measure
     references: dict[str, float]  # the means of the references themselves
     rows: dict[str, dict[str, Estimate]]  # by label and measure
@@ -434,7 +434,7 @@ class Comparison(Part):
     seeds: list[int]
     rows: dict[str, RowSummary]
     tests: list[PairedTest]
-    pareto: list[str]  # labels that no other row beats on both test R-1 and training time
+    pareto: list[str]  # labels that no other method beats on both test R-1 and training time
     pareto_parameters: list[str] = []  # the same for test R-1 and trainable parameters
     verdict: str  # one sentence; "no clear winner" is possible
     flags: list[str]  # what a reader must know about the whole comparison
@@ -460,7 +460,7 @@ class Comparison(Part):
         return comparison_html(self)
 
     def to_frame(self) -> Any:
-        """The rows as a pandas DataFrame: the columns of `comparison.csv`, indexed by label."""
+        """The methods as a pandas DataFrame: the columns of `comparison.csv`, indexed by label."""
         import pandas
 
         from triptych.results.flat import flat_rows
@@ -475,21 +475,21 @@ class Comparison(Part):
 
 
 class MeasureChance(Part):
-    """What makes the difference of two trained rows vary on one measure, as a plan takes it: standard deviations."""
+    """What makes the difference of two trained methods vary on one measure, as a plan takes it: standard deviations."""
 
     measure: str
     units: str
     source: str  # the pilots, or that it is assumed
-    pair: list[str]  # the two rows whose documents vary most; empty: assumed
+    pair: list[str]  # the two methods whose documents vary most; empty: assumed
     document_sd: float  # of a document's difference, seeds apart
-    noise_sd: float  # of seed and document together, of the difference under one seed of each row
-    seed_sd: float  # of a seed's mean over all documents, of one row
+    noise_sd: float  # of seed and document together, of the difference under one seed of each method
+    seed_sd: float  # of a seed's mean over all documents, of one method
     seed_sd_low: float | None  # the range that the pilot's seeds leave, 90%; None: assumed
     seed_sd_high: float | None
 
 
 class PlannedDesign(Part):
-    """A design, the same for every row."""
+    """A design, the same for every method."""
 
     train_documents: int
     max_epochs: int
@@ -520,7 +520,7 @@ class DesignPlan(Part):
     detect_loss: float | None  # on the test loss, in nats
     power: float  # how often it should be found
     level: float  # two-sided, of one test, after the correction
-    pairs: int  # of rows that train, over which is corrected
+    pairs: int  # of methods that train, over which is corrected
     chance: list[MeasureChance]  # the primary measure first
     needs: list[Need]  # by number of seeds
     needs_loss: list[Need]
@@ -530,7 +530,7 @@ class DesignPlan(Part):
     needed: PlannedDesign | None
     within_seconds: float | None = None
     best: PlannedDesign | None = None  # for the budget
-    row_seconds: dict[str, float] = {}  # of each row, in the design that `command` runs
+    row_seconds: dict[str, float] = {}  # of each method, in the design that `command` runs
     said: list[str]  # whole sentences
     command: str
 

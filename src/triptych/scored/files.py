@@ -40,7 +40,7 @@ class Request:
     """What is to be scored, and how.
 
     Attributes:
-        systems: name and file of each set of predictions, in the order of the rows; a name given again is another seed.
+        systems: name and file of each set of predictions, in order; a name given again is another seed of the system.
         references: a file with them; None: the files have a column of them.
         columns: names of columns, where they are not the usual ones.
         by_order: join the files by the order of their rows although they have ids.

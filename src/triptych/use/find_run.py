@@ -1,4 +1,4 @@
-"""Find the run that a short name means: a results folder, the folder of a row, or `OUT@best`; no torch."""
+"""Find the run that a short name means: a results folder, the folder of a method, or `OUT@best`; no torch."""
 
 import shlex
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from triptych.results.records import Comparison, Record
 
 BEST = "@best"
 _ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter that peft saved
-_RUNS = ("runs/*/*", "*/*", "*")  # below OUT, below its runs, below a row
+_RUNS = ("runs/*/*", "*/*", "*")  # below OUT, below its runs, below a method
 WHAT = "a run (OUT/runs/LABEL/SEED, with record.json) nor an adapter that peft saved (with adapter_config.json)"
 
 
@@ -50,8 +50,8 @@ def find_run(name: str | Path) -> FoundRun:
     """The run that a name means.
 
     Args:
-        name: `OUT/runs/LABEL/SEED`, or an adapter that peft saved; the folder of a row, if one of its seeds finished;
-            OUT, if one trained run in it finished, or else one run; or `OUT@best`, the row that trains with the best
+        name: `OUT/runs/LABEL/SEED`, or an adapter that peft saved; the folder of a method, if one seed of it finished;
+            OUT, if one trained run in it finished, or else one run; or `OUT@best`, the method that trains with the best
             mean on the suite's primary measure (of equal means, that with the lower test loss, or the higher R-1 where
             the loss is primary), under the seed with the lowest validation loss.
 
@@ -66,7 +66,7 @@ def find_run(name: str | Path) -> FoundRun:
     if not folder.is_dir():
         raise ResultsError(
             f"There is no folder {str(name)!r}. A run is OUT/runs/LABEL/SEED; OUT/runs/LABEL or OUT where only one is "
-            f"there; or OUT{BEST}, the best row that trains."
+            f"there; or OUT{BEST}, the best trained method."
         )
     below = (sorted(each for each in folder.glob(pattern) if _has_record(each)) for pattern in _RUNS)
     found = next((runs for runs in below if runs), [])
@@ -96,7 +96,7 @@ def known_columns(names: Sequence[str | Path]) -> list[Columns]:
 
 
 def runs_of_row(out: Path, label: str, seeds: Sequence[int]) -> list[Path]:
-    """The folders of a row's finished runs, the one with the lowest validation loss first."""
+    """The folders of a method's finished runs, the one with the lowest validation loss first."""
     folders = [layout.run_folder(out, label, seed) for seed in seeds]
 
     def loss(folder: Path) -> float:
@@ -107,11 +107,11 @@ def runs_of_row(out: Path, label: str, seeds: Sequence[int]) -> list[Path]:
 
 
 def how_to_use(results: Results, runs: Sequence[Path]) -> str:
-    """Where a row's runs are, and the commands that use one of them.
+    """Where a method's runs are, and the commands that use one of them.
 
     Args:
         results: the results folder.
-        runs: folders of the row's runs, the one to use first.
+        runs: folders of the method's runs, the one to use first.
     """
     first = shlex.quote(str(runs[0]))
     tuned = {layout.run_folder(results.out, run.record.label, run.record.seed) for run in results.runs if run.tuned}
@@ -131,18 +131,18 @@ def _best(out: Path) -> FoundRun:
     ranked = ranking(comparison.rows, measure)
     trained = [label for label in ranked if num_trainable(comparison.rows[label])]
     if not trained:
-        raise ResultsError(f"No row in {str(out)!r} was trained: there is no best one. Rows: {', '.join(ranked)}.")
+        raise ResultsError(f"No method in {str(out)!r} was trained: there is no best one. It has {', '.join(ranked)}.")
     second = "rouge1" if measure == "loss" else "loss"
     means = {label: [mean_of(comparison.rows[label], one) for one in (measure, second)] for label in ranked}
     equal = [label for label in trained if means[label][0] == means[trained[0]][0]]
     equal = ranking({label: comparison.rows[label] for label in equal}, second) or equal  # of equal ones, by the other
     if len(equal) > 1 and means[equal[0]] == means[equal[1]]:
         folders = "".join(f"\n  {out / 'runs' / label}" for label in equal)
-        raise ResultsError(f"Several rows in {str(out)!r} are the best alike. Name one of them:{folders}")
+        raise ResultsError(f"Several methods in {str(out)!r} are the best alike. Name one of them:{folders}")
     best, name = equal[0], NAMES.get(measure, measure)
     runs = runs_of_row(out, best, comparison.rows[best].seeds)
     mean = f"{means[best][0]:.{4 if measure == 'loss' else 2}f}"
-    said = [f"{out}{BEST} is {runs[0]}: of the rows that train, {best} has the best mean {name}, {mean}"]
+    said = [f"{out}{BEST} is {runs[0]}: of the trained methods, {best} has the best mean {name}, {mean}"]
     if len(runs) > 1:
         said[0] += f", and of its {len(runs)} seeds this one the lowest validation loss"
     close = [label for label in trained if label != best and not _differs(comparison, measure, best, label)]

@@ -180,7 +180,7 @@ def _form(gradio: Any, playground: Playground) -> None:
     reference = gradio.Textbox(label="Reference summary, if there is one", lines=2, max_lines=6, elem_id="reference")
     labels = gradio.CheckboxGroup(playground.labels, value=playground.labels, label="Methods", elem_id="rows")
     with gradio.Accordion("Seed, beams and length", open=False, elem_id="more"):
-        seeds = [("the first of each row", None), *((str(seed), seed) for seed in playground.seeds)]
+        seeds = [("the first of each method", None), *((str(seed), seed) for seed in playground.seeds)]
         seed = gradio.Dropdown(
             seeds, value=None, label="Training seed", elem_id="seed", visible=len(playground.seeds) > 1
         )

@@ -73,8 +73,8 @@ class Choice:
     """What a reader wants to see of an article.
 
     Attributes:
-        labels: the rows; None: all.
-        seed: the training seed; None: the first that finished. A row without a run of that seed shows its first.
+        labels: the methods; None: all.
+        seed: the training seed; None: the first that finished. A method without a run of that seed shows its first.
         num_beams: beams; None: as in the runs.
         max_new_tokens: tokens of a summary, at most; None: as in the runs.
     """
@@ -86,7 +86,7 @@ class Choice:
 
 
 class Playground:
-    """The runs of a finished suite, shared by everyone who uses the page; each row has one run in memory at a time.
+    """The runs of a finished suite, shared by everyone who uses the page; each method has one run in memory at a time.
 
     Args:
         loaded: what summarizes, in the order in which it is shown.
@@ -168,7 +168,7 @@ class Playground:
 
     @property
     def labels(self) -> list[str]:
-        """The rows, in the order in which they are shown."""
+        """The methods, in the order in which they are shown."""
         return list(self._first)
 
     @property
@@ -199,7 +199,7 @@ class Playground:
         Args:
             article: what is summarized.
             reference: a reference summary; empty: there is none.
-            choice: which rows, seed and decoding; None: all rows, as in their runs.
+            choice: which methods, seed and decoding; None: all methods, as in their runs.
 
         Raises:
             InputError: the article is empty or too long, or there is no such choice; the message is for its reader.
@@ -221,11 +221,11 @@ class Playground:
         """The labels that are asked for, in the order of the suite.
 
         Raises:
-            ConfigError: there is no such row, seed, number of beams or length.
+            ConfigError: there is no such method, seed, number of beams or length.
         """
         chosen = self.labels if choice.labels is None else [each for each in self.labels if each in choice.labels]
         if not chosen or len(chosen) < len(set(choice.labels or ())):
-            raise ConfigError("Choose at least one row of those that are offered.")
+            raise ConfigError("Choose at least one of the methods that are offered.")
         if choice.seed is not None and choice.seed not in self.seeds:
             raise ConfigError("No run has finished under this seed.")
         if choice.num_beams is not None and not 1 <= choice.num_beams <= MAX_BEAMS:
@@ -235,7 +235,7 @@ class Playground:
         return chosen
 
     def _run(self, label: str, seed: int | None) -> summarizers.Trained:
-        """The run of a row under a seed; it takes the place of the row's other run in memory."""
+        """The run of a method under a seed; it takes the place of the method's other run in memory."""
         folder = self._first[label] if seed is None else self._folders.get((label, seed), self._first[label])
         if self._loaded[label].folder != folder:
             self._loaded[label] = self._load(folder)

@@ -77,7 +77,7 @@ def test_the_best_is_the_row_that_trains_with_the_best_mean(out):
         ("nowhere", "There is no folder 'nowhere'"),
         ("nowhere@best", "There is no results folder 'nowhere'"),
         ("empty", "is neither a run"),
-        ("baselines@best", "No row in 'baselines' was trained"),
+        ("baselines@best", "No method in 'baselines' was trained"),
         ("failed", "No run in 'failed' finished"),
     ],
 )
