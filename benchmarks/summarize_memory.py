@@ -1,7 +1,8 @@
 """Measure the memory and speed of `summarize` with three full-size runs that share one base model.
 
-    python ../shared/make_gpt2_small.py FOLDER
-    python benchmarks/summarize_memory.py FOLDER ../shared/data/cnn_dailymail/test.csv
+    python scripts/make_gpt2.py FOLDER
+    python scripts/fetch_data.py DATA
+    python benchmarks/summarize_memory.py FOLDER DATA/test.csv
 
 Memory is compared with that of the base alone, speed with the engine's own generation. The runs contain the initial
 parameters of their methods, moved at random: their summaries mean nothing, but their shapes and costs are real. Peaks

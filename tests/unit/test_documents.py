@@ -69,3 +69,32 @@ def test_each_walk_has_at_most_ten_steps():
         assert [step.partition(".")[0] for step in steps] == [str(number) for number in range(1, len(steps) + 1)]
         assert 5 <= len(steps) <= 10
         assert all(MODULE.search(step)[2] for step in steps)
+
+
+def test_every_entry_of_the_log_has_date_commit_and_verdict():
+    """An entry of LOG.md has its date in its title, newest first, and then a commit of seven digits and a verdict."""
+    entries = re.split(r"^## ", (CHECKOUT / "LOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    for entry in entries:
+        assert re.match(r"\d{4}-\d\d-\d\d: \S.*\n\nCommit [0-9a-f]{7}\. \*\*Verdict:\*\* \S", entry), entry[:80]
+    dates = [entry[:10] for entry in entries]
+    assert dates == sorted(dates, reverse=True)
+
+
+def test_the_changelog_has_releases_and_kinds_of_change():
+    """CHANGELOG.md has what is unreleased, then dated versions; each says what was added, changed and fixed."""
+    releases = re.split(r"^## ", (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    titles = [release.partition("\n")[0] for release in releases]
+    assert titles[0] == "Unreleased" or re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", titles[0])
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", title) for title in titles[1:])
+    for release in releases:
+        kinds = re.findall(r"^### (.*)$", release, flags=re.MULTILINE)
+        assert kinds and set(kinds) <= {"Added", "Changed", "Fixed"} and len(kinds) == len(set(kinds))
+        assert not re.search(r"^- ", release.partition("### ")[0], flags=re.MULTILINE)
+
+
+def test_nothing_needs_files_that_are_not_in_the_repository():
+    """No document, Makefile, script or benchmark names a file next to the checkout: only what it can make or fetch."""
+    programs = [CHECKOUT / "Makefile", *(CHECKOUT / "scripts").rglob("*.py"), *(CHECKOUT / "benchmarks").rglob("*.py")]
+    written = [path for path in DOCUMENTS if path != CHECKOUT / "docs/rehearsal/comparison.md"]  # made by a run
+    for path in [*programs, *written]:
+        assert not re.search(r"(?<!\]\()\.\./shared|(?<![\w/])shared/", path.read_text(encoding="utf-8")), path
