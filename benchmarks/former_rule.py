@@ -3,7 +3,7 @@
     git worktree add FOLDER 0f88a4f
     PYTHONPATH=FOLDER/src python benchmarks/former_rule.py [--simulations 400] [--resamples 3000] [--documents N ...]
 
-The rule: a sign-flip test of documents, Holm's correction over the pairs of rows and five measures together, and an
+The rule: a sign-flip test of documents, Holm's correction over the pairs of methods and five measures together, and an
 uncorrected 95% interval, bootstrapped over documents and seeds, that leaves out zero. The tables are those that
 `verdict_simulation.py --only former` judges: the same simulated scores, five measures with a correlation of 0.9.
 """
@@ -20,7 +20,7 @@ from triptych.analysis.verdict import separable
 
 
 def judged_different(scores: Scores, resamples: int) -> bool:
-    """The first row is called different from the second on the first measure."""
+    """The first method is called different from the second on the first measure."""
     former.PERMUTATIONS = resamples
     stacked = np.concatenate([values for measures in scores.values() for values in measures.values()]).T
     means = iter(np.split(resample_documents(stacked, resamples, np.random.default_rng(0)), len(stacked.T), axis=1))
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     )
     chosen = parser.parse_args()
     print(f"A difference of 2.8 standard errors, {chosen.simulations} simulations each: found")
-    print("| documents | seeds | noise | two rows | one of four rows |")
+    print("| documents | seeds | noise | two methods | one of four methods |")
     print("|---|---|---|---|---|")
     for documents, seeds, noise_sd in COMPARED:
         if documents in chosen.documents:

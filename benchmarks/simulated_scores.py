@@ -1,7 +1,7 @@
 """Simulated scores of documents, for `verdict_simulation.py` and `former_rule.py`; nothing of the package is used.
 
-Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed
-and document together (SD 6, or none).
+Score of a document under a seed = common to all methods (SD 9) + of the method (SD 3) + of the seed (SD as said) + of
+seed and document together (SD 6, or none).
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ COMPARED = [
     for seeds, noise in ((1, NOISE_SD), (2, NOISE_SD), (3, NOISE_SD), (5, NOISE_SD), (3, 0.0))
 ]
 
-Scores = dict[str, dict[str, np.ndarray]]  # by row and measure: [seeds, documents]
+Scores = dict[str, dict[str, np.ndarray]]  # by method and measure: [seeds, documents]
 
 
 def table(
@@ -29,7 +29,7 @@ def table(
     noise_sd: float,
     shifts: Sequence[float],
 ) -> Scores:
-    """Scores of as many rows as there are shifts; the mean of a row is `MEAN` plus its shift."""
+    """Scores of as many methods as there are shifts; the mean of a method is `MEAN` plus its shift."""
     common = generator.normal(MEAN, DOCUMENT_SD, documents)
     scores = {}
     for row, (shift, sd) in enumerate(zip(shifts, np.broadcast_to(seed_sd, len(shifts)), strict=True)):
@@ -40,12 +40,12 @@ def table(
 
 
 def error_of(documents: int, seeds: int, noise_sd: float) -> float:
-    """Standard error of the difference of two rows whose seeds agree."""
+    """Standard error of the difference of two methods whose seeds agree."""
     return float(np.sqrt(2 * (ROW_SD**2 + noise_sd**2 / seeds) / documents))
 
 
 def correlated_table(documents: int, seeds: int, noise_sd: float, rows: int, simulations: int) -> Iterator[Scores]:
-    """So many tables of five correlated measures; the first row is above the others by 2.8 standard errors, seeds
+    """So many tables of five correlated measures; the first method is above the others by 2.8 standard errors, seeds
     agree."""
     generator = np.random.default_rng([77, documents, seeds, int(noise_sd), rows])
     size = 2.8 * error_of(documents, seeds, noise_sd)

@@ -7,8 +7,8 @@ takes 50 simulations and two sizes, to see that it runs. `former_rule.py` prints
 the tables of `former`. Every figure comes from the functions that `triptych compare` calls: scores of
 documents go into `analysis.pairs.samples` and `paired_tests`, decisions and intervals come out.
 
-Score of a document under a seed = common to all rows (SD 9) + of the row (SD 3) + of the seed (SD as said) + of seed
-and document together (SD 6, or none).
+Score of a document under a seed = common to all methods (SD 9) + of the method (SD 3) + of the seed (SD as said) + of
+seed and document together (SD 6, or none).
 """
 
 import argparse
@@ -35,25 +35,25 @@ def rates(
     rows: int = 4,
     seed: int = 0,
 ) -> dict[str, float]:
-    """Equal rows: shares of tables and of first pairs called different, coverage of rows and of differences.
+    """Equal methods: shares of tables and of first pairs called different, coverage of methods and of differences.
 
     Args:
         documents: N.
-        seeds: S of every row.
-        seed_sd: of the means of seeds; one for each row, or one for all.
+        seeds: S of every method.
+        seed_sd: of the means of seeds; one for each method, or one for all.
         noise_sd: of seed and document together.
         simulations: how many tables.
         rows: in a table.
         seed: of the simulation.
 
     Returns:
-        `table`: a table of all rows holds a false "different"; `pair`: two rows alone do; `row` and `difference`: the
-        interval of a row, and of a pair alone, holds the truth; `together`: all intervals of differences of the table
-        do.
+        `table`: a table of all methods holds a false "different"; `pair`: two methods alone do; `method` and
+        `difference`: the interval of a method, and of a pair alone, holds the truth; `together`: all intervals of
+        differences of the table do.
     """
     spreads = [int(100 * sd) for sd in np.ravel(seed_sd)]
     generator = np.random.default_rng([*[seed] * (seed > 0), documents, seeds, *spreads, int(noise_sd)])
-    counted = dict.fromkeys(("table", "pair", "row", "difference", "together"), 0.0)
+    counted = dict.fromkeys(("table", "pair", "method", "difference", "together"), 0.0)
     for _ in range(simulations):
         found = samples(table(generator, documents, seeds, seed_sd, noise_sd, [0.0] * rows))
         tests = paired_tests(found, ANALYSIS, dict.fromkeys(found, seeds), power=False)
@@ -62,14 +62,14 @@ def rates(
         counted["difference"] += np.mean([test.single_low <= 0 <= test.single_high for test in tests])
         counted["together"] += all(test.low <= 0 <= test.high for test in tests)
         intervals = [mean_estimate(one["rouge1"]) for one in found.values()]
-        counted["row"] += np.mean([one.low <= MEAN <= one.high for one in intervals])
+        counted["method"] += np.mean([one.low <= MEAN <= one.high for one in intervals])
     return {name: count / simulations for name, count in counted.items()}
 
 
 def found(
     documents: int, seeds: int, seed_sd: float, noise_sd: float, difference: float, simulations: int, rows: int = 2
 ) -> float:
-    """How often the first row, `difference` above the others, is called different from the second."""
+    """How often the first method, `difference` above the others, is called different from the second."""
     generator = np.random.default_rng([1, documents, seeds, int(100 * seed_sd), int(noise_sd)])
     count = 0
     for _ in range(simulations):
@@ -81,7 +81,7 @@ def found(
 
 
 def false_equivalence(documents: int, seeds: int, seed_sd: float, margin: float, simulations: int) -> float:
-    """How often two rows that differ by exactly the margin are called equivalent."""
+    """How often two methods that differ by exactly the margin are called equivalent."""
     generator = np.random.default_rng([2, documents, seeds, int(100 * seed_sd)])
     count = 0
     for _ in range(simulations):
@@ -92,9 +92,10 @@ def false_equivalence(documents: int, seeds: int, seed_sd: float, margin: float,
 
 
 def zeros_coverage(documents: int, zeros: float, simulations: int, shape: str = "exponential") -> tuple[float, float]:
-    """Coverage of a row's interval where a share `zeros` of the documents score zero and the others 10 on average, and
-    the
-    same for the difference from a row of zeros alone."""
+    """Coverage of a method's interval where a share `zeros` of the documents score zero and the others 10 on average.
+
+    The second number is that of the difference from a method that scores zero everywhere.
+    """
     generator = np.random.default_rng([3, documents, int(1000 * zeros), *shape.encode()])
     truth, row, pair = 10 * (1 - zeros), 0, 0
     for _ in range(simulations):
@@ -110,8 +111,8 @@ def zeros_coverage(documents: int, zeros: float, simulations: int, shape: str = 
 
 def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """False verdicts and coverage by documents, seeds, seed SD and noise."""
-    print(f"\nFour equal rows, {simulations} simulations a line")
-    print("| documents | seeds | seed SD | noise | false table | false pair | row | difference | all differences |")
+    print(f"\nFour equal methods, {simulations} simulations a line")
+    print("| documents | seeds | seed SD | noise | false table | false pair | method | difference | all differences |")
     print("|---|---|---|---|---|---|---|---|---|")
     cells: dict[tuple[int, int], list[dict[str, float]]] = {}
     for documents in sizes:
@@ -124,7 +125,7 @@ def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
                     cells.setdefault((documents, seeds), []).append(got)
                     print(
                         f"| {documents:,} | {seeds} | {seed_sd:.1f} | {noise:.0f} | {got['table']:.1%} | "
-                        f"{got['pair']:.1%} | {got['row']:.1%} | {got['difference']:.1%} | {got['together']:.1%} |",
+                        f"{got['pair']:.1%} | {got['method']:.1%} | {got['difference']:.1%} | {got['together']:.1%} |",
                         flush=True,
                     )
     print_ranges(cells, sizes)
@@ -132,7 +133,7 @@ def print_errors(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]], sizes: Sequence[int]) -> None:
     """The least and the greatest rate over seed SDs and noise, by documents and seeds."""
-    for name in ("table", "pair", "row", "difference"):
+    for name in ("table", "pair", "method", "difference"):
         print(f"\n{name}, least to greatest over seed SDs and noise")
         print("| documents | 1 seed | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|---|")
         for documents in sizes:
@@ -144,7 +145,7 @@ def print_ranges(cells: dict[tuple[int, int], list[dict[str, float]]], sizes: Se
 
 
 def print_uneven(simulations: int, sizes: Sequence[int], seed: int) -> None:
-    """Four equal rows, the training of two of which varies ten times as much as that of the others."""
+    """Four equal methods, the training of two of which varies ten times as much as that of the others."""
     print(f"\nSeed SDs 1.0, 1.0, 0.1 and 0.1, {simulations} simulations each: false tables, false pairs")
     print("| documents | 2 seeds | 3 seeds | 5 seeds |\n|---|---|---|---|")
     for documents in sizes:
@@ -158,7 +159,7 @@ def print_uneven(simulations: int, sizes: Sequence[int], seed: int) -> None:
 def print_power(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """How often a difference of 2.8 standard errors is found where seeds agree."""
     print(f"\nA difference of 2.8 standard errors, seeds that agree, {simulations} simulations each: found")
-    print("| documents | seeds | two rows | one of four rows |")
+    print("| documents | seeds | two methods | one of four methods |")
     print("|---|---|---|---|")
     for documents in sizes:
         for seeds in (1, 2, 3, 5):
@@ -183,7 +184,7 @@ def print_former(simulations: int, sizes: Sequence[int], seed: int) -> None:
         f"\nTables of five measures, a difference of 2.8 standard errors, {simulations} simulations each: found on "
         "the first"
     )
-    print("| documents | seeds | noise | two rows | one of four rows |")
+    print("| documents | seeds | noise | two methods | one of four methods |")
     print("|---|---|---|---|---|")
     for documents, seeds, noise_sd in COMPARED:
         if documents in sizes:
@@ -193,7 +194,7 @@ def print_former(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 def print_zeros(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """Coverage where most documents score zero."""
-    print(f"\nCoverage with many zeros, {simulations} simulations each: a row, and its difference from a row of zeros")
+    print(f"\nCoverage with many zeros, {simulations} simulations each: a method, and its difference from one of zeros")
     print("| documents | 96% zeros | 90% | 80% | 40% | none |")
     print("|---|---|---|---|---|---|")
     for documents in (24, 48, 200, 500):
@@ -203,7 +204,7 @@ def print_zeros(simulations: int, sizes: Sequence[int], seed: int) -> None:
 
 def print_equivalence(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """False equivalence at the margin."""
-    print(f"\nTwo rows that differ by exactly the margin, {simulations} simulations each: called equivalent")
+    print(f"\nTwo methods that differ by exactly the margin, {simulations} simulations each: called equivalent")
     print("| documents | seeds | seed SD 0.0 | 0.2 | 0.5 |")
     print("|---|---|---|---|---|")
     for documents in sizes:
@@ -229,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--simulations", type=int, default=400, help="simulated comparisons a figure")
     parser.add_argument("--only", choices=PARTS, help="this part alone")
     parser.add_argument("--documents", type=int, nargs="+", default=DOCUMENTS, help="these numbers of documents alone")
-    parser.add_argument("--seed", type=int, default=0, help="of the simulated tables of equal rows")
+    parser.add_argument("--seed", type=int, default=0, help="of the simulated tables of equal methods")
     parser.add_argument("--quick", action="store_true", help="50 simulations of 48 and 200 documents")
     chosen = parser.parse_args(arguments)
     started = time.perf_counter()

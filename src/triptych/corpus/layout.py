@@ -91,9 +91,9 @@ class PairLayout:
             raise ConfigError(
                 f"The model has {self.window} positions, but prefix {prefix} + virtual tokens {self.reserved} + "
                 f"document 1 + separator {separator} + summary {summary} + EOS 1"
-                f"{f' + the longer prompt of another row {longer}' if longer else ''} = {needed} are needed at least. "
-                "Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or take a "
-                "model with a longer window."
+                f"{f' + the longer prompt of another method {longer}' if longer else ''} = {needed} are needed at "
+                "least. Lower limits.summary_tokens, decoding.max_new_tokens or the number of virtual tokens, or take "
+                "a model with a longer window."
             )
 
     def key(self) -> list[Any]:
@@ -102,7 +102,7 @@ class PairLayout:
         return [self.window, self.reserved, self.read_tokens, template, self.text.summary_lead]
 
     def further_key(self) -> list[Any]:
-        """The same for a prompt that is more than a separator; empty: it is not, or another row's is longer."""
+        """The same for a prompt that is more than a separator; empty: it is not, or another method's is longer."""
         text, extra = self.text, self.around - self.template.length
         if not (text.frame.opening or text.frame.chat or extra):
             return []

@@ -125,11 +125,11 @@ def prepare(
 
 
 def ask_otherwise(corpus: Corpus, prompt: Prompt, vocabulary_size: int, store: DiskCache) -> Corpus:
-    """The same documents for a row that is not trained and is asked by another prompt: validation and test, cut alike.
+    """The same documents for an untrained method that is asked by another prompt: validation and test, cut alike.
 
     Args:
         corpus: the suite's.
-        prompt: how this row is asked.
+        prompt: how this method is asked.
         vocabulary_size: token embeddings of the model.
         store: see `corpus_store`.
 

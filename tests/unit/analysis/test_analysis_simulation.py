@@ -38,7 +38,7 @@ def test_verdicts_and_intervals_are_right_as_often_as_they_say(
     assert got["together"] == pytest.approx(1 - got["table"])
     if seeds > 2:
         most = 0.97 if seed_sd else 0.99
-        assert within(got["row"], 0.93, most, number) and within(got["difference"], 0.93, most, number)
+        assert within(got["method"], 0.93, most, number) and within(got["difference"], 0.93, most, number)
 
 
 @pytest.mark.slow
@@ -54,7 +54,7 @@ def test_verdicts_are_right_at_every_size(documents: int, seeds: int):
                 assert within(got["table"], 0, 0.06, number) and within(got["pair"], 0, 0.06, number)
                 if seeds > 2:
                     most = 0.97 if seed_sd else 0.99
-                    assert within(got["row"], 0.93, most, number) and within(got["difference"], 0.93, most, number)
+                    assert within(got["method"], 0.93, most, number) and within(got["difference"], 0.93, most, number)
 
 
 @pytest.mark.parametrize(

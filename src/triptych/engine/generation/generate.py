@@ -79,8 +79,8 @@ def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
     except (ValueError, NotImplementedError) as error:  # what transformers refuses with
         fewer = "Set decoding.num_beams=1, leave" if plan.num_beams > 1 else "Leave"
         raise ModelError(
-            f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this row out, "
-            "or take another model."
+            f"{name} cannot generate with {asked}: {' '.join(str(error).split()).rstrip('.')}. {fewer} this method "
+            "out, or take another model."
         ) from error
     if together != alone and model.machine.precision == "fp32":
         raise ModelError(

@@ -101,7 +101,7 @@ def cast_frozen_matrices(model: nn.Module, dtype: torch.dtype) -> None:
 def narrow_trained_embeddings(model: nn.Module) -> None:
     """Let trained embeddings, which stay fp32, look up in bf16, as frozen ones do.
 
-    The residual stream begins there and has its type: so it is the same in every row, and the same weights give the
+    The residual stream begins there and has its type: so it is the same for every method, and the same weights give the
     same loss whatever is going to be trained.
     """
     for module in model.modules():
