@@ -438,7 +438,7 @@ def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
     one = (10 + 0.1 * 200 * 4 + 0.01 * (20 * 6 + 180) + 0.2 * 180) * 3
     assert made["own"]["seconds"] == pytest.approx(2 * one)
     assert cli.main(["plan", "suite.toml", *settings[:-1], "lora,untuned"]) == 2
-    assert "a difference needs two" in capsys.readouterr().err
+    assert "A difference needs two methods that train, and the suite has 1" in capsys.readouterr().err
     assert cli.main(["plan", "suite.toml", *settings, "--set", "analysis.primary=loss"]) == 2
     assert "not known without a pilot" in capsys.readouterr().err
 
