@@ -8,7 +8,7 @@ PARALLEL := -n 2 --dist loadfile
 MODEL ?= results/inputs/gpt2-shape
 DATA ?= results/inputs/cnn_dailymail
 
-.PHONY: compare example example-report test test-all torture lint docs benchmark clean
+.PHONY: compare example example-report test test-all torture lint docs dist benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
@@ -41,6 +41,12 @@ docs: .venv/ready             ## the documentation site, into build/site; a warn
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 	$(BIN)/python scripts/check_site.py build/site
+
+dist: .venv/ready             ## wheel and sdist, into build/dist; the wheel is tried in an empty environment
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt build
+	rm -rf build/dist
+	$(BIN)/python -m build --outdir build/dist
+	$(BIN)/python scripts/try_wheel.py build/dist
 
 benchmark: .venv/ready | $(MODEL) $(DATA)  ## compare the engine with Trainer, TRL and generate: MODEL=FOLDER DATA=FOLDER ONLY=lora,greedy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'

@@ -20,6 +20,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 OUTSIDE = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
     "SECURITY.md": "security.md",
     "CHANGELOG.md": "changelog.md",
     "LOG.md": "log.md",
