@@ -126,9 +126,9 @@ def table(runs: Sequence[SavedRun]) -> str:
 
 
 def table_of_steps(several: Sequence[Sequence[SavedRun]]) -> str:
-    """What a step costs, the same row of every folder on neighbouring lines."""
+    """What a step costs, the same method of every folder on neighbouring lines."""
     lines = [
-        "| Row | Model |" + "|".join(f" {title} " for title, _ in OF_A_STEP) + "|",
+        "| Method | Model |" + "|".join(f" {title} " for title, _ in OF_A_STEP) + "|",
         "|---|---|" + "---:|" * len(OF_A_STEP),
     ]
     for label in dict.fromkeys(run.record.label for runs in several for run in runs):

@@ -6,10 +6,10 @@
     both: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
           [--model tiny --data newswire --batch 8]
 
-`schedule` trains each row at its default rate with several `max_epochs`; `search` makes each row's search and trains it
-at every rate that was tried. Each line of FOLDER/schedule.jsonl or search.jsonl is one run or search: the best
-validation loss in nats per target token, and what it took. What is there is not run again; the tables at the end are
-made from all lines. Nothing is judged on test data.
+`schedule` trains each method at its default rate with several `max_epochs`; `search` makes each method's search and
+trains it at every rate that was tried. Each line of FOLDER/schedule.jsonl or search.jsonl is one run or search: the
+best validation loss in nats per target token, and what it took. What is there is not run again; the tables at the end
+are made from all lines. Nothing is judged on test data.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from triptych.run.workbench import Workbench
 
 
 def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **changes: Any) -> Workbench:
-    """A run of one row, ready to train."""
+    """A run of one method, ready to train."""
     settings = {
         "model": options.model,
         "data": options.data,
@@ -61,7 +61,7 @@ def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **chan
 
 
 def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, **changes: Any) -> dict[str, Any]:
-    """Train one row in full, without a search."""
+    """Train one method in full, without a search."""
     with tempfile.TemporaryDirectory() as folder:
         own = options.options.get(row, {}) | ({} if rate is None else {"learning_rate": rate})
         there = argparse.Namespace(**vars(options) | {"options": {row: own}, "trials": 0})
@@ -81,7 +81,7 @@ def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, 
 
 
 def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
-    """Make the search of one row."""
+    """Make the search of one method."""
     with tempfile.TemporaryDirectory() as folder:
         bench = bench_of(options, row, seed, Path(folder))
         method = bench.entry.plugin
@@ -106,7 +106,7 @@ def add(file: Path, line: dict[str, Any]) -> None:
 
 
 def run_schedule(options: argparse.Namespace) -> None:
-    """Every row, seed, schedule and `max_epochs`."""
+    """Every method, seed, schedule and `max_epochs`."""
     file = options.out / "schedule.jsonl"
     for seed in options.seeds:
         for schedule in options.schedules:
@@ -134,7 +134,7 @@ def show_schedule(lines: Iterable[dict[str, Any]]) -> None:
 
 
 def run_search(options: argparse.Namespace) -> None:
-    """Every row and seed: its search, then a full run at every rate of the grid and every rate that was tried."""
+    """Every method and seed: its search, then a full run at every rate of the grid and every rate that was tried."""
     file = options.out / "search.jsonl"
     for seed in options.seeds:
         for row in options.rows:

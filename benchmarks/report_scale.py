@@ -3,8 +3,8 @@
 
     python benchmarks/report_scale.py [--rows 8] [--seeds 5] [--documents 11490] [--words 60] [--out FOLDER]
 
-writes the records of so many trained rows under so many seeds, each with a summary of so many words for every document
-(made by `tests/support/made_up.py`), runs `triptych report` on them in a child process, and prints JSON.
+writes the records of so many trained methods under so many seeds, each with a summary of so many words for every
+document (made by `tests/support/made_up.py`), runs `triptych report` on them in a child process, and prints JSON.
 Without --out the folder is temporary; a folder that is there already, from an earlier call with the same sizes, is used
 as it is.
 """
@@ -29,7 +29,7 @@ KINDS = ("prompt-tuning", "lora", "last-layers", "full")
 
 
 def write_folder(out: Path, rows: int, seeds: int, documents: int, words: int) -> None:
-    """A results folder of `rows` trained rows, one run at a time, so that they are never in memory together."""
+    """A results folder of `rows` trained methods, one run at a time, so that they are never in memory together."""
     kinds = {f"{KINDS[row % 4]}-{row // 4}" if row >= 4 else KINDS[row]: KINDS[row % 4] for row in range(rows)}
     suite: Suite = make_suite(
         preset_settings("demo")
@@ -70,7 +70,7 @@ def measure(out: Path) -> dict[str, float]:
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Write the folder where it is not there, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=8, help="trained rows")
+    parser.add_argument("--rows", type=int, default=8, help="trained methods")
     parser.add_argument("--seeds", type=int, default=5, help="training seeds of each")
     parser.add_argument("--documents", type=int, default=11_490, help="test documents")
     parser.add_argument("--words", type=int, default=60, help="words of a summary")

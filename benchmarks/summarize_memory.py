@@ -94,7 +94,7 @@ def in_a_process(stage: str, runs: list[str]) -> dict[str, float]:
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """One stage: the base alone; all runs by `summarize`; or `summarize` and the engine on the same rows, by turns."""
+    """One stage: the base alone; all runs by `summarize`; or `summarize` and the engine on the same ones, by turns."""
     if options.stage == "base":
         model = BaseModel(options.model).load()
         assert all(bool(weight.sum().isfinite()) for weight in model.parameters())

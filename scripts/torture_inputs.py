@@ -466,7 +466,7 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
     assert out.parent == results, f"OUT leaves its folder: {out}"
     for row in table:
         folder = layout.run_folder(out, row.label, suite.seeds[0])
-        assert folder.parent.parent.parent == out and not row.label.startswith("-"), f"a row leaves OUT: {folder}"
+        assert folder.parent.parent.parent == out and not row.label.startswith("-"), f"a method leaves OUT: {folder}"
         folder.mkdir(parents=True, exist_ok=True)
     setup.open_data(suite)
     find_place(suite.model)
@@ -520,7 +520,7 @@ MADE_WITH = {"settings": "5e771", "data": "da7a", "versions": {"torch": "2.9.0"}
 
 
 def read_search(place: Path) -> None:
-    """What a row's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
+    """What a method's runs leave to one another: the search, its trials so far, the micro-batch that fits."""
     for made_with in (MADE_WITH, {**MADE_WITH, "data": "other"}):
         found = [search.read_search(place / "search.json", made_with), search.read_trial(place, 0.1, 4, made_with)]
         found.append(kept.find_kept(place / "micro_batch.json", passes.MicroBatch, "micro-batch size", made_with))

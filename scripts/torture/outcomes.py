@@ -37,7 +37,7 @@ class Kind(ABC):
 
     Args:
         folder: an empty or new folder to work in.
-        small: with suites of a single row, for the share of the tests.
+        small: with suites of a single method, for the share of the tests.
 
     Attributes:
         name: on the command line.

@@ -1,4 +1,4 @@
-"""Files of a results folder exchanged with another run's, row's or suite's, emptied, or cut: refused, or made again."""
+"""Files of a results folder exchanged with those of another run or suite, emptied, or cut: refused, or made again."""
 
 import json
 import os
@@ -34,8 +34,8 @@ RUN_FILES = (
     "adapter/*.safetensors",
 )
 ROW_FILES = ("search.json", "micro_batch.json", "trials")
-AUTO = "training.micro_batch_size=auto"  # so that every row keeps a micro_batch.json
-SOURCES = ("another seed", "another row", "other data", "other settings")
+AUTO = "training.micro_batch_size=auto"  # so that every method keeps a micro_batch.json
+SOURCES = ("another seed", "another method", "other data", "other settings")
 HARM = (*SOURCES, *SOURCES, "emptied", "cut at a line", "cut anywhere", "a line twice", "a byte flipped")
 READERS = ("report", "report", "report", "bundle", "bundle", "evaluate", "evaluate", "resumed")
 
@@ -45,7 +45,7 @@ class _CutOff(Exception):
 
 
 class Swaps(Kind):
-    """Three finished suites of the same rows: two of them differ from the first in data or settings."""
+    """Three finished suites of the same methods: two of them differ from the first in data or settings."""
 
     name = "swaps"
     title = "histories, predictions, adapters, searches, trials, checkpoints swapped, emptied, cut"
@@ -61,7 +61,7 @@ class Swaps(Kind):
         cache = self.folder / "cache"
         self.base = bases.make(self.folder / "base", cache, "lora" if self.small else bases.ROWS, settings=(AUTO,))
         if not list(self.base.out.glob("runs/*/micro_batch.json")):
-            raise RuntimeError("No row of the suite keeps a micro_batch.json: cases of it would try nothing.")
+            raise RuntimeError("No method of the suite keeps a micro_batch.json: cases of it would try nothing.")
         self.page = page(self.base.out)
         self.entries = bundle_entries(self.base.out)
         self.scores: dict[Path, tuple[float, int | None, float | None]] = {}
@@ -131,7 +131,7 @@ class Swaps(Kind):
     def source(self, harm: str, label: str, seed: int, file: str) -> Path:
         """The file that takes the place of another."""
         base = self.others.get(harm, self.base)
-        label = LABELS[1 - LABELS.index(label)] if harm == "another row" else label
+        label = LABELS[1 - LABELS.index(label)] if harm == "another method" else label
         seed = 1 - seed if harm == "another seed" else seed
         if file == "checkpoint":
             return self._cut_folder(base, label, seed) / file
@@ -236,7 +236,7 @@ def cut_off(out: Path, to: Path) -> int:
 
 
 def locate(out: Path, label: str, seed: int, file: str) -> Path:
-    """A file or folder of a run, a row or a suite."""
+    """A file or folder of a run, a method or a suite."""
     if file in ("suite.json", "comparison.json"):
         return out / file
     if file in ROW_FILES:
