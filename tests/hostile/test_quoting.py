@@ -195,7 +195,7 @@ def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
 
 
 def trained(text: str, is_prompt: bool) -> SimpleNamespace:
-    """A row that a model card can be written of, whose every string is `text`."""
+    """A method that a model card can be written of, whose every string is `text`."""
     suite = SimpleNamespace(model=text, model_revision=text)
     adapted = SimpleNamespace(prefix=None, num_virtual_tokens=3, placement="before")
     return SimpleNamespace(

@@ -16,7 +16,7 @@ from torture.kinds import KINDS, make
 from torture.outcomes import VIOLATIONS, Case, Tally
 from triptych.errors import ResultsError
 
-# Cases of each kind that take a few seconds together, with suites of one row and documents that are not typeset.
+# Cases of each kind that take a few seconds together, with suites of one method and documents that are not typeset.
 SHARE = {"characters": 2, "patterns": 4, "indexes": 10, "swaps": 12, "disks": 1, "caches": 1, "first-writes": 2}
 
 

@@ -148,7 +148,7 @@ def test_trains_in_the_one_loop(name, family, worlds):
 
 @pytest.mark.parametrize("name", [name for name, method in METHODS.items() if not method.trains])
 def test_untuned_is_the_model(name, world):
-    """A row without training is the model as it is."""
+    """A method without training is the model as it is."""
     law_untuned_is_the_model(METHODS[name], world)
 
 

@@ -1,4 +1,4 @@
-"""In bf16, as in fp32, the same untouched weights give the same loss in every row: what is trained decides nothing."""
+"""In bf16, as in fp32, the same untouched weights give every method the same loss: what is trained decides nothing."""
 
 from dataclasses import replace
 
@@ -63,7 +63,7 @@ def law_the_stream_is_alike(method: Method, world: World) -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_untouched_weights_give_one_loss(name, low):
-    """Every method, on two families: no row begins elsewhere than the others."""
+    """Every method, on two families: no method begins elsewhere than the others."""
     method = METHODS[name]
     try:
         low.adapt(method)
@@ -96,7 +96,7 @@ class KeepsItsTable(Full):
 
 
 def test_the_law_can_fail(low):
-    """A row whose weights are others has another loss."""
+    """A method whose weights are others has another loss."""
     with pytest.raises(AssertionError):
         law_untouched_weights_give_one_loss(KeepsItsTable(), low)
 

@@ -141,7 +141,7 @@ def test_every_model_is_restored_to_its_test_loss(unpacked: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_all_rows_survive_their_bundle(tmp_path: Path) -> None:
-    """Of all six rows: each model is restored to its loss, one row is trained again to the same weights, an
+    """Of all six methods: each model is restored to its loss, one method is trained again to the same weights, an
     article is summarized, and a comparison without templates says so after its tables are written."""
     environment = os.environ | {"TRIPTYCH_CACHE": str(tmp_path / "cache")}
     run = [sys.executable, "-m", "triptych"]

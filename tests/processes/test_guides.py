@@ -96,7 +96,7 @@ def as_tested(arguments: list[str], word: str) -> list[str]:
 @pytest.mark.parametrize("guide", GUIDES, ids=[guide.stem for guide in GUIDES])
 def test_every_command_of_a_guide_does_what_it_says(guide, place, capsys, monkeypatch):
     """Files are written as shown, commands run in order and end with status 0; those for a hub reach for it by name."""
-    # the one guide that is about reports; to typeset one takes longer than to run its rows
+    # the one guide that is about reports; to typeset one takes longer than to run its methods
     if guide.stem != "assignment":
         monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
     ran = 0

@@ -123,7 +123,7 @@ def finished(files) -> Path:
 
 
 def test_a_method_of_fifteen_lines_goes_from_command_to_report(files, finished):
-    """Its row, with an option set on the command line, is in records, adapter, tables and both reports."""
+    """Its method, with an option set on the command line, is in records, adapter, tables and both reports."""
     assert len([line for line in METHOD.splitlines() if line.strip()]) <= 15
     record = Record.model_validate_json((finished / "runs/norms/0/record.json").read_text())
     assert record.status == "done" and record.kind == "norms" and record.options["last"] == 2

@@ -123,7 +123,7 @@ def test_a_suite_leaves_its_curve(resumed):
 
 
 def test_every_meter_is_filled_or_says_why(resumed):
-    """A trained row has every cost as a number, or a note that says why it was not measured; a GPU's alone are None."""
+    """A trained method has every cost as a number, or a note on why it was not measured; a GPU's alone are None."""
     cost = record(resumed / "runs/lora/0").cost
     assert 0 < cost.generation_latency_seconds < cost.generation_seconds and cost.documents_per_second > 0
     assert cost.busy_seconds > 0 and cost.busy_note is None and cost.device_seconds >= cost.train_seconds
@@ -205,7 +205,7 @@ def small_suite(*settings: str):
 
 @pytest.mark.parametrize("plain", [False, True], ids=["executed", "plain"])
 def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypatch):
-    """For every tuned row the record's FLOPs are those that dispatch counts over the whole training itself."""
+    """For every tuned method the record's FLOPs are those that dispatch counts over the whole training itself."""
     suite, table = small_suite(
         f"engine.plain={str(plain).lower()}",
         "limits.train_documents=12",
@@ -345,7 +345,7 @@ def test_report_refuses_what_differs(case, joined, tmp_path, capsys):
 
 
 def test_report_refuses_bit_equal_losses(tmp_path, capsys):
-    """Two tuned rows with a bit-equal test loss end `report` with status 2 and both names."""
+    """Two tuned methods with a bit-equal test loss end `report` with status 2 and both names."""
     out = write_results(tmp_path / "out")
     edit_record(out, "lora/1", lambda data: put(data, "loss.test", 2.125))
     edit_record(out, "full/1", lambda data: put(data, "loss.test", 2.125))
@@ -355,7 +355,7 @@ def test_report_refuses_bit_equal_losses(tmp_path, capsys):
 
 
 def test_report_joins_suites_that_pass(tmp_path, capsys):
-    """`report OUT1 OUT2 --to DIR` writes one comparison of both, and of the untrained rows that both have one."""
+    """`report OUT1 OUT2 --to DIR` writes one comparison of both, and of the untrained methods that both have one."""
     first, second = (write_results(tmp_path / label, ("untuned", label)) for label in ("lora", "full"))
     assert cli.main(["report", str(first), str(second), "--to", str(tmp_path / "to")]) == 0
     comparison = json.loads((tmp_path / "to/comparison.json").read_text())

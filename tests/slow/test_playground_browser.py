@@ -84,7 +84,7 @@ def finish(page) -> None:
 
 
 def results(page, rows: int = 3) -> list[str]:
-    """What stands in the rows' cards when all are done."""
+    """What stands in the methods' cards when all are done."""
     page.wait_for_function(
         f"() => document.querySelectorAll('#results .row .summary').length == {rows}", timeout=PATIENCE
     )
@@ -103,7 +103,7 @@ ARTICLE = "The council of Tinwater met on Monday. It agreed to build a bridge ov
 @pytest.mark.parametrize("width", [390, 1200])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_paste_run_compare(browser, address, width, scheme):
-    """A pasted article gives every row's summary side by side, with seconds, words, scores and marks; the page fits."""
+    """A pasted article gives every method's summary side by side, seconds, words, scores and marks; the page fits."""
     page = open_page(browser, address, width, scheme)
     page.fill("#article textarea", ARTICLE)
     page.fill("#reference textarea", "A bridge is built.")
@@ -123,8 +123,8 @@ def test_paste_run_compare(browser, address, width, scheme):
 
 
 def test_by_keyboard_alone(browser, address):
-    """Tab reaches article, reference, each row, the further choices and the button in this order; Space takes a row
-    out, Enter on the button summarizes."""
+    """Tab reaches article, reference, each method, the further choices and the button in this order; Space takes a
+    method out, Enter on the button summarizes."""
     page = open_page(browser, address)
     page.locator("#article textarea").focus()
     page.keyboard.type(ARTICLE)
@@ -215,7 +215,7 @@ def test_two_users_at_once(browser, address):
 
 
 def test_rows_beams_and_length_are_chosen(browser, address):
-    """Only the rows that are ticked answer; a summary of another length or search is said to be decoded otherwise."""
+    """Only methods that are ticked answer; a summary of another length or search is said to be decoded otherwise."""
     page = open_page(browser, address)
     page.fill("#article textarea", ARTICLE)
     page.get_by_label("untuned").uncheck()
@@ -258,7 +258,7 @@ def test_a_seed_is_chosen(browser):
 
 
 def slow_row(label: str) -> TrainedBaseline:
-    """A row without a model that takes a second for a summary."""
+    """A method without a model that takes a second for a summary."""
     row = TrainedBaseline(SuiteEntry(label, "lead-3", Lead3()), Lead3(), Path(label), Suite())
 
     def stream(documents):
@@ -327,8 +327,8 @@ def test_a_card_shows_the_article_with_what_was_used(browser, address):
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_comparison_is_a_second_tab(browser, address, width, scheme):
-    """The second tab has the verdict, a table with every row, figures, and a link to the report, which opens and works
-    though it may ask for nothing; the page fits."""
+    """The second tab has the verdict, a table with every method, figures, and a link to the report, which opens and
+    works though it may ask for nothing; the page fits."""
     page = open_page(browser, address, width, scheme)
     page.get_by_role("tab", name="Comparison").click()
     page.locator("#comparison table").first.wait_for(timeout=PATIENCE)

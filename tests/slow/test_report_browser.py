@@ -91,7 +91,7 @@ def test_predictions_are_browsed_by_keyboard(browser, report: Path) -> None:
 
 
 def test_predictions_sort_by_difference(browser, report: Path) -> None:
-    """Sorted by the difference of two rows, the list falls from where a is ahead most."""
+    """Sorted by the difference of two methods, the list falls from where a is ahead most."""
     page = open_page(browser, report)
     page.select_option("#order", label="a better than b")
     texts = page.locator("#documents small").all_inner_texts()
@@ -103,7 +103,7 @@ def test_predictions_sort_by_difference(browser, report: Path) -> None:
 
 
 def test_figures_answer_to_keyboard_and_keys(browser, report: Path) -> None:
-    """Arrow keys and the pointer read a figure's points; a row's key takes the row out of the figure and back."""
+    """Arrow keys and the pointer read a figure's points; a method's key takes the method out of the figure and back."""
     page = open_page(browser, report)
     figure = page.locator("#plot-pareto")
     figure.locator("[tabindex='0']").focus()

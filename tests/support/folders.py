@@ -132,7 +132,7 @@ def write_results(
     seeds: tuple[int, ...] = (0, 1),
     **changes: Any,
 ) -> Path:
-    """Write a results folder of a finished suite; untrained rows run under the first seed only."""
+    """Write a results folder of a finished suite; untrained methods run under the first seed only."""
     suite = Suite(**{"name": out.name, "methods": methods, "seeds": seeds, **changes}).model_dump(mode="json")
     out.mkdir(parents=True)
     (out / "suite.json").write_text(json.dumps(suite))

@@ -93,7 +93,7 @@ def law_explained(cls: type[Plugin]) -> None:
 
 
 def law_trains_exactly_what_it_says(method: Method, world: World) -> None:
-    """What is trained does not depend on what required a gradient before; a row that trains has something to train."""
+    """What is trained does not depend on what required a gradient before; a method that trains trains something."""
     found = []
     for before in (True, False):
         parts = world.parts()
@@ -257,7 +257,7 @@ def law_trains_in_the_one_loop(method: Method, world: World) -> None:
 
 
 def law_untuned_is_the_model(method: Method, world: World) -> None:
-    """A row that is not trained gives the untouched model's logits, bit by bit."""
+    """A method that is not trained gives the untouched model's logits, bit by bit."""
     batch = collate(world.pairs, world.template)
     with torch.no_grad():
         own = target_logits(world.engine(AdaptedModel(world.parts())).on_plain_path(), batch)

@@ -103,7 +103,7 @@ def make_history(label: str, seed: int, epochs: int, steps: int) -> tuple[dict, 
 
 
 def make_cost(label: str, meters: bool) -> records.Cost:
-    """What a row took; without meters, no energy, memory or FLOPs."""
+    """What a method took; without meters, no energy, memory or FLOPs."""
     if label == "lead-3":
         return records.Cost(evaluation_seconds=0.4, wall_seconds=1.2)
     if label == "untuned":
@@ -159,7 +159,7 @@ def make_run(
     status: str = "done",
     words: int = 24,
 ) -> SavedRun:
-    """One run of a row."""
+    """One run of a method."""
     loss, level = LEVEL.get(kind, (3.0, 25.0))
     generator = random.Random(f"{label} {seed} run")
     shift = generator.gauss(0, 0.15)

@@ -36,7 +36,7 @@ def comparison(name: str) -> Comparison:
 
 
 def table_before(document: str, mark: str) -> dict[str, list[str]]:
-    """The cells of the last table of results before a mark in a document, by the kind of the row."""
+    """The cells of the last table of results before a mark in a document, by the kind of the method."""
     text = (CHECKOUT / document).read_text(encoding="utf-8")
     lines = text[: text.index(mark) if mark else len(text)].splitlines()
     rows: dict[str, list[str]] = {}
@@ -51,7 +51,7 @@ def table_before(document: str, mark: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("document", "mark", "name"), TABLES)
 def test_tables_of_results_are_those_of_their_records(document, mark, name):
-    """Scores with intervals, losses, times and parameters of each row are those of the comparison, rounded."""
+    """Scores with intervals, losses, times and parameters of each method are those of the comparison, rounded."""
     found, rows = table_before(document, mark), comparison(name).rows
     assert set(found) == set(rows) == set(KINDS)
     for kind, cells in found.items():

@@ -31,7 +31,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_every_run_is_read_in_the_suites_order(out: Path):
-    """A finished folder is read whole: rows and seeds in the suite's order, untrained rows once."""
+    """A finished folder is read whole: methods and seeds in the suite's order, untrained methods once."""
     results = read_results(out)
     assert [(run.record.label, run.record.seed) for run in results.runs] == [
         ("untuned", 0),
@@ -127,7 +127,7 @@ def test_an_unfinished_suite_is_refused_or_flagged(out: Path):
 
 
 def test_a_run_outside_the_suite_is_refused(out: Path):
-    """A run folder of a row that the suite does not name is not passed over."""
+    """A run folder of a method that the suite does not name is not passed over."""
     write_run(out, json.loads((out / "suite.json").read_text()), "lora-all", 0, kind="lora")
     with pytest.raises(ResultsError, match=r"lora-all.*not in suite.json"):
         read_results(out)
@@ -141,7 +141,7 @@ def fail(out: Path, run: str) -> None:
 
 
 def test_a_failed_run_is_kept_as_failed(out: Path):
-    """A failed seed is listed with its reason and is in no figure; a row without a finished seed has no estimates."""
+    """A failed seed is listed with its reason and is in no figure; a method with no finished seed has no estimates."""
     fail(out, "lora/1")
     fail(out, "full/0")
     fail(out, "full/1")
@@ -234,14 +234,14 @@ def test_figures_that_do_not_follow_from_their_run_are_refused(tmp_path: Path, c
 
 @pytest.mark.parametrize("field", ["options", "kind"])
 def test_seeds_of_a_row_are_of_one_kind_with_the_same_options(out: Path, field: str):
-    """Where suite.json does not say what a row is, its seeds are compared with each other."""
+    """Where suite.json does not say what a method is, its seeds are compared with each other."""
     edit_record(out, "lora/1", lambda record: record.update({field: {"options": {"rank": 64}, "kind": "full"}[field]}))
     with pytest.raises(ResultsError, match=f"may not go into one table: {field}.*lora .seed 0.*lora .seed 1"):
         compare_results(read_results(out))
 
 
 def test_joined_suites_may_have_rows_of_one_name_with_other_options(tmp_path: Path):
-    """Rows of two suites are two rows: their options are not compared."""
+    """Methods of two suites are two methods: their options are not compared."""
     first, second = (write_results(tmp_path / name, methods=("lora",), seeds=(0,)) for name in ("first", "second"))
     edit_record(second, "lora/0", lambda record: record.update(options={"rank": 64}))
     edit_record(second, "lora/0", lambda record: put(record, "loss.test", 2.5))
@@ -325,7 +325,7 @@ def test_what_changes_no_result_is_not_refused(out: Path, field: str):
 
 
 def test_bit_equal_losses_of_two_tuned_rows_are_an_error(out: Path):
-    """Two tuned rows with a bit-equal test loss under one seed are a bug, never a result (trap 21)."""
+    """Two tuned methods with a bit-equal test loss under one seed are a bug, never a result (trap 21)."""
     loss = json.loads((out / "runs/lora/1/record.json").read_text())["loss"]["test"]
     edit_record(out, "full/1", lambda record: put(record, "loss.test", loss))
     with pytest.raises(ResultsError, match=r"lora \(seed 1\) and of full \(seed 1\) is bit-equal"):
@@ -333,7 +333,7 @@ def test_bit_equal_losses_of_two_tuned_rows_are_an_error(out: Path):
 
 
 def test_rows_that_stayed_untouched_may_be_equal(out: Path):
-    """Rows that never beat the untouched weights are these weights: their equal losses are flagged, not refused."""
+    """Methods that never beat the untouched weights are these weights: their equal losses are flagged, not refused."""
     loss = json.loads((out / "runs/lora/1/record.json").read_text())["loss"]
     for run in ("lora/1", "full/1"):
         history = json.loads((out / f"runs/{run}/record.json").read_text())["training"]["epochs"]
@@ -395,7 +395,7 @@ def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_pa
 
 
 def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
-    """Where the best epoch is the last that the budget allows, every row that trains says so."""
+    """Where the best epoch is the last that the budget allows, every method that trains says so."""
     rows = compare_results(read_results(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
     said = {
         label for label, row in rows.items() if any("The best epoch is the last of 3" in flag for flag in row.flags)
@@ -422,7 +422,7 @@ def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
     ],
 )
 def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, Any], sentence: str):
-    """A row that did not train, search or write as it should is flagged with the figures and the seed."""
+    """A method that did not train, search or write as it should is flagged with the figures and the seed."""
     for field, value in changes.items():
         edit_record(out, "prompt-tuning/1", lambda record, field=field, value=value: put(record, field, value))
     agree_with_record(out / "runs/prompt-tuning/1")
@@ -453,7 +453,7 @@ def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, chang
 
 
 def test_an_unequal_search_is_flagged(out: Path):
-    """A row that tried fewer learning rates than another is named with both counts."""
+    """A method that tried fewer learning rates than another is named with both counts."""
     for run in ("lora/0", "lora/1"):
         edit_record(out, run, lambda record: record["search"]["trials"].pop())
         edit_record(out, run, lambda record: put(record, "search.at_edge", True))
@@ -461,7 +461,7 @@ def test_an_unequal_search_is_flagged(out: Path):
 
 
 def test_equal_summaries_are_flagged(out: Path):
-    """Two rows that wrote the same summaries are named: one may not do what its name says (trap 21)."""
+    """Two methods that wrote the same summaries are named: one may not do what its name says (trap 21)."""
     (out / "runs/lora/1/predictions.jsonl").write_text((out / "runs/full/1/predictions.jsonl").read_text())
     rouge = json.loads((out / "runs/full/1/record.json").read_text())["rouge"]
     edit_record(out, "lora/1", lambda record: record.update(rouge=rouge))
@@ -495,7 +495,7 @@ def test_the_comparison_is_deterministic(out: Path):
 
 
 def test_means_are_those_of_the_records(out: Path):
-    """A row's figures are means over its seeds of what the records say."""
+    """A method's figures are means over its seeds of what the records say."""
     results = read_results(out)
     comparison = compare_results(results)
     for label, row in comparison.rows.items():
@@ -543,7 +543,7 @@ def test_document_losses_give_the_loss_interval(out: Path):
 
 
 def test_document_losses_are_tested_in_pairs(out: Path):
-    """The test loss of two rows is compared document by document: a gain that all documents share has no spread."""
+    """The test loss of two methods is compared document by document: a gain that all documents share has no spread."""
     level = np.random.default_rng(3).normal(0, 0.5, DOCUMENTS)
     write_losses(out, "untuned/0", 3.0 + level)
     write_losses(out, "prompt-tuning/0", 2.9 + level)
@@ -552,7 +552,7 @@ def test_document_losses_are_tested_in_pairs(out: Path):
         write_losses(out, f"lora/{seed}", 2.8 + level + np.random.default_rng(seed).normal(0, 0.1, DOCUMENTS))
     comparison = compare_results(read_results(out))
     tests = {(test.a, test.b): test for test in comparison.tests if test.metric == "loss"}
-    assert len(tests) == 3  # of the rows whose documents have losses, each pair
+    assert len(tests) == 3  # of the methods whose documents have losses, each pair
     same = tests["untuned", "prompt-tuning"]
     assert same.low == pytest.approx(same.difference) == pytest.approx(same.high) == pytest.approx(0.1)
     for (a, b), test in tests.items():
@@ -564,7 +564,7 @@ def test_document_losses_are_tested_in_pairs(out: Path):
 
 
 def test_every_pair_is_tested_on_every_metric(out: Path):
-    """All pairs of finished rows are tested on the four ROUGE scores, and the correction is over all of them."""
+    """All pairs of finished methods are tested on the four ROUGE scores, and the correction is over all of them."""
     comparison = compare_results(read_results(out))
     cases = {(test.a, test.b, test.metric) for test in comparison.tests}
     assert len(comparison.tests) == len(cases) == 10 * 4
@@ -576,7 +576,7 @@ def test_every_pair_is_tested_on_every_metric(out: Path):
 
 
 def test_a_row_run_once_is_compared_with_each_seed(out: Path):
-    """An untrained row stands beside each seed of the other: the difference is the mean of the two."""
+    """An untrained method stands beside each seed of the other: the difference is the mean of the two."""
     results = read_results(out)
     base, tuned = results.of("untuned"), results.of("lora")
     expected = np.mean([run.record.rouge.rouge1 - base[0].record.rouge.rouge1 for run in tuned])
@@ -585,7 +585,7 @@ def test_a_row_run_once_is_compared_with_each_seed(out: Path):
 
 
 def test_a_rows_interval_does_not_depend_on_the_other_rows(out: Path):
-    """Taking a row out of the table leaves the intervals of the others where they are."""
+    """Taking a method out of the table leaves the intervals of the others where they are."""
     before = compare_results(read_results(out)).rows
     edit(out / "suite.json", lambda suite: suite["methods"].remove("prompt-tuning"))
     (out / "runs/prompt-tuning").rename(out / "gone")
@@ -610,7 +610,7 @@ def test_the_verdict_names_a_winner_only_where_there_is_one(out: Path):
 
 
 def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
-    """Where Lead-3 leads, it is said, and the trained rows are judged among themselves."""
+    """Where Lead-3 leads, it is said, and the trained methods are judged among themselves."""
     edit(out / "suite.json", lambda suite: suite.update(methods=["lead-3", "prompt-tuning"]))
     for label in ("untuned", "lora", "full"):
         (out / "runs" / label).rename(out / label)
@@ -652,7 +652,7 @@ def test_one_document_gives_neither_tests_nor_intervals(tmp_path: Path):
 
 
 def test_the_pareto_front_is_by_hand():
-    """A row is on the front unless another is at least as good in both and better in one; unknown cost is on none."""
+    """A method is on the front unless another is at least as good in both, better in one; unknown cost is on none."""
     points = {
         "cheap": (20.0, 1.0),
         "good": (30.0, 5.0),
@@ -674,7 +674,7 @@ def test_the_fronts_of_a_comparison(out: Path):
 
 
 def test_joined_suites_are_one_table(tmp_path: Path):
-    """Suites that pass are joined: colliding labels get the suite's name, an untrained row met twice is kept once."""
+    """Suites that pass are joined: colliding labels get the suite's name, an untrained method is kept once."""
     first = write_results(tmp_path / "one", methods=("untuned", "lora"))
     second = write_results(tmp_path / "two", methods=("untuned", "lora", "full"))
     for seed in (0, 1):
@@ -687,7 +687,7 @@ def test_joined_suites_are_one_table(tmp_path: Path):
 
 
 def test_suites_of_one_name_are_told_apart_by_folder(tmp_path: Path):
-    """Where the suites have one name, the folders' names tell their rows apart."""
+    """Where the suites have one name, the folders' names tell their methods apart."""
     folders = [write_results(tmp_path / name, methods=("lora",), name="same") for name in ("one", "two")]
     for seed in (0, 1):
         edit_record(folders[1], f"lora/{seed}", lambda record: put(record, "loss.test", record["loss"]["test"] + 0.01))
@@ -760,7 +760,7 @@ def test_curves_hold_what_the_histories_measured(out: Path, axis: str, spent: tu
 
 
 def test_what_was_not_measured_has_no_curve(out: Path):
-    """Spending that a row did not note is named as absent, never derived."""
+    """Spending that a method did not note is named as absent, never derived."""
     assert validation_curves(read_results(out), "energy_joules").lines == ()
     assert validation_curves(read_results(out), "energy_joules").absent == ("prompt-tuning", "lora", "full")
 
@@ -779,7 +779,7 @@ def test_bad_axes_are_refused(out: Path):
 
 
 def test_advice_is_the_best_row_within_the_budget(out: Path):
-    """Among the rows within every limit the one with the highest ROUGE-1 is named, and why the others are not."""
+    """Among the methods within every limit the one with the highest ROUGE-1 is named, and why the others are not."""
     comparison = compare_results(read_results(out))
     assert recommend(comparison).best == "lora"
     advice = recommend(comparison, max_parameters=10_000)
@@ -791,7 +791,7 @@ def test_advice_is_the_best_row_within_the_budget(out: Path):
 
 
 def test_advice_gives_its_evidence_and_uncertainty(out: Path):
-    """The difference to every other row is the comparison's test of that pair, turned the right way round."""
+    """The difference to every other method is the comparison's test of that pair, turned the right way round."""
     comparison = compare_results(read_results(out))
     advice = recommend(comparison)
     assert {rival.label for rival in advice.rivals} == {"untuned", "lead-3", "prompt-tuning", "full"}
@@ -810,7 +810,7 @@ def test_advice_gives_its_evidence_and_uncertainty(out: Path):
 
 
 def test_advice_names_the_frugal_choice(out: Path):
-    """A row that is not shown to differ from the best and trains fewer parameters is named."""
+    """A method that is not shown to differ from the best and trains fewer parameters is named."""
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
     advice = recommend(compare_results(read_results(out)))
@@ -819,7 +819,7 @@ def test_advice_names_the_frugal_choice(out: Path):
 
 
 def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
-    """A cheaper row shown to be within the margin of the best is advised, and the best is named with the margin."""
+    """A cheaper method shown to be within the margin of the best is advised, and the best is named with the margin."""
     out = write_results(tmp_path / "close", methods=("prompt-tuning", "lora", "full"), seeds=(0, 1, 2))
     edit(out / "suite.json", lambda suite: suite.update(analysis={"margin": 3.0}))
     for seed in (0, 1, 2):
@@ -856,7 +856,7 @@ def test_the_primary_measure_is_the_suites(out: Path):
 
 
 def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
-    """No row within the budget is said with the least that is needed; a cost not measured does not pass for small."""
+    """Where no method fits, the least that is needed is given; a cost that was not measured does not pass for small."""
     out = write_results(tmp_path / "tuned", methods=("prompt-tuning", "lora"))
     nothing = recommend(compare_results(read_results(out)), max_parameters=100)
     assert nothing.best is None and "The least any method needs is 2,560 trainable parameters" in nothing.text
@@ -867,7 +867,7 @@ def test_advice_where_nothing_fits_or_nothing_is_known(tmp_path: Path):
 
 
 def test_advice_repeats_what_a_reader_must_know(out: Path):
-    """Flags of the comparison and of the advised row stand in the advice."""
+    """Flags of the comparison and of the advised method stand in the advice."""
     edit_record(out, "lora/0", lambda record: record["search"].update(chosen=0.1, at_edge=True))
     edit_record(out, "full/0", lambda record: put(record, "data.synthetic", True))
     text = recommend(compare_results(read_results(out))).text

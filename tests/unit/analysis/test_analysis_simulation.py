@@ -29,9 +29,8 @@ CELLS = [
 def test_verdicts_and_intervals_are_right_as_often_as_they_say(
     documents: int, seeds: int, seed_sd: float, noise_sd: float
 ):
-    """Of four equal rows at most 6% of tables and of pairs hold a false "different"; from three seeds on, intervals of
-    rows
-    and of differences cover 93-97% (99% where seeds agree), and those of a whole table together at least 94%."""
+    """Of four equal methods at most 6% of tables and of pairs hold a false "different"; from three seeds on, intervals
+    of methods and of differences cover 93-97% (99% where seeds agree), those of a whole table together at least 94%."""
     number = 200
     got = simulate.rates(documents, seeds, seed_sd, noise_sd, number)
     assert within(got["table"], 0, 0.06, number) and within(got["pair"], 0, 0.06, number)
@@ -83,7 +82,7 @@ def test_intervals_of_skewed_scores_cover(documents: int, zeros: float):
 
 @pytest.mark.parametrize(("seeds", "seed_sd"), [(2, 0.2), (3, 0.5), (3, 0.0)])
 def test_equivalence_is_seldom_false(seeds: int, seed_sd: float):
-    """Two rows that differ by exactly the margin are called equivalent in at most 5% of simulations."""
+    """Two methods that differ by exactly the margin are called equivalent in at most 5% of simulations."""
     margin = 4 * simulate.error_of(500, seeds, 6.0)
     assert within(simulate.false_equivalence(500, seeds, seed_sd, margin, 400), 0, 0.05, 400)
 

@@ -231,7 +231,7 @@ def test_equivalence_is_two_one_sided_tests():
 
 
 def test_a_lower_loss_is_better():
-    """On the loss the row with fewer nats is the one that is shown not to be worse."""
+    """On the loss the method with fewer nats is the one that is shown not to be worse."""
     table = {"a": {"loss": rng(1).normal(2.0, 0.1, (1, 200))}, "b": {"loss": rng(2).normal(2.5, 0.1, (1, 200))}}
     (test,) = paired_tests(samples(table), Analysis(), {})
     assert test.p_not_worse < 1e-6 and test.p_not_better > 0.99 and test.units == "nats per target token"
@@ -260,7 +260,7 @@ def test_holm_on_a_worked_example():
 
 
 def test_equal_pairs_are_shaffers_table():
-    """How many pairs of 3 to 6 rows can be equal at once, step by step, is as in Shaffer's (1986) table."""
+    """How many pairs of 3 to 6 methods can be equal at once, step by step, is as in Shaffer's (1986) table."""
     assert c.equal_pairs(2) == (1,) and c.equal_pairs(3) == (3, 1, 1) and c.equal_pairs(4) == (6, 3, 3, 3, 2, 1)
     assert c.equal_pairs(5) == (10, 6, 6, 6, 6, 4, 4, 3, 2, 1)
     assert c.equal_pairs(6) == (15, 10, 10, 10, 10, 10, 7, 7, 7, 6, 4, 4, 3, 2, 1)

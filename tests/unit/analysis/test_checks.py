@@ -17,7 +17,7 @@ def with_articles(results: Results) -> Results:
 
 
 def test_every_row_is_checked_on_every_measure() -> None:
-    """Each row has a mean and an interval on each measure, references are measured too, and pairs of rows tested."""
+    """Each method has a mean and an interval on each measure, references are measured too, and pairs are tested."""
     found = compare_results(with_articles(make_results(("untuned", "lora", "full"), seeds=(0, 1)))).checks
     assert found.documents_known and set(found.rows) == {"untuned", "lora", "full"}
     assert all(set(row) == set(checks.OF_ARTICLE | checks.OF_TEXT) for row in found.rows.values())
@@ -29,7 +29,7 @@ def test_every_row_is_checked_on_every_measure() -> None:
 
 
 def test_wrong_numbers_are_counted_and_tested() -> None:
-    """A row that writes a number of its own in every summary has 100 in 100, and differs from one that never does."""
+    """A method that invents a number in every summary has 100 in 100, and differs from one that never does."""
     results = with_articles(make_results(("untuned", "lead-3"), documents=40))
     for line in results.of("untuned")[0].predictions:
         line.prediction = "The council paid 77 pounds."
@@ -46,7 +46,7 @@ def test_without_articles_only_what_needs_none_is_measured() -> None:
 
 
 def test_of_very_many_summaries_a_part_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Documents evenly spread are checked, the same of every row, and their number is recorded."""
+    """Documents evenly spread are checked, the same of every method, and their number is recorded."""
     monkeypatch.setattr(checks, "MOST_SUMMARIES", 20)
     found = compare_results(make_results(("untuned", "lora"), documents=24)).checks
     assert found.num_documents == 10

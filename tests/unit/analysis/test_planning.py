@@ -43,7 +43,7 @@ COSTS = {
 
 
 def planner_of(**changes) -> Planner:
-    """A suite of four rows that train, as simulated."""
+    """A suite of four methods that train, as simulated."""
     made = Planner(SIMULATED, 6, 2.0, OWN, 11_490, COSTS)
     return replace(made, **changes)
 
@@ -61,7 +61,7 @@ def test_the_documents_that_are_needed_find_the_difference_four_times_in_five(se
 
 
 def share_found(documents: int, seeds: int, seed_sd: float, shifts: list[float], number: int) -> float:
-    """How often the first two rows of a table are called different from each other."""
+    """How often the first two methods of a table are called different from each other."""
     generator = np.random.default_rng([8, documents, seeds])
     count = 0
     for _ in range(number):
@@ -76,10 +76,9 @@ def share_found(documents: int, seeds: int, seed_sd: float, shifts: list[float],
     ("seeds", "seed_sd", "difference"), [(3, 0.2, 2.0), (4, 0.3, 1.5), (5, 0.2, 1.0), (8, 0.5, 1.5)]
 )
 def test_the_planned_difference_is_found_in_a_table_of_four_rows(seeds, seed_sd, difference):
-    """Of four rows, corrected over six pairs, the best and the worst are told apart in 76 to 84% of simulations where
-    the other
-    two lie between them; where three rows are equal it is more, since the first of three differences found eases the
-    rest."""
+    """Of four methods, corrected over six pairs, the best and the worst are found to differ in 76 to 84% of simulations
+    where the other two lie between them; where three methods are equal it is more, since the first of three differences
+    found eases the rest."""
     made = planner_of(chance=replace(SIMULATED, seeds=(seed_sd**2,) * 2), detect=difference)
     documents = made.least_documents(seeds)
     between = share_found(documents, seeds, seed_sd, [difference, 0.0, difference / 2, difference / 2], 1000)
@@ -98,7 +97,7 @@ def test_one_seed_has_the_power_of_a_paired_t_test():
 
 @pytest.mark.parametrize("seeds", [3, 5, 8])
 def test_seeds_alone_have_the_power_of_a_one_sample_t_test(seeds):
-    """Where documents have no part, power against a row that trains nothing is noncentral t with S - 1 degrees of
+    """Where documents have no part, power against a method that trains nothing is noncentral t with S - 1 degrees of
     freedom."""
     error, difference = 0.5 / np.sqrt(seeds), 1.0
     edge = t.ppf(0.975, seeds - 1)
@@ -220,7 +219,7 @@ def test_a_larger_budget_never_finds_less():
 
 
 def test_a_data_size_curve_says_how_many_pairs_are_enough():
-    """The smallest size from which on no row gains more than the margin is tried before epochs are cut."""
+    """The smallest size from which on no method gains more than the margin is tried before epochs are cut."""
     curves = {"a": {100: 20.0, 300: 25.0, 1_000: 25.4}, "b": {100: 24.9, 300: 24.8, 1_000: 25.2}}
     assert enough_pairs(curves, 0.5) == 300 and enough_pairs(curves, 0.3) == 1_000
     assert enough_pairs({"a": {100: 1.0}}, 0.5) is None and enough_pairs({}, 0.5) is None
@@ -234,7 +233,7 @@ def test_a_data_size_curve_says_how_many_pairs_are_enough():
 
 @pytest.fixture
 def pilot(tmp_path) -> Path:
-    """A finished comparison of five rows, three seeds, forty documents."""
+    """A finished comparison of five methods, three seeds, forty documents."""
     return write_results(tmp_path / "pilot", seeds=(0, 1, 2))
 
 
@@ -328,7 +327,7 @@ def test_scored_files_say_how_scores_vary(pilot, tmp_path):
     ],
 )
 def test_what_cannot_be_planned_is_one_message(arguments, said, pilot, capsys):
-    """Bad durations, differences, rows and pilots end with status 2 and one line."""
+    """Bad durations, differences, methods and pilots end with status 2 and one line."""
     assert cli.main(["plan", str(pilot), *arguments]) == 2
     message = capsys.readouterr().err
     assert said in message and message.count("\n") == 1

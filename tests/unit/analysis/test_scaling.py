@@ -1,4 +1,4 @@
-"""How rows gain with data: what is planned, what is refused, and what is made of the results."""
+"""How methods gain with data: what is planned, what is refused, and what is made of the results."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -24,7 +24,7 @@ METHODS = ("untuned", "prompt-tuning", "lora")
 
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
-    """A finished suite with its trained rows on 16 and 32 documents as well; its own records say 64."""
+    """A finished suite with its trained methods on 16 and 32 documents as well; its own records say 64."""
     out = write_results(tmp_path / "curve", METHODS, scaling={"train_documents": [16, 32]})
     suite = read_suite(out / "suite.json")
     for size, loss in ((16, 4.0), (32, 2.0)):
@@ -41,7 +41,7 @@ def out(tmp_path: Path) -> Path:
 
 
 def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
-    """Each size has the trained rows with their tests; the suite is the last point; rising data gives the written
+    """Each size has the trained methods with their tests; the suite is the last point; rising data gives the written
     gains."""
     comparison = compare_results(read_results(out))
     assert [point.train_documents for point in comparison.scaling] == [16, 32, 64]
@@ -56,7 +56,7 @@ def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
 
 
 def test_the_curve_is_in_the_report(out: Path):
-    """The document has the table, a line a row and size, and a figure that names every size."""
+    """The document has the table, a line a method and size, and a figure that names every size."""
     results = read_results(out)
     comparison = compare_results(results)
     document, drawing = report_data(results, comparison), figures(results, comparison)["scaling"].svg
@@ -105,7 +105,7 @@ def test_points_that_are_not_there_are_said(out: Path):
 
 
 def test_a_point_is_the_suite_on_fewer_documents():
-    """The suite of a point differs from its parent in the number of documents and in the rows that do not train."""
+    """The suite of a point differs from its parent in the number of documents and in the methods that do not train."""
     suite, table = resolve({**preset_settings("demo"), "scaling": {"train_documents": [16]}})
     smaller = smaller_suite(suite, table, 16).model_dump()
     assert smaller.pop("limits") == {**suite.limits.model_dump(), "train_documents": 16}

@@ -181,7 +181,7 @@ def test_a_folder_of_other_files_is_refused(tmp_path, capsys):
 
 
 def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
-    """--dry-run prints every row with its counts and an estimate, for the data-size curve too; nothing is written."""
+    """--dry-run prints every method with its counts and an estimate, also for the data-size curve; nothing written."""
     status = cli.main(
         [
             "compare",

@@ -205,7 +205,7 @@ PLAN = SuitePlan(
 
 @pytest.mark.parametrize("width", [80, 200])
 def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
-    """Preset, columns, an example, counts with their reasons, unread files, rows, parameters and disk, at any width."""
+    """Preset, columns, an example, counts with reasons, unread files, methods, parameters and disk, at any width."""
     console = Console(file=io.StringIO(), width=width)
     view = ProgressView(console)
     view(None, ResolvedEvent(suite=PLAN.suite, preset="assignment", out="results/mine"))
@@ -229,7 +229,7 @@ def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
 
 
 def test_a_dry_run_shows_the_plan_first_and_each_time_as_it_comes(monkeypatch):
-    """The plan is printed before any row is timed; a busy machine is mentioned, a quiet one is not."""
+    """The plan is printed before any method is timed; a busy machine is mentioned, a quiet one is not."""
     for load, busy in ((7.5, True), (0.1, False)):
         monkeypatch.setattr("os.getloadavg", lambda load=load: (load, 0.0, 0.0))
         monkeypatch.setattr("os.cpu_count", lambda: 2)

@@ -148,7 +148,7 @@ def test_settings_in_config_json_do_not_enter_either(saved, machine):
 
 
 def test_one_token_ends_a_summary_for_every_row(tmp_path, machine):
-    """Of several EOS ids the tokenizer's own alone ends a summary: it is the one that every row is trained to write."""
+    """Of several EOS ids the tokenizer's own alone ends a summary: every method is trained to write that one."""
     model = random_gpt2()
     plain = copy.deepcopy(model)
     model.generation_config = GenerationConfig(eos_token_id=[0, *range(5, 3000)])

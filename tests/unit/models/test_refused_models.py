@@ -93,7 +93,7 @@ def refused(capsys, *arguments: str) -> str:
 
 
 def train(label: str, model, out, *settings: str) -> list[str]:
-    """The command that runs one row on a few stories."""
+    """The command that runs one method on a few stories."""
     return [
         "train",
         label,
@@ -213,7 +213,7 @@ def test_weights_too_large_are_named_before_training(folders, tmp_path, capsys):
 
 
 def test_a_family_without_beams_is_told_before_a_suite_begins(folders, tmp_path, capsys):
-    """RWKV cannot reorder its state and does not mask padding: the row is named, and what would work."""
+    """RWKV cannot reorder its state and does not mask padding: the method is named, and what would work."""
     folder = folders(
         "rwkv", made("rwkv", hidden_size=32, num_hidden_layers=2, attention_hidden_size=32, context_length=256)
     )
@@ -238,7 +238,7 @@ def test_mamba_writes_with_beams_and_prompts(folders, tmp_path, label):
 
 
 def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, tmp_path, capsys):
-    """Where no projections are known, the message gives the matrices there are, and says that the row can be left
+    """Where no projections are known, the message gives the matrices there are, and says that the method can be left
     out."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     said = refused(capsys, *train("lora", folder, tmp_path / "out"))
@@ -250,7 +250,7 @@ def test_lora_of_a_family_without_attention_is_told_with_both_ways_out(folders, 
 
 
 def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monkeypatch):
-    """A row that this model cannot have stops `compare`, and not `train` of another row; documents are cut alike."""
+    """A method that this model cannot have stops `compare`, and not `train` of another; documents are cut alike."""
     folder = folders("mamba", made("mamba", hidden_size=32, num_hidden_layers=2, state_size=4))
     few = ["limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
     rows = ["--methods", "untuned,lora,prompt-tuning", "--device", "cpu"]

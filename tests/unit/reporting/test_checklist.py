@@ -1,4 +1,4 @@
-"""The examiner's checklist: each part that the coursework asks for is in the report, with the numbers of the rows."""
+"""The examiner's checklist: each part that the coursework asks for is in the report, with each method's numbers."""
 
 import re
 from pathlib import Path

@@ -29,7 +29,7 @@ UNDECIDED = {
 
 
 def small(tests: dict, seeds: tuple[int, ...]) -> tuple[Results, Comparison]:
-    """A comparison of four rows that has the numbers above and these tests."""
+    """A comparison of four methods that has the numbers above and these tests."""
     results = make_results(tuple(ROWS), seeds=seeds)
     comparison = make_comparison(results).model_copy(update={"synthetic": False, "num_documents": 500})
     for label, row in comparison.rows.items():

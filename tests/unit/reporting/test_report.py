@@ -61,7 +61,7 @@ def test_same_results_give_the_same_bytes(written: Path, tmp_path: Path) -> None
 
 
 def test_page_holds_every_number_beside_its_label(written: Path) -> None:
-    """Each number of a row is in a line of a table that begins with the row's label; print points to the files."""
+    """Each number of a method is in a line of a table that begins with its label; print points to the files."""
     results = make_results(seeds=(0, 1), failed=(("lora", 1),))
     comparison = make_comparison(results)
     lines = re.findall(r"<tr>(.*?)</tr>", (written / "report.html").read_text("utf-8"), re.S)
@@ -210,7 +210,7 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_small_and_broken_suites_get_a_report(case: str, tmp_path: Path) -> None:
-    """A suite of one row, with a failed run, without meters or with odd names still has all its documents."""
+    """A suite of one method, with a failed run, without meters or with odd names still has all its documents."""
     comparison = make_comparison(CASES[case])
     paths = write_report(CASES[case], comparison, tmp_path)
     assert all(path.stat().st_size > 100 for path in paths)
@@ -222,7 +222,7 @@ def test_small_and_broken_suites_get_a_report(case: str, tmp_path: Path) -> None
 @needs_pdftotext
 @pytest.mark.parametrize("case", ["many rows", "a name without spaces"])
 def test_no_word_leaves_the_page_or_stands_on_another(case: str, tmp_path: Path) -> None:
-    """With many rows and long names, every word stands within the margins, and no word of a table on another."""
+    """With many methods and long names, every word stands within the margins, and no word of a table on another."""
     write_pdf(CASES[case], make_comparison(CASES[case]), tmp_path / "report.pdf")
     for number, page in enumerate(words_of_pages(tmp_path / "report.pdf"), 1):
         assert [word for word, left, _, right, _ in page if left < 60 or right > 595.3 - 60] == [], number
@@ -269,7 +269,7 @@ def test_a_failure_leaves_the_old_report(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_examples_are_chosen_by_rule() -> None:
     """The document on which the trained methods differ most, and of the others the best, the median and the worst by
-    their mean, are shown for every row."""
+    their mean, are shown for every method."""
     results = make_results()
     trained = [run for run in results.runs if run.tuned]
     scores = {

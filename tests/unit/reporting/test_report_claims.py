@@ -21,7 +21,7 @@ COMPARISON = make_comparison(RESULTS)
 
 
 def shuffle(comparison: Comparison, seed: int) -> Comparison:
-    """The rows' contents dealt out anew among the labels, some numbers changed, some missing."""
+    """The methods' contents dealt out anew among the labels, some numbers changed, some missing."""
     generator = random.Random(seed)
     labels = list(comparison.rows)
     contents = [row.model_copy(deep=True) for row in comparison.rows.values()]
@@ -93,7 +93,7 @@ def test_numbers_in_sentences_about_rows_are_cells_of_those_rows(seed: int) -> N
 
 @pytest.mark.parametrize("seed", range(40))
 def test_highest_row_named_is_the_highest(seed: int) -> None:
-    """No row of the table has a higher mean R-1 than the one that the sentence calls highest."""
+    """No method of the table has a higher mean R-1 than the one that the sentence calls highest."""
     changed = shuffle(COMPARISON, seed)
     claim = find(claims(RESULTS, changed), "best-rouge")
     means = {label: row.rouge1.mean for label, row in changed.rows.items() if row.rouge1 is not None}
@@ -115,7 +115,7 @@ COSTS = {
 
 @pytest.mark.parametrize("seed", range(40))
 def test_cheapest_row_named_is_the_cheapest(seed: int) -> None:
-    """Read back from its words alone, a sentence on a cost names the rows that the table has lowest and highest."""
+    """Read back from its words alone, a sentence on a cost names the methods that the table has lowest and highest."""
     changed = shuffle(COMPARISON, seed)
     pattern = r"Among the trained methods, (.*) (?:has|have) the lowest (.*) \(.*\) and (.*) the highest \(.*\)\."
     for claim in claims(RESULTS, changed):
@@ -290,7 +290,7 @@ def test_the_size_of_the_model_is_told_with_its_name() -> None:
 
 
 def test_peaks_of_memory_measured_in_two_ways_are_not_compared() -> None:
-    """Where an older record's peak counted mapped files too, no row is said to have the lowest, and a flag says why."""
+    """Where an older record's peak counted mapped files too, no method is called the lowest, and a flag says why."""
     results = make_results()
     assert find(claims(results, make_comparison(results)), "memory") is not None
     results.of("full")[0].record.cost.peak_memory_kind = "anonymous"

@@ -68,7 +68,7 @@ def test_every_number_to_be_read_lies_on_a_mark(name: str) -> None:
 
 
 def test_the_numbers_read_are_those_of_the_tables() -> None:
-    """Of quality against cost: each row's R-1, interval and training time, as the tables write them."""
+    """Of quality against cost: each method's R-1, interval and training time, as the tables write them."""
     for label, row in COMPARISON.rows.items():
         place = list(COMPARISON.rows).index(label)
         first = next(series for series in DRAWINGS["pareto"].series if series.row == place)
@@ -81,7 +81,7 @@ def test_the_numbers_read_are_those_of_the_tables() -> None:
 
 
 def test_what_belongs_to_a_row_is_marked() -> None:
-    """Each row has marks and one entry of the legend, which names it."""
+    """Each method has marks and one entry of the legend, which names it."""
     root = page_svg("pareto")
     rows = {int(group.get("data-row")) for group in root.iter(f"{SVG}g") if group.get("data-row")}
     assert rows == set(range(len(COMPARISON.rows)))
@@ -101,7 +101,7 @@ def test_the_page_holds_the_figures_and_every_reference_is_answered() -> None:
 
 
 def test_names_of_many_rows_keep_apart_in_the_legend() -> None:
-    """Two labels that are shortened to one name are two entries, each of its own row."""
+    """Two labels that are shortened to one name are two entries, each of its own method."""
     labels = ("a" * 20 + "-first-" + "b" * 20, "a" * 20 + "-other-" + "b" * 20)
     results = make_results(labels, kinds=dict.fromkeys(labels, "lora"))
     assert figures(results, make_comparison(results))["pareto"].keys == (0, 1)
@@ -109,7 +109,7 @@ def test_names_of_many_rows_keep_apart_in_the_legend() -> None:
 
 def test_a_method_looks_the_same_in_every_report() -> None:
     """A known method has its own colour, marker, line and hatch whatever else is compared, a variant of it too where
-    that is free; no two rows look alike."""
+    that is free; no two methods look alike."""
     alone, among = looks(["full", "lora"]), looks(["untuned", "ia3", "lora-r4", "lora", "full", "prompt-tuning-50"])
     assert alone["full"] == among["full"] and alone["lora"] == among["lora"] == looks(["lora-r16"])["lora-r16"]
     assert among["prompt-tuning-50"] == looks(["prompt-tuning"])["prompt-tuning"]
@@ -136,7 +136,7 @@ def test_the_search_marks_the_rate_that_was_chosen() -> None:
 
 
 def test_figures_of_many_rows_fit_on_a_page() -> None:
-    """Of thirty rows no figure is taller than a page has room for, and few pairs of many are shown."""
+    """Of thirty methods no figure is taller than a page has room for, and few pairs of many are shown."""
     labels = tuple(f"lora-{number}" for number in range(30))
     results = make_results(labels, kinds=dict.fromkeys(labels, "lora"), documents=8)
     drawings = figures(results, make_comparison(results))

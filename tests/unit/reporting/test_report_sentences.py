@@ -195,7 +195,7 @@ SENTENCES = {
         "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
         "prompt-tuning 11.0 s, lora 12.0 s, last-layers 13.0 s, full 14.0 s."
     ),
-    # 40 s for 1,536 documents, four rows, two seeds, ten epochs: 20,833,333 s
+    # 40 s for 1,536 documents, four methods, two seeds, ten epochs: 20,833,333 s
     "whole-job": (
         "The reason is time: at the speed measured here, the optimizer steps of 10 epochs on all 10,000,000 training "
         "pairs would take 5787 h 02 min for all methods and seeds; those of this comparison took 4 min 40 s."

@@ -50,7 +50,7 @@ def test_intervals_are_in_the_terminal(width: int) -> None:
 
 
 def with_scores(number: int):
-    """A comparison whose rows have scores of further metrics, with as many digits as they happen to have."""
+    """A comparison whose methods have scores of further metrics, with as many digits as they happen to have."""
     comparison = make_comparison(make_results())
     further = {f"own-metric-{i}": 56.5217 + i for i in range(number)}
     changed = {label: row.model_copy(update={"further_scores": further}) for label, row in comparison.rows.items()}
@@ -126,7 +126,7 @@ def test_terminal_says_synthetic() -> None:
 
 
 def test_failed_row_is_shown_as_failed() -> None:
-    """A row of which no seed finished is in every table, as failed and without a number."""
+    """A method of which no seed finished is in every table, as failed and without a number."""
     comparison = make_comparison(make_results(failed=(("lora", 0),)))
     line = next(line for line in shown(comparison, 100).splitlines() if line.split()[:1] == ["lora"])
     assert "failed" in line and not any(character.isdigit() for character in line)
@@ -147,7 +147,7 @@ def test_missing_values_are_never_zero() -> None:
 
 
 def test_csv_holds_raw_numbers() -> None:
-    """Every number of a row can be read back from the CSV, bit by bit."""
+    """Every number of a method can be read back from the CSV, bit by bit."""
     comparison = make_comparison(make_results())
     for row in read(comparison):
         source = comparison.rows[row["label"]]
@@ -260,7 +260,7 @@ def test_tests_are_a_csv_of_their_own() -> None:
 def test_quality_says_how_seeds_vary() -> None:
     """With several seeds the table of quality has the standard deviation of the seeds' means; with one seed it has no
     such
-    column, and a row that trains nothing has a dash."""
+    column, and a method that trains nothing has a dash."""
     results = make_results(seeds=(0, 1, 2))
     comparison = make_comparison(results)
     sheet = quality.quality_table(comparison)

@@ -21,7 +21,7 @@ from triptych.use.summarizers import Summary, Trained
 
 @pytest.fixture(scope="module")
 def comparison(tmp_path_factory) -> Comparison:
-    """A comparison with a row whose label is markup, and one that failed."""
+    """A comparison with a method whose label is markup, and one that failed."""
     out = write_results(tmp_path_factory.mktemp("shown") / "out", methods=("lead-3", "lora", "full"), seeds=(0, 1))
     for seed in (0, 1):
         edit_record(out, f"full/{seed}", lambda record: record.update(status="failed", error="out of <memory>"))
@@ -29,7 +29,7 @@ def comparison(tmp_path_factory) -> Comparison:
 
 
 def test_a_frame_has_the_columns_and_figures_of_the_csv(comparison):
-    """One line for each row, indexed by label, with raw numbers."""
+    """One line for each method, indexed by label, with raw numbers."""
     frame = comparison.to_frame()
     lines = list(csv.DictReader(io.StringIO(to_csv(comparison))))
     assert list(frame.index) == [line["label"] for line in lines] == ["lead-3", "lora", "full"]
@@ -55,7 +55,7 @@ def test_what_is_printed_is_one_short_line(comparison, tmp_path):
 
 
 def test_a_notebook_shows_a_table_in_which_nothing_is_markup(comparison):
-    """Every row, the verdict and the flags are there, escaped."""
+    """Every method, the verdict and the flags are there, escaped."""
     html = comparison.model_copy(update={"flags": ["beware of <script>"]})._repr_html_()
     assert html.count("<tr>") == 4 and "&lt;script&gt;" in html and "<script>" not in html
     assert "lora" in html and "failed" in html and f"{comparison.rows['lora'].rouge1.mean:.2f}" in html

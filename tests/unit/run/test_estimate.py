@@ -20,7 +20,7 @@ def made_up(train: int, validation: int, test: int, **settings) -> SimpleNamespa
 
 
 def entry(kind: str) -> SuiteEntry:
-    """A row with its default options."""
+    """A method with its default options."""
     contract = Baseline if kind == "lead-3" else Method
     return SuiteEntry(kind, kind, find(contract, kind)())
 

@@ -231,7 +231,7 @@ def bench_of(tmp_path):
 
 def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
     """The identity changes with a document, its tokens, a setting, an option, the weights, the tokenizer, the device
-    and the search's seed, and with nothing between two runs of one row, other rows and further seeds included."""
+    and the search's seed, and with nothing between two runs of one method, other methods and further seeds included."""
     first = bench_of().identity
     assert first == bench_of(seed=1).identity == bench_of(rows=["full", "lead-3"], seeds=[0, 1, 2]).identity
     changes = [

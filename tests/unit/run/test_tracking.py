@@ -29,7 +29,7 @@ SMALL = [
 
 
 def small_suite(*settings: str) -> tuple[schema.Suite, list[entries.SuiteEntry]]:
-    """The demo, tiny, with one row that trains and one that does not."""
+    """The demo, tiny, with one method that trains and one that does not."""
     chosen = preset_settings("demo")
     for setting in (*SMALL, *settings):
         chosen = merge_tables(chosen, parse_setting(setting))

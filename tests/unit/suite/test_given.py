@@ -58,7 +58,7 @@ def _files(folder):
 
 
 def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
-    """Its rows are written below OUT, `suite.json` names them, and the same frame again runs nothing."""
+    """Its methods are written below OUT, `suite.json` names them, and the same frame again runs nothing."""
     out, said = workplace / "frame", []
     comparison = _compare(out, FRAME)
     (made,) = (out / "data").iterdir()

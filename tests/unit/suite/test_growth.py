@@ -1,4 +1,4 @@
-"""A comparison grows by rows and seeds; whatever would make its runs unlike is refused."""
+"""A comparison grows by methods and seeds; whatever would make its runs unlike is refused."""
 
 import json
 from dataclasses import replace
@@ -35,7 +35,7 @@ def _grown(there: Suite, wanted: Suite) -> Growth:
 
 
 def test_rows_and_seeds_are_added_after_those_that_are_there():
-    """The folder's own come first, so that its first seed stays that of every search; new rows bring their options."""
+    """The folder's own come first, so its first seed stays that of every search; new methods bring their options."""
     there = _suite(methods=["lora", "lead-3"], seeds=[3])
     wanted = _suite(methods=["dora", "lora"], seeds=[5, 3], method={"dora": {"rank": 2}})
     found = _grown(there, wanted)
@@ -69,14 +69,14 @@ def test_fewer_rows_and_seeds_take_nothing_out_and_are_named():
     ],
 )
 def test_a_setting_of_runs_that_are_there_is_refused_by_name(change, key, values):
-    """Whatever else differs is refused with its dotted name and both values, next to new rows and seeds too."""
+    """Whatever else differs is refused with its dotted name and both values, next to new methods and seeds too."""
     more = {"methods": ["lora", "dora"], "seeds": [0, 1]}
     for wanted in (_suite(**{"methods": ["lora"]} | change), _suite(**more | change)):
         assert grow(_suite(methods=["lora"]), wanted) == Unlike(key, *values)
 
 
 def test_a_design_is_kept_as_long_as_its_sizes_are_those_of_the_suite():
-    """More rows keep what `--within` chose; more seeds are no longer that design; another design is refused."""
+    """More methods keep what `--within` chose; more seeds are no longer that design; another design is refused."""
     design = {"within_seconds": 60, "estimated_seconds": 50, "detect": 1, "power": 0.8, "train_documents": 256}
     design |= {"max_epochs": 3, "test_documents": 48, "seeds": 1}
     there = _suite(methods=["lora"], design=design)
@@ -96,7 +96,7 @@ def test_what_is_said_for_the_report_is_kept_or_replaced():
 
 
 def test_a_refusal_leaves_suite_json_as_it_is_and_says_what_may_be_added(tmp_path):
-    """The message names the key and says that rows and seeds may be added."""
+    """The message names the key and says that methods and seeds may be added."""
     out = tmp_path / "out"
     with claim_folder(out, _suite(methods=["lora"])):
         pass
@@ -108,7 +108,7 @@ def test_a_refusal_leaves_suite_json_as_it_is_and_says_what_may_be_added(tmp_pat
 
 
 def test_a_claim_alone_adds_nothing(tmp_path):
-    """`suite.json` is written again once rows can be carried out, not when the folder is claimed."""
+    """`suite.json` is written again once methods can be carried out, not when the folder is claimed."""
     out = tmp_path / "out"
     small, large = _suite(methods=["lora"]), _suite(methods=["lora", "dora"], seeds=[0, 1])
     with claim_folder(out, small):
@@ -216,7 +216,7 @@ def test_compare_adds_a_row_and_a_seed_and_keeps_every_byte_of_what_is_done(work
 
 
 def test_a_row_that_changes_how_documents_are_cut_is_refused_before_anything_is_written(workplace, monkeypatch):
-    """A new row's virtual tokens leave less of the window: what was made with other tokens may not be in its table."""
+    """A new method's virtual tokens shorten the window: what was made with other tokens may not join its table."""
     monkeypatch.setattr(executors, "_carry_out", run_here)
     monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
     data = workplace / "long.jsonl"
@@ -237,7 +237,7 @@ def test_a_row_that_changes_how_documents_are_cut_is_refused_before_anything_is_
 
 
 def test_train_adds_its_row_to_a_folder_that_exists(workplace):
-    """`train` extends OUT as `compare` does; the search and untrained rows keep the folder's first seed."""
+    """`train` extends OUT as `compare` does; the search and untrained methods keep the folder's first seed."""
     out, settings = workplace / "trained", SMALL | {"search": {"trials": 0}}
     common = {"preset": "demo", "settings": settings, "out": out, "device": "cpu"}
     api.train("bitfit", **common, seeds=[4])

@@ -14,7 +14,7 @@ from triptych.use.find_run import find_run, is_run_folder, known_columns, runs_o
 
 @pytest.fixture
 def out(tmp_path):
-    """Two baselines, and two rows that train, under two seeds."""
+    """Two baselines, and two methods that train, under two seeds."""
     return write_results(tmp_path / "out", methods=("untuned", "lead-3", "prompt-tuning", "lora"), seeds=(0, 1))
 
 
@@ -37,7 +37,7 @@ def test_a_row_with_one_finished_seed_is_that_run(out):
 
 
 def test_a_results_folder_with_one_trained_run_is_that_run(tmp_path):
-    """Rows that do not train are nobody's choice where one does; alone, one of them is."""
+    """Methods that do not train are nobody's choice where one does; alone, one of them is."""
     out = write_results(tmp_path / "one", methods=("untuned", "lead-3", "lora"), seeds=(3,))
     assert find_run(out).folder == out / "runs/lora/3"
     assert find_run(out / "runs").folder == out / "runs/lora/3"

@@ -40,14 +40,14 @@ HOSTILE = "<script>alert(1)</script> ${alert(2)} {{alert(3)}} <img src=x onerror
 
 @pytest.fixture
 def playground() -> Playground:
-    """Two rows without a model."""
+    """Two methods without a model."""
     rows = [SuiteEntry("lead-3", "lead-3", Lead3()), SuiteEntry("<b>mine</b>", "lead-3", Lead3())]
     loaded = [TrainedBaseline(row, Lead3(), Path("run"), Suite()) for row in rows]
     return Playground(loaded, [Document("d1", ARTICLE, "A bridge.")], "demo", synthetic=True)
 
 
 def test_rows_answer_one_after_the_other(playground):
-    """Every row stands there at once and is filled in when it is done, with seconds, words, ROUGE and what it
+    """Every method stands there at once and is filled in when it is done, with seconds, words, ROUGE and what it
     copied."""
     states = list(playground.answer(ARTICLE, "The council agreed to build a bridge."))
     assert [sum(answer.text is not None for answer in state) for state in states] == [0, 1, 2]
@@ -86,14 +86,14 @@ WRONG = [
 
 @pytest.mark.parametrize("choice", WRONG, ids=str)
 def test_a_choice_that_is_not_offered_is_met_with_a_message(playground, choice):
-    """No row, an unknown row or seed, and beams or lengths out of bounds are refused before any row works."""
+    """No method, an unknown method or seed, and beams or lengths out of bounds are refused before any method works."""
     with pytest.raises(ConfigError, match=r"Choose at least one|No run has finished|can be chosen|may have from"):
         next(playground.answer(ARTICLE, "", choice))
 
 
 def test_rows_and_seeds_are_chosen():
-    """The rows that are asked for answer alone, in the order of the suite; a seed brings its run into memory in the
-    place of the row's other one, and a row without that seed shows its first."""
+    """The methods that are asked for answer alone, in the order of the suite; a seed brings its run into memory in the
+    place of the method's other one, and a method without that seed shows its first."""
     folders = {(label, seed): Path(f"{label}/{seed}") for label, seed in (("a", 0), ("a", 1), ("b", 0))}
     loaded = []
 
@@ -142,7 +142,7 @@ def test_samples_have_no_reference():
 
 @pytest.mark.parametrize("text", ["", " \n", "a" * (MAX_CHARACTERS + 1), "a\0b", "a\ud800b"])
 def test_what_is_no_article_is_met_with_a_message(playground, text):
-    """Nothing, too much, or damaged text is refused before any row works, with words for its reader."""
+    """Nothing, too much, or damaged text is refused before any method works, with words for its reader."""
     with pytest.raises(ConfigError, match=r"no article yet|is the most|is damaged"):
         next(playground.answer(text))
 
@@ -272,7 +272,7 @@ def test_a_large_request_is_refused(ask):
 
 
 def test_an_article_is_answered_through_the_application(ask):
-    """The button's request goes in, and the rows' summaries come out as text."""
+    """The button's request goes in, and the methods' summaries come out as text."""
     config = ask.get("/config").json()
     run = next(each["id"] for each in config["dependencies"] if len(each["inputs"]) == 7)
     data = [ARTICLE, "", None, ["lead-3", "<b>mine</b>"], None, 1, 1]

@@ -1,4 +1,4 @@
-"""A suite whose rows are asked by the model's chat template, and a row without training that is asked otherwise."""
+"""A suite whose methods are asked by the model's chat template, and an untrained one that is asked otherwise."""
 
 import json
 import runpy
@@ -63,7 +63,7 @@ def resolved(model: str, **changes):
 
 @pytest.fixture(scope="module")
 def out(workplace) -> Path:
-    """Every row of the suite, run in this process."""
+    """Every method of the suite, run in this process."""
     suite, table = resolved(save_model(workplace / "model", TEMPLATES["chatml"]))
     for entry in table:
         experiment.run_experiment(suite, entry, 0, workplace / "out", "cpu", ignore)
@@ -144,7 +144,7 @@ def test_a_row_asked_otherwise_reads_the_same_documents_cut_alike(out):
 
 
 def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
-    """Rows that train are asked alike: their options have no prompt, and a method of one's own may not give one."""
+    """Methods that train are asked alike: their options have no prompt, and a method of one's own may not give one."""
     model = record_of(out, "lora")["config"]["model"]
     with pytest.raises(ConfigError, match="chat"):
         resolved(model, method={"lora": {"chat": False}})
@@ -154,7 +154,7 @@ def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
 
 
 def test_without_a_template_nothing_is_begun(workplace):
-    """Where a row asks for a chat template that the model lacks, the check refuses, and names the row."""
+    """Where a method asks for a chat template that the model lacks, the check refuses, and names the method."""
     model = save_model(workplace / "bare", None)
     suite, table = resolved(model)
     with pytest.raises(ModelError, match=r"^prompt.chat = true, but the tokenizer has no chat"):

@@ -64,7 +64,7 @@ PROMPTS = {"prompt-tuning", "prefix-tuning", "infix-tuning"}
 
 @dataclass(frozen=True)
 class Finished:
-    """Every row of a small suite, trained in this process, and the logits it had when it was saved."""
+    """Every method of a small suite, trained in this process, and the logits it had when it was saved."""
 
     out: Path
     documents: list[str]
@@ -144,7 +144,7 @@ def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
 
 
 def test_summaries_are_the_stored_predictions(finished):
-    """Loaded together, every row summarizes the test documents exactly as its run did, one base serves all,
+    """Loaded together, every method summarizes the test documents exactly as its run did, one base serves all,
     unchanged."""
     all_rows = summarizers.load_summarizers(finished.runs, device="cpu")
     models = [row for row in all_rows if isinstance(row, summarizers.TrainedModel)]
@@ -157,7 +157,7 @@ def test_summaries_are_the_stored_predictions(finished):
 
 
 def test_rows_hold_in_memory_what_they_train_alone(finished):
-    """Of two rows loaded together, every frozen tensor is the base's own memory, every trained one is not."""
+    """Of two methods loaded together, every frozen tensor is the base's own memory, every trained one is not."""
     for row in summarizers.load_summarizers(
         [run for run in finished.runs if run.parent.name != "lead-3"], device="cpu"
     ):
@@ -167,7 +167,7 @@ def test_rows_hold_in_memory_what_they_train_alone(finished):
 
 
 def test_logits_after_loading_are_bit_equal(finished):
-    """What is loaded gives the very logits that the model had when it was saved, for every row that trains."""
+    """What is loaded gives the very logits that the model had when it was saved, for every method that trains."""
     assert set(finished.logits) - {"bitfit"} == TRAINED
     for label, logits in finished.logits.items():
         assert torch.equal(seen(loaded(finished, label).adapted, finished.batch), logits), label
@@ -258,7 +258,7 @@ def test_a_damaged_run_is_refused(finished, case, command, tmp_path, capsys, mon
 
 
 def test_every_rows_tensors_are_checked(finished, tmp_path):
-    """One changed bit, or a missing end, is found in what any row trained, before anything is summarized or
+    """One changed bit, or a missing end, is found in what any method trained, before anything is summarized or
     exported."""
     for label in finished.logits:
         for change, says in (
@@ -493,7 +493,7 @@ def test_the_command_labels_several_runs_and_says_what_was_not_read(finished, tm
 
 
 def test_documents_beyond_one_window_all_come(finished, monkeypatch):
-    """A stream longer than what is sorted together gives every document of every row."""
+    """A stream longer than what is sorted together gives every document of every method."""
     monkeypatch.setattr(summarizers, "CHUNK", 2)
     row = loaded(finished, "untuned")
     names = [(f"d{i}", text) for i, text in enumerate(finished.documents)]
@@ -526,9 +526,9 @@ def run_example(folder: Path, article: Path, monkeypatch, capsys) -> str:
 
 @torch.no_grad()
 def test_an_export_needs_no_triptych(finished, tmp_path, monkeypatch, capsys):
-    """Every row but a prompt becomes a plain model with the row's logits, and peft's, within 1e-4 and, by `generate`,
-    its
-    summaries.
+    """Every method but a prompt becomes a plain model with its logits, and peft's, within 1e-4, and its summaries.
+
+    The summaries are those of `generate`.
     """
     article = tmp_path / "article.txt"
     article.write_text(finished.documents[0])
