@@ -123,7 +123,7 @@ def commands_page() -> str:
     for name, parser in commands.choices.items():
         usage = re.sub(r"\s+", " ", parser.format_usage().removeprefix("usage: "))
         parts.append(f"\n## {name}\n\n{sentence(summaries[name] or '')} {escaped(parser.description or '')}\n\n")
-        parts.append(f"```text\n{usage}\n```\n\n| | |\n|---|---|\n")
+        parts.append(f"```text\n{usage}\n```\n\n| argument | meaning |\n|---|---|\n")
         formatter = parser._get_formatter()
         for action in parser._actions:
             if action.help == argparse.SUPPRESS:
@@ -162,7 +162,7 @@ def method_page(name: str, kind: type[Plugin]) -> str:
         parts.append(f"`--set method.{name}.OPTION=VALUE`.\n\n| option | default | meaning |\n|---|---|---|\n")
         for option, field in options.items():
             default = "none" if field.default is None else toml_value(field.get_default(call_default_factory=True))
-            parts.append(f"| `{option}` | `{escaped(default)}` | {escaped(field.description or '')} |\n")
+            parts.append(f"| `{option}` | `{default}` | {escaped(field.description or '')} |\n")
     source = inspect.getsource(module)
     parts.append(f"\n## Source\n\n`{Path(module.__file__).relative_to(CHECKOUT)}`\n\n```python\n{source}```\n")
     return "".join(parts)
