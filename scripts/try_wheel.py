@@ -22,7 +22,7 @@ def try_wheel(wheel: Path, python: str, methods: str | None, folder: Path) -> No
     Args:
         wheel: the file.
         python: the interpreter of the new environment.
-        methods: rows of the demo, separated by commas; None for all.
+        methods: methods of the demo, separated by commas; None for all.
         folder: an empty folder for the environment and the results.
 
     Raises:
@@ -52,7 +52,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="where the wheel is")
     parser.add_argument("--python", default=sys.executable, help="the interpreter to try it with")
-    parser.add_argument("--methods", help="rows of the demo, separated by commas (default: all)")
+    parser.add_argument("--methods", help="methods of the demo, separated by commas (default: all)")
     options = parser.parse_args()
     wheels = sorted(options.folder.glob("triptych-*.whl"), key=lambda path: path.stat().st_mtime)
     if not wheels:
