@@ -10,10 +10,15 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from support.paths import CHECKOUT
 from triptych.analysis.comparison import compare_results
+from triptych.api import list_registered
 from triptych.cli.commands import make_parser
+from triptych.measure.parameters import count_parameters
+from triptych.models.parts import take_apart
 from triptych.results.reading import read_results
 from triptych.results.records import Comparison
 
@@ -139,3 +144,19 @@ def test_every_answer_names_its_test_and_a_command(title):
             chosen = rest[rest.index("-k") + 1].split(" or ")
             tests = re.findall(r"^def (test_\w+)", Path(path).read_text(encoding="utf-8"), flags=re.MULTILINE)
             assert all(any(word in test for test in tests) for word in chosen), line
+
+
+def test_the_table_of_methods_has_the_counts_of_gpt2_small(gpt2):
+    """docs/methods.md lists every method that trains, with what its defaults train on GPT-2 small's shape."""
+    rows = re.findall(
+        r"^\| `([\w-]+)` \|.*?\| ([\d,]+) \|", (CHECKOUT / "docs/methods.md").read_text("utf-8"), re.MULTILINE
+    )
+    stated = {name: int(count.replace(",", "")) for name, count in rows}
+    methods = {name: kind() for name, kind in list_registered().plugins["method"].items() if kind().trains}
+    assert set(stated) == set(methods)
+    for name, method in methods.items():
+        with torch.device("meta"):
+            model = GPT2LMHeadModel(GPT2Config(attn_implementation="eager"))
+        adapted = method.adapt(take_apart(model), gpt2.context())
+        counts = count_parameters(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
+        assert counts.trainable == stated[name], name
