@@ -1,16 +1,20 @@
 #!/usr/bin/env python3
-"""Compare the engine with common alternatives on the same documents and batch.
+"""Compare the engine with common alternatives on the same documents.
 
-    python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--batch 3] [--rounds 5]
+    python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--sizes 2,4] [--rounds 3]
 
-Alternatives for training are transformers' `Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's
-`SFTTrainer` on completions only in bf16; for generation, transformers' `generate` in fp32 and in bf16. Each contender
-is a process that waits for its turn. A round gives each one turn, and the first round is a warm-up. Speeds are medians
-over the others; ratios are to the faster alternative. Peak memory is the process's resident peak over its timed turns.
-The rate of a matrix product is measured after every round.
+Alternatives for training are a loop by hand over transformers and peft (frozen weights in bf16), transformers'
+`Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's `SFTTrainer` on completions only in bf16; for
+summaries, transformers' `generate` in fp32 and bf16, its prompt lookup, and CTranslate2 where it is installed.
+
+Each contender is alone in memory and works at its own best batch size: every size of `--sizes` is tried first. Then in
+each of `--rounds` rounds every contender is started, warms up with one turn, takes `--turns` turns and ends. Speeds are
+medians over all turns; ratios are to the fastest alternative. Peak memory is the process's resident peak over its
+turns. The rate of a matrix product is measured after every round.
 """
 
 import argparse
+import importlib.metadata
 import json
 import multiprocessing
 import os
@@ -24,22 +28,22 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
-TRAINING = {
-    "lora": {"kind": "lora", "rank": 8, "alpha": 16, "target_modules": ["c_attn"]},
+TRAINING: dict[str, dict[str, Any]] = {
+    "lora": {"kind": "lora", "rank": 8, "alpha": 16},
     "prompt-tuning": {"kind": "prompt-tuning", "num_virtual_tokens": 20},
     "last-layers": {"kind": "last-layers", "num_blocks": 2},
     "last-head": {"kind": "last-layers", "num_blocks": 0, "final_norm": False, "head": "untied"},
     "full": {"kind": "full"},
 }
 GENERATION = {"greedy": 1, "beam-4": 4}
-BATCH = {"full": 2}
-DOCUMENTS = {"beam-4": 8}
 EPOCH = 4  # steps of a turn where a trunk cache is made
-TRAINING_PEERS = ("trainer fp32", "trainer bf16", "trl bf16")
-GENERATION_PEERS = ("transformers fp32", "transformers bf16")
+TRAINING_PEERS = ("by hand bf16", "trainer fp32", "trainer bf16", "trl bf16")
+GENERATION_PEERS = ("generate fp32", "generate bf16", "prompt lookup bf16", "ctranslate2 fp32", "ctranslate2 int8")
+PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "ctranslate2")
 
 
 def main() -> None:
@@ -48,16 +52,13 @@ def main() -> None:
     parser.add_argument("--model", required=True, help="a transformers folder")
     parser.add_argument("--data", required=True, help="a folder with train and test files")
     parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
-    parser.add_argument(
-        "--batch", type=int, help="documents a training step (default: 3, full 2: four contenders fill 24 GB)"
-    )
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds after the one that warms up")
+    parser.add_argument("--sizes", default="2,4", help="documents of a training step that are tried")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds in which every contender has its turns")
+    parser.add_argument("--turns", type=int, default=3, help="timed turns of a contender in a round")
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--summary-tokens", type=int, default=128)
-    parser.add_argument(
-        "--documents", type=int, help="documents a turn of generation, one batch (default: 16, with beams 8)"
-    )
-    parser.add_argument("--new", type=int, default=64, help="tokens a summary may have")
+    parser.add_argument("--documents", type=int, default=16, help="documents a turn of generation, one batch")
+    parser.add_argument("--new", type=int, default=64, help="tokens of every summary")
     parser.add_argument("--peers", help="peers to run, separated by commas; all by default")
     parser.add_argument("--to", default=str(Path(__file__).parent / "results"))
     options = parser.parse_args()
@@ -67,58 +68,49 @@ def main() -> None:
     for row in options.only.split(","):
         if row not in TRAINING and row not in GENERATION:
             parser.error(f"there is no row {row!r}; there are {', '.join([*TRAINING, *GENERATION])}")
-        sizes = {"batch": options.batch or BATCH.get(row, 3), "documents": options.documents or DOCUMENTS.get(row, 16)}
-        result = measure(row, argparse.Namespace(**vars(options) | sizes))
-        file = Path(options.to) / f"{result['machine']['device'].replace(' ', '-').lower()}-{row}.json"
+        result = measure(row, options)
+        parts = result["machine"]["device"], result["model"], row
+        file = Path(options.to) / f"{'-'.join(parts).replace(' ', '-').lower()}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result, indent=2) + "\n")
-        print(table([result]), flush=True)
+        print(table(result), flush=True)
     results = [json.loads(path.read_text()) for path in sorted(Path(options.to).glob("*.json"))]
     order = [*TRAINING, *GENERATION]
-    text = "\n".join(
-        [
-            "# Results",
-            "",
-            *[
-                line
-                for r in sorted(results, key=lambda r: order.index(r["row"]))
-                for line in [*table([r]).splitlines(), ""]
-            ],
-        ]
-    )
-    (Path(options.to) / "README.md").write_text(text)
+    results.sort(key=lambda r: (r["model"], order.index(r["row"])))
+    (Path(options.to) / "README.md").write_text("# Results\n\n" + "\n".join(map(table, results)))
 
 
 def measure(row: str, options: argparse.Namespace) -> dict:
-    """One row: every contender's turns, round by round."""
-    spawn = multiprocessing.get_context("spawn")
+    """One row: the best batch size of every contender, then their turns, round by round."""
     peers = TRAINING_PEERS if row in TRAINING else GENERATION_PEERS
     if options.peers:
         peers = tuple(name for name in peers if name in options.peers.split(",")) or peers
-    turns: dict[str, list[dict]] = {"ours": [], **{peer: [] for peer in peers}}
-    processes = {}
-    for name in turns:
-        here, there = spawn.Pipe()
-        process = spawn.Process(target=contender, args=(name, row, vars(options), there), daemon=True)
-        process.start()
-        processes[name] = (process, here)
-        here.recv()  # it is ready
+    if row != "greedy":
+        peers = tuple(name for name in peers if not name.startswith("prompt lookup"))
+    if not installed("ctranslate2"):
+        peers = tuple(name for name in peers if not name.startswith("ctranslate2"))
+    sizes, tried = {}, {}
+    for name in ("ours", *peers):
+        asked = [int(size) for size in options.sizes.split(",")] if row in TRAINING else [options.documents]
+        tried[name] = {size: speed(visit(name, row, size, 2, options)) for size in asked} if len(asked) > 1 else {}
+        sizes[name] = max(tried[name], key=lambda size: tried[name][size]) if tried[name] else asked[0]
+        print(f"{row}: {name} at {sizes[name]} documents {tried[name]}", file=sys.stderr, flush=True)
+    turns: dict[str, list[dict]] = {name: [] for name in sizes}
     rates: list[dict[str, float]] = []
-    for round_number in range(options.rounds + 1):
-        for name, (_, pipe) in processes.items():
-            pipe.send(round_number)
-            turn = pipe.recv()
-            if round_number:
-                turns[name].append(turn)
+    for _ in range(options.rounds):
+        for name, size in sizes.items():
+            turns[name] += visit(name, row, size, options.turns, options)
         rates.append({"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)})
     rate = {name: statistics.median(found[name] for found in rates) for name in rates[0]}
-    for process, pipe in processes.values():
-        pipe.send(None)
-        process.join(20)
     summary = {}
     for name, taken in turns.items():
+        if not taken:
+            summary[name] = {"documents": sizes[name], "turns": []}
+            continue
         summary[name] = {
-            "per_second": statistics.median(t["work"] / t["seconds"] for t in taken),
+            "documents": sizes[name],
+            "sizes_tried": tried[name],
+            "per_second": speed(taken),
             "peak_memory_bytes": max(t["peak_memory_bytes"] for t in taken),
             "turns": taken,
         }
@@ -127,51 +119,109 @@ def measure(row: str, options: argparse.Namespace) -> dict:
         if taken[0].get("flops"):
             executed = statistics.median(t["flops"] / t["seconds"] for t in taken)
             summary[name]["share_of_bf16_rate"] = executed / rate["bf16"]
-    best = max(peers, key=lambda name: summary[name]["per_second"])
+    best = max(peers, key=lambda name: summary[name].get("per_second", 0.0))
     return {
         "row": row,
+        "model": model_name(options.model),
         "unit": "tokens/s" if row in TRAINING else "documents/s",
         "ratio": summary["ours"]["per_second"] / summary[best]["per_second"],
         "later_ratio": summary["ours"].get("later_per_second", 0) / summary[best]["per_second"] or None,
         "memory_ratio": summary["ours"]["peak_memory_bytes"] / summary[best]["peak_memory_bytes"],
-        "faster_peer": best,
+        "fastest_peer": best,
         "contenders": summary,
         "matrix_flops_per_second": rate,
-        "settings": {k: v for k, v in vars(options).items() if k not in ("model", "data", "to", "only")},
+        "settings": {k: v for k, v in vars(options).items() if k not in ("model", "data", "to", "only", "peers")},
+        "versions": {name: importlib.metadata.version(name) for name in PACKAGES if installed(name)},
         "machine": machine(),
     }
 
 
-def table(results: list[dict]) -> str:
-    """A Markdown table of results."""
-    lines = []
-    for r in results:
-        m = r["machine"]
-        lines += [
-            f"## {r['row']}",
-            "",
-            f"{m['device']}, {m['threads']} threads, torch {m['torch']}, commit {m['commit']}; "
-            f"a matrix product runs at {r['matrix_flops_per_second']['bf16'] / 1e12:.2f} TFLOP/s in bf16 and "
-            f"{r['matrix_flops_per_second']['fp32'] / 1e12:.2f} in fp32. {r['settings']}",
-            "",
-            f"| contender | {r['unit']} | ours / it | peak memory | FLOPs done, of the bf16 rate |",
-            "|---|---:|---:|---:|---:|",
-        ]
-        ours = r["contenders"]["ours"]
-        if "later_per_second" in ours:
-            fast = r["contenders"][r["faster_peer"]]["per_second"]
-            lines.append(
-                f"| ours, later epochs | {ours['later_per_second']:.1f} | ({ours['later_per_second'] / fast:.2f} "
-                "times the faster peer) | | |"
-            )
-        for name, c in r["contenders"].items():
-            share = f"{100 * c['share_of_bf16_rate']:.0f}%" if "share_of_bf16_rate" in c else ""
-            ratio = ours["per_second"] / c["per_second"]
-            lines.append(
-                f"| {name} | {c['per_second']:.3g} | {ratio:.2f} | {c['peak_memory_bytes'] / 1e9:.2f} GB | {share} |"
-            )
-        lines.append("")
-    return "\n".join(lines)
+def visit(name: str, row: str, size: int, turns: int, options: argparse.Namespace) -> list[dict]:
+    """Start a contender alone and let it take its turns after one that warms up; none where memory runs out."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    settings = {**vars(options), "batch": size, "documents": size, "turns": turns}
+    process = spawn.Process(target=contender, args=(name, row, settings, there), daemon=True)
+    process.start()
+    there.close()
+    taken = []
+    try:
+        here.recv()  # it is ready
+        for number in range(turns + 1):
+            here.send(number)
+            taken.append(here.recv())
+        here.send(None)
+    except (EOFError, OSError) as error:
+        print(f"{row}: {name} at {size} documents ended: {error!r}", file=sys.stderr, flush=True)
+        taken = []
+    process.join(20)
+    process.kill()
+    return taken[1:]
+
+
+def speed(taken: list[dict]) -> float:
+    """Work per second, the median of the turns; 0 without turns."""
+    return statistics.median(t["work"] / t["seconds"] for t in taken) if taken else 0.0
+
+
+def installed(package: str) -> bool:
+    """Whether a package is there."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def model_name(folder: str) -> str:
+    """A model's type and its parameters in millions, such as gpt2-124m."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    return f"{config.model_type}-{round(sum(p.numel() for p in model.parameters()) / 1e6)}m"
+
+
+def table(r: dict) -> str:
+    """A Markdown table of one result."""
+    m, s, rate = r["machine"], r["settings"], r["matrix_flops_per_second"]
+    work = (
+        f"documents of {s['document_tokens']} and summaries of up to {s['summary_tokens']} tokens"
+        if r["row"] in TRAINING
+        else f"{s['documents']} documents of {s['document_tokens']} tokens, {s['new']} tokens for each"
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
+    lines = [
+        f"## {r['model']}: {r['row']}",
+        "",
+        f"{m['device']}, {m['threads']} threads, commit {m['commit']}; {versions}. "
+        f"{work[0].upper()}{work[1:]}; medians of {s['rounds']} rounds of {s['turns']} turns. A matrix product runs at "
+        f"{rate['bf16'] / 1e12:.2f} TFLOP/s in bf16 and {rate['fp32'] / 1e12:.2f} in fp32.",
+        "",
+        f"| contender | documents a batch | {r['unit']} | Triptych is faster by | peak memory | "
+        "FLOPs done, of the bf16 rate |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    ours = r["contenders"]["ours"]
+    for name, c in r["contenders"].items():
+        if not c["turns"]:
+            lines.append(f"| {name} | {c['documents']} | out of memory | | | |")
+            continue
+        share = f"{100 * c['share_of_bf16_rate']:.0f}%" if "share_of_bf16_rate" in c else ""
+        ratio = "" if name == "ours" else f"{ours['per_second'] / c['per_second']:.2f}"
+        shown = "Triptych" if name == "ours" else name
+        lines.append(
+            f"| {shown} | {c['documents']} | {c['per_second']:.3g} | {ratio} | "
+            f"{c['peak_memory_bytes'] / 1e9:.2f} GB | {share} |"
+        )
+    if r["later_ratio"]:
+        lines.append(
+            f"| Triptych, later epochs | {ours['documents']} | {ours['later_per_second']:.3g} | "
+            f"{r['later_ratio']:.2f} (against {r['fastest_peer']}) | | |"
+        )
+    return "\n".join([*lines, "", ""])
 
 
 def machine() -> dict:
@@ -227,18 +277,30 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
         pipe.send({**facts, "peak_memory_bytes": peak})
 
     if row in GENERATION:
-        turn = (our_generation if name == "ours" else peer_generation)(
-            name, GENERATION[row], options, corpus, base.tokenizer
-        )
+        kinds = {"ours": our_generation, "ctranslate2": ctranslate2_generation}
+        turn = kinds.get(name.split()[0], peer_generation)(name, GENERATION[row], options, corpus, base.tokenizer)
     elif name == "ours":
-        turn = our_training(TRAINING[row], options, corpus, base)
+        turn = our_training(with_targets(TRAINING[row], options), options, corpus, base)
+    elif name.startswith("by hand"):
+        turn = training_by_hand(with_targets(TRAINING[row], options), options, corpus)
     else:
         ready = partial(pipe.send, "ready")
-        peer_training(name, TRAINING[row], options, corpus, base.tokenizer, ready, wait_for_turn, report)
+        spec = with_targets(TRAINING[row], options)
+        peer_training(name, spec, options, corpus, base.tokenizer, ready, wait_for_turn, report)
         return
     pipe.send("ready")
     while True:
         report(**turn(wait_for_turn()))
+
+
+def with_targets(spec: dict, options: dict) -> dict:
+    """LoRA's matrices by the model's family: GPT-2's joint projection, or query, key and value."""
+    if spec["kind"] != "lora":
+        return spec
+    from transformers import AutoConfig
+
+    gpt2 = AutoConfig.from_pretrained(options["model"]).model_type == "gpt2"
+    return {**spec, "target_modules": ["c_attn"] if gpt2 else ["q_proj", "k_proj", "v_proj"]}
 
 
 def load(options: dict):
@@ -328,15 +390,9 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     return turn
 
 
-def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, report) -> None:
-    """A `Trainer` whose steps wait for their turn; batches are made before the clock starts."""
-    import datasets
-    from torch.utils.data import SequentialSampler
-    from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
-
-    model = AutoModelForCausalLM.from_pretrained(options["model"], dtype=torch.float32)
-    model = peer_model(model, spec)
-    template, count = corpus.template, (options["rounds"] + 1) * options["batch"]
+def training_rows(options: dict, corpus) -> tuple[list[dict], list[int]]:
+    """What peers train on, with labels and masks, and the tokens of each batch."""
+    template, count = corpus.template, (options["turns"] + 1) * options["batch"]
     rows = []
     for pair in (corpus.train[i] for i in range(count)):
         head = [*template.prefix_ids, *pair.document_ids.tolist(), *template.separator_ids]
@@ -352,6 +408,51 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
         sum(len(r["input_ids"]) - len(template.prefix_ids) for r in rows[i : i + options["batch"]])
         for i in range(0, count, options["batch"])
     ]
+    return rows, tokens
+
+
+def training_by_hand(spec: dict, options: dict, corpus) -> Callable[[int], dict]:
+    """The loop that one writes: frozen weights in bf16, trained ones in fp32 under autocast, the model's own loss."""
+    from transformers import AutoModelForCausalLM
+
+    model = peer_model(AutoModelForCausalLM.from_pretrained(options["model"], dtype=torch.bfloat16), spec)
+    trained = [p for p in model.parameters() if p.requires_grad]
+    for parameter in trained:
+        parameter.data = parameter.data.float()
+    optimizer = torch.optim.AdamW(trained, lr=1e-4, fused=True)
+    rows, tokens = training_rows(options, corpus)
+    size = options["batch"]
+    model.train()
+
+    def padded(batch: list[dict], key: str, value: int) -> torch.Tensor:
+        return torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor(row[key]) for row in batch], batch_first=True, padding_value=value
+        )
+
+    def turn(number: int) -> dict:
+        batch = rows[number * size : (number + 1) * size]
+        ids, labels = padded(batch, "input_ids", 0), padded(batch, "labels", -100)
+        mask = padded([{"seen": [1] * len(row["input_ids"])} for row in batch], "seen", 0)
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        return {"work": tokens[number], "seconds": time.perf_counter() - start}
+
+    return turn
+
+
+def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, report) -> None:
+    """A `Trainer` whose steps wait for their turn; batches are made before the clock starts."""
+    import datasets
+    from torch.utils.data import SequentialSampler
+    from transformers import AutoModelForCausalLM, DataCollatorForSeq2Seq, Trainer, TrainerCallback, TrainingArguments
+
+    model = peer_model(AutoModelForCausalLM.from_pretrained(options["model"], dtype=torch.float32), spec)
+    rows, tokens = training_rows(options, corpus)
     tokenizer.pad_token = tokenizer.eos_token
 
     class Turns(TrainerCallback):
@@ -369,7 +470,7 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
     common = dict(
         output_dir=tempfile.mkdtemp(),
         per_device_train_batch_size=options["batch"],
-        max_steps=options["rounds"] + 1,
+        max_steps=options["turns"] + 1,
         learning_rate=1e-4,
         lr_scheduler_type="constant",
         logging_strategy="no",
@@ -420,7 +521,9 @@ def peer_model(model, spec: dict):
     from peft import LoraConfig, PromptTuningConfig, get_peft_model
 
     if spec["kind"] == "lora":
-        return get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=["c_attn"]))
+        return get_peft_model(
+            model, LoraConfig(task_type="CAUSAL_LM", r=8, lora_alpha=16, target_modules=spec["target_modules"])
+        )
     if spec["kind"] == "prompt-tuning":
         return get_peft_model(
             model, PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=spec["num_virtual_tokens"])
@@ -431,8 +534,10 @@ def peer_model(model, spec: dict):
             model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
             model.config.tie_word_embeddings = False
         else:
-            model.transformer.h[-spec["num_blocks"] :].requires_grad_(True)
-            model.transformer.ln_f.requires_grad_(True)
+            trunk = model.base_model
+            blocks, norm = (trunk.h, trunk.ln_f) if hasattr(trunk, "h") else (trunk.layers, trunk.norm)
+            blocks[-spec["num_blocks"] :].requires_grad_(True)
+            norm.requires_grad_(True)
     return model
 
 
@@ -449,7 +554,7 @@ def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> C
     machine = start_machine("cpu", "bf16")
     untouched = BaseModel(options["model"]).load().requires_grad_(False)
     model = make_ready(EngineModel.assemble(untouched, AdaptedModel, corpus.template, machine))
-    plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"])
+    plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"], min_new_tokens=options["new"])
     documents = [corpus.test[i].document_ids for i in range(options["documents"])]
 
     def turn(number: int) -> dict:
@@ -461,7 +566,7 @@ def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> C
 
 
 def peer_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
-    """transformers' `generate` on left-padded ids."""
+    """transformers' `generate` on left-padded ids; with prompt lookup it takes one document at a time."""
     from transformers import AutoModelForCausalLM
 
     dtype = torch.bfloat16 if name.endswith("bf16") else torch.float32
@@ -472,20 +577,57 @@ def peer_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> 
         [*template.prefix_ids, *corpus.test[i].document_ids.tolist(), *template.separator_ids]
         for i in range(options["documents"])
     ]
-    inputs = tokenizer.pad({"input_ids": rows}, return_tensors="pt")
+    lookup = {"prompt_lookup_num_tokens": 10} if name.startswith("prompt lookup") else {}
+    batches = [[row] for row in rows] if lookup else [rows]
+    inputs = [tokenizer.pad({"input_ids": batch}, return_tensors="pt") for batch in batches]
+
+    def turn(number: int) -> dict:
+        start, new = time.perf_counter(), 0
+        for batch in inputs:
+            with torch.no_grad():
+                found = model.generate(
+                    **batch,
+                    do_sample=False,
+                    num_beams=beams,
+                    max_new_tokens=options["new"],
+                    min_new_tokens=options["new"],
+                    no_repeat_ngram_size=3,
+                    pad_token_id=template.eos_id,
+                    **lookup,
+                )
+            new += found.shape[0] * (found.shape[1] - batch["input_ids"].shape[1])
+        return {"work": len(rows), "seconds": time.perf_counter() - start, "new_tokens": new}
+
+    return turn
+
+
+def ctranslate2_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> Callable[[int], dict]:
+    """CTranslate2 on the model converted to fp32 or int8."""
+    import ctranslate2
+
+    folder = Path(tempfile.mkdtemp()) / "model"
+    kind = {"fp32": "float32"}.get(name.split()[1], name.split()[1])
+    ctranslate2.converters.TransformersConverter(options["model"]).convert(str(folder), quantization=kind)
+    generator = ctranslate2.Generator(str(folder), intra_threads=torch.get_num_threads(), inter_threads=1)
+    template = corpus.template
+    rows = [
+        tokenizer.convert_ids_to_tokens(
+            [*template.prefix_ids, *corpus.test[i].document_ids.tolist(), *template.separator_ids]
+        )
+        for i in range(options["documents"])
+    ]
 
     def turn(number: int) -> dict:
         start = time.perf_counter()
-        with torch.no_grad():
-            found = model.generate(
-                **inputs,
-                do_sample=False,
-                num_beams=beams,
-                max_new_tokens=options["new"],
-                no_repeat_ngram_size=3,
-                pad_token_id=template.eos_id,
-            )
-        new = found.shape[0] * (found.shape[1] - inputs["input_ids"].shape[1])
+        found = generator.generate_batch(
+            rows,
+            beam_size=beams,
+            max_length=options["new"],
+            min_length=options["new"],
+            no_repeat_ngram_size=3,
+            include_prompt_in_result=False,
+        )
+        new = sum(len(one.sequences_ids[0]) for one in found)
         return {"work": len(rows), "seconds": time.perf_counter() - start, "new_tokens": new}
 
     return turn
