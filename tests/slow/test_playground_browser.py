@@ -159,6 +159,11 @@ def test_a_test_document_is_picked(browser, address):
     finish(page)
 
 
+def wait_until_still(page) -> None:
+    """Wait until nothing is faded in or out: halfway, colours have less contrast than the page gives them."""
+    page.wait_for_function("() => document.getAnimations().every(one => one.playState !== 'running')", timeout=PATIENCE)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_summaries_can_be_read_by_everyone(browser, address, scheme):
     """In what the page shows of summaries and messages, axe-core finds nothing: contrast, roles, structure."""
@@ -166,10 +171,12 @@ def test_the_summaries_can_be_read_by_everyone(browser, address, scheme):
     page = open_page(browser, address, 390, scheme)
     page.click("#run")
     page.get_by_text("There is no article yet").wait_for(timeout=PATIENCE)
+    wait_until_still(page)
     assert axe.run(page, context="#results").response["violations"] == []
     page.fill("#article textarea", ARTICLE)
     page.click("#run")
     assert len(results(page)) == 3
+    wait_until_still(page)
     assert axe.run(page, context="#results").response["violations"] == []
     finish(page)
 
