@@ -18,6 +18,7 @@ from triptych.engine.forward import not_finite, target_logits
 from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.model import Abilities, EngineModel
 from triptych.engine.savings.dropout import use_quick_dropout
+from triptych.engine.savings.gated import use_quick_blocks
 from triptych.engine.savings.probe import Report, attempt, same_predictions
 from triptych.engine.savings.replacement import replaced
 from triptych.errors import ModelError
@@ -47,10 +48,13 @@ def make_ready(model: EngineModel) -> EngineModel:
             reason = "this family's logits are scaled or capped: the plain path is taken"
             return replace(model, can=Abilities(notes=(reason,)))
         fuse_activations(adapted.parts.model)
+        if machine.precision == "bf16":
+            use_quick_blocks(adapted.parts.model)
         prune, prune_in_training = probe_pruning(model, same_draws=machine.precision == "fp32", report=whole_block)
         can = Abilities(logits_at_targets=True, prune=prune, prune_in_training=prune_in_training)
         own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
     if machine.precision in LOW_PRECISION:
+        leave_rounding_to_autocast(adapted.parts.model)
         cast_frozen_matrices(adapted.parts.model, LOW_PRECISION[machine.precision])
     if machine.precision == "bf16":
         narrow_trained_embeddings(adapted.parts.model)
@@ -96,6 +100,18 @@ def cast_frozen_matrices(model: nn.Module, dtype: torch.dtype) -> None:
         stacked = parameter.ndim >= 3  # the matrices of experts, for one
         if not parameter.requires_grad and (stacked or id(parameter) in narrow):
             parameter.data = parameter.data.to(dtype)
+
+
+def leave_rounding_to_autocast(model: nn.Module) -> None:
+    """Let LoRA's first product round what enters it, as autocast does, instead of widening it to fp32 before.
+
+    The numbers are the same: what is widened is rounded again to what it was. DoRA computes more with what it widens.
+    """
+    from peft.tuners.lora import LoraLayer
+
+    for module in model.modules():
+        if isinstance(module, LoraLayer) and not module.lora_variant:
+            module.cast_input_dtype_enabled = False
 
 
 def narrow_trained_embeddings(model: nn.Module) -> None:

@@ -1,0 +1,144 @@
+"""RMS norms and gated MLPs in few kernels: the family's own numbers, and fewer tensors kept."""
+
+import copy
+
+import pytest
+import torch
+import transformers
+from torch import nn
+from transformers.models.gemma.modeling_gemma import GemmaMLP, GemmaRMSNorm
+from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
+
+from support.worlds import in_bf16
+from triptych.engine.savings.gated import QuickGatedMLP, QuickRMSNorm, rms_norm, use_quick_blocks
+from triptych.engine.savings.ready import make_ready
+from triptych.methods.lora import LoRA
+
+
+def norm(kind: type) -> nn.Module:
+    """A norm with a weight of its own."""
+    module = kind(16, eps=1e-5)
+    nn.init.normal_(
+        module.weight, 1.0 if kind is LlamaRMSNorm else 0.0, 0.2, generator=torch.Generator().manual_seed(0)
+    )
+    return module
+
+
+def quick(module: nn.Module) -> nn.Module:
+    """A copy that was made quick."""
+    model = nn.ModuleList([copy.deepcopy(module)])
+    use_quick_blocks(model)
+    return model[0]
+
+
+def with_gradients(module: nn.Module, states: torch.Tensor) -> list[torch.Tensor]:
+    """The output, and the gradients of the input and of all parameters."""
+    states = states.clone().requires_grad_()
+    out = module(states)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out.dtype)
+    return [out, *torch.autograd.grad((out * weight).sum(), [states, *module.parameters()])]
+
+
+@pytest.mark.parametrize("kind", [LlamaRMSNorm, GemmaRMSNorm])
+def test_a_quick_norm_is_the_family_s_own(kind):
+    """Forwards and backwards, whether the family keeps the weight or its distance from 1."""
+    own, states = norm(kind), torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(2)) * 3
+    made = quick(own)
+    assert type(made) is QuickRMSNorm
+    for a, b in zip(with_gradients(made, states), with_gradients(own, states), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_by_finite_differences():
+    """What is written by hand is the derivative, at rows of ordinary and of tiny numbers."""
+    draw = torch.Generator().manual_seed(3)
+    states = torch.randn(3, 4, generator=draw).double().requires_grad_()
+    weight = torch.randn(4, generator=draw).double().requires_grad_()
+
+    def plain(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return x * (x.square().mean(-1, keepdim=True) + 1e-3).rsqrt() * (1 + w)
+
+    wanted = torch.autograd.grad(plain(states, weight).sin().sum(), (states, weight))
+    found = torch.autograd.grad(rms_norm(states, weight, 1e-3, 1.0).sin().sum(), (states, weight))
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_in_bf16_a_norm_gives_what_the_layers_after_it_round_to():
+    """The fp32 output of the family's own norm, rounded once; and it is bf16, so that no layer rounds it again."""
+    states = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(4)).bfloat16()
+    own = norm(LlamaRMSNorm)
+    found = quick(own)(states)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found, own(states.float()).bfloat16(), atol=0, rtol=2**-7)
+
+
+def test_a_gated_mlp_keeps_two_tensors():
+    """The same output and gradients as the family's own; of the places times width, gate and up alone are kept."""
+    config = transformers.LlamaConfig(hidden_size=16, intermediate_size=24, num_attention_heads=2)
+    own = LlamaMLP(config).requires_grad_(False)
+    made, states = quick(own), torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(5))
+    assert type(made) is QuickGatedMLP
+
+    def kept(module: nn.Module) -> tuple[int, list[torch.Tensor]]:
+        wide: set[int] = set()
+
+        def count(tensor: torch.Tensor) -> torch.Tensor:
+            if tensor.numel() == 2 * 5 * 24:
+                wide.add(tensor.data_ptr())
+            return tensor
+
+        x = states.clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            out = module(x)
+        return len(wide), [out, *torch.autograd.grad(out.square().sum(), x)]
+
+    (few, ours), (many, theirs) = kept(made), kept(own)
+    assert few == 2 < many
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def test_what_computes_otherwise_is_left_alone():
+    """Another activation, and a norm that also shifts, keep their own forward."""
+    gelu = GemmaMLP(transformers.GemmaConfig(hidden_size=16, intermediate_size=24, num_attention_heads=2))
+
+    class ShiftedRMSNorm(LlamaRMSNorm):
+        """A norm that adds 1."""
+
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            """Shifted."""
+            return super().forward(hidden_states) + 1.0
+
+    assert type(quick(gelu)) is GemmaMLP
+    assert type(quick(ShiftedRMSNorm(16))) is ShiftedRMSNorm
+
+
+def test_a_model_in_bf16_is_made_quick_and_one_in_fp32_is_not(worlds):
+    """All norms and MLPs of Llama in bf16, the final norm too; fp32 keeps the family's own."""
+
+    def quick_ones(model) -> int:
+        return sum(isinstance(module, QuickRMSNorm | QuickGatedMLP) for module in model.parts.model.modules())
+
+    llama = worlds["llama"]
+    blocks = len(llama.parts().blocks)
+    assert quick_ones(make_ready(in_bf16(llama).model(LoRA(rank=2)))) == 3 * blocks + 1
+    assert quick_ones(make_ready(llama.model(LoRA(rank=2)))) == 0
+
+
+def test_lora_leaves_rounding_to_autocast(worlds):
+    """In bf16 what enters LoRA's first product is not widened before it is rounded; losses stay bit for bit."""
+    world = in_bf16(worlds["llama"])
+    model = make_ready(world.model(LoRA(rank=2)))
+    layers = [module for module in model.parts.model.modules() if hasattr(module, "cast_input_dtype_enabled")]
+    states = torch.randn(2, 3, 32, generator=torch.Generator().manual_seed(6)).bfloat16()
+
+    def results() -> list[torch.Tensor]:
+        with torch.no_grad(), world.machine.autocast():
+            return [layer(states) for layer in layers if layer.in_features == 32]
+
+    assert layers and not any(layer.cast_input_dtype_enabled for layer in layers)
+    narrow = results()
+    for layer in layers:
+        layer.cast_input_dtype_enabled = True
+    assert all(torch.equal(a, b) for a, b in zip(narrow, results(), strict=True))
