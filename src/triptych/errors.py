@@ -2,7 +2,8 @@
 
     TriptychError                  a run failed                                exit status 1
     ├── RunFailed                  a run of a suite did not finish
-    │   └── NonFiniteLoss          stopped before the optimizer step
+    │   ├── NonFiniteLoss          stopped before the optimizer step
+    │   └── OutOfMemory            not even a pass over one document fits
     └── InputError                 usage or bad input, found before any work   exit status 2
         ├── ConfigError            a suite file, a key, a value, a name
         ├── DataError              documents and summaries that cannot be read or used
@@ -40,6 +41,10 @@ class RunFailed(TriptychError):
 
 class NonFiniteLoss(RunFailed):
     """A loss or gradient became NaN or infinite; nothing was updated."""
+
+
+class OutOfMemory(RunFailed, RuntimeError):
+    """Memory ran out with one document a pass; it is a `RuntimeError`, as the allocator's own error is."""
 
 
 class InputError(TriptychError):

@@ -112,6 +112,11 @@ def _run_flags(run: SavedRun) -> list[str]:
             f"The best epoch is the last of {training.epochs}: training has not converged, "
             "and more epochs may lower the loss."
         )
+    if training is not None and training.recomputed:
+        flags.append(
+            "Memory ran out with one document a pass, so each block was computed again in the backward pass: time and "
+            "FLOPs are higher, and memory is lower, than on a machine with more memory."
+        )
     share = _rate_share(run)
     if share is not None and share > HIGH_RATE:
         flags.append(

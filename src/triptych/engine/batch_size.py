@@ -1,6 +1,7 @@
 """The micro-batch that fits into memory, found by passes over the longest pairs."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import psutil
 import torch
@@ -9,12 +10,55 @@ from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate, sequence_length
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
-from triptych.engine.training import out_of_memory
+from triptych.engine.shortage import given_up, out_of_memory, recomputing
 from triptych.measure.memory import PeakMemory
 
 PROVISIONAL_BATCH_SIZE = 8  # pairs of a forward pass until "auto" has found what fits
 # of the free memory that a pass may take: the optimizer, evaluation and other processes need some as well
 MEMORY_SHARE = 0.5
+
+
+class FittingPasses(NamedTuple):
+    """How passes fit into memory on every rank.
+
+    Attributes:
+        micro_batch: pairs of a forward pass.
+        recomputes: blocks are computed again in the backward pass.
+    """
+
+    micro_batch: int
+    recomputes: bool
+
+
+def fit_passes(model: EngineModel, split: Sequence[Pair], most: int) -> FittingPasses:
+    """`fitting_micro_batch` on every rank; with blocks recomputed where not even a pass over one pair fits.
+
+    Args:
+        model: the model; it is left in eval mode.
+        split: the training pairs.
+        most: pairs of an optimizer step: no micro-batch is larger.
+
+    Raises:
+        OutOfMemory: blocks recomputed do not fit either.
+    """
+    collect = model.machine.collect
+    size, refusal = _fitting(model, split, most)
+    if least := min(collect([size])):
+        return FittingPasses(least, False)
+    size, refusal = _fitting(recomputing(model), split, most)
+    if least := min(collect([size])):
+        return FittingPasses(least, True)
+    raise given_up(refusal)
+
+
+def _fitting(model: EngineModel, split: Sequence[Pair], most: int) -> tuple[int, str]:
+    """The micro-batch that fits; 0, with what the allocator said, where not even one pair does."""
+    try:
+        return fitting_micro_batch(model, split, most), ""
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        return 0, str(error) or type(error).__name__
 
 
 def fitting_micro_batch(model: EngineModel, split: Sequence[Pair], most: int) -> int:

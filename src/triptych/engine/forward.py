@@ -22,7 +22,7 @@ def target_hidden(model: EngineModel, batch: Batch) -> Tensor:
     adapted, parts = model.adapted, model.parts
     inputs = assemble(adapted, batch)
     if model.prunes:
-        return partial_forward.hidden_at_targets(parts, inputs, batch)
+        return partial_forward.hidden_at_targets(parts, inputs, batch, model.recomputes)
     return parts.trunk(**_read(adapted, inputs)).last_hidden_state[inputs.rows, inputs.columns]
 
 
@@ -54,9 +54,10 @@ def _read(adapted: AdaptedModel, inputs: Inputs) -> dict[str, Any]:
 
 def target_losses(model: EngineModel, batch: Batch) -> Tensor:
     """Negative log-likelihood of every target in nats, in fp32: [N]."""
-    if model.can.logits_at_targets:
-        return read_losses(model.parts.head, target_hidden(model, batch), batch.targets)
-    return functional.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="none")
+    with model.computing():
+        if model.can.logits_at_targets:
+            return read_losses(model.parts.head, target_hidden(model, batch), batch.targets)
+        return functional.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="none")
 
 
 def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """The model under the engine: adapted by a method, on a machine, with what probes found that it may do."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +10,7 @@ from transformers import PreTrainedModel
 from triptych.contracts import AdaptedModel, ModelParts
 from triptych.corpus.sequence import Template
 from triptych.engine.modes import TrainingModes
+from triptych.engine.savings.recomputation import recomputing_blocks
 from triptych.machine import Machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.parts import take_apart
@@ -49,7 +51,8 @@ class EngineModel:
         template: how a document and its summary become one sequence.
         machine: where it runs.
         num_base_parameters: parameters of the untouched model.
-        can: what the engine may do with it; at first the plain path alone, see `compute.make_ready`.
+        can: what the engine may do with it; at first the plain path alone, see `ready.make_ready`.
+        recomputes: blocks are computed again in the backward pass, which needs less memory and more time.
     """
 
     adapted: AdaptedModel
@@ -58,6 +61,7 @@ class EngineModel:
     machine: Machine
     num_base_parameters: int
     can: Abilities = PLAIN
+    recomputes: bool = False
 
     @classmethod
     def assemble(
@@ -102,6 +106,10 @@ class EngineModel:
     def eval(self) -> None:
         """Set everything to eval mode."""
         self.modes.eval(self.parts.model)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Inside, the blocks keep for the backward pass what they compute or, if the model recomputes, what enters."""
+        return recomputing_blocks(self.parts) if self.recomputes else nullcontext()
 
     def on_plain_path(self) -> "EngineModel":
         """The same model, every logit computed through its own forward."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from triptych.engine.forward import target_losses
 from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.trunk_cache import TrunkCache
+from triptych.engine.shortage import given_up, out_of_memory, recomputing
 from triptych.errors import NonFiniteLoss
 
 
@@ -37,6 +38,7 @@ class TrainingPlan:
     optimizer: str
     seed: int
     max_steps: int | None = None  # None: those of `max_epochs`
+    recomputes: bool = False  # blocks are computed again in the backward pass
 
 
 @dataclass
@@ -62,6 +64,7 @@ class Progress:
     nats: float = 0.0  # since the last evaluation, as the next line
     nats_targets: int = 0
     micro_batch_size: int = 0  # after memory ran out, the size that fitted; 0: the plan's
+    recomputes: bool = False  # after memory ran out with one pair, blocks are computed again in the backward pass
 
 
 @dataclass
@@ -166,9 +169,8 @@ def steps_per_epoch(documents: int, plan: TrainingPlan) -> int:
     return math.ceil(documents / plan.global_batch_size)
 
 
-CountFlops = Callable[
-    [int, int, int, int], tuple[float, float]
-]  # a `WorkShape` -> FLOPs executed, and on the plain path
+# the numbers of a `WorkShape`, and whether blocks are recomputed -> FLOPs executed, and on the plain path
+CountFlops = Callable[[int, int, int, int, bool], tuple[float, float]]
 
 
 class Step(NamedTuple):
@@ -201,7 +203,7 @@ class Loop:
         pairs: what it is trained on.
         plan: the recipe.
         state: where training begins: anew, or loaded from a checkpoint before. Every step changes it.
-        count_flops: FLOPs of a pass by its shape, executed and on the plain path.
+        count_flops: FLOPs of a pass by its shape and by whether blocks are recomputed, executed and on the plain path.
         cache: hidden states of `pairs` that enter the first trained block, or None.
     """
 
@@ -227,6 +229,11 @@ class Loop:
         return self.state.progress.stopped
 
     @property
+    def recomputes(self) -> bool:
+        """Whether blocks are computed again in the backward pass, as planned or since memory ran out."""
+        return self.plan.recomputes or self.state.progress.recomputes
+
+    @property
     def evaluation_due(self) -> bool:
         """Whether a validation loss is due: every `eval_every` of an epoch, at its end, and when the rate is at 0."""
         now = self.state.progress
@@ -250,6 +257,7 @@ class Loop:
 
         Raises:
             NonFiniteLoss: the loss or gradient is NaN or infinite; the step was not taken.
+            OutOfMemory: a pass over one pair does not fit into memory, even with blocks recomputed.
         """
         now, state, machine = self.state.progress, self.state, self.model.machine
         first = now.cursor * self.plan.global_batch_size
@@ -338,35 +346,45 @@ class Loop:
     def _within_memory(self, indices: list[int], targets: int) -> float:
         """`_accumulate`, begun again with half the micro-batch where memory runs out; the smaller size stays.
 
-        Where one rank runs out of memory, all begin again: the pieces that they share out are other ones.
+        With one pair, it is begun again with blocks recomputed, which stays as well. Where one rank runs out of
+        memory, all begin again: the pieces that they share out are other ones.
+
+        Raises:
+            OutOfMemory: that does not fit either.
         """
-        state, machine = self.state, self.model.machine
-        size = min(state.progress.micro_batch_size or self.plan.micro_batch_size, len(indices))
+        now, state, machine = self.state.progress, self.state, self.model.machine
+        size = min(now.micro_batch_size or self.plan.micro_batch_size, len(indices))
         while True:
-            kept = vars(state.progress).copy()
-            nats, refused = 0.0, None
+            kept = vars(now).copy()
+            nats, refusal, refused = 0.0, "", False
             try:
                 nats = self._accumulate(indices, targets, size)
             except (MemoryError, RuntimeError) as error:
-                if size == 1 or not out_of_memory(error):
+                if not out_of_memory(error):
                     raise
-                refused = error
-            if not machine.total(torch.tensor(float(refused is not None))):
+                refusal, refused = str(error) or type(error).__name__, True  # not the error, which holds tensors
+            if not machine.total(torch.tensor(float(refused))):
                 return nats
             state.optimizer.zero_grad(set_to_none=True)
-            vars(state.progress).update(kept)
+            vars(now).update(kept)
             if machine.device.type == "cuda":
                 torch.cuda.empty_cache()
-            size //= 2
-            state.progress.micro_batch_size = size
+            if size > 1:
+                size //= 2
+                now.micro_batch_size = size
+            elif not self.recomputes:
+                recomputing(self.model)
+                now.recomputes = True
+            else:
+                raise given_up(refusal)
 
     def _accumulate(self, indices: list[int], targets: int, size: int) -> float:
         """Gradients of this rank's micro-batches of at most `size` pairs; returns their summed nats."""
         now, machine, scaler = self.state.progress, self.model.machine, self.state.scaler
-        nats = 0.0
+        model, nats = replace(self.model, recomputes=self.recomputes), 0.0
         for number, group in enumerate(micro_groups(self.pairs, indices, size)):
-            batch = collate([self.pairs[i] for i in group], self.model.template)
-            executed, plain = self._count_flops(*executed_shape(self.model.adapted, batch))
+            batch = collate([self.pairs[i] for i in group], model.template)
+            executed, plain = self._count_flops(*executed_shape(model.adapted, batch), model.recomputes)
             now.train_flops += executed
             now.plain_flops += plain
             now.tokens += batch.num_tokens
@@ -376,7 +394,7 @@ class Loop:
             batch = batch.to(machine.device)
             with machine.autocast():
                 cache = self._cache
-                losses = cache.losses(self.model, batch, group) if cache else target_losses(self.model, batch)
+                losses = cache.losses(model, batch, group) if cache else target_losses(model, batch)
             total = losses.sum()
             nats += float(total.detach())
             (scaler.scale(total / targets) if scaler else total / targets).backward()
@@ -412,8 +430,3 @@ class Loop:
     def _context_of_failure(self, indices: list[int], rate: float) -> str:
         named = ", ".join(self.pairs[i].id for i in indices[:5]) + (", ..." if len(indices) > 5 else "")
         return f"Nothing was updated. Documents of the step: {named}. The learning rate is {rate:g}: try a lower one."
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an allocator refused: CUDA's, Python's, or torch's on the CPU, which raises a `RuntimeError`."""
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)

@@ -245,6 +245,8 @@ def _note(name: str, value: Any) -> str:
             if value.get("first_block")
             else ""
         )
+    if name == "recomputed_blocks":
+        return str(value)
     if name == "target_modules" and isinstance(value, list):
         kinds = Counter(str(target).rpartition(".")[2] for target in value)
         return "adapted weights: " + ", ".join(f"{number} × {kind}" for kind, number in kinds.items())

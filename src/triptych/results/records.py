@@ -188,6 +188,8 @@ class TrainingSummary(Part):
     targets: int
     documents: int
     micro_batch_size: int | None = None  # documents a pass; halved where memory ran out
+    # blocks were computed again in the backward pass, since memory ran out with one document a pass
+    recomputed: bool = False
 
 
 class TextShape(Part):

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated
 
 from pydantic import Field
 
 from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
-from triptych.engine.batch_size import fitting_micro_batch
+from triptych.engine.batch_size import fit_passes
 from triptych.engine.flops import entering_flops, training_flops
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.trunk_cache import TrunkCache, making_flops, open_cache, trunk_store, usable_from
@@ -19,31 +20,39 @@ from triptych.run import setup
 from triptych.run.kept import find_kept, keep
 from triptych.run.workbench import Workbench
 
+RECOMPUTED = "memory ran out with one document a pass: each block is computed again in the backward pass"
+
 
 class MicroBatch(Part):
-    """`micro_batch.json`: documents of a forward pass that the first run found to fit."""
+    """`micro_batch.json`: documents of a forward pass that the first run found to fit, and whether blocks recompute."""
 
     micro_batch_size: Annotated[int, Field(ge=1, strict=True)]
+    recomputes: bool = False
 
 
 def find_micro_batch(bench: Workbench, model: EngineModel) -> None:
     """With "auto", set the bench's micro-batch to what the first run found to fit on every rank.
 
-    The other runs of the same method read it. With a number in the suite nothing is done.
+    Blocks are recomputed in the backward pass where not even one document fits otherwise. The other runs of the same
+    method read both. With a number in the suite nothing is done.
+
+    Raises:
+        OutOfMemory: a pass over one document does not fit.
     """
     t, file = bench.suite.training, bench.folder.parent / "micro_batch.json"
     if t.micro_batch_size != "auto":
         return
     made_with = {**bench.identity, "memory": bench.machine.memory()}
     known = find_kept(file, MicroBatch, "micro-batch size", made_with, bench.note)
-    on_every_rank = min(bench.machine.collect([known.micro_batch_size if known else 0]))
-    if on_every_rank:
-        bench.micro_batch = on_every_rank
-        return
-    found = fitting_micro_batch(model, bench.corpus.train, t.global_batch_size)
-    bench.micro_batch = min(bench.machine.collect([found]))
-    if bench.machine.is_main:
-        keep(file, MicroBatch(micro_batch_size=bench.micro_batch), made_with)
+    everywhere = all(bench.machine.collect([known is not None]))
+    if known is None or not everywhere:
+        fit = fit_passes(model, bench.corpus.train, t.global_batch_size)
+        known = MicroBatch(micro_batch_size=fit.micro_batch, recomputes=fit.recomputes)
+        if bench.machine.is_main:
+            keep(file, known, made_with)
+    bench.micro_batch, bench.recomputes = known.micro_batch_size, known.recomputes
+    if bench.recomputes:
+        bench.note(RECOMPUTED)
 
 
 @dataclass(frozen=True)
@@ -51,17 +60,40 @@ class FlopModels:
     """FLOPs of a training pass by its shape.
 
     Attributes:
+        sketch: the model without weights.
         plain: on the plain path.
         executed: on the path that is taken; None: it is the plain one.
+        first: the block from which a pass begins, with the trunk cache; None: from the embeddings.
     """
 
+    sketch: EngineModel
     plain: FlopModel
     executed: FlopModel | None
+    first: int | None = None
 
-    def count(self, rows: int, positions: int, targets: int, chosen: int) -> tuple[float, float]:
-        """FLOPs of a pass on the path that is taken, and on the plain one, by the numbers of its `WorkShape`."""
-        plain = self.plain.count(rows, positions, rows * positions)
-        return self.executed.count(rows, positions, targets, chosen) if self.executed else plain, plain
+    @cached_property
+    def recomputing(self) -> FlopModel:
+        """On the path that is taken, with blocks recomputed in the backward pass; counted when it is asked for."""
+        return training_flops(replace(self.sketch, recomputes=True), self.first)
+
+    def count(
+        self, rows: int, positions: int, targets: int, chosen: int, recomputes: bool = False
+    ) -> tuple[float, float]:
+        """FLOPs of a pass on the path that is taken, and on the plain one, by the numbers of its `WorkShape`.
+
+        Args:
+            rows: sequences.
+            positions: of each.
+            targets: places where the loss is read.
+            chosen: places where the last block is computed, if it is computed at chosen places.
+            recomputes: whether blocks are computed again in the backward pass.
+        """
+        everywhere = (rows, positions, rows * positions)  # the plain path computes logits at every position
+        plain = self.plain.count(*everywhere)
+        taken = self.recomputing if recomputes else self.executed
+        if taken is None:
+            return plain, plain
+        return taken.count(*((rows, positions, targets, chosen) if self.executed else everywhere)), plain
 
 
 def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> FlopModels | None:
@@ -69,7 +101,7 @@ def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> Flo
     sketch = sketch_of(bench, method, model)
     try:
         executed = training_flops(sketch) if model.can.logits_at_targets else None
-        return FlopModels(training_flops(sketch.on_plain_path()), executed)
+        return FlopModels(sketch, training_flops(sketch.on_plain_path()), executed)
     # a family that looks at values, or whose work follows no formula
     except (ArithmeticError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -94,7 +126,7 @@ class Trunk:
         """What counts the FLOPs of the loop's passes: zeros where they cannot be counted."""
         if flops is None:
             return lambda *shape: (0.0, 0.0)
-        return replace(flops, executed=self.step or flops.executed).count
+        return replace(flops, executed=self.step, first=self.cache.first).count if self.cache else flops.count
 
 
 def open_trunk(bench: Workbench, method: Method, model: EngineModel, split: Sequence[Pair]) -> Trunk:

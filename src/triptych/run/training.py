@@ -1,7 +1,7 @@
 """One run trained: its search, its optimizer steps under the meters, and the checkpoints it resumes from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from triptych.measure.training_meters import TrainingMeters
 from triptych.results.records import Cost, SearchResult, TrainingSummary
 from triptych.run.checkpoints import Checkpoint, Checkpoints
 from triptych.run.events import EvaluationEvent, StageEvent, StepEvent
-from triptych.run.passes import find_micro_batch, fit_flop_models, open_trunk
+from triptych.run.passes import RECOMPUTED, find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.recipe import training_plan
 from triptych.run.trials import RateSearch
 from triptych.run.workbench import Workbench
@@ -74,6 +74,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     plan = training_plan(
         bench.suite, method, found.chosen if found else method.learning_rate, bench.seed, bench.micro_batch
     )
+    plan = replace(plan, recomputes=bench.recomputes)
     state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
     state.progress.train_flops = trunk.flops
     state.progress.best_loss = initial_loss  # the untouched weights are the first candidate for the best
@@ -99,8 +100,11 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
             evaluation = loop.evaluate(validation_loss)
             log.add(EvaluationEvent(**evaluation._asdict(), **log.progress()))
         else:
+            recomputed = loop.recomputes
             with meters.phase(), bench.clocks.time("train"):
                 step = loop.step()
+            if loop.recomputes and not recomputed:
+                bench.note(RECOMPUTED)
             log.add(StepEvent(loss=step.loss, learning_rate=step.rate, **log.progress()))
             if bench.machine.is_main and checkpoints.due():
                 save(checkpoints, log, kept)
@@ -122,6 +126,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
         targets=now.targets,
         documents=now.documents,
         micro_batch_size=now.micro_batch_size or plan.micro_batch_size,
+        recomputed=loop.recomputes,
     )
     cost = Cost(
         train_flops=now.train_flops if flops else None,
@@ -131,6 +136,8 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
         **over_ranks(bench, meters.readings(train_seconds)),
     )
     outcome = TrainingOutcome(initial_loss, found, summary, cost, log.history)
+    if loop.recomputes:
+        outcome.notes["recomputed_blocks"] = RECOMPUTED
     if trunk.cache is not None:
         outcome.notes["trunk_cache"] = {
             "first_block": trunk.cache.first,

@@ -45,6 +45,7 @@ class Workbench:
 
     Attributes:
         micro_batch: documents a forward pass.
+        recomputes: blocks are computed again in the backward pass, since memory ran out otherwise.
     """
 
     suite: Suite
@@ -57,6 +58,7 @@ class Workbench:
     corpus: Corpus
     listener: Listener
     micro_batch: int
+    recomputes: bool = False
 
     @classmethod
     def begin(

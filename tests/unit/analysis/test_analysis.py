@@ -419,6 +419,7 @@ def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
         ({"search.chosen": 0.1 * 3, "search.at_edge": True}, "0.3, is at the edge of the grid (0.1, 0.2, 0.3)"),
         ({"text_shape.share_at_cap": 0.4}, "40% of the summaries were cut at the cap"),
         ({"text_shape.share_empty": 0.25}, "25% of the summaries are empty"),
+        ({"training.recomputed": True}, "Memory ran out with one document a pass, so each block was computed again"),
     ],
 )
 def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, Any], sentence: str):

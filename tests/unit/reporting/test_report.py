@@ -21,6 +21,7 @@ from triptych.reporting import document as document_module
 from triptych.reporting import write_html, write_pdf, write_report
 from triptych.reporting.document import report_data
 from triptych.reporting.examples import browser_data, examples
+from triptych.reporting.tables.settings import settings_table
 from triptych.text import formats
 
 needs_pdftotext = pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler-utils) is absent")
@@ -364,6 +365,19 @@ def test_notes_and_settings_are_phrases() -> None:
     assert "it's mine.csv" in prose and "'" not in prose.replace("it's mine.csv", "")
     for template in PAPER.glob("*.typ"):
         assert not re.search(r"[A-Za-z0-9.`]'s\b", template.read_text(encoding="utf-8")), template.name
+
+
+def test_blocks_that_were_computed_again_are_reported() -> None:
+    """A run that ran out of memory says so in the shared settings and in its notes; where none did, nothing is said."""
+    results = make_results()
+    settings = {row[0].text for row in settings_table(results).rows}
+    assert "Recomputation" not in settings
+    run = next(run for run in results.runs if run.record.label == "lora")
+    run.record.training.recomputed, run.record.notes["recomputed_blocks"] = True, "memory ran out"
+    document = report_data(results, make_comparison(results))
+    recipe = {row[0]["text"]: row[1]["text"] for row in document["tables"]["recipe"]["rows"]}
+    assert recipe["Recomputation"].startswith("in lora each block was computed again in the backward pass, since")
+    assert {note["label"]: note["text"] for note in document["notes"]}["lora"].endswith("; memory ran out")
 
 
 def test_a_page_holds_a_sample_of_many_predictions() -> None:

@@ -21,6 +21,7 @@ from triptych.engine.inputs import Inputs
 from triptych.engine.savings import attention
 from triptych.engine.savings.attention import Places, Selected
 from triptych.engine.savings.probe import Unsupported
+from triptych.engine.savings.recomputation import recomputed
 from triptych.engine.savings.replacement import replaced
 
 
@@ -173,17 +174,35 @@ def last_block_at(
     return hidden + block.mlp(block.second(hidden))
 
 
-def hidden_at_targets(parts: ModelParts, inputs: Inputs, batch: Batch) -> Tensor:
-    """Final hidden states of every target, the last block run there alone: [N, D]."""
+def hidden_at_targets(parts: ModelParts, inputs: Inputs, batch: Batch, recomputes: bool = False) -> Tensor:
+    """Final hidden states of every target, the last block run there alone: [N, D]; see `last_block_at_targets`."""
     entry = run_up_to(parts, inputs.embeddings, len(parts.blocks) - 1)
-    return apply_final_norm(parts, last_block_at_targets(parts, entry, inputs, batch))
+    return apply_final_norm(parts, last_block_at_targets(parts, entry, inputs, batch, recomputes))
 
 
-def last_block_at_targets(parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch) -> Tensor:
-    """The last block at the targets alone, from what enters it: [N, D] before the final norm."""
+def last_block_at_targets(
+    parts: ModelParts, entry: Entry, inputs: Inputs, batch: Batch, recomputes: bool = False
+) -> Tensor:
+    """The last block at the targets alone, from what enters it.
+
+    Args:
+        parts: the model.
+        entry: what enters the last block.
+        inputs: what the trunk reads.
+        batch: the batch.
+        recomputes: the block is computed again in the backward pass.
+
+    Returns:
+        What enters the final norm: [N, D].
+    """
     columns = torch.zeros(len(batch.ids), batch.most_targets, dtype=torch.long, device=batch.ids.device)
     columns = columns.index_put((inputs.rows, batch.slots), inputs.columns)
-    return last_block_at(parts, entry, inputs.rows, inputs.columns, Places(columns), batch.slots)
+
+    def run(hidden: Tensor) -> Tensor:
+        known = Entry(hidden, entry.rest)
+        return last_block_at(parts, known, inputs.rows, inputs.columns, Places(columns), batch.slots)
+
+    return recomputed(parts.blocks[-1], run, entry.hidden) if recomputes else run(entry.hidden)
 
 
 def apply_final_norm(parts: ModelParts, hidden: Tensor) -> Tensor:

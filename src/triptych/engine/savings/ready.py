@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import Batch
-from triptych.engine.forward import not_finite, target_logits
+from triptych.engine.forward import not_finite, target_logits, target_losses
 from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.model import Abilities, EngineModel
 from triptych.engine.savings.dropout import use_quick_dropout
@@ -24,6 +24,7 @@ from triptych.engine.savings.replacement import replaced
 from triptych.errors import ModelError
 from triptych.models.parts import embed
 
+REPEATED = 1e-2  # of a gradient's norm: what the order of sums may change of it on a GPU; the same bits on a CPU
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -197,6 +198,46 @@ def probe_pruning(model: EngineModel, *, same_draws: bool, report: Report = lamb
                 training = same(logits(True), whole) and same(logits(False, seed=1), whole)
         model.eval()
     return evaluating, training
+
+
+def probe_recomputation(model: EngineModel, report: Report = lambda reason: None) -> bool:
+    """Whether blocks computed again in the backward pass give the same losses and gradients, dropout included.
+
+    Compared are the norm and the sum of each gradient, so that the gradients of one pass at most are in memory. On a
+    GPU some gradients are summed in any order, hence the tolerance.
+
+    Args:
+        model: the model; it is left in training mode.
+        report: called with the reason where they do not.
+
+    Raises:
+        AttributeError, TypeError: a fault of this package.
+    """
+    batch = _probe(model.parts.vocabulary_size, model.parts.token_embedding.weight.device)
+    trained = list(model.adapted.trained_parameters().values())
+    scales = torch.tensor([parameter.numel() for parameter in trained]).sqrt()
+
+    def figures(recomputes: bool) -> Tensor:
+        """The loss, and of each gradient the norm and the sum divided by the root of their number: [1 + G, 2]."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            with model.machine.autocast():
+                loss = target_losses(replace(model, recomputes=recomputes), batch).sum()
+            found = torch.autograd.grad(loss, trained, allow_unused=True)
+        gradients = [torch.stack([g.float().norm(), g.float().sum()]) if g is not None else zero for g in found]
+        kept = torch.stack([loss.detach().expand(2), *gradients]).cpu()
+        kept[1:, 1] /= scales
+        return kept
+
+    zero = torch.zeros(2, device=batch.ids.device)
+    model.train()
+    kept, again = attempt(lambda: figures(False), report), attempt(lambda: figures(True), report)
+    if kept is None or again is None:
+        return False
+    same = bool(((again - kept).abs() <= REPEATED * kept[:, :1].abs()).all())
+    if not same:
+        report("its blocks give other numbers when they are computed again")
+    return same
 
 
 @contextmanager

@@ -111,15 +111,15 @@ def resumed_losses(model: EngineModel, batch: Batch, first: int, states: Tensor)
     parts = model.parts
     with torch.no_grad():
         inputs = assemble(model.adapted, batch)
-    if model.can.prune_in_training:
-        entry = partial_forward.run_up_to(parts, inputs.embeddings, len(parts.blocks) - 1, known=(first, states))
-        return read_losses(
-            parts.head,
-            partial_forward.apply_final_norm(parts, partial_forward.last_block_at_targets(parts, entry, inputs, batch)),
-            batch.targets,
-        )
-    hidden = partial_forward.run_from(parts, inputs.embeddings, first, states)
-    return read_losses(parts.head, hidden[inputs.rows, inputs.columns], batch.targets)
+    with model.computing():
+        if model.can.prune_in_training:
+            stop = len(parts.blocks) - 1
+            entry = partial_forward.run_up_to(parts, inputs.embeddings, stop, known=(first, states))
+            hidden = partial_forward.last_block_at_targets(parts, entry, inputs, batch, model.recomputes)
+            hidden = partial_forward.apply_final_norm(parts, hidden)
+        else:
+            hidden = partial_forward.run_from(parts, inputs.embeddings, first, states)[inputs.rows, inputs.columns]
+    return read_losses(parts.head, hidden, batch.targets)
 
 
 @torch.no_grad()

@@ -52,6 +52,7 @@ def settings_table(results: Results) -> ReportTable:
             f"{training.global_batch_size} documents an optimizer step, in micro-batches of at most "
             f"{training.micro_batch_size}",
         ),
+        *([("Recomputation", recomputed)] if (recomputed := _recomputed(results)) else []),
         *([("Dropout", dropout)] if (dropout := _dropout(results)) else []),
         ("Clipping", f"gradients of what is trained, at norm {training.max_grad_norm:g}"),
         ("Precision", f"{', '.join(used)} (asked for: {training.precision})" if used else training.precision),
@@ -82,6 +83,18 @@ def settings_table(results: Results) -> ReportTable:
         tuple((Cell(key), Cell(text)) for key, text in pairs),
         (0, 1),
         (0.3, 1),
+    )
+
+
+def _recomputed(results: Results) -> str | None:
+    """Of which methods the blocks were computed again in the backward pass; None where memory was enough for all."""
+    runs = [run for run in results.runs if run.record.training is not None and run.record.training.recomputed]
+    if not runs:
+        return None
+    labels = list(dict.fromkeys(run.record.label for run in runs))
+    return (
+        f"in {formats.listed(labels)} each block was computed again in the backward pass, since memory ran out with "
+        "one document a pass: the same results with less memory and more time"
     )
 
 
