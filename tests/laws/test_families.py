@@ -6,6 +6,7 @@ import transformers
 
 from support.families import FAMILIES, SCALED_LOGITS
 from support.laws import (
+    law_blocks_can_be_recomputed,
     law_can_be_sketched,
     law_gradients_reach_exactly_what_is_trained,
     law_paths_agree,
@@ -86,7 +87,8 @@ def test_a_method_is_the_same_on_every_family(name, any_world, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_trains_and_writes_on_every_family(name, any_world, tmp_path):
-    """The one loop trains it, what is saved is whole, and a summary does not depend on its batch."""
+    """The one loop trains it, its blocks may be recomputed, what is saved is whole, and a summary does not depend on
+    its batch."""
     method = registered(Method)[name]()
     if adapted_or_refused(method, any_world) is None:
         return
@@ -94,3 +96,4 @@ def test_a_method_trains_and_writes_on_every_family(name, any_world, tmp_path):
     if method.trains:
         law_saved_is_whole(method, any_world, tmp_path)
         law_trains_in_the_one_loop(method, any_world)
+        law_blocks_can_be_recomputed(method, any_world)

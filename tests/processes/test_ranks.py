@@ -115,6 +115,33 @@ def test_two_processes_are_one_for_every_method(workplace, label):
 
 
 @pytest.mark.slow
+def test_two_processes_recompute_where_one_runs_out_of_memory(workplace):
+    """Where the second process runs out of memory, both take one document a pass and recompute blocks; the losses are
+    those of one process with room enough."""
+    (workplace / "short.py").write_text(
+        "import os\n"
+        "from triptych.engine import training\n\n"
+        "real = training.target_losses\n\n\n"
+        "def losses(model, batch):\n"
+        '    if os.environ.get("RANK") == "1" and (len(batch.ids) > 1 or not model.recomputes):\n'
+        "        raise MemoryError\n"
+        "    return real(model, batch)\n\n\n"
+        "training.target_losses = losses\n"
+    )
+    train = ["train", "lora", "--preset", "demo", "--device", "cpu", "--set", *SETTINGS]
+    train += ["method.lora.dropout=0.1", "training.max_epochs=2", "search.trials=1", "training.micro_batch_size=1"]
+    assert cli.main([*train, "--out", "one"]) == 0
+    train[-1] = "training.micro_batch_size=2"
+    two = [*LAUNCH, *train, "--out", "two", "--plugin", "short.py"]
+    subprocess.run(two, check=True, capture_output=True, timeout=240)
+    assert _losses(workplace / "two") == pytest.approx(_losses(workplace / "one"), rel=1e-6)
+    one, two = (json.loads((_run_of(workplace / name) / "record.json").read_text()) for name in ("one", "two"))
+    assert two["training"]["recomputed"] and two["training"]["micro_batch_size"] == 1
+    assert two["cost"]["train_flops"] > 1.05 * one["cost"]["train_flops"]
+    assert two["cost"]["plain_flops"] == one["cost"]["plain_flops"]
+
+
+@pytest.mark.slow
 def test_accelerate_launches_what_torchrun_does(workplace):
     """`accelerate launch` of two processes gives the losses of one, too."""
     _hold_to_one_process(workplace, "lora", ACCELERATE)

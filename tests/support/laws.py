@@ -22,9 +22,11 @@ from triptych.contracts import (
     ModelParts,
 )
 from triptych.engine.batching import collate
+from triptych.engine.flops import training_flops
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import generate
+from triptych.engine.savings.ready import probe_recomputation
 from triptych.models.parts import freeze
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
@@ -213,6 +215,23 @@ def law_paths_agree(method: Method, world: World) -> None:
     if method.trains:
         exact, plain = (gradients(adapted, loss.mean()) for loss in losses)
         assert largest_difference(exact, plain) < 1e-5
+
+
+def law_blocks_can_be_recomputed(method: Method, world: World) -> None:
+    """Blocks that are computed again in the backward pass give the very bits of those that are kept, in training mode;
+    the probe says so, and the formula of their FLOPs is found."""
+    model = world.model(method)
+    disturb(model.adapted)
+    assert probe_recomputation(model)
+    batch, found = collate(world.pairs, world.template), []
+    for recomputes in (False, True):
+        torch.manual_seed(0)
+        losses = target_losses(replace(model, recomputes=recomputes), batch)
+        found.append([losses.detach(), *gradients(model.adapted, losses.sum()).values()])
+    assert all(map(torch.equal, *found))
+    sketch = model.as_sketch(method.adapt(world.sketch(), world.context()))
+    once, twice = (training_flops(replace(sketch, recomputes=each)).count(2, 40, 80) for each in (False, True))
+    assert twice > once
 
 
 def law_can_be_sketched(method: Method, world: World) -> None:
