@@ -361,8 +361,8 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     making = entering_flops(sketch, first) if first is not None else None
     state, batch = TrainingState.begin(model.adapted, plan), options["batch"]
 
-    def count(*shape: int) -> tuple[float, float]:
-        return flops.count(*shape), 0.0
+    def count(*pass_: int) -> tuple[float, float]:
+        return flops.count(*pass_[:4]), 0.0  # its shape, without whether blocks are recomputed: memory suffices
 
     def turn(number: int) -> dict:
         steps = 1 if making is None else EPOCH  # what it takes to open a cache is not that of each step
