@@ -175,6 +175,10 @@ class Dataset(Plugin):
         """Which column is read as `document`, `summary` and, if there is one, `id`; empty: the source has none."""
         return {}
 
+    def commit_read(self) -> str | None:
+        """The commit of the repository that is read; None: the source is none."""
+        return None
+
     def notes(self) -> tuple[str, ...]:
         """Sentences on how the source is read that are not plain to see, such as which of its files are not."""
         return ()

@@ -46,6 +46,9 @@ def show_plan(console: Console, plan: SuitePlan) -> None:
     `show_settings` comes before it.
     """
     _show_counts(console, plan)
+    commits = ((plan.suite.model, plan.model_commit), (plan.suite.data, plan.data.commit))
+    if found := [f"{name} at commit {commit}" for name, commit in commits if commit is not None]:
+        print_text(console, f"  on the Hub: {', '.join(found)}")
     for sentence in plan.data.sentences():
         print_text(console, f"data: {sentence}")
     for sentence in plan.notes:

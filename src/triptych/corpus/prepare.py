@@ -119,7 +119,8 @@ def prepare(
         lambda folder: _build(folder, job, state),
         lambda folder: _open(folder, layout),
     )
-    opened.data.notes = list(dataset.notes())  # of the folder as it is now; they are not part of the entry
+    # of the source as it is now; they are not part of the entry
+    opened.data.notes, opened.data.commit = list(dataset.notes()), dataset.commit_read()
     opened.check_vocabulary(vocabulary_size)
     return replace(opened, holds=(hold,))
 

@@ -1,7 +1,6 @@
 """Data sets of the Hugging Face Hub, read by the package `datasets`; code from the Hub is never executed."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -15,7 +14,7 @@ from triptych.datasets.tables.columns import id_cell, list_notes, recognise, sum
 from triptych.datasets.tables.folders import ALL
 from triptych.datasets.tables.splits import Assignment, assign_exact
 from triptych.errors import DataError, nearest
-from triptych.models.hub_access import offline_if_unreachable
+from triptych.models.hub_access import HubRefusal, find_commit, is_interruption, offline_if_unreachable
 from triptych.registry import register, registered
 
 
@@ -85,6 +84,10 @@ class Hub(Dataset):
         unread = [f"Not read: the split{'s' * (len(left) > 1)} {', '.join(left)} of the data set."] if left else []
         return (*self._assignment.notes, *unread, *list_notes(first.items()))
 
+    def commit_read(self) -> str | None:
+        """The commit of the repository on the Hub; None for a local copy."""
+        return None if Path(self.name).is_dir() or not self._loaded else self._commit
+
     @property
     def _title(self) -> str:
         return f"data set {self.name!r}" + (f" ({self.config})" if self.config else "")
@@ -96,11 +99,65 @@ class Hub(Dataset):
 
         # The required versions have no trust_remote_code: a repository with a loading script is refused.
         try:
-            with nullcontext() if Path(self.name).is_dir() else offline_if_unreachable():
-                loaded = datasets.load_dataset(self.name, self.config, revision=self.revision)
+            if Path(self.name).is_dir():
+                return datasets.load_dataset(self.name, self.config, revision=self.revision)
+            with offline_if_unreachable():
+                if datasets.config.HF_HUB_OFFLINE:
+                    return self._from_cache()
+                loaded = datasets.load_dataset(self.name, self.config, revision=self._commit)
+                self._check_commit(loaded)
         except Exception as error:  # many libraries are involved: whatever fails, the data set is unavailable
             raise self._explained(error) from error
         return loaded
+
+    @cached_property
+    def _commit(self) -> str:
+        """The commit that the revision names, looked up once: all that is read is of this commit."""
+        return find_commit(self.name, self.revision, "dataset", "README.md")
+
+    def _from_cache(self) -> dict[str, Any]:
+        """The tables that `datasets` made of this commit when it was loaded; by itself it takes those made last.
+
+        Raises:
+            ConnectionError: the cache has none of this commit and configuration.
+        """
+        import datasets
+        from datasets.naming import camelcase_to_snakecase
+        from datasets.packaged_modules.cache.cache import Cache
+
+        owner, _, name = self.name.rpartition("/")
+        folder = "___".join(filter(None, [owner, camelcase_to_snakecase(name)]))
+        made = sorted(
+            Path(datasets.config.HF_DATASETS_CACHE, folder).glob(f"{self.config or '*'}/*/{self._commit}"),
+            key=lambda each: each.stat().st_mtime,
+        )
+        configs = sorted({each.parts[-3] for each in made})
+        if not made:
+            raise ConnectionError(f"it is not in the cache at commit {self._commit}, and the Hub is not asked")
+        if len(configs) > 1:
+            raise ValueError(f"Config name is missing: the cache has {', '.join(configs)}")
+        builder = Cache(
+            repo_id=self.name,
+            dataset_name=name,
+            config_name=configs[0],
+            version=made[-1].parent.name,
+            hash=self._commit,
+        )
+        builder.download_and_prepare()
+        return builder.as_dataset()
+
+    def _check_commit(self, loaded: dict[str, Any]) -> None:
+        """Refuse tables of another commit, which `datasets` takes from its cache where a download fails.
+
+        Raises:
+            ConnectionError: they are.
+        """
+        files = [Path(file["filename"]) for table in loaded.values() for file in table.cache_files]
+        others = sorted({file.parent.name for file in files} - {self._commit})
+        if others:
+            raise ConnectionError(
+                f"the download of commit {self._commit} failed; the cache holds commit {', '.join(others)}"
+            )
 
     @cached_property
     def _assignment(self) -> Assignment:
@@ -120,9 +177,12 @@ class Hub(Dataset):
     def _explained(self, error: Exception) -> DataError:
         """The message for an error of `datasets` or of the network."""
         from datasets.exceptions import DatasetNotFoundError
+        from huggingface_hub.errors import LocalEntryNotFoundError
 
-        reason = " ".join(str(error).split())[:400]
-        if isinstance(error, ConnectionError):
+        if isinstance(error, HubRefusal):
+            return DataError(f"{error}{self._meant()}")
+        reason = " ".join(str(error).split())[:400].rstrip(".")
+        if is_interruption(error) or isinstance(error, LocalEntryNotFoundError):
             return DataError(
                 f"The {self._title} could not be downloaded from the Hub: {reason}. Give a local folder with --data, "
                 "or set HF_HOME to a cache that contains it (and HF_HUB_OFFLINE=1, to skip the attempt to "
@@ -138,9 +198,11 @@ class Hub(Dataset):
             return DataError(
                 f"The {self._title} needs another configuration: {reason}. Choose one with --set data_config=NAME."
             )
+        scripted = "Dataset scripts" in reason
+        converted = " The Hub keeps a Parquet copy of many of these: --set data_revision=refs/convert/parquet."
         return DataError(
             f"The {self._title} cannot be loaded: {type(error).__name__}: {reason}. Give a local folder of CSV, JSON "
-            "lines or Parquet files with --data instead."
+            f"lines or Parquet files with --data instead.{converted if scripted else ''}"
         )
 
     def _meant(self) -> str:

@@ -21,7 +21,7 @@ from transformers.utils import find_adapter_config_file
 from triptych.config.schema import Suite
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, shorten
-from triptych.models import fingerprints, weights
+from triptych.models import fingerprints, hub_access, weights
 from triptych.models.dropout import with_dropout
 from triptych.models.parts import usable_positions
 from triptych.models.place import Place, cannot_read, find_place
@@ -75,6 +75,16 @@ class BaseModel:
         return find_place(self.name)
 
     @cached_property
+    def _commit(self) -> str:
+        """What every file is read at: the commit of the Hub that the revision names; of a local model the revision.
+
+        It is looked up inside `place.reading()`.
+        """
+        if self.place.is_local:
+            return self.revision
+        return hub_access.find_commit(self.place.where, self.revision, "model", "config.json")
+
+    @cached_property
     def config(self) -> Any:
         """The configuration, checked to be that of a causal language model that can be trained.
 
@@ -85,10 +95,10 @@ class BaseModel:
         try:
             with place.reading():
                 config = AutoConfig.from_pretrained(
-                    place.where, revision=self.revision, trust_remote_code=False, **place.arguments
+                    place.where, revision=self._commit, trust_remote_code=False, **place.arguments
                 )
                 has_adapter = (
-                    place.gguf is None and find_adapter_config_file(place.where, revision=self.revision) is not None
+                    place.gguf is None and find_adapter_config_file(place.where, revision=self._commit) is not None
                 )
             attention = {str(part._attn_implementation) for part in (config, config.get_text_config())}
         except Exception as error:
@@ -109,7 +119,7 @@ class BaseModel:
         try:
             with place.reading(), native_failures():
                 tokenizer = AutoTokenizer.from_pretrained(
-                    place.where, revision=self.revision, trust_remote_code=False, **place.arguments
+                    place.where, revision=self._commit, trust_remote_code=False, **place.arguments
                 )
                 tokenizer("a")  # a setting of the wrong type fails on first use
         except Exception as error:
@@ -119,6 +129,15 @@ class BaseModel:
                 f"The tokenizer of {self.name!r} has no vocabulary: its files are missing or empty. {_ADD_TOKENIZER}"
             )
         return tokenizer
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of a model on the Hub; None for a local one.
+
+        Raises:
+            ModelError: the configuration cannot be read.
+        """
+        return None if self.place.is_local or self.config is None else self._commit
 
     @property
     def context_length(self) -> int | None:
@@ -141,7 +160,7 @@ class BaseModel:
         """SHA-256 of a local model's configuration and weights, or `NAME@COMMIT` of one on the Hub."""
         if self.place.is_local:
             return fingerprints.files_fingerprint(self.place)
-        return f"{self.name}@{getattr(self.config, '_commit_hash', None) or self.revision}"
+        return f"{self.name}@{self.commit}"
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
@@ -178,11 +197,11 @@ class BaseModel:
         try:
             with place.reading():
                 if not place.is_local:
-                    weights.check_hub(place.where, self.revision)
+                    weights.hub_files(place.where, self._commit)
                 pair: Any = AutoModelForCausalLM.from_pretrained(
                     place.where,
                     config=config,
-                    revision=self.revision,
+                    revision=self._commit,
                     trust_remote_code=False,
                     use_safetensors=True,
                     dtype=torch.float32,
@@ -212,11 +231,14 @@ class BaseModel:
         place = self.place
         if place.gguf is not None:
             return
-        if place.is_local:
-            _, files = weights.weight_files(Path(place.where))
-        else:
+        try:
             with place.reading():
-                files = weights.hub_files(place.where, self.revision)
+                if place.is_local:
+                    _, files = weights.weight_files(Path(place.where))
+                else:
+                    files = weights.hub_files(place.where, self._commit)
+        except Exception as error:
+            raise cannot_read(self.name, place, "weights", error) from error
         if not all(map(weights.is_finite, files)):
             self.load()  # which says what is wrong; a tensor that the model does not use may hold anything
 

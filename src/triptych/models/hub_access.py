@@ -1,9 +1,16 @@
-"""Whether the Hugging Face Hub answers, asked once with a short timeout; without an answer its caches are used."""
+"""What the Hugging Face Hub holds: whether it answers, which commit a revision names, and why a name is refused."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
 
 ANSWER_SECONDS = 5.0  # what a slow connection may take to answer
+_WORDS = {"model": ("model", "model_revision", "--model"), "dataset": ("data set", "data_revision", "--data")}
+
+
+class HubRefusal(Exception):
+    """The Hub answers that a name or revision does not exist, or may not be read; the message says what to do."""
 
 
 @contextmanager
@@ -31,6 +38,62 @@ def offline_if_unreachable() -> Iterator[None]:
     finally:
         for (module, name), value in zip(switches, before, strict=True):
             setattr(module, name, value)
+
+
+def find_commit(name: str, revision: str, kind: Literal["model", "dataset"], file: str) -> str:
+    """The commit that a revision names now or, where the Hub is not asked or does not answer, named when it was cached.
+
+    A branch may move between two downloads; whoever reads several files reads all of them at this commit.
+
+    Args:
+        name: of the repository.
+        revision: branch, tag or commit.
+        kind: of the repository.
+        file: at the top of the repository, which is read later anyway; it may be missing.
+
+    Raises:
+        HubRefusal: the repository or revision does not exist, or may not be read.
+        LocalEntryNotFoundError: the Hub is not asked or does not answer, and the cache does not know the revision.
+    """
+    from huggingface_hub import constants, errors, hf_hub_download
+    from huggingface_hub.file_download import repo_folder_name
+
+    what, key, option = _WORDS[kind]
+    log_in = "log in with `hf auth login`, or set HF_TOKEN"
+    try:
+        offline = constants.is_offline_mode()
+        return Path(
+            hf_hub_download(name, file, revision=revision, repo_type=kind, local_files_only=offline)
+        ).parent.name
+    except errors.LocalEntryNotFoundError:
+        ref = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type=kind), "refs", revision)
+        if ref.is_file():
+            return ref.read_text().strip()
+        if (ref.parents[1] / "snapshots" / revision).is_dir():
+            return revision
+        raise
+    except errors.RemoteEntryNotFoundError as error:
+        return error.response.headers[constants.HUGGINGFACE_HEADER_X_REPO_COMMIT]
+    except errors.GatedRepoError as error:
+        page = f"{constants.ENDPOINT}/{'datasets/' * (kind == 'dataset')}{name}"
+        raise HubRefusal(
+            f"The {what} {name!r} on the Hub is gated, and you do not have access: ask for it at {page} and {log_in}; "
+            f"or give a local copy with {option}."
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise HubRefusal(
+            f"There is no {what} {name!r} on the Hub that you may read, and no folder of that name here. Check the "
+            f"name; if it is private, {log_in}."
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise HubRefusal(
+            f"The {what} {name!r} on the Hub has no branch, tag or commit {revision!r}: check {key}."
+        ) from error
+
+
+def is_interruption(error: Exception) -> bool:
+    """Whether a connection failed, by the error of whichever HTTP library huggingface_hub is built on."""
+    return isinstance(error, ConnectionError) or any(each.__name__ == "TransportError" for each in type(error).__mro__)
 
 
 def _answers(endpoint: str) -> bool:

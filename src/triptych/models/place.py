@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import constants
+from huggingface_hub.file_download import repo_folder_name
+from safetensors import SafetensorError
 from transformers.utils import is_gguf_available, logging
 
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, nearest, shorten
 from triptych.models import weights
-from triptych.models.hub_access import offline_if_unreachable
+from triptych.models.hub_access import HubRefusal, is_interruption, offline_if_unreachable
 from triptych.registry import registered
 from triptych.storage.files import expand_path
 
@@ -98,11 +101,28 @@ def cannot_read(model: str, place: Place, what: str, error: Exception) -> ModelE
     if place.is_local:
         return ModelError(f"The {what} in {model!r} cannot be read: {first_line}")
     hint = nearest(model, registered(EmbeddedModel)).partition(" Known:")[0]
+    if isinstance(error, HubRefusal):
+        return ModelError(f"{error}{hint}")
+    if is_interruption(error):
+        return ModelError(
+            f"The download of the {what} of {model!r} from the Hub was interrupted: {first_line}. Run the same command "
+            "again, which downloads what is missing; or give --model a local transformers folder."
+        )
+    if isinstance(error, SafetensorError):
+        return ModelError(
+            f"The {what} of {model!r}, downloaded from the Hub, cannot be read: {first_line}. The file is damaged "
+            f"there or in the cache: remove {_cached(place)} and try again."
+        )
     return ModelError(
         f"There is no folder {model!r} here, and the {what} of that name cannot be downloaded from the hub: "
         f"{first_line}\n"
         f"Give --model a local transformers folder, or set HF_HOME to a cache that holds it, or check the name.{hint}"
     )
+
+
+def _cached(place: Place) -> str:
+    """The folder of the cache that holds a model of the Hub."""
+    return str(Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=place.where, repo_type="model")))
 
 
 def _gguf(file: Path) -> Place:

@@ -9,7 +9,9 @@ from typing import Any
 def quiet_libraries() -> None:
     """Silence the progress bars and warnings of libraries, for as long as this process lasts."""
     import transformers
+    from huggingface_hub import utils as hub
 
+    hub.logging.set_verbosity_error()  # of each attempt at a download it would warn
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()  # that of huggingface_hub as well
     # the reader of GGUF files asks tqdm itself; transformers' own switch holds for its bar too
@@ -26,13 +28,17 @@ def quietly() -> Iterator[None]:
     reader, logging = _gguf_reader(), transformers.logging
     before = logging.get_verbosity(), logging.is_progress_bar_enabled(), reader.tqdm
     of_hub, of_datasets = not hub.are_progress_bars_disabled(), datasets.is_progress_bar_enabled()
+    verbosities = hub.logging.get_verbosity(), datasets.logging.get_verbosity()
     try:
         quiet_libraries()
         datasets.disable_progress_bars()
+        datasets.logging.set_verbosity_error()
         yield
     finally:
         verbosity, bars, reader.tqdm = before
         logging.set_verbosity(verbosity)
+        for library, level in zip((hub, datasets), verbosities, strict=True):
+            library.logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
         (hub.enable_progress_bars if of_hub else hub.disable_progress_bars)()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import constants, hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from transformers.utils import cached_file
 
 from triptych.errors import ModelError, shorten
 
@@ -50,42 +51,48 @@ def weight_files(folder: Path) -> tuple[dict[str, str], list[Path]]:
     return names, [_inside(folder, name) for name in sorted(set(names.values()))]
 
 
-def check_hub(name: str, revision: str) -> None:
-    """Make sure that an index on the Hub names only safetensors files of its own repository.
+def hub_files(name: str, commit: str) -> list[Path]:
+    """The files of a model on the Hub, by the rule of `weight_files`, downloaded where the cache lacks them.
+
+    Args:
+        name: of its repository.
+        commit: of the repository.
 
     Raises:
-        ModelError: it is malformed or names another file.
+        ModelError: there are none, the index is malformed, or it names something other than a safetensors file of
+            this repository.
     """
-    if (found := _fetch(name, INDEX, revision)) is not None:
-        _read_index(found)
-
-
-def hub_files(name: str, revision: str) -> list[Path]:
-    """The files of a model on the hub, by the rule of `weight_files`, downloaded where the cache lacks them.
-
-    Returns:
-        The files that can be downloaded; loading the model reports why others cannot.
-
-    Raises:
-        ModelError: the index is malformed, or names other files than its repository's safetensors.
-    """
-    if (single := _fetch(name, SINGLE, revision)) is not None:
-        return [single]
-    index = _fetch(name, INDEX, revision)
+    index = _fetch(name, INDEX, commit)
     names = sorted(set(_read_index(index).values())) if index is not None else []
-    return [file for each in names if (file := _fetch(name, each, revision)) is not None]
-
-
-def _fetch(name: str, file: str, revision: str) -> Path | None:
-    found = cached_file(
-        name,
-        file,
-        revision=revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_gated_repo=False,
-        _raise_exceptions_for_connection_errors=False,
+    if (single := _fetch(name, SINGLE, commit)) is not None:
+        return [single]
+    files = [file for each in names if (file := _fetch(name, each, commit)) is not None]
+    if names and len(files) == len(names):
+        return files
+    if constants.is_offline_mode():
+        raise ModelError(
+            f"The weights of {name!r} at commit {commit} are not in the cache, and the Hub was not asked or did not "
+            "answer. Connect once, set HF_HOME to a cache that holds them, or give --model a local transformers folder."
+        )
+    if names:
+        raise ModelError(f"The model {name!r} on the Hub lacks weights at commit {commit} that its {INDEX} names.")
+    raise ModelError(
+        f"The model {name!r} on the Hub has no {SINGLE} and no {INDEX} at commit {commit}. Pickled weights are never "
+        "read, since they can run code: look for a revision with safetensors, or save the model again with "
+        "transformers' save_pretrained and give its folder."
     )
-    return None if found is None else Path(found)
+
+
+def _fetch(name: str, file: str, commit: str) -> Path | None:
+    """A file of a repository, downloaded where the cache lacks it; None: it is not there."""
+    try:
+        return Path(hf_hub_download(name, file, revision=commit, local_files_only=constants.is_offline_mode()))
+    except RemoteEntryNotFoundError:
+        return None
+    except LocalEntryNotFoundError:
+        if constants.is_offline_mode():
+            return None
+        raise
 
 
 def is_finite(file: Path) -> bool:

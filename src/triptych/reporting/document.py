@@ -289,6 +289,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
     """What the figures depend on, each thing once, with all its values where runs differ."""
     known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
     data = dict.fromkeys(run.record.data.fingerprint for run in results.runs if run.record.data is not None)
+    commits = [run.record.data.commit for run in results.runs if run.record.data and run.record.data.commit]
     kinds = dict.fromkeys(run.record.cost.peak_memory_kind for run in results.runs if run.record.cost.peak_memory_kind)
     energy = dict.fromkeys(
         run.record.cost.energy_note for run in results.runs if run.tuned and run.record.cost.energy_note
@@ -308,6 +309,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         ("Model", every(one.model for one in known)),
         ("Model fingerprint", every(one.model_fingerprint for one in known if one.model_fingerprint)),
         ("Data", comparison.data),
+        *([("Data commit", every(commits))] if commits else []),
         ("Data fingerprint", every(data)),
         ("Device and precision", every(f"{one.device}, {one.precision}" for one in known)),
         ("Hardware", every(one.hardware for one in known)),

@@ -277,7 +277,7 @@ def read_finished(folder: Path) -> Record:
 
 
 def settings_of(record: Record, folder: Path) -> Suite:
-    """The suite that a record was made under, as the record itself contains it.
+    """The suite that a record was made under, as the record itself contains it, at the commits that were read then.
 
     Args:
         record: of the run.
@@ -287,7 +287,7 @@ def settings_of(record: Record, folder: Path) -> Suite:
         ResultsError: the settings are not a suite of this version.
     """
     try:
-        return make_suite(without_retired(record.config))
+        return make_suite(without_retired(record.pinned_config()))
     except ConfigError as error:
         file = folder / "record.json"
         refuse(file, f"does not contain the settings of a suite: {str(error).rstrip('.')}", remedy(file))

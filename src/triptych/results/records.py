@@ -115,6 +115,8 @@ class Data(Part):
     """The data of a run; the same for every method of a suite.
 
     Attributes:
+        commit: of the repository on the Hub that the documents are from; None: they are from elsewhere, or it was not
+            recorded.
         cut: a sentence on the splits that were cut by a seed, if any were.
         notes: sentences on how the source was read, such as which of its files were not.
     """
@@ -124,6 +126,7 @@ class Data(Part):
     fingerprint: str
     token_fingerprint: str | None = None  # of what the texts were tokenised to and cut to; None: not recorded
     splits: dict[str, SplitCounts]
+    commit: str | None = None
     cut: str | None = None
     notes: list[str] = []
 
@@ -249,6 +252,17 @@ class Record(Part):
     files: dict[str, str] = {}
     error: str | None = None
     digest: str | None = None  # of everything that a repeated run repeats; None in records of earlier versions
+
+    def pinned_config(self) -> dict[str, Any]:
+        """The settings with the commits of model and data on the Hub that were read in place of their revisions.
+
+        A branch may name another commit since.
+        """
+        model = (self.provenance and self.provenance.model_fingerprint) or ""
+        name, _, commit = model.rpartition("@")  # of a local model the fingerprint is only a digest
+        pinned = {"model_revision": commit if name and name == self.config.get("model") else None}
+        pinned["data_revision"] = self.data and self.data.commit
+        return {**self.config, **{key: commit for key, commit in pinned.items() if commit}}
 
     def __repr__(self) -> str:
         loss = "" if self.loss.test is None else f", test loss {self.loss.test:.4f}"

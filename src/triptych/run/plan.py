@@ -67,6 +67,7 @@ class SuitePlan(_Part):
         rows: in order.
         smaller: the suites of its data-size curve, on fewer training documents each.
         notes: sentences on what the suite leaves unused of its model, such as a chat template.
+        model_commit: of a model on the Hub; None: it is local. That of the data is in `data`.
     """
 
     suite: Suite
@@ -80,6 +81,7 @@ class SuitePlan(_Part):
     rows: tuple[PlannedRow, ...]
     smaller: tuple["SuitePlan", ...] = ()
     notes: tuple[str, ...] = ()
+    model_commit: str | None = None
 
     @property
     def num_runs(self) -> int:

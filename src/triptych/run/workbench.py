@@ -113,7 +113,7 @@ class Workbench:
     def origin(self) -> Origin:
         """What the adapter belongs to."""
         entry, base = self.entry, self.base
-        model = base.name, base.revision, base.fingerprint, base.tokenizer_fingerprint
+        model = base.name, base.commit or base.revision, base.fingerprint, base.tokenizer_fingerprint
         return Origin(entry.label, entry.kind, entry.options, *model, self.seed)
 
     def emit(self, event: RunEvent) -> None:

@@ -67,8 +67,16 @@ def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
             raise ResultsError(
                 f"{str(layout.run_folder(run.out, run.entry.label, run.seed))!r} was made with other weights or "
                 f"another configuration than {run.suite.model!r} has now. Give the same model, another --out, or "
-                "--fresh to start over."
+                f"--fresh to start over.{_moved(recorded, here)}"
             )
+
+
+def _moved(recorded: str, here: str) -> str:
+    """How to keep a model of the Hub whose branch names another commit now; nothing for any other model."""
+    name, _, commit = recorded.rpartition("@")
+    if not name or name != here.rpartition("@")[0]:
+        return ""
+    return f" Its branch has moved on: --set model_revision={commit} is what it was."
 
 
 def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mapping[Path, Data]) -> None:
@@ -88,7 +96,11 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
         where = str(layout.run_folder(run.out, run.entry.label, run.seed))
         remedy = "Give the same data, another --out, or --fresh to start over."
         if record.data.fingerprint != now.fingerprint:
-            raise ResultsError(f"{where!r} was made with other documents than {run.suite.data!r} has now. {remedy}")
+            old, new = record.data.commit, now.commit
+            moved = f" Its branch has moved on: --set data_revision={old} is what it was." if old != new and old else ""
+            raise ResultsError(
+                f"{where!r} was made with other documents than {run.suite.data!r} has now. {remedy}{moved}"
+            )
         if record.parameters is not None and record.data.token_fingerprint not in (None, now.token_fingerprint):
             raise ResultsError(
                 f"{where!r} was made with other tokens of the documents in {run.suite.data!r} than they have now: the "

@@ -58,6 +58,7 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
             for size, smaller in checked.scaled.items()
         ),
         notes=checked.notes,
+        model_commit=checked.base.commit,
     )
 
 

@@ -114,7 +114,9 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
         raise ResultsError(f"The record in {str(folder)!r} has no test loss or no ROUGE: it is incomplete.")
     if "model" not in settings and (base := base_in_bundle(folder, str(record.config.get("model")))):
         settings = {**settings, "model": base}
-    suite = make_suite({**record.config, **settings, **({"data_config": None} if "data" in settings else {})})
+    revisions = {key: record.config[key] for name in settings if (key := f"{name}_revision") in record.config}
+    other = {**settings, **revisions, **({"data_config": None} if "data" in settings else {})}
+    suite = make_suite({**record.pinned_config(), **other})
     bench = Workbench.begin(suite, entry, record.seed, folder, device, events.ignore)
     if record.data is None or bench.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")

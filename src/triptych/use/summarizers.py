@@ -293,7 +293,8 @@ class SummarizerLoader:
         if isinstance(entry.plugin, Baseline):
             return TrainedBaseline(entry, entry.plugin, folder, suite)
         model_name = self.model or base_in_bundle(folder, suite.model) or suite.model
-        loaded = self._base(BaseModel(model_name, suite.model_revision), suite.training.precision)
+        revision = suite.model_revision if model_name == suite.model else record.config.get("model_revision", "main")
+        loaded = self._base(BaseModel(model_name, revision), suite.training.precision)
         recorded = record.provenance.model_fingerprint if record.provenance else None
         if recorded not in (None, loaded.base.fingerprint):
             raise ResultsError(

@@ -1,5 +1,7 @@
 """Data sets of the Hub: the real loading code on a local copy in Hub layout, and messages for unavailable ones."""
 
+from types import SimpleNamespace
+
 import datasets
 import huggingface_hub
 import pyarrow
@@ -199,6 +201,8 @@ def test_errors_of_the_hub_become_messages_with_a_remedy(monkeypatch, error, sai
     def fail(*arguments, **options):
         raise error
 
+    monkeypatch.setattr(hub_access, "_answers", lambda endpoint: True)
+    monkeypatch.setattr("triptych.datasets.hub.find_commit", lambda *repository: "c0ffee")
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(DataError) as caught:
         Hub(name="x").splits()
@@ -206,13 +210,48 @@ def test_errors_of_the_hub_become_messages_with_a_remedy(monkeypatch, error, sai
 
 
 def test_remote_code_is_never_asked_for(monkeypatch):
-    """Nothing but name, configuration and revision is passed on: above all not trust_remote_code."""
+    """Nothing but name, configuration and the commit that the revision names is passed on: above all not
+    trust_remote_code."""
     asked = []
+    monkeypatch.setattr(hub_access, "_answers", lambda endpoint: True)
+    monkeypatch.setattr("triptych.datasets.hub.find_commit", lambda *repository: asked.append(repository) or "c0ffee")
+    table = SimpleNamespace(cache_files=[{"filename": "/cache/a___b/c/0.0.0/c0ffee/b-train.arrow"}])
     monkeypatch.setattr(
-        datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or {"train": None}
+        datasets, "load_dataset", lambda *args, **kwargs: asked.append((args, kwargs)) or {"train": table}
     )
-    Hub(name="a/b", config="c", revision="d").splits()
-    assert asked == [(("a/b", "c"), {"revision": "d"})]
+    opened = Hub(name="a/b", config="c", revision="d")
+    opened.splits()
+    assert asked == [("a/b", "d", "dataset", "README.md"), (("a/b", "c"), {"revision": "c0ffee"})]
+    assert opened.commit_read() == "c0ffee"
+
+
+def test_another_commit_is_never_taken_from_the_cache(monkeypatch):
+    """Where a download fails, `datasets` takes what its cache holds of another commit: that is refused."""
+    monkeypatch.setattr(hub_access, "_answers", lambda endpoint: True)
+    monkeypatch.setattr("triptych.datasets.hub.find_commit", lambda *repository: "c0ffee")
+    table = SimpleNamespace(cache_files=[{"filename": "/cache/a___b/c/0.0.0/beef/b-train.arrow"}])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: {"train": table})
+    with pytest.raises(DataError, match=r"could not be downloaded .*commit c0ffee failed; the cache holds commit beef"):
+        Hub(name="a/b").splits()
+
+
+@pytest.mark.parametrize("error", ["RepositoryNotFoundError", "GatedRepoError", "RevisionNotFoundError"])
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_a_refusal_of_the_hub_says_what_to_do(monkeypatch, error, kind):
+    """A missing or gated repository and a wrong revision each have a message of their own."""
+
+    def refuse(*arguments, **options):
+        request = SimpleNamespace(url="http://hub/a/b")
+        raise getattr(huggingface_hub.errors, error)("no", response=SimpleNamespace(headers={}, request=request))
+
+    said = {
+        "RepositoryNotFoundError": r"There is no (model|data set) 'a/b' on the Hub that you may read.*hf auth login",
+        "GatedRepoError": "'a/b' on the Hub is gated.*hf auth login.*--(model|data)",
+        "RevisionNotFoundError": "'a/b' on the Hub has no branch, tag or commit 'v9': check (model|data)_revision",
+    }
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", refuse)
+    with pytest.raises(hub_access.HubRefusal, match=said[error]):
+        hub_access.find_commit("a/b", "v9", kind, "README.md")
 
 
 def test_a_hub_that_cannot_be_reached(monkeypatch):

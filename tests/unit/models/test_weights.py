@@ -5,9 +5,11 @@ import os
 import pickle
 import shutil
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError, RemoteEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from triptych import cli
@@ -157,12 +159,42 @@ def test_an_index_of_the_hub_is_checked_too(sharded, monkeypatch):
         asked.append((name, file, options["revision"]))
         return str(sharded / file)
 
-    monkeypatch.setattr(weights, "cached_file", cached)
+    monkeypatch.setattr(weights, "hf_hub_download", cached)
     with pytest.raises(ModelError, match=r"names 'evil\.bin'"):
-        weights.check_hub("someone/model", "v1")
+        weights.hub_files("someone/model", "v1")
     assert asked == [("someone/model", weights.INDEX, "v1")]
-    monkeypatch.setattr(weights, "cached_file", lambda *args, **options: None)
-    weights.check_hub("someone/model", "v1")  # without an index there is nothing to check
+
+
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_model_of_the_hub_without_safetensors_is_refused(sharded, monkeypatch, offline):
+    """Where no safetensors, or not all that an index names, are on the Hub or, offline, in its cache, the message says
+    so; where all are there, they are the files."""
+
+    def found(*names: str):
+        def fetch(name, file, **options):
+            if file not in names:
+                raise LocalEntryNotFoundError(file) if offline else RemoteEntryNotFoundError(file, response=Response())
+            return str(sharded / file)
+
+        return fetch
+
+    class Response:
+        """In place of one of the HTTP library."""
+
+        headers: ClassVar[dict[str, str]] = {}
+        request = None
+
+    shards = sorted(file.name for file in sharded.glob("model-*"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    for names in ([], [weights.INDEX], [weights.INDEX, *shards[:-1]]):
+        monkeypatch.setattr(weights, "hf_hub_download", found(*names))
+        said = "not in the cache" if offline else "lacks weights" if names else "Pickled weights are never"
+        with pytest.raises(ModelError, match=f"'someone/model' .*{said}"):
+            weights.hub_files("someone/model", "v1")
+    monkeypatch.setattr(weights, "hf_hub_download", found(weights.INDEX, *shards))
+    assert [file.name for file in weights.hub_files("someone/model", "v1")] == shards
+    monkeypatch.setattr(weights, "hf_hub_download", found(weights.INDEX, weights.SINGLE, *shards))
+    assert [file.name for file in weights.hub_files("someone/model", "v1")] == [weights.SINGLE]
 
 
 def test_a_configuration_cannot_say_where_weights_are(tmp_path):
