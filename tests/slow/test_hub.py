@@ -122,7 +122,7 @@ class Place:
         words = ["--dry-run", "--no-timing", "--events", "--set", *SETTINGS, *settings]
         done = self.run(*COMPARE, *FROM_HUB, *words, **environment)
         assert done.returncode == 0, done.stdout + done.stderr
-        (plan,) = (event for line in done.stdout.splitlines() if (event := json.loads(line))["event"] == "plan")
+        (plan,) = (event["plan"] for line in done.stdout.splitlines() if (event := json.loads(line))["event"] == "plan")
         return plan
 
     def records(self, out: str) -> dict[str, Any]:

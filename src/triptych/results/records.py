@@ -258,11 +258,11 @@ class Record(Part):
 
         A branch may name another commit since.
         """
-        model = (self.provenance and self.provenance.model_fingerprint) or ""
-        name, _, commit = model.rpartition("@")  # of a local model the fingerprint is only a digest
-        pinned = {"model_revision": commit if name and name == self.config.get("model") else None}
-        pinned["data_revision"] = self.data and self.data.commit
-        return {**self.config, **{key: commit for key, commit in pinned.items() if commit}}
+        fingerprint = self.provenance.model_fingerprint if self.provenance is not None else None
+        name, _, commit = (fingerprint or "").rpartition("@")  # that of a local model is a digest alone
+        model = commit if name and name == self.config.get("model") else None
+        pinned = {"model_revision": model, "data_revision": self.data.commit if self.data is not None else None}
+        return {**self.config, **{key: value for key, value in pinned.items() if value is not None}}
 
     def __repr__(self) -> str:
         loss = "" if self.loss.test is None else f", test loss {self.loss.test:.4f}"

@@ -54,3 +54,15 @@ def test_the_digest_is_of_what_a_repeated_run_repeats(record):
     assert repeated.sealed()["digest"] == record.sealed()["digest"]
     repeated.loss.test = 0.5
     assert repeated.sealed()["digest"] != record.sealed()["digest"]
+
+
+def test_the_commits_that_were_read_take_the_place_of_branches(record):
+    """A record's settings can be had with the commits of model and data on the Hub that were read; a local model's
+    fingerprint is a digest and leaves the revision as it is."""
+    assert record.provenance is not None and record.data is not None
+    record.config |= {"model": "someone/m", "model_revision": "main", "data_revision": "main"}
+    for fingerprint, expected in (("0f" * 32, "main"), (None, "main"), ("other/m@c0ffee", "main")):
+        record.provenance.model_fingerprint, record.data.commit = fingerprint, None
+        assert record.pinned_config() == {**record.config, "model_revision": expected}
+    record.provenance.model_fingerprint, record.data.commit = "someone/m@c0ffee", "beef"
+    assert record.pinned_config() == {**record.config, "model_revision": "c0ffee", "data_revision": "beef"}
