@@ -137,7 +137,10 @@ class BaseModel:
         Raises:
             ModelError: the configuration cannot be read.
         """
-        return None if self.place.is_local or self.config is None else self._commit
+        if self.place.is_local:
+            return None
+        _ = self.config  # says what is wrong where the commit cannot be looked up
+        return self._commit
 
     @property
     def context_length(self) -> int | None:
