@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -213,13 +214,16 @@ def test_the_hub_gives_what_local_copies_give(place, first):
 
 def test_the_cache_is_enough(place, first):
     """Offline, a comparison is repeated from the caches of the Hub's libraries: the same figures, commits and data, and
-    the Hub is not asked; nor is a Hub needed that does not answer."""
+    the Hub is not asked. Where it does not answer, copies of the model's files and of the tables of `datasets` do."""
     before = len(place.hub.requests)
     offline = place.compare("offline", HF_HUB_OFFLINE="1", TRIPTYCH_CACHE=str(place.folder / "new-cache"))
     assert figures(offline) == figures(first) and place.predictions("offline") == place.predictions("first")
     assert offline["lora"]["provenance"]["model_fingerprint"] == f"gpt2@{place.model}"
     assert offline["lora"]["data"] == first["lora"]["data"] and len(place.hub.requests) == before
-    nobody = place.plan(HF_ENDPOINT="http://127.0.0.1:9")
+    home, copy = place.folder / "home", place.folder / "copy"
+    for kept in ("hub/models--gpt2", "datasets"):
+        shutil.copytree(home / kept, copy / kept, symlinks=True)
+    nobody = place.plan(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(copy))
     assert nobody["data"] == first["lora"]["data"] and nobody["model_commit"] == place.model
 
 

@@ -1,5 +1,6 @@
 """Data sets of the Hugging Face Hub, read by the package `datasets`; code from the Hub is never executed."""
 
+import glob
 from collections.abc import Iterator
 from functools import cached_property
 from hashlib import sha256
@@ -113,32 +114,43 @@ class Hub(Dataset):
     @cached_property
     def _commit(self) -> str:
         """The commit that the revision names, looked up once: all that is read is of this commit."""
-        return find_commit(self.name, self.revision, "dataset", "README.md")
+        from huggingface_hub.errors import LocalEntryNotFoundError
+
+        try:
+            return find_commit(self.name, self.revision, "dataset", "README.md")
+        except LocalEntryNotFoundError:
+            made = self._made("*")  # the cache of `datasets` may have been copied without that of the Hub
+            if self.revision != "main" or not made:
+                raise
+            return made[-1].name
+
+    def _made(self, commit: str) -> list[Path]:
+        """The folders of the tables that `datasets` made of a commit, or of every one (`*`), the last at the end."""
+        import datasets
+        from datasets.naming import camelcase_to_snakecase
+
+        owner, _, name = self.name.rpartition("/")
+        cache = Path(datasets.config.HF_DATASETS_CACHE, "___".join(filter(None, [owner, camelcase_to_snakecase(name)])))
+        found = cache.glob(f"{glob.escape(self.config or '') or '*'}/*/{commit}")
+        whole = [each for each in found if each.is_dir() and each.suffix != ".incomplete"]
+        return sorted(whole, key=lambda each: each.stat().st_mtime)
 
     def _from_cache(self) -> dict[str, Any]:
-        """The tables that `datasets` made of this commit when it was loaded; by itself it takes those made last.
+        """The tables that were made of this commit; `datasets` by itself takes those that were made last.
 
         Raises:
             ConnectionError: the cache has none of this commit and configuration.
         """
-        import datasets
-        from datasets.naming import camelcase_to_snakecase
         from datasets.packaged_modules.cache.cache import Cache
 
-        owner, _, name = self.name.rpartition("/")
-        folder = "___".join(filter(None, [owner, camelcase_to_snakecase(name)]))
-        made = sorted(
-            Path(datasets.config.HF_DATASETS_CACHE, folder).glob(f"{self.config or '*'}/*/{self._commit}"),
-            key=lambda each: each.stat().st_mtime,
-        )
-        configs = sorted({each.parts[-3] for each in made})
+        made = self._made(self._commit)
         if not made:
             raise ConnectionError(f"it is not in the cache at commit {self._commit}, and the Hub is not asked")
-        if len(configs) > 1:
+        if len(configs := sorted({each.parts[-3] for each in made})) > 1:
             raise ValueError(f"Config name is missing: the cache has {', '.join(configs)}")
         builder = Cache(
             repo_id=self.name,
-            dataset_name=name,
+            dataset_name=self.name.rpartition("/")[2],
             config_name=configs[0],
             version=made[-1].parent.name,
             hash=self._commit,
@@ -182,7 +194,7 @@ class Hub(Dataset):
         if isinstance(error, HubRefusal):
             return DataError(f"{error}{self._meant()}")
         reason = " ".join(str(error).split())[:400].rstrip(".")
-        if is_interruption(error) or isinstance(error, LocalEntryNotFoundError):
+        if is_interruption(error) or isinstance(error, ConnectionError | LocalEntryNotFoundError):
             return DataError(
                 f"The {self._title} could not be downloaded from the Hub: {reason}. Give a local folder with --data, "
                 "or set HF_HOME to a cache that contains it (and HF_HUB_OFFLINE=1, to skip the attempt to "

@@ -93,6 +93,10 @@ def find_commit(name: str, revision: str, kind: Literal["model", "dataset"], fil
 
 def is_interruption(error: Exception) -> bool:
     """Whether a connection failed, by the error of whichever HTTP library huggingface_hub is built on."""
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
     return isinstance(error, ConnectionError) or any(each.__name__ == "TransportError" for each in type(error).__mro__)
 
 
