@@ -56,7 +56,7 @@ def gpt2_files(seed: int) -> dict[str, bytes]:
 
 
 def cnn_files(first: int) -> dict[str, bytes]:
-    """Stories from a number on, as the repository of CNN/DailyMail lays them out: three configurations in Parquet."""
+    """Stories from a number on, as the repository of CNN/DailyMail lays them out: configurations in Parquet."""
     stories, files = find(Dataset, "newswire")(), {}
     configs, infos = ["configs:"], ["dataset_info:"]
     for config in ("1.0.0", "3.0.0"):
