@@ -1,0 +1,133 @@
+#!/usr/bin/env python3
+"""Time the whole comparison as a user makes it: by one command of Triptych, and by the script `by_hand.py`.
+
+    python benchmarks/whole_job.py --model FOLDER --data FOLDER [--to FILE] [--pairs 200] [--documents 50]
+
+Six methods (untuned, lead-3, prompt tuning, LoRA, last layers, full) at the model's size: one epoch on the same number
+of pairs, two learning rates each, test loss, and ROUGE of summaries with 4 beams. The script is what one writes with
+transformers' Trainer, peft, generate and rouge_score: it has no intervals, tests, costs, report or resumption. Times
+are of the whole process from start to end. Peak memory is the largest sum over the process and its children of memory
+that no other process shares, looked at ten times a second. Lines are those that are neither empty nor comments.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from engine import machine, model_name
+
+HERE = Path(__file__).parent
+SUITE = """model = {model}
+data = {data}
+methods = ["untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full"]
+seeds = [0]
+[limits]
+train_documents = {pairs}
+validation_documents = {documents}
+test_documents = {documents}
+document_tokens = {document_tokens}
+[training]
+max_epochs = 1
+global_batch_size = 8
+precision = "bf16"
+[decoding]
+max_new_tokens = {new}
+[search]
+trials = 2
+"""
+
+
+def main() -> None:
+    """Both jobs, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a transformers folder")
+    parser.add_argument("--data", required=True, help="a folder with train.csv, validation.csv and test.csv")
+    parser.add_argument("--pairs", type=int, default=200)
+    parser.add_argument("--documents", type=int, default=50)
+    parser.add_argument("--document-tokens", type=int, default=384)
+    parser.add_argument("--new", type=int, default=64)
+    parser.add_argument("--to", type=Path, help="a JSON file for the result")
+    options = parser.parse_args()
+    asked = {name: getattr(options, name) for name in ("pairs", "documents", "document_tokens", "new")}
+    paths = {name: str(Path(getattr(options, name)).resolve()) for name in ("model", "data")}
+    with tempfile.TemporaryDirectory() as folder:
+        suite = Path(folder) / "suite.toml"
+        suite.write_text(SUITE.format(**asked, **{name: json.dumps(path) for name, path in paths.items()}))
+        ours = [sys.executable, "-m", "triptych", "compare", str(suite), "--out", f"{folder}/ours", "--quiet"]
+        script = [sys.executable, str(HERE / "by_hand.py"), "--out", f"{folder}/theirs"]
+        for name, value in {**asked, **paths}.items():
+            script += [f"--{name.replace('_', '-')}", str(value)]
+        fresh = {**os.environ, "TRIPTYCH_CACHE": f"{folder}/cache", "HF_HOME": f"{folder}/hub"}
+        jobs = {
+            "Triptych": {**timed(ours, fresh), "lines": lines_of(suite)},
+            "by hand": {**timed(script, fresh), "lines": lines_of(HERE / "by_hand.py")},
+        }
+    faster = jobs["by hand"]["seconds"] / jobs["Triptych"]["seconds"]
+    result = {"model": model_name(options.model), **asked, "jobs": jobs, "ratio": faster, "machine": machine()}
+    if options.to:
+        options.to.write_text(json.dumps(result, indent=2) + "\n")
+    print(table(result))
+
+
+def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """Run a command; its seconds, and the most memory that it and its children had.
+
+    Raises:
+        SystemExit: the command failed.
+    """
+    started, peak = time.perf_counter(), 0
+    process = psutil.Popen(command, env=environment)
+    while process.poll() is None:
+        peak = max(peak, sum(own_memory(one) for one in [process, *children(process)]))
+        time.sleep(0.1)
+    if process.returncode:
+        sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
+    return {"seconds": time.perf_counter() - started, "peak_memory_bytes": peak}
+
+
+def children(process: psutil.Process) -> list[psutil.Process]:
+    """Its children and theirs; none if it has just ended."""
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def own_memory(process: psutil.Process) -> int:
+    """Memory that only this process has; 0 if it has just ended."""
+    try:
+        return process.memory_full_info().uss
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return 0
+
+
+def lines_of(file: Path) -> int:
+    """Lines that are neither empty nor comments."""
+    lines = (line.strip() for line in file.read_text().splitlines())
+    return sum(bool(line) and not line.startswith("#") for line in lines)
+
+
+def table(result: dict) -> str:
+    """A Markdown table."""
+    m = result["machine"]
+    lines = [
+        f"{result['model']}, {result['pairs']} pairs, one epoch, two rates a method, {result['documents']} test "
+        f"documents, 4 beams; {m['device']}, {m['threads']} threads, torch {m['torch']}, commit {m['commit']}.",
+        "",
+        "| job | minutes | peak memory | lines written |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, job in result["jobs"].items():
+        memory = f"{job['peak_memory_bytes'] / 1e9:.1f} GB"
+        lines.append(f"| {name} | {job['seconds'] / 60:.1f} | {memory} | {job['lines']} |")
+    return "\n".join([*lines, "", f"Triptych is faster by a factor of {result['ratio']:.2f}."])
+
+
+if __name__ == "__main__":
+    main()
