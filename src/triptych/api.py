@@ -144,15 +144,16 @@ def compare(
             )
         resolved, _ = entries.resolve(merged, labels)
         folder = layout.results_folder(given.folder, resolved.name)
-        carry_out = executors.make_executor(executor, resources or executors.Resources())
+        resources = resources or executors.Resources()
+        executors.make_executor(executor, resources)  # an unknown one, or a missing package, is refused
         claim = check_claim(folder, resolved, fresh)
         began = preset or reading.default_preset(given.file, over)
         listener(None, ResolvedEvent(suite=claim.suite, preset=began, out=str(folder)))
 
-        from triptych.run import preflight, setup
-        from triptych.suite import jobs, plans, reports
+        with executors.prepared(executor, resources) as carry_out, quietly():
+            from triptych.run import preflight, setup
+            from triptych.suite import jobs, plans, reports
 
-        with quietly():
             table = entries.suite_entries(claim.suite)
             checked = preflight.check_suite(claim.suite, table, device, setup.cache_folder())
             listener(None, PlanEvent(plan=plans.make_plan(checked, began, folder, fresh)))

@@ -7,8 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
+import triptych
+from triptych.errors import ModelError
 from triptych.suite import fork_server, processes
 from triptych.suite.fork_server import ForkServer
 
@@ -71,6 +74,35 @@ def test_children_are_processes_of_their_own(server, log):
         assert child.wait() == 2
         children.append(child.pid)
     assert len({*children, os.getpid()}) == 3
+
+
+def test_a_server_that_was_begun_is_the_one_that_forks(log):
+    """It imports from `begin` on; a second `begin` starts no second one."""
+    with ForkServer() as server:
+        server.begin()
+        begun = server._process
+        server.begin()
+        assert begun is not None and begun.poll() is None
+        child = start(server, log, "list")
+        assert server._process is begun
+        child.stdout.read()
+        assert child.wait(timeout=60) == 0
+
+
+def test_where_no_server_can_be_used_begin_does_nothing(monkeypatch):
+    """On another system than Linux no process is started."""
+    monkeypatch.setattr(fork_server.sys, "platform", "darwin")
+    with ForkServer() as server:
+        server.begin()
+        assert server._process is None
+
+
+def test_a_refused_suite_leaves_no_server(tmp_path):
+    """What is found wrong while the server imports ends the server too."""
+    before = set(psutil.Process().children())
+    with pytest.raises(ModelError):
+        triptych.compare(preset="demo", model=tmp_path, out=tmp_path / "out")
+    assert set(psutil.Process().children()) <= before
 
 
 def waiting(server: ForkServer, log: Path):

@@ -4,6 +4,7 @@ import importlib.util
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -93,9 +94,38 @@ def make_executor(name: str, resources: Resources) -> Executor:
     return OnRay(name if name != "ray" else None, resources)
 
 
-def one_by_one(jobs: Sequence[Job], lock: Lock, listener: Listener) -> Iterator[tuple[Job, str | None]]:
-    """Carry out runs on this machine, one after the other, each in a child process."""
+@contextmanager
+def prepared(name: str, resources: Resources) -> Iterator[Executor]:
+    """The executor of a name; on this machine, what its child processes need is imported from now on.
+
+    Args:
+        name: as for `make_executor`.
+        resources: as for `make_executor`.
+
+    Raises:
+        ConfigError: as `make_executor`.
+    """
+    executor = make_executor(name, resources)
+    if executor is not one_by_one or (os.cpu_count() or 1) == 1:
+        yield executor
+        return
     with ForkServer() as server:
+        server.begin()
+        yield partial(one_by_one, server=server)
+
+
+def one_by_one(
+    jobs: Sequence[Job], lock: Lock, listener: Listener, server: ForkServer | None = None
+) -> Iterator[tuple[Job, str | None]]:
+    """Carry out runs on this machine, one after the other, each in a child process.
+
+    Args:
+        jobs: the runs.
+        lock: of the results folder.
+        listener: called with the events of the runs.
+        server: forks the child processes; it is ended with the last run. None: a new one.
+    """
+    with server or ForkServer() as server:
         for job in jobs:
             listener(job.run, job.begin())
             yield job, _carry_out(job, lock, partial(listener, job.run), server.start)

@@ -23,9 +23,9 @@ class ForkServer:
             run_command(arguments, log, lock, listener, server.start)
 
     A forked child is like a spawned one: its own process, streams, log and memory; it ends with this process, and a
-    crash is its own. It begins 4 to 6 seconds of processor time later in its life. The server starts with the first
-    child and has no thread of its own making when it forks. It carries out nothing itself. Where it cannot be used
-    (no Linux, a GPU, whose driver does not survive a fork) or has died, children are spawned.
+    crash is its own. It begins 4 to 6 seconds of processor time later in its life. The server starts with `begin` or
+    the first child, and has no thread of its own making when it forks. It carries out nothing itself. Where it cannot
+    be used (no Linux, a GPU, whose driver does not survive a fork) or has died, children are spawned.
     """
 
     def __init__(self) -> None:
@@ -43,6 +43,14 @@ class ForkServer:
         """End the server."""
         self._stop()
 
+    def begin(self) -> None:
+        """Start the server, which imports while this process does something else; no effect where it cannot be used."""
+        try:
+            if self._usable:
+                self._connect()
+        except OSError:
+            self._usable = False
+
     def start(self, arguments: Sequence[str], errors: BinaryIO, lock: int | None) -> ChildProcess:
         """Start a child; see `processes.spawn`."""
         try:
@@ -55,7 +63,7 @@ class ForkServer:
     def _fork(self, arguments: Sequence[str], errors: BinaryIO, lock: int | None) -> "ForkedProcess":
         if not self._usable:
             raise EOFError
-        connection = self._connection or self._connect()
+        connection = self._connect()
         (reader, stdin), (stdout, writer) = os.pipe(), os.pipe()
         try:
             descriptors = [reader, writer, errors.fileno(), *([] if lock is None else [lock])]
@@ -78,6 +86,8 @@ class ForkServer:
             raise
 
     def _connect(self) -> socket.socket:
+        if self._connection is not None:
+            return self._connection
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._process = subprocess.Popen(
