@@ -24,7 +24,7 @@ test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-all: .venv/ready         ## all tests: also full-size models, browser, faults, a cluster
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray,quant]'
 	$(BIN)/python -m pytest $(PARALLEL) --slow
 
 torture: .venv/ready          ## stress tests with kills, faults and hostile files: two hours

@@ -33,6 +33,7 @@ _LENGTH = Meant(
 _TARGET = Meant(("limits.summary_tokens", "decoding.max_new_tokens"), "of references and of generated summaries")
 _PRECISION = Meant(("training.precision",), '"fp32", "bf16" or "fp16"')
 _MODEL = Meant(("model",))
+_QUANTIZED = Meant(("model_quantization",), '"nf4" or "none", the same for every method')
 _DATA = Meant(("data",), "a folder, a file or a name on the Hub")
 
 FOREIGN_NAMES = {
@@ -93,6 +94,10 @@ FOREIGN_NAMES = {
     "model_name": _MODEL,
     "base_model": _MODEL,
     "pretrained_model_name_or_path": _MODEL,
+    "load_in_4bit": _QUANTIZED,
+    "bnb_4bit_quant_type": _QUANTIZED,
+    "quantization_bit": _QUANTIZED,
+    "quantization_config": _QUANTIZED,
     "dataset": _DATA,
     "datasets": _DATA,
     "dataset_name": _DATA,

@@ -196,13 +196,13 @@ def test_what_a_killed_bundle_left_is_removed_by_the_next_of_its_name(out):
 
 def trained(text: str, is_prompt: bool) -> SimpleNamespace:
     """A method that a model card can be written of, whose every string is `text`."""
-    suite = SimpleNamespace(model=text, model_revision=text)
+    suite = SimpleNamespace(model=text, model_revision=text, model_quantization="none")
     adapted = SimpleNamespace(prefix=None, num_virtual_tokens=3, placement="before")
     return SimpleNamespace(
         label=text,
         kind=text,
         suite=suite,
-        base=SimpleNamespace(fingerprint=text, place=SimpleNamespace(is_local=False)),
+        base=SimpleNamespace(fingerprint=text, quantization=text, is_published=True),
         adapted=adapted,
         prompt=Prompt(text, before=text, chat=not is_prompt),
         is_prompt=is_prompt,

@@ -49,6 +49,7 @@ def comparison_flags(results: Results) -> list[str]:
         *(results.files.flags if results.files is not None else []),
         *results.said,
         *_chosen(results),
+        *_quantized(results),
         *_synthetic(done),
         *_counted(done),
         *_unfinished(results),
@@ -74,6 +75,17 @@ def _chosen(results: Results) -> list[str]:
         f"documents, {design.train_documents:,} training pairs, up to {design.max_epochs} epochs. It was estimated to "
         f"take {_duration(design.estimated_seconds)}, and to find a true difference of {design.detect:g} {unit} "
         f"between two methods that train in {design.power:.0%} of comparisons."
+    ]
+
+
+def _quantized(results: Results) -> list[str]:
+    """That the base model was stored in 4 bits."""
+    kind = results.suite.model_quantization
+    if results.files is not None or kind == "none":
+        return []
+    return [
+        f"The matrices of the base model were stored in 4 bits ({kind.upper()}, model_quantization = {kind}), the same "
+        "for every method: the figures are those of the quantised model."
     ]
 
 

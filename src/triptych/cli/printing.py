@@ -27,7 +27,10 @@ if TYPE_CHECKING:  # what a data folder holds is printed without torch
 
 def show_settings(console: Console, suite: Suite, preset: str, out: str, remark: str = "") -> None:
     """Print what a suite compares, which preset its settings began from, and where its results go."""
-    print_text(console, f"Suite {suite.name!r}: model {suite.model}, data {suite.data}; results in {out}{remark}")
+    stored = "" if suite.model_quantization == "none" else f" in 4 bits ({suite.model_quantization})"
+    print_text(
+        console, f"Suite {suite.name!r}: model {suite.model}{stored}, data {suite.data}; results in {out}{remark}"
+    )
     t, d, s = suite.training, suite.decoding, suite.search
     rates = f"a search over {s.trials} learning rates per method" if s.trials > 1 else "no search"
     print_text(

@@ -231,6 +231,8 @@ def is_label(text: str) -> bool:
 
 DEFAULT_DATA = "abisee/cnn_dailymail"
 
+Quantization = Literal["none", "nf4"]
+
 
 class Suite(Section):
     """One comparison. Every key has a default: the preset `assignment`."""
@@ -238,6 +240,11 @@ class Suite(Section):
     name: str = Field("assignment", description="names the results folder: results/NAME")
     model: str = Field("gpt2", description="a hub name, a transformers folder, or tiny (embedded)")
     model_revision: str = Field("main", description="of a hub model: a branch, tag or commit")
+    model_quantization: Quantization = Field(
+        "none",
+        description="how the base model's matrices are stored, the same for every method; nf4: in 4 bits by "
+        "bitsandbytes, as QLoRA does, for methods that train none of the model's own weights",
+    )
     data: str = Field(DEFAULT_DATA, description="a hub name, a folder, a file, or newswire (embedded)")
     data_config: str | None = Field(
         None, description="of a hub data set; CNN/DailyMail's is 3.0.0, its text without anonymised names"

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from transformers import (
 )
 from transformers.utils import find_adapter_config_file
 
-from triptych.config.schema import Suite
+from triptych.config.schema import Quantization, Suite
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, shorten
-from triptych.models import fingerprints, hub_access, weights
+from triptych.models import fingerprints, hub_access, quantization, weights
 from triptych.models.dropout import with_dropout
 from triptych.models.parts import usable_positions
 from triptych.models.place import Place, cannot_read, find_place
@@ -55,15 +55,17 @@ class BaseModel:
     Attributes:
         name: an embedded model, a transformers folder, a GGUF file, or a name on the Hub.
         revision: branch, tag or commit on the Hub; local models have none.
+        quantization: how `load` stores the matrices, see `models.quantization`.
     """
 
     name: str
     revision: str = "main"
+    quantization: Quantization = "none"
 
     @classmethod
     def of(cls, suite: Suite) -> "BaseModel":
         """The base model of a suite."""
-        return cls(suite.model, suite.model_revision)
+        return cls(suite.model, suite.model_revision, suite.model_quantization)
 
     @cached_property
     def place(self) -> Place:
@@ -158,12 +160,21 @@ class BaseModel:
         embedded = registered(EmbeddedModel).get(self.name)
         return embedded is not None and embedded.synthetic
 
+    @property
+    def is_published(self) -> bool:
+        """Whether others get the very same weights by the model's name: from the Hub, and not quantised here."""
+        return not self.place.is_local and self.quantization == quantization.NONE
+
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of a local model's configuration and weights, or `NAME@COMMIT` of one on the Hub."""
+        """SHA-256 of a local model's configuration and weights, or `NAME@COMMIT` of one on the Hub.
+
+        A quantised model is another model: `+` and its quantization follow.
+        """
+        stored = "" if self.quantization == quantization.NONE else f"+{self.quantization}"
         if self.place.is_local:
-            return fingerprints.files_fingerprint(self.place)
-        return f"{self.name}@{self.commit}"
+            return f"{fingerprints.files_fingerprint(self.place)}{stored}"
+        return f"{self.name}@{self.commit}{stored}"
 
     @cached_property
     def tokenizer_fingerprint(self) -> str:
@@ -186,15 +197,32 @@ class BaseModel:
                 f"{self.name!r} ({self.config.model_type}) is not a causal language model of transformers: {error}"
             ) from None
 
-    def load(self, dropout: float | None = None) -> PreTrainedModel:
+    def check_quantization(self) -> None:
+        """Make sure that the model can be quantised as asked, before its weights are read.
+
+        Raises:
+            ModelError: the library is missing, or the model's file or family cannot be quantised.
+        """
+        if self.quantization == quantization.NONE:
+            return
+        quantization.require_library(self.quantization)
+        if self.place.gguf is not None:
+            raise quantization.refuse_gguf(self.name)
+        quantization.check_structure(self.name, self.structure())
+
+    def load(self, dropout: float | None = None, device: torch.device | str = "cpu") -> PreTrainedModel:
         """A new model with its weights, in fp32 and eval mode, without its own settings for generation.
 
         Args:
             dropout: the rate of every dropout in training mode; None: those of the configuration.
+            device: where matrices are quantised, if they are; otherwise the model is in the CPU's memory.
 
         Raises:
-            ModelError: weights cannot be found or read, are missing from the file, or hold NaN or infinite values.
+            ModelError: weights cannot be found or read, are missing from the file, or hold NaN or infinite values; or
+                they cannot be quantised.
         """
+        self.check_quantization()
+        is_quantized = self.quantization != quantization.NONE
         place, config = self.place, copy.deepcopy(self.config)
         config = config if dropout is None else with_dropout(config, dropout)
         try:
@@ -212,15 +240,29 @@ class BaseModel:
                     generation_config=GenerationConfig(),
                     ignore_mismatched_sizes=True,
                     **place.arguments,
+                    **(quantization.loading_arguments(self.quantization, device) if is_quantized else {}),
                 )
         except Exception as error:
             raise cannot_read(self.name, place, "weights", error) from error
         model, report = pair
         _check_loaded(self.name, model, report)
+        if is_quantized:
+            quantization.settle(self.name, model)
         # One decoding for every method: transformers would fill in unasked whatever generation_config.json or
         # config.json say.
         model.generation_config = GenerationConfig()
         return model.eval()
+
+    def load_plain(self) -> PreTrainedModel:
+        """As `load` does, in plain matrices: those that are stored in 4 bits hold their dequantised values.
+
+        Raises:
+            ModelError: as for `load`.
+        """
+        plain = replace(self, quantization=quantization.NONE).load()
+        if self.quantization != quantization.NONE:
+            quantization.unpack_into(plain, self.load())
+        return plain
 
     def check_weights(self) -> None:
         """Refuse what `load` would refuse of the numbers in the files, by reading them one tensor at a time.
@@ -243,7 +285,8 @@ class BaseModel:
         except Exception as error:
             raise cannot_read(self.name, place, "weights", error) from error
         if not all(map(weights.is_finite, files)):
-            self.load()  # which says what is wrong; a tensor that the model does not use may hold anything
+            # which says what is wrong; a tensor that the model does not use may hold anything
+            replace(self, quantization=quantization.NONE).load()
 
 
 def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]) -> None:
@@ -276,7 +319,8 @@ def _check_config(name: str, config: Any, has_adapter: bool, attention: set[str]
             f"The weights of {name!r} are quantised "
             f"({shorten(str(getattr(method, 'value', method) or 'method not named'))}): packed integers cannot be "
             "trained, and their results would not be comparable. Give the model that was quantised, in fp32, bf16 or "
-            "fp16; for 4-bit files a GGUF of it can be read, too."
+            'fp16: model_quantization = "nf4" stores it in 4 bits for methods that leave its weights as they are. For '
+            "4-bit files a GGUF of it can be read, too."
         )
     if getattr(config, "transformers_weights", None) is not None:
         raise ModelError(

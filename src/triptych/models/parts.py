@@ -219,12 +219,14 @@ def matrix_names(parts: ModelParts) -> set[str]:
 
 
 def matrix_shape(module: nn.Module) -> tuple[int, int]:
-    """`(d_in, d_out)`: `Conv1D` stores [d_in, d_out], `nn.Linear` its transpose."""
-    from transformers.pytorch_utils import Conv1D
+    """`(d_in, d_out)` of a weight matrix, whether `Conv1D`, `nn.Linear`, or one stored in 4 bits."""
+    from torch import nn
 
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
     weight: torch.Tensor = module.weight  # type: ignore[assignment]
-    rows, columns = weight.shape
-    return (rows, columns) if isinstance(module, Conv1D) else (columns, rows)
+    rows, columns = weight.shape  # Conv1D's
+    return rows, columns
 
 
 def freeze(parts: ModelParts) -> None:

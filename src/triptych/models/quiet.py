@@ -1,6 +1,7 @@
 """No progress bars and warnings of libraries: what is worth saying, Triptych says itself."""
 
 import importlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,7 @@ def quiet_libraries() -> None:
     from huggingface_hub import utils as hub
 
     hub.logging.set_verbosity_error()  # of each attempt at a download it would warn
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # which peft imports where it is installed
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()  # that of huggingface_hub as well
     # the reader of GGUF files asks tqdm itself; transformers' own switch holds for its bar too
@@ -25,8 +27,8 @@ def quietly() -> Iterator[None]:
     import transformers
     from huggingface_hub import utils as hub
 
-    reader, logging = _gguf_reader(), transformers.logging
-    before = logging.get_verbosity(), logging.is_progress_bar_enabled(), reader.tqdm
+    reader, theirs, of_bitsandbytes = _gguf_reader(), transformers.logging, logging.getLogger("bitsandbytes")
+    before = theirs.get_verbosity(), theirs.is_progress_bar_enabled(), reader.tqdm, of_bitsandbytes.level
     of_hub, of_datasets = not hub.are_progress_bars_disabled(), datasets.is_progress_bar_enabled()
     verbosities = hub.logging.get_verbosity(), datasets.logging.get_verbosity()
     try:
@@ -35,12 +37,13 @@ def quietly() -> Iterator[None]:
         datasets.logging.set_verbosity_error()
         yield
     finally:
-        verbosity, bars, reader.tqdm = before
-        logging.set_verbosity(verbosity)
-        for library, level in zip((hub, datasets), verbosities, strict=True):
-            library.logging.set_verbosity(level)
+        verbosity, bars, reader.tqdm, level = before
+        of_bitsandbytes.setLevel(level)
+        theirs.set_verbosity(verbosity)
+        for library, own in zip((hub, datasets), verbosities, strict=True):
+            library.logging.set_verbosity(own)
         if bars:
-            logging.enable_progress_bar()
+            theirs.enable_progress_bar()
         (hub.enable_progress_bars if of_hub else hub.disable_progress_bars)()
         if of_datasets:
             datasets.enable_progress_bars()

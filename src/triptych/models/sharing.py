@@ -8,6 +8,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from triptych.contracts import AdaptedModel
+from triptych.models.quantization import quantized_layers
 
 
 def share_tensors(model: PreTrainedModel) -> PreTrainedModel:
@@ -17,8 +18,17 @@ def share_tensors(model: PreTrainedModel) -> PreTrainedModel:
     into the tensors in place before `own_trained_tensors` has replaced those that are trained.
     """
     memo: dict[int, Any] = {id(buffer): buffer for buffer in model.buffers()}
-    memo |= {id(parameter): nn.Parameter(parameter.detach(), requires_grad=False) for parameter in model.parameters()}
+    memo |= {id(parameter): _shared(parameter) for parameter in model.parameters()}
+    states = [layer.weight.quant_state for _, layer in quantized_layers(model)]  # the scales of 4-bit weights
+    memo |= {id(state): state for state in states}
     return copy.deepcopy(model, memo)
+
+
+def _shared(parameter: nn.Parameter) -> nn.Parameter:
+    """A frozen parameter with the same tensor; a quantised one keeps its scales."""
+    if hasattr(parameter, "quant_state"):
+        return copy.copy(parameter)
+    return nn.Parameter(parameter.detach(), requires_grad=False)
 
 
 def own_trained_tensors(adapted: AdaptedModel) -> None:

@@ -306,7 +306,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
             "Commit",
             every(formats.commit(one.commit, one.dirty) for one in known),
         ),
-        ("Model", every(one.model for one in known)),
+        ("Model", every(one.model for one in known) + _quantized(results)),
         ("Model fingerprint", every(one.model_fingerprint for one in known if one.model_fingerprint)),
         ("Data", comparison.data),
         *([("Data commit", every(commits))] if commits else []),
@@ -319,6 +319,12 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
         ("Energy", every(energy) if energy else "see the table"),
     ]
     return [{"key": key, "text": text} for key, text in pairs]
+
+
+def _quantized(results: Results) -> str:
+    """How the base model is stored, where it is quantised."""
+    kind = results.suite.model_quantization
+    return "" if kind == "none" else f", model_quantization = {kind}"
 
 
 def _provenance_of_files(results: Results, comparison: Comparison) -> list[dict[str, str]]:

@@ -17,6 +17,7 @@ LOSS_TOLERANCE = 1e-4  # relative; sums of bf16 losses in another order differ b
 PATHS = ("model", "data")
 EQUAL_SETTINGS = (
     "model_revision",
+    "model_quantization",
     "data_config",
     "data_revision",
     "separator",
@@ -42,7 +43,7 @@ EQUAL_SETTINGS = (
 )
 
 # Settings that records of earlier versions do not have: their runs were made as by the defaults.
-_ADDED = ("prompt", "decoding.min_new_tokens", "training.dropout")
+_ADDED = ("model_quantization", "prompt", "decoding.min_new_tokens", "training.dropout")
 _DEFAULTS = Suite().model_dump(mode="json")
 
 Problem = tuple[str, str]  # the file's name, and what is wrong with it

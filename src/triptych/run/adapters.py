@@ -8,6 +8,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
+from triptych.config.schema import Quantization
 from triptych.contracts import AdaptedModel
 from triptych.errors import ResultsError, shorten
 from triptych.models.base import BaseModel
@@ -35,6 +36,7 @@ class Origin:
     model_fingerprint: str
     tokenizer_fingerprint: str | None = None  # None: not recorded
     seed: int | None = None  # None: not recorded
+    model_quantization: Quantization = "none"
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,11 @@ def check_origin(origin: Origin, base: BaseModel, where: Path) -> None:
     Raises:
         ResultsError: one of them is another one.
     """
+    if origin.model_quantization != base.quantization:
+        raise ResultsError(
+            f"{str(where)!r} was trained on a base model with model_quantization = "
+            f'"{origin.model_quantization}", and this one has "{base.quantization}".'
+        )
     if origin.model_fingerprint != base.fingerprint:
         raise ResultsError(
             f"{str(where)!r} was trained on another model than the one given ({origin.model!r} then): weights or "

@@ -148,6 +148,7 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
         with bench.stage("checkpoint"):
             parameters.stored_bytes = save_adapter(model.adapted, bench.folder / "adapter", bench.origin())
     notes = setup.notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes
+    notes |= setup.notes_on_base(model, bench.base)
     notes |= {**training.notes, **setup.notes_on_training(model)} if training else {}
     losses = Loss(initial=initial, validation=validation, test=test_loss.mean)
     return RunOutcome(predictions, cost, losses, parameters, training, notes)

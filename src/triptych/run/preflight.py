@@ -91,8 +91,10 @@ def check_suite(
     setup.open_data(suite)  # a missing folder is reported before anything else of data and model
     base = BaseModel.of(suite)
     _check_context_length(suite, entries, base)
+    base.check_quantization()
     checked = list(entries) if only is None else [only]
     adapted = {entry.label: _sketch(base, entry) for entry in checked if isinstance(entry.plugin, Method)}
+    setup.refuse_trained_weights(base, adapted)
     structure = base.structure()
     size = count_parameters(structure).total
     parameters = {label: setup.describe_parameters(each, size) for label, each in adapted.items()}

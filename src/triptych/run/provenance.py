@@ -15,6 +15,7 @@ import torch
 
 import triptych
 from triptych.machine import Machine
+from triptych.models import quantization
 from triptych.models.base import BaseModel
 from triptych.results.records import Provenance
 from triptych.text.characters import whole
@@ -36,6 +37,7 @@ FURTHER_PACKAGES = (
     "pyarrow",
     "matplotlib",
     "typst",
+    "bitsandbytes",
     "gguf",
     "gradio",
     "ray",
@@ -54,10 +56,11 @@ def collect(command: list[str], base: BaseModel, fingerprint: str | None, machin
         machine: what the run ran on.
     """
     commit, dirty = _commit()
+    packages = (*RECORDED_PACKAGES, *quantization.packages(base.quantization))
     return Provenance(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=whole(shlex.join(command)),
-        versions={"python": platform.python_version(), **{name: version_of(name) for name in RECORDED_PACKAGES}},
+        versions={"python": platform.python_version(), **{name: version_of(name) for name in packages}},
         commit=commit,
         dirty=dirty,
         model=base.name,

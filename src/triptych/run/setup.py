@@ -1,6 +1,6 @@
 """What a suite's settings ask for: its documents, tokenised, and its base model, adapted by a method."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from triptych.engine.modes import dropout_rates
 from triptych.errors import ConfigError, ModelError
 from triptych.machine import Machine, seed_everything
 from triptych.measure.parameters import count_parameters
+from triptych.models import quantization
 from triptych.models.base import BaseModel
 from triptych.models.parts import embed
 from triptych.models.prompts import Prompt
@@ -82,6 +83,36 @@ def notes_on_training(model: EngineModel) -> dict[str, Any]:
     with torch.no_grad(), model.machine.autocast():
         stream = embed(parts, torch.zeros(1, dtype=torch.long, device=parts.token_embedding.weight.device)).dtype
     return {"dropout": rates, "residual_stream": str(stream).removeprefix("torch.")}
+
+
+def notes_on_base(model: EngineModel, base: BaseModel) -> dict[str, Any]:
+    """What a record's notes say of how the base model is stored; nothing where it is not quantised."""
+    if base.quantization == quantization.NONE:
+        return {}
+    return {"quantization": quantization.describe(base.quantization, model.parts.model)}
+
+
+def refuse_trained_weights(base: BaseModel, adapted: Mapping[str, AdaptedModel]) -> None:
+    """Make sure that no method trains weights of a base model that is quantised.
+
+    Args:
+        base: the base model.
+        adapted: by label, the models without weights as the methods change them.
+
+    Raises:
+        ConfigError: some do; the message names all of them.
+    """
+    if base.quantization == quantization.NONE:
+        return
+    own = {name for name, _ in base.structure().named_parameters(remove_duplicate=False)}
+    refused = [label for label, each in adapted.items() if own & each.trained_parameters().keys()]
+    if refused:
+        names = ", ".join(refused)
+        raise ConfigError(
+            f'model_quantization = "{base.quantization}" stores the base model in 4 bits, which cannot be trained, and '
+            f"{names} would train the model's own weights. All methods of a comparison have the same base model: leave "
+            f'{names} out of methods, or set model_quantization = "none".'
+        )
 
 
 def longest_prompt(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel) -> int:
@@ -188,7 +219,7 @@ def prepare_model(
         ModelError: the model cannot be loaded or taken apart.
     """
     generator = seed_everything(seed)
-    untouched = base.load(dropout)
+    untouched = base.load(dropout, machine.device)
     untouched.to(machine.device)  # type: ignore[arg-type]
 
     def change(parts: ModelParts) -> AdaptedModel:

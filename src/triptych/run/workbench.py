@@ -26,6 +26,7 @@ from triptych.engine.savings.ready import make_ready
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
 from triptych.measure.clocks import Clocks
+from triptych.models import quantization
 from triptych.models.base import BaseModel
 from triptych.models.dropout import has_dropout
 from triptych.results import layout
@@ -85,6 +86,7 @@ class Workbench:
         run depends on the tokens of its documents alone, and of the seeds on the first, under which rates are searched.
         """
         entry = self.entry
+        packages = (*DECISIVE, *quantization.packages(self.base.quantization))
         config = self.suite.model_dump(mode="json", exclude={"methods", "method", "seeds", "design", "report"})
         first = self.suite.seeds[0]
         settings = {"config": config, "first_seed": first, "kind": entry.kind, "options": entry.options}
@@ -97,7 +99,7 @@ class Workbench:
             "tokenizer": self.base.tokenizer_fingerprint,
             "precision": self.machine.precision,
             "device": self.machine.device.type,
-            "versions": {name: provenance.version_of(name) for name in DECISIVE},
+            "versions": {name: provenance.version_of(name) for name in packages},
         }
 
     @cached_property
@@ -114,7 +116,7 @@ class Workbench:
         """What the adapter belongs to."""
         entry, base = self.entry, self.base
         model = base.name, base.commit or base.revision, base.fingerprint, base.tokenizer_fingerprint
-        return Origin(entry.label, entry.kind, entry.options, *model, self.seed)
+        return Origin(entry.label, entry.kind, entry.options, *model, self.seed, base.quantization)
 
     def emit(self, event: RunEvent) -> None:
         """Report an event of this run."""

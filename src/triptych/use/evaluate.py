@@ -154,6 +154,7 @@ def _evaluate_adapter(folder: Path, device: str | None, settings: dict[str, Any]
             **settings,
             "model": found.suite.model,
             "model_revision": found.suite.model_revision,
+            "model_quantization": found.suite.model_quantization,
             "methods": [entry.label],
             "method": {entry.label: entry.options},
         }

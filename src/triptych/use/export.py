@@ -20,7 +20,7 @@ from triptych.engine.forward import target_logits
 from triptych.engine.generation.generate import generation_config
 from triptych.errors import ConfigError, ModelError, ResultsError
 from triptych.machine import choose_device
-from triptych.models import weights
+from triptych.models import quantization, weights
 from triptych.results import tensor_files
 from triptych.results.bundled import record_folder
 from triptych.results.reading import read_finished
@@ -47,7 +47,8 @@ def export_run(
 
     Adapters in layers are merged, changed weights are included, an untied head stays untied. Virtual tokens and a
     prefix cannot be merged: they are written with an example of their use, and with their base model unless that is on
-    the Hub. No file names a folder of this machine, and every file has the mode of a new file.
+    the Hub. A base model that the run had in 4 bits is written with its dequantised values. No file names a folder of
+    this machine, and every file has the mode of a new file.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or an adapter that peft saved.
@@ -66,7 +67,7 @@ def export_run(
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ResultsError(f"{str(folder)!r} holds files; give a new or an empty folder to export to.")
-    trained = load_summarizer(run, model, "cpu", precision="fp32")
+    trained = load_summarizer(run, model, "cpu", precision="fp32", plain=True)
     if not isinstance(trained, TrainedModel):
         raise ConfigError(f"{str(run)!r} is a run without a model: there is nothing to export.")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -150,12 +151,14 @@ def _write_model(trained: TrainedModel, made: Path) -> PreTrainedModel:
 
 
 def _write_base(trained: TrainedModel, folder: Path) -> None:
-    """Write the base model of a prompt; one on the Hub is named instead."""
-    place = trained.base.place
-    if not place.is_local:
+    """Write the base model of a prompt; one on the Hub is named instead, unless the run had it quantised."""
+    if trained.base.is_published:
         return
+    place = trained.base.place
     folder.mkdir()
-    if place.gguf is not None:
+    if trained.base.quantization != quantization.NONE:
+        trained.loaded.model.save_pretrained(folder)
+    elif place.gguf is not None:
         trained.base.load().save_pretrained(folder)
     else:
         source = Path(place.where)
@@ -180,7 +183,7 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
         "num_virtual_tokens": adapted.num_virtual_tokens + adapted.prefix_length,
         "num_transformer_submodules": 1,
         "base_model_name_or_path": base_name(trained),
-        "revision": None if trained.base.place.is_local else trained.base.revision,
+        "revision": trained.base.revision if trained.base.is_published else None,
         "inference_mode": True,
     }
     config: Any = None
@@ -212,7 +215,7 @@ def _write_prompt(trained: TrainedModel, made: Path) -> None:
 
 def base_name(trained: TrainedModel) -> str:
     """The base model as an exported prompt names it: a name on the Hub, or the folder next to the prompt."""
-    return BASE_FOLDER if trained.base.place.is_local else trained.base.name
+    return trained.base.name if trained.base.is_published else BASE_FOLDER
 
 
 def _write_modelfile(trained: TrainedModel, file: Path) -> None:

@@ -13,6 +13,7 @@ from triptych import __version__
 from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import InputError
 from triptych.models.base import BaseModel
+from triptych.models.quantization import NONE
 from triptych.registry import registered
 from triptych.results.records import ROUGE_TYPES, Record
 from triptych.storage.files import expand_path
@@ -20,6 +21,10 @@ from triptych.text import formats
 from triptych.text.markdown import code, plain
 from triptych.use import served
 from triptych.use.summarizers import TrainedModel
+
+_DEQUANTIZED = (
+    "The run had the matrices of its base model in 4 bits; here they are plain, with the same, dequantised values."
+)
 
 
 def model_card(model: TrainedModel, record: Record | None, measured: served.Measured | str) -> ModelCard:
@@ -128,10 +133,15 @@ def _what(model: TrainedModel) -> str:
             f"to be put {adapted.placement} the document;"
         )
     else:
-        return f"A complete causal language model of transformers; what {code(model.kind)} trained is merged into it."
+        stored = "" if model.base.quantization == NONE else f" {_DEQUANTIZED}"
+        return (
+            f"A complete causal language model of transformers; what {code(model.kind)} trained is merged into it."
+            f"{stored}"
+        )
     name = code(portable_name(model.suite.model))
-    if model.base.place.is_local:
-        return f"{what} they work with the base model {name} alone, which is in `base/`."
+    if not model.base.is_published:
+        stored = "" if model.base.quantization == NONE else f" {_DEQUANTIZED}"
+        return f"{what} they work with the base model {name} alone, which is in `base/`.{stored}"
     return f"{what} they work with the base model {name} alone, which is not in this folder."
 
 
@@ -263,7 +273,7 @@ def _training(model: TrainedModel, record: Record | None) -> str:
     counts = record.data.splits
     lines = [
         f"- Base: {code(portable_name(model.suite.model))}, revision {code(model.suite.model_revision)}, "
-        f"fingerprint {code(model.base.fingerprint[:16])}",
+        f"fingerprint {code(model.base.fingerprint[:16])}{_stored(model)}",
         f"- Method: {code(model.kind)}, options {code(json.dumps(record.options, ensure_ascii=False))}, seed "
         f"{record.seed}",
         f"- Data: {code(portable_name(record.data.source))}, fingerprint {code(record.data.fingerprint[:16])}: "
@@ -281,6 +291,12 @@ def _training(model: TrainedModel, record: Record | None) -> str:
             f"{record.parameters.num_added_parameters:,} added"
         )
     return "## Training\n\n" + "\n".join(lines)
+
+
+def _stored(model: TrainedModel) -> str:
+    """How the base model was stored while it was trained, where it was quantised."""
+    kind = model.base.quantization
+    return "" if kind == NONE else f", quantised (model_quantization = {code(kind)})"
 
 
 def _results(record: Record | None) -> str:

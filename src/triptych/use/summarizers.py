@@ -219,7 +219,11 @@ class TrainedModel(Trained):
 
 
 def load_summarizer(
-    folder: Path, model: str | None = None, device: str | None = None, precision: str | None = None
+    folder: Path,
+    model: str | None = None,
+    device: str | None = None,
+    precision: str | None = None,
+    plain: bool = False,
 ) -> Trained:
     """Load a run or an adapter, ready to summarize.
 
@@ -228,12 +232,13 @@ def load_summarizer(
         model: the base model, where it is not available under the name that it was trained on.
         device: cpu, cuda or mps; None: the best there is.
         precision: fp32, bf16 or fp16, in place of the run's own.
+        plain: load a quantised base model in plain matrices, which hold its dequantised values.
 
     Raises:
         InputError: there is nothing to load, a file was changed, or model or tokenizer are not those it was trained
             with.
     """
-    return SummarizerLoader(model, device, precision).load(Path(folder))
+    return SummarizerLoader(model, device, precision, plain).load(Path(folder))
 
 
 def load_summarizers(folders: Sequence[Path], model: str | None = None, device: str | None = None) -> list[Trained]:
@@ -270,12 +275,14 @@ class SummarizerLoader:
         model: the base model, where it is not available under its recorded name.
         device: cpu, cuda or mps; None: the best there is.
         precision: fp32, bf16 or fp16, in place of the runs' own.
+        plain: load a quantised base model in plain matrices, which hold its dequantised values.
         bases: what was read.
     """
 
     model: str | None
     device: str | None
     precision: str | None = None
+    plain: bool = False
     bases: dict[tuple[BaseModel, str], LoadedBase] = field(default_factory=dict)
 
     def load(self, folder: Path) -> Trained:
@@ -294,7 +301,8 @@ class SummarizerLoader:
             return TrainedBaseline(entry, entry.plugin, folder, suite)
         model_name = self.model or base_in_bundle(folder, suite.model) or suite.model
         revision = suite.model_revision if model_name == suite.model else record.config.get("model_revision", "main")
-        loaded = self._base(BaseModel(model_name, revision), suite.training.precision)
+        base = BaseModel(model_name, revision, suite.model_quantization)
+        loaded = self._base(base, suite.training.precision)
         recorded = record.provenance.model_fingerprint if record.provenance else None
         if recorded not in (None, loaded.base.fingerprint):
             raise ResultsError(
@@ -323,7 +331,8 @@ class SummarizerLoader:
         name = self.model or adapter.model
         if not name:
             raise ModelError(f"The adapter in {str(folder)!r} names no base model: give it with --model.")
-        suite = Suite(model=name, model_revision=adapter.revision)
+        stored = adapter.origin.model_quantization if adapter.origin is not None else "none"
+        suite = Suite(model=name, model_revision=adapter.revision, model_quantization=stored)
         loaded = self._base(BaseModel.of(suite), suite.training.precision)
         if adapter.origin is not None:
             check_origin(adapter.origin, loaded.base, folder)
@@ -339,7 +348,7 @@ class SummarizerLoader:
             machine = start_machine(self.device, key[1])
             try:
                 _ = base.tokenizer  # a missing one is reported before the weights are read
-                model = base.load()
+                model = base.load_plain() if self.plain else base.load(device=machine.device)
             except ModelError as error:
                 if self.model is not None:
                     raise

@@ -28,6 +28,7 @@ from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError
 from triptych.handin import bundle
+from triptych.models.base import BaseModel
 from triptych.models.place import find_place
 from triptych.results import reading
 from triptych.run import entries, experiment, scoring
@@ -625,9 +626,9 @@ def test_a_place_is_shown_by_its_name(name, shown, tmp_path, monkeypatch):
 
 
 def test_an_exported_prompt_names_its_base():
-    """A model of the Hub is named; any other lies in the folder `base` next to the prompt."""
-    for is_local, name in ((True, "base"), (False, "org/model")):
-        base = SimpleNamespace(place=SimpleNamespace(is_local=is_local), name="org/model")
+    """A model of the Hub is named; any other, a quantised one too, lies in the folder `base` next to the prompt."""
+    bases = {BaseModel("tiny"): "base", BaseModel("org/model"): "org/model"}
+    for base, name in {**bases, BaseModel("org/model", quantization="nf4"): "base"}.items():
         assert export.base_name(SimpleNamespace(base=base)) == name
 
 

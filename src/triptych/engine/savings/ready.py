@@ -19,12 +19,14 @@ from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.model import Abilities, EngineModel
 from triptych.engine.savings.dropout import use_quick_dropout
 from triptych.engine.savings.gated import use_quick_blocks
+from triptych.engine.savings.merging import stays_apart
 from triptych.engine.savings.probe import Report, attempt, same_predictions
 from triptych.engine.savings.replacement import replaced
 from triptych.errors import ModelError
 from triptych.models.parts import embed
 
 REPEATED = 1e-2  # of a gradient's norm: what the order of sums may change of it on a GPU; the same bits on a CPU
+_APART = "summaries are written without merging what was trained into the weights: they are stored in 4 bits"
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -36,7 +38,8 @@ def make_ready(model: EngineModel) -> EngineModel:
     Args:
         model: the model in eval mode; its modules are changed in place.
     """
-    adapted, machine, notes = model.adapted, model.machine, []
+    adapted, machine = model.adapted, model.machine
+    notes = [_APART] if stays_apart(adapted.parts.model) else []
 
     def whole_block(reason: str) -> None:
         notes.append(f"the last block is computed at every place: this family: {reason}")
@@ -47,7 +50,7 @@ def make_ready(model: EngineModel) -> EngineModel:
     with _in_fp32(adapted.parts.model):
         if not head_is_plain(adapted):
             reason = "this family's logits are scaled or capped: the plain path is taken"
-            return replace(model, can=Abilities(notes=(reason,)))
+            return replace(model, can=Abilities(notes=(*notes, reason)))
         fuse_activations(adapted.parts.model)
         if machine.precision == "bf16":
             use_quick_blocks(adapted.parts.model)
@@ -99,7 +102,8 @@ def cast_frozen_matrices(model: nn.Module, dtype: torch.dtype) -> None:
     narrow = products | tables if dtype == torch.bfloat16 else products - tables
     for parameter in model.parameters():
         stacked = parameter.ndim >= 3  # the matrices of experts, for one
-        if not parameter.requires_grad and (stacked or id(parameter) in narrow):
+        is_float = parameter.is_floating_point()  # a matrix in 4 bits is narrower already
+        if is_float and not parameter.requires_grad and (stacked or id(parameter) in narrow):
             parameter.data = parameter.data.to(dtype)
 
 

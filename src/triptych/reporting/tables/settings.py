@@ -43,6 +43,7 @@ def settings_table(results: Results) -> ReportTable:
     training, limits, decoding, search = suite.training, suite.limits, suite.decoding, suite.search
     least = f"at least {decoding.min_new_tokens} and " if decoding.min_new_tokens else ""
     pairs = [
+        *([("Base model", stored)] if (stored := _stored(results)) else []),
         ("Loss", "cross-entropy of summary tokens and one end token, in nats; sum divided once"),
         ("Optimizer", {"adamw": "AdamW (Loshchilov and Hutter, 2019)", "adafactor": "Adafactor"}[training.optimizer]),
         ("Schedule", _schedule(results)),
@@ -96,6 +97,19 @@ def _recomputed(results: Results) -> str | None:
         f"in {formats.listed(labels)} each block was computed again in the backward pass, since memory ran out with "
         "one document a pass: the same results with less memory and more time"
     )
+
+
+def _stored(results: Results) -> str | None:
+    """How the base model is stored; None where it is not quantised."""
+    kind = results.suite.model_quantization
+    if kind == "none":
+        return None
+    text = f"matrices in 4 bits ({kind.upper()} with double quantization; Dettmers et al., 2023), for every method"
+    noted = [run.record.notes["quantization"] for run in results.runs if "quantization" in run.record.notes]
+    if not noted:
+        return text
+    size = formats.count(noted[0]["quantized_parameters"])
+    return f"{text}: {size} of its parameters; all of them take {formats.quantity(noted[0]['base_bytes'], 'bytes')}"
 
 
 def _dropout(results: Results) -> str | None:
