@@ -113,8 +113,9 @@ def _in_autocast_type(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Ten
 
 
 def is_quantized(module: nn.Module) -> bool:
-    """Whether a module's weight is stored in 4 bits."""
-    return getattr(getattr(module, "weight", None), "quant_state", None) is not None
+    """Whether a module's own weight is stored in 4 bits; peft's layers show that of the layer in them as theirs."""
+    own = dict(module.named_parameters(recurse=False))
+    return getattr(own.get("weight"), "quant_state", None) is not None
 
 
 def quantized_layers(model: nn.Module) -> Iterator[tuple[str, Any]]:

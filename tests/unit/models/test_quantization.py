@@ -187,6 +187,14 @@ def test_matrices_of_the_blocks_alone_are_in_4_bits(quantised, world):
     assert four_bits < said["base_bytes"] < four_bits + 0.02 * numbers + 10 * len(layers)
 
 
+def test_what_a_method_adds_does_not_count_as_the_base(quantised, world):
+    """LoRA, whose layers show the weights in them as theirs, leaves the described size of the base as it is."""
+    model = quantised.load().requires_grad_(False)
+    before = quantization.describe("nf4", model)
+    adapted = under_engine(world, model, "lora").adapted
+    assert adapted.trained_parameters() and quantization.describe("nf4", adapted.parts.model) == before
+
+
 @pytest.mark.parametrize("kind", FROZEN_BASE)
 def test_every_method_on_a_frozen_base_computes_as_with_dequantised_weights(quantised, world, kind):
     """Losses and gradients on 4-bit weights are those on plain weights with the dequantised values."""
