@@ -1,5 +1,7 @@
 """Blocks computed again in the backward pass: the same bits as without, less memory, and every FLOP charged."""
 
+import subprocess
+import sys
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -396,3 +398,53 @@ def test_a_cache_that_grew_twice_would_be_noticed(gpt2, monkeypatch):
     """Without a copy of the cache for each call, the sequence would follow a prefix twice: the probe says so."""
     monkeypatch.setattr(recomputation, "_copied", lambda cache: cache)
     assert not probe_recomputation(adapted(gpt2, METHODS["prefix"]))
+
+
+SHORT_OF_MEMORY = """
+import resource, sys, torch
+from transformers import GPT2Config, GPT2LMHeadModel
+import numpy as np
+from triptych.contracts import Context
+from triptych.corpus.sequence import Pair, Template
+from triptych.engine.model import EngineModel
+from triptych.engine.savings.ready import make_ready
+from triptych.engine.training import Loop, TrainingPlan, TrainingState
+from triptych.machine import start_machine
+from triptych.methods.lora import LoRA
+
+torch.set_num_threads(1)
+machine = start_machine("cpu", "fp32")
+draw = np.random.default_rng(0)
+pairs = [Pair(str(i), *(draw.integers(0, 512, n).astype(np.int32) for n in (960, 40))) for i in range(2)]
+
+def loop() -> Loop:
+    torch.manual_seed(0)
+    shape = dict(vocab_size=512, n_positions=1024, n_embd=256, n_layer=12, n_head=4)
+    untouched = GPT2LMHeadModel(GPT2Config(**shape, bos_token_id=0, eos_token_id=0)).eval()
+    context = Context(None, torch.Generator().manual_seed(0), torch.arange(512))
+    adapt = lambda parts: LoRA(rank=2, dropout=0.1).adapt(parts, context)
+    model = make_ready(EngineModel.assemble(untouched, adapt, Template((), (), 0), machine))
+    plan = TrainingPlan(1e-3, 0.0, 1, 1.0, 1, 2, MICRO, 1.0, 0.0, "constant", "adamw", 0)
+    return Loop(model, pairs, plan, TrainingState.begin(model.adapted, plan))
+
+MICRO = 2
+short = loop()
+here = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (here + int(sys.argv[1]) * 2**20, resource.RLIM_INFINITY))
+short_of_it = short.step().loss
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+assert short.recomputes and short.state.progress.micro_batch_size == 1
+MICRO = 1
+roomy = loop()
+assert roomy.step().loss == short_of_it and not roomy.recomputes
+assert all(torch.equal(value, short.state.trained[name]) for name, value in roomy.state.trained.items())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is counted from /proc")
+def test_a_step_that_does_not_fit_is_taken_with_blocks_recomputed():
+    """Under a real limit of memory, within which not even one document fits, a step is taken to the same bits."""
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, "190"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
