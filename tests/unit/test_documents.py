@@ -72,10 +72,12 @@ def test_each_walk_has_at_most_ten_steps():
 
 
 def test_every_entry_of_the_log_has_date_commit_and_verdict():
-    """An entry of LOG.md has its date in its title, newest first, and then a commit of seven digits and a verdict."""
+    """An entry of LOG.md has its date in its title, newest first, and then its commits and a verdict."""
     entries = re.split(r"^## ", (CHECKOUT / "LOG.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
     for entry in entries:
-        assert re.match(r"\d{4}-\d\d-\d\d: \S.*\n\nCommit [0-9a-f]{7}\. \*\*Verdict:\*\* \S", entry), entry[:80]
+        assert re.match(
+            r"\d{4}-\d\d-\d\d: \S.*\n\nCommits? [0-9a-f]{7}((?:, | and )[0-9a-f]{7})*\. \*\*Verdict:\*\* \S", entry
+        ), entry[:80]
     dates = [entry[:10] for entry in entries]
     assert dates == sorted(dates, reverse=True)
 
