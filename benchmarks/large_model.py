@@ -10,7 +10,9 @@ LoRA, rank 8 on queries, keys and values, in bf16 on one document of 896 tokens 
 contender is a process that is alone in memory; rounds take the contenders in turn. The first step of each is a warm-up.
 Seconds are medians over the other steps of all rounds. Memory is the process's peak, weights included: on a CPU its
 resident memory, while the model was loaded and while it was trained; on CUDA what the allocator had handed out. The
-first losses are to agree: no contender has been trained then, so that they are those of the same model.
+first losses are to agree: no contender has been trained then, so that they are those of the same model. By `--only` a
+model whose base is stored in 4 bits takes part as well, as `triptych in 4 bits` and `triptych in 4 bits recomputing`;
+its first loss is its own.
 """
 
 import argparse
@@ -28,6 +30,7 @@ import torch
 
 TARGETS = ("q_proj", "k_proj", "v_proj")
 CONTENDERS = ("triptych", "triptych recomputing", "trainer", "trainer checkpointing")
+IN_4_BITS = ("triptych in 4 bits", "triptych in 4 bits recomputing")  # by --only: they need bitsandbytes
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -54,8 +57,8 @@ def main() -> None:
         write_model(options)
         return
     names = options.only.split(",")
-    if unknown := [name for name in names if name not in CONTENDERS]:
-        train.error(f"there is no contender {unknown[0]!r}; there are {', '.join(CONTENDERS)}")
+    if unknown := [name for name in names if name not in (*CONTENDERS, *IN_4_BITS)]:
+        train.error(f"there is no contender {unknown[0]!r}; there are {', '.join((*CONTENDERS, *IN_4_BITS))}")
     turns: dict[str, list[dict]] = {name: [] for name in names}
     for _ in range(options.rounds):
         for name in names:
@@ -179,10 +182,11 @@ def our_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[float, f
     from triptych.run.entries import make_entry
 
     import_plugins()
-    machine, base = start_machine(options.device, "bf16"), BaseModel(str(options.folder))
+    machine = start_machine(options.device, "bf16")
+    base = BaseModel(str(options.folder), quantization="nf4" if name in IN_4_BITS else "none")
     method = make_entry("row", {"kind": "lora", "rank": 8, "alpha": 16, "target_modules": list(TARGETS)}).plugin
     context = Context(base.tokenizer, torch.Generator().manual_seed(0), torch.arange(base.vocabulary_size))
-    untouched = base.load().to(machine.device)
+    untouched = base.load(device=machine.device).to(machine.device)
     template = Template((), (), 0)
     model = make_ready(EngineModel.assemble(untouched, lambda parts: method.adapt(parts, context), template, machine))
     given = documents(options, base.vocabulary_size)
