@@ -2,10 +2,13 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from triptych.api import list_keys
 from triptych.config.keys import SuiteKey, sections, toml_value
+from triptych.config.reading import preset_settings, presets
+from triptych.config.schema import Suite
 from triptych.foreign_names import FOREIGN_NAMES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "keys.md"
@@ -16,6 +19,14 @@ HEAD = """# Keys of a suite file
 `triptych init` writes a suite file with these keys, `triptych list keys` prints them, and `--set KEY=VALUE` sets any
 of them for a command: `--set limits.train_documents=64 method.lora.rank=16`. A key that is not given has the default of
 its preset, else the one shown here. This page is written by `python scripts/keys_page.py --write`.
+
+"""
+
+PRESETS = """## Presets
+
+A preset is what settings start from: `--preset NAME`. Without it, `triptych compare` alone takes `demo`; with a suite
+file, `--model` or `--data` it takes `assignment`. A suite file is laid on the preset, and flags and `--set` on both.
+`--dry-run` shows what results. Only `demo` needs no GPU and no network.
 
 """
 
@@ -30,7 +41,13 @@ with the key `kind`: `[method.lora-all]`, `kind = "lora"`.
 def page() -> str:
     """The whole page."""
     keys = list_keys()
-    parts = [HEAD, "## The comparison\n\n", table([key for key in keys if "." not in key.name])]
+    parts = [
+        HEAD,
+        PRESETS,
+        preset_table(),
+        "\n## The comparison\n\n",
+        table([key for key in keys if "." not in key.name]),
+    ]
     for name, purpose in sections().items():
         inside = [key for key in keys if key.name.startswith(f"{name}.")]
         parts.append(f"\n## [{name}]\n\n{purpose}\n\n{table(inside)}")
@@ -44,6 +61,31 @@ def page() -> str:
         remark = f": {meant.remark}" if meant.remark else ""
         parts.append(f"| `{name}` | {' and '.join(f'`{key}`' for key in meant.keys)}{cell(remark)} |\n")
     return "".join(parts)
+
+
+def preset_table() -> str:
+    """The presets as a Markdown table, each with the settings that decide what it costs."""
+    suites = {name: Suite.model_validate(preset_settings(name)) for name in presets()}
+    settings: dict[str, Callable[[Suite], str]] = {
+        "model": lambda suite: f"`{suite.model}`",
+        "data": lambda suite: f"`{suite.data}`",
+        "training, validation and test documents": lambda suite: " / ".join(
+            f"{number:,}" if number else "all"
+            for number in (
+                suite.limits.train_documents,
+                suite.limits.validation_documents,
+                suite.limits.test_documents,
+            )
+        ),
+        "tokens of a document": lambda suite: f"{suite.limits.document_tokens}",
+        "epochs, at most": lambda suite: f"{suite.training.max_epochs}",
+        "learning rates tried per method": lambda suite: f"{suite.search.trials or 'none'}",
+        "beams": lambda suite: f"{suite.decoding.num_beams}",
+        "seeds": lambda suite: f"{len(suite.seeds)}",
+    }
+    lines = [f"| | {' | '.join(f'`{name}`' for name in suites)} |\n|---|{'---|' * len(suites)}\n"]
+    lines += [f"| {what} | {' | '.join(map(shown, suites.values()))} |\n" for what, shown in settings.items()]
+    return "".join(lines)
 
 
 def table(keys: list[SuiteKey]) -> str:

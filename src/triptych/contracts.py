@@ -112,7 +112,7 @@ class Method(Plugin):
     contract: ClassVar[str] = "method"
     trains: ClassVar[bool] = True
     learning_rate: float = Field(1e-3, gt=0, description="peak learning rate, where no search is made")
-    learning_rates: tuple[float, ...] = Field((), description="the grid a search may try, rising")
+    learning_rates: tuple[float, ...] = Field((), description="the grid a search may try, in increasing order")
     weight_decay: float = Field(0.0, ge=0, description="decoupled weight decay")
 
     @abstractmethod

@@ -200,7 +200,7 @@ class Scaling(Section):
     """How methods gain with data: those that train, again on fewer training documents, all else the same."""
 
     train_documents: tuple[int, ...] = Field(
-        (), description="training pairs of the further points, rising; each sample holds the smaller ones"
+        (), description="training pairs of the further points, in increasing order; each sample holds the smaller ones"
     )
 
     @field_validator("train_documents")
