@@ -13,7 +13,7 @@ from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.corpus.sequence import Pair, Template
 from triptych.engine.model import EngineModel
 from triptych.engine.modes import TrainingModes
-from triptych.engine.training import Loop, LossPair, Step, TrainingPlan, TrainingState
+from triptych.engine.training import EvaluationLosses, Loop, Step, TrainingPlan, TrainingState
 from triptych.machine import Machine
 from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart
@@ -161,7 +161,7 @@ def train(
     loop: Loop,
     validate: Callable[[], float] | None = None,
     on_step: Callable[[Step], object] = lambda step: None,
-    on_epoch: Callable[[LossPair], object] = lambda epoch: None,
+    on_epoch: Callable[[EvaluationLosses], object] = lambda epoch: None,
 ) -> None:
     """Train to the end.
 

@@ -1,6 +1,6 @@
 """Intervals and p-values of means with two sources of variation: documents and training seeds.
 
-One law gives both: an interval at a level leaves a value out exactly where the p-value of that value is below it.
+One rule gives both: the 1 - alpha confidence interval excludes a value exactly where its p-value is below alpha.
 `docs/statistics.md` says what each figure means, how often it is wrong, and where the rules come from.
 """
 
@@ -17,8 +17,8 @@ from scipy.special import stdtrit
 Array = NDArray[np.float64]
 
 LEAST_P = 1e-15  # below it a p-value is rounding
-FEW = 5  # documents that differ from the commonest value; with fewer, their spread says too little of what is rare
-_DRAWS = 20_000
+MIN_RARE = 5  # documents that differ from the commonest value; with fewer, their spread says too little
+_DRAWS = 20_000  # of Gaffke's interval, which has no p-value below 2 / _DRAWS
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Seeds:
 
     Attributes:
         variance: of the mean, from how the means of the seeds vary: s^2 / S, with S - 1 degrees of freedom.
-        shared: the part of it that is noise of seed and document together, which the documents' variance holds too.
+        shared: the part of `variance` due to seed-by-document interaction and noise, which the documents' variance
+            holds too.
         df: S - 1.
     """
 
@@ -38,7 +39,9 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Total:
-    """The variance of a mean over documents and seeds, and the quantiles that go with it; arrays of one shape.
+    """The variance of a mean over documents and seeds, and the quantiles that go with it.
+
+    `excess` and `seeds_df` have one shape: [] for an observation, [draws] for a simulation.
 
         excess = max(0, sum_r (seeds[r] - (1 - 1 / f[r]) shared[r]))        V = documents + excess
         1 / df = (documents / V) / (N - 1) + (excess / V) / f
@@ -56,14 +59,14 @@ class Total:
         count: N.
         excess: what training seeds add to it.
         seeds_df: f, degrees of freedom of the seeds' variance; infinite where no seeds vary.
-        two: a method with two seeds is among them.
+        any_with_two_seeds: a method with two seeds is among them.
     """
 
     documents: float
     count: int
     excess: Array
     seeds_df: Array
-    two: bool
+    any_with_two_seeds: bool
 
     @classmethod
     def of(cls, documents: float, count: int, variances: Sequence[Array], parts: Sequence[Seeds]) -> "Total":
@@ -79,9 +82,9 @@ class Total:
         return self.documents + self.excess
 
     def quantile(self, alpha: float) -> Array:
-        """What the root of V is multiplied with for a half-width at the level 1 - alpha."""
+        """The factor on sqrt(V) that gives the half-width of a 1 - alpha interval."""
         df, share = max(1, self.count - 1), self.excess / np.where(self.variance > 0, self.variance, 1.0)
-        if self.two:
+        if self.any_with_two_seeds:
             return (1 - share) * stdtrit(df, 1 - alpha / 2) + share * stdtrit(self.seeds_df, 1 - alpha / 2)
         return stdtrit(1 / ((1 - share) / df + share / self.seeds_df), 1 - alpha / 2)
 
@@ -111,11 +114,11 @@ class Sample:
 
     @property
     def estimable(self) -> bool:
-        """There is a spread to give an interval from."""
-        return self._concentrated is not None or self.document_variance > 0
+        """Whether the spread of the mean can be estimated: from documents, from seeds, or from the bounds."""
+        return self._concentrated is not None or (len(self.profile) > 1 and float(self._total.variance) > 0)
 
     def widths(self, alpha: float) -> tuple[float, float]:
-        """How far the interval at the level 1 - alpha reaches below and above the mean.
+        """How far the 1 - alpha interval reaches below and above the mean, where it is `estimable`.
 
         The half-width is t sqrt(V) with V and t of `Total`, made asymmetric as the documents
         are skewed (`skewed_quantile`). Where nearly all documents have one value, the documents' part is that of
@@ -130,7 +133,7 @@ class Sample:
         return error * skewed_quantile(quantile, self._skewness), -error * skewed_quantile(-quantile, self._skewness)
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:
-        """The mean's interval at the level 1 - alpha, within the bounds; none where the spread is not `estimable`."""
+        """The 1 - alpha interval of the mean, within the bounds; none where the spread is not `estimable`."""
         if not self.estimable:
             return None, None
         below, above = self.widths(alpha)
@@ -138,7 +141,7 @@ class Sample:
         return max(least, self.mean - below), min(most, self.mean + above)
 
     def p_value(self, value: float = 0.0) -> float:
-        """Two-sided p-value: the least level at which the interval excludes `value`.
+        """Two-sided p-value: the smallest alpha at which the 1 - alpha interval excludes `value`.
 
         If the spread is not `estimable`, all documents agree, and it is the probability that all signs are the same.
         """
@@ -152,9 +155,10 @@ class Sample:
         def beyond(log_alpha: float) -> float:
             return self.widths(math.exp(log_alpha))[side] - distance
 
-        lowest, highest = math.log(LEAST_P), math.log(1 - 1e-12)
+        least_p = LEAST_P if self._concentrated is None else 2 / _DRAWS
+        lowest, highest = math.log(least_p), math.log(1 - 1e-12)
         if beyond(lowest) <= 0:
-            return LEAST_P
+            return least_p
         if beyond(highest) >= 0:
             return 1.0
         return math.exp(float(brentq(beyond, lowest, highest, xtol=1e-10)))
@@ -174,7 +178,7 @@ class Sample:
         """Of the mean: third central moment over V^(3/2). Seeds add to V and are taken as symmetric."""
         centred = self.profile - self.profile.mean()
         count = len(centred)
-        ratio = count / (count - 1)  # the moments of the sample, with the variance's denominator
+        ratio = count / (count - 1)  # cancels N - 1 in V: without seeds, the skewness is m3 / m2^1.5 / sqrt(N)
         return float((centred**3).mean()) * ratio**1.5 / count**2 / float(self._total.variance) ** 1.5
 
     @cached_property
@@ -183,7 +187,10 @@ class Sample:
 
 
 def welch_df(variances: Sequence[Array], dfs: Sequence[int]) -> Array:
-    """Degrees of freedom of a sum of variances, V^2 / sum_i (V_i^2 / f_i), Welch 1947; infinite for none."""
+    """Degrees of freedom of a sum of variances, V^2 / sum_i (V_i^2 / f_i), Welch 1947.
+
+    Infinite for none; the sum of the degrees of freedom where all variances are 0.
+    """
     total = sum(variances, np.array(0.0))
     weights = sum((variance**2 / df for variance, df in zip(variances, dfs, strict=True)), np.array(0.0))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -213,7 +220,7 @@ def sample_of(values: Array, bounds: tuple[float, float] | None = None) -> Sampl
         shared                        MS / (N S)
 
     Args:
-        values: [S, N], a line of N documents for each seed; S = 1 where the method trains nothing, or was trained once.
+        values: [S, N], one row of N documents per seed; S = 1 where the method trains nothing, or was trained once.
         bounds: the least and the greatest value of a document.
     """
     seeds, documents = values.shape
@@ -224,13 +231,16 @@ def sample_of(values: Array, bounds: tuple[float, float] | None = None) -> Sampl
     means = values.mean(axis=1)
     shared = 0.0
     if documents > 1:
-        left = values - means[:, None] - (profile - mean)[None, :]
-        shared = float((left**2).sum()) / ((seeds - 1) * (documents - 1)) / (documents * seeds)
+        residual = values - means[:, None] - (profile - mean)[None, :]
+        shared = float((residual**2).sum()) / ((seeds - 1) * (documents - 1)) / (documents * seeds)
     return Sample(mean, profile, (Seeds(float(means.var(ddof=1)) / seeds, shared, seeds - 1),), bounds)
 
 
 def difference(a: Sample, b: Sample) -> Sample:
-    """The mean difference a - b, paired by document; the seeds of the two methods are independent."""
+    """The mean difference a - b, paired by document: both have the same documents in the same order.
+
+    The seeds of the two methods are independent.
+    """
     bounds = None if a.bounds is None or b.bounds is None else (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
     return Sample(a.mean - b.mean, a.profile - b.profile, (*a.seeds, *b.seeds), bounds)
 
@@ -240,8 +250,8 @@ def concentrated_widths(
 ) -> Callable[[float], tuple[float, float]] | None:
     """Half-widths of an interval for values nearly all of which are the same, as a function of alpha.
 
-    Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `FEW` another, the spread
-    says next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which
+    Where more than half of the documents have one value (a ROUGE-2 of zero) and fewer than `MIN_RARE` another, the
+    spread says next to nothing of the mean: it is zero where all agree. The interval is then Gaffke's (2005), which
     Learned-Miller and Thomas (2019) conjecture to hold for any distribution within the bounds: with weights from a flat
     Dirichlet distribution on the N values and one of the bounds, the quantile alpha/2 of the weighted mean with the
     lower bound, 1 - alpha/2 with the upper. For N zeros and nothing else that is Clopper and Pearson's bound of the
@@ -259,7 +269,7 @@ def concentrated_widths(
         return None
     common = np.partition(profile, count // 2)[count // 2]  # what more than half have is in the middle
     rare = profile[profile != common]
-    if len(rare) >= FEW or 2 * len(rare) >= count:
+    if len(rare) >= MIN_RARE or 2 * len(rare) >= count:
         return None
     generator = np.random.default_rng(0)
     weights = generator.gamma([count - len(rare), *[1.0] * (len(rare) + 1)], size=(_DRAWS, len(rare) + 2))
@@ -279,15 +289,15 @@ def ratio_values(numerators: Array, denominators: Array) -> Array:
         L = sum_n a[n] / sum_n b[n];    value[n] = L + (a[n] - L b[n]) / mean b           Cochran 1977, section 6.3
 
     Args:
-        numerators: [S, N], as nats of a document.
-        denominators: [S, N], as its target tokens.
+        numerators: [S, N], for example nats of a document.
+        denominators: [S, N], for example its target tokens.
     """
     ratio = numerators.sum(axis=1, keepdims=True) / denominators.sum(axis=1, keepdims=True)
     return ratio + (numerators - ratio * denominators) / denominators.mean(axis=1, keepdims=True)
 
 
 def t_interval(values: Array, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:
-    """Student's interval of the mean of independent values, one a seed; none for a single value."""
+    """Student's interval of the mean of independent values, one per seed; (None, None) for fewer than two."""
     count = len(values)
     if count < 2:
         return None, None

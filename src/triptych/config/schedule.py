@@ -5,17 +5,17 @@ from dataclasses import dataclass
 
 WARMUP_STABLE_DECAY = "warmup_stable_decay"
 WARMUP_EPOCHS = 4  # its warm-up does not grow with more epochs than these
-DECAY_SHARE = 0.5  # steps of its decay for each step that led to the weights it begins from
+DECAY_SHARE = 0.5  # steps of its decay for each step up to the best weights
 
 
 def num_evaluations(epochs: int, eval_every: float) -> int:
-    """How often the validation split is evaluated while training lasts.
+    """How often the validation split is evaluated while training lasts; the end of every epoch counts.
 
     Args:
         epochs: of training.
-        eval_every: epochs between two evaluations.
+        eval_every: epochs between two evaluations, in (0, 1].
     """
-    return math.ceil(epochs / eval_every)
+    return epochs * math.ceil(round(1 / eval_every, 9))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Schedule:
 
     @staticmethod
     def decay_steps(best_step: int) -> int:
-        """Steps of a decay from weights that took `best_step` steps."""
+        """Steps of a decay, when the best weights took `best_step` steps."""
         return max(1, math.ceil(DECAY_SHARE * best_step))
 
     def share(self, step: int, decay_start: int | None = None, decay_steps: int = 0) -> float:

@@ -23,22 +23,25 @@ from triptych.errors import NonFiniteLoss
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The recipe, the same for every method except for learning rate and weight decay."""
+    """The recipe: the same for every method, except for learning rate, weight decay, and what memory decides.
+
+    Memory decides the size of a micro-batch, and whether blocks are computed again.
+    """
 
     learning_rate: float
     weight_decay: float
     max_epochs: int
     eval_every: float  # in epochs
-    patience: int
-    global_batch_size: int
-    micro_batch_size: int
+    patience: int  # evaluations without gain
+    global_batch_size: int  # pairs per optimizer step
+    micro_batch_size: int  # pairs per forward pass
     max_grad_norm: float
-    warmup_fraction: float
-    schedule: str
-    optimizer: str
+    warmup_fraction: float  # of all steps; with warmup_stable_decay, of those of at most four epochs
+    schedule: str  # linear, cosine, constant or warmup_stable_decay
+    optimizer: str  # adamw or adafactor
     seed: int
     max_steps: int | None = None  # None: those of `max_epochs`
-    recomputes: bool = False  # blocks are computed again in the backward pass
+    recomputes: bool = False  # blocks are computed again in the backward pass (activation checkpointing)
 
 
 @dataclass
@@ -50,19 +53,19 @@ class Progress:
     step: int = 0
     evaluations: int = 0
     evaluated_at: int = 0  # the step of the last evaluation
-    best_loss: float | None = None  # None before the first evaluation
+    best_loss: float | None = None  # validation loss of the best weights; a run starts with the untouched weights'
     best_step: int = 0
     evaluations_without_gain: int = 0
     decay_start: int | None = None  # the step from which `warmup_stable_decay` lowers the rate; None: not yet
     decay_steps: int = 0
     stopped: bool = False
-    tokens: int = 0
-    targets: int = 0
-    documents: int = 0
+    tokens: int = 0  # without padding and virtual tokens
+    targets: int = 0  # summary tokens and EOS
+    documents: int = 0  # pairs, repeats counted
     train_flops: float = 0.0
     plain_flops: float = 0.0
-    nats: float = 0.0  # since the last evaluation, as the next line
-    nats_targets: int = 0
+    nats: float = 0.0  # the training loss summed since the last evaluation
+    nats_targets: int = 0  # the targets in it
     micro_batch_size: int = 0  # after memory ran out, the size that fitted; 0: the plan's
     recomputes: bool = False  # after memory ran out with one pair, blocks are computed again in the backward pass
 
@@ -81,7 +84,7 @@ class TrainingState:
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
     earlier: dict[str, Tensor] = field(default_factory=dict)  # the best before them; empty: none are kept
-    scaler: torch.amp.GradScaler | None = None  # fp16 alone
+    scaler: torch.amp.GradScaler | None = None  # only in fp16
 
     @classmethod
     def begin(
@@ -92,7 +95,7 @@ class TrainingState:
         return cls(trained, make_optimizer(list(trained.values()), plan), scaler=scaler)
 
     def state_dict(self) -> tuple[dict[str, Tensor], dict]:
-        """Everything as named tensors and plain numbers, fit for safetensors and JSON."""
+        """Everything as named tensors and plain numbers, fit for safetensors and JSON; the tensors are not copies."""
         tensors = {f"trained.{name}": p.detach() for name, p in self.trained.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= {f"earlier.{name}": value for name, value in self.earlier.items()}
@@ -106,13 +109,14 @@ class TrainingState:
         """Restore a state that `state_dict` returned.
 
         Raises:
-            KeyError: a tensor is missing.
+            KeyError: a trained tensor or a value of the loss scaler is missing.
+            TypeError: `numbers` has an unknown field.
         """
         with torch.no_grad():
             for name, parameter in self.trained.items():
                 parameter.copy_(tensors[f"trained.{name}"])
-        self.best = _named(tensors, "best.")
-        self.earlier = _named(tensors, "earlier.")
+        self.best = _with_prefix(tensors, "best.")
+        self.earlier = _with_prefix(tensors, "earlier.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
@@ -146,13 +150,16 @@ class TrainingState:
                 self.trained[name].copy_(value)
 
 
-def _named(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Copies of the tensors whose names begin so, without that beginning."""
+def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Copies of the tensors whose names begin with `prefix`, which is removed."""
     return {name.removeprefix(prefix): value.clone() for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
-    """AdamW (Loshchilov and Hutter 2019) or Adafactor (Shazeer and Stern 2018); only matrices decay."""
+    """AdamW (Loshchilov and Hutter 2019) or Adafactor (Shazeer and Stern 2018).
+
+    Weight decay applies to parameters with two or more dimensions.
+    """
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": plan.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
@@ -180,7 +187,7 @@ class Step(NamedTuple):
     rate: float  # the learning rate
 
 
-class LossPair(NamedTuple):
+class EvaluationLosses(NamedTuple):
     """What was found at an evaluation, in nats per target token."""
 
     train_loss: float  # of the steps since the evaluation before
@@ -202,7 +209,7 @@ class Loop:
         model: the model.
         pairs: what it is trained on.
         plan: the recipe.
-        state: where training begins: anew, or loaded from a checkpoint before. Every step changes it.
+        state: where training begins; a checkpoint may be loaded into it before the first step. Every step changes it.
         count_flops: FLOPs of a pass by its shape and by whether blocks are recomputed, executed and on the plain path.
         cache: hidden states of `pairs` that enter the first trained block, or None.
     """
@@ -235,11 +242,13 @@ class Loop:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether a validation loss is due: every `eval_every` of an epoch, at its end, and when the rate is at 0."""
+        """Whether a validation loss is due: every `eval_every` of an epoch, at its end, and after the last step."""
         now = self.state.progress
         if now.step == now.evaluated_at:
             return False
-        every = math.ceil(self.plan.eval_every * self.steps_per_epoch)
+        every = math.ceil(
+            round(self.plan.eval_every * self.steps_per_epoch, 9)
+        )  # 0.07 of 100 steps is 7.000000000000001
         return now.cursor % every == 0 or now.cursor == self.steps_per_epoch or self._at_end
 
     @property
@@ -249,14 +258,15 @@ class Loop:
         return decayed or now.step >= self.total_steps
 
     def step(self) -> Step:
-        """One optimizer step over a global batch, in micro-batches that the ranks share out.
+        """One optimizer step over a global batch, in micro-batches divided among the ranks; not while `evaluation_due`.
 
         The step's loss is (sum of nats over all micro-batches) / (count of their targets): a mean of means would weigh
         a summary by the micro-batch that it is in. Every rank knows the whole batch, so that only nats and gradients
         are summed over ranks; what is counted (FLOPs, tokens) is counted for all of them.
 
         Raises:
-            NonFiniteLoss: the loss or gradient is NaN or infinite; the step was not taken.
+            NonFiniteLoss: the loss is NaN or infinite or, except in fp16, the gradient is; the step was not taken. In
+                fp16 the loss scaler skips the update of such a step, which counts as taken.
             OutOfMemory: a pass over one pair does not fit into memory, even with blocks recomputed.
         """
         now, state, machine = self.state.progress, self.state, self.model.machine
@@ -282,7 +292,7 @@ class Loop:
         now.step += 1
         return Step(nats / targets, rate)
 
-    def evaluate(self, validation_loss: float) -> LossPair:
+    def evaluate(self, validation_loss: float) -> EvaluationLosses:
         """Keep the weights if they are the best so far, and decide how training continues.
 
         After `patience` evaluations without gain it stops. Under `warmup_stable_decay` the decay begins then, and
@@ -318,10 +328,10 @@ class Loop:
         if self.finished:
             self.state.restore_best()
             self.model.eval()
-        return LossPair(train_loss, validation_loss)
+        return EvaluationLosses(train_loss, validation_loss)
 
     def _begin_decay(self) -> None:
-        """Begin to lower the rate, over the steps that are left or fewer.
+        """Begin the decay: choose the weights it begins from and its length; the optimizer's moments stay.
 
         If the last evaluation gained, the decay begins from the weights as they are and takes all steps that are left.
         Else it begins from the weights that were the best before the best ones (from the best, if these were the first
@@ -337,7 +347,7 @@ class Loop:
         now.decay_start, now.decay_steps = now.step, steps
 
     def _pairs_in_order(self) -> np.ndarray:
-        """The order of the epoch that the state is in, which may be another one once a checkpoint was loaded."""
+        """The order of the epoch that the state is in; drawn again when it changes, also by loading a checkpoint."""
         epoch = self.state.progress.epoch
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, epoch_order(len(self.pairs), self.plan.seed, epoch)
@@ -347,7 +357,7 @@ class Loop:
         """`_accumulate`, begun again with half the micro-batch where memory runs out; the smaller size stays.
 
         With one pair, it is begun again with blocks recomputed, which stays as well. Where one rank runs out of
-        memory, all begin again: the pieces that they share out are other ones.
+        memory, all begin again: the pieces that are divided among them are other ones.
 
         Raises:
             OutOfMemory: that does not fit either.
@@ -379,7 +389,10 @@ class Loop:
                 raise given_up(refusal)
 
     def _accumulate(self, indices: list[int], targets: int, size: int) -> float:
-        """Gradients of this rank's micro-batches of at most `size` pairs; returns their summed nats."""
+        """Add the gradients of this rank's micro-batches of at most `size` pairs; returns their summed nats.
+
+        FLOPs and tokens of all ranks are counted. Every loss is divided by `targets`, those of the whole global batch.
+        """
         now, machine, scaler = self.state.progress, self.model.machine, self.state.scaler
         model, nats = replace(self.model, recomputes=self.recomputes), 0.0
         for number, group in enumerate(micro_groups(self.pairs, indices, size)):

@@ -41,27 +41,30 @@ def run_suite(
         executor: where the runs are carried out.
 
     Returns:
-        The runs that failed, in words.
+        The runs that failed, as text: "lora (seed 1)".
 
     Raises:
-        ResultsError: a finished run was made with another base model or other documents; or OUT was moved or replaced
-            meanwhile, and nothing is written there any more.
+        ResultsError: a finished run was made with another base model, other documents or other settings; or OUT was
+            moved or replaced meanwhile, and nothing is written there any more.
     """
     runs = list_runs(plan, out)
     records = finished_records(plan, out, runs)
     write_suite(out, plan.suite)
-    for size, smaller in plan.scaled.items():
-        make_folder(folder := layout.scaled_folder(out, size))
-        write_suite(folder, smaller.suite)
-    pending: dict[Job, PlannedRun] = {}
-    searched = {run.name for run, record in zip(runs, records, strict=True) if record is not None and record.search}
-    searching = set()
-    for run, record in zip(runs, records, strict=True):
-        if record is None and run.name not in searched:
-            searching.add(run.id)
-            searched.add(run.name)  # by the first of its seeds, and read by the others
     checked = {out: plan, **{layout.scaled_folder(out, size): smaller for size, smaller in plan.scaled.items()}}
-    work = {run.id: work_of(checked[run.out], run.entry, run.id in searching) for run in runs}
+    for folder, smaller in list(checked.items())[1:]:
+        make_folder(folder)
+        write_suite(folder, smaller.suite)
+    names_with_search = {
+        run.name
+        for run, record in zip(runs, records, strict=True)
+        if (record is not None and record.search) or layout.search_file(run.out, run.entry.label).is_file()
+    }
+    runs_that_search = set()
+    for run, record in zip(runs, records, strict=True):
+        if record is None and run.name not in names_with_search:
+            runs_that_search.add(run.id)  # the first unfinished run of a name makes its search; the others read it
+            names_with_search.add(run.name)
+    work = {run.id: work_of(checked[run.out], run.entry, run.id in runs_that_search) for run in runs}
     remaining = RemainingTime(work)
     log = SuiteLog(lock, {run.id: layout.run_folder(run.out, run.entry.label, run.seed) for run in runs}, listener)
     log.write(f"triptych {triptych.__version__}: {plan.suite.model} on {plan.suite.data}, {len(runs)} runs")
@@ -73,20 +76,22 @@ def run_suite(
         if run is not None and (said := remaining.follow(run, event)) is not None:
             log(None, said)
 
+    pending: dict[Job, PlannedRun] = {}
     for index, (run, record) in enumerate(zip(runs, records, strict=True)):
         if record is not None:
             listen(run.id, KeptEvent(index=index, total=len(runs)))
         else:
-            pending[run.job(device, plugins, index, len(runs), searches=run.id in searching)] = run
+            pending[run.job(device, plugins, index, len(runs), searches=run.id in runs_that_search)] = run
 
     failed = []
     for job, error in executor(list(pending), lock, listen):
         lock.check()
         run = pending[job]
         if error is None:
-            record = finished_record(run)
-            listen(job.run, DoneEvent.of(record) if record is not None else DoneEvent())
-            continue
+            if (record := finished_record(run)) is not None:
+                listen(job.run, DoneEvent.of(record))
+                continue
+            error = "The process of the run ended without a complete record."
         failure = Record(
             label=run.entry.label,
             kind=run.entry.kind,

@@ -128,6 +128,24 @@ def test_all_zero_is_clopper_and_pearson():
         assert low == 0 and high == pytest.approx(100 * theirs, rel=0.02)
 
 
+def test_documents_that_agree_still_vary_with_the_seeds():
+    """Where every document has the same value under a seed, the spread over seeds is all there is: Student's t."""
+    values = np.array([[0.25] * 30, [0.75] * 30, [0.35] * 30])
+    sample = i.sample_of(values)
+    assert sample.estimable
+    expected = scipy.stats.ttest_1samp(values.mean(axis=1), 0.0)
+    assert sample.p_value() == pytest.approx(expected.pvalue, rel=0.05)
+    low, high = sample.interval()
+    assert (low, high) == pytest.approx(tuple(expected.confidence_interval()), rel=0.05)
+
+
+def test_gaffkes_interval_has_no_p_value_below_its_draws():
+    """A quantile of 20,000 draws says nothing of probabilities below two of them."""
+    sample = i.sample_of(np.zeros((1, 100)), (-1.0, 1.0))
+    assert sample.p_value(0.15) == pytest.approx(2 / 20_000)
+    assert 2 / 20_000 < sample.p_value(0.06) < 1
+
+
 def test_no_interval_from_one_value():
     """One document has no interval, and neither have equal values that nothing bounds."""
     assert i.sample_of(np.array([[3.0]]), ROUGE).interval() == (None, None)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from triptych.config.schedule import Schedule
+from triptych.config.schedule import Schedule, num_evaluations
 
 
 def test_schedules_by_hand():
@@ -44,3 +44,9 @@ def test_no_step_is_wasted(kind, warmup):
         for step in range(total):
             began = start if step >= start else None
             assert 0 < schedule.share(step, began, total - start) <= 1 + 1e-12
+
+
+@pytest.mark.parametrize(("epochs", "every", "expected"), [(2, 0.3, 8), (3, 0.25, 12), (10, 1.0, 10), (1, 0.07, 15)])
+def test_evaluations_are_counted_with_the_end_of_every_epoch(epochs, every, expected):
+    """With 0.3, an epoch is evaluated at 0.3, 0.6, 0.9 and at its end."""
+    assert num_evaluations(epochs, every) == expected

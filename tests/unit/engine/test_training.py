@@ -143,6 +143,16 @@ def train_on_a_plateau(loop: Loop, losses: list[float]) -> tuple[list[float], li
     return rates, weights
 
 
+@pytest.mark.parametrize(("share", "steps", "expected"), [(0.07, 100, 7), (0.28, 25, 7), (0.5, 3, 2), (1.0, 12, 12)])
+def test_an_evaluation_is_not_a_step_late_by_rounding(gpt2, share, steps, expected):
+    """0.07 of 100 steps is 7.000000000000001 in floating point, and means the seventh."""
+    loop = gpt2.loop(LoRA(rank=2), eval_every=share, schedule="constant", max_epochs=1)
+    loop.steps_per_epoch = loop.total_steps = steps
+    now = loop.state.progress
+    due = [now.step for now.step in range(1, steps + 1) if (setattr(now, "cursor", now.step) or loop.evaluation_due)]
+    assert due[0] == expected
+
+
 def test_a_plateau_begins_the_decay(gpt2):
     """Without gain for `patience` evaluations the rate falls to 0 from the weights that were the best before the best
     ones, over half the steps that led to the best; then training ends with the best weights of all."""
