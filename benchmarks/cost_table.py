@@ -81,7 +81,7 @@ LINES: tuple[tuple[str, Show], ...] = (
     ("Peak memory of training", trained(lambda cost: f"{size(cost.peak_memory_bytes)} ({cost.peak_memory_kind})")),
     (
         "Reserved at the peak",
-        trained(lambda cost: formats.quantity(cost.reserved_peak_memory_bytes, "bytes", "CUDA alone")),
+        trained(lambda cost: formats.quantity(cost.reserved_peak_memory_bytes, "bytes", "only measured on CUDA")),
     ),
     ("Energy of training", trained(energy)),
     ("Evaluation", seconds("evaluation_seconds")),
