@@ -11,6 +11,7 @@ from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, REFUSED, RIGHT, UNEXPECTED, Case, Kind
 
 BLOCK = 4096  # bytes of a block of tmpfs
+ROOM = 1 << 27  # bytes in addition to what is left at the end: checkpoints of a run while it trains
 
 
 class Disks(Kind):
@@ -54,7 +55,7 @@ class Disks(Kind):
                 return Case(UNEXPECTED, what, wrong)
             if any("SIGBUS" in path.read_text() for path in out.glob("runs/*/*/record.json")):
                 return Case(UNEXPECTED, what, "a run died of SIGBUS")
-            disk.resize(self.needed["both"] * 4 + (1 << 20))
+            disk.resize(self.needed["both"] + ROOM)
             again = children.command(self.base.command(out), {"TRIPTYCH_CACHE": str(cache)})
             if failure := children.failure(again, f"{what}, with room again"):
                 return failure
