@@ -105,6 +105,7 @@ def start(
         if folder is not None:
             os.chdir(folder)
         processes.subprocess = FORKING  # type: ignore[assignment]
+        ForkServer.begin = lambda self: None  # type: ignore[method-assign]
         ForkServer.start = lambda self, *given: processes.spawn(*given)  # type: ignore[method-assign]
         if os.environ.get(DRAFT):
             write.to_pdf = write.to_html = lambda *_: b"not typeset"

@@ -15,6 +15,7 @@ from support.laws import (
     PLUGINS,
     BiasOnly,
     SerialAdapter,
+    law_blocks_can_be_recomputed,
     law_can_be_sketched,
     law_chance_comes_from_the_generator,
     law_does_not_measure_itself,
@@ -219,6 +220,22 @@ class Drifting(BiasOnly):
         return adapted
 
 
+class Counting(BiasOnly):
+    """Its last block gives other numbers each time it runs."""
+
+    def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
+        """Scale what enters the block by the number of calls."""
+        adapted, calls = super().adapt(parts, context), []
+        own = parts.blocks[-1].forward
+
+        def counting(hidden: Tensor, *rest: Any, **named: Any) -> Any:
+            calls.append(1)
+            return own(hidden * len(calls), *rest, **named)
+
+        parts.blocks[-1].forward = counting
+        return adapted
+
+
 class GlobalChance(PromptTuning):
     """Draws its prompt from the global generator."""
 
@@ -352,6 +369,7 @@ BROKEN = [
     (law_says_how_long_its_prompt_is, HidesItsLength),
     (law_trains_in_the_one_loop, Ungrateful),
     (law_untuned_is_the_model, Touched),
+    (law_blocks_can_be_recomputed, Counting),
 ]
 
 

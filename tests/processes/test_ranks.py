@@ -24,7 +24,9 @@ SETTINGS = [
 ]
 # At prompt tuning's usual rates, ten times these, the rounding of a sum grows to 4e-6 of the loss by step 18
 CALM = ["method.prompt-tuning.learning_rates=[0.001, 0.003]"]
-STEPS = 7 * 3  # the last of each epoch has five documents: micro-batches of 2, 2 and 1 for two ranks
+# At most, since a decay may end before; the last of each epoch has five documents: micro-batches of 2, 2 and 1 for two
+# ranks.
+STEPS = 7 * 3
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "triptych"]
 # Without --multi_gpu, accelerate's launcher starts one process on a machine without GPUs; what they run on, --device
 # says
@@ -85,7 +87,7 @@ def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
     assert cli.main([*train, "one"]) == 0
     subprocess.run([*launch, *train, "two", *extra], check=True, capture_output=True, timeout=240)
     one, two = _losses(workplace / "one"), _losses(workplace / "two")
-    assert len(one) == STEPS + 7 * 2 and two == pytest.approx(one, rel=1e-6)
+    assert STEPS < len(one) <= STEPS + 7 * 2 and two == pytest.approx(one, rel=1e-6)
     first, second = (json.loads((_run_of(workplace / name) / "record.json").read_text()) for name in ("one", "two"))
     assert second["loss"]["test"] == pytest.approx(first["loss"]["test"], rel=1e-6)
     assert second["search"]["chosen"] == first["search"]["chosen"] and second["training"] == first["training"]
@@ -99,7 +101,7 @@ def _hold_to_one_process(workplace, label, launch, extra=(), settings=()):
 
 
 def test_two_processes_train_and_evaluate_as_one(workplace):
-    """Losses of 21 steps and every evaluation agree within 1e-6, uneven last batches and dropout included; so do
+    """Losses of all steps and every evaluation agree within 1e-6, uneven last batches and dropout included; so do
     summaries and
     counts; the first process alone writes into the results folder."""
     (workplace / "ears.py").write_text(EARS)

@@ -47,12 +47,17 @@ def _run(arguments: list[str], descriptors: Sequence[int], server: int) -> int:
         os.close(descriptor)
     # as in a new Python: these were opened on other files
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
     if os.getppid() != server:
         return 1
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["triptych", *arguments]
     return main(arguments)
+
+
+def end_with_parent() -> None:
+    """Let the system kill this process when its parent ends, however that comes about."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def import_all() -> bool:
@@ -71,5 +76,6 @@ def import_all() -> bool:
 
 
 if __name__ == "__main__":
+    end_with_parent()  # while it imports, nothing else would tell it
     with socket.socket(fileno=int(sys.argv[1])) as given:
         sys.exit(serve(given) if import_all() else 1)

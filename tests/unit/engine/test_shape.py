@@ -15,7 +15,7 @@ MOST_PARAMETERS = 6
 
 # The plain path, and which speed-ups each of its modules may call where the model is able to use them.
 PLAIN_PATH: dict[str, set[str]] = {
-    "model": set(),
+    "model": {"recomputation"},
     "modes": set(),
     "batching": set(),
     "inputs": set(),

@@ -222,7 +222,9 @@ def bench_of(tmp_path):
         machine = SimpleNamespace(precision=precision, device=torch.device("cpu"))
         corpus = SimpleNamespace(data=SimpleNamespace(fingerprint=data, token_fingerprint=tokens))
         base = SimpleNamespace(
-            fingerprint=f"fingerprint of {model}", tokenizer_fingerprint=f"fingerprint of {tokenizer}"
+            fingerprint=f"fingerprint of {model}",
+            tokenizer_fingerprint=f"fingerprint of {tokenizer}",
+            quantization="none",
         )
         return Workbench(suite, table[0], seed, tmp_path, machine, None, base, corpus, print, 8)
 
