@@ -47,7 +47,7 @@ def _run(arguments: list[str], descriptors: Sequence[int], server: int) -> int:
         os.close(descriptor)
     # as in a new Python: these were opened on other files
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", buffering=1)
-    end_with_parent()
+    ask_for_parent_death_signal()
     if os.getppid() != server:
         return 1
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -55,7 +55,7 @@ def _run(arguments: list[str], descriptors: Sequence[int], server: int) -> int:
     return main(arguments)
 
 
-def end_with_parent() -> None:
+def ask_for_parent_death_signal() -> None:
     """Let the system kill this process when its parent ends, however that comes about."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
@@ -76,6 +76,6 @@ def import_all() -> bool:
 
 
 if __name__ == "__main__":
-    end_with_parent()  # while it imports, nothing else would tell it
+    ask_for_parent_death_signal()  # while it imports, nothing else would tell it
     with socket.socket(fileno=int(sys.argv[1])) as given:
         sys.exit(serve(given) if import_all() else 1)
