@@ -268,13 +268,11 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
         number = pipe.recv()
         if number is None:
             sys.exit(0)
-        Path("/proc/self/clear_refs").write_text("5")  # the resident peak begins anew
+        reset_resident_peak()
         return number
 
     def report(**facts) -> None:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-        pipe.send({**facts, "peak_memory_bytes": peak})
+        pipe.send({**facts, "peak_memory_bytes": resident_peak()})
 
     if row in GENERATION:
         kinds = {"ours": our_generation, "ctranslate2": ctranslate2_generation}
@@ -301,6 +299,17 @@ def with_targets(spec: dict, options: dict) -> dict:
 
     gpt2 = AutoConfig.from_pretrained(options["model"]).model_type == "gpt2"
     return {**spec, "target_modules": ["c_attn"] if gpt2 else ["q_proj", "k_proj", "v_proj"]}
+
+
+def resident_peak() -> int:
+    """The most resident memory of this process since it was last reset, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+
+
+def reset_resident_peak() -> None:
+    """Count the peak from what is resident now."""
+    Path("/proc/self/clear_refs").write_text("5")
 
 
 def load(options: dict):
@@ -334,7 +343,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     from triptych.engine.flops import entering_flops, training_flops
     from triptych.engine.savings.ready import make_ready
     from triptych.engine.savings.trunk_cache import making_flops, open_cache, trunk_store, usable_from
-    from triptych.engine.training import Loop, TrainingPlan, TrainingState
+    from triptych.engine.training import Loop, TrainingState
     from triptych.machine import start_machine
     from triptych.run import setup
     from triptych.run.entries import make_entry
@@ -342,20 +351,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     machine = start_machine("cpu", "bf16")
     method = make_entry("row", spec).plugin
     model = make_ready(setup.prepare_model(base, method, corpus, 0, machine))
-    plan = TrainingPlan(
-        learning_rate=1e-4,
-        weight_decay=0.0,
-        max_epochs=1,
-        eval_every=1.0,
-        patience=1,
-        global_batch_size=options["batch"],
-        micro_batch_size=options["batch"],
-        max_grad_norm=1.0,
-        warmup_fraction=0.0,
-        schedule="constant",
-        optimizer="adamw",
-        seed=0,
-    )
+    plan = constant_plan(options["batch"])
     sketch, first = model.as_sketch(setup.sketch(base, method)), usable_from(model)
     flops = training_flops(sketch, first)
     making = entering_flops(sketch, first) if first is not None else None
@@ -388,6 +384,27 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
         return {**found, "flops": done + made, "later_seconds": end - later}
 
     return turn
+
+
+def constant_plan(size: int, recomputes: bool = False):
+    """One epoch at a constant rate, in steps of one pass over so many pairs."""
+    from triptych.engine.training import TrainingPlan
+
+    return TrainingPlan(
+        learning_rate=1e-4,
+        weight_decay=0.0,
+        max_epochs=1,
+        eval_every=1.0,
+        patience=1,
+        global_batch_size=size,
+        micro_batch_size=size,
+        max_grad_norm=1.0,
+        warmup_fraction=0.0,
+        schedule="constant",
+        optimizer="adamw",
+        seed=0,
+        recomputes=recomputes,
+    )
 
 
 def training_rows(options: dict, corpus) -> tuple[list[dict], list[int]]:

@@ -28,10 +28,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from engine import constant_plan, reset_resident_peak, resident_peak
+
 TARGETS = ("q_proj", "k_proj", "v_proj")
 CONTENDERS = ("triptych", "triptych recomputing", "trainer", "trainer checkpointing")
 IN_4_BITS = ("triptych in 4 bits", "triptych in 4 bits recomputing")  # by --only: they need bitsandbytes
-STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def main() -> None:
@@ -147,8 +148,7 @@ def peak(device: str) -> int:
     """The process's peak memory since it was last reset, in bytes."""
     if device == "cuda":
         return torch.cuda.max_memory_allocated()
-    lines = STATUS.read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    return resident_peak()
 
 
 def reset_peak(device: str) -> None:
@@ -156,7 +156,7 @@ def reset_peak(device: str) -> None:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     else:
-        CLEAR.write_text("5")
+        reset_resident_peak()
 
 
 def documents(options: argparse.Namespace, vocabulary: int) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -175,7 +175,7 @@ def our_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[float, f
     from triptych.engine.batching import epoch_order
     from triptych.engine.model import EngineModel
     from triptych.engine.savings.ready import make_ready
-    from triptych.engine.training import Loop, TrainingPlan, TrainingState
+    from triptych.engine.training import Loop, TrainingState
     from triptych.machine import start_machine
     from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins
@@ -193,21 +193,7 @@ def our_steps(name: str, options: argparse.Namespace) -> Iterator[tuple[float, f
     pairs = [Pair("", *given[0])] * len(given)
     for place, (document, summary) in zip(epoch_order(len(given), 0, 0), given, strict=True):
         pairs[place] = Pair(str(place), document, summary)  # the epoch takes them in the order that they are given in
-    plan = TrainingPlan(
-        learning_rate=1e-4,
-        weight_decay=0.0,
-        max_epochs=1,
-        eval_every=1.0,
-        patience=1,
-        global_batch_size=1,
-        micro_batch_size=1,
-        max_grad_norm=1.0,
-        warmup_fraction=0.0,
-        schedule="constant",
-        optimizer="adamw",
-        seed=0,
-        recomputes=name.endswith("recomputing"),
-    )
+    plan = constant_plan(1, recomputes=name.endswith("recomputing"))
     loop = Loop(model, pairs, plan, TrainingState.begin(model.adapted, plan))
     yield 0.0, 0.0
     for _ in pairs:

@@ -144,13 +144,12 @@ def compare(
             )
         resolved, _ = entries.resolve(merged, labels)
         folder = layout.results_folder(given.folder, resolved.name)
-        resources = resources or executors.Resources()
-        executors.make_executor(executor, resources)  # an unknown one, or a missing package, is refused
+        chosen = executors.make_executor(executor, resources or executors.Resources())
         claim = check_claim(folder, resolved, fresh)
         began = preset or reading.default_preset(given.file, over)
         listener(None, ResolvedEvent(suite=claim.suite, preset=began, out=str(folder)))
 
-        with executors.prepared(executor, resources) as carry_out, quietly():
+        with executors.prepared(chosen) as carry_out, quietly():
             from triptych.run import preflight, setup
             from triptych.suite import jobs, plans, reports
 

@@ -17,6 +17,7 @@ from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
 from triptych.models.parts import is_recurrent
 from triptych.models.prompts import has_chat_template
+from triptych.results import layout
 from triptych.results.records import Parameters
 from triptych.run import scoring, setup, tracking
 from triptych.run.entries import SuiteEntry, runs_in_order, smaller_suite
@@ -52,6 +53,14 @@ class CheckedSuite:
     def corpus_of(self, entry: SuiteEntry) -> Corpus:
         """The documents as an entry is asked about them."""
         return self.asked.get(entry.label, self.corpus)
+
+    def by_folder(self, out: Path) -> dict[Path, "CheckedSuite"]:
+        """This suite and those of its data-size curve, by their results folders.
+
+        Args:
+            out: the results folder of this suite.
+        """
+        return {out: self} | {layout.scaled_folder(out, size): smaller for size, smaller in self.scaled.items()}
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -5,8 +5,10 @@ from triptych.contracts import Method
 from triptych.engine.training import TrainingPlan
 
 
-def training_plan(suite: Suite, method: Method, rate: float, seed: int, micro_batch: int) -> TrainingPlan:
-    """The recipe, which but for learning rate and weight decay is the same for every method.
+def training_plan(
+    suite: Suite, method: Method, rate: float, seed: int, micro_batch: int, recomputes: bool = False
+) -> TrainingPlan:
+    """The recipe, the same for every method except for what `TrainingPlan` names.
 
     Args:
         suite: the resolved suite.
@@ -14,6 +16,7 @@ def training_plan(suite: Suite, method: Method, rate: float, seed: int, micro_ba
         rate: the peak learning rate.
         seed: of the order of documents and of dropout.
         micro_batch: documents of a forward pass.
+        recomputes: blocks are computed again in the backward pass.
     """
     t = suite.training
     return TrainingPlan(
@@ -29,4 +32,5 @@ def training_plan(suite: Suite, method: Method, rate: float, seed: int, micro_ba
         schedule=t.schedule,
         optimizer=t.optimizer,
         seed=seed,
+        recomputes=recomputes,
     )

@@ -1,7 +1,7 @@
 """One run trained: its search, its optimizer steps under the meters, and the checkpoints it resumes from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -71,10 +71,8 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     prompt_before = prompt.weight.detach().clone() if prompt is not None else None
 
     # The state, new or from the checkpoint
-    plan = training_plan(
-        bench.suite, method, found.chosen if found else method.learning_rate, bench.seed, bench.micro_batch
-    )
-    plan = replace(plan, recomputes=bench.recomputes)
+    rate = found.chosen if found else method.learning_rate
+    plan = training_plan(bench.suite, method, rate, bench.seed, bench.micro_batch, bench.recomputes)
     state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
     state.progress.train_flops = trunk.flops
     state.progress.best_loss = initial_loss  # the untouched weights are the first candidate for the best

@@ -111,8 +111,8 @@ class RateSearch:
         before = bench.clocks.read()["search"]
         model = bench.fresh_model(self.method, seed)
         # one evaluation, at the end
-        plan = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch)
-        plan = replace(plan, max_epochs=1, max_steps=steps, eval_every=1.0, recomputes=bench.recomputes)
+        plan = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch, bench.recomputes)
+        plan = replace(plan, max_epochs=1, max_steps=steps, eval_every=1.0)
         state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
         loop = Loop(model, bench.corpus.train, plan, state, self.trunk.counter(self.flops), self.trunk.cache)
         try:

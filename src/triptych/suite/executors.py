@@ -95,17 +95,8 @@ def make_executor(name: str, resources: Resources) -> Executor:
 
 
 @contextmanager
-def prepared(name: str, resources: Resources) -> Iterator[Executor]:
-    """The executor of a name; on this machine, what its child processes need is imported from now on.
-
-    Args:
-        name: as for `make_executor`.
-        resources: as for `make_executor`.
-
-    Raises:
-        ConfigError: as `make_executor`.
-    """
-    executor = make_executor(name, resources)
+def prepared(executor: Executor) -> Iterator[Executor]:
+    """An executor of `make_executor`; on this machine, what its child processes need is imported from now on."""
     if executor is not one_by_one or (os.cpu_count() or 1) == 1:
         yield executor
         return

@@ -43,8 +43,7 @@ def finished_records(plan: CheckedSuite, out: Path, runs: Sequence[PlannedRun]) 
     records = [finished_record(run) for run in runs]
     finished = [(run, record) for run, record in zip(runs, records, strict=True) if record is not None]
     refuse_other_weights(finished)
-    scaled = {layout.scaled_folder(out, size): smaller for size, smaller in plan.scaled.items()}
-    refuse_other_data(finished, {folder: each.corpus.data for folder, each in {out: plan, **scaled}.items()})
+    refuse_other_data(finished, {folder: each.corpus.data for folder, each in plan.by_folder(out).items()})
     return records
 
 
@@ -73,10 +72,13 @@ def refuse_other_weights(finished: Iterable[tuple[PlannedRun, Record]]) -> None:
 
 def _moved(recorded: str, here: str) -> str:
     """How to keep a model of the Hub whose branch names another commit now; nothing for any other model."""
-    name, _, commit = recorded.rpartition("@")
-    if not name or name != here.rpartition("@")[0]:
-        return ""
-    return f" Its branch has moved on: --set model_revision={commit} is what it was."
+    name, _, commit = recorded.partition("+")[0].rpartition("@")  # without a quantization
+    return _branch_moved("model_revision", commit) if name and name == here.rpartition("@")[0] else ""
+
+
+def _branch_moved(key: str, commit: str) -> str:
+    """How to keep what a branch of the Hub named before."""
+    return f" Its branch has moved on: --set {key}={commit} is what it was."
 
 
 def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mapping[Path, Data]) -> None:
@@ -97,7 +99,7 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
         remedy = "Give the same data, another --out, or --fresh to start over."
         if record.data.fingerprint != now.fingerprint:
             old, new = record.data.commit, now.commit
-            moved = f" Its branch has moved on: --set data_revision={old} is what it was." if old != new and old else ""
+            moved = _branch_moved("data_revision", old) if old and old != new else ""
             raise ResultsError(
                 f"{where!r} was made with other documents than {run.suite.data!r} has now. {remedy}{moved}"
             )

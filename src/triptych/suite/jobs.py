@@ -50,10 +50,11 @@ def run_suite(
     runs = list_runs(plan, out)
     records = finished_records(plan, out, runs)
     write_suite(out, plan.suite)
-    checked = {out: plan, **{layout.scaled_folder(out, size): smaller for size, smaller in plan.scaled.items()}}
-    for folder, smaller in list(checked.items())[1:]:
-        make_folder(folder)
-        write_suite(folder, smaller.suite)
+    checked = plan.by_folder(out)
+    for folder, smaller in checked.items():
+        if folder != out:
+            make_folder(folder)
+            write_suite(folder, smaller.suite)
     names_with_search = {
         run.name
         for run, record in zip(runs, records, strict=True)

@@ -54,7 +54,7 @@ class _RMSNorm(torch.autograd.Function):
         wide = x.float()
         squares = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
         r = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        scale = weight.float() + offset if offset else weight.float()
+        scale = weight.float() + offset
         ctx.save_for_backward(x, weight, r)
         ctx.offset = offset
         return (wide * r).mul_(scale).to(x.dtype)
@@ -63,7 +63,7 @@ class _RMSNorm(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:  # type: ignore[override]
         x, weight, r = ctx.saved_tensors
         wide = x.float() * r
-        scale = weight.float() + ctx.offset if ctx.offset else weight.float()
+        scale = weight.float() + ctx.offset
         dw = None
         if ctx.needs_input_grad[1]:
             dw = (gradient.float() * wide).flatten(0, -2).sum(0).to(weight.dtype)
@@ -106,14 +106,18 @@ def _quicken_norm(module: nn.Module) -> None:
     weight, epsilon = getattr(module, "weight", None), _epsilon(module)
     if epsilon is None or not isinstance(weight, Tensor) or weight.ndim != 1 or len(list(module.parameters())) != 1:
         return
-    draw = torch.Generator().manual_seed(0)
-    probe = torch.randn(2, 3, len(weight), generator=draw).to(weight.device)
+    probe = _probe(len(weight), weight.device)
     own = module(probe)
     for offset in (0.0, 1.0):
         if own.shape == probe.shape and torch.allclose(rms_norm(probe, weight, epsilon, offset), own, 1e-5, 1e-6):
             module.quick = (epsilon, offset)  # type: ignore[assignment]
             module.__class__ = QuickRMSNorm
             return
+
+
+def _probe(width: int, device: torch.device) -> Tensor:
+    """Random states, [2, 3, D]."""
+    return torch.randn(2, 3, width, generator=torch.Generator().manual_seed(0)).to(device)
 
 
 def _epsilon(module: nn.Module) -> float | None:
@@ -128,8 +132,7 @@ def _quicken_mlp(module: Any) -> None:
         return
     if type(module).forward.__code__.co_argcount != 2:  # something else than hidden states goes in
         return
-    draw = torch.Generator().manual_seed(0)
-    probe = torch.randn(2, 3, width, generator=draw).to(next(module.parameters()).device)
+    probe = _probe(width, next(module.parameters()).device)
     own, quick = module(probe), QuickGatedMLP.forward(module, probe)
     if own.shape == quick.shape and torch.allclose(own, quick, rtol=1e-5, atol=1e-6):
         module.__class__ = QuickGatedMLP

@@ -22,7 +22,7 @@ def merged(model: nn.Module) -> Iterator[None]:
     # LoRA's own bias cannot be merged where the matrix has no bias: such a layer works as it is.
     layers = [
         m
-        for m in _lora_layers(model)
+        for m in lora_layers(model)
         if not is_quantized(m.get_base_layer())
         and (not any(m.lora_bias.values()) or "bias" in dict(m.get_base_layer().named_parameters()))
     ]
@@ -44,10 +44,11 @@ def merged(model: nn.Module) -> Iterator[None]:
 
 def stays_apart(model: nn.Module) -> bool:
     """Whether LoRA's products are next to weights in 4 bits, so that `merged` leaves them as they are."""
-    return any(is_quantized(layer.get_base_layer()) for layer in _lora_layers(model))
+    return any(is_quantized(layer.get_base_layer()) for layer in lora_layers(model))
 
 
-def _lora_layers(model: nn.Module) -> list[Any]:
+def lora_layers(model: nn.Module) -> list[Any]:
+    """The layers of peft that put LoRA's products next to a matrix."""
     from peft.tuners.lora import LoraLayer
 
     return [module for module in model.modules() if isinstance(module, LoraLayer)]

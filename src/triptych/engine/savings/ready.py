@@ -19,7 +19,7 @@ from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.model import Abilities, EngineModel
 from triptych.engine.savings.dropout import use_quick_dropout
 from triptych.engine.savings.gated import use_quick_blocks
-from triptych.engine.savings.merging import stays_apart
+from triptych.engine.savings.merging import lora_layers, stays_apart
 from triptych.engine.savings.probe import Report, attempt, same_predictions
 from triptych.engine.savings.replacement import replaced
 from triptych.errors import ModelError
@@ -112,11 +112,9 @@ def leave_rounding_to_autocast(model: nn.Module) -> None:
 
     The numbers are the same: what is widened is rounded again to what it was. DoRA computes more with what it widens.
     """
-    from peft.tuners.lora import LoraLayer
-
-    for module in model.modules():
-        if isinstance(module, LoraLayer) and not module.lora_variant:
-            module.cast_input_dtype_enabled = False
+    for layer in lora_layers(model):
+        if not layer.lora_variant:
+            layer.cast_input_dtype_enabled = False
 
 
 def narrow_trained_embeddings(model: nn.Module) -> None:
