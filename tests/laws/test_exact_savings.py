@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import subprocess
 import time
+import traceback
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,9 @@ import pytest
 import torch
 import transformers
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from support.worlds import World, disturb, gradients, largest_difference, train, with_abilities
+from support.worlds import World, disturb, gradients, in_bf16, largest_difference, train, with_abilities
 from triptych.engine import batch_size, forward, training
 from triptych.engine.batching import collate
 from triptych.engine.evaluation import split_loss
@@ -506,3 +508,36 @@ def test_the_micro_batch_is_found(gpt2, monkeypatch):
     monkeypatch.setattr(batch_size, "MEMORY_SHARE", 0.0)
     assert found(most=2) == 1
     assert not any(module.training for module in model.parts.model.modules())
+
+
+# What makes a processor wait for a GPU
+
+READ_BACK = ("_local_scalar_dense", "nonzero", "masked_select", "is_nonzero", "_unique2", "equal")
+
+
+class ReadBack(TorchDispatchMode):
+    """Collects the operations whose result Python needs, as file names of their callers."""
+
+    def __init__(self):
+        super().__init__()
+        self.callers: list[str] = []
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        """Note the operation where it is one of those."""
+        if operation.overloadpacket.__name__ in READ_BACK:
+            frames = [frame.filename for frame in traceback.extract_stack() if "/torch/" not in frame.filename]
+            self.callers.append(Path(frames[-2]).name)
+        return operation(*args, **(kwargs or {}))
+
+
+def test_a_micro_batch_reads_nothing_back(world, method):
+    """No number is read back in forward and backward pass but one: whether transformers' mask is all ones."""
+    world = in_bf16(world)
+    model = make_ready(world.model(method))
+    model.train()
+    batch = collate(world.pairs, world.template)
+    with ReadBack() as seen:
+        with world.machine.autocast():
+            losses = target_losses(model, batch)
+        losses.sum().backward()
+    assert seen.callers == ["masking_utils.py"]

@@ -128,21 +128,30 @@ class World:
         return Loop(model, self.pairs, plan, TrainingState.begin(model.adapted, plan, scaler))
 
 
-class Bf16Cpu:
-    """What accelerate gives for `mixed_precision="bf16"` on a CPU; a process has one Accelerator, and the tests' is
-    fp32."""
+class OneProcess:
+    """What accelerate gives to one process on a device in a precision; a process has one Accelerator, and the tests' is
+    of the CPU in fp32.
+    """
 
-    device = torch.device("cpu")
     is_main_process, num_processes, process_index = True, 1, 0
 
+    def __init__(self, device: str, precision: str):
+        self.device, self._dtype = torch.device(device), {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
+
     def autocast(self):
-        """Matrix products in bf16."""
-        return torch.autocast("cpu", torch.bfloat16)
+        """Matrix products in the precision."""
+        return torch.autocast(self.device.type, self._dtype)
 
 
 def in_bf16(world: World) -> World:
     """The same world on a machine in bf16."""
-    return replace(world, machine=Machine(Bf16Cpu(), "bf16"))
+    return replace(world, machine=Machine(OneProcess("cpu", "bf16"), "bf16"))
+
+
+def on_device(world: World, device: str, precision: str) -> World:
+    """The same world on another device."""
+    prototype = copy.deepcopy(world.prototype).to(device)
+    return replace(world, prototype=prototype, machine=Machine(OneProcess(device, precision), precision))
 
 
 def under_engine(adapted: AdaptedModel, template: Template, machine: Machine, **abilities: bool) -> EngineModel:

@@ -394,7 +394,8 @@ class Loop:
         FLOPs and tokens of all ranks are counted. Every loss is divided by `targets`, those of the whole global batch.
         """
         now, machine, scaler = self.state.progress, self.model.machine, self.state.scaler
-        model, nats = replace(self.model, recomputes=self.recomputes), 0.0
+        model = replace(self.model, recomputes=self.recomputes)
+        nats = torch.zeros((), dtype=torch.float64, device=machine.device)  # read once: a GPU is not waited for here
         for number, group in enumerate(micro_groups(self.pairs, indices, size)):
             batch = collate([self.pairs[i] for i in group], model.template)
             executed, plain = self._count_flops(*executed_shape(model.adapted, batch), model.recomputes)
@@ -409,9 +410,9 @@ class Loop:
                 cache = self._cache
                 losses = cache.losses(model, batch, group) if cache else target_losses(model, batch)
             total = losses.sum()
-            nats += float(total.detach())
+            nats += total.detach()
             (scaler.scale(total / targets) if scaler else total / targets).backward()
-        return nats
+        return float(nats)
 
     def _sum_gradients(self) -> None:
         machine = self.model.machine
