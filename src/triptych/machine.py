@@ -128,7 +128,7 @@ def choose_precision(asked: str, device: str) -> str:
 
 
 def start_machine(device: str | None, precision: str) -> Machine:
-    """Set up the device and the process group; deterministic kernels are asked for where they exist.
+    """Set up the device and the process group; on CUDA kernels that give the same bits again are used where they exist.
 
     Raises:
         ConfigError: this process computes in another precision already; accelerate knows one for a process.
@@ -142,6 +142,10 @@ def start_machine(device: str | None, precision: str) -> Machine:
             f"This process computes in {before.replace('no', 'fp32')} already, and cannot change to {chosen}: run "
             "other precisions by separate commands."
         )
+    if name == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products may differ from run to run
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # nothing here reads what it has not written
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
     return Machine(accelerator, chosen)
 
