@@ -54,7 +54,7 @@ class Context:
     """What a method may use besides the model."""
 
     tokenizer: PreTrainedTokenizerBase
-    generator: torch.Generator  # seeded by the run; the only source of random numbers
+    generator: torch.Generator  # of the CPU, seeded by the run; the only source of random numbers
     frequent_tokens: Tensor  # token ids by falling frequency in the training documents
 
 

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
 
 import pytest
 import torch
@@ -19,7 +18,11 @@ from triptych.engine.generation.generate import generate
 from triptych.engine.savings.ready import make_ready, probe_recomputation
 from triptych.engine.savings.trunk_cache import open_cache, trunk_store
 from triptych.measure.training_meters import TrainingMeters
+from triptych.methods.bitfit import BitFit
+from triptych.methods.dora import DoRA
 from triptych.methods.full import Full
+from triptych.methods.ia3 import IA3
+from triptych.methods.infix_tuning import InfixTuning
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prefix_tuning import PrefixTuning
@@ -34,6 +37,10 @@ METHODS = {
     "lora": LoRA(rank=2),
     "lora-all": LoRA(rank=2, target_modules="all-linear", dropout=0.0),
     "last-blocks": LastLayers(num_blocks=2),
+    "dora": DoRA(rank=2),
+    "ia3": IA3(),
+    "bitfit": BitFit(),
+    "infix": InfixTuning(num_virtual_tokens=4),
     "last-head": LastLayers(num_blocks=0, final_norm=False, head="untied"),
     "full": Full(),
 }
@@ -49,8 +56,7 @@ def ready(world: World, method, moved: bool = True):
     """A model made ready for the engine, its adapter moved away from where it began."""
     model = world.model(method)
     if moved:
-        here = replace(model, adapted=model.adapted)
-        disturb_alike(here.adapted)
+        disturb_alike(model.adapted)
     return make_ready(model)
 
 
@@ -107,7 +113,7 @@ def test_summaries_are_those_of_the_cpu(world, method, beams):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_training_gains(world, method, precision):
-    """A short training lowers the loss; in fp32 to what the CPU finds."""
+    """A short training lowers the loss; in fp32 to what the CPU finds, where no dropout draws other numbers."""
     gpu = on_device(world, DEVICE, precision)
     rate = 0.003
     model = ready(gpu, method, moved=False)
@@ -116,7 +122,7 @@ def test_training_gains(world, method, precision):
     train(loop)
     after = split_loss(model, gpu.pairs, 4).mean
     assert after < before
-    if precision == "fp32":
+    if precision == "fp32" and world.prototype.config.model_type == "llama":
         model = ready(world, method, moved=False)
         train(world.loop_of(model, learning_rate=rate))
         assert abs(split_loss(model, world.pairs, 4).mean - after) < 2e-3

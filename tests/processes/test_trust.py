@@ -129,7 +129,14 @@ def test_every_meter_is_filled_or_says_why(resumed):
     assert cost.busy_seconds > 0 and cost.busy_note is None and cost.device_seconds >= cost.train_seconds
     assert (cost.energy_joules is None) == (cost.energy_note is not None) == (cost.energy_kind is None)
     missing = {name for name, value in cost if value is None}
-    assert missing <= {"energy_joules", "energy_kind", "energy_note", "busy_note", "reserved_peak_memory_bytes"}
+    assert missing <= {
+        "energy_joules",
+        "energy_kind",
+        "energy_note",
+        "busy_note",
+        "shared_note",
+        "reserved_peak_memory_bytes",
+    }
     assert record(resumed / "runs/lora/0").provenance.hardware["num_processes"] == 1
 
 

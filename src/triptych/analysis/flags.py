@@ -129,6 +129,8 @@ def _run_flags(run: SavedRun) -> list[str]:
             "Memory ran out with one document a pass, so each block was computed again in the backward pass: time and "
             "FLOPs are higher, and memory is lower, than on a machine with more memory."
         )
+    if note := record.cost.shared_note:
+        flags.append(f"{note[0].upper()}{note[1:]}.")
     share = _rate_share(run)
     if share is not None and share > HIGH_RATE:
         flags.append(

@@ -19,3 +19,18 @@ def open_nvml(device: torch.device) -> tuple[Any, Any] | str:
         return pynvml, pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{torch.cuda.get_device_properties(device).uuid}")
     except pynvml.NVMLError as error:
         return f"NVML does not answer here ({error})"
+
+
+def other_processes(device: torch.device) -> int:
+    """How many other processes have work on the GPU now; 0 where NVML does not tell.
+
+    This process is one of those that NVML lists, perhaps under the number that it has outside a container.
+    """
+    nvml = open_nvml(device)
+    if isinstance(nvml, str):
+        return 0
+    pynvml, handle = nvml
+    try:
+        return max(len(pynvml.nvmlDeviceGetComputeRunningProcesses(handle)) - 1, 0)
+    except pynvml.NVMLError:
+        return 0

@@ -11,6 +11,7 @@ import torch
 from triptych.measure.busy import Busy
 from triptych.measure.energy import Energy
 from triptych.measure.memory import PeakMemory
+from triptych.measure.nvml import other_processes
 
 
 class TrainingMeters:
@@ -23,11 +24,13 @@ class TrainingMeters:
 
     def __init__(self, device: torch.device, processes: int = 1):
         self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
-        self.devices = num_devices(device, processes)
+        self.device, self.devices = device, num_devices(device, processes)
+        self.others = 0  # processes beside this one on the GPU, when training began or ended
 
     def begin(self) -> None:
         """Give back the memory that earlier work left; the rise of memory is counted from here."""
         self.memory.begin()
+        self._look_around()
 
     @contextmanager
     def phase(self) -> Iterator[None]:
@@ -37,10 +40,12 @@ class TrainingMeters:
 
     def readings(self, train_seconds: float) -> dict[str, Any]:
         """What was measured, by the names of `records.Cost`."""
+        self._look_around()
         return {
             "device_seconds": train_seconds * self.devices,
             "busy_seconds": self.busy.seconds,
             "busy_note": self.busy.note,
+            "shared_note": self._shared_note(),
             "peak_memory_bytes": self.memory.peak_bytes,
             "peak_memory_kind": self.memory.kind,
             "added_peak_memory_bytes": self.memory.rise_bytes,
@@ -49,6 +54,18 @@ class TrainingMeters:
             "energy_kind": self.energy.kind,
             "energy_note": self.energy.note,
         }
+
+    def _look_around(self) -> None:
+        if self.device.type == "cuda":
+            self.others = max(self.others, other_processes(self.device))
+
+    def _shared_note(self) -> str | None:
+        if not self.others:
+            return None
+        others = "another process" if self.others == 1 else f"{self.others} other processes"
+        return (
+            f"{others} worked on the GPU while this method trained: its times, utilisation and energy are not its own"
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, fit for JSON."""

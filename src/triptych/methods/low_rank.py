@@ -63,6 +63,7 @@ class LowRankMethod(Method):
         Raises:
             ConfigError: as for `matched`, or the rank exceeds the smaller side of a target.
         """
+        import torch
         from peft import LoraConfig, TaskType, inject_adapter_in_model
         from peft.tuners.lora import LoraLayer
         from torch import nn
@@ -88,7 +89,9 @@ class LowRankMethod(Method):
         layers = [module for module in parts.model.modules() if isinstance(module, LoraLayer)]
         for layer in layers:
             weight: Tensor = layer.lora_A["default"].weight  # type: ignore[assignment]
-            nn.init.kaiming_uniform_(weight, a=sqrt(5), generator=context.generator)
+            drawn = torch.empty(weight.shape)  # on the CPU, where the generator is
+            nn.init.kaiming_uniform_(drawn, a=sqrt(5), generator=context.generator)
+            weight.data.copy_(drawn)
         return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(targets)})
 
     def _endings(self, parts: ModelParts, targets: dict[str, nn.Module]) -> set[str]:

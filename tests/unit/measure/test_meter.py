@@ -28,6 +28,7 @@ from triptych.measure.counters import integral
 from triptych.measure.energy import Energy
 from triptych.measure.flops import fit_flops
 from triptych.measure.memory import PeakMemory, _malloc_trim, memory_reader
+from triptych.measure.nvml import other_processes
 from triptych.measure.parameters import ParameterCounts, count_parameters
 from triptych.measure.training_meters import TrainingMeters, num_devices
 from triptych.methods.dora import DoRA
@@ -350,7 +351,7 @@ class FakeNvml:
         pass
 
     def __init__(self, clock: HandClock, missing: tuple[str, ...] = ()):
-        self.clock, self.missing, self.joules, self.uuids = clock, missing, 0.0, []
+        self.clock, self.missing, self.joules, self.uuids, self.others = clock, missing, 0.0, [], 0
 
     def _answer(self, what: str, value):
         if what in self.missing:
@@ -372,6 +373,9 @@ class FakeNvml:
 
     def nvmlDeviceGetUtilizationRates(self, handle):
         return self._answer("utilisation", types.SimpleNamespace(gpu=75, memory=10))
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle):
+        return self._answer("processes", ["this"] + ["another"] * self.others)
 
 
 @pytest.fixture
@@ -430,6 +434,32 @@ def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
     monkeypatch.setitem(sys.modules, "pynvml", None)
     for found in (Energy(CUDA), Busy(CUDA)):
         assert found.note == "not measured: the package nvidia-ml-py is not installed"
+
+
+# Other processes
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [(0, 0, None), (1, 0, "another process worked"), (0, 1, "another process worked"), (1, 4, "4 other processes")],
+)
+def test_other_processes_on_the_gpu_are_told(nvml, monkeypatch, before, after, expected):
+    """What shared the GPU when training began or ended is said, and nothing is said where it was alone."""
+    fake = nvml()
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+    meters = TrainingMeters(CUDA)
+    fake.others = before
+    meters.begin()
+    fake.others = after
+    note = meters.readings(1.0)["shared_note"]
+    assert note is None if expected is None else note.startswith(expected)
+
+
+def test_a_gpu_that_lists_no_processes_is_taken_as_alone(nvml):
+    """Where NVML does not list processes, nothing is said."""
+    nvml("processes")
+    assert other_processes(CUDA) == 0
 
 
 # Utilisation
