@@ -147,6 +147,7 @@ def start_machine(device: str | None, precision: str) -> Machine:
         torch.use_deterministic_algorithms(True, warn_only=True)
         # nothing here reads what it has not written
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each length, and its sums are in any order
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
     return Machine(accelerator, chosen)
 

@@ -17,6 +17,7 @@ from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import generate
 from triptych.engine.savings.ready import make_ready, probe_recomputation
 from triptych.engine.savings.trunk_cache import open_cache, trunk_store
+from triptych.errors import ConfigError
 from triptych.measure.training_meters import TrainingMeters
 from triptych.methods.bitfit import BitFit
 from triptych.methods.dora import DoRA
@@ -54,7 +55,10 @@ def method(request):
 
 def ready(world: World, method, moved: bool = True):
     """A model made ready for the engine, its adapter moved away from where it began."""
-    model = world.model(method)
+    try:
+        model = world.model(method)
+    except ConfigError as error:
+        pytest.skip(str(error))  # no biases in this family
     if moved:
         disturb_alike(model.adapted)
     return make_ready(model)
@@ -80,10 +84,10 @@ def loss_and_gradients(world: World, model):
 def test_losses_and_gradients_are_those_of_the_cpu(world, method):
     """In fp32 the fast path on the GPU gives the plain path's numbers on the CPU."""
     gpu = on_device(world, DEVICE, "fp32")
+    model = ready(gpu, method)
     plain = world.model(method)
     disturb_alike(plain.adapted)
     expected, wanted = loss_and_gradients(world, plain.on_plain_path())
-    model = ready(gpu, method)
     assert model.can.logits_at_targets, model.can.notes
     found, gradient = loss_and_gradients(gpu, model)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
@@ -94,10 +98,10 @@ def test_losses_and_gradients_are_those_of_the_cpu(world, method):
 def test_low_precision_is_near(world, method, precision):
     """In bf16 and fp16 the losses are those of fp32 but for rounding."""
     gpu = on_device(world, DEVICE, precision)
+    found, gradient = loss_and_gradients(gpu, ready(gpu, method))
     plain = world.model(method)
     disturb_alike(plain.adapted)
     expected, _ = loss_and_gradients(world, plain.on_plain_path())
-    found, gradient = loss_and_gradients(gpu, ready(gpu, method))
     assert (found.float() - expected).abs().mean() < 0.05 * expected.abs().mean()
     assert all(each.isfinite().all() for each in gradient.values())
 
@@ -212,7 +216,8 @@ def test_meters_see_the_gpu(gpt2):
 
 
 def test_a_comparison_on_the_gpu(tmp_path):
-    """The command trains, resumes, scores and records every method of the demo on the GPU."""
+    """The command trains, scores and records every method of the demo on the GPU."""
+    pytest.importorskip("typst")
     words = [
         *("compare", "--preset", "demo", "--device", DEVICE, "--out", str(tmp_path / "out")),
         *("--set", "limits.train_documents=32", "limits.test_documents=8", "training.max_epochs=2", "seeds=[0]"),
