@@ -55,6 +55,8 @@ class Progress:
     evaluated_at: int = 0  # the step of the last evaluation
     best_loss: float | None = None  # validation loss of the best weights; a run starts with the untouched weights'
     best_step: int = 0
+    origin_step: int = 0  # of the weights from which a decay begins, as long as the best ones stay the best
+    next_origin_step: int = 0  # the same, in case the next evaluation finds better weights
     evaluations_without_gain: int = 0
     decay_start: int | None = None  # the step from which `warmup_stable_decay` lowers the rate; None: not yet
     decay_steps: int = 0
@@ -74,16 +76,17 @@ class Progress:
 class TrainingState:
     """The whole state of a training loop in one object, which can be saved after any step.
 
-    It holds trained tensors, optimizer, position in the data, the best weights so far and the count towards early
-    stopping. Together with the plan and the data it decides all that follows. Random states are not part of it: order
-    and dropout follow from the plan's seed and the position.
+    It holds trained tensors, optimizer, position in the data, the best weights so far, those that a decay begins from,
+    and the count towards early stopping. Together with the plan and the data it decides all that follows. Random states
+    are not part of it: order and dropout follow from the plan's seed and the position.
     """
 
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
-    earlier: dict[str, Tensor] = field(default_factory=dict)  # the best before them; empty: none are kept
+    origin: dict[str, Tensor] = field(default_factory=dict)  # what a decay begins from; empty: none is to come
+    next_origin: dict[str, Tensor] = field(default_factory=dict)  # the same, if the next evaluation gains
     scaler: torch.amp.GradScaler | None = None  # only in fp16
 
     @classmethod
@@ -98,7 +101,8 @@ class TrainingState:
         """Everything as named tensors and plain numbers, fit for safetensors and JSON; the tensors are not copies."""
         tensors = {f"trained.{name}": p.detach() for name, p in self.trained.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        tensors |= {f"earlier.{name}": value for name, value in self.earlier.items()}
+        tensors |= {f"origin.{name}": value for name, value in self.origin.items()}
+        tensors |= {f"next_origin.{name}": value for name, value in self.next_origin.items()}
         if self.scaler is not None:
             tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
@@ -116,7 +120,8 @@ class TrainingState:
             for name, parameter in self.trained.items():
                 parameter.copy_(tensors[f"trained.{name}"])
         self.best = _with_prefix(tensors, "best.")
-        self.earlier = _with_prefix(tensors, "earlier.")
+        self.origin = _with_prefix(tensors, "origin.")
+        self.next_origin = _with_prefix(tensors, "next_origin.")
         state: dict[int, dict[str, Tensor]] = {}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
@@ -127,22 +132,27 @@ class TrainingState:
         if self.scaler is not None:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
-    def keep_best(self, keep_earlier: bool = False) -> None:
-        """Remember the trained tensors as they are now, and on request those that were the best until now."""
-        self.earlier = self.best if keep_earlier else {}
-        self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
+    def keep_best(self) -> None:
+        """Remember the trained tensors as they are now; a decay from them would begin at what `keep_origin` kept."""
+        self.best, self.origin = self._copies(), self.next_origin
+        self.progress.origin_step = self.progress.next_origin_step
+
+    def keep_origin(self) -> None:
+        """Remember the trained tensors as they are now, in case a decay begins from them."""
+        self.next_origin, self.progress.next_origin_step = self._copies(), self.progress.step
 
     def restore_best(self) -> None:
-        """Put the best tensors back."""
+        """Put the best tensors back, and forget where a decay would begin."""
         self._restore(self.best)
+        self.origin, self.next_origin = {}, {}
 
-    def restore_earlier(self) -> None:
-        """Put the tensors that were the best before the best ones back, where they are kept, and keep them no longer.
+    def restore_origin(self) -> None:
+        """Put back the tensors that a decay begins from, and keep none any longer."""
+        self._restore(self.origin)
+        self.origin, self.next_origin = {}, {}
 
-        Else the best are put back.
-        """
-        self._restore(self.earlier or self.best)
-        self.earlier = {}
+    def _copies(self) -> dict[str, Tensor]:
+        return {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
 
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
@@ -246,10 +256,12 @@ class Loop:
         now = self.state.progress
         if now.step == now.evaluated_at:
             return False
-        every = math.ceil(
-            round(self.plan.eval_every * self.steps_per_epoch, 9)
-        )  # 0.07 of 100 steps is 7.000000000000001
-        return now.cursor % every == 0 or now.cursor == self.steps_per_epoch or self._at_end
+        return now.cursor % self._every == 0 or now.cursor == self.steps_per_epoch or self._at_end
+
+    @property
+    def _every(self) -> int:
+        """Steps between two evaluations within an epoch."""
+        return math.ceil(round(self.plan.eval_every * self.steps_per_epoch, 9))  # 0.07 of 100 is 7.000000000000001
 
     @property
     def _at_end(self) -> bool:
@@ -290,6 +302,7 @@ class Loop:
         now.nats_targets += targets
         now.cursor += 1
         now.step += 1
+        self._keep_origin()
         return Step(nats / targets, rate)
 
     def evaluate(self, validation_loss: float) -> EvaluationLosses:
@@ -314,8 +327,7 @@ class Loop:
         if now.cursor == self.steps_per_epoch:
             now.epoch, now.cursor = now.epoch + 1, 0
         if now.best_loss is None or validation_loss < now.best_loss:
-            keep_earlier = self.schedule.decays_on_plateau and now.decay_start is None and now.best_step > 0
-            self.state.keep_best(keep_earlier)
+            self.state.keep_best()
             now.best_loss, now.best_step, now.evaluations_without_gain = validation_loss, now.step, 0
         else:
             now.evaluations_without_gain += 1
@@ -328,22 +340,38 @@ class Loop:
         if self.finished:
             self.state.restore_best()
             self.model.eval()
+        else:
+            self._keep_origin()
         return EvaluationLosses(train_loss, validation_loss)
+
+    def _keep_origin(self) -> None:
+        """Keep the weights from which a decay would begin if the next evaluation found the best weights."""
+        now = self.state.progress
+        if not self.schedule.decays_on_plateau or now.decay_start is not None:
+            return
+        place = now.cursor + (now.step == now.evaluated_at)  # of the next step to be evaluated, at the earliest
+        in_epoch = min(math.ceil(place / self._every) * self._every, self.steps_per_epoch)
+        next_evaluation = min(now.step - now.cursor + in_epoch, self.total_steps)
+        if now.step == self.schedule.decay_origin(next_evaluation, now.evaluated_at):
+            self.state.keep_origin()
 
     def _begin_decay(self) -> None:
         """Begin the decay: choose the weights it begins from and its length; the optimizer's moments stay.
 
         If the last evaluation gained, the decay begins from the weights as they are and takes all steps that are left.
-        Else it begins from the weights that were the best before the best ones (from the best, if these were the first
-        to gain): at a high rate, weights overfit before their loss rises. If none were better than the untouched
-        weights, the rate was too high for all of them: the decay begins from the weights as they are.
+        Else it begins from weights before the best ones, at their place in the data: see `Schedule.decay_origin`. If
+        none were better than the untouched weights, the rate was too high for all of them: the decay begins from the
+        weights as they are.
         """
         now = self.state.progress
         steps = self.total_steps - now.step
         if now.evaluations_without_gain:
+            origin = now.step
             if now.best_step:
-                self.state.restore_earlier()
-            steps = min(steps, self.schedule.decay_steps(now.best_step or now.step))
+                origin = now.origin_step
+                self.state.restore_origin()
+                now.epoch, now.cursor = divmod(origin, self.steps_per_epoch)
+            steps = min(steps, self.schedule.decay_steps(origin))
         now.decay_start, now.decay_steps = now.step, steps
 
     def _pairs_in_order(self) -> np.ndarray:

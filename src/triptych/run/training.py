@@ -79,7 +79,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     state.keep_best()
     loop = Loop(model, bench.corpus.train, plan, state, trunk.counter(flops), trunk.cache)
     meters = TrainingMeters(bench.machine.device, bench.machine.num_processes)
-    log = TrainingLog(bench, state, meters, loop.total_steps, flops is not None)
+    log = TrainingLog(bench, state, meters, loop.steps_per_epoch, loop.total_steps, flops is not None)
     if resumed is not None:
         state.load_state_dict(resumed.tensors, resumed.facts["progress"])
         log.history.extend(resumed.facts["history"])
@@ -166,6 +166,7 @@ class TrainingLog:
         bench: the run.
         state: where training is.
         meters: what it takes.
+        steps_per_epoch: optimizer steps of one.
         total: optimizer steps of all epochs.
         counts_flops: whether FLOPs can be counted; else they are None.
         history: the lines so far.
@@ -174,6 +175,7 @@ class TrainingLog:
     bench: Workbench
     state: TrainingState
     meters: TrainingMeters
+    steps_per_epoch: int
     total: int
     counts_flops: bool
     history: list[dict[str, Any]] = field(default_factory=list)
@@ -182,7 +184,7 @@ class TrainingLog:
         """How far training is, as every event of it says."""
         now = self.state.progress
         return {
-            "epoch": now.epoch,
+            "epoch": now.step // self.steps_per_epoch,
             "step": now.step,
             "tokens": now.tokens,
             "energy_joules": self.meters.energy.joules,

@@ -154,31 +154,48 @@ def test_an_evaluation_is_not_a_step_late_by_rounding(gpt2, share, steps, expect
 
 
 def test_a_plateau_begins_the_decay(gpt2):
-    """Without gain for `patience` evaluations the rate falls to 0 from the weights that were the best before the best
-    ones, over half the steps that led to the best; then training ends with the best weights of all."""
+    """Without gain for `patience` evaluations the rate falls to 0 from the weights of the evaluation before the best
+    one, over half the steps that led to them; then training ends with the best weights of all."""
     loop = gpt2.loop(
         LoRA(rank=2), max_epochs=20, patience=2, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.1
     )
     rates, weights = train_on_a_plateau(loop, [5.0, 4.0, 3.0, 2.0, 2.5, 2.0])
     now = loop.state.progress
-    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (18, 6, 12, 24)
-    assert rates == pytest.approx([0.1] * 18 + [0.1 * k / 6 for k in (6, 5, 4, 3, 2, 1)])
+    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (18, 5, 12, 23)
+    assert rates == pytest.approx([0.1] * 18 + [0.1 * k / 5 for k in (5, 4, 3, 2, 1)])
     third, fourth, restored = weights[4], weights[6], weights[11]
     for name, parameter in loop.state.trained.items():
         assert torch.equal(restored[name], third[name])
         assert torch.equal(parameter, fourth[name])
-    assert loop.state.earlier == {}
+    assert loop.state.origin == loop.state.next_origin == {}
 
 
-@pytest.mark.parametrize("untouched", [True, False])
-def test_a_plateau_after_the_first_gain_decays_from_it(gpt2, untouched):
-    """Where only the first evaluation gained, the decay begins from its weights, not from the untouched ones."""
+@pytest.mark.parametrize(("best", "origin"), [(1, 2), (2, 4), (3, 6), (4, 9)])
+def test_a_decay_begins_at_its_place_in_the_data(gpt2, monkeypatch, best, origin):
+    """It takes the very steps that followed the weights it begins from: where the best weights came early, those are
+    weights between two evaluations, from which the decay ends where the best weights were."""
+    steps, weights = [], {}
+    real = training.micro_groups
+    monkeypatch.setattr(
+        training, "micro_groups", lambda *given: steps.append([gpt2.pairs[i].id for i in given[1]]) or real(*given)
+    )
     loop = gpt2.loop(LoRA(rank=2), max_epochs=20, patience=1, schedule="warmup_stable_decay")
-    if untouched:
-        loop.state.progress.best_loss = 9.0
-        loop.state.keep_best()
-    _, weights = train_on_a_plateau(loop, [5.0, 6.0])
-    assert all(torch.equal(weights[3][name], weights[0][name]) for name in weights[0])
+    now = loop.state.progress
+    losses = [9.0 - n for n in range(best)] + [9.5]
+    while now.decay_start is None:
+        if loop.evaluation_due:
+            loop.evaluate(losses.pop(0))
+        else:
+            loop.step()
+            weights[now.step] = {name: p.detach().clone() for name, p in loop.state.trained.items()}
+    assert now.best_step == 3 * best and now.decay_steps == (origin + 1) // 2
+    assert all(torch.equal(p, weights[origin][name]) for name, p in loop.state.trained.items())
+    before = len(steps)
+    for _ in range(min(3, now.decay_steps)):
+        if loop.evaluation_due:
+            loop.evaluate(9.9)
+        loop.step()
+    assert steps[before:] == steps[origin : origin + len(steps) - before]
 
 
 def test_the_decay_fits_into_the_epochs(gpt2):
@@ -190,28 +207,27 @@ def test_the_decay_fits_into_the_epochs(gpt2):
 
 
 def test_a_decay_that_must_begin_before_a_plateau_was_sure(gpt2):
-    """Where the last decay that fits begins after an evaluation without gain, it begins as on a plateau: from the
-    weights that were the best before the best ones, over half the steps that led to the best."""
+    """Where the last decay that fits begins after an evaluation without gain, it begins as on a plateau."""
     loop = gpt2.loop(
         LoRA(rank=2), max_epochs=6, patience=3, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.6
     )
     rates, weights = train_on_a_plateau(loop, [5.0, 4.0, 3.0, 3.5])
     now = loop.state.progress
-    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (12, 5, 9, 17)
-    assert rates == pytest.approx([0.6] * 12 + [0.6 * k / 5 for k in (5, 4, 3, 2, 1)])
+    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (12, 3, 9, 15)
+    assert rates == pytest.approx([0.6] * 12 + [0.6 * k / 3 for k in (3, 2, 1)])
     second, third = weights[2], weights[4]
     assert all(torch.equal(p, third[name]) for name, p in loop.state.trained.items())
-    assert loop.state.earlier == {}
+    assert loop.state.origin == loop.state.next_origin == {}
     assert any(not torch.equal(second[name], third[name]) for name in second)
 
 
 def test_better_weights_of_the_decay_are_kept(gpt2):
     """The decay is evaluated at each epoch's end and at its own, and its best weights are kept."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=20, patience=1, schedule="warmup_stable_decay")
-    train_on_a_plateau(loop, [5.0, 4.0, 3.0, 3.5, 2.0, 2.5])
+    train_on_a_plateau(loop, [6.0, 5.0, 4.0, 3.0, 3.5, 2.0, 2.5])
     now = loop.state.progress
-    assert (now.decay_start, now.decay_steps, now.best_step, now.best_loss) == (12, 5, 15, 2.0)
-    assert (now.step, now.evaluations) == (17, 6)  # at 3, 6, 9, 12, 15 and 17
+    assert (now.decay_start, now.decay_steps, now.best_step, now.best_loss) == (15, 5, 18, 2.0)
+    assert (now.step, now.evaluations) == (20, 7)  # at 3, 6, 9, 12, 15, 18 and 20
 
 
 def test_weights_that_never_gain_are_the_untouched_ones(gpt2):
@@ -454,10 +470,10 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("at", range(1, 15))
+@pytest.mark.parametrize("at", range(1, 14))
 def test_a_plateau_resumes_bit_by_bit(gpt2, at):
     """Saved before, in or after the plateau, or within the decay, training ends in the same bits and rates."""
-    losses = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 15: 3.0}
+    losses = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 14: 3.0}
 
     def begin() -> Loop:
         changes = {"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay", "eval_every": 1.0}
@@ -474,7 +490,7 @@ def test_a_plateau_resumes_bit_by_bit(gpt2, at):
 
     whole = begin()
     rates = finish(whole)
-    assert len(rates) == whole.state.progress.step == 15
+    assert len(rates) == whole.state.progress.step == 14
     first, second = begin(), begin()
     before = finish(first, at)
     tensors, numbers = first.state.state_dict()
