@@ -540,7 +540,8 @@ def report(
     Args:
         outs: a results folder, or several, which are joined into one table if they may be.
         to: the folder to write to; None: the results folder, where there is one only.
-        texts: with summaries in the reports; False: for data that may not be passed on.
+        texts: with summaries in the reports; False: for data that may not be passed on. Then, with `to`, that folder
+            becomes a results folder of its own: suite, records, histories and scores, without any text.
         settings: the section `report` of a suite: title, author, course, date, reason. Where a folder's own report is
             written, its suite.json keeps them.
 

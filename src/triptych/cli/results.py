@@ -26,7 +26,8 @@ def add_report(commands: Commands) -> None:
     parser.add_argument(
         "--without-texts",
         action="store_true",
-        help="leave out every summary, generated or of the reference: for data that may not be passed on",
+        help="leave out every summary, generated or of the reference: for data that may not be passed on; with --to, "
+        "DIR becomes a results folder of its own: suite, records, histories and scores",
     )
     add_set_option(
         parser,

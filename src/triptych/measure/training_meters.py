@@ -62,9 +62,8 @@ class TrainingMeters:
     def _shared_note(self) -> str | None:
         if not self.others:
             return None
-        others = "another process" if self.others == 1 else f"{self.others} other processes"
         return (
-            f"{others} worked on the GPU while this method trained: its times, utilisation and energy are not its own"
+            "other processes worked on the GPU in training: times, utilisation and energy are not this method's alone"
         )
 
     def state_dict(self) -> dict[str, Any]:

@@ -96,6 +96,11 @@ class Results:
         """The methods that have a run, in the suite's order."""
         return tuple(dict.fromkeys(run.record.label for run in self.runs))
 
+    @property
+    def has_texts(self) -> bool:
+        """Whether the summaries are there, and not only their scores."""
+        return not any(run.record.texts_left_out for run in self.runs)
+
     def without_texts(self) -> "Results":
         """The same without documents, summaries and references: for a report on data that may not be passed on."""
         return replace(self, runs=tuple(replace(run, predictions=()) for run in self.runs), documents={})

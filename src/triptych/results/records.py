@@ -251,6 +251,7 @@ class Record(Part):
     provenance: Provenance | None = None
     # SHA-256 of history, predictions and the adapter's two JSON files, by path; {}: not recorded
     files: dict[str, str] = {}
+    texts_left_out: bool = False  # `predictions.jsonl` is a copy with the SHA-256 of each text in its place
     error: str | None = None
     digest: str | None = None  # of everything that a repeated run repeats; None in records of earlier versions
 

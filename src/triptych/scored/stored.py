@@ -90,6 +90,8 @@ def rescore(out: Path, name: str, report: bool, progress: ScoringProgress, langu
     """
     find(Metric, name)  # an unknown name is refused before anything is read
     results = read_results(out, later_scores=False)
+    if not results.has_texts:
+        raise ResultsError(f"{str(out)!r} holds scores without the summaries: score them where they were written.")
     counted = next((run.record.rouge.language for run in results.runs if run.record.rouge is not None), None)
     references = [line.reference for line in next(run for run in results.runs if run.done).predictions]
     some = [references[place] for place in scoring.evenly_chosen(len(references))]

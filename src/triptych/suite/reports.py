@@ -13,6 +13,7 @@ from triptych.results import json_files
 from triptych.results.lock import locked
 from triptych.results.reading import read_results
 from triptych.results.records import Comparison
+from triptych.results.without_texts import copy_without_texts
 from triptych.run.articles import with_documents
 
 
@@ -39,14 +40,15 @@ def report_folders(
     Args:
         outs: the results folders; runs of one that has not ended are left out where it is the only one.
         to: the folder to write to.
-        texts: with summaries in the reports.
+        texts: with summaries in the reports; without them, and in a folder of its own, one results folder is copied
+            too: suite, records, histories and scores.
         settings: the section `report` of a suite, and no other; `suite.json` of the folder that is reported in its own
             place keeps what it says.
 
     Raises:
         ConfigError: another key, or a value that is no text.
-        ResultsError: a folder is unreadable, its runs may not be compared in one table, or another process works where
-            it is written.
+        ResultsError: a folder is unreadable, its runs may not be compared in one table, another process works where it
+            is written, or other runs are where a copy is to be.
     """
     several = len(outs) > 1
     added = _report_settings(settings or {})
@@ -58,9 +60,12 @@ def report_folders(
         to.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResultsError(f"The folder {str(to)!r} cannot be made: {error.strerror}.") from error
+    in_place = [to.resolve()] == [out.resolve() for out in outs]
     with locked(to):
-        write_report(results if texts else results.without_texts(), comparison, to)
-        if added and (to / "suite.json").is_file() and [to.resolve()] == [out.resolve() for out in outs]:
+        if not texts and not several and not in_place:
+            copy_without_texts(results, to)
+        write_report(results if texts and results.has_texts else results.without_texts(), comparison, to)
+        if added and (to / "suite.json").is_file() and in_place:
             json_files.write_json(to / "suite.json", results.suite.model_dump(mode="json"))
     return comparison
 

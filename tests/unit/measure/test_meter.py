@@ -441,7 +441,7 @@ def test_without_the_nvml_package_nothing_is_measured(monkeypatch):
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
-    [(0, 0, None), (1, 0, "another process worked"), (0, 1, "another process worked"), (1, 4, "4 other processes")],
+    [(0, 0, None), (1, 0, "other processes worked"), (0, 4, "other processes worked")],
 )
 def test_other_processes_on_the_gpu_are_told(nvml, monkeypatch, before, after, expected):
     """What shared the GPU when training began or ended is said, and nothing is said where it was alone."""

@@ -1,0 +1,62 @@
+"""A copy of a results folder that holds no text of documents, references or summaries, and can be passed on."""
+
+import hashlib
+import shutil
+from pathlib import Path
+
+from triptych.errors import ResultsError
+from triptych.results import json_files, layout
+from triptych.results.integrity import digests
+from triptych.results.reading import Results, SavedRun, read_record
+
+
+def copy_without_texts(results: Results, to: Path) -> None:
+    """Write suite, records, histories, searches and scores to another folder, where `triptych report` reads them.
+
+    In place of each summary and reference stands its SHA-256, so that equal ones can still be told. Adapters are not
+    copied.
+
+    Args:
+        results: what is copied, with its points of the data-size curves.
+        to: the folder; a copy that is there is replaced.
+
+    Raises:
+        ResultsError: the folder holds runs that are no such copy.
+    """
+    for path in to.glob("runs/*/*/record.json"):
+        if not read_record(path).texts_left_out:
+            raise ResultsError(
+                f"{str(to)!r} holds runs with their texts: name a folder without runs, or remove {str(to / 'runs')!r}."
+            )
+    shutil.rmtree(to / "runs", ignore_errors=True)
+    to.mkdir(parents=True, exist_ok=True)
+    json_files.write_json(to / "suite.json", results.suite.model_dump(mode="json"))
+    for run in results.runs:
+        _copy_run(run, results.out, to)
+    for size, smaller in results.scaled.items():
+        copy_without_texts(smaller, layout.scaled_folder(to, size))
+
+
+def _copy_run(run: SavedRun, out: Path, to: Path) -> None:
+    label, seed = run.record.label, run.record.seed
+    folder = layout.run_folder(to, label, seed)
+    folder.mkdir(parents=True)
+    history = layout.run_folder(out, label, seed) / "history.jsonl"
+    for source, copy in (
+        (history, folder / "history.jsonl"),
+        (layout.search_file(out, label), layout.search_file(to, label)),
+    ):
+        if source.is_file():
+            shutil.copyfile(source, copy)
+    if run.predictions:
+        lines = (
+            line.model_copy(update={"prediction": _digest(line.prediction), "reference": _digest(line.reference)})
+            for line in run.predictions
+        )
+        json_files.write_json_lines(folder / "predictions.jsonl", (line.model_dump(mode="json") for line in lines))
+    record = run.record.model_copy(update={"texts_left_out": True, "files": digests(folder)})
+    json_files.write_json(folder / "record.json", record.sealed())
+
+
+def _digest(text: str) -> str:
+    return f"sha256:{hashlib.sha256(text.encode()).hexdigest()}"

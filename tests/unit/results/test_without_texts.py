@@ -1,0 +1,72 @@
+"""A results folder can be passed on without a text: everything but texts is made again from the copy."""
+
+import json
+
+import pytest
+
+from support.folders import write_results
+from triptych import api
+from triptych.errors import ResultsError
+from triptych.results.reading import read_results
+from triptych.scored.stored import rescore
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """A small results folder, and where its copy is to be."""
+    return write_results(tmp_path / "out"), tmp_path / "copy"
+
+
+def files_of(folder) -> dict[str, str]:
+    """Every text file of a folder by its path in it."""
+    return {
+        str(path.relative_to(folder)): path.read_text("utf-8", "replace")
+        for path in folder.rglob("*")
+        if path.suffix in (".json", ".jsonl", ".csv", ".md", ".html")
+    }
+
+
+def test_the_copy_gives_the_same_comparison(finished):
+    """Compared again, the copy has every figure of the original but the checks of texts, and it has no text."""
+    out, copy = finished
+    first = api.report(out, to=copy, texts=False)
+    again = api.report(copy)
+    assert again.checks is None
+    assert again.model_copy(update={"checks": first.checks}) == first
+    lines = [line for run in read_results(out).runs for line in run.predictions]
+    texts = {text for line in lines for text in (line.prediction, line.reference)}
+    found = files_of(copy)
+    assert texts and not [(name, text) for name, body in found.items() for text in texts if text in body]
+    assert {"suite.json", "comparison.json", "report.html"} <= set(found)
+    assert api.advise(copy).choice == api.advise(out).choice
+
+
+def test_a_changed_copy_is_refused(finished):
+    """The scores of a copy are held to its record, as those of a run are."""
+    out, copy = finished
+    api.report(out, to=copy, texts=False)
+    path = next(copy.glob("runs/*/*/predictions.jsonl"))
+    path.write_text(path.read_text().replace('"rouge1": ', '"rouge1": 1', 1))
+    with pytest.raises(ResultsError, match="they are not of one run"):
+        read_results(copy)
+
+
+def test_a_copy_is_not_written_over_runs(finished, tmp_path):
+    """Other runs stay where they are; an earlier copy is replaced."""
+    out, copy = finished
+    other = write_results(tmp_path / "other")
+    before = files_of(other)
+    with pytest.raises(ResultsError, match="holds runs with their texts"):
+        api.report(out, to=other, texts=False)
+    assert files_of(other) == before
+    for _ in range(2):
+        api.report(out, to=copy, texts=False)
+    assert json.loads(next(copy.glob("runs/*/*/record.json")).read_text())["texts_left_out"] is True
+
+
+def test_a_copy_has_nothing_to_score(finished):
+    """Another metric needs the summaries, and says where they are."""
+    out, copy = finished
+    api.report(out, to=copy, texts=False)
+    with pytest.raises(ResultsError, match="holds scores without the summaries"):
+        rescore(copy, "rouge", False, lambda done, total: None)
