@@ -588,8 +588,8 @@ def advise(
         return advice.recommend(read_comparison(Path(out)), max_parameters, max_seconds, max_memory)
     results = read_results(Path(out))
     found = advice.recommend(comparing.compare_results(results), max_parameters, max_seconds, max_memory)
-    if found.choice is None or results.files is not None:
-        return found
+    if found.choice is None or results.files is not None or not results.has_texts:
+        return found  # there is no run to use
     runs = runs_of_row(Path(out), found.choice, [run.record.seed for run in results.of(found.choice)])
     return replace(found, runs=tuple(map(str, runs)), text=f"{found.text}\n{how_to_use(results, runs)}")
 

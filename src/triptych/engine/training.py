@@ -134,7 +134,7 @@ class TrainingState:
 
     def keep_best(self) -> None:
         """Remember the trained tensors as they are now; a decay from them would begin at what `keep_origin` kept."""
-        self.best, self.origin = self._copies(), self.next_origin
+        self.best, self.origin, self.next_origin = self._copies(), self.next_origin, {}
         self.progress.origin_step = self.progress.next_origin_step
 
     def keep_origin(self) -> None:

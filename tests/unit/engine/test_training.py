@@ -471,7 +471,7 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
 
 
 @pytest.mark.parametrize("at", range(1, 14))
-def test_a_plateau_resumes_bit_by_bit(gpt2, at):
+def test_a_plateau_resumes_bit_by_bit(gpt2, at, tmp_path):
     """Saved before, in or after the plateau, or within the decay, training ends in the same bits and rates."""
     losses = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 14: 3.0}
 
@@ -494,8 +494,9 @@ def test_a_plateau_resumes_bit_by_bit(gpt2, at):
     first, second = begin(), begin()
     before = finish(first, at)
     tensors, numbers = first.state.state_dict()
+    tensor_files.write_tensors(tmp_path / "state.safetensors", tensors)
     second.state.load_state_dict(
-        {name: value.clone() for name, value in tensors.items()}, json.loads(json.dumps(numbers))
+        tensor_files.read_tensors(tmp_path / "state.safetensors"), json.loads(json.dumps(numbers))
     )
     second = Loop(second.model, second.pairs, second.plan, second.state)
     assert before + finish(second) == rates
