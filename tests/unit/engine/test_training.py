@@ -470,9 +470,12 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("at", range(1, 14))
-def test_a_plateau_resumes_bit_by_bit(gpt2, at, tmp_path):
-    """Saved before, in or after the plateau, or within the decay, training ends in the same bits and rates."""
+@pytest.mark.parametrize(
+    ("at", "evaluated"), [*((at, False) for at in range(1, 14)), *((at, True) for at in (3, 6, 9, 12))]
+)
+def test_a_plateau_resumes_bit_by_bit(gpt2, at, evaluated, tmp_path):
+    """Saved before, in or after the plateau, or within the decay, before or after an evaluation, training ends in the
+    same bits and rates."""
     losses = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 14: 3.0}
 
     def begin() -> Loop:
@@ -493,6 +496,8 @@ def test_a_plateau_resumes_bit_by_bit(gpt2, at, tmp_path):
     assert len(rates) == whole.state.progress.step == 14
     first, second = begin(), begin()
     before = finish(first, at)
+    if evaluated:
+        first.evaluate(losses[at])
     tensors, numbers = first.state.state_dict()
     tensor_files.write_tensors(tmp_path / "state.safetensors", tensors)
     second.state.load_state_dict(
