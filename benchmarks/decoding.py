@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Score finished runs under several decodings on their validation documents, to choose the default one.
+
+    python benchmarks/decoding.py RUN [RUN ...] --to FOLDER [--documents 100] [--beams 1 4] [--penalties 1.0 2.0]
+                                  [--least 0 20] [--device cpu]
+
+Every run is given every decoding: beams by length penalties (which greedy search has none of) by least lengths. Each
+line of FOLDER/decoding.jsonl is a run under a decoding: mean ROUGE (F1, precision, recall), words, the share of
+summaries at the cap of new tokens, and seconds. What is there is not made again; the table at the end has the mean over
+runs. No test document is read.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, replace
+from itertools import islice, product
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from triptych import load_all
+from triptych.config.schema import Suite
+from triptych.datasets import open_dataset
+from triptych.engine.generation.decoding import DecodingPlan
+from triptych.run import scoring
+from triptych.use.summarizers import TrainedModel
+
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+
+
+def measure(run: TrainedModel, documents: list[str], references: list[str]) -> dict[str, Any]:
+    """Mean scores of a run's summaries, and what writing them took."""
+    metrics = scoring.metrics("english", ["rouge", "text-shape"])
+    begin, scores, at_cap = time.perf_counter(), [], 0
+    for place, summary in run.stream(documents):
+        scores.append(scoring.score_text(metrics, summary.text, references[place], documents[place]))
+        at_cap += summary.at_cap
+    means = {name: fmean(each[name] for each in scores) for name in scores[0]}
+    return {"seconds": time.perf_counter() - begin, "share_at_cap": at_cap / len(documents), **means}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN")
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--documents", type=int, default=100)
+    parser.add_argument("--beams", nargs="+", type=int, default=[1, 4])
+    parser.add_argument("--penalties", nargs="+", type=float, default=[1.0, 2.0])
+    parser.add_argument("--least", nargs="+", type=int, default=[0, 20])
+    parser.add_argument("--device")
+    options = parser.parse_args()
+    runs = load_all(options.runs, device=options.device)
+    pairs = validation_pairs(runs[0].suite, options.documents)
+    file = options.to / "decoding.jsonl"
+    options.to.mkdir(parents=True, exist_ok=True)
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    for run, plan in product(runs, plans(runs[0].decoding, options)):
+        about = {"run": run.label, "documents": len(pairs), **asdict(plan)}
+        if any(about.items() <= line.items() for line in lines):
+            continue
+        run.decoding = plan
+        found = measure(run, [document for document, _ in pairs], [reference for _, reference in pairs])
+        lines.append({**about, **found})
+        with file.open("a") as out:
+            out.write(json.dumps(lines[-1]) + "\n")
+        print_line(lines[-1]["run"], plan, [lines[-1]])
+    for plan in plans(runs[0].decoding, options):
+        print_line("mean", plan, [line for line in lines if asdict(plan).items() <= line.items()])
+
+
+def validation_pairs(suite: Suite, count: int) -> list[tuple[str, str]]:
+    """The first documents of the validation split with their summaries, not prepared in any way."""
+    dataset = open_dataset(
+        suite.data, data_config=suite.data_config, data_revision=suite.data_revision, columns=suite.columns
+    )
+    return [(example.document, example.summary) for example in islice(dataset.examples("validation"), count)]
+
+
+def plans(recorded: DecodingPlan, options: argparse.Namespace) -> list[DecodingPlan]:
+    """Every decoding that is asked for; greedy search has one length penalty."""
+    found = [
+        replace(recorded, num_beams=beams, length_penalty=penalty, min_new_tokens=least)
+        for beams, penalty, least in product(options.beams, options.penalties, options.least)
+    ]
+    return [plan for plan in found if plan.num_beams > 1 or plan.length_penalty == options.penalties[0]]
+
+
+def print_line(name: str, plan: DecodingPlan, lines: list[dict[str, Any]]) -> None:
+    """A row of the table: means over the lines."""
+    mean = {key: fmean(line[key] for line in lines) for key in (*ROUGE, "rouge1_precision", "rouge1_recall")}
+    words, cap = (fmean(line[key] for line in lines) for key in ("prediction_words", "share_at_cap"))
+    scores = "  ".join(f"{mean[key]:5.2f}" for key in mean)
+    print(
+        f"{name:>16}  {plan.num_beams} beams, penalty {plan.length_penalty:g}, at least {plan.min_new_tokens:2d}  "
+        f"{scores}  {words:5.1f} words, {cap:.0%} at the cap",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()
