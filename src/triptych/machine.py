@@ -128,7 +128,7 @@ def choose_precision(asked: str, device: str) -> str:
 
 
 def start_machine(device: str | None, precision: str) -> Machine:
-    """Set up the device and the process group; on CUDA kernels that give the same bits again are used where they exist.
+    """Set up the device and the process group.
 
     Raises:
         ConfigError: this process computes in another precision already; accelerate knows one for a process.
@@ -143,11 +143,7 @@ def start_machine(device: str | None, precision: str) -> Machine:
             "other precisions by separate commands."
         )
     if name == "cuda":
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # else products may differ from run to run
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        # nothing here reads what it has not written
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cuda.enable_cudnn_sdp(False)  # it plans anew for each length, and its sums are in any order
+        torch.backends.cuda.enable_cudnn_sdp(False)  # cuDNN's attention plans anew for each length of a batch
     accelerator = Accelerator(cpu=name == "cpu", mixed_precision=mixed)
     return Machine(accelerator, chosen)
 
