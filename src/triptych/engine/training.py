@@ -105,8 +105,7 @@ class TrainingState:
         tensors |= {f"next_origin.{name}": value for name, value in self.next_origin.items()}
         if self.scaler is not None:
             tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
-        for index, values in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{key}": torch.as_tensor(value) for key, value in values.items()}
+        tensors |= {f"optimizer.{name}": value for name, value in self._moments().items()}
         return tensors, vars(self.progress).copy()
 
     def load_state_dict(self, tensors: dict[str, Tensor], numbers: dict) -> None:
@@ -122,12 +121,7 @@ class TrainingState:
         self.best = _with_prefix(tensors, "best.")
         self.origin = _with_prefix(tensors, "origin.")
         self.next_origin = _with_prefix(tensors, "next_origin.")
-        state: dict[int, dict[str, Tensor]] = {}
-        for name, value in tensors.items():
-            if name.startswith("optimizer."):
-                _, index, key = name.split(".", 2)
-                state.setdefault(int(index), {})[key] = value.clone()
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        self._load_moments(_with_prefix(tensors, "optimizer."))
         self.progress = Progress(**numbers)
         if self.scaler is not None:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
@@ -138,8 +132,10 @@ class TrainingState:
         self.progress.origin_step = self.progress.next_origin_step
 
     def keep_origin(self) -> None:
-        """Remember the trained tensors as they are now, in case a decay begins from them."""
-        self.next_origin, self.progress.next_origin_step = self._copies(), self.progress.step
+        """Remember trained tensors and the optimizer's moments as they are now, in case a decay begins from them."""
+        moments = {name: value.detach().to("cpu", copy=True) for name, value in self._moments().items()}
+        self.next_origin = _prefixed("trained.", self._copies()) | _prefixed("optimizer.", moments)
+        self.progress.next_origin_step = self.progress.step
 
     def restore_best(self) -> None:
         """Put the best tensors back, and forget where a decay would begin."""
@@ -147,17 +143,33 @@ class TrainingState:
         self.origin, self.next_origin = {}, {}
 
     def restore_origin(self) -> None:
-        """Put back the tensors that a decay begins from, and keep none any longer."""
-        self._restore(self.origin)
+        """Put back the tensors and the moments that a decay begins from, and keep none any longer."""
+        self._restore(_with_prefix(self.origin, "trained."))
+        self._load_moments(_with_prefix(self.origin, "optimizer."))
         self.origin, self.next_origin = {}, {}
 
     def _copies(self) -> dict[str, Tensor]:
         return {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
 
+    def _moments(self) -> dict[str, Tensor]:
+        state = self.optimizer.state_dict()["state"]
+        return {f"{index}.{key}": torch.as_tensor(v) for index, values in state.items() for key, v in values.items()}
+
+    def _load_moments(self, moments: dict[str, Tensor]) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, value in moments.items():
+            index, key = name.split(".", 1)
+            state.setdefault(int(index), {})[key] = value
+        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
             for name, value in tensors.items():
                 self.trained[name].copy_(value)
+
+
+def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{name}": value for name, value in tensors.items()}
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -356,12 +368,12 @@ class Loop:
             self.state.keep_origin()
 
     def _begin_decay(self) -> None:
-        """Begin the decay: choose the weights it begins from and its length; the optimizer's moments stay.
+        """Begin the decay: choose the weights it begins from and its length.
 
         If the last evaluation gained, the decay begins from the weights as they are and takes all steps that are left.
-        Else it begins from weights before the best ones, at their place in the data: see `Schedule.decay_origin`. If
-        none were better than the untouched weights, the rate was too high for all of them: the decay begins from the
-        weights as they are.
+        Else it begins from weights before the best ones, with the optimizer's moments and the place in the data of
+        then, as if training had not gone on: see `Schedule.decay_origin`. If none were better than the untouched
+        weights, the rate was too high for all of them: the decay begins from the weights as they are.
         """
         now = self.state.progress
         steps = self.total_steps - now.step

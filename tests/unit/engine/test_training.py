@@ -198,6 +198,20 @@ def test_a_decay_begins_at_its_place_in_the_data(gpt2, monkeypatch, best, origin
     assert steps[before:] == steps[origin : origin + len(steps) - before]
 
 
+def test_a_decay_is_that_of_a_shorter_run(gpt2):
+    """Where the first evaluation is the best, the decay ends with the very weights of a run of one epoch, which begins
+    its decay in time by itself."""
+
+    def trained(max_epochs: int, losses: list[float]) -> dict[str, torch.Tensor]:
+        changes = {"schedule": "warmup_stable_decay", "warmup_fraction": 0.0, "patience": 2, "global_batch_size": 2}
+        loop = gpt2.loop(LoRA(rank=2), max_epochs=max_epochs, **changes)
+        train_on_a_plateau(loop, losses)
+        return loop.state.best
+
+    short, long = trained(1, [5.0]), trained(20, [5.0, 6.0, 6.0, 4.0])
+    assert all(torch.equal(short[name], long[name]) for name in short)
+
+
 def test_the_decay_fits_into_the_epochs(gpt2):
     """While validation gains, the decay takes the last third of all steps, and the last step has a rate above 0."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=6, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.6)
