@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 WARMUP_STABLE_DECAY = "warmup_stable_decay"
 WARMUP_EPOCHS = 4  # its warm-up does not grow with more epochs than these
-DECAY_SHARE = 0.5  # steps of its decay for each step up to the weights that it begins from
+DECAY_SHARE = 0.5  # steps of its decay for each step up to the best weights
 
 
 def num_evaluations(epochs: int, eval_every: float) -> int:
@@ -28,9 +28,9 @@ class Schedule:
     `warmup_stable_decay` (Hu et al. 2024, "MiniCPM", section 4; Hägele et al. 2024, arXiv 2405.18392) hardly depends on
     K: a method that learns fast is not stopped at a high rate because others may train for longer. The share is 1 until
     a decay begins at a step s, and then falls linearly to 0 within D steps. Training begins the decay where validation
-    stops gaining, with D = ceil(`DECAY_SHARE` c) for the c steps that led to the weights that it begins from, or else
-    at `latest_decay_start`: then D is all steps that are left if the last evaluation gained, and the same as before if
-    it did not. The warm-up is `warmup_fraction` of at most `WARMUP_EPOCHS` epochs.
+    stops gaining, with D = ceil(`DECAY_SHARE` b) for the b steps that led to the best weights, or else at
+    `latest_decay_start`: then D is all steps that are left if the last evaluation gained, and the same as before if it
+    did not. The warm-up is `warmup_fraction` of at most `WARMUP_EPOCHS` epochs.
 
     Args:
         kind: linear, cosine, constant or warmup_stable_decay.
@@ -63,18 +63,18 @@ class Schedule:
         return min(int(self.total_steps / (1 + DECAY_SHARE)), self.total_steps - 1)
 
     @staticmethod
-    def decay_origin(best_step: int, evaluation_before: int) -> int:
+    def decay_steps(best_step: int) -> int:
+        """Steps of a decay, when the best weights took `best_step` steps."""
+        return max(1, math.ceil(DECAY_SHARE * best_step))
+
+    @classmethod
+    def decay_origin(cls, best_step: int, evaluation_before: int) -> int:
         """The step from which a decay begins, when the best weights took `best_step` steps.
 
         A decay from there ends where the best weights were, or it begins at the evaluation before them, where that is
         later: weights at a high rate overfit before their validation loss rises.
         """
-        return max(evaluation_before, math.ceil(best_step / (1 + DECAY_SHARE)))
-
-    @staticmethod
-    def decay_steps(origin: int) -> int:
-        """Steps of a decay from weights that took `origin` steps."""
-        return max(1, math.ceil(DECAY_SHARE * origin))
+        return max(evaluation_before, best_step - cls.decay_steps(best_step), 1)
 
     def share(self, step: int, decay_start: int | None = None, decay_steps: int = 0) -> float:
         """The share of the peak in (0, 1].

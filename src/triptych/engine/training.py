@@ -378,12 +378,10 @@ class Loop:
         now = self.state.progress
         steps = self.total_steps - now.step
         if now.evaluations_without_gain:
-            origin = now.step
+            steps = min(steps, self.schedule.decay_steps(now.best_step or now.step))
             if now.best_step:
-                origin = now.origin_step
                 self.state.restore_origin()
-                now.epoch, now.cursor = divmod(origin, self.steps_per_epoch)
-            steps = min(steps, self.schedule.decay_steps(origin))
+                now.epoch, now.cursor = divmod(now.origin_step, self.steps_per_epoch)
         now.decay_start, now.decay_steps = now.step, steps
 
     def _pairs_in_order(self) -> np.ndarray:

@@ -50,9 +50,9 @@ def schedule(results: Results) -> str | None:
         )
     shapes = {
         WARMUP_STABLE_DECAY: "stays at its peak until the validation loss stops falling; then it falls linearly to "
-        f"zero from weights before the best ones, which have not overfitted yet, over {DECAY_SHARE:g} times as many "
-        "steps as led to them, so that a method that learns fast gets its low rates as well as one that needs all "
-        "epochs",
+        f"zero, over {DECAY_SHARE:g} times as many steps as led to the best weights, and from weights before them, "
+        "which have not overfitted yet, so that a method that learns fast gets its low rates as well as one that needs "
+        "all epochs",
         "linear": "falls linearly to zero",
         "cosine": "falls to zero as a cosine",
         "constant": "stays constant",

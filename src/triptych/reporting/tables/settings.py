@@ -201,7 +201,7 @@ def _schedule(results: Results) -> str:
         return (
             f"{warmup}, of {WARMUP_EPOCHS} epochs at most; then the peak rate until validation stops gaining; then "
             f"a linear decay to 0 from weights before the best ones, over {DECAY_SHARE:g} times the steps that led to "
-            "them"
+            "the best"
         )
     return f"{training.schedule}, after {warmup}"
 
