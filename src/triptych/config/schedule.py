@@ -67,15 +67,6 @@ class Schedule:
         """Steps of a decay, when the best weights took `best_step` steps."""
         return max(1, math.ceil(DECAY_SHARE * best_step))
 
-    @classmethod
-    def decay_origin(cls, best_step: int, evaluation_before: int) -> int:
-        """The step from which a decay begins, when the best weights took `best_step` steps.
-
-        A decay from there ends where the best weights were, or it begins at the evaluation before them, where that is
-        later: weights at a high rate overfit before their validation loss rises.
-        """
-        return max(evaluation_before, best_step - cls.decay_steps(best_step), 1)
-
     def share(self, step: int, decay_start: int | None = None, decay_steps: int = 0) -> float:
         """The share of the peak in (0, 1].
 

@@ -83,8 +83,8 @@ class Training(Section):
     )
     schedule: Literal["warmup_stable_decay", "linear", "cosine", "constant"] = Field(
         "warmup_stable_decay",
-        description="of the learning rate after that: at its peak until validation stops gaining, then to 0 from "
-        "weights before the best ones; or linear or cosine to 0 over max_epochs; or constant",
+        description="of the learning rate after that: at its peak until validation stops gaining, then to 0 from the "
+        "best weights; or linear or cosine to 0 over max_epochs; or constant",
     )
     optimizer: Literal["adamw", "adafactor"] = Field(
         "adamw", description="the optimizer; adafactor needs less memory for its state"

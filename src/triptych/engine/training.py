@@ -55,8 +55,6 @@ class Progress:
     evaluated_at: int = 0  # the step of the last evaluation
     best_loss: float | None = None  # validation loss of the best weights; a run starts with the untouched weights'
     best_step: int = 0
-    origin_step: int = 0  # of the weights from which a decay begins, as long as the best ones stay the best
-    next_origin_step: int = 0  # the same, in case the next evaluation finds better weights
     evaluations_without_gain: int = 0
     decay_start: int | None = None  # the step from which `warmup_stable_decay` lowers the rate; None: not yet
     decay_steps: int = 0
@@ -76,17 +74,16 @@ class Progress:
 class TrainingState:
     """The whole state of a training loop in one object, which can be saved after any step.
 
-    It holds trained tensors, optimizer, position in the data, the best weights so far, those that a decay begins from,
-    and the count towards early stopping. Together with the plan and the data it decides all that follows. Random states
-    are not part of it: order and dropout follow from the plan's seed and the position.
+    It holds trained tensors, optimizer, position in the data, the best weights so far and the count towards early
+    stopping. Together with the plan and the data it decides all that follows. Random states are not part of it: order
+    and dropout follow from the plan's seed and the position.
     """
 
     trained: dict[str, nn.Parameter]
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
-    origin: dict[str, Tensor] = field(default_factory=dict)  # what a decay begins from; empty: none is to come
-    next_origin: dict[str, Tensor] = field(default_factory=dict)  # the same, if the next evaluation gains
+    best_moments: dict[str, Tensor] = field(default_factory=dict)  # the optimizer's, of the best weights; {}: not kept
     scaler: torch.amp.GradScaler | None = None  # only in fp16
 
     @classmethod
@@ -101,8 +98,7 @@ class TrainingState:
         """Everything as named tensors and plain numbers, fit for safetensors and JSON; the tensors are not copies."""
         tensors = {f"trained.{name}": p.detach() for name, p in self.trained.items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        tensors |= {f"origin.{name}": value for name, value in self.origin.items()}
-        tensors |= {f"next_origin.{name}": value for name, value in self.next_origin.items()}
+        tensors |= {f"best_moments.{name}": value for name, value in self.best_moments.items()}
         if self.scaler is not None:
             tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
         tensors |= {f"optimizer.{name}": value for name, value in self._moments().items()}
@@ -119,37 +115,26 @@ class TrainingState:
             for name, parameter in self.trained.items():
                 parameter.copy_(tensors[f"trained.{name}"])
         self.best = _with_prefix(tensors, "best.")
-        self.origin = _with_prefix(tensors, "origin.")
-        self.next_origin = _with_prefix(tensors, "next_origin.")
+        self.best_moments = _with_prefix(tensors, "best_moments.")
         self._load_moments(_with_prefix(tensors, "optimizer."))
         self.progress = Progress(**numbers)
         if self.scaler is not None:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
-    def keep_best(self) -> None:
-        """Remember the trained tensors as they are now; a decay from them would begin at what `keep_origin` kept."""
-        self.best, self.origin, self.next_origin = self._copies(), self.next_origin, {}
-        self.progress.origin_step = self.progress.next_origin_step
-
-    def keep_origin(self) -> None:
-        """Remember trained tensors and the optimizer's moments as they are now, in case a decay begins from them."""
-        moments = {name: value.detach().to("cpu", copy=True) for name, value in self._moments().items()}
-        self.next_origin = _prefixed("trained.", self._copies()) | _prefixed("optimizer.", moments)
-        self.progress.next_origin_step = self.progress.step
+    def keep_best(self, with_moments: bool = False) -> None:
+        """Remember the trained tensors as they are now, and on request the optimizer's moments."""
+        self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
+        moments = self._moments() if with_moments else {}
+        self.best_moments = {name: value.detach().to("cpu", copy=True) for name, value in moments.items()}
 
     def restore_best(self) -> None:
-        """Put the best tensors back, and forget where a decay would begin."""
-        self._restore(self.best)
-        self.origin, self.next_origin = {}, {}
-
-    def restore_origin(self) -> None:
-        """Put back the tensors and the moments that a decay begins from, and keep none any longer."""
-        self._restore(_with_prefix(self.origin, "trained."))
-        self._load_moments(_with_prefix(self.origin, "optimizer."))
-        self.origin, self.next_origin = {}, {}
-
-    def _copies(self) -> dict[str, Tensor]:
-        return {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
+        """Put the best tensors back and, where they are kept, their moments, which are not kept any longer."""
+        with torch.no_grad():
+            for name, value in self.best.items():
+                self.trained[name].copy_(value)
+        if self.best_moments:
+            self._load_moments(self.best_moments)
+            self.best_moments = {}
 
     def _moments(self) -> dict[str, Tensor]:
         state = self.optimizer.state_dict()["state"]
@@ -161,15 +146,6 @@ class TrainingState:
             index, key = name.split(".", 1)
             state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
-
-    def _restore(self, tensors: dict[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in tensors.items():
-                self.trained[name].copy_(value)
-
-
-def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{prefix}{name}": value for name, value in tensors.items()}
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -268,12 +244,8 @@ class Loop:
         now = self.state.progress
         if now.step == now.evaluated_at:
             return False
-        return now.cursor % self._every == 0 or now.cursor == self.steps_per_epoch or self._at_end
-
-    @property
-    def _every(self) -> int:
-        """Steps between two evaluations within an epoch."""
-        return math.ceil(round(self.plan.eval_every * self.steps_per_epoch, 9))  # 0.07 of 100 is 7.000000000000001
+        every = math.ceil(round(self.plan.eval_every * self.steps_per_epoch, 9))  # 0.07 of 100 is 7.000000000000001
+        return now.cursor % every == 0 or now.cursor == self.steps_per_epoch or self._at_end
 
     @property
     def _at_end(self) -> bool:
@@ -314,7 +286,6 @@ class Loop:
         now.nats_targets += targets
         now.cursor += 1
         now.step += 1
-        self._keep_origin()
         return Step(nats / targets, rate)
 
     def evaluate(self, validation_loss: float) -> EvaluationLosses:
@@ -339,7 +310,7 @@ class Loop:
         if now.cursor == self.steps_per_epoch:
             now.epoch, now.cursor = now.epoch + 1, 0
         if now.best_loss is None or validation_loss < now.best_loss:
-            self.state.keep_best()
+            self.state.keep_best(with_moments=self.schedule.decays_on_plateau and now.decay_start is None)
             now.best_loss, now.best_step, now.evaluations_without_gain = validation_loss, now.step, 0
         else:
             now.evaluations_without_gain += 1
@@ -352,36 +323,23 @@ class Loop:
         if self.finished:
             self.state.restore_best()
             self.model.eval()
-        else:
-            self._keep_origin()
         return EvaluationLosses(train_loss, validation_loss)
-
-    def _keep_origin(self) -> None:
-        """Keep the weights from which a decay would begin if the next evaluation found the best weights."""
-        now = self.state.progress
-        if not self.schedule.decays_on_plateau or now.decay_start is not None:
-            return
-        place = now.cursor + (now.step == now.evaluated_at)  # of the next step to be evaluated, at the earliest
-        in_epoch = min(math.ceil(place / self._every) * self._every, self.steps_per_epoch)
-        next_evaluation = min(now.step - now.cursor + in_epoch, self.total_steps)
-        if now.step == self.schedule.decay_origin(next_evaluation, now.evaluated_at):
-            self.state.keep_origin()
 
     def _begin_decay(self) -> None:
         """Begin the decay: choose the weights it begins from and its length.
 
         If the last evaluation gained, the decay begins from the weights as they are and takes all steps that are left.
-        Else it begins from weights before the best ones, with the optimizer's moments and the place in the data of
-        then, as if training had not gone on: see `Schedule.decay_origin`. If none were better than the untouched
-        weights, the rate was too high for all of them: the decay begins from the weights as they are.
+        Else it begins from the best weights, with the optimizer's moments and the place in the data of then, as if
+        training had not gone on. If none were better than the untouched weights, the rate was too high for all of them:
+        the decay begins from the weights as they are.
         """
         now = self.state.progress
         steps = self.total_steps - now.step
         if now.evaluations_without_gain:
             steps = min(steps, self.schedule.decay_steps(now.best_step or now.step))
             if now.best_step:
-                self.state.restore_origin()
-                now.epoch, now.cursor = divmod(now.origin_step, self.steps_per_epoch)
+                self.state.restore_best()
+                now.epoch, now.cursor = divmod(now.best_step, self.steps_per_epoch)
         now.decay_start, now.decay_steps = now.step, steps
 
     def _pairs_in_order(self) -> np.ndarray:

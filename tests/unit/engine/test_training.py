@@ -154,8 +154,8 @@ def test_an_evaluation_is_not_a_step_late_by_rounding(gpt2, share, steps, expect
 
 
 def test_a_plateau_begins_the_decay(gpt2):
-    """Without gain for `patience` evaluations the rate falls to 0 from the weights of the evaluation before the best
-    one, over half the steps that led to the best; then training ends with the best weights of all."""
+    """Without gain for `patience` evaluations the rate falls to 0 from the best weights, over half the steps that led
+    to them; then training ends with the best weights of all."""
     loop = gpt2.loop(
         LoRA(rank=2), max_epochs=20, patience=2, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.1
     )
@@ -163,51 +163,29 @@ def test_a_plateau_begins_the_decay(gpt2):
     now = loop.state.progress
     assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (18, 6, 12, 24)
     assert rates == pytest.approx([0.1] * 18 + [0.1 * k / 6 for k in (6, 5, 4, 3, 2, 1)])
-    third, fourth, restored = weights[4], weights[6], weights[11]
+    fourth, restored = weights[6], weights[11]
     for name, parameter in loop.state.trained.items():
-        assert torch.equal(restored[name], third[name])
+        assert torch.equal(restored[name], fourth[name])
         assert torch.equal(parameter, fourth[name])
-    assert loop.state.origin == loop.state.next_origin == {}
-
-
-@pytest.mark.parametrize(("best", "origin"), [(1, 1), (2, 3), (3, 6), (4, 9)])
-def test_a_decay_begins_at_its_place_in_the_data(gpt2, monkeypatch, best, origin):
-    """It takes the very steps that followed the weights it begins from: where the best weights came early, those are
-    weights between two evaluations, from which the decay ends where the best weights were."""
-    steps, weights = [], {}
-    real = training.micro_groups
-    monkeypatch.setattr(
-        training, "micro_groups", lambda *given: steps.append([gpt2.pairs[i].id for i in given[1]]) or real(*given)
-    )
-    loop = gpt2.loop(LoRA(rank=2), max_epochs=20, patience=1, schedule="warmup_stable_decay")
-    now = loop.state.progress
-    losses = [9.0 - n for n in range(best)] + [9.5]
-    while now.decay_start is None:
-        if loop.evaluation_due:
-            loop.evaluate(losses.pop(0))
-        else:
-            loop.step()
-            weights[now.step] = {name: p.detach().clone() for name, p in loop.state.trained.items()}
-    assert now.best_step == 3 * best and now.decay_steps == (3 * best + 1) // 2
-    assert all(torch.equal(p, weights[origin][name]) for name, p in loop.state.trained.items())
-    before = len(steps)
-    for _ in range(min(3, now.decay_steps)):
-        if loop.evaluation_due:
-            loop.evaluate(9.9)
-        loop.step()
-    assert steps[before:] == steps[origin : origin + len(steps) - before]
+    assert loop.state.best_moments == {}
 
 
 def test_a_decay_is_as_if_training_had_not_gone_on(gpt2):
-    """It ends with the very weights of a run whose decay began at the same place before anything followed."""
-    changes = {"schedule": "warmup_stable_decay", "warmup_fraction": 0.0, "patience": 2, "global_batch_size": 2}
-    late = gpt2.loop(LoRA(rank=2), max_epochs=20, **changes)
-    train_on_a_plateau(late, [5.0, 6.0, 6.0, 4.0])
-    early = gpt2.loop(LoRA(rank=2), max_epochs=20, **changes)
-    for _ in range(3):
-        early.step()
-    early.state.progress.decay_start, early.state.progress.decay_steps = 3, 3
-    train_on_a_plateau(early, [4.0])
+    """It ends with the very weights of a run whose decay began at the best weights before anything followed: with the
+    moments of then, and on the documents that came next then."""
+    changes = {"max_epochs": 20, "schedule": "warmup_stable_decay", "warmup_fraction": 0.0, "patience": 2}
+    late = gpt2.loop(LoRA(rank=2), **changes)
+    train_on_a_plateau(late, [5.0, 4.0, 6.0, 6.0, 3.0])
+    early = gpt2.loop(LoRA(rank=2), **changes)
+    losses = [5.0, 4.0, 3.0]
+    while not early.finished:
+        if early.evaluation_due:
+            early.evaluate(losses.pop(0))
+            if early.state.progress.step == 6:
+                early.state.progress.decay_start, early.state.progress.decay_steps = 6, 3
+        else:
+            early.step()
+    assert (early.state.progress.best_step, late.state.progress.best_step) == (9, 15)
     assert all(torch.equal(early.state.best[name], late.state.best[name]) for name in early.state.best)
 
 
@@ -230,7 +208,6 @@ def test_a_decay_that_must_begin_before_a_plateau_was_sure(gpt2):
     assert rates == pytest.approx([0.6] * 12 + [0.6 * k / 5 for k in (5, 4, 3, 2, 1)])
     second, third = weights[2], weights[4]
     assert all(torch.equal(p, third[name]) for name, p in loop.state.trained.items())
-    assert loop.state.origin == loop.state.next_origin == {}
     assert any(not torch.equal(second[name], third[name]) for name in second)
 
 

@@ -49,10 +49,9 @@ def schedule(results: Results) -> str | None:
             "they are divided by the number of summary tokens once, so that the size of a pass changes no result"
         )
     shapes = {
-        WARMUP_STABLE_DECAY: "stays at its peak until the validation loss stops falling; then it falls linearly to "
-        f"zero, over {DECAY_SHARE:g} times as many steps as led to the best weights, and from weights before them, "
-        "which have not overfitted yet, so that a method that learns fast gets its low rates as well as one that needs "
-        "all epochs",
+        WARMUP_STABLE_DECAY: "stays at its peak until the validation loss stops falling; then training goes back to "
+        f"the best weights, from which it falls linearly to zero over {DECAY_SHARE:g} times as many steps as led to "
+        "them, so that a method that learns fast gets its low rates as well as one that needs all epochs",
         "linear": "falls linearly to zero",
         "cosine": "falls to zero as a cosine",
         "constant": "stays constant",

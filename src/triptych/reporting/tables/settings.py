@@ -200,8 +200,7 @@ def _schedule(results: Results) -> str:
     if training.schedule == WARMUP_STABLE_DECAY:
         return (
             f"{warmup}, of {WARMUP_EPOCHS} epochs at most; then the peak rate until validation stops gaining; then "
-            f"a linear decay to 0 from weights before the best ones, over {DECAY_SHARE:g} times the steps that led to "
-            "the best"
+            f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them"
         )
     return f"{training.schedule}, after {warmup}"
 
