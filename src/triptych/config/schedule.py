@@ -29,8 +29,8 @@ class Schedule:
     K: a method that learns fast is not stopped at a high rate because others may train for longer. The share is 1 until
     a decay begins at a step s, and then falls linearly to 0 within D steps. Training begins the decay where validation
     stops gaining, with D = ceil(`DECAY_SHARE` b) for the b steps that led to the best weights, or else at
-    `latest_decay_start`: then D is all steps that are left if the last evaluation gained, and the same as before if it
-    did not. The warm-up is `warmup_fraction` of at most `WARMUP_EPOCHS` epochs.
+    `latest_decay_start`, with D all the steps that are left. The warm-up is `warmup_fraction` of at most
+    `WARMUP_EPOCHS` epochs.
 
     Args:
         kind: linear, cosine, constant or warmup_stable_decay.

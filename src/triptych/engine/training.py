@@ -328,15 +328,17 @@ class Loop:
     def _begin_decay(self) -> None:
         """Begin the decay: choose the weights it begins from and its length.
 
-        If the last evaluation gained, the decay begins from the weights as they are and takes all steps that are left.
-        Else it begins from the best weights, with the optimizer's moments and the place in the data of then, as if
-        training had not gone on. If none were better than the untouched weights, the rate was too high for all of them:
-        the decay begins from the weights as they are.
+        On a plateau it is as long as `Schedule.decay_steps` says; where the end of the epochs forces it, it takes all
+        steps that are left. If the last evaluation gained, it begins from the weights as they are. Else it begins from
+        the best weights, with the optimizer's moments and the place in the data of then, as if training had not gone
+        on. If none were better than the untouched weights, the rate was too high for all of them: it begins from the
+        weights as they are.
         """
         now = self.state.progress
         steps = self.total_steps - now.step
         if now.evaluations_without_gain:
-            steps = min(steps, self.schedule.decay_steps(now.best_step or now.step))
+            if now.evaluations_without_gain >= self.plan.patience:
+                steps = min(steps, self.schedule.decay_steps(now.best_step or now.step))
             if now.best_step:
                 self.state.restore_best()
                 now.epoch, now.cursor = divmod(now.best_step, self.steps_per_epoch)

@@ -198,14 +198,15 @@ def test_the_decay_fits_into_the_epochs(gpt2):
 
 
 def test_a_decay_that_must_begin_before_a_plateau_was_sure(gpt2):
-    """Where the last decay that fits begins after an evaluation without gain, it begins as on a plateau."""
+    """Where the last decay that fits begins after an evaluation without gain, it begins from the best weights and takes
+    all steps that are left."""
     loop = gpt2.loop(
         LoRA(rank=2), max_epochs=6, patience=3, schedule="warmup_stable_decay", warmup_fraction=0.0, learning_rate=0.6
     )
     rates, weights = train_on_a_plateau(loop, [5.0, 4.0, 3.0, 3.5])
     now = loop.state.progress
-    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (12, 5, 9, 17)
-    assert rates == pytest.approx([0.6] * 12 + [0.6 * k / 5 for k in (5, 4, 3, 2, 1)])
+    assert (now.decay_start, now.decay_steps, now.best_step, now.step) == (12, 6, 9, 18)
+    assert rates == pytest.approx([0.6] * 12 + [0.6 * k / 6 for k in (6, 5, 4, 3, 2, 1)])
     second, third = weights[2], weights[4]
     assert all(torch.equal(p, third[name]) for name, p in loop.state.trained.items())
     assert any(not torch.equal(second[name], third[name]) for name in second)
