@@ -62,7 +62,7 @@ def report_folders(
         raise ResultsError(f"The folder {str(to)!r} cannot be made: {error.strerror}.") from error
     in_place = [to.resolve()] == [out.resolve() for out in outs]
     with locked(to):
-        if not texts and not several and not in_place:
+        if not texts and not several and not in_place and results.files is None:
             copy_without_texts(results, to)
         write_report(results if texts and results.has_texts else results.without_texts(), comparison, to)
         if added and (to / "suite.json").is_file() and in_place:

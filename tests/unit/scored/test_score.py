@@ -246,6 +246,14 @@ def run(capsys, *arguments: str) -> tuple[int, str, str]:
     return status, printed.out, printed.err
 
 
+def test_scored_files_are_reported_without_texts(good, bad, tmp_path, capsys):
+    """The report and the tables go to another folder, and no suite that was never run."""
+    out, to = tmp_path / "scores", tmp_path / "shown"
+    assert run(capsys, f"good={good}", f"bad={bad}", "--out", out)[0] == 0
+    triptych.report(out, to=to, texts=False)
+    assert (to / "report.html").is_file() and not {"suite.json", "runs"} & {path.name for path in to.iterdir()}
+
+
 def test_a_folder_of_scores_is_a_results_folder(good, bad, tmp_path, capsys):
     """DIR holds comparison.json, tables, reports and scored predictions; `report` makes the same comparison of it."""
     out = tmp_path / "scores"
