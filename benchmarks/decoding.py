@@ -11,7 +11,6 @@ runs. No test document is read.
 """
 
 import argparse
-import json
 import time
 from dataclasses import asdict, replace
 from itertools import islice, product
@@ -19,14 +18,13 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from recipe import add, lines_of
 from triptych import load_all
 from triptych.config.schema import Suite
-from triptych.datasets import open_dataset
 from triptych.engine.generation.decoding import DecodingPlan
-from triptych.run import scoring
+from triptych.results.records import ROUGE_TYPES
+from triptych.run import scoring, setup
 from triptych.use.summarizers import TrainedModel
-
-ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 def measure(run: TrainedModel, documents: list[str], references: list[str]) -> dict[str, Any]:
@@ -54,27 +52,20 @@ def main() -> None:
     pairs = validation_pairs(runs[0].suite, options.documents)
     file = options.to / "decoding.jsonl"
     options.to.mkdir(parents=True, exist_ok=True)
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
     for run, plan in product(runs, plans(runs[0].decoding, options)):
         about = {"run": run.label, "documents": len(pairs), **asdict(plan)}
-        if any(about.items() <= line.items() for line in lines):
+        if any(about.items() <= line.items() for line in lines_of(file)):
             continue
         run.decoding = plan
-        found = measure(run, [document for document, _ in pairs], [reference for _, reference in pairs])
-        lines.append({**about, **found})
-        with file.open("a") as out:
-            out.write(json.dumps(lines[-1]) + "\n")
-        print_line(lines[-1]["run"], plan, [lines[-1]])
+        add(file, about | measure(run, [document for document, _ in pairs], [reference for _, reference in pairs]))
     for plan in plans(runs[0].decoding, options):
-        print_line("mean", plan, [line for line in lines if asdict(plan).items() <= line.items()])
+        print_line(plan, [line for line in lines_of(file) if asdict(plan).items() <= line.items()])
 
 
 def validation_pairs(suite: Suite, count: int) -> list[tuple[str, str]]:
     """The first documents of the validation split with their summaries, not prepared in any way."""
-    dataset = open_dataset(
-        suite.data, data_config=suite.data_config, data_revision=suite.data_revision, columns=suite.columns
-    )
-    return [(example.document, example.summary) for example in islice(dataset.examples("validation"), count)]
+    examples = islice(setup.open_data(suite).examples("validation"), count)
+    return [(example.document, example.summary) for example in examples]
 
 
 def plans(recorded: DecodingPlan, options: argparse.Namespace) -> list[DecodingPlan]:
@@ -86,13 +77,13 @@ def plans(recorded: DecodingPlan, options: argparse.Namespace) -> list[DecodingP
     return [plan for plan in found if plan.num_beams > 1 or plan.length_penalty == options.penalties[0]]
 
 
-def print_line(name: str, plan: DecodingPlan, lines: list[dict[str, Any]]) -> None:
+def print_line(plan: DecodingPlan, lines: list[dict[str, Any]]) -> None:
     """A row of the table: means over the lines."""
-    mean = {key: fmean(line[key] for line in lines) for key in (*ROUGE, "rouge1_precision", "rouge1_recall")}
+    mean = {key: fmean(line[key] for line in lines) for key in (*ROUGE_TYPES, "rouge1_precision", "rouge1_recall")}
     words, cap = (fmean(line[key] for line in lines) for key in ("prediction_words", "share_at_cap"))
     scores = "  ".join(f"{mean[key]:5.2f}" for key in mean)
     print(
-        f"{name:>16}  {plan.num_beams} beams, penalty {plan.length_penalty:g}, at least {plan.min_new_tokens:2d}  "
+        f"{plan.num_beams} beams, penalty {plan.length_penalty:g}, at least {plan.min_new_tokens:2d}  "
         f"{scores}  {words:5.1f} words, {cap:.0%} at the cap",
         flush=True,
     )

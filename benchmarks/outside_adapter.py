@@ -17,9 +17,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from triptych.datasets import open_dataset
 from triptych.engine.generation.generate import generation_config
 from triptych.plugins import import_plugins
+from triptych.run import setup
 from triptych.use.summarizers import SummarizerLoader, TrainedModel
 
 
@@ -51,11 +51,8 @@ def main() -> None:
     run = SummarizerLoader(None, options.device, "fp32").load(options.run)
     if not isinstance(run, TrainedModel):
         sys.exit(f"{options.run} has no adapter")
-    suite = run.suite
-    data = open_dataset(
-        suite.data, data_config=suite.data_config, data_revision=suite.data_revision, columns=suite.columns
-    )
-    documents = [example.document for example in islice(data.examples("test"), options.documents)]
+    examples = islice(setup.open_data(run.suite).examples("test"), options.documents)
+    documents = [example.document for example in examples]
     ours = {place: summary.text for place, summary in run.stream(documents)}
     theirs = by_peft(run, options.run, documents, options.device)
     same = sum(ours[place] == text for place, text in enumerate(theirs))

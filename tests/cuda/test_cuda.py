@@ -9,7 +9,7 @@ import warnings
 import pytest
 import torch
 
-from support.worlds import World, gradients, largest_difference, on_device, train
+from support.worlds import World, disturb, gradients, largest_difference, on_device, train
 from triptych.engine.batching import collate
 from triptych.engine.evaluation import split_loss
 from triptych.engine.forward import target_losses
@@ -60,16 +60,8 @@ def ready(world: World, method, moved: bool = True):
     except ConfigError as error:
         pytest.skip(str(error))  # no biases in this family
     if moved:
-        disturb_alike(model.adapted)
+        disturb(model.adapted)
     return make_ready(model)
-
-
-def disturb_alike(adapted) -> None:
-    """`disturb`, with the numbers that the CPU draws."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in adapted.trained_parameters().values():
-            parameter.add_((0.1 * torch.randn(parameter.shape, generator=generator)).to(parameter.device))
 
 
 def loss_and_gradients(world: World, model):
@@ -86,7 +78,7 @@ def test_losses_and_gradients_are_those_of_the_cpu(world, method):
     gpu = on_device(world, DEVICE, "fp32")
     model = ready(gpu, method)
     plain = world.model(method)
-    disturb_alike(plain.adapted)
+    disturb(plain.adapted)
     expected, wanted = loss_and_gradients(world, plain.on_plain_path())
     assert model.can.logits_at_targets, model.can.notes
     found, gradient = loss_and_gradients(gpu, model)
@@ -100,7 +92,7 @@ def test_low_precision_is_near(world, method, precision):
     gpu = on_device(world, DEVICE, precision)
     found, gradient = loss_and_gradients(gpu, ready(gpu, method))
     plain = world.model(method)
-    disturb_alike(plain.adapted)
+    disturb(plain.adapted)
     expected, _ = loss_and_gradients(world, plain.on_plain_path())
     assert (found.float() - expected).abs().mean() < 0.05 * expected.abs().mean()
     assert all(each.isfinite().all() for each in gradient.values())

@@ -145,7 +145,7 @@ class OneProcess:
 
 def in_bf16(world: World) -> World:
     """The same world on a machine in bf16."""
-    return replace(world, machine=Machine(OneProcess("cpu", "bf16"), "bf16"))
+    return on_device(world, "cpu", "bf16")
 
 
 def on_device(world: World, device: str, precision: str) -> World:
@@ -200,7 +200,7 @@ def disturb(adapted: AdaptedModel, scale: float = 0.1, seed: int = 0) -> None:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in adapted.trained_parameters().values():
-            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+            parameter.add_((scale * torch.randn(parameter.shape, generator=generator)).to(parameter.device))
 
 
 def all_parameters(adapted: AdaptedModel) -> dict[str, torch.nn.Parameter]:

@@ -23,12 +23,12 @@ from triptych.results.reading import read_results
 from triptych.results.records import Comparison
 
 DOCUMENTS = ["README.md", *sorted(path.relative_to(CHECKOUT).as_posix() for path in CHECKOUT.glob("docs/**/*.md"))]
-CNN, XSUM = "results/cnn-dailymail", "results/xsum"
+EXAMPLE, CNN, XSUM = "example/results", "results/cnn-dailymail", "results/xsum"
 TABLES = [
-    ("README.md", "## Install", "example"),
+    ("README.md", "## Install", EXAMPLE),
     ("README.md", "**XSum**", CNN),
     ("README.md", "**Speed**", XSUM),
-    ("docs/results.md", "## SmolLM2 on CNN", "example"),
+    ("docs/results.md", "## SmolLM2 on CNN", EXAMPLE),
     ("docs/results.md", "## SmolLM2 on XSum", CNN),
     ("docs/results.md", "## What SmolLM2", XSUM),
     ("docs/results.md", "", "rehearsal"),
@@ -41,7 +41,7 @@ LABELS = {
     "untuned": "untuned",
     **{label: label for label in ("full", "lora", "lead-3", "prompt-tuning")},
 }
-DIGITS = {"example": 4}
+DIGITS = {EXAMPLE: 4}
 
 
 @cache
@@ -49,7 +49,7 @@ def comparison(name: str) -> Comparison:
     """The comparison that a table is of: made of the records in docs, or the published one of docs/rehearsal."""
     if name == "rehearsal":
         return Comparison.model_validate(json.loads((CHECKOUT / "docs/rehearsal/comparison.json").read_text("utf-8")))
-    return compare_results(read_results(CHECKOUT / "docs" / ("example/results" if name == "example" else name)))
+    return compare_results(read_results(CHECKOUT / "docs" / name))
 
 
 def table_before(document: str, mark: str) -> dict[str, list[str]]:

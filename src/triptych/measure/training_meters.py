@@ -25,7 +25,7 @@ class TrainingMeters:
     def __init__(self, device: torch.device, processes: int = 1):
         self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
         self.device, self.devices = device, num_devices(device, processes)
-        self.others = 0  # processes beside this one on the GPU, when training began or ended
+        self.shared = False  # whether others were on the GPU when training began or ended
 
     def begin(self) -> None:
         """Give back the memory that earlier work left; the rise of memory is counted from here."""
@@ -57,10 +57,10 @@ class TrainingMeters:
 
     def _look_around(self) -> None:
         if self.device.type == "cuda":
-            self.others = max(self.others, other_processes(self.device))
+            self.shared = self.shared or other_processes(self.device) > 0
 
     def _shared_note(self) -> str | None:
-        if not self.others:
+        if not self.shared:
             return None
         return (
             "other processes worked on the GPU in training: times, utilisation and energy are not this method's alone"

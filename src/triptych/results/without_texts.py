@@ -50,10 +50,11 @@ def _copy_run(run: SavedRun, out: Path, to: Path) -> None:
             shutil.copyfile(source, copy)
     if run.predictions:
         lines = (
-            line.model_copy(update={"prediction": _digest(line.prediction), "reference": _digest(line.reference)})
+            line.model_dump(mode="json")
+            | {"prediction": _digest(line.prediction), "reference": _digest(line.reference)}
             for line in run.predictions
         )
-        json_files.write_json_lines(folder / "predictions.jsonl", (line.model_dump(mode="json") for line in lines))
+        json_files.write_json_lines(folder / "predictions.jsonl", lines)
     record = run.record.model_copy(update={"texts_left_out": True, "files": digests(folder)})
     json_files.write_json(folder / "record.json", record.sealed())
 

@@ -79,7 +79,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     state.keep_best()
     loop = Loop(model, bench.corpus.train, plan, state, trunk.counter(flops), trunk.cache)
     meters = TrainingMeters(bench.machine.device, bench.machine.num_processes)
-    log = TrainingLog(bench, state, meters, loop.steps_per_epoch, loop.total_steps, flops is not None)
+    log = TrainingLog(bench, loop, meters, flops is not None)
     if resumed is not None:
         state.load_state_dict(resumed.tensors, resumed.facts["progress"])
         log.history.extend(resumed.facts["history"])
@@ -164,33 +164,29 @@ class TrainingLog:
 
     Attributes:
         bench: the run.
-        state: where training is.
+        loop: training.
         meters: what it takes.
-        steps_per_epoch: optimizer steps of one.
-        total: optimizer steps of all epochs.
         counts_flops: whether FLOPs can be counted; else they are None.
         history: the lines so far.
     """
 
     bench: Workbench
-    state: TrainingState
+    loop: Loop
     meters: TrainingMeters
-    steps_per_epoch: int
-    total: int
     counts_flops: bool
     history: list[dict[str, Any]] = field(default_factory=list)
 
     def progress(self) -> dict[str, Any]:
         """How far training is, as every event of it says."""
-        now = self.state.progress
+        now = self.loop.state.progress
         return {
-            "epoch": now.step // self.steps_per_epoch,
+            "epoch": now.step // self.loop.steps_per_epoch,  # taken: a decay goes back in the data
             "step": now.step,
             "tokens": now.tokens,
             "energy_joules": self.meters.energy.joules,
             "train_flops": now.train_flops if self.counts_flops else None,
             "train_seconds": self.bench.clocks.read()["train"],
-            "total": self.total,
+            "total": self.loop.total_steps,
         }
 
     def add(self, event: StepEvent | EvaluationEvent) -> None:
@@ -219,7 +215,7 @@ def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> No
     """
     bench = log.bench
     with bench.clocks.time("checkpoint"):
-        tensors, progress = log.state.state_dict()
+        tensors, progress = log.loop.state.state_dict()
         facts = {
             "progress": progress,
             "history": log.history,
