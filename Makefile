@@ -8,17 +8,17 @@ PARALLEL := -n 2 --dist loadfile
 MODEL ?= results/inputs/gpt2-shape
 DATA ?= results/inputs/cnn_dailymail
 
-.PHONY: compare example example-report test test-all torture lint docs dist benchmark clean
+.PHONY: compare example reports test test-all torture lint docs dist benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
 
 example: .venv/ready          ## run the demo again and write docs/example: its records and their report
 	$(BIN)/triptych compare --fresh --out results/example
-	$(BIN)/python scripts/write_example.py results/example
+	$(BIN)/python scripts/write_reports.py results/example
 
-example-report: .venv/ready   ## write the report in docs/example again from the records there, in seconds
-	$(BIN)/python scripts/write_example.py
+reports: .venv/ready          ## write the reports in docs again from the records there, in seconds
+	$(BIN)/python scripts/write_reports.py
 
 test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL)

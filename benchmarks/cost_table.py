@@ -1,4 +1,4 @@
-"""Print the costs of results folders as Markdown tables, for `docs/cost-full-size.md` and `docs/rehearsal/`.
+"""Print the costs of results folders as Markdown tables, for `docs/cost-full-size.md`.
 
     python benchmarks/cost_table.py OUT               every cost, one column per method
     python benchmarks/cost_table.py OUT OUT ...       the cost of a step, one line per method and folder

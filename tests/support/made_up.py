@@ -265,6 +265,7 @@ def make_run(
             model_fingerprint="beef",
             hardware={"cpu": "Example CPU", "cores": 2, "gpus": []},
             synthetic_model=suite["model"] == "tiny",
+            architecture=records.Architecture(model_type="gpt2", num_blocks=4, hidden_size=128),
             device="cpu",
             precision="fp32",
         ),

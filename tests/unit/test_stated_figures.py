@@ -31,7 +31,6 @@ TABLES = [
     ("docs/results.md", "## SmolLM2 on CNN", EXAMPLE),
     ("docs/results.md", "## SmolLM2 on XSum", CNN),
     ("docs/results.md", "## What SmolLM2", XSUM),
-    ("docs/results.md", "", "rehearsal"),
 ]
 # how the first cell of a method's line begins, and the method's label where that is another
 LABELS = {
@@ -46,9 +45,7 @@ DIGITS = {EXAMPLE: 4}
 
 @cache
 def comparison(name: str) -> Comparison:
-    """The comparison that a table is of: made of the records in docs, or the published one of docs/rehearsal."""
-    if name == "rehearsal":
-        return Comparison.model_validate(json.loads((CHECKOUT / "docs/rehearsal/comparison.json").read_text("utf-8")))
+    """The comparison that a table is of, made of the records in docs."""
     return compare_results(read_results(CHECKOUT / "docs" / name))
 
 

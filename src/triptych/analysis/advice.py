@@ -312,4 +312,5 @@ def _figures(rival: Rival, measure: str) -> str:
     interval = (
         "" if rival.low is None or rival.high is None else f" [{rival.low:+.{digits}f}, {rival.high:+.{digits}f}]"
     )
-    return f"{rival.difference:+.{digits}f}{interval}, adjusted p = {rival.p_value_adjusted:.4f}: {rival.decision}"
+    p_text = "" if rival.p_value_adjusted is None else formats.p_equation(formats.p_value(rival.p_value_adjusted))
+    return f"{rival.difference:+.{digits}f}{interval}, adjusted p {p_text}: {rival.decision}"

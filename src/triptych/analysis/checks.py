@@ -29,13 +29,13 @@ _UNBOUNDED = ("density", "relative_length")
 
 
 def output_checks(results: Results) -> OutputChecks | None:
-    """The checks of every finished method; None where there is no summary, or only its scores.
+    """The checks of every finished method; None where there is no summary.
 
     Args:
         results: with the articles by id where they are known; else only the measures that need none are taken.
     """
     done = [run for run in results.runs if run.done and run.predictions]
-    if not done or not results.has_texts:
+    if not done:
         return None
     total = len(done[0].predictions)
     taken = min(total, max(1, MOST_SUMMARIES // len(done)))

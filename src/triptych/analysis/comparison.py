@@ -81,7 +81,7 @@ def compare_results(results: Results) -> Comparison:
         signature=finished[0].record.rouge.signature if finished[0].record.rouge is not None else None,
         inference=inference_of(tests, analysis) if tests else None,
         scaling=points,
-        checks=output_checks(results),
+        checks=output_checks(results) if results.has_texts else results.kept_checks,
         design=results.suite.design.model_dump() if results.suite.design is not None else None,
     )
 

@@ -36,6 +36,11 @@ def scores_folder(out: Path) -> Path:
     return out / "scores"
 
 
+def kept_checks_file(out: Path) -> Path:
+    """`OUT/checks.json`: in a copy without texts, what their checks found before."""
+    return out / "checks.json"
+
+
 def scaled_folder(out: Path, train_documents: int) -> Path:
     """`OUT/scaling/N`: a separate results folder, with the methods that train on N documents."""
     return out / "scaling" / str(train_documents)

@@ -19,6 +19,8 @@ from triptych.results.records import (
     ROUGE_TYPES,
     SCHEMA_VERSION,
     Comparison,
+    KeptChecks,
+    OutputChecks,
     Prediction,
     Record,
     Rescored,
@@ -79,6 +81,7 @@ class Results:
         said: whole sentences on what was read and is not in the results.
         documents: the test documents by id; empty where they cannot be read here or may not be shown.
         command: what the user called to make them; empty where it is not known.
+        kept_checks: what the checks of the summaries found, in a copy without texts.
     """
 
     out: Path
@@ -90,6 +93,7 @@ class Results:
     said: tuple[str, ...] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
+    kept_checks: OutputChecks | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -160,7 +164,11 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
     }
     scaled = {size: read_results(folder, partial) for size, folder in there.items()}
     runs, said = _with_later_scores(out, runs) if later_scores else (runs, [])
-    return Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said), command=_command(out))
+    results = Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said), command=_command(out))
+    kept = layout.kept_checks_file(out)
+    if results.has_texts or not kept.is_file():
+        return results
+    return replace(results, kept_checks=_read(kept, KeptChecks, "checks of summaries", "copy the folder again").checks)
 
 
 def _command(out: Path) -> str:

@@ -211,6 +211,19 @@ class TextShape(Part):
     repeated_trigrams: float
 
 
+class Architecture(Part):
+    """The shape of the base model, as its configuration gives it."""
+
+    model_type: str
+    num_blocks: int
+    hidden_size: int
+
+    @property
+    def is_gpt2_small(self) -> bool:
+        """The shape of GPT-2's smallest model, which the report's equations are written for."""
+        return (self.model_type, self.num_blocks, self.hidden_size) == ("gpt2", 12, 768)
+
+
 class Provenance(Part):
     """What the figures depend on."""
 
@@ -222,6 +235,7 @@ class Provenance(Part):
     model: str
     model_fingerprint: str | None
     synthetic_model: bool = False  # the model is an embedded one
+    architecture: Architecture | None = None  # None: no model, or a record of before it was recorded
     hardware: dict[str, Any]
     device: str
     precision: str
@@ -436,6 +450,13 @@ class OutputChecks(Part):
     references: dict[str, float]  # the means of the references themselves
     rows: dict[str, dict[str, Estimate]]  # by label and measure
     tests: list[PairedTest]  # on every measure, corrected over its pairs
+
+
+class KeptChecks(Part):
+    """`checks.json` of a copy without texts: what was found before the texts were left out."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    checks: OutputChecks
 
 
 class Comparison(Part):

@@ -8,16 +8,18 @@ from triptych.errors import ResultsError
 from triptych.results import json_files, layout
 from triptych.results.integrity import digests
 from triptych.results.reading import Results, SavedRun, read_record
+from triptych.results.records import KeptChecks, OutputChecks
 
 
-def copy_without_texts(results: Results, to: Path) -> None:
+def copy_without_texts(results: Results, checks: OutputChecks | None, to: Path) -> None:
     """Write suite, records, histories, searches and scores to another folder, where `triptych report` reads them.
 
-    In place of each summary and reference stands its SHA-256, so that equal ones can still be told. Adapters are not
-    copied.
+    In place of each summary and reference stands its SHA-256, so that equal ones can still be told; `checks.json` keeps
+    what needs the texts. Adapters are not copied.
 
     Args:
         results: what is copied, with its points of the data-size curves.
+        checks: of its summaries.
         to: the folder; a copy that is there is replaced.
 
     Raises:
@@ -31,10 +33,14 @@ def copy_without_texts(results: Results, to: Path) -> None:
     shutil.rmtree(to / "runs", ignore_errors=True)
     to.mkdir(parents=True, exist_ok=True)
     json_files.write_json(to / "suite.json", results.suite.model_dump(mode="json"))
+    if checks is None:
+        layout.kept_checks_file(to).unlink(missing_ok=True)
+    else:
+        json_files.write_json(layout.kept_checks_file(to), KeptChecks(checks=checks).to_dict())
     for run in results.runs:
         _copy_run(run, results.out, to)
     for size, smaller in results.scaled.items():
-        copy_without_texts(smaller, layout.scaled_folder(to, size))
+        copy_without_texts(smaller, None, layout.scaled_folder(to, size))
 
 
 def _copy_run(run: SavedRun, out: Path, to: Path) -> None:
@@ -49,11 +55,12 @@ def _copy_run(run: SavedRun, out: Path, to: Path) -> None:
         if source.is_file():
             shutil.copyfile(source, copy)
     if run.predictions:
-        lines = (
-            line.model_dump(mode="json")
-            | {"prediction": _digest(line.prediction), "reference": _digest(line.reference)}
-            for line in run.predictions
-        )
+        lines = (line.model_dump(mode="json") for line in run.predictions)
+        if not run.record.texts_left_out:
+            lines = (
+                line | {"prediction": _digest(line["prediction"]), "reference": _digest(line["reference"])}
+                for line in lines
+            )
         json_files.write_json_lines(folder / "predictions.jsonl", lines)
     record = run.record.model_copy(update={"texts_left_out": True, "files": digests(folder)})
     json_files.write_json(folder / "record.json", record.sealed())

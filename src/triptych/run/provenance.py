@@ -17,7 +17,7 @@ import triptych
 from triptych.machine import Machine
 from triptych.models import quantization
 from triptych.models.base import BaseModel
-from triptych.results.records import Provenance
+from triptych.results.records import Architecture, Provenance
 from triptych.text.characters import whole
 
 RECORDED_PACKAGES = (
@@ -66,10 +66,16 @@ def collect(command: list[str], base: BaseModel, fingerprint: str | None, machin
         model=base.name,
         model_fingerprint=fingerprint,
         synthetic_model=base.is_synthetic,
+        architecture=None if fingerprint is None else _architecture(base),
         hardware=hardware(machine.device) | {"num_processes": machine.num_processes},
         device=str(machine.device),
         precision=machine.precision,
     )
+
+
+def _architecture(base: BaseModel) -> Architecture:
+    text = base.config.get_text_config()
+    return Architecture(model_type=text.model_type, num_blocks=text.num_hidden_layers, hidden_size=text.hidden_size)
 
 
 def environment(device: str, precision: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def report_folders(
     in_place = [to.resolve()] == [out.resolve() for out in outs]
     with locked(to):
         if not texts and not several and not in_place and results.files is None:
-            copy_without_texts(results, to)
+            copy_without_texts(results, comparison.checks, to)
         write_report(results if texts and results.has_texts else results.without_texts(), comparison, to)
         if added and (to / "suite.json").is_file() and in_place:
             json_files.write_json(to / "suite.json", results.suite.model_dump(mode="json"))

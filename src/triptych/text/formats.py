@@ -123,6 +123,11 @@ def p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
+def p_equation(p: str) -> str:
+    """A probability, as `p_value` writes it, after the words that name it: "= 0.012", "< 0.001"."""
+    return p if p.startswith("<") else f"= {p}"
+
+
 def exact(value: float | int | None, missing: str = DASH) -> str:
     """As in the records: whole numbers in full, others to six significant digits."""
     if value is None:

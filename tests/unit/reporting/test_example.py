@@ -1,4 +1,4 @@
-"""The report in docs/example is what the present code writes of its records, and its main part is short."""
+"""The reports in docs are what the present code writes of their records, and the main part of the demo's is short."""
 
 import re
 import shutil
@@ -6,20 +6,21 @@ import subprocess
 
 import pytest
 
-import write_example
+import write_reports
 
 LONGEST = 12  # pages before the answers on theory
 
 
-def test_the_example_is_not_older_than_what_writes_it() -> None:
-    """The page in docs/example says what the present code writes of the same records; else: make example-report."""
-    assert write_example.is_present(), "docs/example is older than what writes it: run make example-report"
+@pytest.mark.parametrize("folder", write_reports.folders(), ids=lambda folder: folder.name)
+def test_no_report_is_older_than_what_writes_it(folder) -> None:
+    """Each page in docs says what the present code writes of the same records; else: make reports."""
+    assert write_reports.is_present(folder, write_reports.folders()[folder]), "make reports writes it again"
 
 
 @pytest.mark.skipif(shutil.which("pdftotext") is None, reason="pdftotext (poppler-utils) is absent")
 def test_the_main_part_is_short() -> None:
     """All of the demo's report before the answers on theory takes at most twelve pages, as its contents say."""
-    command = ["pdftotext", "-layout", str(write_example.EXAMPLE / "report.pdf"), "-"]
+    command = ["pdftotext", "-layout", str(write_reports.EXAMPLE / "report.pdf"), "-"]
     pages = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\f")
     heading = re.compile(r"^\s*\d+ Theory\s*$", re.M)
     theory = next(number for number, page in enumerate(pages, 1) if heading.search(page))

@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from support.made_up import make_comparison, make_results
 from triptych.reporting.claims import claims
 from triptych.results.reading import Results
-from triptych.results.records import Comparison, Estimate, PairedTest, Record, RowLoss, TextShape
+from triptych.results.records import Architecture, Comparison, Estimate, PairedTest, Record, RowLoss, TextShape
 
 # label: test loss, its interval, loss before training, R-1, its interval
 QUALITY = {
@@ -204,6 +206,7 @@ SENTENCES = {
         "The trained methods differ in what gets gradients, and also in their weight decay and in the positions that "
         "virtual tokens take up before the document."
     ),
+    "shapes-base": "The base model here is tiny, of type gpt2: 4 blocks of width 128.",
     "shapes-prompt-tuning": (
         "In this run prompt-tuning has [num_prompts, embedding_size] = [20, 768], 15,360 parameters."
     ),
@@ -339,6 +342,33 @@ def test_every_sentence_of_a_small_comparison() -> None:
     made = claims(*small())
     assert {claim.name: claim.text for claim in made} == SENTENCES
     assert [claim.name for claim in made] == list(SENTENCES)
+
+
+@pytest.mark.parametrize(
+    ("shape", "text"),
+    [
+        (("gpt2", 12, 768), None),
+        (
+            ("llama", 30, 576),
+            "The base model here is tiny, of type llama: 30 blocks of width 576; wte, ln_f and lm_head stand for its "
+            "input embeddings, final norm and output head.",
+        ),
+        (
+            None,
+            "The base model here is tiny; wte, ln_f and lm_head stand for its input embeddings, final norm and output "
+            "head.",
+        ),
+    ],
+)
+def test_the_shape_of_the_base_model_is_told_where_it_is_not_gpt2_small(shape, text) -> None:
+    """The report's equations have GPT-2's names; of another model it says what they stand for."""
+    results, comparison = small()
+    keys = ("model_type", "num_blocks", "hidden_size")
+    for run in results.runs:
+        if run.record.provenance is None:  # it failed
+            continue
+        run.record.provenance.architecture = shape and Architecture(**dict(zip(keys, shape, strict=True)))
+    assert {c.name: c.text for c in claims(results, comparison)}.get("shapes-base") == text
 
 
 def test_sentences_on_scored_files() -> None:

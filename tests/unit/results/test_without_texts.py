@@ -27,18 +27,26 @@ def files_of(folder) -> dict[str, str]:
 
 
 def test_the_copy_gives_the_same_comparison(finished):
-    """Compared again, the copy has every figure of the original but the checks of texts, and it has no text."""
+    """Compared again, the copy has every figure of the original, those of its texts among them, and it has no text."""
     out, copy = finished
     first = api.report(out, to=copy, texts=False)
-    again = api.report(copy)
-    assert again.checks is None
-    assert again.model_copy(update={"checks": first.checks}) == first
+    assert first.checks is not None
+    assert api.report(copy) == first
     lines = [line for run in read_results(out).runs for line in run.predictions]
     texts = {text for line in lines for text in (line.prediction, line.reference)}
     found = files_of(copy)
     assert texts and not [(name, text) for name, body in found.items() for text in texts if text in body]
     assert {"suite.json", "comparison.json", "report.html"} <= set(found)
     assert api.advise(copy).choice == api.advise(out).choice
+
+
+def test_a_copy_of_a_copy_is_the_same(finished, tmp_path):
+    """Nothing is left out twice: the digests are those of the texts."""
+    out, copy = finished
+    api.report(out, to=copy, texts=False)
+    api.report(copy, to=tmp_path / "second", texts=False)
+    first, second = files_of(copy), files_of(tmp_path / "second")
+    assert first == second and any(name.endswith("predictions.jsonl") for name in first)
 
 
 def test_a_changed_copy_is_refused(finished):

@@ -1,6 +1,7 @@
 """A run by a short name: taken where one alone can be meant, listed where several can."""
 
 import json
+import shutil
 
 import pytest
 
@@ -136,15 +137,21 @@ def test_models_of_an_unpacked_bundle_are_found_by_their_records_in_the_results(
     assert find_run(bundle / "models/tuned").folder == bundle / "models/tuned/lora/1"
 
 
-def test_a_published_comparison_is_advised_on_without_its_runs(capsys):
-    """The rehearsal's figures give advice as they stand, with their tests; there is no run to name or export."""
-    folder = CHECKOUT / "docs/rehearsal"
-    found = api.advise(folder, max_parameters="3M")
-    assert found.choice == "lead-3" and found.runs == () and set(found.refused) == {"full"}
-    assert {rival.decision for rival in found.rivals} == {"different"}
-    assert cli.main(["advise", str(folder), "--max-parameters", "3M", "--export", "nowhere"]) == 2
+def test_a_published_comparison_is_advised_on_without_its_runs(tmp_path, capsys):
+    """Figures alone give advice as they stand, with their tests; there is no run to name or export."""
+    shutil.copy(CHECKOUT / "docs/results/cnn-dailymail/comparison.json", tmp_path)
+    found = api.advise(tmp_path, max_parameters="1M")
+    assert found.choice == "prompt-tuning" and found.runs == ()
+    assert set(found.refused) == {"last-layers", "last-head", "full"}
+    assert {rival.label: rival.decision for rival in found.rivals} == {
+        "lora": "undecided",
+        "lead-3": "undecided",
+        "untuned": "different",
+        "untuned-chat": "different",
+    }
+    assert cli.main(["advise", str(tmp_path), "--max-parameters", "1M", "--export", "nowhere"]) == 2
     captured = capsys.readouterr()
     assert (
-        "Within at most 3,000,000 trainable parameters: lead-3." in captured.out
+        "Within at most 1,000,000 trainable parameters: prompt-tuning." in captured.out
         and "Nothing is exported" in captured.err
     )

@@ -68,6 +68,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ("checks", "unfinished", checks.unfinished(comparison)),
         ("reductions", "whole-job", runs.whole_job(results)),
         ("setting-of-methods", "differences", runs.differences(results, comparison)),
+        ("architecture", "shapes-base", setting.base_model(results, comparison)),
         *(("architecture", f"shapes-{kind}", theory.shapes(results, kind)) for kind in rows.METHODS),
         ("recipe", "loss-and-optimizer", recipe.loss_and_optimizer(results)),
         ("recipe", "schedule", recipe.schedule(results)),

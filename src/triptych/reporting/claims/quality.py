@@ -181,7 +181,7 @@ def method_tests(comparison: Comparison) -> str | None:
     parts = []
     for test in tests:
         difference, interval, p_value = rows.test_figures(test)
-        p_text = p_value if p_value.startswith("<") else f"= {p_value}"
+        p_text = formats.p_equation(p_value)
         parts.append(f"{test.a} minus {test.b}: {difference} {interval}, adjusted p {p_text}, {rows.decision(test)}")
     return f"Differences in R-1 between the methods under study: {'; '.join(parts)}."
 

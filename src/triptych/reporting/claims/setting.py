@@ -2,6 +2,7 @@
 
 from triptych.reporting import rows
 from triptych.reporting.claims.selection import tuned
+from triptych.results.reading import Results
 from triptych.results.records import Comparison
 from triptych.text import formats
 
@@ -17,6 +18,21 @@ def compared(comparison: Comparison) -> str:
         f"{comparison.data}, with the model {comparison.model}{_size(comparison)} and "
         f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."
     )
+
+
+def base_model(results: Results, comparison: Comparison) -> str | None:
+    """The shape of the base model, where it is not that of GPT-2 small, which the equations name; None without one."""
+    known = [run.record.provenance for run in results.runs if run.record.provenance is not None]
+    shape = next((one.architecture for one in known if one.architecture is not None), None)
+    if not any(one.model_fingerprint for one in known) or (shape is not None and shape.is_gpt2_small):
+        return None
+    said = f"The base model here is {comparison.model}"
+    if shape is not None:
+        blocks = formats.number_of(shape.num_blocks, "block")
+        said += f", of type {shape.model_type}: {blocks} of width {shape.hidden_size:,}"
+        if shape.model_type == "gpt2":
+            return f"{said}."
+    return f"{said}; wte, ln_f and lm_head stand for its input embeddings, final norm and output head."
 
 
 def in_brief(comparison: Comparison) -> str | None:

@@ -6,11 +6,15 @@ from triptych.config.schedule import DECAY_SHARE, WARMUP_EPOCHS, WARMUP_STABLE_D
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, ReportTable
 from triptych.results.reading import Results, SavedRun
+from triptych.results.records import SearchResult, Trial
 from triptych.text import formats
+
+_MARKED = " (*: the best rates, trained on for longer; the lower of their losses chose)"
 
 
 def hyper_parameters_table(results: Results) -> ReportTable:
     """What each method was trained with, and how its learning rate was found."""
+    marked = _MARKED if any(_longer(run.record.search) for run in results.runs) else ""
     body = []
     for label in results.labels:
         runs = [run for run in results.runs if run.record.label == label]
@@ -27,8 +31,8 @@ def hyper_parameters_table(results: Results) -> ReportTable:
         )
     return ReportTable(
         "hyper",
-        "Hyper-parameters of every method: the learning rate and how it was found, the epochs and optimizer steps "
-        "trained (one value for each seed where they differ), and the method's own options.",
+        f"Hyper-parameters of every method: the learning rate and how it was found{marked}, the epochs and optimizer "
+        "steps trained (one value for each seed where they differ), and the options that the method was given.",
         ("Method", "Learning rate", "How it was found", "Epochs", "Steps", "Options"),
         tuple(body),
         (0, 1, 2, 5),
@@ -241,14 +245,19 @@ def _rate(run: SavedRun) -> float | None:
     return rate if run.tuned and isinstance(rate, (int, float)) else None
 
 
+def _longer(search: SearchResult | None) -> list[Trial]:
+    """The trials that a search trained on more documents than its others."""
+    last = search.last_round if search is not None else []
+    return last if search is not None and len(last) < len(search.trials) else []
+
+
 def _found(runs_of_row: list[SavedRun]) -> str:
     searches = [run.record.search for run in runs_of_row if run.record.search is not None]
     if not searches:
         return "set, not searched for" if any(run.tuned for run in runs_of_row) else formats.DASH
-    last = searches[0].last_round
+    longer = _longer(searches[0])
     tried = "; ".join(
-        f"{trial.learning_rate:g}{'*' if len(last) < len(searches[0].trials) and trial in last else ''}: "
-        f"{formats.loss(trial.validation_loss, 'diverged')}"
+        f"{trial.learning_rate:g}{'*' if trial in longer else ''}: {formats.loss(trial.validation_loss, 'diverged')}"
         for trial in searches[0].trials
     )
     edge = "; the best is at the edge of the grid" if any(search.at_edge for search in searches) else ""
@@ -268,7 +277,8 @@ def _number(value: int | float) -> str:
 
 def _options(run: SavedRun) -> str:
     hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
-    options = [f"{name} = {_option(value)}" for name, value in run.record.options.items() if name not in hidden]
+    given = {name: value for name, value in run.record.options.items() if name not in hidden and value is not None}
+    options = [f"{name} = {_option(value)}" for name, value in given.items()]
     return ", ".join(options) or formats.DASH
 
 
@@ -283,4 +293,6 @@ def _quoted(text: str) -> str:
 def _option(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_option, value)) + "]"
-    return "by default" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, str) and (not value or value != value.strip()):
+        return _quoted(value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
