@@ -158,7 +158,10 @@ def _amount(given: float | str | None, option: str, units: Mapping[str, float], 
 
 
 def _seconds(row: RowSummary) -> float | None:
-    return row.cost["train_seconds"] if num_trainable(row) else 0.0
+    """Training seconds; None where they were not measured, or others worked on the device."""
+    if not num_trainable(row):
+        return 0.0
+    return None if row.shared_device else row.cost["train_seconds"]
 
 
 def _memory(row: RowSummary) -> float | None:
@@ -172,7 +175,7 @@ def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
     for limit in limits:
         needed = limit.of(row)
         if needed is None:
-            return f"what it needs {limit.what} was not measured"
+            return f"what it needs {limit.what} was not measured, or not for it alone"
         if needed > limit.most:
             return f"it needs {limit.show(needed)} {limit.what}, {limit.show(limit.most)} are allowed"
     return None
@@ -214,13 +217,20 @@ def _text(
         )
     elif rivals and not all(rival.separable for rival in rivals):
         most = "lowest" if measure == "loss" else "highest"
-        lines.append(f"It has the {most} mean, and no cheaper method is shown to be as good.")
-    seeds = {len(one.seeds) for one in comparison.rows.values() if num_trainable(one) and one.seeds}
-    if seeds == {1}:
+        expense = _expense(comparison, [best, *(rival.label for rival in rivals)])
+        cheaper = any(expense(rival.label) < expense(best) for rival in rivals)
+        what = "no cheaper method is shown to be as good" if cheaper else "nothing within the budget is cheaper"
+        lines.append(f"It has the {most} mean, and {what}.")
+    elif not rivals and refused:
+        lines.append("Nothing else is within the budget.")
+    trained = [one for one in (best, *(rival.label for rival in rivals)) if num_trainable(comparison.rows[one])]
+    if trained and {len(comparison.rows[one].seeds) for one in trained} == {1}:
+        only = ": no method is advised here, only a model" if num_trainable(chosen) else ""
         lines.append(
-            "This compares the trained models of one training seed. Whether the methods differ needs more seeds: no "
-            "method is advised here, only a model."
+            f"This compares the trained models of one training seed. Whether the methods differ needs more seeds{only}."
         )
+    if trained and not num_trainable(chosen):
+        lines.append(f"Of the methods within the budget that train, {trained[0]} has the best mean.")
     if rivals:
         lines.append(
             f"Against the other methods within the budget, on the same documents ({name} of {best} minus theirs):"
@@ -284,13 +294,13 @@ def _quality(comparison: Comparison, row: RowSummary) -> str:
 def _cost(row: RowSummary) -> str:
     if not num_trainable(row):
         return "Nothing is trained."
-    seconds, search, memory = row.cost["train_seconds"], row.cost["search_seconds"], row.cost["peak_memory_bytes"]
+    seconds, search, memory = _seconds(row), row.cost["search_seconds"], row.cost["peak_memory_bytes"]
     parts = [
         f"{num_trainable(row):,.0f} trainable parameters",
-        "training time not measured" if seconds is None else f"{formats.seconds(seconds)} of training",
+        "no training time of its own" if seconds is None else f"{formats.seconds(seconds)} of training",
         "memory not measured" if memory is None else f"{formats.quantity(memory, 'bytes')} of memory at the peak",
     ]
-    if search:
+    if search and seconds is not None:
         parts.append(
             f"and before that {formats.seconds(search)} of learning-rate search for all seeds together, which no limit "
             "here counts"

@@ -244,18 +244,19 @@ def _few_sets(results: Results) -> list[str]:
 
 
 def _unequal_search(results: Results) -> list[str]:
-    tried: dict[str, int] = {}
-    for run in results.runs:
-        if run.done and run.tuned:
-            trials = len(run.record.search.trials) if run.record.search is not None else 0
-            # The most over the seeds: a search may be made once for all of them.
-            tried[run.record.label] = max(trials, tried.get(run.record.label, 0))
-    if len(set(tried.values())) < 2:
+    """Searches of unequal budgets: documents trained on, or where records of earlier versions lack them, rates."""
+    budgets: dict[str, int] = {}
+    found = [(run.record.label, run.record.search) for run in results.runs if run.done and run.tuned]
+    trials = [trial for _, search in found if search is not None for trial in search.trials]
+    counted = all(trial.documents is not None for trial in trials)
+    for label, search in found:
+        spent = sum((trial.documents or 0) if counted else 1 for trial in search.trials) if search is not None else 0
+        budgets[label] = max(spent, budgets.get(label, 0))  # over the seeds: a search may be made once for all of them
+    if len(set(budgets.values())) < 2:
         return []
-    listed = ", ".join(f"{label} {count}" for label, count in tried.items())
-    return [
-        f"The methods did not try the same number of learning rates ({listed}): the search favours those with more."
-    ]
+    listed = ", ".join(f"{label} {spent:,}" for label, spent in budgets.items())
+    what = "did not train on the same number of documents" if counted else "did not try the same number of rates"
+    return [f"The methods {what} in their searches for a learning rate ({listed}): the search favours those with more."]
 
 
 def _equal_texts(results: Results) -> list[str]:

@@ -117,6 +117,11 @@ class Sample:
         """Whether the spread of the mean can be estimated: from documents, from seeds, or from the bounds."""
         return self._concentrated is not None or (len(self.profile) > 1 and float(self._total.variance) > 0)
 
+    @property
+    def concentrated(self) -> bool:
+        """Nearly all documents have one value, so that the interval is that of `concentrated_widths`."""
+        return self._concentrated is not None
+
     def widths(self, alpha: float) -> tuple[float, float]:
         """How far the 1 - alpha interval reaches below and above the mean, where it is `estimable`.
 

@@ -55,8 +55,10 @@ def detectable(one: Sample, alpha: float, power: float = POWER) -> float | None:
         power: how often.
 
     Returns:
-        None where the documents' spread cannot be estimated.
+        None where the documents' spread cannot be estimated. Where nearly all documents tie, at least what the interval
+        leaves open.
     """
+    least = max(one.widths(alpha)) if one.concentrated else 0.0
     if not one.document_variance:
-        return None
-    return StudyDesign(one.document_variance, len(one.profile), one.seeds, alpha).detectable(power)
+        return least or None
+    return max(least, StudyDesign(one.document_variance, len(one.profile), one.seeds, alpha).detectable(power))

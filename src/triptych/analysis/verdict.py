@@ -170,8 +170,10 @@ def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], meas
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
     name, named = NAMES.get(measure, measure), _apart(rows, about, measure, "pairs with a trained model")
     if not named:
-        return f"One training seed: by {name}, no two of these trained models are shown to differ on these documents."
-    return f"One training seed: by {name}, these trained models differ on these documents: {named}."
+        return (
+            f"One training seed: by {name}, no trained model is shown to differ from another method on these documents."
+        )
+    return f"One training seed: by {name}, these differ on these documents: {named}."
 
 
 def _apart(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure: str, what: str) -> str:
@@ -180,7 +182,12 @@ def _apart(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure:
     if len(apart) > _MOST_LISTED:
         return f"{len(apart)} of {len(about)} {what}"
     word = "below" if measure == "loss" else "above"
-    return "; ".join(f"{test.a} ({_value(rows[test.a], measure)}) {word} {test.b}" for test in apart)
+    behind: dict[str, list[str]] = {}
+    for test in apart:
+        behind.setdefault(test.a, []).append(test.b)
+    return "; ".join(
+        f"{label} ({_value(rows[label], measure)}) {word} {formats.listed(others)}" for label, others in behind.items()
+    )
 
 
 def _ahead(test: PairedTest, measure: str) -> str:

@@ -119,13 +119,15 @@ def _chance_of_pilots(
                 rows[label] = matrices(runs)
         for measure in (primary, "loss"):
             there = {label: values[measure] for label, values in rows.items() if measure in values}
-            if len(there) > 1 and next(iter(there.values())).shape[1] > 1:
+            if there and next(iter(there.values())).shape[1] > 1:
                 by_measure.setdefault(measure, []).append((results, there))
+    # one method alone shows how its seeds vary; a pair needs two on the same documents
+    by_measure = {measure: parts for measure, parts in by_measure.items() if any(len(rows) > 1 for _, rows in parts)}
     if primary not in by_measure:
         what = "" if primary == "rouge1" else f" with {primary} of every document"
         raise ResultsError(
-            f"{_names(several)} cannot be planned from: two methods that train, scored on two documents or more{what}, "
-            "are needed."
+            f"{_names(several)} cannot be planned from: two methods that train, of the suite of {str(several[0].out)!r}, "
+            f"scored on two documents or more{what}, are needed in one folder."
         )
     found, said = {}, []
     for measure, parts in by_measure.items():

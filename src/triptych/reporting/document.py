@@ -155,6 +155,11 @@ def reductions(results: Results) -> list[str]:
         what = "a seeded sample" if len(of) == 1 else "seeded samples"
         sentences.append(f"Used are {formats.listed(of)}: {what}, the same for every method and seed.")
     for name, counts in data.splits.items():
+        if name == "train" and counts.dropped_long_summary:
+            sentences.append(
+                f"{counts.dropped_long_summary:,} of the {counts.read:,} {name} pairs are dropped, since their summary "
+                f"is longer than {results.suite.limits.summary_tokens} tokens."
+            )
         known = corpus_pairs(data, name)
         if known and counts.read < known:
             sentences.append(f"The {name} file holds {counts.read:,} of the {known:,} pairs of CNN/DailyMail 3.0.0.")

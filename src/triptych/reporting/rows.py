@@ -82,3 +82,18 @@ def failure_note(row: RowSummary) -> str:
         return ""
     word = "seed" if len(row.failed_seeds) == 1 else "seeds"
     return f"{word} {', '.join(str(seed) for seed in row.failed_seeds)} failed"
+
+
+def with_own_times(comparison: Comparison) -> Comparison:
+    """The comparison without times and energy of training on a device that others used; itself where none did."""
+    if not any(row.shared_device for row in comparison.rows.values()):
+        return comparison
+    lost = {"train_seconds": None, "energy_joules": None}
+    return comparison.model_copy(
+        update={
+            "rows": {
+                label: row.model_copy(update={"cost": row.cost | lost}) if row.shared_device else row
+                for label, row in comparison.rows.items()
+            }
+        }
+    )

@@ -15,6 +15,8 @@ from support.folders import DOCUMENTS, edit, edit_record, put, write_results, wr
 from triptych.analysis.advice import recommend
 from triptych.analysis.comparison import compare_results, join_results
 from triptych.analysis.curves import validation_curves
+from triptych.analysis.inference import Sample
+from triptych.analysis.power import detectable
 from triptych.analysis.verdict import pareto_front, separable
 from triptych.errors import ConfigError, ResultsError
 from triptych.results import integrity
@@ -461,6 +463,20 @@ def test_an_unequal_search_is_flagged(out: Path):
     assert any("prompt-tuning 3, lora 2, full 3" in flag for flag in compare_results(read_results(out)).flags)
 
 
+def test_a_grid_that_was_continued_is_no_unequal_search(out: Path):
+    """What must be equal is what the searches trained on, not the number of rates."""
+    for label, documents in (("prompt-tuning", (30, 30, 30)), ("lora", (20, 50, 20)), ("full", (40, 45, 5))):
+        trials = [
+            {"learning_rate": 0.1 * k, "validation_loss": 3.0, "documents": n} for k, n in enumerate(documents, 1)
+        ]
+        for seed in (0, 1):
+            edit_record(out, f"{label}/{seed}", lambda record, trials=trials: record["search"].update(trials=trials))
+    assert not [flag for flag in compare_results(read_results(out)).flags if "search favours" in flag]
+    edit_record(out, "full/0", lambda record: record["search"]["trials"][1].update(documents=90))
+    (flag,) = [flag for flag in compare_results(read_results(out)).flags if "search favours" in flag]
+    assert "prompt-tuning 90, lora 90, full 135" in flag and "documents" in flag
+
+
 def test_equal_summaries_are_flagged(out: Path):
     """Two methods that wrote the same summaries are named: one may not do what its name says (trap 21)."""
     (out / "runs/lora/1/predictions.jsonl").write_text((out / "runs/full/1/predictions.jsonl").read_text())
@@ -835,6 +851,52 @@ def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
     """With one seed the advice says that it speaks of trained models, not of methods."""
     text = recommend(compare_results(read_results(write_results(tmp_path / "one", seeds=(0,))))).text
     assert "Whether the methods differ needs more seeds: no method is advised here, only a model." in text
+
+
+def test_advice_for_what_trains_nothing_speaks_of_no_model(tmp_path: Path):
+    """Lead-3 alone within a budget is no model, nothing is cheaper, and the best method that trains is named."""
+    comparison = compare_results(read_results(write_results(tmp_path / "one", ("lead-3", "lora"), seeds=(0,))))
+    alone = recommend(comparison, max_parameters=100)
+    assert alone.choice == "lead-3" and "Nothing else is within the budget." in alone.text
+    assert "only a model" not in alone.text and "seed" not in alone.text.split("Not within")[0].split("\n", 2)[2]
+    comparison.rows["lead-3"].rouge1.mean, comparison.rows["lora"].rouge1.mean = 40.0, 39.0
+    comparison.tests = [
+        PairedTest(
+            a="lead-3",
+            b="lora",
+            metric="rouge1",
+            difference=1.0,
+            low=-1.0,
+            high=3.0,
+            p_value=0.4,
+            p_value_adjusted=0.4,
+            decision="undecided",
+        )
+    ]
+    text = recommend(comparison).text
+    assert "nothing within the budget is cheaper" in text and "only a model" not in text
+    assert "Of the methods within the budget that train, lora has the best mean." in text
+
+
+def test_times_on_a_shared_device_decide_nothing(out: Path):
+    """Where others worked on the GPU in training, times are neither a budget's measure nor a reason to choose."""
+    for seed in (0, 1):
+        edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.shared_note", "others worked on the GPU"))
+    comparison = compare_results(read_results(out))
+    assert [label for label, row in comparison.rows.items() if row.shared_device] == ["lora"]
+    assert "not for it alone" in recommend(comparison, max_seconds=1e9).refused["lora"]
+    assert "no training time of its own" in recommend(comparison).text
+
+
+def test_the_difference_that_ties_leave_open_is_not_called_found():
+    """Where nearly all documents tie, what is detectable is at least as wide as the interval."""
+    profile = np.zeros(40)
+    profile[0] = 5.0
+    one = Sample(0.125, profile, (), (-100.0, 100.0))
+    low, high = one.interval(0.05)
+    assert one.concentrated and detectable(one, 0.05) >= max(high - one.mean, one.mean - low)
+    spread = Sample(0.0, np.random.default_rng(0).normal(0, 5, 40), (), (-100.0, 100.0))
+    assert not spread.concentrated and 0 < detectable(spread, 0.05) < 4
 
 
 def test_the_primary_measure_is_the_suites(out: Path):

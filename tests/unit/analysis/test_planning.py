@@ -298,6 +298,18 @@ def test_one_seed_of_a_pilot_is_not_taken_for_agreement(tmp_path):
     )
 
 
+def test_seeds_of_a_second_pilot_are_used_though_it_has_one_method(tmp_path):
+    """One method under several seeds shows how seeds vary, whatever folder it is in."""
+    first = write_results(tmp_path / "first", seeds=(0,))
+    second = write_results(tmp_path / "second", methods=("lora",), seeds=(0, 1, 2))
+    (chance,) = plan(pilots=[first, second]).chance
+    assert chance.seed_sd_high > 0 and str(second) in chance.source
+    (alone,) = plan(pilots=[first]).chance
+    assert alone.pair == chance.pair and alone.document_sd == pytest.approx(chance.document_sd)
+    with pytest.raises(ResultsError, match="two methods that train, of the suite of .*second"):
+        plan(pilots=[second, first])
+
+
 def test_scored_files_say_how_scores_vary(pilot, tmp_path):
     """A folder of scored predictions alone has variances and no costs; with a pilot both are used."""
     files = {name: [pilot / f"runs/{name}/{seed}/predictions.jsonl" for seed in range(3)] for name in ("lora", "full")}

@@ -33,6 +33,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         comparison: of the same runs.
     """
     files = rows.of_files(comparison)
+    timed = rows.with_own_times(comparison)
     sentences: list[tuple[str, str, str | None]] = [
         ("abstract", "in-brief", None if files else setting.in_brief(comparison)),
         ("setting", "setting", setting.compared(comparison)),
@@ -47,7 +48,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ("loss", "loss-and-rouge", quality.loss_and_rouge(comparison)),
         ("tests", "test-counts", quality.test_counts(comparison)),
         ("tests", "method-tests", quality.method_tests(comparison)),
-        ("cost", "time", cost.extremes(comparison, "cost.train_seconds", "training time")),
+        ("cost", "time", cost.extremes(timed, "cost.train_seconds", "training time")),
         (
             "cost",
             "trainable",
@@ -55,7 +56,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ),
         ("cost", "compute", cost.extremes(comparison, "cost.train_flops", "training compute")),
         ("cost", "memory", cost.memory(results, comparison)),
-        ("cost", "energy", cost.extremes(comparison, "cost.energy_joules", "energy")),
+        ("cost", "energy", cost.extremes(timed, "cost.energy_joules", "energy")),
         ("cost", "parameters-and-compute", cost.parameters_and_compute(comparison)),
         ("cost", "saved", cost.saved(comparison)),
         ("cost", "trunk-cache", runs.trunk_caches(results)),
@@ -66,7 +67,7 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ("checks", "unsupported-tests", checks.unsupported_tests(comparison)),
         ("checks", "extraction", checks.extraction(comparison)),
         ("checks", "unfinished", checks.unfinished(comparison)),
-        ("reductions", "whole-job", runs.whole_job(results)),
+        ("reductions", "whole-job", runs.whole_job(results) if timed is comparison else None),
         ("setting-of-methods", "differences", runs.differences(results, comparison)),
         ("architecture", "shapes-base", setting.base_model(results, comparison)),
         *(("architecture", f"shapes-{kind}", theory.shapes(results, kind)) for kind in rows.METHODS),
@@ -82,11 +83,11 @@ def claims(results: Results, comparison: Comparison) -> list[Sentence]:
         ("learned", "gaps", discussion.gaps(results)),
         ("differences", "apart", discussion.apart(comparison)),
         ("differences", "undecided", discussion.undecided(comparison)),
-        ("cost-and-quality", "cost-and-quality", discussion.cost_and_quality(comparison)),
-        ("cost-and-quality", "front-of-trained", discussion.front_of_trained(comparison)),
+        ("cost-and-quality", "cost-and-quality", discussion.cost_and_quality(timed)),
+        ("cost-and-quality", "front-of-trained", discussion.front_of_trained(timed)),
         ("limiting", "limiting", discussion.limiting(results, comparison)),
         ("limiting", "would-change", discussion.would_change(results, comparison)),
-        ("conclusion", "conclusion", discussion.conclusion(comparison)),
+        ("conclusion", "conclusion", discussion.conclusion(timed)),
         ("limits", "power", quality.power(comparison)),
         ("limits", "failures", setting.failures(comparison)),
         ("limits", "missing-meters", cost.missing_meters(comparison)),

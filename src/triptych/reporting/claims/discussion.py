@@ -26,23 +26,26 @@ _MOST_PAIRS = 4  # pairs that a sentence names with their intervals; of more it 
 
 
 def loss_against_rouge(comparison: Comparison) -> str | None:
-    """How much of the best method's gain over the untuned model each other one reaches, in loss and in R-1."""
+    """How much of the best method's gain over the untuned model each other one reaches, in loss and in R-1.
+
+    Only of methods that are shown to be better than it in both.
+    """
     bases = having(comparison, "loss.test", of_kind(comparison, "untuned"))
-    labels = having(comparison, "loss.test", tuned(comparison))
-    if not bases or len(labels) < 2:
+    if not bases:
         return None
     base = bases[0]
+    labels = [label for label in having(comparison, "loss.test", tuned(comparison)) if _gained(comparison, label, base)]
+    if len(labels) < 2:
+        return None
     best = lowest(comparison, "loss.test", labels)[0]
     fall, rise = _gains(comparison, best, base)
-    if fall <= 0 or rise <= 0:
-        return None
     shares = {
         label: (a / fall, b / rise) for label in labels if label != best for a, b in [_gains(comparison, label, base)]
     }
     listed = "; ".join(f"{label} {formats.share(a)} and {formats.share(b)}" for label, (a, b) in shares.items())
     text = (
         f"{best} lowers the test loss of {base} by {formats.loss(fall)} nats per target token and raises R-1 by "
-        f"{formats.rouge_score(rise)}. Of these two gains the others reach: {listed}."
+        f"{formats.rouge_score(rise)}. Of these two gains the others that are shown to have both reach: {listed}."
     )
     if all(b > a for a, b in shares.values()):
         text += (
@@ -82,7 +85,10 @@ def stopping_and_length(comparison: Comparison) -> str | None:
         if group
     )
     bases = having(comparison, limit, of_kind(comparison, "untuned"))
-    before = f", where {bases[0]} has {cell(comparison, bases[0], limit)}" if bases else ""
+    before = ""
+    if bases:
+        alike = len(groups[0][2]) == len(labels) and number(comparison, bases[0], limit) <= _STOPS
+        before = f", {'as' if alike else 'where'} {bases[0]} has {cell(comparison, bases[0], limit)}"
     wanted = number(comparison, labels[0], "text_shape.reference_words")
     words = {label: number(comparison, label, "text_shape.prediction_words") for label in labels}
     length = "; ".join(
@@ -118,8 +124,12 @@ def copied_words(comparison: Comparison) -> str | None:
     most = highest(comparison, again, labels)
     return (
         f"Word pairs that are not in the article: {listed_cells(comparison, labels, path)}; longest run of copied "
-        f"words: {listed_cells(comparison, labels, runs)}{against}. {_most_copied(comparison, labels, path)} Repeated "
-        f"word triples are most frequent in {formats.listed(most)} ({cell(comparison, most[0], again)})."
+        f"words: {listed_cells(comparison, labels, runs)}{against}. {_most_copied(comparison, labels, path)}"
+        + (
+            f" Repeated word triples are most frequent in {formats.listed(most)} ({cell(comparison, most[0], again)})."
+            if len(most) < len(labels)
+            else ""
+        )
     )
 
 
@@ -175,11 +185,13 @@ def undecided(comparison: Comparison) -> str | None:
     sizes = [test.detectable for test in open_ if test.detectable is not None]
     if not sizes:
         return found
-    least = formats.named_difference(min(sizes), primary, rows.TESTED[primary])
-    return (
-        f"{found} That is no proof of equality: in these pairs a true difference below {least} would often have gone "
-        "unnoticed."
+    least, most = (formats.named_difference(size, primary, rows.TESTED[primary]) for size in (min(sizes), max(sizes)))
+    below = (
+        f"below {least}"
+        if least == most
+        else f"below {least} in the pair that is easiest, below {most} in the hardest,"
     )
+    return f"{found} That is no proof of equality: a true difference {below} would often have gone unnoticed."
 
 
 def cost_and_quality(comparison: Comparison) -> str | None:
@@ -226,7 +238,7 @@ def front_of_trained(comparison: Comparison) -> str | None:
         if others:
             text += f", and {_dominated(comparison, others, front, path)}"
         texts.append(text)
-    return f"Among the trained methods, {'; '.join(texts)}." if texts else None
+    return f"Among the trained methods, going by means alone: {'; '.join(texts)}." if texts else None
 
 
 def limiting(results: Results, comparison: Comparison) -> str | None:
@@ -298,6 +310,15 @@ def _gains(comparison: Comparison, label: str, base: str) -> tuple[float, float]
         for a, b, path in ((base, label, "loss.test"), (label, base, "rouge1.mean"))
     )
     return loss, score
+
+
+def _gained(comparison: Comparison, label: str, base: str) -> bool:
+    """Whether a method is shown to have a lower test loss and a higher R-1 than another."""
+    shown = all(
+        (test := find_test(comparison.tests, measure, label, base)) is not None and separable(test)
+        for measure in ("loss", "rouge1")
+    )
+    return shown and min(_gains(comparison, label, base)) > 0
 
 
 def _with_cells(comparison: Comparison, labels: list[str], path: str) -> str:

@@ -78,23 +78,26 @@ def against_lead(comparison: Comparison) -> str | None:
 
 
 def against_untuned(comparison: Comparison) -> str | None:
-    """Which trained methods have a lower test loss than the base, and by how much."""
+    """Which trained methods are shown to have a lower test loss than the base, and by how much."""
     path = "loss.test"
     bases = having(comparison, path, of_kind(comparison, "untuned"))
     models = having(comparison, path, tuned(comparison))
     if not bases or not models:
         return None
     base = bases[0]
-    lower = beyond(comparison, path, base, higher=False)
+    tests = {label: test for label in models if (test := find_test(comparison.tests, "loss", label, base))}
+    lower = [
+        label
+        for label in beyond(comparison, path, base, higher=False)
+        if (test := tests.get(label)) is not None and separable(test)
+    ]
     others = [label for label in models if label not in lower]
     parts = []
-    for label in lower:
-        if test := find_test(comparison.tests, "loss", label, base):
-            difference, interval, _ = rows.test_figures(turned(test, label))
-            decision = "" if separable(test) else f" ({test.decision or 'undecided'})"
-            parts.append(f"{label} {difference} {interval}{decision}")
+    for label, test in tests.items():
+        difference, interval, _ = rows.test_figures(turned(test, label))
+        parts.append(f"{label} {difference} {interval}{'' if label in lower else f' ({rows.decision(test)})'}")
     return (
-        "Tuning brought the test loss below that of the untouched model "
+        "The test loss is shown to be below that of the untouched model "
         f"({base}, {cell(comparison, base, path)} nats per target token) in {len(lower)} of {len(models)} trained "
         "methods"
         + (f"; not in {formats.listed(others)}." if others else ".")
