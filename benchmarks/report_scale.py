@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Seconds, peak memory and page sizes of `triptych report` on a large results folder of made-up records.
 
-    python benchmarks/report_scale.py [--rows 8] [--seeds 5] [--documents 11490] [--words 60] [--out FOLDER]
+    python benchmarks/report_scale.py [--rows 8] [--seeds 5] [--documents 11490] [--words 60] [--out FOLDER] [--browser]
 
 writes the records of so many trained methods under so many seeds, each with a summary of so many words for every
 document (made by `tests/support/made_up.py`), runs `triptych report` on them in a child process, and prints JSON.
 Without --out the folder is temporary; a folder that is there already, from an earlier call with the same sizes, is used
-as it is.
+as it is. With --browser, Chromium (by Playwright) opens the page and scrolls it from end to end, screen by screen.
 """
 
 import argparse
@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from support import made_up
+from support import browser, made_up
 from triptych.config.reading import preset_settings
 from triptych.config.schema import Suite, make_suite
 from triptych.results import json_files, layout
@@ -67,6 +67,30 @@ def measure(out: Path) -> dict[str, float]:
     return found | {f"{name}_bytes": (out / name).stat().st_size for name in names}
 
 
+def browse(page: Path, width: int) -> dict[str, float]:
+    """Seconds until a page has loaded and for each screen of scrolling, and how far it is wider than the window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser.CHROMIUM, args=browser.FLAGS)
+        shown = chromium.new_page(viewport={"width": width, "height": 900})
+        began = time.perf_counter()
+        shown.goto(page.resolve().as_uri())
+        loaded = time.perf_counter()
+        screens = range(0, shown.evaluate("document.documentElement.scrollHeight"), 900)
+        for top in screens:
+            shown.evaluate(f"scrollTo(0, {top})")
+            shown.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        scrolled = time.perf_counter()
+        wider = shown.evaluate("document.documentElement.scrollWidth") - width
+        chromium.close()
+    return {
+        f"load_seconds_{width}": round(loaded - began, 2),
+        f"screen_seconds_{width}": round((scrolled - loaded) / len(screens), 3),
+        f"wider_by_{width}": wider,
+    }
+
+
 def main(arguments: list[str] | None = None) -> dict[str, float]:
     """Write the folder where it is not there, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -75,12 +99,15 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     parser.add_argument("--documents", type=int, default=11_490, help="test documents")
     parser.add_argument("--words", type=int, default=60, help="words of a summary")
     parser.add_argument("--out", type=Path, help="where to write the records")
+    parser.add_argument("--browser", action="store_true", help="open the page in Chromium, too")
     chosen = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:
         out = chosen.out or Path(folder) / "out"
         if not (out / "suite.json").exists():
             write_folder(out, chosen.rows, chosen.seeds, chosen.documents, chosen.words)
         found = {"rows": chosen.rows, "seeds": chosen.seeds, "documents": chosen.documents, **measure(out)}
+        if chosen.browser:
+            found |= browse(out / "report.html", 1280) | browse(out / "report.html", 390)
     print(json.dumps(found, indent=2))
     return found
 

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def join_results(several: Sequence[Results]) -> Results:
         twice = next(str(folder) for folder in folders if folders.count(folder) > 1)
         raise ResultsError(f"The results folder {twice!r} was given twice. Give each once.")
     _refuse_unlike_analysis(several)
-    refuse_unfair([run for results in several for run in results.runs])
+    refuse_unfair([_named_with(results.out, run) for results in several for run in results.runs])
     several = _without_repeated_baselines(several)
     suffixes = _suffixes(several)
     owners: dict[str, int] = {}
@@ -130,6 +131,11 @@ def join_results(several: Sequence[Results]) -> Results:
         }
     )
     return Results(several[0].out, suite, tuple(runs), tuple(missing))
+
+
+def _named_with(out: Path, run: SavedRun) -> SavedRun:
+    """A run whose name says which folder it is in, for a refusal."""
+    return replace(run, record=run.record.model_copy(update={"label": f"{run.record.label} in {str(out)!r}"}))
 
 
 def _refuse_unlike_analysis(several: Sequence[Results]) -> None:

@@ -22,6 +22,8 @@ def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
             or two tuned methods have a bit-equal test loss under one seed.
     """
     done = [run for run in runs if run.done]
+    if not sizes_differ and len({_data_fingerprint(run) for run in done}) > 1:
+        _refuse("config.data", done, methodcaller("setting", "data"))  # other data is the first thing to know
     for setting in EQUAL_SETTINGS:
         for field in _leaves(setting, done):
             if sizes_differ and field == "limits.train_documents":
@@ -35,7 +37,7 @@ def refuse_unfair(runs: Sequence[SavedRun], sizes_differ: bool = False) -> None:
         _refuse("config.model_revision", done, methodcaller("setting", "model_revision"))
     _refuse("provenance.precision", with_model, lambda run: run.record.provenance and run.record.provenance.precision)
     if not sizes_differ:
-        _refuse("data.fingerprint", done, lambda run: run.record.data and run.record.data.fingerprint)
+        _refuse("data.fingerprint", done, _data_fingerprint)
         tokenised = [run for run in with_model if run.record.data and run.record.data.token_fingerprint is not None]
         _refuse("data.token_fingerprint", tokenised, lambda run: run.record.data and run.record.data.token_fingerprint)
     _refuse_splits(done, ("validation", "test") if sizes_differ else ("train", "validation", "test"))
@@ -114,9 +116,13 @@ def _refuse_equal_losses(done: Sequence[SavedRun]) -> None:
         if first.record.label != run.record.label:
             raise ResultsError(
                 f"loss.test of {first.name} and of {run.name} is bit-equal ({run.record.loss.test!r}). Two "
-                "different methods cannot do that: they are the same run twice, or one did not train "
-                "what its name says."
+                "different methods cannot do that: they are the same run twice (give it once), or one did "
+                "not train what its name says."
             )
+
+
+def _data_fingerprint(run: SavedRun) -> str | None:
+    return run.record.data.fingerprint if run.record.data is not None else None
 
 
 def _model_fingerprint(run: SavedRun) -> str | None:

@@ -715,7 +715,17 @@ def test_unequal_suites_are_not_joined(tmp_path: Path):
     """Suites that differ in what must be equal are refused with the field and both values."""
     first = write_results(tmp_path / "one", methods=("lora",))
     second = write_results(tmp_path / "two", methods=("full",), limits={"document_tokens": 128})
-    with pytest.raises(ResultsError, match=r"config.limits.document_tokens is 512 for lora .* and 128 for full"):
+    with pytest.raises(ResultsError, match=r"document_tokens is 512 for lora in '.*one' .* and 128 for full in '"):
+        join_results([read_results(first), read_results(second)])
+
+
+def test_suites_of_other_data_are_not_joined_for_their_data(tmp_path: Path):
+    """That the data differ is said before what else differs with them."""
+    first = write_results(tmp_path / "one", methods=("lora",))
+    second = write_results(tmp_path / "two", methods=("full",), data="else", limits={"document_tokens": 128})
+    for seed in (0, 1):
+        edit_record(second, f"full/{seed}", lambda record: put(record, "data.fingerprint", "beef"))
+    with pytest.raises(ResultsError, match=r"config.data is '.*' for lora in '.*one' .* and 'else' for full"):
         join_results([read_results(first), read_results(second)])
 
 
