@@ -267,9 +267,13 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
         further_scores=_further_scores(done),
         **{f"rouge_{part}": _rouge_part(done, part) for part in ROUGE_PARTS},
         seed_sd=_seed_sd(done),
-        shared_device=any(run.record.cost.shared_note for run in done),
+        shared_device=any(run.record.cost.shared_note and not _on_cpu(run) for run in done),
         flags=row_flags(runs),
     )
+
+
+def _on_cpu(run: SavedRun) -> bool:
+    return run.record.provenance is not None and run.record.provenance.device == "cpu"
 
 
 def _further_scores(done: Sequence[SavedRun]) -> dict[str, float | None]:

@@ -378,7 +378,7 @@ class RowSummary(Part):
     rouge_recall: dict[str, float | None] = {}
     # of `loss` and each ROUGE: standard deviation of the seeds' means; empty with one seed
     seed_sd: dict[str, float] = {}
-    shared_device: bool = False  # others worked on the device while a run trained: times and energy are not its own
+    shared_device: bool = False  # others worked on the GPU while a run trained: times and energy are not its own
     flags: list[str]  # what a reader must know about this method, in whole sentences
 
     @property

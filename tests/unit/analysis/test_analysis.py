@@ -892,6 +892,9 @@ def test_times_on_a_shared_device_decide_nothing(out: Path):
     """Where others worked on the GPU in training, times are neither a budget's measure nor a reason to choose."""
     for seed in (0, 1):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "cost.shared_note", "others worked on the GPU"))
+    assert not any(row.shared_device for row in compare_results(read_results(out)).rows.values())  # of a CPU: a note
+    for seed in (0, 1):
+        edit_record(out, f"lora/{seed}", lambda record: put(record, "provenance.device", "cuda:0"))
     comparison = compare_results(read_results(out))
     assert [label for label, row in comparison.rows.items() if row.shared_device] == ["lora"]
     assert "not for it alone" in recommend(comparison, max_seconds=1e9).refused["lora"]
