@@ -1,9 +1,11 @@
 """`triptych init`: write a suite file with every key explained."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from triptych.cli.options import Commands, add_suite_options, flag_settings, split_names
+from triptych.results.resuming import options_for
 
 
 def add_init(commands: Commands) -> None:
@@ -31,5 +33,6 @@ def run_init(options: argparse.Namespace) -> int:
     file = api.init(
         options.file, preset=options.preset, settings=settings, device=options.device, plugins=options.plugin
     )
-    print(f"{file}: read it, then `triptych compare {file} --dry-run` says what would be done.")
+    command = shlex.join(["triptych", "compare", str(file), *options_for(options.plugin), "--dry-run"])
+    print(f"{file}: read it, then `{command}` says what would be done.")
     return 0

@@ -17,6 +17,7 @@ from triptych.errors import ConfigError, ResultsError, nearest
 from triptych.planning.designs import Known, own_size
 from triptych.results.reading import Results, SavedRun, read_results
 from triptych.results.records import MeasureChance
+from triptych.results.resuming import plugin_options
 from triptych.text import formats
 
 
@@ -66,7 +67,9 @@ def from_pilots(
         chance=chance,
         costs=costs,
         costs_from=f"as measured in {_names(several)}{f' ({machine})' if machine else ''}",
-        arguments=("compare", str(first.out / "suite.json"), *flags) if first.files is None else (),
+        arguments=("compare", str(first.out / "suite.json"), *plugin_options(first.out), *flags)
+        if first.files is None
+        else (),
         enough=_enough(first, suite),
         said=tuple(said),
     )

@@ -18,6 +18,7 @@ from triptych.planning.pilots import from_pilots
 from triptych.results.layout import results_folder
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance
+from triptych.results.resuming import options_for
 from triptych.text.quantities import SECONDS_OF
 
 if TYPE_CHECKING:  # a plan from pilots needs no torch
@@ -119,7 +120,7 @@ def from_suite(
     with preflight.temporary_cache() as cache:
         checked = preflight.check_suite(suite, table, device, cache)
         arguments = ["compare", *([str(suite_file)] if suite_file else []), *(["--preset", preset] if preset else [])]
-        arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
+        arguments += options_for(plugins)
         return from_preflight(checked, device, (*arguments, *_flags(settings, methods)))
 
 

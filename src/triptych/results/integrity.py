@@ -1,9 +1,11 @@
 """Check that the files next to a record are those that its run wrote."""
 
+import shlex
 from pathlib import Path
 
 from triptych.results.json_files import refuse
 from triptych.results.records import Record
+from triptych.results.resuming import plugin_options, resuming
 from triptych.storage.files import digest
 
 TEXT_FILES = ("history.jsonl", "predictions.jsonl")
@@ -44,13 +46,11 @@ def remedy(file: Path) -> str:
     if file.name == "suite.json":
         out = file.parents[2] if file.parent.parent.name == "scaling" else file.parent
         return (
-            "copy it from where the suite was run; where it is lost, run the suite again: triptych compare SUITE "
-            f"--out {out} --fresh (what is there is kept under another name)"
+            "copy it from where the suite was run; where it is lost, run the suite again: "
+            f"{shlex.join(['triptych', 'compare', 'SUITE', '--out', str(out), '--fresh', *plugin_options(out)])} "
+            "(what is there is kept under another name)"
         )
     folder = file.parents[1] if file.parent.name == "adapter" else file.parent
     out = folder.parents[2] if len(folder.parents) > 2 else Path("OUT")
     out = out.parents[1] if out.parent.name == "scaling" else out
-    return (
-        f"copy it from where the suite was run, or delete the folder {folder} and resume the suite: "
-        f"triptych compare {out / 'suite.json'} --out {out}"
-    )
+    return f"copy it from where the suite was run, or delete the folder {folder} and resume the suite: {resuming(out)}"

@@ -16,6 +16,11 @@ def run_folder(out: Path, label: str, seed: int) -> Path:
     return out / "runs" / label / str(seed)
 
 
+def command_file(out: Path) -> Path:
+    """`OUT/command.json`: the command of `compare`, and those that added to its results."""
+    return out / "command.json"
+
+
 def log_file(folder: Path) -> Path:
     """`log.txt` in a results folder or in the folder of a run: time-stamped lines of what was done."""
     return folder / "log.txt"

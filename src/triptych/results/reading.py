@@ -1,6 +1,7 @@
 """Read a results folder, its suite and its records into plain objects; every refusal names file, line and remedy."""
 
 import math
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,9 +28,9 @@ from triptych.results.records import (
     RescoredRun,
     ScoredFiles,
 )
+from triptych.results.resuming import options_for, plugins_in, resuming
 from triptych.storage.files import digest
 
-COMMAND = "command.json"
 # Keys of a suite that earlier versions knew; their values are read from a record's own config where they matter.
 RETIRED = frozenset({"search.train_documents", "search.epochs"})
 SCORED = "scored.json"
@@ -152,12 +153,10 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
         names = ", ".join(f"{label}/{seed}" for label, seed in missing)
         raise ResultsError(
             f"The suite in {str(out)!r} has not finished: no record.json in runs/ for {names}. "
-            f"Finish it: triptych compare {out / 'suite.json'} --out {out}."
+            f"Finish it: {resuming(out)}."
         )
     if not runs:
-        raise ResultsError(
-            f"{str(out)!r} holds no finished run. Run it: triptych compare {out / 'suite.json'} --out {out}."
-        )
+        raise ResultsError(f"{str(out)!r} holds no finished run. Run it: {resuming(out)}.")
     folders = {size: layout.scaled_folder(out, size) for size in suite.scaling.train_documents}
     there = {
         size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))
@@ -173,7 +172,7 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
 
 def _command(out: Path) -> str:
     """What the user called to make the results; empty where it is not known."""
-    path = out / COMMAND
+    path = layout.command_file(out)
     found = read_object(path, "remove it: only the report shows it").get("command") if path.is_file() else ""
     return found if isinstance(found, str) else ""
 
@@ -204,9 +203,11 @@ def _with_later_scores(out: Path, runs: Sequence[SavedRun]) -> tuple[list[SavedR
             else:
                 runs[place] = _with_scores(run, found, scored, path)
         if absent:
+            plugins = options_for(plugins_in(found.command))
+            again = shlex.join(["triptych", "score", str(out), "--metric", found.metric, *plugins])
             said.append(
-                f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: triptych score "
-                f"{out} --metric {found.metric} scores them."
+                f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: {again} scores "
+                "them."
             )
     return runs, said
 

@@ -12,6 +12,7 @@ from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.results import integrity, json_files
 from triptych.results.records import Cost, Loss, Parameters, Prediction, Record
+from triptych.results.resuming import options_for
 from triptych.run import provenance, scoring, setup
 from triptych.run.adapters import save_adapter
 from triptych.run.entries import SuiteEntry
@@ -159,7 +160,7 @@ def make_record(bench: Workbench, outcome: RunOutcome, plugins: Sequence[str]) -
     entry, training = bench.entry, outcome.training
     words = ["triptych", "train", entry.label, "OUT/suite.json", "--seeds", str(bench.seed), "--out", "OUT"]
     command = [*words, "--device", bench.machine.device.type]
-    command += [part for plugin in plugins for part in ("--plugin", plugin)]
+    command += options_for(plugins)
     fingerprint = bench.base.fingerprint if isinstance(entry.plugin, Method) else None
     return Record(
         label=entry.label,

@@ -89,6 +89,11 @@ class SuitePlan(_Part):
         return sum(len(row.seeds) for row in self.rows)
 
     @property
+    def num_left(self) -> int:
+        """Runs that are not done, those of `smaller` among them."""
+        return self.num_runs - sum(row.done for row in self.rows) + sum(plan.num_left for plan in self.smaller)
+
+    @property
     def stored_bytes(self) -> int:
         """Of all trained parameters of this suite; those of `smaller` come on top."""
         return sum(row.stored_bytes * len(row.seeds) for row in self.rows)

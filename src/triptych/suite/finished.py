@@ -1,14 +1,19 @@
 """Finished runs: which are kept when a suite is resumed, and which may not be compared with new ones."""
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from triptych.contracts import Metric
 from triptych.errors import ResultsError
 from triptych.models.base import BaseModel
+from triptych.registry import registered
 from triptych.results import layout, reading
 from triptych.results.records import Data, Record
+from triptych.results.resuming import options_for, plugins_in
 from triptych.run.preflight import CheckedSuite
 from triptych.suite.planned_runs import PlannedRun
+from triptych.text import formats
 
 
 def finished_record(run: PlannedRun) -> Record | None:
@@ -108,4 +113,28 @@ def refuse_other_data(finished: Iterable[tuple[PlannedRun, Record]], data: Mappi
                 f"{where!r} was made with other tokens of the documents in {run.suite.data!r} than they have now: the "
                 "tokenizer has changed, or the way they are cut, for which a new method with more virtual tokens is a "
                 f"reason. {remedy}"
+            )
+
+
+def refuse_missing_metrics(out: Path) -> None:
+    """Make sure that every metric that scored finished runs is known here: a table has no column that some runs lack.
+
+    Args:
+        out: the results folder, to which runs are to be added.
+
+    Raises:
+        ResultsError: one is not, as where its plug-in was not given again.
+    """
+    known = registered(Metric)
+    for file in sorted([*out.glob("runs/*/*/record.json"), *out.glob("scaling/*/runs/*/*/record.json")]):
+        try:
+            record = reading.read_record(file)
+        except ResultsError:
+            continue  # a run that is not finished
+        if lacking := sorted(record.signatures.keys() - known.keys()):
+            command = record.provenance.command if record.provenance is not None else ""
+            files = options_for(plugins_in(command) or ["FILE.py"])
+            raise ResultsError(
+                f"The runs in {str(out)!r} were also scored by {formats.listed(lacking)}, and a run that is added must "
+                f"be too: give {shlex.join(files)}."
             )

@@ -91,7 +91,7 @@ def write_suite(out: Path, suite: Suite) -> None:
     adds = file.exists() and reading.read_suite(file) != grown
     if adds or not file.exists():
         json_files.write_json(file, grown.model_dump(mode="json"))
-    if adds and (out / reading.COMMAND).exists():
+    if adds and layout.command_file(out).exists():
         note_command(out, adds=True)
 
 
@@ -106,7 +106,7 @@ def note_command(out: Path, adds: bool = False) -> None:
     """
     if Path(sys.argv[0]).name not in ("triptych", "__main__.py"):
         return
-    file, command = out / reading.COMMAND, shlex.join(["triptych", *sys.argv[1:]])
+    file, command = layout.command_file(out), shlex.join(["triptych", *sys.argv[1:]])
     if not file.exists():
         json_files.write_json(file, {"command": command})
     elif adds:

@@ -28,7 +28,7 @@ from triptych.run.events import (
     format_event,
     ignore,
 )
-from triptych.suite.finished import finished_records
+from triptych.suite.finished import finished_records, refuse_missing_metrics
 from triptych.suite.folder import check_claim, claim_folder, write_suite
 from triptych.suite.log import SuiteLog
 from triptych.suite.planned_runs import list_runs
@@ -118,6 +118,7 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
     notes, language = plan.corpus.data.sentences(), plan.language.reason
     changes = list(request.changes)
     listener(None, ReadyEvent(out=str(request.out), notes=notes, language=language, changes=changes))
+    refuse_missing_metrics(request.out)
     records = []
     with claim_folder(request.out, suite) as lock:
         if changes:

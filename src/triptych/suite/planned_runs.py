@@ -7,6 +7,7 @@ from pathlib import Path
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.results import layout
+from triptych.results.resuming import options_for
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import RunId
 from triptych.run.preflight import CheckedSuite
@@ -44,7 +45,7 @@ class PlannedRun:
         out, label = self.out.resolve(), self.entry.label
         arguments = ["train", label, str(out / "suite.json"), "--seeds", str(self.seed), "--out", str(out), "--events"]
         arguments += ["--device", device] if device else []
-        arguments += [part for plugin in plugins for part in ("--plugin", plugin)]
+        arguments += options_for(plugins)
         trials = tuple(
             Job(
                 RunId(f"{self.name} at {rate:g}", self.seed),

@@ -7,7 +7,7 @@ from triptych.results import layout
 from triptych.run import setup
 from triptych.run.plan import ExamplePair, PlannedRow, SuitePlan
 from triptych.run.preflight import CheckedSuite
-from triptych.suite.finished import finished_record
+from triptych.suite.finished import finished_record, refuse_missing_metrics
 from triptych.suite.planned_runs import PlannedRun
 
 EXAMPLE_CHARACTERS = 160  # of each text of the example
@@ -21,6 +21,9 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
         preset: the preset that its settings began from.
         out: the results folder.
         fresh: what `out` holds does not count as done.
+
+    Raises:
+        ResultsError: runs are left to do, and those that are done were scored by a metric that is not known here.
     """
     found = checked.parameters
     rows = []
@@ -43,7 +46,7 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
                 stored_bytes=4 * counts.num_trainable_parameters if counts else 0,
             )
         )
-    return SuitePlan(
+    plan = SuitePlan(
         suite=checked.suite,
         preset=preset,
         out=str(out),
@@ -60,6 +63,9 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
         notes=checked.notes,
         model_commit=checked.base.commit,
     )
+    if plan.num_left and not fresh:
+        refuse_missing_metrics(out)
+    return plan
 
 
 def _is_done(run: PlannedRun) -> bool:

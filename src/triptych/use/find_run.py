@@ -13,6 +13,7 @@ from triptych.results.bundled import record_folder
 from triptych.results.integrity import ADAPTER_FILES
 from triptych.results.reading import Results, read_record, read_results
 from triptych.results.records import Comparison, Record
+from triptych.results.resuming import plugin_options
 
 BEST = "@best"
 _ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter that peft saved
@@ -113,12 +114,12 @@ def how_to_use(results: Results, runs: Sequence[Path]) -> str:
         results: the results folder.
         runs: folders of the method's runs, the one to use first.
     """
-    first = shlex.quote(str(runs[0]))
+    first, plugins = str(runs[0]), plugin_options(results.out)
     tuned = {layout.run_folder(results.out, run.record.label, run.record.seed) for run in results.runs if run.tuned}
     where = "Its run" if len(runs) == 1 else f"Of its {len(runs)} runs, that with the lowest validation loss"
-    lines = [f"{where}: {runs[0]}", f"  triptych summarize {first} --file FILE"]
+    lines = [f"{where}: {runs[0]}", f"  {shlex.join(['triptych', 'summarize', first, '--file', 'FILE', *plugins])}"]
     if runs[0] in tuned:
-        lines.append(f"  triptych export {first} DIR")
+        lines.append(f"  {shlex.join(['triptych', 'export', first, 'DIR', *plugins])}")
     return "\n".join(lines)
 
 

@@ -12,6 +12,7 @@ from triptych.metrics.text_shape import copied_spans, matching_words, shape_word
 from triptych.models.base import BaseModel
 from triptych.results import layout
 from triptych.results.reading import read_finished, read_record, read_suite
+from triptych.results.resuming import resuming
 from triptych.run import scoring, setup
 from triptych.run.entries import runs_in_order, suite_entries
 from triptych.text import languages
@@ -141,7 +142,7 @@ class Playground:
                     record = read_finished(folder)
                     counted = counted or (record.rouge.language if record.rouge else None)
         if not first:
-            raise ResultsError(f"{str(out)!r} holds no finished run: run `triptych compare --out {out}` first.")
+            raise ResultsError(f"{str(out)!r} holds no finished run. Run it: {resuming(out)}.")
         loader = summarizers.SummarizerLoader(model, device)
         loaded = [loader.load(folder) for folder in first.values()]
         documents: list[Document] = []

@@ -22,9 +22,11 @@ def _here(tmp_path, monkeypatch):
 
 def test_the_file_names_columns_and_limits_that_fit(tmp_path, capsys):
     """Columns are written out, documents are cut to the window, and the suite is one that the model can run."""
+    Path("mine.py").write_text("")
     named = ["columns.document=Ticket text", "columns.summary=the gist", "method.lora.rank=4"]
-    assert cli.main(["init", "--data", "tickets.csv", "--model", "tiny", "--set", *named]) == 0
-    assert "triptych compare suite.toml --dry-run" in capsys.readouterr().out
+    given = ["--data", "tickets.csv", "--model", "tiny", "--plugin", "mine.py"]
+    assert cli.main(["init", *given, "--set", *named]) == 0
+    assert "triptych compare suite.toml --plugin mine.py --dry-run" in capsys.readouterr().out
     text = Path("suite.toml").read_text()
     suite, table = entries.resolve(tomllib.loads(text))
     assert (suite.name, suite.model, suite.data) == ("tickets", "tiny", "tickets.csv")

@@ -9,10 +9,11 @@ import pytest
 
 from support.folders import write_results, write_run
 from support.in_process import run_here
-from triptych import api
+from triptych import api, registry
 from triptych.analysis.comparison import compare_results
 from triptych.config import reading
 from triptych.config.schema import Suite, make_suite
+from triptych.contracts import Metric
 from triptych.errors import ResultsError
 from triptych.results.reading import read_results, read_suite
 from triptych.run import entries, experiment
@@ -245,6 +246,36 @@ def test_train_adds_its_row_to_a_folder_that_exists(workplace):
     assert read_suite(out / "suite.json").methods == ("bitfit", "ia3")
     assert read_suite(out / "suite.json").seeds == (4, 2)
     assert [path.parent.name for path in out.glob("runs/ia3/*/record.json")] == ["2"]
+
+
+def test_a_metric_that_scored_what_is_there_must_be_given_again(workplace, monkeypatch):
+    """Further runs would empty its column: compare, its dry run and train refuse, and say what to give."""
+
+    class Compression(Metric):
+        """How short a summary is."""
+
+        def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
+            return {"compression": len(prediction) / len(document)}
+
+        def signature(self) -> str:
+            return "compression"
+
+    monkeypatch.setattr(executors, "_carry_out", run_here)
+    monkeypatch.setattr(reports, "write_report", lambda results, comparison, folder: None)
+    out = workplace / "scored"
+    common = {"preset": "demo", "out": out, "settings": SMALL | {"search": {"trials": 0}}, "device": "cpu"}
+    with pytest.MonkeyPatch.context() as patch:
+        known = {name: dict(table) for name, table in registry._tables.items()}
+        known["metric"]["compression"] = Compression
+        patch.setattr(registry, "_tables", known)
+        made = api.compare(**common, methods=["lead-3"])
+    before = (out / "suite.json").read_bytes()
+    more = {"methods": ["lead-3", "bitfit"]}
+    for call in (api.compare, partial(api.dry_run, timing=False), partial(api.train, "bitfit")):
+        with pytest.raises(ResultsError, match=r"also scored by compression.*give --plugin FILE\.py"):
+            call(**common, **more)
+    assert (out / "suite.json").read_bytes() == before and not (out / "runs/bitfit").exists()
+    assert api.compare(**common, methods=["lead-3"]) == made  # nothing is left to run
 
 
 def test_only_the_first_seed_of_a_row_plans_trials(tmp_path):
