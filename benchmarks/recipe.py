@@ -88,7 +88,9 @@ def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
         model = bench.fresh_model(method, seed)
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-        result, _ = RateSearch(bench, method, flops, open_trunk(bench, method, model, bench.corpus.train)).result(None)
+        result, _ = RateSearch(
+            bench, method, flops, open_trunk(bench, method, model, bench.corpus.train, flops)
+        ).result(None)
         assert result is not None
         return {"row": row, "seed": seed, **result.model_dump()}
 

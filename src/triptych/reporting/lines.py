@@ -5,7 +5,10 @@ from triptych.reporting import rows
 from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
 
-LEGEND = "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it."
+LEGEND = (
+    "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it, or "
+    "it could not be counted, and then the run's log.txt says why."
+)
 FILES_LEGEND = (
     "After or under a score: its 95% interval. Words: the mean length of an output; length alone moves ROUGE."
 )

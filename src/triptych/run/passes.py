@@ -105,7 +105,8 @@ def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> Flo
     # a family that looks at values, or whose work follows no formula
     except (ArithmeticError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        bench.note(f"FLOPs are not measured: they cannot be counted without weights ({reason})")
+        advice = f" {setup.ON_DEVICE}" if "expected device meta" in reason else ""
+        bench.note(f"FLOPs are not measured: they cannot be counted without weights ({reason}).{advice}")
         return None
 
 
@@ -116,7 +117,13 @@ def sketch_of(bench: Workbench, method: Method, model: EngineModel) -> EngineMod
 
 @dataclass(frozen=True)
 class Trunk:
-    """The trunk cache of a split, the FLOPs of a training pass from it and of making it; or none."""
+    """The trunk cache of a split, the FLOPs of a training pass from it and of making it; or none.
+
+    Attributes:
+        cache: the cache.
+        step: of a pass from it; None: there is no cache, or FLOPs cannot be counted.
+        flops: of making it.
+    """
 
     cache: TrunkCache | None = None
     step: FlopModel | None = None
@@ -129,17 +136,28 @@ class Trunk:
         return replace(flops, executed=self.step, first=self.cache.first).count if self.cache else flops.count
 
 
-def open_trunk(bench: Workbench, method: Method, model: EngineModel, split: Sequence[Pair]) -> Trunk:
-    """The trunk cache of a split where the model can use one; its FLOPs are charged to the run, whoever made it."""
+def open_trunk(
+    bench: Workbench, method: Method, model: EngineModel, split: Sequence[Pair], flops: FlopModels | None
+) -> Trunk:
+    """The trunk cache of a split where the model can use one; its FLOPs are charged to the run, whoever made it.
+
+    Args:
+        bench: of the run.
+        method: what is trained.
+        model: the model that it adapted.
+        split: the training pairs.
+        flops: what `fit_flop_models` found; None: those of the cache cannot be counted either.
+    """
     first = usable_from(model)
     if first is None:
         return Trunk()
-    sketch = sketch_of(bench, method, model)
-    entering = entering_flops(sketch, first)
     store = trunk_store(setup.cache_folder() / "trunk", int(bench.suite.cache.max_gigabytes * 1e9))
     size = bench.micro_batch
     cache = open_cache(model, split, bench.base.fingerprint, store, size, bench.show_progress)
     if cache is None:
         bench.note("no trunk cache: it is larger than cache.max_gigabytes, or not exact here")
         return Trunk()
-    return Trunk(cache, training_flops(sketch, first), making_flops(split, model.template, size, entering))
+    if flops is None:
+        return Trunk(cache)
+    entering = entering_flops(flops.sketch, first)
+    return Trunk(cache, training_flops(flops.sketch, first), making_flops(split, model.template, size, entering))

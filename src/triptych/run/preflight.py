@@ -36,6 +36,7 @@ class CheckedSuite:
         parameters: by label, for entries with a model.
         language: of the summaries.
         targets: by label, the name endings of the matrices that something is put next to.
+        misplaced: by label, parameters that the method does not make on the model's device.
         asked: by label, the documents for entries that are asked by a prompt of their own.
         scaled: the suites of a data-size curve, by their number of training documents.
     """
@@ -47,6 +48,7 @@ class CheckedSuite:
     parameters: dict[str, Parameters]
     language: languages.Language
     targets: dict[str, tuple[str, ...]]
+    misplaced: dict[str, tuple[str, ...]] = field(default_factory=dict)
     asked: dict[str, Corpus] = field(default_factory=dict)
     scaled: dict[int, "CheckedSuite"] = field(default_factory=dict)
 
@@ -64,7 +66,12 @@ class CheckedSuite:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what the suite leaves unused of its model."""
+        """Sentences on what the suite leaves unused of its model, and on what of a method cannot be measured."""
+        return (*self._of_chat, *(_of_device(label, names) for label, names in self.misplaced.items()))
+
+    @property
+    def _of_chat(self) -> tuple[str, ...]:
+        """Whether a chat template is left unused, in a sentence."""
         asked = [setup.prompt_of(self.suite), *(setup.prompt_of(self.suite, entry) for entry in self.entries)]
         if not has_chat_template(self.base.tokenizer) or any(prompt.chat for prompt in asked):
             return ()
@@ -108,6 +115,7 @@ def check_suite(
     size = count_parameters(structure).total
     parameters = {label: setup.describe_parameters(each, size) for label, each in adapted.items()}
     targets = {label: names for label, each in adapted.items() if (names := setup.target_matrices(each))}
+    misplaced = {label: names for label, each in adapted.items() if (names := setup.misplaced_parameters(each))}
     if adapted:
         base.check_weights()
     corpus = setup.load_corpus(suite, entries, base, cache)
@@ -129,7 +137,15 @@ def check_suite(
         smaller = smaller_suite(suite, entries, number)
         if only is None or only.trains:
             scaled[number] = check_suite(smaller, [each for each in entries if each.trains], device, cache, only)
-    return CheckedSuite(suite, list(entries), base, corpus, parameters, language, targets, asked, scaled)
+    return CheckedSuite(suite, list(entries), base, corpus, parameters, language, targets, misplaced, asked, scaled)
+
+
+def _of_device(label: str, names: Sequence[str]) -> str:
+    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+    return (
+        f"{label} makes {names[0]}{more} on a device of its own: its FLOPs cannot be counted, and on a GPU it fails. "
+        f"{setup.ON_DEVICE}"
+    )
 
 
 @contextmanager
@@ -148,7 +164,7 @@ def _sketch(base: BaseModel, entry: SuiteEntry) -> AdaptedModel:
     """
     assert isinstance(entry.plugin, Method)
     try:
-        return setup.sketch(base, entry.plugin)
+        sketch = setup.sketch(base, entry.plugin)
     except ConfigError as error:
         raise ConfigError(f"[method.{entry.label}] {error}") from None
     except (AttributeError, NotImplementedError) as error:
@@ -158,6 +174,13 @@ def _sketch(base: BaseModel, entry: SuiteEntry) -> AdaptedModel:
         raise ModelError(
             f"[method.{entry.label}] {type(structure).__name__} cannot be adapted so ({error}): leave this method out."
         ) from error
+    if entry.trains and not sketch.trained_parameters():
+        raise ConfigError(
+            f"[method.{entry.label}] It trains 0 parameters: after adapt() those that are trained must "
+            "require a gradient, as by requires_grad_(True). A method that is meant to train nothing says so in its "
+            "class: trains: ClassVar[bool] = False."
+        )
+    return sketch
 
 
 def _try_generating(

@@ -27,6 +27,12 @@ from triptych.results.records import Parameters
 from triptych.run.entries import SuiteEntry
 from triptych.storage.cache_place import cache_place
 
+# Advice for a method that makes parameters
+ON_DEVICE = (
+    "Create new tensors on the model's device: device=parts.token_embedding.weight.device; a plan uses a model on "
+    "`meta`."
+)
+
 
 def cache_folder() -> Path:
     """Where prepared data is kept: see `storage.cache_place`."""
@@ -249,6 +255,15 @@ def sketch(base: BaseModel, method: Method) -> AdaptedModel:
 def target_matrices(adapted: AdaptedModel) -> tuple[str, ...]:
     """Name endings of the matrices that the method put something next to, sorted; `()` where there are none."""
     return tuple(sorted({name.rsplit(".", 1)[-1] for name in adapted.notes.get("target_modules") or ()}))
+
+
+def misplaced_parameters(adapted: AdaptedModel) -> tuple[str, ...]:
+    """Names of parameters that the method makes on a device of its own choice, whatever the model's is.
+
+    Args:
+        adapted: the model without weights as the method changes it, see `sketch`.
+    """
+    return tuple(name for name, each in adapted.trained_parameters().items() if not each.is_meta)
 
 
 def describe_parameters(adapted: AdaptedModel, num_base: int) -> Parameters:

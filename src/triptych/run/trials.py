@@ -157,7 +157,7 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
     with bench.stage("preparation"):
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-        trunk = open_trunk(bench, method, model, bench.corpus.train)
+        trunk = open_trunk(bench, method, model, bench.corpus.train, flops)
     search = RateSearch(bench, method, flops, trunk)
     with bench.stage("search"):
         search.find_trial(rate, search.budget.first)
