@@ -248,7 +248,7 @@ def test_a_seed_is_chosen(browser):
 
     folders = {(label, seed): Path(label) / str(seed) for label in ("a", "b") for seed in (0, 1)}
     first = [load(folders[label, 0]) for label in ("a", "b")]
-    playground = Playground(first, [], "seeds", synthetic=False, folders=folders, load=load)
+    playground = Playground(first, [], "seeds", folders=folders, load=load)
     with serving(build_page(playground), "127.0.0.1", 0) as address:
         page = open_page(browser, address)
         page.fill("#article textarea", ARTICLE)
@@ -279,7 +279,7 @@ def slow_row(label: str) -> TrainedBaseline:
 def test_a_run_is_stopped_and_the_page_cleared(browser):
     """Stop leaves what is written, says so of the rest, and nothing else comes; Clear empties the form, and the page
     works afterwards."""
-    playground = Playground([slow_row(label) for label in ("a", "b", "c")], [], "slow", synthetic=False)
+    playground = Playground([slow_row(label) for label in ("a", "b", "c")], [], "slow")
     with serving(build_page(playground), "127.0.0.1", 0) as address:
         page = open_page(browser, address)
         page.fill("#article textarea", ARTICLE)

@@ -12,7 +12,7 @@ import numpy as np
 from triptych.analysis.checks import output_checks
 from triptych.analysis.coverage import subset
 from triptych.analysis.fairness import refuse_unfair, refuse_unlike_seeds
-from triptych.analysis.flags import comparison_flags, row_flags
+from triptych.analysis.flags import comparison_flags, row_flags, synthetic_parts_of
 from triptych.analysis.inference import Array, Sample, ratio_values, t_interval
 from triptych.analysis.pairs import inference_of, mean_estimate, paired_tests, samples
 from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verdict_of_files
@@ -48,7 +48,7 @@ def compare_results(results: Results) -> Comparison:
     finished = [run for run in results.runs if run.done]
     if not finished:
         raise ResultsError(none_finished(results))
-    analysis = results.suite.analysis
+    analysis, synthetic = results.suite.analysis, synthetic_parts_of(finished)
     scores = _scores(results)
     rows = {label: _row(label, results, scores) for label in results.labels}
     tests = paired_tests(scores, analysis, _num_seeds(results))
@@ -61,7 +61,8 @@ def compare_results(results: Results) -> Comparison:
         suite=results.suite.name,
         model=results.suite.model,
         data=results.suite.data,
-        synthetic=_synthetic(finished),
+        synthetic=bool(synthetic),
+        synthetic_parts=synthetic,
         num_documents=len(finished[0].predictions),
         subset=subset(finished[0].record.data),
         seeds=list(results.suite.seeds),
@@ -334,14 +335,6 @@ def _total(values: Sequence[float | None]) -> float | None:
 def _mean(values: Sequence[Any]) -> float | None:
     """The mean, or None if a value is missing: a mean over some of the seeds is of another thing."""
     return math.fsum(values) / len(values) if values and None not in values else None
-
-
-def _synthetic(finished: Sequence[SavedRun]) -> bool:
-    return any(
-        (run.record.data is not None and run.record.data.synthetic)
-        or (run.record.provenance is not None and run.record.provenance.synthetic_model)
-        for run in finished
-    )
 
 
 def none_finished(results: Results) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import ROUGE_TYPES
 from triptych.text.languages import ENGLISH
+from triptych.text.synthetic import SyntheticPart, synthetic_notice, synthetic_parts
 
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
 HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
@@ -50,7 +51,7 @@ def comparison_flags(results: Results) -> list[str]:
         *results.said,
         *_chosen(results),
         *_quantized(results),
-        *_synthetic(done),
+        *filter(None, [synthetic_notice(synthetic_parts_of(done))]),
         *_counted(done),
         *_unfinished(results),
         *(_few_seeds(results) if results.files is None else _few_sets(results)),
@@ -185,18 +186,16 @@ def _failure(run: SavedRun) -> str:
     return f"The run failed: {reason}. It is in no figure."
 
 
-def _synthetic(done: Sequence[SavedRun]) -> list[str]:
-    model = any(run.record.provenance is not None and run.record.provenance.synthetic_model for run in done)
-    data = any(run.record.data is not None and run.record.data.synthetic for run in done)
-    what = {
-        (True, True): "The model and the data are",
-        (True, False): "The model is",
-        (False, True): "The data are",
-    }.get((model, data))
-    if what is None:
-        return []
-    meaning = "these figures show that the job works, and say nothing about real news or real models"
-    return [f"{what} embedded in the package and synthetic: {meaning}."]
+def synthetic_parts_of(done: Sequence[SavedRun]) -> list[SyntheticPart]:
+    """What of finished runs is synthetic.
+
+    Args:
+        done: the runs.
+    """
+    return synthetic_parts(
+        model=any(run.record.provenance is not None and run.record.provenance.synthetic_model for run in done),
+        data=any(run.record.data is not None and run.record.data.synthetic for run in done),
+    )
 
 
 def _counted(done: Sequence[SavedRun]) -> list[str]:

@@ -61,8 +61,8 @@ def to_markdown(comparison: Comparison) -> str:
         f"Seeds: {', '.join(map(str, comparison.seeds))}"
     )
     lines = [f"# {plain(comparison.suite)}", "", f"{plain(what)}.", ""]
-    if comparison.synthetic:
-        lines += [f"**{plain(rows.synthetic_notice(comparison))}**", ""]
+    if notice := rows.synthetic_notice(comparison):
+        lines += [f"**{plain(notice)}**", ""]
     if comparison.subset:
         lines += [plain(comparison.subset), ""]
     further = rows.further_names(comparison)

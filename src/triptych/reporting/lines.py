@@ -70,10 +70,15 @@ def power_sentence(comparison: Comparison) -> str:
 
 
 def all_flags(comparison: Comparison) -> list[str]:
-    """What a reader must know about the comparison and its methods; a sentence that several share is given once."""
+    """What a reader must know about the comparison and its methods; a sentence that several share is given once.
+
+    What is synthetic is not among them: it is said above the figures.
+    """
     labels_of: dict[str, list[str]] = {}
     for label, row in comparison.rows.items():
         for flag in dict.fromkeys(row.flags):
             labels_of.setdefault(flag, []).append(label)
     of_rows = [f"{', '.join(labels)}: {flag}" for flag, labels in labels_of.items()]
-    return list(dict.fromkeys([*comparison.flags, *of_rows]))
+    flags = dict.fromkeys([*comparison.flags, *of_rows])
+    flags.pop(rows.synthetic_notice(comparison), None)
+    return list(flags)

@@ -4,7 +4,7 @@ from typing import Any
 
 from triptych.analysis.verdict import separable
 from triptych.results.records import Comparison, PairedTest, RowSummary
-from triptych.text import formats
+from triptych.text import formats, synthetic
 
 ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
 TESTED = {**ROUGE, "loss": "Test loss"}  # what methods are tested on in pairs
@@ -68,12 +68,7 @@ def decision(test: PairedTest) -> str:
 
 def synthetic_notice(comparison: Comparison) -> str:
     """The remark that goes with every figure of a built-in model or data set; empty for real ones."""
-    if not comparison.synthetic:
-        return ""
-    return (
-        f"Synthetic model or data (model {comparison.model}, data {comparison.data}): "
-        "these figures show that the comparison works and say nothing about real news."
-    )
+    return synthetic.synthetic_notice(comparison.synthetic_parts)
 
 
 def failure_note(row: RowSummary) -> str:

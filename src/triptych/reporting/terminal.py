@@ -111,8 +111,8 @@ class ComparisonTable:
         wide = options.max_width >= _INLINE_WIDTH
         files = rows.of_files(comparison)
         yield _text(heading(comparison), style="bold")
-        if comparison.synthetic:
-            yield _text(rows.synthetic_notice(comparison), style="yellow")
+        if notice := rows.synthetic_notice(comparison):
+            yield _text(notice, style="yellow")
         if comparison.subset:
             yield _text(comparison.subset, style="yellow")
         for grid in (self._quality(wide), self._differences() if files else self._cost()):

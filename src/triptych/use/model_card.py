@@ -19,6 +19,7 @@ from triptych.results.records import ROUGE_TYPES, Record
 from triptych.storage.files import expand_path
 from triptych.text import formats
 from triptych.text.markdown import code, plain
+from triptych.text.synthetic import synthetic_notice, synthetic_parts
 from triptych.use import served
 from triptych.use.summarizers import TrainedModel
 
@@ -36,15 +37,14 @@ def model_card(model: TrainedModel, record: Record | None, measured: served.Meas
         measured: its scores by the settings for other programs, or why there are none.
     """
     name = portable_name(model.suite.model)
-    synthetic = BaseModel.of(model.suite).is_synthetic or bool(record and record.data and record.data.synthetic)
+    notice = synthetic_notice(
+        synthetic_parts(BaseModel.of(model.suite).is_synthetic, bool(record and record.data and record.data.synthetic))
+    )
     parts = [
         f"---\n{_fields(model, record).to_yaml()}\n---",
         f"# {plain(model.label)}: {plain(name)} fine-tuned for summarization",
         _what(model),
-        "**Synthetic.** The base model or the documents are made up for a demonstration: the summaries and figures "
-        "here show that the job works, and say nothing about real text."
-        if synthetic
-        else "",
+        f"**Synthetic.** {notice}" if notice else "",
         _use(model),
         _serving(model),
         _decoding(model, measured),

@@ -134,10 +134,10 @@ def comparison_of(playground: Playground) -> Callable[[], str]:
 
 
 def _about(playground: Playground) -> str:
-    warning = "<strong>Model or documents are synthetic: summaries say nothing about real text.</strong> "
+    warning = f"<strong>{escape(playground.notice)}</strong> " if playground.notice else ""
     return (
         f"<h1>{escape(playground.title)}: one article, every method</h1>"
-        f"<p>{warning if playground.synthetic else ''}<mark>Marked</mark>: at least {LEAST_COPIED} consecutive words "
+        f"<p>{warning}<mark>Marked</mark>: at least {LEAST_COPIED} consecutive words "
         'that the article contains as well. <span class="added">Underlined</span>: a word that it does not contain.</p>'
     )
 

@@ -16,6 +16,7 @@ from triptych.results.resuming import resuming
 from triptych.run import scoring, setup
 from triptych.run.entries import runs_in_order, suite_entries
 from triptych.text import languages
+from triptych.text.synthetic import synthetic_notice, synthetic_parts
 from triptych.use import summarizers
 from triptych.use.samples import SAMPLES
 
@@ -93,7 +94,7 @@ class Playground:
         loaded: what summarizes, in the order in which it is shown.
         documents: documents to pick from.
         title: the suite's name.
-        synthetic: the model or the documents are made up.
+        notice: a sentence on what is synthetic; empty where nothing is.
         language: what ROUGE counts, one of `languages.LANGUAGES`; "auto": decided from each reference.
         folders: the folder of each finished run, by label and seed.
         load: loads the run of a folder.
@@ -105,13 +106,13 @@ class Playground:
         loaded: Sequence[summarizers.Trained],
         documents: Sequence[Document],
         title: str,
-        synthetic: bool,
+        notice: str = "",
         language: str = languages.AUTO,
         folders: Mapping[tuple[str, int], Path] | None = None,
         load: Callable[[Path], summarizers.Trained] = summarizers.load_summarizer,
         out: Path | None = None,
     ):
-        self.documents, self.title, self.synthetic, self.language = documents, title, synthetic, language
+        self.documents, self.title, self.notice, self.language = documents, title, notice, language
         self.out = out
         self._folders, self._load = dict(folders or {}), load
         self._first = {trained.label: trained.folder for trained in loaded}
@@ -160,7 +161,7 @@ class Playground:
             loaded,
             [*documents, *sample_documents()],
             suite.name,
-            synthetic or BaseModel.of(suite).is_synthetic,
+            synthetic_notice(synthetic_parts(BaseModel.of(suite).is_synthetic, synthetic)),
             counted or suite.rouge.language,
             folders,
             loader.load,

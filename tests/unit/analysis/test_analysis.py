@@ -453,6 +453,9 @@ def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, chang
     comparison = compare_results(read_results(out))
     assert any(sentence in flag for flag in comparison.flags)
     assert comparison.synthetic == ("synthetic" in sentence)
+    assert [part for part in ("model", "data") if f"{part} " in sentence and comparison.synthetic] == (
+        comparison.synthetic_parts
+    )
 
 
 def test_an_unequal_search_is_flagged(out: Path):

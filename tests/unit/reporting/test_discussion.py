@@ -36,7 +36,7 @@ UNDECIDED = GAINS | {
 def small(tests: dict, seeds: tuple[int, ...]) -> tuple[Results, Comparison]:
     """A comparison of four methods that has the numbers above and these tests."""
     results = make_results(tuple(ROWS), seeds=seeds)
-    comparison = make_comparison(results).model_copy(update={"synthetic": False, "num_documents": 500})
+    comparison = make_comparison(results).model_copy(update={"synthetic_parts": [], "num_documents": 500})
     for label, row in comparison.rows.items():
         loss, loss_low, loss_high, mean, low, high, seconds, words, capped, new = ROWS[label]
         row.loss = RowLoss(test=loss, mean=loss, low=loss_low, high=loss_high)

@@ -119,8 +119,8 @@ SENTENCES = {
         "documents of newswire, with the model tiny (124,439,808 parameters) and 2 training seeds."
     ),
     "synthetic": (
-        "Synthetic model or data (model tiny, data newswire): these figures show that the comparison works and say "
-        "nothing about real news."
+        "The model and the data are embedded in the package and synthetic: these results show that the job works, and "
+        "say nothing about real models or documents."
     ),
     "verdict": "No clear winner.",
     "best-rouge": (
@@ -300,11 +300,11 @@ SENTENCES = {
     "limiting": (
         "What limits these results: each method was trained with 2 seeds, so that the spread over trainings is known "
         "only roughly; the scores are of 24 test documents; prompt-tuning, last-layers and full had the lowest "
-        "validation loss in the last epoch, so that training was cut; the model or the data are synthetic."
+        "validation loss in the last epoch, so that training was cut; the model and the data are synthetic."
     ),
     "would-change": (
         "What would change them: a third training seed, which would narrow the intervals most; more epochs for "
-        "prompt-tuning, last-layers and full; a pretrained model and real news."
+        "prompt-tuning, last-layers and full; a pretrained model and real documents."
     ),
     "conclusion": (
         "By R-1 no trained method is shown to be the best: lora has the best mean, 32.25 (95% interval 30.25 to "

@@ -120,8 +120,9 @@ def test_terminal_says_synthetic() -> None:
     """A comparison of an embedded model or data set says so above its figures, in the terminal and in Markdown."""
     comparison = make_comparison(make_results())
     assert "synthetic" in shown(comparison, 100).lower().split("quality on")[0]
-    assert "Synthetic" in to_markdown(comparison)
-    real = comparison.model_copy(update={"synthetic": False, "flags": []})
+    notice = "The model and the data are embedded in the package and synthetic"
+    assert shown(comparison, 500).count(notice) == to_markdown(comparison).count(notice) == 1
+    real = comparison.model_copy(update={"synthetic_parts": [], "flags": []})
     assert "ynthetic" not in shown(real, 100) + to_markdown(real)
 
 

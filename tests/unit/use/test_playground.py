@@ -43,7 +43,7 @@ def playground() -> Playground:
     """Two methods without a model."""
     rows = [SuiteEntry("lead-3", "lead-3", Lead3()), SuiteEntry("<b>mine</b>", "lead-3", Lead3())]
     loaded = [TrainedBaseline(row, Lead3(), Path("run"), Suite()) for row in rows]
-    return Playground(loaded, [Document("d1", ARTICLE, "A bridge.")], "demo", synthetic=True)
+    return Playground(loaded, [Document("d1", ARTICLE, "A bridge.")], "demo", notice="The model is synthetic.")
 
 
 def test_rows_answer_one_after_the_other(playground):
@@ -103,7 +103,7 @@ def test_rows_and_seeds_are_chosen():
         return TrainedBaseline(entry, Lead3(), folder, Suite())
 
     first = [load(folders["a", 0]), load(folders["b", 0])]
-    playground = Playground(first, [], "demo", synthetic=False, folders=folders, load=load)
+    playground = Playground(first, [], "demo", folders=folders, load=load)
     assert playground.labels == ["a", "b"] and playground.seeds == [0, 1]
     assert [answer.label for answer in list(playground.answer(ARTICLE, "", Choice(("b",))))[-1]] == ["b"]
     assert [answer.label for answer in list(playground.answer(ARTICLE, "", Choice(("b", "a"), 1)))[-1]] == ["a", "b"]
@@ -181,7 +181,7 @@ def test_the_longest_texts_are_answered_without_scores():
     text = "word " * (MAX_CHARACTERS // 5)
     rows = [TrainedBaseline(SuiteEntry("lead-3", "lead-3", Lead3()), Lead3(), Path("run"), Suite())]
     tracemalloc.start()
-    (answer,) = list(Playground(rows, [], "demo", synthetic=False).answer(text, text))[-1]
+    (answer,) = list(Playground(rows, [], "demo").answer(text, text))[-1]
     assert answer.scores is None and "too long to score" in answer.notes and answer.num_words == 40_000
     assert tracemalloc.get_traced_memory()[1] < 200e6
     tracemalloc.stop()

@@ -19,6 +19,7 @@ from triptych.reporting.claims.selection import (
 from triptych.results.reading import Results
 from triptych.results.records import Comparison, PairedTest, TrainingSummary
 from triptych.text import formats
+from triptych.text.synthetic import parts_are
 
 _STOPS, _RUNS_ON = 0.05, 0.5  # shares of summaries at the limit: below, a method stops by itself; above, it does not
 _MUCH = 1.1  # a ratio of lengths up to which summaries are about as long as references
@@ -254,8 +255,8 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
         parts.append(f"the best learning rate of {formats.listed(edge)} is at the edge of those tried")
     if not any(run.record.search for run in results.runs if run.tuned):
         parts.append("no learning rate was searched for")
-    if comparison.synthetic:
-        parts.append("the model or the data are synthetic")
+    if comparison.synthetic_parts:
+        parts.append(f"{parts_are(comparison.synthetic_parts)} synthetic")
     return f"What limits these results: {'; '.join(parts)}."
 
 
@@ -281,8 +282,9 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
         parts.append(f"a wider range of learning rates for {formats.listed(edge)}")
     elif not any(run.record.search for run in results.runs if run.tuned):
         parts.append("a search for the learning rates")
-    if comparison.synthetic:
-        parts.append("a pretrained model and real news")
+    real = {"model": "a pretrained model", "data": "real documents"}
+    if comparison.synthetic_parts:
+        parts.append(" and ".join(real[part] for part in comparison.synthetic_parts))
     return f"What would change them: {'; '.join(parts)}." if parts else None
 
 

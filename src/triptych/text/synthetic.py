@@ -1,0 +1,48 @@
+"""What is said of results whose model or data are embedded in the package and synthetic."""
+
+from collections.abc import Collection
+from typing import Literal
+
+SyntheticPart = Literal["model", "data"]
+
+
+def synthetic_parts(model: bool, data: bool) -> list[SyntheticPart]:
+    """What is synthetic, by name.
+
+    Args:
+        model: the model is.
+        data: the data are.
+    """
+    parts: list[SyntheticPart] = []
+    if model:
+        parts.append("model")
+    if data:
+        parts.append("data")
+    return parts
+
+
+def parts_are(parts: Collection[SyntheticPart]) -> str:
+    """`the model is`, `the data are` or `the model and the data are`.
+
+    Args:
+        parts: what is synthetic; not empty.
+    """
+    if len(parts) > 1:
+        return "the model and the data are"
+    return "the model is" if "model" in parts else "the data are"
+
+
+def synthetic_notice(parts: Collection[SyntheticPart]) -> str:
+    """The sentence that goes with every result of an embedded model or data set; empty for real ones.
+
+    Args:
+        parts: what is synthetic.
+    """
+    if not parts:
+        return ""
+    subject = parts_are(parts)
+    real = " or ".join(name for part, name in (("model", "models"), ("data", "documents")) if part in parts)
+    return (
+        f"{subject[0].upper()}{subject[1:]} embedded in the package and synthetic: these results show that the job "
+        f"works, and say nothing about real {real}."
+    )

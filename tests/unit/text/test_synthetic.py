@@ -1,0 +1,24 @@
+"""What is said of results whose model or data are synthetic names which of them is."""
+
+import pytest
+
+from triptych.text.synthetic import synthetic_notice, synthetic_parts
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "begins", "ends"),
+    [
+        (True, True, "The model and the data are embedded", "real models or documents."),
+        (True, False, "The model is embedded", "real models."),
+        (False, True, "The data are embedded", "real documents."),
+    ],
+)
+def test_the_sentence_names_what_is_synthetic(model, data, begins, ends):
+    """A real part is not called synthetic, and nothing is taken from it."""
+    said = synthetic_notice(synthetic_parts(model, data))
+    assert said.startswith(begins) and said.endswith(ends)
+
+
+def test_of_real_parts_nothing_is_said():
+    """Neither is synthetic."""
+    assert synthetic_notice(synthetic_parts(model=False, data=False)) == ""
