@@ -189,9 +189,8 @@ class Shown:
         if needed is not None:
             seconds = "" if needed.seconds is None else f", about {formats.seconds(needed.seconds)} in all"
             return f"{_documents_and_seeds(needed)} are needed at the least cost{seconds}."
-        there = [(seeds, documents) for seeds, documents in p.needs.items() if documents is not None]
-        if there:
-            seeds, documents = min(there, key=lambda need: need[1])
+        if fewest := self._fewest_documents():
+            seeds, documents = fewest
             return (
                 f"the {p.test_available:,} test documents that there are do not suffice: {documents:,} are needed "
                 f"even under {seeds} seeds."
@@ -209,17 +208,31 @@ class Shown:
         if size.seeds == 1:
             return (
                 f"{design}, of these trained models alone: with one seed no method is ranked, and seeds are what is "
-                "lacking."
+                f"lacking{self._documents_too()}."
             )
         if p.bottleneck == "none":
             return f"{design}: {parts}."
         least = p.needs.get(size.seeds)
         if least is None:
-            enough = f"under {size.seeds} no number of documents is enough"
+            enough = f"under {size.seeds} no number of documents is enough{self._documents_too()}"
         else:
             beyond = "" if least <= p.test_available else f", more than the {p.test_available:,} there are"
-            enough = f"under {size.seeds} seeds {least:,} documents are needed{beyond}"
+            also = self._documents_too() if p.bottleneck == "seeds" else ""
+            enough = f"under {size.seeds} seeds {least:,} documents are needed{beyond}{also}"
         return f"{design}. {p.bottleneck.capitalize()} are the bottleneck: {enough}. {parts}."
+
+    def _documents_too(self) -> str:
+        """What is said next to seeds where more of them would not do with the documents that there are."""
+        fewest = self._fewest_documents()
+        if fewest is None or fewest[1] <= self.planner.test_available:
+            return ""
+        seeds, documents = fewest
+        return f"; documents are too few as well: even under {seeds} seeds {documents:,} are needed"
+
+    def _fewest_documents(self) -> tuple[int, int] | None:
+        """The seeds under which the fewest documents are needed, and these; None: no number of documents suffices."""
+        there = [(seeds, documents) for seeds, documents in self.planner.needs.items() if documents is not None]
+        return min(there, key=lambda need: need[1], default=None)
 
     def _range(self, chosen: Fit) -> list[str]:
         """What the chosen design finds where seeds vary as much as the pilot leaves possible."""

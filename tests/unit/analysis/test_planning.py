@@ -310,6 +310,14 @@ def test_seeds_of_a_second_pilot_are_used_though_it_has_one_method(tmp_path):
         plan(pilots=[second, first])
 
 
+def test_what_is_lacking_is_the_same_in_every_sentence(tmp_path):
+    """Where no number of seeds would do with the documents that there are, seeds alone are not called lacking."""
+    made = plan(pilots=[write_results(tmp_path / "pilot", seeds=(0,))], detect=0.5)
+    needed = next(sentence for sentence in made.said if "do not suffice" in sentence).split(": ")[-1].split()[0]
+    (lacking,) = [sentence for sentence in made.said if "what is lacking" in sentence]
+    assert f"lacking; documents are too few as well: even under 10 seeds {needed} are needed." in lacking
+
+
 def test_scored_files_say_how_scores_vary(pilot, tmp_path):
     """A folder of scored predictions alone has variances and no costs; with a pilot both are used."""
     files = {name: [pilot / f"runs/{name}/{seed}/predictions.jsonl" for seed in range(3)] for name in ("lora", "full")}
