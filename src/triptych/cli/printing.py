@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from triptych.config.keys import SuiteKey, sections, toml_value
 from triptych.config.reading import presets
-from triptych.config.schema import Suite
+from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, shorten
 from triptych.foreign_names import meant_by
 from triptych.results.records import DesignPlan
@@ -32,10 +32,13 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
         console, f"Suite {suite.name!r}: model {suite.model}{stored}, data {suite.data}; results in {out}{remark}"
     )
     t, d, s = suite.training, suite.decoding, suite.search
+    started = make_suite(presets()[preset].settings)
+    as_described = (suite.model, suite.data) == (started.model, started.data)
+    summary = f": {presets()[preset].summary}" if as_described else ""
     rates = f"a search over {s.trials} learning rates per method" if s.trials > 1 else "no search"
     print_text(
         console,
-        f"  from the preset {preset!r}: {presets()[preset].summary}\n"
+        f"  from the preset {preset!r}{summary}\n"
         f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of "
         f"{t.global_batch_size} documents a step, patience {t.patience}, schedule {t.schedule}; {rates}; "
         f"documents of up to {suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} "

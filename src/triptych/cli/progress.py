@@ -261,7 +261,7 @@ class DryRunView:
             case EstimateEvent():
                 time = formats.seconds(event.seconds)
                 print_text(self.console, f"  {event.label}: at most about {time} a run")
-                self._progress.update(self._bar, completed=event.index + 1, description=self._next(event.index + 1))
+                self._show_next(event.index + 1)
 
     def _begin_timing(self) -> None:
         if self._load > BUSY * self._cores:
@@ -271,12 +271,16 @@ class DryRunView:
                 f"This machine is busy (load {self._load:.1f} on {cores}): while it is, runs take longer than the "
                 "times that follow.",
             )
-        self._progress.update(self._bar, total=len(self._labels), description=self._next(0))
+        self._progress.update(self._bar, total=len(self._labels))
         self._progress.start()
+        self._show_next(0)
 
-    def _next(self, index: int) -> str:
-        """What is timed now, in words."""
-        return f"timing {self._labels[index]}" if index < len(self._labels) else "timing"
+    def _show_next(self, index: int) -> None:
+        """Show what is timed now, by a line where there is no bar."""
+        doing = f"timing {self._labels[index]}" if index < len(self._labels) else "timing"
+        self._progress.update(self._bar, completed=index, description=doing)
+        if index < len(self._labels) and not self.console.is_terminal:
+            print_text(self.console, f"  {doing}")
 
 
 def write_stream(listener: Listener) -> Listener:

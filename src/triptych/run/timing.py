@@ -27,6 +27,7 @@ from triptych.run.recipe import training_plan
 from triptych.run.scoring import evenly_chosen
 
 TIMED_SECONDS = 1.5  # a timing is repeated on twice as many documents for as long as that takes less
+PATIENCE_SECONDS = 20.0  # by the clock on the wall: what has taken so long, as on a busy machine, is not repeated
 READING_SECONDS = 4.0  # documents that are summarized together are read for about so long
 CACHED_PAIRS = 4  # whose states are computed for the trunk cache
 TIMED_TOKENS = 6  # of a summary
@@ -183,7 +184,8 @@ def stamps_of(model: EngineModel):
 def growing(measure: Callable[[int], float], most: int) -> tuple[int, float]:
     """Time a piece of work of growing size; the first time, which warms up, does not count.
 
-    What is fast is repeated, and its shortest time taken: other programs may have been at work in the others.
+    What is fast is repeated, and its shortest time taken: other programs may have been at work in the others. After
+    `PATIENCE_SECONDS` nothing is measured again; where the first time alone took longer, it is what counts.
 
     Args:
         measure: does the work of a size, at least 1, and returns the seconds it took.
@@ -192,13 +194,15 @@ def growing(measure: Callable[[int], float], most: int) -> tuple[int, float]:
     Returns:
         The last size, and its seconds.
     """
-    measure(1)
+    ends = time.monotonic() + PATIENCE_SECONDS
     size, seconds = 1, measure(1)
-    while size < most and 2 * seconds < TIMED_SECONDS:
+    if time.monotonic() < ends:
+        seconds = measure(1)
+    while size < most and 2 * seconds < TIMED_SECONDS and time.monotonic() < ends:
         size = min(2 * size, most)
         seconds = measure(size)
     spent = seconds
-    while spent + seconds < TIMED_SECONDS / 2:
+    while spent + seconds < TIMED_SECONDS / 2 and time.monotonic() < ends:
         spent += (again := measure(size))
         seconds = min(seconds, again)
     return size, seconds

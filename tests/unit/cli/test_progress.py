@@ -6,7 +6,9 @@ import re
 import pytest
 from rich.console import Console
 
+from triptych.cli.printing import show_settings
 from triptych.cli.progress import STAGES, DryRunView, ProgressView
+from triptych.config.reading import preset_settings
 from triptych.config.schema import make_suite
 from triptych.results.records import Data, DesignPlan, SplitCounts
 from triptych.run import events
@@ -214,7 +216,7 @@ def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
     text = console.file.getvalue()
     for words in (
         "Suite 'assignment': model gpt2, data ./mine; results in results/mine",
-        "from the preset 'assignment': GPT-2 small",
+        "from the preset 'assignment'\n",
         "train: 6 of 9 documents used, 3 dropped (1 empty, 2 with a summary above 128 tokens), 4 truncated",
         "columns: document = ticket_text, summary = tl_dr",
         "example a1, of which 512 tokens are read: The printer",
@@ -228,6 +230,15 @@ def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
     assert text.count("Not read: extra.csv.") == 1 and text.count("ROUGE counts English words.") == 1
 
 
+def test_a_preset_is_described_where_its_model_and_data_are_taken():
+    """With another model or other data its description is not true, and is left out."""
+    for data, described in (("newswire", True), ("./mine", False)):
+        suite = make_suite({**preset_settings("demo"), "data": data})
+        console = Console(file=io.StringIO(), width=200)
+        show_settings(console, suite, "demo", "results/demo")
+        assert ("from the preset 'demo': the embedded model and data" in console.file.getvalue()) == described
+
+
 def test_a_dry_run_shows_the_plan_first_and_each_time_as_it_comes(monkeypatch):
     """The plan is printed before any method is timed; a busy machine is mentioned, a quiet one is not."""
     for load, busy in ((7.5, True), (0.1, False)):
@@ -238,6 +249,9 @@ def test_a_dry_run_shows_the_plan_first_and_each_time_as_it_comes(monkeypatch):
             view(None, ResolvedEvent(suite=PLAN.suite, preset="assignment", out="results/mine"))
             view(None, PlanEvent(plan=PLAN))
             assert "294,912" in console.file.getvalue()
+            assert console.file.getvalue().endswith("  timing lead-3\n")
+            view(None, EstimateEvent(label="lead-3", seconds=6.0, index=0, total=2))
+            assert console.file.getvalue().endswith("a run\n  timing a-row-with-a-long-name-of-its-own\n")
             view(None, EstimateEvent(label="lora", seconds=723.4, index=1, total=2))
         text = console.file.getvalue()
         assert "; nothing is written now" in text and text.endswith("  lora: at most about 12 min 03 s a run\n")

@@ -10,7 +10,16 @@ from triptych.contracts import Baseline, Method
 from triptych.registry import find
 from triptych.run.entries import SuiteEntry
 from triptych.run.estimate import PROCESS_SECONDS, MethodTimes, estimate_run
-from triptych.run.timing import TIMED_SECONDS, TrainingTimes, Usual, growing, now, stamps_of, time_loss
+from triptych.run.timing import (
+    PATIENCE_SECONDS,
+    TIMED_SECONDS,
+    TrainingTimes,
+    Usual,
+    growing,
+    now,
+    stamps_of,
+    time_loss,
+)
 
 
 def made_up(train: int, validation: int, test: int, **settings) -> SimpleNamespace:
@@ -68,6 +77,20 @@ def test_a_timing_grows_until_it_is_long_enough_or_has_all_documents():
     asked.clear()
     size, seconds = growing(measure(0.01), 6)
     assert (size, seconds) == (6, pytest.approx(0.06)) and asked[:5] == [1, 1, 2, 4, 6] and set(asked[5:]) == {6}
+
+
+@pytest.mark.parametrize(("waits", "sizes"), [(PATIENCE_SECONDS, [1]), (PATIENCE_SECONDS / 2.5, [1, 1, 2])])
+def test_a_timing_that_takes_long_by_the_wall_is_not_repeated(waits, sizes, monkeypatch):
+    """On a busy machine little is computed in much time: what was measured by then counts, be it the first alone."""
+    wall, asked = [0.0], []
+    monkeypatch.setattr("triptych.run.timing.time.monotonic", lambda: wall[0])
+
+    def measure(size: int) -> float:
+        asked.append(size)
+        wall[0] += waits
+        return 0.01 * size
+
+    assert growing(measure, 8) == (sizes[-1], 0.01 * sizes[-1]) and asked == sizes
 
 
 def test_documents_of_usual_length_are_timed(gpt2: World):
