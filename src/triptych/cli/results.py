@@ -44,11 +44,15 @@ def run_report(options: argparse.Namespace) -> int:
 
     from triptych import api
     from triptych.reporting.terminal import print_comparison
+    from triptych.reporting.write import REPORTS, TABLES
+    from triptych.results.without_texts import COPIED
 
     settings = reading.parse_settings(options.settings)
     comparison = api.report(options.out, to=options.to, texts=not options.without_texts, settings=settings)
     print_comparison(Console(), comparison)
-    print(f"\n{options.to or options.out[0]}: comparison.json, comparison.csv, comparison.md, report.pdf, report.html")
+    folder = options.to or options.out[0]
+    copied = [name for name in COPIED if (folder / name).exists()] if options.without_texts and options.to else []
+    print(f"\n{folder}: {', '.join((*TABLES, *REPORTS, *copied))}")
     return 0
 
 

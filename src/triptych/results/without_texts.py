@@ -10,6 +10,8 @@ from triptych.results.integrity import digests
 from triptych.results.reading import Results, SavedRun, read_record
 from triptych.results.records import KeptChecks, OutputChecks
 
+COPIED = ("suite.json", "checks.json", "runs/", "scaling/")  # those that there are
+
 
 def copy_without_texts(results: Results, checks: OutputChecks | None, to: Path) -> None:
     """Write suite, records, histories, searches and scores to another folder, where `triptych report` reads them.

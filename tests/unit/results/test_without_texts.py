@@ -5,7 +5,7 @@ import json
 import pytest
 
 from support.folders import write_results
-from triptych import api
+from triptych import api, cli
 from triptych.errors import ResultsError
 from triptych.results.reading import read_results
 from triptych.scored.stored import rescore
@@ -78,3 +78,14 @@ def test_a_copy_has_nothing_to_score(finished):
     api.report(out, to=copy, texts=False)
     with pytest.raises(ResultsError, match="holds scores without the summaries"):
         rescore(copy, "rouge", False, lambda done, total: None)
+
+
+def test_what_was_written_is_listed(finished, capsys, monkeypatch):
+    """The files of a report, and of a copy what was copied as well."""
+    out, copy = finished
+    monkeypatch.setattr("triptych.suite.reports.write_report", lambda results, comparison, to: None)
+    reports = "comparison.json, comparison.csv, comparison_tests.csv, comparison.md, report.pdf, report.html"
+    assert cli.main(["report", str(out)]) == 0
+    assert capsys.readouterr().out.endswith(f"\n{out}: {reports}\n")
+    assert cli.main(["report", str(out), "--without-texts", "--to", str(copy)]) == 0
+    assert capsys.readouterr().out.endswith(f"\n{copy}: {reports}, suite.json, checks.json, runs/\n")
