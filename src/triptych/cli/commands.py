@@ -13,6 +13,7 @@ from contextlib import nullcontext, suppress
 from triptych import __version__
 from triptych.cli import compare, completion, env, init, listing, plan, results, score, train, use
 from triptych.cli.options import EXAMPLES
+from triptych.cli.unknown import refuse_unknown
 from triptych.errors import TriptychError, nearest, shorten
 from triptych.suite.processes import ENDING_SIGNALS, Ended, ended_by_signals
 from triptych.text.characters import for_terminal, visible
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if (unknown := unknown_command(parser, words)) is not None:
         print(f"triptych: {visible(unknown)}", file=sys.stderr)
         return 2
-    options = parser.parse_args(words)
+    options, left = parser.parse_known_args(words)
+    if left:
+        refuse_unknown(command_parsers(parser).get(options.command, parser), options.command, left)
     try:
         with ended_by_signals() if resumes(options) else nullcontext():
             return options.call(options)
@@ -76,11 +79,16 @@ def complain(message: str) -> None:
 
 def unknown_command(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | None:
     """What to say where the first word is not a command; None where it is one, or an option."""
-    (actions,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
-    first = words[0]
-    if first.startswith("-") or first in actions.choices:
+    first, known = words[0], command_parsers(parser)
+    if first.startswith("-") or first in known:
         return None
-    return f"Unknown command {shorten(repr(first))}.{nearest(first[:100], actions.choices)}"
+    return f"Unknown command {shorten(repr(first))}.{nearest(first[:100], known)}"
+
+
+def command_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parser of each command, by its name."""
+    (actions,) = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    return dict(actions.choices)
 
 
 def resumes(options: argparse.Namespace) -> bool:

@@ -212,11 +212,12 @@ def _check_context_length(suite: Suite, entries: Sequence[SuiteEntry], base: Bas
         return
     room = length - virtual - new - around
     example = f", for example --set limits.document_tokens={room}" if room > 0 else ""
+    fitting = f" The limits of --preset demo fit {suite.model}." if base.is_synthetic else ""
     most = getattr(base.config.get_text_config(), "max_position_embeddings", length)
     reason = f" that are safe to use of its {most}: beyond them LongRoPE reads every document of a batch differently"
     raise ConfigError(
         f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary + "
         f"{around} prefix, separator and EOS tokens make {needed} positions, and the model has "
         f"{length}{reason if most != length else ''}: lower limits.document_tokens, limits.summary_tokens, "
-        f"decoding.max_new_tokens or num_virtual_tokens{example}."
+        f"decoding.max_new_tokens or num_virtual_tokens{example}.{fitting}"
     )

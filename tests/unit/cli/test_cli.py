@@ -110,6 +110,36 @@ def test_bad_request_is_refused_before_anything_is_written(case, tmp_path, capsy
     assert not (tmp_path / "out").exists() and captured.out == ""
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["compare", "--columns", "document=a", "summary=b"],
+            "no option --columns. Columns are named by --set columns.",
+        ),
+        (
+            ["list", "data", "here", "--columns", "document=a"],
+            "no option --columns. Columns are named by --set columns.",
+        ),
+        (["advise", "out", "--max-time", "30min"], "--max-seconds"),
+        (["compare", "--sed=1"], "triptych compare: error: there is no option --sed. Did you mean --seeds"),
+        (["report", "out", "--frobnicate"], "there is no option --frobnicate.\n"),
+        (["env", "here"], "unrecognized arguments: here"),
+    ],
+)
+def test_an_unknown_option_is_answered_with_those_that_are_close(arguments, said, capsys):
+    """By the parser of the command, whatever the command is."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(arguments)
+    assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_limits_that_do_not_fit_the_embedded_model_name_the_preset_that_does(tmp_path, capsys):
+    """A suite without limits of its own is told where some are."""
+    assert cli.main(["compare", "--preset", "assignment", "--model", "tiny", "--data", "newswire", "--dry-run"]) == 2
+    assert "The limits of --preset demo fit tiny." in capsys.readouterr().err
+
+
 BAD_DATA = {
     "empty file": (lambda f: (f / "train.csv").write_text(""), ["train.csv"]),
     "no header": (lambda f: write_csv(f / "train.csv", header=""), ["train.csv", "columns"]),
