@@ -8,7 +8,7 @@ from typing import Any
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import ROUGE_TYPES
 from triptych.text.languages import ENGLISH
-from triptych.text.synthetic import SyntheticPart, synthetic_notice, synthetic_parts
+from triptych.text.synthetic import SyntheticPart, synthetic_parts, synthetic_sentence
 
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
 HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
@@ -51,7 +51,7 @@ def comparison_flags(results: Results) -> list[str]:
         *results.said,
         *_chosen(results),
         *_quantized(results),
-        *filter(None, [synthetic_notice(synthetic_parts_of(done))]),
+        *filter(None, [synthetic_sentence(synthetic_parts_of(done))]),
         *_counted(done),
         *_unfinished(results),
         *(_few_seeds(results) if results.files is None else _few_sets(results)),

@@ -97,10 +97,10 @@ def run_compare(options: argparse.Namespace) -> int:
         comparison = api.compare(options.suite, **what, resources=resources, listener=listener)
     if not options.events:
         from triptych.reporting.terminal import print_comparison
-        from triptych.reporting.write import REPORTS, TABLES
+        from triptych.reporting.write import REPORT_FILES, TABLE_FILES
 
         print_comparison(Console(), comparison)
-        print(f"\n{view.out}: {', '.join((*TABLES, *REPORTS, 'runs/', 'log.txt'))}")
+        print(f"\n{view.out}: {', '.join((*TABLE_FILES, *REPORT_FILES, 'runs/', 'log.txt'))}")
     if view.failed:
         print(f"triptych: failed: {', '.join(view.failed)}. The same command runs only these again.", file=sys.stderr)
     return 1 if view.failed else 0

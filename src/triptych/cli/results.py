@@ -44,7 +44,7 @@ def run_report(options: argparse.Namespace) -> int:
 
     from triptych import api
     from triptych.reporting.terminal import print_comparison
-    from triptych.reporting.write import REPORTS, TABLES
+    from triptych.reporting.write import REPORT_FILES, TABLE_FILES
     from triptych.results.without_texts import COPIED
 
     settings = reading.parse_settings(options.settings)
@@ -52,7 +52,7 @@ def run_report(options: argparse.Namespace) -> int:
     print_comparison(Console(), comparison)
     folder = options.to or options.out[0]
     copied = [name for name in COPIED if (folder / name).exists()] if options.without_texts and options.to else []
-    print(f"\n{folder}: {', '.join((*TABLES, *REPORTS, *copied))}")
+    print(f"\n{folder}: {', '.join((*TABLE_FILES, *REPORT_FILES, *copied))}")
     return 0
 
 

@@ -68,7 +68,7 @@ def run_score(options: argparse.Namespace) -> int:
     from triptych.cli.progress import counting_bar
     from triptych.config.reading import parse_settings
     from triptych.reporting.terminal import print_comparison
-    from triptych.reporting.write import REPORTS, TABLES
+    from triptych.reporting.write import REPORT_FILES, TABLE_FILES
     from triptych.scored.files import score
 
     if "=" not in options.systems[0] and Path(options.systems[0]).is_dir():
@@ -90,8 +90,8 @@ def run_score(options: argparse.Namespace) -> int:
     if options.out is None:
         print("\nNothing was written: --out DIR keeps the scores, tables and a report.")
     else:
-        reports = () if options.no_report else REPORTS
-        print(f"\n{options.out}: {', '.join((*TABLES, *reports, 'scored.json', 'runs/'))}")
+        reports = () if options.no_report else REPORT_FILES
+        print(f"\n{options.out}: {', '.join((*TABLE_FILES, *reports, 'scored.json', 'runs/'))}")
     return 0
 
 

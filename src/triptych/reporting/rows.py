@@ -68,7 +68,7 @@ def decision(test: PairedTest) -> str:
 
 def synthetic_notice(comparison: Comparison) -> str:
     """The remark that goes with every figure of a built-in model or data set; empty for real ones."""
-    return synthetic.synthetic_notice(comparison.synthetic_parts)
+    return synthetic.synthetic_sentence(comparison.synthetic_parts)
 
 
 def failure_note(row: RowSummary) -> str:

@@ -13,8 +13,8 @@ from triptych.results.records import Comparison
 from triptych.storage.files import write_together
 from triptych.text.characters import to_json
 
-TABLES = ("comparison.json", "comparison.csv", "comparison_tests.csv", "comparison.md")
-REPORTS = ("report.pdf", "report.html")
+TABLE_FILES = ("comparison.json", "comparison.csv", "comparison_tests.csv", "comparison.md")
+REPORT_FILES = ("report.pdf", "report.html")
 
 
 def write_report(results: Results, comparison: Comparison, out: Path, documents: bool = True) -> list[Path]:

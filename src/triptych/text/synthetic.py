@@ -32,7 +32,7 @@ def parts_are(parts: Collection[SyntheticPart]) -> str:
     return "the model is" if "model" in parts else "the data are"
 
 
-def synthetic_notice(parts: Collection[SyntheticPart]) -> str:
+def synthetic_sentence(parts: Collection[SyntheticPart]) -> str:
     """The sentence that goes with every result of an embedded model or data set; empty for real ones.
 
     Args:

@@ -19,7 +19,7 @@ from triptych.results.records import ROUGE_TYPES, Record
 from triptych.storage.files import expand_path
 from triptych.text import formats
 from triptych.text.markdown import code, plain
-from triptych.text.synthetic import synthetic_notice, synthetic_parts
+from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 from triptych.use import served
 from triptych.use.summarizers import TrainedModel
 
@@ -37,7 +37,7 @@ def model_card(model: TrainedModel, record: Record | None, measured: served.Meas
         measured: its scores by the settings for other programs, or why there are none.
     """
     name = portable_name(model.suite.model)
-    notice = synthetic_notice(
+    notice = synthetic_sentence(
         synthetic_parts(BaseModel.of(model.suite).is_synthetic, bool(record and record.data and record.data.synthetic))
     )
     parts = [

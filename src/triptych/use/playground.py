@@ -16,7 +16,7 @@ from triptych.results.resuming import resuming
 from triptych.run import scoring, setup
 from triptych.run.entries import runs_in_order, suite_entries
 from triptych.text import languages
-from triptych.text.synthetic import synthetic_notice, synthetic_parts
+from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 from triptych.use import summarizers
 from triptych.use.samples import SAMPLES
 
@@ -161,7 +161,7 @@ class Playground:
             loaded,
             [*documents, *sample_documents()],
             suite.name,
-            synthetic_notice(synthetic_parts(BaseModel.of(suite).is_synthetic, synthetic)),
+            synthetic_sentence(synthetic_parts(BaseModel.of(suite).is_synthetic, synthetic)),
             counted or suite.rouge.language,
             folders,
             loader.load,

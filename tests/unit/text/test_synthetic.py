@@ -2,7 +2,7 @@
 
 import pytest
 
-from triptych.text.synthetic import synthetic_notice, synthetic_parts
+from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 
 
 @pytest.mark.parametrize(
@@ -15,10 +15,10 @@ from triptych.text.synthetic import synthetic_notice, synthetic_parts
 )
 def test_the_sentence_names_what_is_synthetic(model, data, begins, ends):
     """A real part is not called synthetic, and nothing is taken from it."""
-    said = synthetic_notice(synthetic_parts(model, data))
+    said = synthetic_sentence(synthetic_parts(model, data))
     assert said.startswith(begins) and said.endswith(ends)
 
 
 def test_of_real_parts_nothing_is_said():
     """Neither is synthetic."""
-    assert synthetic_notice(synthetic_parts(model=False, data=False)) == ""
+    assert synthetic_sentence(synthetic_parts(model=False, data=False)) == ""
