@@ -79,7 +79,8 @@ def score(
         references: a file with the references, read alike; None: the files have a column of them.
         out: a folder for scores, tables and reports; None: nothing is written.
         report: with report.pdf and report.html.
-        columns: names of columns where they are not the usual ones: `id`, `prediction`, `reference`, `document`.
+        columns: names of columns where they are not the usual ones: `id`, `prediction`, `reference`, `document`; a file
+            without such a column is read by the usual names.
         by_order: join the files by the order of their rows although they have ids.
         metrics: registered metrics to use in addition to ROUGE and the text's shape; None: all that are registered.
         settings: keys of a suite file for scoring and judging (`rouge`, `analysis`), tables as dictionaries.
@@ -162,6 +163,7 @@ def read_and_score(request: Request, name: str, progress: ScoringProgress) -> Re
     for system, file in request.systems:
         read = predictions.read_prediction_file(file, request.columns, elsewhere=references is not None)
         systems.setdefault(system, []).append(read)
+    predictions.check_named(request.columns, [lines for sets in systems.values() for lines in sets], references)
     joined = predictions.join_predictions(systems, references, request.by_order)
     files = [
         ScoredFile(name=system, seed=seed, file=str(lines.path), sha256=lines.digest)
@@ -191,6 +193,7 @@ def read_and_score(request: Request, name: str, progress: ScoringProgress) -> Re
         asked, [joined.references[i] for i in scoring.evenly_chosen(len(joined.ids))], source.path.name
     )
     metrics = scoring.metrics(language.name, _names(request.metrics))
+    _check_metrics(request.metrics or (), metrics, joined)
     total = len(files) * len(joined.ids)
     runs = []
     for place, scored_file in enumerate(files):
@@ -292,6 +295,19 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             )
     if make_suite(dict(settings)).analysis.primary == "loss":
         raise ConfigError("analysis.primary is 'loss', and files of predictions have none. Name a ROUGE score.")
+
+
+def _check_metrics(asked: Sequence[str], metrics: Mapping[str, Metric], joined: predictions.Joined) -> None:
+    """A metric that was asked for scores something."""
+    texts = next(iter(joined.predictions.values()))[0]
+    for name in asked:
+        alone = {name: metrics[name]}
+        if not any(_score_one(alone, joined, index, text).scores for index, text in enumerate(texts)):
+            missing = (
+                ": its scores need the documents. Add them as a column to a file of predictions or to --references, "
+                "and name it with --columns document=NAME if its name is not a usual one"
+            )
+            raise ConfigError(f"The metric {name!r} gives no score{'' if all(joined.documents) else missing}.")
 
 
 def _same_contents(systems: Mapping[str, Sequence[predictions.Lines]]) -> list[str]:

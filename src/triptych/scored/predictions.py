@@ -73,7 +73,7 @@ _NUMBER = re.compile(r"\s*[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?%?\s*")
 
 
 class PredictionColumns(Section):
-    """Which columns hold what; None: recognised by their usual names."""
+    """Which columns hold what; a role without a name, or whose column a file lacks, is recognised by usual names."""
 
     id: str | None = None
     prediction: str | None = None
@@ -101,12 +101,14 @@ class Lines:
 
     Attributes:
         digest: SHA-256 of the file.
+        columns: the names of its columns; none of a plain text.
         said: whole sentences on how it was read, where that is not plain.
     """
 
     path: Path
     digest: str
     rows: tuple[Line, ...]
+    columns: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
 
     @property
@@ -126,7 +128,7 @@ class Joined:
 
     Attributes:
         ids, references: of each document.
-        documents: the same; None where no file has it.
+        documents: the same; None for each where no file has all of them.
         predictions: by system, for each set of its predictions (a seed, a run), the text of each document.
         said: whole sentences on what was left out or does not agree.
         by_order: the files were joined by the order of their rows.
@@ -147,7 +149,7 @@ def read_prediction_file(
 
     Args:
         source: the file.
-        columns: names of columns, where they are not the usual ones; the file may lack any but the predictions'.
+        columns: names of columns, where they are not the usual ones; what the file lacks is sought by usual names.
         references: the file holds references: a prediction is not needed.
         elsewhere: references come from another file.
 
@@ -161,8 +163,10 @@ def read_prediction_file(
     if not path.is_file():
         raise DataError(f"There is no file {source!r}.")
     said: list[str] = []
+    names: list[str] = []
     if tables.is_table(path):
-        rows = tuple(_table(path, columns, references, elsewhere, said))
+        names = tables.column_names(path)
+        rows = tuple(_table(path, names, columns, references, elsewhere, said))
     else:
         rows = tuple(_text(path, references))
     if not rows:
@@ -170,7 +174,22 @@ def read_prediction_file(
     _check_ids(path, rows)
     if not references:
         _check_texts(path, rows)
-    return Lines(path, digest(path), rows, tuple(said))
+    return Lines(path, digest(path), rows, tuple(names), tuple(said))
+
+
+def check_named(columns: PredictionColumns, systems: Sequence[Lines], references: Lines | None) -> None:
+    """Each column that was named is in at least one file; that of the predictions, in one of a system.
+
+    Raises:
+        DataError: it is in none.
+    """
+    for role, given in columns:
+        files = [*systems, *([references] if references is not None and role != "prediction" else [])]
+        names = dict.fromkeys(name for lines in files for name in lines.columns)
+        if given is not None and given not in names:
+            raise DataError(
+                f"No file has a column {shorten(repr(given))} (--columns {role}).{nearest(given, list(names)[:20])}"
+            )
 
 
 # One file
@@ -199,10 +218,9 @@ _HARNESS_ROLES = _Roles("filtered_resps", "target", "doc_id", "doc")
 
 
 def _table(
-    path: Path, columns: PredictionColumns, references: bool, elsewhere: bool, said: list[str]
+    path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, said: list[str]
 ) -> Iterator[Line]:
-    names = tables.column_names(path)
-    harness = set(names) >= HARNESS and columns.prediction is None
+    harness = set(names) >= HARNESS and columns.prediction not in names
     roles = _HARNESS_ROLES if harness else _roles(path, names, columns, references, elsewhere, said)
     wanted = {role: name for role in ("prediction", "reference", "id", "document") if (name := getattr(roles, role))}
     tables.check_single(names, list(wanted.values()), str(path))
@@ -254,11 +272,11 @@ def _document_in(value: Any) -> Any:
 def _roles(
     path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, said: list[str]
 ) -> _Roles:
-    if set(names) >= SUMMARIZE and not references and columns.prediction is None:
+    if set(names) >= SUMMARIZE and not references and columns.prediction not in names:
         return _Roles("summary", None, "id", None)
     prediction = None if references else _pick("prediction", columns.prediction, PREDICTION_NAMES, names, (), path)
     reference = _pick("reference", columns.reference, REFERENCE_NAMES, names, (prediction,), path)
-    if not references and prediction is None and elsewhere and reference is not None and columns.reference is None:
+    if not references and prediction is None and elsewhere and reference is not None and columns.reference != reference:
         # `id, summary` next to a file of references: the summaries are the system's.
         said.append(
             f"{path.name}: the column {reference!r} was read as the predictions, since there is no other and "
@@ -268,6 +286,12 @@ def _roles(
     needed, role = (reference, "reference") if references else (prediction, "prediction")
     if needed is None:
         known = REFERENCE_NAMES if references else PREDICTION_NAMES
+        given = columns.reference if references else columns.prediction
+        if given is not None:
+            raise DataError(
+                f"{path}: there is no column {given!r} (--columns {role}), and none of a usual name."
+                f"{nearest(given, names[:20])} Where files name it differently, call it {known[0]!r} in one of them."
+            )
         raise DataError(
             f"{path}: no column is known to hold the {role}s. Its columns: {_listed(names)}. Name it: --columns "
             f"{role}=NAME. Usual names: {', '.join(known[:8])}, ..."
@@ -289,6 +313,8 @@ def _pick(
 ) -> str | None:
     """The column of a role: the one that was named, else that of the plainest name, else the only one of a usual name.
 
+    A column that was named and is not there is another file's: `check_named` makes sure of that.
+
     Args:
         role: prediction, reference, document or id.
         given: the column that the user named for it, or None.
@@ -298,15 +324,13 @@ def _pick(
         path: the file, for the message.
         first: take the first of several usual names; else they are refused.
     """
-    if given is not None and (given in names or role == "prediction"):
-        if given not in names:
-            raise DataError(f"{path}: there is no column {given!r} (--columns {role}).{nearest(given, names[:20])}")
+    if given in names:
         return given
     found = [name for usual in known for name in names if _plain(name) == usual and name not in taken]
     if len(found) > 1 and not first and _plain(found[0]) != known[0]:
-        raise DataError(
-            f"{path}: the {role} could be any of {', '.join(map(repr, found))}. Say which: --columns {role}={found[0]}."
-        )
+        absent = f"there is no column {given!r} (--columns {role}), and " if given is not None else ""
+        remedy = f"Call the right one {known[0]!r}." if absent else f"Say which: --columns {role}={found[0]}."
+        raise DataError(f"{path}: {absent}the {role} could be any of {', '.join(map(repr, found))}. {remedy}")
     return found[0] if found else None
 
 
@@ -397,10 +421,15 @@ def join_predictions(
         name: [tuple(row.prediction for row in next(queue)) for _ in files] for name, files in systems.items()
     }
     holder = max((rows, *matched), key=lambda lines: sum(row.document is not None for row in lines))
+    known = sum(row.document is not None for row in holder)
+    if 0 < known < len(holder):
+        said.append(
+            f"{len(holder) - known:,} of {len(holder):,} documents have no text, so copying from them is not measured."
+        )
     return Joined(
         tuple(str(row.id) for row in ids) if ids else tuple(str(place + 1) for place in kept),
         tuple(str(row.reference) for row in rows),
-        tuple(row.document for row in holder),
+        tuple(row.document if known == len(holder) else None for row in holder),
         predictions,
         tuple(said),
         ordered,

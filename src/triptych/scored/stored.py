@@ -20,7 +20,7 @@ from triptych.registry import find
 from triptych.reporting.write import write_report
 from triptych.results import json_files, layout
 from triptych.results.lock import locked
-from triptych.results.reading import SavedRun, read_results
+from triptych.results.reading import Results, SavedRun, read_results
 from triptych.results.records import Comparison, Rescored, RescoredRun
 from triptych.run import scoring
 from triptych.run.articles import documents_of, with_documents
@@ -86,7 +86,7 @@ def rescore(out: Path, name: str, report: bool, progress: ScoringProgress, langu
 
     Raises:
         ConfigError: no metric has that name.
-        ResultsError: the folder is not finished or cannot be read, or the metric gives other scores than it has given.
+        ResultsError: the folder is not finished or cannot be read; the metric gives no score, or others than before.
     """
     find(Metric, name)  # an unknown name is refused before anything is read
     results = read_results(out, later_scores=False)
@@ -108,7 +108,25 @@ def rescore(out: Path, name: str, report: bool, progress: ScoringProgress, langu
             scored.append(scoring.score_text({name: metric}, line.prediction, line.reference, document))
             count += 1
             progress(count, total)
+    if not any(scores for scored in found.values() for scores in scored):
+        raise ResultsError(_no_score(name, results, bool(documents)))
     return _conclude(out, name, metric.signature(), found, bool(documents), report)
+
+
+def _no_score(name: str, results: Results, known: bool) -> str:
+    """Why a metric gives no score, and what to do."""
+    if known:
+        return f"The metric {name!r} gives no score of these predictions."
+    if results.files is not None:
+        return (
+            f"The metric {name!r} gives no score: it needs the documents, and a folder of scored files does not keep "
+            f"them. Score the files again with --metric {name} (triptych score NAME=FILE ...), one with a column of "
+            "documents."
+        )
+    return (
+        f"The metric {name!r} gives no score: it needs the documents, and the data {results.suite.data!r} cannot be "
+        "read here, or is not what the runs had. Score where the data are, or put them back."
+    )
 
 
 def _conclude(

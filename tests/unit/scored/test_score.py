@@ -189,6 +189,17 @@ def test_plain_text_is_a_prediction_a_line(references, tmp_path):
     )
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_named_column_is_that_of_the_files_that_have_it(layout, tmp_path):
+    """A file without the columns that were named for another tool's is read by its usual names."""
+    theirs = write_csv(tmp_path / "theirs.csv", {"key": IDS, "answer": GOOD, "gist": REFERENCES})
+    files = {"theirs": theirs, "mine": LAYOUTS[layout](tmp_path)}
+    columns = {"prediction": "answer", "reference": "gist", "id": "key"}
+    rows = triptych.score(files, columns=columns, by_order=True).rows
+    assert rows["mine"].rouge1 == rows["theirs"].rouge1
+    assert rows["mine"].rouge1.mean == pytest.approx(EXPECTED["rouge1"], abs=1e-9)
+
+
 def test_what_summarize_prints_can_be_scored(tmp_path):
     """The objects of `triptych summarize --json` are predictions, although their `label` is a row's name."""
     columns = {"id": IDS, "label": ["lora"] * COUNT, "run": ["r"] * COUNT, "summary": GOOD}
@@ -196,6 +207,9 @@ def test_what_summarize_prints_can_be_scored(tmp_path):
     references = write_csv(tmp_path / "refs.csv", {"id": IDS, "summary": REFERENCES})
     comparison = triptych.score({"lora": file}, references=references)
     assert comparison.rows["lora"].rouge1.mean == pytest.approx(EXPECTED["rouge1"], abs=1e-9)
+    theirs = write_csv(tmp_path / "theirs.csv", {"id": IDS, "answer": GOOD})
+    both = triptych.score({"lora": file, "their": theirs}, references=references, columns={"prediction": "answer"})
+    assert both.rows["lora"].rouge1 == both.rows["their"].rouge1 == comparison.rows["lora"].rouge1
 
 
 def test_files_are_joined_by_id_whatever_their_order(good, bad, tmp_path):
@@ -454,7 +468,34 @@ BAD_FILES = {
     "an empty name": (lambda f, g: [f"={g}"], "cannot be the name of a system"),
     "too long a name": (lambda f, g: [f"{'m' * 101}={g}"], "cannot be the name of a system"),
     "too large a line": (lambda f, g: [text(f, b"x" * (16 * 2**20 + 2), "mine.txt")], "the line is longer than 16 MiB"),
-    "an unknown column": (lambda f, g: [f"mine={g}", "--columns", "prediction=outptu"], "there is no column 'outptu'"),
+    "a column that no file has": (
+        lambda f, g: [f"other={g}", table(f, id=["doc-1"], output=["b"]), "--columns", "prediction=outptu"],
+        "No file has a column 'outptu' (--columns prediction). Did you mean 'output'?",
+    ),
+    "an id's column that no file has": (
+        lambda f, g: [f"mine={g}", "--columns", "id=key"],
+        "No file has a column 'key' (--columns id)",
+    ),
+    "a predictions' column that the references alone have": (
+        lambda f, g: [
+            *(f"mine={g}", "--references", table(f, id=["a"], gist=["c"]).removeprefix("mine=")),
+            *("--columns", "prediction=gist", "reference=gist"),
+        ],
+        "No file has a column 'gist' (--columns prediction)",
+    ),
+    "neither the named column nor a usual one": (
+        lambda f, g: [f"other={g}", table(f, id=["a"], answer=["b"]), "--columns", "prediction=reply"],
+        "there is no column 'reply' (--columns prediction), and none of a usual name. Known: answer, id.",
+    ),
+    "several usual columns instead of the named one": (
+        lambda f, g: [
+            f"other={g}",
+            table(f, id=["a"], output=["b"], hypothesis=["d"]),
+            "--columns",
+            "prediction=reply",
+        ],
+        "the prediction could be any of 'hypothesis', 'output'. Call the right one 'prediction'.",
+    ),
     "an unknown role": (lambda f, g: [f"mine={g}", "--columns", "predictions=output"], "Did you mean 'prediction'"),
     "an unknown metric": (lambda f, g: [f"mine={g}", "--metric", "rogue"], "Did you mean 'rouge'"),
     "a setting of training": (lambda f, g: [f"mine={g}", "--set", "training.max_epochs=3"], "has no meaning"),
@@ -562,6 +603,33 @@ def test_a_folder_of_scores_is_scored_again(good, bad, tmp_path, capsys):
     assert status == 0 and "scores that need them are left out" in printed, message
     rows = json.loads((out / "comparison.json").read_text())["rows"]
     assert rows["good"]["further_scores"] == {"length": 14.0} and rows["bad"]["further_scores"] == {"length": 12.0}
+
+
+ALL_OF_DOCUMENT = ASKS_FOR_DOCUMENT.replace('("in_lead",)', '("in_lead", "length")')
+
+
+def test_a_metric_without_a_score_is_an_error(good, tmp_path, capsys):
+    """Where all scores of a metric need documents that are not known, that is said, and nothing is written."""
+    (tmp_path / "lead_words.py").write_text(ALL_OF_DOCUMENT)
+    out, metric = tmp_path / "out", ["--metric", "lead-words", "--plugin", tmp_path / "lead_words.py", "--no-report"]
+    status, _, message = run(capsys, f"good={good}", *metric, "--out", out)
+    assert status == 2 and "gives no score: its scores need the documents. Add them as a column" in message
+    assert not out.exists()
+    triptych.score({"good": good}, out=out, report=False, metrics=())
+    before = (out / "comparison.json").read_bytes()
+    status, _, message = run(capsys, out, *metric)
+    assert status == 2 and "a folder of scored files does not keep them. Score the files again" in message
+    assert not (out / "scores").exists() and (out / "comparison.json").read_bytes() == before
+    articles = write_csv(tmp_path / "test.csv", {"id": IDS, "article": GOOD, "summary": REFERENCES})
+    assert run(capsys, f"good={good}", "--references", articles, *metric)[0] == 0
+
+
+def test_documents_of_which_some_are_missing_are_not_used(good, tmp_path):
+    """What needs documents is left out where one has no text, and it is said."""
+    articles = write_csv(tmp_path / "test.csv", {"id": IDS, "article": [*GOOD[1:], ""], "summary": REFERENCES})
+    found = triptych.score({"good": good}, references=articles)
+    assert found.rows["good"].text_shape.novel_bigrams is None
+    assert "1 of 24 documents have no text, so copying from them is not measured." in found.flags
 
 
 @pytest.mark.parametrize(
