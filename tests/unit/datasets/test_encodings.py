@@ -30,6 +30,13 @@ PLAIN = "A line of plain text about the town and its river. "
 CASES = [
     ("cp1252", ENGLISH, "Windows-1252"),
     ("cp1252", PLAIN * 200 + ENGLISH, "Windows-1252"),
+    (
+        "cp1252",
+        "The café at no. 5 was sold for £250,000 – ‘a lot’, “he said”. ",
+        "Windows-1252",
+    ),
+    ("cp1252", "It cost £5–£10 a head: “‘Too much,’” he said, and £3bn in all. ", "Windows-1252"),
+    ("cp1252", "The tank holds 40 m³ of water and takes up 9 m². ", "Windows-1252"),
     ("latin-1", FRENCH, "Windows-1252 or Latin-1"),
     ("latin-1", GERMAN, "Windows-1252 or Latin-1"),
     ("latin-1", PLAIN * 200 + FRENCH, "Windows-1252 or Latin-1"),

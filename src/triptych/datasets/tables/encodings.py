@@ -71,6 +71,8 @@ _PACKED = {
     b"PAR1": "a Parquet file: let its name end in .parquet",
     b"%PDF": "a PDF: save its text as UTF-8",
 }  # by the first bytes of a file that is not text
+_MARKS = b"\x80\x85\x91-\x94\x96\x97\xa3"  # €, …, quotes, dashes and £ of Windows-1252, for a class of characters
+_UNIT = re.compile(r"(?<![^\W\d_])[kcdm]?m[²³](?![^\W\d_])")  # a unit; ³ is a letter of Polish under Windows-1250
 _KANA = re.compile("[\u3041-\u3096]")
 _PUNCTUATION = frozenset("‘’“”„‚–—…•€£¥°§«»¿¡©®™·½¼¾ªº\xa0")
 
@@ -222,12 +224,14 @@ def guess_encoding(sample: bytes) -> Guess | None:
 
     Two kinds are hard for a statistical detector. Japanese is recognised by its Hiragana. If words with other letters
     are mostly ASCII, the encoding is a Western one: that under which most of these characters are letters in words or
-    punctuation. Everything else is left to charset_normalizer.
+    punctuation, of several the first of `_WESTERN`. Words do not count whose only other characters would be the quotes,
+    dashes and currency signs of Windows-1252. Everything else is left to charset_normalizer.
     """
     for codec in ("cp932", "euc_jp"):
         if _is_japanese(sample, codec):
             return Guess(codec, _TITLES.get(codec, _ICONV[codec]), _ICONV[codec])
-    words = b"".join(word for word in re.findall(rb"[A-Za-z\x80-\xff]{2,}", sample) if not word.isascii())
+    found_words = re.findall(rb"[A-Za-z\x80-\xff]{2,}", sample)
+    words = b"".join(word for word in found_words if not re.fullmatch(rb"[\x00-\x7f" + _MARKS + rb"]+", word))
     if sum(byte >= 0x80 for byte in words) <= len(words) / 2:
         scores = {codec: _plausible(sample, codec) for codec in _WESTERN}
         best = max(scores, key=lambda codec: scores[codec])
@@ -266,6 +270,7 @@ def _plausible(sample: bytes, codec: str) -> float:
         text = sample.decode(codec)
     except UnicodeDecodeError:
         return 0.0
+    units = {match.end() - 1 for match in _UNIT.finditer(text)}
     good = total = 0
     for match in re.finditer(r"[^\x00-\x7f]", text):
         at, character = match.start(), match[0]
@@ -273,14 +278,14 @@ def _plausible(sample: bytes, codec: str) -> float:
         total += 1
         if character in "ðþÞÐýÝ¨¸":  # of Icelandic and Czech; in a guess they mostly are another encoding's letters
             continue
-        if character in "’‘":
+        if character in "’‘" or at in units:
             good += 1
         elif character in _PUNCTUATION:
             good += not (before.isalpha() and after.isalpha()) or character in "–—…"
         elif character.islower() or before.isupper() or after.isupper():
             good += character.isalpha() and (before.isalpha() or after.isalpha() or character in "àéèóáíúyñ")
         elif character.isupper():
-            good += not before.isalpha()
+            good += not before.isalpha() and not after.isdigit()  # `£5` would be `Ł5` under Windows-1250
     return good / total if total else 0.0
 
 
