@@ -9,7 +9,11 @@ ECHOED_WORDS = 20  # so many first words in common with the document are not a c
 WHOLE = 0.9  # of the document's words: who repeats as much has the prompt in the output
 BEGINS = 0.1  # of the outputs: fewer may well open as their news article does
 CUT = 0.1  # more outputs than references without an end, as a share of the documents
-AT_LONGEST = 0.05  # of the outputs have exactly the length of the longest: a limit, not the texts, ends them
+AT_LONGEST = (
+    0.1  # of the outputs, and `FEWEST_AT_LONGEST`, are as long as the longest: texts seldom end so by themselves
+)
+FEWEST_AT_LONGEST = 5
+BELOW = 3  # lengths below the longest, of each of which a limit leaves not half as many outputs as it cuts
 FEWEST = 20  # outputs below which a share says nothing
 _END = re.compile(r"[.!?…。！？｡।॥؟۔]+[\s\"'”’»)\]}」』]*\Z")
 
@@ -102,7 +106,7 @@ def _without_end(predictions: Sequence[str], references: Sequence[str]) -> str:
 
 
 def _equally_long(predictions: Sequence[str], references: Sequence[str]) -> str:
-    """Outputs that all end at the same number of words."""
+    """Outputs that pile up at the greatest number of words, where those of texts that end by themselves get fewer."""
     lengths = Counter(len(text.split()) for text in predictions if text.strip())
     total = sum(lengths.values())
     if total < FEWEST or len(lengths) < 2:
@@ -110,9 +114,16 @@ def _equally_long(predictions: Sequence[str], references: Sequence[str]) -> str:
     longest = max(lengths)
     share = lengths[longest] / total
     counts = Counter(len(text.split()) for text in references)
-    if share <= AT_LONGEST or counts[max(counts)] / len(references) > AT_LONGEST:
+    if lengths[longest] < FEWEST_AT_LONGEST or share < AT_LONGEST:
         return ""
-    return f"{_percent(share)} of the outputs have exactly {longest:,} words and none has more: they were cut there."
+    if lengths[longest] <= 2 * max(lengths[longest - step] for step in range(1, BELOW + 1)):
+        return ""
+    if counts[max(counts)] / len(references) >= AT_LONGEST:
+        return ""
+    return (
+        f"{_percent(share)} of the outputs have exactly {longest:,} words and none has more: they were perhaps cut "
+        "there."
+    )
 
 
 def _of(count: int, texts: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ import triptych
 from support.interpreters import TORCHLESS
 from triptych import cli, registry
 from triptych.analysis.comparison import compare_results
+from triptych.analysis.outputs import output_flags
 from triptych.errors import InputError
 from triptych.results.reading import read_results
 from triptych.scored import predictions
@@ -333,7 +334,7 @@ def test_documents_make_copying_known(good, tmp_path):
         (lambda texts: [" ".join(text.split()[:9]) for text in texts], "end without a full stop"),
         (
             lambda texts: [" ".join((text * 3).split()[: 30 if i % 2 else 12]) for i, text in enumerate(texts)],
-            "have exactly 30 words and none has more",
+            "50% of the outputs have exactly 30 words and none has more: they were perhaps cut there.",
         ),
         (lambda texts: REFERENCES, "are their reference word for word"),
     ],
@@ -344,6 +345,29 @@ def test_unfair_outputs_are_told(change, said, tmp_path):
     file = write_jsonl(tmp_path / "a.jsonl", {"id": IDS, "prediction": change(GOOD), "reference": REFERENCES})
     flags = triptych.score({"mine": file}).rows["mine"].flags
     assert any(said in flag for flag in flags), flags
+
+
+def of_lengths(lengths: list[int]) -> list[str]:
+    """Texts of so many words, each with a full stop, no two alike."""
+    return [" ".join([str(place), *WORDS * 10][:length]) + "." for place, length in enumerate(lengths)]
+
+
+@pytest.mark.parametrize(
+    ("lengths", "cut"),
+    [
+        ([min(20 + 7 * i % 60, 60) for i in range(55)], True),
+        ([min(5 + 7 * i % 60, 56) for i in range(200)], True),
+        ([*(50 + i for i in range(52)), 109, 109, 109], False),
+        ([*(i % 17 + 40 for i in range(26)), 80, 80, 80, 80], False),
+        ([8] * 10 + [9] * 25 + [10] * 30 + [11] * 20 + [12] * 12, False),
+    ],
+    ids=["cut", "few cut", "3 of 55", "4 of 30", "short texts"],
+)
+def test_outputs_of_one_length_are_cut_if_they_pile_up(lengths, cut):
+    """That a limit ended outputs is said where there are many of the greatest length, and more than of those below."""
+    references = of_lengths([10 + 3 * i % 41 for i in range(len(lengths))])
+    flags = output_flags(of_lengths(lengths), references, [None] * len(lengths))
+    assert any("perhaps cut there" in flag for flag in flags) == cut, flags
 
 
 def test_sound_outputs_raise_no_flag_of_their_own(good):
