@@ -15,7 +15,7 @@ from triptych.datasets.tables.columns import id_cell, list_notes, recognise, sum
 from triptych.datasets.tables.folders import ALL
 from triptych.datasets.tables.splits import Assignment, assign_exact
 from triptych.errors import DataError, nearest
-from triptych.models.hub_access import HubRefusal, find_commit, is_interruption, offline_if_unreachable
+from triptych.models.hub_access import HubRefusal, find_commit, is_interruption, offline_if_unreachable, why_not_asked
 from triptych.registry import register, registered
 
 
@@ -189,15 +189,15 @@ class Hub(Dataset):
     def _explained(self, error: Exception) -> DataError:
         """The message for an error of `datasets` or of the network."""
         from datasets.exceptions import DatasetNotFoundError
-        from huggingface_hub.errors import LocalEntryNotFoundError
 
         if isinstance(error, HubRefusal):
             return DataError(f"{error}{self._meant()}")
         reason = " ".join(str(error).split())[:400].rstrip(".")
-        if is_interruption(error) or isinstance(error, ConnectionError | LocalEntryNotFoundError):
+        unreachable = why_not_asked(error)
+        if unreachable or is_interruption(error) or isinstance(error, ConnectionError):
             return DataError(
-                f"The {self._title} could not be downloaded from the Hub: {reason}. Give a local folder with --data, "
-                "or set HF_HOME to a cache that contains it (and HF_HUB_OFFLINE=1, to skip the attempt to "
+                f"The {self._title} could not be downloaded from the Hub: {unreachable or reason}. Give a local folder "
+                "with --data, or set HF_HOME to a cache that contains it (and HF_HUB_OFFLINE=1, to skip the attempt to "
                 f"connect).{self._meant()}"
             )
         if isinstance(error, DatasetNotFoundError):

@@ -91,6 +91,26 @@ def find_commit(name: str, revision: str, kind: Literal["model", "dataset"], fil
         ) from error
 
 
+def why_not_asked(error: Exception) -> str | None:
+    """Why the Hub gave nothing, where an error means that its cache lacks a file and nothing was downloaded; else None.
+
+    Args:
+        error: what its libraries raised, outside `offline_if_unreachable`.
+    """
+    from huggingface_hub import constants, errors
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, errors.LocalEntryNotFoundError):
+        cause = cause.__cause__
+    if cause is None:
+        return None
+    if constants.is_offline_mode():
+        reason = "HF_HUB_OFFLINE is set, so that the Hub is not asked"
+    else:
+        reason = f"the Hub cannot be reached ({constants.ENDPOINT})"
+    return f"{reason}, and the cache {constants.HF_HUB_CACHE} does not hold it"
+
+
 def is_interruption(error: Exception) -> bool:
     """Whether a connection failed, by the error of whichever HTTP library huggingface_hub is built on."""
     from huggingface_hub.errors import OfflineModeIsEnabled

@@ -15,7 +15,7 @@ from transformers.utils import is_gguf_available, logging
 from triptych.contracts import EmbeddedModel
 from triptych.errors import ModelError, nearest, shorten
 from triptych.models import weights
-from triptych.models.hub_access import HubRefusal, is_interruption, offline_if_unreachable
+from triptych.models.hub_access import HubRefusal, is_interruption, offline_if_unreachable, why_not_asked
 from triptych.registry import registered
 from triptych.storage.files import expand_path
 
@@ -113,10 +113,13 @@ def cannot_read(model: str, place: Place, what: str, error: Exception) -> ModelE
             f"The {what} of {model!r}, downloaded from the Hub, cannot be read: {first_line}. The file is damaged "
             f"there or in the cache: remove {_cached(place)} and try again."
         )
+    unreachable = why_not_asked(error)
+    without = " Without a network, `triptych compare --preset demo` tries your files." if unreachable else ""
     return ModelError(
         f"There is no folder {model!r} here, and the {what} of that name cannot be downloaded from the hub: "
-        f"{first_line}\n"
-        f"Give --model a local transformers folder, or set HF_HOME to a cache that holds it, or check the name.{hint}"
+        f"{unreachable or first_line.rstrip('.')}.\n"
+        "Give --model a local transformers folder, or set HF_HOME to a cache that holds it, or check the name."
+        f"{without}{hint}"
     )
 
 

@@ -66,15 +66,23 @@ def open_documents(
         sources: files, folders, patterns such as `notes/*.txt`, or `-` for standard input. Tables (CSV, TSV, JSON,
             Parquet, Arrow) hold one document a row; anything else is one document, of UTF-8 text or of UTF-16 with a
             byte order mark. Of a folder, its tables and texts (.txt, .text, .md, .story) are read, by name.
-        column: the tables' column with the documents; None: one of `known`, else recognised by its usual names.
+        column: the tables' column with the documents, which texts do not have; None: one of `known`, else
+            recognised by its usual names.
         known: columns of suites whose runs will summarize; those that a table has are its columns.
         cells: with all the cells of each row.
 
     Raises:
-        DataError: a file is missing, not UTF-8, binary or too long, a table has no such column, or a document is empty.
+        DataError: a file is missing, not UTF-8, binary or too long, a table has no such column, a column is named and
+            there is no table, or a document is empty.
     """
     said: list[str] = []
-    opened = [_open(file, column, known, cells) for source in sources for file in _expand(source, said)]
+    files = [file for source in sources for file in _expand(source, said)]
+    if column is not None and not any(map(is_document_table, files)):
+        raise DataError(
+            f"There is no table among the documents ({shorten(', '.join(files))}), so none has a column {column!r}: "
+            "leave --column out."
+        )
+    opened = [_open(file, column, known, cells) for file in files]
     number = sum(_count(source) for source in opened)
     columns = list(dict.fromkeys(name for source in opened for name in source.names)) if cells else []
     return Documents(columns, number, said, opened)
@@ -157,8 +165,6 @@ def _open(file: str, column: str | None, known: Sequence[Columns], cells: bool) 
         return _Source(file, _plain_text(sys.stdin.buffer.read(MAX_BYTES + 1), "standard input"))
     path = expand_path(file)
     if not is_document_table(file):
-        if column is not None:
-            raise DataError(f"{file!r} is not a table, so it has no column {column!r}.")
         try:
             with path.open("rb") as stream:
                 content = stream.read(MAX_BYTES + 1)

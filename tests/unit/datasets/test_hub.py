@@ -259,9 +259,12 @@ def test_a_hub_that_cannot_be_reached(monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(
-        DataError, match=r"data set 'abisee/cnn_dailymail' \(3.0.0\) could not be downloaded .* --data, .* HF_HOME"
-    ):
+        DataError,
+        match=r"data set 'abisee/cnn_dailymail' \(3.0.0\) could not be downloaded from the Hub: HF_HUB_OFFLINE is set, "
+        r"so that the Hub is not asked, and the cache .* --data, .* HF_HOME",
+    ) as caught:
         Hub(name="abisee/cnn_dailymail", config="3.0.0").splits()
+    assert "local_files_only" not in str(caught.value)
 
 
 def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
@@ -279,11 +282,13 @@ def test_a_hub_that_does_not_answer_is_asked_once(monkeypatch):
             raise AssertionError(f"the network was tried: {name}")
 
     monkeypatch.setattr("huggingface_hub.utils._http.get_session", NoNetwork)
-    with pytest.raises(DataError, match="could not be downloaded"):
+    unreachable = r"the Hub cannot be reached \(https?://.*\), and the cache .* does not hold it\."
+    with pytest.raises(DataError, match=f"could not be downloaded from the Hub: {unreachable}"):
         Hub(name="someone/data").splits()
-    with pytest.raises(ModelError, match=r"cannot be downloaded from the hub: .*\n.*HF_HOME"):
-        _ = BaseModel("someone/model").tokenizer
-    assert len(asked) == 2 and not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
+    for part in ("tokenizer", "config"):
+        with pytest.raises(ModelError, match=rf"from the hub: {unreachable}\n.*HF_HOME.*--preset demo"):
+            getattr(BaseModel("someone/model"), part)
+    assert len(asked) == 3 and not huggingface_hub.constants.HF_HUB_OFFLINE and not datasets.config.HF_HUB_OFFLINE
 
 
 def test_an_answer_of_any_kind_is_an_answer(monkeypatch):

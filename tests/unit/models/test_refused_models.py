@@ -336,6 +336,7 @@ def test_a_path_and_a_name_are_told_apart(tmp_path, monkeypatch):
             ModelError, match=f"There is no folder '{name}' here, and the tokenizer of that name"
         ) as caught:
             _ = BaseModel(name).tokenizer
+        assert "HF_HUB_OFFLINE is set" in str(caught.value) and "local_files_only" not in str(caught.value)
         assert "Known:" not in str(caught.value) and "Did you mean" not in str(caught.value)
     with pytest.raises(ModelError, match=r"Did you mean 'tiny'\?$"):
         _ = BaseModel("tinny").tokenizer

@@ -63,6 +63,16 @@ def test_a_folder_gives_its_texts_and_tables_by_name(notes):
     assert [document.cells.get("author") for document in several] == [None, "Ann", "Bo"]
 
 
+def test_a_named_column_is_that_of_the_tables(notes):
+    """Texts next to tables, in one folder or named, are documents as they are; without a table there is no column."""
+    found = open_documents([str(notes)], "author")
+    assert [document.text for document in found] == ["Ann", "Bo", "note2 was written.", "note10 was written."]
+    text, table = str(notes / "note2.txt"), str(notes / "more.csv")
+    assert [document.id for document in open_documents([text, table], "text")] == ["note2.txt", "7", "8"]
+    with pytest.raises(DataError, match=r"There is no table among the documents .*note2\.txt.*: leave --column out"):
+        open_documents([text], "text")
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [("nowhere.txt", "There is no file"), ("*.doc", "No file is named like"), ("below", "holds no text .*scan.pdf")],
