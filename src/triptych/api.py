@@ -63,10 +63,12 @@ class DataDescription:
     Attributes:
         tables: its splits with their files, columns and first pair, and what is not read.
         language: what ROUGE would count, and why.
+        cut: how many rows training and each split that is missing get by `[split]`; empty where nothing is cut.
     """
 
     tables: tables.Description
     language: languages.Language
+    cut: dict[str, int]
 
 
 def compare(
@@ -748,11 +750,12 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
 
     Args:
         path: the folder or file.
-        settings: keys of a suite file that say how it is read: `columns` and `rouge`.
+        settings: keys of a suite file that say how it is read: `columns`, `rouge` and `split`.
 
     Raises:
         InputError: the data cannot be read, or a setting is wrong.
     """
+    from triptych.corpus.cutting import count_cut
     from triptych.run.scoring import MOST_REFERENCES
 
     suite = make_suite(dict(settings or {}))
@@ -761,7 +764,8 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     scored = [split for split in splits if split in ("validation", "test")] or splits[:1]
     data = tables.Tables(path=Path(path), columns=suite.columns)
     references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
-    return DataDescription(found, languages.choose(suite.rouge.language, references, str(path)))
+    language = languages.choose(suite.rouge.language, references, str(path))
+    return DataDescription(found, language, count_cut(data, suite.split))
 
 
 def _peek(values: Iterable[Any]) -> tuple[Any, Iterable[Any]]:

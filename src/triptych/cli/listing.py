@@ -18,7 +18,9 @@ def add_list(commands: Commands) -> None:
         "be read.",
     )
     parser.add_argument("what", nargs="*", metavar="keys | data DIR", help="keys, or data DIR")
-    add_set_option(parser, "with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME")
+    add_set_option(
+        parser, "with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME, split.fractions=[...]"
+    )
     add_common_options(parser)
     parser.set_defaults(call=run_list)
 

@@ -21,6 +21,7 @@ from triptych.text.characters import for_terminal
 
 if TYPE_CHECKING:  # what a data folder holds is printed without torch
     from triptych.api import DataDescription, Registered
+    from triptych.datasets.tables import SplitDescription
     from triptych.suite.dry_run import DryRun
     from triptych.use.summarizers import Summary, Trained
 
@@ -222,19 +223,29 @@ def show_data(console: Console, found: "DataDescription") -> None:
             f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}{more}\n  columns: "
             f"{', '.join(split.columns)}\n"
             f"  document = {roles.document}, summary = {roles.summary}, "
-            f"id = {'(made from split and row)' if roles.id is None else roles.id}",
+            f"id = {_made_id(split) if roles.id is None else roles.id}",
         )
     example = next((split.first for split in splits if split.first is not None), None)
     if example is not None:
         print_text(console, f"example: {shorten(example.id, 60)}")
         for role, text in (("document", example.document), ("summary", example.summary)):
             print_text(console, f"  {role} ({len(text):,} characters): {shorten(text, 160)}")
-    missing = [name for name in ("validation", "test") if name not in {split.split for split in splits}]
+    missing = [name for name in found.cut if name != "train"]
     them = "it" if len(missing) == 1 else "them"
-    cut = f"There is no {' and no '.join(missing)} split: compare cuts {them} from the rest, by [split]."
+    parts = ", ".join(f"{number:,} {name}" for name, number in found.cut.items())
+    cut = (
+        f"There is no {' and no '.join(missing)} split: compare cuts {them} by [split], {parts} of "
+        f"{sum(found.cut.values()):,}."
+    )
     for sentence in [*found.tables.notes, *([cut] if missing else [])]:
         print_text(console, f"data: {sentence}")
     print_text(console, found.language.reason)
+
+
+def _made_id(split: "SplitDescription") -> str:
+    """What is said of a split without a column of ids."""
+    others = set(split.columns) - {split.roles.document, split.roles.summary}
+    return f"(made from split and row{'; columns.id=NAME uses a column' if others else ''})"
 
 
 def print_text(console: Console, text: str) -> None:

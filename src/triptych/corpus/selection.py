@@ -8,12 +8,12 @@ import numpy as np
 
 from triptych.config.schema import Limits, Split
 from triptych.contracts import SPLITS
-from triptych.corpus.survey import Survey, hash64
+from triptych.corpus import cutting
+from triptych.corpus.survey import Survey
 from triptych.results.records import SplitCounts
 
 _CODES = {name: code for code, name in enumerate(SPLITS)}  # a row's split takes one byte in memory
 _UNUSED = -1
-_EVALUATION = SPLITS[1:]
 _Codes = Mapping[str, np.ndarray]  # for each source split, the code of every row's split: int8 [rows]
 
 
@@ -102,27 +102,17 @@ def _cut(surveys: Mapping[str, Survey], split: Split) -> tuple[dict[str, np.ndar
     Splits that the source lacks are cut from its training split (or from all rows), document by document, so that all
     copies of a document fall into one split. Rows without text stay in training, where they are counted.
     """
-    pool = "train" if "train" in surveys else "all"
-    missing = [name for name in _EVALUATION if name not in surveys]
+    pool = "train" if "train" in surveys else cutting.WHOLE
+    missing = cutting.missing_splits(surveys)
     membership = {
         source: np.full(len(survey), _CODES.get(source, _CODES["train"]), np.int8) for source, survey in surveys.items()
     }
     if not missing:
         return membership, None
-    fractions = dict(zip(SPLITS, split.fractions, strict=True))
-    shares = {name: fractions[name] for name in ("train", *missing)}
-    whole = sum(shares.values())
     survey = surveys[pool]
-    unique, of_row = np.unique(survey.documents[~survey.empty], return_inverse=True)
-    key = f"triptych split {split.seed}".encode()
-    order = np.argsort([hash64(str(value), key) for value in unique.tolist()], kind="stable")
-    assigned = np.full(len(unique), _CODES["train"], np.int8)
-    start = 0
-    for name in missing:
-        size = max(1, round(len(unique) * shares[name] / whole))
-        assigned[order[start : start + size]] = _CODES[name]
-        start += size
-    membership[pool][~survey.empty] = assigned[of_row]
+    membership[pool][~survey.empty] = cutting.cut(survey.documents[~survey.empty], missing, split)
+    shares = cutting.shares(missing, split)
+    whole = sum(shares.values())
     parts = " / ".join(f"{name} {share / whole:.4g}" for name, share in shares.items())
     lacking, cut = " and no ".join(missing), "its training split" if pool == "train" else "all of it"
     return membership, (

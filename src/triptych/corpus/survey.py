@@ -3,11 +3,11 @@
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from hashlib import blake2b
 
 import numpy as np
 
 from triptych.contracts import Example
+from triptych.corpus.cutting import document_hash, hash64
 from triptych.models.tokens import RunningText
 
 _SAMPLE_SEED = b"triptych sample 0"
@@ -46,7 +46,7 @@ def survey(examples: Iterable[Example], text: RunningText) -> Survey:
     for batch in in_batches(examples):
         for example in batch:
             document, summary = example.document.strip(), example.summary.strip()
-            documents.append(hash64(" ".join(document.casefold().split())))
+            documents.append(document_hash(document))
             ranks.append(hash64(f"{document}\0{summary}", _SAMPLE_SEED))
             empty.append(not (document and summary))
         lengths.extend(len(ids) for ids in text.summary_ids([example.summary for example in batch]))
@@ -67,8 +67,3 @@ def in_batches(examples: Iterable[Example]) -> Iterator[list[Example]]:
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-def hash64(text: str, key: bytes = b"") -> int:
-    """A keyed hash of a text: 64 bits as a whole number."""
-    return int.from_bytes(blake2b(text.encode(), digest_size=8, key=key).digest(), "little")

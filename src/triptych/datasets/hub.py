@@ -12,11 +12,12 @@ from pydantic import Field
 from triptych.config.schema import Columns
 from triptych.contracts import SPLITS, Dataset, Example
 from triptych.datasets.tables.columns import id_cell, list_notes, recognise, summary_cell, text_cell
-from triptych.datasets.tables.folders import ALL
+from triptych.datasets.tables.folders import ALL, near_name
 from triptych.datasets.tables.splits import Assignment, assign_exact
 from triptych.errors import DataError, nearest
 from triptych.models.hub_access import HubRefusal, find_commit, is_interruption, offline_if_unreachable, why_not_asked
 from triptych.registry import register, registered
+from triptych.storage.files import expand_path
 
 
 @register("hub")
@@ -218,8 +219,9 @@ class Hub(Dataset):
         )
 
     def _meant(self) -> str:
-        """For a name without an owner: the data sets that do not come from the Hub, in case one of them was meant."""
-        return "" if "/" in self.name else f" Data sets that do not come from the Hub: {', '.join(without_options())}."
+        """What else may be meant: a folder or file of nearly that name; without an owner, data not from the Hub."""
+        own = "" if "/" in self.name else f" Data sets that do not come from the Hub: {', '.join(without_options())}."
+        return f"{near_name(expand_path(self.name))}{own}"
 
 
 def without_options() -> list[str]:

@@ -330,6 +330,44 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
     assert [sentence in text for sentence in corpora[0].data.sentences()] == [True] * 3
 
 
+def test_a_mistyped_data_file_is_told_its_name(tmp_path, capsys):
+    """A file or folder of nearly that name in the same folder is suggested, and that one file is enough is said."""
+    write_csv(tmp_path / "tickets.csv")
+    data_folder(tmp_path / "news")
+    for arguments, name in (
+        (["compare", "--preset", "demo", "--data", "tikcets.csv", "--dry-run"], "'tickets.csv'"),
+        (["list", "data", "tikcets.csv"], "'tickets.csv'"),
+        (["list", "data", "./nwes"], "'news'"),
+        (["list", "data", str(tmp_path / "tickets.tsv")], repr(str(tmp_path / "tickets.csv"))),
+    ):
+        assert cli.main(arguments) == 2
+        said = capsys.readouterr().err
+        assert f"Did you mean {name}?" in said and "or a single file of these formats" in said, said
+    assert (
+        cli.main(["compare", "--preset", "demo", "--data", "nwes", "--dry-run"]) == 2
+    )  # this may be a name of the Hub
+    assert "Did you mean 'news'?" in capsys.readouterr().err
+    assert cli.main(["list", "data", "nothing/like-it.csv"]) == 2
+    assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_list_data_says_what_a_cut_gives_and_how_ids_are_named(tmp_path, capsys):
+    """How many pairs each split of a single file gets, and that a column may hold the ids where there is another."""
+    write_csv(tmp_path / "all.csv", "nr,article,highlights")
+    assert cli.main(["list", "data", "all.csv"]) == 0
+    said = capsys.readouterr().out
+    assert "compare cuts them by [split], 32 train, 4 validation, 4 test of 40." in said
+    assert "id = (made from split and row; columns.id=NAME uses a column)" in said
+    assert cli.main(["list", "data", "all.csv", "--set", "columns.id=nr", "split.fractions=[0.5, 0.25, 0.25]"]) == 0
+    said = capsys.readouterr().out
+    assert "20 train, 10 validation, 10 test of 40." in said and "id = nr" in said
+    write_csv(tmp_path / "pairs.csv", "article,highlights", [row[1:] for row in ARTICLES])
+    assert cli.main(["list", "data", "pairs.csv"]) == 0
+    assert "id = (made from split and row)\n" in capsys.readouterr().out
+    data_folder(tmp_path / "news")
+    assert cli.main(["list", "data", "news"]) == 0 and "compare cuts" not in capsys.readouterr().out
+
+
 COMMANDS = (
     "compare",
     "plan",

@@ -16,6 +16,7 @@ from pydantic import Field
 from support.corpora import EOS, SEPARATOR, Memory, byte_tokenizer, make
 from triptych.config.schema import Split
 from triptych.contracts import SPLITS, Example
+from triptych.corpus.cutting import count_cut
 from triptych.corpus.prepare import Corpus
 from triptych.corpus.sequence import Template
 from triptych.datasets.tables import Tables
@@ -194,6 +195,18 @@ def test_data_without_splits_is_cut(tmp_path):
     other = make(tmp_path / "c", {"all": pairs}, split=Split(seed=1, fractions=(0.5, 0.25, 0.25)))
     assert [other.data.splits[name].used for name in SPLITS] == [100, 50, 50]
     assert not set(documents(other.test)) >= parts[2]
+
+
+def test_what_a_cut_gives_is_counted_without_a_model(tmp_path):
+    """`list data` says how many pairs each split gets: as many as are read of it when the data is cut."""
+    pairs = [*stories("s", 100), *[("a copy", f"summary {i}") for i in range(30)], ("", "s"), ("d", " ")]
+    for name, split in (("all", Split()), ("train", Split(seed=3, fractions=(0.5, 0.3, 0.2)))):
+        corpus = make(tmp_path / name, {name: pairs}, split=split)
+        counted = count_cut(Memory(pairs={name: pairs}), split)
+        assert counted == {each: corpus.data.splits[each].read for each in SPLITS} and sum(counted.values()) == 132
+    two = Memory(pairs={"train": stories("t", 90), "test": stories("e", 7)})
+    assert count_cut(two, Split()) == {"train": 80, "validation": 10}
+    assert count_cut(Memory(pairs=three()), Split()) == {}
 
 
 def test_copies_of_a_document_stay_together(tmp_path):

@@ -1,5 +1,6 @@
 """Find which tables of a folder, a file or a zip archive are which split, and what is not read."""
 
+import difflib
 import json
 import os
 import re
@@ -86,8 +87,22 @@ def find_layout(path: Path) -> Layout:
     if path.is_file():
         return _of_file(path)
     if not path.is_dir():
-        raise DataError(f"There is no folder or file {str(path)!r}. Give --data a folder with {_LAYOUT}.")
+        raise DataError(
+            f"There is no folder or file {str(path)!r}.{near_name(path)} Give a folder with {_LAYOUT}, or a single file "
+            "of these formats, which is cut by a seed."
+        )
     return _saved(path) or _of_folder(path)
+
+
+def near_name(path: Path) -> str:
+    """A hint for a mistyped path, with a leading space: what its folder holds of nearly that name and could be read."""
+    try:
+        there = [each for each in path.parent.iterdir() if not each.name.startswith(".")]
+        names = [each.name for each in there if each.is_dir() or ending(each) or each.suffix.lower() == _ZIP]
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name, names, n=1)
+    return f" Did you mean {str(path.with_name(close[0]))!r}?" if close else ""
 
 
 def _of_file(path: Path) -> Layout:

@@ -1,0 +1,82 @@
+"""Cut the splits that data lacks from its training split, document by document, by a seed."""
+
+from array import array
+from collections.abc import Collection, Sequence
+from hashlib import blake2b
+
+import numpy as np
+
+from triptych.config.schema import Split
+from triptych.contracts import SPLITS, Dataset
+
+WHOLE = "all"  # the one split of data that comes in one piece
+
+
+def missing_splits(there: Collection[str]) -> list[str]:
+    """Which of validation and test are to be cut.
+
+    Args:
+        there: the splits that the data has.
+    """
+    return [name for name in SPLITS[1:] if name not in there]
+
+
+def shares(missing: Sequence[str], split: Split) -> dict[str, float]:
+    """The parts that training and the missing splits get, in proportion to one another."""
+    fractions = dict(zip(SPLITS, split.fractions, strict=True))
+    return {name: fractions[name] for name in ("train", *missing)}
+
+
+def cut(documents: np.ndarray, missing: Sequence[str], split: Split) -> np.ndarray:
+    """The split of each row, as its place in `SPLITS`; all copies of a document are in one.
+
+    The result depends on documents and seed alone, not on the order of the rows.
+
+    Args:
+        documents: uint64 [rows], `document_hash` of each row.
+        missing: the splits that are cut, from `missing_splits`.
+        split: seed and fractions.
+    """
+    unique, of_row = np.unique(documents, return_inverse=True)
+    key = f"triptych split {split.seed}".encode()
+    order = np.argsort([hash64(str(value), key) for value in unique.tolist()], kind="stable")
+    assigned = np.zeros(len(unique), np.int8)
+    parts, start = shares(missing, split), 0
+    whole = sum(parts.values())
+    for name in missing:
+        size = max(1, round(len(unique) * parts[name] / whole))
+        assigned[order[start : start + size]] = SPLITS.index(name)
+        start += size
+    return assigned[of_row]
+
+
+def count_cut(data: Dataset, split: Split) -> dict[str, int]:
+    """How many rows training and each missing split get, before duplicates and limits; empty where nothing is cut.
+
+    Reads the rows that are cut.
+
+    Raises:
+        DataError: as `Dataset.splits` and `Dataset.examples` do.
+    """
+    there = data.splits()
+    missing = missing_splits(there)
+    if not missing:
+        return {}
+    documents, empty = array("Q"), 0
+    for example in data.examples("train" if "train" in there else WHOLE):
+        if example.document.strip() and example.summary.strip():
+            documents.append(document_hash(example.document))
+        else:
+            empty += 1
+    numbers = np.bincount(cut(np.array(documents, np.uint64), missing, split), minlength=len(SPLITS))
+    return {name: int(numbers[SPLITS.index(name)]) + empty * (name == "train") for name in ("train", *missing)}
+
+
+def document_hash(document: str) -> int:
+    """A hash of a document's words: copies that differ in spaces and capitals alone have the same."""
+    return hash64(" ".join(document.casefold().split()))
+
+
+def hash64(text: str, key: bytes = b"") -> int:
+    """A keyed hash of a text: 64 bits as a whole number."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8, key=key).digest(), "little")
