@@ -7,6 +7,7 @@ from typing import Any
 
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import ROUGE_TYPES
+from triptych.text import formats
 from triptych.text.languages import ENGLISH
 from triptych.text.synthetic import SyntheticPart, synthetic_parts, synthetic_sentence
 
@@ -69,11 +70,12 @@ def _chosen(results: Results) -> list[str]:
         return []
     point = "point" if design.detect == 1 else "points"
     unit = "nats" if results.suite.analysis.primary == "loss" else point
-    seeds = "1 seed" if design.seeds == 1 else f"{design.seeds} seeds"
     return [
         "Seeds, test documents, training pairs and epochs, the same for every method, were chosen before the first run "
-        f"for a budget of {_duration(design.within_seconds)} (--within): {seeds}, {design.test_documents:,} test "
-        f"documents, {design.train_documents:,} training pairs, up to {design.max_epochs} epochs. It was estimated to "
+        f"for a budget of {_duration(design.within_seconds)} (--within): {formats.number_of(design.seeds, 'seed')}, "
+        f"{formats.number_of(design.test_documents, 'test document')}, "
+        f"{formats.number_of(design.train_documents, 'training pair')}, up to "
+        f"{formats.number_of(design.max_epochs, 'epoch')}. It was estimated to "
         f"take {_duration(design.estimated_seconds)}, and to find a true difference of {design.detect:g} {unit} "
         f"between two methods that train in {design.power:.0%} of comparisons."
     ]

@@ -13,6 +13,7 @@ from triptych.analysis.costs import RowCost, Size, of_suite
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.power import POWER
 from triptych.errors import ConfigError
+from triptych.text import formats
 
 MOST_SEEDS = 10
 USUAL_SEEDS = 3  # fewer are taken only where more cannot be paid for
@@ -148,8 +149,9 @@ class Planner:
         least = replace(trainings[-1], seeds=1, test_documents=min(LEAST_DOCUMENTS, self.test_available))
         raise ConfigError(
             f"The budget of {budget:,.0f} seconds is below the smallest design, one seed of every method on "
-            f"{least.train_documents:,} training pairs, {least.max_epochs} epochs and {least.test_documents} test "
-            "documents, "
+            f"{formats.number_of(least.train_documents, 'training pair')}, "
+            f"{formats.number_of(least.max_epochs, 'epoch')} and "
+            f"{formats.number_of(least.test_documents, 'test document')}, "
             f"which takes about {self.seconds(least):,.0f} seconds. Give a larger budget, or choose fewer methods with "
             "--methods."
         )

@@ -36,14 +36,15 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
     started = make_suite(presets()[preset].settings)
     as_described = (suite.model, suite.data) == (started.model, started.data)
     summary = f": {presets()[preset].summary}" if as_described else ""
+    epochs, beams = formats.number_of(t.max_epochs, "epoch"), formats.number_of(d.num_beams, "beam")
+    batch = formats.number_of(t.global_batch_size, "document")
     rates = f"a search over {s.trials} learning rates per method" if s.trials > 1 else "no search"
     print_text(
         console,
         f"  from the preset {preset!r}{summary}\n"
-        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {t.max_epochs} epochs of "
-        f"{t.global_batch_size} documents a step, patience {t.patience}, schedule {t.schedule}; {rates}; "
-        f"documents of up to {suite.limits.document_tokens} tokens; {d.num_beams} beams, up to {d.max_new_tokens} "
-        "tokens",
+        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {epochs} of {batch} a step, patience "
+        f"{t.patience}, schedule {t.schedule}; {rates}; documents of up to {suite.limits.document_tokens} tokens; "
+        f"{beams}, up to {formats.number_of(d.max_new_tokens, 'token')}",
     )
 
 
@@ -64,7 +65,7 @@ def show_plan(console: Console, plan: SuitePlan) -> None:
         print_text(console, f"  columns: {', '.join(f'{role} = {name}' for role, name in plan.columns.items())}")
     pair = plan.example
     print_text(console, f"  example {pair.id}, of which {pair.document_tokens:,} tokens are read: {pair.document}")
-    print_text(console, f"    its summary, {pair.summary_tokens:,} tokens: {pair.summary}")
+    print_text(console, f"    its summary, {formats.number_of(pair.summary_tokens, 'token')}: {pair.summary}")
     print_text(console, f"  {plan.language}")
     _show_rows(console, plan)
     for smaller in plan.smaller:
@@ -120,8 +121,8 @@ def show_times(console: Console, found: "DryRun") -> None:
     )
     for smaller in found.smaller:
         if smaller.seconds is not None:
-            number = smaller.suite.limits.train_documents
-            print_text(console, f"  on {number:,} training documents: about {smaller.seconds / 60:,.1f} minutes more")
+            number = formats.number_of(smaller.suite.limits.train_documents, "training document")
+            print_text(console, f"  on {number}: about {smaller.seconds / 60:,.1f} minutes more")
 
 
 def show_design(console: Console, made: DesignPlan) -> None:
@@ -220,7 +221,7 @@ def show_data(console: Console, found: "DataDescription") -> None:
         roles = split.roles
         print_text(
             console,
-            f"{split.split}: {split.rows:,} row{'s' * (split.rows != 1)} in {files}{more}\n  columns: "
+            f"{split.split}: {formats.number_of(split.rows, 'row')} in {files}{more}\n  columns: "
             f"{', '.join(split.columns)}\n"
             f"  document = {roles.document}, summary = {roles.summary}, "
             f"id = {_made_id(split) if roles.id is None else roles.id}",

@@ -10,6 +10,7 @@ from triptych.cli.options import Commands, add_common_options, add_set_option, a
 from triptych.errors import ConfigError, InputError
 from triptych.models.quiet import quiet_libraries
 from triptych.storage.files import expand_path
+from triptych.text import formats
 from triptych.text.characters import for_terminal
 from triptych.use.find_run import BEST, find_run, is_run_folder
 
@@ -132,7 +133,7 @@ def run_summarize(options: argparse.Namespace) -> int:
             number = api.summarize_to_file(
                 runs, files, options.out, overwrite=options.overwrite, progress=progress, each=printer.count, **common
             )
-        print(f"{options.out}: {number:,} document{'s' * (number != 1)}")
+        print(f"{options.out}: {formats.number_of(number, 'document')}")
     else:
         for run, name, summary in api.summarize(runs, files, text=options.text, **common):
             printer(run, name, summary)

@@ -193,12 +193,10 @@ class Shown:
             seeds, documents = fewest
             return (
                 f"the {p.test_available:,} test documents that there are do not suffice: {documents:,} are needed "
-                f"even under {seeds} seeds."
+                f"even under {formats.number_of(seeds, 'seed')}."
             )
-        return (
-            f"no number of documents suffices with up to {max(p.needs)} seeds: training varies too much "
-            "from seed to seed."
-        )
+        most = formats.number_of(max(p.needs), "seed")
+        return f"no number of documents suffices with up to {most}: training varies too much from seed to seed."
 
     def _bottleneck(self, own: Fit) -> str:
         p, size = self.planner, own.size
@@ -214,7 +212,7 @@ class Shown:
             return f"{design}: {parts}."
         least = p.needs.get(size.seeds)
         if least is None:
-            enough = f"under {size.seeds} no number of documents is enough{self._documents_too()}"
+            enough = f"under {size.seeds} seeds no number of documents is enough{self._documents_too()}"
         else:
             beyond = "" if least <= p.test_available else f", more than the {p.test_available:,} there are"
             also = self._documents_too() if p.bottleneck == "seeds" else ""
@@ -261,7 +259,7 @@ class Shown:
         p, size = self.planner, best.size
         cut = []
         if size.max_epochs != p.own.max_epochs:
-            cut.append(f"{size.max_epochs} epochs instead of {p.own.max_epochs}")
+            cut.append(f"{formats.number_of(size.max_epochs, 'epoch')} instead of {p.own.max_epochs}")
         if size.train_documents != p.own.train_documents:
             cut.append(f"{size.train_documents:,} training pairs instead of {p.own.train_documents:,}")
         training = f"with {formats.listed(cut)}" if cut else "with the suite's training pairs and epochs"

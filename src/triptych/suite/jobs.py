@@ -15,6 +15,7 @@ from triptych.suite.folder import make_folder, write_suite
 from triptych.suite.log import SuiteLog
 from triptych.suite.planned_runs import PlannedRun, list_runs
 from triptych.suite.remaining import RemainingTime, work_of
+from triptych.text import formats
 from triptych.text.characters import whole
 
 
@@ -68,7 +69,8 @@ def run_suite(
     work = {run.id: work_of(checked[run.out], run.entry, run.id in runs_that_search) for run in runs}
     remaining = RemainingTime(work)
     log = SuiteLog(lock, {run.id: layout.run_folder(run.out, run.entry.label, run.seed) for run in runs}, listener)
-    log.write(f"triptych {triptych.__version__}: {plan.suite.model} on {plan.suite.data}, {len(runs)} runs")
+    count = formats.number_of(len(runs), "run")
+    log.write(f"triptych {triptych.__version__}: {plan.suite.model} on {plan.suite.data}, {count}")
 
     def listen(run: RunId | None, event: Event) -> None:
         if isinstance(event, BeginEvent):

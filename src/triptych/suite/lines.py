@@ -103,7 +103,8 @@ class EventLines:
             case StageEvent():
                 active.doing, active.first_step = STAGES[event.stage], None
                 if event.stage == "train":
-                    what = f"training, up to {event.epochs} epochs, {event.total} steps"
+                    epochs = formats.number_of(event.epochs or 0, "epoch")
+                    what = f"training, up to {epochs}, {formats.number_of(event.total or 0, 'step')}"
                     return [EventLine(f"{active.name}: {what}", Detail.STAGE)]
                 detail = Detail.STAGE if event.stage == "generation" else Detail.STEP
                 return [EventLine(f"{active.name}: {active.doing}", detail)]

@@ -61,7 +61,7 @@ class NotebookBar:
                 self._lines += [*event.changes, *event.notes]
             case RemainingEvent():
                 left = "" if event.seconds is None else f", about {formats.seconds(event.seconds)} left"
-                self._heading = f"{event.done} of {event.total} runs{left}"
+                self._heading = f"{event.done} of {formats.number_of(event.total, 'run')}{left}"
             case KeptEvent() if run:
                 self._end(run, event.total, "done before, kept")
             case BeginEvent() if run:
@@ -93,7 +93,7 @@ class NotebookBar:
         total = max(self._total, 1)
         lines = [
             f'<progress value="{self._ended}" max="{total}" style="width:16em"></progress> '
-            + escape(self._heading or f"{self._ended} of {self._total} runs"),
+            + escape(self._heading or f"{self._ended} of {formats.number_of(self._total, 'run')}"),
             *(escape(f"{_name(run)}: {stage}") for run, stage in self._stages.items()),
             *map(escape, self._lines),
         ]

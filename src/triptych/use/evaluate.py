@@ -17,6 +17,7 @@ from triptych.run import events, scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
 from triptych.run.entries import make_entry, recorded_entry
 from triptych.run.workbench import Workbench
+from triptych.text import formats
 from triptych.use import peft_adapters
 from triptych.use.summarizers import TrainedModel, load_summarizer
 
@@ -63,7 +64,7 @@ class Evaluation:
         if self.recorded_test_loss is None:
             return (
                 f"{self.run}\n  test loss {self.test_loss:.6f}\n"
-                f"  R-1       {self.rouge1:.4f} on {self.documents} documents"
+                f"  R-1       {self.rouge1:.4f} on {formats.number_of(self.documents, 'document')}"
             )
         compared = self.identical_predictions is not None
         same = f"{self.identical_predictions} of {self.documents}" if compared else "not compared"

@@ -129,7 +129,7 @@ def _what(model: TrainedModel) -> str:
         )
     elif model.is_prompt:
         what = (
-            f"{adapted.num_virtual_tokens} virtual tokens ({plain(model.kind)}) "
+            f"{formats.number_of(adapted.num_virtual_tokens, 'virtual token')} ({plain(model.kind)}) "
             f"to be put {adapted.placement} the document;"
         )
     else:
@@ -252,7 +252,9 @@ def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
 
 def _decoding_row(what: str, each: served.SettingsScores) -> str:
     gain = formats.DASH
-    if each.gain is not None:
+    if each.same:
+        gain = "the same summaries"
+    elif each.gain is not None:
         mean, low, high = each.gain
         gain = formats.signed(mean) + (f" {formats.interval(low, high)}" if low is not None else "")
     cells = [
@@ -305,7 +307,8 @@ def _results(record: Record | None) -> str:
     lines = [f"| {name.replace('rouge', 'ROUGE-')} | {getattr(record.rouge, name):.2f} |" for name in ROUGE_TYPES]
     if record.loss.test is not None:
         lines.append(f"| Loss, nats per target token | {record.loss.test:.4f} |")
+    documents = formats.number_of(record.data.splits["test"].used, "test document")
     return (
-        f"## Results\n\nOn {record.data.splits['test'].used:,} test documents, one seed, ROUGE F1 in 0-100.\n\n"
+        f"## Results\n\nOn {documents}, one seed, ROUGE F1 in 0-100.\n\n"
         "| Metric | Value |\n|---|---:|\n" + "\n".join(lines) + f"\n\nSignature: {code(record.rouge.signature)}"
     )

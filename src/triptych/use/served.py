@@ -39,6 +39,7 @@ class SettingsScores:
         at_cap: share of the summaries that have as many tokens as they may have.
         gain: ROUGE-1 minus that of the run's own decoding on the same documents, with the 95% interval; None for the
             run itself, and its ends None where no spread can be estimated.
+        same: every summary is the run's own, word for word.
     """
 
     settings: str
@@ -47,6 +48,7 @@ class SettingsScores:
     repeated_trigrams: float
     at_cap: float
     gain: tuple[float, float | None, float | None] | None = None
+    same: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,9 @@ class Measured:
 
 @dataclass(frozen=True)
 class _Written:
-    """A summary: its scores by every metric, and whether it is as long as it may be."""
+    """A summary, its scores by every metric, and whether it is as long as it may be."""
 
+    text: str
     scores: Mapping[str, float]
     at_cap: bool
 
@@ -171,7 +174,7 @@ def _by_the_run(trained: TrainedModel, run: Path, judge: "_Judge", texts: Sequen
     file = predictions_file(run)
     if file.is_file():
         stored = read_predictions(file)
-        return [_Written(stored[place].scores, stored[place].at_cap) for place in judge.chosen]
+        return [_Written(line.prediction, line.scores, line.at_cap) for line in map(stored.__getitem__, judge.chosen)]
     again = dict(trained.stream(texts))
     return [judge(index, again[index].text, again[index].num_tokens or 0) for index in range(len(texts))]
 
@@ -196,7 +199,7 @@ class _Judge:
         """The scores of a summary of the chosen document `index`."""
         test, place = self.corpus.test, self.chosen[index]
         scores = scoring.score_text(self.metrics, text, test.reference(place), test.document(place))
-        return _Written(scores, num_tokens >= self.cap)
+        return _Written(text, scores, num_tokens >= self.cap)
 
 
 def _means(name: str, rows: Sequence[_Written], own: Sequence[_Written]) -> SettingsScores:
@@ -215,6 +218,8 @@ def _means(name: str, rows: Sequence[_Written], own: Sequence[_Written]) -> Sett
         mean("repeated_trigrams"),
         float(np.mean([row.at_cap for row in rows])),
         gain,
+        name != RUN_SETTINGS
+        and all(row.text.split() == base.text.split() for row, base in zip(rows, own, strict=True)),
     )
 
 

@@ -46,6 +46,7 @@ LINES = [
     (BEGIN, f"{NAME}: starting"),
     (StageEvent(stage="preparation"), None),
     (StageEvent(stage="train", epochs=3, total=12), f"{NAME}: training, up to 3 epochs, 12 steps"),
+    (StageEvent(stage="train", epochs=1, total=1), f"{NAME}: training, up to 1 epoch, 1 step"),
     (StageEvent(stage="generation"), f"{NAME}: writing summaries"),
     (ProgressEvent(done=1, total=4), None),
     (NoteEvent(message="no trunk cache"), f"{NAME}: no trunk cache"),
@@ -63,6 +64,21 @@ LINES = [
     (DoneEvent(rouge1=31.4159), f"{NAME}: done in 0 s: R-1 31.42"),
     (FailedEvent(message="no memory", index=1, total=6), f"{NAME}: FAILED: no memory"),
 ]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(1, "1 epoch of 1 document a step"), (2, "2 epochs of 2 documents a step")]
+)
+def test_settings_are_counted_in_whole_words(number, said):
+    """One epoch and one beam are not "1 epochs" and "1 beams"."""
+    console = Console(file=io.StringIO(), width=200)
+    settings = {
+        "training": {"max_epochs": number, "global_batch_size": number},
+        "decoding": {"num_beams": number, "max_new_tokens": number},
+    }
+    show_settings(console, make_suite(settings), "demo", "results/demo")
+    shown = console.file.getvalue()
+    assert said in shown and f"; {number} beam{'s' * (number > 1)}, up to {number} token{'s' * (number > 1)}\n" in shown
 
 
 def make_view(terminal: bool = False, detail: Detail | None = None) -> ProgressView:

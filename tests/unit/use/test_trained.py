@@ -7,6 +7,7 @@ import runpy
 import shutil
 import sys
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import ClassVar
@@ -523,6 +524,39 @@ def run_example(folder: Path, article: Path, monkeypatch, capsys) -> str:
     capsys.readouterr()
     runpy.run_path(str(folder / "example.py"), run_name="__main__")
     return capsys.readouterr().out.strip()
+
+
+@pytest.mark.parametrize("kind", ["merged", "prefix", "prompt"])
+def test_an_example_without_its_article_says_so(kind, tmp_path, monkeypatch, capsys):
+    """A missing argument, a missing file and another encoding end with status 2 and a sentence, before a model is
+    loaded."""
+    code = resources.files("triptych").joinpath(f"assets/export/{kind}.py.txt").read_text()
+    (tmp_path / "example.py").write_text(re.sub("@[a-z_]+@", "(0, 0, 0, 0, 0)", code))
+    (tmp_path / "old.txt").write_bytes("Café".encode("latin-1"))
+    for arguments, said in (
+        ([], "Name a text file. Usage: python example.py ARTICLE.txt"),
+        (["nothing.txt"], "Cannot read nothing.txt as UTF-8: "),
+        ([str(tmp_path / "old.txt")], f"Cannot read {tmp_path / 'old.txt'} as UTF-8: "),
+    ):
+        monkeypatch.setattr("sys.argv", ["example.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            runpy.run_path(str(tmp_path / "example.py"), run_name="__main__")
+        assert stop.value.code == 2 and capsys.readouterr().err.startswith(said)
+
+
+def test_settings_that_write_the_runs_summaries_are_said_to():
+    """The card says that the summaries are the same, where they are, and not that they may differ by many points."""
+    scores = dict.fromkeys(("rouge1", "rouge2", "rougeL", "rougeLsum", "prediction_words"), 40.0)
+    own, other = (
+        [served._Written(text, {**scores, "repeated_trigrams": 0.0}, False) for text in texts]
+        for texts in (("Rain fell.", "A vote."), ("Rain fell.", "One vote."))
+    )
+    rows = [
+        model_card._decoding_row("greedy", served._means(served.GREEDY_SETTINGS, made, own)) for made in (own, other)
+    ]
+    assert "| the same summaries |" in rows[0] and "[" not in rows[0]
+    assert "the same" not in rows[1] and "+0.00 [" in rows[1]
+    assert not served._means(served.RUN_SETTINGS, own, own).same
 
 
 @torch.no_grad()

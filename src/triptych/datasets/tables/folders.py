@@ -88,8 +88,8 @@ def find_layout(path: Path) -> Layout:
         return _of_file(path)
     if not path.is_dir():
         raise DataError(
-            f"There is no folder or file {str(path)!r}.{near_name(path)} Give a folder with {_LAYOUT}, or a single file "
-            "of these formats, which is cut by a seed."
+            f"There is no folder or file {str(path)!r}.{near_name(path)} Give a folder with {_LAYOUT}, or a single "
+            "file of these formats, which is cut by a seed."
         )
     return _saved(path) or _of_folder(path)
 
