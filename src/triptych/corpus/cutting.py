@@ -9,7 +9,7 @@ import numpy as np
 from triptych.config.schema import Split
 from triptych.contracts import SPLITS, Dataset
 
-WHOLE = "all"  # the one split of data that comes in one piece
+UNCUT = "all"  # the one split of data that comes in one piece
 
 
 def missing_splits(there: Collection[str]) -> list[str]:
@@ -63,7 +63,7 @@ def count_cut(data: Dataset, split: Split) -> dict[str, int]:
     if not missing:
         return {}
     documents, empty = array("Q"), 0
-    for example in data.examples("train" if "train" in there else WHOLE):
+    for example in data.examples("train" if "train" in there else UNCUT):
         if example.document.strip() and example.summary.strip():
             documents.append(document_hash(example.document))
         else:

@@ -102,7 +102,7 @@ def _cut(surveys: Mapping[str, Survey], split: Split) -> tuple[dict[str, np.ndar
     Splits that the source lacks are cut from its training split (or from all rows), document by document, so that all
     copies of a document fall into one split. Rows without text stay in training, where they are counted.
     """
-    pool = "train" if "train" in surveys else cutting.WHOLE
+    pool = "train" if "train" in surveys else cutting.UNCUT
     missing = cutting.missing_splits(surveys)
     membership = {
         source: np.full(len(survey), _CODES.get(source, _CODES["train"]), np.int8) for source, survey in surveys.items()
