@@ -97,20 +97,44 @@ def test_streams_replace_what_they_lack(monkeypatch) -> None:
         assert stream.buffer.getvalue() == b"a ? b ? ?"
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
-def test_looking_at_the_commit_writes_nothing_into_the_checkout(tmp_path, monkeypatch):
-    """The commit of the source tree is read without its index being locked or written: no lock can be left there."""
+@pytest.fixture
+def checkout(tmp_path, monkeypatch) -> Path:
+    """A commit of a source tree, which the package takes for its own."""
     package = tmp_path / "src/triptych/__init__.py"
     package.parent.mkdir(parents=True)
     package.write_text("")
+    (tmp_path / "notes.md").write_text("")
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@example.org"]
     for words in (["init", "-q"], ["add", "."], ["commit", "-q", "-m", "it"]):
         subprocess.run([*git, *words], check=True)
-    os.utime(package, (1, 1))  # what `git status` would write into the index
-    before = (tmp_path / ".git/index").read_bytes()
     monkeypatch.setattr(provenance.triptych, "__file__", str(package))
+    return tmp_path
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_only_changes_of_the_source_are_changes(checkout: Path) -> None:
+    """Files of the user in a clone, and changed documents, leave a commit as it is; a changed or new source file, such
+    as a method, does not."""
+    for name in ("my-suite.toml", "assignment.zip", "notes.md", "plugin.py"):
+        (checkout / name).write_text("mine")
+    assert provenance._commit()[1] is False
+    method = checkout / "src/triptych/methods/mine.py"
+    method.parent.mkdir()
+    method.write_text("mine")
+    assert provenance._commit()[1] is True
+    method.unlink()
+    assert provenance._commit()[1] is False
+    (checkout / "src/triptych/__init__.py").write_text("changed")
+    assert provenance._commit()[1] is True
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_looking_at_the_commit_writes_nothing_into_the_checkout(checkout: Path) -> None:
+    """The commit of the source tree is read without its index being locked or written: no lock can be left there."""
+    os.utime(checkout / "src/triptych/__init__.py", (1, 1))  # what `git status` would write into the index
+    before = (checkout / ".git/index").read_bytes()
     commit, dirty = provenance._commit()
     assert commit is not None and len(commit) == 40 and dirty is False
-    assert (tmp_path / ".git/index").read_bytes() == before
-    subprocess.run([*git, "status", "--porcelain"], check=True, capture_output=True)
-    assert (tmp_path / ".git/index").read_bytes() != before  # the test would see it
+    assert (checkout / ".git/index").read_bytes() == before
+    subprocess.run(["git", "-C", str(checkout), "status", "--porcelain"], check=True, capture_output=True)
+    assert (checkout / ".git/index").read_bytes() != before  # the test would see it

@@ -44,6 +44,7 @@ FURTHER_PACKAGES = (
     "tensorboard",
 )
 NOT_INSTALLED = "not installed"
+_SOURCE_STATUS = ("status", "--porcelain", "--untracked-files=normal", "--", "src", "pyproject.toml")
 
 
 def collect(command: list[str], base: BaseModel, fingerprint: str | None, machine: Machine) -> Provenance:
@@ -113,7 +114,11 @@ def version_of(package: str) -> str:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    """The commit of the source tree this package runs from, and whether the tree was changed; None outside one."""
+    """The commit of the source tree this package runs from, and whether its source was changed; None outside one.
+
+    Only what can change a result counts: `src/`, new files in it included, since a method there is found by itself, and
+    `pyproject.toml`. A suite file or a zip elsewhere in the clone changes nothing.
+    """
     home = Path(triptych.__file__).resolve().parents[2]
     if not (home / ".git").exists():
         return None, None
@@ -123,7 +128,7 @@ def _commit() -> tuple[str | None, bool | None]:
             subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode(
                 "utf-8", "replace"
             )
-            for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+            for words in (("rev-parse", "HEAD"), _SOURCE_STATUS)
         )
     except (OSError, subprocess.SubprocessError):
         return None, None
