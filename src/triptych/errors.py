@@ -69,6 +69,10 @@ class ResultsError(InputError):
     """A results folder cannot be used for what was asked."""
 
 
+class TriptychWarning(UserWarning):
+    """Something is not shown or done as it was meant, and the work continues; its message is for the user."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint for a mistyped name, with a leading space, such as ` Did you mean 'x'? Known: w, x, y.`.
 

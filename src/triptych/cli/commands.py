@@ -7,14 +7,16 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from typing import Any
 
 from triptych import __version__
 from triptych.cli import compare, completion, env, init, listing, plan, results, score, train, use
 from triptych.cli.options import EXAMPLES
 from triptych.cli.unknown import refuse_unknown
-from triptych.errors import TriptychError, nearest, shorten
+from triptych.errors import TriptychError, TriptychWarning, nearest, shorten
 from triptych.suite.processes import ENDING_SIGNALS, Ended, ended_by_signals
 from triptych.text.characters import for_terminal, visible
 
@@ -41,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if left:
         refuse_unknown(command_parsers(parser).get(options.command, parser), options.command, left)
     try:
-        with ended_by_signals() if resumes(options) else nullcontext():
+        with plain_warnings(), ended_by_signals() if resumes(options) else nullcontext():
             return options.call(options)
     except KeyboardInterrupt as error:
         return interrupted(options, getattr(error, "signum", signal.SIGINT))
@@ -71,8 +73,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if panicked else 1
 
 
+@contextmanager
+def plain_warnings() -> Iterator[None]:
+    """Print Triptych's own warnings as errors are printed, in one line; others stay as they are."""
+    with warnings.catch_warnings():
+        usual = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+            if issubclass(category, TriptychWarning):
+                complain(visible(str(message)))
+            else:
+                usual(message, category, *where, **more)
+
+        warnings.showwarning = show  # type: ignore[assignment]
+        yield
+
+
 def complain(message: str) -> None:
-    """Print what went wrong; the exit status alone says it where standard error lies on a disk that is full."""
+    """Print what is wrong; the exit status alone says it where standard error lies on a disk that is full."""
     with suppress(OSError):
         print(f"triptych: {message}", file=sys.stderr)
 

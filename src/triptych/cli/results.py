@@ -32,7 +32,8 @@ def add_report(commands: Commands) -> None:
     add_set_option(
         parser,
         "what the author adds, kept in OUT/suite.json: report.title, report.author, report.course, report.date, "
-        "report.reason (why less of the data was used); OUT/discussion.md, in Markdown, is taken into the report",
+        "report.reason (why less of the data was used); OUT/discussion.md, in Markdown, is taken into the report, and "
+        "OUT/theory.md in place of the answers on theory",
     )
     add_common_options(parser)
     parser.set_defaults(call=run_report)

@@ -1,13 +1,15 @@
-"""The author's own text, `OUT/discussion.md`: Markdown as plain blocks of text, tables, formulas and figures.
+"""The author's own texts, `OUT/discussion.md` and `theory.md`: Markdown as plain blocks of text, tables and formulas.
 
-Nothing in the file becomes markup of the report: the templates get its words as strings. Markdown is parsed by
+Nothing in the files becomes markup of the report: the templates get its words as strings. Markdown is parsed by
 markdown-it (CommonMark and its tables, HTML off); formulas between `$` or `$$` are set by Matplotlib's mathtext, which
 knows a part of TeX and executes nothing.
 """
 
 import base64
 import io
+import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -21,10 +23,10 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.textpath import text_to_path
 from PIL import Image
 
-from triptych.errors import ResultsError
+from triptych.errors import ResultsError, TriptychWarning, shorten
 
-DISCUSSION = "discussion.md"
-_MOST_CHARACTERS = 200_000  # of the file: more is no discussion
+DISCUSSION, THEORY = "discussion.md", "theory.md"
+_MOST_CHARACTERS = 200_000  # of a file: more is no part of a report
 _MOST_IMAGE_BYTES = 10_000_000
 _LONGEST_FORMULA = 2_000  # characters
 _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg"}
@@ -34,51 +36,88 @@ _SIZE = 10  # points, of a formula as of the text around it
 Block = dict[str, Any]
 
 
-def read_discussion(folders: Sequence[Path]) -> list[Block]:
-    """The author's text of the first of these folders that has one; empty where none has.
+@dataclass(frozen=True)
+class AuthorsText:
+    """What the author wrote.
+
+    Attributes:
+        discussion: blocks of `discussion.md`; empty where there is none.
+        theory: blocks of `theory.md`, which stand in place of the report's answers; empty where there is none.
+        files: what was read: the texts and their figures.
+    """
+
+    discussion: Sequence[Block] = ()
+    theory: Sequence[Block] = ()
+    files: tuple[Path, ...] = ()
+
+
+NOT_WRITTEN = AuthorsText()
+
+
+def read_authors_text(folders: Sequence[Path]) -> AuthorsText:
+    """The author's texts, each from the first of these folders that has it.
+
+    A formula that cannot be drawn is shown as it was written, with a warning.
 
     Args:
-        folders: where `discussion.md` may be; figures that it names are files below its folder.
+        folders: where the files may be; figures that they name are files below the same folder.
 
     Raises:
-        ResultsError: the file is not UTF-8 text or too long, or a figure in it cannot be shown; the message says which.
+        ResultsError: a file is not UTF-8 text or too long, or a figure in it cannot be shown; the message says which.
     """
-    path = next((folder / DISCUSSION for folder in folders if (folder / DISCUSSION).is_file()), None)
-    if path is None:
-        return []
+    found: dict[str, list[Block]] = {}
+    files: list[Path] = []
+    for name in (DISCUSSION, THEORY):
+        path = next((folder / name for folder in folders if (folder / name).is_file()), None)
+        if path is not None:
+            found[name], figures = _parse(_text_of(path), path.parent, name)
+            files += [path, *figures]
+    return AuthorsText(found.get(DISCUSSION, ()), found.get(THEORY, ()), tuple(files))
+
+
+def _text_of(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(f"{str(path)!r} cannot be read as UTF-8 text: {error}. Save it as UTF-8.") from error
     if len(text) > _MOST_CHARACTERS:
         raise ResultsError(
-            f"{str(path)!r} has {len(text):,} characters; a discussion has at most {_MOST_CHARACTERS:,}. Shorten it."
+            f"{str(path)!r} has {len(text):,} characters; it may have at most {_MOST_CHARACTERS:,}. Shorten it."
         )
-    return parse_discussion(text, path.parent)
+    return text
 
 
-def parse_discussion(text: str, folder: Path) -> list[Block]:
+def parse_text(text: str, folder: Path, name: str = DISCUSSION) -> list[Block]:
     """Markdown as blocks, each a dictionary with its `kind`.
 
     Args:
         text: Markdown; HTML in it is text.
         folder: that its figures are named from.
+        name: of the file, for messages.
 
     Raises:
         ResultsError: a figure is not a PNG or JPEG file below the folder.
     """
+    return _parse(text, folder, name)[0]
+
+
+def _parse(text: str, folder: Path, name: str) -> tuple[list[Block], list[Path]]:
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     parser.inline.ruler.before("escape", "formula", _formula)
     parser.block.ruler.before("fence", "formula_block", _formula_block, {"alt": ["paragraph", "blockquote", "list"]})
-    return _Reader(folder, iter(parser.parse(text))).blocks()
+    reader = _Reader(folder, name, iter(parser.parse(text)))
+    return reader.blocks(), reader.figures
 
 
 class _Reader:
-    """The tokens of a text, read into blocks."""
+    """The tokens of a text, read into blocks; `figures` has the files that it shows."""
 
-    def __init__(self, folder: Path, tokens: Iterator[Token]) -> None:
+    def __init__(self, folder: Path, name: str, tokens: Iterator[Token]) -> None:
         self.folder = folder
+        self.name = name
         self.tokens = tokens
+        self.figures: list[Path] = []
+        self._line = 1  # of what is being read
 
     def blocks(self, until: str | None = None) -> list[Block]:
         """Blocks up to the token of that type."""
@@ -90,6 +129,7 @@ class _Reader:
         return found
 
     def _block(self, token: Token) -> list[Block]:
+        self._at(token)
         match token.type:
             case "heading_open":
                 return [{"kind": "heading", "level": min(int(token.tag[1:]), 3), "words": self._words("heading_close")}]
@@ -104,12 +144,26 @@ class _Reader:
             case "fence" | "code_block":
                 return [{"kind": "code", "text": token.content.rstrip("\n")}]
             case "formula_block":
-                return [{"kind": "formula", **formula(token.content)}]
+                return [self._formula(token.content)]
             case "table_open":
                 return [self._table()]
             case "hr":
                 return [{"kind": "rule"}]
         return []
+
+    def _at(self, token: Token) -> None:
+        if token.map is not None:
+            self._line = token.map[0] + 1
+
+    def _formula(self, source: str) -> Block:
+        drawn = formula(source)
+        if not drawn["svg"]:
+            warnings.warn(
+                f"{self.name}, line {self._line}: this formula is shown as it was written: {shorten(source)}",
+                TriptychWarning,
+                stacklevel=2,
+            )
+        return {"kind": "formula", **drawn}
 
     def _items(self, until: str) -> list[list[Block]]:
         items = []
@@ -140,6 +194,7 @@ class _Reader:
         for token in self.tokens:
             if token.type == until:
                 break
+            self._at(token)
             found.extend(self._inline(iter(token.children or [])))
         return found
 
@@ -153,8 +208,10 @@ class _Reader:
                     found.append({"kind": "text", "text": token.content})
                 case "softbreak":
                     found.append({"kind": "text", "text": " "})
+                    self._line += 1
                 case "hardbreak":
                     found.append({"kind": "break"})
+                    self._line += 1
                 case "code_inline":
                     found.append({"kind": "mono", "text": token.content})
                 case "em_open" | "strong_open":
@@ -168,7 +225,8 @@ class _Reader:
                 case "image":
                     found.append(self._figure(str(token.attrGet("src") or ""), token.content))
                 case "formula":
-                    found.append({"kind": "formula", **formula(token.content)})
+                    found.append(self._formula(token.content))
+                    self._line += token.content.count("\n")
         return found
 
     def _paragraph(self, words: list[Block]) -> list[Block]:
@@ -186,9 +244,9 @@ class _Reader:
     def _figure(self, source: str, caption: str) -> Block:
         name = PurePosixPath(source)
         path = (self.folder / name).resolve()
-        told = f"{DISCUSSION} shows the figure {source!r}"
+        told = f"{self.name} shows the figure {source!r}"
         if name.is_absolute() or ":" in source or self.folder.resolve() not in path.parents:
-            raise ResultsError(f"{told}: figures are files below the folder of {DISCUSSION}. Copy it there.")
+            raise ResultsError(f"{told}: figures are files below the folder of {self.name}. Copy it there.")
         if not path.is_file():
             raise ResultsError(f"{told}, and there is no such file in {str(self.folder)!r}.")
         if path.stat().st_size > _MOST_IMAGE_BYTES:
@@ -200,6 +258,7 @@ class _Reader:
                 (width, height), kind = image.size, str(image.format)
         except Exception as error:  # whatever Pillow raises on a file that is no image
             raise ResultsError(f"{told}, which is not a PNG or JPEG image. Save it as PNG.") from error
+        self.figures.append(path)
         address = f"data:{_FORMATS[kind]};base64,{base64.b64encode(content).decode()}"
         return {
             "kind": "figure",
@@ -279,6 +338,8 @@ def _formula_block(state: StateBlock, start: int, end: int, silent: bool) -> boo
             return False
         lines.append(state.src[state.bMarks[line] : state.eMarks[line]])
     if not silent:
-        state.push("formula_block", "", 0).content = "\n".join(lines).rstrip().removesuffix("$$").strip()
+        token = state.push("formula_block", "", 0)
+        token.content = "\n".join(lines).rstrip().removesuffix("$$").strip()
+        token.map = [start, line + 1]
         state.line = line + 1
     return True

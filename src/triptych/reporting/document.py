@@ -14,7 +14,7 @@ from matplotlib.ft2font import FT2Font
 
 from triptych.analysis.coverage import corpus_name, corpus_pairs
 from triptych.reporting import rows
-from triptych.reporting.authors_text import Block
+from triptych.reporting.authors_text import NOT_WRITTEN, AuthorsText
 from triptych.reporting.claims import claims
 from triptych.reporting.drawing import Drawing
 from triptych.reporting.examples import examples, examples_rule
@@ -47,12 +47,12 @@ class ReportContent:
     Attributes:
         results: the runs.
         comparison: of the same runs.
-        words: the author's own text, from `read_discussion`.
+        words: the author's own texts, from `read_authors_text`.
     """
 
     results: Results
     comparison: Comparison
-    words: Sequence[Block] = ()
+    words: AuthorsText = NOT_WRITTEN
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -65,13 +65,13 @@ class ReportContent:
         return figures(self.results, self.comparison)
 
 
-def report_data(results: Results, comparison: Comparison, words: Sequence[Block] = ()) -> dict[str, Any]:
+def report_data(results: Results, comparison: Comparison, words: AuthorsText = NOT_WRITTEN) -> dict[str, Any]:
     """Everything the templates show but the figures.
 
     Args:
         results: what was loaded.
         comparison: of the same results.
-        words: the author's own text, from `read_discussion`.
+        words: the author's own texts, from `read_authors_text`.
     """
     given, comparison = comparison, _with_names(comparison)
 
@@ -100,7 +100,7 @@ def report_data(results: Results, comparison: Comparison, words: Sequence[Block]
         "flags": [own(flag) for flag in all_flags(comparison)],
         "reductions": [own(sentence) for sentence in reductions(results)],
         "report": results.suite.report.model_dump(),
-        "words": list(words),
+        "words": {"discussion": list(words.discussion), "theory": list(words.theory)},
         "examples": examples(results),
         "examples-rule": own(examples_rule(results)),
         "tables": {table.name: table.data() | {"caption": own(table.caption)} for table in tables},

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from triptych.errors import TriptychError
-from triptych.reporting.authors_text import read_discussion
+from triptych.reporting.authors_text import NOT_WRITTEN, read_authors_text
 from triptych.reporting.document import ReportContent
 from triptych.reporting.export import to_csv, to_markdown, to_tests_csv
 from triptych.reporting.pdf import to_pdf
@@ -33,7 +33,7 @@ def write_report(results: Results, comparison: Comparison, out: Path, documents:
         ResultsError: the author's own text, or a figure in it, cannot be shown; nothing was written.
         TriptychError: a document could not be made. The others are written, and no older one of its name stays.
     """
-    report = ReportContent(results, comparison, read_discussion([out, results.out]) if documents else ())
+    report = ReportContent(results, comparison, read_authors_text([out, results.out]) if documents else NOT_WRITTEN)
     makers = {
         "comparison.json": lambda: f"{to_json(comparison.model_dump(mode='json'), indent=2)}\n".encode(),
         "comparison.csv": lambda: to_csv(comparison).encode(),

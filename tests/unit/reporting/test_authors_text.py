@@ -1,4 +1,4 @@
-"""The author's own text in the report: Markdown as text, tables, formulas and figures, and never as markup."""
+"""The author's own texts in the report: Markdown as text, tables, formulas and figures, and never as markup."""
 
 import json
 import re
@@ -12,9 +12,9 @@ from PIL import Image
 from support.folders import write_results
 from support.made_up import make_comparison, make_results
 from triptych import cli
-from triptych.errors import ResultsError
+from triptych.errors import ResultsError, TriptychWarning
 from triptych.reporting import write_report
-from triptych.reporting.authors_text import formula, parse_discussion, read_discussion
+from triptych.reporting.authors_text import formula, parse_text, read_authors_text
 
 DISCUSSION = """# My reading
 
@@ -47,7 +47,7 @@ def made(folder: Path) -> Path:
 
 def test_markdown_is_read_into_blocks(tmp_path: Path) -> None:
     """Headings, tables, formulas and figures are blocks; a line that would be code or HTML elsewhere is text."""
-    blocks = read_discussion([made(tmp_path)])
+    blocks = read_authors_text([made(tmp_path)]).discussion
     assert [block["kind"] for block in blocks] == ["heading", "paragraph", "formula", "table", "paragraph", "figure"]
     assert blocks[3]["align"] == ["left", "right"] and blocks[3]["rows"][0][1] == [{"kind": "text", "text": "12.34"}]
     hostile = "".join(word.get("text", word.get("source", "")) for word in blocks[4]["words"])
@@ -57,9 +57,23 @@ def test_markdown_is_read_into_blocks(tmp_path: Path) -> None:
 
 def test_money_is_no_formula() -> None:
     """`$5 and $6` is text; a formula that mathtext does not know is shown as it was written."""
-    words = parse_discussion("It cost $5 and $6.", Path())[0]["words"]
+    words = parse_text("It cost $5 and $6.", Path())[0]["words"]
     assert words == [{"kind": "text", "text": "It cost $5 and $6."}]
     assert formula("\\unknown{x}")["svg"] == "" and formula("x^2")["height"] > 0
+
+
+def test_a_formula_that_cannot_be_drawn_is_named_with_its_line(tmp_path: Path) -> None:
+    """A malformed formula is shown as it was written, with a warning that gives file, line and formula."""
+    text = "# It\n\nOne $x^2$\nand $\\unknown{y}$.\n\n$$\n\\frac{a\n$$\n\n| a |\n|---|\n| $\\frac{b$ |\n"
+    (tmp_path / "theory.md").write_text(text)
+    with pytest.warns(TriptychWarning) as said:
+        read_authors_text([tmp_path])
+    shown = "this formula is shown as it was written:"
+    assert [str(each.message) for each in said] == [
+        f"theory.md, line 4: {shown} \\unknown{{y}}",
+        f"theory.md, line 6: {shown} \\frac{{a",
+        f"theory.md, line 12: {shown} \\frac{{b",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +92,7 @@ def test_a_figure_that_cannot_be_shown_is_one_clear_message(text: str, said: str
     (tmp_path / "in" / "text.png").write_text("no image")
     Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
     with pytest.raises(ResultsError, match=said):
-        parse_discussion(text, tmp_path / "in")
+        parse_text(text, tmp_path / "in")
 
 
 def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -104,9 +118,7 @@ def test_the_authors_words_are_text_in_print_and_page(tmp_path: Path) -> None:
     assert 'href="https://arxiv.org/abs/2106.09685"' in page and "12.34" in page and "root:" not in page
     assert page.count("A. Student · NLP · May 2026") == 1 and 'src="data:image/png;base64,' in page
     if shutil.which("pdftotext"):
-        command = ["pdftotext", "-layout", str(tmp_path / "report.pdf"), "-"]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.replace("\u200b", "")
-        flat = " ".join(printed.split())
+        flat = printed(tmp_path)
         for part in (
             '#import "lib.typ": *',
             '#read("/etc/passwd")',
@@ -120,6 +132,43 @@ def test_the_authors_words_are_text_in_print_and_page(tmp_path: Path) -> None:
         ):
             assert part in flat, part
         assert "root:" not in flat
+
+
+def printed(folder: Path) -> str:
+    """The text of a printed report, on one line."""
+    command = ["pdftotext", "-layout", str(folder / "report.pdf"), "-"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout.replace("\u200b", "")
+    return " ".join(text.split())
+
+
+def test_the_authors_part_is_marked_and_theirs_is_the_theory(tmp_path: Path) -> None:
+    """`discussion.md` and `theory.md` have sections that name the author; `theory.md` stands in place of the answers
+    that every report has, and without it these stay."""
+    results = make_results(report={"author": "A. Student"})
+    write_report(results, make_comparison(results), tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "Principles of LoRA" in page and "by the author" not in page
+    made(tmp_path)
+    (tmp_path / "theory.md").write_text("## Why a *low rank*\n\n<b>Mine</b> #read, $\\Delta W = A B$.\n")
+    write_report(results, make_comparison(results), tmp_path)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    texts = [re.sub(r"<[^>]+>", "", page)]
+    if shutil.which("pdftotext"):
+        texts.append(printed(tmp_path))
+    for text in texts:
+        assert "Discussion by the author" in text and "Theory by the author" in text and "Why a low rank" in text
+        assert "Principles of LoRA" not in text and "Soft prompts against discrete prompts" not in text
+        assert " ".join(text.split()).count("This section is the text of A. Student;") == 2
+    assert "<b>Mine" not in page and "&lt;b>Mine" in page
+
+
+def test_the_terminal_shows_a_warning_in_one_line(tmp_path: Path, capsys) -> None:
+    """A formula that is not drawn is one plain line on standard error, and the report is written."""
+    out = write_results(tmp_path / "out", methods=("untuned", "lora"))
+    (out / "discussion.md").write_text("$$ \\frac{a $$\n")
+    assert cli.main(["report", str(out)]) == 0
+    said = capsys.readouterr().err
+    assert said == "triptych: discussion.md, line 1: this formula is shown as it was written: \\frac{a\n"
 
 
 def test_what_the_author_adds_is_kept_and_changes_no_run(tmp_path: Path, capsys) -> None:
