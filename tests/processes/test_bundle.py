@@ -3,12 +3,14 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from support.paths import CHECKOUT
 from triptych import cli
@@ -77,7 +79,6 @@ sys.exit(max(triptych.cli.main(words) for words in json.loads(sys.argv[1])))
 
 def restored(folder: Path) -> list[dict]:
     """What every `evaluate` command of the README says, and after it the `summarize` command, in one process."""
-    (folder / "article.txt").write_text("The council met on Monday. It voted for a new bridge. Work begins in May.\n")
     calls = [[*words, "--json"] for words in (*commands(folder, "evaluate"), *commands(folder, "summarize"))]
     done = in_bundle(folder, CALLS, json.dumps(calls))
     assert done.returncode == 0, done.stderr
@@ -89,6 +90,7 @@ def test_bundle_holds_what_the_assignment_asks_and_nothing_else(unpacked: Path) 
     files = sorted(path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file())
     assert {name.split("/")[0] for name in files} == {
         "README.md",
+        "article.txt",
         "report.pdf",
         "requirements.txt",
         "src",
@@ -236,25 +238,83 @@ def test_a_folder_that_cannot_be_written_is_told(finished: Path, workplace: Path
         write_bundle(finished, workplace / "a-file" / "a.zip")
 
 
-def test_a_run_is_evaluated_where_its_documents_lie_now(workplace: Path, capsys) -> None:
-    """After the data folder was moved, `evaluate --data` gives the recorded loss; other documents are refused."""
+@pytest.fixture(scope="module")
+def of_local_data(workplace) -> Path:
+    """A small suite on documents in `./news`, whose report has a title, an author and a discussion with a figure."""
     from triptych.datasets.newswire import Newswire
 
+    (workplace / "news").mkdir()
     for split, number in (("train", 24), ("validation", 6), ("test", 4)):
         lines = [
             json.dumps({"id": one.id, "document": one.document, "summary": one.summary})
             for one, _ in zip(Newswire().examples(split), range(number), strict=False)
         ]
-        for folder in ("news", "others"):
-            (workplace / folder).mkdir(exist_ok=True)
-            kept = lines if folder == "news" else lines[1:]
-            (workplace / folder / f"{split}.jsonl").write_text("".join(line + "\n" for line in kept))
-    settings = ["--model", "tiny", "--data", "./news", "--seeds", "0", "--set", *SMALL]
+        (workplace / "news" / f"{split}.jsonl").write_text("".join(line + "\n" for line in lines))
+    settings = ["--model", "tiny", "--data", "./news", "--seeds", "0", "--set", *SMALL, "search.trials=0"]
     settings += ["limits.document_tokens=352", "limits.summary_tokens=104"]
-    assert cli.main(["train", "last-layers", "--out", "moved", *settings, "search.trials=0"]) == 0
+    assert cli.main(["train", "last-layers", "--out", "local", *settings]) == 0
+    out = workplace / "local"
+    Image.new("RGB", (4, 4)).save(out / "plot.png")
+    (out / "discussion.md").write_text("My words.\n\n![A plot](plot.png)\n")
+    words = ["report.title=Three ways", "report.author=A. Student", "report.course=NLP"]
+    assert cli.main(["report", "local", "--set", *words]) == 0
+    return out
+
+
+def test_commands_of_a_zip_name_the_data_that_are_not_in_it(of_local_data: Path, workplace: Path, tmp_path) -> None:
+    """Where the data are local, each command of the README that reads them has a place for their folder; filled in, the
+    commands for training, restoring and summarizing do what they say."""
+    assert cli.main(["bundle", "local", "local.zip"]) == 0
+    folder = tmp_path / "elsewhere"
+    with zipfile.ZipFile(workplace / "local.zip") as archive:
+        archive.extractall(folder)
+    shutil.copytree(workplace / "news", folder / "mydata")
+    readme = (folder / "README.md").read_text("utf-8")
+    assert readme.index("## Put the data here first") < readme.index("## Run")
+    assert readme.startswith("# Three ways\n\nA. Student · NLP\n\n")
+    calls = [[*words, "--json"] for name in ("evaluate", "summarize") for words in commands(folder, name)]
+    calls = [*commands(folder, "train"), *calls]
+    assert [words[0] for words in calls] == ["train", "evaluate", "summarize"]
+    assert all("--data" in words for words in [*calls[:-1], *commands(folder, "compare")])
+    assert len(re.findall(r"^\| last-layers.*`python -m triptych evaluate .* --data FOLDER`", readme, re.M)) == 1
+    filled = json.dumps(calls).replace("FOLDER", "mydata")
+    done = in_bundle(folder, CALLS, filled)
+    assert done.returncode == 0, done.stderr
+    evaluated, summary = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("{"))
+    assert evaluated["test_loss"] == pytest.approx(evaluated["recorded_test_loss"], abs=1e-7)
+    assert summary["read_tokens"] > 0 and (folder / "retrained/runs/last-layers/0/record.json").is_file()
+
+
+@pytest.mark.parametrize("name", ["discussion.md", "plot.png", "theory.md"])
+def test_a_text_newer_than_the_report_is_refused(name: str, of_local_data: Path, workplace: Path, capsys) -> None:
+    """What the author changed after the report was written is not in it: the zip waits for the report."""
+    path = of_local_data / name
+    existed, written = path.exists(), (of_local_data / "report.pdf").stat().st_mtime
+    if not existed:
+        path.write_text("Mine.\n")
+    os.utime(path, (written + 1, written + 1))
+    try:
+        assert cli.main(["bundle", "local", "stale.zip"]) == 2
+        said = capsys.readouterr().err
+        assert f"{name} is newer than report.pdf" in said and "triptych report local" in said
+        assert not (workplace / "stale.zip").exists()
+    finally:
+        os.utime(path, (written - 1, written - 1))
+        if not existed:
+            path.unlink()
+
+
+def test_a_run_is_evaluated_where_its_documents_lie_now(of_local_data: Path, workplace: Path, capsys) -> None:
+    """After the data folder was moved, `evaluate --data` gives the recorded loss; other documents are refused."""
+    (workplace / "others").mkdir()
+    for file in (workplace / "news").iterdir():
+        (workplace / "others" / file.name).write_text("".join(file.read_text().splitlines(keepends=True)[1:]))
     (workplace / "news").rename(workplace / "moved-news")
-    assert cli.main(["evaluate", "moved/runs/last-layers/0", "--data", "./moved-news", "--json"]) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
-    assert cli.main(["evaluate", "moved/runs/last-layers/0", "--data", "./others"]) == 2
-    assert "other documents" in capsys.readouterr().err
+    try:
+        assert cli.main(["evaluate", "local/runs/last-layers/0", "--data", "./moved-news", "--json"]) == 0
+        result = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert result["test_loss"] == pytest.approx(result["recorded_test_loss"], abs=1e-7)
+        assert cli.main(["evaluate", "local/runs/last-layers/0", "--data", "./others"]) == 2
+        assert "other documents" in capsys.readouterr().err
+    finally:
+        (workplace / "moved-news").rename(workplace / "news")

@@ -17,6 +17,7 @@ from triptych.analysis.comparison import compare_results
 from triptych.contracts import Dataset, EmbeddedModel
 from triptych.errors import InputError, ResultsError, shorten
 from triptych.registry import registered
+from triptych.reporting.authors_text import read_authors_text
 from triptych.reporting.export import to_csv, to_markdown
 from triptych.results import bundled, layout
 from triptych.results.integrity import remedy
@@ -32,6 +33,10 @@ from triptych.text.markdown import code, plain
 
 REPORTED = ("comparison.json", "comparison.csv", "comparison.md", "report.pdf")  # written by `triptych report`
 BUNDLED_RUN_FILES = ("record.json", "history.jsonl", "predictions.jsonl")
+ARTICLE = """\
+The council of Harwick met on Monday and voted 7 to 2 for a new bridge over the river Lene. Work begins in May, and the
+bridge is to open two years later. It will cost 9 million, of which the county pays a third.
+"""  # for the README's command that summarizes
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # a zip cannot hold an earlier time; the same for every file, so that bytes repeat
 _DENSE = (".safetensors", ".pdf")  # packing these again saves next to nothing
 
@@ -119,10 +124,12 @@ def gather(out: Path, plugins: Sequence[Path] = (), max_megabytes: float | None 
     if absent:
         raise ResultsError(f"There is no {str(out / absent[0])!r}. Write it first: triptych report {out}.")
     requirements, comparison = _requirements(results), _comparison(results)
+    _check_authors_text(out)
     bundle = Bundle(tuned=list(_tuned(results)))
     bundle.left_out = _too_large(bundle.tuned, max_megabytes)
     entries = bundle.entries
     entries["requirements.txt"] = requirements
+    entries["article.txt"] = ARTICLE
     entries["report.pdf"] = out / "report.pdf"
     home = Path(triptych.__file__).parent
     entries |= {f"src/triptych/{path.relative_to(home).as_posix()}": path for path in sorted(home.rglob("[!.]*.py"))}
@@ -171,6 +178,18 @@ def _comparison(results: Results) -> Comparison:
             f"{str(file)!r} is not what the records next to it give: it was edited, or they are newer. {again}"
         )
     return comparison
+
+
+def _check_authors_text(out: Path) -> None:
+    """Make sure that the report has the author's texts as they are now.
+
+    Raises:
+        ResultsError: a text, or a figure that it shows, is newer than the report.
+    """
+    written = (out / "report.pdf").stat().st_mtime_ns
+    for path in read_authors_text([out]).files:
+        if path.stat().st_mtime_ns > written:
+            raise ResultsError(f"{path.name} is newer than report.pdf. Write it again: triptych report {out}.")
 
 
 def _same(one: Any, other: Any) -> bool:
@@ -254,19 +273,25 @@ def _requirements(results: Results) -> str:
 def _readme(results: Results, comparison: Comparison, bundle: Bundle, plugins: Sequence[Path]) -> str:
     suite = results.suite
     embedded = suite.model in registered(EmbeddedModel)
-    model = f" --model {bundled.BASES}/{suite.model}" if embedded else ""
     plugged = "".join(f" --plugin {shlex.quote(f'plugins/{path.name}')}" for path in plugins)
-    options = model + plugged
+    model = " --model MODEL" if not embedded and _is_local(suite.model) else ""  # what the reader has to fill in
+    data = " --data FOLDER" if suite.data not in registered(Dataset) and _is_local(suite.data) else ""
+    starting = (f" --model {bundled.BASES}/{suite.model}" if embedded else model) + data + plugged
+    restoring = model + data + plugged
+    heading = suite.report.title or f"Fine-tuning for summarization: {suite.name}"
+    byline = " · ".join(filter(None, (suite.report.author, suite.report.course, suite.report.date)))
     label = bundle.tuned[0].run.record.label if bundle.tuned else results.labels[0]
     example = bundle.tuned[0].place if bundle.tuned else f"{bundled.TUNED}/LABEL/SEED"
     found = f" from `{bundled.BASES}/{suite.model}`" if embedded else ""
-    return f"""# Fine-tuning for summarization: {plain(suite.name)}
+    return f"""# {plain(heading)}
 
+{plain(byline) + chr(10) * 2 if byline else ""}\
 Methods compared: {", ".join(map(plain, results.labels))}. Base model: {code(suite.model)}. Data: {code(suite.data)}.
 
 | where | what |
 |---|---|
 | `report.pdf` | the report, with the answers to the theory questions |
+| `article.txt` | a short text to try a model on |
 | `src/` | the source, `.py` files only |
 | `requirements.txt` | the packages it needs, at the versions of the runs |
 | `models/tuned/LABEL/SEED/` | every fine-tuned model: what was trained (safetensors) |
@@ -287,34 +312,34 @@ export PYTHONPATH=src
 
 For a machine without a GPU a CPU build of torch is smaller; pip's option `--extra-index-url` can name its index.
 
+## {"Put the data here first" if data else "The data"}
+
+{_data(results, data)}
+
+## {"Put the base model here first" if model else "The base model"}
+
+{_base(results, embedded)}
+
 ## Run
 
 In this folder, since the paths below and `PYTHONPATH=src` start from it:
 
 ```
-python -m triptych train {label} results/suite.json{options} --out retrained
-python -m triptych evaluate {example}{plugged}
-python -m triptych summarize {example}{plugged} --file article.txt
+python -m triptych train {label} results/suite.json{starting} --out retrained
+python -m triptych evaluate {example}{restoring}
+python -m triptych summarize {example}{model}{plugged} --file article.txt
 ```
 
 - `train` trains one method of the comparison again, under each of its seeds, into `retrained/runs/LABEL/SEED/`.
   The methods are {", ".join(map(code, results.labels))}.
 - `evaluate` restores a fine-tuned model, computes its test loss and summaries again, shows them next to its record, and
   counts the summaries that are the stored ones.
-- `summarize` writes a summary of an article of your own.
-- `python -m triptych compare results/suite.json{options} --out again` runs all methods and writes `comparison.json`,
+- `summarize` writes a summary of `article.txt`; name a text file of your own instead.
+- `python -m triptych compare results/suite.json{starting} --out again` runs all methods and writes `comparison.json`,
   `.csv` and `.md`. The templates of `report.pdf` and `report.html` are not `.py` files, so this source cannot write
   those two.
 
 `python -m triptych COMMAND --help` lists the options.
-
-## The base model
-
-{_base(results, embedded)}
-
-## The data
-
-{_data(results)}
 
 ## Restore the fine-tuned models
 
@@ -325,7 +350,7 @@ PEFT's format.
 
 | method | seed | size | SHA-256 | test loss | restore |
 |---|---:|---:|---|---:|---|
-{"".join(_restored(model, model in bundle.left_out, plugged) for model in bundle.tuned)}
+{"".join(_restored(model, model in bundle.left_out, restoring) for model in bundle.tuned)}
 {_links(bundle.left_out)}## Results
 
 {plain(comparison.verdict)}
@@ -352,10 +377,11 @@ def _base(results: Results, embedded: bool) -> str:
             f"`models/base/{suite.model}`, a folder that transformers' `from_pretrained` reads. `evaluate` and "
             f"`summarize` find it there; `train` and `compare` get it by `--model models/base/{suite.model}`.{known}"
         )
-    if _is_here(suite.model):
+    if _is_local(suite.model):
         return (
             f"The base model was a local folder in transformers' format, {code(Path(suite.model).name)}, and is not "
-            f"in this zip. Give your copy of it with `--model FOLDER` in every command above.{known}"
+            "in this zip. Put your copy of it into this folder and its name in place of MODEL in the commands below."
+            f"{known}"
         )
     return (
         f"{code(suite.model)} at revision {code(suite.model_revision)} is downloaded from the hub at first use. "
@@ -363,27 +389,29 @@ def _base(results: Results, embedded: bool) -> str:
     )
 
 
-def _is_here(name: str) -> bool:
-    """Whether a suite's model or data is a file or folder of this machine."""
+def _is_local(name: str) -> bool:
+    """Whether a suite's model or data is a file or folder of the machine it ran on, which may have moved since."""
     try:
-        return expand_path(name).exists()
+        return name.startswith(("/", ".", "~")) or expand_path(name).exists()
     except InputError:
         return False
 
 
-def _data(results: Results) -> str:
+def _data(results: Results, option: str) -> str:
     data = results.suite.data
     if data in registered(Dataset):
         return f"{code(data)} is written by the source itself: nothing has to be downloaded or named."
     given = (
-        f"The data were read from a local folder or file, {code(Path(data).name)}, and are not in this zip."
-        if _is_here(data)
-        else f"{code(data)} is downloaded from the hub at first use."
+        f"The data were read from a local folder or file, {code(Path(data).name)}, and are not in this zip. Put your "
+        "copy into this folder and its name in place of FOLDER in the commands below"
+        if option
+        else f"{code(data)} is downloaded from the hub at first use. A copy of your own can be given to `train`, "
+        "`compare` and `evaluate` with `--data FOLDER`"
     )
     return (
-        f"{given} Give your own copy to `train` and `evaluate` with `--data FOLDER`: a folder with `train`, "
-        "`validation` and `test` as `.csv`, `.jsonl` or `.parquet`, such as Kaggle's files with the columns "
-        "`id,article,highlights`. `evaluate` refuses documents other than those of the run."
+        f"{given}: a folder with `train`, `validation` and `test` as `.csv`, `.jsonl` or `.parquet`, such as Kaggle's "
+        "files with the columns `id,article,highlights`, or one such file. `evaluate` refuses documents other than "
+        "those of the run."
     )
 
 
