@@ -21,7 +21,7 @@ from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
 from triptych.results import layout
 from triptych.results.records import Comparison, DesignPlan, Record
-from triptych.run.events import DesignEvent, Listener, PlanEvent, ReadyEvent, ResolvedEvent
+from triptych.run.events import DesignEvent, Listener, NoteEvent, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.storage.cache_place import cache_place
 from triptych.suite.given import Given, listed_labels
 from triptych.suite.notebook import usual_listener
@@ -187,7 +187,7 @@ def dry_run(
 ) -> "DryRun":
     """What `compare` would do: its runs, documents and disk, and its time, by a few timed documents of each method.
 
-    Nothing is written.
+    Nothing is written, and a results folder that `compare` would refuse is named in `refusal`.
 
     Args:
         suite_file: as for `compare`.
@@ -229,7 +229,11 @@ def dry_run(
         resolved, _ = entries.resolve(merged, labels)
         folder = layout.results_folder(given.folder, resolved.name)
         executors.make_executor(executor, executors.Resources())  # an unknown one, or a missing package, is refused
-        grown = check_claim(folder, given.as_kept(resolved, folder), fresh).suite
+        grown, refusal = given.as_kept(resolved, folder), None
+        try:
+            grown = check_claim(folder, grown, fresh).suite
+        except ResultsError as error:  # nothing is written, so that the plan can be made all the same
+            refusal = str(error)
         began = preset or reading.default_preset(given.file, over)
         hear(None, ResolvedEvent(suite=grown, preset=began, out=str(folder)))
         read = grown.model_copy(update={"data": resolved.data})
@@ -240,10 +244,14 @@ def dry_run(
 
         with quietly(), preflight.temporary_cache() as cache:
             checked = preflight.check_suite(read, entries.suite_entries(read), device, cache)
-            plan = plans.make_plan(checked, began, folder, fresh).model_copy(update={"suite": grown})
+            plan = plans.make_plan(checked, began, folder, fresh or refusal is not None).model_copy(
+                update={"suite": grown}
+            )
             hear(None, PlanEvent(plan=plan))
             found = forecast(checked, plan, device, timing, hear)
-    return replace(found, design=designs[0]) if designs else found
+    if refusal is not None:
+        hear(None, NoteEvent(message=refusal))
+    return replace(found, design=designs[0] if designs else None, refusal=refusal)
 
 
 @quietly()

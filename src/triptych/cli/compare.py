@@ -110,7 +110,7 @@ def _dry_run(options: argparse.Namespace, what: dict[str, Any]) -> int:
     from rich.console import Console
 
     from triptych import api
-    from triptych.cli.printing import show_times
+    from triptych.cli.printing import print_text, show_times
     from triptych.cli.progress import DryRunView, write_stream
     from triptych.run.events import ignore
 
@@ -121,4 +121,6 @@ def _dry_run(options: argparse.Namespace, what: dict[str, Any]) -> int:
     with DryRunView(Console(), timing) as view:
         found = api.dry_run(options.suite, **what, timing=timing, listener=view)
     show_times(view.console, found)
+    if found.refusal is not None:
+        print_text(view.console, f"note: as it is, compare would not begin. {found.refusal}")
     return 0

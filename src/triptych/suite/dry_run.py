@@ -49,6 +49,7 @@ class DryRun:
         plan: the same as plain data, with an example pair and the columns that are read.
         design: the plan that chose the suite's sizes for a time; None: they were given, or OUT has them already.
         smaller: the suites of the data-size curve, on fewer training documents each.
+        refusal: why `compare` would not write to `out`, such as another suite there; None: it would.
     """
 
     suite: Suite
@@ -60,6 +61,7 @@ class DryRun:
     plan: SuitePlan
     design: DesignPlan | None = None
     smaller: tuple["DryRun", ...] = ()
+    refusal: str | None = None
 
     @property
     def seconds(self) -> float | None:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+import triptych
 from support.commands import suite_settings
+from support.folders import write_results
 from triptych import cli
 from triptych.config.keys import suite_keys
 from triptych.config.reading import preset_settings, presets
@@ -240,6 +242,23 @@ def test_dry_run_says_what_would_run_and_writes_nothing(tmp_path, capsys):
     ):
         assert words in text
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_of_a_folder_with_another_suite_prints_the_plan(tmp_path, capsys):
+    """The folder that compare would refuse is a note after the plan, since a dry run writes nothing; compare refuses
+    it."""
+    out = write_results(tmp_path / "out", methods=("untuned", "lora"))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    small = ["limits.train_documents=32", "limits.validation_documents=4", "limits.test_documents=4"]
+    command = ["compare", "--preset", "demo", "--out", str(out), "--methods", "lora", "--set", *small]
+    assert cli.main(command) == 2
+    refusal = capsys.readouterr().err.strip().removeprefix("triptych: ")
+    assert "holds another suite" in refusal
+    assert cli.main([*command, "--dry-run", "--no-timing"]) == 0
+    text = capsys.readouterr().out
+    assert "train: 32 of" in text and text.strip().endswith(f"note: as it is, compare would not begin. {refusal}")
+    assert triptych.dry_run(preset="demo", out=out, methods="lora", timing=False).refusal is not None
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
 def test_list_shows_everything_registered_with_its_options(capsys):
