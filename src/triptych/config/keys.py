@@ -111,7 +111,7 @@ def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, typ
     Args:
         settings: keys of a suite file, tables as dictionaries.
         head: text for the top, without comment signs.
-        methods: the kinds of methods whose options are listed, by name.
+        methods: the kinds of methods and baselines, by name; those that have options are listed with them.
     """
     lines = [*(f"# {line}".rstrip() for line in head.splitlines()), ""]
     top = [key for key in suite_keys() if "." not in key.name]
@@ -125,6 +125,8 @@ def suite_text(settings: Mapping[str, Any], head: str, methods: Mapping[str, typ
         lines += ["", *([heading] if fits else [f"# {purpose}", f"[{name}]"]), *_key_lines(keys, own)]
     lines += ["", "# Options of a method: take the comment signs away from its section and from what you set."]
     for name, cls in methods.items():
+        if not cls.model_fields:
+            continue
         own = (settings.get("method") or {}).get(name) or {}
         sign = "" if own else "# "
         lines += ["", f"{sign}[method.{name}]", *_key_lines(keys_of(cls), own)]

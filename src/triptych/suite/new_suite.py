@@ -11,7 +11,7 @@ from triptych.config import reading
 from triptych.config.keys import suite_text
 from triptych.config.schedule import num_evaluations
 from triptych.config.schema import Suite, make_suite
-from triptych.contracts import Method
+from triptych.contracts import Baseline, Method
 from triptych.errors import ConfigError
 from triptych.machine import choose_device
 from triptych.measure.parameters import count_parameters
@@ -66,13 +66,14 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
     sized, hours = _sized(make_suite(settings), rows, base, device, over)
     settings = reading.merge_tables(settings, sized)
     fewer = ", with fewer documents and epochs" if sized else ""
-    said.append(f"Roughly {formats.seconds(hours * 3600)} on this machine{fewer}: the dry run measures it.")
+    said.append(
+        f"Roughly {formats.seconds(hours * 3600)} on this machine, as busy as it was{fewer}: the dry run measures it."
+    )
     head = (
         f"A suite for `triptych compare`, from the preset {start!r}. Keys after a comment sign have their defaults.\n\n"
         + "\n".join(said)
     )
-    trained = {kind: cls for kind, cls in registered(Method).items() if cls.trains}
-    return suite_text(settings, head, trained)
+    return suite_text(settings, head, {**registered(Method), **registered(Baseline)})
 
 
 def name_for(file: Path, over: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from triptych import cli
-from triptych.config.keys import suite_keys
+from triptych.api import list_keys
 from triptych.config.schema import make_suite
 from triptych.run import entries, setup
 from triptych.suite import new_suite
@@ -35,8 +35,10 @@ def test_the_file_names_columns_and_limits_that_fit(tmp_path, capsys):
     around = setup.reserved_positions(table) + 7  # virtual tokens, separator and EOS
     assert suite.limits.document_tokens == 512 - around - suite.limits.summary_tokens
     assert "the model has 512 positions" in text
-    for key in suite_keys():
-        assert f"{key.name.rpartition('.')[2]} =" in text
+    for key in list_keys():
+        section, _, name = key.name.rpartition(".")
+        assert not section or f"[{section}]" in text
+        assert f"{name} =" in text
 
 
 def test_recognised_columns_are_written_out():
