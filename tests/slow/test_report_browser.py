@@ -7,6 +7,7 @@ import pytest
 
 from support.browser import CHROMIUM, FLAGS
 from support.made_up import hostile_results, make_comparison, make_results
+from support.paths import CHECKOUT
 from triptych.reporting import write_html
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is absent")
@@ -52,6 +53,18 @@ def test_page_is_accessible_and_fits(browser, report: Path, width: int, scheme: 
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is absent")
     violations = axe.Axe().run(page).response["violations"]
     assert [(violation["id"], violation["nodes"][0]["html"][:200]) for violation in violations] == []
+    page.context.close()
+
+
+def test_tables_of_the_text_fit_a_small_screen(browser) -> None:
+    """At 1,100 pixels no table of the example's text has to be scrolled; those with every number, opened on demand,
+    may."""
+    page = open_page(browser, CHECKOUT / "docs/example/report.html", 1100)
+    wide = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].filter(e => !e.closest('details') && e.scrollWidth > e.clientWidth)"
+        ".map(e => e.getAttribute('aria-label'))"
+    )
+    assert wide == []
     page.context.close()
 
 

@@ -173,15 +173,17 @@ def test_the_terminal_shows_a_warning_in_one_line(tmp_path: Path, capsys) -> Non
 
 def test_the_authors_title_is_the_name_of_both_documents(tmp_path: Path) -> None:
     """Where the author gave a title, metadata and running head have it, and not the name of the suite."""
-    results = make_results(report={"title": "Three ways"})
+    results = make_results(report={"title": "Three ways for GPT-2"})
     write_report(results, make_comparison(results), tmp_path)
-    assert "<title>Three ways</title>" in (tmp_path / "report.html").read_text("utf-8")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "<title>Three ways for GPT-2</title>" in page
+    assert '<h1>Three ways for <span class="whole">GPT-2</span></h1>' in page  # which no line ends within
     if shutil.which("pdftotext"):
         command = ["pdftotext", "-layout", str(tmp_path / "report.pdf"), "-"]
         pages = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\f")[1:-1]
-        assert pages and all(page.lstrip().startswith("Three ways") for page in pages)
+        assert pages and all(page.lstrip().startswith("Three ways for GPT-2") for page in pages)
         told = subprocess.run(["pdfinfo", str(tmp_path / "report.pdf")], capture_output=True, text=True, check=True)
-        assert re.search(r"^Title: +Three ways$", told.stdout, re.M)
+        assert re.search(r"^Title: +Three ways for GPT-2$", told.stdout, re.M)
 
 
 def test_what_the_author_adds_is_kept_and_changes_no_run(tmp_path: Path, capsys) -> None:
