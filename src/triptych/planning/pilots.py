@@ -129,8 +129,8 @@ def _chance_of_pilots(
     if primary not in by_measure:
         what = "" if primary == "rouge1" else f" with {primary} of every document"
         raise ResultsError(
-            f"{_names(several)} cannot be planned from: two methods that train, of the suite of {str(several[0].out)!r}, "
-            f"scored on two documents or more{what}, are needed in one folder."
+            f"{_names(several)} cannot be planned from: two methods that train, of the suite of "
+            f"{str(several[0].out)!r}, scored on two documents or more{what}, are needed in one folder."
         )
     found, said = {}, []
     for measure, parts in by_measure.items():

@@ -306,7 +306,7 @@ def test_seeds_of_a_second_pilot_are_used_though_it_has_one_method(tmp_path):
     assert chance.seed_sd_high > 0 and str(second) in chance.source
     (alone,) = plan(pilots=[first]).chance
     assert alone.pair == chance.pair and alone.document_sd == pytest.approx(chance.document_sd)
-    with pytest.raises(ResultsError, match="two methods that train, of the suite of .*second"):
+    with pytest.raises(ResultsError, match=r"two methods that train, of the suite of .*second"):
         plan(pilots=[second, first])
 
 
