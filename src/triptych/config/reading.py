@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from triptych.errors import ConfigError, nearest, shorten
+from triptych.storage.given_documents import find_documents
 
 PRESET_FILES = Path(__file__).with_name("presets")
 DEFAULT = "assignment"  # the preset that has every key's default
@@ -51,7 +52,7 @@ def preset_settings(name: str) -> dict[str, Any]:
 
 
 def read_suite_file(path: Path) -> dict[str, Any]:
-    """Read a suite from TOML, or from the JSON that a suite resolves to.
+    """Read a suite from TOML, or from the JSON that a suite resolves to, whose documents may lie next to it.
 
     Raises:
         ConfigError: the file is missing, unreadable, malformed or not a table.
@@ -70,7 +71,7 @@ def read_suite_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"The suite file {str(path)!r} is malformed: {error}.") from None
     if not isinstance(settings, dict):
         raise ConfigError(f"The suite file {str(path)!r} must hold a table of keys.")
-    return settings
+    return find_documents(settings, path.parent)
 
 
 def merge_tables(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,6 @@
 """Paths in a results folder, OUT."""
 
-import re
 from pathlib import Path
-
-_CONTENT = re.compile(r"[0-9a-f]{32}")
 
 
 def results_folder(out: str | Path | None, suite_name: str) -> Path:
@@ -49,15 +46,3 @@ def kept_checks_file(out: Path) -> Path:
 def scaled_folder(out: Path, train_documents: int) -> Path:
     """`OUT/scaling/N`: a separate results folder, with the methods that train on N documents."""
     return out / "scaling" / str(train_documents)
-
-
-def data_folder(out: Path) -> Path:
-    """`OUT/data`: documents that were given as Python objects, each set in a folder named after its content."""
-    return out / "data"
-
-
-def is_data_folder(path: Path) -> bool:
-    """Whether a folder is `OUT/data` and holds nothing but such documents."""
-    if path.name != "data" or not path.is_dir():
-        return False
-    return all(_CONTENT.fullmatch(each.name) or each.name.startswith(".objects.") for each in path.iterdir())

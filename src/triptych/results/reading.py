@@ -30,6 +30,7 @@ from triptych.results.records import (
 )
 from triptych.results.resuming import options_for, plugins_in, resuming
 from triptych.storage.files import digest
+from triptych.storage.given_documents import find_documents
 
 # Keys of a suite that earlier versions knew; their values are read from a record's own config where they matter.
 RETIRED = frozenset({"search.train_documents", "search.epochs"})
@@ -259,7 +260,7 @@ def read_suite(path: Path) -> Suite:
         refuse(path, "is missing", f"give a results folder that `triptych compare` wrote, or {remedy(path)}")
     settings = read_object(path, remedy(path))
     try:
-        return make_suite(without_retired(settings))
+        return make_suite(find_documents(without_retired(settings), path.parent))
     except ConfigError as error:
         what = f"is not a suite of this version: {str(error).rstrip('.')}"
         refuse(path, what, "read it with the version that wrote it, or run the suite again with --fresh")
@@ -301,7 +302,7 @@ def settings_of(record: Record, folder: Path) -> Suite:
         ResultsError: the settings are not a suite of this version.
     """
     try:
-        return make_suite(without_retired(record.pinned_config()))
+        return make_suite(find_documents(without_retired(record.pinned_config()), folder))
     except ConfigError as error:
         file = folder / "record.json"
         refuse(file, f"does not contain the settings of a suite: {str(error).rstrip('.')}", remedy(file))

@@ -35,6 +35,7 @@ from triptych.run import provenance, scoring, setup
 from triptych.run.adapters import Origin
 from triptych.run.entries import SuiteEntry, suite_entries
 from triptych.run.events import Listener, NoteEvent, ProgressEvent, RunEvent, RunId, StageEvent, StageName
+from triptych.storage.given_documents import name_in_folder
 from triptych.text import languages
 
 DECISIVE = ("triptych", "torch", "transformers", "peft")  # packages whose versions a training run depends on
@@ -88,6 +89,7 @@ class Workbench:
         entry = self.entry
         packages = (*DECISIVE, *quantization.packages(self.base.quantization))
         config = self.suite.model_dump(mode="json", exclude={"methods", "method", "seeds", "design", "report"})
+        config["data"] = name_in_folder(config["data"])  # the results folder may be moved
         first = self.suite.seeds[0]
         settings = {"config": config, "first_seed": first, "kind": entry.kind, "options": entry.options}
         return {

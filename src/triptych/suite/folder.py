@@ -9,9 +9,10 @@ from pathlib import Path
 
 from triptych.config.schema import Suite
 from triptych.errors import ResultsError
-from triptych.results import json_files, layout, reading
+from triptych.results import json_files, reading
 from triptych.results.lock import LOCK, Lock, locked
 from triptych.storage.files import is_temporary, leads_out, sweep
+from triptych.storage.given_documents import data_folder, find_documents, is_data_folder
 from triptych.suite.growth import Growth, Unlike, grow
 
 
@@ -60,7 +61,7 @@ def _set_aside(out: Path) -> Path:
 def _bring_data(kept: Path, out: Path, suite: Suite) -> None:
     """Copy the suite's documents into a new OUT, where they lie in the one that was set aside."""
     data = Path(suite.data).absolute()
-    if not data.is_relative_to(layout.data_folder(out).absolute()):
+    if not data.is_relative_to(data_folder(out).absolute()):
         return
     try:
         shutil.copytree(kept / data.relative_to(out.absolute()), data)
@@ -137,10 +138,11 @@ def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
                 f"The link {str(path)!r} leads out of the results folder; nothing is written there: remove it."
             )
     if not (out / "suite.json").exists():
-        if not all(path.name == LOCK or is_temporary(path) or layout.is_data_folder(path) for path in out.iterdir()):
+        if not all(path.name == LOCK or is_temporary(path) or is_data_folder(path) for path in out.iterdir()):
             raise ResultsError(f"The folder {str(out)!r} holds other files; give --out an empty or a new folder.")
         return Growth(suite)
-    found = grow(reading.read_suite(out / "suite.json"), suite)
+    wanted = suite.model_copy(update={"data": find_documents({"data": suite.data}, out)["data"]})
+    found = grow(reading.read_suite(out / "suite.json"), wanted)
     if isinstance(found, Unlike):
         raise ResultsError(
             f"The folder {str(out)!r} holds another suite: {found.key} is {found.there!r} there and {found.wanted!r} "

@@ -13,6 +13,7 @@ from triptych.config.schema import Columns, Suite, make_suite
 from triptych.datasets.objects import is_object, write_objects
 from triptych.errors import ResultsError
 from triptych.results import json_files, layout
+from triptych.storage.given_documents import data_folder, name_in_folder
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Given:
         """The suite as `compare` would write it: data that is an object lies in `OUT/data`, wherever it is now."""
         if not is_object(self.overriding.get("data", "")):
             return suite
-        return suite.model_copy(update={"data": str(layout.data_folder(out) / Path(suite.data).name)})
+        return suite.model_copy(update={"data": str(data_folder(out) / Path(suite.data).name)})
 
     @contextmanager
     def settings_with_files(self, keep: bool = True) -> Iterator[dict[str, Any]]:
@@ -89,7 +90,7 @@ class Given:
             return
         merged = reading.merge_settings(self.file, self.preset, over | {"data": ""})
         named = make_suite({key: merged[key] for key in ("name", "columns") if key in merged})
-        folder = layout.data_folder(layout.results_folder(self.folder, named.name))
+        folder = data_folder(layout.results_folder(self.folder, named.name))
         with _written(data, folder, named.columns, keep) as place:
             yield over | {"data": str(place)}
 
@@ -122,7 +123,8 @@ def _written(data: Any, folder: Path, columns: Columns, keep: bool) -> Iterator[
 def _is_named(out: Path, data: Path) -> bool:
     """Whether the suite of a results folder reads these documents."""
     with suppress(ResultsError):
-        return json_files.read_object(out / "suite.json").get("data") == str(data)
+        named = str(json_files.read_object(out / "suite.json").get("data"))
+        return name_in_folder(named) == name_in_folder(str(data))
     return False
 
 

@@ -17,6 +17,7 @@ from triptych.run import events, scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
 from triptych.run.entries import make_entry, recorded_entry
 from triptych.run.workbench import Workbench
+from triptych.storage.given_documents import find_documents
 from triptych.text import formats
 from triptych.use import peft_adapters
 from triptych.use.summarizers import TrainedModel, load_summarizer
@@ -117,7 +118,7 @@ def evaluate_run(folder: Path, device: str | None, settings: dict[str, Any] | No
         settings = {**settings, "model": base}
     revisions = {key: record.config[key] for name in settings if (key := f"{name}_revision") in record.config}
     other = {**settings, **revisions, **({"data_config": None} if "data" in settings else {})}
-    suite = make_suite({**record.pinned_config(), **other})
+    suite = make_suite(find_documents({**record.pinned_config(), **other}, folder))
     bench = Workbench.begin(suite, entry, record.seed, folder, device, events.ignore)
     if record.data is None or bench.corpus.data.fingerprint != record.data.fingerprint:
         raise ResultsError(f"{str(folder)!r} was made on other documents than {suite.data!r} holds now.")

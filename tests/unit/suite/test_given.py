@@ -73,6 +73,26 @@ def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
     assert _files(out) == before
 
 
+def test_a_folder_with_its_documents_may_be_moved_and_used_from_anywhere(workplace, monkeypatch):
+    """From another working directory and under another name a folder made from a frame grows, keeps the learning-rate
+    search, evaluates and reports."""
+    searched = SMALL | {"search": {"trials": 2}}
+    monkeypatch.chdir(workplace)
+    _compare("first", FRAME, methods="bitfit", settings=searched)
+    search = (workplace / "first/runs/bitfit/search.json").read_bytes()
+    (workplace / "elsewhere").mkdir()
+    monkeypatch.chdir(workplace / "elsewhere")
+    (workplace / "first").rename(workplace / "elsewhere/second")
+    grown = triptych.compare("second", methods="lead-3", seeds=[0, 1], device="cpu")
+    assert set(grown.rows) == {"bitfit", "lead-3"} and grown.rows["bitfit"].seeds == [0, 1]
+    assert (workplace / "elsewhere/second/runs/bitfit/search.json").read_bytes() == search
+    assert triptych.evaluate("second/runs/bitfit/0").reproduced
+    monkeypatch.chdir("/")
+    again = _compare(workplace / "elsewhere/second", FRAME, settings=searched, seeds=[0, 1])
+    assert again.rows.keys() == grown.rows.keys()
+    assert triptych.report(workplace / "elsewhere/second").rows.keys() == grown.rows.keys()
+
+
 def test_fresh_takes_the_documents_along(workplace):
     """What was set aside stays whole, and the new folder has the documents as well."""
     out = workplace / "again"
