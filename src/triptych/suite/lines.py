@@ -1,5 +1,6 @@
 """The events of a suite as lines of text, for a terminal, a pipe or a log."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -53,12 +54,14 @@ class _Run:
         began: when it began.
         doing: what it does now, in words.
         first_step: when the first step of the stage was reported, and the tokens until then.
+        epochs: of training, at most; None: not known, where its beginning was not reported.
     """
 
     name: str
     began: float
     doing: str = "starting"
     first_step: tuple[float, int] | None = None
+    epochs: int | None = None
 
 
 @dataclass
@@ -101,7 +104,7 @@ class EventLines:
                 what = f"the trial FAILED, the run repeats it: {event.message}"
                 return [EventLine(f"{active.name}: {what}", Detail.FAILURE)] if event.message else []
             case StageEvent():
-                active.doing, active.first_step = STAGES[event.stage], None
+                active.doing, active.first_step, active.epochs = STAGES[event.stage], None, event.epochs
                 if event.stage == "train":
                     epochs = formats.number_of(event.epochs or 0, "epoch")
                     what = f"training, up to {epochs}, {formats.number_of(event.total or 0, 'step')}"
@@ -154,7 +157,9 @@ class EventLines:
         began, before = active.first_step
         elapsed = self.clock() - began
         rate = f", {(event.tokens - before) / elapsed:,.0f} tokens/s" if elapsed > 0.5 else ""
-        return f"epoch {event.epoch + 1}, loss {event.loss:.3f}{rate}"
+        # the epoch that the step belongs to: `event.epoch` are finished, by the last step of an epoch that one as well
+        epoch = event.epoch + 1 if active.epochs is None else math.ceil(event.step * active.epochs / event.total)
+        return f"epoch {epoch}, loss {event.loss:.3f}{rate}"
 
     def _active(self, run: RunId) -> _Run:
         if run not in self._runs:  # an event that arrives late, from a worker that was lost

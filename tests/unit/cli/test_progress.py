@@ -294,6 +294,16 @@ def test_quiet_shows_failures_alone_and_verbose_every_step():
     assert not make_view(terminal=True, detail=Detail.FAILURE).live
 
 
+@pytest.mark.parametrize(("step", "epoch"), [(1, 1), (15, 1), (16, 1), (17, 2), (32, 2)])
+def test_a_steps_line_names_the_epoch_that_it_belongs_to(step, epoch):
+    """The last step of an epoch is of that epoch, though it is finished with it."""
+    view = make_view(detail=Detail.STEP)
+    state = STATE | {"step": step, "total": 32, "epoch": step // 16}
+    for event in (BEGIN, StageEvent(stage="train", epochs=2, total=32), StepEvent(loss=2.0, learning_rate=0.1, **state)):
+        view(LORA, event)
+    assert printed(view)[-1] == f"{NAME}: step {step} of 32, epoch {epoch}, loss 2.000"
+
+
 def test_how_far_a_suite_is_is_said_after_each_run_and_now_and_then(monkeypatch):
     """Plain lines say what is left when a run has ended, and once a minute what is under way; a bar always does."""
     now = [0.0]
