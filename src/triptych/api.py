@@ -24,7 +24,7 @@ from triptych.results.records import Comparison, DesignPlan, Record
 from triptych.run.events import DesignEvent, Listener, NoteEvent, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.storage.cache_place import cache_place
 from triptych.suite.given import Given, listed_labels
-from triptych.suite.notebook import usual_listener
+from triptych.suite.notebook import listener_for_a_while, usual_listener
 from triptych.text import languages
 from triptych.use.documents import open_documents
 from triptych.use.find_run import find_run, how_to_use, known_columns, runs_of_row
@@ -214,14 +214,13 @@ def dry_run(
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
-    hear = listener or usual_listener()
-
-    def note_design(made: DesignPlan) -> None:
-        designs.append(made)
-        hear(None, DesignEvent(design=made))
-
     given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
-    with given.settings_with_files(keep=False) as over:
+    with given.settings_with_files(keep=False) as over, listener_for_a_while(listener) as hear:
+
+        def note_design(made: DesignPlan) -> None:
+            designs.append(made)
+            hear(None, DesignEvent(design=made))
+
         merged, designs = reading.merge_settings(given.file, preset, over), list[DesignPlan]()
         entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
         if within is not None:

@@ -2,6 +2,8 @@
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -34,6 +36,17 @@ def usual_listener() -> Listener:
     """A bar where the caller is a notebook; elsewhere a listener that shows nothing."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return NotebookBar() if hasattr(shell, "kernel") else ignore
+
+
+@contextmanager
+def listener_for_a_while(listener: Listener | None) -> Iterator[Listener]:
+    """The listener given, else the usual one, whose bar is taken away at the end: what is returned says it all."""
+    chosen = listener or usual_listener()
+    try:
+        yield chosen
+    finally:
+        if listener is None and isinstance(chosen, NotebookBar):
+            chosen.clear()
 
 
 class NotebookBar:
@@ -98,6 +111,13 @@ class NotebookBar:
             *map(escape, self._lines),
         ]
         return f"<div>{'<br>'.join(lines)}</div>"
+
+    def clear(self) -> None:
+        """Empty the cell."""
+        if self._place is not None:
+            from IPython.display import HTML
+
+            self._place.update(HTML(""))
 
     def _end(self, run: RunId, total: int, how: str) -> None:
         self._total, self._ended = total, self._ended + 1

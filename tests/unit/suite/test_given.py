@@ -176,6 +176,21 @@ def test_a_cell_of_a_notebook_shows_one_bar(monkeypatch):
     assert "lora, seed 0: done in" in shown[-1] and "step 4" not in shown[-1]
 
 
+def test_a_dry_run_leaves_no_bar_in_its_cell(workplace, monkeypatch):
+    """Its bar is taken away when it returns, and when it is refused."""
+    shown = []
+    place = SimpleNamespace(update=shown.append)
+    shell = SimpleNamespace(HTML=str, display=lambda html, display_id: shown.append(html) or place)
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: SimpleNamespace(kernel=1)))
+    monkeypatch.setitem(sys.modules, "IPython.display", shell)
+    call = {"data": FRAME, "model": "tiny", "methods": "lead-3", "out": workplace / "none", "timing": False}
+    triptych.dry_run(settings=SMALL, **call)
+    assert "preparing data" in shown[0] and shown[-1] == ""
+    with pytest.raises(InputError):
+        triptych.dry_run(settings=SMALL | {"limits": {"summary_tokens": 1}}, **call)
+    assert shown[-1] == ""
+
+
 def test_elsewhere_nothing_is_shown(monkeypatch):
     """A script, or IPython on a terminal, has no cell to show a bar in."""
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
