@@ -1,5 +1,10 @@
 """From a comparison to documents: tables, figures, printed report, web page; no torch."""
 
+# ruff: noqa: E402
+from triptych.storage.cache_place import give_matplotlib_a_folder
+
+give_matplotlib_a_folder()  # before any module below imports it
+
 from triptych.reporting.export import to_csv, to_markdown
 from triptych.reporting.pdf import write_pdf
 from triptych.reporting.terminal import comparison_table

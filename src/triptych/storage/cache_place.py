@@ -39,12 +39,26 @@ def cache_place() -> CachePlace:
     if not _make_own(folder):
         folder = Path(tempfile.gettempdir()) / f"triptych-{user}-{os.getppid()}"
         _make_own(folder)
-    os.environ.setdefault("MPLCONFIGDIR", str(folder / "matplotlib"))  # it keeps its files in the home folder too
     return CachePlace(
         folder,
         f"Prepared data is kept in {folder}, since the home folder cannot be written. Set {VARIABLE} to a folder that "
         "stays, so that it need not be prepared again.",
     )
+
+
+def give_matplotlib_a_folder() -> None:
+    """Have Matplotlib keep its files next to prepared data where the home folder, its own choice, cannot be written.
+
+    It reads `MPLCONFIGDIR` when it is imported, and prints two warnings where it finds no folder.
+    """
+    if "MPLCONFIGDIR" in os.environ:
+        return
+    with suppress(RuntimeError):  # no home folder is known
+        home = Path.home()
+        there = next(folder for folder in (home, *home.parents) if folder.exists())
+        if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+            return
+    os.environ["MPLCONFIGDIR"] = str(cache_place().folder.expanduser().absolute() / "matplotlib")
 
 
 def _can_write(folder: Path) -> bool:

@@ -1,11 +1,14 @@
 """Where prepared data is kept when nobody chose a folder and the home folder cannot be written."""
 
+import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from triptych.storage.cache_place import cache_place
+from triptych.storage.cache_place import cache_place, give_matplotlib_a_folder
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +36,31 @@ def test_a_home_that_cannot_be_written_is_replaced_and_it_is_said(tmp_path, monk
     assert place.folder.parent == tmp_path / "temporary" and place.folder.stat().st_mode & 0o777 == 0o700
     assert "TRIPTYCH_CACHE" in place.note and str(place.folder) in place.note
     assert cache_place() == place
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_matplotlib_says_nothing_where_the_home_folder_cannot_be_written(tmp_path, monkeypatch, chosen):
+    """A report's modules are imported without a word; Matplotlib's files lie in the folder of prepared data."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
+    if chosen:
+        monkeypatch.setenv("TRIPTYCH_CACHE", str(tmp_path / "mine"))
+    code = "import triptych.reporting, matplotlib; print(matplotlib.get_configdir())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "" and Path(done.stdout.strip()) == cache_place().folder / "matplotlib"
+
+
+def test_a_home_folder_that_can_be_written_is_left_to_matplotlib(tmp_path, monkeypatch):
+    """Nothing is set there, nor where the user has chosen."""
+    monkeypatch.setenv("HOME", str(tmp_path / "not/made/yet"))
+    give_matplotlib_a_folder()
+    assert "MPLCONFIGDIR" not in os.environ
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MPLCONFIGDIR", "mine")
+    give_matplotlib_a_folder()
+    assert os.environ["MPLCONFIGDIR"] == "mine"
 
 
 @pytest.mark.parametrize("planted", ["link", "open to others"])
