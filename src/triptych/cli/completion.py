@@ -5,7 +5,7 @@ import argparse
 SHELLS = ("bash", "zsh")
 SCRIPT = """# Completion of triptych for {shell}: {how}
 {begin}_triptych() {{
-  local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="" words="" option="" i
+  local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="" words="" chosen="" option="" i
   for ((i = 1; i < COMP_CWORD; i++)); do
     case "${{COMP_WORDS[i]}}" in
       -*) option="${{COMP_WORDS[i]}}" ;;
@@ -16,6 +16,7 @@ SCRIPT = """# Completion of triptych for {shell}: {how}
   case "$before" in
 {values}
   esac
+  chosen="$words"
   if [ -z "$words" ] && [ "$option" = --set ] && [ "${{word#-}}" = "$word" ]; then
     words="{keys}"
     compopt -o nospace 2>/dev/null
@@ -27,7 +28,7 @@ SCRIPT = """# Completion of triptych for {shell}: {how}
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$word"))
-  [ -n "$command" ] && [ "${{word#-}}" = "$word" ] && COMPREPLY+=($(compgen -f -- "$word"))
+  [ -n "$command" ] && [ -z "$chosen" ] && [ "${{word#-}}" = "$word" ] && COMPREPLY+=($(compgen -f -- "$word"))
 }}
 complete -o filenames -o bashdefault -F _triptych triptych
 """
@@ -72,8 +73,7 @@ def completion_script(shell: str, parser: argparse.ArgumentParser, keys: list[st
     """
     (actions,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     commands: dict[str, argparse.ArgumentParser] = dict(actions.choices)
-    methods = sorted({name.split(".")[1] for name in keys if name.startswith("method.")})
-    values = {"--methods": methods, "--preset": _presets(), "--completion": list(SHELLS), "list": ["data", "keys"]}
+    values = {"--methods": _methods(), "--preset": _presets(), "--completion": list(SHELLS), "list": ["data", "keys"]}
     for command in commands.values():
         for action in command._actions:
             if action.choices and action.option_strings:
@@ -91,6 +91,13 @@ def completion_script(shell: str, parser: argparse.ArgumentParser, keys: list[st
 
 def _options(parser: argparse.ArgumentParser) -> list[str]:
     return [name for action in parser._actions for name in action.option_strings if name.startswith("--")]
+
+
+def _methods() -> list[str]:
+    from triptych.contracts import Baseline, Method
+    from triptych.registry import registered
+
+    return sorted(registered(Method) | registered(Baseline))
 
 
 def _presets() -> list[str]:

@@ -28,5 +28,13 @@ def run_env(options: argparse.Namespace) -> int:
         print(json.dumps(found, indent=2))
     else:
         for name, value in found.items():
-            print(f"{name}: {value}")
+            print(f"{name}: {_variables(value) if isinstance(value, dict) else value}")
     return 0
+
+
+def _variables(found: dict[str, bool | str]) -> str:
+    """Environment variables in words; of those that may hold paths only that they are set."""
+    words = [
+        f"{name} is set" if value is True else f"{name}={value}" for name, value in found.items() if value is not False
+    ]
+    return ", ".join(words) or "nothing that matters is set"

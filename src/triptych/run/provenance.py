@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -45,6 +46,7 @@ FURTHER_PACKAGES = (
 )
 NOT_INSTALLED = "not installed"
 _SOURCE_STATUS = ("status", "--porcelain", "--untracked-files=normal", "--", "src", "pyproject.toml")
+BUILT_FROM = "built_from.txt"  # of the package: the commit, and whether files were "changed" or "unchanged"
 
 
 def collect(command: list[str], base: BaseModel, fingerprint: str | None, machine: Machine) -> Provenance:
@@ -91,7 +93,7 @@ def environment(device: str, precision: str) -> dict[str, Any]:
     facts = hardware(torch.device(device))
     return {
         "triptych": installed.pop("triptych"),
-        "commit": None if commit is None else f"{commit}{', changed since' if dirty else ''}",
+        "commit": "unknown (not from a clone)" if commit is None else f"{commit}{', changed since' if dirty else ''}",
         "python": platform.python_version(),
         **facts,
         "system": platform.platform(),
@@ -114,13 +116,18 @@ def version_of(package: str) -> str:
 
 
 def _commit() -> tuple[str | None, bool | None]:
-    """The commit of the source tree this package runs from, and whether its source was changed; None outside one.
+    """The commit of the clone that this package runs from or was built from, and whether its source was changed.
 
     Only what can change a result counts: `src/`, new files in it included, since a method there is found by itself, and
-    `pyproject.toml`. A suite file or a zip elsewhere in the clone changes nothing.
+    `pyproject.toml`. A suite file or a zip elsewhere in the clone changes nothing. None for both where there is no
+    clone; a package built from one has the file that setup.py wrote.
     """
-    home = Path(triptych.__file__).resolve().parents[2]
+    package = Path(triptych.__file__).resolve().parent
+    home = package.parents[1]
     if not (home / ".git").exists():
+        with suppress(OSError, ValueError):
+            commit, state = (package / BUILT_FROM).read_text("utf-8").split()
+            return commit, state == "changed"
         return None, None
     try:
         git = ["git", "--no-optional-locks", "-C", str(home)]  # `status` may else leave .git/index.lock

@@ -33,6 +33,8 @@ def completed(words: list[str]) -> set[str]:
         (["triptych", "compare", "--device", "c"], {"cpu", "cuda"}),
         (["triptych", "compare", "--preset", "de"], {"demo"}),
         (["triptych", "train", "--methods", "prompt"], {"prompt-tuning"}),
+        (["triptych", "compare", "--methods", "le"], {"lead-3"}),
+        (["triptych", "compare", "--preset", "ful"], {"full-cnn-dailymail"}),
         (["triptych", "compare", "--set", "limits.train"], {"limits.train_documents="}),
         (["triptych", "compare", "--set", "seeds=1", "method.lora.ra"], {"method.lora.rank="}),
         (["triptych", "compare", "--set", "seeds=1", "--dry"], {"--dry-run"}),
@@ -41,8 +43,10 @@ def completed(words: list[str]) -> set[str]:
     ],
 )
 def test_bash_completes_commands_options_values_and_keys(words, offered, tmp_path, monkeypatch):
-    """What may follow is offered, and nothing else."""
+    """What may follow is offered, and nothing else: no file where one of some words is meant."""
     monkeypatch.chdir(tmp_path)
+    for name in ("cpu.txt", "demo-data", "lead-3.csv", "fully.txt"):
+        (tmp_path / name).write_text("")
     assert completed(words) == offered
 
 
@@ -85,4 +89,5 @@ def test_env_says_what_a_bug_report_needs_and_no_path(capsys, monkeypatch, tmp_p
     assert {"triptych", "python", "torch", "transformers", "cores", "memory_bytes", "device", "precision"} <= set(found)
     assert found["environment"]["HF_HOME"] is True and "secret" not in text
     assert cli.main(["env"]) == 0
-    assert f"torch: {found['torch']}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"torch: {found['torch']}" in said and "HF_HOME is set" in said and "{" not in said
