@@ -12,6 +12,10 @@ from triptych.measure.busy import Busy
 from triptych.measure.energy import Energy
 from triptych.measure.memory import PeakMemory
 from triptych.measure.nvml import other_processes
+from triptych.measure.other_work import OtherWork
+
+CONSIDERABLE = 0.1  # of the cores: others that use more are told of; a quiet machine has about 0.02
+MIN_SECONDS = 5.0  # of training, below which a moment of other work would decide
 
 
 class TrainingMeters:
@@ -26,6 +30,7 @@ class TrainingMeters:
         self.memory, self.energy, self.busy = PeakMemory(device), Energy(device), Busy(device, processes)
         self.device, self.devices = device, num_devices(device, processes)
         self.shared = False  # whether others were on the GPU when training began or ended
+        self.others = OtherWork() if device.type == "cpu" and processes == 1 else None  # ranks are no strangers
 
     def begin(self) -> None:
         """Give back the memory that earlier work left; the rise of memory is counted from here."""
@@ -58,8 +63,16 @@ class TrainingMeters:
     def _look_around(self) -> None:
         if self.device.type == "cuda":
             self.shared = self.shared or other_processes(self.device) > 0
+        if self.others is not None:
+            self.others.look()
 
     def _shared_note(self) -> str | None:
+        if self.others is not None and self.others.seconds >= MIN_SECONDS and self.others.share >= CONSIDERABLE:
+            share = f"{round(self.others.share, 1):.0%}"
+            return (
+                f"processes other than this run used about {share} of the cores while this method trained: its times are "
+                "longer than they would be alone"
+            )
         if not self.shared:
             return None
         return (
@@ -68,11 +81,14 @@ class TrainingMeters:
 
     def state_dict(self) -> dict[str, Any]:
         """The sums so far, fit for JSON."""
+        self._look_around()
         memory = [self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes]
         return {
             "memory": memory,
             "busy": self.busy.seconds,
             "energy": [self.energy.joules, self.energy.kind, self.energy.note],
+            "shared": self.shared,
+            "others": [self.others.seconds, self.others.core_seconds] if self.others is not None else None,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -80,6 +96,9 @@ class TrainingMeters:
         self.memory.peak_bytes, self.memory.reserved_bytes, self.memory.rise_bytes = state["memory"]
         self.busy.seconds = state["busy"]
         self.energy.joules, self.energy.kind, self.energy.note = state["energy"]
+        self.shared = state.get("shared", False)  # checkpoints of earlier versions have no more than the above
+        if self.others is not None and state.get("others") is not None:
+            self.others.seconds, self.others.core_seconds = state["others"]
 
 
 def num_devices(device: torch.device, processes: int) -> int:

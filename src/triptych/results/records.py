@@ -81,7 +81,7 @@ class Cost(Part):
     device_seconds: float | None = None  # devices (GPUs, or the cores of a CPU) x training seconds
     busy_seconds: float | None = None  # of these, the devices were busy; busy / device seconds is the mean utilisation
     busy_note: Annotated[str | None, _IN_WORDS] = None
-    shared_note: Annotated[str | None, _IN_WORDS] = None  # what else worked on the GPU while it trained
+    shared_note: Annotated[str | None, _IN_WORDS] = None  # what else worked on the GPU or cores while it trained
     peak_memory_bytes: int | None = None  # the peak while training, weights included: see `peak_memory_kind`
     # "allocated" by CUDA's allocator; on a CPU "anonymous" (backed by no file), "unique" if the system does not report
     # that; "resident" in records of older versions: with the pages of mapped files

@@ -1,5 +1,6 @@
 """Clocks, counts, FLOPs, memory and energy: measured from outside, or said to be missing."""
 
+import json
 import os
 import sys
 import time
@@ -22,6 +23,7 @@ from triptych.engine.forward import read_losses, target_losses
 from triptych.engine.savings import partial_forward
 from triptych.engine.savings.trunk_cache import entering, resumed_losses
 from triptych.engine.training import Loop
+from triptych.measure import other_work
 from triptych.measure.busy import Busy
 from triptych.measure.clocks import Clocks, process_seconds
 from triptych.measure.counters import integral
@@ -460,6 +462,52 @@ def test_a_gpu_that_lists_no_processes_is_taken_as_alone(nvml):
     """Where NVML does not list processes, nothing is said."""
     nvml("processes")
     assert other_processes(CUDA) == 0
+
+
+@pytest.mark.parametrize(
+    ("others", "seconds", "alone", "expected"),
+    [
+        (0.84, 60.0, 2.0, "processes other than this run used about 40% of the cores while this method trained"),
+        (0.84, 60.0, 1.0, "processes other than this run used about 40%"),  # this one works on one core alone
+        (0.04, 60.0, 1.0, None),
+        (0.9, 2.0, 1.0, None),
+    ],
+)
+def test_work_of_others_on_the_cores_is_told(monkeypatch, others, seconds, alone, expected):
+    """Of two cores, what others used in training is told where it is considerable; own work, however little, is not."""
+    sums = [0.0, 0.0, 0.0]  # seconds of the clock, worked by two cores, of this process
+    monkeypatch.setattr(other_work, "_read", lambda: other_work._Reading(*sums))
+    monkeypatch.setattr(other_work, "_cores", lambda: [0, 1])
+    first, second = TrainingMeters(CPU), TrainingMeters(CPU)
+    for meters in (first, second):  # the second continues from a checkpoint of the first
+        meters.begin()
+        sums[:] = [sums[0] + seconds / 2, sums[1] + (others + alone) * seconds / 2, sums[2] + alone * seconds / 2]
+        if meters is first:
+            second.load_state_dict(json.loads(json.dumps(first.state_dict())))
+            sums[:] = [sums[0] + 1000, sums[1] + 2000, 0.0]  # between the two
+    note = second.readings(1.0)["shared_note"]
+    assert note is None if expected is None else note.startswith(expected)
+
+
+def test_work_of_others_is_what_the_system_counts_beyond_this_process():
+    """A process sees its own work among that of its cores; the share of others is between none and all."""
+    alone = other_work.OtherWork()
+    alone.look()
+    before, until = alone._last, time.monotonic() + 0.3
+    while time.monotonic() < until:
+        pass
+    alone.look()
+    assert alone._last.own - before.own >= 0.1 and alone._last.worked - before.worked >= 0.1
+    assert 0 <= alone.share <= 1
+
+
+def test_nothing_is_told_where_the_system_does_not_count(monkeypatch):
+    """In a container without /proc others are not seen."""
+    monkeypatch.setattr(other_work.psutil, "cpu_times", lambda percpu: (_ for _ in ()).throw(FileNotFoundError()))
+    found = other_work.OtherWork()
+    found.look()
+    found.look()
+    assert found.share == 0.0 and found.seconds == 0.0
 
 
 # Utilisation
