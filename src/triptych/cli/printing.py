@@ -102,11 +102,12 @@ def _show_rows(console: Console, plan: SuitePlan) -> None:
     for row in plan.rows:
         if row.targets:
             print_text(console, f"  {row.label} is put next to: {', '.join(row.targets)}")
+    more = f", and up to {plan.checkpoint_bytes / 1e6:,.1f} MB more while a run is unfinished (its checkpoints)"
     base = f" of {plan.num_base_parameters:,} parameters" if plan.num_base_parameters is not None else ""
     print_text(
         console,
         f"{formats.number_of(plan.num_runs, 'run')} on {plan.suite.model}{base}; about {plan.stored_bytes / 1e6:,.1f} "
-        f"MB of trained parameters in {plan.out}.",
+        f"MB of trained parameters in {plan.out}{more if plan.checkpoint_bytes else ''}.",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from triptych.config.schedule import Schedule
+from triptych.config.schedule import WARMUP_STABLE_DECAY, Schedule
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import collate, epoch_order, micro_groups, seed_of
@@ -146,6 +146,12 @@ class TrainingState:
             index, key = name.split(".", 1)
             state.setdefault(int(index), {})[key] = value
         self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def num_copies(optimizer: str, schedule: str) -> int:
+    """How many tensors of a trained one's size its state has, at most: itself, the best, and the moments of both."""
+    moments = 1 if optimizer == "adafactor" else 2
+    return 2 + moments + (moments if schedule == WARMUP_STABLE_DECAY else 0)
 
 
 def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,12 +10,24 @@ from typing import Any
 
 from torch import Tensor
 
+from triptych.config.schema import Suite
+from triptych.engine.training import num_copies
 from triptych.errors import ResultsError
 from triptych.results import json_files, tensor_files
 from triptych.storage.files import digest
 
 MAX_TIME_SHARE = 0.02  # of a run that saving may take
 NUM_KEPT = 2
+
+
+def room_needed(trained_bytes: int, suite: Suite) -> int:
+    """Bytes on disk that the checkpoints of an unfinished run take, at most: those kept, and one while it is written.
+
+    Args:
+        trained_bytes: of the trained tensors.
+        suite: its settings.
+    """
+    return (NUM_KEPT + 1) * num_copies(suite.training.optimizer, suite.training.schedule) * trained_bytes
 
 
 @dataclass(frozen=True)

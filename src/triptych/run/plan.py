@@ -22,6 +22,7 @@ class PlannedRow(_Part):
         num_added_parameters: what it adds to the base model; None: it has no model.
         targets: endings of the names of matrices that something is put next to; empty: none.
         stored_bytes: of what one run stores of its trained parameters.
+        checkpoint_bytes: of its checkpoints while a run is unfinished, at most.
     """
 
     label: str
@@ -32,6 +33,7 @@ class PlannedRow(_Part):
     num_added_parameters: int | None = None
     targets: tuple[str, ...] = ()
     stored_bytes: int = 0
+    checkpoint_bytes: int = 0
 
 
 class ExamplePair(_Part):
@@ -97,3 +99,8 @@ class SuitePlan(_Part):
     def stored_bytes(self) -> int:
         """Of all trained parameters of this suite; those of `smaller` come on top."""
         return sum(row.stored_bytes * len(row.seeds) for row in self.rows)
+
+    @property
+    def checkpoint_bytes(self) -> int:
+        """Of the checkpoints of one run while it is unfinished, at most."""
+        return max((row.checkpoint_bytes for row in self.rows), default=0)

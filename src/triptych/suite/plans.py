@@ -5,6 +5,7 @@ from pathlib import Path
 from triptych.errors import ResultsError, shorten
 from triptych.results import layout
 from triptych.run import setup
+from triptych.run.checkpoints import room_needed
 from triptych.run.plan import ExamplePair, PlannedRow, SuitePlan
 from triptych.run.preflight import CheckedSuite
 from triptych.suite.finished import finished_record, refuse_missing_metrics
@@ -34,6 +35,7 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
             if planned.label == entry.label
         ]
         counts = found.get(entry.label)
+        stored_bytes = 4 * counts.num_trainable_parameters if counts else 0
         rows.append(
             PlannedRow(
                 label=entry.label,
@@ -43,7 +45,8 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
                 num_trainable_parameters=counts.num_trainable_parameters if counts else None,
                 num_added_parameters=counts.num_added_parameters if counts else None,
                 targets=checked.targets.get(entry.label, ()),
-                stored_bytes=4 * counts.num_trainable_parameters if counts else 0,
+                stored_bytes=stored_bytes,
+                checkpoint_bytes=room_needed(stored_bytes, checked.suite) if entry.trains else 0,
             )
         )
     plan = SuitePlan(

@@ -216,6 +216,7 @@ PLAN = SuitePlan(
             num_added_parameters=294912,
             targets=("c_attn",),
             stored_bytes=1179648,
+            checkpoint_bytes=21233664,
         ),
     ),
 )
@@ -240,7 +241,8 @@ def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
         "294,912",
         "a-row-with-a-long-name-of-its-own",
         "is put next to: c_attn",
-        "4 runs on gpt2 of 124,439,808 parameters; about 3.5 MB of trained parameters in results/mine.",
+        "4 runs on gpt2 of 124,439,808 parameters; about 3.5 MB of trained parameters in results/mine, "
+        "and up to 21.2 MB more while a run is unfinished (its checkpoints).",
     ):
         assert words in text
     assert text.count("Not read: extra.csv.") == 1 and text.count("ROUGE counts English words.") == 1
@@ -299,7 +301,11 @@ def test_a_steps_line_names_the_epoch_that_it_belongs_to(step, epoch):
     """The last step of an epoch is of that epoch, though it is finished with it."""
     view = make_view(detail=Detail.STEP)
     state = STATE | {"step": step, "total": 32, "epoch": step // 16}
-    for event in (BEGIN, StageEvent(stage="train", epochs=2, total=32), StepEvent(loss=2.0, learning_rate=0.1, **state)):
+    for event in (
+        BEGIN,
+        StageEvent(stage="train", epochs=2, total=32),
+        StepEvent(loss=2.0, learning_rate=0.1, **state),
+    ):
         view(LORA, event)
     assert printed(view)[-1] == f"{NAME}: step {step} of 32, epoch {epoch}, loss 2.000"
 

@@ -1,14 +1,17 @@
 """Checkpoints: which one is believed, how many are kept, how often one is due."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from triptych.config.schema import make_suite
+from triptych.engine.training import TrainingState, make_optimizer
 from triptych.errors import ResultsError
 from triptych.run import checkpoints as module
-from triptych.run.checkpoints import Checkpoints
+from triptych.run.checkpoints import Checkpoints, room_needed
 
 IDENTITY = {"label": "lora", "seed": 0}
 
@@ -98,3 +101,25 @@ def test_a_full_disk_leaves_the_checkpoints_before_it_whole(saved, monkeypatch):
     with pytest.raises(ResultsError, match="No space left"):
         saved.save(11, {"w": torch.zeros(40)}, {})
     assert saved.latest().step == 10
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "schedule", "exact"),
+    [("adamw", "warmup_stable_decay", True), ("adamw", "linear", True), ("adafactor", "linear", False)],
+)
+def test_the_room_that_is_announced_is_that_of_two_checkpoints_and_one_being_written(
+    tmp_path, optimizer, schedule, exact
+):
+    """A real state takes no more; with AdamW the announcement is exact but for headers, with Adafactor an upper bound."""
+    trained = {"w": torch.nn.Parameter(torch.zeros(300, 200)), "b": torch.nn.Parameter(torch.zeros(300))}
+    plan = SimpleNamespace(optimizer=optimizer, weight_decay=0.0, learning_rate=0.1)
+    state = TrainingState(trained, make_optimizer(list(trained.values()), plan))
+    sum(each.sum() for each in trained.values()).backward()
+    state.optimizer.step()
+    state.keep_best(with_moments=schedule == "warmup_stable_decay")
+    keeper = Checkpoints(tmp_path, IDENTITY)
+    keeper.save(1, state.state_dict()[0], {})
+    suite = make_suite({"training": {"optimizer": optimizer, "schedule": schedule}})
+    announced = room_needed(sum(4 * each.numel() for each in trained.values()), suite)
+    needed = 3 * (tmp_path / "1.safetensors").stat().st_size
+    assert needed < announced * 1.01 and (needed > announced or not exact)
