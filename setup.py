@@ -20,7 +20,7 @@ class BuildWithCommit(build_py):
         try:
             commit, status = (
                 subprocess.run([*git, *words], capture_output=True, check=True, timeout=10).stdout.decode().strip()
-                for words in (("rev-parse", "HEAD"), ("status", "--porcelain"))
+                for words in (("rev-parse", "HEAD"), ("status", "--porcelain", "--", "src", "pyproject.toml"))
             )
         except (OSError, subprocess.SubprocessError):  # no git, or a clone without a commit
             return

@@ -15,9 +15,10 @@ def resuming(out: Path) -> str:
     """The command that resumes the suite of a results folder.
 
     Args:
-        out: the results folder.
+        out: the results folder, or one of its data-size curve.
     """
-    return shlex.join(["triptych", "compare", str(out / "suite.json"), "--out", str(out), *plugin_options(out)])
+    suite = out.parents[1] if out.parent.name == "scaling" else out
+    return shlex.join(["triptych", "compare", str(suite), *plugin_options(suite)])
 
 
 def plugin_options(out: Path) -> list[str]:

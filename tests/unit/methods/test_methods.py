@@ -436,7 +436,7 @@ def test_a_damaged_manifest_says_what_to_do(tmp_path, content, folder):
         (place / "triptych.json").write_text(content)
     with pytest.raises(ResultsError, match=r"triptych\.json.* Remedy: copy ") as caught:
         read_manifest(place)
-    resumed = f"triptych compare {tmp_path / 'out/suite.json'} --out {tmp_path / 'out'}."
+    resumed = f"triptych compare {tmp_path / 'out'}."
     assert str(caught.value).endswith(resumed) == (folder != "copied")
 
 
