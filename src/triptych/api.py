@@ -20,6 +20,7 @@ from triptych.models.quiet import quietly
 from triptych.plugins import import_plugins
 from triptych.registry import Plugin, registered
 from triptych.results import layout
+from triptych.results.lock import check_free
 from triptych.results.records import Comparison, DesignPlan, Record
 from triptych.run.events import DesignEvent, Listener, NoteEvent, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.storage.cache_place import cache_place
@@ -100,7 +101,8 @@ def compare(
             package datasets, a list of pairs (document, summary) or of dictionaries, or a dictionary of splits. What is
             not a path or name is written to `OUT/data`, into a folder named after its content. None: that of the suite.
         model: a transformers folder, a name on the Hub, or an embedded model; None: that of the suite.
-        out: the results folder; None: the one given as `suite_file`, else `results/NAME`.
+        out: the results folder, after which a comparison without a preset or a name of its own is named; None: the one
+            given as `suite_file`, else `results/NAME`.
         preset: settings to start from; None: `assignment` where there is a suite file, a model or data, else `demo`.
         settings: keys of a suite file, tables as dictionaries; they override the suite file and the preset.
         methods: labels of methods and baselines, as a list or separated by commas; None: those of the suite.
@@ -133,7 +135,8 @@ def compare(
     given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
     with given.settings_with_files() as over:
         merged = reading.merge_settings(given.file, preset, over)
-        entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
+        suite, _ = entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
+        check_free(layout.results_folder(given.folder, suite.name))
         if within is not None:
             merged = _settings_within(
                 within,
@@ -154,6 +157,7 @@ def compare(
         with executors.prepared(chosen) as carry_out, quietly():
             from triptych.run import preflight, setup
             from triptych.suite import jobs, plans, reports
+            from triptych.suite.log import log_result
 
             table = entries.suite_entries(claim.suite)
             checked = preflight.check_suite(claim.suite, table, device, setup.cache_folder())
@@ -164,7 +168,9 @@ def compare(
             with claim_folder(folder, claim.suite, fresh) as lock:
                 note_command(folder)
                 jobs.run_suite(checked, folder, lock, device, plugins, listener, carry_out)
-                return reports.report_suite(folder)
+                comparison = reports.report_suite(folder)
+                log_result(lock, comparison)
+                return comparison
 
 
 def dry_run(

@@ -57,6 +57,16 @@ def test_fresh_by_the_command_is_refused_while_a_suite_is_at_work(tmp_path, caps
     assert "Another process works" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [["compare"], ["compare", "--within", "1h"], ["train", "lead-3"]])
+def test_a_folder_at_work_is_refused_before_anything_is_prepared(tmp_path, monkeypatch, capsys, command):
+    """Neither documents nor a plan are made for a call that could not begin."""
+    monkeypatch.setattr(preflight, "check_suite", lambda *_, **__: pytest.fail("the suite was checked"))
+    with claim_folder(tmp_path / "out", SUITE):
+        (tmp_path / "out/suite.json").unlink()
+        assert cli.main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert "Another process works" in capsys.readouterr().err
+
+
 def test_a_folder_moved_between_opening_and_locking_is_not_taken_for_the_new_one(tmp_path, monkeypatch):
     """What is locked is the lock file that OUT has now, not the one of a folder that was renamed meanwhile."""
     out, flock, moved = tmp_path / "out", locks._flock.flock, []
@@ -269,7 +279,8 @@ def test_a_report_waits_for_whoever_works_where_it_is_written(reported, tmp_path
     locked.mkdir(exist_ok=True)
     with lock.locked(locked):
         assert cli.main(command) == 2
-        assert "Another process works" in capsys.readouterr().err and not (locked / "written").exists()
+        assert "wait for it, or write elsewhere what there is so far: --to DIR." in capsys.readouterr().err
+        assert not (locked / "written").exists()
         if at_work == "out":
             assert cli.main(["report", str(reported), "--to", str(elsewhere)]) == 0 and (elsewhere / "written").exists()
     assert cli.main(command) == 0 and (locked / "written").exists()

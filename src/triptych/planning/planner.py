@@ -11,7 +11,7 @@ from triptych.analysis import costs as costing
 from triptych.analysis.chance import ASSUMED
 from triptych.analysis.pairs import units_of
 from triptych.config import reading
-from triptych.config.schema import ChosenDesign
+from triptych.config.schema import ChosenDesign, Suite
 from triptych.errors import ConfigError, ResultsError, shorten
 from triptych.planning.designs import Known, conclude, own_size
 from triptych.planning.pilots import from_pilots
@@ -22,7 +22,7 @@ from triptych.results.resuming import options_for
 from triptych.text.quantities import SECONDS_OF
 
 if TYPE_CHECKING:  # a plan from pilots needs no torch
-    from triptych.run import preflight
+    from triptych.run import entries, preflight
 
 STARTUP = 10.0  # seconds of a run before it works, where none was measured
 _DURATION = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*(s|min|h|d)\s*")
@@ -117,6 +117,7 @@ def from_suite(
 
     import_plugins(plugins)
     suite, table = entries.resolve(reading.merge_settings(suite_file, preset, settings), methods)
+    check_plannable(suite, table)
     with preflight.temporary_cache() as cache:
         checked = preflight.check_suite(suite, table, device, cache)
         arguments = ["compare", *([str(suite_file)] if suite_file else []), *(["--preset", preset] if preset else [])]
@@ -124,29 +125,35 @@ def from_suite(
         return from_preflight(checked, device, (*arguments, *_flags(settings, methods)))
 
 
+def check_plannable(suite: Suite, table: "Sequence[entries.SuiteEntry]") -> None:
+    """Make sure that a suite can be planned without a pilot, as far as its settings say.
+
+    Raises:
+        ConfigError: fewer than two methods train, or the primary measure is one that nothing can be assumed of.
+    """
+    if suite.analysis.primary == "loss":
+        raise ConfigError(
+            "How the test loss varies is not known without a pilot; only ROUGE has assumptions. Give a finished "
+            "results folder (triptych plan OUT), or plan for analysis.primary=rouge1."
+        )
+    trained = sum(row.trains for row in table)
+    if trained < 2:
+        raise ConfigError(f"A difference needs two methods that train, and the suite has {trained}.")
+
+
 def from_preflight(checked: "preflight.CheckedSuite", device: str | None, arguments: Sequence[str]) -> Known:
-    """The same of a suite that is checked already.
+    """The same of a suite that is checked already, also by `check_plannable`.
 
     Args:
         checked: the suite.
         device: as for `compare`.
         arguments: of the command that runs the suite as it is.
-
-    Raises:
-        ConfigError: fewer than two methods train, or the primary measure is one that nothing can be assumed of.
     """
     from triptych.run.estimate import estimate_runs
 
     suite = checked.suite
     primary = suite.analysis.primary
-    if primary == "loss":
-        raise ConfigError(
-            "How the test loss varies is not known without a pilot; only ROUGE has assumptions. Give a finished "
-            "results folder (triptych plan OUT), or plan for analysis.primary=rouge1."
-        )
     trained = tuple(row.label for row in checked.entries if row.trains)
-    if len(trained) < 2:
-        raise ConfigError(f"A difference needs two methods that train, and the suite has {len(trained)}.")
     costs = {}
     for row, one in zip(checked.entries, estimate_runs(checked, device).values(), strict=True):
         costs[row.label] = costing.RowCost(
@@ -288,6 +295,7 @@ def settings_within(
     folder = results_folder(out, suite.name)
     if not fresh and (kept := kept_settings(folder, settings, budget)) is not None:
         return kept
+    check_plannable(suite, table)
     with preflight.temporary_cache() as cache:
         known = from_preflight(preflight.check_suite(suite, table, device, cache), device, ())
     made = conclude(known, None, budget)

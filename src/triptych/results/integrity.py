@@ -52,5 +52,4 @@ def remedy(file: Path) -> str:
         )
     folder = file.parents[1] if file.parent.name == "adapter" else file.parent
     out = folder.parents[2] if len(folder.parents) > 2 else Path("OUT")
-    out = out.parents[1] if out.parent.name == "scaling" else out
     return f"copy it from where the suite was run, or delete the folder {folder} and resume the suite: {resuming(out)}"

@@ -15,6 +15,7 @@ from triptych.storage.locks import FileLock
 P = ParamSpec("P")
 
 LOCK = ".lock"
+INSTEAD = "give another --out"
 LOCK_SECONDS = 2.0  # runs of a suite that was killed end within this time
 
 
@@ -60,13 +61,17 @@ class Lock:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[Lock]:
+def locked(folder: Path, instead: str = INSTEAD) -> Iterator[Lock]:
     """Hold the lock of a results folder; it is released when the last process that holds it ends.
+
+    Args:
+        folder: the results folder.
+        instead: what can be done other than wait where another process holds it.
 
     Raises:
         ResultsError: another process holds it, or the folder cannot be locked.
     """
-    lock = _take(folder)
+    lock = _take(folder, instead)
     try:
         token = secrets.token_hex(16)
         os.ftruncate(lock.descriptor, 0)
@@ -76,7 +81,17 @@ def locked(folder: Path) -> Iterator[Lock]:
         lock.close()
 
 
-def _take(folder: Path) -> FileLock:
+def check_free(folder: Path) -> None:
+    """Make sure that no process works in a results folder now; nothing is written, and there may be no such folder.
+
+    Raises:
+        ResultsError: another process does, or the folder cannot be locked.
+    """
+    if (folder / LOCK).exists():
+        _take(folder, INSTEAD).close()
+
+
+def _take(folder: Path, instead: str) -> FileLock:
     """Lock the lock file of a folder; waits for `LOCK_SECONDS` at most."""
     path, patience = folder / LOCK, time.monotonic() + LOCK_SECONDS
     while True:
@@ -84,9 +99,7 @@ def _take(folder: Path) -> FileLock:
             lock = FileLock(path, wait=False, create=True)
         except BlockingIOError:
             if time.monotonic() > patience:
-                raise ResultsError(
-                    f"Another process works in {str(folder)!r}; wait for it, or give another --out."
-                ) from None
+                raise ResultsError(f"Another process works in {str(folder)!r}; wait for it, or {instead}.") from None
             time.sleep(0.1)
             continue
         except OSError as error:

@@ -138,7 +138,7 @@ def _conclude(
     report: bool,
 ) -> Outcome:
     """Keep the scores, unless they are what the runs hold, and write the tables again."""
-    with locked(out):
+    with locked(out, "score a copy of the folder"):
         results = read_results(out, later_scores=False)
         runs = {(run.record.label, run.record.seed): run for run in results.runs if run.done}
         if runs.keys() != found.keys():

@@ -70,7 +70,8 @@ def run_suite(
     remaining = RemainingTime(work)
     log = SuiteLog(lock, {run.id: layout.run_folder(run.out, run.entry.label, run.seed) for run in runs}, listener)
     count = formats.number_of(len(runs), "run")
-    log.write(f"triptych {triptych.__version__}: {plan.suite.model} on {plan.suite.data}, {count}")
+    begins = "resumed, " if layout.log_file(out).exists() else ""
+    log.write(f"{begins}triptych {triptych.__version__}: {plan.suite.model} on {plan.suite.data}, {count}")
 
     def listen(run: RunId | None, event: Event) -> None:
         if isinstance(event, BeginEvent):
@@ -87,24 +88,25 @@ def run_suite(
             pending[run.job(device, plugins, index, len(runs), searches=run.id in runs_that_search)] = run
 
     failed = []
-    for job, error in executor(list(pending), lock, listen):
-        lock.check()
-        run = pending[job]
-        if error is None:
-            if (record := finished_record(run)) is not None:
-                listen(job.run, DoneEvent.of(record))
-                continue
-            error = "The process of the run ended without a complete record."
-        failure = Record(
-            label=run.entry.label,
-            kind=run.entry.kind,
-            seed=run.seed,
-            status="failed",
-            config=run.suite.of_runs(),
-            options=run.entry.options,
-            error=whole(error),
-        )
-        json_files.write_json(job.folder / "record.json", failure.sealed())
-        failed.append(f"{run.name} (seed {run.seed})")
-        listen(job.run, FailedEvent(message=error, index=job.index, total=job.total))
+    with log.noting_interruption():
+        for job, error in executor(list(pending), lock, listen):
+            lock.check()
+            run = pending[job]
+            if error is None:
+                if (record := finished_record(run)) is not None:
+                    listen(job.run, DoneEvent.of(record))
+                    continue
+                error = "The process of the run ended without a complete record."
+            failure = Record(
+                label=run.entry.label,
+                kind=run.entry.kind,
+                seed=run.seed,
+                status="failed",
+                config=run.suite.of_runs(),
+                options=run.entry.options,
+                error=whole(error),
+            )
+            json_files.write_json(job.folder / "record.json", failure.sealed())
+            failed.append(f"{run.name} (seed {run.seed})")
+            listen(job.run, FailedEvent(message=error, index=job.index, total=job.total))
     return failed

@@ -1,13 +1,16 @@
 """Time-stamped lines of what a suite did: in `OUT/log.txt`, and of each run in the log of its folder."""
 
+import signal
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from triptych.errors import ResultsError
+from triptych.reporting.lines import all_flags
 from triptych.results import layout
 from triptych.results.lock import Lock
+from triptych.results.records import Comparison
 from triptych.run.events import Event, KeptEvent, Listener, RemainingEvent, RunId
 from triptych.suite.lines import Detail, EventLine, EventLines
 from triptych.text.characters import for_terminal
@@ -41,13 +44,33 @@ class SuiteLog:
         """Append a line that no event makes to the suite's log."""
         self._write([EventLine(text, Detail.RESULT)], None)
 
+    @contextmanager
+    def noting_interruption(self) -> Iterator[None]:
+        """Note by which signal the work inside is interrupted, if it is."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            signum = getattr(error, "signum", signal.SIGINT)
+            self.write(f"interrupted by {signal.Signals(signum).name}")
+            raise
+
     def _write(self, lines: list[EventLine], folder: Path | None) -> None:
-        now = time.strftime("%Y-%m-%d %H:%M:%S")
-        text = "".join(f"{now} {for_terminal(line.text)}\n" for line in lines if line.detail < Detail.STEP)
-        if not text:
-            return
-        with suppress(OSError, ResultsError):
-            self._lock.check()
-            for place in (self._lock.folder, *([folder] if folder is not None and folder.is_dir() else [])):
-                with layout.log_file(place).open("a", encoding="utf-8") as file:
-                    file.write(text)
+        further = [folder] if folder is not None and folder.is_dir() else []
+        _append(self._lock, [line.text for line in lines if line.detail < Detail.STEP], further)
+
+
+def log_result(lock: Lock, comparison: Comparison) -> None:
+    """Append what a comparison came to, its verdict and flags, to the log of its folder."""
+    _append(lock, [comparison.verdict, *all_flags(comparison)])
+
+
+def _append(lock: Lock, lines: Sequence[str], further: Sequence[Path] = ()) -> None:
+    now = time.strftime("%Y-%m-%d %H:%M:%S")
+    text = "".join(f"{now} {for_terminal(line)}\n" for line in lines if line)
+    if not text:
+        return
+    with suppress(OSError, ResultsError):
+        lock.check()
+        for place in (lock.folder, *further):
+            with layout.log_file(place).open("a", encoding="utf-8") as file:
+                file.write(text)

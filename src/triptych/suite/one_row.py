@@ -13,7 +13,7 @@ from triptych.config.schema import Suite
 from triptych.errors import TriptychError
 from triptych.machine import is_main_process
 from triptych.results import layout
-from triptych.results.lock import Lock
+from triptych.results.lock import Lock, check_free
 from triptych.results.records import Record
 from triptych.run import entries, experiment, preflight, setup
 from triptych.run.entries import SuiteEntry
@@ -114,6 +114,7 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
     if not is_main_process():
         return [_run(request, seed, ignore) for seed in request.seeds]
     suite, entry = request.suite, request.entry
+    check_free(request.out)
     plan = preflight.check_suite(suite, request.entries, request.device, setup.cache_folder(), only=entry)
     notes, language = plan.corpus.data.sentences(), plan.language.reason
     changes = list(request.changes)
@@ -125,12 +126,13 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
             finished_records(plan, request.out, list_runs(plan, request.out))  # refuses what may not be in one table
             write_suite(request.out, suite)
         folders = {RunId(entry.label, s): layout.run_folder(request.out, entry.label, s) for s in request.seeds}
-        listener = SuiteLog(lock, folders, listener)
-        for index, seed in enumerate(request.seeds):
-            run = RunId(entry.label, seed)
-            listener(run, BeginEvent(index=index, total=len(request.seeds)))
-            records.append(_run(request, seed, lock.guard(listener)))
-            listener(run, DoneEvent.of(records[-1]))
+        log = SuiteLog(lock, folders, listener)
+        with log.noting_interruption():
+            for index, seed in enumerate(request.seeds):
+                run = RunId(entry.label, seed)
+                log(run, BeginEvent(index=index, total=len(request.seeds)))
+                records.append(_run(request, seed, lock.guard(log)))
+                log(run, DoneEvent.of(records[-1]))
     return records
 
 

@@ -61,7 +61,7 @@ def report_folders(
     except OSError as error:
         raise ResultsError(f"The folder {str(to)!r} cannot be made: {error.strerror}.") from error
     in_place = [to.resolve()] == [out.resolve() for out in outs]
-    with locked(to):
+    with locked(to, "write elsewhere what there is so far: --to DIR"):
         if not texts and not several and not in_place and results.files is None:
             copy_without_texts(results, comparison.checks, to)
         write_report(results if texts and results.has_texts else results.without_texts(), comparison, to)

@@ -31,6 +31,7 @@ from triptych.planning import planner
 from triptych.planning.planner import parse_duration, plan
 from triptych.results.json_files import read_json
 from triptych.results.reading import read_results
+from triptych.run import preflight
 from triptych.run.estimate import RunEstimate
 
 SIMULATED = Chance(2 * ROW_SD**2, (NOISE_SD**2,) * 2, (0.3**2,) * 2)
@@ -460,6 +461,15 @@ def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
     assert "A difference needs two methods that train, and the suite has 1" in capsys.readouterr().err
     assert cli.main(["plan", "suite.toml", *settings, "--set", "analysis.primary=loss"]) == 2
     assert "not known without a pilot" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["plan", "suite.toml"], ["compare", "suite.toml", "--within", "20s"]])
+def test_what_the_arguments_say_already_is_refused_before_anything_is_prepared(folder, monkeypatch, capsys, command):
+    """A suite that cannot be planned costs no preparation of its documents."""
+    monkeypatch.setattr(preflight, "check_suite", lambda *_, **__: pytest.fail("the suite was checked"))
+    (folder / "suite.toml").write_text('model = "tiny"\ndata = "data"\n')
+    assert cli.main([*command, "--methods", "lead-3,lora"]) == 2
+    assert "A difference needs two methods that train, and the suite has 1" in capsys.readouterr().err
 
 
 def test_report_and_comparison_say_that_a_design_was_chosen(tmp_path):

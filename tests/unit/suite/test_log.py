@@ -1,6 +1,7 @@
 """The log of a suite, and how long it still takes."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,10 @@ from triptych.run.events import (
     RunId,
     StageEvent,
     StepEvent,
+    ignore,
 )
 from triptych.suite.log import SuiteLog
+from triptych.suite.processes import Ended
 from triptych.suite.remaining import RemainingTime, Work
 
 LORA, FULL = RunId("lora", 0), RunId("full", 0)
@@ -58,6 +61,19 @@ def test_a_log_has_a_stamped_line_for_each_event_and_passes_it_on(tmp_path):
     rest = "2 of 2 runs done after 3.0 s"
     assert lines(tmp_path / "log.txt") == ["triptych: six runs", *own[:2], kept, own[2], rest]
     assert len(heard) == 6
+
+
+@pytest.mark.parametrize(
+    ("error", "name"),
+    [(KeyboardInterrupt(), "SIGINT"), (Ended(signal.SIGTERM), "SIGTERM"), (Ended(signal.SIGHUP), "SIGHUP")],
+)
+def test_an_interruption_is_noted_with_its_signal(tmp_path, error, name):
+    """The last line of the log says what ended the suite; the interruption goes on."""
+    with locked(tmp_path) as lock:
+        log = SuiteLog(lock, {}, ignore)
+        with pytest.raises(KeyboardInterrupt), log.noting_interruption():
+            raise error
+    assert lines(tmp_path / "log.txt") == [f"interrupted by {name}"]
 
 
 def test_nothing_is_logged_into_a_folder_whose_lock_was_lost(tmp_path):
