@@ -14,7 +14,7 @@ compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
 
 example: .venv/ready          ## run the demo again and write docs/example: its records and their report
-	$(BIN)/triptych compare --fresh --out results/example
+	$(BIN)/triptych compare --fresh --preset demo --out results/example
 	$(BIN)/python scripts/write_reports.py results/example
 
 reports: .venv/ready          ## write the reports in docs again from the records there, in seconds

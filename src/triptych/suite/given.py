@@ -1,5 +1,6 @@
 """What a caller gives of a suite in Python: settings and arguments merged, data that is an object written to files."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from triptych.config import reading
 from triptych.config.schema import Columns, Suite, make_suite
 from triptych.datasets.objects import is_object, write_objects
-from triptych.errors import ResultsError
+from triptych.errors import ConfigError, ResultsError
 from triptych.results import json_files, layout
 from triptych.storage.given_documents import data_folder, name_in_folder
 
@@ -27,7 +28,8 @@ class Given:
         model: the base model.
         data: the data: a path, a name, or an object as `write_objects` takes it.
         seeds: the seeds, or one.
-        out: the results folder; None: the suite file where that is one, else `results/NAME`.
+        out: the results folder, which also names a suite that has no other name; None: the suite file where that is
+            one, else `results/NAME`.
     """
 
     suite_file: str | Path | None = None
@@ -66,6 +68,22 @@ class Given:
             over["data"] = str(over["data"])
         return over
 
+    def _naming(self) -> dict[str, Any]:
+        """The suite's name where a results folder is named and nothing else names the suite: that folder's name.
+
+        A folder that is there keeps the name that its suite has.
+        """
+        named = self.file is not None and "name" in reading.read_suite_file(Path(self.file))
+        if self.out is None or named:
+            return {}
+        out = Path(os.path.abspath(self.out))
+        with suppress(ResultsError, ConfigError):
+            if (out / "suite.json").is_file():
+                return {"name": make_suite({"name": json_files.read_object(out / "suite.json").get("name")}).name}
+            if self.preset is None:
+                return {"name": make_suite({"name": out.name}).name}
+        return {}  # what is there is refused later; no suite can have such a name
+
     def as_kept(self, suite: Suite, out: Path) -> Suite:
         """The suite as `compare` would write it: data that is an object lies in `OUT/data`, wherever it is now."""
         if not is_object(self.overriding.get("data", "")):
@@ -74,7 +92,7 @@ class Given:
 
     @contextmanager
     def settings_with_files(self, keep: bool = True) -> Iterator[dict[str, Any]]:
-        """What the call overrides, with data that is an object written to `OUT/data`.
+        """What the call overrides, a name after `OUT`, and data that is an object written to `OUT/data`.
 
         Args:
             keep: False: write it to a temporary folder instead, for a call that leaves nothing.
@@ -83,7 +101,7 @@ class Given:
             InputError: the data is of no known kind, or cannot be written. Files are removed again where an exception
                 ends the block before a suite that names them was written.
         """
-        over = self.overriding
+        over = self._naming() | self.overriding
         data = over.get("data")
         if data is None or not is_object(data):
             yield over

@@ -200,7 +200,7 @@ def test_another_suites_folder_is_refused_and_left_alone(tmp_path, capsys):
     before = (out / "suite.json").read_bytes()
     assert cli.main(["compare", "--out", str(out)]) == 2
     error = capsys.readouterr().err
-    assert "'other'" in error and "--fresh" in error
+    assert "model is 'gpt2' there" in error and "--fresh" in error
     assert (out / "suite.json").read_bytes() == before and [p.name for p in out.iterdir()] == ["suite.json"]
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas
@@ -10,6 +11,8 @@ import transformers
 
 import triptych
 from support.in_process import run_here
+from triptych.config import reading
+from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, InputError, ModelError, ResultsError
 from triptych.models.quiet import quietly
 from triptych.run.events import (
@@ -25,6 +28,7 @@ from triptych.run.events import (
     ignore,
 )
 from triptych.suite import executors, notebook, reports
+from triptych.suite.given import Given
 
 FRAME = pandas.DataFrame(
     {
@@ -67,6 +71,9 @@ def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
     assert comparison.num_documents == 2 and not comparison.rows["lead-3"].failed_seeds
     again = _compare(out, FRAME.copy(), listener=lambda run, event: said.append(event))
     assert again == comparison and any(isinstance(event, KeptEvent) for event in said)
+    log = [line[20:] for line in (out / "log.txt").read_text().splitlines()]
+    assert log[0].startswith("triptych ") and [line.partition(" ")[0] for line in log].count("resumed,") == 1
+    assert log.count(comparison.verdict) == 2 and all(flag in log for flag in comparison.flags)
     before = _files(out)
     with pytest.raises(ResultsError, match="data is"):
         _compare(out, FRAME.iloc[1:])
@@ -91,6 +98,34 @@ def test_a_folder_with_its_documents_may_be_moved_and_used_from_anywhere(workpla
     again = _compare(workplace / "elsewhere/second", FRAME, settings=searched, seeds=[0, 1])
     assert again.rows.keys() == grown.rows.keys()
     assert triptych.report(workplace / "elsewhere/second").rows.keys() == grown.rows.keys()
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ({"out": "results/term"}, "term"),
+        ({"out": "results/term", "preset": "quick"}, "quick"),
+        ({"out": "results/term", "settings": SMALL | {"name": "mine"}}, "mine"),
+        ({"out": "results/term", "suite_file": "named.toml"}, "of the file"),
+        ({"out": "results/term", "suite_file": "nameless.toml"}, "term"),
+        ({"out": "kept"}, "older"),
+        ({"out": "kept", "preset": "quick"}, "older"),
+        ({"out": "."}, "workplace"),
+        ({"out": ".hidden"}, "assignment"),
+        ({}, "assignment"),
+    ],
+)
+def test_a_comparison_is_named_after_its_folder_where_nothing_else_names_it(tmp_path, monkeypatch, given, name):
+    """A preset, settings or a suite file may name it, and a folder that is there keeps the name of its suite."""
+    (tmp_path / "workplace").mkdir()
+    monkeypatch.chdir(tmp_path / "workplace")
+    Path("named.toml").write_text('name = "of the file"')
+    Path("nameless.toml").write_text("seeds = [0]")
+    Path("kept").mkdir()
+    Path("kept/suite.json").write_text(json.dumps(make_suite({"name": "older"}).model_dump(mode="json")))
+    with Given(data="mine", **given).settings_with_files() as over:
+        merged = reading.merge_settings(given.get("suite_file"), given.get("preset"), over)
+    assert make_suite(merged).name == name
 
 
 def test_fresh_takes_the_documents_along(workplace):
