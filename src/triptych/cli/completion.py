@@ -5,7 +5,8 @@ import argparse
 SHELLS = ("bash", "zsh")
 SCRIPT = """# Completion of triptych for {shell}: {how}
 {begin}_triptych() {{
-  local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="" words="" chosen="" option="" i
+  local word="${{COMP_WORDS[COMP_CWORD]}}" before="${{COMP_WORDS[COMP_CWORD-1]}}" command="" option="" i
+  local words="" chosen=""
   for ((i = 1; i < COMP_CWORD; i++)); do
     case "${{COMP_WORDS[i]}}" in
       -*) option="${{COMP_WORDS[i]}}" ;;

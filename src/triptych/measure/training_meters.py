@@ -70,8 +70,8 @@ class TrainingMeters:
         if self.others is not None and self.others.seconds >= MIN_SECONDS and self.others.share >= CONSIDERABLE:
             share = f"{round(self.others.share, 1):.0%}"
             return (
-                f"processes other than this run used about {share} of the cores while this method trained: its times are "
-                "longer than they would be alone"
+                f"processes other than this run used about {share} of the cores while this method trained: its times "
+                "are longer than they would be alone"
             )
         if not self.shared:
             return None
