@@ -81,7 +81,7 @@ def compare(
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     methods: str | Sequence[str] | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | str | Sequence[int] | None = None,
     within: str | None = None,
     fresh: bool = False,
     executor: str = "local",
@@ -104,9 +104,10 @@ def compare(
         out: the results folder, after which a comparison without a preset or a name of its own is named; None: the one
             given as `suite_file`, else `results/NAME`.
         preset: settings to start from; None: `assignment` where there is a suite file, a model or data, else `demo`.
-        settings: keys of a suite file, tables as dictionaries; they override the suite file and the preset.
+        settings: keys of a suite file, tables as dictionaries or with dotted keys (`limits.train_documents`); they
+            override the suite file and the preset.
         methods: labels of methods and baselines, as a list or separated by commas; None: those of the suite.
-        seeds: the seeds, or one; None: those of the suite.
+        seeds: the seeds, one, or a text such as `0,1,2`; None: those of the suite.
         within: the time for all runs, such as `8h` or `30min`: seeds, test documents, epochs and training pairs are
             chosen as `plan` does, the same for every method; an `out` that exists keeps its own. None: the suite's
             sizes are as they are.
@@ -182,7 +183,7 @@ def dry_run(
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     methods: str | Sequence[str] | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | str | Sequence[int] | None = None,
     within: str | None = None,
     fresh: bool = False,
     executor: str = "local",
@@ -278,7 +279,7 @@ def train(
     preset: str | None = None,
     settings: Mapping[str, Any] | None = None,
     methods: str | Sequence[str] | None = None,
-    seeds: int | Sequence[int] | None = None,
+    seeds: int | str | Sequence[int] | None = None,
     device: str | None = None,
     plugins: Sequence[str] = (),
     listener: Listener | None = None,
@@ -312,7 +313,7 @@ def train(
     import_plugins(plugins)
     listener = listener or usual_listener()
     given, labels = Given(suite_file, preset, settings or {}, model, data, None, out), listed_labels(methods)
-    chosen = [seeds] if isinstance(seeds, int) else seeds
+    chosen = None if seeds is None else reading.parse_seeds(seeds)
     with given.settings_with_files() as over:
         request = one_row.make_request(label, given.file, preset, over, labels, chosen, given.folder, device, plugins)
         return one_row.train_row(request, listener)
@@ -391,7 +392,7 @@ def evaluate(
 
     import_plugins(plugins)
     places = {key: value for key, value in (("model", model), ("data", data)) if value}
-    return evaluate_run(find_run(run).folder, device, reading.merge_tables(places, dict(settings or {})))
+    return evaluate_run(find_run(run).folder, device, reading.merge_tables(places, reading.nested(settings or {})))
 
 
 @quietly()
@@ -571,7 +572,9 @@ def report(
     folders = [Path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
     if len(folders) != 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
-    return reports.report_folders(folders, folders[0] if to is None else Path(to), texts, settings or {})
+    return reports.report_folders(
+        folders, folders[0] if to is None else Path(to), texts, reading.nested(settings or {})
+    )
 
 
 def advise(
@@ -771,7 +774,7 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     from triptych.corpus.cutting import count_cut
     from triptych.run.scoring import MOST_REFERENCES
 
-    suite = make_suite(dict(settings or {}))
+    suite = make_suite(reading.nested(settings or {}))
     found = tables.describe_tables(Path(path), suite.columns)
     splits = [split.split for split in found.splits]
     scored = [split for split in splits if split in ("validation", "test")] or splits[:1]

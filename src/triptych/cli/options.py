@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from triptych.config import reading
-from triptych.errors import ConfigError
 
 if TYPE_CHECKING:
     from triptych.suite.lines import Detail
@@ -96,18 +95,8 @@ def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, 
     """
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := vars(options)[key]) is not None}
     if options.seeds is not None and seeds:
-        flags["seeds"] = parse_seeds(options.seeds)
+        flags["seeds"] = reading.parse_seeds(options.seeds)
     return reading.merge_tables(flags, reading.parse_settings(options.settings))
-
-
-def parse_seeds(text: str) -> list[int]:
-    """`0,1,2` as numbers."""
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise ConfigError(
-            f"--seeds {text[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2."
-        ) from None
 
 
 def at_least_zero(text: str) -> int:

@@ -10,10 +10,10 @@ from triptych.cli.options import (
     add_suite_options,
     chosen_preset,
     flag_settings,
-    parse_seeds,
     split_names,
     wanted_detail,
 )
+from triptych.config import reading
 from triptych.errors import ConfigError
 from triptych.models.quiet import quiet_libraries
 from triptych.text import formats
@@ -101,7 +101,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
         "preset": chosen_preset(options),
         "settings": flag_settings(options, seeds=False),
         "methods": split_names(options.methods),
-        "seeds": None if options.seeds is None else parse_seeds(options.seeds),
+        "seeds": None if options.seeds is None else reading.parse_seeds(options.seeds),
         "out": options.out,
         "device": options.device,
         "plugins": options.plugin,

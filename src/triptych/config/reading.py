@@ -3,7 +3,7 @@
 import json
 import shlex
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from itertools import takewhile
@@ -134,6 +134,38 @@ def merge_settings(
     if suite_file:
         merged = merge_tables(merged, read_suite_file(Path(suite_file)))
     return merge_tables(merged, over)
+
+
+def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with `limits.train_documents` as a key of its table `limits`, as `--set` has it."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        parts = key.split(".") if isinstance(key, str) else [key]
+        if len(parts) > 1 and all(parts):
+            for part in reversed(parts):
+                value = {part: value}
+            found = merge_tables(found, value)
+        else:
+            found = merge_tables(found, {key: value})
+    return found
+
+
+def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
+    """Seeds as a list: one, several, or a text such as `0,1,2`.
+
+    Raises:
+        ConfigError: a text that holds anything else.
+    """
+    if isinstance(seeds, int):
+        return [seeds]
+    if not isinstance(seeds, str):
+        return list(seeds)
+    try:
+        return [int(part) for part in seeds.split(",")]
+    except ValueError:
+        raise ConfigError(
+            f"seeds {seeds[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2."
+        ) from None
 
 
 def parse_settings(texts: Iterable[str]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import pyarrow.parquet
 
 from triptych.config.schema import Columns
 from triptych.contracts import SPLITS, Example
-from triptych.datasets.tables.columns import id_cell, recognise, summary_cell, text_cell
+from triptych.datasets.tables.columns import Roles, id_cell, recognise, summary_cell, text_cell
 from triptych.datasets.tables.splits import assign_exact, read_claim
 from triptych.errors import DataError, ResultsError, shorten
 from triptych.storage.files import umask
@@ -109,21 +109,24 @@ def _write(data: Any, where: str, file: Path, columns: Columns, content: Any) ->
     if isinstance(data, str | os.PathLike):
         raise DataError(f"{where} is {shorten(repr(data))}: give the table itself, or a folder of files as `data`.")
     source = _table(data, where)
-    roles = recognise(source.names, columns, where)
+    if not source.names:
+        raise DataError(f"{where} has no columns and no rows: documents with summaries are needed.")
+    roles = _recognise(source.names, columns, where)
     wanted = [name for name in (roles.id, roles.document, roles.summary) if name is not None]
     places = [source.names.index(name) for name in wanted]
     schema = pyarrow.schema([(name, pyarrow.string()) for name in wanted])
     content.update(json.dumps(wanted).encode())
-    number = 0
+    number = with_summary = 0
 
     def cells() -> Iterator[list[str | None]]:
-        nonlocal number
+        nonlocal number, with_summary
         for row in source.rows(places):
             number += 1
             at = f"{where}, row {number}"
             *key, document, summary = map(_plain, row)
             ids = [None if each is None else id_cell(each, "", number, at) for each in key]
             texts = summary_cell(summary, document, roles.summary, at, "columns.summary")
+            with_summary += bool(texts.strip())
             yield [*ids, text_cell(document, roles.document, at, "columns.document"), texts]
 
     rows = cells()
@@ -139,6 +142,22 @@ def _write(data: Any, where: str, file: Path, columns: Columns, content: Any) ->
             writer.write_table(pyarrow.table([list(cells) for cells in zip(*batch, strict=True)], schema=schema))
     if not number:
         raise DataError(f"{where} has no rows: documents with summaries are needed.")
+    if not with_summary:
+        raise DataError(
+            f"{where}: none of the {number:,} rows has a summary in column {roles.summary!r}. Summaries are needed; "
+            'name another column with settings={"columns.summary": NAME}.'
+        )
+
+
+def _recognise(names: list[str], columns: Columns, where: str) -> Roles:
+    """The columns by their roles; a message that names options of the command says how it is done in Python."""
+    try:
+        return recognise(names, columns, where)
+    except DataError as error:
+        here = (
+            ' In Python: settings={"columns.document": NAME, "columns.summary": NAME}.' if "--set" in str(error) else ""
+        )
+        raise DataError(f"{error}{here}") from None
 
 
 def _table(data: Any, where: str) -> _Table:

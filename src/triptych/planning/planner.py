@@ -87,15 +87,16 @@ def plan(
     Raises:
         InputError: an argument is wrong, the pilots cannot be used, or the budget is below the smallest design.
     """
+    settings = reading.nested(settings or {})
     budget = None if within is None else parse_duration(within)
     if detect is not None:
         check_difference(detect)
     if pilots and (suite_file is not None or preset is not None):
         raise ConfigError("A pilot brings its own suite: give results folders, or a suite file or --preset, not both.")
     if pilots:
-        known = from_pilots([Path(pilot) for pilot in pilots], settings or {}, methods, _flags(settings or {}, methods))
+        known = from_pilots([Path(pilot) for pilot in pilots], settings, methods, _flags(settings, methods))
     else:
-        known = from_suite(suite_file, preset, settings or {}, methods, device, plugins)
+        known = from_suite(suite_file, preset, settings, methods, device, plugins)
     return conclude(known, detect, budget)
 
 

@@ -26,6 +26,7 @@ from triptych.models.tokens import RunningText
 from triptych.results.records import Parameters
 from triptych.run.entries import SuiteEntry
 from triptych.storage.cache_place import cache_place
+from triptych.storage.given_documents import name_in_folder
 
 # Advice for a method that makes parameters
 ON_DEVICE = (
@@ -167,7 +168,7 @@ def load_corpus(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, ca
     return prepare(
         open_data(suite),
         base.tokenizer,
-        source=suite.data,
+        source=name_in_folder(suite.data),
         limits=suite.limits,
         split=suite.split,
         prompt=prompt_of(suite),

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from triptych import __version__
 from triptych.analysis import comparison as comparing
 from triptych.analysis.outputs import output_flags
+from triptych.config.reading import nested
 from triptych.config.schema import is_label, make_suite
 from triptych.contracts import Metric
 from triptych.errors import ConfigError, ResultsError, explain_validation, nearest, shorten
@@ -97,7 +98,9 @@ def score(
     if isinstance(systems, str | Path):
         if references is not None or out is not None or columns or by_order:
             raise ConfigError("A results folder is scored by metrics alone: score(OUT, metrics=[...]).")
-        return rescore_all(Path(systems), metrics or (), settings or {}, report, progress or _ignore)[-1].comparison
+        return rescore_all(Path(systems), metrics or (), nested(settings or {}), report, progress or _ignore)[
+            -1
+        ].comparison
     pairs = tuple(
         (name, str(file))
         for name, files in systems.items()
@@ -109,7 +112,7 @@ def score(
         named_columns(columns or {}),
         by_order,
         None if metrics is None else tuple(metrics),
-        settings,
+        nested(settings or {}),
     )
     comparison, _ = score_and_publish(request, None if out is None else Path(out), report, progress or _ignore)
     return comparison

@@ -24,10 +24,10 @@ class Given:
     Attributes:
         suite_file: a suite file, or a results folder.
         preset: the preset to start from; None: `reading.default_preset`.
-        settings: keys of a suite file, tables as dictionaries.
+        settings: keys of a suite file, tables as dictionaries or with dotted keys.
         model: the base model.
         data: the data: a path, a name, or an object as `write_objects` takes it.
-        seeds: the seeds, or one.
+        seeds: the seeds, one, or a text such as `0,1,2`.
         out: the results folder, which also names a suite that has no other name; None: the suite file where that is
             one, else `results/NAME`.
     """
@@ -37,7 +37,7 @@ class Given:
     settings: Mapping[str, Any] = field(default_factory=dict)
     model: str | Path | None = None
     data: Any = None
-    seeds: Sequence[int] | int | None = None
+    seeds: Sequence[int] | int | str | None = None
     out: str | Path | None = None
 
     @property
@@ -61,9 +61,9 @@ class Given:
     def overriding(self) -> dict[str, Any]:
         """The keys of a suite that settings and arguments give, arguments over settings."""
         given = {"model": self.model and str(self.model), "data": self.data, "seeds": self.seeds}
-        over = {**self.settings, **{key: value for key, value in given.items() if value is not None}}
-        if isinstance(over.get("seeds"), int):
-            over["seeds"] = [over["seeds"]]
+        over = {**reading.nested(self.settings), **{key: value for key, value in given.items() if value is not None}}
+        if isinstance(over.get("seeds"), int | str):
+            over["seeds"] = reading.parse_seeds(over["seeds"])
         if isinstance(over.get("data"), Path):
             over["data"] = str(over["data"])
         return over
@@ -117,7 +117,7 @@ class Given:
 def _written(data: Any, folder: Path, columns: Columns, keep: bool) -> Iterator[Path]:
     if not keep:
         with tempfile.TemporaryDirectory(prefix="triptych-") as temporary:
-            yield write_objects(data, Path(temporary), columns)
+            yield write_objects(data, data_folder(Path(temporary)), columns)  # in messages as below OUT
         return
     out = folder.parent
     if out.exists() and not out.is_dir():

@@ -19,7 +19,7 @@ from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import generate
 from triptych.engine.model import Change, EngineModel
 from triptych.engine.savings.ready import LOW_PRECISION, cast_frozen_matrices, make_ready
-from triptych.errors import ConfigError, DataError, ModelError, ResultsError
+from triptych.errors import ConfigError, DataError, ModelError, ResultsError, shorten
 from triptych.machine import Machine, start_machine
 from triptych.models.base import BaseModel
 from triptych.models.prompts import Prompt
@@ -95,11 +95,17 @@ class Trained(ABC):
 
         Raises:
             DataError: a document is empty.
+            TypeError: `documents` is neither a text nor several.
         """
         if isinstance(documents, str):
             return self.summarize([documents])[0]
-        texts = list(documents)
+        texts = list(documents) if isinstance(documents, Iterable) else [documents]
         for number, text in enumerate(texts, 1):
+            if not isinstance(text, str):
+                raise TypeError(
+                    f"summarize takes a text, or several as a list, and document {number} of {len(texts)} is "
+                    f"{shorten(repr(text))} ({type(text).__name__})."
+                )
             if not text.strip():
                 raise DataError(f"Document {number} of {len(texts)} is empty: there is nothing to summarize.")
         found = dict(self.stream(texts))

@@ -110,7 +110,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_it_whole(saved, monkeypatch):
 def test_the_room_that_is_announced_is_that_of_two_checkpoints_and_one_being_written(
     tmp_path, optimizer, schedule, exact
 ):
-    """A real state takes no more; with AdamW the announcement is exact but for headers, with Adafactor it is a bound."""
+    """A real state takes no more; with AdamW the announcement is exact but for headers; with Adafactor a bound."""
     trained = {"w": torch.nn.Parameter(torch.zeros(300, 200)), "b": torch.nn.Parameter(torch.zeros(300))}
     plan = SimpleNamespace(optimizer=optimizer, weight_decay=0.0, learning_rate=0.1)
     state = TrainingState(trained, make_optimizer(list(trained.values()), plan))

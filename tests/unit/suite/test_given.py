@@ -128,6 +128,57 @@ def test_a_comparison_is_named_after_its_folder_where_nothing_else_names_it(tmp_
     assert make_suite(merged).name == name
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"limits.train_documents": 8}, {"limits": {"train_documents": 8}}),
+        (
+            {"limits": {"test_documents": 2}, "limits.train_documents": 8, "name": "n"},
+            {"limits": {"test_documents": 2, "train_documents": 8}, "name": "n"},
+        ),
+        ({"method.lora.rank": 4, "method.lora.alpha": 8}, {"method": {"lora": {"rank": 4, "alpha": 8}}}),
+        ({"a..b": 1, 3: 4}, {"a..b": 1, 3: 4}),
+    ],
+)
+def test_a_dotted_key_is_a_key_of_its_table(settings, expected):
+    """As `--set` has it, next to tables given as dictionaries."""
+    assert Given(settings=settings).overriding == reading.nested(settings) == expected
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [(3, [3]), ("0,1", [0, 1]), ([4, 5], [4, 5])])
+def test_seeds_are_numbers_however_they_are_given(seeds, expected):
+    """One, several, or a text as on the command line."""
+    assert list(Given(seeds=seeds).overriding["seeds"]) == expected
+
+
+@pytest.mark.parametrize("seeds", ["a", "many"])
+def test_other_texts_for_seeds_are_refused(workplace, seeds):
+    """With the message of the command line, by `compare` and `train`."""
+    said = f"seeds '{seeds}': whole numbers separated by commas are needed, such as 0,1,2."
+    with pytest.raises(ConfigError, match=said):
+        _compare(workplace / "refused", FRAME, seeds=seeds)
+    with pytest.raises(ConfigError, match=said):
+        triptych.train("lead-3", seeds=seeds)
+
+
+@pytest.mark.parametrize(
+    ("frame", "said"),
+    [
+        (pandas.DataFrame(), "data has no columns and no rows"),
+        (FRAME[:0], "data has no rows"),
+        (FRAME.assign(summary=""), "data: none of the 12 rows has a summary in column 'summary'"),
+        (FRAME.assign(document=""), "no pair is left"),
+        (FRAME.rename(columns={"document": "x", "summary": "y"}), 'In Python: settings={"columns.document": NAME'),
+    ],
+)
+@pytest.mark.parametrize("call", [triptych.compare, triptych.dry_run])
+def test_a_frame_that_cannot_be_used_is_refused_without_a_path_of_ours(workplace, frame, said, call):
+    """What is wrong is said of the data, not of a file that was written for a moment."""
+    with pytest.raises(InputError) as error:
+        call(data=frame, model="tiny", settings=SMALL, methods="lead-3", out=workplace / "refused")
+    assert said in str(error.value) and "tmp" not in str(error.value) and "parquet" not in str(error.value)
+
+
 def test_fresh_takes_the_documents_along(workplace):
     """What was set aside stays whole, and the new folder has the documents as well."""
     out = workplace / "again"

@@ -22,7 +22,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 from support.worlds import under_engine
 from triptych import cli
+from triptych.baselines.lead import Lead3
 from triptych.config.reading import merge_tables, parse_setting, preset_settings
+from triptych.config.schema import Suite
 from triptych.contracts import AdaptedModel, EmbeddedModel
 from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import Batch, collate
@@ -143,6 +145,16 @@ def loaded(finished: Finished, label: str) -> summarizers.TrainedModel:
     row = summarizers.load_summarizer(finished.out / f"runs/{label}/0", device="cpu")
     assert isinstance(row, summarizers.TrainedModel)
     return row
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(5, r"document 1 of 1 is 5 \(int"), (["a", None], "document 2 of 2 is None")]
+)
+def test_what_is_no_text_is_refused_with_what_is_taken(given, said):
+    """A number, or nothing among texts, gets a sentence on what `summarize` takes."""
+    lead = summarizers.TrainedBaseline(entries.make_entry("lead-3", {}), Lead3(), Path("x"), Suite())
+    with pytest.raises(TypeError, match=f"summarize takes a text, or several as a list, and {said}"):
+        lead.summarize(given)
 
 
 def test_summaries_are_the_stored_predictions(finished):
