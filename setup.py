@@ -13,6 +13,7 @@ class BuildWithCommit(build_py):
     """Copies the package, and writes next to it the commit, and whether files differ from it."""
 
     def run(self):
+        """Build, then write the file."""
         super().run()
         if self.editable_mode or not (HERE / ".git").exists():
             return
