@@ -67,9 +67,7 @@ def from_pilots(
         chance=chance,
         costs=costs,
         costs_from=f"as measured in {_names(several)}{f' ({machine})' if machine else ''}",
-        arguments=("compare", str(first.out), *plugin_options(first.out), *flags)
-        if first.files is None
-        else (),
+        arguments=("compare", str(first.out), *plugin_options(first.out), *flags) if first.files is None else (),
         enough=_enough(first, suite),
         said=tuple(said),
     )

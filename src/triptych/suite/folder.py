@@ -9,7 +9,7 @@ from pathlib import Path
 
 from triptych.config.schema import Suite
 from triptych.errors import ResultsError
-from triptych.results import json_files, reading
+from triptych.results import json_files, layout, reading
 from triptych.results.lock import LOCK, Lock, locked
 from triptych.storage.files import is_temporary, leads_out, sweep
 from triptych.storage.given_documents import data_folder, find_documents, is_data_folder
