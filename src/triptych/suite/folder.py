@@ -110,8 +110,8 @@ def note_command(out: Path, adds: bool = False) -> None:
     file, command = layout.command_file(out), shlex.join(["triptych", *sys.argv[1:]])
     if not file.exists():
         json_files.write_json(file, {"command": command})
-    elif adds:
-        json_files.write_json(file, {"command": f"{json_files.read_object(file).get('command')} && {command}"})
+    elif adds and (kept := str(json_files.read_object(file).get("command"))) != command:
+        json_files.write_json(file, {"command": f"{kept} && {command}"})
 
 
 def check_claim(out: Path, suite: Suite, fresh: bool) -> Growth:
