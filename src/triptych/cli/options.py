@@ -95,7 +95,7 @@ def flag_settings(options: argparse.Namespace, seeds: bool = True) -> dict[str, 
     """
     flags: dict[str, Any] = {key: value for key in ("model", "data") if (value := vars(options)[key]) is not None}
     if options.seeds is not None and seeds:
-        flags["seeds"] = reading.parse_seeds(options.seeds)
+        flags["seeds"] = reading.parse_seeds(options.seeds, "--seeds")
     return reading.merge_tables(flags, reading.parse_settings(options.settings))
 
 

@@ -101,7 +101,7 @@ def _request(options: argparse.Namespace) -> dict[str, Any]:
         "preset": chosen_preset(options),
         "settings": flag_settings(options, seeds=False),
         "methods": split_names(options.methods),
-        "seeds": None if options.seeds is None else reading.parse_seeds(options.seeds),
+        "seeds": None if options.seeds is None else reading.parse_seeds(options.seeds, "--seeds"),
         "out": options.out,
         "device": options.device,
         "plugins": options.plugin,

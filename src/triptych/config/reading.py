@@ -150,8 +150,12 @@ def nested(settings: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
-    """Seeds as a list: one, several, or a text such as `0,1,2`.
+def parse_seeds(seeds: str | int | Sequence[int], name: str = "seeds") -> list[int]:
+    """Seeds as a list.
+
+    Args:
+        seeds: one, several, or a text such as `0,1,2`.
+        name: what a message calls them.
 
     Raises:
         ConfigError: a text that holds anything else.
@@ -164,7 +168,7 @@ def parse_seeds(seeds: str | int | Sequence[int]) -> list[int]:
         return [int(part) for part in seeds.split(",")]
     except ValueError:
         raise ConfigError(
-            f"seeds {seeds[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2."
+            f"{name} {seeds[:100]!r}: whole numbers separated by commas are needed, such as 0,1,2."
         ) from None
 
 
