@@ -8,6 +8,7 @@ from pathlib import Path
 
 from triptych.errors import ResultsError
 from triptych.reporting.lines import all_flags
+from triptych.reporting.rows import synthetic_notice
 from triptych.results import layout
 from triptych.results.lock import Lock
 from triptych.results.records import Comparison
@@ -61,7 +62,7 @@ class SuiteLog:
 
 def log_result(lock: Lock, comparison: Comparison) -> None:
     """Append what a comparison came to, its verdict and flags, to the log of its folder."""
-    _append(lock, [comparison.verdict, *all_flags(comparison)])
+    _append(lock, [*filter(None, [synthetic_notice(comparison)]), comparison.verdict, *all_flags(comparison)])
 
 
 def _append(lock: Lock, lines: Sequence[str], further: Sequence[Path] = ()) -> None:

@@ -34,7 +34,7 @@ def test_the_command_that_was_kept_comes_before_those_of_records(tmp_path):
     assert plugin_options(out) == []
     record = out / "runs/lora/0/record.json"
     edit(record, lambda data: data["provenance"].update(command="triptych train lora --plugin mine.py"))
-    assert resuming(out) == f"triptych compare {out}/suite.json --out {out} --plugin mine.py"
+    assert resuming(out) == f"triptych compare {out} --plugin mine.py"
     (out / "command.json").write_text(json.dumps({"command": "triptych compare --plugin src/mine.py"}))
     assert plugin_options(out) == ["--plugin", "src/mine.py"]
     for text in ("[]", "{", '{"command": 3}'):
@@ -49,7 +49,7 @@ def test_every_command_that_is_printed_has_the_plug_ins(tmp_path):
     out = write_results(tmp_path / "out", seeds=(0, 1, 2))
     (out / "command.json").write_text(json.dumps({"command": "triptych compare --plugin mine.py"}))
     made = plan(pilots=[out], within="40min")
-    assert made.command.startswith(f"triptych compare {out}/suite.json --plugin mine.py --set")
+    assert made.command.startswith(f"triptych compare {out} --plugin mine.py --set")
     results = read_results(out)
     assert compare_results(results).rows
     said = how_to_use(results, [out / "runs/lora/0"])
