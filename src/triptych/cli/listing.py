@@ -21,7 +21,7 @@ def add_list(commands: Commands) -> None:
     add_set_option(
         parser, "with data DIR: columns.document=NAME, columns.summary=NAME, columns.id=NAME, split.fractions=[...]"
     )
-    add_common_options(parser)
+    add_common_options(parser, model=False)
     parser.set_defaults(call=run_list)
 
 

@@ -28,9 +28,15 @@ exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted;
 SIGTERM and SIGHUP interrupt compare and train as Ctrl-C does, with 143 and 129"""
 
 
-def add_common_options(parser: argparse.ArgumentParser) -> None:
-    """Options that every command has."""
-    parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda, else mps, else cpu")
+def add_common_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
+    """Options that every command has.
+
+    Args:
+        parser: of the command.
+        model: the command runs a model, for which a device can be chosen.
+    """
+    if model:
+        parser.add_argument("--device", choices=("cpu", "cuda", "mps"), help="default: cuda, else mps, else cpu")
     parser.add_argument(
         "--plugin", action="append", default=[], metavar="FILE.py", help="a Python file with a plug-in; repeatable"
     )

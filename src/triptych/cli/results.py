@@ -35,7 +35,7 @@ def add_report(commands: Commands) -> None:
         "report.reason (why less of the data was used); OUT/discussion.md, in Markdown, is taken into the report, and "
         "OUT/theory.md in place of the answers on theory",
     )
-    add_common_options(parser)
+    add_common_options(parser, model=False)
     parser.set_defaults(call=run_report)
 
 
@@ -73,7 +73,7 @@ def add_advise(commands: Commands) -> None:
     parser.add_argument("--json", action="store_true", help="print the advice as JSON")
     parser.add_argument("--export", type=Path, metavar="DIR", help="export the advised method's run to a new folder")
     parser.add_argument("--model", metavar="M", help="with --export: the base model, where it has moved")
-    add_common_options(parser)
+    add_common_options(parser, model=False)
     parser.set_defaults(call=run_advise)
 
 
@@ -117,7 +117,7 @@ def add_bundle(commands: Commands) -> None:
         "the largest are left out, and the README has a marked place for a link to each",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace FILE.zip if it exists")
-    add_common_options(parser)
+    add_common_options(parser, model=False)
     parser.set_defaults(call=run_bundle)
 
 

@@ -57,7 +57,7 @@ def add_score(commands: Commands) -> None:
     )
     parser.add_argument("--by-order", action="store_true", help="join the files by the order of their rows, not by id")
     add_set_option(parser, "keys of a suite file for scoring and judging: [rouge] and [analysis]")
-    add_common_options(parser)
+    add_common_options(parser, model=False)
     parser.set_defaults(call=run_score)
 
 

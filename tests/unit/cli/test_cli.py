@@ -139,7 +139,8 @@ def test_an_unknown_option_is_answered_with_those_that_are_close(arguments, said
 def test_limits_that_do_not_fit_the_embedded_model_name_the_preset_that_does(tmp_path, capsys):
     """A suite without limits of its own is told where some are."""
     assert cli.main(["compare", "--preset", "assignment", "--model", "tiny", "--data", "newswire", "--dry-run"]) == 2
-    assert "The limits of --preset demo fit tiny." in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "The limits of --preset demo fit tiny." in said and "for example --set limits.document_tokens=" in said
 
 
 BAD_DATA = {

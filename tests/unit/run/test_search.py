@@ -92,6 +92,12 @@ def test_a_best_rate_at_an_edge_widens_the_grid():
     assert low.ends[0] == 0.025 and low.chosen == 0.025 and low.at_edge
 
 
+def test_of_two_rates_the_better_is_at_no_edge_where_one_beyond_is_worse():
+    """A grid of two rates has only ends; it is continued beyond the better one like any other."""
+    found = search_rates((0.1, 0.2), BUDGET, trial({0.1: 2.0, 0.2: 1.5, 0.4: 1.8}, []))
+    assert (found.chosen, found.ends, found.at_edge) == (0.2, (0.1, 0.4), False)
+
+
 def test_rates_that_diverge_are_not_chosen():
     """A rate that diverged in either round is not chosen; a grid's upper end that diverged does not widen it."""
     losses = dict(zip(GRID, (3.0, 2.0, None, None), strict=True))

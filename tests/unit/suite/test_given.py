@@ -1,6 +1,7 @@
 """Arguments of a call in Python: data as objects, one seed, labels in a text; and what a notebook shows."""
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ import transformers
 
 import triptych
 from support.in_process import run_here
+from triptych import cli
 from triptych.config import reading
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError, InputError, ModelError, ResultsError
@@ -18,10 +20,13 @@ from triptych.models.quiet import quietly
 from triptych.run.events import (
     BeginEvent,
     DoneEvent,
+    EstimateEvent,
     FailedEvent,
     KeptEvent,
+    PlanEvent,
     ReadyEvent,
     RemainingEvent,
+    ResolvedEvent,
     RunId,
     StageEvent,
     StepEvent,
@@ -74,6 +79,7 @@ def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
     log = [line[20:] for line in (out / "log.txt").read_text().splitlines()]
     assert log[0].startswith("triptych ") and [line.partition(" ")[0] for line in log].count("resumed,") == 1
     assert log.count(comparison.verdict) == 2 and all(flag in log for flag in comparison.flags)
+    assert "R-1" in (out / "runs/lead-3/0/log.txt").read_text()  # each run has its own
     before = _files(out)
     with pytest.raises(ResultsError, match="data is"):
         _compare(out, FRAME.iloc[1:])
@@ -275,6 +281,76 @@ def test_a_dry_run_leaves_no_bar_in_its_cell(workplace, monkeypatch):
     with pytest.raises(InputError):
         triptych.dry_run(settings=SMALL | {"limits": {"summary_tokens": 1}}, **call)
     assert shown[-1] == ""
+
+
+def test_the_plan_is_told_before_anything_is_timed(workplace):
+    """A dry run's listener hears the plan, then each method's estimate; without timing there is no estimate."""
+    said = []
+    call = {"data": FRAME, "model": "tiny", "settings": SMALL, "methods": "lead-3,bitfit", "seeds": 0, "device": "cpu"}
+    found = triptych.dry_run(**call, listener=lambda run, event: said.append(type(event)))
+    order = [kind for kind in said if kind in (ResolvedEvent, PlanEvent, EstimateEvent)]
+    assert order == [ResolvedEvent, PlanEvent, EstimateEvent, EstimateEvent] and found.seconds > 0
+    said.clear()
+    untimed = triptych.dry_run(**call, timing=False, listener=lambda run, event: said.append(type(event)))
+    assert PlanEvent in said and EstimateEvent not in said and untimed.seconds is None
+
+
+def test_compare_tells_where_prepared_data_is_kept_instead(workplace, monkeypatch):
+    """A home folder that cannot be written is one line among what the user must know."""
+    monkeypatch.setattr(triptych.api, "cache_place", lambda: SimpleNamespace(note="kept elsewhere"))
+    said = []
+    _compare(workplace / "told", FRAME, listener=lambda run, event: said.append(event))
+    (ready,) = [event for event in said if isinstance(event, ReadyEvent)]
+    assert "kept elsewhere" in ready.changes
+
+
+def test_a_call_without_a_listener_has_the_usual_one_and_no_foreign_bar(workplace, monkeypatch, capfd):
+    """`compare` and `train` show the notebook's bar where there is one; loading a model prints nothing."""
+    said = []
+    monkeypatch.setattr(triptych.api, "usual_listener", lambda: lambda run, event: said.append(type(event)))
+    _compare(workplace / "shown", FRAME, methods="bitfit")
+    assert ReadyEvent in said and DoneEvent in said
+    said.clear()
+    call = {"data": FRAME, "model": "tiny", "settings": SMALL | {"seeds": 0}, "device": "cpu"}
+    (record,) = triptych.train("untuned", out=workplace / "alone", **call)
+    assert record.seed == 0 and StageEvent in said
+    triptych.load(workplace / "shown/runs/bitfit/0").summarize("The council of town 1 met on Monday.")
+    assert "Loading weights" not in "".join(capfd.readouterr())
+
+
+def test_a_table_is_read_by_the_columns_of_the_run(workplace):
+    """Summaries of a table, given back or written to a file, are of the column that the run was trained on."""
+    named = {"columns": {"document": "ticket_text", "summary": "gist"}}
+    frame = FRAME.rename(columns={"document": "ticket_text", "summary": "gist"})
+    _compare(workplace / "own", frame, methods="bitfit", settings=SMALL | named)
+    table, run = workplace / "new.csv", workplace / "own/runs/bitfit/0"
+    pandas.DataFrame({"text": ["not this"], "ticket_text": [FRAME["document"][0]]}).to_csv(table, index=False)
+    ((_, given),) = triptych.summarize(run, table, device="cpu")
+    again = triptych.load(run).summarize(FRAME["document"][0])
+    assert given.summary == again
+    assert triptych.summarize_to_file(run, table, workplace / "made.csv", device="cpu") == 1
+    assert pandas.read_csv(workplace / "made.csv", keep_default_na=False)["summary"][0] == again
+
+
+def test_train_prints_the_scores_as_tables_do(workplace, capsys):
+    """The command's line of a run has rounded figures, and a dash for what the method lacks."""
+    FRAME.to_csv(workplace / "pairs.csv", index=False)
+    words = [f"{table}.{key}={json.dumps(value)}" for table, keys in SMALL.items() for key, value in keys.items()]
+    call = [
+        "train",
+        "lead-3",
+        "--data",
+        str(workplace / "pairs.csv"),
+        "--model",
+        "tiny",
+        "--seeds",
+        "0",
+        "--device",
+        "cpu",
+    ]
+    assert cli.main([*call, "--out", str(workplace / "printed"), "--set", *words]) == 0
+    line = capsys.readouterr().out.strip().splitlines()[-1]
+    assert re.fullmatch(r".*/runs/lead-3/0: test loss —, R-1 \d+\.\d\d", line)
 
 
 def test_elsewhere_nothing_is_shown(monkeypatch):
