@@ -152,7 +152,7 @@ def compare(
         folder = layout.results_folder(given.folder, resolved.name)
         chosen = executors.make_executor(executor, resources or executors.Resources())
         claim = check_claim(folder, resolved, fresh)
-        began = preset or reading.default_preset(given.file, over)
+        began = reading.began_from(given.file, preset, over)
         listener(None, ResolvedEvent(suite=claim.suite, preset=began, out=str(folder)))
 
         with executors.prepared(chosen) as carry_out, quietly():
@@ -160,6 +160,7 @@ def compare(
             from triptych.suite import jobs, plans, reports
             from triptych.suite.log import log_result
 
+            reports.check_authors_text(folder)
             table = entries.suite_entries(claim.suite)
             checked = preflight.check_suite(claim.suite, table, device, setup.cache_folder())
             listener(None, PlanEvent(plan=plans.make_plan(checked, began, folder, fresh)))
@@ -240,7 +241,7 @@ def dry_run(
             grown = check_claim(folder, grown, fresh).suite
         except ResultsError as error:  # nothing is written, so that the plan can be made all the same
             refusal = str(error)
-        began = preset or reading.default_preset(given.file, over)
+        began = reading.began_from(given.file, preset, over)
         hear(None, ResolvedEvent(suite=grown, preset=began, out=str(folder)))
         read = grown.model_copy(update={"data": resolved.data})
 
@@ -608,8 +609,15 @@ def advise(
     found = advice.recommend(comparing.compare_results(results), max_parameters, max_seconds, max_memory)
     if found.choice is None or results.files is not None or not results.has_texts:
         return found  # there is no run to use
-    runs = runs_of_row(Path(out), found.choice, [run.record.seed for run in results.of(found.choice)])
-    return replace(found, runs=tuple(map(str, runs)), text=f"{found.text}\n{how_to_use(results, runs)}")
+
+    def folders(label: str) -> list[Path]:
+        return runs_of_row(Path(out), label, [run.record.seed for run in results.of(label)])
+
+    runs, text = folders(found.choice), found.text
+    for label in dict.fromkeys(filter(None, (found.choice, found.trained))):
+        if label == found.choice or not any(run.tuned for run in results.of(found.choice)):
+            text += f"\n{how_to_use(results, label, folders(label))}"
+    return replace(found, runs=tuple(map(str, runs)), text=text)
 
 
 def bundle(

@@ -51,6 +51,7 @@ class Advice:
         refused: every method outside the budget, with the reason.
         text: all of it in words.
         runs: the folders of the choice's finished runs, the one with the lowest validation loss first.
+        trained: the method with the best mean among those within the budget that train.
     """
 
     best: str | None
@@ -60,6 +61,7 @@ class Advice:
     refused: dict[str, str]
     text: str
     runs: tuple[str, ...] = ()
+    trained: str | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def recommend(
     ]
     ahead = [rival for rival in beyond if (rival.difference > 0) == (measure == "loss") and rival.difference]
     text = _text(comparison, measure, choice, best, rivals, frugal, refused, ahead, limits)
-    return Advice(best, choice, rivals, frugal, refused, text)
+    trained = next((label for label in within if trainable[label]), None)
+    return Advice(best, choice, rivals, frugal, refused, text, trained=trained)
 
 
 def _measure(comparison: Comparison) -> str:
@@ -294,13 +297,14 @@ def _quality(comparison: Comparison, row: RowSummary) -> str:
 def _cost(row: RowSummary) -> str:
     if not num_trainable(row):
         return "Nothing is trained."
-    seconds, search, memory = _seconds(row), row.cost["search_seconds"], row.cost["peak_memory_bytes"]
+    seconds, search, memory = row.cost["train_seconds"], row.cost["search_seconds"], row.cost["peak_memory_bytes"]
+    shared = " on a GPU that others used, too" if row.shared_device else ""
     parts = [
         f"{num_trainable(row):,.0f} trainable parameters",
-        "no training time of its own" if seconds is None else f"{formats.seconds(seconds)} of training",
+        "training time not measured" if seconds is None else f"{formats.seconds(seconds)} of training{shared}",
         "memory not measured" if memory is None else f"{formats.quantity(memory, 'bytes')} of memory at the peak",
     ]
-    if search and seconds is not None:
+    if search:
         parts.append(
             f"and before that {formats.seconds(search)} of learning-rate search for all seeds together, which no limit "
             "here counts"

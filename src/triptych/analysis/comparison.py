@@ -31,6 +31,7 @@ from triptych.results.records import (
     ScalingPoint,
     TextShape,
 )
+from triptych.storage.given_documents import name_in_folder
 
 
 def compare_results(results: Results) -> Comparison:
@@ -60,7 +61,7 @@ def compare_results(results: Results) -> Comparison:
         source="runs" if results.files is None else "files",
         suite=results.suite.name,
         model=results.suite.model,
-        data=results.suite.data,
+        data=name_in_folder(results.suite.data),
         synthetic=bool(synthetic),
         synthetic_parts=synthetic,
         num_documents=len(finished[0].predictions),

@@ -33,19 +33,24 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
         console, f"Suite {suite.name!r}: model {suite.model}{stored}, data {suite.data}; results in {out}{remark}"
     )
     t, d, s = suite.training, suite.decoding, suite.search
-    started = make_suite(presets()[preset].settings)
-    as_described = (suite.model, suite.data) == (started.model, started.data)
-    summary = f": {presets()[preset].summary}" if as_described else ""
     epochs, beams = formats.number_of(t.max_epochs, "epoch"), formats.number_of(d.num_beams, "beam")
     batch = formats.number_of(t.global_batch_size, "document")
     rates = f"a search over {s.trials} learning rates per method" if s.trials > 1 else "no search"
     print_text(
         console,
-        f"  from the preset {preset!r}{summary}\n"
-        f"  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {epochs} of {batch} a step, patience "
-        f"{t.patience}, schedule {t.schedule}; {rates}; documents of up to {suite.limits.document_tokens} tokens; "
-        f"{beams}, up to {formats.number_of(d.max_new_tokens, 'token')}",
+        f"{_from_preset(suite, preset)}  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {epochs} of "
+        f"{batch} a step, patience {t.patience}, schedule {t.schedule}; {rates}; documents of up to "
+        f"{suite.limits.document_tokens} tokens; {beams}, up to {formats.number_of(d.max_new_tokens, 'token')}",
     )
+
+
+def _from_preset(suite: Suite, preset: str) -> str:
+    """Which preset the settings began from, with its description where model and data are its own."""
+    if not preset:
+        return ""
+    started = make_suite(presets()[preset].settings)
+    as_described = (suite.model, suite.data) == (started.model, started.data)
+    return f"  from the preset {preset!r}{f': {presets()[preset].summary}' if as_described else ''}\n"
 
 
 def show_plan(console: Console, plan: SuitePlan) -> None:

@@ -116,6 +116,13 @@ def default_preset(suite_file: str | Path | None, settings: Mapping[str, Any]) -
     return DEFAULT if suite_file or settings.keys() & {"model", "data"} else "demo"
 
 
+def began_from(suite_file: str | Path | None, preset: str | None, settings: Mapping[str, Any]) -> str:
+    """The preset that settings are said to begin from; "" for a suite with every key, as results folders have it."""
+    if preset is None and suite_file is not None and Path(suite_file).suffix == ".json":
+        return ""
+    return preset or default_preset(suite_file, settings)
+
+
 def merge_settings(
     suite_file: str | Path | None = None, preset: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from triptych.run.adapters import MANIFEST, check_belongs, read_adapter
 from triptych.run.articles import with_documents
 from triptych.run.provenance import NOT_INSTALLED
 from triptych.storage.files import expand_path, leads_out, replacing, sweep_of
+from triptych.storage.given_documents import are_given, name_in_folder
 from triptych.text import formats
 from triptych.text.characters import to_json
 from triptych.text.markdown import code, plain
@@ -401,8 +402,11 @@ def _data(results: Results, option: str) -> str:
     data = results.suite.data
     if data in registered(Dataset):
         return f"{code(data)} is written by the source itself: nothing has to be downloaded or named."
+    place = code(Path(data).name)
+    if are_given(data):
+        place = f"{code(name_in_folder(data))} of the results folder"
     given = (
-        f"The data were read from a local folder or file, {code(Path(data).name)}, and are not in this zip. Put your "
+        f"The data were read from a local folder or file, {place}, and are not in this zip. Put your "
         "copy into this folder and its name in place of FOLDER in the commands below"
         if option
         else f"{code(data)} is downloaded from the hub at first use. A copy of your own can be given to `train`, "

@@ -106,7 +106,12 @@ def _parse(text: str, folder: Path, name: str) -> tuple[list[Block], list[Path]]
     parser.inline.ruler.before("escape", "formula", _formula)
     parser.block.ruler.before("fence", "formula_block", _formula_block, {"alt": ["paragraph", "blockquote", "list"]})
     reader = _Reader(folder, name, iter(parser.parse(text)))
-    return reader.blocks(), reader.figures
+    blocks = reader.blocks()
+    headings = [block for block in blocks if block["kind"] == "heading"]
+    above = min((block["level"] for block in headings), default=1) - 1
+    for block in headings:  # the first level of a text is that below the report's own heading, whatever it begins with
+        block["level"] -= above
+    return blocks, reader.figures
 
 
 class _Reader:

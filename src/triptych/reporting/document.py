@@ -36,8 +36,11 @@ from triptych.reporting.tables.settings import hyper_parameters_table, runs_tabl
 from triptych.reporting.tables.table import ReportTable
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
+from triptych.storage.given_documents import are_given
 from triptych.text import formats
 from triptych.text.characters import map_texts, showable, to_json, unshowable
+
+_GIVEN = "documents given in Python"
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def report_data(results: Results, comparison: Comparison, words: AuthorsText = N
 
 def _with_names(comparison: Comparison) -> Comparison:
     """The comparison with names in place of paths of model and data."""
-    names = {"model": _name_of(comparison.model), "data": corpus_name(comparison.data) or _name_of(comparison.data)}
+    data = _GIVEN if are_given(comparison.data) else corpus_name(comparison.data) or _name_of(comparison.data)
+    names = {"model": _name_of(comparison.model), "data": data}
     return comparison.model_copy(update=names)
 
 

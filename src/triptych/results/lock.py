@@ -103,6 +103,10 @@ def _take(folder: Path, instead: str) -> FileLock:
             time.sleep(0.1)
             continue
         except OSError as error:
+            if path.is_symlink():
+                raise ResultsError(
+                    f"The lock {str(path)!r} is a link, which leads out of its folder: remove it."
+                ) from None
             raise ResultsError(f"{str(folder)!r} cannot be locked: {path.name}: {error.strerror}.") from None
         if lock.is_of(path):
             return lock

@@ -154,7 +154,7 @@ class ResolvedEvent(_WholeEvent):
 
     Attributes:
         suite: the settings.
-        preset: the preset that they began from.
+        preset: the preset that they began from; empty where they are those of a results folder.
         out: the results folder.
     """
 

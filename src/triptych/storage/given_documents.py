@@ -20,6 +20,11 @@ def is_data_folder(path: Path) -> bool:
     return all(_CONTENT.fullmatch(each.name) or each.name.startswith(".objects.") for each in path.iterdir())
 
 
+def are_given(data: str) -> bool:
+    """Whether data is named as documents that were given as Python objects are."""
+    return _below_folder(data) is not None
+
+
 def name_in_folder(data: str) -> str:
     """`data/DIGEST` of documents in a results folder, wherever that is; any other data as it is named."""
     return _below_folder(data) or data

@@ -1,5 +1,6 @@
 """Compare the runs in results folders and write the comparison, the tables and the reports."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from triptych.analysis import comparison as comparing
 from triptych.config.schema import ReportSettings, Suite, make_suite
 from triptych.errors import ConfigError, ResultsError, RunFailed, shorten
+from triptych.reporting.authors_text import read_authors_text
 from triptych.reporting.write import write_report
 from triptych.results import json_files
 from triptych.results.lock import locked
@@ -15,6 +17,17 @@ from triptych.results.reading import read_results
 from triptych.results.records import Comparison
 from triptych.results.without_texts import copy_without_texts
 from triptych.run.articles import with_documents
+
+
+def check_authors_text(out: Path) -> None:
+    """Make sure, before anything is run, that the report can show the author's texts.
+
+    Raises:
+        ResultsError: a text or a figure in it cannot be shown; the message says which.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # said when the report is written
+        read_authors_text([out])
 
 
 def report_suite(out: Path) -> Comparison:

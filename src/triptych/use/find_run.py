@@ -107,16 +107,21 @@ def runs_of_row(out: Path, label: str, seeds: Sequence[int]) -> list[Path]:
     return sorted(folders, key=loss)
 
 
-def how_to_use(results: Results, runs: Sequence[Path]) -> str:
+def how_to_use(results: Results, label: str, runs: Sequence[Path]) -> str:
     """Where a method's runs are, and the commands that use one of them.
 
     Args:
         results: the results folder.
+        label: the method.
         runs: folders of the method's runs, the one to use first.
     """
     first, plugins = str(runs[0]), plugin_options(results.out)
     tuned = {layout.run_folder(results.out, run.record.label, run.record.seed) for run in results.runs if run.tuned}
-    where = "Its run" if len(runs) == 1 else f"Of its {len(runs)} runs, that with the lowest validation loss"
+    where = (
+        f"The run of {label}"
+        if len(runs) == 1
+        else f"Of the {len(runs)} runs of {label}, that with the lowest validation loss"
+    )
     lines = [f"{where}: {runs[0]}", f"  {shlex.join(['triptych', 'summarize', first, '--file', 'FILE', *plugins])}"]
     if runs[0] in tuned:
         lines.append(f"  {shlex.join(['triptych', 'export', first, 'DIR', *plugins])}")

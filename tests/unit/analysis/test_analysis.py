@@ -901,7 +901,7 @@ def test_times_on_a_shared_device_decide_nothing(out: Path):
     comparison = compare_results(read_results(out))
     assert [label for label, row in comparison.rows.items() if row.shared_device] == ["lora"]
     assert "not for it alone" in recommend(comparison, max_seconds=1e9).refused["lora"]
-    assert "no training time of its own" in recommend(comparison).text
+    assert "of training on a GPU that others used, too" in recommend(comparison).text
 
 
 def test_the_difference_that_ties_leave_open_is_not_called_found():

@@ -251,7 +251,8 @@ def test_a_plan_from_a_pilot_needs_no_torch(pilot):
     assert made["best"]["power"] >= 0.8 and made["best"]["seconds"] <= 2400
     assert sum(made["row_seconds"].values()) == pytest.approx(made["best"]["seconds"])
     program, command, *arguments = made["command"].split()
-    settings = suite_settings([command, *arguments])
+    assert arguments[0] == str(pilot)
+    settings = suite_settings([command, str(pilot / "suite.json"), *arguments[1:]])
     assert settings["limits"]["test_documents"] == made["best"]["test_documents"]
     assert settings["seeds"] == made["best"]["seeds"] and (program, command) == ("triptych", "compare")
 

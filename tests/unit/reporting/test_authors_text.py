@@ -202,3 +202,9 @@ def test_what_the_author_adds_is_kept_and_changes_no_run(tmp_path: Path, capsys)
     assert "takes settings of [report] alone" in capsys.readouterr().err
     assert cli.main(["report", str(out), "--set", "report.autor=x"]) == 2
     assert "Did you mean 'author'" in capsys.readouterr().err and (out / "suite.json").read_bytes() == before
+
+
+def test_a_text_may_begin_with_any_level_of_heading(tmp_path):
+    """The shallowest heading of a text is the first level below the report's own, so that no number is zero."""
+    blocks = parse_text("## One\n\nText.\n\n### Two\n\n## Three\n", tmp_path)
+    assert [block["level"] for block in blocks if block["kind"] == "heading"] == [1, 2, 1]

@@ -72,7 +72,7 @@ def test_a_frame_is_compared_from_its_own_folder_and_resumed(workplace):
     comparison = _compare(out, FRAME)
     (made,) = (out / "data").iterdir()
     suite = json.loads((out / "suite.json").read_text())
-    assert suite["data"] == str(made) and comparison.data == str(made) and suite["methods"] == ["lead-3"]
+    assert suite["data"] == str(made) and comparison.data == f"data/{made.name}" and suite["methods"] == ["lead-3"]
     assert comparison.num_documents == 2 and not comparison.rows["lead-3"].failed_seeds
     again = _compare(out, FRAME.copy(), listener=lambda run, event: said.append(event))
     assert again == comparison and any(isinstance(event, KeptEvent) for event in said)
@@ -316,6 +316,18 @@ def test_a_call_without_a_listener_has_the_usual_one_and_no_foreign_bar(workplac
     assert record.seed == 0 and StageEvent in said
     triptych.load(workplace / "shown/runs/bitfit/0").summarize("The council of town 1 met on Monday.")
     assert "Loading weights" not in "".join(capfd.readouterr())
+
+
+def test_a_text_that_the_report_cannot_show_is_refused_before_anything_runs(workplace):
+    """A figure that `discussion.md` names and that is not there costs no run."""
+    out = workplace / "argued"
+    _compare(out, FRAME)
+    (out / "discussion.md").write_text("![p](pic.png)")
+    with pytest.raises(ResultsError, match="there is no such file"):
+        _compare(out, FRAME, methods="lead-3,bitfit")
+    assert not (out / "runs/bitfit").exists()
+    (out / "discussion.md").unlink()
+    assert set(_compare(out, FRAME, methods="lead-3,bitfit").rows) == {"lead-3", "bitfit"}
 
 
 def test_a_table_is_read_by_the_columns_of_the_run(workplace):

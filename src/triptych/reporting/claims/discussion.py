@@ -125,7 +125,7 @@ def copied_words(comparison: Comparison) -> str | None:
     most = highest(comparison, again, labels)
     return (
         f"Word pairs that are not in the article: {listed_cells(comparison, labels, path)}; longest run of copied "
-        f"words: {listed_cells(comparison, labels, runs)}{against}. {_most_copied(comparison, labels, path)}"
+        f"words: {listed_cells(comparison, labels, runs)}{against}.{_most_copied(comparison, labels, path)}"
         + (
             f" Repeated word triples are most frequent in {formats.listed(most)} ({cell(comparison, most[0], again)})."
             if len(most) < len(labels)
@@ -333,10 +333,10 @@ def _most_copied(comparison: Comparison, labels: list[str], path: str) -> str:
         return ""
     new, old = highest(comparison, path, labels), lowest(comparison, path, labels)
     if new == old:
-        return "All write as much of their own."
+        return " They write as much of their own."
     return (
-        f"{formats.listed(new)} {formats.verb(new, 'writes', 'write')} the most of {formats.verb(new, 'its', 'their')} "
-        f"own and {formats.listed(old)} {formats.verb(old, 'keeps', 'keep')} closest to the article; what is new is "
+        f" {formats.listed(new)} {formats.verb(new, 'writes', 'write')} the most of "
+        f"{formats.verb(new, 'its', 'their')} own and {formats.listed(old)} {formats.verb(old, 'keeps', 'keep')} closest to the article; what is new is "
         "paraphrase or invention, and only a reader or the checks of names and numbers can say which."
     )
 

@@ -46,7 +46,8 @@ def method_order(comparison: Comparison) -> str | None:
     if order is None:
         return None
     return (
-        "By mean test R-1, the three methods under study rank, from lowest to highest: "
+        f"By mean test R-1, the {formats.count_in_words(len(order)).lower()} methods under study rank, from lowest to "
+        "highest: "
         f"{_ranked(comparison, order, 'rouge1.mean')}; {_neighbours(comparison, order, 'rouge1')}"
     )
 
@@ -147,8 +148,10 @@ def loss_and_rouge(comparison: Comparison) -> str | None:
             sure = test is None or separable(test)
             pairs.append(f"{a} and {b}" if sure else f"{a} and {b}, not shown to differ by loss")
     if not pairs:
-        return "Loss and ROUGE agree on the trained methods: no method with a lower test loss than another has a lower "
-        "mean R-1."
+        return (
+            "Loss and ROUGE agree on the trained methods: no method with a lower test loss than another has a lower "
+            "mean R-1."
+        )
     total = len(among) * (len(among) - 1) // 2
     named = f" ({'; '.join(pairs)})" if len(pairs) <= _MOST_LISTED else ""
     return (
