@@ -336,9 +336,9 @@ def _most_copied(comparison: Comparison, labels: list[str], path: str) -> str:
         return " They write as much of their own."
     return (
         f" {formats.listed(new)} {formats.verb(new, 'writes', 'write')} the most of "
-        f"{formats.verb(new, 'its', 'their')} own and {formats.listed(old)} {formats.verb(old, 'keeps', 'keep')} closest "
-        "to the article; what is new is paraphrase or invention, and only a reader or the checks of names and numbers "
-        "can say which."
+        f"{formats.verb(new, 'its', 'their')} own and {formats.listed(old)} {formats.verb(old, 'keeps', 'keep')} "
+        "closest to the article; what is new is paraphrase or invention, and only a reader or the checks of names and "
+        "numbers can say which."
     )
 
 
