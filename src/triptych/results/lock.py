@@ -104,9 +104,8 @@ def _take(folder: Path, instead: str) -> FileLock:
             continue
         except OSError as error:
             if path.is_symlink():
-                raise ResultsError(
-                    f"The lock {str(path)!r} is a link, which leads out of its folder: remove it."
-                ) from None
+                what = f"{path.name} is a link, which leads out of it: remove it"
+                raise ResultsError(f"{str(folder)!r} cannot be locked: {what}.") from None
             raise ResultsError(f"{str(folder)!r} cannot be locked: {path.name}: {error.strerror}.") from None
         if lock.is_of(path):
             return lock

@@ -52,7 +52,7 @@ def test_every_command_that_is_printed_has_the_plug_ins(tmp_path):
     assert made.command.startswith(f"triptych compare {out} --plugin mine.py --set")
     results = read_results(out)
     assert compare_results(results).rows
-    said = how_to_use(results, [out / "runs/lora/0"])
+    said = how_to_use(results, "lora", [out / "runs/lora/0"])
     assert f"summarize {out}/runs/lora/0 --file FILE --plugin mine.py" in said
     assert f"export {out}/runs/lora/0 DIR --plugin mine.py" in said
     for file in ("suite.json", "runs/lora/1/record.json"):
