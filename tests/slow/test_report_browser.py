@@ -56,6 +56,16 @@ def test_page_is_accessible_and_fits(browser, report: Path, width: int, scheme: 
     page.context.close()
 
 
+@pytest.mark.parametrize(
+    "name", sorted(str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob("docs/**/report.html"))
+)
+def test_published_pages_fit_a_telephone(browser, name: str) -> None:
+    """At 390 pixels no page in docs is wider than the screen, whatever the words of its title."""
+    page = open_page(browser, CHECKOUT / name, 390)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.context.close()
+
+
 def test_tables_of_the_text_fit_a_small_screen(browser) -> None:
     """At 1,100 pixels no table of the example's text has to be scrolled; those with every number, opened on demand,
     may."""
