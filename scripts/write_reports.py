@@ -18,7 +18,6 @@ from pathlib import Path
 DOCS = Path(__file__).parents[1] / "docs"
 EXAMPLE = DOCS / "example"
 KEPT = ("suite.json", "command.json", "runs/*/*/record.json", "runs/*/*/history.jsonl", "runs/*/*/predictions.jsonl")
-WRITTEN = ("comparison.json", "comparison.csv", "comparison.md", "comparison_tests.csv", "report.pdf", "report.html")
 FIGURE = "quality-and-cost.svg"  # of README.md
 
 
@@ -83,6 +82,8 @@ def main() -> int:
         if old:
             print(f"{', '.join(old)}: older than what writes it: make reports (or make example, from the runs on)")
         return 1 if old else 0
+    from triptych.reporting.write import REPORT_FILES, TABLE_FILES
+
     if options.example is not None:
         keep(options.example)
     for folder, results in folders().items():
@@ -90,7 +91,7 @@ def main() -> int:
             continue
         with tempfile.TemporaryDirectory() as made:
             write(results, Path(made))
-            for name in WRITTEN if folder == results else WRITTEN[-2:]:
+            for name in (*TABLE_FILES, *REPORT_FILES) if folder == results else REPORT_FILES:
                 shutil.copyfile(Path(made) / name, folder / name)
     write_figure(EXAMPLE / FIGURE)
     return 0

@@ -613,11 +613,11 @@ def advise(
     def folders(label: str) -> list[Path]:
         return runs_of_row(Path(out), label, [run.record.seed for run in results.of(label)])
 
-    runs, text = folders(found.choice), found.text
-    for label in dict.fromkeys(filter(None, (found.choice, found.trained))):
-        if label == found.choice or not any(run.tuned for run in results.of(found.choice)):
-            text += f"\n{how_to_use(results, label, folders(label))}"
-    return replace(found, runs=tuple(map(str, runs)), text=text)
+    runs = folders(found.choice)
+    said = [found.text, how_to_use(results, found.choice, runs)]
+    if found.trained is not None and not any(run.tuned for run in results.of(found.choice)):
+        said.append(how_to_use(results, found.trained, folders(found.trained)))
+    return replace(found, runs=tuple(map(str, runs)), text="\n".join(said))
 
 
 def bundle(

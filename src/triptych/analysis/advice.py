@@ -113,7 +113,7 @@ def recommend(
         if mean_of(comparison.rows[label], measure) is not None
     ]
     ahead = [rival for rival in beyond if (rival.difference > 0) == (measure == "loss") and rival.difference]
-    text = _text(comparison, measure, choice, best, rivals, frugal, refused, ahead, limits)
+    text = _text(comparison, measure, choice, within, rivals, frugal, refused, ahead, limits)
     trained = next((label for label in within if trainable[label]), None)
     return Advice(best, choice, rivals, frugal, refused, text, trained=trained)
 
@@ -202,13 +202,14 @@ def _text(
     comparison: Comparison,
     measure: str,
     choice: str,
-    best: str,
+    within: Sequence[str],
     rivals: Sequence[Rival],
     frugal: Sequence[str],
     refused: dict[str, str],
     ahead: Sequence[Rival],
     limits: Sequence[_Limit],
 ) -> str:
+    best = within[0]
     row, chosen = comparison.rows[best], comparison.rows[choice]
     name = NAMES.get(measure, measure)
     lines = [f"{_within(limits)}: {choice}.", f"  {_quality(comparison, chosen)}", f"  {_cost(chosen)}"]
@@ -220,13 +221,13 @@ def _text(
         )
     elif rivals and not all(rival.separable for rival in rivals):
         most = "lowest" if measure == "loss" else "highest"
-        expense = _expense(comparison, [best, *(rival.label for rival in rivals)])
-        cheaper = any(expense(rival.label) < expense(best) for rival in rivals)
+        expense = _expense(comparison, within)
+        cheaper = any(expense(label) < expense(best) for label in within)
         what = "no cheaper method is shown to be as good" if cheaper else "nothing within the budget is cheaper"
         lines.append(f"It has the {most} mean, and {what}.")
     elif not rivals and refused:
         lines.append("Nothing else is within the budget.")
-    trained = [one for one in (best, *(rival.label for rival in rivals)) if num_trainable(comparison.rows[one])]
+    trained = [label for label in within if num_trainable(comparison.rows[label])]
     if trained and {len(comparison.rows[one].seeds) for one in trained} == {1}:
         only = ": no method is advised here, only a model" if num_trainable(chosen) else ""
         lines.append(
