@@ -6,8 +6,9 @@
 Six methods (untuned, lead-3, prompt tuning, LoRA, last layers, full) at the model's size: one epoch on the same number
 of pairs, two learning rates each, test loss, and ROUGE of summaries with 4 beams. The script is what one writes with
 transformers' Trainer, peft, generate and rouge_score: it has no intervals, tests, costs, report or resumption. Times
-are of the whole process from start to end. Peak memory is the largest sum over the process and its children of memory
-that no other process shares, looked at ten times a second. Lines are those that are neither empty nor comments.
+are of the whole process from start to end. Peak memory is the largest sum over the process and its children, where a
+page that several of them share counts once (proportional set size), looked at ten times a second; Linux only. Lines are
+those that are neither empty nor comments.
 """
 
 import argparse
@@ -84,7 +85,7 @@ def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     started, peak = time.perf_counter(), 0
     process = psutil.Popen(command, env=environment)
     while process.poll() is None:
-        peak = max(peak, sum(own_memory(one) for one in [process, *children(process)]))
+        peak = max(peak, sum(share_of_memory(one) for one in [process, *children(process)]))
         time.sleep(0.1)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
@@ -99,10 +100,10 @@ def children(process: psutil.Process) -> list[psutil.Process]:
         return []
 
 
-def own_memory(process: psutil.Process) -> int:
-    """Memory that only this process has; 0 if it has just ended."""
+def share_of_memory(process: psutil.Process) -> int:
+    """Its memory, of shared pages its share; 0 if it has just ended."""
     try:
-        return process.memory_full_info().uss
+        return process.memory_full_info().pss
     except (psutil.NoSuchProcess, psutil.AccessDenied):
         return 0
 
