@@ -72,6 +72,18 @@ class SavedRun:
         """A value of the run's config by its dotted name; None if it is absent."""
         return setting(self.record.config, field)
 
+    def number(self, option: str) -> float | None:
+        """An option of the method that is a number; None if it is absent or, as in a plug-in, something else."""
+        value = self.record.options.get(option)
+        if not isinstance(value, (int, float)) or isinstance(value, bool):
+            return None
+        return value if abs(value) <= sys.float_info.max else None
+
+    def count(self, option: str) -> int | None:
+        """An option of the method that is a whole number of 0 or more; None if it is absent or something else."""
+        value = self.number(option)
+        return value if isinstance(value, int) and value >= 0 else None
+
 
 @dataclass(frozen=True)
 class Results:

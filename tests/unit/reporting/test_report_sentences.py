@@ -9,6 +9,7 @@ import pytest
 
 from support.made_up import make_comparison, make_results
 from triptych.reporting.claims import claims
+from triptych.reporting.document import report_data
 from triptych.results.reading import Results
 from triptych.results.records import Architecture, Comparison, Estimate, PairedTest, Record, RowLoss, TextShape
 
@@ -501,3 +502,19 @@ def differing(results: Results, comparison: Comparison, others: Results, other: 
     """The names of the sentences that are not the same of both."""
     before, after = ({c.name: c.text for c in claims(*pair)} for pair in ((results, comparison), (others, other)))
     return {name for name in before | after if before.get(name) != after.get(name)}
+
+
+ODD_VALUES = ["auto", [2], {"q": 2}, True, -3, 0, 2.5, 10**400, float("nan"), float("inf"), None]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: repr(value)[:12])
+def test_options_of_other_types_than_ours_do_not_stop_a_report(value):
+    """A method of a user's own may give the names of our options another meaning, and a damaged record any value."""
+    names = ("learning_rate", "weight_decay", "num_virtual_tokens", "rank", "alpha", "target_modules", "num_blocks")
+    results = make_results()
+    runs = []
+    for run in results.runs:
+        record = run.record.model_copy(update={"options": dict.fromkeys((*names, "head", "final_norm"), value)})
+        runs.append(replace(run, record=record.model_copy(update={"search": None})))
+    results = replace(results, runs=tuple(runs))
+    assert report_data(results, make_comparison(results))

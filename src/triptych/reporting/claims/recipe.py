@@ -15,9 +15,7 @@ def loss_and_optimizer(results: Results) -> str | None:
     """The loss, the optimizer with its constants, and why."""
     if not _trained(results):
         return None
-    decays = dict.fromkeys(
-        f"{decay:g}" for run in _trained(results) if (decay := run.record.options.get("weight_decay")) is not None
-    )
+    decays = dict.fromkeys(f"{d:g}" for run in _trained(results) if (d := run.number("weight_decay")) is not None)
     decay = f", with a weight decay of {formats.listed(list(decays))} on matrices" if decays else ""
     optimizers = {
         "adamw": "AdamW (Loshchilov and Hutter, 2019; β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸)"
@@ -121,7 +119,7 @@ def _trained(results: Results) -> list[SavedRun]:
 
 
 def _prompt(run: SavedRun) -> _Choice | None:
-    tokens = run.record.options.get("num_virtual_tokens")
+    tokens = run.count("num_virtual_tokens")
     if not tokens:
         return None
     reason = (
@@ -133,7 +131,7 @@ def _prompt(run: SavedRun) -> _Choice | None:
 
 
 def _low_rank(run: SavedRun) -> _Choice | None:
-    rank, alpha, targets = (run.record.options.get("rank"), run.record.options.get("alpha"), _targets(run))
+    rank, alpha, targets = run.count("rank"), run.number("alpha"), _targets(run)
     if not rank or not targets:
         return None
     reason = "Hu et al. (2021) found very small ranks to suffice where attention is adapted" + (
@@ -154,7 +152,7 @@ def _targets(run: SavedRun) -> str:
 
 def _layers(run: SavedRun) -> _Choice | None:
     options = run.record.options
-    blocks, head = options.get("num_blocks"), options.get("head")
+    blocks, head = run.count("num_blocks"), options.get("head")
     if blocks is None:
         return None
     trained = f"the last {formats.number_of(blocks, 'block')}" if blocks else "no block"

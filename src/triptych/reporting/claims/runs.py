@@ -76,11 +76,11 @@ def differences(results: Results, comparison: Comparison) -> str | None:
     if not tuned(comparison):
         return None
     runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].tuned]
-    rates = {run.record.search.chosen if run.record.search else run.record.options.get("learning_rate") for run in runs}
-    decays = {run.record.options.get("weight_decay") for run in runs}
+    rates = {run.record.search.chosen if run.record.search else run.number("learning_rate") for run in runs}
+    decays = {run.number("weight_decay") for run in runs}
     settings = [name for name, values in (("learning rate", rates), ("weight decay", decays)) if len(values) > 1]
     parts = [f"in their {' and '.join(settings)}"] if settings else []
-    if any(run.record.options.get("num_virtual_tokens") for run in runs):
+    if any(run.count("num_virtual_tokens") for run in runs):
         parts.append("in the positions that virtual tokens take up before the document")
     also = f", and also {' and '.join(parts)}" if parts else ""
     return f"The trained methods differ in what gets gradients{also}."

@@ -76,7 +76,7 @@ def first_loss(comparison: Comparison) -> str | None:
 
 
 def _prompt(run: SavedRun) -> str | None:
-    tokens, parameters = run.record.options.get("num_virtual_tokens"), run.record.parameters
+    tokens, parameters = run.count("num_virtual_tokens"), run.record.parameters
     if not tokens or parameters is None:
         return None
     added = parameters.num_added_parameters
@@ -84,7 +84,7 @@ def _prompt(run: SavedRun) -> str | None:
 
 
 def _factors(run: SavedRun) -> str | None:
-    rank, targets = run.record.options.get("rank"), run.record.notes.get("target_modules")
+    rank, targets = run.count("rank"), run.record.notes.get("target_modules")
     parameters = run.record.parameters
     if not rank or not isinstance(targets, list) or parameters is None:
         return None
@@ -96,10 +96,10 @@ def _factors(run: SavedRun) -> str | None:
 
 
 def _layers(run: SavedRun) -> str | None:
-    options, parameters = run.record.options, run.record.parameters
-    if "num_blocks" not in options or parameters is None:
+    options, parameters, count = run.record.options, run.record.parameters, run.count("num_blocks")
+    if count is None or parameters is None:
         return None
-    blocks = f"the last {options['num_blocks']} {'block' if options['num_blocks'] == 1 else 'blocks'}"
+    blocks = f"the last {count} {'block' if count == 1 else 'blocks'}"
     norm = "with" if options.get("final_norm") else "without"
     trainable, added = parameters.num_trainable_parameters, parameters.num_added_parameters
     return (

@@ -241,8 +241,7 @@ def _rates(runs_of_row: list[SavedRun]) -> str:
 def _rate(run: SavedRun) -> float | None:
     if run.record.search is not None:
         return run.record.search.chosen
-    rate = run.record.options.get("learning_rate")
-    return rate if run.tuned and isinstance(rate, (int, float)) else None
+    return run.number("learning_rate") if run.tuned else None
 
 
 def _longer(search: SearchResult | None) -> list[Trial]:
