@@ -8,12 +8,14 @@ of pairs, two learning rates each, test loss, and ROUGE of summaries with 4 beam
 transformers' Trainer, peft, generate and rouge_score: it has no intervals, tests, costs, report or resumption. Times
 are of the whole process from start to end. Peak memory is the largest sum over the process and its children, where a
 page that several of them share counts once (proportional set size), looked at ten times a second; Linux only. Lines are
-those that are neither empty nor comments.
+those that are neither empty nor comments. The dry run of the same suite comes first: its estimate is held against what
+the suite took.
 """
 
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -65,15 +67,36 @@ def main() -> None:
         for name, value in {**asked, **paths}.items():
             script += [f"--{name.replace('_', '-')}", str(value)]
         fresh = {**os.environ, "TRIPTYCH_CACHE": f"{folder}/cache", "HF_HOME": f"{folder}/hub"}
+        planned = dry_run([str(suite), "--out", f"{folder}/ours"], fresh)
         jobs = {
             "Triptych": {**timed(ours, fresh), "lines": lines_of(suite)},
             "by hand": {**timed(script, fresh), "lines": lines_of(HERE / "by_hand.py")},
         }
     faster = jobs["by hand"]["seconds"] / jobs["Triptych"]["seconds"]
-    result = {"model": model_name(options.model), **asked, "jobs": jobs, "ratio": faster, "machine": machine()}
+    result = {
+        "model": model_name(options.model),
+        **asked,
+        "jobs": jobs,
+        "ratio": faster,
+        "dry_run": planned,
+        "machine": machine(),
+    }
     if options.to:
         options.to.write_text(json.dumps(result, indent=2) + "\n")
     print(table(result))
+
+
+def dry_run(arguments: list[str], environment: dict[str, str]) -> dict[str, float]:
+    """The seconds that the dry run of a comparison takes, and those that it estimates for all runs."""
+    command = [sys.executable, "-m", "triptych", "compare", *arguments, "--dry-run", "--events", "--quiet"]
+    started = time.perf_counter()
+    done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    seconds = time.perf_counter() - started
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    plan = next(event["plan"] for event in events if event["event"] == "plan")
+    runs = {method["label"]: len(method["seeds"]) for method in plan["rows"]}
+    estimates = [event["seconds"] * runs[event["label"]] for event in events if event["event"] == "estimate"]
+    return {"seconds": seconds, "estimated_seconds": sum(estimates)}
 
 
 def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
@@ -127,7 +150,16 @@ def table(result: dict) -> str:
     for name, job in result["jobs"].items():
         memory = f"{job['peak_memory_bytes'] / 1e9:.1f} GB"
         lines.append(f"| {name} | {job['seconds'] / 60:.1f} | {memory} | {job['lines']} |")
-    return "\n".join([*lines, "", f"Triptych is faster by a factor of {result['ratio']:.2f}."])
+    planned, took = result["dry_run"], result["jobs"]["Triptych"]["seconds"]
+    estimated = planned["estimated_seconds"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Triptych is faster by a factor of {result['ratio']:.2f}. Its dry run took {planned['seconds']:.0f} s and "
+            f"estimated {estimated / 60:.1f} minutes, {100 * (estimated / took - 1):+.0f}% of what the job took.",
+        ]
+    )
 
 
 if __name__ == "__main__":
