@@ -101,7 +101,8 @@ def table(result: dict) -> str:
         [
             *lines,
             f"- the dry run of six methods on {result['model']}: first line after "
-            f"{planned['first_line_seconds']:.1f} s, done after {planned['seconds']:.0f} s, silent for {planned['longest_silence_seconds']:.1f} s at most",
+            f"{planned['first_line_seconds']:.1f} s, done after "
+            f"{planned['seconds']:.0f} s, silent for {planned['longest_silence_seconds']:.1f} s at most",
             f"- the demo: {demo['estimated_seconds']:.0f} s estimated in {demo['seconds']:.0f} s, "
             f"{demo['took_seconds']:.0f} s taken: {off:+.0f}%",
         ]
