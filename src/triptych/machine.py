@@ -44,6 +44,10 @@ class Machine:
         """Whether this rank does the piece of work with this number: the ranks take them in turn."""
         return number % self.num_processes == self.accelerator.process_index
 
+    def is_left_out(self, count: int) -> bool:
+        """Whether this rank has no piece in the last turn over `count` pieces, while another rank has one."""
+        return self.num_processes > self.accelerator.process_index >= count % self.num_processes > 0
+
     def total(self, values: Tensor) -> Tensor:
         """The sum over all ranks, the same on each."""
         if self.num_processes == 1:

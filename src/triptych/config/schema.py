@@ -103,6 +103,11 @@ class Engine(Section):
     """How the work is carried out; no setting here changes a result."""
 
     plain: bool = Field(False, description="true: every exact saving off")
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="full: each process of torchrun or accelerate launch holds a part of every weight, by torch's "
+        "fully_shard (FSDP2), for models that do not fit on one device; with one process it does nothing",
+    )
 
 
 class Cache(Section):

@@ -39,7 +39,8 @@ def split_loss(
 ) -> SplitLoss:
     """Loss of every document of a split, with the whole model in eval mode; memory does not grow with the split.
 
-    The ranks share the batches.
+    The ranks share the batches. Where the model is sharded, one that has no batch left takes part in the pass of the
+    others with the last one again, which is not counted.
 
     Args:
         model: the model; it is left in eval mode.
@@ -51,7 +52,8 @@ def split_loss(
     machine = model.machine
     nats, targets = np.zeros(len(split)), np.zeros(len(split), dtype=np.int64)
     done = 0
-    for number, indices in enumerate(by_length(split, batch_size)):
+    batches = list(by_length(split, batch_size))
+    for number, indices in enumerate(batches):
         done += len(indices)
         if not machine.owns(number):
             continue
@@ -64,5 +66,8 @@ def split_loss(
         targets[indices] = np.bincount(batch.rows.cpu().numpy(), minlength=len(indices))
         if progress:
             progress(done, len(split))
+    if model.is_sharded and machine.is_left_out(len(batches)):
+        with machine.autocast():
+            target_losses(model, collate([split[i] for i in batches[-1]], model.template).to(machine.device))
     sums = machine.total(torch.from_numpy(np.stack([nats, targets])))  # every document is one rank's
     return SplitLoss(sums[0].numpy(), sums[1].numpy().astype(np.int64))

@@ -54,10 +54,14 @@ def _read(adapted: AdaptedModel, inputs: Inputs) -> dict[str, Any]:
 
 def target_losses(model: EngineModel, batch: Batch) -> Tensor:
     """Negative log-likelihood of every target in nats, in fp32: [N]."""
-    with model.computing():
+
+    def losses() -> Tensor:
         if model.can.logits_at_targets:
             return read_losses(model.parts.head, target_hidden(model, batch), batch.targets)
         return functional.cross_entropy(target_logits(model, batch).float(), batch.targets, reduction="none")
+
+    with model.computing():
+        return model.run(losses)
 
 
 def read_losses(head: nn.Linear, hidden: Tensor, targets: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -11,10 +12,12 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.corpus.sequence import Template
 from triptych.engine.modes import TrainingModes
 from triptych.engine.savings.recomputation import recomputing_blocks
+from triptych.engine.sharding import ShardedModel, run_sharded, shard
 from triptych.machine import Machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.parts import take_apart
 
+Found = TypeVar("Found")
 Change = Callable[[ModelParts], AdaptedModel]  # what a method, or a saved adapter, does to an untouched model
 
 
@@ -53,6 +56,7 @@ class EngineModel:
         num_base_parameters: parameters of the untouched model.
         can: what the engine may do with it; at first the plain path alone, see `ready.make_ready`.
         recomputes: blocks are computed again in the backward pass, which needs less memory and more time.
+        root: what its passes run in where it is sharded over the ranks; None: each rank holds the whole of it.
     """
 
     adapted: AdaptedModel
@@ -62,6 +66,7 @@ class EngineModel:
     num_base_parameters: int
     can: Abilities = PLAIN
     recomputes: bool = False
+    root: ShardedModel | None = None
 
     @classmethod
     def assemble(
@@ -75,7 +80,8 @@ class EngineModel:
         """Adapt an untouched model; it takes the plain path, everything in eval mode.
 
         Args:
-            untouched: the model, already on the machine's device; it may be changed in place.
+            untouched: the model, on the machine's device or, where it is going to be sharded, in the CPU's memory; it
+                may be changed in place.
             change: changes the parts of the model.
             template: how a document and its summary become one sequence.
             machine: where it runs.
@@ -111,6 +117,21 @@ class EngineModel:
         """Inside, the blocks keep for the backward pass what they compute or, if the model recomputes, what enters."""
         return recomputing_blocks(self.parts) if self.recomputes else nullcontext()
 
+    @property
+    def is_sharded(self) -> bool:
+        """Whether each rank holds a piece of every weight, so that all ranks must make each pass together."""
+        return self.root is not None
+
+    def run(self, work: Callable[[], Found]) -> Found:
+        """`work()`, a pass through the model, with the weights that it needs gathered where the model is sharded."""
+        return work() if self.root is None else run_sharded(self.root, work)
+
+    def shard(self) -> "EngineModel":
+        """The same model sharded over all ranks of its machine, which call this together; changed in place."""
+        added = self.modes.added_parameters(self.parts.model)
+        root = shard(self.adapted, added, self.machine.device, self.machine.num_processes)
+        return replace(self, root=root)
+
     def on_plain_path(self) -> "EngineModel":
         """The same model, every logit computed through its own forward."""
         return replace(self, can=PLAIN)
@@ -121,7 +142,7 @@ class EngineModel:
         Args:
             sketch: the adapted model on the `meta` device.
         """
-        return replace(self, adapted=sketch)
+        return replace(self, adapted=sketch, root=None)
 
 
 def adapt_model(

@@ -27,6 +27,11 @@ class TrainingModes:
         """Everything in eval mode."""
         model.eval()
 
+    def added_parameters(self, model: nn.Module) -> list[nn.Parameter]:
+        """Parameters of the modules that a method has put in; those of the untouched model's modules are not theirs."""
+        inside = [module for module in model.modules() if id(module) not in self._ids]
+        return [parameter for module in inside for parameter in module.parameters(recurse=False)]
+
     def _set(self, module: nn.Module, inherited: bool) -> None:
         parameters = list(module.parameters())
         if self.everywhere or id(module) not in self._ids:

@@ -38,6 +38,22 @@ def recomputing(model: EngineModel) -> EngineModel:
     return replace(model, recomputes=True)
 
 
+def shortage_of_ranks(error: BaseException, size: int) -> OutOfMemory:
+    """The error with which a sharded run ends that ran out of memory.
+
+    Args:
+        error: the allocator's.
+        size: documents of the pass that did not fit.
+    """
+    smaller = f"training.micro_batch_size={size // 2}" if size > 1 else "limits.document_tokens lower"
+    said = shorten(str(error) or type(error).__name__, 300).rstrip(".")
+    return OutOfMemory(
+        f"Out of memory with {size} documents a pass: {said}. A "
+        f"sharded run cannot begin a pass again with fewer, since its ranks make each pass together: set {smaller}, or "
+        "use more ranks."
+    )
+
+
 def given_up(refusal: str) -> OutOfMemory:
     """The error with which a run ends that ran out of memory although its blocks were recomputed.
 

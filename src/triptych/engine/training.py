@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from triptych.config.schedule import WARMUP_STABLE_DECAY, Schedule
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
-from triptych.engine.batching import collate, epoch_order, micro_groups, seed_of
+from triptych.engine.batching import Batch, collate, epoch_order, micro_groups, seed_of
 from triptych.engine.forward import target_losses
 from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.trunk_cache import TrunkCache
-from triptych.engine.shortage import given_up, out_of_memory, recomputing
+from triptych.engine.sharding import clip_gradients, cut_like, gathered, is_sharded, joined, piece_of
+from triptych.engine.shortage import given_up, out_of_memory, recomputing, shortage_of_ranks
 from triptych.errors import NonFiniteLoss
 
 
@@ -77,6 +78,8 @@ class TrainingState:
     It holds trained tensors, optimizer, position in the data, the best weights so far and the count towards early
     stopping. Together with the plan and the data it decides all that follows. Random states are not part of it: order
     and dropout follow from the plan's seed and the position.
+
+    Of a sharded tensor each rank keeps its piece, here and of the best; what is saved are whole tensors.
     """
 
     trained: dict[str, nn.Parameter]
@@ -94,14 +97,24 @@ class TrainingState:
         trained = adapted.trained_parameters()
         return cls(trained, make_optimizer(list(trained.values()), plan), scaler=scaler)
 
-    def state_dict(self) -> tuple[dict[str, Tensor], dict]:
-        """Everything as named tensors and plain numbers, fit for safetensors and JSON; the tensors are not copies."""
-        tensors = {f"trained.{name}": p.detach() for name, p in self.trained.items()}
-        tensors |= {f"best.{name}": value for name, value in self.best.items()}
-        tensors |= {f"best_moments.{name}": value for name, value in self.best_moments.items()}
+    def state_dict(self, keep: bool = True) -> tuple[dict[str, Tensor], dict]:
+        """Everything as named tensors and plain numbers, fit for safetensors and JSON; the tensors need not be copies.
+
+        Args:
+            keep: whether this rank saves it; else there are no tensors. Where some are sharded, all ranks call this.
+        """
+        moments, pieces, like = self._moments(), dict[str, Tensor](), dict[str, Tensor]()
+        for prefix, values, sharded in (
+            ("trained.", self.trained, self.trained),
+            ("best.", self.best, self.trained),
+            ("best_moments.", self.best_moments, moments),
+            ("optimizer.", moments, moments),
+        ):
+            pieces |= {f"{prefix}{name}": piece_of(value) for name, value in values.items()}
+            like |= {f"{prefix}{name}": sharded[name] for name in values}
+        tensors = gathered(pieces, like, keep)
         if self.scaler is not None:
             tensors |= {f"scaler.{key}": torch.tensor(value) for key, value in self.scaler.state_dict().items()}
-        tensors |= {f"optimizer.{name}": value for name, value in self._moments().items()}
         return tensors, vars(self.progress).copy()
 
     def load_state_dict(self, tensors: dict[str, Tensor], numbers: dict) -> None:
@@ -113,32 +126,41 @@ class TrainingState:
         """
         with torch.no_grad():
             for name, parameter in self.trained.items():
-                parameter.copy_(tensors[f"trained.{name}"])
-        self.best = _with_prefix(tensors, "best.")
-        self.best_moments = _with_prefix(tensors, "best_moments.")
-        self._load_moments(_with_prefix(tensors, "optimizer."))
+                piece_of(parameter).copy_(piece_of(cut_like(tensors[f"trained.{name}"], parameter)))
+        best = _with_prefix(tensors, "best.")
+        self.best = {name: piece_of(cut_like(value, self.trained[name])).cpu() for name, value in best.items()}
+        self._load_moments(self._cut(_with_prefix(tensors, "optimizer.")))
+        best_moments = self._cut(_with_prefix(tensors, "best_moments."))
+        self.best_moments = {name: piece_of(value).cpu() for name, value in best_moments.items()}
         self.progress = Progress(**numbers)
         if self.scaler is not None:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
     def keep_best(self, with_moments: bool = False) -> None:
         """Remember the trained tensors as they are now, and on request the optimizer's moments."""
-        self.best = {name: p.detach().to("cpu", copy=True) for name, p in self.trained.items()}
+        self.best = {name: piece_of(p).to("cpu", copy=True) for name, p in self.trained.items()}
         moments = self._moments() if with_moments else {}
-        self.best_moments = {name: value.detach().to("cpu", copy=True) for name, value in moments.items()}
+        self.best_moments = {name: piece_of(value).to("cpu", copy=True) for name, value in moments.items()}
 
     def restore_best(self) -> None:
         """Put the best tensors back and, where they are kept, their moments, which are not kept any longer."""
         with torch.no_grad():
             for name, value in self.best.items():
-                self.trained[name].copy_(value)
+                piece_of(self.trained[name]).copy_(value)
         if self.best_moments:
-            self._load_moments(self.best_moments)
+            now = self._moments()
+            self._load_moments({name: joined(piece, now[name]) for name, piece in self.best_moments.items()})
             self.best_moments = {}
 
     def _moments(self) -> dict[str, Tensor]:
         state = self.optimizer.state_dict()["state"]
         return {f"{index}.{key}": torch.as_tensor(v) for index, values in state.items() for key, v in values.items()}
+
+    def _cut(self, moments: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Moments of whole tensors, sharded as the parameters of the same shape that they belong to."""
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        of = {name: parameters[int(name.split(".", 1)[0])] for name in moments}
+        return {n: cut_like(v, of[n]) if v.shape == of[n].shape else v for n, v in moments.items()}
 
     def _load_moments(self, moments: dict[str, Tensor]) -> None:
         state: dict[int, dict[str, Tensor]] = {}
@@ -162,11 +184,15 @@ def _with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 def make_optimizer(parameters: list[nn.Parameter], plan: TrainingPlan) -> torch.optim.Optimizer:
     """AdamW (Loshchilov and Hutter 2019) or Adafactor (Shazeer and Stern 2018).
 
-    Weight decay applies to parameters with two or more dimensions.
+    Weight decay applies to parameters with two or more dimensions. Those that are sharded have groups of their own.
     """
     groups = [
-        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": plan.weight_decay},
-        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for p in parameters if decays == (p.ndim >= 2) and is_sharded(p) == sharded],
+            "weight_decay": decay,
+        }
+        for sharded in (True, False)
+        for decays, decay in ((True, plan.weight_decay), (False, 0.0))
     ]
     groups = [group for group in groups if group["params"]]
     if plan.optimizer == "adafactor":
@@ -361,7 +387,8 @@ class Loop:
         """`_accumulate`, begun again with half the micro-batch where memory runs out; the smaller size stays.
 
         With one pair, it is begun again with blocks recomputed, which stays as well. Where one rank runs out of
-        memory, all begin again: the pieces that are divided among them are other ones.
+        memory, all begin again: the pieces that are divided among them are other ones. A sharded model's pass cannot
+        be begun again: the other ranks wait in the middle of it.
 
         Raises:
             OutOfMemory: that does not fit either.
@@ -376,6 +403,8 @@ class Loop:
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
+                if self.model.is_sharded:
+                    raise shortage_of_ranks(error, size) from error
                 refusal, refused = str(error) or type(error).__name__, True  # not the error, which holds tensors
             if not machine.total(torch.tensor(float(refused))):
                 return nats
@@ -396,11 +425,14 @@ class Loop:
         """Add the gradients of this rank's micro-batches of at most `size` pairs; returns their summed nats.
 
         FLOPs and tokens of all ranks are counted. Every loss is divided by `targets`, those of the whole global batch.
+        Where the model is sharded, a rank that has no micro-batch left takes part in the pass of the others with the
+        last one again, whose loss counts nothing.
         """
-        now, machine, scaler = self.state.progress, self.model.machine, self.state.scaler
+        now, machine = self.state.progress, self.model.machine
         model = replace(self.model, recomputes=self.recomputes)
         nats = torch.zeros((), dtype=torch.float64, device=machine.device)  # read once: a GPU is not waited for here
-        for number, group in enumerate(micro_groups(self.pairs, indices, size)):
+        groups = micro_groups(self.pairs, indices, size)
+        for number, group in enumerate(groups):
             batch = collate([self.pairs[i] for i in group], model.template)
             executed, plain = self._count_flops(*executed_shape(model.adapted, batch), model.recomputes)
             now.train_flops += executed
@@ -409,19 +441,28 @@ class Loop:
             if not machine.owns(number):
                 continue
             torch.manual_seed(seed_of(self.plan.seed, now.step, number))
-            batch = batch.to(machine.device)
-            with machine.autocast():
-                cache = self._cache
-                losses = cache.losses(model, batch, group) if cache else target_losses(model, batch)
-            total = losses.sum()
-            nats += total.detach()
-            (scaler.scale(total / targets) if scaler else total / targets).backward()
+            nats += self._pass(model, batch, group, targets)
+        if model.is_sharded and machine.is_left_out(len(groups)):
+            self._pass(model, collate([self.pairs[i] for i in groups[-1]], model.template), groups[-1], math.inf)
         return float(nats)
 
+    def _pass(self, model: EngineModel, batch: Batch, group: list[int], divisor: float) -> Tensor:
+        """Add the gradients of a micro-batch's summed nats, divided by a number; returns the nats."""
+        machine, cache, scaler = model.machine, self._cache, self.state.scaler
+        batch = batch.to(machine.device)
+        with machine.autocast():
+            losses = cache.losses(model, batch, group) if cache else target_losses(model, batch)
+        total = losses.sum()
+        (scaler.scale(total / divisor) if scaler else total / divisor).backward()
+        return total.detach()
+
     def _sum_gradients(self) -> None:
+        """Sum over the ranks; the gradients of sharded weights were summed in the backward pass."""
         machine = self.model.machine
         if machine.num_processes > 1:
             for parameter in self.state.trained.values():
+                if is_sharded(parameter):
+                    continue
                 gradient = parameter.grad if parameter.grad is not None else torch.zeros_like(parameter)
                 parameter.grad = machine.total(gradient)
 
@@ -431,7 +472,7 @@ class Loop:
             group["lr"] = rate
         if scaler:
             scaler.unscale_(state.optimizer)
-        norm = nn.utils.clip_grad_norm_(state.trained.values(), self.plan.max_grad_norm)
+        norm = clip_gradients(state.trained.values(), self.plan.max_grad_norm)
         if scaler:  # an overflow is expected now and then: the scaler skips the step and halves its scale
             scaler.step(state.optimizer)
             scaler.update()

@@ -1,5 +1,6 @@
 """Save and load what was trained, in PEFT's format where PEFT has one, with a manifest of what it belongs to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,22 @@ class _Written:
     config_sha256: str | None = None
 
 
-def save_adapter(adapted: AdaptedModel, folder: Path, origin: Origin) -> int:
+def save_adapter(
+    adapted: AdaptedModel, folder: Path, origin: Origin, trained: Mapping[str, Tensor] | None = None
+) -> int:
     """Write what was trained.
+
+    Args:
+        adapted: the trained model.
+        folder: where it is written.
+        origin: what it belongs to.
+        trained: the whole tensors of what was trained, where the model is sharded; None: those of the model.
 
     Returns:
         Bytes of the tensors on disk.
     """
-    tensors = {_stored_name(name, adapted): parameter for name, parameter in adapted.trained_parameters().items()}
+    trained = adapted.trained_parameters() if trained is None else trained
+    tensors = {_stored_name(name, adapted): tensor for name, tensor in trained.items()}
     file = folder / (PEFT_TENSORS if adapted.peft_config is not None else OWN_TENSORS)
     digests = {"sha256": tensor_files.write_tensors(file, tensors)}
     if adapted.peft_config is not None:

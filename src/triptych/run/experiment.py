@@ -9,6 +9,7 @@ from typing import Any
 
 from triptych.config.schema import Suite
 from triptych.contracts import Baseline, Method
+from triptych.engine.sharding import whole_tensors
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.results import integrity, json_files
 from triptych.results.records import Cost, Loss, Parameters, Prediction, Record
@@ -145,11 +146,14 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
     predictions = bench.predict(model, test_loss)
     cost = training.cost if training else Cost(energy_note=NOT_TRAINED, busy_note=NOT_TRAINED)
     cost.generation_latency_seconds = bench.latency(lambda i: bench.generate(model, [test.document_ids(i)]))
-    if training and bench.machine.is_main:
+    if training:
         with bench.stage("checkpoint"):
-            parameters.stored_bytes = save_adapter(model.adapted, bench.folder / "adapter", bench.origin())
+            trained = whole_tensors(model.adapted.trained_parameters(), keep=bench.machine.is_main)
+            if bench.machine.is_main:
+                folder, origin = bench.folder / "adapter", bench.origin()
+                parameters.stored_bytes = save_adapter(model.adapted, folder, origin, trained)
     notes = setup.notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes
-    notes |= setup.notes_on_base(model, bench.base)
+    notes |= setup.notes_on_base(model, bench.base) | setup.notes_on_sharding(model)
     notes |= {**training.notes, **setup.notes_on_training(model)} if training else {}
     losses = Loss(initial=initial, validation=validation, test=test_loss.mean)
     return RunOutcome(predictions, cost, losses, parameters, training, notes)

@@ -103,7 +103,7 @@ def check_suite(
         InputError: something does not fit; the message says what to do.
     """
     tracking.check_tracker(suite)
-    choose_precision(suite.training.precision, choose_device(device))
+    setup.refuse_sharding(suite, choose_precision(suite.training.precision, choose_device(device)))
     setup.open_data(suite)  # a missing folder is reported before anything else of data and model
     base = BaseModel.of(suite)
     _check_context_length(suite, entries, base)
@@ -111,6 +111,7 @@ def check_suite(
     checked = list(entries) if only is None else [only]
     adapted = {entry.label: _sketch(base, entry) for entry in checked if isinstance(entry.plugin, Method)}
     setup.refuse_trained_weights(base, adapted)
+    setup.refuse_to_cut(suite, adapted)
     structure = base.structure()
     size = count_parameters(structure).total
     parameters = {label: setup.describe_parameters(each, size) for label, each in adapted.items()}

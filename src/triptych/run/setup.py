@@ -15,12 +15,13 @@ from triptych.corpus.sequence import Template
 from triptych.datasets import open_dataset
 from triptych.engine.model import EngineModel, adapt_model
 from triptych.engine.modes import dropout_rates
+from triptych.engine.sharding import held_bytes, shares_weights
 from triptych.errors import ConfigError, ModelError
 from triptych.machine import Machine, seed_everything
 from triptych.measure.parameters import count_parameters
 from triptych.models import quantization
 from triptych.models.base import BaseModel
-from triptych.models.parts import embed
+from triptych.models.parts import embed, is_recurrent
 from triptych.models.prompts import Prompt
 from triptych.models.tokens import RunningText
 from triptych.results.records import Parameters
@@ -33,6 +34,7 @@ ON_DEVICE = (
     "Create new tensors on the model's device: device=parts.token_embedding.weight.device; a plan uses a model on "
     "`meta`."
 )
+_SHARDING = 'engine.sharding = "full"'
 
 
 def cache_folder() -> Path:
@@ -88,8 +90,19 @@ def notes_on_training(model: EngineModel) -> dict[str, Any]:
     rates = dropout_rates(parts.model)
     model.eval()
     with torch.no_grad(), model.machine.autocast():
-        stream = embed(parts, torch.zeros(1, dtype=torch.long, device=parts.token_embedding.weight.device)).dtype
+        first = torch.zeros(1, dtype=torch.long, device=model.machine.device)
+        stream = model.run(lambda: embed(parts, first)).dtype
     return {"dropout": rates, "residual_stream": str(stream).removeprefix("torch.")}
+
+
+def notes_on_sharding(model: EngineModel) -> dict[str, Any]:
+    """What a record's notes say of a sharded model: over how many ranks, and the most bytes that one of them holds."""
+    if not model.is_sharded:
+        return {}
+    adapted, machine = model.adapted, model.machine
+    held = held_bytes(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
+    most = max(machine.collect([held.here]))
+    return {"sharding": {"ranks": machine.num_processes, "bytes_of_a_rank": most, "bytes": held.whole}}
 
 
 def notes_on_base(model: EngineModel, base: BaseModel) -> dict[str, Any]:
@@ -119,6 +132,58 @@ def refuse_trained_weights(base: BaseModel, adapted: Mapping[str, AdaptedModel])
             f'model_quantization = "{base.quantization}" stores the base model in 4 bits, which cannot be trained, and '
             f"{names} would train the model's own weights. All methods of a comparison have the same base model: leave "
             f'{names} out of methods, or set model_quantization = "none".'
+        )
+
+
+def refuse_sharding(suite: Suite, precision: str) -> None:
+    """Make sure that a suite's settings fit a model that is sharded, if it is to be.
+
+    Args:
+        suite: its settings.
+        precision: of forward passes, chosen for the device.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if suite.engine.sharding == "none":
+        return
+    if suite.model_quantization != quantization.NONE:
+        raise ConfigError(
+            f'{_SHARDING} cannot cut weights in 4 bits: set model_quantization = "none", or engine.sharding = "none".'
+        )
+    if precision not in ("fp32", "bf16"):
+        raise ConfigError(
+            f"{_SHARDING} works in fp32 and bf16, and this run would be in {precision}: set training.precision."
+        )
+    if suite.training.optimizer != "adamw":
+        raise ConfigError(
+            f'{_SHARDING} works with training.optimizer = "adamw" alone: what {suite.training.optimizer} keeps of a '
+            "matrix cannot be cut as the matrix is."
+        )
+    if suite.training.micro_batch_size == "auto":
+        raise ConfigError(
+            f'{_SHARDING} needs a number as training.micro_batch_size: "auto" tries passes until one does not fit, and '
+            "a sharded pass that fails on one process leaves the others waiting."
+        )
+
+
+def refuse_to_cut(suite: Suite, adapted: Mapping[str, AdaptedModel]) -> None:
+    """Make sure that the models of a suite can be cut into their blocks, if they are to be sharded.
+
+    Args:
+        suite: its settings.
+        adapted: by label, the models without weights as the methods change them.
+
+    Raises:
+        ConfigError: some cannot; the message names their methods.
+    """
+    if suite.engine.sharding == "none":
+        return
+    refused = [label for label, each in adapted.items() if is_recurrent(each.parts.model) or shares_weights(each.parts)]
+    if refused:
+        raise ConfigError(
+            f"{_SHARDING} cannot cut the model of {', '.join(refused)} into its blocks: it is recurrent, or its blocks "
+            'share weights. Set engine.sharding = "none".'
         )
 
 
@@ -209,7 +274,13 @@ def frequent_tokens(corpus: Corpus, vocabulary_size: int) -> torch.Tensor:
 
 
 def prepare_model(
-    base: BaseModel, method: Method, corpus: Corpus, seed: int, machine: Machine, dropout: float | None = None
+    base: BaseModel,
+    method: Method,
+    corpus: Corpus,
+    seed: int,
+    machine: Machine,
+    dropout: float | None = None,
+    device: torch.device | None = None,
 ) -> EngineModel:
     """Seed every source of chance, load the untouched model, and let the method change it.
 
@@ -220,14 +291,15 @@ def prepare_model(
         seed: of all chance.
         machine: where the model runs.
         dropout: the suite's `training.dropout`.
+        device: where the model is put; None: on the machine's device.
 
     Raises:
         ConfigError: the method's options do not fit the model.
         ModelError: the model cannot be loaded or taken apart.
     """
-    generator = seed_everything(seed)
-    untouched = base.load(dropout, machine.device)
-    untouched.to(machine.device)  # type: ignore[arg-type]
+    generator, device = seed_everything(seed), device or machine.device
+    untouched = base.load(dropout, device)
+    untouched.to(device)  # type: ignore[arg-type]
 
     def change(parts: ModelParts) -> AdaptedModel:
         tokens = frequent_tokens(corpus, parts.vocabulary_size)

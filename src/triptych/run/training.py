@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from triptych.contracts import AdaptedModel, Method
 from triptych.engine.model import EngineModel
+from triptych.engine.sharding import whole_tensors
 from triptych.engine.training import Loop, TrainingState
 from triptych.measure.memory import release_free_memory
 from triptych.measure.training_meters import TrainingMeters
@@ -104,9 +105,9 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
             if loop.recomputes and not recomputed:
                 bench.note(RECOMPUTED)
             log.add(StepEvent(loss=step.loss, learning_rate=step.rate, **log.progress()))
-            if bench.machine.is_main and checkpoints.due():
+            if is_due(checkpoints, bench, model):
                 save(checkpoints, log, kept)
-    if bench.machine.is_main:
+    if bench.machine.is_main or model.is_sharded:
         save(checkpoints, log, kept)
 
     # What it came to
@@ -205,8 +206,14 @@ def resume(bench: Workbench, checkpoints: Checkpoints) -> Checkpoint | None:
     return found
 
 
+def is_due(checkpoints: Checkpoints, bench: Workbench, model: EngineModel) -> bool:
+    """Whether this rank takes part in a checkpoint now: the main process decides, and of a sharded model all save."""
+    due = bench.machine.is_main and checkpoints.due()
+    return bench.machine.collect([due])[0] if model.is_sharded else due
+
+
 def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> None:
-    """Write a checkpoint.
+    """Write a checkpoint; the ranks of a sharded model give the main process their pieces.
 
     Args:
         checkpoints: those of this run.
@@ -215,7 +222,7 @@ def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> No
     """
     bench = log.bench
     with bench.clocks.time("checkpoint"):
-        tensors, progress = log.loop.state.state_dict()
+        tensors, progress = log.loop.state.state_dict(keep=bench.machine.is_main)
         facts = {
             "progress": progress,
             "history": log.history,
@@ -223,7 +230,8 @@ def save(checkpoints: Checkpoints, log: TrainingLog, kept: dict[str, Any]) -> No
             "meters": log.meters.state_dict(),
             **kept,
         }
-        checkpoints.save(progress["step"], tensors, facts)
+        if bench.machine.is_main:
+            checkpoints.save(progress["step"], tensors, facts)
         release_free_memory(bench.machine.device)  # no part of the memory of the next step
 
 
@@ -247,7 +255,7 @@ def describe_prompt(adapted: AdaptedModel, before: torch.Tensor, tokenizer: PreT
     """
     assert adapted.virtual_tokens is not None
     after = adapted.virtual_tokens.weight.detach().float()
-    table = adapted.parts.token_embedding.weight.detach().float()
+    table = whole_tensors({"table": adapted.parts.token_embedding.weight})["table"].to(after.device).float()
     nearest = (normalize(after, dim=1) @ normalize(table, dim=1).T).argmax(dim=1).tolist()
     return {
         "distance_moved": float((after - before.float()).norm(dim=1).mean()),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from triptych.config.schema import Suite
 from triptych.contracts import Method
@@ -22,7 +23,7 @@ from triptych.engine.forward import not_finite
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import check_generation, generate
 from triptych.engine.model import EngineModel
-from triptych.engine.savings.ready import make_ready
+from triptych.engine.savings.ready import make_ready, make_ready_to_shard
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
 from triptych.measure.clocks import Clocks
@@ -104,6 +105,11 @@ class Workbench:
             "versions": {name: provenance.version_of(name) for name in packages},
         }
 
+    @property
+    def shards(self) -> bool:
+        """Whether the model is sharded over the processes of this run; with one process there is nothing to cut."""
+        return self.suite.engine.sharding != "none" and self.machine.num_processes > 1
+
     @cached_property
     def language(self) -> languages.Language:
         """What summaries are counted in."""
@@ -140,11 +146,14 @@ class Workbench:
     def fresh_model(self, method: Method, seed: int) -> EngineModel:
         """A fresh model as the method changes it, made ready for the engine; reports what its family rules out."""
         dropout = self.suite.training.dropout
-        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine, dropout)
+        place = torch.device("cpu") if self.shards else None  # until it is cut, the model may not fit on a device
+        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine, dropout, place)
         if dropout and method.trains and not has_dropout(self.base.config):
             self.note(f"training.dropout = {dropout:g} has no effect: this family has no dropout")
         if not self.suite.engine.plain:
-            model = make_ready(model)
+            model = make_ready_to_shard(model) if self.shards else make_ready(model)
+        if self.shards:
+            model = model.shard()
         for message in model.can.notes:
             self.note(message)
         if targets := setup.target_matrices(model.adapted):
@@ -180,9 +189,14 @@ class Workbench:
     def generate(
         self, model: EngineModel, documents: Sequence[np.ndarray], progress: Callable[[int, int], None] | None = None
     ) -> list[list[int]]:
-        """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks."""
+        """New tokens for each document, by the suite's decoding; the documents are shared out among the ranks.
+
+        Where the model is sharded, every rank has as many: one that has fewer writes the summary of the first again.
+        """
         decoding = DecodingPlan(**self.suite.decoding.model_dump())
         own = [i for i in range(len(documents)) if self.machine.owns(i)]
+        if model.is_sharded and self.machine.is_left_out(len(documents)):
+            own.append(0)
         new = generate(model, [documents[i] for i in own], decoding, progress)
         tokens = dict(self.machine.collect(list(zip(own, new, strict=True))))
         return [tokens[i] for i in range(len(documents))]

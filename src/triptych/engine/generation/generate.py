@@ -1,7 +1,9 @@
 """Summaries generated from documents, with the same decoding for every method."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,6 +31,8 @@ def generate(
     A summary does not depend on what else is in its batch: positions are explicit and padding is masked on
     either side. The document goes in as embeddings: its n-grams are not "repeats" of the summary.
 
+    Where the model is sharded, all ranks call this together, each with documents of its own, as many as the others.
+
     Args:
         model: the model, in eval mode.
         documents: token ids of each document.
@@ -40,17 +44,24 @@ def generate(
     """
     results: list[list[int]] = [[] for _ in documents]
     order = sorted(range(len(documents)), key=lambda i: (-len(documents[i]), i))
-    with merged(model.parts.model), packed(model.parts.model, model.machine):
+    with nullcontext() if model.is_sharded else faster(model):
         one_batch = own_loop if model.can.own_decoding else _transformers_loop
         for start in range(0, len(order), decoding.batch_size):
             indices = order[start : start + decoding.batch_size]
             with model.machine.autocast():
-                new = one_batch(model, [documents[i] for i in indices], decoding)
+                new = model.run(partial(one_batch, model, [documents[i] for i in indices], decoding))
             for index, row in zip(indices, new, strict=True):
                 results[index] = row
             if progress:
                 progress(start + len(indices), len(order))
     return results
+
+
+@contextmanager
+def faster(model: EngineModel) -> Iterator[None]:
+    """Inside, the weights are merged and laid out for the steps of few rows that summaries are written in."""
+    with merged(model.parts.model), packed(model.parts.model, model.machine):
+        yield
 
 
 def check_generation(model: EngineModel, decoding: DecodingPlan) -> None:
@@ -121,6 +132,7 @@ def _transformers_loop(model: EngineModel, documents: Sequence[np.ndarray], deco
             inputs_embeds=embeddings,
             attention_mask=mask,
             generation_config=generation_config(decoding, eos),
+            synced_gpus=model.is_sharded,  # a rank whose summaries have ended takes part until those of all have
             # some families keep their state under another name
             **({} if cache is None else {"past_key_values": cache}),
         )

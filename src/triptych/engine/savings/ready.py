@@ -27,6 +27,11 @@ from triptych.models.parts import embed
 
 REPEATED = 1e-2  # of a gradient's norm: what the order of sums may change of it on a GPU; the same bits on a CPU
 _APART = "summaries are written without merging what was trained into the weights: they are stored in 4 bits"
+_SCALED = "this family's logits are scaled or capped: the plain path is taken"
+_SHARDED = (
+    "the model is sharded over the processes: blocks are computed at every place, without the trunk cache, and "
+    "summaries come from transformers' generate"
+)
 LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -49,22 +54,40 @@ def make_ready(model: EngineModel) -> EngineModel:
 
     with _in_fp32(adapted.parts.model):
         if not head_is_plain(adapted):
-            reason = "this family's logits are scaled or capped: the plain path is taken"
-            return replace(model, can=Abilities(notes=(*notes, reason)))
+            return replace(model, can=Abilities(notes=(*notes, _SCALED)))
         fuse_activations(adapted.parts.model)
         if machine.precision == "bf16":
             use_quick_blocks(adapted.parts.model)
         prune, prune_in_training = probe_pruning(model, same_draws=machine.precision == "fp32", report=whole_block)
         can = Abilities(logits_at_targets=True, prune=prune, prune_in_training=prune_in_training)
         own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
-    if machine.precision in LOW_PRECISION:
-        leave_rounding_to_autocast(adapted.parts.model)
-        cast_frozen_matrices(adapted.parts.model, LOW_PRECISION[machine.precision])
-    if machine.precision == "bf16":
-        narrow_trained_embeddings(adapted.parts.model)
+    _narrow(adapted.parts.model, machine.precision)
     if machine.precision == "bf16" and machine.device.type == "cpu":
         use_quick_dropout(adapted.parts.model)
     return replace(model, can=replace(can, own_decoding=own_decoding, notes=tuple(notes)))
+
+
+def make_ready_to_shard(model: EngineModel) -> EngineModel:
+    """As `make_ready`, with only those savings that work on weights which are gathered for each pass.
+
+    Args:
+        model: the model in eval mode, whole and in the CPU's memory; its modules are changed in place.
+    """
+    adapted, precision = model.adapted, model.machine.precision
+    if not head_is_plain(adapted):
+        return replace(model, can=Abilities(notes=(_SHARDED, _SCALED)))
+    fuse_activations(adapted.parts.model)
+    _narrow(adapted.parts.model, precision)
+    return replace(model, can=Abilities(logits_at_targets=True, notes=(_SHARDED,)))
+
+
+def _narrow(model: nn.Module, precision: str) -> None:
+    """Frozen matrices, and what trained embeddings look up, in the run's precision."""
+    if precision in LOW_PRECISION:
+        leave_rounding_to_autocast(model)
+        cast_frozen_matrices(model, LOW_PRECISION[precision])
+    if precision == "bf16":
+        narrow_trained_embeddings(model)
 
 
 @contextmanager

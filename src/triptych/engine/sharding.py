@@ -1,0 +1,185 @@
+"""A model sharded over the ranks by torch's `fully_shard` (FSDP2), and its tensors: whole, or the piece of a rank.
+
+Each rank holds a piece of every weight. The weights of a block are gathered from all ranks for as long as it computes;
+those outside the blocks (embeddings, final norm, head) for a whole pass. What a method adds to the model is small, and
+each rank holds all of it. Tried with torch 2.13.0.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from triptych.contracts import AdaptedModel, ModelParts
+
+Found = TypeVar("Found")
+
+
+class HeldBytes(NamedTuple):
+    """Bytes of a model's parameters.
+
+    Attributes:
+        here: those that this rank holds between two passes.
+        whole: those of the whole model.
+    """
+
+    here: int
+    whole: int
+
+
+class ShardedModel(nn.Module):
+    """The root around a sharded model: its forward pass is any work with the model.
+
+    So embeddings and head, which the engine calls by themselves, compute inside of it, with their weights gathered.
+
+    Args:
+        model: the model, its blocks sharded.
+    """
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.model = model
+
+    def forward(self, work: Callable[[], Found]) -> Found:
+        """`work()`, which returns tensors or plain data."""
+        return work()
+
+
+def shard(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: torch.device, ranks: int) -> ShardedModel:
+    """Shard an adapted model over all ranks, which call this together; afterwards each holds its pieces on its device.
+
+    Gradients of sharded weights are summed over the ranks, not averaged: the loss is divided before, by the targets of
+    the whole batch.
+
+    Args:
+        adapted: the model with its weights, the same on every rank; it is changed in place.
+        added: parameters inside the model that a method has put in; each rank keeps the whole of them.
+        device: of this rank.
+        ranks: how many there are.
+    """
+    mesh = init_device_mesh(device.type, (ranks,))
+    model = adapted.parts.model
+    replicated = {*added, *(parameter for parameter in model.parameters() if parameter.ndim == 0)}
+    beside = [learned for learned in (adapted.virtual_tokens, adapted.prefix) if learned is not None]
+    for parameter in (*replicated, *(p for learned in beside for p in learned.parameters())):
+        parameter.data = parameter.data.to(device)
+    for block in adapted.parts.blocks:
+        fully_shard(block, mesh=mesh, ignored_params=replicated)
+    root = ShardedModel(model)
+    fully_shard(root, mesh=mesh, ignored_params=replicated)
+    for module in root.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)
+            module.set_force_sum_reduction_for_comms(True)  # gloo has no other one
+            # a rank's documents may use parameters that another's do not
+            module.set_reduce_scatter_unused_params(True, recurse=False)
+    return root
+
+
+def shares_weights(parts: ModelParts) -> bool:
+    """Whether a block has a weight that is another block's too, or is used outside the blocks: it has no one place."""
+    blocks = [{id(parameter) for parameter in block.parameters()} for block in parts.blocks]
+    inside = {id(module) for block in parts.blocks for module in block.modules()}
+    beside = [module for module in parts.model.modules() if id(module) not in inside]
+    outside = {id(parameter) for module in beside for parameter in module.parameters(recurse=False)}
+    together = set().union(*blocks)
+    return len(together) < sum(map(len, blocks)) or bool(together & outside)
+
+
+def run_sharded(root: ShardedModel, work: Callable[[], Found]) -> Found:
+    """`work()`, a pass through a sharded model; all ranks make it together, each with documents of its own.
+
+    Without gradients, everything is sharded again afterwards; otherwise after the backward pass.
+    """
+    assert isinstance(root, FSDPModule)
+    root.set_reshard_after_forward(not torch.is_grad_enabled(), recurse=False)
+    return root(work)
+
+
+def held_bytes(*modules: nn.Module | None) -> HeldBytes:
+    """Bytes of the parameters of modules, a tied one once; `None` among the modules is skipped."""
+    found = {id(p): p for module in modules if module is not None for p in module.parameters()}.values()
+    return HeldBytes(sum(piece_of(p).nbytes for p in found), sum(p.numel() * p.element_size() for p in found))
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether each rank holds a piece of a tensor."""
+    return isinstance(tensor, DTensor)
+
+
+def piece_of(tensor: Tensor) -> Tensor:
+    """This rank's piece of a sharded tensor, in the same memory; any other tensor as it is."""
+    detached: Any = tensor.detach()
+    return detached.to_local() if isinstance(tensor, DTensor) else detached
+
+
+def cut_like(whole: Tensor, like: Tensor) -> Tensor:
+    """A whole tensor, which every rank has, sharded as another one is; as it is where that one is not sharded."""
+    if not isinstance(like, DTensor):
+        return whole
+    mesh, placements = like.device_mesh, like.placements
+    cut = distribute_tensor(whole.to(like.device), mesh, placements, src_data_rank=None)
+    return joined(cut.to_local().clone(), like)  # not a view of the whole
+
+
+def joined(piece: Tensor, like: Tensor) -> Tensor:
+    """A sharded tensor of the same shape as another one, of this rank's piece; as it is where that one is whole."""
+    if not isinstance(like, DTensor):
+        return piece
+    local = piece.to(like.device)
+    return DTensor.from_local(local, like.device_mesh, like.placements, shape=like.shape, stride=like.stride())
+
+
+def gathered(pieces: Mapping[str, Tensor], like: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Whole tensors from the pieces that all ranks hold; all ranks call this together.
+
+    Args:
+        pieces: this rank's, by name; whole tensors among them stay as they are.
+        like: by the same names, tensors that are sharded as the pieces are.
+        keep: whether this rank needs them; else nothing is returned. One at a time is on the device, the rest in the
+            CPU's memory.
+    """
+    found = {}
+    for name, piece in pieces.items():
+        tensor = joined(piece, like[name])
+        if isinstance(tensor, DTensor):
+            whole = tensor.full_tensor()
+            if keep:
+                found[name] = whole.cpu()
+        elif keep:
+            found[name] = tensor
+    return found
+
+
+def whole_tensors(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
+    """Tensors, of which some may be sharded, as whole ones; where there are any, all ranks call this together.
+
+    Args:
+        tensors: by name.
+        keep: whether this rank needs them; else nothing is returned.
+    """
+    return gathered({name: piece_of(tensor) for name, tensor in tensors.items()}, tensors, keep)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
+    """Clip the norm of all gradients together, as torch's `clip_grad_norm_` does; some may be sharded.
+
+    Returns:
+        The norm before, the same on every rank.
+    """
+    trained = list(parameters)
+    found = [parameter.grad for parameter in trained if parameter.grad is not None]
+    sharded = [gradient for gradient in found if isinstance(gradient, DTensor)]
+    if not sharded:
+        return nn.utils.clip_grad_norm_(trained, most)
+    squares = torch.stack([piece_of(gradient).double().square().sum() for gradient in sharded]).sum()
+    torch.distributed.all_reduce(squares, group=sharded[0].device_mesh.get_group())
+    squares = squares + sum(gradient.double().square().sum() for gradient in found if not is_sharded(gradient))
+    norm = squares.sqrt().float()
+    for gradient in found:
+        piece_of(gradient).mul_((most / (norm + 1e-6)).clamp(max=1.0))
+    return norm
