@@ -34,6 +34,7 @@ _TARGET = Meant(("limits.summary_tokens", "decoding.max_new_tokens"), "of refere
 _PRECISION = Meant(("training.precision",), '"fp32", "bf16" or "fp16"')
 _MODEL = Meant(("model",))
 _QUANTIZED = Meant(("model_quantization",), '"nf4" or "none", the same for every method')
+_SHARDED = Meant(("engine.sharding",), '"full" or "none", of the model over the processes of torchrun')
 _DATA = Meant(("data",), "a folder, a file or a name on the Hub")
 
 FOREIGN_NAMES = {
@@ -98,6 +99,9 @@ FOREIGN_NAMES = {
     "bnb_4bit_quant_type": _QUANTIZED,
     "quantization_bit": _QUANTIZED,
     "quantization_config": _QUANTIZED,
+    "fsdp": _SHARDED,
+    "fsdp_config": _SHARDED,
+    "deepspeed": _SHARDED,
     "dataset": _DATA,
     "datasets": _DATA,
     "dataset_name": _DATA,

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from transformers import PreTrainedModel
@@ -12,12 +11,11 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.corpus.sequence import Template
 from triptych.engine.modes import TrainingModes
 from triptych.engine.savings.recomputation import recomputing_blocks
-from triptych.engine.sharding import ShardedModel, run_sharded, shard
+from triptych.engine.sharding import Passed, ShardedModel, run_sharded, shard_model
 from triptych.machine import Machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.parts import take_apart
 
-Found = TypeVar("Found")
 Change = Callable[[ModelParts], AdaptedModel]  # what a method, or a saved adapter, does to an untouched model
 
 
@@ -122,14 +120,14 @@ class EngineModel:
         """Whether each rank holds a piece of every weight, so that all ranks must make each pass together."""
         return self.root is not None
 
-    def run(self, work: Callable[[], Found]) -> Found:
+    def run(self, work: Callable[[], Passed]) -> Passed:
         """`work()`, a pass through the model, with the weights that it needs gathered where the model is sharded."""
         return work() if self.root is None else run_sharded(self.root, work)
 
     def shard(self) -> "EngineModel":
         """The same model sharded over all ranks of its machine, which call this together; changed in place."""
         added = self.modes.added_parameters(self.parts.model)
-        root = shard(self.adapted, added, self.machine.device, self.machine.num_processes)
+        root = shard_model(self.adapted, added, self.machine.device, self.machine.num_processes)
         return replace(self, root=root)
 
     def on_plain_path(self) -> "EngineModel":

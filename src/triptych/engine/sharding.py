@@ -15,8 +15,9 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from triptych.contracts import AdaptedModel, ModelParts
+from triptych.measure.memory import return_blocks_at_once
 
-Found = TypeVar("Found")
+Passed = TypeVar("Passed")
 
 
 class HeldBytes(NamedTuple):
@@ -44,12 +45,12 @@ class ShardedModel(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, work: Callable[[], Found]) -> Found:
+    def forward(self, work: Callable[[], Passed]) -> Passed:
         """`work()`, which returns tensors or plain data."""
         return work()
 
 
-def shard(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: torch.device, ranks: int) -> ShardedModel:
+def shard_model(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: torch.device, ranks: int) -> ShardedModel:
     """Shard an adapted model over all ranks, which call this together; afterwards each holds its pieces on its device.
 
     Gradients of sharded weights are summed over the ranks, not averaged: the loss is divided before, by the targets of
@@ -61,12 +62,15 @@ def shard(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: torch.de
         device: of this rank.
         ranks: how many there are.
     """
+    return_blocks_at_once(device)
     mesh = init_device_mesh(device.type, (ranks,))
     model = adapted.parts.model
     replicated = {*added, *(parameter for parameter in model.parameters() if parameter.ndim == 0)}
-    beside = [learned for learned in (adapted.virtual_tokens, adapted.prefix) if learned is not None]
-    for parameter in (*replicated, *(p for learned in beside for p in learned.parameters())):
-        parameter.data = parameter.data.to(device)
+    for tensor in (*replicated, *model.buffers()):
+        tensor.data = tensor.data.to(device)
+    for learned in (adapted.virtual_tokens, adapted.prefix):
+        if learned is not None:
+            learned.to(device)
     for block in adapted.parts.blocks:
         fully_shard(block, mesh=mesh, ignored_params=replicated)
     root = ShardedModel(model)
@@ -90,7 +94,7 @@ def shares_weights(parts: ModelParts) -> bool:
     return len(together) < sum(map(len, blocks)) or bool(together & outside)
 
 
-def run_sharded(root: ShardedModel, work: Callable[[], Found]) -> Found:
+def run_sharded(root: ShardedModel, work: Callable[[], Passed]) -> Passed:
     """`work()`, a pass through a sharded model; all ranks make it together, each with documents of its own.
 
     Without gradients, everything is sharded again afterwards; otherwise after the backward pass.
@@ -123,10 +127,10 @@ def cut_like(whole: Tensor, like: Tensor) -> Tensor:
         return whole
     mesh, placements = like.device_mesh, like.placements
     cut = distribute_tensor(whole.to(like.device), mesh, placements, src_data_rank=None)
-    return joined(cut.to_local().clone(), like)  # not a view of the whole
+    return as_sharded(cut.to_local().clone(), like)  # not a view of the whole
 
 
-def joined(piece: Tensor, like: Tensor) -> Tensor:
+def as_sharded(piece: Tensor, like: Tensor) -> Tensor:
     """A sharded tensor of the same shape as another one, of this rank's piece; as it is where that one is whole."""
     if not isinstance(like, DTensor):
         return piece
@@ -145,7 +149,7 @@ def gathered(pieces: Mapping[str, Tensor], like: Mapping[str, Tensor], keep: boo
     """
     found = {}
     for name, piece in pieces.items():
-        tensor = joined(piece, like[name])
+        tensor = as_sharded(piece, like[name])
         if isinstance(tensor, DTensor):
             whole = tensor.full_tensor()
             if keep:
@@ -176,10 +180,14 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
     sharded = [gradient for gradient in found if isinstance(gradient, DTensor)]
     if not sharded:
         return nn.utils.clip_grad_norm_(trained, most)
-    squares = torch.stack([piece_of(gradient).double().square().sum() for gradient in sharded]).sum()
-    torch.distributed.all_reduce(squares, group=sharded[0].device_mesh.get_group())
-    squares = squares + sum(gradient.double().square().sum() for gradient in found if not is_sharded(gradient))
-    norm = squares.sqrt().float()
+
+    def squares(gradients: Iterable[Tensor]) -> Tensor:
+        norms = [torch.linalg.vector_norm(piece_of(each), dtype=torch.float64) for each in gradients]
+        return torch.stack(norms).square().sum() if norms else torch.zeros((), device=found[0].device)
+
+    total = squares(sharded)
+    torch.distributed.all_reduce(total, group=sharded[0].device_mesh.get_group())
+    norm = (total + squares([each for each in found if not is_sharded(each)])).sqrt().float()
     for gradient in found:
         piece_of(gradient).mul_((most / (norm + 1e-6)).clamp(max=1.0))
     return norm

@@ -17,7 +17,7 @@ from triptych.engine.forward import target_losses
 from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.trunk_cache import TrunkCache
-from triptych.engine.sharding import clip_gradients, cut_like, gathered, is_sharded, joined, piece_of
+from triptych.engine.sharding import as_sharded, clip_gradients, cut_like, gathered, is_sharded, piece_of
 from triptych.engine.shortage import given_up, out_of_memory, recomputing, shortage_of_ranks
 from triptych.errors import NonFiniteLoss
 
@@ -149,7 +149,7 @@ class TrainingState:
                 piece_of(self.trained[name]).copy_(value)
         if self.best_moments:
             now = self._moments()
-            self._load_moments({name: joined(piece, now[name]) for name, piece in self.best_moments.items()})
+            self._load_moments({name: as_sharded(piece, now[name]) for name, piece in self.best_moments.items()})
             self.best_moments = {}
 
     def _moments(self) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ import torch
 
 from triptych.measure.counters import sampled
 
+_MMAP_THRESHOLD = -3  # in malloc.h
 _STATUS = Path("/proc/self/status")
 _ANONYMOUS = re.compile(rb"^Rss(?:Anon|Shmem):\s*(\d+) kB", re.MULTILINE)
 
@@ -98,6 +99,16 @@ def release_free_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
     elif (trim := _malloc_trim()) is not None:
         trim(0)
+
+
+def return_blocks_at_once(device: torch.device) -> None:
+    """Let glibc return what it is given back to the system at once, if it is 1 MB or more; on a CPU alone.
+
+    By itself it keeps blocks of up to 32 MB, in pieces that the next ones may not fit into: where a model's weights are
+    gathered block by block, and dropped again, they would take more room than the whole model.
+    """
+    if device.type == "cpu" and _malloc_trim() is not None:
+        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 2**20)
 
 
 @cache

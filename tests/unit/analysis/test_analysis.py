@@ -318,7 +318,8 @@ def test_other_documents_are_refused(out: Path, field: str):
 
 
 @pytest.mark.parametrize(
-    "field", ["engine.plain", "training.micro_batch_size", "decoding.batch_size", "cache.max_gigabytes"]
+    "field",
+    ["engine.plain", "engine.sharding", "training.micro_batch_size", "decoding.batch_size", "cache.max_gigabytes"],
 )
 def test_what_changes_no_result_is_not_refused(out: Path, field: str):
     """Settings of the engine alone do not keep runs out of one table."""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import time
 import types
@@ -240,6 +241,26 @@ def test_memory_that_earlier_work_has_freed_is_not_memory_of_training():
     with later.phase():
         pass
     assert later.peak_bytes - fresh.peak_bytes < 15 * MEGABYTE and kept
+
+
+@needs_anonymous
+@pytest.mark.skipif(_malloc_trim() is None, reason="this C library cannot give its free pages back")
+def test_blocks_are_returned_at_once_where_it_is_asked_for():
+    """Every second block of 2 MB that is freed is no longer memory of the process, although larger ones were freed
+    before, after which glibc by itself keeps it."""
+    program = (
+        "import torch\n"
+        "from triptych.measure.memory import memory_reader, return_blocks_at_once\n"
+        "return_blocks_at_once(torch.device('cpu'))\n"
+        "torch.ones(2**22)\n"
+        "read = memory_reader()[1]\n"
+        "before = read()\n"
+        "blocks = [torch.ones(2**19) for _ in range(64)]\n"
+        "del blocks[::2]\n"
+        "print(read() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) < 80 * MEGABYTE
 
 
 def test_memory_goes_on_over_processes():
