@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from triptych import cli
 from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel
+from triptych.engine import sharding
 from triptych.errors import ConfigError
 from triptych.run.setup import refuse_sharding, refuse_to_cut
 
@@ -155,6 +156,14 @@ def test_precisions_that_can_be_sharded():
         refuse_sharding(suite, precision)
     with pytest.raises(ConfigError, match="this run would be in fp16"):
         refuse_sharding(suite, "fp16")
+
+
+def test_a_torch_that_cannot_shard_is_named(monkeypatch):
+    """With an older torch the key is refused, and its default works."""
+    monkeypatch.setattr(sharding, "SUPPORTED", False)
+    with pytest.raises(ConfigError, match="needs a newer torch than"):
+        refuse_sharding(make_suite({"engine": {"sharding": "full"}}), "fp32")
+    refuse_sharding(make_suite({}), "fp32")
 
 
 def test_blocks_that_share_weights_are_refused(gpt2):

@@ -132,6 +132,12 @@ def _run_flags(run: SavedRun) -> list[str]:
             "Memory ran out with one document a pass, so each block was computed again in the backward pass: time and "
             "FLOPs are higher, and memory is lower, than on a machine with more memory."
         )
+    sharding = record.notes.get("sharding")
+    if isinstance(sharding, dict) and isinstance(ranks := sharding.get("ranks"), int):
+        flags.append(
+            f"The model was sharded over {ranks} processes: memory is that of the process that used most of it, and "
+            "time includes gathering the weights."
+        )
     if note := record.cost.shared_note:
         flags.append(f"{note[0].upper()}{note[1:]}.")
     share = _rate_share(run)
@@ -305,7 +311,7 @@ def _unequal_machines(done: Sequence[SavedRun]) -> list[str]:
         ("hardware", lambda run: run.record.provenance.hardware),
         ("devices", lambda run: run.record.provenance.device),
         ("micro-batch sizes", lambda run: run.setting("training.micro_batch_size")),
-        ("engine settings", lambda run: run.setting("engine")),
+        ("engine settings", lambda run: [run.setting(f"engine.{name}") for name in ("plain", "sharding")]),
     ):
         trained = [run for run in with_provenance if run.tuned]
         if _differ(trained, value):

@@ -18,6 +18,7 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.measure.memory import return_blocks_at_once
 
 Passed = TypeVar("Passed")
+SUPPORTED = hasattr(FSDPModule, "set_force_sum_reduction_for_comms")  # by this version of torch
 
 
 class HeldBytes(NamedTuple):
@@ -79,8 +80,9 @@ def shard_model(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: to
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo has no other one
-            # a rank's documents may use parameters that another's do not
-            module.set_reduce_scatter_unused_params(True, recurse=False)
+            if hasattr(module, "set_reduce_scatter_unused_params"):  # older versions of torch lack it
+                # a rank's documents may use parameters that another's do not, as in a mixture of experts
+                module.set_reduce_scatter_unused_params(True, recurse=False)
     return root
 
 

@@ -254,6 +254,8 @@ def _note(name: str, value: Any) -> str:
             if value.get("first_block")
             else ""
         )
+    if name == "sharding":  # a sentence beside the table says it
+        return ""
     if name == "recomputed_blocks":
         return str(value)
     if name == "target_modules" and isinstance(value, list):

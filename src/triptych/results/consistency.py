@@ -43,7 +43,7 @@ EQUAL_SETTINGS = (
 )
 
 # Settings that records of earlier versions do not have: their runs were made as by the defaults.
-_ADDED = ("model_quantization", "prompt", "decoding.min_new_tokens", "training.dropout")
+_ADDED = ("model_quantization", "prompt", "decoding.min_new_tokens", "training.dropout", "engine.sharding")
 _DEFAULTS = Suite().model_dump(mode="json")
 
 Problem = tuple[str, str]  # the file's name, and what is wrong with it

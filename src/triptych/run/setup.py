@@ -13,9 +13,9 @@ from triptych.contracts import AdaptedModel, Context, Dataset, Method, ModelPart
 from triptych.corpus.prepare import Corpus, ask_otherwise, corpus_store, prepare
 from triptych.corpus.sequence import Template
 from triptych.datasets import open_dataset
+from triptych.engine import sharding
 from triptych.engine.model import EngineModel, adapt_model
 from triptych.engine.modes import dropout_rates
-from triptych.engine.sharding import held_bytes, shares_weights
 from triptych.errors import ConfigError, ModelError
 from triptych.machine import Machine, seed_everything
 from triptych.measure.parameters import count_parameters
@@ -100,7 +100,7 @@ def notes_on_sharding(model: EngineModel) -> dict[str, Any]:
     if not model.is_sharded:
         return {}
     adapted, machine = model.adapted, model.machine
-    held = held_bytes(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
+    held = sharding.held_bytes(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
     most = max(machine.collect([held.here]))
     return {"sharding": {"ranks": machine.num_processes, "bytes_of_a_rank": most, "bytes": held.whole}}
 
@@ -147,6 +147,8 @@ def refuse_sharding(suite: Suite, precision: str) -> None:
     """
     if suite.engine.sharding == "none":
         return
+    if not sharding.SUPPORTED:
+        raise ConfigError(f"{_SHARDING} needs a newer torch than {torch.__version__}; it was tried with 2.13.")
     if suite.model_quantization != quantization.NONE:
         raise ConfigError(
             f'{_SHARDING} cannot cut weights in 4 bits: set model_quantization = "none", or engine.sharding = "none".'
@@ -179,7 +181,11 @@ def refuse_to_cut(suite: Suite, adapted: Mapping[str, AdaptedModel]) -> None:
     """
     if suite.engine.sharding == "none":
         return
-    refused = [label for label, each in adapted.items() if is_recurrent(each.parts.model) or shares_weights(each.parts)]
+    refused = [
+        label
+        for label, each in adapted.items()
+        if is_recurrent(each.parts.model) or sharding.shares_weights(each.parts)
+    ]
     if refused:
         raise ConfigError(
             f"{_SHARDING} cannot cut the model of {', '.join(refused)} into its blocks: it is recurrent, or its blocks "

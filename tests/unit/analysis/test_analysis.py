@@ -423,6 +423,10 @@ def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
         ({"text_shape.share_at_cap": 0.4}, "40% of the summaries were cut at the cap"),
         ({"text_shape.share_empty": 0.25}, "25% of the summaries are empty"),
         ({"training.recomputed": True}, "Memory ran out with one document a pass, so each block was computed again"),
+        (
+            {"notes": {"sharding": {"ranks": 2}}},
+            "The model was sharded over 2 processes: memory is that of the process",
+        ),
     ],
 )
 def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, Any], sentence: str):
@@ -444,6 +448,7 @@ def test_what_a_reader_must_know_of_a_row_is_said(out: Path, changes: dict[str, 
         ("lora/1", {"provenance.commit": "def"}, "made with different commits"),
         ("lora/1", {"provenance.dirty": True}, "changes that are in no commit"),
         ("lora/1", {"config.training.micro_batch_size": 2}, "different micro-batch sizes"),
+        ("lora/1", {"config.engine.sharding": "full"}, "different engine settings"),
     ],
 )
 def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, changes: dict[str, Any], sentence: str):
@@ -457,6 +462,12 @@ def test_what_a_reader_must_know_of_the_whole_is_said(out: Path, run: str, chang
     assert [part for part in ("model", "data") if f"{part} " in sentence and comparison.synthetic] == (
         comparison.synthetic_parts
     )
+
+
+def test_records_from_before_a_setting_of_the_engine_have_its_default(out: Path):
+    """A record of an earlier version, without `engine.sharding`, has the same engine settings as those of today."""
+    edit_record(out, "lora/1", lambda record: record["config"]["engine"].pop("sharding"))
+    assert compare_results(read_results(out)).flags == []
 
 
 def test_an_unequal_search_is_flagged(out: Path):
