@@ -103,6 +103,7 @@ def _run_of(out):
     return next(out.glob("runs/*/0"))
 
 
+@pytest.mark.slow
 def test_a_sharded_run_that_was_stopped_leaves_what_one_process_does(workplace):
     """A sharded run that is stopped and started again has the history, summaries and weights of one process."""
     assert cli.main([*TRAIN, "--out", "one"]) == 0
