@@ -18,9 +18,10 @@ from types import ModuleType
 
 from rouge_score.rouge_scorer import RougeScorer
 
-from triptych.metrics.rouge import sentence_per_line, tokenizer
+from triptych.metrics.rouge import sentence_per_line
 from triptych.results.records import ROUGE_TYPES
 from triptych.text.languages import ENGLISH
+from triptych.text.tokenizers import tokenizer
 
 TOLERANCE = 1e-6
 Texts = list[str]

@@ -31,6 +31,12 @@ def test_analysis_loads_without_torch():
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 
+def test_what_list_shows_needs_no_stemmers():
+    """The registered plug-ins are imported without nltk, which takes longer than all the rest of `triptych list`."""
+    code = "import sys, triptych.plugins as p; p.import_plugins(); sys.exit('nltk' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
 def test_metrics_data_sets_and_lists_load_without_torch(tmp_path):
     """Contracts, metrics, readers of tables and what the terminal shows need no torch, nor does `list data`."""
     (tmp_path / "data.csv").write_text("document,summary\na,b\n")

@@ -6,13 +6,11 @@ words by rouge_score's own tokenizer, every other language by `triptych.text.wor
 `triptych.metrics.subsequences`, bit for bit as rouge_score does.
 """
 
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
-from nltk.stem import PorterStemmer, SnowballStemmer
 from pydantic import Field
-from rouge_score import tokenize
-from rouge_score.tokenizers import Tokenizer
 
 from triptych import __version__
 from triptych.contracts import Metric
@@ -21,7 +19,8 @@ from triptych.registry import register
 from triptych.results.records import ROUGE_SCORES, ROUGE_TYPES
 from triptych.text import languages, sentences, words
 
-LEAST_STEMMED = 4  # characters: rouge_score does not stem shorter words
+if TYPE_CHECKING:
+    from rouge_score.tokenizers import Tokenizer
 
 
 @register("rouge")
@@ -35,7 +34,7 @@ class RougeScore(Metric):
     )
 
     @cached_property
-    def _tokenizers(self) -> dict[str, Tokenizer]:
+    def _tokenizers(self) -> dict[str, "Tokenizer"]:
         return {}
 
     def score(self, prediction: str, reference: str, document: str) -> dict[str, float]:
@@ -58,6 +57,8 @@ class RougeScore(Metric):
             prediction: the generated summary.
             reference: the reference summary.
         """
+        from triptych.text.tokenizers import tokenizer  # nltk takes longer to import than `triptych list` without it
+
         name = languages.choose(self.language, [reference]).name if self.language == languages.AUTO else self.language
         if name not in self._tokenizers:
             self._tokenizers[name] = tokenizer(name)
@@ -93,45 +94,6 @@ class RougeScore(Metric):
             f"version:{__version__}",
         )
         return "|".join(parts)
-
-
-def tokenizer(language: str) -> Tokenizer:
-    """The tokenizer for a language, with the interface of rouge_score.
-
-    Args:
-        language: one of `languages.LANGUAGES` except "auto".
-    """
-    return EnglishTokenizer() if language == languages.ENGLISH else UnicodeTokenizer(language)
-
-
-class EnglishTokenizer(Tokenizer):
-    """rouge_score's own words of a-z and 0-9, Porter-stemmed; stems are cached."""
-
-    def __init__(self) -> None:
-        self.stem = lru_cache(maxsize=2**16)(PorterStemmer().stem)
-
-    def tokenize(self, text: str) -> list[str]:
-        """The words in order."""
-        return tokenize.tokenize(text, self)
-
-
-class UnicodeTokenizer(Tokenizer):
-    """The words of any script, stemmed if the language has a Snowball stemmer.
-
-    Args:
-        language: one of `languages.LANGUAGES`.
-    """
-
-    def __init__(self, language: str):
-        self._dotless_i = language in languages.DOTLESS_I
-        self._stem = lru_cache(maxsize=2**16)(SnowballStemmer(language).stem) if language in languages.STEMMED else None
-
-    def tokenize(self, text: str) -> list[str]:
-        """The words in order; as in rouge_score, words under four characters are not stemmed."""
-        found = words.split_words(text, self._dotless_i)
-        if self._stem is None:
-            return found
-        return [self._stem(word) if len(word) >= LEAST_STEMMED else word for word in found]
 
 
 def sentence_per_line(text: str) -> str:

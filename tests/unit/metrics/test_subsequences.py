@@ -9,6 +9,7 @@ from rouge_score.tokenizers import DefaultTokenizer, Tokenizer
 from triptych.metrics import rouge, subsequences
 from triptych.metrics.rouge import RougeScore
 from triptych.results import records
+from triptych.text.tokenizers import tokenizer
 
 tokens = st.lists(st.sampled_from("abcd"), max_size=80)
 sentences = st.lists(st.lists(st.sampled_from("abcde"), max_size=12), max_size=6)
@@ -60,7 +61,7 @@ TEXTS = st.lists(PIECES, max_size=25).map(" ".join)
 def test_texts_score_as_rouge_score_scores_them(language):
     """Tokenised line by line and stemmed once, texts of any script have the bits of rouge_score with its tokenizer."""
     metric = RougeScore(language=language)
-    own = DefaultTokenizer(use_stemmer=True) if language == "english" else rouge.tokenizer(language)
+    own = DefaultTokenizer(use_stemmer=True) if language == "english" else tokenizer(language)
     plain = rouge_scorer.RougeScorer(list(records.ROUGE_TYPES), tokenizer=own)
 
     @settings(deadline=None, max_examples=150)

@@ -15,10 +15,11 @@ from rouge_score.tokenize import tokenize
 from triptych.cli import main
 from triptych.config.schema import make_suite
 from triptych.errors import ConfigError
-from triptych.metrics.rouge import RougeScore, UnicodeTokenizer, sentence_per_line
+from triptych.metrics.rouge import RougeScore, sentence_per_line
 from triptych.metrics.text_shape import TextShapeMetric, copied_spans, shape_words
 from triptych.text import languages, words
 from triptych.text.languages import choose
+from triptych.text.tokenizers import UnicodeTokenizer
 
 TYPES = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 ENGLISH = [
