@@ -7,7 +7,7 @@ Six methods (untuned, lead-3, prompt tuning, LoRA, last layers, full) at the mod
 of pairs, two learning rates each, test loss, and ROUGE of summaries with 4 beams. The script is what one writes with
 transformers' Trainer, peft, generate and rouge_score: it has no intervals, tests, costs, report or resumption. Times
 are of the whole process from start to end. Peak memory is the largest sum over the process and its children, where a
-page that several of them share counts once (proportional set size), looked at ten times a second; Linux only. Lines are
+page that several of them share counts once (proportional set size), looked at once a second; Linux only. Lines are
 those that are neither empty nor comments. The dry run of the same suite comes first: its estimate is held against what
 the suite took.
 """
@@ -43,6 +43,14 @@ precision = "bf16"
 max_new_tokens = {new}
 [search]
 trials = 2
+[method.prompt-tuning]
+learning_rates = [0.03, 0.1]
+[method.lora]
+learning_rates = [0.001, 0.003]
+[method.last-layers]
+learning_rates = [0.0003, 0.001]
+[method.full]
+learning_rates = [0.00003, 0.0001]
 """
 
 
@@ -109,7 +117,7 @@ def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     process = psutil.Popen(command, env=environment)
     while process.poll() is None:
         peak = max(peak, sum(share_of_memory(one) for one in [process, *children(process)]))
-        time.sleep(0.1)
+        time.sleep(1)
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with status {process.returncode}")
     return {"seconds": time.perf_counter() - started, "peak_memory_bytes": peak}

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Say where the time of a training step, and of summaries, goes.
+
+    python benchmarks/where_time_goes.py --model FOLDER --data FOLDER [--only full,greedy] [--batch 3] [--to FILE]
+
+For each row of `engine.py` that trains: the time of torch's operations in the steps of one turn after one that warms
+up, by torch's profiler, in groups. For summaries: the seconds until the first token of every document, which is mostly
+reading, and those of all tokens; the median of three turns.
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from torch.profiler import ProfilerActivity, profile
+
+from engine import GENERATION, TRAINING, load, machine, model_name, our_generation, our_training, with_targets
+
+GROUPS = {
+    "products with weights": ("aten::mm", "aten::addmm", "mkldnn::", "aten::mkldnn"),
+    "products of attention": ("aten::bmm", "aten::baddbmm"),
+    "softmax": ("aten::_softmax", "aten::_log_softmax"),
+    "optimizer": ("Optimizer.", "aten::_fused_adam", "aten::_foreach"),
+    "activations and norms": ("aten::gelu", "aten::silu", "aten::native_layer_norm"),
+    "copies": ("aten::copy_", "aten::cat", "aten::clone"),
+    "zeros": ("aten::zero_", "aten::fill_"),
+}
+REST = "other operations"
+
+
+def main() -> None:
+    """Every row asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a transformers folder")
+    parser.add_argument("--data", required=True, help="a folder with train and test files")
+    parser.add_argument("--only", default=",".join([*TRAINING, *GENERATION]), help="rows, separated by commas")
+    parser.add_argument("--batch", type=int, default=3, help="documents of a training step")
+    parser.add_argument("--documents", type=int, default=16, help="documents of a turn of generation, one batch")
+    parser.add_argument("--document-tokens", type=int, default=384)
+    parser.add_argument("--summary-tokens", type=int, default=128)
+    parser.add_argument("--new", type=int, default=64, help="tokens of every summary")
+    parser.add_argument("--to", type=Path, help="a JSON file for the result")
+    options = parser.parse_args()
+    settings = {**vars(options), "turns": 1}
+    corpus, base = load(settings)
+    rows = {}
+    for row in options.only.split(","):
+        if row in TRAINING:
+            rows[row] = steps(our_training(with_targets(TRAINING[row], settings), settings, corpus, base))
+        else:
+            rows[row] = summaries(GENERATION[row], settings, corpus, base)
+        shares = ", ".join(f"{name} {value:.3g}" for name, value in rows[row].items())
+        print(f"{row}: {shares}", flush=True)
+    if options.to:
+        result = {"model": model_name(options.model), "rows": rows, "machine": machine()}
+        options.to.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def steps(turn) -> dict[str, float]:
+    """The shares of the groups in the time of all operations of a turn."""
+    turn(0)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        turn(1)
+    spent = dict.fromkeys([*GROUPS, REST], 0.0)
+    for event in profiler.key_averages():
+        group = next((name for name, begin in GROUPS.items() if event.key.startswith(begin)), REST)
+        spent[group] += event.self_cpu_time_total
+    total = sum(spent.values())
+    return {name: seconds / total for name, seconds in sorted(spent.items(), key=lambda pair: -pair[1])}
+
+
+def summaries(beams: int, settings: dict, corpus, base) -> dict[str, float]:
+    """Seconds to the first token of every document, and to the last one."""
+    found = {}
+    for name, new in (("seconds to the first tokens", 1), ("seconds to the last tokens", settings["new"])):
+        turn = our_generation("ours", beams, {**settings, "new": new}, corpus, base.tokenizer)
+        turn(0)
+        found[name] = statistics.median(turn(number)["seconds"] for number in range(3))
+    return found
+
+
+if __name__ == "__main__":
+    main()
