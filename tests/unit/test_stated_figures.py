@@ -84,6 +84,58 @@ def test_tables_of_results_are_those_of_their_records(document, mark, name):
             assert f"{row.loss.test:.{DIGITS.get(name, 3)}f}" in stated, label
 
 
+# how the first cell of a line in docs/performance.md begins, and the row of `benchmarks/engine.py`
+MEASURED = {
+    "LoRA": "lora",
+    "prompt tuning": "prompt-tuning",
+    "last two blocks": "last-layers",
+    "untied head": "last-head",
+    "full fine-tuning": "full",
+    "summaries, greedy": "greedy",
+    "summaries, 4 beams": "beam-4",
+}
+
+
+def times_as_fast(result: dict) -> str:
+    """How many times as fast as the fastest peer, rounded; that of later epochs follows where there is one."""
+    return ", ".join(f"{ratio:.1f}" for ratio in (result["ratio"], result["later_ratio"]) if ratio)
+
+
+def test_ratios_of_speed_are_those_of_the_benchmarks():
+    """Each line of docs/performance.md has the ratios of speed and memory of its file, and each file has a line."""
+    folder, found = CHECKOUT / "benchmarks/results", set()
+    text = (CHECKOUT / "docs/performance.md").read_text(encoding="utf-8")
+    model = ""
+    for line in text.splitlines():
+        model = next(
+            (name for begin, name in (("GPT-2", "gpt2"), ("SmolLM2", "llama")) if line.startswith(begin)), model
+        )
+        first, *cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        row = next((row for begin, row in MEASURED.items() if first.startswith(begin)), None)
+        if not line.startswith("|") or row is None:
+            continue
+        (file,) = folder.glob(f"*-{model}-*-{row}.json")
+        result = json.loads(file.read_text(encoding="utf-8"))
+        assert cells[0] == times_as_fast(result), file.name
+        assert cells[2] == f"{result['memory_ratio']:.2f}", file.name
+        found.add(file)
+    assert found == {file for file in folder.glob("*.json") if "ratio" in json.loads(file.read_text(encoding="utf-8"))}
+
+
+def test_the_speeds_of_the_readme_are_those_of_the_benchmarks():
+    """The table of speeds has the ratios of the same files, and a dash where there is none."""
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8").partition("**Speed**")[2].partition("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "memory" in line]
+    table = {row: cells for first, *cells in lines for begin, row in MEASURED.items() if first.startswith(begin)}
+    assert set(table) == set(MEASURED.values())
+    for row, cells in table.items():
+        for model, cell in zip(("gpt2", "llama"), cells, strict=True):
+            files = list((CHECKOUT / "benchmarks/results").glob(f"*-{model}-*-{row}.json"))
+            assert len(files) == (cell != "-"), (row, model)
+            for result in (json.loads(file.read_text(encoding="utf-8")) for file in files):
+                assert cell == f"{times_as_fast(result)} times, memory {result['memory_ratio']:.2f}"
+
+
 def test_the_commit_of_the_demo_is_that_of_its_records():
     """README and results name the commit from which the demo's records were made."""
     record = json.loads((CHECKOUT / "docs/example/results/runs/lora/0/record.json").read_text(encoding="utf-8"))
