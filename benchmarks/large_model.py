@@ -32,6 +32,7 @@ from engine import constant_plan, reset_resident_peak, resident_peak
 
 TARGETS = ("q_proj", "k_proj", "v_proj")
 CONTENDERS = ("triptych", "triptych recomputing", "trainer", "trainer checkpointing")
+LEFT_OUT = ("command", "folder", "json")  # of the figures
 IN_4_BITS = ("triptych in 4 bits", "triptych in 4 bits recomputing")  # by --only: they need bitsandbytes
 
 
@@ -66,7 +67,7 @@ def main() -> None:
             turns[name].append(alone(name, options))
     print(table(turns, options))
     if options.json:
-        settings = {name: str(value) for name, value in vars(options).items() if name not in ("command", "json")}
+        settings = {name: str(value) for name, value in vars(options).items() if name not in LEFT_OUT}
         options.json.write_text(json.dumps({"settings": settings, "turns": turns}, indent=2) + "\n")
 
 
