@@ -122,9 +122,9 @@ def finished(request, tmp_path_factory) -> Finished:
         test = first.corpus.test
         batch = collate([test[i] for i in range(2)], first.corpus.template)
 
-        def saving(adapted: AdaptedModel, folder: Path, origin) -> int:
+        def saving(adapted: AdaptedModel, folder: Path, origin, trained=None) -> int:
             logits[origin.label] = seen(adapted, batch)
-            return save(adapted, folder, origin)
+            return save(adapted, folder, origin, trained)
 
         save = experiment.save_adapter
         patch.setattr(experiment, "save_adapter", saving)
