@@ -82,6 +82,7 @@ def _hold(found: dict) -> None:
     assert found["shares"] == [False, True]
 
 
+@pytest.mark.slow
 def test_two_ranks_train_a_sharded_model_as_one_process_does(workplace):
     """Losses of all steps and evaluations agree within 1e-6, gradients in norm and size, dropout and an odd number of
     micro-batches included; summaries are equal; a resumed run continues bit for bit."""

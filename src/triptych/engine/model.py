@@ -1,7 +1,7 @@
 """The model under the engine: adapted by a method, on a machine, with what probes found that it may do."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,7 +11,7 @@ from triptych.contracts import AdaptedModel, ModelParts
 from triptych.corpus.sequence import Template
 from triptych.engine.modes import TrainingModes
 from triptych.engine.savings.recomputation import recomputing_blocks
-from triptych.engine.sharding import Passed, ShardedModel, run_sharded, shard_model
+from triptych.engine.sharding import Passed, ShardedModel, piece_of, run_sharded, shard_model
 from triptych.machine import Machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.parts import take_apart
@@ -110,6 +110,22 @@ class EngineModel:
     def eval(self) -> None:
         """Set everything to eval mode."""
         self.modes.eval(self.parts.model)
+
+    @contextmanager
+    def put_back(self) -> Iterator[None]:
+        """Inside, the model may be trained; afterwards it is as it was before, without gradients and in eval mode."""
+        trained = list(self.adapted.trained_parameters().values())
+        tensors = [*trained, *self.parts.model.buffers()]
+        before = [piece_of(tensor).to("cpu", copy=True) for tensor in tensors]
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for tensor, value in zip(tensors, before, strict=True):
+                    piece_of(tensor).copy_(value)
+            for parameter in trained:
+                parameter.grad = None
+            self.eval()
 
     def computing(self) -> AbstractContextManager[None]:
         """Inside, the blocks keep for the backward pass what they compute or, if the model recomputes, what enters."""

@@ -148,7 +148,7 @@ def _search_seconds(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes
     assert isinstance(entry.plugin, Method)
     trials = planned_trials(suite, entry.plugin, len(corpus.train))
     judged = min(len(corpus.validation), suite.search.validation_documents)
-    return sum(trials) * step + len(trials) * (times.loading + times.loss * judged)
+    return sum(trials) * step + len(trials) * times.loss * judged
 
 
 @dataclass

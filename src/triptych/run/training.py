@@ -67,7 +67,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
         trunk = open_trunk(bench, method, model, bench.corpus.train, flops)
-    found, search_flops = RateSearch(bench, method, flops, trunk).result(resumed)
+    found, search_flops = RateSearch(bench, method, model, flops, trunk).result(resumed)
     prompt = model.adapted.virtual_tokens
     prompt_before = prompt.weight.detach().clone() if prompt is not None else None
 

@@ -1,12 +1,15 @@
 """The learning-rate search of a run: its trials trained one by one, kept when they end, and read again."""
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from triptych.contracts import Method
+from triptych.corpus.sequence import Pair
 from triptych.engine.model import EngineModel
-from triptych.engine.training import Loop, TrainingState
+from triptych.engine.training import Loop, TrainingPlan, TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.results import layout
 from triptych.results.records import SearchResult, Trial
@@ -38,14 +41,22 @@ class RateSearch:
     Attributes:
         bench: the run that makes or reads it.
         method: what is trained.
+        model: the run's model, untrained; it is left as it is.
         flops: FLOPs of a training pass; None where they cannot be counted.
         trunk: the trunk cache of the training split.
     """
 
     bench: Workbench
     method: Method
+    model: EngineModel
     flops: FlopModels | None
     trunk: Trunk
+
+    @cached_property
+    def untrained(self) -> EngineModel:
+        """The model that every trial begins with, that of the suite's first seed."""
+        bench, first = self.bench, self.bench.suite.seeds[0]
+        return self.model if bench.seed == first else bench.fresh_model(self.method, first)
 
     @property
     def grid(self) -> tuple[float, ...]:
@@ -105,27 +116,16 @@ class RateSearch:
         return made
 
     def make_trial(self, rate: float, steps: int) -> Trial:
-        """Train a fresh model for a number of steps, and keep the trial."""
+        """Train the model for a number of steps, keep the trial, and put the model back."""
         bench, seed = self.bench, self.bench.suite.seeds[0]
         validation_set = sample_pairs(bench.corpus.validation, bench.suite.search.validation_documents, seed)
         before = bench.clocks.read()["search"]
-        model = bench.fresh_model(self.method, seed)
         # one evaluation, at the end
         plan = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch, bench.recomputes)
         plan = replace(plan, max_epochs=1, max_steps=steps, eval_every=1.0)
-        state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
-        loop = Loop(model, bench.corpus.train, plan, state, self.trunk.counter(self.flops), self.trunk.cache)
-        try:
-            while not loop.finished:
-                if loop.evaluation_due:
-                    loop.evaluate(bench.loss(model, validation_set).mean)
-                else:
-                    with bench.clocks.time("search"):
-                        loop.step()
-                    bench.show_progress(state.progress.step, loop.total_steps)
-            loss = state.progress.best_loss
-        except NonFiniteLoss:
-            loss = None
+        with self.untrained.put_back():
+            state = TrainingState.begin(self.untrained.adapted, plan, bench.machine.loss_scaler())
+            loss = self.train(plan, state, validation_set)
         trial = Trial(
             learning_rate=rate,
             validation_loss=loss,
@@ -136,6 +136,22 @@ class RateSearch:
         if bench.machine.is_main:
             keep_trial(self.trials_folder, trial, steps, bench.identity)
         return trial
+
+    def train(self, plan: TrainingPlan, state: TrainingState, validation_set: Sequence[Pair]) -> float | None:
+        """The validation loss at the end of a trial; None if it diverged."""
+        bench, model = self.bench, self.untrained
+        loop = Loop(model, bench.corpus.train, plan, state, self.trunk.counter(self.flops), self.trunk.cache)
+        try:
+            while not loop.finished:
+                if loop.evaluation_due:
+                    loop.evaluate(bench.loss(model, validation_set).mean)
+                else:
+                    with bench.clocks.time("search"):
+                        loop.step()
+                    bench.show_progress(state.progress.step, loop.total_steps)
+        except NonFiniteLoss:
+            return None
+        return state.progress.best_loss
 
 
 def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float) -> None:
@@ -158,6 +174,6 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
         trunk = open_trunk(bench, method, model, bench.corpus.train, flops)
-    search = RateSearch(bench, method, flops, trunk)
+    search = RateSearch(bench, method, model, flops, trunk)
     with bench.stage("search"):
         search.find_trial(rate, search.budget.first)
