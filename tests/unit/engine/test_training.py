@@ -516,3 +516,23 @@ def test_the_whole_job_is_reproducible(world):
 def test_nothing_to_train_is_nothing_to_save(gpt2):
     """The untouched model has no trained tensors."""
     assert gpt2.adapt(Untuned()).trained_parameters() == {}
+
+
+@pytest.mark.parametrize(
+    "method", [DROPPING_LORA, PromptTuning(num_virtual_tokens=3), Full()], ids=["lora", "prompt", "full"]
+)
+def test_a_model_that_is_put_back_trains_as_a_fresh_one(gpt2, method):
+    """After a trial the model is bit for bit what it was, has no gradients, and trains as one that was never used."""
+    loop = gpt2.loop(method)
+    trained, fresh = loop.state.trained, gpt2.loop(method)
+    before = {name: value.detach().clone() for name, value in trained.items()}
+    with loop.model.put_back():
+        train(loop)
+        assert any(not torch.equal(trained[name], value) for name, value in before.items())
+    assert all(torch.equal(trained[name], value) and trained[name].grad is None for name, value in before.items())
+    assert not any(module.training for module in loop.model.parts.model.modules())
+    losses = []
+    for each in (gpt2.loop_of(loop.model), fresh):
+        losses.append([])
+        train(each, on_step=lambda step: losses[-1].append(step.loss))
+    assert losses[0] == losses[1] and len(losses[0]) > 3
