@@ -133,6 +133,7 @@ def test_all_of_them_can_be_printed() -> None:
     assert to_pdf(ReportContent(*spoiled("".join(ODD) + " ".join(ODD)))).startswith(b"%PDF")
 
 
+@pytest.mark.slow
 @settings(max_examples=12, deadline=None)
 @given(st.text(st.characters(), max_size=60))
 def test_no_text_ends_a_report(text: str) -> None:

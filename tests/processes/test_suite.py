@@ -272,6 +272,7 @@ def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
     assert (out / "runs/lead-3/0/record.json").read_text() != old
 
 
+@pytest.mark.slow
 def test_a_random_llama_type_folder_runs_every_kind_of_row(workplace):
     """A model of another family (rotary, untied, nn.Linear) in a folder goes through every kind of method by the same
     command."""
