@@ -4,8 +4,8 @@
     python benchmarks/startup.py --model FOLDER --data FOLDER [--to FILE] [--rounds 5]
 
 Short commands are measured by the processor's seconds, of the process and its children, medians over the rounds. The
-dry run of six methods at the model's size (the suite of `whole_job.py`) is timed to its first line on a terminal's
-standard error and to its end. The estimate is that of the demo, made in the same minutes as the demo itself, with
+dry run of six methods at the model's size (the suite of `whole_job.py`) is timed to its first line and to its end,
+through a pipe. The estimate is that of the demo, made in the same minutes as the demo itself, with
 nothing in the cache.
 """
 
