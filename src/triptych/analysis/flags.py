@@ -99,19 +99,8 @@ def _duration(seconds: float) -> str:
 def _run_flags(run: SavedRun) -> list[str]:
     """The sentences about one finished run."""
     record, flags = run.record, []
-    initial, validation = record.loss.initial, record.loss.validation
-    if run.tuned and initial is not None and validation is not None:
-        gain = initial - validation
-        if abs(gain) <= NOT_MOVED * initial:
-            flags.append(
-                f"The validation loss did not move ({initial:.4f} before training, {validation:.4f} after). "
-                f"{_advice(run)}"
-            )
-        elif gain < 0:
-            flags.append(
-                f"Training made the validation loss worse ({initial:.4f} before, {validation:.4f} after): "
-                "the learning rate is probably too high."
-            )
+    if (moved := _how_the_loss_moved(run)) is not None:
+        flags.append(moved)
     # of two rates each is at an edge
     if record.search is not None and record.search.at_edge and len(record.search.trials) > 2:
         tried = [trial.learning_rate for trial in record.search.trials]
@@ -120,9 +109,7 @@ def _run_flags(run: SavedRun) -> list[str]:
             f"({', '.join(f'{rate:g}' for rate in tried)}): a better one may lie beyond it."
         )
     training = record.training
-    if training is not None and training.best_step == 0:
-        flags.append("No evaluation beat the untouched weights: these are the weights that were evaluated.")
-    elif training is not None and not training.stopped_early and training.best_epoch == training.epochs:
+    if training is not None and not training.stopped_early and 0 < training.best_epoch == training.epochs:
         flags.append(
             f"The best epoch is the last of {training.epochs}: training has not converged, "
             "and more epochs may lower the loss."
@@ -155,6 +142,29 @@ def _run_flags(run: SavedRun) -> list[str]:
     if shape is not None and shape.share_empty > HIGH_SHARE_EMPTY:
         flags.append(f"{shape.share_empty:.0%} of the summaries are empty.")
     return [*flags, *record.notes.get("warnings", [])]
+
+
+def _how_the_loss_moved(run: SavedRun) -> str | None:
+    """A sentence where training did not lower the validation loss; None where it did."""
+    initial, after, training = run.record.loss.initial, run.record.loss.validation, run.record.training
+    if not run.tuned or initial is None or after is None:
+        return None
+    untouched = ""
+    if training is not None and training.best_step == 0:
+        untouched = "No evaluation beat the untouched weights: these are the weights that were evaluated. "
+        losses = [line.get("validation_loss") for line in run.history if line.get("event") == "evaluation"]
+        after = min((loss for loss in losses if isinstance(loss, int | float)), default=after)
+    if abs(initial - after) <= NOT_MOVED * initial:
+        return (
+            f"{untouched}The validation loss did not move ({initial:.4f} before training, {after:.4f} after). "
+            f"{_advice(run)}"
+        )
+    if after > initial:
+        return (
+            f"{untouched}Training made the validation loss worse ({initial:.4f} before, {after:.4f} after): "
+            "the learning rate is probably too high."
+        )
+    return untouched.strip() or None
 
 
 def _rate_share(run: SavedRun) -> float | None:

@@ -388,6 +388,35 @@ def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
         assert flag.startswith("The validation loss did not move (3.1000 before training, 3.1100 after)") != worse
 
 
+@pytest.mark.parametrize(
+    ("reached", "sentence"),
+    [
+        (
+            4.2,
+            "Training made the validation loss worse (3.1000 before, 4.2000 after): the learning rate is probably too",
+        ),
+        (
+            3.1001,
+            "The validation loss did not move (3.1000 before training, 3.1001 after). The learning rate is probably",
+        ),
+    ],
+)
+def test_a_run_that_kept_the_untouched_weights_says_where_its_training_went(out: Path, reached: float, sentence: str):
+    """The loss of the weights that are kept did not move; whether the rate was too high or too low is in the history."""
+    folder = out / "runs/lora/1"
+    for field in ("loss.validation", "training.best_step", "training.best_epoch"):
+        value = 3.1 if field == "loss.validation" else 0
+        edit_record(out, "lora/1", lambda record, field=field, value=value: put(record, field, value))
+    events = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+    for event in events:
+        if event["event"] == "evaluation":
+            event["validation_loss"] = reached
+    (folder / "history.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    flags = compare_results(read_results(out)).rows["lora"].flags
+    untouched = "Seed 1: No evaluation beat the untouched weights: these are the weights that were evaluated. "
+    assert any(flag.startswith(untouched + sentence) for flag in flags)
+
+
 def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_path: Path):
     """Where every record says 50 epochs, and suite.json 2, the results are refused with both numbers."""
     out = write_results(tmp_path / "out", training={"max_epochs": 50})
