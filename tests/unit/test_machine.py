@@ -1,10 +1,13 @@
 """Devices and precisions: what is chosen, and that it changes speed and range, not the result."""
 
+import gc
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from support.worlds import World, in_bf16, train
 from triptych.contracts import AdaptedModel
@@ -206,3 +209,20 @@ def test_frozen_matrices_in_fp16_give_what_casting_them_at_every_step_gives(worl
     assert parts.token_embedding.weight.dtype == torch.float32
     narrowed = [p for p in parts.blocks.parameters() if p.ndim >= 2]
     assert narrowed and all(p.dtype == torch.float16 for p in narrowed)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux says which files are mapped")
+def test_narrowed_weights_let_go_of_their_file(gpt2, tmp_path):
+    """The pages of a weights file are not kept in memory for the few tensors that stay in fp32."""
+    gpt2.parts().model.save_pretrained(tmp_path)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).requires_grad_(False)
+
+    def is_mapped() -> bool:
+        gc.collect()
+        return str(tmp_path) in Path("/proc/self/maps").read_text()
+
+    assert is_mapped()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    cast_frozen_matrices(model, torch.bfloat16)
+    assert not is_mapped()
+    assert all(torch.equal(tensor, before[name].to(tensor.dtype)) for name, tensor in model.state_dict().items())

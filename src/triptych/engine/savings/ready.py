@@ -6,6 +6,7 @@ Tried with transformers 5.23.0.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,9 @@ def cast_frozen_matrices(model: nn.Module, dtype: torch.dtype) -> None:
     These are the matrices of products, for which autocast rounds trained ones in the same way, and what embeddings look
     up: see `narrow_trained_embeddings`. A table of numbers that something else is made of (Mamba's decay) stays fp32.
     In fp16 what embeddings look up stays fp32 too: the residual stream begins there, and it may go beyond 65,504.
+
+    On a CPU, weights are pages of their mapped file, all of which stay in memory as long as one tensor is read from
+    them: what keeps its type is copied, so that they are let go.
     """
     products, tables = (
         {id(module.weight) for module in model.modules() if isinstance(module, kinds)}
@@ -128,6 +132,9 @@ def cast_frozen_matrices(model: nn.Module, dtype: torch.dtype) -> None:
         is_float = parameter.is_floating_point()  # a matrix in 4 bits is narrower already
         if is_float and not parameter.requires_grad and (stacked or id(parameter) in narrow):
             parameter.data = parameter.data.to(dtype)
+    for tensor in chain(model.parameters(), model.buffers()):
+        if tensor.dtype == torch.float32 and tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 def leave_rounding_to_autocast(model: nn.Module) -> None:
