@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""Check that the schedule owes nothing to `max_epochs`, and that the search chooses the rate that is best in full runs.
+"""Check the recipe: that the schedule owes nothing to `max_epochs`, that the search finds the best rate, which options.
 
     python benchmarks/recipe.py schedule --out FOLDER [--epochs 2 3 4 10] [--schedules warmup_stable_decay linear]
-    python benchmarks/recipe.py search --out FOLDER
-    both: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
-          [--model tiny --data newswire --batch 8]
+    python benchmarks/recipe.py search --out FOLDER [--neighbours]
+    python benchmarks/recipe.py options --out FOLDER [--epochs 3]
+    all: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
+         [--model tiny --data newswire --batch 8]
 
 `schedule` trains each method at its default rate with several `max_epochs`; `search` makes each method's search and
-trains it at every rate that was tried. Each line of FOLDER/schedule.jsonl or search.jsonl is one run or search: the
-best validation loss in nats per target token, and what it took. What is there is not run again; the tables at the end
-are made from all lines. Nothing is judged on test data.
+trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it; `options` trains
+each method with each of its options in `CHOICES`, at a rate of its own search. Each line of FOLDER/schedule.jsonl,
+search.jsonl or options.jsonl is one run or search: the best validation loss in nats per target token, and what it took.
+What is there is not run again; the tables at the end are made from all lines. Nothing is judged on test data.
 """
 
 import argparse
@@ -29,6 +31,15 @@ from triptych.run.passes import find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.training import train_model
 from triptych.run.trials import RateSearch
 from triptych.run.workbench import Workbench
+
+CHOICES: dict[str, list[dict[str, Any]]] = {
+    "prompt-tuning": [{"num_virtual_tokens": count} for count in (20, 50, 100)],
+    "infix-tuning": [{"num_virtual_tokens": count} for count in (20, 50, 100)],
+    "lora": [{"rank": rank} for rank in (4, 8, 16)],
+    "lora-all": [{"rank": rank} for rank in (4, 8, 16)],
+    "last-layers": [{"num_blocks": count} for count in (1, 2, 4)],
+    "last-head": [{}],
+}
 
 
 def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **changes: Any) -> Workbench:
@@ -62,20 +73,26 @@ def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **chan
 
 def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, **changes: Any) -> dict[str, Any]:
     """Train one method in full, without a search."""
+    own = options.options.get(row, {}) | ({} if rate is None else {"learning_rate": rate})
+    return run(argparse.Namespace(**vars(options) | {"options": {row: own}, "trials": 0}), row, seed, **changes)
+
+
+def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dict[str, Any]:
+    """Train one method in full, after a search if there are trials."""
     with tempfile.TemporaryDirectory() as folder:
-        own = options.options.get(row, {}) | ({} if rate is None else {"learning_rate": rate})
-        there = argparse.Namespace(**vars(options) | {"options": {row: own}, "trials": 0})
-        bench = bench_of(there, row, seed, Path(folder), **changes)
-        found = train_model(bench, bench.entry.plugin, bench.fresh_model(bench.entry.plugin, seed))
+        bench = bench_of(options, row, seed, Path(folder), **changes)
+        model = bench.fresh_model(bench.entry.plugin, seed)
+        found = train_model(bench, bench.entry.plugin, model)
         losses = [line["validation_loss"] for line in found.history if line["event"] == "evaluation"]
         return {
             "row": row,
             "seed": seed,
-            "rate": bench.entry.plugin.learning_rate,
+            "rate": found.search.chosen if found.search else bench.entry.plugin.learning_rate,
             "best_loss": min([found.initial_loss, *losses]),
             "epochs": found.summary.epochs,
             "best_epoch": found.summary.best_epoch,
             "documents": found.summary.documents,
+            "parameters": sum(tensor.numel() for tensor in model.adapted.trained_parameters().values()),
             "losses": losses,
         }
 
@@ -88,9 +105,8 @@ def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
         model = bench.fresh_model(method, seed)
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-        result, _ = RateSearch(
-            bench, method, flops, open_trunk(bench, method, model, bench.corpus.train, flops)
-        ).result(None)
+        trunk = open_trunk(bench, method, model, bench.corpus.train, flops)
+        result, _ = RateSearch(bench, method, model, flops, trunk).result(None)
         assert result is not None
         return {"row": row, "seed": seed, **result.model_dump()}
 
@@ -136,14 +152,16 @@ def show_schedule(lines: Iterable[dict[str, Any]]) -> None:
 
 
 def run_search(options: argparse.Namespace) -> None:
-    """Every method and seed: its search, then a full run at every rate of the grid and every rate that was tried."""
+    """Every method and seed: its search, then full runs at the rates that were tried, or those next to the chosen one."""
     file = options.out / "search.jsonl"
     for seed in options.seeds:
         for row in options.rows:
             if not any(line["row"] == row and line["seed"] == seed and "chosen" in line for line in lines_of(file)):
                 add(file, search(options, row, seed))
             made = next(line for line in lines_of(file) if (line["row"], line["seed"]) == (row, seed))
-            for rate in sorted({trial["learning_rate"] for trial in made["trials"]}):
+            rates = sorted({trial["learning_rate"] for trial in made["trials"]})
+            at = rates.index(made["chosen"])
+            for rate in rates[max(0, at - 1) : at + 2] if options.neighbours else rates:
                 about = {"row": row, "seed": seed, "rate": rate}
                 if any(about.items() <= line.items() for line in lines_of(file)):
                     continue
@@ -170,9 +188,28 @@ def show_search(lines: list[dict[str, Any]]) -> None:
         )
 
 
+def run_options(options: argparse.Namespace) -> None:
+    """Every method and seed with each of its options."""
+    file = options.out / "options.jsonl"
+    for seed in options.seeds:
+        for row in options.rows:
+            for own in CHOICES.get(row, [{}]):
+                about = {"row": row, "options": own, "seed": seed}
+                if any(about.items() <= line.items() for line in lines_of(file)):
+                    continue
+                there = argparse.Namespace(**vars(options) | {"options": {row: own}})
+                add(file, {**about, **run(there, row, seed, max_epochs=max(options.epochs))})
+    for line in lines_of(file):
+        own = ", ".join(f"{name} {value}" for name, value in line["options"].items())
+        print(
+            f"{line['row']:>14} {own:>22} seed {line['seed']}  loss {line['best_loss']:.4f} at {line['rate']:g}, best "
+            f"after {line['best_epoch']:g} epochs; {line['parameters']:,} parameters"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("schedule", "search"))
+    parser.add_argument("what", choices=("schedule", "search", "options"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", default=["prompt-tuning", "lora", "last-layers", "full"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
@@ -187,11 +224,12 @@ def main() -> None:
     parser.add_argument("--data", default="newswire")
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--trials", type=int, default=4)
+    parser.add_argument("--neighbours", action="store_true")
     parser.add_argument("--options", type=json.loads, default={}, help='as JSON: {"lora": {"rank": 4}}')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     import_plugins()
-    {"schedule": run_schedule, "search": run_search}[options.what](options)
+    {"schedule": run_schedule, "search": run_search, "options": run_options}[options.what](options)
 
 
 if __name__ == "__main__":
