@@ -34,7 +34,8 @@ OPTIONS = """
 ## Options of methods
 
 `[method.LABEL]` holds the options of one method. Its label is the name of a method or baseline below, or any other name
-with the key `kind`: `[method.lora-all]`, `kind = "lora"`.
+with the key `kind`: `[method.lora-r4]`, `kind = "lora"`. `last-head` and `lora-all` need no `kind`: they are variants
+of `last-layers` and `lora` ([what they train](methods.md)).
 """
 
 

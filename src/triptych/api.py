@@ -22,6 +22,7 @@ from triptych.registry import Plugin, registered
 from triptych.results import layout
 from triptych.results.lock import check_free
 from triptych.results.records import Comparison, DesignPlan, Record
+from triptych.run.entries import VARIANTS
 from triptych.run.events import DesignEvent, Listener, NoteEvent, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.storage.cache_place import cache_place
 from triptych.suite.given import Given, listed_labels
@@ -48,11 +49,13 @@ class Registered:
     Attributes:
         plugins: for each contract (`method`, `baseline`, `data set`, ...), its classes by name; their `model_fields`
             are the options.
+        variants: labels of methods that need no `kind`, with their options.
         keys: the keys of a suite file, with default and description.
         presets: what each preset is for, by name.
     """
 
     plugins: dict[str, dict[str, type[Plugin]]]
+    variants: dict[str, dict[str, Any]]
     keys: list[SuiteKey]
     presets: dict[str, str]
 
@@ -766,7 +769,8 @@ def list_registered(plugins: Sequence[str] = ()) -> Registered:
     """
     import_plugins(plugins)
     found = {contract.contract: registered(contract) for contract in CONTRACTS}
-    return Registered(found, suite_keys(), {name: preset.summary for name, preset in reading.presets().items()})
+    summaries = {name: preset.summary for name, preset in reading.presets().items()}
+    return Registered(found, VARIANTS, suite_keys(), summaries)
 
 
 def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None) -> DataDescription:

@@ -97,8 +97,9 @@ def _options(parser: argparse.ArgumentParser) -> list[str]:
 def _methods() -> list[str]:
     from triptych.contracts import Baseline, Method
     from triptych.registry import registered
+    from triptych.run.entries import VARIANTS
 
-    return sorted(registered(Method) | registered(Baseline))
+    return sorted({**registered(Method), **registered(Baseline), **VARIANTS})
 
 
 def _presets() -> list[str]:

@@ -182,6 +182,10 @@ def show_registered(console: Console, found: "Registered") -> None:
                 default = "" if information.is_required() else f" (default {value!r})"
                 text = f"      {option}{default}: {information.description or ''}"
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print("\nvariants of methods, by a label alone", style="bold")
+    for label, options in found.variants.items():
+        shown = ", ".join(f"{name} = {toml_value(value)}" for name, value in options.items())
+        console.print(f"  {label}: {shown}", markup=False, highlight=False, soft_wrap=True)
     console.print("\nkeys of a suite file", style="bold")
     for key in found.keys:
         text = f"  {key.name} (default {key.default!r}): {key.description}"

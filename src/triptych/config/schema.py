@@ -256,7 +256,8 @@ class Suite(Section):
     )
     data_revision: str = Field("main", description="of a hub data set: a branch, tag or commit")
     methods: tuple[str, ...] = Field(
-        ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full"), description="labels of what is compared"
+        ("untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "last-head", "full"),
+        description="labels of what is compared",
     )
     seeds: tuple[int, ...] = Field((0, 1, 2), description="methods that do not train run once, under the first")
     separator: str = Field("\n\nTL;DR:", description="the text between document and summary, the same for every method")

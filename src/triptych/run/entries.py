@@ -11,6 +11,12 @@ from triptych.methods.low_rank import LowRankMethod
 from triptych.registry import build, registered
 from triptych.results.records import Record
 
+# Labels that need no kind: variants of a method that many comparisons have.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "last-head": {"kind": "last-layers", "num_blocks": 0, "final_norm": False, "head": "untied"},
+    "lora-all": {"kind": "lora", "target_modules": "all-linear"},
+}
+
 
 @dataclass(frozen=True)
 class SuiteEntry:
@@ -41,22 +47,23 @@ def make_entry(label: str, options: dict[str, Any]) -> SuiteEntry:
     """Build the entry of a label.
 
     Args:
-        label: its name; without a `kind` among the options also that of a method or baseline.
+        label: its name; without a `kind` among the options also that of a method, a baseline or one of `VARIANTS`.
         options: `kind` and the options of the method or baseline.
 
     Raises:
         ConfigError: an unknown kind, an unknown option or a bad value.
     """
-    options = dict(options)
-    kind = options.pop("kind", label)
     known = registered(Method) | registered(Baseline)
+    variant = VARIANTS.get(label, {}) if "kind" not in options and label not in known else {}
+    options = {**variant, **options}
+    kind = options.pop("kind", label)
     if not isinstance(kind, str) or kind not in known:
         if kind != label:
             raise ConfigError(
                 f"[method.{label}] has the unknown kind {shorten(repr(kind))}.{nearest(str(kind)[:100], known)}"
             )
         raise ConfigError(
-            f"Unknown method {label!r}.{nearest(label, known)} A label of your own needs its kind: "
+            f"Unknown method {label!r}.{nearest(label, [*known, *VARIANTS])} A label of your own needs its kind: "
             f"--set method.{label}.kind=lora; a method in a file of your own needs --plugin FILE.py."
         )
     return SuiteEntry(label, kind, build(known[kind], options, f"method.{label}"))

@@ -1,0 +1,44 @@
+"""The entries of a suite: what a label means, and what is written out of it."""
+
+import pytest
+
+from triptych.errors import ConfigError
+from triptych.plugins import import_plugins
+from triptych.run.entries import VARIANTS, make_entry, resolve
+
+import_plugins()
+
+
+def test_a_variant_needs_no_kind():
+    """`last-head` trains the head alone and `lora-all` every matrix of the blocks; further options are laid on these."""
+    head, everywhere = make_entry("last-head", {}), make_entry("lora-all", {"rank": 4})
+    assert head.kind == "last-layers"
+    assert {name: head.options[name] for name in ("num_blocks", "final_norm", "head")} == {
+        "num_blocks": 0,
+        "final_norm": False,
+        "head": "untied",
+    }
+    assert (everywhere.kind, everywhere.options["target_modules"], everywhere.options["rank"]) == (
+        "lora",
+        "all-linear",
+        4,
+    )
+
+
+@pytest.mark.parametrize("label", VARIANTS)
+def test_a_label_with_a_kind_means_that_kind_alone(label):
+    """Nothing of the variant is left where the suite says what its label is."""
+    assert make_entry(label, {"kind": "lora", "rank": 2}).options == make_entry("lora", {"rank": 2}).options
+
+
+def test_a_variant_is_written_out():
+    """The resolved suite has the kind and every option, so that it means the same wherever it is read."""
+    suite, entries = resolve({"methods": ["lead-3", "last-head"]})
+    assert suite.method["last-head"] == {"kind": "last-layers", **entries[1].options}
+    assert resolve(suite.model_dump())[0] == suite
+
+
+def test_a_mistyped_variant_is_suggested():
+    """A label that is near to one is an error that names it."""
+    with pytest.raises(ConfigError, match="last-head"):
+        make_entry("last-haed", {})
