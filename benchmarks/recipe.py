@@ -152,7 +152,7 @@ def show_schedule(lines: Iterable[dict[str, Any]]) -> None:
 
 
 def run_search(options: argparse.Namespace) -> None:
-    """Every method and seed: its search, then full runs at the rates that were tried, or those next to the chosen one."""
+    """Every method and seed: its search, then full runs at the rates tried, or those next to the chosen one."""
     file = options.out / "search.jsonl"
     for seed in options.seeds:
         for row in options.rows:

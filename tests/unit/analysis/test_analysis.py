@@ -402,7 +402,7 @@ def test_a_loss_that_rose_is_flagged_for_the_whole_row(tmp_path: Path):
     ],
 )
 def test_a_run_that_kept_the_untouched_weights_says_where_its_training_went(out: Path, reached: float, sentence: str):
-    """The loss of the weights that are kept did not move; whether the rate was too high or too low is in the history."""
+    """The weights that are kept did not move; whether the rate was too high or too low is in the history."""
     folder = out / "runs/lora/1"
     for field in ("loss.validation", "training.best_step", "training.best_epoch"):
         value = 3.1 if field == "loss.validation" else 0

@@ -10,7 +10,7 @@ import_plugins()
 
 
 def test_a_variant_needs_no_kind():
-    """`last-head` trains the head alone and `lora-all` every matrix of the blocks; further options are laid on these."""
+    """`last-head` trains the head alone, `lora-all` every matrix of the blocks; further options are laid on these."""
     head, everywhere = make_entry("last-head", {}), make_entry("lora-all", {"rank": 4})
     assert head.kind == "last-layers"
     assert {name: head.options[name] for name in ("num_blocks", "final_norm", "head")} == {
