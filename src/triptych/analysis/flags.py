@@ -15,6 +15,7 @@ NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too
 HIGH_SHARE_AT_CAP = 0.05  # beyond it the cap, not the method, sets the length, and length rules ROUGE
 HIGH_SHARE_EMPTY = 0.01
 HIGH_RATE = 0.5  # of the peak: weights from a higher rate have not had what a schedule lowers the rate for
+SAME_SEARCH = 0.02  # of documents: so far equal budgets may differ, since trials have whole steps
 FEW_DOCUMENTS = 50  # of scored files: an interval of R-1 is then several points wide
 
 
@@ -269,7 +270,7 @@ def _unequal_search(results: Results) -> list[str]:
     for label, search in found:
         spent = sum((trial.documents or 0) if counted else 1 for trial in search.trials) if search is not None else 0
         budgets[label] = max(spent, budgets.get(label, 0))  # over the seeds: a search may be made once for all of them
-    if len(set(budgets.values())) < 2:
+    if not budgets or max(budgets.values()) <= (1 + SAME_SEARCH) * min(budgets.values()):
         return []
     listed = ", ".join(f"{label} {spent:,}" for label, spent in budgets.items())
     what = "did not train on the same number of documents" if counted else "did not try the same number of rates"

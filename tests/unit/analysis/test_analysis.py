@@ -508,8 +508,8 @@ def test_an_unequal_search_is_flagged(out: Path):
 
 
 def test_a_grid_that_was_continued_is_no_unequal_search(out: Path):
-    """What must be equal is what the searches trained on, not the number of rates."""
-    for label, documents in (("prompt-tuning", (30, 30, 30)), ("lora", (20, 50, 20)), ("full", (40, 45, 5))):
+    """What must be equal is what the searches trained on, up to a step or two, not the number of rates."""
+    for label, documents in (("prompt-tuning", (30, 30, 30)), ("lora", (20, 50, 21)), ("full", (40, 45, 5))):
         trials = [
             {"learning_rate": 0.1 * k, "validation_loss": 3.0, "documents": n} for k, n in enumerate(documents, 1)
         ]
@@ -518,7 +518,7 @@ def test_a_grid_that_was_continued_is_no_unequal_search(out: Path):
     assert not [flag for flag in compare_results(read_results(out)).flags if "search favours" in flag]
     edit_record(out, "full/0", lambda record: record["search"]["trials"][1].update(documents=90))
     (flag,) = [flag for flag in compare_results(read_results(out)).flags if "search favours" in flag]
-    assert "prompt-tuning 90, lora 90, full 135" in flag and "documents" in flag
+    assert "prompt-tuning 90, lora 91, full 135" in flag and "documents" in flag
 
 
 def test_equal_summaries_are_flagged(out: Path):
