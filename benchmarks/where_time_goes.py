@@ -3,16 +3,21 @@
 
     python benchmarks/where_time_goes.py --model FOLDER --data FOLDER [--only full,greedy] [--batch 3] [--to FILE]
 
-For each row of `engine.py` that trains: the time of torch's operations in the steps of one turn after one that warms
-up, by torch's profiler, in groups. For summaries: the seconds until the first token of every document, which is mostly
-reading, and those of all tokens; the median of three turns.
+For each row of `engine.py` that trains: the shares of torch's operations in the steps of one turn after one that warms
+up, by torch's profiler; operations in groups, and by their names those that take a share of `NAMED` or more. For
+summaries: the seconds until the first token of every document, which is mostly reading, and those of all tokens, by
+medians of three turns; and the least that a further step of greedy search could take, since weights, keys and values
+are read from memory once.
 """
 
 import argparse
 import json
 import statistics
+import time
+from collections import defaultdict
 from pathlib import Path
 
+import torch
 from torch.profiler import ProfilerActivity, profile
 
 from engine import GENERATION, TRAINING, load, machine, model_name, our_generation, our_training, with_targets
@@ -27,6 +32,7 @@ GROUPS = {
     "zeros": ("aten::zero_", "aten::fill_"),
 }
 REST = "other operations"
+NAMED = 0.01
 
 
 def main() -> None:
@@ -62,12 +68,14 @@ def steps(turn) -> dict[str, float]:
     turn(0)
     with profile(activities=[ProfilerActivity.CPU]) as profiler:
         turn(1)
-    spent = dict.fromkeys([*GROUPS, REST], 0.0)
-    for event in profiler.key_averages():
-        group = next((name for name, begin in GROUPS.items() if event.key.startswith(begin)), REST)
-        spent[group] += event.self_cpu_time_total
-    total = sum(spent.values())
-    return {name: seconds / total for name, seconds in sorted(spent.items(), key=lambda pair: -pair[1])}
+    events = profiler.key_averages()
+    total = sum(event.self_cpu_time_total for event in events)
+    spent: dict[str, float] = defaultdict(float)
+    for event in events:
+        share = event.self_cpu_time_total / total
+        group = next((name for name, begin in GROUPS.items() if event.key.startswith(begin)), None)
+        spent[group or (event.key if share >= NAMED else REST)] += share
+    return dict(sorted(spent.items(), key=lambda pair: -pair[1]))
 
 
 def summaries(beams: int, settings: dict, corpus, base) -> dict[str, float]:
@@ -77,7 +85,36 @@ def summaries(beams: int, settings: dict, corpus, base) -> dict[str, float]:
         turn = our_generation("ours", beams, {**settings, "new": new}, corpus, base.tokenizer)
         turn(0)
         found[name] = statistics.median(turn(number)["seconds"] for number in range(3))
+    found["seconds of a further step"] = (
+        found["seconds to the last tokens"] - found["seconds to the first tokens"]
+    ) / (settings["new"] - 1)
+    found["of which memory alone takes"] = step_bytes(settings, corpus, base.config) / memory_rate()
     return found
+
+
+def step_bytes(settings: dict, corpus, config) -> float:
+    """Bytes in bf16 that a step must read: every weight once, and the keys and values of the documents."""
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    model.tie_weights()
+    weights = sum(parameter.numel() for parameter in model.parameters())
+    positions = sum(len(corpus.test[i].document_ids) for i in range(settings["documents"]))
+    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    width = config.hidden_size // config.num_attention_heads
+    return 2 * (weights + 2 * config.num_hidden_layers * heads * width * positions)
+
+
+def memory_rate(size: int = 2**30, rounds: int = 7) -> float:
+    """Bytes/s at which a large tensor is read: the best of a few sums."""
+    numbers = torch.ones(size // 4)
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        numbers.sum()
+        times.append(time.perf_counter() - start)
+    return size / min(times)
 
 
 if __name__ == "__main__":
