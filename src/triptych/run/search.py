@@ -20,6 +20,7 @@ from triptych.run.recipe import training_plan
 
 FINALISTS = 2  # rates that are tried again on longer trials
 MAX_WIDENINGS = 2  # rates beyond the grid that may be tried
+WIDENING_STEPS = 3  # of a short trial: after one or two steps, the highest rate is ahead even where it diverges later
 
 
 class Budget(NamedTuple):
@@ -105,7 +106,7 @@ def search_rates(
     """Successive halving (Jamieson and Talwalkar 2016): every rate on a short trial, the best two on a longer one.
 
     Where the best of the first round is at an end of the grid, the grid is continued there, at most `MAX_WIDENINGS`
-    times. Trials in all take the budget's steps, whether it was continued or not.
+    times, if its trials have `WIDENING_STEPS`. Trials in all take the budget's steps, whether it was continued or not.
 
     Args:
         grid: learning rates, rising; at least two.
@@ -133,7 +134,7 @@ def search_rates(
         raise NonFiniteLoss(
             f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones."
         )
-    for _ in range(MAX_WIDENINGS):
+    for _ in range(MAX_WIDENINGS if budget.first >= WIDENING_STEPS else 0):
         best = min(reached, key=lambda rate: reached[rate])
         if best == rates[0]:
             rates.insert(0, next_rate(rates[0], rates[1]))

@@ -98,6 +98,14 @@ def test_of_two_rates_the_better_is_at_no_edge_where_one_beyond_is_worse():
     assert (found.chosen, found.ends, found.at_edge) == (0.2, (0.1, 0.4), False)
 
 
+def test_trials_of_a_step_or_two_say_nothing_beyond_the_grid():
+    """After so few steps the highest rate is ahead wherever it leads, so that the grid is not continued."""
+    made: list[tuple[float, int]] = []
+    result = search_rates(GRID, Budget(total=20, first=2, most=100), trial({rate: -rate for rate in GRID}, made))
+    assert made == [(0.1, 2), (0.2, 2), (0.3, 2), (0.4, 2), (0.3, 6), (0.4, 6)]
+    assert (result.chosen, result.at_edge) == (0.4, True)
+
+
 def test_rates_that_diverge_are_not_chosen():
     """A rate that diverged in either round is not chosen; a grid's upper end that diverged does not widen it."""
     losses = dict(zip(GRID, (3.0, 2.0, None, None), strict=True))
