@@ -67,9 +67,9 @@ class RowCost:
 def losses_computed(validation_documents: int, evaluations: int, test_documents: int) -> int:
     """Number of documents whose loss is computed in a run.
 
-    Validation is evaluated before training, `evaluations` times during it and at the end, the test split once.
+    Validation is evaluated before training and `evaluations` times during it, the test split once.
     """
-    return validation_documents * (evaluations + 2) + test_documents
+    return validation_documents * (evaluations + 1) + test_documents
 
 
 def measured(results: Results) -> dict[str, RowCost]:

@@ -38,7 +38,7 @@ class RunEstimate:
 
     Attributes:
         train_seconds: all epochs, and the learning-rate search.
-        evaluation_seconds: validation before, after every epoch and at the end, and the test split.
+        evaluation_seconds: validation before and after every epoch, and the test split.
         generation_seconds: of the test split.
         search_seconds: the part of `train_seconds` that the search takes, once for all seeds.
         document_seconds: of training on one document.

@@ -135,7 +135,7 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
     parameters = setup.describe_parameters(model.adapted, model.num_base_parameters)
     training = train_model(bench, method, model) if method.trains else None
     with bench.stage("evaluation"):
-        validation = bench.loss(model, bench.corpus.validation).mean if training else bench.untouched_loss(model)
+        validation = training.best_loss if training else bench.untouched_loss(model)
         test_loss = bench.loss(model, test)
     if not math.isfinite(validation + test_loss.mean):
         raise NonFiniteLoss(

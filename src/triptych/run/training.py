@@ -29,6 +29,7 @@ class TrainingOutcome:
 
     Attributes:
         initial_loss: of the validation split, before the first step; nats per target token.
+        best_loss: of the validation split, with the weights that are in place.
         search: what the search for the learning rate found; None where none was made.
         summary: how far training went.
         cost: what it took.
@@ -37,6 +38,7 @@ class TrainingOutcome:
     """
 
     initial_loss: float
+    best_loss: float
     search: SearchResult | None
     summary: TrainingSummary
     cost: Cost
@@ -112,6 +114,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
 
     # What it came to
     now, train_seconds = state.progress, bench.clocks.read()["train"]
+    assert now.best_loss is not None
     summary = TrainingSummary(
         epochs=in_epochs(now.step, loop.steps_per_epoch),
         steps=now.step,
@@ -134,7 +137,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
         tokens_per_second=now.tokens / train_seconds,
         **over_ranks(bench, meters.readings(train_seconds)),
     )
-    outcome = TrainingOutcome(initial_loss, found, summary, cost, log.history)
+    outcome = TrainingOutcome(initial_loss, now.best_loss, found, summary, cost, log.history)
     if loop.recomputes:
         outcome.notes["recomputed_blocks"] = RECOMPUTED
     if trunk.cache is not None:

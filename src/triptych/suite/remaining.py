@@ -71,7 +71,7 @@ def work_of(checked: CheckedSuite, entry: SuiteEntry, first: bool) -> Work:
     return Work(
         search=search,
         training=epochs * passes * len(corpus.train),
-        rest=len(corpus.validation) * (num_evaluations(epochs, t.eval_every) + 2) + len(corpus.test) * (2 + written),
+        rest=len(corpus.validation) * (num_evaluations(epochs, t.eval_every) + 1) + len(corpus.test) * (2 + written),
     )
 
 

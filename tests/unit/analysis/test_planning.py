@@ -456,7 +456,7 @@ def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
     assert made["chance"][0]["source"] == "assumed, without a pilot" and made["own"]["test_documents"] == 180
     assert made["command"].startswith("triptych compare suite.toml --methods lora,full --set")
     assert "is assumed, not measured" in made["said"][0] and not (folder / "results").exists()
-    one = (10 + 0.1 * 200 * 4 + 0.01 * (20 * 6 + 180) + 0.2 * 180) * 3
+    one = (10 + 0.1 * 200 * 4 + 0.01 * (20 * 5 + 180) + 0.2 * 180) * 3
     assert made["own"]["seconds"] == pytest.approx(2 * one)
     assert cli.main(["plan", "suite.toml", *settings[:-1], "lora,untuned"]) == 2
     assert "A difference needs two methods that train, and the suite has 1" in capsys.readouterr().err

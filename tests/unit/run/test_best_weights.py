@@ -1,0 +1,29 @@
+"""What a run is left with after training: its best weights, and their loss."""
+
+import pytest
+
+from triptych.config.reading import merge_tables, preset_settings
+from triptych.plugins import import_plugins
+from triptych.run.entries import resolve
+from triptych.run.events import ignore
+from triptych.run.training import train_model
+from triptych.run.workbench import Workbench
+
+import_plugins()
+SMALL = {
+    "limits": {"train_documents": 16, "validation_documents": 6, "test_documents": 2, "document_tokens": 96},
+    "training": {"max_epochs": 3, "global_batch_size": 4, "patience": 1},
+}
+
+
+@pytest.mark.parametrize(("label", "rate"), [("lora", 0.003), ("last-layers", 0.5), ("prompt-tuning", 0.03)])
+def test_the_weights_that_are_left_have_the_loss_of_their_evaluation(label, rate, tmp_path):
+    """A run does not evaluate its best weights again: their loss is that of the evaluation that chose them, bit by bit,
+    also where no evaluation beat the untouched weights."""
+    settings = merge_tables(preset_settings("demo"), {**SMALL, "method": {label: {"learning_rate": rate}}})
+    suite, (entry,) = resolve(settings, [label])
+    bench = Workbench.begin(suite, entry, 0, tmp_path, "cpu", ignore)
+    model = bench.fresh_model(entry.plugin, 0)
+    found = train_model(bench, entry.plugin, model)
+    assert (found.summary.best_step == 0) == (rate > 0.1)
+    assert bench.loss(model, bench.corpus.validation).mean == found.best_loss
