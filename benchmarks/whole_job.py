@@ -38,6 +38,7 @@ document_tokens = {document_tokens}
 [training]
 max_epochs = 1
 global_batch_size = 8
+micro_batch_size = 4
 precision = "bf16"
 [decoding]
 max_new_tokens = {new}
