@@ -137,6 +137,54 @@ def test_the_speeds_of_the_readme_are_those_of_the_benchmarks():
                 assert cell == f"{times_as_fast(result)} times, memory {result['memory_ratio']:.2f}"
 
 
+def lines_of_table(title: str) -> dict[str, list[str]]:
+    """The cells of the lines of all tables under a title of docs/performance.md, by the first cell."""
+    text = (CHECKOUT / "docs/performance.md").read_text(encoding="utf-8")
+    part = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
+    return {first: cells for first, *cells in lines}
+
+
+def measured_job(name: str) -> dict:
+    """A file of benchmarks/results/jobs."""
+    return json.loads((CHECKOUT / f"benchmarks/results/jobs/amd-epyc-{name}.json").read_text(encoding="utf-8"))
+
+
+def test_the_whole_job_is_stated_as_it_was_measured():
+    """Minutes, memory, lines and ratio of both jobs, and the estimates of the dry runs."""
+    result, start = measured_job("whole-job"), measured_job("startup")
+    text = " ".join((CHECKOUT / "docs/performance.md").read_text(encoding="utf-8").split())
+    table = lines_of_table("The whole job")
+    for name, job in result["jobs"].items():
+        minutes, memory = f"{job['seconds'] / 60:.1f}", f"{job['peak_memory_bytes'] / 1e9:.1f} GB"
+        assert table[name] == [minutes, memory, str(job["lines"])]
+    assert f"Triptych is {result['ratio']:.1f} times as fast here" in text
+    dry, demo = result["dry_run"], start["demo"]
+    assert f"took {dry['seconds']:.0f} s and estimated {dry['estimated_seconds'] / 60:.1f} minutes" in text
+    estimated, took = f"{demo['estimated_seconds']:.0f} s", f"{demo['took_seconds']:.0f} s"
+    assert f"For the demo it estimated {estimated}, and the command took {took}" in text
+
+
+def test_where_the_time_goes_is_stated_as_it_was_measured():
+    """Shares of a step, and the seconds of greedy summaries, are those of the files."""
+    rows = {
+        "GPT-2, full fine-tuning": ("gpt2-124m", "full"),
+        "GPT-2, last two blocks": ("gpt2-124m", "last-layers"),
+        "GPT-2, untied head": ("gpt2-124m", "last-head"),
+        "SmolLM2, LoRA": ("llama-135m", "lora"),
+    }
+    table = lines_of_table("Where the time goes")
+    for line, (model, row) in rows.items():
+        shares = measured_job(f"where-time-goes-{model}")["rows"][row]
+        products, copies = shares["products with weights"], shares["copies"]
+        attention = shares["products of attention"] + shares["softmax"]
+        parts = (products, attention, copies, sum(shares.values()) - products - attention - copies)
+        assert table[line] == [f"{part:.0%}" for part in parts], line
+    for line, model in {"GPT-2": "gpt2-124m", "SmolLM2": "llama-135m"}.items():
+        first, last, step, memory = measured_job(f"where-time-goes-{model}")["rows"]["greedy"].values()
+        assert table[line] == [f"{first:.2f} s", f"{last:.2f} s", f"{1e3 * step:.0f} ms", f"{1e3 * memory:.0f} ms"]
+
+
 def test_the_commit_of_the_demo_is_that_of_its_records():
     """README and results name the commit from which the demo's records were made."""
     record = json.loads((CHECKOUT / "docs/example/results/runs/lora/0/record.json").read_text(encoding="utf-8"))
