@@ -48,7 +48,10 @@ def main() -> None:
     parser.add_argument("--least", nargs="+", type=int, default=[0, 20])
     parser.add_argument("--device")
     options = parser.parse_args()
-    runs = load_all(options.runs, device=options.device)
+    loaded = load_all(options.runs, device=options.device)
+    runs = [run for run in loaded if isinstance(run, TrainedModel)]
+    if len(runs) < len(loaded):
+        parser.error("a run without a model has no decoding")
     pairs = validation_pairs(runs[0].suite, options.documents)
     file = options.to / "decoding.jsonl"
     options.to.mkdir(parents=True, exist_ok=True)

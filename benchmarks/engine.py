@@ -502,6 +502,8 @@ def peer_training(name, spec, options, corpus, tokenizer, ready, wait_for_turn, 
     class InOrder:
         """Documents in their own order, as every contender takes them."""
 
+        train_dataset: Any
+
         def _get_train_sampler(self, train_dataset=None):
             return SequentialSampler(train_dataset or self.train_dataset)
 

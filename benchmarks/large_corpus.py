@@ -81,7 +81,8 @@ def main() -> None:
     parser.add_argument("--prepare", nargs=2, metavar=("CSV", "CACHE"), type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare:
-        print(json.dumps(prepare(*options.prepare, options.train_documents)))
+        table, kept = options.prepare
+        print(json.dumps(prepare(table, kept, options.train_documents)))
         return
     with tempfile.TemporaryDirectory(prefix="triptych-", dir=options.folder) as folder:
         path, cache = Path(folder) / "articles.csv", Path(folder) / "cache"

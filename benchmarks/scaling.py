@@ -23,6 +23,8 @@ from statistics import median
 
 import torch
 
+from engine import constant_plan
+
 RANKS = [
     "limits.train_documents=48",
     "limits.validation_documents=4",
@@ -96,14 +98,14 @@ def checkpoints(model: str, folder: Path, rounds: int) -> dict:
     from transformers import AutoTokenizer
 
     from triptych.contracts import Context
-    from triptych.engine.training import TrainingPlan, TrainingState
+    from triptych.engine.training import TrainingState
     from triptych.methods.full import Full
     from triptych.methods.lora import LoRA
     from triptych.models.base import BaseModel
     from triptych.models.parts import take_apart
     from triptych.run.checkpoints import MAX_TIME_SHARE, Checkpoints
 
-    plan = TrainingPlan(1e-4, 0.0, 1, 1, 8, 8, 1.0, 0.0, "linear", "adamw", 0)
+    plan = constant_plan(8)
     found = {}
     for label, method in (("lora", LoRA(rank=8)), ("full", Full())):
         context = Context(AutoTokenizer.from_pretrained(model), torch.Generator().manual_seed(0), torch.arange(10))

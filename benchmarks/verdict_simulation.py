@@ -233,10 +233,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the simulated tables of equal methods")
     parser.add_argument("--quick", action="store_true", help="50 simulations of 48 and 200 documents")
     chosen = parser.parse_args(arguments)
+    simulations, documents = (50, (48, 200)) if chosen.quick else (chosen.simulations, chosen.documents)
     started = time.perf_counter()
     for name, part in PARTS.items():
         if chosen.only in (None, name):
-            part(*(50, (48, 200)) if chosen.quick else (chosen.simulations, chosen.documents), chosen.seed)
+            part(simulations, documents, chosen.seed)
     print(f"\n{time.perf_counter() - started:.0f} s")
 
 
