@@ -17,7 +17,7 @@ from torture.outcomes import VIOLATIONS, Case, Tally
 from triptych.errors import ResultsError
 
 # Cases of each kind that take a few seconds together, with suites of one method and documents that are not typeset.
-SHARE = {"characters": 2, "patterns": 4, "indexes": 10, "swaps": 12, "disks": 1, "caches": 1, "first-writes": 2}
+SHARE = {"characters": 1, "patterns": 4, "indexes": 10, "swaps": 6, "disks": 1, "caches": 1, "first-writes": 2}
 
 
 @pytest.fixture(autouse=True)

@@ -76,6 +76,7 @@ triptych.load(3)
 """
 
 
+@pytest.mark.slow
 def test_a_type_checker_knows_the_public_api(tmp_path):
     """mypy, given the installed package alone, reveals the types of the public API and finds wrong calls."""
     assert (ROOT / "src/triptych/py.typed").is_file()

@@ -261,6 +261,7 @@ def of_local_data(workplace) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_commands_of_a_zip_name_the_data_that_are_not_in_it(of_local_data: Path, workplace: Path, tmp_path) -> None:
     """Where the data are local, each command of the README that reads them has a place for their folder; filled in, the
     commands for training, restoring and summarizing do what they say."""

@@ -149,6 +149,7 @@ def test_accelerate_launches_what_torchrun_does(workplace):
     _hold_to_one_process(workplace, "lora", ACCELERATE)
 
 
+@pytest.mark.slow
 def test_one_rank_that_dies_ends_all(workplace):
     """Where one process fails, the launch ends with its message, and no record is left."""
     (workplace / "broken.py").write_text(

@@ -175,6 +175,7 @@ def test_a_failed_run_is_recorded_and_the_others_finish(workplace, capsys):
     assert "broken" in (out / "comparison.json").read_text() and (out / "report.pdf").is_file()
 
 
+@pytest.mark.slow
 def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
     """Ctrl-C, also by an impatient hand, ends the suite and its child with status 130, and says how to go on."""
     out = workplace / "interrupted"
@@ -213,6 +214,7 @@ def test_interrupting_twice_ends_with_130_and_loses_nothing_finished(workplace):
     assert subprocess.run(["pgrep", "-g", str(process.pid)], capture_output=True, check=False).stdout == b""
 
 
+@pytest.mark.slow
 def test_a_killed_suite_takes_its_run_with_it_and_goes_on(finished, workplace):
     """After kill -9 no process is left, the lock is not in the way, and the same command ends with the unbroken
     comparison."""
@@ -261,6 +263,7 @@ def test_a_second_process_in_one_folder_is_refused(finished, capsys):
     assert "Another process" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_fresh_starts_over_and_keeps_what_was_there(workplace, capsys):
     """--fresh runs all again and keeps the old folder under another name."""
     out = workplace / "fresh"

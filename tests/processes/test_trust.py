@@ -95,6 +95,7 @@ def test_a_killed_search_keeps_its_trials(killed, resumed):
     assert sum(clocks) == pytest.approx(cost.wall_seconds, rel=0.02)
 
 
+@pytest.mark.slow
 def test_a_trial_made_alone_is_that_of_the_search(resumed, workplace):
     """`train --trial` leaves what the search itself would find, for the run to use; a rate that is not searched is
     refused."""
@@ -210,7 +211,7 @@ def small_suite(*settings: str):
     return entries.resolve(made)
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["executed", "plain"])
+@pytest.mark.parametrize("plain", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["executed", "plain"])
 def test_flops_of_every_row_are_those_of_its_training(plain, workplace, monkeypatch):
     """For every tuned method the record's FLOPs are those that dispatch counts over the whole training itself."""
     suite, table = small_suite(

@@ -141,7 +141,9 @@ def lines_of_table(title: str) -> dict[str, list[str]]:
     """The cells of the lines of all tables under a title of docs/performance.md, by the first cell."""
     text = (CHECKOUT / "docs/performance.md").read_text(encoding="utf-8")
     part = text.partition(f"## {title}\n")[2].partition("\n## ")[0]
-    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")]
+    lines = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in part.splitlines() if line.startswith("|")
+    ]
     return {first: cells for first, *cells in lines}
 
 

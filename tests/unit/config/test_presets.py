@@ -18,6 +18,7 @@ CHANGES = {
         "name": "demo",
         "model": "tiny",
         "data": "newswire",
+        "methods": ["untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full"],
         "seeds": [0],
         "limits": {
             "train_documents": 256,

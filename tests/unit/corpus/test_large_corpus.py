@@ -10,6 +10,7 @@ from support.paths import CHECKOUT
 BENCHMARK = CHECKOUT / "benchmarks" / "large_corpus.py"
 
 
+@pytest.mark.slow
 def test_a_corpus_is_prepared_once_and_found_again(tmp_path):
     """Both runs give the same corpus within a bounded memory, and the second reads no more than the cache."""
     command = [

@@ -206,6 +206,7 @@ def test_tiny_has_learned_to_copy(tiny):
     assert grounded < alone / 2
 
 
+@pytest.mark.slow
 def test_the_pretraining_script_runs(tmp_path):
     """The pretraining script writes a loadable model with its record, and the same tokenizer as is shipped."""
     command = [sys.executable, ROOT / "scripts" / "pretrain_tiny.py", "--steps", "2", "--out", tmp_path]
