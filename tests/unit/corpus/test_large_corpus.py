@@ -5,6 +5,8 @@ import json
 import subprocess
 import sys
 
+import pytest
+
 from support.paths import CHECKOUT
 
 BENCHMARK = CHECKOUT / "benchmarks" / "large_corpus.py"
