@@ -88,7 +88,7 @@ def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dic
             "row": row,
             "seed": seed,
             "rate": found.search.chosen if found.search else bench.entry.plugin.learning_rate,
-            "best_loss": min([found.initial_loss, *losses]),
+            "best_loss": found.best_loss,
             "epochs": found.summary.epochs,
             "best_epoch": found.summary.best_epoch,
             "documents": found.summary.documents,

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from triptych.analysis.costs import losses_computed
 from triptych.config.schedule import num_evaluations
 from triptych.contracts import Method
 from triptych.run.entries import SuiteEntry
@@ -68,10 +69,11 @@ def work_of(checked: CheckedSuite, entry: SuiteEntry, first: bool) -> Work:
         judged = min(len(corpus.validation), s.validation_documents)
         search = passes * sum(trials) * t.global_batch_size + len(trials) * judged
     written = decoding.num_beams * decoding.max_new_tokens / suite.limits.document_tokens
+    evaluated = losses_computed(len(corpus.validation), num_evaluations(epochs, t.eval_every), len(corpus.test))
     return Work(
         search=search,
         training=epochs * passes * len(corpus.train),
-        rest=len(corpus.validation) * (num_evaluations(epochs, t.eval_every) + 1) + len(corpus.test) * (2 + written),
+        rest=evaluated + len(corpus.test) * (1 + written),
     )
 
 
