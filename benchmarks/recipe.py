@@ -2,16 +2,17 @@
 """Check the recipe: that the schedule owes nothing to `max_epochs`, that the search finds the best rate, which options.
 
     python benchmarks/recipe.py schedule --out FOLDER [--epochs 2 3 4 10] [--schedules warmup_stable_decay linear]
-    python benchmarks/recipe.py search --out FOLDER [--neighbours]
+    python benchmarks/recipe.py search --out FOLDER [--epochs 10] [--neighbours]
     python benchmarks/recipe.py options --out FOLDER [--epochs 3]
     all: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
          [--model tiny --data newswire --batch 8]
 
 `schedule` trains each method at its default rate with several `max_epochs`; `search` makes each method's search and
 trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it; `options` trains
-each method with each of its options in `CHOICES`, at a rate of its own search. Each line of FOLDER/schedule.jsonl,
-search.jsonl or options.jsonl is one run or search: the best validation loss in nats per target token, and what it took.
-What is there is not run again; the tables at the end are made from all lines. Nothing is judged on test data.
+each method with each of its options in `CHOICES`, at a rate of its own search. The last two allow the most of
+`--epochs`. Each line of FOLDER/schedule.jsonl, search.jsonl or options.jsonl is one run or search: the best validation
+loss in nats per target token, and what it took. What is there is not run again; the tables at the end are made from all
+lines. Nothing is judged on test data.
 """
 
 import argparse
@@ -100,7 +101,7 @@ def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dic
 def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
     """Make the search of one method."""
     with tempfile.TemporaryDirectory() as folder:
-        bench = bench_of(options, row, seed, Path(folder))
+        bench = bench_of(options, row, seed, Path(folder), max_epochs=max(options.epochs))
         method = bench.entry.plugin
         model = bench.fresh_model(method, seed)
         flops = fit_flop_models(bench, method, model)
@@ -165,7 +166,7 @@ def run_search(options: argparse.Namespace) -> None:
                 about = {"row": row, "seed": seed, "rate": rate}
                 if any(about.items() <= line.items() for line in lines_of(file)):
                     continue
-                add(file, train(options, row, seed, rate))
+                add(file, train(options, row, seed, rate, max_epochs=max(options.epochs)))
     show_search(lines_of(file))
 
 
