@@ -30,7 +30,8 @@ class Schedule:
     a decay begins at a step s, and then falls linearly to 0 within D steps. Training begins the decay where validation
     stops gaining, with D = ceil(`DECAY_SHARE` b) for the b steps that led to the best weights, or else at
     `latest_decay_start`, with D all the steps that are left. The warm-up is `warmup_fraction` of at most
-    `WARMUP_EPOCHS` epochs.
+    `WARMUP_EPOCHS` epochs. Where the decay gains nothing, since the documents were read once too often by then,
+    training begins again with K = b, if K allows b more steps.
 
     Args:
         kind: linear, cosine, constant or warmup_stable_decay.
@@ -72,13 +73,15 @@ class Schedule:
 
         Args:
             step: from 0.
-            decay_start: the step at which the decay began; None: it has not.
+            decay_start: the step at which the decay begins; None: not known yet.
             decay_steps: of the decay; more than `step` - `decay_start`.
         """
         warmup, total = self.warmup_steps, self.total_steps
         rising = min(1.0, (step + 1) / warmup) if warmup else 1.0
         if self.decays_on_plateau:
-            return rising if decay_start is None else rising * (decay_start + decay_steps - step) / decay_steps
+            if decay_start is None or step < decay_start:
+                return rising
+            return rising * (decay_start + decay_steps - step) / decay_steps
         if step < warmup or self.kind == "constant":
             return rising
         if self.kind == "linear":

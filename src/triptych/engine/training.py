@@ -59,6 +59,7 @@ class Progress:
     evaluations_without_gain: int = 0
     decay_start: int | None = None  # the step from which `warmup_stable_decay` lowers the rate; None: not yet
     decay_steps: int = 0
+    restarted_at: int = 0  # the step at which training began again from the untouched weights; 0: it did not
     stopped: bool = False
     tokens: int = 0  # without padding and virtual tokens
     targets: int = 0  # summary tokens and EOS
@@ -77,7 +78,8 @@ class TrainingState:
 
     It holds trained tensors, optimizer, position in the data, the best weights so far and the count towards early
     stopping. Together with the plan and the data it decides all that follows. Random states are not part of it: order
-    and dropout follow from the plan's seed and the position.
+    and dropout follow from the plan's seed and the position. The untouched weights are not saved: a run that resumes
+    has them before the state is loaded.
 
     Of a sharded tensor each rank keeps its piece, here and of the best; what is saved are whole tensors.
     """
@@ -86,6 +88,7 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     progress: Progress = field(default_factory=Progress)
     best: dict[str, Tensor] = field(default_factory=dict)
+    untouched: dict[str, Tensor] = field(default_factory=dict)  # as before the first step; {}: not kept
     best_moments: dict[str, Tensor] = field(default_factory=dict)  # the optimizer's, of the best weights; {}: not kept
     scaler: torch.amp.GradScaler | None = None  # only in fp16
 
@@ -136,6 +139,17 @@ class TrainingState:
         if self.scaler is not None:
             self.scaler.load_state_dict({key: tensors[f"scaler.{key}"].item() for key in self.scaler.state_dict()})
 
+    def keep_untouched(self, loss: float, to_restart: bool) -> None:
+        """Make the weights before the first step the first candidate for the best ones.
+
+        Args:
+            loss: their validation loss.
+            to_restart: whether they are kept for good, so that training can begin again from them.
+        """
+        self.progress.best_loss = loss
+        self.keep_best()
+        self.untouched = self.best if to_restart else {}
+
     def keep_best(self, with_moments: bool = False) -> None:
         """Remember the trained tensors as they are now, and on request the optimizer's moments."""
         self.best = {name: piece_of(p).to("cpu", copy=True) for name, p in self.trained.items()}
@@ -144,13 +158,22 @@ class TrainingState:
 
     def restore_best(self) -> None:
         """Put the best tensors back and, where they are kept, their moments, which are not kept any longer."""
-        with torch.no_grad():
-            for name, value in self.best.items():
-                piece_of(self.trained[name]).copy_(value)
+        self._put_back(self.best)
         if self.best_moments:
             now = self._moments()
             self._load_moments({name: as_sharded(piece, now[name]) for name, piece in self.best_moments.items()})
             self.best_moments = {}
+
+    def restore_untouched(self) -> None:
+        """Put the untouched tensors back, for an optimizer without moments."""
+        self._put_back(self.untouched)
+        self._load_moments({})
+        self.best_moments = {}
+
+    def _put_back(self, tensors: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in tensors.items():
+                piece_of(self.trained[name]).copy_(value)
 
     def _moments(self) -> dict[str, Tensor]:
         state = self.optimizer.state_dict()["state"]
@@ -171,7 +194,7 @@ class TrainingState:
 
 
 def num_copies(optimizer: str, schedule: str) -> int:
-    """How many tensors of a trained one's size its state has, at most: itself, the best, and the moments of both."""
+    """How many tensors of a trained one's size a saved state has, at most: itself, the best, and the moments of both."""
     moments = 1 if optimizer == "adafactor" else 2
     return 2 + moments + (moments if schedule == WARMUP_STABLE_DECAY else 0)
 
@@ -303,7 +326,7 @@ class Loop:
         schedule = self.schedule
         if schedule.decays_on_plateau and now.decay_start is None and now.step >= schedule.latest_decay_start:
             self._begin_decay()
-        rate = self.plan.learning_rate * schedule.share(now.step, now.decay_start, now.decay_steps)
+        rate = self.plan.learning_rate * self._rate_share()
         self.model.train()
         targets = sum(len(self.pairs[i].summary_ids) + 1 for i in indices)
         nats = float(machine.total(torch.tensor(self._within_memory(indices, targets), dtype=torch.float64)))
@@ -324,7 +347,7 @@ class Loop:
         """Keep the weights if they are the best so far, and decide how training continues.
 
         After `patience` evaluations without gain it stops. Under `warmup_stable_decay` the decay begins then, and
-        training stops when it is over.
+        training stops when it is over, or begins again where the decay gained nothing.
 
         Args:
             validation_loss: of the weights as they are, in nats per target token.
@@ -351,7 +374,7 @@ class Loop:
                 self._begin_decay()
             else:
                 now.stopped = True
-        now.stopped = now.stopped or self._at_end
+        now.stopped = now.stopped or (self._at_end and not self._restarts())
         if self.finished:
             self.state.restore_best()
             self.model.eval()
@@ -375,6 +398,31 @@ class Loop:
                 self.state.restore_best()
                 now.epoch, now.cursor = divmod(now.best_step, self.steps_per_epoch)
         now.decay_start, now.decay_steps = now.step, steps
+
+    def _restarts(self) -> bool:
+        """At the end: begin again from the untouched weights, where the decay gained nothing and the steps allow it.
+
+        Such a decay overfits: it reads documents once more than the best weights did. The second time training ends,
+        with its decay, after as many steps as led to the best weights, as if `max_steps` had been theirs.
+        """
+        now = self.state.progress
+        gained = now.decay_start is None or now.best_step > now.decay_start
+        if gained or now.restarted_at or not self.state.untouched or not 0 < now.best_step <= self.total_steps - now.step:
+            return False
+        self.state.restore_untouched()
+        now.epoch, now.cursor, now.restarted_at = 0, 0, now.step
+        start = replace(self.schedule, total_steps=now.best_step).latest_decay_start
+        now.decay_start, now.decay_steps = now.step + start, now.best_step - start
+        return True
+
+    def _rate_share(self) -> float:
+        """The share of the peak rate at the present step; after a restart, that of a shorter run."""
+        now, schedule, start = self.state.progress, self.schedule, self.state.progress.decay_start
+        if start is None or not now.restarted_at:
+            return schedule.share(now.step, start, now.decay_steps)
+        start -= now.restarted_at
+        shorter = replace(schedule, total_steps=start + now.decay_steps)
+        return shorter.share(now.step - now.restarted_at, start, now.decay_steps)
 
     def _pairs_in_order(self) -> np.ndarray:
         """The order of the epoch that the state is in; drawn again when it changes, also by loading a checkpoint."""

@@ -256,7 +256,7 @@ def _note(name: str, value: Any) -> str:
         )
     if name == "sharding":  # a sentence beside the table says it
         return ""
-    if name == "recomputed_blocks":
+    if name in ("recomputed_blocks", "restarted"):
         return str(value)
     if name == "target_modules" and isinstance(value, list):
         kinds = Counter(str(target).rpartition(".")[2] for target in value)

@@ -189,6 +189,7 @@ class TrainingSummary(Part):
     best_step: int | None = None  # after which the kept weights were; 0: before training
     best_rate: float | None = None  # the learning rate of that step
     decay_start: int | None = None  # the step from which `warmup_stable_decay` lowered the rate
+    restarted_at: int | None = None  # the step at which training began again, since its decay had gained nothing
     stopped_early: bool
     tokens: int
     targets: int

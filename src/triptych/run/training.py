@@ -22,6 +22,11 @@ from triptych.run.recipe import training_plan
 from triptych.run.trials import RateSearch
 from triptych.run.workbench import Workbench
 
+RESTARTED = (
+    "the decay gained nothing: training began again from the untouched weights, to end with its decay after as many "
+    "steps as had led to the best ones"
+)
+
 
 @dataclass
 class TrainingOutcome:
@@ -78,9 +83,8 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     plan = training_plan(bench.suite, method, rate, bench.seed, bench.micro_batch, bench.recomputes)
     state = TrainingState.begin(model.adapted, plan, bench.machine.loss_scaler())
     state.progress.train_flops = trunk.flops
-    state.progress.best_loss = initial_loss  # the untouched weights are the first candidate for the best
-    state.keep_best()
     loop = Loop(model, bench.corpus.train, plan, state, trunk.counter(flops), trunk.cache)
+    state.keep_untouched(initial_loss, to_restart=loop.schedule.decays_on_plateau)
     meters = TrainingMeters(bench.machine.device, bench.machine.num_processes)
     log = TrainingLog(bench, loop, meters, flops is not None)
     if resumed is not None:
@@ -98,7 +102,10 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
             with bench.clocks.time("evaluation"):
                 validation_loss = bench.loss(model, bench.corpus.validation, quiet=True).mean
                 release_free_memory(bench.machine.device)  # no part of the memory of the next step
+            restarted = state.progress.restarted_at
             evaluation = loop.evaluate(validation_loss)
+            if state.progress.restarted_at != restarted:
+                bench.note(RESTARTED)
             log.add(EvaluationEvent(**evaluation._asdict(), **log.progress()))
         else:
             recomputed = loop.recomputes
@@ -123,6 +130,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
         best_step=now.best_step,
         best_rate=rate_of(log.history, now.best_step),
         decay_start=now.decay_start,
+        restarted_at=now.restarted_at or None,
         stopped_early=now.step < loop.total_steps,
         tokens=now.tokens,
         targets=now.targets,
@@ -140,6 +148,8 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     outcome = TrainingOutcome(initial_loss, now.best_loss, found, summary, cost, log.history)
     if loop.recomputes:
         outcome.notes["recomputed_blocks"] = RECOMPUTED
+    if now.restarted_at:
+        outcome.notes["restarted"] = RESTARTED
     if trunk.cache is not None:
         outcome.notes["trunk_cache"] = {
             "first_block": trunk.cache.first,

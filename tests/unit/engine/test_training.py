@@ -221,12 +221,62 @@ def test_better_weights_of_the_decay_are_kept(gpt2):
     assert (now.step, now.evaluations) == (21, 7)  # at 3, 6, 9, 12, 15, 18 and 21
 
 
+WITHOUT_GAIN = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 15: 4.7, 18: 4.1, 21: 3.0}  # validation losses by step
+
+
+def evaluate_by_step(loop: Loop, losses: dict[int, float], until: int = 99) -> list[float]:
+    """Train with given losses to a step, or to the end; returns the rate of each step."""
+    rates = []
+    while not loop.finished and loop.state.progress.step < until:
+        if loop.evaluation_due:
+            loop.evaluate(losses[loop.state.progress.step])
+        else:
+            rates.append(loop.step().rate)
+    return rates
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "adafactor"])
+def test_a_decay_without_gain_is_followed_by_a_shorter_run(gpt2, optimizer):
+    """It reads documents once more than the best weights did. Training begins again, and is bit for bit a run that is
+    as long as the best weights took."""
+    changes = {"patience": 2, "schedule": "warmup_stable_decay", "optimizer": optimizer, "learning_rate": 0.02}
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=9, **changes)
+    loop.state.keep_untouched(9.0, to_restart=True)
+    rates = evaluate_by_step(loop, WITHOUT_GAIN)
+    now = loop.state.progress
+    assert (now.restarted_at, now.decay_start, now.decay_steps, now.best_step, now.step) == (15, 19, 2, 21, 21)
+
+    short = gpt2.loop(LoRA(rank=2), max_epochs=2, **changes)
+    assert rates[15:] == evaluate_by_step(short, {3: 4.1, 6: 3.0})
+    assert now.epoch == short.state.progress.epoch == 2
+    assert all(torch.equal(p, short.state.trained[name]) for name, p in loop.state.trained.items())
+
+
+@pytest.mark.parametrize(
+    ("changes", "losses", "why"),
+    [
+        ({}, {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 15: 3.9}, "the decay gained"),
+        ({"max_epochs": 6}, WITHOUT_GAIN, "six more steps would be more than allowed"),
+        ({}, {3: 9.5, 6: 9.6, **dict.fromkeys(range(7, 28), 9.7)}, "nothing beat the untouched weights"),
+        ({"schedule": "linear"}, {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6}, "early stopping ended it"),
+        ({"schedule": "constant", "max_epochs": 3}, {3: 5.0, 6: 4.0, 9: 4.5}, "it has no decay"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_training_does_not_begin_again(gpt2, changes, losses, why):
+    """Where the decay gained, where the steps do not allow it, where the rate was too high, and without a decay."""
+    loop = gpt2.loop(LoRA(rank=2), **({"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay"} | changes))
+    loop.state.keep_untouched(9.0, to_restart=loop.schedule.decays_on_plateau)
+    evaluate_by_step(loop, losses)
+    assert loop.finished and loop.state.progress.restarted_at == 0
+    assert loop.state.progress.step <= loop.total_steps
+
+
 def test_weights_that_never_gain_are_the_untouched_ones(gpt2):
     """Where no evaluation beats the loss before training, the untouched weights are back at the end."""
     loop = gpt2.loop(LoRA(rank=2), max_epochs=9, patience=2, schedule="warmup_stable_decay")
     before = {name: p.detach().clone() for name, p in loop.state.trained.items()}
-    loop.state.progress.best_loss = 1.0
-    loop.state.keep_best()
+    loop.state.keep_untouched(1.0, to_restart=True)
     _, weights = train_on_a_plateau(loop, [])
     now = loop.state.progress
     assert (now.best_step, now.decay_start, now.decay_steps) == (0, 6, 3)
@@ -462,40 +512,32 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("at", "evaluated"), [*((at, False) for at in range(1, 15)), *((at, True) for at in (3, 6, 9, 12))]
+    ("at", "evaluated"), [*((at, False) for at in range(1, 21)), *((at, True) for at in (3, 6, 9, 12, 15, 18))]
 )
 def test_a_plateau_resumes_bit_by_bit(gpt2, at, evaluated, tmp_path):
-    """Saved before, in or after the plateau, or within the decay, before or after an evaluation, training ends in the
-    same bits and rates."""
-    losses = {3: 5.0, 6: 4.0, 9: 4.5, 12: 4.6, 15: 3.0}
+    """Saved before, in or after the plateau, within the decay, or after training began again, before or after an
+    evaluation, training ends in the same bits and rates."""
 
     def begin() -> Loop:
         changes = {"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay", "eval_every": 1.0}
-        return gpt2.loop(DROPPING_LORA, learning_rate=0.02, **changes)
-
-    def finish(loop: Loop, until: int = 99) -> list[float]:
-        rates = []
-        while not loop.finished and loop.state.progress.step < until:
-            if loop.evaluation_due:
-                loop.evaluate(losses[loop.state.progress.step])
-            else:
-                rates.append(loop.step().rate)
-        return rates
+        loop = gpt2.loop(DROPPING_LORA, learning_rate=0.02, **changes)
+        loop.state.keep_untouched(9.0, to_restart=True)
+        return loop
 
     whole = begin()
-    rates = finish(whole)
-    assert len(rates) == whole.state.progress.step == 15
+    rates = evaluate_by_step(whole, WITHOUT_GAIN)
+    assert len(rates) == whole.state.progress.step == 21
     first, second = begin(), begin()
-    before = finish(first, at)
+    before = evaluate_by_step(first, WITHOUT_GAIN, at)
     if evaluated:
-        first.evaluate(losses[at])
+        first.evaluate(WITHOUT_GAIN[at])
     tensors, numbers = first.state.state_dict()
     tensor_files.write_tensors(tmp_path / "state.safetensors", tensors)
     second.state.load_state_dict(
         tensor_files.read_tensors(tmp_path / "state.safetensors"), json.loads(json.dumps(numbers))
     )
     second = Loop(second.model, second.pairs, second.plan, second.state)
-    assert before + finish(second) == rates
+    assert before + evaluate_by_step(second, WITHOUT_GAIN) == rates
     ours, theirs = second.state.state_dict()[0], whole.state.state_dict()[0]
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 

@@ -49,7 +49,9 @@ def schedule(results: Results) -> str | None:
     shapes = {
         WARMUP_STABLE_DECAY: "stays at its peak until the validation loss stops falling; then training goes back to "
         f"the best weights, from which it falls linearly to zero over {DECAY_SHARE:g} times as many steps as led to "
-        "them, so that a method that learns fast gets its low rates as well as one that needs all epochs",
+        "them, so that a method that learns fast gets its low rates as well as one that needs all epochs; where the "
+        "validation loss falls no further there, training begins again, to end with such a fall after as many steps as "
+        "led to the best weights",
         "linear": "falls linearly to zero",
         "cosine": "falls to zero as a cosine",
         "constant": "stays constant",

@@ -204,7 +204,8 @@ def _schedule(results: Results) -> str:
     if training.schedule == WARMUP_STABLE_DECAY:
         return (
             f"{warmup}, of {WARMUP_EPOCHS} epochs at most; then the peak rate until validation stops gaining; then "
-            f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them"
+            f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them; where "
+            "it gains nothing, training from the start again, with the decay in the last third of these steps"
         )
     return f"{training.schedule}, after {warmup}"
 
