@@ -123,12 +123,31 @@ def choose_precision(asked: str, device: str) -> str:
     if asked == "auto":
         if device != "cuda":
             return "fp32"
-        if torch.cuda.is_bf16_supported(including_emulation=False):
+        if not is_emulated("bf16", device):
             return "bf16"
         return "fp16" if torch.cuda.get_device_capability() >= (7, 0) else "fp32"
     if asked == "fp16" and device != "cuda":
         raise ConfigError(f"training.precision = 'fp16' needs a CUDA device, and this is {device}; use bf16 or fp32.")
     return asked
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether the CPU has instructions for products in bf16 that oneDNN, and so torch, uses."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+def is_emulated(precision: str, device: str) -> bool:
+    """Whether a device computes in a precision by way of another, which is correct and slow.
+
+    Args:
+        precision: fp32, bf16 or fp16, not `auto`.
+        device: cpu, cuda or mps.
+    """
+    if precision != "bf16" or device == "mps":
+        return False
+    if device == "cuda":
+        return not torch.cuda.is_bf16_supported(including_emulation=False)
+    return not cpu_multiplies_bf16()
 
 
 def start_machine(device: str | None, precision: str) -> Machine:

@@ -10,6 +10,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from support.worlds import World, in_bf16, train
+from triptych import machine as machine_module
+from triptych.config.reading import merge_tables, preset_settings
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_losses
@@ -23,6 +25,8 @@ from triptych.methods.full import Full
 from triptych.methods.lora import LoRA
 from triptych.methods.prefix_tuning import PrefixTuning
 from triptych.methods.prompt_tuning import PromptTuning
+from triptych.run.entries import resolve
+from triptych.run.preflight import check_suite
 
 
 @pytest.mark.parametrize(
@@ -50,6 +54,34 @@ def test_auto_elsewhere_is_fp32_and_bf16_is_had_by_asking():
         assert choose_precision("auto", device) == "fp32" and choose_precision("bf16", device) == "bf16"
         with pytest.raises(ConfigError, match="use bf16 or fp32"):
             choose_precision("fp16", device)
+
+
+@pytest.mark.parametrize(
+    ("native", "precision", "device", "expected"),
+    [
+        (False, "bf16", "cpu", True),
+        (True, "bf16", "cpu", False),
+        (False, "fp32", "cpu", False),
+        (False, "bf16", "cuda", True),
+        (True, "bf16", "cuda", False),
+        (False, "fp16", "cuda", False),
+        (False, "bf16", "mps", False),
+    ],
+)
+def test_a_precision_without_instructions_is_known(monkeypatch, native, precision, device, expected):
+    """A CPU without AVX-512 and a card before Ampere compute bf16 by way of fp32."""
+    monkeypatch.setattr(machine_module, "cpu_multiplies_bf16", lambda: native)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: native)
+    assert machine_module.is_emulated(precision, device) == expected
+
+
+@pytest.mark.parametrize(("native", "precision", "noted"), [(False, "bf16", 1), (True, "bf16", 0), (False, "fp32", 0)])
+def test_the_plan_says_that_a_precision_is_slow(monkeypatch, tmp_path, native, precision, noted):
+    """A dry run has a note where the CPU emulates what the suite asks for."""
+    monkeypatch.setattr(machine_module, "cpu_multiplies_bf16", lambda: native)
+    suite, entries = resolve(merge_tables(preset_settings("demo"), {"training": {"precision": precision}}))
+    notes = check_suite(suite, entries, "cpu", tmp_path).notes
+    assert ["emulates it" in note for note in notes] == [True] * noted
 
 
 def test_a_process_has_one_precision(machine):

@@ -194,7 +194,7 @@ class TrainingState:
 
 
 def num_copies(optimizer: str, schedule: str) -> int:
-    """How many tensors of a trained one's size a saved state has, at most: itself, the best, and the moments of both."""
+    """How many tensors of a trained one's size a saved state has, at most: itself, the best, the moments of both."""
     moments = 1 if optimizer == "adafactor" else 2
     return 2 + moments + (moments if schedule == WARMUP_STABLE_DECAY else 0)
 
@@ -407,7 +407,12 @@ class Loop:
         """
         now = self.state.progress
         gained = now.decay_start is None or now.best_step > now.decay_start
-        if gained or now.restarted_at or not self.state.untouched or not 0 < now.best_step <= self.total_steps - now.step:
+        if (
+            gained
+            or now.restarted_at
+            or not self.state.untouched
+            or not 0 < now.best_step <= self.total_steps - now.step
+        ):
             return False
         self.state.restore_untouched()
         now.epoch, now.cursor, now.restarted_at = 0, 0, now.step

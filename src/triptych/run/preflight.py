@@ -12,7 +12,7 @@ from triptych.corpus.prepare import Corpus
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import check_generation
 from triptych.errors import ConfigError, ModelError
-from triptych.machine import choose_device, choose_precision, start_machine
+from triptych.machine import choose_device, choose_precision, is_emulated, start_machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
 from triptych.models.parts import is_recurrent
@@ -36,6 +36,7 @@ class CheckedSuite:
         parameters: by label, for entries with a model.
         language: of the summaries.
         targets: by label, the name endings of the matrices that something is put next to.
+        emulated: the precision, where the device has no instructions for it; else empty.
         misplaced: by label, parameters that the method does not make on the model's device.
         asked: by label, the documents for entries that are asked by a prompt of their own.
         scaled: the suites of a data-size curve, by their number of training documents.
@@ -48,6 +49,7 @@ class CheckedSuite:
     parameters: dict[str, Parameters]
     language: languages.Language
     targets: dict[str, tuple[str, ...]]
+    emulated: str = ""
     misplaced: dict[str, tuple[str, ...]] = field(default_factory=dict)
     asked: dict[str, Corpus] = field(default_factory=dict)
     scaled: dict[int, "CheckedSuite"] = field(default_factory=dict)
@@ -66,8 +68,12 @@ class CheckedSuite:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what the suite leaves unused of its model, and on what of a method cannot be measured."""
-        return (*self._of_chat, *(_of_device(label, names) for label, names in self.misplaced.items()))
+        """Sentences on what is unused of the model, what is slow, and what of a method cannot be measured."""
+        return (
+            *self._of_chat,
+            *self._of_precision,
+            *(_of_device(label, names) for label, names in self.misplaced.items()),
+        )
 
     @property
     def _of_chat(self) -> tuple[str, ...]:
@@ -79,6 +85,16 @@ class CheckedSuite:
             f"{self.suite.model} has a chat template, and no method uses it: a model that was tuned to follow "
             "instructions is then not asked as it was trained. [prompt] chat = true uses it for every method; "
             '[method.untuned-chat] kind = "untuned", chat = true for a further method without training.',
+        )
+
+    @property
+    def _of_precision(self) -> tuple[str, ...]:
+        """Whether the device is slow in the precision asked for, in a sentence."""
+        if not self.emulated:
+            return ()
+        return (
+            f"training.precision = {self.emulated}: this device has no instructions for it and emulates it, which is "
+            "usually several times as slow as fp32.",
         )
 
     @property
@@ -103,7 +119,9 @@ def check_suite(
         InputError: something does not fit; the message says what to do.
     """
     tracking.check_tracker(suite)
-    setup.refuse_sharding(suite, choose_precision(suite.training.precision, choose_device(device)))
+    chosen_device = choose_device(device)
+    precision = choose_precision(suite.training.precision, chosen_device)
+    setup.refuse_sharding(suite, precision)
     setup.open_data(suite)  # a missing folder is reported before anything else of data and model
     base = BaseModel.of(suite)
     _check_context_length(suite, entries, base)
@@ -138,7 +156,10 @@ def check_suite(
         smaller = smaller_suite(suite, entries, number)
         if only is None or only.trains:
             scaled[number] = check_suite(smaller, [each for each in entries if each.trains], device, cache, only)
-    return CheckedSuite(suite, list(entries), base, corpus, parameters, language, targets, misplaced, asked, scaled)
+    emulated = precision if is_emulated(precision, chosen_device) else ""
+    return CheckedSuite(
+        suite, list(entries), base, corpus, parameters, language, targets, emulated, misplaced, asked, scaled
+    )
 
 
 def _of_device(label: str, names: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from triptych.engine.savings.replacement import replaced
-from triptych.machine import Machine
+from triptych.machine import Machine, cpu_multiplies_bf16
 
 ROWS = 32  # what the layout is made for: a batch of documents, or of beams
 
@@ -46,6 +46,5 @@ class _Product:
 
 
 def _served() -> bool:
-    """Whether torch was built with oneDNN, and the machine multiplies bf16 by itself."""
-    built = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    return built and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    """Whether the machine multiplies bf16 by itself, and torch offers oneDNN's product."""
+    return cpu_multiplies_bf16() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
