@@ -76,6 +76,40 @@ def test_children_are_processes_of_their_own(server, log):
     assert len({*children, os.getpid()}) == 3
 
 
+IMPORTED_BY_A_RUN = """
+import sys
+from pathlib import Path
+from triptych.cli import forking
+
+forking.import_all()
+before = {name.split(".")[0] for name in sys.modules}
+from triptych.config.reading import merge_tables, preset_settings
+from triptych.run import entries, experiment
+from triptych.run.events import ignore
+
+small = {
+    "methods": ["lora", "last-layers", "prompt-tuning"],
+    "limits": {"train_documents": 4, "validation_documents": 2, "test_documents": 2},
+    "training": {"max_epochs": 1},
+    "decoding": {"max_new_tokens": 4},
+    "search": {"trials": 0},
+}
+suite, table = entries.resolve(merge_tables(preset_settings("demo"), small))
+for entry in table:
+    experiment.run_experiment(suite, entry, 0, Path(sys.argv[1]), "cpu", ignore)
+print(sorted({name.split(".")[0] for name in sys.modules} - before - sys.stdlib_module_names))
+"""
+
+
+@pytest.mark.slow
+def test_a_fork_imports_no_further_package(tmp_path):
+    """What runs need is imported once by the server: peft, the stemmers and pandas took seconds in each of them."""
+    imported = subprocess.run(
+        [sys.executable, "-c", IMPORTED_BY_A_RUN, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert imported.stdout.splitlines()[-1] == "[]", imported.stdout
+
+
 def test_a_server_that_was_begun_is_the_one_that_forks(log):
     """It imports from `begin` on; a second `begin` starts no second one."""
     with ForkServer() as server:

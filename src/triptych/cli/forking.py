@@ -63,12 +63,15 @@ def ask_for_parent_death_signal() -> None:
 def import_all() -> bool:
     """Import what a run needs; returns whether a fork can use it."""
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # looks for a GPU without starting its driver
+    import pandas  # noqa: F401  (pyarrow imports it with the first array)
+    import peft  # noqa: F401
     import torch
     import transformers  # noqa: F401
 
     import triptych.cli.train
     import triptych.run.experiment
-    import triptych.suite.one_row  # noqa: F401
+    import triptych.suite.one_row
+    import triptych.text.tokenizers  # noqa: F401
     from triptych.plugins import import_plugins
 
     import_plugins()

@@ -62,7 +62,6 @@ def _checked(parts: ModelParts, family: str) -> ModelParts:
 
 
 def _by_structure(model: PreTrainedModel) -> ModelParts:
-    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
     from torch import nn
 
     config = model.config.get_text_config()
@@ -82,8 +81,15 @@ def _by_structure(model: PreTrainedModel) -> ModelParts:
         hidden_size=embedding.embedding_dim,
         vocabulary_size=embedding.num_embeddings,
         max_positions=usable_positions(config),
-        attention_projections=query_key_value(blocks) or tuple(TARGETS.get(config.model_type, ())),
+        attention_projections=query_key_value(blocks) or _usual_targets(config.model_type),
     )
+
+
+def _usual_targets(model_type: str) -> tuple[str, ...]:
+    """Where peft puts LoRA on this family; `()`: it does not know the family."""
+    from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as TARGETS
+
+    return tuple(TARGETS.get(model_type, ()))
 
 
 def usable_positions(config: PreTrainedConfig) -> int | None:
