@@ -1,6 +1,8 @@
 """The command line: the parser of every command, and how its end is reported."""
 
 import argparse
+import atexit
+import gc
 import io
 import os
 import signal
@@ -29,8 +31,10 @@ search, measures what each costs, and writes a report."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status."""
-    if arguments is None and sys.flags.optimize >= 2:
-        keep_docstrings()
+    if arguments is None:
+        atexit.register(gc.freeze)  # a process that ends does not search all of torch for garbage, which took 2 s
+        if sys.flags.optimize >= 2:
+            keep_docstrings()
     replace_what_streams_lack()
     words, parser = sys.argv[1:] if arguments is None else list(arguments), make_parser()
     if not words:
