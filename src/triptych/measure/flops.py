@@ -36,7 +36,7 @@ class FlopModel:
 
         F(B, T, N, S) = f + a B T + b B T^2 + c N + d (B S) T + [N > limit] e N
 
-    The coefficients are fitted to passes that `FlopCounterMode` counted by dispatch, on the `meta` device with plain
+    The coefficients are fitted to passes that were counted by dispatch, on the `meta` device with plain
     attention (whose products are all counted), and must explain each within 0.1%. A multiply-add is 2 FLOPs. Attention
     is counted as its whole products: that a fused kernel leaves out the upper triangle, or computes scores again in the
     backward pass, changes nothing here.
