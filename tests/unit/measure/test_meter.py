@@ -19,7 +19,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from support.worlds import VOCABULARY, disturb, with_abilities
 from triptych.engine import forward
 from triptych.engine.batching import collate
-from triptych.engine.flops import SHAPES, entering_flops, training_flops, work_shape
+from triptych.engine.flops import SHAPES, _FlopCounter, entering_flops, training_flops, work_shape
 from triptych.engine.forward import read_losses, target_losses
 from triptych.engine.savings import partial_forward
 from triptych.engine.savings.trunk_cache import entering, resumed_losses
@@ -718,6 +718,31 @@ def test_flops_from_the_trunk_cache_are_those_of_a_real_step(label, prunes, limi
         else:
             counted = counted_flops(lambda: resumed_losses(model, batch, first, states))  # noqa: B023
         assert fitted.count(*shape) == pytest.approx(counted, rel=1e-6)
+
+
+def test_counting_changes_no_result():
+    """A result whose layout is known from an operation before is as it would be; what changes its input still does."""
+    ints, transposed = torch.zeros(2, 3, dtype=torch.long, device="meta"), torch.zeros(3, 2, device="meta").t()
+    operations: list[Callable[[], torch.Tensor]] = [
+        lambda: ints + 1,
+        lambda: ints + 1.0,
+        lambda: ints + True,
+        lambda: transposed + 1,
+        lambda: transposed.contiguous() + 1,
+        lambda: ints.view(-1, 1),
+        lambda: torch.ones(2, 3).cumsum(0),
+        lambda: torch.zeros(2, 3).cumsum(0),
+        lambda: ints.clone().resize_(6),
+        lambda: ints.clone().t_(),
+        lambda: torch.cat([ints, ints]),
+        lambda: torch.cat([ints, ints, ints]),
+        lambda: torch.native_layer_norm(transposed, [3], None, None, 1e-5)[1],
+    ]
+    with _FlopCounter():
+        counted = [each() for _ in range(2) for each in operations]
+    for result, expected in zip(counted, [each() for each in operations] * 2, strict=True):
+        assert (result.shape, result.stride(), result.dtype) == (expected.shape, expected.stride(), expected.dtype)
+        assert result.is_meta == expected.is_meta and (result.is_meta or torch.equal(result, expected))
 
 
 def test_flops_of_full_fine_tuning_by_hand(gpt2):
