@@ -374,7 +374,7 @@ class Loop:
                 self._begin_decay()
             else:
                 now.stopped = True
-        now.stopped = now.stopped or (self._at_end and not self._restarts())
+        now.stopped = now.stopped or (self._at_end and not self._begin_again())
         if self.finished:
             self.state.restore_best()
             self.model.eval()
@@ -399,8 +399,8 @@ class Loop:
                 now.epoch, now.cursor = divmod(now.best_step, self.steps_per_epoch)
         now.decay_start, now.decay_steps = now.step, steps
 
-    def _restarts(self) -> bool:
-        """At the end: begin again from the untouched weights, where the decay gained nothing and the steps allow it.
+    def _begin_again(self) -> bool:
+        """Begin again from the untouched weights, where the decay gained nothing and the steps allow it; else False.
 
         Such a decay overfits: it reads documents once more than the best weights did. The second time training ends,
         with its decay, after as many steps as led to the best weights, as if `max_steps` had been theirs.
