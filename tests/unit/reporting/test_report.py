@@ -380,6 +380,15 @@ def test_blocks_that_were_computed_again_are_reported() -> None:
     assert {note["label"]: note["text"] for note in document["notes"]}["lora"].endswith("; memory ran out")
 
 
+def test_training_that_began_again_is_reported() -> None:
+    """The report's notes on a method say it in the words of the run."""
+    results = make_results()
+    run = next(run for run in results.runs if run.record.label == "lora")
+    run.record.notes["restarted"] = "the decay gained nothing"
+    notes = {note["label"]: note["text"] for note in report_data(results, make_comparison(results))["notes"]}
+    assert notes["lora"].endswith("; the decay gained nothing")
+
+
 def test_a_page_holds_a_sample_of_many_predictions() -> None:
     """Of more predictions than the page may hold, documents evenly spread are taken, the same of every run, and it is
     said."""

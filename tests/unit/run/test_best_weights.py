@@ -1,5 +1,7 @@
 """What a run is left with after training: its best weights, and their loss."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from triptych.config.reading import merge_tables, preset_settings
@@ -27,3 +29,16 @@ def test_the_weights_that_are_left_have_the_loss_of_their_evaluation(label, rate
     found = train_model(bench, entry.plugin, model)
     assert (found.summary.best_step == 0) == (rate > 0.1)
     assert bench.loss(model, bench.corpus.validation).mean == found.best_loss
+
+
+def test_a_run_that_began_again_says_so(tmp_path, monkeypatch):
+    """Where the decay gains nothing, a shorter run follows; the record has its step, and a note says why."""
+    validation = iter([9.0, 5.0, 4.0, 4.5, 4.6, 4.1, 3.0])  # untouched, three epochs, the decay, two epochs again
+    monkeypatch.setattr(Workbench, "loss", lambda *args, **more: SimpleNamespace(mean=next(validation)))
+    settings = merge_tables(preset_settings("demo"), merge_tables(SMALL, {"training": {"max_epochs": 9}}))
+    suite, (entry,) = resolve(settings, ["lora"])
+    bench = Workbench.begin(suite, entry, 0, tmp_path, "cpu", ignore)
+    found = train_model(bench, entry.plugin, bench.fresh_model(entry.plugin, 0))
+    training = found.summary
+    assert (training.restarted_at, training.decay_start, training.best_step, training.steps) == (16, 21, 24, 24)
+    assert found.best_loss == 3.0 and found.notes["restarted"].startswith("the decay gained nothing")
