@@ -168,7 +168,6 @@ class TrainingState:
         """Put the untouched tensors back, for an optimizer without moments."""
         self._put_back(self.untouched)
         self._load_moments({})
-        self.best_moments = {}
 
     def _put_back(self, tensors: dict[str, Tensor]) -> None:
         with torch.no_grad():
@@ -407,12 +406,8 @@ class Loop:
         """
         now = self.state.progress
         gained = now.decay_start is None or now.best_step > now.decay_start
-        if (
-            gained
-            or now.restarted_at
-            or not self.state.untouched
-            or not 0 < now.best_step <= self.total_steps - now.step
-        ):
+        fits = 0 < now.best_step <= self.total_steps - now.step
+        if gained or now.restarted_at or not self.state.untouched or not fits:
             return False
         self.state.restore_untouched()
         now.epoch, now.cursor, now.restarted_at = 0, 0, now.step
