@@ -320,11 +320,11 @@ class Loop:
             OutOfMemory: a pass over one pair does not fit into memory, even with blocks recomputed.
         """
         now, state, machine = self.state.progress, self.state, self.model.machine
-        first = now.cursor * self.plan.global_batch_size
-        indices = self._pairs_in_order()[first : first + self.plan.global_batch_size].tolist()
         schedule = self.schedule
         if schedule.decays_on_plateau and now.decay_start is None and now.step >= schedule.latest_decay_start:
-            self._begin_decay()
+            self._begin_decay()  # which may go back to an earlier place in the data
+        first = now.cursor * self.plan.global_batch_size
+        indices = self._pairs_in_order()[first : first + self.plan.global_batch_size].tolist()
         rate = self.plan.learning_rate * self._rate_share()
         self.model.train()
         targets = sum(len(self.pairs[i].summary_ids) + 1 for i in indices)

@@ -170,22 +170,31 @@ def test_a_plateau_begins_the_decay(gpt2):
     assert loop.state.best_moments == {}
 
 
-def test_a_decay_is_as_if_training_had_not_gone_on(gpt2):
+@pytest.mark.parametrize(
+    ("changes", "losses", "best", "steps"),
+    [
+        ({"max_epochs": 20, "patience": 2}, [5.0, 4.0, 6.0, 6.0, 3.0], 6, 3),
+        ({"max_epochs": 6, "patience": 3}, [5.0, 4.0, 3.0, 3.5, 2.0, 1.0], 9, 6),
+    ],
+    ids=["on a plateau", "forced by the end of the epochs"],
+)
+def test_a_decay_is_as_if_training_had_not_gone_on(gpt2, changes, losses, best, steps):
     """It ends with the very weights of a run whose decay began at the best weights before anything followed: with the
     moments of then, and on the documents that came next then."""
-    changes = {"max_epochs": 20, "schedule": "warmup_stable_decay", "warmup_fraction": 0.0, "patience": 2}
+    changes |= {"schedule": "warmup_stable_decay", "warmup_fraction": 0.0}
     late = gpt2.loop(LoRA(rank=2), **changes)
-    train_on_a_plateau(late, [5.0, 4.0, 6.0, 6.0, 3.0])
+    train_on_a_plateau(late, losses)
     early = gpt2.loop(LoRA(rank=2), **changes)
-    losses = [5.0, 4.0, 3.0]
+    falling = iter(range(99, 0, -1))
     while not early.finished:
         if early.evaluation_due:
-            early.evaluate(losses.pop(0))
-            if early.state.progress.step == 6:
-                early.state.progress.decay_start, early.state.progress.decay_steps = 6, 3
+            early.evaluate(next(falling))
+            if early.state.progress.step == best:
+                early.state.progress.decay_start, early.state.progress.decay_steps = best, steps
         else:
             early.step()
-    assert (early.state.progress.best_step, late.state.progress.best_step) == (9, 15)
+    assert early.state.progress.best_step == best + steps
+    assert late.state.progress.best_step - late.state.progress.decay_start == steps
     assert all(torch.equal(early.state.best[name], late.state.best[name]) for name in early.state.best)
 
 
