@@ -29,6 +29,7 @@ class Abilities:
         prune: run the last block only where the loss is read, in eval mode.
         prune_in_training: the same in training.
         own_decoding: write summaries by the engine's own loop instead of transformers' `generate`.
+        step_blocks: take its steps through `StepBlock`s instead of the blocks' own forward.
         notes: why an ability is missing, one sentence each.
     """
 
@@ -36,6 +37,7 @@ class Abilities:
     prune: bool = False
     prune_in_training: bool = False
     own_decoding: bool = False
+    step_blocks: bool = False
     notes: tuple[str, ...] = ()
 
 

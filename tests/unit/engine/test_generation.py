@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import MinNewTokensLengthLogitsProcessor
+from transformers import MinNewTokensLengthLogitsProcessor, Qwen3Config, Qwen3ForCausalLM
 
 from support.worlds import World, disturb, with_abilities
 from triptych.contracts import AdaptedModel
@@ -20,10 +20,12 @@ from triptych.engine.savings.merging import merged
 from triptych.engine.savings.packing import packed
 from triptych.engine.savings.probe import Unsupported, same_predictions
 from triptych.engine.savings.ready import make_ready
+from triptych.engine.savings.step_blocks import Rotation
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
+from triptych.models.parts import take_apart
 from triptych.models.sharing import share_tensors
 
 METHODS = {"full": Full(), "lora": LoRA(rank=2), "last": LastLayers(), "prompt": PromptTuning(num_virtual_tokens=3)}
@@ -35,7 +37,7 @@ def both(world: World, method, plan: DecodingPlan, placement="before", template=
     model.adapted.placement = placement
     disturb(model.adapted)
     model = replace(make_ready(model), template=template or world.template)
-    assert model.can.own_decoding
+    assert model.can.own_decoding and model.can.step_blocks
     documents = [pair.document_ids for pair in world.pairs]
     ours = generate(model, documents, plan)
     return ours, generate(with_abilities(model, own_decoding=False), documents, plan)
@@ -244,6 +246,53 @@ def test_what_is_expected_comes_from_the_models_own_attention(gpt2, monkeypatch)
     assert not own_loop_agrees(gpt2.engine(AdaptedModel(parts)))
     monkeypatch.undo()
     assert own_loop_agrees(gpt2.engine(AdaptedModel(gpt2.parts())))
+
+
+def test_steps_without_step_blocks(world):
+    """Through the blocks' own forward a step gives the same summaries."""
+    model = make_ready(world.model(LoRA(rank=2)))
+    documents, plan = [pair.document_ids for pair in world.pairs], DecodingPlan(2, 8, 0, 1.0, 5)
+    assert generate(model, documents, plan) == generate(with_abilities(model, step_blocks=False), documents, plan)
+
+
+def unturned(self, states, cosine, sine):
+    """Heads whose positions are not known."""
+    return states
+
+
+def fails(self, states, cosine, sine):
+    """Angles of another shape than the heads."""
+    raise RuntimeError("The size of tensor a (8) must match the size of tensor b (4)")
+
+
+@pytest.mark.parametrize("sabotage", [unturned, fails])
+def test_a_step_block_that_computes_wrongly_is_not_used(sabotage, worlds, monkeypatch):
+    """Then steps go through the blocks' own forward, and summaries are still written by the own loop."""
+    monkeypatch.setattr(Rotation, "__call__", sabotage)
+    model = make_ready(worlds["llama"].model(LoRA(rank=2)))
+    assert model.can.own_decoding and not model.can.step_blocks and not model.can.notes
+
+
+def random_qwen3() -> Qwen3ForCausalLM:
+    """Llama's kind with norms of queries and keys, which a `StepBlock` does not have."""
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=3072,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        initializer_range=0.15,
+    )
+    return Qwen3ForCausalLM(config).eval()
+
+
+def test_blocks_of_another_kind_keep_their_own_steps(gpt2):
+    """A block whose attention has further parts is not taken for one without them."""
+    model = make_ready(gpt2.engine(AdaptedModel(take_apart(random_qwen3()))))
+    assert model.can.own_decoding and not model.can.step_blocks
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError])

@@ -16,6 +16,7 @@ from triptych.engine.model import EngineModel
 from triptych.engine.prefix import begin_with_prefix
 from triptych.engine.savings.merging import merged
 from triptych.engine.savings.packing import packed
+from triptych.engine.savings.step_blocks import step_blocks
 from triptych.errors import ModelError
 
 
@@ -60,7 +61,8 @@ def generate(
 @contextmanager
 def faster(model: EngineModel) -> Iterator[None]:
     """Inside, the weights are merged and laid out for the steps of few rows that summaries are written in."""
-    with merged(model.parts.model), packed(model.parts.model, model.machine):
+    steps = step_blocks(model.parts) if model.can.step_blocks else nullcontext()
+    with merged(model.parts.model), packed(model.parts.model, model.machine), steps:
         yield
 
 

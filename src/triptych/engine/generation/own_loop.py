@@ -19,6 +19,7 @@ from triptych.engine.prefix import prefix_cache
 from triptych.engine.savings import attention, partial_forward
 from triptych.engine.savings.attention import Places
 from triptych.engine.savings.probe import Report, Unsupported, attempt, same_predictions
+from triptych.engine.savings.step_blocks import step_blocks
 from triptych.models.parts import embed
 
 
@@ -104,10 +105,8 @@ def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) ->
     Raises:
         AttributeError, TypeError: a fault of this package.
     """
-    parts, device = model.parts, model.machine.device
-    draw = torch.Generator().manual_seed(0)
-    ids = torch.randint(0, parts.vocabulary_size, (2, 8), generator=draw).to(device)
-    lengths, new = torch.tensor([7, 4], device=device), ids[:, 6:].flatten()
+    parts = model.parts
+    ids, lengths, new = _probe(model)
     config: Any = parts.model.config
     own = config._attn_implementation
 
@@ -119,8 +118,8 @@ def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) ->
     def agree() -> bool:
         wanted = torch.stack([expected(row) for row in range(4)])
         attention.install_attention(parts.model)
-        reader = Reader.begin(model, embed(parts, ids[:, :7]), lengths, 2)
-        if not same_predictions(reader.step(new, torch.arange(4, device=device)), wanted):
+        reader = Reader.begin(model, embed(parts, ids), lengths, 2)
+        if not same_predictions(reader.step(new, torch.arange(4, device=new.device)), wanted):
             raise Unsupported("steps from its cache give other logits than its own forward")
         return True
 
@@ -131,3 +130,35 @@ def own_loop_agrees(model: EngineModel, report: Report = lambda reason: None) ->
         if not agrees:
             parts.model.set_attn_implementation(own)
     return agrees
+
+
+@torch.no_grad()
+def step_blocks_agree(model: EngineModel) -> bool:
+    """Whether steps through `StepBlock`s give the logits of steps through the model's own blocks.
+
+    They are compared as in `own_loop_agrees`, which has found that the model's own steps agree.
+
+    Args:
+        model: the model in eval mode, its weights not yet narrowed.
+
+    Raises:
+        AttributeError, TypeError: a fault of this package.
+    """
+    ids, lengths, new = _probe(model)
+
+    def logits() -> Tensor:
+        reader = Reader.begin(model, embed(model.parts, ids), lengths, 2)
+        return reader.step(new, torch.arange(4, device=new.device))
+
+    wanted = logits()
+    with step_blocks(model.parts) as taken_apart:
+        found = attempt(logits, lambda reason: None) if taken_apart else None
+    return found is not None and same_predictions(found, wanted)
+
+
+def _probe(model: EngineModel) -> tuple[Tensor, Tensor, Tensor]:
+    """Two documents of random tokens, [2, 7], their lengths, [2], and a new token for two beams of each, [4]."""
+    device = model.machine.device
+    draw = torch.Generator().manual_seed(0)
+    ids = torch.randint(0, model.parts.vocabulary_size, (2, 8), generator=draw).to(device)
+    return ids[:, :7], torch.tensor([7, 4], device=device), ids[:, 6:].flatten()

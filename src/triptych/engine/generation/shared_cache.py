@@ -36,6 +36,7 @@ class SharedCache(DynamicCache):
         self._length = 0  # P + T, once the documents are read
         self._states: list[tuple[Tensor, Tensor]] = []  # [B, H_kv, P + T + K steps, D / H] each
         self._mask = torch.empty(0)  # 0 where a beam may look, else minus infinity: [B, K, P + T + K steps]
+        self._spread = torch.empty(0)  # the mask of a step for all heads, once a layer has asked for it
 
     @property
     def prefix_length(self) -> int:
@@ -109,6 +110,7 @@ class SharedCache(DynamicCache):
         source = (rows % beams).view(-1, beams, 1)
         self._mask = self._mask.gather(1, source.expand(-1, -1, self._mask.shape[2]))
         self._mask[:, :, at : at + beams].diagonal(dim1=1, dim2=2).zero_()
+        self._spread = torch.empty(0)
 
     def _grow(self) -> None:
         more = self._beams * STEPS
@@ -118,15 +120,22 @@ class SharedCache(DynamicCache):
 
     def attend(self, layer: int, query: Tensor, scaling: float) -> Tensor:
         """Queries [B K, H, 1, D / H] over their document and their own tokens: [B K, 1, H, D / H]."""
-        keys, values = self._states[layer]
-        documents, groups, count, size = keys.shape
-        query = (query * scaling).view(documents, self._beams, groups, -1, size)
-        beams, shared = self._beams, query.shape[3]
-        scores = query.transpose(1, 2).reshape(documents, groups, beams * shared, size) @ keys.transpose(-1, -2)
-        weights = (scores.view(documents, groups, beams, shared, count) + self._mask[:, None, :, None]).softmax(-1)
-        out = weights.view(documents, groups, beams * shared, count) @ values
-        out = out.view(documents, groups, beams, shared, size).transpose(1, 2)
-        return out.reshape(documents * beams, 1, groups * shared, size)
+        keys, values = (states.flatten(0, 1) for states in self._states[layer])
+        documents, beams = len(self._mask), self._beams
+        groups, size = len(keys) // documents, keys.shape[2]
+        query = query.view(documents, beams, groups, -1, size).transpose(1, 2)
+        shared = query.shape[3]
+        mask = self._mask_for(groups, shared)
+        scores = torch.baddbmm(mask, query.reshape(len(keys), -1, size), keys.transpose(1, 2), alpha=scaling)
+        out = torch.bmm(scores.softmax(-1), values).view(documents, groups, beams, shared, size)
+        return out.transpose(1, 2).reshape(documents * beams, 1, groups * shared, size)
+
+    def _mask_for(self, groups: int, shared: int) -> Tensor:
+        """The mask of a step for key heads that query heads share: [B H_kv, K H / H_kv, P + T + K steps]."""
+        if self._spread.shape[0] != len(self._mask) * groups:
+            spread = self._mask[:, None, :, None].expand(-1, groups, -1, shared, -1)
+            self._spread = spread.flatten(2, 3).flatten(0, 1)
+        return self._spread
 
     def step(self) -> None:
         """All layers have seen the new token."""

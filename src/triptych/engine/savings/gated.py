@@ -4,6 +4,7 @@ In bf16 a family's own norm gives fp32 to the layers after it, each of which rou
 Every module is compared with its own forward before it is replaced. Tried with transformers 5.23.0.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,7 +32,9 @@ class QuickGatedMLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The MLP of a block."""
-        return self.down_proj(_GatedSiLU.apply(self.gate_proj(x), self.up_proj(x)))
+        gate, up = self.gate_proj(x), self.up_proj(x)
+        gated = _GatedSiLU.apply(gate, up) if torch.is_grad_enabled() else functional.silu(gate).mul_(up)
+        return self.down_proj(gated)
 
 
 def rms_norm(states: Tensor, weight: Tensor, epsilon: float, offset: float = 0.0) -> Tensor:
@@ -43,7 +46,18 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float, offset: float = 0.0
         epsilon: above 0.
         offset: 1 for the families (Gemma) that keep the weight's distance from 1.
     """
+    if not torch.is_grad_enabled():
+        return _normalized(states, weight, epsilon, offset)[0]
     return _RMSNorm.apply(states, weight, epsilon, offset)
+
+
+def _normalized(x: Tensor, weight: Tensor, epsilon: float, offset: float) -> tuple[Tensor, Tensor]:
+    """The RMS norm, and 1 / sqrt(mean(x^2) + epsilon)."""
+    wide = x.float()
+    squares = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
+    r = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+    scale = weight.float() + offset if offset else weight.float()
+    return (wide * r).mul_(scale).to(x.dtype), r
 
 
 class _RMSNorm(torch.autograd.Function):
@@ -51,13 +65,10 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, epsilon: float, offset: float) -> Tensor:
-        wide = x.float()
-        squares = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).square_()
-        r = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
-        scale = weight.float() + offset
+        out, r = _normalized(x, weight, epsilon, offset)
         ctx.save_for_backward(x, weight, r)
         ctx.offset = offset
-        return (wide * r).mul_(scale).to(x.dtype)
+        return out
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None, None, None]:  # type: ignore[override]
@@ -95,24 +106,41 @@ def use_quick_blocks(model: nn.Module) -> None:
         model: in fp32 and eval mode.
     """
     for module in model.modules():
-        if "RMSNorm" in type(module).__name__:
-            _quicken_norm(module)
-        elif {name for name, _ in module.named_children()} == {"gate_proj", "up_proj", "down_proj", "act_fn"}:
+        _quicken_norm(module)
+        if {name for name, _ in module.named_children()} == {"gate_proj", "up_proj", "down_proj", "act_fn"}:
             _quicken_mlp(module)
 
 
-@torch.no_grad()
+def as_function(norm: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What a norm computes: by `rms_norm` where that gives the same numbers, else by its own forward."""
+    found = norm.quick if isinstance(norm, QuickRMSNorm) else _constants(norm)
+    if found is None:
+        return norm
+    weight: Any = norm.weight
+    return lambda states: rms_norm(states, weight, *found)
+
+
 def _quicken_norm(module: nn.Module) -> None:
-    weight, epsilon = getattr(module, "weight", None), _epsilon(module)
-    if epsilon is None or not isinstance(weight, Tensor) or weight.ndim != 1 or len(list(module.parameters())) != 1:
-        return
+    found = _constants(module)
+    if found is not None:
+        module.quick = found  # type: ignore[assignment]
+        module.__class__ = QuickRMSNorm
+
+
+@torch.no_grad()
+def _constants(norm: nn.Module) -> tuple[float, float] | None:
+    """Epsilon and offset with which `rms_norm` gives a norm's numbers; None where it does not."""
+    weight, epsilon = getattr(norm, "weight", None), _epsilon(norm)
+    if "RMSNorm" not in type(norm).__name__ or epsilon is None or not isinstance(weight, Tensor):
+        return None
+    if weight.ndim != 1 or len(list(norm.parameters())) != 1:
+        return None
     probe = _probe(len(weight), weight.device)
-    own = module(probe)
+    own = norm(probe)
     for offset in (0.0, 1.0):
         if own.shape == probe.shape and torch.allclose(rms_norm(probe, weight, epsilon, offset), own, 1e-5, 1e-6):
-            module.quick = (epsilon, offset)  # type: ignore[assignment]
-            module.__class__ = QuickRMSNorm
-            return
+            return epsilon, offset
+    return None
 
 
 def _probe(width: int, device: torch.device) -> Tensor:

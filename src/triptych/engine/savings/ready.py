@@ -16,7 +16,7 @@ from transformers.pytorch_utils import Conv1D
 from triptych.contracts import AdaptedModel
 from triptych.engine.batching import Batch
 from triptych.engine.forward import not_finite, target_logits, target_losses
-from triptych.engine.generation.own_loop import own_loop_agrees
+from triptych.engine.generation.own_loop import own_loop_agrees, step_blocks_agree
 from triptych.engine.model import Abilities, EngineModel
 from triptych.engine.savings.dropout import use_quick_dropout
 from triptych.engine.savings.gated import use_quick_blocks
@@ -62,10 +62,11 @@ def make_ready(model: EngineModel) -> EngineModel:
         prune, prune_in_training = probe_pruning(model, same_draws=machine.precision == "fp32", report=whole_block)
         can = Abilities(logits_at_targets=True, prune=prune, prune_in_training=prune_in_training)
         own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
+        quick_steps = own_decoding and step_blocks_agree(replace(model, can=can))
     _narrow(adapted.parts.model, machine.precision)
     if machine.precision == "bf16" and machine.device.type == "cpu":
         use_quick_dropout(adapted.parts.model)
-    return replace(model, can=replace(can, own_decoding=own_decoding, notes=tuple(notes)))
+    return replace(model, can=replace(can, own_decoding=own_decoding, step_blocks=quick_steps, notes=tuple(notes)))
 
 
 def make_ready_to_shard(model: EngineModel) -> EngineModel:
