@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 WARMUP_STABLE_DECAY = "warmup_stable_decay"
-WARMUP_EPOCHS = 4  # its warm-up does not grow with more epochs than these
+WARMUP_EPOCHS = 2  # its warm-up does not grow with more epochs than these
 DECAY_SHARE = 0.5  # steps of its decay for each step up to the best weights
 
 

@@ -78,7 +78,7 @@ class Training(Section):
         0.05,
         ge=0,
         lt=1,
-        description="the part of all optimizer steps, of at most 4 epochs under warmup_stable_decay, in which the "
+        description="the part of all optimizer steps, of at most 2 epochs under warmup_stable_decay, in which the "
         "learning rate rises",
     )
     schedule: Literal["warmup_stable_decay", "linear", "cosine", "constant"] = Field(

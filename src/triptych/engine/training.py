@@ -37,7 +37,7 @@ class TrainingPlan:
     global_batch_size: int  # pairs per optimizer step
     micro_batch_size: int  # pairs per forward pass
     max_grad_norm: float
-    warmup_fraction: float  # of all steps; with warmup_stable_decay, of those of at most four epochs
+    warmup_fraction: float  # of all steps; with warmup_stable_decay, of those of at most two epochs
     schedule: str  # linear, cosine, constant or warmup_stable_decay
     optimizer: str  # adamw or adafactor
     seed: int

@@ -27,9 +27,9 @@ def test_the_late_decay_by_hand():
 
 
 def test_the_late_decay_hardly_depends_on_the_epochs():
-    """From four epochs on, the warm-up has the same steps, so that runs are equal until one of them decays."""
-    runs = [Schedule("warmup_stable_decay", 0.05, 100, 100 * epochs) for epochs in (4, 10, 50)]
-    assert [run.warmup_steps for run in runs] == [20, 20, 20]
+    """From two epochs on, the warm-up has the same steps, so that runs are equal until one of them decays."""
+    runs = [Schedule("warmup_stable_decay", 0.05, 100, 100 * epochs) for epochs in (2, 3, 10, 50)]
+    assert [run.warmup_steps for run in runs] == [10, 10, 10, 10]
     assert Schedule("linear", 0.05, 100, 1000).warmup_steps == 50
 
 

@@ -261,6 +261,23 @@ def test_a_decay_without_gain_is_followed_by_a_shorter_run(gpt2, optimizer):
     assert all(torch.equal(p, short.state.trained[name]) for name, p in loop.state.trained.items())
 
 
+def test_many_epochs_hold_the_runs_with_few(gpt2):
+    """Where the second of nine epochs has the best weights, the decay from them is that of a run with three epochs, and
+    the shorter run is one with two: allowing more epochs than are needed costs no method anything."""
+    changes = {"patience": 2, "schedule": "warmup_stable_decay", "learning_rate": 0.02, "warmup_fraction": 0.3}
+    loop = gpt2.loop(LoRA(rank=2), max_epochs=9, **changes)
+    loop.state.keep_untouched(9.0, to_restart=True)
+    rates = evaluate_by_step(loop, WITHOUT_GAIN, until=15)
+    decayed = {name: p.detach().clone() for name, p in loop.state.trained.items()}
+    rates += evaluate_by_step(loop, WITHOUT_GAIN)
+    for epochs, steps in ((2, slice(15, 21)), (3, [*range(6), *range(12, 15)])):
+        few = gpt2.loop(LoRA(rank=2), max_epochs=epochs, **changes)
+        found = evaluate_by_step(few, {3: 5.0, 6: 4.0, 9: 3.9})
+        assert found == (rates[steps] if isinstance(steps, slice) else [rates[step] for step in steps])
+        weights = loop.state.trained if epochs == 2 else decayed
+        assert all(torch.equal(p, weights[name]) for name, p in few.state.trained.items())
+
+
 @pytest.mark.parametrize(
     ("changes", "losses", "why"),
     [
