@@ -227,12 +227,12 @@ SENTENCES = {
     ),
     "schedule": (
         "A step is taken on 4 documents, all in one pass, without accumulation. The learning rate rises over the "
-        "first 5.0% of the steps, while the optimizer's averages are still rough, and then stays at its peak until the "
-        "validation loss stops falling; then training goes back to the best weights, from which it falls "
-        "linearly to zero over 0.5 times as many steps as led to them, so that a method that learns fast gets its low "
-        "rates as well as one that needs all epochs; where the validation loss falls no further there, training begins "
-        "again, to end with such a fall after as many steps as led to the best weights. Gradients are clipped at a "
-        "norm of 1, so that one unusual batch cannot undo the steps before it."
+        "first 5.0% of the steps of 2 epochs, while the optimizer's averages are still rough, and then stays at its "
+        "peak until the validation loss stops falling; then training goes back to the best weights, from which it "
+        "falls linearly to zero over 0.5 times as many steps as led to them, so that a method that learns fast gets "
+        "its low rates as well as one that needs all epochs; where the validation loss falls no further there, "
+        "training begins again, to end with such a fall after as many steps as led to the best weights. Gradients are "
+        "clipped at a norm of 1, so that one unusual batch cannot undo the steps before it."
     ),
     "stopping": (
         "Training lasts at most 3 epochs. The validation loss is computed every epoch, and that decay begins after 2 "
