@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import MinNewTokensLengthLogitsProcessor, Qwen3Config, Qwen3ForCausalLM
+from transformers import MinNewTokensLengthLogitsProcessor
 
-from support.worlds import World, disturb, with_abilities
+from support.families import random_model
+from support.worlds import World, disturb, under_engine, with_abilities
 from triptych.contracts import AdaptedModel
+from triptych.corpus.sequence import Template
 from triptych.engine.generation import own_loop, shared_cache
 from triptych.engine.generation.decoding import DecodingPlan, allowed_scores, ban_repeats
 from triptych.engine.generation.generate import generate
@@ -273,26 +275,26 @@ def test_a_step_block_that_computes_wrongly_is_not_used(sabotage, worlds, monkey
     assert model.can.own_decoding and not model.can.step_blocks and not model.can.notes
 
 
-def random_qwen3() -> Qwen3ForCausalLM:
-    """Llama's kind with norms of queries and keys, which a `StepBlock` does not have."""
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=3072,
-        hidden_size=32,
-        intermediate_size=48,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        initializer_range=0.15,
-    )
-    return Qwen3ForCausalLM(config).eval()
-
-
-def test_blocks_of_another_kind_keep_their_own_steps(gpt2):
-    """A block whose attention has further parts is not taken for one without them."""
-    model = make_ready(gpt2.engine(AdaptedModel(take_apart(random_qwen3()))))
-    assert model.can.own_decoding and not model.can.step_blocks
+@pytest.mark.parametrize(
+    ("family", "taken"),
+    [
+        ("GPT2", True),
+        ("Llama", True),
+        ("Qwen2", True),  # biases of queries, keys and values
+        ("Gemma", True),  # heads that are not D / H wide, norms around 1
+        ("Qwen3", False),  # norms of queries and keys
+        ("Phi", False),  # attention and MLP side by side
+        ("OPT", False),  # no blocks of four parts
+    ],
+)
+def test_families_whose_blocks_are_taken_apart(family, taken, gpt2):
+    """Where a block has the parts that a `StepBlock` knows and no others, it writes the same; else it is not used."""
+    template = Template((), (5, 6), 0)
+    parts = take_apart(random_model(family))
+    model = make_ready(under_engine(AdaptedModel(parts), template, gpt2.machine))
+    assert model.can.own_decoding and model.can.step_blocks == taken
+    documents, plan = [np.arange(7, 27), np.arange(9, 14)], DecodingPlan(2, 8, 0, 1.0, 5)
+    assert generate(model, documents, plan) == generate(with_abilities(model, step_blocks=False), documents, plan)
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError])

@@ -1,4 +1,4 @@
-"""One new token a beam through a block, in a third of the calls that the family's own forward makes.
+"""One new token a beam through a block, in fewer calls than the family's own forward makes.
 
 The calls of small operations take most of the time of a step. It serves pre-norm blocks whose attention has its
 queries, keys and values from one product or from three, with or without rotary positions. `own_loop.step_blocks_agree`
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from triptych.contracts import ModelParts
 from triptych.engine.savings.gated import as_function
 from triptych.engine.savings.partial_forward import anatomy
+from triptych.engine.savings.probe import Unsupported
 from triptych.engine.savings.replacement import replaced
 
 
@@ -77,6 +78,8 @@ class StepBlock:
         groups = (joined.shape[1] - self.heads) // 2
         turned, values = joined.split((self.heads + groups, groups), 1)
         if angles is not None:
+            if not isinstance(angles, tuple) or len(angles) != 2:
+                raise Unsupported("its rotary positions are not a cosine and a sine")
             turned = self.rotation(turned, *angles)
         query, keys = turned.split((self.heads, groups), 1)
         return query[:, :, None], keys[:, :, None], values[:, :, None]
