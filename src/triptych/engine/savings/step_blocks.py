@@ -14,20 +14,18 @@ import torch
 from torch import Tensor, nn
 
 from triptych.contracts import ModelParts
+from triptych.engine.savings.attention import AttendingCache
 from triptych.engine.savings.gated import as_function
 from triptych.engine.savings.partial_forward import anatomy
 from triptych.engine.savings.probe import Unsupported
 from triptych.engine.savings.replacement import replaced
 
 
-class StepCache(Protocol):
+class StepCache(AttendingCache, Protocol):
     """A cache that keeps what a step adds to it and answers the step's queries."""
 
     def update(self, key_states: Tensor, value_states: Tensor, layer_idx: int) -> tuple[Tensor, Tensor]:
         """Keep keys and values, [rows, H_kv, 1, D / H] each."""
-
-    def attend(self, layer: int, query: Tensor, scaling: float) -> Tensor:
-        """Queries [rows, H, 1, D / H] against all keys so far: [rows, 1, H, D / H]."""
 
 
 class Rotation:
@@ -91,11 +89,12 @@ def step_blocks(parts: ModelParts) -> Iterator[bool]:
     rotation = Rotation()
     found = [_step_block(parts, block, rotation) for block in parts.blocks]
     steps = [step for step in found if step is not None]
+    taken_apart = len(steps) == len(found)
     with ExitStack() as stack:
-        if len(steps) == len(found):
+        if taken_apart:
             for block, step in zip(parts.blocks, steps, strict=True):
                 stack.enter_context(replaced(block, step))
-        yield len(steps) == len(found)
+        yield taken_apart
 
 
 def _step_block(parts: ModelParts, block: nn.Module, rotation: Rotation) -> StepBlock | None:
@@ -107,19 +106,17 @@ def _step_block(parts: ModelParts, block: nn.Module, rotation: Rotation) -> Step
     about: list[Any] = [getattr(inside.attention, name, None) for name in ("layer_idx", "head_dim", "scaling")]
     if len(projections) not in (1, 3) or any(each is None for each in (*projections, *about)):
         return None
-    heads = parts.model.config.get_text_config().num_attention_heads
-    first, second = as_function(inside.first), as_function(inside.second)
     layer, size, scaling = about
     return StepBlock(
-        block.forward,
-        first,
-        tuple(projections),
-        inside.output,
-        second,
-        inside.mlp,
-        layer,
-        heads,
-        size,
-        scaling,
-        rotation,
+        own=block.forward,
+        first=as_function(inside.first),
+        projections=tuple(projections),
+        output=inside.output,
+        second=as_function(inside.second),
+        mlp=inside.mlp,
+        layer=layer,
+        heads=parts.model.config.get_text_config().num_attention_heads,
+        size=size,
+        scaling=scaling,
+        rotation=rotation,
     )
