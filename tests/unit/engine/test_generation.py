@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from torch import nn
 from transformers import MinNewTokensLengthLogitsProcessor
+from transformers.pytorch_utils import Conv1D
 
 from support.families import random_model
 from support.worlds import World, disturb, under_engine, with_abilities
@@ -17,7 +19,7 @@ from triptych.engine.generation.decoding import DecodingPlan, allowed_scores, ba
 from triptych.engine.generation.generate import generate
 from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.generation.shared_cache import SharedCache
-from triptych.engine.savings import attention, partial_forward
+from triptych.engine.savings import attention, packing, partial_forward
 from triptych.engine.savings.merging import merged
 from triptych.engine.savings.packing import packed
 from triptych.engine.savings.probe import Unsupported, same_predictions
@@ -147,26 +149,34 @@ def test_merging_leaves_what_is_shared_alone(world):
         assert torch.equal(adapted(input_ids=ids).logits, apart) and not torch.equal(base(input_ids=ids).logits, apart)
 
 
-def test_packed_weights_give_the_same_logits(world):
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.03)])
+def test_packed_weights_give_the_same_logits(world, monkeypatch, precision, tolerance):
     """Layers that multiply by packed copies of their weights give the plain logits, and are their own again
-    afterwards."""
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        pytest.skip("needs a processor that multiplies bf16")
-    machine = replace(world.machine, precision="bf16")
+    afterwards; small ones keep their own product."""
+    if not packing.served(packing.TYPES[precision]):
+        pytest.skip(f"oneDNN does not multiply {precision} on this processor")
+    machine = replace(world.machine, precision=precision)
     model, ids = world.parts().model, torch.arange(24)[None]
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear | Conv1D)]
+    least = min(module.weight.numel() for module in linear)
+
+    def others() -> list[nn.Module]:
+        return [module for module in model.modules() if "forward" in vars(module)]
+
+    with packed(model, machine):
+        assert least < packing.LEAST and not others()
+    monkeypatch.setattr(packing, "LEAST", least)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
         apart = model(input_ids=ids).logits.float()
         with packed(model, machine):
-            assert len([module for module in model.modules() if "forward" in vars(module)]) > 4 * len(
-                world.parts().blocks
-            )
-            torch.testing.assert_close(model(input_ids=ids).logits.float(), apart, rtol=0.03, atol=0.03)
+            assert others() == ([model.get_output_embeddings()] if precision == "fp32" else linear)
+            torch.testing.assert_close(model(input_ids=ids).logits.float(), apart, rtol=tolerance, atol=tolerance)
         assert torch.equal(model(input_ids=ids).logits.float(), apart)
     with pytest.raises(KeyboardInterrupt), packed(model, machine):
         raise KeyboardInterrupt
-    assert not any("forward" in vars(module) for module in model.modules())
-    with packed(model, world.machine):
-        assert not any("forward" in vars(module) for module in model.modules())
+    assert not others()
+    with packed(model, replace(machine, precision="fp16")):
+        assert not others()
 
 
 def test_banned_by_hand():
