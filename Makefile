@@ -53,9 +53,9 @@ dist: .venv/ready             ## wheel and sdist, into build/dist; the wheel is 
 	$(BIN)/python -m build --outdir build/dist
 	$(BIN)/python scripts/try_wheel.py build/dist
 
-benchmark: .venv/ready | $(MODEL) $(DATA)  ## compare the engine with Trainer, TRL and generate: MODEL=FOLDER DATA=FOLDER ONLY=lora,greedy
+benchmark: .venv/ready | $(MODEL) $(DATA)  ## compare the engine with Trainer, TRL and generate: MODEL=FOLDER DATA=FOLDER ONLY=lora,greedy PRECISION=fp32
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[benchmark]'
-	$(BIN)/python benchmarks/engine.py --model $(MODEL) --data $(DATA) $(if $(ONLY),--only $(ONLY))
+	$(BIN)/python benchmarks/engine.py --model $(MODEL) --data $(DATA) $(if $(ONLY),--only $(ONLY)) $(if $(PRECISION),--precision $(PRECISION))
 
 results/inputs/gpt2-shape: | .venv/ready
 	$(BIN)/python scripts/make_gpt2.py $@

@@ -2,6 +2,7 @@
 """Compare the engine with common alternatives on the same documents.
 
     python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--sizes 2,4] [--rounds 3]
+        [--precision fp32]
 
 Alternatives for training are a loop by hand over transformers and peft (frozen weights in bf16), transformers'
 `Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's `SFTTrainer` on completions only in bf16; for
@@ -43,6 +44,7 @@ GENERATION = {"greedy": 1, "beam-4": 4}
 EPOCH = 4  # steps of a turn where a trunk cache is made
 TRAINING_PEERS = ("by hand bf16", "trainer fp32", "trainer bf16", "trl bf16")
 GENERATION_PEERS = ("generate fp32", "generate bf16", "prompt lookup bf16", "ctranslate2 fp32", "ctranslate2 int8")
+RATES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "ctranslate2")
 
 
@@ -59,6 +61,12 @@ def main() -> None:
     parser.add_argument("--summary-tokens", type=int, default=128)
     parser.add_argument("--documents", type=int, default=16, help="documents a turn of generation, one batch")
     parser.add_argument("--new", type=int, default=64, help="tokens of every summary")
+    parser.add_argument(
+        "--precision",
+        choices=("bf16", "fp32"),
+        default="bf16",
+        help="what Triptych works in; with fp32, which is its default on a CPU, alternatives in fp32 alone take part",
+    )
     parser.add_argument("--peers", help="peers to run, separated by commas; all by default")
     parser.add_argument("--to", default=str(Path(__file__).parent / "results"))
     options = parser.parse_args()
@@ -69,14 +77,16 @@ def main() -> None:
         if row not in TRAINING and row not in GENERATION:
             parser.error(f"there is no row {row!r}; there are {', '.join([*TRAINING, *GENERATION])}")
         result = measure(row, options)
-        parts = result["machine"]["device"], result["model"], row
+        parts = [result["machine"]["device"], result["model"], row]
+        if options.precision != "bf16":
+            parts.append(options.precision)
         file = Path(options.to) / f"{'-'.join(parts).replace(' ', '-').lower()}.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(result, indent=2) + "\n")
         print(table(result), flush=True)
     results = [json.loads(path.read_text()) for path in sorted(Path(options.to).glob("*.json"))]
     order = [*TRAINING, *GENERATION]
-    results.sort(key=lambda r: (r["model"], order.index(r["row"])))
+    results.sort(key=lambda r: (r["model"], order.index(r["row"]), r["settings"]["precision"]))
     (Path(options.to) / "README.md").write_text("# Results\n\n" + "\n".join(map(table, results)))
 
 
@@ -85,6 +95,8 @@ def measure(row: str, options: argparse.Namespace) -> dict:
     peers = TRAINING_PEERS if row in TRAINING else GENERATION_PEERS
     if options.peers:
         peers = tuple(name for name in peers if name in options.peers.split(",")) or peers
+    if options.precision == "fp32":
+        peers = tuple(name for name in peers if name.endswith("fp32"))
     if row != "greedy":
         peers = tuple(name for name in peers if not name.startswith("prompt lookup"))
     if not installed("ctranslate2"):
@@ -100,7 +112,7 @@ def measure(row: str, options: argparse.Namespace) -> dict:
     for _ in range(options.rounds):
         for name, size in sizes.items():
             turns[name] += visit(name, row, size, options.turns, options)
-        rates.append({"fp32": matrix_rate(torch.float32), "bf16": matrix_rate(torch.bfloat16)})
+        rates.append({name: matrix_rate(dtype) for name, dtype in RATES.items() if name in ("fp32", options.precision)})
     rate = {name: statistics.median(found[name] for found in rates) for name in rates[0]}
     summary = {}
     for name, taken in turns.items():
@@ -118,7 +130,7 @@ def measure(row: str, options: argparse.Namespace) -> dict:
             summary[name]["later_per_second"] = statistics.median(t["work"] / t["later_seconds"] for t in taken)
         if taken[0].get("flops"):
             executed = statistics.median(t["flops"] / t["seconds"] for t in taken)
-            summary[name]["share_of_bf16_rate"] = executed / rate["bf16"]
+            summary[name]["share_of_rate"] = executed / rate[options.precision]
     best = max(peers, key=lambda name: summary[name].get("per_second", 0.0))
     return {
         "row": row,
@@ -194,14 +206,14 @@ def table(r: dict) -> str:
     )
     versions = ", ".join(f"{name} {version}" for name, version in r["versions"].items())
     lines = [
-        f"## {r['model']}: {r['row']}",
+        f"## {r['model']}: {r['row']}, {s['precision']}",
         "",
         f"{m['device']}, {m['threads']} threads, commit {m['commit']}; {versions}. "
         f"{work[0].upper()}{work[1:]}; medians of {s['rounds']} rounds of {s['turns']} turns. A matrix product runs at "
-        f"{rate['bf16'] / 1e12:.2f} TFLOP/s in bf16 and {rate['fp32'] / 1e12:.2f} in fp32.",
+        f"{' and '.join(f'{rate[name] / 1e12:.2f} TFLOP/s in {name}' for name in RATES if name in rate)}.",
         "",
         f"| contender | documents a batch | {r['unit']} | Triptych is faster by | peak memory | "
-        "FLOPs done, of the bf16 rate |",
+        f"FLOPs done, of the {s['precision']} rate |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     ours = r["contenders"]["ours"]
@@ -209,7 +221,7 @@ def table(r: dict) -> str:
         if not c["turns"]:
             lines.append(f"| {name} | {c['documents']} | out of memory | | | |")
             continue
-        share = f"{100 * c['share_of_bf16_rate']:.0f}%" if "share_of_bf16_rate" in c else ""
+        share = f"{100 * c['share_of_rate']:.0f}%" if "share_of_rate" in c else ""
         ratio = "" if name == "ours" else f"{ours['per_second'] / c['per_second']:.2f}"
         shown = "Triptych" if name == "ours" else name
         lines.append(
@@ -348,7 +360,7 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     from triptych.run import setup
     from triptych.run.entries import make_entry
 
-    machine = start_machine("cpu", "bf16")
+    machine = start_machine("cpu", options["precision"])
     method = make_entry("row", spec).plugin
     model = make_ready(setup.prepare_model(base, method, corpus, 0, machine))
     plan = constant_plan(options["batch"])
@@ -570,7 +582,7 @@ def our_generation(name: str, beams: int, options: dict, corpus, tokenizer) -> C
     from triptych.machine import start_machine
     from triptych.models.base import BaseModel
 
-    machine = start_machine("cpu", "bf16")
+    machine = start_machine("cpu", options["precision"])
     untouched = BaseModel(options["model"]).load().requires_grad_(False)
     model = make_ready(EngineModel.assemble(untouched, AdaptedModel, corpus.template, machine))
     plan = DecodingPlan(beams, options["new"], 3, 1.0, options["documents"], min_new_tokens=options["new"])
