@@ -202,8 +202,9 @@ def _schedule(results: Results) -> str:
     training = results.suite.training
     warmup = f"a warm-up over {formats.share(training.warmup_fraction)} of the steps"
     if training.schedule == WARMUP_STABLE_DECAY:
+        longest = formats.number_of(min(WARMUP_EPOCHS, training.max_epochs), "epoch")
         return (
-            f"{warmup}, of {WARMUP_EPOCHS} epochs at most; then the peak rate until validation stops gaining; then "
+            f"{warmup} of {longest}; then the peak rate until validation stops gaining; then "
             f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them; where "
             "it gains nothing, training from the start again, with the decay in the last third of these steps"
         )
