@@ -93,10 +93,10 @@ def main() -> None:
 def measure(row: str, options: argparse.Namespace) -> dict:
     """One row: the best batch size of every contender, then their turns, round by round."""
     peers = TRAINING_PEERS if row in TRAINING else GENERATION_PEERS
-    if options.peers:
-        peers = tuple(name for name in peers if name in options.peers.split(",")) or peers
     if options.precision == "fp32":
         peers = tuple(name for name in peers if name.endswith("fp32"))
+    if options.peers:
+        peers = tuple(name for name in peers if name in options.peers.split(",")) or peers
     if row != "greedy":
         peers = tuple(name for name in peers if not name.startswith("prompt lookup"))
     if not installed("ctranslate2"):
