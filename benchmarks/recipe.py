@@ -2,17 +2,17 @@
 """Check the recipe: that the schedule owes nothing to `max_epochs`, that the search finds the best rate, which options.
 
     python benchmarks/recipe.py schedule --out FOLDER [--epochs 2 3 4 10] [--schedules warmup_stable_decay linear]
-    python benchmarks/recipe.py search --out FOLDER [--epochs 10] [--neighbours]
+    python benchmarks/recipe.py search --out FOLDER [--epochs 10] [--neighbours] [--rates 0.001 0.003]
     python benchmarks/recipe.py options --out FOLDER [--epochs 3]
     all: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
-         [--model tiny --data newswire --batch 8]
+         [--model tiny --data newswire --batch 8 --device cpu]
 
 `schedule` trains each method at its default rate with several `max_epochs`; `search` makes each method's search and
-trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it; `options` trains
-each method with each of its options in `CHOICES`, at a rate of its own search. The last two allow the most of
-`--epochs`. Each line of FOLDER/schedule.jsonl, search.jsonl or options.jsonl is one run or search: the best validation
-loss in nats per target token, and what it took. What is there is not run again; the tables at the end are made from all
-lines. Nothing is judged on test data.
+trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it, of which `--rates`
+leaves some to other processes; `options` trains each method with each of its options in `CHOICES`, at a rate of its own
+search. The last two allow the most of `--epochs`. Each line of FOLDER/schedule.jsonl, search.jsonl or options.jsonl is
+one run or search: the best validation loss in nats per target token, and what it took. What is there is not run again;
+the tables at the end are made from all lines. Nothing is judged on test data.
 """
 
 import argparse
@@ -69,7 +69,7 @@ def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **chan
     }
     suite = make_suite(settings)
     (entry,) = suite_entries(suite)
-    return Workbench.begin(suite, entry, seed, out, "cpu", ignore)
+    return Workbench.begin(suite, entry, seed, out, options.device, ignore)
 
 
 def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, **changes: Any) -> dict[str, Any]:
@@ -164,7 +164,8 @@ def run_search(options: argparse.Namespace) -> None:
             at = rates.index(made["chosen"])
             for rate in rates[max(0, at - 1) : at + 2] if options.neighbours else rates:
                 about = {"row": row, "seed": seed, "rate": rate}
-                if any(about.items() <= line.items() for line in lines_of(file)):
+                left = options.rates is not None and rate not in options.rates
+                if left or any(about.items() <= line.items() for line in lines_of(file)):
                     continue
                 add(file, train(options, row, seed, rate, max_epochs=max(options.epochs)))
     show_search(lines_of(file))
@@ -226,6 +227,8 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--trials", type=int, default=4)
     parser.add_argument("--neighbours", action="store_true")
+    parser.add_argument("--rates", nargs="*", type=float)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--options", type=json.loads, default={}, help='as JSON: {"lora": {"rank": 4}}')
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
