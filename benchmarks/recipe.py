@@ -8,11 +8,11 @@
          [--model tiny --data newswire --batch 8 --device cpu]
 
 `schedule` trains each method at its default rate with several `max_epochs`; `search` makes each method's search and
-trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it, of which `--rates`
-leaves some to other processes; `options` trains each method with each of its options in `CHOICES`, at a rate of its own
-search. The last two allow the most of `--epochs`. Each line of FOLDER/schedule.jsonl, search.jsonl or options.jsonl is
-one run or search: the best validation loss in nats per target token, and what it took. What is there is not run again;
-the tables at the end are made from all lines. Nothing is judged on test data.
+trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it, of which
+`--rates` leaves some to other processes; `options` trains each method with each of its options in `CHOICES`, at a rate
+of its own search. The last two allow the most of `--epochs`. Each line of FOLDER/schedule.jsonl, search.jsonl or
+options.jsonl is one run or search: the best validation loss in nats per target token, and what it took. What is there
+is not run again; the tables at the end are made from all lines. Nothing is judged on test data.
 """
 
 import argparse

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from triptych.corpus.sequence import Pair, Template
 
-PADDING = 0.05  # of a micro-batch, at most
+PADDING = 0.05  # of a micro-batch's places, at most
+# on a GPU of its own: a pass of a small model waits for thousands of kernels to be started, however few places it has
+GPU_PADDING = 0.25
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
-def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[list[int]]:
+def micro_groups(split: Sequence[Pair], indices: list[int], size: int, padding: float = PADDING) -> list[list[int]]:
     """A global batch cut into micro-batches of similar length; where it is cut changes nothing.
 
     Losses are summed over the step.
@@ -102,14 +104,15 @@ def micro_groups(split: Sequence[Pair], indices: list[int], size: int) -> list[l
     Args:
         split: the pairs.
         indices: those of the global batch.
-        size: pairs that a micro-batch has at most; of its places, at most `PADDING` are padding.
+        size: pairs that a micro-batch has at most.
+        padding: the share of its places that may be padding.
     """
     groups: list[list[int]] = []
     tokens = longest = 0
     for index in sorted(indices, key=lambda i: sequence_length(split[i]), reverse=True):
         length = sequence_length(split[index])
         rows = len(groups[-1]) + 1 if groups else 0
-        if not groups or rows > size or tokens + length < (1 - PADDING) * rows * longest:
+        if not groups or rows > size or tokens + length < (1 - padding) * rows * longest:
             groups.append([])
             tokens, longest = 0, length
         groups[-1].append(index)

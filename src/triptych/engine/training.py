@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from triptych.config.schedule import WARMUP_STABLE_DECAY, Schedule
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
-from triptych.engine.batching import Batch, collate, epoch_order, micro_groups, seed_of
+from triptych.engine.batching import GPU_PADDING, PADDING, Batch, collate, epoch_order, micro_groups, seed_of
 from triptych.engine.forward import target_losses
 from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
@@ -479,7 +479,9 @@ class Loop:
         now, machine = self.state.progress, self.model.machine
         model = replace(self.model, recomputes=self.recomputes)
         nats = torch.zeros((), dtype=torch.float64, device=machine.device)  # read once: a GPU is not waited for here
-        groups = micro_groups(self.pairs, indices, size)
+        # several ranks divide the micro-batches, so that there must be some
+        alone_on_gpu = machine.device.type == "cuda" and machine.num_processes == 1
+        groups = micro_groups(self.pairs, indices, size, GPU_PADDING if alone_on_gpu else PADDING)
         for number, group in enumerate(groups):
             batch = collate([self.pairs[i] for i in group], model.template)
             executed, plain = self._count_flops(*executed_shape(model.adapted, batch), model.recomputes)

@@ -12,7 +12,7 @@ from support.worlds import World, disturb, train
 from triptych.config.schedule import Schedule
 from triptych.corpus.sequence import Pair
 from triptych.engine import training
-from triptych.engine.batching import epoch_order, micro_groups
+from triptych.engine.batching import GPU_PADDING, PADDING, epoch_order, micro_groups
 from triptych.engine.evaluation import split_loss
 from triptych.engine.training import Loop, Step, TrainingState, make_optimizer
 from triptych.errors import NonFiniteLoss
@@ -354,9 +354,9 @@ def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
     seen: list[list[str]] = []
     real = training.micro_groups
 
-    def watched(split, indices, size):
+    def watched(split, indices, *limits):
         seen.append([split[i].id for i in indices])
-        return real(split, indices, size)
+        return real(split, indices, *limits)
 
     monkeypatch.setattr(training, "micro_groups", watched)
     orders = []
@@ -369,18 +369,21 @@ def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
     assert sorted(epoch_order(100, 0, 0)) == list(range(100))
 
 
+@pytest.mark.parametrize("padding", [PADDING, GPU_PADDING])
 @pytest.mark.parametrize("size", [1, 4, 32])
-def test_little_of_a_micro_batch_is_padding(size):
-    """Each document of a step stands in one micro-batch, none larger than asked, none with more than 5% of padding."""
+def test_little_of_a_micro_batch_is_padding(size, padding):
+    """Each document of a step stands in one micro-batch, none larger than asked or with more padding than allowed."""
     draw = np.random.default_rng(0)
     split = [Pair(str(i), np.ones(n, np.int32), np.ones(9, np.int32)) for i, n in enumerate(draw.integers(0, 800, 300))]
     indices = draw.permutation(300)[:32].tolist()
-    groups = micro_groups(split, indices, size)
+    groups = micro_groups(split, indices, size, padding)
     lengths = [[len(split[i].document_ids) + 9 for i in group] for group in groups]
     assert sorted(i for group in groups for i in group) == sorted(indices)
-    assert all(len(group) <= size and sum(group) >= 0.95 * max(group) * len(group) for group in lengths)
+    assert all(len(group) <= size and sum(group) >= (1 - padding) * max(group) * len(group) for group in lengths)
     alike = [Pair("", np.ones(500, np.int32), np.ones(9, np.int32))] * 32
-    assert [len(group) for group in micro_groups(alike, list(range(32)), size)] == [size] * (32 // size)
+    few = micro_groups(split, indices, 32, GPU_PADDING)
+    assert len(few) < len(micro_groups(split, indices, 32))
+    assert [len(group) for group in micro_groups(alike, list(range(32)), size, padding)] == [size] * (32 // size)
 
 
 # Numbers that are not finite
