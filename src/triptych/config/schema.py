@@ -126,7 +126,9 @@ class Decoding(Section):
     no_repeat_ngram_size: int = Field(
         3, ge=0, description="no sequence of so many tokens occurs twice in a summary; 0: no such rule"
     )
-    length_penalty: float = Field(1.0, description="a beam's score is divided by its length to this power")
+    length_penalty: float = Field(
+        0.0, description="a beam's score is divided by its length to this power; 0: as it is, higher: longer summaries"
+    )
     batch_size: int = Field(16, ge=1, description="documents generated for at once")
     min_new_tokens: int = Field(0, ge=0, description="tokens of a summary, at least; 0: no such rule")
 
