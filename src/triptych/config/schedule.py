@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 WARMUP_STABLE_DECAY = "warmup_stable_decay"
 WARMUP_EPOCHS = 2  # its warm-up does not grow with more epochs than these
-DECAY_SHARE = 0.5  # steps of its decay for each step up to the best weights
+DECAY_SHARE = 0.5  # steps of a run's decay for each step up to the best weights
 
 
 def num_evaluations(epochs: int, eval_every: float) -> int:
@@ -28,7 +28,7 @@ class Schedule:
     `warmup_stable_decay` (Hu et al. 2024, "MiniCPM", section 4; Hägele et al. 2024, arXiv 2405.18392) hardly depends on
     K: a method that learns fast is not stopped at a high rate because others may train for longer. The share is 1 until
     a decay begins at a step s, and then falls linearly to 0 within D steps. Training begins the decay where validation
-    stops gaining, with D = ceil(`DECAY_SHARE` b) for the b steps that led to the best weights, or else at
+    stops gaining, with D = ceil(`decay_share` b) for the b steps that led to the best weights, or else at
     `latest_decay_start`, with D all the steps that are left. The warm-up is `warmup_fraction` of at most
     `WARMUP_EPOCHS` epochs. Where the decay gains nothing, since the documents were read once too often by then,
     training begins again with K = b, if K allows b more steps.
@@ -38,12 +38,14 @@ class Schedule:
         warmup_fraction: in [0, 1).
         steps_per_epoch: optimizer steps.
         total_steps: K.
+        decay_share: steps of the decay of `warmup_stable_decay` for each step up to the best weights; above 0.
     """
 
     kind: str
     warmup_fraction: float
     steps_per_epoch: int
     total_steps: int
+    decay_share: float = DECAY_SHARE
 
     @property
     def decays_on_plateau(self) -> bool:
@@ -61,12 +63,11 @@ class Schedule:
     @property
     def latest_decay_start(self) -> int:
         """The last step at which a whole decay still fits."""
-        return min(int(self.total_steps / (1 + DECAY_SHARE)), self.total_steps - 1)
+        return min(int(self.total_steps / (1 + self.decay_share)), self.total_steps - 1)
 
-    @staticmethod
-    def decay_steps(best_step: int) -> int:
+    def decay_steps(self, best_step: int) -> int:
         """Steps of a decay, when the best weights took `best_step` steps."""
-        return max(1, math.ceil(DECAY_SHARE * best_step))
+        return max(1, math.ceil(self.decay_share * best_step))
 
     def share(self, step: int, decay_start: int | None = None, decay_steps: int = 0) -> float:
         """The share of the peak in (0, 1].

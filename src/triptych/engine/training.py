@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from triptych.config.schedule import WARMUP_STABLE_DECAY, Schedule
+from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY, Schedule
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import GPU_PADDING, PADDING, Batch, collate, epoch_order, micro_groups, seed_of
@@ -42,7 +42,12 @@ class TrainingPlan:
     optimizer: str  # adamw or adafactor
     seed: int
     max_steps: int | None = None  # None: those of `max_epochs`
+    decay_share: float = DECAY_SHARE  # of warmup_stable_decay: steps of the decay for each step up to the best weights
     recomputes: bool = False  # blocks are computed again in the backward pass (activation checkpointing)
+
+    def schedule_of(self, steps_per_epoch: int, total_steps: int) -> Schedule:
+        """The learning rate of a run of so many steps."""
+        return Schedule(self.schedule, self.warmup_fraction, steps_per_epoch, total_steps, self.decay_share)
 
 
 @dataclass
@@ -279,7 +284,7 @@ class Loop:
         self._count_flops, self._cache = count_flops, cache
         self.steps_per_epoch = steps_per_epoch(len(pairs), plan)
         self.total_steps = plan.max_steps or plan.max_epochs * self.steps_per_epoch
-        self.schedule = Schedule(plan.schedule, plan.warmup_fraction, self.steps_per_epoch, self.total_steps)
+        self.schedule = plan.schedule_of(self.steps_per_epoch, self.total_steps)
         self._order: tuple[int, np.ndarray] | None = None  # an epoch, and the order of its pairs
 
     @property

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from triptych.config.schedule import WARMUP_STABLE_DECAY, Schedule
+from triptych.config.schedule import WARMUP_STABLE_DECAY
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
@@ -56,7 +56,8 @@ def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) 
     epoch = steps_per_epoch(documents, plan)
     shortest = epoch * plan.eval_every * (1 + plan.patience)
     if plan.schedule == WARMUP_STABLE_DECAY:
-        shortest += Schedule.decay_steps(math.ceil(epoch * plan.eval_every))
+        schedule = plan.schedule_of(epoch, epoch * plan.max_epochs)
+        shortest += schedule.decay_steps(math.ceil(epoch * plan.eval_every))
     total = int(share * min(shortest, epoch * plan.max_epochs))
     # the second round has at least three times the steps of the first in each trial
     first = max(1, total // (rates + MAX_WIDENINGS + 3 * FINALISTS))

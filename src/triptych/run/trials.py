@@ -30,13 +30,17 @@ from triptych.run.search import (
 )
 from triptych.run.workbench import Workbench
 
+# of so few steps a run's last third is too short a decay for a high rate that is the best in the end, and all of them
+# are too many for a low one; see docs/recipe.md
+TRIAL_DECAY_SHARE = 2.0
+
 
 @dataclass(frozen=True)
 class RateSearch:
     """The search for the learning rate of a method, which all its seeds share.
 
-    A trial is the beginning of a run under the suite's first seed: the same documents in the same order and the same
-    schedule, over its own number of steps.
+    A trial is a short run under the suite's first seed: the same documents in the same order and the same schedule over
+    its own number of steps, but that `warmup_stable_decay` lowers the rate over the last two thirds of them.
 
     Attributes:
         bench: the run that makes or reads it.
@@ -120,9 +124,8 @@ class RateSearch:
         bench, seed = self.bench, self.bench.suite.seeds[0]
         validation_set = sample_pairs(bench.corpus.validation, bench.suite.search.validation_documents, seed)
         before = bench.clocks.read()["search"]
-        # one evaluation, at the end
-        plan = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch, bench.recomputes)
-        plan = replace(plan, max_epochs=1, max_steps=steps, eval_every=1.0)
+        run = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch, bench.recomputes)
+        plan = trial_plan(run, steps)
         with self.untrained.put_back():
             state = TrainingState.begin(self.untrained.adapted, plan, bench.machine.loss_scaler())
             loss = self.train(plan, state, validation_set)
@@ -152,6 +155,11 @@ class RateSearch:
         except NonFiniteLoss:
             return None
         return state.progress.best_loss
+
+
+def trial_plan(run: TrainingPlan, steps: int) -> TrainingPlan:
+    """The recipe of a trial of so many steps, evaluated once at its end, from that of a run."""
+    return replace(run, max_epochs=1, max_steps=steps, eval_every=1.0, decay_share=TRIAL_DECAY_SHARE)
 
 
 def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float) -> None:

@@ -26,6 +26,7 @@ from triptych.run.search import (
     search_rates,
     spread,
 )
+from triptych.run.trials import trial_plan
 from triptych.run.workbench import Workbench
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
@@ -155,6 +156,14 @@ def test_a_search_costs_at_most_its_share_of_a_run(changes, documents, widened):
     spent = budget.first * (4 + widened) + 2 * budget.of_finalist(4 + widened)
     assert 0.3 * shortest <= spent <= 0.35 * shortest
     assert budget.of_finalist(6) >= 3 * budget.first
+
+
+def test_a_trial_lowers_its_rate_over_the_last_two_thirds():
+    """A run, over the last third of its steps: of a few, that would be too short a decay for high rates."""
+    run = plan_of(schedule="warmup_stable_decay")
+    assert run.schedule_of(10, 30).latest_decay_start == 20
+    trial = trial_plan(run, 30)
+    assert trial.max_steps == 30 and trial.schedule_of(10, 30).latest_decay_start == 10
 
 
 def test_a_search_on_few_documents_takes_a_step_each():
