@@ -30,8 +30,8 @@ from triptych.run.search import (
 )
 from triptych.run.workbench import Workbench
 
-# of so few steps a run's last third is too short a decay for a high rate that is the best in the end, and all of them
-# are too many for a low one; see docs/recipe.md
+# with a run's own share such short trials choose too low a rate for LoRA, with a decay over all their steps too high a
+# one for full fine-tuning: measured in docs/recipe.md
 TRIAL_DECAY_SHARE = 2.0
 
 

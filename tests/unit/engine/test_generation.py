@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import MinNewTokensLengthLogitsProcessor
+from transformers import GenerationConfig, MinNewTokensLengthLogitsProcessor
 from transformers.pytorch_utils import Conv1D
 
 from support.families import random_model
@@ -16,7 +16,7 @@ from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Template
 from triptych.engine.generation import own_loop, shared_cache
 from triptych.engine.generation.decoding import DecodingPlan, allowed_scores, ban_repeats
-from triptych.engine.generation.generate import generate
+from triptych.engine.generation.generate import generate, generation_config
 from triptych.engine.generation.own_loop import own_loop_agrees
 from triptych.engine.generation.shared_cache import SharedCache
 from triptych.engine.savings import attention, packing, partial_forward
@@ -107,6 +107,16 @@ def test_a_plan_made_shorter_can_be_kept():
     assert plan.shortened(8) == DecodingPlan(1, 8, 3, 1.0, 4, min_new_tokens=8)
     assert plan.shortened(60) == DecodingPlan(1, 60, 3, 1.0, 4, min_new_tokens=50)
     assert plan.shortened(200) == plan
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+@pytest.mark.parametrize("penalty", [0.0, 1.0, 2.0])
+def test_every_decoding_can_be_written_for_transformers(beams, penalty, tmp_path):
+    """transformers refuses to write a setting without a use, as greedy search has none for a length penalty."""
+    generation_config(DecodingPlan(beams, 8, 3, penalty, 4), eos=2).save_pretrained(tmp_path)
+    read = GenerationConfig.from_pretrained(tmp_path)
+    assert (read.num_beams, read.max_new_tokens, read.no_repeat_ngram_size) == (beams, 8, 3)
+    assert beams == 1 or read.length_penalty == penalty
 
 
 def test_a_prompt_after_the_document(world):

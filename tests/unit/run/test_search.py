@@ -159,7 +159,7 @@ def test_a_search_costs_at_most_its_share_of_a_run(changes, documents, widened):
 
 
 def test_a_trial_lowers_its_rate_over_the_last_two_thirds():
-    """A run, over the last third of its steps: of a few, that would be too short a decay for high rates."""
+    """A run over the last third, which in a few steps would speak for too low a rate."""
     run = plan_of(schedule="warmup_stable_decay")
     assert run.schedule_of(10, 30).latest_decay_start == 20
     trial = trial_plan(run, 30)

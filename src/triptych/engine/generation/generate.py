@@ -110,16 +110,18 @@ def generation_config(decoding: DecodingPlan, eos: int) -> GenerationConfig:
         decoding: how summaries are decoded.
         eos: the token id that ends a summary.
     """
+    # transformers refuses to write a length penalty for greedy search, which has no use for one
+    of_beams = {"length_penalty": decoding.length_penalty} if decoding.num_beams > 1 else {}
     return GenerationConfig(
         do_sample=False,
         num_beams=decoding.num_beams,
         max_new_tokens=decoding.max_new_tokens,
         min_new_tokens=decoding.min_new_tokens or None,
         no_repeat_ngram_size=decoding.no_repeat_ngram_size,
-        length_penalty=decoding.length_penalty,
         early_stopping=False,
         eos_token_id=eos,
         pad_token_id=eos,
+        **of_beams,
     )
 
 
