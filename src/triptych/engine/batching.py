@@ -126,5 +126,8 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 
 
 def seed_of(seed: int, step: int, micro_batch: int) -> int:
-    """The seed of the dropout of a micro-batch: the same on one device and on several, uninterrupted or resumed."""
+    """The seed of the dropout of a micro-batch: the same uninterrupted or resumed, and on any number of ranks.
+
+    But one GPU alone draws other dropout than several, since its micro-batches may be fuller.
+    """
     return int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0])

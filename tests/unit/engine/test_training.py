@@ -369,7 +369,7 @@ def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
     assert sorted(epoch_order(100, 0, 0)) == list(range(100))
 
 
-@pytest.mark.parametrize("padding", [PADDING, GPU_PADDING])
+@pytest.mark.parametrize("padding", [0.05, 0.25])
 @pytest.mark.parametrize("size", [1, 4, 32])
 def test_little_of_a_micro_batch_is_padding(size, padding):
     """Each document of a step stands in one micro-batch, none larger than asked or with more padding than allowed."""
@@ -381,9 +381,16 @@ def test_little_of_a_micro_batch_is_padding(size, padding):
     assert sorted(i for group in groups for i in group) == sorted(indices)
     assert all(len(group) <= size and sum(group) >= (1 - padding) * max(group) * len(group) for group in lengths)
     alike = [Pair("", np.ones(500, np.int32), np.ones(9, np.int32))] * 32
-    few = micro_groups(split, indices, 32, GPU_PADDING)
-    assert len(few) < len(micro_groups(split, indices, 32))
     assert [len(group) for group in micro_groups(alike, list(range(32)), size, padding)] == [size] * (32 // size)
+
+
+def test_a_gpu_of_its_own_gets_fewer_micro_batches():
+    """5% of padding where nothing else is said, 25% there."""
+    split = [Pair(str(n), np.ones(n, np.int32), np.ones(9, np.int32)) for n in range(100, 800, 20)]
+    indices = list(range(len(split)))
+    assert (PADDING, GPU_PADDING) == (0.05, 0.25)
+    assert micro_groups(split, indices, 16) == micro_groups(split, indices, 16, PADDING)
+    assert len(micro_groups(split, indices, 16, GPU_PADDING)) < len(micro_groups(split, indices, 16))
 
 
 # Numbers that are not finite
