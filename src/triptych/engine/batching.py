@@ -1,5 +1,6 @@
 """Pairs become right-padded batches for the loss, and batches become groups that waste little padding."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -96,28 +97,50 @@ def by_length(pairs: Sequence[Pair], size: int) -> Iterator[list[int]]:
         yield order[start : start + size]
 
 
-def micro_groups(split: Sequence[Pair], indices: list[int], size: int, padding: float = PADDING) -> list[list[int]]:
-    """A global batch cut into micro-batches of similar length; where it is cut changes nothing.
+def micro_groups(
+    split: Sequence[Pair], indices: list[int], size: int, ranks: int = 1, on_gpu: bool = False
+) -> list[list[int]]:
+    """A global batch cut into micro-batches of similar length; where it is cut changes nothing but dropout.
 
-    Losses are summed over the step.
+    Losses are summed over the step. Several ranks divide the micro-batches, so that none has more than a rank's share
+    of the documents, and that they are not as full as on one GPU alone.
 
     Args:
         split: the pairs.
         indices: those of the global batch.
         size: pairs that a micro-batch has at most.
-        padding: the share of its places that may be padding.
+        ranks: how many ranks divide the micro-batches.
+        on_gpu: whether they are computed on GPUs.
     """
+    padding = GPU_PADDING if on_gpu and ranks == 1 else PADDING
+    most = min(size, math.ceil(len(indices) / ranks))
     groups: list[list[int]] = []
     tokens = longest = 0
     for index in sorted(indices, key=lambda i: sequence_length(split[i]), reverse=True):
         length = sequence_length(split[index])
         rows = len(groups[-1]) + 1 if groups else 0
-        if not groups or rows > size or tokens + length < (1 - padding) * rows * longest:
+        if not groups or rows > most or tokens + length < (1 - padding) * rows * longest:
             groups.append([])
             tokens, longest = 0, length
         groups[-1].append(index)
         tokens += length
     return groups
+
+
+def ranks_of(split: Sequence[Pair], groups: Sequence[list[int]], ranks: int) -> list[int]:
+    """The rank of each micro-batch: the largest comes first, and goes to the rank that has least to compute so far.
+
+    Args:
+        split: the pairs.
+        groups: the micro-batches of a step, as indices.
+        ranks: how many ranks divide them.
+    """
+    places = [len(group) * max(sequence_length(split[i]) for i in group) for group in groups]
+    owners, loads = [0] * len(groups), [0] * ranks
+    for number in sorted(range(len(groups)), key=lambda n: places[n], reverse=True):
+        owners[number] = loads.index(min(loads))
+        loads[owners[number]] += places[number]
+    return owners
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
@@ -128,6 +151,6 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
 def seed_of(seed: int, step: int, micro_batch: int) -> int:
     """The seed of the dropout of a micro-batch: the same uninterrupted or resumed, and on any number of ranks.
 
-    But one GPU alone draws other dropout than several, since its micro-batches may be fuller.
+    But several ranks may cut a step into other micro-batches than one, and then draw other dropout: see `micro_groups`.
     """
     return int(np.random.SeedSequence([seed, step, micro_batch]).generate_state(1, np.uint64)[0])

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY, Schedule
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
-from triptych.engine.batching import GPU_PADDING, PADDING, Batch, collate, epoch_order, micro_groups, seed_of
+from triptych.engine.batching import Batch, collate, epoch_order, micro_groups, ranks_of, seed_of
 from triptych.engine.forward import target_losses
 from triptych.engine.inputs import executed_shape
 from triptych.engine.model import EngineModel
@@ -484,16 +484,16 @@ class Loop:
         now, machine = self.state.progress, self.model.machine
         model = replace(self.model, recomputes=self.recomputes)
         nats = torch.zeros((), dtype=torch.float64, device=machine.device)  # read once: a GPU is not waited for here
-        # several ranks divide the micro-batches, so that there must be some
-        alone_on_gpu = machine.device.type == "cuda" and machine.num_processes == 1
-        groups = micro_groups(self.pairs, indices, size, GPU_PADDING if alone_on_gpu else PADDING)
+        groups = micro_groups(self.pairs, indices, size, machine.num_processes, machine.device.type == "cuda")
+        # the passes of a sharded model are made together, so that each rank must have as many
+        owners = None if model.is_sharded else ranks_of(self.pairs, groups, machine.num_processes)
         for number, group in enumerate(groups):
             batch = collate([self.pairs[i] for i in group], model.template)
             executed, plain = self._count_flops(*executed_shape(model.adapted, batch), model.recomputes)
             now.train_flops += executed
             now.plain_flops += plain
             now.tokens += batch.num_tokens
-            if not machine.owns(number):
+            if not (machine.owns(number) if owners is None else owners[number] == machine.rank):
                 continue
             torch.manual_seed(seed_of(self.plan.seed, now.step, number))
             nats += self._pass(model, batch, group, targets)

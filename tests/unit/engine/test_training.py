@@ -2,20 +2,22 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from support.worlds import World, disturb, train
+from support.worlds import OneProcess, World, disturb, train
 from triptych.config.schedule import Schedule
 from triptych.corpus.sequence import Pair
 from triptych.engine import training
-from triptych.engine.batching import GPU_PADDING, PADDING, epoch_order, micro_groups
+from triptych.engine.batching import epoch_order, micro_groups, ranks_of
 from triptych.engine.evaluation import split_loss
 from triptych.engine.training import Loop, Step, TrainingState, make_optimizer
 from triptych.errors import NonFiniteLoss
+from triptych.machine import Machine
 from triptych.methods.full import Full
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
@@ -369,28 +371,76 @@ def test_the_order_is_the_same_for_every_method(gpt2, monkeypatch):
     assert sorted(epoch_order(100, 0, 0)) == list(range(100))
 
 
-@pytest.mark.parametrize("padding", [0.05, 0.25])
+def _pairs_of(lengths) -> list[Pair]:
+    """Pairs of documents with so many tokens; each summary has nine."""
+    return [Pair(str(i), np.ones(n, np.int32), np.ones(9, np.int32)) for i, n in enumerate(lengths)]
+
+
+@pytest.mark.parametrize(("ranks", "on_gpu", "padding"), [(1, False, 0.05), (1, True, 0.25), (3, True, 0.05)])
 @pytest.mark.parametrize("size", [1, 4, 32])
-def test_little_of_a_micro_batch_is_padding(size, padding):
-    """Each document of a step stands in one micro-batch, none larger than asked or with more padding than allowed."""
+def test_little_of_a_micro_batch_is_padding(size, ranks, on_gpu, padding):
+    """Each document of a step stands in one micro-batch, none larger than asked or than a rank's share, or with more
+    padding than allowed: 25% on one GPU, where passes are dear, 5% elsewhere."""
     draw = np.random.default_rng(0)
-    split = [Pair(str(i), np.ones(n, np.int32), np.ones(9, np.int32)) for i, n in enumerate(draw.integers(0, 800, 300))]
-    indices = draw.permutation(300)[:32].tolist()
-    groups = micro_groups(split, indices, size, padding)
+    split, indices = _pairs_of(draw.integers(0, 800, 300)), draw.permutation(300)[:32].tolist()
+    groups, most = micro_groups(split, indices, size, ranks, on_gpu), min(size, -(-32 // ranks))
     lengths = [[len(split[i].document_ids) + 9 for i in group] for group in groups]
     assert sorted(i for group in groups for i in group) == sorted(indices)
-    assert all(len(group) <= size and sum(group) >= (1 - padding) * max(group) * len(group) for group in lengths)
-    alike = [Pair("", np.ones(500, np.int32), np.ones(9, np.int32))] * 32
-    assert [len(group) for group in micro_groups(alike, list(range(32)), size, padding)] == [size] * (32 // size)
+    shares = [sum(group) / (max(group) * len(group)) for group in lengths]
+    assert all(len(group) <= most for group in lengths) and min(shares) >= 1 - padding
+    assert padding == 0.05 or size == 1 or min(shares) < 0.95
+    alike = micro_groups(_pairs_of([500] * 32), list(range(32)), size, ranks, on_gpu)
+    assert [len(group) for group in alike] == [most] * (32 // most) + [32 % most] * (32 % most > 0)
 
 
-def test_a_gpu_of_its_own_gets_fewer_micro_batches():
-    """5% of padding where nothing else is said, 25% there."""
-    split = [Pair(str(n), np.ones(n, np.int32), np.ones(9, np.int32)) for n in range(100, 800, 20)]
-    indices = list(range(len(split)))
-    assert (PADDING, GPU_PADDING) == (0.05, 0.25)
-    assert micro_groups(split, indices, 16) == micro_groups(split, indices, 16, PADDING)
-    assert len(micro_groups(split, indices, 16, GPU_PADDING)) < len(micro_groups(split, indices, 16))
+def test_the_ranks_divide_a_step_evenly():
+    """The largest micro-batch first, each to the rank with least to compute; the same for the same lengths."""
+    split = _pairs_of([791, 391, 391, 191])  # 800, 400, 400 and 200 tokens with their summaries
+    assert ranks_of(split, [[0], [1], [2], [3]], 2) == [0, 1, 1, 0]
+    assert ranks_of(split, [[3], [1, 2], [0]], 2) == [0, 0, 1]  # two documents of 400 are as much as one of 800
+    assert ranks_of(split, [[0], [1]], 3) == [0, 1]
+    draw = np.random.default_rng(0)
+    for ranks in (2, 4):
+        split = _pairs_of(draw.integers(200, 500, 16))
+        groups = micro_groups(split, list(range(16)), 16, ranks)
+        owners = ranks_of(split, groups, ranks)
+        loads = [
+            sum(len(split[i].document_ids) for g, o in zip(groups, owners, strict=True) if o == r for i in g)
+            for r in range(ranks)
+        ]
+        assert max(loads) < 1.3 * sum(loads) / ranks
+
+
+class _RankOfTwo(OneProcess):
+    """What accelerate gives to a rank of two; its sums are of its own part alone."""
+
+    num_processes = 2
+
+    def __init__(self, rank: int):
+        super().__init__("cpu", "fp32")
+        self.process_index = rank
+
+    def reduce(self, values, how):
+        """A sum over the ranks, without the other one."""
+        return values
+
+
+def test_no_rank_is_idle(gpt2, monkeypatch):
+    """A step that is one micro-batch on one process is cut for two: each computes half of the documents, and their
+    gradients add up to those of one process."""
+    rows, gradients, real = [], [], training.target_losses
+    monkeypatch.setattr(training, "target_losses", lambda m, batch: (rows.append(len(batch.ids)), real(m, batch))[1])
+    alike = [gpt2.pairs[0]] * 8
+    machines = [gpt2.machine, *(Machine(_RankOfTwo(rank), "fp32") for rank in (0, 1))]
+    plan = {"global_batch_size": 8, "micro_batch_size": 8, "max_grad_norm": 1e9}
+    for machine in machines:
+        loop = replace(gpt2, machine=machine, pairs=alike).loop(LoRA(rank=2), **plan)
+        loop.state.optimizer.step = lambda loop=loop: gradients.append(
+            torch.cat([p.grad.flatten() for p in loop.state.trained.values()])
+        )
+        loop.step()
+    assert rows == [8, 4, 4]
+    torch.testing.assert_close(gradients[1] + gradients[2], gradients[0])
 
 
 # Numbers that are not finite
