@@ -18,6 +18,15 @@ def num_evaluations(epochs: int, eval_every: float) -> int:
     return epochs * math.ceil(round(1 / eval_every, 9))
 
 
+def warmup_epochs(epochs: int) -> int:
+    """Epochs over whose steps the warm-up of `warmup_stable_decay` is counted.
+
+    Args:
+        epochs: of training, at most.
+    """
+    return min(WARMUP_EPOCHS, epochs)
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A warm-up, and what follows it.

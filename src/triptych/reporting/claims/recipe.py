@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from triptych.config.schedule import DECAY_SHARE, WARMUP_EPOCHS, WARMUP_STABLE_DECAY
+from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY, warmup_epochs
 from triptych.config.schema import Suite
 from triptych.results.reading import Results, SavedRun
 from triptych.text import formats
@@ -56,7 +56,7 @@ def schedule(results: Results) -> str | None:
         "cosine": "falls to zero as a cosine",
         "constant": "stays constant",
     }
-    longest = min(WARMUP_EPOCHS, training.max_epochs) if training.schedule == WARMUP_STABLE_DECAY else 0
+    longest = warmup_epochs(training.max_epochs) if training.schedule == WARMUP_STABLE_DECAY else 0
     steps = f"steps of {formats.number_of(longest, 'epoch')}" if longest else "steps"
     warmup = (
         f"rises over the first {formats.share(training.warmup_fraction)} of the {steps}, while the optimizer's "

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from triptych.config.schedule import DECAY_SHARE, WARMUP_EPOCHS, WARMUP_STABLE_DECAY
+from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY, warmup_epochs
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, ReportTable
 from triptych.results.reading import Results, SavedRun
@@ -202,7 +202,7 @@ def _schedule(results: Results) -> str:
     training = results.suite.training
     warmup = f"a warm-up over {formats.share(training.warmup_fraction)} of the steps"
     if training.schedule == WARMUP_STABLE_DECAY:
-        longest = formats.number_of(min(WARMUP_EPOCHS, training.max_epochs), "epoch")
+        longest = formats.number_of(warmup_epochs(training.max_epochs), "epoch")
         return (
             f"{warmup} of {longest}; then the peak rate until validation stops gaining; then "
             f"a linear decay to 0 from the best weights, over {DECAY_SHARE:g} times the steps that led to them; where "
