@@ -13,14 +13,13 @@ import json, re, sys
 patterns, names = json.load(sys.stdin)
 for pattern in patterns:
     print(json.dumps(pattern), flush=True)
-    try:
-        forms = "%s", r"(.*\\.)?(%s)$", r".*\\.%s$", r"(^|.*\\.)%s($|\\..*)", r"(?:^|.*?\\.)%s\\.(\\d+)\\."
-        compiled = [re.compile(form % pattern) for form in forms]
-    except (re.error, OverflowError, RecursionError):
-        continue
-    for name in names:
-        for each in compiled:
-            each.match(name), each.fullmatch(name)
+    for form in "%s", r"(.*\\.)?(%s)$", r".*\\.%s$", r"(^|.*\\.)%s($|\\..*)", r"(?:^|.*?\\.)%s\\.(\\d+)\\.":
+        try:  # each by itself: what refers to a group may be malformed alone, and hang in a form that has groups
+            compiled = re.compile(form % pattern)
+        except (re.error, OverflowError, RecursionError):
+            continue
+        for name in names:
+            compiled.match(name), compiled.fullmatch(name)
 """
 
 

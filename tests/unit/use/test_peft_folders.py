@@ -101,6 +101,7 @@ HANGS = "(([a-z0-9_.])*)*X"
         {"modules_to_save": [HANGS]},
         {"target_modules": r"(\w+\.?)+[^\w.]"},
         {"rank_pattern": {"(.*.*)*=": 2}},
+        {"rank_pattern": {r"(?:.+)+\1": 2}},  # malformed alone; peft puts a group before it
     ],
 )
 def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
