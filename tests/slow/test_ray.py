@@ -32,6 +32,7 @@ SMALL = [
     "seeds=[0, 1]",
 ]
 FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
+BUSY = "Processes other than this run used"
 
 
 @pytest.mark.parametrize("name", ["slurm", "ray:/head:10001"])
@@ -49,9 +50,12 @@ def test_a_missing_package_is_named(monkeypatch):
 
 
 def _without_times(value):
+    """What a comparison holds without its times, and without what it says of other processes that made them longer."""
     if isinstance(value, dict):
         return {key: _without_times(item) for key, item in value.items() if not key.endswith(FREE)}
-    return [_without_times(item) for item in value] if isinstance(value, list) else value
+    if isinstance(value, list):
+        return [_without_times(item) for item in value if not (isinstance(item, str) and BUSY in item)]
+    return value
 
 
 @pytest.fixture(scope="module")

@@ -102,12 +102,10 @@ def _run_flags(run: SavedRun) -> list[str]:
     record, flags = run.record, []
     if (moved := _how_the_loss_moved(run)) is not None:
         flags.append(moved)
-    # of two rates each is at an edge
-    if record.search is not None and record.search.at_edge and len(record.search.trials) > 2:
-        tried = [trial.learning_rate for trial in record.search.trials]
+    if record.search is not None and record.search.better_beyond:
         flags.append(
             f"The best learning rate, {record.search.chosen:g}, is at the edge of the grid "
-            f"({', '.join(f'{rate:g}' for rate in tried)}): a better one may lie beyond it."
+            f"({', '.join(f'{rate:g}' for rate in record.search.rates)}): a better one may lie beyond it."
         )
     training = record.training
     if training is not None and not training.stopped_early and 0 < training.best_epoch == training.epochs:

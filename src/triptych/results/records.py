@@ -163,10 +163,19 @@ class SearchResult(Part):
         return [trial for trial in self.trials if (trial.documents or 0) == most]
 
     @property
+    def rates(self) -> list[float]:
+        """The learning rates tried, each once, in increasing order."""
+        return sorted({trial.learning_rate for trial in self.trials})
+
+    @property
     def ends(self) -> tuple[float, float]:
         """The lowest and the highest learning rate tried."""
-        rates = [trial.learning_rate for trial in self.trials]
-        return min(rates), max(rates)
+        return self.rates[0], self.rates[-1]
+
+    @property
+    def better_beyond(self) -> bool:
+        """Whether a better rate may lie beyond those tried: the best is at an edge; of two rates, each is."""
+        return self.at_edge and len(self.rates) > 2
 
     @property
     def seconds(self) -> float:

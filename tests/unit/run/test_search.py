@@ -136,6 +136,15 @@ def plan_of(**changes) -> TrainingPlan:
     )
 
 
+def test_of_two_rates_each_is_at_an_edge():
+    """That a better rate may lie beyond the edge is said of three rates or more, however many rounds they had."""
+    twice = [Trial(learning_rate=rate, validation_loss=2.0 - rate) for rate in (0.1, 0.3, 0.3, 0.1)]
+    third = Trial(learning_rate=0.2, validation_loss=1.9)
+    two, three = (SearchResult(trials=trials, chosen=0.3, at_edge=True) for trials in (twice, [*twice, third]))
+    assert (two.rates, two.better_beyond) == ([0.1, 0.3], False)
+    assert (three.rates, three.better_beyond) == ([0.1, 0.2, 0.3], True)
+
+
 @pytest.mark.parametrize(
     "changes",
     [{}, {"schedule": "linear"}, {"eval_every": 0.25}, {"patience": 1}, {"max_epochs": 2}, {"max_epochs": 1}],

@@ -459,7 +459,7 @@ def _at_edge(results: Results) -> list[str]:
     return [
         label
         for label in results.labels
-        if any(run.record.search and run.record.search.at_edge for run in results.of(label))
+        if any(run.record.search and run.record.search.better_beyond for run in results.of(label))
     ]
 
 

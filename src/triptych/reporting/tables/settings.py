@@ -261,7 +261,7 @@ def _found(runs_of_row: list[SavedRun]) -> str:
         f"{trial.learning_rate:g}{'*' if trial in longer else ''}: {formats.loss(trial.validation_loss, 'diverged')}"
         for trial in searches[0].trials
     )
-    edge = "; the best is at the edge of the grid" if any(search.at_edge for search in searches) else ""
+    edge = "; the best is at the edge of the grid" if any(search.better_beyond for search in searches) else ""
     return f"validation loss {tried}{' (first seed)' if len(searches) > 1 else ''}{edge}"
 
 
