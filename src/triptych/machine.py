@@ -40,18 +40,13 @@ class Machine:
         """How many processes work on one run."""
         return self.accelerator.num_processes
 
-    @property
-    def rank(self) -> int:
-        """Which of them this is, from 0."""
-        return self.accelerator.process_index
-
     def owns(self, number: int) -> bool:
         """Whether this rank does the piece of work with this number: the ranks take them in turn."""
-        return number % self.num_processes == self.rank
+        return number % self.num_processes == self.accelerator.process_index
 
     def is_left_out(self, count: int) -> bool:
         """Whether this rank has no piece in the last turn over `count` pieces, while another rank has one."""
-        return self.num_processes > self.rank >= count % self.num_processes > 0
+        return self.num_processes > self.accelerator.process_index >= count % self.num_processes > 0
 
     def total(self, values: Tensor) -> Tensor:
         """The sum over all ranks, the same on each."""

@@ -486,14 +486,14 @@ class Loop:
         nats = torch.zeros((), dtype=torch.float64, device=machine.device)  # read once: a GPU is not waited for here
         groups = micro_groups(self.pairs, indices, size, machine.num_processes, machine.device.type == "cuda")
         # the passes of a sharded model are made together, so that each rank must have as many
-        owners = None if model.is_sharded else ranks_of(self.pairs, groups, machine.num_processes)
+        turns = range(len(groups)) if model.is_sharded else ranks_of(self.pairs, groups, machine.num_processes)
         for number, group in enumerate(groups):
             batch = collate([self.pairs[i] for i in group], model.template)
             executed, plain = self._count_flops(*executed_shape(model.adapted, batch), model.recomputes)
             now.train_flops += executed
             now.plain_flops += plain
             now.tokens += batch.num_tokens
-            if not (machine.owns(number) if owners is None else owners[number] == machine.rank):
+            if not machine.owns(turns[number]):
                 continue
             torch.manual_seed(seed_of(self.plan.seed, now.step, number))
             nats += self._pass(model, batch, group, targets)
