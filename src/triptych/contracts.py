@@ -89,6 +89,10 @@ class AdaptedModel:
         """P of the prefix, 0 where there is none: positions before the first embedding."""
         return self.prefix().shape[3] if self.prefix is not None else 0
 
+    def learned_inputs(self) -> tuple[nn.Module, ...]:
+        """The virtual tokens and the prefix, where there are any: they are not part of the model."""
+        return tuple(each for each in (self.virtual_tokens, self.prefix) if each is not None)
+
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that require a gradient, by name; a tied one once.
 

@@ -66,6 +66,10 @@ class Machine:
             size = psutil.virtual_memory().total
         return {"bytes": size, "processes": self.num_processes}
 
+    def has_room(self, num_bytes: int) -> bool:
+        """Whether the memory of a GPU has so many bytes free; other memory is taken to have them."""
+        return self.device.type != "cuda" or torch.cuda.mem_get_info(self.device)[0] >= num_bytes
+
     def autocast(self) -> AbstractContextManager:
         """Forward passes run in the run's precision; nothing changes in fp32."""
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from triptych.engine.generation.generate import generate
 from triptych.engine.savings.ready import make_ready, probe_recomputation
 from triptych.engine.savings.trunk_cache import open_cache, trunk_store
 from triptych.errors import ConfigError
+from triptych.machine import Machine
 from triptych.measure.training_meters import TrainingMeters
 from triptych.methods.bitfit import BitFit
 from triptych.methods.dora import DoRA
@@ -62,6 +64,19 @@ def ready(world: World, method, moved: bool = True):
     if moved:
         disturb(model.adapted)
     return make_ready(model)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("has_room", [True, False])
+def test_a_model_in_main_memory_is_moved(world, method, precision, has_room, monkeypatch):
+    """It has the abilities and losses of one that began on the GPU, also if the GPU had no room to probe it in fp32."""
+    gpu = on_device(world, DEVICE, precision)
+    expected, _ = loss_and_gradients(gpu, ready(gpu, method))
+    monkeypatch.setattr(Machine, "has_room", lambda machine, num_bytes: has_room)
+    model = ready(replace(gpu, prototype=world.prototype), method)
+    assert model.is_on_machine and model.can == ready(gpu, method).can
+    found, _ = loss_and_gradients(gpu, model)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 def loss_and_gradients(world: World, model):

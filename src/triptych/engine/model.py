@@ -80,8 +80,7 @@ class EngineModel:
         """Adapt an untouched model; it takes the plain path, everything in eval mode.
 
         Args:
-            untouched: the model, on the machine's device or, where it is going to be sharded, in the CPU's memory; it
-                may be changed in place.
+            untouched: the model, on the machine's device or still in the CPU's memory; it may be changed in place.
             change: changes the parts of the model.
             template: how a document and its summary become one sequence.
             machine: where it runs.
@@ -134,6 +133,17 @@ class EngineModel:
         return recomputing_blocks(self.parts) if self.recomputes else nullcontext()
 
     @property
+    def is_on_machine(self) -> bool:
+        """Whether the model is on its machine's device, not still in the CPU's memory."""
+        return self.parts.token_embedding.weight.device.type == self.machine.device.type
+
+    def to_machine(self) -> "EngineModel":
+        """The same model on its machine's device; changed in place."""
+        for module in (self.parts.model, *self.adapted.learned_inputs()):
+            module.to(self.machine.device)
+        return self
+
+    @property
     def is_sharded(self) -> bool:
         """Whether each rank holds a piece of every weight, so that all ranks must make each pass together."""
         return self.root is not None
@@ -177,8 +187,7 @@ def adapt_model(
     """
     parts, modes = take_apart(untouched), TrainingModes(untouched, dropout_everywhere)
     adapted = change(parts)
-    for learned in (adapted.virtual_tokens, adapted.prefix):
-        if learned is not None:
-            learned.to(parts.token_embedding.weight.device)
+    for learned in adapted.learned_inputs():
+        learned.to(parts.token_embedding.weight.device)
     modes.eval(untouched)
     return adapted, modes

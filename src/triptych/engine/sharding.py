@@ -69,9 +69,8 @@ def shard_model(adapted: AdaptedModel, added: Iterable[nn.Parameter], device: to
     replicated = {*added, *(parameter for parameter in model.parameters() if parameter.ndim == 0)}
     for tensor in (*replicated, *model.buffers()):
         tensor.data = tensor.data.to(device)
-    for learned in (adapted.virtual_tokens, adapted.prefix):
-        if learned is not None:
-            learned.to(device)
+    for learned in adapted.learned_inputs():
+        learned.to(device)
     for block in adapted.parts.blocks:
         fully_shard(block, mesh=mesh, ignored_params=replicated)
     root = ShardedModel(model)

@@ -183,7 +183,7 @@ class _Timer:
     def _prepared(self, method: Method, corpus: Corpus, machine: Machine) -> EngineModel:
         suite = self.checked.suite
         model = setup.prepare_model(self.checked.base, method, corpus, suite.seeds[0], machine, suite.training.dropout)
-        return model if suite.engine.plain else make_ready(model)
+        return model.to_machine() if suite.engine.plain else make_ready(model)
 
     def _summary_seconds(self, model: EngineModel, test: TokenizedSplit, loss: float) -> float:
         """Of one summary with all its tokens.

@@ -217,7 +217,7 @@ def _try_generating(
     decoding = DecodingPlan(**suite.decoding.model_dump())
     for entry in entries:
         if isinstance(entry.plugin, Method):
-            model = setup.prepare_model(base, entry.plugin, corpus, suite.seeds[0], machine)
+            model = setup.prepare_model(base, entry.plugin, corpus, suite.seeds[0], machine).to_machine()
             try:
                 check_generation(model, decoding)
             except ModelError as error:

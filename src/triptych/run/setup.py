@@ -100,7 +100,7 @@ def notes_on_sharding(model: EngineModel) -> dict[str, Any]:
     if not model.is_sharded:
         return {}
     adapted, machine = model.adapted, model.machine
-    held = sharding.held_bytes(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
+    held = sharding.held_bytes(adapted.parts.model, *adapted.learned_inputs())
     most = max(machine.collect([held.here]))
     return {"sharding": {"ranks": machine.num_processes, "bytes_of_a_rank": most, "bytes": held.whole}}
 
@@ -286,9 +286,11 @@ def prepare_model(
     seed: int,
     machine: Machine,
     dropout: float | None = None,
-    device: torch.device | None = None,
 ) -> EngineModel:
     """Seed every source of chance, load the untouched model, and let the method change it.
+
+    The model is left in the CPU's memory, so that its weights may be narrowed or cut before they are moved to the
+    machine's device; one that is quantised is there already.
 
     Args:
         base: the base model.
@@ -297,15 +299,13 @@ def prepare_model(
         seed: of all chance.
         machine: where the model runs.
         dropout: the suite's `training.dropout`.
-        device: where the model is put; None: on the machine's device.
 
     Raises:
         ConfigError: the method's options do not fit the model.
         ModelError: the model cannot be loaded or taken apart.
     """
-    generator, device = seed_everything(seed), device or machine.device
-    untouched = base.load(dropout, device)
-    untouched.to(device)  # type: ignore[arg-type]
+    generator = seed_everything(seed)
+    untouched = base.load(dropout, machine.device)
 
     def change(parts: ModelParts) -> AdaptedModel:
         tokens = frequent_tokens(corpus, parts.vocabulary_size)
@@ -347,7 +347,7 @@ def misplaced_parameters(adapted: AdaptedModel) -> tuple[str, ...]:
 
 def describe_parameters(adapted: AdaptedModel, num_base: int) -> Parameters:
     """Count parameters by unique storage; `num_base` is the count of the untouched model."""
-    counts = count_parameters(adapted.parts.model, adapted.virtual_tokens, adapted.prefix)
+    counts = count_parameters(adapted.parts.model, *adapted.learned_inputs())
     return Parameters(
         num_base_parameters=num_base,
         num_added_parameters=counts.total - num_base,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from triptych.config.schema import Suite
 from triptych.contracts import Method
@@ -146,14 +145,12 @@ class Workbench:
     def fresh_model(self, method: Method, seed: int) -> EngineModel:
         """A fresh model as the method changes it, made ready for the engine; reports what its family rules out."""
         dropout = self.suite.training.dropout
-        place = torch.device("cpu") if self.shards else None  # until it is cut, the model may not fit on a device
-        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine, dropout, place)
+        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine, dropout)
         if dropout and method.trains and not has_dropout(self.base.config):
             self.note(f"training.dropout = {dropout:g} has no effect: this family has no dropout")
         if not self.suite.engine.plain:
             model = make_ready_to_shard(model) if self.shards else make_ready(model)
-        if self.shards:
-            model = model.shard()
+        model = model.shard() if self.shards else model.to_machine()
         for message in model.can.notes:
             self.note(message)
         if targets := setup.target_matrices(model.adapted):

@@ -360,9 +360,9 @@ class SummarizerLoader:
                     raise
                 hint = "This was the base model. If it has moved, give its place with --model."
                 raise ModelError(f"{error}\n{hint}") from error
-            model.to(machine.device)  # type: ignore[arg-type]
             model.requires_grad_(False)
             if machine.precision in LOW_PRECISION:
                 cast_frozen_matrices(model, LOW_PRECISION[machine.precision])  # once, so that all runs share it
+            model.to(machine.device)  # type: ignore[arg-type]
             self.bases[key] = LoadedBase(base, model, machine)
         return self.bases[key]

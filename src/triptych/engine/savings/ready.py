@@ -39,7 +39,8 @@ LOW_PRECISION = {"bf16": torch.bfloat16, "fp16": torch.float16}
 def make_ready(model: EngineModel) -> EngineModel:
     """The same model with the abilities that it is found to have, and faster kernels and narrower frozen weights.
 
-    This changes how the model computes, never what: fp32 stays fp32.
+    This changes how the model computes, never what: fp32 stays fp32. A model that is still in the CPU's memory is moved
+    to the machine's device, its frozen matrices in the run's precision: they are never there whole in fp32.
 
     Args:
         model: the model in eval mode; its modules are changed in place.
@@ -53,9 +54,14 @@ def make_ready(model: EngineModel) -> EngineModel:
     def generate_of_transformers(reason: str) -> None:
         notes.append(f"summaries come from transformers' generate: this family: {reason}")
 
-    with _in_fp32(adapted.parts.model):
-        if not head_is_plain(adapted):
-            return replace(model, can=Abilities(notes=(*notes, _SCALED)))
+    with _in_fp32(model):
+        is_plain = head_is_plain(adapted)
+    if not is_plain:
+        return replace(model.to_machine(), can=Abilities(notes=(*notes, _SCALED)))
+    if not model.is_on_machine:
+        _narrow(adapted.parts.model, machine.precision)
+        model.to_machine()
+    with _in_fp32(model):
         fuse_activations(adapted.parts.model)
         if machine.precision == "bf16":
             use_quick_blocks(adapted.parts.model)
@@ -64,6 +70,7 @@ def make_ready(model: EngineModel) -> EngineModel:
         own_decoding = own_loop_agrees(replace(model, can=can), generate_of_transformers)
         quick_steps = own_decoding and step_blocks_agree(replace(model, can=can))
     _narrow(adapted.parts.model, machine.precision)
+    _keep_narrow(adapted.parts.model, machine.precision)
     if machine.precision == "bf16" and machine.device.type == "cpu":
         use_quick_dropout(adapted.parts.model)
     return replace(model, can=replace(can, own_decoding=own_decoding, step_blocks=quick_steps, notes=tuple(notes)))
@@ -80,29 +87,43 @@ def make_ready_to_shard(model: EngineModel) -> EngineModel:
         return replace(model, can=Abilities(notes=(_SHARDED, _SCALED)))
     fuse_activations(adapted.parts.model)
     _narrow(adapted.parts.model, precision)
+    _keep_narrow(adapted.parts.model, precision)
     return replace(model, can=Abilities(logits_at_targets=True, notes=(_SHARDED,)))
 
 
 def _narrow(model: nn.Module, precision: str) -> None:
-    """Frozen matrices, and what trained embeddings look up, in the run's precision."""
+    """Frozen matrices in the run's precision."""
+    if precision in LOW_PRECISION:
+        cast_frozen_matrices(model, LOW_PRECISION[precision])
+
+
+def _keep_narrow(model: nn.Module, precision: str) -> None:
+    """What enters LoRA's products, and what trained embeddings look up, in the run's precision."""
     if precision in LOW_PRECISION:
         leave_rounding_to_autocast(model)
-        cast_frozen_matrices(model, LOW_PRECISION[precision])
     if precision == "bf16":
         narrow_trained_embeddings(model)
 
 
 @contextmanager
-def _in_fp32(model: nn.Module) -> Iterator[None]:
-    """Narrowed weights in fp32 for a while: in low precision a probe would miss differences."""
-    narrowed = {p: p.data for p in model.parameters() if p.dtype in LOW_PRECISION.values()}
+def _in_fp32(model: EngineModel) -> Iterator[None]:
+    """Narrowed weights in fp32 for a while: in low precision a probe would miss differences.
+
+    Where a GPU has no room for them, the whole model is in the CPU's memory for that while.
+    """
+    modules = (model.parts.model, *model.adapted.learned_inputs())
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    narrowed = {parameter for parameter in parameters if parameter.dtype in LOW_PRECISION.values()}
+    fits = model.machine.has_room(4 * sum(parameter.numel() for parameter in narrowed))
+    buffers = [buffer for module in modules for buffer in module.buffers()]
+    before = {tensor: tensor.data for tensor in (narrowed if fits else [*parameters, *buffers])}
     try:
-        for parameter in narrowed:
-            parameter.data = parameter.data.float()
+        for tensor, data in before.items():
+            tensor.data = data.to(data.device if fits else "cpu", torch.float32 if tensor in narrowed else data.dtype)
         yield
     finally:
-        for parameter, data in narrowed.items():
-            parameter.data = data
+        for tensor, data in before.items():
+            tensor.data = data
 
 
 def fuse_activations(model: nn.Module) -> None:
