@@ -12,14 +12,17 @@ trains it at every rate that was tried or, with `--neighbours`, at the chosen on
 `--rates` leaves some to other processes; `options` trains each method with each of its options in `CHOICES`, at a rate
 of its own search. The last two allow the most of `--epochs`. Each line of FOLDER/schedule.jsonl, search.jsonl or
 options.jsonl is one run or search: the best validation loss in nats per target token, and what it took. What is there
-is not run again; the tables at the end are made from all lines. Nothing is judged on test data.
+is not run again, and what was broken off goes on where it was; the tables at the end are made from all lines. Nothing
+is judged on test data.
 """
 
 import argparse
+import hashlib
 import json
-import tempfile
+import shutil
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -41,6 +44,16 @@ CHOICES: dict[str, list[dict[str, Any]]] = {
     "last-layers": [{"num_blocks": count} for count in (1, 2, 4)],
     "last-head": [{}],
 }
+
+
+@contextmanager
+def work_folder(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> Iterator[Path]:
+    """Where a run or search keeps its trials and checkpoints until it has ended; one that was broken off goes on."""
+    settings = {"options": options.options.get(row, {}), "trials": options.trials, **changes}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
+    folder = options.out / "unfinished" / f"{row}-{seed}-{digest}"
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def bench_of(options: argparse.Namespace, row: str, seed: int, out: Path, **changes: Any) -> Workbench:
@@ -80,8 +93,8 @@ def train(options: argparse.Namespace, row: str, seed: int, rate: float | None, 
 
 def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dict[str, Any]:
     """Train one method in full, after a search if there are trials."""
-    with tempfile.TemporaryDirectory() as folder:
-        bench = bench_of(options, row, seed, Path(folder), **changes)
+    with work_folder(options, row, seed, **changes) as folder:
+        bench = bench_of(options, row, seed, folder, **changes)
         model = bench.fresh_model(bench.entry.plugin, seed)
         found = train_model(bench, bench.entry.plugin, model)
         losses = [line["validation_loss"] for line in found.history if line["event"] == "evaluation"]
@@ -100,8 +113,9 @@ def run(options: argparse.Namespace, row: str, seed: int, **changes: Any) -> dic
 
 def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
     """Make the search of one method."""
-    with tempfile.TemporaryDirectory() as folder:
-        bench = bench_of(options, row, seed, Path(folder), max_epochs=max(options.epochs))
+    changes = {"max_epochs": max(options.epochs)}
+    with work_folder(options, row, seed, **changes) as folder:
+        bench = bench_of(options, row, seed, folder, **changes)
         method = bench.entry.plugin
         model = bench.fresh_model(method, seed)
         flops = fit_flop_models(bench, method, model)

@@ -1,5 +1,6 @@
 """What the tests share: small random models of two families, a few pairs, and the flag that lets slow tests run."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -32,11 +33,15 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
 
 
+def pytest_collection_finish(session):
+    """What was imported and collected stays until the end: no run of a test searches it for garbage."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _session():
     """Everything that registers itself is known. One thread is the fastest for models this small, and gives the same
-    bits
-    here and in processes of their own."""
+    bits here and in processes of their own."""
     import_plugins()
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)

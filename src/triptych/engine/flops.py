@@ -1,6 +1,7 @@
 """The arithmetic of a training pass, counted by dispatch on a copy of the model without weights."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from triptych.engine.savings import partial_forward
 from triptych.engine.savings.trunk_cache import entering, resumed_losses
 from triptych.measure.flops import FlopModel, WorkShape, fit_flops
 
+_MADE: dict[Hashable, list[tuple[torch.Size, tuple[int, ...], torch.dtype]]] = {}  # by operation and arguments
 # (rows, tokens, targets, targets of the row that has most): six would do, the rest check
 SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 30, 30), (3, 40, 21, 9), (4, 80, 12, 3))
 
@@ -65,14 +67,13 @@ class _FlopCounter(TorchDispatchMode):
     """Adds up the FLOPs of all that is dispatched, by torch's formulas.
 
     `FlopCounterMode` comes to the same sum, and assigns it to modules, which takes as long as the passes themselves.
-    What an operation makes of tensors of a shape is found once: on `meta`, finding the shape of a norm's result takes
-    milliseconds, and every block has the same ones.
+    What an operation makes of tensors of a shape is found once in a process: on `meta`, finding the shape of a norm's
+    result takes milliseconds, every block has the same ones, and a run counts several kinds of passes of the same shapes.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.flops = 0
-        self._made: dict[Hashable, list[tuple[torch.Size, tuple[int, ...], torch.dtype]]] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -86,25 +87,41 @@ class _FlopCounter(TorchDispatchMode):
 
     def _carried_out(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """The result; where it is new tensors of `meta`, made like those of the first call with such arguments."""
-        schema = func._schema
-        if schema.is_mutable or any(each.alias_info is not None for each in schema.returns):
+        if not _makes_new_tensors(func):
             return func(*args, **kwargs)
-        key = (func, _description(args), _description(sorted(kwargs.items())))
-        if (made := self._made.get(key)) is not None:
+        try:
+            key = (func, _description(args), _description(sorted(kwargs.items())))
+        except _DependsOnValues:
+            return func(*args, **kwargs)
+        if (made := _MADE.get(key)) is not None:
             again = [torch.empty_strided(shape, stride, dtype=dtype, device="meta") for shape, stride, dtype in made]
-            return tuple(again) if len(schema.returns) > 1 else again[0]
+            return tuple(again) if len(func._schema.returns) > 1 else again[0]
         out = func(*args, **kwargs)
         tensors = out if isinstance(out, tuple) else (out,)
         if all(isinstance(each, torch.Tensor) and each.is_meta for each in tensors):
-            self._made[key] = [(each.shape, each.stride(), each.dtype) for each in tensors]
+            _MADE[key] = [(each.shape, each.stride(), each.dtype) for each in tensors]
         return out
 
 
+class _DependsOnValues(Exception):
+    """An argument is a tensor with values, which the shape of the result may depend on."""
+
+
+@cache
+def _makes_new_tensors(func: Any) -> bool:
+    """Whether an operation changes no argument, and what it returns is new."""
+    return not func._schema.is_mutable and all(each.alias_info is None for each in func._schema.returns)
+
+
 def _description(value: Any) -> Hashable:
-    """What the shape of a result depends on; of a tensor on `meta` its layout."""
-    if isinstance(value, torch.Tensor) and not value.is_meta:
-        return object()  # its values may matter: it is like no other
+    """What the shape of a result depends on; of a tensor on `meta` its layout.
+
+    Raises:
+        _DependsOnValues: a tensor elsewhere.
+    """
     if isinstance(value, torch.Tensor):
+        if not value.is_meta:
+            raise _DependsOnValues
         return value.shape, value.stride(), value.dtype
     if isinstance(value, list | tuple):
         return tuple(map(_description, value))
