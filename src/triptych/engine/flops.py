@@ -68,7 +68,7 @@ class _FlopCounter(TorchDispatchMode):
 
     `FlopCounterMode` comes to the same sum, and assigns it to modules, which takes as long as the passes themselves.
     What an operation makes of tensors of a shape is found once in a process: on `meta`, finding the shape of a norm's
-    result takes milliseconds, every block has the same ones, and a run counts several kinds of passes of the same shapes.
+    result takes milliseconds, all blocks have the same ones, and a run counts several kinds of passes of one shape.
     """
 
     def __init__(self) -> None:
