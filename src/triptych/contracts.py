@@ -93,6 +93,10 @@ class AdaptedModel:
         """The virtual tokens and the prefix, where there are any: they are not part of the model."""
         return tuple(each for each in (self.virtual_tokens, self.prefix) if each is not None)
 
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Everything with parameters: the model, and its learned inputs."""
+        return (self.parts.model, *self.learned_inputs())
+
     def trained_parameters(self) -> dict[str, nn.Parameter]:
         """The parameters that require a gradient, by name; a tied one once.
 

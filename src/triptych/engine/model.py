@@ -139,7 +139,7 @@ class EngineModel:
 
     def to_machine(self) -> "EngineModel":
         """The same model on its machine's device; changed in place."""
-        for module in (self.parts.model, *self.adapted.learned_inputs()):
+        for module in self.adapted.modules():
             module.to(self.machine.device)
         return self
 

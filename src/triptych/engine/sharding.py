@@ -105,9 +105,9 @@ def run_sharded(root: ShardedModel, work: Callable[[], Passed]) -> Passed:
     return root(work)
 
 
-def held_bytes(*modules: nn.Module | None) -> HeldBytes:
-    """Bytes of the parameters of modules, a tied one once; `None` among the modules is skipped."""
-    found = {id(p): p for module in modules if module is not None for p in module.parameters()}.values()
+def held_bytes(*modules: nn.Module) -> HeldBytes:
+    """Bytes of the parameters of modules, a tied one once."""
+    found = {id(p): p for module in modules for p in module.parameters()}.values()
     return HeldBytes(sum(piece_of(p).nbytes for p in found), sum(p.numel() * p.element_size() for p in found))
 
 

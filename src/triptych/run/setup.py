@@ -100,7 +100,7 @@ def notes_on_sharding(model: EngineModel) -> dict[str, Any]:
     if not model.is_sharded:
         return {}
     adapted, machine = model.adapted, model.machine
-    held = sharding.held_bytes(adapted.parts.model, *adapted.learned_inputs())
+    held = sharding.held_bytes(*adapted.modules())
     most = max(machine.collect([held.here]))
     return {"sharding": {"ranks": machine.num_processes, "bytes_of_a_rank": most, "bytes": held.whole}}
 
@@ -347,7 +347,7 @@ def misplaced_parameters(adapted: AdaptedModel) -> tuple[str, ...]:
 
 def describe_parameters(adapted: AdaptedModel, num_base: int) -> Parameters:
     """Count parameters by unique storage; `num_base` is the count of the untouched model."""
-    counts = count_parameters(adapted.parts.model, *adapted.learned_inputs())
+    counts = count_parameters(*adapted.modules())
     return Parameters(
         num_base_parameters=num_base,
         num_added_parameters=counts.total - num_base,

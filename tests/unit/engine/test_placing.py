@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from support.worlds import OneProcess, World, disturb, gradients, in_bf16
 from triptych.contracts import Method
@@ -57,10 +57,9 @@ def test_nothing_of_a_model_is_left_behind(name, world):
     assert not model.is_on_machine
     model.to_machine()
     assert model.is_on_machine
-    modules: list[nn.Module] = [model.parts.model, *model.adapted.learned_inputs()]
     left = [
         (path, name)
-        for top in modules
+        for top in model.adapted.modules()
         for path, module in top.named_modules()
         for name, value in vars(module).items()
         for tensor in tensors_of(value)
@@ -122,7 +121,7 @@ def test_a_gpu_without_room_is_probed_from_main_memory(world, few, monkeypatch):
         return False
 
     def note(model: EngineModel) -> EngineModel:
-        modules = (model.parts.model, *model.adapted.learned_inputs())
+        modules = model.adapted.modules()
         placed.update({t: t.data_ptr() for each in modules for t in (*each.parameters(), *each.buffers())})
         return model
 

@@ -54,14 +54,12 @@ def make_ready(model: EngineModel) -> EngineModel:
     def generate_of_transformers(reason: str) -> None:
         notes.append(f"summaries come from transformers' generate: this family: {reason}")
 
-    with _in_fp32(model):
-        is_plain = head_is_plain(adapted)
-    if not is_plain:
-        return replace(model.to_machine(), can=Abilities(notes=(*notes, _SCALED)))
-    if not model.is_on_machine:
+    if not model.is_on_machine and head_is_plain(adapted):  # the plain path keeps its weights in fp32
         _narrow(adapted.parts.model, machine.precision)
-        model.to_machine()
+    model.to_machine()
     with _in_fp32(model):
+        if not head_is_plain(adapted):
+            return replace(model, can=Abilities(notes=(*notes, _SCALED)))
         fuse_activations(adapted.parts.model)
         if machine.precision == "bf16":
             use_quick_blocks(adapted.parts.model)
@@ -111,7 +109,7 @@ def _in_fp32(model: EngineModel) -> Iterator[None]:
 
     Where a GPU has no room for them, the whole model is in the CPU's memory for that while.
     """
-    modules = (model.parts.model, *model.adapted.learned_inputs())
+    modules = model.adapted.modules()
     parameters = [parameter for module in modules for parameter in module.parameters()]
     narrowed = {parameter for parameter in parameters if parameter.dtype in LOW_PRECISION.values()}
     fits = model.machine.has_room(4 * sum(parameter.numel() for parameter in narrowed))
