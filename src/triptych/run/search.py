@@ -30,14 +30,16 @@ class Budget(NamedTuple):
         total: of all trials together.
         first: of a trial of the first round.
         most: of any trial: those of one epoch.
+        widenings: rates beyond the grid that may be tried.
     """
 
     total: int
     first: int
     most: int
+    widenings: int
 
     def of_finalist(self, first_trials: int) -> int:
-        """Steps of a trial of the second round, when so many were made in the first."""
+        """Steps of a trial of the second round, when so many were made in the first; as many: there is no second."""
         return min(self.most, max(self.first, (self.total - first_trials * self.first) // FINALISTS))
 
 
@@ -61,7 +63,10 @@ def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) 
     total = int(share * min(shortest, epoch * plan.max_epochs))
     # the second round has at least three times the steps of the first in each trial
     first = max(1, total // (rates + MAX_WIDENINGS + 3 * FINALISTS))
-    return Budget(total, min(first, epoch), epoch)
+    widenings = MAX_WIDENINGS if first >= WIDENING_STEPS else 0
+    if rates <= FINALISTS and not widenings:  # all are finalists, and a first round would decide nothing
+        first = max(1, total // rates)
+    return Budget(total, min(first, epoch), epoch, widenings)
 
 
 def planned_trials(suite: Suite, method: Method, documents: int) -> list[int]:
@@ -76,7 +81,8 @@ def planned_trials(suite: Suite, method: Method, documents: int) -> list[int]:
     if rates <= 1:
         return []
     budget = budget_of(suite, method, documents)
-    return [budget.first] * rates + [budget.of_finalist(rates)] * FINALISTS
+    longer = budget.of_finalist(rates)
+    return [budget.first] * rates + [longer] * (FINALISTS if longer > budget.first else 0)
 
 
 def budget_of(suite: Suite, method: Method, documents: int) -> Budget:
@@ -106,8 +112,9 @@ def search_rates(
 ) -> SearchResult:
     """Successive halving (Jamieson and Talwalkar 2016): every rate on a short trial, the best two on a longer one.
 
-    Where the best of the first round is at an end of the grid, the grid is continued there, at most `MAX_WIDENINGS`
-    times, if its trials have `WIDENING_STEPS`. Trials in all take the budget's steps, whether it was continued or not.
+    Where the best of the first round is at an end of the grid, the grid is continued there, as often as the budget
+    allows. Trials in all take the budget's steps, whether it was continued or not. Where they do not allow trials that
+    are longer than those of the first round, the first decides.
 
     Args:
         grid: learning rates, rising; at least two.
@@ -135,7 +142,7 @@ def search_rates(
         raise NonFiniteLoss(
             f"Every learning rate of {', '.join(f'{rate:g}' for rate in grid)} diverged; give lower ones."
         )
-    for _ in range(MAX_WIDENINGS if budget.first >= WIDENING_STEPS else 0):
+    for _ in range(budget.widenings):
         best = min(reached, key=lambda rate: reached[rate])
         if best == rates[0]:
             rates.insert(0, next_rate(rates[0], rates[1]))
@@ -143,11 +150,13 @@ def search_rates(
         elif best == rates[-1]:
             rates.append(next_rate(rates[-1], rates[-2]))
             reached |= try_all(rates[-1:], budget.first)
-    finalists = sorted(sorted(reached, key=lambda rate: reached[rate])[:FINALISTS])
-    final = try_all(finalists, budget.of_finalist(len(trials)))
-    if not final:
-        raise NonFiniteLoss(f"Longer trials of {', '.join(f'{rate:g}' for rate in finalists)} diverged.")
-    chosen = min(final, key=lambda rate: final[rate])
+    longer = budget.of_finalist(len(trials))
+    if longer > budget.first:
+        finalists = sorted(sorted(reached, key=lambda rate: reached[rate])[:FINALISTS])
+        reached = try_all(finalists, longer)
+        if not reached:
+            raise NonFiniteLoss(f"Longer trials of {', '.join(f'{rate:g}' for rate in finalists)} diverged.")
+    chosen = min(sorted(reached), key=lambda rate: reached[rate])
     return SearchResult(trials=trials, chosen=chosen, at_edge=chosen in (rates[0], rates[-1]), charged_to=charged_to)
 
 

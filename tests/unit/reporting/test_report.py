@@ -380,6 +380,22 @@ def test_blocks_that_were_computed_again_are_reported() -> None:
     assert {note["label"]: note["text"] for note in document["notes"]}["lora"].endswith("; memory ran out")
 
 
+def test_longer_trials_are_reported_where_there_were_any() -> None:
+    """A search whose budget allowed one round is not said to have tried two rates for longer."""
+
+    def recipe(steps: int) -> str:
+        results = make_results(search={"trials": 3})
+        for run in results.runs:
+            if run.record.search is not None:
+                for trial in run.record.search.trials:
+                    trial.documents = 10
+                run.record.search.trials[-1].documents = steps
+        return {row[0].text: row[1].text for row in settings_table(results).rows}["Learning-rate search"]
+
+    assert " on short trials, the best two on longer ones, under the first seed" in recipe(40)
+    assert " on short trials, under the first seed" in recipe(10)
+
+
 def test_training_that_began_again_is_reported() -> None:
     """The report's notes on a method say it in the words of the run."""
     results = make_results()

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from triptych.config import reading
+from triptych.config.schema import make_suite
 from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
 from triptych.engine.training import TrainingPlan
@@ -17,8 +18,11 @@ from triptych.run import entries, kept
 from triptych.run.passes import MicroBatch
 from triptych.run.search import (
     Budget,
+    budget_of,
+    first_rates,
     keep_trial,
     next_rate,
+    planned_trials,
     read_search,
     read_trial,
     sample_pairs,
@@ -31,7 +35,7 @@ from triptych.run.workbench import Workbench
 
 MADE_WITH = {"settings": "5e771", "data": "da7a", "model": "60de1", "versions": {"torch": "2.9.0"}}
 GRID = (0.1, 0.2, 0.3, 0.4)
-BUDGET = Budget(total=120, first=10, most=1000)
+BUDGET = Budget(total=120, first=10, most=1000, widenings=2)
 
 
 Losses = dict[float, float | None]
@@ -102,7 +106,9 @@ def test_of_two_rates_the_better_is_at_no_edge_where_one_beyond_is_worse():
 def test_trials_of_a_step_or_two_say_nothing_beyond_the_grid():
     """After so few steps the highest rate is ahead wherever it leads, so that the grid is not continued."""
     made: list[tuple[float, int]] = []
-    result = search_rates(GRID, Budget(total=20, first=2, most=100), trial({rate: -rate for rate in GRID}, made))
+    budget = search_budget(plan_of(max_epochs=1), 480, 0.35, 4)
+    assert budget == Budget(total=21, first=1, most=60, widenings=0)
+    result = search_rates(GRID, budget._replace(total=20, first=2), trial({rate: -rate for rate in GRID}, made))
     assert made == [(0.1, 2), (0.2, 2), (0.3, 2), (0.4, 2), (0.3, 6), (0.4, 6)]
     assert (result.chosen, result.at_edge) == (0.4, True)
 
@@ -179,6 +185,40 @@ def test_a_search_on_few_documents_takes_a_step_each():
     """Where a share of the run is less than a step for each trial, every trial takes one."""
     budget = search_budget(plan_of(max_epochs=1), 8, 0.35, 4)
     assert (budget.first, budget.of_finalist(4)) == (1, 1)
+
+
+@pytest.mark.parametrize("documents, steps", [(200, 4), (8, 1)])
+def test_two_rates_are_tried_once_where_the_grid_is_not_continued(documents, steps):
+    """Both would be tried again whatever came first, so the whole budget goes into one round; where the grid may be
+    continued, there are two."""
+    plan = plan_of(max_epochs=1)
+    made: list[tuple[float, int]] = []
+    budget = search_budget(plan, documents, 0.35, 2)
+    result = search_rates((0.1, 0.2), budget, trial({0.1: 1.5, 0.2: 2.0}, made))
+    assert made == [(0.1, steps), (0.2, steps)] and (result.chosen, result.at_edge) == (0.1, True)
+    assert 2 * steps <= max(0.35 * documents / 8, 2)
+    long = search_budget(plan, 1000, 0.35, 2)
+    assert (long.first, long.widenings) == (4, 2) and long.of_finalist(3) > long.first
+
+
+def test_trials_are_not_made_again_at_the_same_length():
+    """Where the budget allows finalists no more steps than the others had, the first round decides; of equals the lower
+    rate."""
+    made: list[tuple[float, int]] = []
+    budget = search_budget(plan_of(max_epochs=1), 8, 0.35, 4)
+    result = search_rates(GRID, budget, trial({0.1: 2.0, 0.2: 2.0}, made))
+    assert made == [(rate, 1) for rate in GRID] and result.chosen == 0.1
+
+
+@pytest.mark.parametrize("documents, trials", [(8, 4), (200, 2), (200, 4), (2000, 4)])
+def test_the_planned_trials_are_those_that_are_made(documents, trials):
+    """What the estimate and the plan count is what a search makes that does not continue its grid."""
+    suite = make_suite({"methods": ["lora"], "training": {"max_epochs": 1}, "search": {"trials": trials}})
+    (entry,) = entries.suite_entries(suite)
+    rates = first_rates(suite, entry.plugin)
+    made: list[tuple[float, int]] = []
+    search_rates(rates, budget_of(suite, entry.plugin, documents), trial({rates[len(rates) // 2]: 1.0}, made))
+    assert planned_trials(suite, entry.plugin, documents) == [steps for _, steps in made]
 
 
 def test_kept_trials_are_read_by_rate_and_steps(tmp_path):

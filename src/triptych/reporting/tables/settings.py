@@ -229,8 +229,10 @@ def _search(results: Results) -> str:
         epochs = formats.number_of(setting("search.epochs"), "epoch")
         pairs = f"{setting('search.train_documents'):,} pairs"
         return f"{search.trials} trials per method, each of {epochs} on {pairs}, {judged}"
+    longer = any(_longer(run.record.search) for run in results.runs)
+    trials = "short trials, the best two on longer ones" if longer else "short trials"
     return (
-        f"{search.trials} rates per method on short trials, the best two on longer ones, under the first seed; "
+        f"{search.trials} rates per method on {trials}, under the first seed; "
         f"together at most {formats.share(search.share)} of the steps of the shortest run, {judged}"
     )
 
