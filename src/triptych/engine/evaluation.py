@@ -10,6 +10,7 @@ from triptych.corpus.sequence import Pair
 from triptych.engine.batching import by_length, collate
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
+from triptych.engine.savings.trunk_cache import TrunkCache
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ def split_loss(
     split: Sequence[Pair],
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
+    cache: TrunkCache | None = None,
 ) -> SplitLoss:
     """Loss of every document of a split, with the whole model in eval mode; memory does not grow with the split.
 
@@ -47,6 +49,7 @@ def split_loss(
         split: the documents with their summaries.
         batch_size: documents of a forward pass.
         progress: called with `(documents done, documents in all)` after each batch of this rank.
+        cache: the states of the split's pairs, where the frozen part below is not to be computed again.
     """
     model.eval()
     machine = model.machine
@@ -59,7 +62,7 @@ def split_loss(
             continue
         batch = collate([split[i] for i in indices], model.template).to(machine.device)
         with machine.autocast():
-            losses = target_losses(model, batch)
+            losses = target_losses(model, batch) if cache is None else cache.losses(model, batch, indices)
         losses_of = torch.zeros(len(indices), dtype=torch.float64)
         losses_of.index_add_(0, batch.rows.cpu(), losses.cpu().double())
         nats[indices] = losses_of.numpy()

@@ -127,10 +127,15 @@ def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -
     epoch = all_of_it * took.document + updates * took.update
     epochs = t.max_epochs if entry.trains else 0
     search = _search_seconds(checked, entry, times, epoch / updates)
-    evaluated = losses_computed(len(corpus.validation), num_evaluations(epochs, t.eval_every), len(corpus.test))
+    evaluations = num_evaluations(epochs, t.eval_every)
+    if not took.judging:
+        evaluated = times.loss * losses_computed(len(corpus.validation), evaluations, len(corpus.test))
+    else:  # the states of the validation split are computed once, after its loss
+        evaluated = times.loss * losses_computed(len(corpus.validation), 0, len(corpus.test))
+        evaluated += len(corpus.validation) * (took.keeping + evaluations * took.judging)
     return RunEstimate(
         train_seconds=epochs * epoch + all_of_it * took.keeping + search,
-        evaluation_seconds=times.loss * evaluated,
+        evaluation_seconds=evaluated,
         generation_seconds=times.summary * len(corpus.test),
         search_seconds=search,
         document_seconds=took.document + took.update / min(t.global_batch_size, all_of_it),
@@ -148,7 +153,7 @@ def _search_seconds(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes
     assert isinstance(entry.plugin, Method)
     trials = planned_trials(suite, entry.plugin, len(corpus.train))
     judged = min(len(corpus.validation), suite.search.validation_documents)
-    return sum(trials) * step + len(trials) * times.loss * judged
+    return sum(trials) * step + len(trials) * judged * (times.training.judging or times.loss)
 
 
 @dataclass
@@ -177,7 +182,9 @@ class _Timer:
         asked = suite.training.micro_batch_size
         loss = time_loss(model, corpus.validation, PROVISIONAL_BATCH_SIZE if asked == "auto" else asked)
         summary = self._summary_seconds(model, corpus.test, loss)
-        training = time_training(suite, entry.plugin, model, corpus.train) if entry.trains else TrainingTimes()
+        training = TrainingTimes()
+        if entry.trains:
+            training = time_training(suite, entry.plugin, model, corpus.train, len(corpus.validation))
         return MethodTimes(loading, loss, summary, training)
 
     def _prepared(self, method: Method, corpus: Corpus, machine: Machine) -> EngineModel:

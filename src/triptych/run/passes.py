@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from triptych.config.schedule import num_evaluations
 from triptych.contracts import Method
 from triptych.corpus.sequence import Pair
 from triptych.engine.batch_size import fit_passes
@@ -18,6 +19,7 @@ from triptych.measure.flops import FlopModel
 from triptych.results.records import Part
 from triptych.run import setup
 from triptych.run.kept import find_kept, keep
+from triptych.run.search import planned_trials
 from triptych.run.workbench import Workbench
 
 RECOMPUTED = "memory ran out with one document a pass: each block is computed again in the backward pass"
@@ -117,17 +119,19 @@ def sketch_of(bench: Workbench, method: Method, model: EngineModel) -> EngineMod
 
 @dataclass(frozen=True)
 class Trunk:
-    """The trunk cache of a split, the FLOPs of a training pass from it and of making it; or none.
+    """The trunk cache of the training split, the FLOPs of a training pass from it and of making it; or none.
 
     Attributes:
         cache: the cache.
         step: of a pass from it; None: there is no cache, or FLOPs cannot be counted.
         flops: of making it.
+        validation: the cache of the validation split; None: its loss is computed by the whole model.
     """
 
     cache: TrunkCache | None = None
     step: FlopModel | None = None
     flops: float = 0.0
+    validation: TrunkCache | None = None
 
     def counter(self, flops: FlopModels | None) -> CountFlops:
         """What counts the FLOPs of the loop's passes: zeros where they cannot be counted."""
@@ -136,28 +140,48 @@ class Trunk:
         return replace(flops, executed=self.step, first=self.cache.first).count if self.cache else flops.count
 
 
-def open_trunk(
-    bench: Workbench, method: Method, model: EngineModel, split: Sequence[Pair], flops: FlopModels | None
-) -> Trunk:
-    """The trunk cache of a split where the model can use one; its FLOPs are charged to the run, whoever made it.
+def open_trunk(bench: Workbench, model: EngineModel, flops: FlopModels | None) -> Trunk:
+    """The trunk cache of the training split where the model can use one.
+
+    Its FLOPs are charged to the run, whoever made it.
 
     Args:
         bench: of the run.
-        method: what is trained.
-        model: the model that it adapted.
-        split: the training pairs.
+        model: the model that the method adapted.
         flops: what `fit_flop_models` found; None: those of the cache cannot be counted either.
     """
     first = usable_from(model)
     if first is None:
         return Trunk()
-    store = trunk_store(setup.cache_folder() / "trunk", int(bench.suite.cache.max_gigabytes * 1e9))
-    size = bench.micro_batch
-    cache = open_cache(model, split, bench.base.fingerprint, store, size, bench.show_progress)
+    split = bench.corpus.train
+    cache = open_states(bench, model, split)
     if cache is None:
         bench.note("no trunk cache: it is larger than cache.max_gigabytes, or not exact here")
         return Trunk()
     if flops is None:
         return Trunk(cache)
     entering = entering_flops(flops.sketch, first)
-    return Trunk(cache, training_flops(flops.sketch, first), making_flops(split, model.template, size, entering))
+    making = making_flops(split, model.template, bench.micro_batch, entering)
+    return Trunk(cache, training_flops(flops.sketch, first), making)
+
+
+def with_validation(trunk: Trunk, bench: Workbench, method: Method, model: EngineModel) -> Trunk:
+    """The same, with the states of the validation split where there is room and they are read more than once.
+
+    Args:
+        trunk: what `open_trunk` found.
+        bench: of the run.
+        method: what is trained.
+        model: the model that it adapted.
+    """
+    suite, pairs = bench.suite, len(bench.corpus.train)
+    evaluations = num_evaluations(suite.training.max_epochs, suite.training.eval_every)
+    if trunk.cache is None or evaluations + len(planned_trials(suite, method, pairs)) < 2:
+        return trunk
+    return replace(trunk, validation=open_states(bench, model, bench.corpus.validation, trunk.cache.num_bytes))
+
+
+def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair], held_bytes: int = 0) -> TrunkCache | None:
+    """What the run's trunk store has of a split, or what is computed now; see `open_cache`."""
+    store = trunk_store(setup.cache_folder() / "trunk", int(bench.suite.cache.max_gigabytes * 1e9))
+    return open_cache(model, split, bench.base.fingerprint, store, bench.micro_batch, bench.show_progress, held_bytes)

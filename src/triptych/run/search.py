@@ -10,7 +10,6 @@ import numpy as np
 from triptych.config.schedule import WARMUP_STABLE_DECAY
 from triptych.config.schema import Suite
 from triptych.contracts import Method
-from triptych.corpus.sequence import Pair
 from triptych.engine.batching import epoch_order
 from triptych.engine.training import TrainingPlan, steps_per_epoch
 from triptych.errors import NonFiniteLoss, ResultsError
@@ -165,9 +164,9 @@ def next_rate(end: float, neighbour: float) -> float:
     return float(f"{end * end / neighbour:.2g}")
 
 
-def sample_pairs(split: Sequence[Pair], size: int, seed: int) -> list[Pair]:
-    """Draw at most `size` pairs of a split by the seed, in file order."""
-    return [split[i] for i in sorted(epoch_order(len(split), seed, 0)[:size].tolist())]
+def sample(pairs: int, size: int, seed: int) -> list[int]:
+    """Draw at most `size` of so many pairs by the seed: their indices, in file order."""
+    return sorted(epoch_order(pairs, seed, 0)[:size].tolist())
 
 
 def read_search(path: Path, made_with: Mapping[str, Any], note: Note = lambda message: None) -> SearchResult | None:

@@ -1,6 +1,7 @@
 """What a document costs a method, timed on a few documents of usual length: training, its loss, its summary."""
 
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -65,11 +66,13 @@ class TrainingTimes:
         document: of a forward and backward pass over a document.
         update: of the optimizer's update, once a step.
         keeping: of computing what the trunk cache keeps of a document, once; 0 where there is no cache.
+        judging: of computing the loss of a validation document from it; 0 where there is none of that split.
     """
 
     document: float = 0.0
     update: float = 0.0
     keeping: float = 0.0
+    judging: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,9 @@ class SummaryTimes:
     step: float
 
 
-def time_training(suite: Suite, method: Method, model: EngineModel, train: Sequence[Pair]) -> TrainingTimes:
+def time_training(
+    suite: Suite, method: Method, model: EngineModel, train: Sequence[Pair], judged: int
+) -> TrainingTimes:
     """Time a micro-batch through the engine's own loop, at a rate at which the weights stay as they are.
 
     Args:
@@ -93,6 +98,7 @@ def time_training(suite: Suite, method: Method, model: EngineModel, train: Seque
         method: what is trained.
         model: the model that it adapted.
         train: the training pairs.
+        judged: validation pairs.
     """
     asked = suite.training.micro_batch_size
     most = min(suite.training.global_batch_size, 8 if asked == "auto" else asked)
@@ -110,21 +116,30 @@ def time_training(suite: Suite, method: Method, model: EngineModel, train: Seque
 
     size, seconds = growing(step, most)
     update = _update_seconds(model.machine, begun, suite.training.max_grad_norm)
+    judging = 0.0
+    if cache is not None and fits(suite, cache, most, len(train) + judged):
+        judging = seconds_of(model.machine, lambda: split_loss(model, usual.pairs[:most], most, cache=cache))
     model.eval()
-    return TrainingTimes(usual.each(max(seconds - update, 0.0), size), update, usual.each(making, most))
+    document = usual.each(max(seconds - update, 0.0), size)
+    return TrainingTimes(document, update, usual.each(making, most), usual.each(judging, most))
 
 
 def small_cache(
     suite: Suite, model: EngineModel, pairs: Sequence[Pair], documents: int
 ) -> tuple[TrunkCache | None, float]:
     """The trunk cache of a few pairs where training on so many documents will have one, and the seconds to make it."""
-    room, wall, began = int(suite.cache.max_gigabytes * 1e9), time.perf_counter(), now(model.machine)
+    wall, began = time.perf_counter(), now(model.machine)
     with tempfile.TemporaryDirectory(prefix="triptych-") as folder:
-        cache = open_cache(model, pairs, "", trunk_store(Path(folder), room), len(pairs))
-    if cache is None or cache.num_bytes / len(pairs) * documents > room:
+        cache = open_cache(model, pairs, "", trunk_store(Path(folder), sys.maxsize), len(pairs))
+    if cache is None or not fits(suite, cache, len(pairs), documents):
         return None, 0.0
     undisturbed = (now(model.machine) - began) / (time.perf_counter() - wall)
     return cache, cache.seconds * undisturbed
+
+
+def fits(suite: Suite, cache: TrunkCache, pairs: int, documents: int) -> bool:
+    """Whether the states of so many documents may be kept, by those of a few pairs."""
+    return cache.num_bytes / pairs * documents <= suite.cache.max_gigabytes * 1e9
 
 
 def _update_seconds(machine: Machine, state: TrainingState, max_norm: float) -> float:

@@ -7,7 +7,6 @@ from functools import cached_property
 from pathlib import Path
 
 from triptych.contracts import Method
-from triptych.corpus.sequence import Pair
 from triptych.engine.model import EngineModel
 from triptych.engine.training import Loop, TrainingPlan, TrainingState
 from triptych.errors import ConfigError, NonFiniteLoss
@@ -25,7 +24,7 @@ from triptych.run.search import (
     keep_trial,
     read_search,
     read_trial,
-    sample_pairs,
+    sample,
     search_rates,
 )
 from triptych.run.workbench import Workbench
@@ -47,7 +46,7 @@ class RateSearch:
         method: what is trained.
         model: the run's model, untrained; it is left as it is.
         flops: FLOPs of a training pass; None where they cannot be counted.
-        trunk: the trunk cache of the training split.
+        trunk: the trunk caches.
     """
 
     bench: Workbench
@@ -122,13 +121,13 @@ class RateSearch:
     def make_trial(self, rate: float, steps: int) -> Trial:
         """Train the model for a number of steps, keep the trial, and put the model back."""
         bench, seed = self.bench, self.bench.suite.seeds[0]
-        validation_set = sample_pairs(bench.corpus.validation, bench.suite.search.validation_documents, seed)
+        judged = sample(len(bench.corpus.validation), bench.suite.search.validation_documents, seed)
         before = bench.clocks.read()["search"]
         run = training_plan(bench.suite, self.method, rate, seed, bench.micro_batch, bench.recomputes)
         plan = trial_plan(run, steps)
         with self.untrained.put_back():
             state = TrainingState.begin(self.untrained.adapted, plan, bench.machine.loss_scaler())
-            loss = self.train(plan, state, validation_set)
+            loss = self.train(plan, state, judged)
         trial = Trial(
             learning_rate=rate,
             validation_loss=loss,
@@ -140,14 +139,16 @@ class RateSearch:
             keep_trial(self.trials_folder, trial, steps, bench.identity)
         return trial
 
-    def train(self, plan: TrainingPlan, state: TrainingState, validation_set: Sequence[Pair]) -> float | None:
-        """The validation loss at the end of a trial; None if it diverged."""
-        bench, model = self.bench, self.untrained
+    def train(self, plan: TrainingPlan, state: TrainingState, judged: Sequence[int]) -> float | None:
+        """The loss of these validation pairs at the end of a trial; None if it diverged."""
+        bench, model, validation = self.bench, self.untrained, self.trunk.validation
+        pairs = [bench.corpus.validation[i] for i in judged]
+        cache = validation.only(judged) if validation else None
         loop = Loop(model, bench.corpus.train, plan, state, self.trunk.counter(self.flops), self.trunk.cache)
         try:
             while not loop.finished:
                 if loop.evaluation_due:
-                    loop.evaluate(bench.loss(model, validation_set).mean)
+                    loop.evaluate(bench.loss(model, pairs, cache=cache).mean)
                 else:
                     with bench.clocks.time("search"):
                         loop.step()
@@ -181,7 +182,7 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
     with bench.stage("preparation"):
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-        trunk = open_trunk(bench, method, model, bench.corpus.train, flops)
+        trunk = open_trunk(bench, model, flops)
     search = RateSearch(bench, method, model, flops, trunk)
     with bench.stage("search"):
         search.find_trial(rate, search.budget.first)

@@ -23,6 +23,7 @@ from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import check_generation, generate
 from triptych.engine.model import EngineModel
 from triptych.engine.savings.ready import make_ready, make_ready_to_shard
+from triptych.engine.savings.trunk_cache import TrunkCache
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
 from triptych.measure.clocks import Clocks
@@ -158,9 +159,11 @@ class Workbench:
         check_generation(model, DecodingPlan(**self.suite.decoding.model_dump()))
         return model
 
-    def loss(self, model: EngineModel, split: Sequence[Pair], quiet: bool = False) -> SplitLoss:
-        """The loss of a split."""
-        return split_loss(model, split, self.micro_batch, None if quiet else self.show_progress)
+    def loss(
+        self, model: EngineModel, split: Sequence[Pair], quiet: bool = False, cache: TrunkCache | None = None
+    ) -> SplitLoss:
+        """The loss of a split, with the trunk cache of its pairs where there is one."""
+        return split_loss(model, split, self.micro_batch, None if quiet else self.show_progress, cache)
 
     def untouched_loss(self, model: EngineModel) -> float:
         """The validation loss before anything is trained.

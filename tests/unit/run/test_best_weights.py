@@ -5,9 +5,12 @@ from types import SimpleNamespace
 import pytest
 
 from triptych.config.reading import merge_tables, preset_settings
+from triptych.engine import evaluation
 from triptych.plugins import import_plugins
+from triptych.run import setup
 from triptych.run.entries import resolve
 from triptych.run.events import ignore
+from triptych.run.passes import Trunk, open_trunk, with_validation
 from triptych.run.training import train_model
 from triptych.run.workbench import Workbench
 
@@ -20,8 +23,8 @@ SMALL = {
 
 @pytest.mark.parametrize(("label", "rate"), [("lora", 0.003), ("last-layers", 0.5), ("prompt-tuning", 0.03)])
 def test_the_weights_that_are_left_have_the_loss_of_their_evaluation(label, rate, tmp_path):
-    """A run does not evaluate its best weights again: their loss is that of the evaluation that chose them, bit by bit,
-    also where no evaluation beat the untouched weights."""
+    """A run does not evaluate its best weights again: their loss is that of the evaluation that chose them, bit by bit
+    where that was the whole model's, also where no evaluation beat the untouched weights."""
     settings = merge_tables(preset_settings("demo"), {**SMALL, "method": {label: {"learning_rate": rate}}})
     suite, (entry,) = resolve(settings, [label])
     bench = Workbench.begin(suite, entry, 0, tmp_path, "cpu", ignore)
@@ -29,6 +32,43 @@ def test_the_weights_that_are_left_have_the_loss_of_their_evaluation(label, rate
     found = train_model(bench, entry.plugin, model)
     assert (found.summary.best_step == 0) == (rate > 0.1)
     assert bench.loss(model, bench.corpus.validation).mean == found.best_loss
+
+
+def test_frozen_blocks_read_a_validation_document_twice(tmp_path, monkeypatch):
+    """Before training for its loss, and once for the trunk cache, from which every trial of the search and every
+    evaluation reads; the loss is that of the whole model."""
+    settings = merge_tables(preset_settings("demo"), {**SMALL, "search": {"trials": 2}})
+    suite, (entry,) = resolve(settings, ["last-layers"])
+    bench = Workbench.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
+    monkeypatch.setattr(setup, "cache_folder", lambda: tmp_path / "cache")
+    whole, real = [], evaluation.target_losses
+    monkeypatch.setattr(evaluation, "target_losses", lambda model, batch: whole.append(batch) or real(model, batch))
+    model = bench.fresh_model(entry.plugin, 0)
+    found = train_model(bench, entry.plugin, model)
+    assert sum(len(batch.ids) for batch in whole) == len(bench.corpus.validation) == 6
+    assert len(found.search.trials) > 1 and found.summary.evaluations == 3 and found.summary.best_step > 0
+    assert found.best_loss == pytest.approx(bench.loss(model, bench.corpus.validation).mean, rel=1e-6)
+    assert len(list((tmp_path / "cache/trunk").glob("*/states.bin"))) == 2
+
+
+def test_states_of_the_validation_split_are_kept_where_there_is_room_and_use(tmp_path, monkeypatch):
+    """Not for one evaluation, nor beyond `cache.max_gigabytes` next to those of the training split."""
+    monkeypatch.setattr(setup, "cache_folder", lambda: tmp_path / "cache")
+
+    def trunk_of(**changes) -> Trunk:
+        settings = merge_tables(preset_settings("demo"), merge_tables(SMALL, changes))
+        suite, (entry,) = resolve(settings, ["last-layers"])
+        bench = Workbench.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
+        model = bench.fresh_model(entry.plugin, 0)
+        return with_validation(open_trunk(bench, model, None), bench, entry.plugin, model)
+
+    both = trunk_of()
+    assert both.validation is not None
+    assert trunk_of(training={"max_epochs": 1}).validation is None
+    assert trunk_of(training={"max_epochs": 1}, search={"trials": 2}).validation is not None
+    room = (both.cache.num_bytes + both.validation.num_bytes - 1) / 1e9
+    small = trunk_of(cache={"max_gigabytes": room})
+    assert small.cache is not None and small.validation is None
 
 
 def test_a_run_that_began_again_says_so(tmp_path, monkeypatch):

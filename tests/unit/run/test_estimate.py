@@ -1,5 +1,6 @@
 """What a suite will take: a few timed documents of usual length, scaled to every run."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -50,6 +51,18 @@ def test_times_of_documents_are_scaled_to_a_run():
     )
     more = estimate_run(made_up(200, 10, 20, training={"max_epochs": 3}, search={"trials": 0}), entry("lora"), TIMES)
     assert more.train_seconds > 1.9 * found.train_seconds and more.generation_seconds == found.generation_seconds
+
+
+def test_evaluations_from_the_trunk_cache_are_estimated():
+    """The loss before training and that of the test split take the whole model; then the states of the validation
+    split are computed once, and each evaluation and trial reads them."""
+    settings = {"training": {"max_epochs": 3, "global_batch_size": 10}, "search": {"trials": 4}}
+    checked = made_up(100, 10, 20, **settings)
+    plain = estimate_run(checked, entry("last-layers"), TIMES)
+    found = estimate_run(checked, entry("last-layers"), replace(TIMES, training=replace(TIMES.training, judging=0.01)))
+    assert plain.evaluation_seconds == pytest.approx(0.1 * (4 * 10 + 20))
+    assert found.evaluation_seconds == pytest.approx(0.1 * (10 + 20) + 10 * (0.05 + 3 * 0.01))
+    assert plain.search_seconds - found.search_seconds == pytest.approx(6 * 10 * (0.1 - 0.01))
 
 
 def test_a_row_that_is_not_trained_takes_its_evaluation_and_summaries():

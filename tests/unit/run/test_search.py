@@ -9,7 +9,6 @@ import torch
 from triptych.config import reading
 from triptych.config.schema import make_suite
 from triptych.contracts import Method
-from triptych.corpus.sequence import Pair
 from triptych.engine.training import TrainingPlan
 from triptych.errors import NonFiniteLoss, ResultsError
 from triptych.registry import build, registered
@@ -25,7 +24,7 @@ from triptych.run.search import (
     planned_trials,
     read_search,
     read_trial,
-    sample_pairs,
+    sample,
     search_budget,
     search_rates,
     spread,
@@ -325,8 +324,7 @@ def test_what_a_row_depends_on_is_its_whole_identity(bench_of):
 
 def test_what_a_trial_is_judged_on_is_a_seeded_sample():
     """The validation documents of a trial depend on the seed alone, come in file order, and fewer lie within more."""
-    split = [Pair(str(i), None, None) for i in range(50)]
-    ten, thirty = ([int(p.id) for p in sample_pairs(split, size, 3)] for size in (10, 30))
+    ten, thirty = sample(50, 10, 3), sample(50, 30, 3)
     assert ten == sorted(ten) and set(ten) < set(thirty) and len(ten) == 10
-    assert ten == [int(p.id) for p in sample_pairs(split, 10, 3)] != [int(p.id) for p in sample_pairs(split, 10, 4)]
-    assert len(sample_pairs(split, 99, 0)) == 50
+    assert ten == sample(50, 10, 3) != sample(50, 10, 4)
+    assert sample(50, 99, 0) == list(range(50))

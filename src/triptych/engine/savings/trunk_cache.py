@@ -10,7 +10,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -52,7 +52,8 @@ class TrunkCache:
         first: the block they enter; L: they are what enters the final norm, at the targets alone.
         file: the open file of all states, [all places, D]; read, not mapped, so that it is not part of the process's
             memory.
-        starts: where each pair begins in it, and the end: [pairs + 1].
+        starts: the place in it at which each pair begins, [pairs].
+        lengths: the places of each pair, [pairs].
         width: D.
         dtype: that of the model's own hidden states there.
         seconds: what computing them took, whoever did it.
@@ -62,6 +63,7 @@ class TrunkCache:
     first: int
     file: IO[bytes]
     starts: np.ndarray
+    lengths: np.ndarray
     width: int
     dtype: torch.dtype
     seconds: float
@@ -70,7 +72,11 @@ class TrunkCache:
     @property
     def num_bytes(self) -> int:
         """Bytes on disk."""
-        return int(self.starts[-1]) * self.width * self.dtype.itemsize
+        return int(self.lengths.sum()) * self.width * self.dtype.itemsize
+
+    def only(self, indices: Sequence[int]) -> "TrunkCache":
+        """The states of some of the pairs, in this order."""
+        return replace(self, starts=self.starts[indices], lengths=self.lengths[indices])
 
     def of(self, index: int) -> Tensor:
         """The states of a pair, [places, D].
@@ -78,8 +84,7 @@ class TrunkCache:
         Raises:
             OSError: the file cannot be read.
         """
-        places = int(self.starts[index + 1] - self.starts[index])
-        rows = np.empty((places, self.width), _STORED[self.dtype])
+        rows = np.empty((int(self.lengths[index]), self.width), _STORED[self.dtype])
         begin = int(self.starts[index]) * self.width * self.dtype.itemsize
         if os.preadv(self.file.fileno(), [rows.data.cast("B")], begin) != rows.nbytes:
             raise OSError(errno.EIO, "the file is shorter than when it was opened", self.file.name)
@@ -173,6 +178,7 @@ def open_cache(
     store: DiskCache,
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
+    held_bytes: int = 0,
 ) -> TrunkCache | None:
     """The states of a split from the store; where they are missing, one process computes them while others wait.
 
@@ -183,6 +189,7 @@ def open_cache(
         store: see `trunk_store`.
         batch_size: pairs of a forward pass.
         progress: called with `(pairs done, pairs in all)` while states are computed.
+        held_bytes: of entries of the store that the caller uses; the states are to fit in next to them.
 
     Returns:
         None where it cannot be used: nothing frozen below, too large, or its losses are not those of the whole model.
@@ -194,7 +201,7 @@ def open_cache(
     if first is None:
         return None
     layout = _lay_out(model, split, batch_size, first)
-    if layout.num_bytes > store.max_bytes:
+    if held_bytes + layout.num_bytes > store.max_bytes:
         return None
     key = _key(model, split, fingerprint, layout)
 
@@ -220,7 +227,8 @@ def open_cache(
             f"{layout.num_bytes / 1e6:,.0f} MB: make room, or set TRIPTYCH_CACHE to a folder on another disk, and "
             "start again."
         ) from error
-    cache = TrunkCache(first, file, layout.starts, layout.width, layout.dtype, seconds, hold)
+    starts, lengths = layout.starts[:-1], np.diff(layout.starts)
+    cache = TrunkCache(first, file, starts, lengths, layout.width, layout.dtype, seconds, hold)
     by_size = [index for group in layout.groups for index in group]
     sample = {by_size[0], by_size[len(by_size) // 2], by_size[-1]}
     return cache if all(_agrees(cache, model, split, index) for index in sample) else None
