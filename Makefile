@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 
 # What `make benchmark` measures with; made by name from the Hub where they are missing, or give folders of your own.
 MODEL ?= results/inputs/gpt2-shape

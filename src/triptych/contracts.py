@@ -48,6 +48,11 @@ class ModelParts:
     max_positions: int | None  # None: no fixed limit
     attention_projections: tuple[str, ...]  # name endings of all matrices that make queries, keys and values
 
+    @property
+    def device(self) -> torch.device:
+        """The device that the model is on; `meta` while a suite is planned."""
+        return self.token_embedding.weight.device
+
 
 @dataclass(frozen=True)
 class Context:

@@ -135,7 +135,7 @@ class EngineModel:
     @property
     def is_on_machine(self) -> bool:
         """Whether the model is on its machine's device, not still in the CPU's memory."""
-        return self.parts.token_embedding.weight.device.type == self.machine.device.type
+        return self.parts.device.type == self.machine.device.type
 
     def to_machine(self) -> "EngineModel":
         """The same model on its machine's device; changed in place."""
@@ -188,6 +188,6 @@ def adapt_model(
     parts, modes = take_apart(untouched), TrainingModes(untouched, dropout_everywhere)
     adapted = change(parts)
     for learned in adapted.learned_inputs():
-        learned.to(parts.token_embedding.weight.device)
+        learned.to(parts.device)
     modes.eval(untouched)
     return adapted, modes

@@ -80,8 +80,7 @@ class SoftPromptMethod(Method):
         from torch import nn
 
         freeze(parts)
-        device = parts.token_embedding.weight.device
-        prompt = nn.Embedding(self.num_virtual_tokens, parts.hidden_size, device=device, dtype=torch.float32)
+        prompt = nn.Embedding(self.num_virtual_tokens, parts.hidden_size, device=parts.device, dtype=torch.float32)
         with torch.no_grad():
             prompt.weight.copy_(self.initial_rows(parts, context))
         return prompt

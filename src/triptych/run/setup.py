@@ -30,10 +30,7 @@ from triptych.storage.cache_place import cache_place
 from triptych.storage.given_documents import name_in_folder
 
 # Advice for a method that makes parameters
-ON_DEVICE = (
-    "Create new tensors on the model's device: device=parts.token_embedding.weight.device; a plan uses a model on "
-    "`meta`."
-)
+ON_DEVICE = "Create new tensors on the model's device: device=parts.device; a plan uses a model on `meta`."
 _SHARDING = 'engine.sharding = "full"'
 
 

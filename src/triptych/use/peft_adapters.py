@@ -154,7 +154,6 @@ def insert_adapter(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
             _patterns(config), [name for name, _ in parts.model.named_modules()], str(adapter.folder / PEFT_CONFIG)
         )
         config.inference_mode = True
-        device = parts.token_embedding.weight.device
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # peft warns about names and layouts; what matters is checked below
             model = get_peft_model(parts.model, config)
@@ -162,7 +161,7 @@ def insert_adapter(parts: ModelParts, adapter: PeftFolder) -> AdaptedModel:
             # biases, for example; parameters of the adapter itself have other names
             for name in named.keys() & adapter.tensors.keys():
                 named[name].data = named[name].data.clone()
-            result = model.load_adapter(str(adapter.folder), "default", torch_device=str(device))
+            result = model.load_adapter(str(adapter.folder), "default", torch_device=str(parts.device))
     except ModelError:
         raise
     except Exception as error:  # peft trusts the configuration: a wrong one can lead to any error
@@ -183,7 +182,7 @@ def _prompt(parts: ModelParts, adapter: PeftFolder) -> nn.Embedding:
     if weight is None or tuple(weight.shape) != needed:
         found = "missing" if weight is None else tuple(weight.shape)
         raise _misfit(adapter, f"'prompt_embeddings' is {found} and {needed} is needed")
-    return nn.Embedding.from_pretrained(weight.to(parts.token_embedding.weight.device, torch.float32))
+    return nn.Embedding.from_pretrained(weight.to(parts.device, torch.float32))
 
 
 def _check_ranks(config: Any, adapter: PeftFolder) -> None:

@@ -158,7 +158,7 @@ def step_blocks_agree(model: EngineModel) -> bool:
 
 def _probe(model: EngineModel) -> tuple[Tensor, Tensor, Tensor]:
     """Two documents of random tokens, [2, 7], their lengths, [2], and a new token for two beams of each, [4]."""
-    device = model.parts.token_embedding.weight.device
+    device = model.parts.device
     draw = torch.Generator().manual_seed(0)
     ids = torch.randint(0, model.parts.vocabulary_size, (2, 8), generator=draw).to(device)
     return ids[:, :7], torch.tensor([7, 4], device=device), ids[:, 6:].flatten()

@@ -194,7 +194,7 @@ def head_is_plain(adapted: AdaptedModel) -> bool:
     Raises:
         ModelError: the logits are not finite.
     """
-    device = adapted.parts.token_embedding.weight.device
+    device = adapted.parts.device
     ids = torch.arange(min(8, adapted.parts.vocabulary_size), device=device)[None]
     embeddings = embed(adapted.parts, ids)
     own = adapted.parts.model(inputs_embeds=embeddings, use_cache=False).logits
@@ -222,7 +222,7 @@ def probe_pruning(model: EngineModel, *, same_draws: bool, report: Report = lamb
     parts = model.parts
     if model.adapted.prefix is not None:
         return False, False
-    batch = _probe(parts.vocabulary_size, parts.token_embedding.weight.device)
+    batch = _probe(parts.vocabulary_size, parts.device)
 
     def logits(prunes: bool, seed: int = 0) -> Tensor | None:
         trying = replace(model, can=Abilities(logits_at_targets=True, prune=prunes))
@@ -265,7 +265,7 @@ def probe_recomputation(model: EngineModel, report: Report = lambda reason: None
     Raises:
         AttributeError, TypeError: a fault of this package.
     """
-    batch = _probe(model.parts.vocabulary_size, model.parts.token_embedding.weight.device)
+    batch = _probe(model.parts.vocabulary_size, model.parts.device)
     trained = list(model.adapted.trained_parameters().values())
     scales = torch.tensor([parameter.numel() for parameter in trained]).sqrt()
 
