@@ -302,7 +302,7 @@ def test_a_step_block_that_computes_wrongly_is_not_used(sabotage, worlds, monkey
         ("Llama", True),
         ("Qwen2", True),  # biases of queries, keys and values
         ("Gemma", True),  # heads that are not D / H wide, norms around 1
-        ("Qwen3", False),  # norms of queries and keys
+        ("Qwen3", True),  # norms of queries and keys
         ("Phi", False),  # attention and MLP side by side
         ("OPT", False),  # no blocks of four parts
     ],

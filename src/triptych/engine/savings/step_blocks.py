@@ -1,8 +1,9 @@
 """One new token a beam through a block, in fewer calls than the family's own forward makes.
 
 The calls of small operations take most of the time of a step. It serves pre-norm blocks whose attention has its
-queries, keys and values from one product or from three, with or without rotary positions. `own_loop.step_blocks_agree`
-compares it with the blocks' own forward. Tried with transformers 5.23.0.
+queries, keys and values from one product or from three, with or without rotary positions and norms of each head's
+queries and keys (Qwen3). `own_loop.step_blocks_agree` compares it with the blocks' own forward. Tried with transformers
+5.23.0.
 """
 
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class StepBlock:
     own: Callable[..., Tensor]  # used for whole documents
     first: Callable[[Tensor], Tensor]
     projections: tuple[nn.Module, ...]  # one that gives queries, keys and values, or one for each
+    norms: tuple[Callable[[Tensor], Tensor], ...]  # of each head's queries and of its keys, or none
     output: nn.Module
     second: Callable[[Tensor], Tensor]
     mlp: nn.Module
@@ -75,6 +77,9 @@ class StepBlock:
         joined = (made[0] if len(made) == 1 else torch.cat(made, -1)).view(len(states), -1, self.size)
         groups = (joined.shape[1] - self.heads) // 2
         turned, values = joined.split((self.heads + groups, groups), 1)
+        if self.norms:
+            several = turned.split((self.heads, groups), 1)
+            turned = torch.cat([norm(states) for norm, states in zip(self.norms, several, strict=True)], 1)
         if angles is not None:
             if not isinstance(angles, tuple) or len(angles) != 2:
                 raise Unsupported("its rotary positions are not a cosine and a sine")
@@ -107,10 +112,12 @@ def _step_block(parts: ModelParts, block: nn.Module, rotation: Rotation) -> Step
     if len(projections) not in (1, 3) or any(each is None for each in (*projections, *about)):
         return None
     layer, size, scaling = about
+    norms = [getattr(inside.attention, name) for name in ("q_norm", "k_norm") if hasattr(inside.attention, name)]
     return StepBlock(
         own=block.forward,
         first=as_function(inside.first),
         projections=tuple(projections),
+        norms=tuple(as_function(norm) for norm in norms),
         output=inside.output,
         second=as_function(inside.second),
         mlp=inside.mlp,
