@@ -35,6 +35,7 @@ def main() -> None:
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--new", type=int, default=64)
     parser.add_argument("--batch", type=int, default=2)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     options = parser.parse_args()
     tokenizer = AutoTokenizer.from_pretrained(options.model)
     tokenizer.pad_token = tokenizer.eos_token
@@ -76,7 +77,7 @@ def run(name: str, options: argparse.Namespace, tokenizer, data: dict, encoded: 
                 gradient_accumulation_steps=8 // options.batch,
                 num_train_epochs=1,
                 learning_rate=rate,
-                bf16=True,
+                bf16=options.precision == "bf16",
                 use_cpu=True,
                 save_strategy="no",
                 report_to=[],
@@ -119,7 +120,7 @@ def adapted(name: str, model):
 @torch.no_grad()
 def summaries(model, options: argparse.Namespace, tokenizer, rows) -> list[str]:
     """Beam search over left-padded batches."""
-    model = model.to(torch.bfloat16).eval()
+    model = model.to(torch.bfloat16 if options.precision == "bf16" else torch.float32).eval()
     tokenizer.padding_side, found = "left", []
     separator = tokenizer(SEPARATOR)["input_ids"]
     for start in range(0, len(rows), 8):

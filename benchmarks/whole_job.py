@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Time the whole comparison as a user makes it: by one command of Triptych, and by the script `by_hand.py`.
 
-    python benchmarks/whole_job.py --model FOLDER --data FOLDER [--to FILE] [--pairs 200] [--documents 50]
+    python benchmarks/whole_job.py --model FOLDER --data FOLDER [--to FILE] [--pairs 200] [--documents 50] \
+        [--precision fp32]
 
 Six methods (untuned, lead-3, prompt tuning, LoRA, last layers, full) at the model's size: one epoch on the same number
 of pairs, two learning rates each, test loss, and ROUGE of summaries with 4 beams. The script is what one writes with
@@ -9,7 +10,7 @@ transformers' Trainer, peft, generate and rouge_score: it has no intervals, test
 are of the whole process from start to end. Peak memory is the largest sum over the process and its children, where a
 page that several of them share counts once (proportional set size), looked at once a second; Linux only. Lines are
 those that are neither empty nor comments. The dry run of the same suite comes first: its estimate is held against what
-the suite took.
+the suite took. Where Triptych's time went is the sum of its runs' clocks.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -26,6 +28,7 @@ import psutil
 from engine import machine, model_name
 
 HERE = Path(__file__).parent
+CLOCKS = ("startup", "preparation", "search", "train", "evaluation", "generation", "checkpoint")
 SUITE = """model = {model}
 data = {data}
 methods = ["untuned", "lead-3", "prompt-tuning", "lora", "last-layers", "full"]
@@ -39,7 +42,7 @@ document_tokens = {document_tokens}
 max_epochs = 1
 global_batch_size = 8
 micro_batch_size = 4
-precision = "bf16"
+precision = "{precision}"
 [decoding]
 max_new_tokens = {new}
 [search]
@@ -64,9 +67,10 @@ def main() -> None:
     parser.add_argument("--documents", type=int, default=50)
     parser.add_argument("--document-tokens", type=int, default=384)
     parser.add_argument("--new", type=int, default=64)
+    parser.add_argument("--precision", choices=["bf16", "fp32"], default="bf16")
     parser.add_argument("--to", type=Path, help="a JSON file for the result")
     options = parser.parse_args()
-    asked = {name: getattr(options, name) for name in ("pairs", "documents", "document_tokens", "new")}
+    asked = {name: getattr(options, name) for name in ("pairs", "documents", "document_tokens", "new", "precision")}
     paths = {name: str(Path(getattr(options, name)).resolve()) for name in ("model", "data")}
     with tempfile.TemporaryDirectory() as folder:
         suite = Path(folder) / "suite.toml"
@@ -81,12 +85,14 @@ def main() -> None:
             "Triptych": {**timed(ours, fresh), "lines": lines_of(suite)},
             "by hand": {**timed(script, fresh), "lines": lines_of(HERE / "by_hand.py")},
         }
+        clocks = clocks_of(Path(folder) / "ours")
     faster = jobs["by hand"]["seconds"] / jobs["Triptych"]["seconds"]
     result = {
         "model": model_name(options.model),
         **asked,
         "jobs": jobs,
         "ratio": faster,
+        "clocks": clocks,
         "dry_run": planned,
         "machine": machine(),
     }
@@ -124,6 +130,14 @@ def timed(command: list[str], environment: dict[str, str]) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started, "peak_memory_bytes": peak}
 
 
+def clocks_of(out: Path) -> dict[str, float]:
+    """Seconds of all runs together, by what they were spent on; the longest first."""
+    total: Counter[str] = Counter()
+    for record in out.glob("runs/*/*/record.json"):
+        total.update({name: json.loads(record.read_text())["cost"][f"{name}_seconds"] for name in CLOCKS})
+    return dict(total.most_common())
+
+
 def children(process: psutil.Process) -> list[psutil.Process]:
     """Its children and theirs; none if it has just ended."""
     try:
@@ -151,7 +165,8 @@ def table(result: dict) -> str:
     m = result["machine"]
     lines = [
         f"{result['model']}, {result['pairs']} pairs, one epoch, two rates a method, {result['documents']} test "
-        f"documents, 4 beams; {m['device']}, {m['threads']} threads, torch {m['torch']}, commit {m['commit']}.",
+        f"documents, 4 beams, {result['precision']}; {m['device']}, {m['threads']} threads, torch {m['torch']}, commit "
+        f"{m['commit']}.",
         "",
         "| job | minutes | peak memory | lines written |",
         "|---|---:|---:|---:|",
@@ -161,12 +176,15 @@ def table(result: dict) -> str:
         lines.append(f"| {name} | {job['seconds'] / 60:.1f} | {memory} | {job['lines']} |")
     planned, took = result["dry_run"], result["jobs"]["Triptych"]["seconds"]
     estimated = planned["estimated_seconds"]
+    spent = ", ".join(f"{name} {seconds:.0f}" for name, seconds in result["clocks"].items())
     return "\n".join(
         [
             *lines,
             "",
             f"Triptych is faster by a factor of {result['ratio']:.2f}. Its dry run took {planned['seconds']:.0f} s and "
             f"estimated {estimated / 60:.1f} minutes, {100 * (estimated / took - 1):+.0f}% of what the job took.",
+            "",
+            f"Seconds of its runs: {spent}.",
         ]
     )
 
