@@ -4,9 +4,10 @@
     python benchmarks/engine.py --model FOLDER --data FOLDER [--only lora,greedy] [--sizes 2,4] [--rounds 3]
         [--precision fp32]
 
-Alternatives for training are a loop by hand over transformers and peft (frozen weights in bf16), transformers'
-`Trainer` with peft and correct labels, in fp32 and in bf16, and TRL's `SFTTrainer` on completions only in bf16; for
-summaries, transformers' `generate` in fp32 and bf16, its prompt lookup, and CTranslate2 where it is installed.
+Alternatives for training are a loop by hand over transformers and peft (in bf16 with frozen weights in bf16) and
+transformers' `Trainer` with peft and correct labels, both in fp32 and in bf16, and TRL's `SFTTrainer` on completions
+only in bf16; for summaries, transformers' `generate` in fp32 and bf16, its prompt lookup, and CTranslate2 where it is
+installed.
 
 Each contender is alone in memory and works at its own best batch size: every size of `--sizes` is tried first. Then in
 each of `--rounds` rounds every contender is started, warms up with one turn, takes `--turns` turns and ends. Speeds are
@@ -42,7 +43,7 @@ TRAINING: dict[str, dict[str, Any]] = {
 }
 GENERATION = {"greedy": 1, "beam-4": 4}
 EPOCH = 4  # steps of a turn where a trunk cache is made
-TRAINING_PEERS = ("by hand bf16", "trainer fp32", "trainer bf16", "trl bf16")
+TRAINING_PEERS = ("by hand fp32", "by hand bf16", "trainer fp32", "trainer bf16", "trl bf16")
 GENERATION_PEERS = ("generate fp32", "generate bf16", "prompt lookup bf16", "ctranslate2 fp32", "ctranslate2 int8")
 RATES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 PACKAGES = ("torch", "transformers", "peft", "trl", "accelerate", "ctranslate2")
@@ -292,7 +293,7 @@ def contender(name: str, row: str, options: dict, pipe) -> None:
     elif name == "ours":
         turn = our_training(with_targets(TRAINING[row], options), options, corpus, base)
     elif name.startswith("by hand"):
-        turn = training_by_hand(with_targets(TRAINING[row], options), options, corpus)
+        turn = training_by_hand(name, with_targets(TRAINING[row], options), options, corpus)
     else:
         ready = partial(pipe.send, "ready")
         spec = with_targets(TRAINING[row], options)
@@ -440,11 +441,13 @@ def training_rows(options: dict, corpus) -> tuple[list[dict], list[int]]:
     return rows, tokens
 
 
-def training_by_hand(spec: dict, options: dict, corpus) -> Callable[[int], dict]:
-    """The loop that one writes: frozen weights in bf16, trained ones in fp32 under autocast, the model's own loss."""
+def training_by_hand(name: str, spec: dict, options: dict, corpus) -> Callable[[int], dict]:
+    """The loop that one writes, with the model's own loss; in bf16 frozen weights are in it, trained ones in fp32."""
     from transformers import AutoModelForCausalLM
 
-    model = peer_model(AutoModelForCausalLM.from_pretrained(options["model"], dtype=torch.bfloat16), spec)
+    narrow = name.endswith("bf16")
+    dtype = torch.bfloat16 if narrow else torch.float32
+    model = peer_model(AutoModelForCausalLM.from_pretrained(options["model"], dtype=dtype), spec)
     trained = [p for p in model.parameters() if p.requires_grad]
     for parameter in trained:
         parameter.data = parameter.data.float()
@@ -463,7 +466,7 @@ def training_by_hand(spec: dict, options: dict, corpus) -> Callable[[int], dict]
         ids, labels = padded(batch, "input_ids", 0), padded(batch, "labels", -100)
         mask = padded([{"seen": [1] * len(row["input_ids"])} for row in batch], "seen", 0)
         start = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow):
             loss = model(input_ids=ids, attention_mask=mask, labels=labels, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
