@@ -3,17 +3,17 @@
 
     python benchmarks/recipe.py schedule --out FOLDER [--epochs 2 3 4 10] [--schedules warmup_stable_decay linear]
     python benchmarks/recipe.py search --out FOLDER [--epochs 10] [--neighbours] [--rates 0.001 0.003]
-    python benchmarks/recipe.py options --out FOLDER [--epochs 3]
+    python benchmarks/recipe.py options --out FOLDER [--epochs 3] [--rates 0.03]
     all: [--rows prompt-tuning lora last-layers full] [--seeds 0 1 2] [--pairs 256] [--validation 128]
          [--model tiny --data newswire --batch 8 --device cpu]
 
 `schedule` trains each method at its default rate with several `max_epochs`; `search` makes each method's search and
 trains it at every rate that was tried or, with `--neighbours`, at the chosen one and those next to it, of which
 `--rates` leaves some to other processes; `options` trains each method with each of its options in `CHOICES`, at a rate
-of its own search. The last two allow the most of `--epochs`. Each line of FOLDER/schedule.jsonl, search.jsonl or
-options.jsonl is one run or search: the best validation loss in nats per target token, and what it took. What is there
-is not run again, and what was broken off goes on where it was; the tables at the end are made from all lines. Nothing
-is judged on test data.
+of its own search or at that of `--rates`. The last two allow the most of `--epochs`. Each line of
+FOLDER/schedule.jsonl, search.jsonl or options.jsonl is one run or search: the best validation loss in nats per target
+token, and what it took. What is there is not run again, and what was broken off goes on where it was; the tables at the
+end are made from all lines. Nothing is judged on test data.
 """
 
 import argparse
@@ -214,7 +214,13 @@ def run_options(options: argparse.Namespace) -> None:
                 if any(about.items() <= line.items() for line in lines_of(file)):
                     continue
                 there = argparse.Namespace(**vars(options) | {"options": {row: own}})
-                add(file, {**about, **run(there, row, seed, max_epochs=max(options.epochs))})
+                changes: dict[str, Any] = {"max_epochs": max(options.epochs)}
+                if options.rates:
+                    (rate,) = options.rates
+                    made = train(there, row, seed, rate, **changes)
+                else:
+                    made = run(there, row, seed, **changes)
+                add(file, {**about, **made})
     for line in lines_of(file):
         own = ", ".join(f"{name} {value}" for name, value in line["options"].items())
         print(
