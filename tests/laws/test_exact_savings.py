@@ -237,11 +237,12 @@ def test_the_trunk_cache_is_exact(world, method, prunes, tmp_path):
 def test_the_loss_of_a_split_from_its_cache_is_that_of_the_whole_model(world, method, tmp_path):
     """Document by document, in batches of another size than the states were computed in, and of some of them alone."""
     model, cache = cached(world, method, tmp_path)
-    whole, found = split_loss(model, world.pairs, 4), split_loss(model, world.pairs, 4, cache=cache)
+    assert cache.bytes_for(model, world.pairs) == cache.num_bytes > cache.bytes_for(model, world.pairs[:5])
+    whole, found = split_loss(model, world.pairs, 4), split_loss(model, world.pairs, 4, losses_of=cache.losses)
     np.testing.assert_allclose(found.nats, whole.nats, rtol=1e-5)
     np.testing.assert_array_equal(found.targets, whole.targets)
     some = [9, 2, 7]
-    found = split_loss(model, [world.pairs[i] for i in some], 2, cache=cache.only(some))
+    found = split_loss(model, [world.pairs[i] for i in some], 2, losses_of=cache.only(some).losses)
     np.testing.assert_allclose(found.nats, whole.nats[some], rtol=1e-5)
 
 
@@ -266,9 +267,6 @@ def test_a_cache_is_found_again_and_bounded(gpt2, tmp_path, monkeypatch):
     again = cached(gpt2, CACHED["last-blocks"], tmp_path)[1]
     assert count and len(made) == count and torch.equal(first.of(3), again.of(3))
     assert cached(gpt2, CACHED["last-blocks"], tmp_path, max_bytes=first.num_bytes - 1)[1] is None
-    model, room = make_ready(gpt2.model(CACHED["last-blocks"])), trunk_store(tmp_path, 2 * first.num_bytes)
-    assert open_cache(model, gpt2.pairs, "m", room, 5, held_bytes=first.num_bytes) is not None
-    assert open_cache(model, gpt2.pairs, "m", room, 5, held_bytes=first.num_bytes + 1) is None
     cached(gpt2, CACHED["last-blocks"], tmp_path, fingerprint="other")
     assert len(made) == 2 * count and len(list(tmp_path.glob("*/states.bin"))) == 2
     size = first.num_bytes

@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from triptych.corpus.sequence import Pair
-from triptych.engine.batching import by_length, collate
+from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
-from triptych.engine.savings.trunk_cache import TrunkCache
+
+# the model, a batch, and which pairs of the split it holds -> the losses of its targets, [N]
+LossesOf = Callable[[EngineModel, Batch, Sequence[int]], Tensor]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ def split_loss(
     split: Sequence[Pair],
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
-    cache: TrunkCache | None = None,
+    losses_of: LossesOf | None = None,
 ) -> SplitLoss:
     """Loss of every document of a split, with the whole model in eval mode; memory does not grow with the split.
 
@@ -49,7 +52,7 @@ def split_loss(
         split: the documents with their summaries.
         batch_size: documents of a forward pass.
         progress: called with `(documents done, documents in all)` after each batch of this rank.
-        cache: the states of the split's pairs, where the frozen part below is not to be computed again.
+        losses_of: gives what `target_losses` gives, where that may be known in part; None: `target_losses` itself.
     """
     model.eval()
     machine = model.machine
@@ -62,10 +65,10 @@ def split_loss(
             continue
         batch = collate([split[i] for i in indices], model.template).to(machine.device)
         with machine.autocast():
-            losses = target_losses(model, batch) if cache is None else cache.losses(model, batch, indices)
-        losses_of = torch.zeros(len(indices), dtype=torch.float64)
-        losses_of.index_add_(0, batch.rows.cpu(), losses.cpu().double())
-        nats[indices] = losses_of.numpy()
+            losses = losses_of(model, batch, indices) if losses_of else target_losses(model, batch)
+        sums_of = torch.zeros(len(indices), dtype=torch.float64)
+        sums_of.index_add_(0, batch.rows.cpu(), losses.cpu().double())
+        nats[indices] = sums_of.numpy()
         targets[indices] = np.bincount(batch.rows.cpu().numpy(), minlength=len(indices))
         if progress:
             progress(done, len(split))

@@ -174,14 +174,17 @@ def with_validation(trunk: Trunk, bench: Workbench, method: Method, model: Engin
         method: what is trained.
         model: the model that it adapted.
     """
-    suite, pairs = bench.suite, len(bench.corpus.train)
+    suite, split, cache = bench.suite, bench.corpus.validation, trunk.cache
     evaluations = num_evaluations(suite.training.max_epochs, suite.training.eval_every)
-    if trunk.cache is None or evaluations + len(planned_trials(suite, method, pairs)) < 2:
+    trials = len(planned_trials(suite, method, len(bench.corpus.train)))
+    if cache is None or evaluations + trials < 2:
         return trunk
-    return replace(trunk, validation=open_states(bench, model, bench.corpus.validation, trunk.cache.num_bytes))
+    if cache.num_bytes + cache.bytes_for(model, split) > suite.cache.max_gigabytes * 1e9:
+        return trunk
+    return replace(trunk, validation=open_states(bench, model, split))
 
 
-def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair], held_bytes: int = 0) -> TrunkCache | None:
+def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair]) -> TrunkCache | None:
     """What the run's trunk store has of a split, or what is computed now; see `open_cache`."""
     store = trunk_store(setup.cache_folder() / "trunk", int(bench.suite.cache.max_gigabytes * 1e9))
-    return open_cache(model, split, bench.base.fingerprint, store, bench.micro_batch, bench.show_progress, held_bytes)
+    return open_cache(model, split, bench.base.fingerprint, store, bench.micro_batch, bench.show_progress)

@@ -118,7 +118,7 @@ def time_training(
     update = _update_seconds(model.machine, begun, suite.training.max_grad_norm)
     judging = 0.0
     if cache is not None and fits(suite, cache, most, len(train) + judged):
-        judging = seconds_of(model.machine, lambda: split_loss(model, usual.pairs[:most], most, cache=cache))
+        judging = seconds_of(model.machine, lambda: split_loss(model, usual.pairs[:most], most, losses_of=cache.losses))
     model.eval()
     document = usual.each(max(seconds - update, 0.0), size)
     return TrainingTimes(document, update, usual.each(making, most), usual.each(judging, most))

@@ -163,7 +163,8 @@ class Workbench:
         self, model: EngineModel, split: Sequence[Pair], quiet: bool = False, cache: TrunkCache | None = None
     ) -> SplitLoss:
         """The loss of a split, with the trunk cache of its pairs where there is one."""
-        return split_loss(model, split, self.micro_batch, None if quiet else self.show_progress, cache)
+        progress = None if quiet else self.show_progress
+        return split_loss(model, split, self.micro_batch, progress, cache.losses if cache else None)
 
     def untouched_loss(self, model: EngineModel) -> float:
         """The validation loss before anything is trained.

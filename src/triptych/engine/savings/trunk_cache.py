@@ -74,6 +74,10 @@ class TrunkCache:
         """Bytes on disk."""
         return int(self.lengths.sum()) * self.width * self.dtype.itemsize
 
+    def bytes_for(self, model: EngineModel, split: Sequence[Pair]) -> int:
+        """Bytes that the states of another split take."""
+        return sum(_places(model, split, self.first)) * self.width * self.dtype.itemsize
+
     def only(self, indices: Sequence[int]) -> "TrunkCache":
         """The states of some of the pairs, in this order."""
         return replace(self, starts=self.starts[indices], lengths=self.lengths[indices])
@@ -178,7 +182,6 @@ def open_cache(
     store: DiskCache,
     batch_size: int,
     progress: Callable[[int, int], None] | None = None,
-    held_bytes: int = 0,
 ) -> TrunkCache | None:
     """The states of a split from the store; where they are missing, one process computes them while others wait.
 
@@ -189,7 +192,6 @@ def open_cache(
         store: see `trunk_store`.
         batch_size: pairs of a forward pass.
         progress: called with `(pairs done, pairs in all)` while states are computed.
-        held_bytes: of entries of the store that the caller uses; the states are to fit in next to them.
 
     Returns:
         None where it cannot be used: nothing frozen below, too large, or its losses are not those of the whole model.
@@ -201,7 +203,7 @@ def open_cache(
     if first is None:
         return None
     layout = _lay_out(model, split, batch_size, first)
-    if held_bytes + layout.num_bytes > store.max_bytes:
+    if layout.num_bytes > store.max_bytes:
         return None
     key = _key(model, split, fingerprint, layout)
 
@@ -260,11 +262,16 @@ class _Layout:
 
 def _lay_out(model: EngineModel, split: Sequence[Pair], batch_size: int, first: int) -> _Layout:
     groups = list(by_length(split, batch_size))
-    at_targets = first == len(model.parts.blocks)
-    lengths = [len(pair.summary_ids) + 1 if at_targets else _length(pair, model.template) for pair in split]
-    starts = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    starts = np.concatenate([[0], np.cumsum(_places(model, split, first))]).astype(np.int64)
     shortest = groups[-1][-1]
     return _Layout(first, groups, starts, model.parts.hidden_size, _stream_dtype(model, split[shortest], first))
+
+
+def _places(model: EngineModel, split: Sequence[Pair], first: int) -> list[int]:
+    """How many states are kept of each pair: at the targets alone where they enter the final norm, else everywhere."""
+    if first == len(model.parts.blocks):
+        return [len(pair.summary_ids) + 1 for pair in split]
+    return [_length(pair, model.template) for pair in split]
 
 
 def _is_whole(file: Path, size: int) -> bool:
