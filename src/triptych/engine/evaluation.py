@@ -12,7 +12,7 @@ from triptych.engine.batching import Batch, by_length, collate
 from triptych.engine.forward import target_losses
 from triptych.engine.model import EngineModel
 
-# the model, a batch, and which pairs of the split it holds -> the losses of its targets, [N]
+# the model, a batch, the indices of its pairs in the split -> the losses of its targets, [N]
 LossesOf = Callable[[EngineModel, Batch, Sequence[int]], Tensor]
 
 
@@ -52,7 +52,7 @@ def split_loss(
         split: the documents with their summaries.
         batch_size: documents of a forward pass.
         progress: called with `(documents done, documents in all)` after each batch of this rank.
-        losses_of: gives what `target_losses` gives, where that may be known in part; None: `target_losses` itself.
+        losses_of: gives the losses of a batch, by the indices of its pairs; None: `target_losses`.
     """
     model.eval()
     machine = model.machine
