@@ -14,7 +14,7 @@ else:
     Commands = object
 
 EXAMPLES = """examples:
-  triptych compare                                     the demo: embedded model and data, about a minute and a half
+  triptych compare                                     the demo: embedded model and data, one to four minutes
   triptych compare --model gpt2 --data abisee/cnn_dailymail
                                                        GPT-2 small on CNN/DailyMail, from the hub
   triptych compare --data ./my-data --model ./my-gpt2 --set limits.train_documents=1000 training.max_epochs=3
