@@ -31,7 +31,7 @@ from triptych.config.schema import make_suite
 from triptych.plugins import import_plugins
 from triptych.run.entries import suite_entries
 from triptych.run.events import ignore
-from triptych.run.passes import find_micro_batch, fit_flop_models, open_trunk, with_validation
+from triptych.run.passes import find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.training import train_model
 from triptych.run.trials import RateSearch
 from triptych.run.workbench import Workbench
@@ -120,7 +120,7 @@ def search(options: argparse.Namespace, row: str, seed: int) -> dict[str, Any]:
         model = bench.fresh_model(method, seed)
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-        trunk = with_validation(open_trunk(bench, model, flops), bench, method, model)
+        trunk = open_trunk(bench, method, model, flops)
         result, _ = RateSearch(bench, method, model, flops, trunk).result(None)
         assert result is not None
         return {"row": row, "seed": seed, **result.model_dump()}

@@ -140,14 +140,13 @@ class Trunk:
         return replace(flops, executed=self.step, first=self.cache.first).count if self.cache else flops.count
 
 
-def open_trunk(bench: Workbench, model: EngineModel, flops: FlopModels | None) -> Trunk:
-    """The trunk cache of the training split where the model can use one.
-
-    Its FLOPs are charged to the run, whoever made it.
+def open_trunk(bench: Workbench, method: Method, model: EngineModel, flops: FlopModels | None) -> Trunk:
+    """The trunk caches of a run where the model can use them; FLOPs are charged to the run, whoever made the cache.
 
     Args:
         bench: of the run.
-        model: the model that the method adapted.
+        method: what is trained.
+        model: the model that it adapted.
         flops: what `fit_flop_models` found; None: those of the cache cannot be counted either.
     """
     first = usable_from(model)
@@ -158,30 +157,22 @@ def open_trunk(bench: Workbench, model: EngineModel, flops: FlopModels | None) -
     if cache is None:
         bench.note("no trunk cache: it is larger than cache.max_gigabytes, or not exact here")
         return Trunk()
+    both = Trunk(cache, validation=validation_states(bench, method, model, cache))
     if flops is None:
-        return Trunk(cache)
+        return both
     entering = entering_flops(flops.sketch, first)
     making = making_flops(split, model.template, bench.micro_batch, entering)
-    return Trunk(cache, training_flops(flops.sketch, first), making)
+    return replace(both, step=training_flops(flops.sketch, first), flops=making)
 
 
-def with_validation(trunk: Trunk, bench: Workbench, method: Method, model: EngineModel) -> Trunk:
-    """The same, with the states of the validation split where there is room and they are read more than once.
-
-    Args:
-        trunk: what `open_trunk` found.
-        bench: of the run.
-        method: what is trained.
-        model: the model that it adapted.
-    """
-    suite, split, cache = bench.suite, bench.corpus.validation, trunk.cache
+def validation_states(bench: Workbench, method: Method, model: EngineModel, train: TrunkCache) -> TrunkCache | None:
+    """The states of the validation split, where they are read more than once and fit in next to those of training."""
+    suite, split = bench.suite, bench.corpus.validation
     evaluations = num_evaluations(suite.training.max_epochs, suite.training.eval_every)
-    trials = len(planned_trials(suite, method, len(bench.corpus.train)))
-    if cache is None or evaluations + trials < 2:
-        return trunk
-    if cache.num_bytes + cache.bytes_for(model, split) > suite.cache.max_gigabytes * 1e9:
-        return trunk
-    return replace(trunk, validation=open_states(bench, model, split))
+    evaluations += len(planned_trials(suite, method, len(bench.corpus.train)))
+    if evaluations < 2 or train.num_bytes + train.bytes_for(model, split) > suite.cache.max_gigabytes * 1e9:
+        return None
+    return open_states(bench, model, split)
 
 
 def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair]) -> TrunkCache | None:

@@ -17,7 +17,7 @@ from triptych.measure.training_meters import TrainingMeters
 from triptych.results.records import Cost, SearchResult, TrainingSummary
 from triptych.run.checkpoints import Checkpoint, Checkpoints
 from triptych.run.events import EvaluationEvent, StageEvent, StepEvent
-from triptych.run.passes import RECOMPUTED, find_micro_batch, fit_flop_models, open_trunk, with_validation
+from triptych.run.passes import RECOMPUTED, find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.recipe import training_plan
 from triptych.run.trials import RateSearch
 from triptych.run.workbench import Workbench
@@ -73,9 +73,7 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     with bench.stage("preparation"):
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-        trunk = open_trunk(bench, model, flops)
-    with bench.clocks.time("evaluation"):
-        trunk = with_validation(trunk, bench, method, model)
+        trunk = open_trunk(bench, method, model, flops)
     found, search_flops = RateSearch(bench, method, model, flops, trunk).result(resumed)
     prompt = model.adapted.virtual_tokens
     prompt_before = prompt.weight.detach().clone() if prompt is not None else None

@@ -182,7 +182,7 @@ def make_trial(bench: Workbench, method: Method, model: EngineModel, rate: float
     with bench.stage("preparation"):
         flops = fit_flop_models(bench, method, model)
         find_micro_batch(bench, model)
-        trunk = open_trunk(bench, model, flops)
+        trunk = open_trunk(bench, method, model, flops)
     search = RateSearch(bench, method, model, flops, trunk)
     with bench.stage("search"):
         search.find_trial(rate, search.budget.first)

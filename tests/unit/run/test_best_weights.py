@@ -10,7 +10,7 @@ from triptych.plugins import import_plugins
 from triptych.run import setup
 from triptych.run.entries import resolve
 from triptych.run.events import ignore
-from triptych.run.passes import Trunk, open_trunk, with_validation
+from triptych.run.passes import Trunk, open_trunk
 from triptych.run.training import train_model
 from triptych.run.workbench import Workbench
 
@@ -60,7 +60,7 @@ def test_states_of_the_validation_split_are_kept_where_there_is_room_and_use(tmp
         suite, (entry,) = resolve(settings, ["last-layers"])
         bench = Workbench.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
         model = bench.fresh_model(entry.plugin, 0)
-        return with_validation(open_trunk(bench, model, None), bench, entry.plugin, model)
+        return open_trunk(bench, entry.plugin, model, None)
 
     both = trunk_of()
     assert both.validation is not None
