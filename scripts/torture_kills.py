@@ -24,7 +24,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-FREE = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
+from triptych.results.records import READINGS
+
 METHODS = "lora,last-layers,prompt-tuning"
 # six minutes, one thread
 SETTINGS = ["seeds=[0, 1]", "training.max_epochs=4", "search.trials=2"]
@@ -35,7 +36,7 @@ LAWS = ("results_lost", "records_written_twice", "wrong_results_believed", "last
 def without_times(value: Any) -> Any:
     """A comparison, record or history without what two runs of one suite may differ in."""
     if isinstance(value, dict):
-        return {key: without_times(item) for key, item in value.items() if not key.endswith(FREE)}
+        return {key: without_times(item) for key, item in value.items() if not key.endswith(READINGS)}
     return [without_times(item) for item in value] if isinstance(value, list) else value
 
 

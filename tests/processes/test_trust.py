@@ -23,7 +23,7 @@ from triptych.contracts import AdaptedModel, Context, ModelParts
 from triptych.engine.training import Loop, Step
 from triptych.methods.lora import LoRA
 from triptych.metrics.rouge import sentence_per_line
-from triptych.results.records import ROUGE_TYPES, Record
+from triptych.results.records import READINGS, ROUGE_TYPES, Record
 from triptych.run import entries, experiment, preflight, training
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import ignore
@@ -39,7 +39,6 @@ SMALL = [
     "decoding.num_beams=1",
 ]
 SEARCHED = [*SMALL, "search.trials=3", "scaling.train_documents=[8]"]
-MAY_DIFFER = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")  # as the design allows
 COMMAND = [sys.executable, "-m", "triptych"]
 
 
@@ -78,7 +77,7 @@ def record(folder: Path) -> Record:
 def comparable(value: Any) -> Any:
     """Without what two runs of one suite may differ in."""
     if isinstance(value, dict):
-        return {key: comparable(item) for key, item in value.items() if not key.endswith(MAY_DIFFER)}
+        return {key: comparable(item) for key, item in value.items() if not key.endswith(READINGS)}
     return [comparable(item) for item in value] if isinstance(value, list) else value
 
 

@@ -17,7 +17,8 @@ _IN_WORDS = "in words"  # marks a cost that is not a number
 
 
 # Names of what meters read, and other places in which two runs of the same suite differ
-READINGS = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules")
+READINGS = ("_seconds", "_per_second", "peak_memory_bytes", "energy_joules", "shared_note")
+READINGS_BEFORE = READINGS[:-1]  # in digests of records that were made before a note on others' work was among them
 NOT_REPEATED = (".digest", ".provenance.time", ".provenance.command", ".files.history.jsonl")
 
 
@@ -309,7 +310,9 @@ class Record(Part):
     @classmethod
     def _is_as_written(cls, data: Any) -> Any:
         """A record that was changed after it was written is refused, whatever was changed."""
-        if isinstance(data, dict) and isinstance(data.get("digest"), str) and data["digest"] != _digest(data):
+        if not isinstance(data, dict) or not isinstance(data.get("digest"), str):
+            return data
+        if data["digest"] not in (_digest(data), _digest(data, READINGS_BEFORE)):
             raise ValueError(
                 "the record was changed after its run wrote it (its digest does not match); after a change on purpose, "
                 "remove its digest"
@@ -322,10 +325,14 @@ class Record(Part):
         return {**data, "digest": _digest(data)}
 
 
-def _digest(record: dict[str, Any]) -> str:
+def _digest(record: dict[str, Any], readings: tuple[str, ...] = READINGS) -> str:
     """SHA-256 of what a repeated run repeats: a record as JSON without times, memory, energy, date and command.
 
     Spacing and the order of keys do not matter.
+
+    Args:
+        record: as JSON.
+        readings: ends of the names of what is left out.
     """
 
     def repeated(value: Any, path: str = "") -> Any:
@@ -334,7 +341,7 @@ def _digest(record: dict[str, Any]) -> str:
         return {
             name: repeated(each, f"{path}.{name}")
             for name, each in value.items()
-            if f"{path}.{name}" not in NOT_REPEATED and not name.endswith(READINGS)
+            if f"{path}.{name}" not in NOT_REPEATED and not name.endswith(readings)
         }
 
     return hashlib.sha256(json.dumps(repeated(record), sort_keys=True).encode()).hexdigest()

@@ -6,6 +6,7 @@ import pytest
 
 from support.made_up import make_results
 from triptych.errors import ResultsError
+from triptych.results import records
 from triptych.results.reading import read_record
 from triptych.results.records import Record
 
@@ -44,11 +45,27 @@ def test_a_changed_record_is_refused(record, tmp_path, old, new):
         read_record(tmp_path / "record.json")
 
 
+def test_a_record_whose_digest_is_of_others_work_too_is_read(record, tmp_path):
+    """As they were made before: with the note on what else worked among what is repeated."""
+    record.cost.shared_note = "processes other than this run used about 60% of the cores"
+    data = record.model_dump(mode="json")
+    data["digest"] = records._digest(data, records.READINGS_BEFORE)
+    assert data["digest"] != record.sealed()["digest"]
+    (tmp_path / "record.json").write_text(json.dumps(data))
+    assert read_record(tmp_path / "record.json").cost == record.cost
+    data["cost"]["shared_note"] = None
+    (tmp_path / "record.json").write_text(json.dumps(data))
+    with pytest.raises(ResultsError, match="changed after its run wrote it"):
+        read_record(tmp_path / "record.json")
+
+
 def test_the_digest_is_of_what_a_repeated_run_repeats(record):
-    """Times, memory, energy, date and command do not change the digest; any figure that a run repeats does."""
+    """Times, memory, energy, others' work, date and command do not change the digest; any figure that a run repeats
+    does."""
     repeated = record.model_copy(deep=True)
     repeated.cost.train_seconds += 1.0
     repeated.cost.peak_memory_bytes = 7
+    repeated.cost.shared_note = "processes other than this run used about 60% of the cores"
     assert record.provenance is not None and repeated.provenance is not None
     repeated.provenance.time, repeated.provenance.command = "later", "another"
     assert repeated.sealed()["digest"] == record.sealed()["digest"]
