@@ -117,6 +117,11 @@ class Cache(Section):
         20, gt=0, le=1e9, description="above this size the entries that were used longest ago are deleted"
     )
 
+    @property
+    def max_bytes(self) -> int:
+        """The same in bytes."""
+        return int(self.max_gigabytes * 1e9)
+
 
 class Decoding(Section):
     """How summaries are generated, the same for every method."""

@@ -78,6 +78,11 @@ class MethodTimes:
     summary: float = 0.0
     training: TrainingTimes = field(default_factory=TrainingTimes)
 
+    @property
+    def judging(self) -> float:
+        """Of computing its loss in an evaluation or a trial: from the trunk cache, where there is one."""
+        return self.training.judging or self.loss
+
 
 def estimate_runs(checked: CheckedSuite, device: str | None) -> dict[str, RunEstimate]:
     """Time a few documents with every entry, and scale that to its runs.
@@ -127,15 +132,12 @@ def estimate_run(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes) -
     epoch = all_of_it * took.document + updates * took.update
     epochs = t.max_epochs if entry.trains else 0
     search = _search_seconds(checked, entry, times, epoch / updates)
-    evaluations = num_evaluations(epochs, t.eval_every)
-    if not took.judging:
-        evaluated = times.loss * losses_computed(len(corpus.validation), evaluations, len(corpus.test))
-    else:  # the states of the validation split are computed once, after its loss
-        evaluated = times.loss * losses_computed(len(corpus.validation), 0, len(corpus.test))
-        evaluated += len(corpus.validation) * (took.keeping + evaluations * took.judging)
+    untouched_and_test = times.loss * losses_computed(len(corpus.validation), 0, len(corpus.test))
+    kept = took.keeping if took.judging else 0.0  # the states of the validation split are computed once
+    evaluated = len(corpus.validation) * (kept + num_evaluations(epochs, t.eval_every) * times.judging)
     return RunEstimate(
         train_seconds=epochs * epoch + all_of_it * took.keeping + search,
-        evaluation_seconds=evaluated,
+        evaluation_seconds=untouched_and_test + evaluated,
         generation_seconds=times.summary * len(corpus.test),
         search_seconds=search,
         document_seconds=took.document + took.update / min(t.global_batch_size, all_of_it),
@@ -153,7 +155,7 @@ def _search_seconds(checked: CheckedSuite, entry: SuiteEntry, times: MethodTimes
     assert isinstance(entry.plugin, Method)
     trials = planned_trials(suite, entry.plugin, len(corpus.train))
     judged = min(len(corpus.validation), suite.search.validation_documents)
-    return sum(trials) * step + len(trials) * judged * (times.training.judging or times.loss)
+    return sum(trials) * step + len(trials) * judged * times.judging
 
 
 @dataclass

@@ -170,12 +170,12 @@ def validation_states(bench: Workbench, method: Method, model: EngineModel, trai
     suite, split = bench.suite, bench.corpus.validation
     evaluations = num_evaluations(suite.training.max_epochs, suite.training.eval_every)
     evaluations += len(planned_trials(suite, method, len(bench.corpus.train)))
-    if evaluations < 2 or train.num_bytes + train.bytes_for(model, split) > suite.cache.max_gigabytes * 1e9:
+    if evaluations < 2 or train.num_bytes + train.bytes_for(model, split) > suite.cache.max_bytes:
         return None
     return open_states(bench, model, split)
 
 
 def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair]) -> TrunkCache | None:
     """What the run's trunk store has of a split, or what is computed now; see `open_cache`."""
-    store = trunk_store(setup.cache_folder() / "trunk", int(bench.suite.cache.max_gigabytes * 1e9))
+    store = trunk_store(setup.cache_folder() / "trunk", bench.suite.cache.max_bytes)
     return open_cache(model, split, bench.base.fingerprint, store, bench.micro_batch, bench.show_progress)

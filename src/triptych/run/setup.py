@@ -246,7 +246,7 @@ def load_corpus(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, ca
         new_tokens=suite.decoding.max_new_tokens,
         vocabulary_size=base.vocabulary_size,
         cache=cache,
-        max_cache_bytes=int(suite.cache.max_gigabytes * 1e9),
+        max_cache_bytes=suite.cache.max_bytes,
     )
 
 
@@ -265,7 +265,7 @@ def corpus_as_asked(suite: Suite, entry: SuiteEntry, base: BaseModel, corpus: Co
     """
     if not is_asked_otherwise(suite, entry):
         return corpus
-    store = corpus_store(cache, int(suite.cache.max_gigabytes * 1e9))
+    store = corpus_store(cache, suite.cache.max_bytes)
     return ask_otherwise(corpus, prompt_of(suite, entry), base.vocabulary_size, store)
 
 

@@ -139,7 +139,7 @@ def small_cache(
 
 def fits(suite: Suite, cache: TrunkCache, pairs: int, documents: int) -> bool:
     """Whether the states of so many documents may be kept, by those of a few pairs."""
-    return cache.num_bytes / pairs * documents <= suite.cache.max_gigabytes * 1e9
+    return cache.num_bytes / pairs * documents <= suite.cache.max_bytes
 
 
 def _update_seconds(machine: Machine, state: TrainingState, max_norm: float) -> float:
