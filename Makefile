@@ -8,7 +8,7 @@ PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
 MODEL ?= results/inputs/gpt2-shape
 DATA ?= results/inputs/cnn_dailymail
 
-.PHONY: compare example reports test test-all torture lint docs dist benchmark clean
+.PHONY: compare example reports test test-processes test-all torture lint docs dist benchmark clean
 
 compare: .venv/ready          ## the demo comparison, into results/demo
 	$(BIN)/triptych compare
@@ -22,6 +22,9 @@ reports: .venv/ready          ## write the reports in docs again from the record
 
 test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL)
+
+test-processes: .venv/ready   ## commands as they are started: processes, ranks, guides; twenty minutes on two cores
+	$(BIN)/python -m pytest $(PARALLEL) --slow tests/processes
 
 test-all: .venv/ready         ## all tests: also full-size models, browser, faults, a cluster
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray,quant]'

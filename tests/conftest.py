@@ -19,6 +19,8 @@ from triptych.machine import Machine, start_machine
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 
+PROCESSES = CHECKOUT / "tests" / "processes"
+
 
 def pytest_addoption(parser):
     """`--slow` runs what takes minutes."""
@@ -26,10 +28,10 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Without `--slow`, slow tests are skipped, and say why."""
+    """Without `--slow`, slow tests are skipped, and say why; so are all of `processes`, which start commands anew."""
     if not config.getoption("--slow"):
         for item in items:
-            if item.get_closest_marker("slow"):
+            if item.get_closest_marker("slow") or PROCESSES in item.path.parents:
                 item.add_marker(pytest.mark.skip(reason="takes minutes; run with --slow"))
 
 

@@ -74,6 +74,13 @@ class Machine:
         """Forward passes run in the run's precision; nothing changes in fp32."""
         return nullcontext() if self.precision == "fp32" else self.accelerator.autocast()
 
+    def seed(self, seed: int) -> None:
+        """Seed what dropout draws from on the device."""
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed)  # `torch.manual_seed` takes a millisecond to note GPUs' seeds
+        else:
+            torch.manual_seed(seed)
+
     def loss_scaler(self) -> torch.amp.GradScaler | None:
         """A new loss scaler for training in fp16, where small gradients would underflow; None in other precisions."""
         return torch.amp.GradScaler(self.device.type) if self.precision == "fp16" else None

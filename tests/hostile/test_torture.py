@@ -18,6 +18,7 @@ from triptych.errors import ResultsError
 
 # Cases of each kind that take a few seconds together, with suites of one method and documents that are not typeset.
 SHARE = {"characters": 1, "patterns": 4, "indexes": 10, "swaps": 6, "disks": 1, "caches": 1, "first-writes": 2}
+LONGER = {"characters", "swaps", "caches", "first-writes"}  # their share takes 10 to 20 s each
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +55,7 @@ def run_program(name: str, folder: Path, *options: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("name", SHARE)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONGER)) for name in SHARE])
 def test_a_share_of_every_kind_loses_believes_and_hangs_nothing(name, tmp_path, monkeypatch):
     """Of seeded faults of each kind every one ends in one message or the right result."""
     if name == "characters":

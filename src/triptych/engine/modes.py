@@ -21,7 +21,7 @@ class TrainingModes:
 
     def train(self, model: nn.Module) -> None:
         """Set the modes for training."""
-        self._set(model, inherited=False)
+        self._set(model, inherited=False, known={})
 
     def eval(self, model: nn.Module) -> None:
         """Everything in eval mode."""
@@ -32,17 +32,25 @@ class TrainingModes:
         inside = [module for module in model.modules() if id(module) not in self._ids]
         return [parameter for module in inside for parameter in module.parameters(recurse=False)]
 
-    def _set(self, module: nn.Module, inherited: bool) -> None:
-        parameters = list(module.parameters())
+    def _set(self, module: nn.Module, inherited: bool, known: dict[int, bool | None]) -> None:
+        all_trained = _all_trained(module, known)
         if self.everywhere or id(module) not in self._ids:
             mode = True
-        elif parameters:
-            mode = all(parameter.requires_grad for parameter in parameters)
         else:
-            mode = inherited
+            mode = inherited if all_trained is None else all_trained
         module.training = mode
         for child in module.children():
-            self._set(child, mode)
+            self._set(child, mode, known)
+
+
+def _all_trained(module: nn.Module, known: dict[int, bool | None]) -> bool | None:
+    """Whether every parameter in or below the module is trained; None: it has none. `known` keeps each answer by id."""
+    if id(module) not in known:
+        own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+        below = [_all_trained(child, known) for child in module.children()]
+        answers = [*own, *(answer for answer in below if answer is not None)]
+        known[id(module)] = all(answers) if answers else None
+    return known[id(module)]
 
 
 def dropout_rates(model: nn.Module) -> list[float]:

@@ -495,7 +495,7 @@ class Loop:
             now.tokens += batch.num_tokens
             if not machine.owns(turns[number]):
                 continue
-            torch.manual_seed(seed_of(self.plan.seed, now.step, number))
+            machine.seed(seed_of(self.plan.seed, now.step, number))
             nats += self._pass(model, batch, group, targets)
         if model.is_sharded and machine.is_left_out(len(groups)):
             self._pass(model, collate([self.pairs[i] for i in groups[-1]], model.template), groups[-1], math.inf)

@@ -596,23 +596,36 @@ def test_a_saved_state_continues_bit_by_bit(gpt2, method, optimizer, at, tmp_pat
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize(
-    ("at", "evaluated"), [*((at, False) for at in range(1, 21)), *((at, True) for at in (3, 6, 9, 12, 15, 18))]
-)
-def test_a_plateau_resumes_bit_by_bit(gpt2, at, evaluated, tmp_path):
+def plateau_loop(world: World) -> Loop:
+    """A run with dropout whose decay gains nothing, so that training begins again."""
+    changes = {"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay", "eval_every": 1.0}
+    loop = world.loop(DROPPING_LORA, learning_rate=0.02, **changes)
+    loop.state.keep_untouched(9.0, to_restart=True)
+    return loop
+
+
+@pytest.fixture(scope="module")
+def plateau(worlds) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """The rates of such a run that nothing cut off, and its tensors at the end."""
+    loop = plateau_loop(worlds["gpt2"])
+    rates = evaluate_by_step(loop, WITHOUT_GAIN)
+    assert len(rates) == loop.state.progress.step == 21
+    return rates, {name: tensor.clone() for name, tensor in loop.state.state_dict()[0].items()}
+
+
+WITHIN = (1, 2, 4, 5, 7, 8, 10, 11, 13, 17)  # steps next to which others are of the same part of the run
+CUTS = [
+    *(pytest.param(at, False, marks=[pytest.mark.slow] * (at in WITHIN)) for at in range(1, 21)),
+    *((at, True) for at in (3, 6, 9, 12, 15, 18)),
+]
+
+
+@pytest.mark.parametrize(("at", "evaluated"), CUTS)
+def test_a_plateau_resumes_bit_by_bit(gpt2, plateau, at, evaluated, tmp_path):
     """Saved before, in or after the plateau, within the decay, or after training began again, before or after an
     evaluation, training ends in the same bits and rates."""
-
-    def begin() -> Loop:
-        changes = {"max_epochs": 9, "patience": 2, "schedule": "warmup_stable_decay", "eval_every": 1.0}
-        loop = gpt2.loop(DROPPING_LORA, learning_rate=0.02, **changes)
-        loop.state.keep_untouched(9.0, to_restart=True)
-        return loop
-
-    whole = begin()
-    rates = evaluate_by_step(whole, WITHOUT_GAIN)
-    assert len(rates) == whole.state.progress.step == 21
-    first, second = begin(), begin()
+    rates, theirs = plateau
+    first, second = plateau_loop(gpt2), plateau_loop(gpt2)
     before = evaluate_by_step(first, WITHOUT_GAIN, at)
     if evaluated:
         first.evaluate(WITHOUT_GAIN[at])
@@ -623,7 +636,7 @@ def test_a_plateau_resumes_bit_by_bit(gpt2, at, evaluated, tmp_path):
     )
     second = Loop(second.model, second.pairs, second.plan, second.state)
     assert before + evaluate_by_step(second, WITHOUT_GAIN) == rates
-    ours, theirs = second.state.state_dict()[0], whole.state.state_dict()[0]
+    ours = second.state.state_dict()[0]
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 

@@ -7,13 +7,15 @@ import subprocess
 import pytest
 
 import write_reports
+from triptych.reporting import write
 
 LONGEST = 12  # pages before the answers on theory
 
 
 @pytest.mark.parametrize("folder", write_reports.folders(), ids=lambda folder: folder.name)
-def test_no_report_is_older_than_what_writes_it(folder) -> None:
+def test_no_report_is_older_than_what_writes_it(folder, monkeypatch) -> None:
     """Each page in docs says what the present code writes of the same records; else: make reports."""
+    monkeypatch.setattr(write, "to_pdf", lambda report: b"")  # not compared, and most of the time
     assert write_reports.is_present(folder, write_reports.folders()[folder]), "make reports writes it again"
 
 

@@ -209,7 +209,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+ALIKE = {"one untrained row", "only one finished", "many rows", "a name without spaces", "one document"}
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in ALIKE)) for case in CASES])
 def test_small_and_broken_suites_get_a_report(case: str, tmp_path: Path) -> None:
     """A suite of one method, with a failed run, without meters or with odd names still has all its documents."""
     comparison = make_comparison(CASES[case])

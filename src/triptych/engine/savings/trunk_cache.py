@@ -70,13 +70,18 @@ class TrunkCache:
     hold: FileLock
 
     @property
+    def place_bytes(self) -> int:
+        """Bytes of one place's states."""
+        return self.width * self.dtype.itemsize
+
+    @property
     def num_bytes(self) -> int:
         """Bytes on disk."""
-        return int(self.lengths.sum()) * self.width * self.dtype.itemsize
+        return int(self.lengths.sum()) * self.place_bytes
 
     def bytes_for(self, model: EngineModel, split: Sequence[Pair]) -> int:
         """Bytes that the states of another split take."""
-        return sum(_places(model, split, self.first)) * self.width * self.dtype.itemsize
+        return sum(_places(model, split, self.first)) * self.place_bytes
 
     def only(self, indices: Sequence[int]) -> "TrunkCache":
         """The states of some of the pairs, in this order."""
@@ -89,7 +94,7 @@ class TrunkCache:
             OSError: the file cannot be read.
         """
         rows = np.empty((int(self.lengths[index]), self.width), _STORED[self.dtype])
-        begin = int(self.starts[index]) * self.width * self.dtype.itemsize
+        begin = int(self.starts[index]) * self.place_bytes
         if os.preadv(self.file.fileno(), [rows.data.cast("B")], begin) != rows.nbytes:
             raise OSError(errno.EIO, "the file is shorter than when it was opened", self.file.name)
         return torch.from_numpy(rows).view(self.dtype)
@@ -212,7 +217,7 @@ def open_cache(
         with (entry / STATES).open("w+b") as file:
             reserve(file, layout.num_bytes)  # before hours of work, not after them
             for index, states in _computed(model, split, layout, progress):
-                file.seek(int(layout.starts[index]) * layout.width * layout.dtype.itemsize)
+                file.seek(int(layout.starts[index]) * layout.place_bytes)
                 file.write(states.view(torch.uint8).numpy().data)
         write_bytes(entry / SECONDS, f"{time.perf_counter() - begun:.3f}".encode())
         write_bytes(entry / SEAL, digest(entry / STATES).encode())
@@ -255,9 +260,14 @@ class _Layout:
     dtype: torch.dtype
 
     @property
+    def place_bytes(self) -> int:
+        """Bytes of one place's states."""
+        return self.width * self.dtype.itemsize
+
+    @property
     def num_bytes(self) -> int:
         """Bytes on disk."""
-        return int(self.starts[-1]) * self.width * self.dtype.itemsize
+        return int(self.starts[-1]) * self.place_bytes
 
 
 def _lay_out(model: EngineModel, split: Sequence[Pair], batch_size: int, first: int) -> _Layout:
