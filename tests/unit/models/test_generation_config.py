@@ -112,20 +112,34 @@ def summaries(model, machine, own: bool) -> list:
     return [generate(engine, documents, DecodingPlan(beams, 8, 3, 1.0, 4)) for beams in (1, 2)]
 
 
+def check_settings(folder, machine, own: bool, cases: dict[str, dict]) -> None:
+    """With each of these in generation_config.json, and with what is no JSON, summaries are those without it."""
+    expected = summaries(BaseModel(str(folder)).load(), machine, own)
+    for name, settings in cases.items():
+        (folder / "generation_config.json").write_text(json.dumps(settings))
+        model = BaseModel(str(folder)).load()
+        assert model.generation_config.to_diff_dict() == GenerationConfig().to_diff_dict(), name
+        assert summaries(model, machine, own) == expected, name
+        assert summaries(share_tensors(model), machine, own) == expected, name
+    (folder / "generation_config.json").write_text("{not JSON")
+    assert summaries(BaseModel(str(folder)).load(), machine, own) == expected
+    (folder / "generation_config.json").unlink()
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_no_setting_of_a_model_reaches_its_summaries(saved, machine, own):
     """Whatever generation_config.json holds, summaries are those without it: by this engine's loop and by
     transformers'."""
-    expected = summaries(BaseModel(str(saved)).load(), machine, own)
-    for name, settings in HOSTILE.items():
-        (saved / "generation_config.json").write_text(json.dumps(settings))
-        model = BaseModel(str(saved)).load()
-        assert model.generation_config.to_diff_dict() == GenerationConfig().to_diff_dict(), name
-        assert summaries(model, machine, own) == expected, name
-        assert summaries(share_tensors(model), machine, own) == expected, name
-    (saved / "generation_config.json").write_text("{not JSON")
-    assert summaries(BaseModel(str(saved)).load(), machine, own) == expected
-    (saved / "generation_config.json").unlink()
+    check_settings(
+        saved, machine, own, {"all": {key: value for part in HOSTILE.values() for key, value in part.items()}}
+    )
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_nor_does_any_of_them_alone(tmp_path, machine, own):
+    """The same of each kind of setting by itself, of GPT-2."""
+    FAMILIES["gpt2"]().save_pretrained(tmp_path)
+    check_settings(tmp_path, machine, own, HOSTILE)
 
 
 def test_settings_in_config_json_do_not_enter_either(saved, machine):

@@ -7,13 +7,15 @@ import pytest
 from support.folders import write_results
 from triptych import api, cli
 from triptych.errors import ResultsError
+from triptych.reporting import write
 from triptych.results.reading import read_results
 from triptych.scored.stored import rescore
 
 
 @pytest.fixture
-def finished(tmp_path):
-    """A small results folder, and where its copy is to be."""
+def finished(tmp_path, monkeypatch):
+    """A small results folder, and where its copy is to be; reports are not printed, which takes seconds."""
+    monkeypatch.setattr(write, "to_pdf", lambda report: b"")
     return write_results(tmp_path / "out"), tmp_path / "copy"
 
 
