@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-PARALLEL := -n 2 --dist loadfile --no-loadscope-reorder
+PARALLEL := -n 2 --dist loadfile
 
 # What `make benchmark` measures with; made by name from the Hub where they are missing, or give folders of your own.
 MODEL ?= results/inputs/gpt2-shape
@@ -24,11 +24,11 @@ test: .venv/ready             ## the tests, within ten minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-processes: .venv/ready   ## commands as they are started: processes, ranks, guides; twenty minutes on two cores
-	$(BIN)/python -m pytest $(PARALLEL) --slow tests/processes
+	$(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder --slow tests/processes
 
 test-all: .venv/ready         ## all tests: also full-size models, browser, faults, a cluster
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,browser,play,ray,quant]'
-	$(BIN)/python -m pytest $(PARALLEL) --slow
+	$(BIN)/python -m pytest $(PARALLEL) --no-loadscope-reorder --slow
 
 torture: .venv/ready          ## stress tests with kills, faults and hostile files: two hours
 	$(BIN)/python scripts/torture_kills.py results/torture --kills 50

@@ -16,7 +16,8 @@ from triptych.engine.savings import partial_forward
 from triptych.engine.savings.trunk_cache import entering, resumed_losses
 from triptych.measure.flops import FlopModel, WorkShape, fit_flops
 
-_MADE: dict[Hashable, list[tuple[torch.Size, tuple[int, ...], torch.dtype]]] = {}  # by operation and arguments
+_Layout = tuple[torch.Size, tuple[int, ...], torch.dtype]
+_MADE: dict[Hashable, list[_Layout | None]] = {}  # by operation and arguments; None: a gradient that is not computed
 # (rows, tokens, targets, targets of the row that has most): six would do, the rest check
 SHAPES = ((1, 24, 2, 2), (1, 48, 2, 2), (1, 24, 16, 16), (1, 96, 9, 9), (1, 64, 30, 30), (3, 40, 21, 9), (4, 80, 12, 3))
 
@@ -94,13 +95,17 @@ class _FlopCounter(TorchDispatchMode):
         except _DependsOnValues:
             return func(*args, **kwargs)
         if (made := _MADE.get(key)) is not None:
-            again = [torch.empty_strided(shape, stride, dtype=dtype, device="meta") for shape, stride, dtype in made]
+            again = [None if each is None else _blank_tensor(*each) for each in made]
             return tuple(again) if len(func._schema.returns) > 1 else again[0]
         out = func(*args, **kwargs)
-        tensors = out if isinstance(out, tuple) else (out,)
-        if all(isinstance(each, torch.Tensor) and each.is_meta for each in tensors):
-            _MADE[key] = [(each.shape, each.stride(), each.dtype) for each in tensors]
+        results = out if isinstance(out, tuple) else (out,)
+        if all(each is None or (isinstance(each, torch.Tensor) and each.is_meta) for each in results):
+            _MADE[key] = [None if each is None else (each.shape, each.stride(), each.dtype) for each in results]
         return out
+
+
+def _blank_tensor(shape: torch.Size, stride: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    return torch.empty_strided(shape, stride, dtype=dtype, device="meta")
 
 
 class _DependsOnValues(Exception):

@@ -613,7 +613,7 @@ def plateau(worlds) -> tuple[list[float], dict[str, torch.Tensor]]:
     return rates, {name: tensor.clone() for name, tensor in loop.state.state_dict()[0].items()}
 
 
-WITHIN = (1, 2, 4, 5, 7, 8, 10, 11, 13, 17)  # steps next to which others are of the same part of the run
+WITHIN = (1, 2, 4, 5, 6, 7, 8, 10, 11, 12, 13, 17, 19)  # steps next to which others are of the same part of the run
 CUTS = [
     *(pytest.param(at, False, marks=[pytest.mark.slow] * (at in WITHIN)) for at in range(1, 21)),
     *((at, True) for at in (3, 6, 9, 12, 15, 18)),

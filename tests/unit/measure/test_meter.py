@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from support.worlds import VOCABULARY, disturb, with_abilities
-from triptych.engine import forward
+from triptych.engine import flops, forward
 from triptych.engine.batching import collate
 from triptych.engine.flops import SHAPES, _FlopCounter, entering_flops, training_flops, work_shape
 from triptych.engine.forward import read_losses, target_losses
@@ -674,6 +674,23 @@ def test_flops_are_those_of_a_real_step(label, path, world):
         batch = collate(world.pairs[:size], world.template)
         counted = counted_flops(lambda: target_losses(model, batch))  # noqa: B023
         assert fitted.count(*work_shape(model, batch)) == pytest.approx(counted, rel=1e-6)
+
+
+@pytest.mark.parametrize("label", ["lora", "full"])
+def test_what_was_counted_before_is_not_carried_out_again(label, gpt2, monkeypatch):
+    """A second count of the same passes finds each operation that makes new tensors, also one of whose gradients some
+    are not computed."""
+    model = uncached(gpt2, ROWS[label], True)
+    first, missed = fitted_to(gpt2, ROWS[label], model), []
+
+    class Known(dict):
+        def get(self, key):
+            if key not in self:
+                missed.append(key)
+            return super().get(key)
+
+    monkeypatch.setattr(flops, "_MADE", Known(flops._MADE))
+    assert fitted_to(gpt2, ROWS[label], model) == first and not missed
 
 
 @pytest.mark.parametrize("prunes", [False, True], ids=["whole", "tail"])

@@ -107,7 +107,7 @@ HANGS = "(([a-z0-9_.])*)*X"
 def test_a_pattern_that_never_ends_is_refused(tmp_path, monkeypatch, changes):
     """Wherever peft would match a pattern of exponential time, the adapter is refused instead, and the pattern is
     named."""
-    monkeypatch.setattr(patterns, "MATCH_SECONDS", 1.0)
+    monkeypatch.setattr(patterns, "MATCH_SECONDS", 0.2)
     folder = save(tmp_path, **changes)
     with pytest.raises(ModelError, match="has a pattern that takes too long"):
         adapt(folder)
@@ -127,7 +127,7 @@ def test_a_list_longer_than_the_model_is_refused(tmp_path, field):
 
 def test_a_pattern_of_another_kind_is_refused_too(tmp_path, monkeypatch):
     """IA3's feedforward_modules are matched as a pattern as well."""
-    monkeypatch.setattr(patterns, "MATCH_SECONDS", 1.0)
+    monkeypatch.setattr(patterns, "MATCH_SECONDS", 0.2)
     config = IA3Config(
         task_type="CAUSAL_LM", target_modules=["c_attn", "mlp.c_proj"], feedforward_modules=["mlp.c_proj"]
     )
@@ -152,7 +152,7 @@ def test_what_is_no_pattern_is_peft_to_judge(tmp_path):
 
 def test_summarize_ends_with_status_2(tmp_path, monkeypatch, capsys):
     """On the command line a pattern without end is one message and status 2."""
-    monkeypatch.setattr(patterns, "MATCH_SECONDS", 1.0)
+    monkeypatch.setattr(patterns, "MATCH_SECONDS", 0.2)
     (tmp_path / "a.txt").write_text("A document.")
     folder = save(tmp_path / "adapter", target_modules=HANGS)
     assert cli.main(["summarize", str(folder), "--file", str(tmp_path / "a.txt"), "--device", "cpu"]) == 2
