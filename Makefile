@@ -20,7 +20,7 @@ example: .venv/ready          ## run the demo again and write docs/example: its 
 reports: .venv/ready          ## write the reports in docs again from the records there, in seconds
 	$(BIN)/python scripts/write_reports.py
 
-test: .venv/ready             ## the tests, within ten minutes on two cores
+test: .venv/ready             ## the tests that need one process, a quarter of an hour on two cores
 	$(BIN)/python -m pytest $(PARALLEL)
 
 test-processes: .venv/ready   ## commands as they are started: processes, ranks, guides; twenty minutes on two cores
