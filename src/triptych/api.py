@@ -326,7 +326,7 @@ def train(
 def load(
     run: str | Path, *, model: str | None = None, device: str | None = None, plugins: Sequence[str] = ()
 ) -> "Trained":
-    """Load a run, or an adapter that peft saved, to summarize with: `read_results(RUN).summarize(texts)`.
+    """Load a run, or an adapter that peft saved, to summarize with: `triptych.load(RUN).summarize(texts)`.
 
     Args:
         run: `OUT/runs/LABEL/SEED`, or the adapter's folder; or, where only one run can be meant, `OUT/runs/LABEL` or
@@ -588,7 +588,7 @@ def advise(
     max_seconds: float | str | None = None,
     max_memory: float | str | None = None,
 ) -> "Advice":
-    """Name the best method of a finished comparison within a budget, with the evidence and its uncertainty.
+    """Name the cheapest method within a budget that is shown to be at most `analysis.margin` worse than the best one.
 
     Args:
         out: a results folder; or a folder with its `comparison.json` alone, whose figures are taken as they are.

@@ -145,9 +145,9 @@ class Method(Plugin):
         return 0
 
     def own_prompt(self) -> dict[str, Any]:
-        """How an untrained method is asked otherwise than the suite says: `before`, `separator` and `chat`, if given.
+        """The prompt of an untrained method, where it is not the suite's: `before`, `separator` and `chat`, if given.
 
-        All methods that train are asked alike; there it must be empty.
+        All methods that train use the same prompt; there it must be empty.
         """
         return {}
 

@@ -31,13 +31,13 @@ TABLES = [
     ("README.md", "**Speed**", XSUM),
     ("docs/results.md", "## SmolLM2 on CNN", EXAMPLE),
     ("docs/results.md", "## SmolLM2 on XSum", CNN),
-    ("docs/results.md", "## What SmolLM2", XSUM),
+    ("docs/results.md", "## What the SmolLM2", XSUM),
 ]
 # how the first cell of a method's line begins, and the method's label where that is another
 LABELS = {
-    "last-layers, a head": "last-head",
+    "last-layers, an untied": "last-head",
     "last-layers": "last-layers",
-    "untuned, chat": "untuned-chat",
+    "untuned, with chat": "untuned-chat",
     "untuned": "untuned",
     **{label: label for label in ("full", "lora", "lead-3", "prompt-tuning")},
 }

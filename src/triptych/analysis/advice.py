@@ -43,7 +43,7 @@ class Advice:
 
     Attributes:
         best: the method with the best mean on the primary measure among those within the budget.
-        choice: the cheapest method within the budget that is shown not to be worse than `best` by the margin or more;
+        choice: the cheapest method within the budget that is shown to be at most the margin worse than `best`;
             `best` itself where no cheaper one is.
         rivals: the other methods within the budget, best first.
         frugal: methods within the budget that are not shown to differ from `best` and train fewer parameters, fewest
@@ -80,7 +80,7 @@ def recommend(
     max_seconds: float | str | None = None,
     max_memory: float | str | None = None,
 ) -> Advice:
-    """Name the cheapest method within a budget that is shown not to be worse than the best by more than the margin.
+    """Name the cheapest method within a budget that is shown to be at most the margin worse than the best one there.
 
     Args:
         comparison: from `compare`.
@@ -178,7 +178,7 @@ def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
     for limit in limits:
         needed = limit.of(row)
         if needed is None:
-            return f"what it needs {limit.what} was not measured, or not for it alone"
+            return f"what it needs {limit.what} was not measured, or other jobs shared the device"
         if needed > limit.most:
             return f"it needs {limit.show(needed)} {limit.what}, {limit.show(limit.most)} are allowed"
     return None
@@ -216,7 +216,7 @@ def _text(
     if choice != best:
         margin = comparison.inference.margins[measure] if comparison.inference is not None else 0.0
         lines.append(
-            f"It is the cheapest method shown not to be worse by {margin:g} or more in {name} than {best}, which has "
+            f"It is the cheapest method shown to be at most {margin:g} worse in {name} than {best}, which has "
             f"the {'lowest' if measure == 'loss' else 'highest'} mean: {_quality(comparison, row)}"
         )
     elif rivals and not all(rival.separable for rival in rivals):
@@ -307,8 +307,8 @@ def _cost(row: RowSummary) -> str:
     ]
     if search:
         parts.append(
-            f"and before that {formats.seconds(search)} of learning-rate search for all seeds together, which no limit "
-            "here counts"
+            f"and before that {formats.seconds(search)} of learning-rate search (once for all seeds; the limits do not "
+            "count it)"
         )
     return f"It took {', '.join(parts)}."
 

@@ -130,13 +130,13 @@ def _run_flags(run: SavedRun) -> list[str]:
     if share is not None and share > HIGH_RATE:
         flags.append(
             f"The best weights are from a step at which the learning rate was still at {share:.0%} of its peak: they "
-            "never had the lower rates of the schedule, which usually lower the loss."
+            "did not benefit from the schedule's decay, which usually lowers the loss."
         )
     shape = record.text_shape
     if shape is not None and shape.share_at_cap is not None and shape.share_at_cap > HIGH_SHARE_AT_CAP:
         flags.append(
-            f"{shape.share_at_cap:.0%} of the summaries were cut at the cap of new tokens: "
-            "their length, and with it ROUGE, is set by the cap."
+            f"{shape.share_at_cap:.0%} of the summaries were cut off at decoding.max_new_tokens, "
+            "which sets their length and so affects ROUGE."
         )
     if shape is not None and shape.share_empty > HIGH_SHARE_EMPTY:
         flags.append(f"{shape.share_empty:.0%} of the summaries are empty.")
@@ -234,7 +234,7 @@ def _few_seeds(results: Results) -> list[str]:
     if not counts:
         return []
     if max(counts.values()) == 1:
-        meaning = "are about these trained models on other documents, not about training again with another seed"
+        meaning = "hold for these trained models on new documents, and do not cover training with another seed"
         return [f"Every trained method has one seed: the intervals and tests {meaning}."]
     if min(counts.values()) < max(counts.values()):
         listed = ", ".join(f"{label} {count}" for label, count in counts.items())

@@ -72,7 +72,7 @@ class Planner:
         return self.chance.design(documents, seeds, self.level).power(self.detect)
 
     def detectable(self, documents: int, seeds: int) -> float:
-        """The difference that is found four times in five."""
+        """The difference that is detected with 80% power."""
         return self.chance.design(documents, seeds, self.level).detectable()
 
     def least_documents(self, seeds: int) -> int | None:

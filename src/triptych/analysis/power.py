@@ -9,7 +9,7 @@ from scipy.special import ndtr
 
 from triptych.analysis.inference import Array, Sample, Seeds, Total
 
-POWER = 0.8  # found four times in five
+POWER = 0.8
 _DRAWS = 2_000
 
 

@@ -67,7 +67,9 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
     if any(test.metric == second for test in tests):
         sentences.append(judge(rows, tests, second))
     if _one_seed(rows):
-        sentences.append("Whether the methods differ needs more training seeds.")
+        sentences.append(
+            "That is about these trained models: comparing the methods themselves requires more training seeds."
+        )
     elif min((len(row.seeds) for row in rows.values() if num_trainable(row) and row.seeds), default=3) == 2:
         sentences.append(
             "Two training seeds show little of how much training varies, so the intervals are wide: a third seed would "
@@ -90,13 +92,11 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
         return f"{_leader(ranked, rows, tests, primary, 'systems')}."
     about = [test for test in tests if test.metric == primary]
     name, named = NAMES.get(primary, primary), _apart(rows, about, primary, "pairs of systems")
-    found = (
-        f"these outputs differ on these documents: {named}" if named else "no two of these outputs are shown to differ"
-    )
+    found = f"{named} on these documents" if named else "no two of these outputs are shown to differ on these documents"
     whose = "each system" if len(single) == len(ranked) else ", ".join(single)
     return (
-        f"By {name}, {found}. Whether the systems differ, trained or sampled again, needs more than one set of "
-        f"predictions of {whose}."
+        f"By {name}, {found}. Comparing the systems themselves, trained or sampled again, requires more than one set "
+        f"of predictions of {whose}."
     )
 
 
@@ -170,23 +170,22 @@ def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], meas
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
     name, named = NAMES.get(measure, measure), _apart(rows, about, measure, "pairs with a trained model")
     if not named:
-        return (
-            f"One training seed: by {name}, no trained model is shown to differ from another method on these documents."
-        )
-    return f"One training seed: by {name}, these differ on these documents: {named}."
+        return f"By {name}, no trained model is shown to differ from another method on these documents."
+    return f"By {name}, {named} on these documents."
 
 
 def _apart(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure: str, what: str) -> str:
     """The pairs that differ, the better method first, or of many their number; empty where none do."""
     apart = [turned(test, _ahead(test, measure)) for test in about if separable(test)]
     if len(apart) > _MOST_LISTED:
-        return f"{len(apart)} of {len(about)} {what}"
+        return f"{len(apart)} of {len(about)} {what} differ"
     word = "below" if measure == "loss" else "above"
     behind: dict[str, list[str]] = {}
     for test in apart:
         behind.setdefault(test.a, []).append(test.b)
     return "; ".join(
-        f"{label} ({_value(rows[label], measure)}) {word} {formats.listed(others)}" for label, others in behind.items()
+        f"{label} ({_value(rows[label], measure)}) is {word} {formats.listed(others)}"
+        for label, others in behind.items()
     )
 
 

@@ -64,10 +64,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return interrupted(options, signum)
         if options.debug:
             raise
-        what = "out of memory" if isinstance(error, MemoryError) else error.strerror or visible(str(error))
-        where = f"{str(error.filename)[:300]!r}: " if isinstance(error, OSError) and error.filename is not None else ""
-        complain(f"{where}{what}. Make room, or allow reading and writing there, and start again.")
-        return 1 if isinstance(error, MemoryError) else 2
+        if isinstance(error, MemoryError):
+            complain("out of memory. Use a smaller micro-batch or free memory, and start again.")
+            return 1
+        what = error.strerror or visible(str(error))
+        where = f"{str(error.filename)[:300]!r}: " if error.filename is not None else ""
+        complain(f"{where}{what}. Check free disk space and permissions, and start again.")
+        return 2
     except BaseException as error:
         panicked = type(error).__name__ == "PanicException"  # from native code; it is not an `Exception`
         if options.debug or not (panicked or isinstance(error, Exception)):

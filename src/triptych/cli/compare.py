@@ -102,7 +102,10 @@ def run_compare(options: argparse.Namespace) -> int:
         print_comparison(Console(), comparison)
         print(f"\n{view.out}: {', '.join((*TABLE_FILES, *REPORT_FILES, 'runs/', 'log.txt'))}")
     if view.failed:
-        print(f"triptych: failed: {', '.join(view.failed)}. The same command runs only these again.", file=sys.stderr)
+        print(
+            f"triptych: failed: {', '.join(view.failed)}. Run the same command again to retry only these.",
+            file=sys.stderr,
+        )
     return 1 if view.failed else 0
 
 
@@ -122,5 +125,5 @@ def _dry_run(options: argparse.Namespace, what: dict[str, Any]) -> int:
         found = api.dry_run(options.suite, **what, timing=timing, listener=view)
     show_times(view.console, found)
     if found.refusal is not None:
-        print_text(view.console, f"note: as it is, compare would not begin. {found.refusal}")
+        print_text(view.console, f"note: compare would refuse to start: {found.refusal}")
     return 0

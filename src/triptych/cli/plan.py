@@ -20,8 +20,8 @@ def add_plan(commands: Commands) -> None:
         help="plan how large a comparison must be to find a difference",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=PLAN_EXAMPLES,
-        description="Say how many test documents and seeds find a true difference "
-        "four times in five, which of the two is too few, what that costs, and the best design for a "
+        description="Compute how many test documents and seeds detect a true difference "
+        "with 80% power, which of the two is the bottleneck, what that costs, and the best design for a "
         "time. From finished results folders, without a model; or from a suite, of which a few "
         "documents are timed with every method and whose scores are assumed to vary as they did elsewhere.",
     )

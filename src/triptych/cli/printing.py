@@ -38,8 +38,8 @@ def show_settings(console: Console, suite: Suite, preset: str, out: str, remark:
     rates = f"a search over {s.trials} learning rates per method" if s.trials > 1 else "no search"
     print_text(
         console,
-        f"{_from_preset(suite, preset)}  as it is now: seeds {', '.join(map(str, suite.seeds))}; up to {epochs} of "
-        f"{batch} a step, patience {t.patience}, schedule {t.schedule}; {rates}; documents of up to "
+        f"{_from_preset(suite, preset)}  settings: seeds {', '.join(map(str, suite.seeds))}; up to {epochs}, "
+        f"{batch} per step, patience {t.patience}, schedule {t.schedule}; {rates}; documents of up to "
         f"{suite.limits.document_tokens} tokens; {beams}, up to {formats.number_of(d.max_new_tokens, 'token')}",
     )
 
@@ -106,7 +106,7 @@ def _show_rows(console: Console, plan: SuitePlan) -> None:
     console.print(table)
     for row in plan.rows:
         if row.targets:
-            print_text(console, f"  {row.label} is put next to: {', '.join(row.targets)}")
+            print_text(console, f"  {row.label} adapts these matrices: {', '.join(row.targets)}")
     more = f", and up to {plan.checkpoint_bytes / 1e6:,.1f} MB more while a run is unfinished (its checkpoints)"
     base = f" of {plan.num_base_parameters:,} parameters" if plan.num_base_parameters is not None else ""
     print_text(
@@ -138,7 +138,7 @@ def show_design(console: Console, made: DesignPlan) -> None:
     needs = Table(
         "seeds",
         *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
-        title=f"To find {made.detect:g} {one_unit} of {made.primary} four times in five",
+        title=f"Needed to detect {made.detect:g} {one_unit} of {made.primary} with 80% power",
     )
     for need in made.needs:
         documents = "no number is enough" if need.documents is None else f"{need.documents:,}"
@@ -147,8 +147,8 @@ def show_design(console: Console, made: DesignPlan) -> None:
     console.print(needs)
     designs = Table(
         "design",
-        *(Column(header=h, justify="right") for h in ("train", "epochs", "test", "seeds", "power", "finds", "takes")),
-        title=f"Designs; each finds so many {unit} four times in five",
+        *(Column(header=h, justify="right") for h in ("train", "epochs", "test", "seeds", "power", "detects", "takes")),
+        title=f"Designs, and the {unit} that each detects with 80% power",
     )
     for name, one in {"suite": made.own, "needed": made.needed, "within": made.best}.items():
         if one is not None:

@@ -64,7 +64,7 @@ def add_advise(commands: Commands) -> None:
         help="name the cheapest method within a budget that is as good as the best one",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Name the cheapest method (shortest training, then fewest trained parameters) within a budget "
-        "that is shown not to be worse than the best one there by analysis.margin or more, with the evidence.",
+        "that is shown to be at most analysis.margin worse than the best one there, with the evidence.",
     )
     parser.add_argument("out", metavar="OUT", type=Path, help="a results folder")
     parser.add_argument("--max-parameters", metavar="N", help="trainable parameters, at most: 250k, 1M, 1e6")

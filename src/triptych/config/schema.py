@@ -40,7 +40,7 @@ class Split(Section):
 
 
 class PromptSettings(Section):
-    """How a model is asked for a summary, the same for every method; `separator` comes after the document."""
+    """The text that asks a model for a summary, the same for every method; `separator` comes after the document."""
 
     before: str = Field("", description="the text before the document; it may name special tokens")
     chat: bool = Field(

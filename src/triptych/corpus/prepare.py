@@ -94,7 +94,7 @@ def prepare(
         source: the data set's name in the record.
         limits: how many documents and tokens are used.
         split: how data without splits is cut.
-        prompt: how the model is asked.
+        prompt: the text around each document.
         window: positions the model has; None: no fixed limit.
         reserved: positions that virtual tokens take, at most, over all methods.
         longest: tokens around document and summary, at most, over all methods; 0: this prompt's own.
@@ -126,11 +126,11 @@ def prepare(
 
 
 def ask_otherwise(corpus: Corpus, prompt: Prompt, vocabulary_size: int, store: DiskCache) -> Corpus:
-    """The same documents for an untrained method that is asked by another prompt: validation and test, cut alike.
+    """The same documents for an untrained method with another prompt: validation and test, cut alike.
 
     Args:
         corpus: the suite's.
-        prompt: how this method is asked.
+        prompt: of this method.
         vocabulary_size: token embeddings of the model.
         store: see `corpus_store`.
 

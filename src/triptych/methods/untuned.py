@@ -11,7 +11,7 @@ from triptych.registry import register
 
 @register("untuned")
 class Untuned(Method):
-    """The base model without training, asked as every method is; under a further label it may be asked otherwise."""
+    """The base model without training and with the prompt of every method; a further label may have another prompt."""
 
     trains: ClassVar[bool] = False
     before: str | None = Field(None, description="text before the document; by default the suite's prompt.before")
@@ -19,7 +19,7 @@ class Untuned(Method):
     chat: bool | None = Field(None, description="the model's own chat template; by default the suite's prompt.chat")
 
     def own_prompt(self) -> dict[str, Any]:
-        """The options that are given; by default none, so that this method is asked as the tuned ones are."""
+        """The options that are given; by default none, so that this method has the prompt of the trained ones."""
         given = {"before": self.before, "separator": self.separator, "chat": self.chat}
         return {name: value for name, value in given.items() if value is not None}
 

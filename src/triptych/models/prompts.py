@@ -32,7 +32,7 @@ _DOCUMENT, _SUMMARY = "TriptychDocument0", "TriptychSummary0"  # in the places o
 
 @dataclass(frozen=True)
 class Prompt:
-    """How a model is asked for a summary.
+    """The text around a document that asks for its summary.
 
     Attributes:
         separator: the text after the document; it may name special tokens.
@@ -67,7 +67,7 @@ def frame_of(prompt: Prompt, tokenizer: PreTrainedTokenizerBase) -> Frame:
     """The texts that a prompt puts around a document and its summary.
 
     Args:
-        prompt: how the model is asked.
+        prompt: the text around each document.
         tokenizer: the model's; its chat template is rendered where the prompt asks for it.
 
     Raises:

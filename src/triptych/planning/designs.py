@@ -270,15 +270,16 @@ class Shown:
         seconds = formats.seconds(best.seconds)
         what = f"the best design is {_documents_and_seeds(best)}, {training}; it takes at most about {seconds}"
         if best.reaches:
-            return f"Within {formats.seconds(budget)} {what}, and finds {self._points(p.detect)} in {best.power:.0%}."
+            detects = f"detects {self._points(p.detect)} with {best.power:.0%} power"
+            return f"Within {formats.seconds(budget)} {what}, and {detects}."
         finds = self._points(p.detectable(size.test_documents, size.seeds))
         alone = (
             " One seed says nothing of the methods: only these trained models are compared." if size.seeds == 1 else ""
         )
         few = f" {USUAL_SEEDS} seeds do not fit." if size.seeds < USUAL_SEEDS else ""
         return (
-            f"Within {formats.seconds(budget)} a difference of {self._points(p.detect)} cannot be found four times in "
-            f"five; {what}, and finds {finds}.{few}{alone}"
+            f"Within {formats.seconds(budget)} a difference of {self._points(p.detect)} cannot be detected with 80% "
+            f"power; {what}, and detects {finds}.{few}{alone}"
         )
 
     def _points(self, difference: float) -> str:

@@ -157,7 +157,7 @@ def reductions(results: Results) -> list[str]:
     if sampled:
         of = [f"{counts.used:,} of {counts.read:,} {name} pairs" for name, counts in sampled.items()]
         what = "a seeded sample" if len(of) == 1 else "seeded samples"
-        sentences.append(f"Used are {formats.listed(of)}: {what}, the same for every method and seed.")
+        sentences.append(f"{formats.listed(of)} were used: {what}, the same for every method and seed.")
     for name, counts in data.splits.items():
         if name == "train" and counts.dropped_long_summary:
             sentences.append(

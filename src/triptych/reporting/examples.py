@@ -15,7 +15,7 @@ _MOST_CHARACTERS = 15_000_000  # of summaries and references in the web page
 _LONGEST_EXAMPLE = 900  # characters of a summary in print; the web page has it whole
 _SENTENCES = 4  # of an article that are shown
 _MARKED = (
-    " Bold and underlined: a number or name that the article does not hold; in italics: other words that it does not "
+    " Bold and underlined: a number or name that is not in the article; in italics: other words that it does not "
     "have. Of each article its most telling sentences are shown."
 )
 _UNKNOWN = " The articles are not within this report's reach, so nothing is marked."

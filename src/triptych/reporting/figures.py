@@ -237,7 +237,7 @@ def _break(axes: Axes, above: bool, below: bool) -> None:
 
 
 def cost_figure(comparison: Comparison) -> Drawing | None:
-    """What training took, a panel with a log axis for each cost that was measured; None where nothing was trained."""
+    """The cost of training, a panel with a log axis for each cost that was measured; None where nothing was trained."""
     tuned = {label: row for label, row in rows.done(comparison).items() if rows.trained(row)}
     panels = [panel for panel in _COSTS if any(panel[2](row) for row in tuned.values())]
     if not panels:

@@ -6,11 +6,11 @@ from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
 
 LEGEND = (
-    "After or under a score: its 95% interval. —: does not apply. “not measured”: the machine has no meter for it, or "
-    "it could not be counted, and then the run's log.txt says why."
+    "Scores have their 95% confidence intervals. —: not applicable. “not measured”: the machine has no meter for it, "
+    "or it could not be counted, and then the run's log.txt says why."
 )
 FILES_LEGEND = (
-    "After or under a score: its 95% interval. Words: the mean length of an output; length alone moves ROUGE."
+    "Scores have their 95% confidence intervals. Words: the mean length of an output; length alone moves ROUGE."
 )
 
 
@@ -64,9 +64,7 @@ def power_sentence(comparison: Comparison) -> str:
     if not parts:
         return ""
     which = "systems" if rows.of_files(comparison) else "methods"
-    return (
-        f"Between any two {which} a true difference of {' or '.join(parts)} would have been found four times in five."
-    )
+    return f"Minimum detectable difference between any two {which} (80% power): {' or '.join(parts)}."
 
 
 def all_flags(comparison: Comparison) -> list[str]:

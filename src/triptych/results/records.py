@@ -431,7 +431,7 @@ class PairedTest(Part):
     margin: float | None = None  # differences below it are of no importance
     p_not_worse: float | None = None  # corrected, one-sided: that a is not worse than b by the margin or more
     p_not_better: float | None = None  # the same for b against a; both below 0.05: equivalent
-    detectable: float | None = None  # the difference that this design finds four times in five, after the correction
+    detectable: float | None = None  # the difference that this design detects with 80% power, after the correction
     seeds: list[int] = []  # seeds of a and of b; 0: the method trains nothing
     # what the test is about: with one seed, only about the trained models
     inference: Literal["methods", "trained models"] = "methods"
@@ -557,7 +557,7 @@ class PlannedDesign(Part):
     test_documents: int
     seeds: list[int]
     power: float  # how often it finds the difference asked for
-    detectable: float  # the difference that it finds four times in five, in the primary measure's units
+    detectable: float  # the difference that it detects with 80% power, in the primary measure's units
     detectable_loss: float | None  # the same on the test loss, in nats; None: not known
     seconds: float | None  # of all runs one after the other, at most; None: no costs are known
 

@@ -155,7 +155,9 @@ def open_trunk(bench: Workbench, method: Method, model: EngineModel, flops: Flop
     split = bench.corpus.train
     cache = open_states(bench, model, split)
     if cache is None:
-        bench.note("no trunk cache: it is larger than cache.max_gigabytes, or not exact here")
+        bench.note(
+            "trunk cache disabled: it would exceed cache.max_gigabytes, or its states are not exact for this model"
+        )
         return Trunk()
     both = Trunk(cache, validation=validation_states(bench, method, model, cache))
     if flops is None:

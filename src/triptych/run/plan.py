@@ -20,7 +20,7 @@ class PlannedRow(_Part):
         done: how many of the runs are finished already.
         num_trainable_parameters: what it trains; None: it has no model.
         num_added_parameters: what it adds to the base model; None: it has no model.
-        targets: endings of the names of matrices that something is put next to; empty: none.
+        targets: endings of the names of matrices that the method adapts; empty: none.
         stored_bytes: of what one run stores of its trained parameters.
         checkpoint_bytes: of its checkpoints while a run is unfinished, at most.
     """

@@ -35,10 +35,10 @@ class CheckedSuite:
         corpus: its documents, tokenised.
         parameters: by label, for entries with a model.
         language: of the summaries.
-        targets: by label, the name endings of the matrices that something is put next to.
+        targets: by label, the name endings of the matrices that the method adapts.
         emulated: the precision, where the device has no instructions for it; else empty.
         misplaced: by label, parameters that the method does not make on the model's device.
-        asked: by label, the documents for entries that are asked by a prompt of their own.
+        asked: by label, the documents for entries with a prompt of their own.
         scaled: the suites of a data-size curve, by their number of training documents.
     """
 
@@ -55,7 +55,7 @@ class CheckedSuite:
     scaled: dict[int, "CheckedSuite"] = field(default_factory=dict)
 
     def corpus_of(self, entry: SuiteEntry) -> Corpus:
-        """The documents as an entry is asked about them."""
+        """The documents with the prompt of an entry."""
         return self.asked.get(entry.label, self.corpus)
 
     def by_folder(self, out: Path) -> dict[Path, "CheckedSuite"]:

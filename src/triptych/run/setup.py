@@ -46,32 +46,34 @@ def reserved_positions(entries: Sequence[SuiteEntry]) -> int:
 
 
 def prompt_of(suite: Suite, entry: SuiteEntry | None = None) -> Prompt:
-    """How a suite asks for a summary, or how one of its entries that trains nothing is asked.
+    """The prompt of a suite, or of one of its entries that trains nothing.
 
     Raises:
-        ConfigError: an entry that trains would be asked otherwise than the others.
+        ConfigError: an entry that trains would have another prompt than the others.
     """
     own = entry.plugin.own_prompt() if entry is not None and isinstance(entry.plugin, Method) else {}
     prompt = Prompt(separator=suite.separator, before=suite.prompt.before, chat=suite.prompt.chat)
     asked = replace(prompt, **own)
     if entry is not None and entry.trains and asked != prompt:
-        raise ConfigError(f"[method.{entry.label}] All methods that train are asked alike: set [prompt] or separator.")
+        raise ConfigError(
+            f"[method.{entry.label}] All methods that train use the same prompt: set [prompt] or separator."
+        )
     return asked
 
 
 def is_asked_otherwise(suite: Suite, entry: SuiteEntry) -> bool:
-    """Whether an entry is asked by another prompt than the suite's."""
+    """Whether an entry has another prompt than the suite."""
     return prompt_of(suite, entry) != prompt_of(suite)
 
 
 def notes_on_prompt(suite: Suite, entry: SuiteEntry) -> dict[str, Any]:
-    """What a record's notes say of an entry that is asked by a prompt of its own: the prompt, and a warning."""
+    """What a record's notes say of an entry with a prompt of its own: the prompt, and a warning."""
     if not is_asked_otherwise(suite, entry):
         return {}
     prompt = prompt_of(suite, entry)
     warning = (
-        "This method is asked by a prompt of its own: its summaries may be compared with the other methods', its loss "
-        "only roughly, since a summary may have other tokens after another prompt."
+        "This method uses a prompt of its own: its summaries can be compared with those of the other methods, its loss "
+        "only roughly, since a summary may be tokenized differently after another prompt."
     )
     return {"prompt": asdict(prompt), "warnings": [warning]}
 
@@ -251,7 +253,7 @@ def load_corpus(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel, ca
 
 
 def corpus_as_asked(suite: Suite, entry: SuiteEntry, base: BaseModel, corpus: Corpus, cache: Path) -> Corpus:
-    """The documents of a suite as one of its entries is asked about them; the suite's own where it asks alike.
+    """The documents of a suite with the prompt of one of its entries; the suite's own where the prompt is the same.
 
     Args:
         suite: the resolved suite.

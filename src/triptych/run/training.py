@@ -23,8 +23,8 @@ from triptych.run.trials import RateSearch
 from triptych.run.workbench import Workbench
 
 RESTARTED = (
-    "the decay gained nothing: training began again from the untouched weights, to end with its decay after as many "
-    "steps as had led to the best ones"
+    "the decay did not improve the validation loss: training restarted from the untrained weights, with a shorter "
+    "schedule that ends after as many steps as had led to the best weights"
 )
 
 

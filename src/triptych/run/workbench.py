@@ -155,7 +155,7 @@ class Workbench:
         for message in model.can.notes:
             self.note(message)
         if targets := setup.target_matrices(model.adapted):
-            self.note(f"put next to the matrices {', '.join(targets)}")
+            self.note(f"adapts the matrices {', '.join(targets)}")
         check_generation(model, DecodingPlan(**self.suite.decoding.model_dump()))
         return model
 

@@ -85,7 +85,7 @@ class EventLines:
         """
         match event:
             case KeptEvent():
-                return [EventLine(f"{_numbered(run, event)}: done before, kept", Detail.RESULT)]
+                return [EventLine(f"{_numbered(run, event)}: already finished, kept", Detail.RESULT)]
             case BeginEvent():
                 self._runs[run] = _Run(_numbered(run, event), self.clock())
                 return [EventLine(f"{self._runs[run].name}: starting", Detail.STAGE)]
@@ -101,7 +101,7 @@ class EventLines:
                 return [EventLine(f"{active.name}: done in {self.clock() - active.began:.0f} s{scores}", Detail.RESULT)]
             case TriedEvent():
                 del self._runs[run]
-                what = f"the trial FAILED, the run repeats it: {event.message}"
+                what = f"the search trial FAILED, the run will retry it: {event.message}"
                 return [EventLine(f"{active.name}: {what}", Detail.FAILURE)] if event.message else []
             case StageEvent():
                 active.doing, active.first_step, active.epochs = STAGES[event.stage], None, event.epochs

@@ -76,7 +76,7 @@ class NotebookBar:
                 left = "" if event.seconds is None else f", about {formats.seconds(event.seconds)} left"
                 self._heading = f"{event.done} of {formats.number_of(event.total, 'run')}{left}"
             case KeptEvent() if run:
-                self._end(run, event.total, "done before, kept")
+                self._end(run, event.total, "already finished, kept")
             case BeginEvent() if run:
                 self._total, self._began[run] = event.total, time.monotonic()
                 self._stages[run] = "starting"

@@ -1,4 +1,4 @@
-"""What is said of results whose model or data are embedded in the package and synthetic."""
+"""What is said of results whose model or data are built in and synthetic."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -43,6 +43,6 @@ def synthetic_sentence(parts: Collection[SyntheticPart]) -> str:
     subject = parts_are(parts)
     real = " or ".join(name for part, name in (("model", "models"), ("data", "documents")) if part in parts)
     return (
-        f"{subject[0].upper()}{subject[1:]} embedded in the package and synthetic: these results show that the job "
+        f"{subject[0].upper()}{subject[1:]} built in and synthetic: these results show that the pipeline "
         f"works, and say nothing about real {real}."
     )

@@ -142,7 +142,7 @@ class LoadedBase:
 
         Args:
             change: puts the trained parts into the model.
-            prompt: how the model is asked.
+            prompt: the text around each document.
         """
         template = Template.of(RunningText.of(self.base.tokenizer, prompt))
         return EngineModel.assemble(share_tensors(self.model), change, template, self.machine)

@@ -91,7 +91,7 @@ def test_equivalence_is_seldom_false(seeds: int, seed_sd: float):
     ("documents", "seeds", "seed_sd"), [(200, 1, 0.0), (200, 3, 0.5), (500, 5, 0.2), (3000, 2, 0.2), (3000, 3, 0.5)]
 )
 def test_a_planned_power_of_80_is_76_to_84(documents: int, seeds: int, seed_sd: float):
-    """The difference that `power.Design` says is found four times in five is found in 76 to 84% of simulations."""
+    """The difference that `power.Design` says is detected with 80% power is found in 76 to 84% of simulations."""
     row, noise = ROW_SD**2, NOISE_SD**2
     shared = noise / (documents * seeds)
     part = Seeds(seed_sd**2 / seeds + shared, shared, seeds - 1)

@@ -262,7 +262,7 @@ def test_a_plan_in_words(pilot, capsys):
     assert cli.main(["plan", str(pilot), "--detect", "0.5", "--within", "10min"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "the 40 test documents that there are do not suffice" in said and "Documents are the bottleneck" in said
-    assert "Within 10 min 00 s a difference of 0.5 points cannot be found four times in five" in said
+    assert "Within 10 min 00 s a difference of 0.5 points cannot be detected with 80% power" in said
     assert "2 epochs instead of 10; what more training would bring is not known without a [scaling] pilot" in said
     assert "(90%)" in said and "To run it: triptych compare" in said
 

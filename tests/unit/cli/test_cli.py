@@ -257,7 +257,7 @@ def test_a_dry_run_of_a_folder_with_another_suite_prints_the_plan(tmp_path, caps
     assert "holds another suite" in refusal
     assert cli.main([*command, "--dry-run", "--no-timing"]) == 0
     text = capsys.readouterr().out
-    assert "train: 32 of" in text and text.strip().endswith(f"note: as it is, compare would not begin. {refusal}")
+    assert "train: 32 of" in text and text.strip().endswith(f"note: compare would refuse to start: {refusal}")
     assert triptych.dry_run(preset="demo", out=out, methods="lora", timing=False).refusal is not None
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 

@@ -42,7 +42,7 @@ NAME = "[2/6] lora, seed 0"
 
 # an event of a run that has begun, and the line it makes; None: it moves a bar alone
 LINES = [
-    (KeptEvent(index=1, total=6), f"{NAME}: done before, kept"),
+    (KeptEvent(index=1, total=6), f"{NAME}: already finished, kept"),
     (BEGIN, f"{NAME}: starting"),
     (StageEvent(stage="preparation"), None),
     (StageEvent(stage="train", epochs=3, total=12), f"{NAME}: training, up to 3 epochs, 12 steps"),
@@ -58,7 +58,7 @@ LINES = [
         f"{NAME}: epoch 1, training loss 2.0000, validation loss 1.5000, 180 tokens/s",
     ),
     (TriedEvent(message=None), None),
-    (TriedEvent(message="no memory"), f"{NAME}: the trial FAILED, the run repeats it: no memory"),
+    (TriedEvent(message="no memory"), f"{NAME}: the search trial FAILED, the run will retry it: no memory"),
     (DoneEvent(), f"{NAME}: done in 0 s"),
     (DoneEvent(test_loss=1.25, rouge1=31.4159), f"{NAME}: done in 0 s: test loss 1.2500, R-1 31.42"),
     (DoneEvent(rouge1=31.4159), f"{NAME}: done in 0 s: R-1 31.42"),
@@ -67,7 +67,7 @@ LINES = [
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(1, "1 epoch of 1 document a step"), (2, "2 epochs of 2 documents a step")]
+    ("number", "said"), [(1, "1 epoch, 1 document per step"), (2, "2 epochs, 2 documents per step")]
 )
 def test_settings_are_counted_in_whole_words(number, said):
     """One epoch and one beam are not "1 epochs" and "1 beams"."""
@@ -152,7 +152,7 @@ def test_bars_follow_the_runs():
     assert tasks(view) == [("suite", 3, 6)]
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in printed(view)]
     assert lines == [
-        "[1/6] full, seed 0: done before, kept",
+        "[1/6] full, seed 0: already finished, kept",
         f"{NAME}: done in 0 s",
         "[3/6] lora, seed 1: FAILED: no memory",
     ]
@@ -163,7 +163,7 @@ def test_a_failed_trial_is_shown_and_is_not_counted_as_a_run():
     view, trial = make_view(), RunId("lora at 0.001", 0)
     view(trial, BeginEvent(index=2, total=6))
     view(trial, TriedEvent(message="no memory"))
-    assert printed(view)[-1] == "[3/6] lora at 0.001, seed 0: the trial FAILED, the run repeats it: no memory"
+    assert printed(view)[-1] == "[3/6] lora at 0.001, seed 0: the search trial FAILED, the run will retry it: no memory"
     assert tasks(view) == [("suite", 0, 6)]
 
 
@@ -240,7 +240,7 @@ def test_a_plan_shows_what_is_known_before_anything_is_measured(width):
         "its summary, 3 tokens: It burns.",
         "294,912",
         "a-row-with-a-long-name-of-its-own",
-        "is put next to: c_attn",
+        "adapts these matrices: c_attn",
         "4 runs on gpt2 of 124,439,808 parameters; about 3.5 MB of trained parameters in results/mine, "
         "and up to 21.2 MB more while a run is unfinished (its checkpoints).",
     ):

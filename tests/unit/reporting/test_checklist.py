@@ -40,11 +40,11 @@ ASKED = {
     "8.3 learning rates": "Hyper-parameters of every method",
     "8.3 choices and their reasons": "prompt-tuning has 20 virtual tokens: the length beyond which",
     "8.3 analysis of what was learned": "What each method learned",
-    "8.3 analysis of differences": "Where the methods differ, and where the data cannot say",
+    "8.3 analysis of differences": "Where the methods differ, and what these data do not show",
     "8.3 conclusion": "significantly above",
     "8.5 cost against quality": "Cost against quality",
     "8.5 Pareto front": "the front is",
-    "FAQ 1 reductions": "Used are 512 of 900 train pairs, 64 of 100 validation pairs",
+    "FAQ 1 reductions": "512 of 900 train pairs, 64 of 100 validation pairs",
     "FAQ 1 justification": REASON,
     "FAQ 5 errors": "What models get wrong",
 }

@@ -78,22 +78,22 @@ def paragraphs(tests: dict, seeds: tuple[int, ...]) -> dict[str, str]:
 
 SHARED = {
     "loss-against-rouge": (
-        "full lowers the test loss of untuned by 1.2000 nats per target token and raises R-1 by 21.00. Of these two "
-        "gains the others that are shown to have both reach: lora 83.3% and 85.7%. Each has more of the gain in R-1 "
-        "than of the gain in loss: the form of a summary seems to be learned first, which ROUGE rewards at once, and "
-        "the choice of its words, which the loss measures, comes later."
+        "full lowers the test loss of untuned by 1.2000 nats per target token and raises R-1 by 21.00. The other "
+        "methods that are shown to improve both reach, of these two gains, lora 83.3% and 85.7%. Each has more of the "
+        "gain in R-1 than of the gain in loss: the form of a summary seems to be learned first, which ROUGE rewards at "
+        "once, and the choice of its words, which the loss measures, comes later."
     ),
     "stopping-and-length": (
-        "By the share of summaries that ran into the limit of new tokens, lora (2.0%) and full (0.0%) stop, where "
+        "Summaries cut off at the limit of new tokens: lora (2.0%) and full (0.0%) stop, where "
         "untuned has 95.0%. Against the references' 41.0 words, summaries are about as long: lora (40.0) and full "
         "(41.0). Shorter summaries lose recall and gain precision, so a difference in ROUGE between methods of "
         "different length is in part one of length."
     ),
     "copying-in-words": (
         "Word pairs that are not in the article: lora 30.0%, full 40.0%; longest run of copied words: lora 12.0, full "
-        "12.0, where the article's first sentences (lead-3) copy 12.0 words in a row. full writes the most of its own "
-        "and lora keeps closest to the article; what is new is paraphrase or invention, and only a reader or the "
-        "checks of names and numbers can say which."
+        "12.0, where the article's first sentences (lead-3) copy 12.0 words in a row. full uses the most word pairs "
+        "that are not in the article, lora the fewest; a new pair may be paraphrase or invention, and only a reader or "
+        "the checks of names and numbers can tell which."
     ),
     "gaps": (
         "In the epoch that is evaluated, training and validation loss are: lora 3.2000 and 2.7500; full 3.1000 and "
@@ -114,7 +114,7 @@ OF_WINNER = SHARED | {
     "undecided": "By R-1 every pair of trained methods is decided.",
     "cost-and-quality": (
         "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
-        "time buys 3.00 points of R-1 (difference +3.00 [1.50, 4.50], different)."
+        "extra time gains 3.00 points of R-1 (difference +3.00 [1.50, 4.50], different)."
     ),
     "limiting": (
         "What limits these results: each method was trained with 3 seeds, so that the spread over trainings is known "
@@ -123,9 +123,9 @@ OF_WINNER = SHARED | {
     ),
     "would-change": "What would change them: more epochs for lora and full.",
     "conclusion": (
-        "By R-1 the best trained method is full: 35.00 (95% interval 34.00 to 36.00), significantly above lora. Its "
-        "price is 124,439,808 trainable parameters, where lora has 294,912. By test loss the best trained method is "
-        "full: 2.8000 (95% interval 2.7000 to 2.9000), significantly below lora. lora and full score significantly "
+        "By R-1 the best trained method is full: 35.00 (95% interval 34.00 to 36.00), significantly above lora. It "
+        "trains 124,439,808 parameters; lora, which trains the fewest, 294,912. By test loss the best trained method "
+        "is full: 2.8000 (95% interval 2.7000 to 2.9000), significantly below lora. lora and full score significantly "
         "above the article's first three sentences (lead-3, R-1 30.00)."
     ),
 }
@@ -135,13 +135,13 @@ OF_UNDECIDED = SHARED | {
         "full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): not shown to differ from lora."
     ),
     "undecided": (
-        "By R-1 the data cannot say which is better: lora or full (difference −3.00 [−7.00, 1.00]); the interval "
-        "contains zero. That is no proof of equality: a true difference below 2.50 points of R-1 would often have gone "
-        "unnoticed."
+        "By R-1 these data do not show which is better: lora − full (−3.00 [−7.00, 1.00]); the interval "
+        "contains zero. This does not show that they are equal: a true difference below 2.50 points of R-1 would often "
+        "have been missed."
     ),
     "cost-and-quality": (
         "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
-        "time buys 3.00 points of R-1 (difference +3.00 [−1.00, 7.00], undecided)."
+        "extra time gains 3.00 points of R-1 (difference +3.00 [−1.00, 7.00], undecided)."
     ),
     "limiting": (
         "What limits these results: each method was trained once, so that nothing is known of how much another "
@@ -156,8 +156,8 @@ OF_UNDECIDED = SHARED | {
     "conclusion": (
         "By R-1 no trained method is shown to be the best: full has the best mean, 35.00 (95% interval 34.00 to "
         "36.00), and is not shown to be better than lora. Of those not shown to differ from the best by R-1, lora has "
-        "the fewest trainable parameters (294,912, against 124,439,808); whether it is as good as full these data "
-        "cannot say (difference +3.00 [−1.00, 7.00]). By test loss no trained method is shown to be the best: full "
+        "the fewest trainable parameters (294,912, against 124,439,808); these data do not show whether it is as "
+        "good as full (difference +3.00 [−1.00, 7.00]). By test loss no trained method is shown to be the best: full "
         "has the best mean, 2.8000 (95% interval 2.7000 to 2.9000), and is not shown to be better than lora. full "
         "scores significantly above the article's first three sentences (lead-3, R-1 30.00). With one training seed "
         "all of this is about the trained models, not about the methods."

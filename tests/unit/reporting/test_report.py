@@ -125,7 +125,7 @@ def test_example_names_no_place_of_a_machine() -> None:
     made it."""
     folder = CHECKOUT / "docs" / "example"
     for text in (pdf_text(folder / "report.pdf"), (folder / "report.html").read_text("utf-8")):
-        assert "embedded in the package and synthetic" in " ".join(text.split())
+        assert "built in and synthetic" in " ".join(text.split())
         assert re.findall(r"/(?:home|root|tmp|Users|var|mnt)/[\w./-]+", text) == []
 
 

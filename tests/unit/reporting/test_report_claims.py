@@ -219,14 +219,14 @@ def test_what_differs_between_methods_follows_from_their_settings() -> None:
     """Gradients alone are said to differ only where learning rates, weight decay and positions are the same."""
     same = make_results(("lora", "full"))
     text = find(claims(same, make_comparison(same)), "differences").text
-    assert text == "The trained methods differ in what gets gradients."
+    assert text == "The trained methods differ in which parameters are trained."
     other = make_results(("prompt-tuning", "full"))
     run = other.runs[1]
     run.record.options["weight_decay"] = 0.01
     run.record.search.chosen = 0.5
     assert find(claims(other, make_comparison(other)), "differences").text == (
-        "The trained methods differ in what gets gradients, and also in their learning rate and weight decay "
-        "and in the positions that virtual tokens take up before the document."
+        "The trained methods differ in which parameters are trained, and also in their learning rate and weight decay "
+        "and in the positions that virtual tokens take up."
     )
 
 

@@ -120,7 +120,7 @@ def test_terminal_says_synthetic() -> None:
     """A comparison of an embedded model or data set says so above its figures, in the terminal and in Markdown."""
     comparison = make_comparison(make_results())
     assert "synthetic" in shown(comparison, 100).lower().split("quality on")[0]
-    notice = "The model and the data are embedded in the package and synthetic"
+    notice = "The model and the data are built in and synthetic"
     assert shown(comparison, 500).count(notice) == to_markdown(comparison).count(notice) == 1
     real = comparison.model_copy(update={"synthetic_parts": [], "flags": []})
     assert "ynthetic" not in shown(real, 100) + to_markdown(real)
@@ -291,7 +291,7 @@ def test_the_caption_of_tests_says_what_p_speaks_of(seeds: int) -> None:
     )
     assert "different: the interval excludes zero; equivalent: shown to be within the margin" in caption
     found = f"{size:.2f} points" if size <= 100 else "more than 100 points"
-    assert f"a true difference of {found} of R-1" in caption
+    assert f"(80% power): {found} of R-1" in caption
 
 
 def test_a_difference_that_no_table_can_hold_is_said_to_be_one() -> None:

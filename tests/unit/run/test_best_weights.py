@@ -81,4 +81,4 @@ def test_a_run_that_began_again_says_so(tmp_path, monkeypatch):
     found = train_model(bench, entry.plugin, bench.fresh_model(entry.plugin, 0))
     training = found.summary
     assert (training.restarted_at, training.decay_start, training.best_step, training.steps) == (16, 21, 24, 24)
-    assert found.best_loss == 3.0 and found.notes["restarted"].startswith("the decay gained nothing")
+    assert found.best_loss == 3.0 and found.notes["restarted"].startswith("the decay did not improve")

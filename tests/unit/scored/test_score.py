@@ -389,8 +389,8 @@ def test_decisions_and_verdict_follow_the_tests(good, bad, tmp_path):
         for name, texts in (("good-again", GOOD), ("bad-again", BAD))
     }
     one = triptych.score({"good": good, "bad": bad})
-    assert one.verdict.startswith("By ROUGE-1, these outputs differ on these documents: good (")
-    assert "Whether the systems differ" in one.verdict and {test.seeds[0] for test in one.tests} == {1}
+    assert one.verdict.startswith("By ROUGE-1, good (") and " is above " in one.verdict
+    assert "Comparing the systems themselves" in one.verdict and {test.seeds[0] for test in one.tests} == {1}
     assert [test.decision for test in one.tests if test.metric == "rouge1"] == ["different"]
     several = triptych.score({"good": [good, second["good-again"]], "bad": [bad, second["bad-again"]]})
     assert several.verdict.startswith("The best is good (") and "significantly better than the other" in several.verdict

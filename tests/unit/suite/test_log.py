@@ -57,7 +57,7 @@ def test_a_log_has_a_stamped_line_for_each_event_and_passes_it_on(tmp_path):
     name = "[1/2] lora, seed 0"
     own = [f"{name}: starting", f"{name}: a note \\x1b[2J", f"{name}: done in 0 s: R-1 31.42"]
     assert lines(folder / "log.txt") == own
-    kept = "[2/2] full, seed 0: done before, kept"
+    kept = "[2/2] full, seed 0: already finished, kept"
     rest = "2 of 2 runs done after 3.0 s"
     assert lines(tmp_path / "log.txt") == ["triptych: six runs", *own[:2], kept, own[2], rest]
     assert len(heard) == 6

@@ -144,12 +144,12 @@ def test_a_row_asked_otherwise_reads_the_same_documents_cut_alike(out):
 
 
 def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
-    """Methods that train are asked alike: their options have no prompt, and a method of one's own may not give one."""
+    """Methods that train use the same prompt: their options have no prompt, and a method of one's own may give none."""
     model = record_of(out, "lora")["config"]["model"]
     with pytest.raises(ConfigError, match="chat"):
         resolved(model, method={"lora": {"chat": False}})
     suite, _ = resolved(model)
-    with pytest.raises(ConfigError, match=r"^\[method.mine\] All methods that train are asked alike"):
+    with pytest.raises(ConfigError, match=r"^\[method.mine\] All methods that train use the same prompt"):
         setup.prompt_of(suite, entries.SuiteEntry("mine", "mine", AsksItself()))
 
 

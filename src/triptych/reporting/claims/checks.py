@@ -1,4 +1,4 @@
-"""Sentences on what models get wrong: numbers and names that the article does not hold, copying, unfinished ends."""
+"""Sentences on what models get wrong: numbers and names that are not in the article, copying, unfinished ends."""
 
 from triptych.analysis.verdict import separable
 from triptych.reporting.claims.selection import tuned
@@ -10,13 +10,13 @@ _NOTABLE = 5.0  # percent of summaries: fewer without an end are not spoken of
 
 
 def unsupported(comparison: Comparison) -> str | None:
-    """Which methods write numbers and names that the article does not hold, and how often."""
+    """Which methods write numbers and names that are not in the article, and how often."""
     checks = comparison.checks
     labels = [label for label in tuned(comparison) if checks is not None and label in checks.rows]
     if checks is None or not checks.documents_known or not labels:
         return None
     parts = [
-        f"a {what} that the article does not hold is in {_listed(checks, labels, measure)} of the summaries, and in "
+        f"summaries with a {what} that is not in the article: {_listed(checks, labels, measure)}, and "
         f"{_percent(checks.references[measure])} of the references"
         for measure, what in (("wrong_numbers", "number"), ("wrong_names", "name"))
     ]
@@ -32,12 +32,12 @@ def unsupported_tests(comparison: Comparison) -> str | None:
     if checks is None or not checks.documents_known:
         return None
     parts = []
-    for measure, what in (("wrong_numbers", "wrong numbers"), ("wrong_names", "wrong names")):
+    for measure, what in (("wrong_numbers", "numbers"), ("wrong_names", "names")):
         tests = [test for test in checks.tests if test.metric == measure]
         apart = [test for test in tests if separable(test)]
         if tests:
-            parts.append(f"in {what} {_pairs(apart, len(tests))}")
-    return f"By paired tests, corrected over the pairs of a measure, {'; '.join(parts)}." if parts else None
+            parts.append(f"for {what}, {_pairs(apart, len(tests))}")
+    return f"By paired tests, corrected over the pairs of a measure: {'; '.join(parts)}." if parts else None
 
 
 def extraction(comparison: Comparison) -> str | None:
@@ -84,11 +84,11 @@ def _listed(checks: OutputChecks, labels: list[str], measure: str) -> str:
 
 def _pairs(apart: list[PairedTest], number: int) -> str:
     if not apart:
-        return f"no two of {number} pairs differ"
+        return f"none of the {number} pairs differs significantly"
     if len(apart) > _MOST_PAIRS:
-        return f"{len(apart)} of {number} pairs differ"
-    found = [f"{test.a} and {test.b} ({formats.signed(test.difference, 1)} points)" for test in apart]
-    return f"these differ: {formats.listed(found)}"
+        return f"{len(apart)} of the {number} pairs differ significantly"
+    found = [f"{test.a} − {test.b} ({formats.signed(test.difference, 1)} points)" for test in apart]
+    return f"these pairs differ significantly: {formats.listed(found)}"
 
 
 def _percent(value: float) -> str:

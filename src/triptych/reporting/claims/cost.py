@@ -60,7 +60,7 @@ def saved(comparison: Comparison) -> str | None:
     if not parts:
         return None
     return (
-        "Of the operations that the plain path would have needed for the same training, the share executed is: "
+        "FLOPs executed, as a share of those that the same training takes without the exact speed-ups: "
         f"{', '.join(parts)}."
     )
 

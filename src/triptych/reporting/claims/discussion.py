@@ -46,7 +46,8 @@ def loss_against_rouge(comparison: Comparison) -> str | None:
     listed = "; ".join(f"{label} {formats.share(a)} and {formats.share(b)}" for label, (a, b) in shares.items())
     text = (
         f"{best} lowers the test loss of {base} by {formats.loss(fall)} nats per target token and raises R-1 by "
-        f"{formats.rouge_score(rise)}. Of these two gains the others that are shown to have both reach: {listed}."
+        f"{formats.rouge_score(rise)}. The other methods that are shown to improve both reach, of these two gains, "
+        f"{listed}."
     )
     if all(b > a for a, b in shares.values()):
         text += (
@@ -102,7 +103,7 @@ def stopping_and_length(comparison: Comparison) -> str | None:
         if group
     )
     return (
-        f"By the share of summaries that ran into the limit of new tokens, {found}{before}. Against the references' "
+        f"Summaries cut off at the limit of new tokens: {found}{before}. Against the references' "
         f"{formats.word_count(wanted)} words, summaries are {length}. Shorter summaries lose recall and gain "
         "precision, so a difference in ROUGE between methods of different length is in part one of length."
     )
@@ -168,7 +169,7 @@ def apart(comparison: Comparison) -> str | None:
 
 
 def undecided(comparison: Comparison) -> str | None:
-    """Where the data cannot say which of two trained methods is better, and why."""
+    """Where these data do not show which of two trained methods is better, and why."""
     primary, labels = _primary(comparison), set(tuned(comparison))
     tests = [test for test in comparison.tests if test.metric == primary and {test.a, test.b} <= labels]
     open_ = [test for test in tests if rows.decision(test) == "undecided"]
@@ -178,11 +179,11 @@ def undecided(comparison: Comparison) -> str | None:
     if not open_:
         return f"By {name} every pair of trained methods is decided."
     if len(open_) <= _MOST_PAIRS:
-        pairs = "; ".join(f"{_pair(test)} ({_interval(test)})" for test in open_)
+        pairs = "; ".join(f"{_pair(test)} ({_difference(test)})" for test in open_)
         each = formats.verb(open_, "the", "each")
-        found = f"By {name} the data cannot say which is better: {pairs}; {each} interval contains zero."
+        found = f"By {name} these data do not show which is better: {pairs}; {each} interval contains zero."
     else:
-        found = f"By {name} the data cannot say which is better in {len(open_)} of {len(tests)} pairs."
+        found = f"By {name} these data do not show which is better in {len(open_)} of {len(tests)} pairs."
     sizes = [test.detectable for test in open_ if test.detectable is not None]
     if not sizes:
         return found
@@ -192,7 +193,7 @@ def undecided(comparison: Comparison) -> str | None:
         if least == most
         else f"below {least} in the pair that is easiest, below {most} in the hardest,"
     )
-    return f"{found} That is no proof of equality: a true difference {below} would often have gone unnoticed."
+    return f"{found} This does not show that they are equal: a true difference {below} would often have been missed."
 
 
 def cost_and_quality(comparison: Comparison) -> str | None:
@@ -207,16 +208,16 @@ def cost_and_quality(comparison: Comparison) -> str | None:
     if best == cheap:
         return (
             f"{best} has both the best mean {_named(measure)} and the shortest training "
-            f"({cell(comparison, best, path)}): among the trained methods, quality costs no time here."
+            f"({cell(comparison, best, path)}): among the trained methods, the best is also the fastest."
         )
     ratio = number(comparison, best, path) / max(number(comparison, cheap, path), 1e-9)
     test = find_test(comparison.tests, measure, best, cheap)
-    bought = f"buys {_gain(comparison, best, cheap, measure)}"
+    bought = f"gains {_gain(comparison, best, cheap, measure)}"
     if test is not None:
         bought += f" ({_interval(turned(test, best))}, {rows.decision(test)})"
     return (
         f"{best}, with the best mean {_named(measure)}, trains {ratio:.1f} times as long as {cheap}, the fastest "
-        f"({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the time {bought}."
+        f"({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the extra time {bought}."
     )
 
 
@@ -328,17 +329,16 @@ def _with_cells(comparison: Comparison, labels: list[str], path: str) -> str:
 
 
 def _most_copied(comparison: Comparison, labels: list[str], path: str) -> str:
-    """Which method writes the most of its own; nothing where only one is known."""
+    """Which method uses the most new word pairs; nothing where only one is known."""
     if len(labels) < 2:
         return ""
     new, old = highest(comparison, path, labels), lowest(comparison, path, labels)
     if new == old:
-        return " They write as much of their own."
+        return " All have the same share of new word pairs."
     return (
-        f" {formats.listed(new)} {formats.verb(new, 'writes', 'write')} the most of "
-        f"{formats.verb(new, 'its', 'their')} own and {formats.listed(old)} {formats.verb(old, 'keeps', 'keep')} "
-        "closest to the article; what is new is paraphrase or invention, and only a reader or the checks of names and "
-        "numbers can say which."
+        f" {formats.listed(new)} {formats.verb(new, 'uses', 'use')} the most word pairs that are not in the article, "
+        f"{formats.listed(old)} the fewest; a new pair may be paraphrase or invention, and only a reader or the checks "
+        "of names and numbers can tell which."
     )
 
 
@@ -398,7 +398,7 @@ def _interval(test: PairedTest) -> str:
 
 
 def _pair(test: PairedTest) -> str:
-    return f"{test.a} or {test.b}"
+    return f"{test.a} − {test.b}"
 
 
 def _gain(comparison: Comparison, best: str, other: str, measure: str) -> str:
@@ -506,9 +506,9 @@ def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
             return f"Of these it also has the fewest trainable parameters ({cell(comparison, best, path)})."
         least = lowest(comparison, path, tuned(comparison))[0]
         if least == best:
-            return f"It also trains the fewest parameters ({cell(comparison, best, path)}): nothing speaks for another."
+            return f"It also trains the fewest parameters ({cell(comparison, best, path)}): it is the one to choose."
         return (
-            f"Its price is {cell(comparison, best, path)} trainable parameters, where {least} has "
+            f"It trains {cell(comparison, best, path)} parameters; {least}, which trains the fewest, "
             f"{cell(comparison, least, path)}."
         )
     test = find_test(comparison.tests, _primary(comparison), best, frugal)
@@ -518,9 +518,9 @@ def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
         f"Of those not shown to differ from the best by {_named(_primary(comparison))}, {frugal} has the fewest "
         f"trainable parameters ({cell(comparison, frugal, path)}, against {cell(comparison, best, path)})"
         + (
-            f" and is equivalent to {best}{told}: it is the one to choose where storage counts."
+            f" and is equivalent to {best}{told}: choose it if storage matters."
             if sure
-            else f"; whether it is as good as {best} these data cannot say{told}."
+            else f"; these data do not show whether it is as good as {best}{told}."
         )
     )
 

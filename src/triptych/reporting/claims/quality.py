@@ -203,8 +203,8 @@ def power(comparison: Comparison) -> str | None:
     if not parts:
         return None
     return (
-        "Between the two methods hardest to compare, a true difference would have been found four times in five, after "
-        f"the correction, had it been {formats.listed(parts)}; smaller ones may have gone unnoticed."
+        "Minimum detectable difference between the two methods that are hardest to compare (80% power, after the "
+        f"correction): {formats.listed(parts)}; smaller ones may have been missed."
     )
 
 

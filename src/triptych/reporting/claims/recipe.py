@@ -104,12 +104,12 @@ def decoding(results: Results) -> str | None:
     """How summaries are generated."""
     if not any(run.done and run.record.parameters is not None for run in results.runs):
         return None
-    return f"Every model writes its summaries alike: {_search(results.suite)}, at most {_length(results.suite)}."
+    return f"All summaries are generated {_search(results.suite)}, with at most {_length(results.suite)}."
 
 
 def _search(suite: Suite) -> str:
     settings = suite.decoding
-    beams = "greedily" if settings.num_beams == 1 else f"by a search with {settings.num_beams} beams"
+    beams = "greedily" if settings.num_beams == 1 else f"by beam search with {settings.num_beams} beams"
     size = settings.no_repeat_ngram_size
     return f"{beams}, without repeating a sequence of {size} tokens" if size else beams
 

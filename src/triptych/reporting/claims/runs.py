@@ -81,9 +81,9 @@ def differences(results: Results, comparison: Comparison) -> str | None:
     settings = [name for name, values in (("learning rate", rates), ("weight decay", decays)) if len(values) > 1]
     parts = [f"in their {' and '.join(settings)}"] if settings else []
     if any(run.count("num_virtual_tokens") for run in runs):
-        parts.append("in the positions that virtual tokens take up before the document")
+        parts.append("in the positions that virtual tokens take up")
     also = f", and also {' and '.join(parts)}" if parts else ""
-    return f"The trained methods differ in what gets gradients{also}."
+    return f"The trained methods differ in which parameters are trained{also}."
 
 
 def _seconds_per_document(runs: Iterable[SavedRun]) -> float | None:

@@ -53,10 +53,12 @@ def shares_of_full(comparison: Comparison) -> str | None:
                 number(comparison, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base")
             )
             share = formats.share(flops / number(comparison, full, compute))
-            parts.append(f"{label} trains {100 * trainable / base:.2g}% of the parameters with {share}")
+            parts.append(
+                f"{label} trains {100 * trainable / base:.2g}% as many parameters as the model has, with {share}"
+            )
     if not parts:
         return None
-    return f"Of the model's own parameters and the training compute of {full}, {'; '.join(parts)} of the compute."
+    return f"{'; '.join(parts)} of the training compute of {full}."
 
 
 def first_loss(comparison: Comparison) -> str | None:

@@ -32,7 +32,7 @@ def checks_table(comparison: Comparison) -> ReportTable | None:
         if label in checks.rows:
             body.append((label_cell(label, row), *[_estimate(name, checks.rows[label][name]) for name in names]))
     of_article = (
-        "share of summaries with a number or a name that the article does not hold; shares of words and of word "
+        "share of summaries with a number or a name that is not in the article; shares of words and of word "
         "triples that it does not have; extractive coverage (share of words in fragments of the article) and density "
         "(mean length of the fragment of a word, in words; Grusky et al., 2018); share of word pairs that are in its "
         "first three sentences; "

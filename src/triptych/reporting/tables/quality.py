@@ -69,11 +69,7 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]
     sizes = " or ".join(seen)
-    power = (
-        f" Between any two methods a true difference of {sizes} would have been found four times in five."
-        if seen
-        else ""
-    )
+    power = f" Minimum detectable difference between any two methods (80% power): {sizes}." if seen else ""
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
         "difference, interval and p, corrected over the pairs of one measure, which agree with the decision "
