@@ -24,18 +24,22 @@ Scores = dict[str, dict[str, np.ndarray]]  # by method and measure: [seeds, docu
 def table(
     generator: np.random.Generator,
     documents: int,
-    seeds: int,
+    seeds: int | Sequence[int],
     seed_sd: float | Sequence[float],
     noise_sd: float,
     shifts: Sequence[float],
 ) -> Scores:
-    """Scores of as many methods as there are shifts; the mean of a method is `MEAN` plus its shift."""
+    """Scores of as many methods as there are shifts; the mean of a method is `MEAN` plus its shift.
+
+    Seeds and their SD are those of each method, or of all; a method of 0 seeds is not trained.
+    """
     common = generator.normal(MEAN, DOCUMENT_SD, documents)
     scores = {}
-    for row, (shift, sd) in enumerate(zip(shifts, np.broadcast_to(seed_sd, len(shifts)), strict=True)):
+    of_rows = (np.broadcast_to(values, len(shifts)) for values in (seeds, seed_sd))
+    for row, (shift, count, sd) in enumerate(zip(shifts, *of_rows, strict=True)):
         of_row = common + shift + generator.normal(0, ROW_SD, documents)
-        of_seed = generator.normal(0, sd, (seeds, 1))
-        scores[f"row{row}"] = {"rouge1": of_row + of_seed + generator.normal(0, noise_sd, (seeds, documents))}
+        of_seed = generator.normal(0, sd, (count, 1)) + generator.normal(0, noise_sd, (count, documents))
+        scores[f"row{row}"] = {"rouge1": of_row + (of_seed if count else np.zeros((1, 1)))}
     return scores
 
 

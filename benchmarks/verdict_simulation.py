@@ -2,10 +2,10 @@
 
     python benchmarks/verdict_simulation.py [--simulations 400] [--only PART] [--documents N ...] [--seed 0] [--quick]
 
-prints the tables of `docs/statistics.md`; parts are errors, uneven, power, former, zeros and equivalence. `--quick`
-takes 50 simulations and two sizes, to see that it runs. `former_rule.py` prints what the rule before this one finds in
-the tables of `former`. Every figure comes from the functions that `triptych compare` calls: scores of
-documents go into `analysis.pairs.samples` and `paired_tests`, decisions and intervals come out.
+prints the tables of `docs/statistics.md`; parts are errors, uneven, untrained, power, former, zeros and
+equivalence. `--quick` takes 50 simulations and two sizes, to see that it runs. `former_rule.py` prints what the rule
+before this one finds in the tables of `former`. Every figure comes from the functions that `triptych compare` calls:
+scores of documents go into `analysis.pairs.samples` and `paired_tests`, decisions and intervals come out.
 
 Score of a document under a seed = common to all methods (SD 9) + of the method (SD 3) + of the seed (SD as said) + of
 seed and document together (SD 6, or none).
@@ -23,12 +23,19 @@ from triptych.config.schema import Analysis
 
 DOCUMENTS = (48, 200, 500, 3_000, 11_490)
 SEED_SDS = (0.0, 0.2, 0.5, 1.0)
+UNEQUAL = {
+    "four with 2 seeds, two untrained": (2, 2, 2, 2, 0, 0),
+    "four with 3 seeds, two untrained": (3, 3, 3, 3, 0, 0),
+    "four with 5 seeds, two untrained": (5, 5, 5, 5, 0, 0),
+    "three with 3 seeds, one with 2, two untrained": (3, 3, 3, 2, 0, 0),
+    "one with 10 seeds, three with 2": (10, 2, 2, 2),
+}
 ANALYSIS = Analysis()
 
 
 def rates(
     documents: int,
-    seeds: int,
+    seeds: int | Sequence[int],
     seed_sd: float | Sequence[float],
     noise_sd: float,
     simulations: int,
@@ -39,7 +46,7 @@ def rates(
 
     Args:
         documents: N.
-        seeds: S of every method.
+        seeds: S of every method, or of each; 0: it is not trained.
         seed_sd: of the means of seeds; one for each method, or one for all.
         noise_sd: of seed and document together.
         simulations: how many tables.
@@ -52,11 +59,12 @@ def rates(
         differences of the table do.
     """
     spreads = [int(100 * sd) for sd in np.ravel(seed_sd)]
-    generator = np.random.default_rng([*[seed] * (seed > 0), documents, seeds, *spreads, int(noise_sd)])
+    generator = np.random.default_rng([*[seed] * (seed > 0), documents, *np.ravel(seeds), *spreads, int(noise_sd)])
+    trained = {f"row{row}": int(count) for row, count in enumerate(np.broadcast_to(seeds, rows)) if count}
     counted = dict.fromkeys(("table", "pair", "method", "difference", "together"), 0.0)
     for _ in range(simulations):
         found = samples(table(generator, documents, seeds, seed_sd, noise_sd, [0.0] * rows))
-        tests = paired_tests(found, ANALYSIS, dict.fromkeys(found, seeds), power=False)
+        tests = paired_tests(found, ANALYSIS, trained, power=False)
         counted["table"] += any(test.decision == "different" for test in tests)
         counted["pair"] += np.mean([test.p_value < 0.05 for test in tests])
         counted["difference"] += np.mean([test.single_low <= 0 <= test.single_high for test in tests])
@@ -156,6 +164,23 @@ def print_uneven(simulations: int, sizes: Sequence[int], seed: int) -> None:
         )
 
 
+def print_untrained(simulations: int, sizes: Sequence[int], seed: int) -> None:
+    """Equal methods of which some are not trained, or have fewer seeds than others: tables with a false verdict."""
+    print(f"\n{simulations} simulations for each seed SD (0.2, 0.5, 1.0), with and without noise: false tables")
+    print("| methods | " + " | ".join(f"{documents:,} documents" for documents in sizes) + " |")
+    print("|---" * (len(sizes) + 1) + "|")
+    for name, seeds in UNEQUAL.items():
+        cells = []
+        for documents in sizes:
+            found_rates = [
+                rates(documents, seeds, seed_sd, noise, simulations, len(seeds), seed)["table"]
+                for seed_sd in SEED_SDS[1:]
+                for noise in (NOISE_SD, 0.0)
+            ]
+            cells.append(f"{min(found_rates):.1%}-{max(found_rates):.1%}")
+        print(f"| {name} | " + " | ".join(cells) + " |", flush=True)
+
+
 def print_power(simulations: int, sizes: Sequence[int], seed: int) -> None:
     """How often a difference of 2.8 standard errors is found where seeds agree."""
     print(f"\nA difference of 2.8 standard errors, seeds that agree, {simulations} simulations each: found")
@@ -217,6 +242,7 @@ def print_equivalence(simulations: int, sizes: Sequence[int], seed: int) -> None
 PARTS = {
     "errors": print_errors,
     "uneven": print_uneven,
+    "untrained": print_untrained,
     "power": print_power,
     "former": print_former,
     "zeros": print_zeros,

@@ -5,7 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from triptych.analysis.pairs import LEVEL
-from triptych.analysis.verdict import NAMES, find_test, mean_of, num_trainable, ranking, separable, turned
+from triptych.analysis.verdict import (
+    NAMES,
+    find_test,
+    mean_of,
+    num_trainable,
+    ranking,
+    separable,
+    turned,
+    with_one_seed,
+)
 from triptych.errors import ConfigError, shorten
 from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
@@ -228,10 +237,11 @@ def _text(
     elif not rivals and refused:
         lines.append("Nothing else is within the budget.")
     trained = [label for label in within if num_trainable(comparison.rows[label])]
-    if trained and {len(comparison.rows[one].seeds) for one in trained} == {1}:
+    if single := with_one_seed({label: comparison.rows[label] for label in trained}):
         only = ": no method is advised here, only a model" if num_trainable(chosen) else ""
         lines.append(
-            f"This compares the trained models of one training seed. Whether the methods differ needs more seeds{only}."
+            f"This compares trained models: {formats.listed(single)} {formats.verb(single, 'has', 'have')} one "
+            f"training seed. Comparing the methods themselves requires more{only}."
         )
     if trained and not num_trainable(chosen):
         lines.append(f"Of the methods within the budget that train, {trained[0]} has the best mean.")

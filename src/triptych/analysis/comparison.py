@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from triptych.analysis.checks import output_checks
+from triptych.analysis.costs import on_shared_device
 from triptych.analysis.coverage import subset
 from triptych.analysis.fairness import refuse_unfair, refuse_unlike_seeds
 from triptych.analysis.flags import comparison_flags, row_flags, synthetic_parts_of
@@ -53,7 +54,7 @@ def compare_results(results: Results) -> Comparison:
     scores = _scores(results)
     rows = {label: _row(label, results, scores) for label in results.labels}
     tests = paired_tests(scores, analysis, _num_seeds(results))
-    points, absent = _scaling(results, rows, tests)
+    points, absent = _scaling(results, rows, scores)
     flags = [*comparison_flags(results), *absent]
     if not tests and len(scores) > 1:
         flags.append("There is one test document: nothing can be tested, and no interval given.")
@@ -73,7 +74,7 @@ def compare_results(results: Results) -> Comparison:
             {
                 label: (row.rouge1.mean, row.cost["train_seconds"])
                 for label, row in rows.items()
-                if row.rouge1 is not None
+                if row.rouge1 is not None and not row.shared_device
             }
         ),
         pareto_parameters=pareto_front(
@@ -194,7 +195,7 @@ def _matrix(runs: Sequence[SavedRun], metric: str) -> Array:
 
 
 def _scaling(
-    results: Results, rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
+    results: Results, rows: Mapping[str, RowSummary], scores: Mapping[str, Mapping[str, Sample]]
 ) -> tuple[list[ScalingPoint], list[str]]:
     """The points of the data-size curves, the suite itself the last, and sentences on what is not there."""
     parts = {size: part for size, part in results.scaled.items() if any(run.done for run in part.runs)}
@@ -216,7 +217,8 @@ def _scaling(
     refuse_unfair([run for runs in sizes.values() for run in runs], sizes_differ=True)
     gains = _gains(results, sizes)
     own = {label: row for label, row in rows.items() if num_trainable(row)}
-    among = [test for test in tests if {test.a, test.b} <= own.keys()]
+    trained = {label: values for label, values in scores.items() if label in own}
+    among = paired_tests(trained, results.suite.analysis, _num_seeds(results))  # corrected as the smaller sizes are
     smaller = {size: compare_results(part) for size, part in parts.items()}
     judged = {size: (part.rows, part.tests, part.verdict) for size, part in smaller.items()}
     judged[used] = own, among, verdict(own, among, results.suite.analysis)
@@ -269,13 +271,9 @@ def _row(label: str, results: Results, scores: Mapping[str, Mapping[str, Sample]
         further_scores=_further_scores(done),
         **{f"rouge_{part}": _rouge_part(done, part) for part in ROUGE_PARTS},
         seed_sd=_seed_sd(done),
-        shared_device=any(run.record.cost.shared_note and not _on_cpu(run) for run in done),
+        shared_device=any(map(on_shared_device, done)),
         flags=row_flags(runs),
     )
-
-
-def _on_cpu(run: SavedRun) -> bool:
-    return run.record.provenance is not None and run.record.provenance.device == "cpu"
 
 
 def _further_scores(done: Sequence[SavedRun]) -> dict[str, float | None]:

@@ -106,6 +106,12 @@ def _of_row(runs: Sequence[SavedRun]) -> RowCost:
     )
 
 
+def on_shared_device(run: SavedRun) -> bool:
+    """Whether other jobs used the accelerator of a run, so that its times say little."""
+    on_cpu = run.record.provenance is not None and run.record.provenance.device == "cpu"
+    return bool(run.record.cost.shared_note) and not on_cpu
+
+
 def used(run: SavedRun, split: str) -> int:
     """The documents of a split that a run used; 0 where its record does not say."""
     data = run.record.data

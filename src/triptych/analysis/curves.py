@@ -40,6 +40,22 @@ class Curves:
     absent: tuple[str, ...]
 
 
+def still_falling(run: SavedRun) -> bool:
+    """Whether more epochs may lower the validation loss: the last evaluation was the best, and not by the decay alone.
+
+    A decay lowers the loss of a run whose loss had risen at the peak rate, too: then more epochs are in vain.
+    """
+    training = run.record.training
+    if training is None or training.stopped_early or not 0 < training.best_epoch == training.epochs:
+        return False
+    losses = [
+        line["validation_loss"]
+        for line in run.history
+        if line.get("event") == "evaluation" and line.get("step", 0) <= (training.decay_start or 0)
+    ]
+    return len(losses) < 2 or losses[-1] <= min(losses)
+
+
 @dataclass(frozen=True)
 class LossCurves:
     """A method's training and validation losses by optimizer step, in nats per target token, means over seeds."""

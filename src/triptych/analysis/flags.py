@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
+from triptych.analysis.curves import still_falling
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import ROUGE_TYPES
 from triptych.text import formats
@@ -108,10 +109,10 @@ def _run_flags(run: SavedRun) -> list[str]:
             f"({', '.join(f'{rate:g}' for rate in record.search.rates)}): a better one may lie beyond it."
         )
     training = record.training
-    if training is not None and not training.stopped_early and 0 < training.best_epoch == training.epochs:
+    if training is not None and still_falling(run):
         flags.append(
-            f"The best epoch is the last of {training.epochs}: training has not converged, "
-            "and more epochs may lower the loss."
+            f"The validation loss was still falling when training ended after {training.epochs:g} epochs: more may "
+            "lower it."
         )
     if training is not None and training.recomputed:
         flags.append(

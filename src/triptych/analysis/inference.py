@@ -39,54 +39,56 @@ class Seeds:
 
 @dataclass(frozen=True)
 class Total:
-    """The variance of a mean over documents and seeds, and the quantiles that go with it.
+    """The variance of a mean over documents and seeds, and the half-width of its interval.
 
-    `excess` and `seeds_df` have one shape: [] for an observation, [draws] for a simulation.
+    The variances of `seeds` have one shape: [] for an observation, [draws] for a simulation.
 
-        excess = max(0, sum_r (seeds[r] - (1 - 1 / f[r]) shared[r]))        V = documents + excess
-        1 / df = (documents / V) / (N - 1) + (excess / V) / f
+        E = max(0, sum_r (seeds[r] - (1 - 1 / f[r]) shared[r]))        V = documents + E
+        half-width^2 = t[N - 1]^2 documents + t[f]^2 E
 
     The seeds' variance holds the noise of seed and document that the documents' variance holds as well. Taking out all
     of it makes V unbiased and, from two or three seeds, too small too often, so a share of 1 / f[r] stays, f[r] = S - 1
-    of method r. The degrees of freedom are the harmonic mean, weighted by share of V, where Satterthwaite (1946)
-    weights by the square of the share: an estimate of the seeds' variance that is small by luck would otherwise vouch
-    for itself. With two seeds of a method even that is too little, and the quantile is the mean of the two t quantiles,
-    weighted by share of V (Cochran and Cox 1957).
-    `docs/statistics.md` gives the error rates of each.
+    of method r. Each part has the t quantile of its own degrees of freedom: one quantile for the sum, as Satterthwaite
+    (1946) has it, trusts an estimate of the seeds' variance that is small by luck. Two methods with equally many seeds
+    share one E, of Welch's degrees of freedom; with unequal numbers those would follow the method of few seeds, so each
+    method has an E of its own.
+    `docs/statistics.md` gives the error rates.
 
     Attributes:
         documents: variance of the mean from documents.
         count: N.
-        excess: what training seeds add to it.
-        seeds_df: f, degrees of freedom of the seeds' variance; infinite where no seeds vary.
-        any_with_two_seeds: a method with two seeds is among them.
+        seeds: E and f of each part that training seeds add.
     """
 
     documents: float
     count: int
-    excess: Array
-    seeds_df: Array
-    any_with_two_seeds: bool
+    seeds: tuple[tuple[Array, Array], ...]
 
     @classmethod
     def of(cls, documents: float, count: int, variances: Sequence[Array], parts: Sequence[Seeds]) -> "Total":
         """From the seeds' variances of each method, observed or drawn, and what else is known of the methods' seeds."""
-        seeds_df = welch_df(variances, [part.df for part in parts])
-        taken_out = sum(part.shared * (1 - 1 / part.df) for part in parts)
-        excess = np.maximum(0.0, sum(variances, np.zeros(())) - taken_out)
-        return cls(documents, count, excess, seeds_df, any(part.df == 1 for part in parts))
+        kept = [variance - part.shared * (1 - 1 / part.df) for variance, part in zip(variances, parts, strict=True)]
+        dfs = [part.df for part in parts]
+        if len(set(dfs)) == 1:
+            seeds = [(np.maximum(0.0, sum(kept, np.zeros(()))), welch_df(variances, dfs))]
+        else:
+            seeds = [(np.maximum(0.0, one), np.array(float(df))) for one, df in zip(kept, dfs, strict=True)]
+        return cls(documents, count, tuple(seeds))
 
     @property
     def variance(self) -> Array:
         """V."""
-        return self.documents + self.excess
+        return self.documents + sum((excess for excess, _ in self.seeds), np.zeros(()))
 
-    def quantile(self, alpha: float) -> Array:
-        """The factor on sqrt(V) that gives the half-width of a 1 - alpha interval."""
-        df, share = max(1, self.count - 1), self.excess / np.where(self.variance > 0, self.variance, 1.0)
-        if self.any_with_two_seeds:
-            return (1 - share) * stdtrit(df, 1 - alpha / 2) + share * stdtrit(self.seeds_df, 1 - alpha / 2)
-        return stdtrit(1 / ((1 - share) / df + share / self.seeds_df), 1 - alpha / 2)
+    def seeds_width(self, alpha: float) -> Array:
+        """The seeds' part of the half-width of a 1 - alpha interval."""
+        squares = [stdtrit(df, 1 - alpha / 2) ** 2 * excess for excess, df in self.seeds]
+        return np.sqrt(sum(squares, np.zeros(())))
+
+    def width(self, alpha: float) -> Array:
+        """The half-width of a 1 - alpha interval."""
+        quantile = stdtrit(max(1, self.count - 1), 1 - alpha / 2)
+        return np.hypot(quantile * math.sqrt(self.documents), self.seeds_width(alpha))
 
 
 @dataclass(frozen=True)
@@ -125,16 +127,16 @@ class Sample:
     def widths(self, alpha: float) -> tuple[float, float]:
         """How far the 1 - alpha interval reaches below and above the mean, where it is `estimable`.
 
-        The half-width is t sqrt(V) with V and t of `Total`, made asymmetric as the documents
-        are skewed (`skewed_quantile`). Where nearly all documents have one value, the documents' part is that of
-        `concentrated_widths`, and the seeds' part is added in squares.
+        The half-width is that of `Total`, made asymmetric as the documents are skewed (`skewed_quantile`). Where nearly
+        all documents have one value, the documents' part is that of `concentrated_widths`.
         """
         total = self._total
         if self._concentrated is not None:
-            seeds = float(stdtrit(total.seeds_df, 1 - alpha / 2) * np.sqrt(total.excess)) if total.excess > 0 else 0.0
+            seeds = float(total.seeds_width(alpha))
             below, above = self._concentrated(alpha)
             return math.hypot(below, seeds), math.hypot(above, seeds)
-        error, quantile = float(np.sqrt(total.variance)), float(total.quantile(alpha))
+        error = float(np.sqrt(total.variance))
+        quantile = float(total.width(alpha)) / error
         return error * skewed_quantile(quantile, self._skewness), -error * skewed_quantile(-quantile, self._skewness)
 
     def interval(self, alpha: float = 0.05) -> tuple[float, float] | tuple[None, None]:

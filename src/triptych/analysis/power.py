@@ -27,7 +27,7 @@ class StudyDesign:
         generator = np.random.default_rng(0)
         drawn = [part.variance * generator.chisquare(part.df, _DRAWS) / part.df for part in seeds]
         total = Total.of(documents, count, drawn, seeds)
-        self._widths: Array = np.atleast_1d(total.quantile(alpha) * np.sqrt(total.variance))
+        self._widths: Array = np.atleast_1d(total.width(alpha))
         self._error = math.sqrt(documents + sum(max(0.0, part.variance - part.shared) for part in seeds))
 
     def power(self, difference: float) -> float:

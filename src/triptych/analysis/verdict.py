@@ -56,21 +56,25 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
     """What the comparison concludes, in a few sentences: on the primary measure, then on the second.
 
     A method is the best if it is shown to differ from every other method. If an untrained method leads, the trained
-    methods are judged among themselves as well. With one training seed no method is ranked: the sentences are about the
-    trained models alone.
+    methods are judged among themselves as well. If a trained method has one seed, no method is ranked: the sentences
+    are about the trained models alone.
     """
     primary, second = analysis.primary, "rouge1" if analysis.primary == "loss" else "loss"
     if len(ranking(rows, primary)) < 2:
         return "There is nothing to compare: fewer than two methods finished."
-    judge = _of_models if _one_seed(rows) else _of_methods
+    if not tests:
+        return "Nothing could be tested."
+    single = with_one_seed(rows)
+    judge = _of_models if single else _of_methods
     sentences = [judge(rows, tests, primary)]
     if any(test.metric == second for test in tests):
         sentences.append(judge(rows, tests, second))
-    if _one_seed(rows):
+    if single:
         sentences.append(
-            "That is about these trained models: comparing the methods themselves requires more training seeds."
+            "That is about these trained models: comparing the methods themselves requires more training seeds"
+            f"{of_those_with_one_seed(rows)}."
         )
-    elif min((len(row.seeds) for row in rows.values() if num_trainable(row) and row.seeds), default=3) == 2:
+    elif min(seed_counts(rows).values(), default=3) == 2:
         sentences.append(
             "Two training seeds show little of how much training varies, so the intervals are wide: a third seed would "
             "narrow them most."
@@ -119,10 +123,20 @@ def num_trainable(row: RowSummary) -> int:
     return row.parameters.num_trainable_parameters if row.parameters is not None else 0
 
 
-def _one_seed(rows: Mapping[str, RowSummary]) -> bool:
-    """Something was trained, and nothing more than once."""
-    counts = [len(row.seeds) for row in rows.values() if num_trainable(row) and row.seeds]
-    return bool(counts) and max(counts) == 1
+def seed_counts(rows: Mapping[str, RowSummary]) -> dict[str, int]:
+    """How many seeds of each method that was trained have finished, where any has."""
+    return {label: len(row.seeds) for label, row in rows.items() if num_trainable(row) and row.seeds}
+
+
+def with_one_seed(rows: Mapping[str, RowSummary]) -> list[str]:
+    """The methods that were trained once: with one of them in a table, its trained models are compared, not methods."""
+    return [label for label, count in seed_counts(rows).items() if count == 1]
+
+
+def of_those_with_one_seed(rows: Mapping[str, RowSummary]) -> str:
+    """` of lora and full`: the methods that were trained once, where others have more seeds; empty where none has."""
+    single = with_one_seed(rows)
+    return f" of {formats.listed(single)}" if len(single) < len(seed_counts(rows)) else ""
 
 
 def _of_methods(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str) -> str:
@@ -143,9 +157,7 @@ def _leader(
     found = {label: find_test(tests, measure, best, label) for label in ranked[1:]}
     equal = [label for label, test in found.items() if test is not None and test.decision == "equivalent"]
     open_ = [
-        label
-        for label, test in found.items()
-        if label not in equal and not (test is not None and separable(test) and test.inference == "methods")
+        label for label, test in found.items() if label not in equal and not (test is not None and separable(test))
     ]
     leader = f"{best} ({_value(rows[best], measure)})"
     if not equal and not open_:

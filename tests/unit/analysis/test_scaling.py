@@ -48,6 +48,8 @@ def test_the_curve_has_a_point_for_each_size_and_the_suite_itself(out: Path):
     for point in comparison.scaling:
         assert list(point.rows) == ["prompt-tuning", "lora"] and len(point.tests) == 4
     assert comparison.scaling[-1].rows["lora"] == comparison.rows["lora"]
+    for test in comparison.scaling[-1].tests:  # of one pair: without the baseline's, nothing is corrected
+        assert test.p_value_adjusted == test.p_value
     gains = {(test.a, test.b): test for point in comparison.scaling for test in point.gains if test.metric == "rouge1"}
     assert list(gains) == [(f"{label}@{b}", f"{label}@{a}") for a, b in ((16, 32), (32, 64)) for label in point.rows]
     assert all(gains[pair].difference == pytest.approx(2) for pair in gains)

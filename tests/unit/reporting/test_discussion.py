@@ -118,8 +118,8 @@ OF_WINNER = SHARED | {
     ),
     "limiting": (
         "What limits these results: each method was trained with 3 seeds, so that the spread over trainings is known "
-        "only roughly; the scores are of 500 test documents; lora and full had the lowest validation loss in the last "
-        "epoch, so that training was cut."
+        "only roughly; the scores are of 500 test documents; the validation loss of lora and full was "
+        "still falling when training ended."
     ),
     "would-change": "What would change them: more epochs for lora and full.",
     "conclusion": (
@@ -145,8 +145,8 @@ OF_UNDECIDED = SHARED | {
     ),
     "limiting": (
         "What limits these results: each method was trained once, so that nothing is known of how much another "
-        "training would differ; the scores are of 500 test documents; lora and full had the lowest validation loss in "
-        "the last epoch, so that training was cut."
+        "training would differ; the scores are of 500 test documents; the validation loss of lora and full was "
+        "still falling when training ended."
     ),
     "would-change": (
         "What would change them: three training seeds or more, for a statement on the methods instead of on these "

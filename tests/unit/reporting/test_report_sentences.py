@@ -117,7 +117,7 @@ SENTENCES = {
     ),
     "setting": (
         "Six methods (untuned, lead-3, prompt-tuning, lora, last-layers and full) were evaluated on the same 24 test "
-        "documents of newswire, with the model tiny (124,439,808 parameters) and 2 training seeds."
+        "documents of newswire, with the model tiny (124,439,808 parameters) and 1 to 2 training seeds."
     ),
     "synthetic": (
         "The model and the data are built in and synthetic: these results show that the pipeline works, and say "
@@ -126,11 +126,13 @@ SENTENCES = {
     "verdict": "No clear winner.",
     "best-rouge": (
         "The highest mean test R-1 is that of lora, 32.25 (95% interval 30.25 to 34.25); the lowest is that of "
-        "untuned, 14.00 (95% interval 12.00 to 16.00)."
+        "untuned, 14.00 (95% interval 12.00 to 16.00). With one training seed of lora, this is about the trained "
+        "models, not the methods."
     ),
     "method-order": (
         "By mean test R-1, the three methods under study rank, from lowest to highest: prompt-tuning (21.00), "
-        "last-layers (27.50), lora (32.25); of neighbours, these are not shown to differ: last-layers and lora."
+        "last-layers (27.50), lora (32.25); of neighbours, these are not shown to differ: last-layers and lora. With "
+        "one training seed of lora, this is about the trained models, not the methods."
     ),
     "against-lead": (
         "The three leading sentences of the document (lead-3), which cost nothing, score R-1 31.50 (95% interval "
@@ -138,8 +140,9 @@ SENTENCES = {
         "differ from it."
     ),
     "best-loss": (
-        "The lowest test loss, in nats per target token, is that of full: 2.6000 (95% interval 2.5000 to 2.7000); "
-        "lora is not shown to differ from it."
+        "The lowest test loss, in nats per target token, is that of full: 2.6000 (95% interval 2.5000 to 2.7000); lora "
+        "is not shown to differ from it. With one training seed of lora, this is about the trained models, not the "
+        "methods."
     ),
     "against-untuned": (
         "The test loss is shown to be below that of the untouched model (untuned, 3.9000 nats per target token) in 3 "
@@ -149,8 +152,8 @@ SENTENCES = {
     ),
     "loss-order": (
         "By test loss the trained methods, from the lowest: full (2.6000), lora (2.7000), last-layers (2.8000), "
-        "prompt-tuning (3.2000); of neighbours, these are not shown to differ: full and lora and lora and "
-        "last-layers."
+        "prompt-tuning (3.2000); of neighbours, these are not shown to differ: full and lora and lora and last-layers. "
+        "With one training seed of lora, this is about the trained models, not the methods."
     ),
     "loss-and-rouge": (
         "Loss and ROUGE do not rank the trained methods alike: in 1 of 6 pairs (lora and full, not shown to differ by "
@@ -301,24 +304,26 @@ SENTENCES = {
         "294,912), and these are dominated: last-layers by lora, full by lora."
     ),
     "limiting": (
-        "What limits these results: each method was trained with 2 seeds, so that the spread over trainings is known "
-        "only roughly; the scores are of 24 test documents; prompt-tuning, last-layers and full had the lowest "
-        "validation loss in the last epoch, so that training was cut; the model and the data are synthetic."
+        "What limits these results: lora was trained once, so that nothing is known of how much another training would "
+        "differ; the scores are of 24 test documents; the validation loss of prompt-tuning, last-layers and full was "
+        "still falling when training ended; the model and the data are synthetic."
     ),
     "would-change": (
-        "What would change them: a third training seed, which would narrow the intervals most; more epochs for "
-        "prompt-tuning, last-layers and full; a pretrained model and real documents."
+        "What would change them: three training seeds or more of lora, for a statement on the methods instead of on "
+        "these trained models; more epochs for prompt-tuning, last-layers and full; a pretrained model and real "
+        "documents."
     ),
     "conclusion": (
         "By R-1 no trained method is shown to be the best: lora has the best mean, 32.25 (95% interval 30.25 to "
         "34.25), and is not shown to be better than full and last-layers. Of these it also has the fewest trainable "
         "parameters (294,912). By test loss no trained method is shown to be the best: full has the best mean, 2.6000 "
         "(95% interval 2.5000 to 2.7000), and is not shown to be better than lora and prompt-tuning. full scores "
-        "significantly above the article's first three sentences (lead-3, R-1 31.50)."
+        "significantly above the article's first three sentences (lead-3, R-1 31.50). With one training seed of lora "
+        "all of this is about the trained models, not about the methods."
     ),
     "power": (
-        "Minimum detectable difference between the two methods that are hardest to compare (80% power, after the "
-        "correction): 4.72 points of R-1 and 0.0625 nats of test loss; smaller ones may have been missed."
+        "Minimum detectable difference between the two methods that are hardest to compare, after the correction (80% "
+        "power): 4.72 points of R-1 and 0.0625 nats of test loss; smaller ones may have been missed."
     ),
     "failures": "Runs that did not finish are left out of all figures: lora (seed 1 failed).",
     "missing-meters": "Not measured: energy (full).",

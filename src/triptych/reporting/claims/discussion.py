@@ -3,7 +3,19 @@
 from collections.abc import Sequence
 from typing import Any
 
-from triptych.analysis.verdict import find_test, mean_of, num_trainable, pareto_front, ranking, separable, turned
+from triptych.analysis.curves import still_falling
+from triptych.analysis.verdict import (
+    find_test,
+    mean_of,
+    num_trainable,
+    of_those_with_one_seed,
+    pareto_front,
+    ranking,
+    seed_counts,
+    separable,
+    turned,
+    with_one_seed,
+)
 from triptych.reporting import rows
 from triptych.reporting.claims.selection import (
     cell,
@@ -170,8 +182,8 @@ def apart(comparison: Comparison) -> str | None:
 
 def undecided(comparison: Comparison) -> str | None:
     """Where these data do not show which of two trained methods is better, and why."""
-    primary, labels = _primary(comparison), set(tuned(comparison))
-    tests = [test for test in comparison.tests if test.metric == primary and {test.a, test.b} <= labels]
+    primary = _primary(comparison)
+    tests = _between_trained(comparison, primary)
     open_ = [test for test in tests if rows.decision(test) == "undecided"]
     if not tests:
         return None
@@ -187,13 +199,9 @@ def undecided(comparison: Comparison) -> str | None:
     sizes = [test.detectable for test in open_ if test.detectable is not None]
     if not sizes:
         return found
-    least, most = (formats.named_difference(size, primary, rows.TESTED[primary]) for size in (min(sizes), max(sizes)))
-    below = (
-        f"below {least}"
-        if least == most
-        else f"below {least} in the pair that is easiest, below {most} in the hardest,"
-    )
-    return f"{found} This does not show that they are equal: a true difference {below} would often have been missed."
+    least, most = (_missed(size, primary) for size in (min(sizes), max(sizes)))
+    missed = least if least == most else f"{least} in the pair that is easiest, {most} in the hardest,"
+    return f"{found} This does not show that they are equal: a true difference {missed} would often have been missed."
 
 
 def cost_and_quality(comparison: Comparison) -> str | None:
@@ -247,11 +255,10 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
     """What limits the results: seeds, documents, training that had not ended, rates that were not searched for."""
     if not tuned(comparison):
         return None
-    parts = [_seeds_in_words(comparison), f"the scores are of {comparison.num_documents:,} test documents"]
-    if last := _at_last_epoch(results):
-        parts.append(
-            f"{formats.listed(last)} had the lowest validation loss in the last epoch, so that training was cut"
-        )
+    documents = formats.number_of(comparison.num_documents, "test document")
+    parts = [_seeds_in_words(comparison), f"the scores are of {documents}"]
+    if last := _still_falling(results):
+        parts.append(f"the validation loss of {formats.listed(last)} was still falling when training ended")
     if edge := _at_edge(results):
         parts.append(f"the best learning rate of {formats.listed(edge)} is at the edge of those tried")
     if not any(run.record.search for run in results.runs if run.tuned):
@@ -266,18 +273,21 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
     if not tuned(comparison):
         return None
     parts = []
-    seeds = max(len(comparison.rows[label].seeds) for label in tuned(comparison))
-    if seeds == 1:
-        parts.append("three training seeds or more, for a statement on the methods instead of on these trained models")
-    elif seeds == 2:
+    counts = seed_counts(comparison.rows)
+    if with_one_seed(comparison.rows):
+        parts.append(
+            f"three training seeds or more{of_those_with_one_seed(comparison.rows)}, for a statement on the methods "
+            "instead of on these trained models"
+        )
+    elif min(counts.values()) == 2:
         parts.append("a third training seed, which would narrow the intervals most")
     primary = _primary(comparison)
-    size = comparison.inference.detectable.get(primary) if comparison.inference is not None else None
-    if size is not None and seeds == 1:  # with one seed documents are the only source of chance: 1 / sqrt(N)
-        half = formats.named_difference(size / 2, primary, rows.TESTED[primary])
+    found = [test.detectable for test in _between_trained(comparison, primary) if test.detectable is not None]
+    if found and set(counts.values()) == {1}:  # documents are the only source of chance: 1 / sqrt(N)
+        half = formats.named_difference(max(found) / 2, primary, rows.TESTED[primary])
         documents = formats.count(4 * comparison.num_documents)
         parts.append(f"about {documents} test documents, to find differences of {half} between trained models")
-    if last := _at_last_epoch(results):
+    if last := _still_falling(results):
         parts.append(f"more epochs for {formats.listed(last)}")
     if edge := _at_edge(results):
         parts.append(f"a wider range of learning rates for {formats.listed(edge)}")
@@ -387,6 +397,13 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
     return f"By {_named(measure)}, {best} is ahead with {mean}: {'; '.join(parts)}."
 
 
+def _missed(size: float, measure: str) -> str:
+    """Which true differences are often missed, where one of this size is found with 80% power."""
+    if measure != "loss" and size > 100:
+        return "of any size"
+    return f"below {formats.named_difference(size, measure, rows.TESTED[measure])}"
+
+
 def _difference(test: PairedTest) -> str:
     difference, interval, _ = rows.test_figures(test)
     return f"{difference} {interval}"
@@ -407,6 +424,12 @@ def _gain(comparison: Comparison, best: str, other: str, measure: str) -> str:
     if measure == "loss":
         return f"a test loss lower by {formats.loss(b - a)} nats per target token"
     return f"{formats.rouge_score(a - b)} points of {rows.TESTED[measure]}"
+
+
+def _between_trained(comparison: Comparison, measure: str) -> list[PairedTest]:
+    """The tests of two trained methods on a measure."""
+    labels = set(tuned(comparison))
+    return [test for test in comparison.tests if test.metric == measure and {test.a, test.b} <= labels]
 
 
 def _points(comparison: Comparison, labels: list[str], path: str) -> str:
@@ -439,18 +462,26 @@ def _named(measure: str) -> str:
 
 
 def _seeds_in_words(comparison: Comparison) -> str:
-    seeds = max(len(comparison.rows[label].seeds) for label in tuned(comparison))
-    if seeds == 1:
+    counts = seed_counts(comparison.rows)
+    if max(counts.values()) == 1:
         return "each method was trained once, so that nothing is known of how much another training would differ"
-    return f"each method was trained with {seeds} seeds, so that the spread over trainings is known only roughly"
+    if single := with_one_seed(comparison.rows):
+        verb = formats.verb(single, "was", "were")
+        return (
+            f"{formats.listed(single)} {verb} trained once, so that nothing is known of how much another training "
+            "would differ"
+        )
+    least, most = min(counts.values()), max(counts.values())
+    seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
+    return f"each method was trained with {seeds}, so that the spread over trainings is known only roughly"
 
 
-def _at_last_epoch(results: Results) -> list[str]:
-    """The methods whose best epoch was the last, in each of their runs."""
+def _still_falling(results: Results) -> list[str]:
+    """The methods whose validation loss was still falling when training ended, in each of their runs."""
     found = []
     for label in results.labels:
-        trainings = [run.record.training for run in results.of(label) if run.record.training is not None]
-        if trainings and all(one.best_epoch == one.epochs and not one.stopped_early for one in trainings):
+        runs = [run for run in results.of(label) if run.record.training is not None]
+        if runs and all(still_falling(run) for run in runs):
             found.append(label)
     return found
 
@@ -487,8 +518,8 @@ def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
             f"shown to be better than {formats.listed(rivals)}."
         )
     below = "below" if measure == "loss" else "above"
-    which = "the model trained with" if _one_seed(comparison) else "the best trained method is"
-    found = " leads on these documents" if _one_seed(comparison) else ""
+    which = "the model trained with" if with_one_seed(comparison.rows) else "the best trained method is"
+    found = " leads on these documents" if with_one_seed(comparison.rows) else ""
     return f"By {name} {which} {best}{found}: {estimate}, significantly {below} {_each_other(known)}."
 
 
@@ -547,10 +578,7 @@ def _against_baselines(comparison: Comparison, labels: list[str]) -> str:
 
 
 def _about_models(comparison: Comparison) -> str:
-    if not _one_seed(comparison):
+    if not with_one_seed(comparison.rows):
         return ""
-    return "With one training seed all of this is about the trained models, not about the methods."
-
-
-def _one_seed(comparison: Comparison) -> bool:
-    return max(len(comparison.rows[label].seeds) for label in tuned(comparison)) == 1
+    of_whom = of_those_with_one_seed(comparison.rows)
+    return f"With one training seed{of_whom} all of this is about the trained models, not about the methods."

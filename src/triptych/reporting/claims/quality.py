@@ -3,7 +3,7 @@
 from itertools import combinations, pairwise
 
 from triptych.analysis.pairs import LEVEL
-from triptych.analysis.verdict import find_test, separable, turned
+from triptych.analysis.verdict import find_test, of_those_with_one_seed, separable, turned, with_one_seed
 from triptych.reporting import rows
 from triptych.reporting.claims.selection import (
     beyond,
@@ -203,8 +203,8 @@ def power(comparison: Comparison) -> str | None:
     if not parts:
         return None
     return (
-        "Minimum detectable difference between the two methods that are hardest to compare (80% power, after the "
-        f"correction): {formats.listed(parts)}; smaller ones may have been missed."
+        "Minimum detectable difference between the two methods that are hardest to compare, after the correction "
+        f"({rows.power_note(comparison)}): {formats.listed(parts)}; smaller ones may have been missed."
     )
 
 
@@ -238,6 +238,7 @@ def _neighbours(comparison: Comparison, order: list[str], metric: str) -> str:
 
 def _of_models_alone(comparison: Comparison) -> str:
     """With one training seed: the sentence before says nothing about the methods. Empty with more seeds."""
-    counts = [len(comparison.rows[label].seeds) for label in tuned(comparison)]
-    one_seed = bool(counts) and max(counts) == 1
-    return " With one training seed, this is about the trained models, not the methods." if one_seed else ""
+    if not with_one_seed(comparison.rows):
+        return ""
+    of_whom = of_those_with_one_seed(comparison.rows)
+    return f" With one training seed{of_whom}, this is about the trained models, not the methods."

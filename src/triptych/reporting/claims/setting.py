@@ -1,5 +1,6 @@
 """Sentences on what was compared, and on what did not finish."""
 
+from triptych.analysis.verdict import seed_counts
 from triptych.reporting import rows
 from triptych.reporting.claims.selection import tuned
 from triptych.results.reading import Results
@@ -11,12 +12,15 @@ def compared(comparison: Comparison) -> str:
     """Which methods, documents, model and seeds were compared; or which files were scored."""
     if rows.of_files(comparison):
         return _scored(comparison)
-    labels, seeds = list(comparison.rows), comparison.seeds
+    labels, counts = list(comparison.rows), set(seed_counts(comparison.rows).values()) or {len(comparison.seeds)}
+    least, most = min(counts), max(counts)
+    seeds = "one training seed" if most == 1 else f"{most} training seeds"
+    if least < most:
+        seeds = f"{least} to {seeds}"
     return (
         f"{formats.count_in_words(len(labels))} {formats.verb(labels, 'method', 'methods')} ({formats.listed(labels)}) "
         f"{formats.verb(labels, 'was', 'were')} evaluated on the same {comparison.num_documents:,} test documents of "
-        f"{comparison.data}, with the model {comparison.model}{_size(comparison)} and "
-        f"{'one training seed' if len(seeds) == 1 else f'{len(seeds)} training seeds'}."
+        f"{comparison.data}, with the model {comparison.model}{_size(comparison)} and {seeds}."
     )
 
 

@@ -61,7 +61,9 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
     metrics = tuple(metrics)
     names = " and ".join(rows.TESTED[metric] for metric in metrics)
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
-    of_models = " With one training seed, p is about the trained models, not about training again." if one_seed else ""
+    of_models = (
+        " Where a method has one seed, p is about the trained models, not about training again." if one_seed else ""
+    )
     inference = comparison.inference
     seen = [
         formats.named_difference(size, metric, rows.TESTED[metric])
@@ -69,7 +71,8 @@ def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: boo
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]
     sizes = " or ".join(seen)
-    power = f" Minimum detectable difference between any two methods (80% power): {sizes}." if seen else ""
+    note = rows.power_note(comparison)
+    power = f" Minimum detectable difference between any two methods ({note}): {sizes}." if seen else ""
     return (
         f"{'Secondary measures. ' if secondary else ''}Paired tests on {names} over the same documents: mean "
         "difference, interval and p, corrected over the pairs of one measure, which agree with the decision "
