@@ -185,21 +185,34 @@ def _table(data: Any, where: str) -> _Table:
 
 
 def _records(data: Iterable[Any], where: str) -> _Table:
-    """Pairs, dictionaries or examples, all of the kind of the first."""
+    """Pairs, dictionaries or examples, all of the kind of the first.
+
+    Any dictionary may lack a key. Where they can be gone through only once, the first must have all.
+    """
     rows = iter(data)
     first = next(rows, None)
     if first is None:
         raise DataError(f"{where} has no rows: documents with summaries are needed.")
-    names = list(first) if isinstance(first, Mapping) else ["document", "summary"]
-    if isinstance(first, Example):
-        names = ["id", "document", "summary"]
+    names: dict[Any, None] = dict.fromkeys(["document", "summary"])
+    if isinstance(first, Mapping):
+        seen = [first] if rows is data else (row for row in data if isinstance(row, Mapping))
+        names = {name: None for row in seen for name in row}
+    elif isinstance(first, Example):
+        names = dict.fromkeys(["id", "document", "summary"])
+    keys = list(names)
 
     def cells(places: Sequence[int]) -> Iterator[Sequence[Any]]:
         for number, row in enumerate(chain([first], rows), 1):
             if isinstance(row, Mapping) and isinstance(first, Mapping):
-                yield [row.get(names[place]) for place in places]
+                further = next((name for name in row if name not in names), None)
+                if further is not None:
+                    raise DataError(
+                        f"{where}, row {number}: the first row has no key {shorten(repr(further))}. Give a list of the "
+                        "rows, or None in the first where there is nothing."
+                    )
+                yield [row.get(keys[place]) for place in places]
             elif isinstance(row, Example) and isinstance(first, Example):
-                yield [getattr(row, names[place]) for place in places]
+                yield [getattr(row, keys[place]) for place in places]
             elif isinstance(row, list | tuple) and len(row) == 2 and isinstance(first, list | tuple):
                 yield [row[place] for place in places]
             else:
@@ -208,7 +221,7 @@ def _records(data: Iterable[Any], where: str) -> _Table:
                     "an Example; all rows must be of one kind."
                 )
 
-    return _Table([str(name) for name in names], cells)
+    return _Table([str(name) for name in keys], cells)
 
 
 def _frame_rows(frame: Any, places: Sequence[int]) -> Iterator[Sequence[Any]]:

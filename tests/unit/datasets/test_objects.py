@@ -81,6 +81,15 @@ def test_ids_and_columns_of_the_users_own_are_kept_under_their_names(tmp_path):
     assert [(each.id, each.document) for each in read] == [("x", "A b."), ("y", "C d.")]
 
 
+def test_a_key_that_the_first_dictionary_lacks_is_a_column(tmp_path):
+    """Ids of later rows are kept, and the first row gets one from its place; an iterator's first row must have all."""
+    rows = [{"document": "A b.", "summary": "A."}, {"id": "x", "document": "C d.", "summary": "C."}]
+    read = Tables(path=write_objects(rows, tmp_path, USUAL)).examples("all")
+    assert [(each.id, each.document) for each in read] == [("all-1", "A b."), ("x", "C d.")]
+    with pytest.raises(DataError, match=r"data, row 2: the first row has no key 'id'\. Give a list"):
+        write_objects(iter(rows), tmp_path, USUAL)
+
+
 def test_what_is_missing_is_empty_and_lists_of_sentences_are_one_text(tmp_path):
     """NaN, None and pandas' NA are empty cells, as in a file; a list of sentences is joined."""
     frame = pandas.DataFrame({"document": ["A b.", None, float("nan"), pandas.NA], "summary": ["A.", "B.", "C.", "D."]})

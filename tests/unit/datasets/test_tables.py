@@ -254,6 +254,12 @@ def test_null_cells_are_empty(tmp_path):
             ["several lists, 'a' and 'b'"],
         ),
         ("train.jsonl", b'{"document": "a", "summary": "b"}\n{"document": "a"}', ["line 2: there is no 'summary'"]),
+        (
+            "train.jsonl",
+            b'{"document": "a", "summary": "b"}\n' + as_jsonl(),
+            ["line 1: there is no 'id'", "Write null"],
+        ),
+        ("train.json", b'[{"document": "a"},\n{"document": "a", "summary": "b"}]', ["line 1: there is no 'summary'"]),
         ("train.jsonl", b'{"document": [1], "summary": "b"}', ["line 1: column 'document' holds [1] (list)"]),
         (
             "train.jsonl",
@@ -415,6 +421,15 @@ def test_json_of_every_shape_gives_the_same_examples(tmp_path, name, content):
     """An array, an object that holds one, and objects over several lines read as objects a line do."""
     (tmp_path / name).write_text(content)
     assert read(tmp_path) == EXAMPLES
+
+
+def test_a_key_that_no_role_needs_may_be_missing(tmp_path):
+    """Of keys that only some objects have, those that are not read do not matter."""
+    rows = [{"document": "d", "summary": "s"}, {"document": "e", "summary": "t", "topic": "x"}]
+    write(tmp_path, train_jsonl="".join(json.dumps(row) + "\n" for row in rows).encode())
+    assert [(e.id, e.document) for e in read(tmp_path)] == [("train-1", "d"), ("train-2", "e")]
+    write(tmp_path, train_jsonl="".join(json.dumps(row | {"id": row["document"]}) + "\n" for row in rows).encode())
+    assert [(e.id, e.document) for e in read(tmp_path)] == [("d", "d"), ("e", "e")]  # the file as it is now
 
 
 def test_a_long_array_is_read_object_by_object(tmp_path):

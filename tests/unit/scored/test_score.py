@@ -443,6 +443,10 @@ BAD_FILES = {
     ),
     "an id twice": (lambda f, g: [text(f, LINE * 2)], "line 2: the id 'a' is that of"),
     "an id missing": (lambda f, g: [text(f, LINE + LINE.replace('"a"', "null"))], "line 2: there is no id"),
+    "an id that the first line lacks": (
+        lambda f, g: [text(f, LINE.replace('"id": "a", ', "") + LINE)],
+        "line 1: there is no 'id'",
+    ),
     "no id in common": (lambda f, g: [f"other={g}", text(f, LINE)], "have no id in common"),
     "not UTF-8": (
         lambda f, g: [text(f, b"id,prediction,reference\na,caf\xe9,b\n", "mine.csv")],

@@ -4,11 +4,12 @@ import json
 import shlex
 from collections.abc import Iterator
 from contextlib import closing
+from functools import lru_cache
 from typing import Any
 
-from triptych.datasets.tables.columns import DOCUMENT_NAMES, SUMMARY_NAMES, joined, usual
+from triptych.datasets.tables.columns import DOCUMENT_NAMES, MAX_COLUMNS, SUMMARY_NAMES, joined, usual
 from triptych.datasets.tables.encodings import MAX_LINE, read_lines, read_text
-from triptych.datasets.tables.sources import File
+from triptych.datasets.tables.sources import File, state
 from triptych.errors import DataError
 
 _NO_OBJECT = (
@@ -20,12 +21,23 @@ _SMALL = 2**18  # characters of an object that is parsed to see whether it is a 
 
 
 def json_names(file: File) -> list[str]:
-    """The keys of the first object."""
-    with closing(_objects(file)) as objects:  # type: ignore[type-var]
-        first = next(objects, None)
-    if first is None:
+    """The keys of all objects, in the order in which they first occur: any of them may lack one."""
+    return list(_names(file, state(file)))
+
+
+@lru_cache(maxsize=64)
+def _names(file: File, _state: str) -> tuple[str, ...]:
+    """The keys of a file in its present state; it is read through only once."""
+    names: dict[str, None] = {}
+    for where, value in _objects(file):
+        names |= dict.fromkeys(value)
+        if len(names) > MAX_COLUMNS:
+            raise DataError(
+                f"{where}: {len(names):,} columns are more than the {MAX_COLUMNS:,} that are read. Drop some."
+            )
+    if not names:
         raise DataError(f"{file} is empty. Give a file with documents and summaries.")
-    return list(first[1])
+    return tuple(names)
 
 
 def json_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
@@ -34,7 +46,7 @@ def json_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
         missing = [name for name in wanted if name not in value]
         if missing:
             raise DataError(
-                f"{where}: there is no {missing[0]!r}, which the first object has. Write null where there is none."
+                f"{where}: there is no {missing[0]!r}, which other objects have. Write null where there is none."
             )
         yield where, [value[name] for name in wanted]
 

@@ -52,7 +52,7 @@ def is_table(file: File) -> bool:
 
 
 def column_names(file: File) -> list[str]:
-    """The columns of a table: a CSV's first row, the keys of the first JSON object, the schema of Parquet or Arrow.
+    """The columns of a table: a CSV's first row, the keys of all JSON objects, the schema of Parquet or Arrow.
 
     Raises:
         DataError: the file is empty, unreadable or malformed.
