@@ -10,7 +10,7 @@ from typing import Any
 
 from triptych.config.schema import Columns
 from triptych.datasets import tables
-from triptych.datasets.tables.columns import usual
+from triptych.datasets.tables.columns import usual, usual_id
 from triptych.datasets.tables.encodings import codec_of, explain
 from triptych.errors import DataError, nearest, shorten
 from triptych.storage.files import expand_path
@@ -173,9 +173,8 @@ def _open(file: str, column: str | None, known: Sequence[Columns], cells: bool) 
         return _Source(file, _plain_text(content, file))
     names = tables.column_names(path)
     document = _document_column(path, names, column, known)
-    keys = [each.id for each in known if each.id in names and each.id != document]
-    key = next(iter([*keys, *usual(names, tables.ID_NAMES)]), None)
-    key = None if key == document else key
+    own = (each.id for each in known if each.id in names and each.id != document)
+    key = next(own, None) or usual_id(names, (document,))
     wanted = [document, *([key] if key else [])]
     tables.check_single(names, names if cells else wanted, str(path))
     return _Source(file, None, names if cells else wanted, document, key)

@@ -42,7 +42,8 @@ def write_summary_file(
 
     Its columns are `id`, those of the tables that the documents are from, and for each run the summary, whether it was
     cut at the cap of new tokens (`at_cap`) and whether the end of the document was not read (`truncated`). Names that a
-    table has already get `generated_` before them; those of several runs end with the run's label.
+    table has already get `generated_` before them, `id` too where a table's own `id` is not what its documents are
+    known by; those of several runs end with the run's label.
 
     Args:
         loaded: what summarizes.
@@ -54,15 +55,16 @@ def write_summary_file(
     Raises:
         ResultsError: the file cannot be written.
     """
-    names = _names(loaded, documents.columns)
-    own = [name for name in documents.columns if name != ID]
-    header = [ID, *own, *(name for of_run in names for name in of_run)]
+    key = _id_name(documents)
+    names = _names(loaded, [key, *documents.columns])
+    own = [name for name in documents.columns if name != key]
+    header = [key, *own, *(name for of_run in names for name in of_run)]
     sweep_of(file)
     with replacing(file) as stream:
         if file.suffix.lower() == ".csv":
             stream.write(_csv_line(header))
         for done, (document, summaries) in enumerate(_summarized(loaded, documents), 1):
-            line = {ID: document.id, **{name: document.cells.get(name) for name in own}}
+            line = {key: document.id, **{name: document.cells.get(name) for name in own}}
             for trained, summary, (text, at_cap, truncated) in zip(loaded, summaries, names, strict=True):
                 each(trained, summary)
                 line |= {text: summary.text, at_cap: summary.at_cap, truncated: summary.truncated}
@@ -83,8 +85,16 @@ def _summarized(loaded: Sequence[Trained], documents: Documents) -> Iterator[tup
             yield document, [by_run[index] for by_run in found]
 
 
+def _id_name(documents: Documents) -> str:
+    """The column of ids: `id`, where each table that has one gives its ids by it."""
+    name = ID
+    while any(name in source.names and name != source.key for source in documents.sources):
+        name = f"generated_{name}"
+    return name
+
+
 def _names(loaded: Sequence[Trained], taken: Sequence[str]) -> list[list[str]]:
-    """The columns of each run, none of them a column of a table."""
+    """The columns of each run, none of them one that is taken."""
     labels = Counter(trained.label for trained in loaded)
     places = Counter[str]()
     made: list[list[str]] = []
@@ -93,7 +103,7 @@ def _names(loaded: Sequence[Trained], taken: Sequence[str]) -> list[list[str]]:
         ending = f"_{trained.label}" if len(loaded) > 1 else ""
         ending += f"_{places[trained.label]}" if labels[trained.label] > 1 else ""
         names = [f"{name}{ending}" for name in ("summary", "at_cap", "truncated")]
-        while set(names) & {*taken, ID}:
+        while set(names) & set(taken):
             names = [f"generated_{name}" for name in names]
         made.append(names)
     return made

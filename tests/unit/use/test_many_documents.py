@@ -127,6 +127,20 @@ def test_names_that_a_table_has_are_not_overwritten(loud, tmp_path):
     assert {"summary_lora_1", "summary_lora_2", "summary_full", "truncated_full"} <= set(line)
 
 
+def test_a_column_named_id_is_not_overwritten(loud, tmp_path):
+    """Documents are known by `id` before `document_id`; where a run's own column is another, `id` stays what it is."""
+    table = tmp_path / "two.csv"
+    table.write_text("document_id,id,document\nx1,7,One two.\n")
+    assert [each.id for each in open_documents([str(table)])] == ["7"]
+    made = tmp_path / "made.jsonl"
+    own = {"document_id": "x1", "id": "7", "document": "One two."}
+    for columns, key in ((Columns(), {"id": "7"}), (Columns(id="document_id"), {"generated_id": "x1"})):
+        rows = open_documents([str(table)], None, [columns], cells=True)
+        summary_files.write_summary_file(loud(["lora"]), rows, made)
+        (line,) = map(json.loads, made.open())
+        assert line == {**own, **key, "summary": "ONE", "at_cap": False, "truncated": False}
+
+
 def test_a_file_that_fails_half_way_is_not_there(notes, loud, tmp_path, monkeypatch):
     """The file is complete or absent; one that exists is kept until it is to be replaced."""
     made = tmp_path / "made.csv"

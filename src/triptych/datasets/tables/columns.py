@@ -116,10 +116,15 @@ def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = 
     if columns.id is not None:
         key = _pick("id", columns.id, ID_NAMES, names, where, taken=None)
     else:
-        known = {_plain(name): name for name in reversed(usual(names, ID_NAMES)) if name not in (document, summary)}
-        key = next((known[_plain(usual)] for usual in ID_NAMES if _plain(usual) in known), None)
+        key = usual_id(names, (document, summary))
     check_single(names, [name for name in (document, summary, key) if name is not None], where)
     return Roles(key, document, summary)
+
+
+def usual_id(names: Sequence[str], taken: Sequence[str]) -> str | None:
+    """The column of ids by its usual name: the first of `ID_NAMES` that is there and is nothing else."""
+    known = {_plain(name): name for name in reversed(usual(names, ID_NAMES)) if name not in taken}
+    return next((known[_plain(name)] for name in ID_NAMES if _plain(name) in known), None)
 
 
 def usual(names: Sequence[str], known: Sequence[str]) -> list[str]:
