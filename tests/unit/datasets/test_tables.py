@@ -260,6 +260,23 @@ def test_null_cells_are_empty(tmp_path):
             ["line 1: there is no 'id'", "Write null"],
         ),
         ("train.json", b'[{"document": "a"},\n{"document": "a", "summary": "b"}]', ["line 1: there is no 'summary'"]),
+        (
+            "train.jsonl",
+            as_jsonl() + b'{"id": "d", "document": "a", "summary": "b", "summary": "c"}',
+            ["line 4: malformed JSON: an object has the key 'summary' twice", "Rename one"],
+        ),
+        ("train.json", b'[{"document": "a",\n"document": "b", "summary": "c"}]', ["line 1", "'document' twice"]),
+        ("train.json", b'{"n": 1, "data": [{"document": "a", "summary": "b"}],\n"n": 2}', ["line 1", "'n' twice"]),
+        (
+            "train.json",
+            b'{"n": 1, "text": "' + b"a" * 2**21 + b'", "summary": "b",\n"n": 2}',
+            ["line 2: malformed JSON", "'n' twice"],
+        ),
+        (
+            "train.json",
+            b'{"rows": [{"document": "' + b"a" * 2**21 + b'", "summary": "b"}],\n"rows": []}',
+            ["line 2: malformed JSON", "'rows' twice"],
+        ),
         ("train.jsonl", b'{"document": [1], "summary": "b"}', ["line 1: column 'document' holds [1] (list)"]),
         (
             "train.jsonl",

@@ -10,13 +10,28 @@ from typing import Any
 from triptych.datasets.tables.columns import DOCUMENT_NAMES, MAX_COLUMNS, SUMMARY_NAMES, joined, usual
 from triptych.datasets.tables.encodings import MAX_LINE, read_lines, read_text
 from triptych.datasets.tables.sources import File, state
-from triptych.errors import DataError
+from triptych.errors import DataError, shorten
 
 _NO_OBJECT = (
     'one object per line is needed, such as {"document": ..., "summary": ...}, or one array of such objects. '
     "Make them of an array of arrays with: jq -c '.[] | {document: .[0], summary: .[1]}' OLD.json > NEW.jsonl."
 )
-_DECODER = json.JSONDecoder()
+
+
+def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object's keys and values, none of which is there twice."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(_twice(next(name for name in names if names.count(name) > 1)))
+    return made
+
+
+def _twice(name: str) -> str:
+    return f"an object has the key {shorten(repr(name))} twice, and which is meant cannot be known. Rename one"
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_single)
 _SMALL = 2**18  # characters of an object that is parsed to see whether it is a row
 
 
@@ -85,7 +100,7 @@ def _by_line(file: File) -> Iterator[tuple[str, dict[str, Any]]]:
                 continue
             where = f"{file}, line {number}"
             try:
-                value = json.loads(line)
+                value = _DECODER.decode(line)
                 _check_text(line, value)
             except (ValueError, RecursionError) as error:
                 raise DataError(f"{where}: malformed JSON: {error}. Each line must be one whole object.") from None
@@ -265,6 +280,8 @@ class _Scanner:
         self.take("{")
         while self.peek() != "}":
             where, key = self.value()
+            if key in row or key == held:
+                raise DataError(f"{where}: malformed JSON: {_twice(key)}.")
             self.take(":")
             if self.peek() != "[" or not self._objects_follow() or usual(list(row), DOCUMENT_NAMES):
                 row[key] = self.value()[1]
