@@ -307,6 +307,16 @@ def test_a_damaged_parquet_page_is_told(tmp_path):
     assert "cannot be read" in message(tmp_path)
 
 
+def test_a_cell_that_python_cannot_hold_is_told(tmp_path):
+    """A time after the year 9999 is named with its row and column, where that column is read."""
+    when = pyarrow.array([0, 2**45], pyarrow.timestamp("s"))
+    table = pyarrow.table({"id": when, "document": ["a", "b"], "summary": ["c", "d"]})
+    pyarrow.parquet.write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match=r"train.parquet, row 2: the cell of column 'id' \(timestamp.*cannot be read"):
+        list(tables.read_cells(tmp_path / "train.parquet", ["document", "id"]))
+    assert [cells for _, cells in tables.read_cells(tmp_path / "train.parquet", ["document"])] == [["a"], ["b"]]
+
+
 def test_a_line_without_end_is_refused(tmp_path):
     """A line longer than any table has is refused instead of being read into memory."""
     write(tmp_path, train_jsonl=b'{"document": "' + b"a" * (17 * 2**20))

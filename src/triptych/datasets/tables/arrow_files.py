@@ -12,7 +12,7 @@ from triptych.datasets.tables.sources import File, Member
 from triptych.errors import DataError
 
 _ROWS = 256  # turned into Python objects at once
-_ERRORS = (OSError, ValueError, pyarrow.ArrowException)
+_ERRORS = (OSError, ValueError, OverflowError, pyarrow.ArrowException)
 
 
 def parquet_names(file: File) -> list[str]:
@@ -51,7 +51,7 @@ def _rows(file: File, batches: Iterator[pyarrow.RecordBatch], wanted: list[str])
     while True:
         try:
             batch = next(batches, None)
-            columns = [] if batch is None else [batch.column(name).to_pylist() for name in wanted]
+            columns = [] if batch is None else [_cells(file, row, name, batch.column(name)) for name in wanted]
         except _ERRORS as error:
             raise DataError(f"{file}, after row {row}: cannot be read: {error}. Fetch the file again.") from None
         if batch is None:
@@ -59,6 +59,26 @@ def _rows(file: File, batches: Iterator[pyarrow.RecordBatch], wanted: list[str])
         for cells in zip(*columns, strict=True):
             row += 1
             yield f"{file}, row {row}", list(cells)
+
+
+def _cells(file: File, before: int, name: str, column: pyarrow.Array) -> list[Any]:
+    """The cells of a column as Python objects.
+
+    Raises:
+        DataError: one is beyond what Python can hold, such as a time after the year 9999, or is damaged.
+    """
+    try:
+        return column.to_pylist()
+    except _ERRORS:
+        for row, cell in enumerate(column, before + 1):
+            try:
+                cell.as_py()
+            except _ERRORS as error:
+                raise DataError(
+                    f"{file}, row {row}: the cell of column {name!r} ({column.type}) cannot be read: {error}. Mend it, "
+                    "or write the table without this column."
+                ) from None
+        raise
 
 
 def _open_parquet(file: File) -> pyarrow.parquet.ParquetFile:
