@@ -1,6 +1,7 @@
 """Documents to be summarized: a plain text is one document, a table has one in each row, a folder has several files."""
 
 import glob
+import math
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -123,7 +124,8 @@ class _Source:
             if not text.strip():
                 raise DataError(f"{where}: column {self.document!r} is empty: there is nothing to summarize.")
             key = cells[self.key] if self.key is not None else None
-            yield GivenDocument(tables.id_cell(key, path.name, number, where), text, cells)
+            name = tables.id_cell(key, path.name, number, where)
+            yield GivenDocument(name, text, {each: _writable(cell, each, where) for each, cell in cells.items()})
 
 
 def _expand(source: str, said: list[str]) -> list[str]:
@@ -178,6 +180,26 @@ def _open(file: str, column: str | None, known: Sequence[Columns], cells: bool) 
     wanted = [document, *([key] if key else [])]
     tables.check_single(names, names if cells else wanted, str(path))
     return _Source(file, None, names if cells else wanted, document, key)
+
+
+def _writable(cell: Any, column: str, where: str) -> Any:
+    """A cell as JSON can hold it: null for a number that is none or is infinite, lists and structures alike.
+
+    Raises:
+        DataError: it holds bytes, which are no text.
+    """
+    if isinstance(cell, bytes):
+        raise DataError(
+            f"{where}: column {column!r} holds bytes, such as an image, which cannot be written as text. Turn them "
+            "into text, or write the table without this column."
+        )
+    if isinstance(cell, float) and not math.isfinite(cell):
+        return None
+    if isinstance(cell, list | tuple):
+        return [_writable(item, column, where) for item in cell]
+    if isinstance(cell, dict):
+        return {name: _writable(item, column, where) for name, item in cell.items()}
+    return cell
 
 
 def _count(source: _Source) -> int:

@@ -141,6 +141,25 @@ def test_a_column_named_id_is_not_overwritten(loud, tmp_path):
         assert line == {**own, **key, "summary": "ONE", "at_cap": False, "truncated": False}
 
 
+def test_cells_of_every_kind_are_valid_json(loud, tmp_path):
+    """NaN and infinity are null, and empty in CSV, within lists too; bytes are refused before anything is written."""
+    table = tmp_path / "cells.parquet"
+    nan, infinite = float("nan"), float("inf")
+    columns = {"document": ["One."], "a": [nan], "b": [-infinite], "c": [[1.5, nan]], "d": [{"e": infinite}]}
+    pandas.DataFrame(columns).to_parquet(table)
+    rows = open_documents([str(table)], cells=True)
+    for name in ("made.csv", "made.jsonl"):
+        summary_files.write_summary_file(loud(["lora"]), rows, tmp_path / name)
+    line = json.loads((tmp_path / "made.jsonl").read_text(), parse_constant=pytest.fail)
+    assert [line[name] for name in "abcd"] == [None, None, [1.5, None], {"e": None}]
+    (row,) = csv.DictReader((tmp_path / "made.csv").open())
+    assert [row[name] for name in "abcd"] == ["", "", "[1.5, null]", '{"e": null}']
+    pandas.DataFrame({"document": ["One."], "image": [{"bytes": b"\x89PNG"}]}).to_parquet(table)
+    assert [each.text for each in open_documents([str(table)])] == ["One."]
+    with pytest.raises(DataError, match=r"cells\.parquet, row 1: column 'image' holds bytes"):
+        open_documents([str(table)], cells=True)
+
+
 def test_a_file_that_fails_half_way_is_not_there(notes, loud, tmp_path, monkeypatch):
     """The file is complete or absent; one that exists is kept until it is to be replaced."""
     made = tmp_path / "made.csv"
