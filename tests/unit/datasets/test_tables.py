@@ -299,6 +299,38 @@ def test_broken_files_are_told_with_their_place(tmp_path, name, content, said):
     assert all(part in told for part in [str(tmp_path), *said]), told
 
 
+SWALLOWED = {
+    "train.csv": 'id,document,summary\na-1,d,s\na-2,"He spoke,x\na-3,d,y\na-4,he ended",z\na-5,d,s\n',
+    "train.tsv": 'id\tdocument\tsummary\na-1\td\ts\na-2\t"He, x\ty\na-3\td 1,000\ts\na-4\tended"\tz\na-5\td\ts\n',
+    "pairs.csv": 'document,summary\none,s\n"He spoke,x\n\u4e8c,s\nthree,s\nfour,s\nended",y\nsix,s\n',
+}
+
+
+@pytest.mark.parametrize("name", SWALLOWED)
+def test_a_quote_that_takes_in_rows_is_told(tmp_path, name):
+    """Rows between a quote that is not closed and the next one are not made part of a text."""
+    (tmp_path / name).write_bytes(SWALLOWED[name].encode().replace(b"\n", b"\r\n"))
+    told = message(tmp_path, "all" if name == "pairs.csv" else "train")
+    assert f"{name}, line 3: a cell takes in the lines that follow" in told and "take it out" in told
+
+
+@pytest.mark.parametrize("header", [("document", "summary"), ("id", "document", "summary")])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "First, a line.\nSecond, one.\nThird, another.",
+        "It cost 1,000.\nAnd 2,000.\nThen 3,000.",
+        'A "word",said\nan "other",one\nand "more",too',
+        "\u96e8\u4e0b\u4e86,\u4e09\u5929\u3002\n\u4e24\u6761\u8def,\u5c01\u95ed\u4e86\u3002\n\u6865\u4e5f,\u5173\u4e86\u3002",
+    ],
+)
+def test_prose_of_several_lines_is_one_text(tmp_path, header, text):
+    """Lines within a text that have commas are no rows, in a first, a middle and a last column."""
+    rows = [tuple({"id": f"a-{number}"}.get(name, text) for name in header) for number in range(3)]
+    write(tmp_path, train_csv=as_csv(rows, header))
+    assert [(each.document, each.summary) for each in read(tmp_path)] == [(text, text)] * 3
+
+
 def test_a_damaged_parquet_page_is_told(tmp_path):
     """Parquet whose end is whole but whose pages are not is told as unreadable, not as a crash."""
     content = bytearray(as_parquet([(f"a{i}", f"document {i} " * 20, "s") for i in range(500)]))

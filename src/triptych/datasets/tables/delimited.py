@@ -22,6 +22,12 @@ _SPACED = (
     "pandas.read_csv('OLD.csv', skipinitialspace=True, dtype=str, keep_default_na=False).to_csv('NEW.csv', "
     'index=False)".'
 )
+_SWALLOWED = (
+    "a cell takes in the lines that follow, each of which looks like a row. The quote at its beginning is not closed, "
+    'or is part of the text: take it out, or put the whole text in quotes and double those in it ("one ""two"" three").'
+)
+_COMMA = re.compile(r",(?! )(?!(?<=[0-9],)[0-9]{3}(?![0-9]))")  # not one of prose, nor of 1,000
+_TAB = re.compile("\t")
 _AFTER_A_SPACE = re.compile(r'\s+"')
 
 
@@ -31,28 +37,48 @@ class _Lines:
     def __init__(self, lines: Iterator[str], delimiter: str):
         self._lines, self._delimiter = lines, delimiter
         self._odd = re.compile(rf'{re.escape(delimiter)} +"')
-        self._last, self._backslash, self._spaced = "", False, False
+        self._separator = _TAB if delimiter == "\t" else _COMMA
+        self.begin()
 
     def __iter__(self) -> "_Lines":
         return self
 
     def __next__(self) -> str:
-        self._last = line = next(self._lines)
+        line = next(self._lines)
+        self._read.append(line)
         self._backslash = self._backslash or '\\"' in line
         self._spaced = self._spaced or bool(self._odd.search(line))
         return line
 
     def begin(self) -> None:
         """A new record."""
-        self._last, self._backslash, self._spaced = "", False, False
+        self._read: list[str] = []
+        self._backslash = self._spaced = False
 
     def hint(self, otherwise: str) -> str:
         """What is likely wrong with the present record."""
         return _BACKSLASH if self._backslash else _SPACED if self._spaced else otherwise
 
+    def swallows_rows(self, record: list[str]) -> bool:
+        """Whether lines of the present record are rows by themselves, which a quote that is not closed took in.
+
+        All of its lines have as many separators as a row, and those between the first and the last no quote. Prose can
+        have as many commas: its lines must begin with a cell as long as the record's, or be several.
+        """
+        inner = self._read[1:-1]
+        if not inner or len(record) < 2 or any('"' in line for line in inner):
+            return False
+        if any(len(self._separator.findall(line)) != len(record) - 1 for line in self._read):
+            return False
+        if self._separator is _TAB:
+            return True
+        if "\n" in record[0]:
+            return len(inner) > 2
+        return all(abs(len(line.partition(",")[0]) - len(record[0])) < 3 for line in self._read[1:])
+
     def misses_quotes(self, record: list[str]) -> bool:
         """Whether quotes that follow a space were taken for text: no cell was unquoted, and one begins so."""
-        return self._last.rstrip("\r\n") == self._delimiter.join(record) and any(map(_AFTER_A_SPACE.match, record))
+        return self._read[-1].rstrip("\r\n") == self._delimiter.join(record) and any(map(_AFTER_A_SPACE.match, record))
 
 
 def _records(file: File) -> Generator[tuple[str, list[str], _Lines], None, None]:
@@ -94,6 +120,8 @@ def delimited_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[An
         if len(record) != len(header):
             hint = lines.hint("A text with a comma, tab, quote or line break in it must be in quotes.")
             raise DataError(f"{where}: {len(record)} columns, but the header has {len(header)}. {hint}")
+        if lines.swallows_rows(record):
+            raise DataError(f"{where}: {_SWALLOWED}")
         if number == 0 and lines.misses_quotes(record):
             raise DataError(f"{where}: {_SPACED}")
         yield where, [record[position] for position in positions]
