@@ -159,6 +159,23 @@ def test_layouts_that_are_read(tmp_path, names, expected):
         (["a/b/c/news.csv"], ["a/b/c: give one of these"]),
         (["train.csv", "test.xlsx"], ["test.xlsx is named after the split 'test' and cannot be read", "CSV UTF-8"]),
         (["train.csv", "eval.pkl"], ["eval.pkl is named after the split 'test'", "never loaded"]),
+        *(
+            (["train.csv", name], [f"{name} is named after the split 'test' and cannot be read", "or take it away"])
+            for name in ("test.dat", "test.csv.bak", "test", "my-test.msgpack", "test.xlsb", "test.json5")
+        ),
+        (
+            ["train.csv", "test.jsonlines"],
+            ["test.jsonlines is named after the split 'test'", "end its name with .jsonl"],
+        ),
+        (["train.csv", "dev.tab"], ["dev.tab is named after the split 'validation'", "end its name with .tsv"]),
+        (["train.csv", "test.csv", "eval.xlsx"], ["eval.xlsx is named after the split 'validation'"]),
+        (["news.csv", "test.dat"], ["test.dat is named after the split 'test'", "(.csv, .tsv, .jsonl or .parquet)"]),
+        (["test.csv", "train.dat"], ["train.dat is named after the split 'train'", "or take it away."]),
+        *(
+            ([train, f"test/{name}"], [f"test/ is named after the split 'test' and cannot be read (test/{name}): "])
+            for train in ("train.csv", "train/train.csv")
+            for name in ("data.xlsx", "part.jsonlines", "data.unknown", "below/data.pkl")
+        ),
         (["all.xlsx", "notes.docx"], ["1 .docx", "1 .xlsx", "save each sheet as CSV UTF-8"]),
         (["train.article.txt", "train.title.txt"], ["2 .txt", "NAME.source and NAME.target"]),
         (["cnn/a.story", "cnn/b.story"], ["It holds 2 .story"]),
@@ -189,6 +206,8 @@ def test_layouts_that_are_refused(tmp_path, names, said):
         (["train.csv", "more/x.csv", "more/y.csv", "pictures/a.png"], ["Not read: more/ (2 files)."]),
         (["train.csv", "test.txt", "notes.txt", "train.py"], ["Not read: test.txt."]),
         (["train.csv", "test/a.story"], ["Not read: test/ (1 file)."]),
+        (["train.csv", "test.csv", "test.csv.bak", "test.dat", "test/data.xlsx"], ["Not read: test/ (1 file)."]),
+        (["train.csv", "test.py", "test.log", "test/a.py", "test/Makefile", "evaluation.md", "test-notes.foo"], []),
         (["train.csv", "old.zip", "sheet.xlsx"], ["Not read: old.zip, sheet.xlsx."]),
         (["train/a.csv", "train/a.xlsx"], ["Not read: train/a.xlsx."]),
         (
@@ -205,6 +224,14 @@ def test_layouts_that_are_refused(tmp_path, names, said):
 def test_what_is_not_read_is_said(tmp_path, names, said):
     """Each table, folder and data file that is passed over is named, and what tools leave in a folder is not."""
     assert list(Tables(path=lay(tmp_path, *names)).notes()) == said
+
+
+def test_an_archive_without_a_table_is_no_split(tmp_path):
+    """A split is not cut from other data where an archive of its name holds something that is not read."""
+    lay(tmp_path, "train.csv")
+    zipped(tmp_path / "test.zip", "sheet.xlsx")
+    told = refusal(tmp_path)
+    assert "test.zip is named after the split 'test' and cannot be read: there is no table in it" in told
 
 
 def test_a_name_that_a_terminal_would_obey_is_written_out(tmp_path):

@@ -5,7 +5,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -38,15 +38,21 @@ _OF_TOOLS = frozenset(
 )
 _ABOUT = frozenset(("readme", "license", "licence", "citation", "changelog", "contributing"))
 _UNREADABLE = {
-    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".ods", ".numbers"), "save each sheet as CSV UTF-8"),
+    **dict.fromkeys((".xlsx", ".xls", ".xlsm", ".xlsb", ".ods", ".numbers"), "save each sheet as CSV UTF-8"),
     **dict.fromkeys((".pkl", ".pickle"), "a pickle is a program and is never loaded; write the table with to_parquet"),
     **dict.fromkeys(
         (".feather", ".orc", ".h5", ".hdf5", ".sqlite", ".db", ".dta", ".sav"), "write the table as .parquet"
     ),
     **dict.fromkeys((".tar", ".tgz", ".rar", ".7z", ".bz2", ".xz", ".zst", ".gz"), "unpack it"),
-    ".xml": "turn it into one object per line (.jsonl)",
+    **dict.fromkeys((".xml", ".json5"), "turn it into one object per line (.jsonl)"),
+    ".jsonlines": "end its name with .jsonl",
+    ".tab": "end its name with .tsv",
 }
 _TEXTS = frozenset((".txt", ".text", ".story", ".doc", ".docx", ".pdf", ".target", ".tgt"))
+_NO_DATA = re.compile(  # endings of programs, notes, settings, pictures and weights
+    r"\.(pyc?|ipynb|sh|bat|ps1|r|jl|js|ts|java|c|cpp|h|go|rs|pl|rb|lua|md|rst|tex|bib|html?|css|log|toml|ya?ml|ini|cfg|"
+    r"conf|lock|png|jpe?g|gif|svg|webp|tiff?|mp[34]|wav|pth?|bin|ckpt|safetensors|onnx|gguf|sha256|md5|sig|asc)"
+)
 _LAYOUT = "train, validation and test .csv, .tsv, .jsonl or .parquet"
 
 
@@ -279,23 +285,67 @@ def _is_series(files: Sequence[_Found]) -> bool:
     return len(numbers) == len(files) and numbers in (list(range(len(files))), list(range(1, len(files) + 1)))
 
 
-def _check_unreadable(path: Path, found: Iterable[_Found], base: tuple[str, ...], named: dict[str, list[str]]) -> None:
-    """Refuse an unreadable file that is named after a split, rather than cutting that split from other data.
+def _check_unreadable(path: Path, found: Sequence[_Found], base: tuple[str, ...], named: Collection[str]) -> None:
+    """Refuse what is named after a split and cannot be read, rather than cutting that split from other data.
 
     Raises:
-        DataError: there is such a file.
+        DataError: there is such a file, or a folder that holds one and no table.
     """
     for item in found:
-        remedy = _UNREADABLE.get(Path(item.file.name).suffix.lower())
-        made = splits.read_claim(_bare(item)) if item.parts[:-1] == base and remedy and not ending(item.file) else None
-        if made is None or made.rank == 2:
-            continue
-        wanted = "test" if made.splits[0] == splits.EVAL else made.splits[0]
-        if wanted not in named:
-            raise DataError(
-                f"{path}: {item.shown} is named after the split {wanted!r} and cannot be read: {remedy}, or take it "
-                "away, so that the split is cut from the training split."
-            )
+        if item.parts[:-1] == base and not ending(item.file) and (remedy := _remedy(item)):
+            _check_claim(path, _stem_claim(item), item.shown, "", remedy, named)
+    for name in _subfolders(found, base):
+        below = _below(found, (*base, name))
+        remedies = {item.shown: remedy for item in below if Path(item.file.name).suffix and (remedy := _remedy(item))}
+        if remedies and not _tables(below):
+            shown, remedy = next(iter(remedies.items()))
+            _check_claim(path, _folder_claim_or_none(name), f"{name}/", f" ({_printable(shown)})", remedy, named)
+
+
+def _check_claim(
+    path: Path, made: splits.SplitClaim | None, shown: str, holds: str, remedy: str, named: Collection[str]
+) -> None:
+    """Refuse a name that claims a split which nothing else is.
+
+    Args:
+        path: the folder, for the message.
+        made: what the name says.
+        shown: the name.
+        holds: what a folder of that name holds, as it is said after it.
+        remedy: how it could be read.
+        named: the splits that there are.
+    """
+    if made is None or made.rank == 2:
+        return
+    (wanted, *_) = made.splits
+    if wanted == splits.EVAL:
+        wanted = "validation" if "test" in named and "validation" not in named else "test"
+    if wanted in named:
+        return
+    cut = "" if wanted == "train" else ", so that the split is cut from the training split"
+    raise DataError(
+        f"{path}: {_printable(shown)} is named after the split {wanted!r} and cannot be read{holds}: {remedy}, or take "
+        f"it away{cut}."
+    )
+
+
+def _remedy(item: _Found) -> str | None:
+    """How a file that is no table could be read; None where it may well hold something else than data."""
+    suffix = Path(item.file.name).suffix.lower()
+    if suffix in _TEXTS or _NO_DATA.fullmatch(suffix) or _is_about(item):
+        return None
+    if suffix == _ZIP:
+        return "there is no table in it that is read; unpack it"
+    return _UNREADABLE.get(suffix, "end its name with what it is (.csv, .tsv, .jsonl or .parquet)")
+
+
+def _stem_claim(item: _Found) -> splits.SplitClaim | None:
+    """What the name of a file says that is no table. An ending that is not known may be a word of the name."""
+    name = Path(item.file.name)
+    if name.suffix.lower() in {_ZIP, *_UNREADABLE}:
+        return splits.read_claim(_bare(item))
+    made = splits.read_claim(bare_name(Path(name.stem), ENDINGS))
+    return made if made and made.rank == 0 else None
 
 
 def _unread_notes(
