@@ -493,19 +493,28 @@ def _strangers(everything: Sequence[Lines], tables_by_id: Sequence[Mapping[Any, 
 def _compare_references(
     everything: Sequence[Lines], matched: Sequence[Sequence[Line]], source: Lines, ordered: bool, said: list[str]
 ) -> None:
-    """Files with other references are named; where most differ and files were joined by order, the orders differ."""
+    """Files with other references are named; where most differ, these are not the same documents.
+
+    Raises:
+        DataError: most references of a file differ from those used.
+    """
     used = [" ".join(str(row.reference).split()) for row in matched[everything.index(source)]]
     for lines, rows in zip(everything, matched, strict=True):
         if lines is source or not lines.has_references:
             continue
         own = [" ".join((row.reference or "").split()) for row in rows]
         different = [place for place, pair in enumerate(zip(own, used, strict=True)) if pair[0] != pair[1]]
-        if ordered and len(different) > len(used) / 2:
+        if len(different) > len(used) / 2:
+            why = (
+                "joined by order, these files are not of the same documents in the same order. Give both a column id."
+                if ordered
+                else "the same ids are not the same documents, or one file has references of another kind. Give both "
+                f"the same ids, or leave the column of references out of {lines.path.name}."
+            )
             raise DataError(
                 f"{rows[different[0]].where}: the reference is not that of "
                 f"{matched[everything.index(source)][different[0]].where}, and so it is in {len(different):,} of "
-                f"{len(used):,} rows: joined by order, these files are not of the same documents in the same order. "
-                "Give both a column id."
+                f"{len(used):,} {'rows' if ordered else 'documents'}: {why}"
             )
         if different:
             said.append(

@@ -250,7 +250,8 @@ def test_all_systems_are_scored_against_the_same_references(good, tmp_path):
     said = "The references of theirs.csv differ from those of good.jsonl in 2 of 24 documents"
     assert any(said in flag for flag in comparison.flags)
     third = write_csv(tmp_path / "third.csv", {"id": IDS, "summary": GOOD})
-    given = triptych.score({"mine": good, "theirs": theirs}, references=third)
+    bare = write_csv(tmp_path / "bare.csv", {"id": IDS, "prediction": GOOD})
+    given = triptych.score({"mine": bare}, references=third)
     assert given.rows["mine"].rouge1.mean == pytest.approx(100)
 
 
@@ -489,6 +490,14 @@ BAD_FILES = {
     "another order without ids": (
         lambda f, g: [f"other={g}", table(f, prediction=GOOD, reference=REFERENCES[::-1])],
         "not of the same documents in the same order",
+    ),
+    "other documents under the same ids": (
+        lambda f, g: [f"other={g}", table(f, id=IDS, prediction=GOOD, reference=[*REFERENCES[1:], REFERENCES[0]])],
+        "in 24 of 24 documents: the same ids are not the same documents, or one file has references of another kind",
+    ),
+    "other references than those given": (
+        lambda f, g: [f"mine={g}", "--references", write_csv(f / "gold.csv", {"id": IDS, "summary": BAD})],
+        "Give both the same ids, or leave the column of references out of good.jsonl.",
     ),
     "a path as name": (lambda f, g: [f"../mine={g}"], "cannot be the name of a system"),
     "a formula as name": (lambda f, g: [f"+SUM(A1)={g}"], "cannot be the name of a system"),
