@@ -9,21 +9,41 @@ import inspect
 import sys
 import textwrap
 from abc import ABC
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from triptych.errors import ConfigError, explain_validation, nearest
 
 
-class Plugin(BaseModel, ABC):
+class Settings(BaseModel):
+    """What a user sets: frozen, closed to unknown keys, NaN and infinity; true and false are no numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_number_is_true_or_false(cls, value: Any, info: ValidationInfo) -> Any:
+        types = _plain_types(cls.model_fields[str(info.field_name)].annotation)
+        given = value if isinstance(value, list | tuple) else [value]
+        if {int, float} & types and bool not in types and any(isinstance(each, bool) for each in given):
+            raise ValueError("a number is needed, not true or false")
+        return value
+
+
+def _plain_types(annotation: Any) -> set[Any]:
+    """The classes that an annotation is made of, such as `int` and `None` of `tuple[int, ...] | None`."""
+    parts = [part for part in get_args(annotation) if isinstance(part, type) or get_args(part)]
+    return set().union(*map(_plain_types, parts)) if parts else {annotation}
+
+
+class Plugin(Settings, ABC):
     """Base of all plug-ins: a frozen pydantic model whose fields are its options, each with a `description`.
 
     Direct subclasses are the contracts (`Method`, `Dataset`, ...); plug-ins inherit from a contract and are registered
     under it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
     contract: ClassVar[str]
 
     @classmethod

@@ -3,16 +3,15 @@
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from triptych.errors import ConfigError, explain_validation
+from triptych.registry import Settings
 from triptych.text import languages
 
 
-class Section(BaseModel):
-    """Frozen, closed to unknown keys, NaN and infinity."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+class Section(Settings):
+    """A table of keys, or the whole suite."""
 
 
 class Columns(Section):

@@ -3,7 +3,9 @@
 import pytest
 
 from triptych.config.schema import PromptSettings, make_suite
+from triptych.contracts import Method
 from triptych.errors import ConfigError
+from triptych.registry import build, find
 
 
 def test_the_least_length_of_a_summary_is_at_most_the_most():
@@ -17,3 +19,27 @@ def test_a_suite_without_a_prompt_is_asked_by_its_separator():
     """Suite files that know only `separator` mean what they meant."""
     suite = make_suite({"separator": " =>"})
     assert suite.separator == " =>" and suite.prompt == PromptSettings(before="", chat=False)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"training": {"max_epochs": True}}, "training.max_epochs"),
+        ({"training": {"micro_batch_size": True}}, "training.micro_batch_size"),
+        ({"training": {"dropout": False}}, "training.dropout"),
+        ({"analysis": {"margin": True}}, "analysis.margin"),
+        ({"seeds": [0, True]}, "seeds"),
+        ({"split": {"fractions": [True, 0.1, 0.1]}}, "split.fractions"),
+    ],
+)
+def test_true_and_false_are_no_numbers(settings, key):
+    """Neither a whole number nor any other is written as true or false; a key that is one or the other takes it."""
+    with pytest.raises(ConfigError, match=f"'{key}' is .*(True|False).*: a number is needed, not true or false"):
+        make_suite(settings)
+    assert make_suite({"engine": {"plain": True}, "training": {"micro_batch_size": "auto"}}).engine.plain
+
+
+def test_true_is_no_number_of_a_methods_options():
+    """The options of a method are read as the suite's keys are."""
+    with pytest.raises(ConfigError, match=r"'method.lora.rank' is True: a number is needed"):
+        build(find(Method, "lora"), {"rank": True}, "method.lora")
