@@ -12,6 +12,7 @@ from triptych.corpus.prepare import Corpus
 from triptych.engine.batch_size import PROVISIONAL_BATCH_SIZE
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.model import EngineModel
+from triptych.engine.reading import check_reading
 from triptych.engine.savings.ready import make_ready
 from triptych.machine import Machine, start_machine
 from triptych.run import setup
@@ -192,7 +193,10 @@ class _Timer:
     def _prepared(self, method: Method, corpus: Corpus, machine: Machine) -> EngineModel:
         suite = self.checked.suite
         model = setup.prepare_model(self.checked.base, method, corpus, suite.seeds[0], machine, suite.training.dropout)
-        return model.to_machine() if suite.engine.plain else make_ready(model)
+        if not suite.engine.plain:
+            return make_ready(model)
+        check_reading(model.parts)
+        return model.to_machine()
 
     def _summary_seconds(self, model: EngineModel, test: TokenizedSplit, loss: float) -> float:
         """Of one summary with all its tokens.

@@ -22,6 +22,7 @@ from triptych.engine.forward import not_finite
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import check_generation, generate
 from triptych.engine.model import EngineModel
+from triptych.engine.reading import check_reading
 from triptych.engine.savings.ready import make_ready, make_ready_to_shard
 from triptych.engine.savings.trunk_cache import TrunkCache
 from triptych.errors import ModelError
@@ -149,7 +150,9 @@ class Workbench:
         model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine, dropout)
         if dropout and method.trains and not has_dropout(self.base.config):
             self.note(f"training.dropout = {dropout:g} has no effect: this family has no dropout")
-        if not self.suite.engine.plain:
+        if self.suite.engine.plain:
+            check_reading(model.parts)
+        else:
             model = make_ready_to_shard(model) if self.shards else make_ready(model)
         model = model.shard() if self.shards else model.to_machine()
         for message in model.can.notes:

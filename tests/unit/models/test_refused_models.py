@@ -21,6 +21,7 @@ from triptych.engine.forward import target_losses
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import check_generation, generate
 from triptych.engine.generation.own_loop import own_loop_agrees
+from triptych.engine.reading import check_reading
 from triptych.engine.savings.ready import head_is_plain
 from triptych.errors import ModelError, ResultsError
 from triptych.models import place
@@ -278,6 +279,57 @@ def test_our_own_mistakes_are_not_taken_for_the_familys(machine, monkeypatch):
     monkeypatch.setattr(engine.parts.model, "generate", broken)
     with pytest.raises(TypeError, match="a mistake"):
         check_generation(engine, DecodingPlan(1, 4, 3, 1.0, 4))
+
+
+SMALL_SHAPE = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 512,
+}
+IN_EVERY_BLOCK = {
+    **SMALL_SHAPE,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "num_kv_shared_layers": 0,
+    "layer_types": ["full_attention"] * 2,
+    "vocab_size_per_layer_input": VOCABULARY,
+}
+GEMMA_3N = {"laurel_rank": 8, "altup_num_inputs": 2, "activation_sparsity_pattern": [0.0] * 2}
+
+
+@pytest.mark.parametrize("plain", ["true", "false"])
+def test_an_encoder_is_told_before_training(folders, tmp_path, capsys, plain):
+    """Where a token changes what is predicted before it, a loss would read its own targets: no path trains so."""
+    folder = folders("roberta", made("roberta", **SMALL_SHAPE))
+    setting = f"engine.plain={plain}"
+    said = refused(capsys, *train("lora", folder, tmp_path / "out", setting))
+    assert "RobertaForCausalLM looks ahead" in said and "would read its own targets" in said
+    command = ["compare", *train("untuned", folder, tmp_path / "out", setting)[2:], "--dry-run"]
+    assert "RobertaForCausalLM looks ahead" in refused(capsys, *command)
+
+
+@pytest.mark.parametrize("kind", ["bert", "electra", "xlm-roberta", "camembert", "roformer"])
+def test_an_encoder_is_known_by_what_it_computes(kind):
+    """A family of encoders is refused, and its decoder is not."""
+    with pytest.raises(ModelError, match="looks ahead"):
+        check_reading(take_apart(made(kind, **SMALL_SHAPE)))
+    check_reading(take_apart(made(kind, **SMALL_SHAPE, is_decoder=True)))
+
+
+@pytest.mark.parametrize(("kind", "settings"), [("gemma3n_text", GEMMA_3N), ("gemma4_text", {})])
+def test_embeddings_in_every_block_are_told(kind, settings):
+    """A model whose blocks look tokens up again needs their ids, which vectors do not give; without such it is read."""
+    model = made(kind, **IN_EVERY_BLOCK, **settings, hidden_size_per_layer_input=16)
+    for parameter in model.parameters():
+        if parameter.ndim == 1:  # some begin at zero, and with them what the blocks look up
+            parameter.data += 0.1
+    with pytest.raises(ModelError, match="ForCausalLM needs the ids of its tokens") as caught:
+        check_reading(take_apart(model))
+    assert ("it fails" in str(caught.value)) == (kind == "gemma4_text")
+    if kind == "gemma4_text":
+        check_reading(take_apart(made(kind, **IN_EVERY_BLOCK, hidden_size_per_layer_input=0)))
 
 
 # Folders

@@ -18,6 +18,7 @@ from triptych.engine.batching import Batch
 from triptych.engine.forward import not_finite, target_logits, target_losses
 from triptych.engine.generation.own_loop import own_loop_agrees, step_blocks_agree
 from triptych.engine.model import Abilities, EngineModel
+from triptych.engine.reading import check_reading
 from triptych.engine.savings.dropout import use_quick_dropout
 from triptych.engine.savings.gated import use_quick_blocks
 from triptych.engine.savings.merging import lora_layers, stays_apart
@@ -192,8 +193,9 @@ def head_is_plain(adapted: AdaptedModel) -> bool:
     """Whether the head applied to the trunk's output is all there is to this family's logits (no soft cap, no scaling).
 
     Raises:
-        ModelError: the logits are not finite.
+        ModelError: the model does not read as it is fed, see `check_reading`, or its logits are not finite.
     """
+    check_reading(adapted.parts)
     device = adapted.parts.device
     ids = torch.arange(min(8, adapted.parts.vocabulary_size), device=device)[None]
     embeddings = embed(adapted.parts, ids)
