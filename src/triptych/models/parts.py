@@ -29,6 +29,10 @@ _PROJECTION_SETS = (
 )
 _PROJECTIONS = {name for names in _PROJECTION_SETS for name in names}
 
+# What configurations call the positions that a model has; other names than the first one are mostly mapped to it by
+# transformers (`attribute_map`), but not MPT's, whose biases are made for so many.
+_LIMITS = ("max_position_embeddings", "max_seq_len")
+
 
 def take_apart(model: PreTrainedModel) -> ModelParts:
     """Find embedding, blocks, final norm and head: by a registered `Family`, else by structure.
@@ -105,7 +109,7 @@ def usable_positions(config: PreTrainedConfig) -> int | None:
     """
     text = config.get_text_config()
     given = getattr(text, "rope_parameters", None) or {}
-    limits = [getattr(text, "max_position_embeddings", None)]
+    limits = [getattr(text, name, None) for name in _LIMITS]
     for rope in (given, *(layers for layers in given.values() if isinstance(layers, dict))):
         if rope.get("rope_type") == "longrope":
             limits.append(rope.get("original_max_position_embeddings"))

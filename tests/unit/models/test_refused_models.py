@@ -176,6 +176,33 @@ def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, ma
         assert both[0] == generate(engine, [pairs[0].document_ids], plan)[0]
 
 
+@pytest.mark.parametrize("plain", ["true", "false"])
+def test_beyond_mpts_biases_is_refused_before_work(folders, tmp_path, capsys, plain):
+    """MPT calls its positions by another name, and has no biases beyond them."""
+    folder = folders("mpt", made("mpt", d_model=32, n_heads=4, n_layers=2, max_seq_len=128))
+    said = refused(capsys, *train("untuned", folder, tmp_path / "a", f"engine.plain={plain}"))
+    assert "positions, and the model has 128: lower limits.document_tokens" in said and "LongRoPE" not in said
+    few = "limits.document_tokens=40"
+    assert cli.main([*train("untuned", folder, tmp_path / "b", few, f"engine.plain={plain}"), "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("mpt", "max_seq_len"),
+        ("dbrx", "max_seq_len"),
+        ("gpt2", "n_positions"),
+        ("ctrl", "n_positions"),
+        ("rwkv", "context_length"),
+        ("kimi_linear", "model_max_length"),
+        ("opt", "max_position_embeddings"),
+    ],
+)
+def test_positions_are_known_by_every_name(kind, name):
+    """Whatever a configuration calls its positions, a limit that it has is one for Triptych."""
+    assert usable_positions(CONFIG_MAPPING[kind](**{name: 96})) == 96
+
+
 def test_beyond_longropes_first_window_is_refused_before_work(folders, tmp_path, capsys):
     """A longrope model is told how many positions are safe to use, and is compared within them."""
     folder = folders(
