@@ -7,10 +7,10 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from transformers import GenerationConfig, MinNewTokensLengthLogitsProcessor
+from transformers import GenerationConfig, Ministral3Config, Ministral3ForCausalLM, MinNewTokensLengthLogitsProcessor
 from transformers.pytorch_utils import Conv1D
 
-from support.families import random_model
+from support.families import FAMILIES, random_model
 from support.worlds import World, disturb, under_engine, with_abilities
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Template
@@ -315,6 +315,23 @@ def test_families_whose_blocks_are_taken_apart(family, taken, gpt2):
     assert model.can.own_decoding and model.can.step_blocks == taken
     documents, plan = [np.arange(7, 27), np.arange(9, 14)], DecodingPlan(2, 8, 0, 1.0, 5)
     assert generate(model, documents, plan) == generate(with_abilities(model, step_blocks=False), documents, plan)
+
+
+YARN = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 8.0, "original_max_position_embeddings": 32}
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.5])
+def test_queries_that_are_scaled_far_from_the_beginning(beta, gpt2):
+    """Ministral 3 scales queries beyond the positions that it was first trained with: a `StepBlock` does not."""
+    torch.manual_seed(0)
+    shape = {**FAMILIES["Mistral"], "head_dim": 8, "max_position_embeddings": 96}
+    config = Ministral3Config(**shape, rope_parameters={**YARN, "llama_4_scaling_beta": beta, "mscale": 1.0})
+    parts = take_apart(Ministral3ForCausalLM(config).eval())
+    model = make_ready(under_engine(AdaptedModel(parts), Template((), (5, 6), 0), gpt2.machine))
+    assert model.can.own_decoding and model.can.step_blocks == (beta == 0)
+    documents, plan = [np.arange(60) % 57 + 7, np.arange(9, 20)], DecodingPlan(1, 24, 0, 1.0, 5)
+    by_transformers = generate(with_abilities(model, own_decoding=False), documents, plan)
+    assert generate(model, documents, plan) == by_transformers
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError])
