@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
+from support.families import FAMILIES
 from support.worlds import VOCABULARY, World, disturb, gradients, largest_difference, sequence_and_labels, train
 from triptych.config.schema import Limits, Split
 from triptych.contracts import AdaptedModel
@@ -22,12 +24,15 @@ from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import generate
 from triptych.engine.generation.padding import left_padded
 from triptych.engine.inputs import assemble, insert
+from triptych.engine.savings import attention
+from triptych.engine.savings.probe import Unsupported
 from triptych.engine.savings.ready import head_is_plain
 from triptych.errors import ConfigError
 from triptych.methods.full import Full
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
+from triptych.models.parts import take_apart
 from triptych.models.prompts import Prompt
 
 EOS = 0
@@ -260,6 +265,28 @@ def test_a_head_that_is_not_plain_is_noticed(world):
 
     adapted.parts.model.register_forward_hook(cap)
     assert not head_is_plain(adapted)
+
+
+@pytest.mark.parametrize(("family", "cap"), [("Gemma2", 30.0), ("Gemma2", None), ("Gemma", None), ("OPT", None)])
+def test_a_soft_cap_is_noticed_whatever_the_logits(family, cap):
+    """A cap hardly changes the small logits of a model that begins at random; training makes them large."""
+    settings = {**FAMILIES[family], "initializer_range": 0.002}
+    if family == "Gemma2":
+        settings["final_logit_softcapping"] = cap
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[family.lower()](**settings)).eval()
+    adapted = AdaptedModel(take_apart(model))
+    assert head_is_plain(adapted) == (cap is None)
+
+
+def test_scores_that_are_capped_are_left_to_the_family():
+    """At chosen places, and from a cache, attention has no cap, bias or sinks of its own to add to the scores."""
+    heads = torch.zeros(1, 2, 3, 4)
+    places = attention.Places(torch.zeros(1, 1, dtype=torch.long))
+    for name, value in (("softcap", 50.0), ("s_aux", torch.zeros(2)), ("position_bias", torch.zeros(1, 2, 3, 3))):
+        with pytest.raises(Unsupported, match=f"changes scores .{name}."):
+            attention.attend(torch.nn.Module(), heads, heads, heads, None, selection=places, **{name: value})
+    with pytest.raises(attention.Selected):
+        attention.attend(torch.nn.Module(), heads, heads, heads, None, selection=places, softcap=None)
 
 
 # Generation

@@ -7,6 +7,7 @@ import torch
 import transformers
 from torch import nn
 from transformers.models.gemma.modeling_gemma import GemmaMLP, GemmaRMSNorm
+from transformers.models.glm5_next.modeling_glm5_next import Glm5NextTextMLP
 from transformers.models.llama.modeling_llama import LlamaMLP, LlamaRMSNorm
 
 from support.worlds import in_bf16
@@ -112,6 +113,24 @@ def test_what_computes_otherwise_is_left_alone():
 
     assert type(quick(gelu)) is GemmaMLP
     assert type(quick(ShiftedRMSNorm(16))) is ShiftedRMSNorm
+
+
+def test_what_computes_otherwise_at_large_or_tiny_numbers_is_left_alone():
+    """A clamp that usual numbers do not reach, and an epsilon that they do not show."""
+    config = transformers.LlamaConfig(hidden_size=16, intermediate_size=24, num_attention_heads=2)
+    config.swiglu_limit = 7.0
+
+    class RootedRMSNorm(LlamaRMSNorm):
+        """A norm that adds its epsilon to the root of the mean square."""
+
+        def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+            """Divided by the root and epsilon."""
+            root = hidden_states.square().mean(-1, keepdim=True).sqrt()
+            return self.weight * hidden_states / (root + self.variance_epsilon)
+
+    assert type(quick(Glm5NextTextMLP(config))) is Glm5NextTextMLP
+    assert type(quick(RootedRMSNorm(16, eps=1e-6))) is RootedRMSNorm
+    assert type(quick(LlamaRMSNorm(16, eps=1e-6))) is QuickRMSNorm
 
 
 def test_a_model_in_bf16_is_made_quick_and_one_in_fp32_is_not(worlds):

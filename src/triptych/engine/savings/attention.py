@@ -72,12 +72,15 @@ def attend(
 
     Raises:
         Selected: with a selection; it carries the result.
-        Unsupported: a cache answers, and the module does not say which layer it is.
+        Unsupported: a cache answers, and the module does not say which layer it is; or at chosen places or from a
+            cache, the scores are not products of queries and keys alone.
     """
     selection: Places | None = options.pop("selection", None)
     attending: AttendingCache | None = options.pop("attending", None)
     dropout, scaling = options.pop("dropout", 0.0), options.pop("scaling", None)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if selection is not None or attending is not None:
+        _refuse(options)
     if attending is not None:
         layer: Any = getattr(module, "layer_idx", None)
         if layer is None:
@@ -96,6 +99,13 @@ def attend(
         return blockwise(query, key, value, scale, dropout), None
     options |= {"dropout": dropout, "scaling": scaling}
     return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+
+
+def _refuse(options: dict[str, Any]) -> None:
+    """Refuse what changes scores: a cap on them shows in large ones alone, so that a probe might miss it."""
+    asked = [name for name in ("position_bias", "softcap", "s_aux") if options.get(name) is not None]
+    if asked:
+        raise Unsupported(f"its attention changes scores ({', '.join(asked)})")
 
 
 def _seen_from(columns: Tensor, mask: Tensor | None, queries: int, keys: int) -> Tensor:

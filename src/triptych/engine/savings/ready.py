@@ -7,13 +7,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers.activations import NewGELUActivation
 from transformers.pytorch_utils import Conv1D
 
-from triptych.contracts import AdaptedModel
+from triptych.contracts import AdaptedModel, ModelParts
 from triptych.engine.batching import Batch
 from triptych.engine.forward import not_finite, target_logits, target_losses
 from triptych.engine.generation.own_loop import own_loop_agrees, step_blocks_agree
@@ -28,6 +29,7 @@ from triptych.errors import ModelError
 from triptych.models.parts import embed
 
 REPEATED = 1e-2  # of a gradient's norm: what the order of sums may change of it on a GPU; the same bits on a CPU
+LARGE = 100.0  # times what a trunk gives
 _APART = "summaries are written without merging what was trained into the weights: they are stored in 4 bits"
 _SCALED = "this family's logits are scaled or capped: the plain path is taken"
 _SHARDED = (
@@ -202,8 +204,32 @@ def head_is_plain(adapted: AdaptedModel) -> bool:
     own = adapted.parts.model(inputs_embeds=embeddings, use_cache=False).logits
     if not own.isfinite().all():
         raise ModelError(not_finite(type(adapted.parts.model).__name__, "logits"))
-    taken = adapted.parts.head(adapted.parts.trunk(inputs_embeds=embeddings, use_cache=False).last_hidden_state)
-    return same_predictions(taken, own) and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)
+    read = adapted.parts.trunk(inputs_embeds=embeddings, use_cache=False)
+    taken = adapted.parts.head(read.last_hidden_state)
+    plain = same_predictions(taken, own) and torch.allclose(own, taken, rtol=1e-5, atol=1e-5)
+    return plain and _large_logits_are_plain(adapted.parts, embeddings, read)
+
+
+def _large_logits_are_plain(parts: ModelParts, embeddings: Tensor, read: Any) -> bool:
+    """Whether the model's logits are the head's, too, where they are large: a soft cap hardly changes small ones.
+
+    Args:
+        parts: the model.
+        embeddings: what its trunk read.
+        read: what the trunk gave; its hidden states are made large.
+    """
+    called = []
+
+    def trunk(*given: Any, **named: Any) -> Any:
+        called.append(True)
+        return read
+
+    read.last_hidden_state = LARGE * read.last_hidden_state
+    with replaced(parts.trunk, trunk):
+        own = parts.model(inputs_embeds=embeddings, use_cache=False).logits
+    taken = parts.head(read.last_hidden_state)
+    # a model that calls the inside of its trunk (OPT) has not seen the large states
+    return not called or torch.allclose(own, taken, rtol=1e-5, atol=1e-5 * float(taken.abs().max()))
 
 
 @torch.no_grad()
