@@ -4,7 +4,7 @@ from pydantic import Field
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError
-from triptych.models.parts import freeze
+from triptych.models.parts import freeze, text_modules
 from triptych.registry import register
 
 
@@ -24,7 +24,8 @@ class BitFit(Method):
             ConfigError: the model has no biases.
         """
         freeze(parts)
-        own = [dict(module.named_parameters(recurse=False)) for module in parts.model.modules()]
+        inside = [module for each in text_modules(parts) for module in each.modules()]
+        own = [dict(module.named_parameters(recurse=False)) for module in inside]
         biases = [parameters["bias"] for parameters in own if "bias" in parameters]
         if not biases:
             raise ConfigError(

@@ -3,6 +3,7 @@
 from pydantic import Field
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
+from triptych.models.parts import freeze, text_modules
 from triptych.registry import register
 
 
@@ -17,6 +18,11 @@ class Full(Method):
     weight_decay: float = Field(0.01, ge=0, description="decoupled weight decay, applied to matrices only")
 
     def adapt(self, parts: ModelParts, context: Context) -> AdaptedModel:
-        """Let every parameter require a gradient; a tied head and token embedding remain one tensor."""
-        parts.model.requires_grad_(True)
+        """Let every parameter require a gradient; a tied head and token embedding remain one tensor.
+
+        Of a model that also reads images or sound, only what a text passes through is trained.
+        """
+        freeze(parts)
+        for module in text_modules(parts):
+            module.requires_grad_(True)
         return AdaptedModel(parts)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError
-from triptych.models.parts import find_matrices, first_present, freeze, matrix_names
+from triptych.models.parts import find_matrices, first_present, freeze, matrix_names, names_for_peft
 from triptych.registry import register
 
 
@@ -44,12 +44,14 @@ class IA3(Method):
         from torch import nn
 
         outputs, inputs = self._endings(parts)
-        scaled = find_matrices(parts, outputs, "target_modules") | find_matrices(parts, inputs, "feedforward_modules")
+        fed = find_matrices(parts, inputs, "feedforward_modules")
+        scaled = find_matrices(parts, outputs, "target_modules") | fed
+        targets = names_for_peft(parts, (*outputs, *inputs), scaled)
         freeze(parts)
         config = IA3Config(
             task_type=TaskType.CAUSAL_LM,
-            target_modules=[*outputs, *inputs],
-            feedforward_modules=[*inputs],
+            target_modules=targets,
+            feedforward_modules=[*inputs] if set(inputs) <= set(targets) else sorted(fed),
             fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in scaled.values()),
         )
         inject_adapter_in_model(config, parts.model)

@@ -9,7 +9,14 @@ from pydantic import Field
 
 from triptych.contracts import AdaptedModel, Context, Method, ModelParts
 from triptych.errors import ConfigError
-from triptych.models.parts import block_matrices, find_matrices, freeze, matrix_names, matrix_shape
+from triptych.models.parts import (
+    block_matrices,
+    find_matrices,
+    freeze,
+    matrix_names,
+    matrix_shape,
+    names_for_peft,
+)
 
 if TYPE_CHECKING:  # a method is listed without torch
     from torch import Tensor, nn
@@ -82,7 +89,7 @@ class LowRankMethod(Method):
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]  # declared as int, but any number works
             lora_dropout=self.dropout,
-            target_modules=sorted(self._endings(parts, targets)),
+            target_modules=names_for_peft(parts, self._endings(parts, targets), targets),
             fan_in_fan_out=not any(isinstance(module, nn.Linear) for module in targets.values()),
         )
         inject_adapter_in_model(config, parts.model)
@@ -95,7 +102,7 @@ class LowRankMethod(Method):
         return AdaptedModel(parts, peft_config=config, notes={"target_modules": sorted(targets)})
 
     def _endings(self, parts: ModelParts, targets: dict[str, nn.Module]) -> set[str]:
-        """The targets as peft's configuration names them."""
+        """The names and endings that select the targets."""
         if self.target_modules == "all-linear":
             return set(targets)
         return set(self.target_modules or parts.attention_projections)

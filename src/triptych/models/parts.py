@@ -223,6 +223,36 @@ def find_matrices(parts: ModelParts, endings: Iterable[str], option: str) -> dic
     return dict(sorted(result.items()))
 
 
+def names_for_peft(parts: ModelParts, endings: Iterable[str], matrices: Iterable[str]) -> list[str]:
+    """What peft is told to put an adapter on: these endings, or full names where endings mean more than the matrices.
+
+    peft looks for endings in the whole model, and one that also reads images has matrices of the same names elsewhere.
+
+    Args:
+        parts: the model.
+        endings: names or name endings that select the matrices in the blocks.
+        matrices: the full names of the matrices.
+    """
+    wanted, chosen = set(endings), set(matrices)
+    meant = {
+        name
+        for name, _ in parts.model.named_modules()
+        if any(name == each or name.endswith("." + each) for each in wanted)
+    }
+    return sorted(wanted if meant == chosen else chosen)
+
+
+def text_modules(parts: ModelParts) -> tuple[nn.Module, ...]:
+    """What a text passes through: the whole model, or the text model and the head of one that also reads images."""
+    inner: nn.Module = parts.model
+    if parts.model.config.get_text_config() is parts.model.config:
+        return (parts.model,)
+    needed = {id(parts.token_embedding), id(parts.blocks)}
+    while within := [child for child in inner.children() if needed <= {id(module) for module in child.modules()}]:
+        inner = within[0]
+    return inner, parts.head
+
+
 def matrix_names(parts: ModelParts) -> set[str]:
     """The last parts of the names of the blocks' weight matrices."""
     return {name.rsplit(".", 1)[-1] for name in block_matrices(parts)}

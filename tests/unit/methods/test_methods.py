@@ -7,22 +7,26 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, PromptTuningConfig, TaskType, get_peft_model
 from torch import nn
+from transformers import AutoModelForCausalLM, Gemma3Config, Gemma4Config
 from transformers.pytorch_utils import Conv1D
 
 from support.made_up import make_results, make_run
 from support.worlds import World, disturb, gradients, largest_difference, sequence_and_labels, train
-from triptych.contracts import AdaptedModel
+from triptych.contracts import AdaptedModel, ModelParts
 from triptych.engine.batching import collate
 from triptych.engine.forward import target_logits, target_losses
 from triptych.engine.generation.padding import left_padded
 from triptych.errors import ConfigError, ResultsError
 from triptych.measure.parameters import count_parameters
+from triptych.methods.bitfit import BitFit
+from triptych.methods.dora import DoRA
 from triptych.methods.full import Full
+from triptych.methods.ia3 import IA3
 from triptych.methods.last_layers import LastLayers
 from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
-from triptych.models.parts import block_matrices
+from triptych.models.parts import block_matrices, take_apart
 from triptych.run.adapters import Origin, check_belongs, load_tensors, read_manifest, save_adapter
 
 ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
@@ -367,6 +371,71 @@ def test_full_trains_everything(world):
     adapted = world.adapt(Full())
     counts = count_parameters(adapted.parts.model)
     assert counts.trainable == counts.total == count_parameters(world.prototype).total
+
+
+# Models of several parts
+
+
+IMAGES = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+TEXT = {
+    "vocab_size": 64,
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 64,
+    "attention_bias": True,
+    "initializer_range": 0.2,
+}
+
+
+def gemma3() -> ModelParts:
+    """Gemma 3 that reads images, too: a vision tower with matrices of the same names, and a projector."""
+    torch.manual_seed(0)
+    config = Gemma3Config(
+        text_config=TEXT, vision_config={**IMAGES, "image_size": 28, "patch_size": 14}, mm_tokens_per_image=4
+    )
+    return take_apart(AutoModelForCausalLM.from_config(config).eval())
+
+
+def gemma4() -> ModelParts:
+    """Gemma 4 that reads images, too, without embeddings in every block: peft knows no layer of its vision tower."""
+    torch.manual_seed(0)
+    text = {**TEXT, "hidden_size_per_layer_input": 0, "layer_types": ["full_attention"] * 2, "attention_bias": False}
+    vision = {**IMAGES, "num_key_value_heads": 2, "head_dim": 8}
+    return take_apart(
+        AutoModelForCausalLM.from_config(Gemma4Config(text_config=text, vision_config=vision, audio_config=None)).eval()
+    )
+
+
+@pytest.mark.parametrize("made", [gemma3, gemma4])
+@pytest.mark.parametrize(
+    "method", [LoRA(rank=2), DoRA(rank=2), IA3(), Full(), BitFit()], ids=lambda m: type(m).__name__
+)
+def test_of_a_model_that_reads_images_the_text_is_trained(made, method, gpt2):
+    """What a text does not pass through gets no gradient, and so is neither trained nor counted as trained."""
+    if (made, type(method)) == (gemma4, BitFit):
+        with pytest.raises(ConfigError, match="has no biases"):
+            method.adapt(made(), gpt2.context())
+        return
+    adapted = method.adapt(made(), gpt2.context())
+    trained = adapted.trained_parameters()
+    ids = torch.arange(8)[None]
+    adapted.parts.model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+    assert trained and {name for name, parameter in trained.items() if parameter.grad is None} == set()
+    assert not any("vision" in name or "projector" in name for name in trained)
+    if isinstance(method, Full):
+        blocks = {id(p) for each in (adapted.parts.blocks, adapted.parts.head) for p in each.parameters()}
+        assert blocks < {id(p) for p in trained.values()}
+
+
+def test_what_peft_is_told_of_an_ordinary_model(world):
+    """Endings, as peft's own configurations have them, where they mean the blocks' matrices alone."""
+    for method in (LoRA(rank=2), IA3()):
+        config = world.adapt(method).peft_config
+        assert all("." not in name or name == "mlp.c_proj" for name in config.target_modules)
 
 
 # What is saved
