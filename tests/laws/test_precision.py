@@ -31,6 +31,12 @@ METHODS: dict[str, Method] = {name: cls() for name, cls in registered(Method).it
 SCALED = {"Gemma": FAMILIES["Gemma"] | {"hidden_size": 40}, "Gemma3Text": {**GATED, "head_dim": 8, "hidden_size": 40}}
 
 
+EXPERTS = {
+    "Mixtral": {**GATED, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "Qwen3Moe": {**GATED, "head_dim": 8, "moe_intermediate_size": 24, "num_experts": 4, "num_experts_per_tok": 2},
+}
+
+
 @pytest.fixture(params=["bf16", "fp32"])
 def low(request, world) -> World:
     """Each family on a machine of each precision."""
@@ -82,6 +88,24 @@ def test_a_scale_behind_the_table_is_rounded_alike(family, gpt2):
     model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{family}Config")(**shape)).eval()
     world = in_bf16(replace(gpt2, prototype=model))
     law_untouched_weights_give_one_loss(Full(), world)
+
+
+@pytest.mark.parametrize("family", EXPERTS)
+@pytest.mark.parametrize("method", [Full(), LastLayers(num_blocks=1)], ids=["full", "last"])
+def test_experts_are_rounded_alike(family, method, gpt2):
+    """The stacked matrices of experts, which autocast leaves as they are: trained ones stay fp32 and are trained."""
+    torch.manual_seed(0)
+    shape = {**EXPERTS[family], "vocab_size": gpt2.prototype.config.vocab_size, "max_position_embeddings": 128}
+    model = transformers.AutoModelForCausalLM.from_config(getattr(transformers, f"{family}Config")(**shape)).eval()
+    world = in_bf16(replace(gpt2, prototype=model))
+    law_untouched_weights_give_one_loss(method, world)
+    trained = make_ready(world.model(method))
+    stacks = {name: p for name, p in trained.adapted.trained_parameters().items() if p.ndim == 3}
+    before = {name: p.detach().clone() for name, p in stacks.items()}
+    train(world.loop_of(trained, max_epochs=1, learning_rate=1e-6, warmup_fraction=0.0))
+    assert stacks and {p.dtype for p in stacks.values()} == {torch.float32}
+    assert all(0 < (p - before[name]).abs().max() < 1e-4 for name, p in stacks.items())
+    assert set(dict(trained.parts.model.named_parameters())) == set(dict(model.named_parameters()))
 
 
 class KeepsItsTable(Full):
