@@ -18,6 +18,29 @@ def num_evaluations(epochs: int, eval_every: float) -> int:
     return epochs * math.ceil(round(1 / eval_every, 9))
 
 
+def evaluation_interval(eval_every: float, steps_per_epoch: int) -> int:
+    """Optimizer steps between two evaluations within an epoch.
+
+    Args:
+        eval_every: epochs between two evaluations, in (0, 1].
+        steps_per_epoch: optimizer steps.
+    """
+    return math.ceil(round(eval_every * steps_per_epoch, 9))  # 0.07 of 100 is 7.000000000000001
+
+
+def evaluation_step(number: int, eval_every: float, steps_per_epoch: int) -> int:
+    """The optimizer step after which an evaluation comes; the end of every epoch has one, and counts begin anew there.
+
+    Args:
+        number: of the evaluation, from 1.
+        eval_every: epochs between two evaluations, in (0, 1].
+        steps_per_epoch: optimizer steps.
+    """
+    interval = evaluation_interval(eval_every, steps_per_epoch)
+    epochs, more = divmod(number, math.ceil(steps_per_epoch / interval))
+    return epochs * steps_per_epoch + more * interval
+
+
 def warmup_epochs(epochs: int) -> int:
     """Epochs over whose steps the warm-up of `warmup_stable_decay` is counted.
 

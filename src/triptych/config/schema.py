@@ -165,7 +165,7 @@ class Search(Section):
         gt=0,
         le=1,
         description="optimizer steps of all trials of a method together, as a share of the shortest run that lowers "
-        "the validation loss",
+        "the validation loss; no trial has less than one step",
     )
     validation_documents: int = Field(500, ge=1, description="validation pairs a trial is judged on, at most")
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY, Schedule
+from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY, Schedule, evaluation_interval
 from triptych.contracts import AdaptedModel
 from triptych.corpus.sequence import Pair
 from triptych.engine.batching import Batch, collate, epoch_order, micro_groups, ranks_of, seed_of
@@ -303,7 +303,7 @@ class Loop:
         now = self.state.progress
         if now.step == now.evaluated_at:
             return False
-        every = math.ceil(round(self.plan.eval_every * self.steps_per_epoch, 9))  # 0.07 of 100 is 7.000000000000001
+        every = evaluation_interval(self.plan.eval_every, self.steps_per_epoch)
         return now.cursor % every == 0 or now.cursor == self.steps_per_epoch or self._at_end
 
     @property

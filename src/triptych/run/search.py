@@ -1,13 +1,12 @@
 """The learning-rate search: rates compared on short trials, the best two on longer ones, equally for every method."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from triptych.config.schedule import WARMUP_STABLE_DECAY
+from triptych.config.schedule import WARMUP_STABLE_DECAY, evaluation_step
 from triptych.config.schema import Suite
 from triptych.contracts import Method
 from triptych.engine.batching import epoch_order
@@ -46,7 +45,8 @@ def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) 
     """The budget of a search: a share of the steps of the shortest run in which training lowers the loss.
 
     That run gains until its first evaluation, and then stops after `patience` evaluations; under
-    `warmup_stable_decay` its decay follows. So the search costs at most this share of a run.
+    `warmup_stable_decay` its decay follows. So the search takes at most this share of the steps of any such run, unless
+    it is less than a step for each trial: no trial has fewer.
 
     Args:
         plan: the recipe of the run.
@@ -55,10 +55,11 @@ def search_budget(plan: TrainingPlan, documents: int, share: float, rates: int) 
         rates: learning rates of the first round.
     """
     epoch = steps_per_epoch(documents, plan)
-    shortest = epoch * plan.eval_every * (1 + plan.patience)
+    gain, stop = (evaluation_step(number, plan.eval_every, epoch) for number in (1, 1 + plan.patience))
+    shortest = stop
     if plan.schedule == WARMUP_STABLE_DECAY:
         schedule = plan.schedule_of(epoch, epoch * plan.max_epochs)
-        shortest += schedule.decay_steps(math.ceil(epoch * plan.eval_every))
+        shortest += schedule.decay_steps(gain)
     total = int(share * min(shortest, epoch * plan.max_epochs))
     # the second round has at least three times the steps of the first in each trial
     first = max(1, total // (rates + MAX_WIDENINGS + 3 * FINALISTS))

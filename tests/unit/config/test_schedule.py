@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from triptych.config.schedule import Schedule, num_evaluations
+from triptych.config.schedule import Schedule, evaluation_step, num_evaluations
 
 
 def test_schedules_by_hand():
@@ -50,3 +50,18 @@ def test_no_step_is_wasted(kind, warmup):
 def test_evaluations_are_counted_with_the_end_of_every_epoch(epochs, every, expected):
     """With 0.3, an epoch is evaluated at 0.3, 0.6, 0.9 and at its end."""
     assert num_evaluations(epochs, every) == expected
+
+
+@pytest.mark.parametrize(
+    ("every", "steps", "expected"),
+    [
+        (1.0, 10, [10, 20, 30]),
+        (0.3, 10, [3, 6, 9, 10, 13]),
+        (0.75, 10, [8, 10, 18]),
+        (0.07, 100, [7, 14]),
+        (0.1, 1, [1, 2]),
+    ],
+)
+def test_evaluations_come_where_training_makes_them(every, steps, expected):
+    """Within an epoch at whole multiples of the interval, and at its end."""
+    assert [evaluation_step(number + 1, every, steps) for number in range(len(expected))] == expected
