@@ -38,7 +38,8 @@ class _Lines:
         self._lines, self._delimiter = lines, delimiter
         self._odd = re.compile(rf'{re.escape(delimiter)} +"')
         self._separator = _TAB if delimiter == "\t" else _COMMA
-        self.begin()
+        self._read: list[str] = []
+        self._backslash = self._spaced = False
 
     def __iter__(self) -> "_Lines":
         return self
@@ -52,7 +53,7 @@ class _Lines:
 
     def begin(self) -> None:
         """A new record."""
-        self._read: list[str] = []
+        self._read = []
         self._backslash = self._spaced = False
 
     def hint(self, otherwise: str) -> str:
