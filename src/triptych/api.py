@@ -25,6 +25,7 @@ from triptych.results.records import Comparison, DesignPlan, Record
 from triptych.run.entries import VARIANTS
 from triptych.run.events import DesignEvent, Listener, NoteEvent, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.storage.cache_place import cache_place
+from triptych.storage.files import named_path
 from triptych.suite.given import Given, listed_labels
 from triptych.suite.notebook import listener_for_a_while, usual_listener
 from triptych.text import languages
@@ -490,12 +491,12 @@ def summarize_to_file(
     import_plugins(plugins)
     names = [runs] if isinstance(runs, str | Path) else list(runs)
     sources = [documents] if isinstance(documents, str | Path) else documents
-    summary_files.check_file(Path(file), overwrite)
+    summary_files.check_file(named_path(file), overwrite)
     opened = open_documents([str(source) for source in sources], column, known_columns(names), cells=True)
     for sentence in opened.said:
         note(sentence)
     loaded = load_all(names, model=model, device=device)
-    summary_files.write_summary_file(loaded, opened, Path(file), progress, each)
+    summary_files.write_summary_file(loaded, opened, named_path(file), progress, each)
     return opened.number
 
 
@@ -541,11 +542,11 @@ def export(
     if push_to is not None:
         publish.check_destination(push_to)
     said = export_run(
-        find_run(run).folder, Path(folder), model, documents, progress or (lambda done, total: None), device
+        find_run(run).folder, named_path(folder), model, documents, progress or (lambda done, total: None), device
     )
     if push_to is None:
         return said
-    return f"{said} Uploaded: {publish.upload(Path(folder), push_to, public)}"
+    return f"{said} Uploaded: {publish.upload(named_path(folder), push_to, public)}"
 
 
 def report(
@@ -573,11 +574,11 @@ def report(
     """
     from triptych.suite import reports
 
-    folders = [Path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
+    folders = [named_path(out) for out in ([outs] if isinstance(outs, str | Path) else outs)]
     if len(folders) != 1 and to is None:
         raise ResultsError("Several folders are joined into a new one: name it with --to DIR.")
     return reports.report_folders(
-        folders, folders[0] if to is None else Path(to), texts, reading.nested(settings or {})
+        folders, folders[0] if to is None else named_path(to), texts, reading.nested(settings or {})
     )
 
 
@@ -606,15 +607,15 @@ def advise(
     from triptych.analysis import comparison as comparing
     from triptych.results.reading import is_published, read_comparison, read_results
 
-    if is_published(Path(out)):
-        return advice.recommend(read_comparison(Path(out)), max_parameters, max_seconds, max_memory)
-    results = read_results(Path(out))
+    if is_published(named_path(out)):
+        return advice.recommend(read_comparison(named_path(out)), max_parameters, max_seconds, max_memory)
+    results = read_results(named_path(out))
     found = advice.recommend(comparing.compare_results(results), max_parameters, max_seconds, max_memory)
     if found.choice is None or results.files is not None or not results.has_texts:
         return found  # there is no run to use
 
     def folders(label: str) -> list[Path]:
-        return runs_of_row(Path(out), label, [run.record.seed for run in results.of(label)])
+        return runs_of_row(named_path(out), label, [run.record.seed for run in results.of(label)])
 
     runs = folders(found.choice)
     said = [found.text, how_to_use(results, found.choice, runs)]
@@ -650,7 +651,9 @@ def bundle(
     from triptych.handin.bundle import write_bundle
 
     import_plugins(plugins)
-    return write_bundle(Path(out), Path(file), [Path(plugin) for plugin in plugins], max_megabytes, overwrite)
+    return write_bundle(
+        named_path(out), named_path(file), [Path(plugin) for plugin in plugins], max_megabytes, overwrite
+    )
 
 
 def play(
@@ -681,7 +684,7 @@ def play(
 
     import_gradio()
     import_plugins(plugins)
-    launch(build_page(Playground.open(Path(out), model, device)), host, port, Path(out))
+    launch(build_page(Playground.open(named_path(out), model, device)), host, port, named_path(out))
 
 
 def init(
@@ -719,7 +722,7 @@ def init(
     import_plugins(plugins)
     over = Given(None, preset, settings or {}, model, None if data is None else str(data)).overriding
     entries.resolve(reading.merge_settings(None, preset, over))  # a mistyped name is refused before torch is imported
-    where = Path(file)
+    where = named_path(file)
     if where.exists():
         raise ConfigError(f"{str(where)!r} exists and is not overwritten: give another name, or move it away.")
 
@@ -787,10 +790,10 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     from triptych.run.scoring import MOST_REFERENCES
 
     suite = make_suite(reading.nested(settings or {}))
-    found = tables.describe_tables(Path(path), suite.columns)
+    found = tables.describe_tables(named_path(path), suite.columns)
     splits = [split.split for split in found.splits]
     scored = [split for split in splits if split in ("validation", "test")] or splits[:1]
-    data = tables.Tables(path=Path(path), columns=suite.columns)
+    data = tables.Tables(path=named_path(path), columns=suite.columns)
     references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
     language = languages.choose(suite.rouge.language, references, str(path))
     return DataDescription(found, language, count_cut(data, suite.split))

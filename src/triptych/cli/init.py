@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_suite_options, flag_settings, split_names
+from triptych.cli.options import Commands, add_suite_options, as_path, flag_settings, split_names
 from triptych.results.resuming import options_for
 
 
@@ -17,7 +17,7 @@ def add_init(commands: Commands) -> None:
         description="Write a suite file with every key, its default and its meaning. Model and data are looked at: the "
         "columns that are recognised,\nand limits that fit the model's window and this machine, are written out.",
     )
-    parser.add_argument("file", nargs="?", type=Path, default=Path("suite.toml"), help="to write (suite.toml)")
+    parser.add_argument("file", nargs="?", type=as_path, default=Path("suite.toml"), help="to write (suite.toml)")
     add_suite_options(parser, out=False)
     parser.set_defaults(call=run_init)
 

@@ -28,6 +28,17 @@ exit status: 0 done, 1 a run failed, 2 usage or bad input, 130 interrupted;
 SIGTERM and SIGHUP interrupt compare and train as Ctrl-C does, with 143 and 129"""
 
 
+def as_path(text: str) -> Path:
+    """A path on the command line, which an empty text is not.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("a path is empty. Give one; the current folder is written '.'")
+    return Path(text)
+
+
 def add_common_options(parser: argparse.ArgumentParser, model: bool = True) -> None:
     """Options that every command has.
 
@@ -68,7 +79,7 @@ def add_suite_options(parser: argparse.ArgumentParser, out: bool = True) -> None
     parser.add_argument("--seeds", metavar="0,1", help="the seeds, separated by commas")
     add_set_option(parser, "any key of a suite file, such as limits.train_documents=64 or method.lora.rank=16")
     if out:
-        parser.add_argument("--out", type=Path, metavar="DIR", help="the results folder (default: results/NAME)")
+        parser.add_argument("--out", type=as_path, metavar="DIR", help="the results folder (default: results/NAME)")
     add_common_options(parser)
 
 

@@ -3,9 +3,8 @@
 import argparse
 import sys
 from dataclasses import asdict
-from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options, add_set_option
+from triptych.cli.options import Commands, add_common_options, add_set_option, as_path
 from triptych.config import reading
 from triptych.errors import ResultsError
 from triptych.models.quiet import quiet_libraries
@@ -21,8 +20,8 @@ def add_report(commands: Commands) -> None:
         description="Compare the runs in OUT again and write comparison.json, the tables and the "
         "reports there. Several OUTs are joined into one table, if their runs may be compared, in --to.",
     )
-    parser.add_argument("out", nargs="+", metavar="OUT", type=Path, help="results folders")
-    parser.add_argument("--to", type=Path, metavar="DIR", help="where to write (default: OUT, if there is one only)")
+    parser.add_argument("out", nargs="+", metavar="OUT", type=as_path, help="results folders")
+    parser.add_argument("--to", type=as_path, metavar="DIR", help="where to write (default: OUT, if there is one only)")
     parser.add_argument(
         "--without-texts",
         action="store_true",
@@ -66,12 +65,12 @@ def add_advise(commands: Commands) -> None:
         description="Name the cheapest method (shortest training, then fewest trained parameters) within a budget "
         "that is shown to be at most analysis.margin worse than the best one there, with the evidence.",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="a results folder")
+    parser.add_argument("out", metavar="OUT", type=as_path, help="a results folder")
     parser.add_argument("--max-parameters", metavar="N", help="trainable parameters, at most: 250k, 1M, 1e6")
     parser.add_argument("--max-seconds", metavar="S", help="training time, at most: 90s, 30min, 8h, or seconds")
     parser.add_argument("--max-memory", metavar="B", help="peak memory of training, at most: 500MB, 8GB, or bytes")
     parser.add_argument("--json", action="store_true", help="print the advice as JSON")
-    parser.add_argument("--export", type=Path, metavar="DIR", help="export the advised method's run to a new folder")
+    parser.add_argument("--export", type=as_path, metavar="DIR", help="export the advised method's run to a new folder")
     parser.add_argument("--model", metavar="M", help="with --export: the base model, where it has moved")
     add_common_options(parser, model=False)
     parser.set_defaults(call=run_advise)
@@ -107,8 +106,8 @@ def add_bundle(commands: Commands) -> None:
         description="Write a zip with the source (.py files only), the fine-tuned models, the report, "
         "the results, and a README that says how to run it and how to restore each model.",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="a results folder")
-    parser.add_argument("file", metavar="FILE.zip", type=Path, help="the zip to write")
+    parser.add_argument("out", metavar="OUT", type=as_path, help="a results folder")
+    parser.add_argument("file", metavar="FILE.zip", type=as_path, help="the zip to write")
     parser.add_argument(
         "--max-megabytes",
         type=float,

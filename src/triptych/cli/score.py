@@ -4,8 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options, add_set_option
+from triptych.cli.options import Commands, add_common_options, add_set_option, as_path
 from triptych.errors import ConfigError, shorten
+from triptych.storage.files import named_path
 from triptych.text.characters import for_terminal
 
 SCORE_EXAMPLES = """examples:
@@ -38,7 +39,7 @@ def add_score(commands: Commands) -> None:
         "--references", metavar="FILE", help="a table or text with the references (default: the files' own)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="a folder for scores, tables and reports (default: print only)"
+        "--out", type=as_path, metavar="DIR", help="a folder for scores, tables and reports (default: print only)"
     )
     parser.add_argument("--no-report", action="store_true", help="tables alone: no report.pdf, no report.html")
     parser.add_argument(
@@ -71,7 +72,7 @@ def run_score(options: argparse.Namespace) -> int:
     from triptych.reporting.write import REPORT_FILES, TABLE_FILES
     from triptych.scored.files import score
 
-    if "=" not in options.systems[0] and Path(options.systems[0]).is_dir():
+    if "=" not in options.systems[0] and named_path(options.systems[0]).is_dir():
         return _score_folder(options)
     with counting_bar(Console(stderr=True), "scoring") as progress:
         comparison = score(
@@ -116,7 +117,7 @@ def _score_folder(options: argparse.Namespace) -> int:
             f"{options.systems[0]!r} is a results folder, and {given} is for files of predictions (NAME=FILE)."
         )
     import_plugins(options.plugin, ("metrics",))
-    out, settings = Path(options.systems[0]), parse_settings(options.settings)
+    out, settings = named_path(options.systems[0]), parse_settings(options.settings)
     with counting_bar(Console(stderr=True), "scoring") as progress:
         outcome = rescore_all(out, options.metric or (), settings, not options.no_report, progress)[-1]
     print_comparison(Console(), outcome.comparison)

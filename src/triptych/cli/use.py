@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from triptych.cli.options import Commands, add_common_options, add_set_option, at_least_zero
+from triptych.cli.options import Commands, add_common_options, add_set_option, as_path, at_least_zero
 from triptych.errors import ConfigError, InputError
 from triptych.models.quiet import quiet_libraries
 from triptych.storage.files import expand_path
@@ -87,7 +87,7 @@ def add_summarize(commands: Commands) -> None:
     parser.add_argument("--text", metavar="TEXT", help="one document, as a text, in place of --file")
     parser.add_argument(
         "--out",
-        type=Path,
+        type=as_path,
         metavar="FILE",
         help="write a .csv or .jsonl with a line for each document: its id, its table's columns and the summary",
     )
@@ -168,7 +168,7 @@ def add_export(commands: Commands) -> None:
         "with its base model or that model's name on the Hub. Nothing is uploaded without --push.",
     )
     parser.add_argument("run", metavar="RUN", help=RUN)
-    parser.add_argument("to", metavar="DIR", type=Path, help="a new or an empty folder")
+    parser.add_argument("to", metavar="DIR", type=as_path, help="a new or an empty folder")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)
     parser.add_argument(
         "--documents",
@@ -223,7 +223,7 @@ def add_play(commands: Commands) -> None:
         description="Serve a page on this machine where an article's summaries by every method of OUT "
         "are shown side by side. It loads nothing from a network. Needs the extra `play`.",
     )
-    parser.add_argument("out", metavar="OUT", type=Path, help="a results folder")
+    parser.add_argument("out", metavar="OUT", type=as_path, help="a results folder")
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (default: 127.0.0.1, this machine alone)")
     parser.add_argument("--port", type=int, default=7860, help="default: 7860")
     parser.add_argument("--model", metavar="M", help=OTHER_MODEL)

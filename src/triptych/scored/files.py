@@ -29,7 +29,7 @@ from triptych.results.records import Comparison, Prediction, Record, ScoredFile,
 from triptych.run import scoring
 from triptych.scored import predictions
 from triptych.scored.stored import ScoringProgress, rescore_all
-from triptych.storage.files import expand_path, leads_out
+from triptych.storage.files import expand_path, leads_out, named_path
 from triptych.text import languages
 
 KIND = "predictions"
@@ -98,7 +98,7 @@ def score(
     if isinstance(systems, str | Path):
         if references is not None or out is not None or columns or by_order:
             raise ConfigError("A results folder is scored by metrics alone: score(OUT, metrics=[...]).")
-        return rescore_all(Path(systems), metrics or (), nested(settings or {}), report, progress or _ignore)[
+        return rescore_all(named_path(systems), metrics or (), nested(settings or {}), report, progress or _ignore)[
             -1
         ].comparison
     pairs = tuple(
@@ -114,7 +114,7 @@ def score(
         None if metrics is None else tuple(metrics),
         nested(settings or {}),
     )
-    comparison, _ = score_and_publish(request, None if out is None else Path(out), report, progress or _ignore)
+    comparison, _ = score_and_publish(request, None if out is None else named_path(out), report, progress or _ignore)
     return comparison
 
 

@@ -151,14 +151,26 @@ def digest(path: Path) -> str:
         raise ResultsError(f"{str(path)!r} cannot be read: {error.strerror}.") from None
 
 
+def named_path(path: str | Path) -> Path:
+    """A path that a user gave.
+
+    Raises:
+        InputError: it is empty, which Python takes for the current folder.
+    """
+    if path == "":
+        raise InputError("A path or name is empty. Give one; the current folder is written '.'.")
+    return Path(path)
+
+
 def expand_path(text: str) -> Path:
     """A path as a user wrote it, with `~` expanded. It need not exist.
 
     Raises:
-        InputError: no such path is possible: an unknown home, a name that is too long, a folder that may not be read.
+        InputError: it is empty, or no such path is possible: an unknown home, a name that is too long, a folder that
+            may not be read.
     """
     try:
-        path = Path(text).expanduser()
+        path = named_path(text).expanduser()
         path.exists()
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error

@@ -14,6 +14,7 @@ from triptych.config.schema import Columns, Suite, make_suite
 from triptych.datasets.objects import is_object, write_objects
 from triptych.errors import ConfigError, ResultsError
 from triptych.results import json_files, layout
+from triptych.storage.files import named_path
 from triptych.storage.given_documents import data_folder, name_in_folder
 
 
@@ -55,7 +56,7 @@ class Given:
         """The results folder, where it is named."""
         if self.out is None:
             return Path(self.suite_file) if self.is_folder and self.suite_file else None
-        return Path(self.out)
+        return named_path(self.out)
 
     @property
     def overriding(self) -> dict[str, Any]:
@@ -76,7 +77,7 @@ class Given:
         named = self.file is not None and "name" in reading.read_suite_file(Path(self.file))
         if self.out is None or named:
             return {}
-        out = Path(os.path.abspath(self.out))
+        out = Path(os.path.abspath(named_path(self.out)))
         with suppress(ResultsError, ConfigError):
             if (out / "suite.json").is_file():
                 return {"name": make_suite({"name": json_files.read_object(out / "suite.json").get("name")}).name}

@@ -14,6 +14,7 @@ from triptych.results.integrity import ADAPTER_FILES
 from triptych.results.reading import Results, read_record, read_results
 from triptych.results.records import Comparison, Record
 from triptych.results.resuming import plugin_options
+from triptych.storage.files import named_path
 
 BEST = "@best"
 _ADAPTER = Path(ADAPTER_FILES[1]).name  # of an adapter that peft saved
@@ -59,7 +60,7 @@ def find_run(name: str | Path) -> FoundRun:
     Raises:
         ResultsError: there is no such run, or several may be meant, which the message lists.
     """
-    folder = Path(name)
+    folder = named_path(name)
     if _is_run(folder):
         return FoundRun(folder)
     if str(name).endswith(BEST) and not folder.exists():

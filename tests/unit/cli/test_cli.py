@@ -12,7 +12,7 @@ from triptych import cli
 from triptych.config.keys import suite_keys
 from triptych.config.reading import preset_settings, presets
 from triptych.config.schema import Suite, make_suite
-from triptych.errors import ConfigError
+from triptych.errors import ConfigError, InputError
 from triptych.run import entries, setup
 
 ARTICLES = [
@@ -442,3 +442,50 @@ def test_the_corpus_configuration_goes_with_the_corpus_alone():
         ([], None),
     ):
         assert make_suite(suite_settings(["compare", *arguments])).data_config == expected
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "--dry-run", "--data", ""],
+        ["compare", "--dry-run", "--set", "data="],
+        ["compare", "--dry-run", "--model", ""],
+        ["compare", "--out", ""],
+        ["list", "data", ""],
+        ["summarize", "", "--text", "x"],
+        ["summarize", "run", "--file", ""],
+        ["report", ""],
+        ["score", ""],
+        ["score", "mine=x.csv", "--out", ""],
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_current_folder(arguments, tmp_path, capsys):
+    """A variable of a shell that is not set reads and writes nothing, although data and runs lie where one is."""
+    data_folder(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    before = sorted(tmp_path.iterdir())
+    try:
+        status = cli.main(arguments)
+    except SystemExit as error:
+        status = error.code
+    captured = capsys.readouterr()
+    assert status == 2 and "empty. Give one; the current folder is written" in captured.err, captured
+    assert [path for path in sorted(tmp_path.iterdir()) if path.name != "cache"] == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: triptych.describe_data(""),
+        lambda: triptych.compare(data="", out="made", listener=print),
+        lambda: triptych.compare(out="", listener=print),
+        lambda: triptych.summarize("", text="x"),
+        lambda: triptych.report(""),
+        lambda: triptych.score("", metrics=["rouge"]),
+    ],
+)
+def test_an_empty_path_in_python_is_refused(call):
+    """Functions take no empty path either."""
+    with pytest.raises(InputError, match="A path or name is empty"):
+        call()
