@@ -796,7 +796,7 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     data = tables.Tables(path=named_path(path), columns=suite.columns)
     references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
     language = languages.choose(suite.rouge.language, references, str(path))
-    return DataDescription(found, language, count_cut(data, suite.split))
+    return DataDescription(found, language, count_cut(data, suite.split, str(path)))
 
 
 def _peek(values: Iterable[Any]) -> tuple[Any, Iterable[Any]]:

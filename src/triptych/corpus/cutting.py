@@ -8,6 +8,7 @@ import numpy as np
 
 from triptych.config.schema import Split
 from triptych.contracts import SPLITS, Dataset
+from triptych.errors import DataError
 
 UNCUT = "all"  # the one split of data that comes in one piece
 
@@ -50,14 +51,36 @@ def cut(documents: np.ndarray, missing: Sequence[str], split: Split) -> np.ndarr
     return assigned[of_row]
 
 
-def count_cut(data: Dataset, split: Split) -> dict[str, int]:
+def check_training(data: Dataset, source: str) -> None:
+    """Make sure that there is a training split, or data to cut one from.
+
+    Args:
+        data: the data set.
+        source: what it is called, for the message.
+
+    Raises:
+        DataError: there is neither.
+    """
+    there = data.splits()
+    if "train" not in there and UNCUT not in there:
+        said = f"{source} has no training split, only {', '.join(there)}. Add one, or give a single file to be cut."
+        raise DataError(" ".join([said, *data.notes()]))
+
+
+def count_cut(data: Dataset, split: Split, source: str) -> dict[str, int]:
     """How many rows training and each missing split get, before duplicates and limits; empty where nothing is cut.
 
     Reads the rows that are cut.
 
+    Args:
+        data: the data set.
+        split: seed and fractions.
+        source: what the data set is called, for messages.
+
     Raises:
-        DataError: as `Dataset.splits` and `Dataset.examples` do.
+        DataError: as `check_training`, `Dataset.splits` and `Dataset.examples` do.
     """
+    check_training(data, source)
     there = data.splits()
     missing = missing_splits(there)
     if not missing:

@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from triptych.config.schema import Limits, Split
 from triptych.contracts import SPLITS, Dataset, Example
 from triptych.corpus.arrow import SplitWriter, TokenizedSplit
+from triptych.corpus.cutting import check_training
 from triptych.corpus.layout import PairLayout
 from triptych.corpus.selection import SelectedRows, select
 from triptych.corpus.sequence import Template, check_ids
@@ -243,17 +244,8 @@ def _seal(folder: Path, names: Sequence[str], data: Data) -> None:
 
 def _source_splits(job: _Job) -> list[str]:
     """The splits to read, train first."""
+    check_training(job.dataset, job.source)
     there = job.dataset.splits()
-    if "train" not in there and "all" not in there:
-        raise DataError(
-            " ".join(
-                [
-                    f"{job.source} has no training split, only {', '.join(there)}. Add one, or give a single file to "
-                    "be cut.",
-                    *job.dataset.notes(),
-                ]
-            )
-        )
     return [name for name in SPLITS if name in there] if "train" in there else ["all"]
 
 

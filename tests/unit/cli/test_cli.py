@@ -294,6 +294,16 @@ def test_list_data_says_how_a_folder_would_be_read(tmp_path, capsys):
     assert "train: 10 rows" in text and "document = article" in text and "summary = highlights" in text
 
 
+@pytest.mark.parametrize("names", [("test",), ("validation", "test")])
+def test_list_data_says_that_there_is_no_training_split(names, tmp_path, capsys):
+    """Data with other splits alone is refused as `compare` refuses it, with what to do."""
+    for name in names:
+        write_csv(tmp_path / "data" / f"{name}.csv")
+    assert cli.main(["list", "data", str(tmp_path / "data")]) == 2
+    said = f"data has no training split, only {', '.join(names)}. Add one, or give a single file to be cut."
+    assert said in capsys.readouterr().err
+
+
 def test_list_data_takes_names_of_columns_and_shows_a_pair(tmp_path, capsys):
     """`list data DIR --set` reads a folder with the columns named, as the message on unknown columns says, and shows a
     pair."""

@@ -202,11 +202,11 @@ def test_what_a_cut_gives_is_counted_without_a_model(tmp_path):
     pairs = [*stories("s", 100), *[("a copy", f"summary {i}") for i in range(30)], ("", "s"), ("d", " ")]
     for name, split in (("all", Split()), ("train", Split(seed=3, fractions=(0.5, 0.3, 0.2)))):
         corpus = make(tmp_path / name, {name: pairs}, split=split)
-        counted = count_cut(Memory(pairs={name: pairs}), split)
+        counted = count_cut(Memory(pairs={name: pairs}), split, "mine")
         assert counted == {each: corpus.data.splits[each].read for each in SPLITS} and sum(counted.values()) == 132
     two = Memory(pairs={"train": stories("t", 90), "test": stories("e", 7)})
-    assert count_cut(two, Split()) == {"train": 80, "validation": 10}
-    assert count_cut(Memory(pairs=three()), Split()) == {}
+    assert count_cut(two, Split(), "mine") == {"train": 80, "validation": 10}
+    assert count_cut(Memory(pairs=three()), Split(), "mine") == {}
 
 
 def test_copies_of_a_document_stay_together(tmp_path):
