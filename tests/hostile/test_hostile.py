@@ -586,7 +586,7 @@ def test_a_full_disk_under_the_cache_is_told_before_work(tmp_path, capsys):
     entry."""
     with largest_file(4000):
         assert cli.main(["compare", "--methods", "lead-3", "--out", "out", "--set", *SMALL]) == 2
-    assert "Check free disk space" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert "Make room" in capsys.readouterr().err and not (tmp_path / "out").exists()
     assert list((tmp_path / "cache").iterdir()) == []
 
 

@@ -362,7 +362,7 @@ def test_the_notes_of_a_run_say_why_a_saving_is_not_used(gpt2, monkeypatch):
     monkeypatch.setattr(SharedCache, "follow", lacking)
     monkeypatch.setattr(partial_forward, "last_block_at", lacking)
     notes = make_ready(gpt2.model(LoRA(rank=2))).can.notes
-    assert len(notes) == 2 and all(note.endswith("this family: its heads are two") for note in notes)
+    assert len(notes) == 2 and all(note.endswith(": its heads are two") for note in notes)
 
 
 def test_predictions_are_compared_whatever_all_logits_share():

@@ -8,9 +8,9 @@ from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 @pytest.mark.parametrize(
     ("model", "data", "begins", "ends"),
     [
-        (True, True, "The model and the data are embedded", "real models or documents."),
-        (True, False, "The model is embedded", "real models."),
-        (False, True, "The data are embedded", "real documents."),
+        (True, True, "The model and the data are built in", "real models or documents."),
+        (True, False, "The model is built in", "real models."),
+        (False, True, "The data are built in", "real documents."),
     ],
 )
 def test_the_sentence_names_what_is_synthetic(model, data, begins, ends):
