@@ -69,9 +69,8 @@ def test_every_promise_names_a_test(document):
 
 def test_every_row_of_what_was_tried_names_a_test_or_a_program():
     """The table of faults says where each is tried."""
-    section = (
-        (CHECKOUT / "docs/reliability.md").read_text(encoding="utf-8").partition("## Faults tested")[2].partition("\n## ")[0]
-    )
+    text = (CHECKOUT / "docs/reliability.md").read_text(encoding="utf-8")
+    section = text.partition("## Faults tested")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| ") and not line.startswith("| fault")]
     assert len(rows) > 10
     assert all(re.search(r"`(?:tests|scripts)/\w+", row) for row in rows), rows
