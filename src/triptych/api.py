@@ -607,15 +607,16 @@ def advise(
     from triptych.analysis import comparison as comparing
     from triptych.results.reading import is_published, read_comparison, read_results
 
-    if is_published(named_path(out)):
-        return advice.recommend(read_comparison(named_path(out)), max_parameters, max_seconds, max_memory)
-    results = read_results(named_path(out))
+    folder = named_path(out)
+    if is_published(folder):
+        return advice.recommend(read_comparison(folder), max_parameters, max_seconds, max_memory)
+    results = read_results(folder)
     found = advice.recommend(comparing.compare_results(results), max_parameters, max_seconds, max_memory)
     if found.choice is None or results.files is not None or not results.has_texts:
         return found  # there is no run to use
 
     def folders(label: str) -> list[Path]:
-        return runs_of_row(named_path(out), label, [run.record.seed for run in results.of(label)])
+        return runs_of_row(folder, label, [run.record.seed for run in results.of(label)])
 
     runs = folders(found.choice)
     said = [found.text, how_to_use(results, found.choice, runs)]
@@ -790,10 +791,11 @@ def describe_data(path: str | Path, *, settings: Mapping[str, Any] | None = None
     from triptych.run.scoring import MOST_REFERENCES
 
     suite = make_suite(reading.nested(settings or {}))
-    found = tables.describe_tables(named_path(path), suite.columns)
+    source = named_path(path)
+    found = tables.describe_tables(source, suite.columns)
     splits = [split.split for split in found.splits]
     scored = [split for split in splits if split in ("validation", "test")] or splits[:1]
-    data = tables.Tables(path=named_path(path), columns=suite.columns)
+    data = tables.Tables(path=source, columns=suite.columns)
     references = [pair.summary for split in scored for pair in islice(data.examples(split), MOST_REFERENCES)]
     language = languages.choose(suite.rouge.language, references, str(path))
     return DataDescription(found, language, count_cut(data, suite.split, str(path)))

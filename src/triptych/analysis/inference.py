@@ -50,8 +50,8 @@ class Total:
     of it makes V unbiased and, from two or three seeds, too small too often, so a share of 1 / f[r] stays, f[r] = S - 1
     of method r. Each part has the t quantile of its own degrees of freedom: one quantile for the sum, as Satterthwaite
     (1946) has it, trusts an estimate of the seeds' variance that is small by luck. Two methods with equally many seeds
-    share one E, of Welch's degrees of freedom; with unequal numbers those would follow the method of few seeds, so each
-    method has an E of its own.
+    share one E, of Welch's degrees of freedom; with unequal numbers those would be of the method with many seeds
+    wherever the few of the other happen to agree, so each method has an E of its own.
     `docs/statistics.md` gives the error rates.
 
     Attributes:

@@ -141,7 +141,7 @@ def of_those_with_one_seed(rows: Mapping[str, RowSummary]) -> str:
 
 def _of_methods(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str) -> str:
     tested = {label for test in tests if test.metric == measure for label in (test.a, test.b)}
-    ranked = [label for label in ranking(rows, measure) if label in tested] if tests else ranking(rows, measure)
+    ranked = [label for label in ranking(rows, measure) if label in tested]
     sentence = _leader(ranked, rows, tests, measure, "methods")
     trained = [label for label in ranked if num_trainable(rows[label])]
     if ranked[0] not in trained and len(trained) > 1:

@@ -518,8 +518,9 @@ def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
             f"shown to be better than {formats.listed(rivals)}."
         )
     below = "below" if measure == "loss" else "above"
-    which = "the model trained with" if with_one_seed(comparison.rows) else "the best trained method is"
-    found = " leads on these documents" if with_one_seed(comparison.rows) else ""
+    of_models = bool(with_one_seed(comparison.rows))
+    which = "the model trained with" if of_models else "the best trained method is"
+    found = " leads on these documents" if of_models else ""
     return f"By {name} {which} {best}{found}: {estimate}, significantly {below} {_each_other(known)}."
 
 
