@@ -96,6 +96,12 @@ def _usual_targets(model_type: str) -> tuple[str, ...]:
     return tuple(TARGETS.get(model_type, ()))
 
 
+def declared_positions(config: PreTrainedConfig) -> int | None:
+    """Positions that a model has by its configuration; None: no fixed limit."""
+    text = config.get_text_config()
+    return min((limit for name in _LIMITS if (limit := getattr(text, name, None)) is not None), default=None)
+
+
 def usable_positions(config: PreTrainedConfig) -> int | None:
     """Positions up to which a sequence is read the same whatever else is in its batch; None: no fixed limit.
 
@@ -109,7 +115,7 @@ def usable_positions(config: PreTrainedConfig) -> int | None:
     """
     text = config.get_text_config()
     given = getattr(text, "rope_parameters", None) or {}
-    limits = [getattr(text, name, None) for name in _LIMITS]
+    limits = [declared_positions(config)]
     for rope in (given, *(layers for layers in given.values() if isinstance(layers, dict))):
         if rope.get("rope_type") == "longrope":
             limits.append(rope.get("original_max_position_embeddings"))

@@ -15,7 +15,7 @@ from triptych.errors import ConfigError, ModelError
 from triptych.machine import choose_device, choose_precision, is_emulated, start_machine
 from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
-from triptych.models.parts import is_recurrent
+from triptych.models.parts import declared_positions, is_recurrent
 from triptych.models.prompts import has_chat_template
 from triptych.results import layout
 from triptych.results.records import Parameters
@@ -235,7 +235,7 @@ def _check_context_length(suite: Suite, entries: Sequence[SuiteEntry], base: Bas
     room = length - virtual - new - around
     example = f", for example --set limits.document_tokens={room}" if room > 0 else ""
     fitting = f" The limits of --preset demo fit {suite.model}." if base.is_synthetic else ""
-    most = getattr(base.config.get_text_config(), "max_position_embeddings", length)
+    most = declared_positions(base.config)
     reason = f" that are safe to use of its {most}: beyond them LongRoPE reads every document of a batch differently"
     raise ConfigError(
         f"{virtual} virtual + limits.document_tokens {suite.limits.document_tokens} + {new} summary + "

@@ -179,7 +179,8 @@ def test_what_is_read_of_a_row_does_not_depend_on_its_batch(model, positions, ma
 @pytest.mark.parametrize("plain", ["true", "false"])
 def test_beyond_mpts_biases_is_refused_before_work(folders, tmp_path, capsys, plain):
     """MPT calls its positions by another name, and has no biases beyond them."""
-    folder = folders("mpt", made("mpt", d_model=32, n_heads=4, n_layers=2, max_seq_len=128))
+    unused = {"max_position_embeddings": 512}  # a key of other families
+    folder = folders("mpt", made("mpt", d_model=32, n_heads=4, n_layers=2, max_seq_len=128, **unused))
     said = refused(capsys, *train("untuned", folder, tmp_path / "a", f"engine.plain={plain}"))
     assert "positions, and the model has 128: lower limits.document_tokens" in said and "LongRoPE" not in said
     few = "limits.document_tokens=40"
