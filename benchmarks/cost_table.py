@@ -30,7 +30,7 @@ def parameters(name: str, show: Callable[..., str] = formats.count) -> Show:
 
 def trained(show: Callable[[Cost], str]) -> Show:
     """A cost of training; a dash where nothing is trained."""
-    return lambda run: show(run.record.cost) if run.tuned else formats.DASH
+    return lambda run: show(run.record.cost) if run.trained else formats.DASH
 
 
 def size(count: float | None) -> str:
@@ -66,7 +66,7 @@ LINES: tuple[tuple[str, Show], ...] = (
     ("Trainable parameters", parameters("num_trainable_parameters")),
     ("Added parameters", parameters("num_added_parameters")),
     ("Total parameters", parameters("num_total_parameters")),
-    ("Stored", lambda run: parameters("stored_bytes", size)(run) if run.tuned else formats.DASH),
+    ("Stored", lambda run: parameters("stored_bytes", size)(run) if run.trained else formats.DASH),
     ("Start, model loaded", seconds("startup_seconds")),
     ("Data", seconds("preparation_seconds")),
     ("Compilation", seconds("compile_seconds")),
@@ -97,7 +97,7 @@ def per_step(name: str, show: Callable[[float | None], str]) -> Show:
     """A cost of training over the number of optimizer steps."""
 
     def shown(run: SavedRun) -> str:
-        if not run.tuned or run.record.training is None:
+        if not run.trained or run.record.training is None:
             return formats.DASH
         value = getattr(run.record.cost, name)
         return show(None if value is None else value / run.record.training.steps)
@@ -141,7 +141,7 @@ def table_of_steps(several: Sequence[Sequence[SavedRun]]) -> str:
 
 def missing(runs: Sequence[SavedRun]) -> list[str]:
     """Why what is missing was not measured."""
-    costs = [run.record.cost for run in runs if run.tuned]
+    costs = [run.record.cost for run in runs if run.trained]
     notes = [("Energy", cost.energy_note) for cost in costs] + [("Utilisation", cost.busy_note) for cost in costs]
     return [f"\n{title}: {note}." for title, note in dict.fromkeys(notes) if note]
 

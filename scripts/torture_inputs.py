@@ -508,7 +508,7 @@ def read_results(place: Path) -> None:
     for axis in AXES:
         validation_curves(results, axis)
     recommend(comparison, max_seconds=60)
-    Console(file=io.StringIO(), width=100).print(terminal.comparison_table(comparison))
+    Console(file=io.StringIO(), width=100).print(terminal.ComparisonTable(comparison))
 
 
 def write_reports(place: Path) -> None:

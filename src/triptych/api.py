@@ -620,7 +620,7 @@ def advise(
 
     runs = folders(found.choice)
     said = [found.text, how_to_use(results, found.choice, runs)]
-    if found.trained is not None and not any(run.tuned for run in results.of(found.choice)):
+    if found.trained is not None and not any(run.trained for run in results.of(found.choice)):
         said.append(how_to_use(results, found.trained, folders(found.trained)))
     return replace(found, runs=tuple(map(str, runs)), text="\n".join(said))
 

@@ -23,7 +23,7 @@ from triptych.reporting import write, write_report
 from triptych.reporting.document import ReportContent
 from triptych.reporting.export import to_csv, to_markdown
 from triptych.reporting.pdf import to_pdf
-from triptych.reporting.terminal import comparison_table
+from triptych.reporting.terminal import ComparisonTable
 from triptych.reporting.web import to_html
 from triptych.results import json_files, reading, records
 from triptych.run.events import FailedEvent, NoteEvent, RunId
@@ -114,7 +114,7 @@ def check_documents(text: str) -> None:
     assert not RAW.search(to_csv(comparison) + to_markdown(comparison))
     assert len(list(csv.DictReader(io.StringIO(to_csv(comparison))))) == 3
     console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(comparison_table(comparison))
+    console.print(ComparisonTable(comparison))
     assert not RAW.search(console.file.getvalue())
     content = to_json(comparison.model_dump(mode="python"))
     content.encode()

@@ -6,10 +6,8 @@ from dataclasses import dataclass
 
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.verdict import (
-    NAMES,
     find_test,
     mean_of,
-    num_trainable,
     ranking,
     separable,
     turned,
@@ -18,6 +16,7 @@ from triptych.analysis.verdict import (
 from triptych.errors import ConfigError, shorten
 from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
+from triptych.text.measures import digits_of, lower_is_better, name_of, second_measure
 from triptych.text.quantities import BYTES_OF, ONES_OF, SECONDS_OF, read_quantity
 
 
@@ -102,14 +101,14 @@ def recommend(
     """
     limits = _limits(max_parameters, max_seconds, max_memory)
     refused = {label: reason for label, row in comparison.rows.items() if (reason := _refusal(row, limits))}
-    measure = _measure(comparison)
+    measure = comparison.primary_measure
     within = [label for label in ranking(comparison.rows, measure) if label not in refused]
     if not within:
         return Advice(None, None, (), (), refused, _nothing_fits(comparison, limits, refused))
     best = within[0]
     rivals = tuple(_rival(comparison, measure, best, label) for label in within[1:])
     choice = min([best, *(rival.label for rival in rivals if rival.not_worse)], key=_expense(comparison, within))
-    trainable = {label: num_trainable(comparison.rows[label]) for label in within}
+    trainable = {label: comparison.rows[label].num_trainable_parameters for label in within}
     frugal = tuple(
         sorted(
             (rival.label for rival in rivals if not rival.separable and trainable[rival.label] < trainable[best]),
@@ -121,21 +120,17 @@ def recommend(
         for label in refused
         if mean_of(comparison.rows[label], measure) is not None
     ]
-    ahead = [rival for rival in beyond if (rival.difference > 0) == (measure == "loss") and rival.difference]
+    ahead = [rival for rival in beyond if (rival.difference > 0) == lower_is_better(measure) and rival.difference]
     text = _text(comparison, measure, choice, within, rivals, frugal, refused, ahead, limits)
     trained = next((label for label in within if trainable[label]), None)
     return Advice(best, choice, rivals, frugal, refused, text, trained=trained)
-
-
-def _measure(comparison: Comparison) -> str:
-    return comparison.inference.primary if comparison.inference is not None else "rouge1"
 
 
 def _expense(comparison: Comparison, labels: Sequence[str]) -> Callable[[str], tuple[float, float]]:
     """What to sort methods by, the cheapest first: training seconds where all have them, then trainable parameters."""
     seconds = {label: _seconds(comparison.rows[label]) for label in labels}
     known = None not in seconds.values()
-    return lambda label: ((seconds[label] or 0.0) if known else 0.0, num_trainable(comparison.rows[label]))
+    return lambda label: ((seconds[label] or 0.0) if known else 0.0, comparison.rows[label].num_trainable_parameters)
 
 
 def _limits(
@@ -145,7 +140,7 @@ def _limits(
     seconds = _amount(max_seconds, "--max-seconds", SECONDS_OF, "90s, 30min, 8h or 3600")
     memory = _amount(max_memory, "--max-memory", BYTES_OF, "500MB, 8GB, 8GiB or 8e9")
     limits = [
-        (parameters, num_trainable, lambda n: f"{n:,.0f}", "trainable parameters"),
+        (parameters, lambda row: row.num_trainable_parameters, lambda n: f"{n:,.0f}", "trainable parameters"),
         (seconds, _seconds, formats.seconds, "of training"),
         (memory, _memory, lambda size: formats.quantity(size, "bytes"), "of memory"),
     ]
@@ -171,13 +166,13 @@ def _amount(given: float | str | None, option: str, units: Mapping[str, float], 
 
 def _seconds(row: RowSummary) -> float | None:
     """Training seconds; None where they were not measured, or others worked on the device."""
-    if not num_trainable(row):
+    if not row.trained:
         return 0.0
     return None if row.shared_device else row.cost["train_seconds"]
 
 
 def _memory(row: RowSummary) -> float | None:
-    return row.cost["peak_memory_bytes"] if num_trainable(row) else 0.0  # nothing is trained
+    return row.cost["peak_memory_bytes"] if row.trained else 0.0  # nothing is trained
 
 
 def _refusal(row: RowSummary, limits: Sequence[_Limit]) -> str | None:
@@ -220,30 +215,30 @@ def _text(
 ) -> str:
     best = within[0]
     row, chosen = comparison.rows[best], comparison.rows[choice]
-    name = NAMES.get(measure, measure)
+    name = name_of(measure)
+    most = "lowest" if lower_is_better(measure) else "highest"
     lines = [f"{_within(limits)}: {choice}.", f"  {_quality(comparison, chosen)}", f"  {_cost(chosen)}"]
     if choice != best:
         margin = comparison.inference.margins[measure] if comparison.inference is not None else 0.0
         lines.append(
             f"It is the cheapest method shown to be at most {margin:g} worse in {name} than {best}, which has "
-            f"the {'lowest' if measure == 'loss' else 'highest'} mean: {_quality(comparison, row)}"
+            f"the {most} mean: {_quality(comparison, row)}"
         )
     elif rivals and not all(rival.separable for rival in rivals):
-        most = "lowest" if measure == "loss" else "highest"
         expense = _expense(comparison, within)
         cheaper = any(expense(label) < expense(best) for label in within)
         what = "no cheaper method is shown to be as good" if cheaper else "nothing within the budget is cheaper"
         lines.append(f"It has the {most} mean, and {what}.")
     elif not rivals and refused:
         lines.append("Nothing else is within the budget.")
-    trained = [label for label in within if num_trainable(comparison.rows[label])]
+    trained = [label for label in within if comparison.rows[label].trained]
     if single := with_one_seed({label: comparison.rows[label] for label in trained}):
-        only = ": no method is advised here, only a model" if num_trainable(chosen) else ""
+        only = ": no method is advised here, only a model" if chosen.trained else ""
         lines.append(
             f"This compares trained models: {formats.listed(single)} {formats.verb(single, 'has', 'have')} one "
             f"training seed. Comparing the methods themselves requires more{only}."
         )
-    if trained and not num_trainable(chosen):
+    if trained and not chosen.trained:
         lines.append(f"Of the methods within the budget that train, {trained[0]} has the best mean.")
     if rivals:
         lines.append(
@@ -254,13 +249,14 @@ def _text(
     if undecided:
         lines.append(
             f"{undecided[0]} is not shown to differ from {best} and trains "
-            f"{num_trainable(comparison.rows[undecided[0]]):,.0f} parameters instead of {num_trainable(row):,.0f}."
+            f"{comparison.rows[undecided[0]].num_trainable_parameters:,.0f} parameters instead of "
+            f"{row.num_trainable_parameters:,.0f}."
         )
     if refused:
         lines.append("Not within the budget:")
         lines.extend(f"  {label}: {reason}." for label, reason in refused.items())
     lines.extend(
-        f"Outside the budget, {rival.label} has a better mean {name} by {abs(rival.difference):.{_digits(measure)}f}"
+        f"Outside the budget, {rival.label} has a better mean {name} by {abs(rival.difference):.{digits_of(measure)}f}"
         f"{'' if rival.separable else ', which may be chance'}."
         for rival in ahead
     )
@@ -269,10 +265,6 @@ def _text(
         lines.append("Note:")
         lines.extend(f"  {note}" for note in notes)
     return "\n".join(lines)
-
-
-def _digits(measure: str) -> int:
-    return 4 if measure == "loss" else 2
 
 
 def _nothing_fits(comparison: Comparison, limits: Sequence[_Limit], refused: dict[str, str]) -> str:
@@ -306,12 +298,12 @@ def _quality(comparison: Comparison, row: RowSummary) -> str:
 
 
 def _cost(row: RowSummary) -> str:
-    if not num_trainable(row):
+    if not row.trained:
         return "Nothing is trained."
     seconds, search, memory = row.cost["train_seconds"], row.cost["search_seconds"], row.cost["peak_memory_bytes"]
     shared = " on a GPU that others used, too" if row.shared_device else ""
     parts = [
-        f"{num_trainable(row):,.0f} trainable parameters",
+        f"{row.num_trainable_parameters:,.0f} trainable parameters",
         "training time not measured" if seconds is None else f"{formats.seconds(seconds)} of training{shared}",
         "memory not measured" if memory is None else f"{formats.quantity(memory, 'bytes')} of memory at the peak",
     ]
@@ -325,15 +317,15 @@ def _cost(row: RowSummary) -> str:
 
 def _evidence(comparison: Comparison, measure: str, best: str, rival: Rival) -> str:
     if rival.decision is None:
-        return f"{rival.difference:+.{_digits(measure)}f}, not tested"
-    second = "rouge1" if measure == "loss" else "loss"
+        return f"{rival.difference:+.{digits_of(measure)}f}, not tested"
+    second = second_measure(measure)
     other = _rival(comparison, second, best, rival.label)
-    also = "" if other.decision is None else f"; {NAMES[second]} {_figures(other, second)}"
+    also = "" if other.decision is None else f"; {name_of(second)} {_figures(other, second)}"
     return _figures(rival, measure) + also
 
 
 def _figures(rival: Rival, measure: str) -> str:
-    digits = _digits(measure)
+    digits = digits_of(measure)
     interval = (
         "" if rival.low is None or rival.high is None else f" [{rival.low:+.{digits}f}, {rival.high:+.{digits}f}]"
     )

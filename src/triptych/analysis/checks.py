@@ -53,7 +53,7 @@ def output_checks(results: Results) -> OutputChecks | None:
     }
     itself = _of_texts(references, references, articles, names, language)
     scores = {label: _samples(values) for label, values in measured.items()}
-    trained = {label: len(results.of(label)) for label in measured if results.of(label)[0].tuned}
+    trained = {label: len(results.of(label)) for label in measured if results.of(label)[0].trained}
     return OutputChecks(
         documents_known=known,
         num_documents=taken,

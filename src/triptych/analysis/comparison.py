@@ -16,7 +16,7 @@ from triptych.analysis.fairness import refuse_unfair, refuse_unlike_seeds
 from triptych.analysis.flags import comparison_flags, row_flags, synthetic_parts_of
 from triptych.analysis.inference import Array, Sample, ratio_values, t_interval
 from triptych.analysis.pairs import inference_of, mean_estimate, paired_tests, samples
-from triptych.analysis.verdict import num_trainable, pareto_front, verdict, verdict_of_files
+from triptych.analysis.verdict import pareto_front, verdict, verdict_of_files
 from triptych.errors import ResultsError
 from triptych.results.consistency import LOSS_TOLERANCE
 from triptych.results.reading import Results, SavedRun
@@ -78,7 +78,11 @@ def compare_results(results: Results) -> Comparison:
             }
         ),
         pareto_parameters=pareto_front(
-            {label: (row.rouge1.mean, num_trainable(row)) for label, row in rows.items() if row.rouge1 is not None}
+            {
+                label: (row.rouge1.mean, row.num_trainable_parameters)
+                for label, row in rows.items()
+                if row.rouge1 is not None
+            }
         ),
         verdict=(verdict if results.files is None else verdict_of_files)(rows, tests, analysis),
         flags=flags,
@@ -163,7 +167,7 @@ def _scores(results: Results) -> dict[str, dict[str, Sample]]:
 def _num_seeds(results: Results) -> dict[str, int]:
     """How many seeds every method has that was trained, as a system whose files were scored may have been."""
     may_be = results.files is not None
-    return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].tuned or may_be)}
+    return {label: len(runs) for label in results.labels if (runs := results.of(label)) and (runs[0].trained or may_be)}
 
 
 def matrices(runs: Sequence[SavedRun]) -> dict[str, Array]:
@@ -209,14 +213,14 @@ def _scaling(
         lacking = ", ".join([*failed, *(f"{label} (seed {seed})" for label, seed in part.missing)])
         if lacking:
             flags.append(f"On {size:,} training documents, not in this comparison: {lacking}.")
-    tuned = [run for run in results.runs if run.done and run.tuned]
+    tuned = [run for run in results.runs if run.done and run.trained]
     used = next((run.record.data.splits["train"].used for run in tuned if run.record.data is not None), None)
     if not parts or used is None:
         return [], flags
     sizes: dict[int, Sequence[SavedRun]] = {size: part.runs for size, part in parts.items()} | {used: tuned}
     refuse_unfair([run for runs in sizes.values() for run in runs], sizes_differ=True)
     gains = _gains(results, sizes)
-    own = {label: row for label, row in rows.items() if num_trainable(row)}
+    own = {label: row for label, row in rows.items() if row.trained}
     trained = {label: values for label, values in scores.items() if label in own}
     among = paired_tests(trained, results.suite.analysis, _num_seeds(results))  # corrected as the smaller sizes are
     smaller = {size: compare_results(part) for size, part in parts.items()}
@@ -365,7 +369,7 @@ def _without_repeated_baselines(several: Sequence[Results]) -> list[Results]:
         runs = []
         for run in results.runs:
             key = (run.record.label, run.record.kind, tuple((line.id, line.prediction) for line in run.predictions))
-            if run.tuned or not run.done or key not in seen:
+            if run.trained or not run.done or key not in seen:
                 runs.append(run)
             seen.add(key)
         kept.append(replace(results, runs=tuple(runs)))

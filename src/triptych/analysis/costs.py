@@ -85,7 +85,7 @@ def measured(results: Results) -> dict[str, RowCost]:
 
 def _of_row(runs: Sequence[SavedRun]) -> RowCost:
     costs = [run.record.cost for run in runs]
-    trains = runs[0].tuned
+    trains = runs[0].trained
     evaluated = sum(_evaluated(run) for run in runs)
     summarized = sum(len(run.predictions) for run in runs)
     seen = sum(run.record.training.documents for run in runs if run.record.training is not None)

@@ -76,7 +76,7 @@ def validation_curves(results: Results, axis: str = "step") -> Curves:
     """
     if axis not in AXES:
         raise ResultsError(f"Unknown axis {axis!r}.{nearest(axis, AXES)}")
-    trained = [run for run in results.runs if run.done and run.tuned]
+    trained = [run for run in results.runs if run.done and run.trained]
     lines = {run.name: _curve(run, axis) for run in trained}
     absent = dict.fromkeys(run.record.label for run in trained if lines[run.name] is None)
     return Curves(axis, AXES[axis], tuple(line for line in lines.values() if line is not None), tuple(absent))

@@ -110,7 +110,7 @@ def _refuse_equal_losses(done: Sequence[SavedRun]) -> None:
     seen: dict[tuple[int, float], SavedRun] = {}
     for run in done:
         untouched = run.record.training is not None and run.record.training.best_step == 0
-        if not run.tuned or untouched or run.record.loss.test is None:
+        if not run.trained or untouched or run.record.loss.test is None:
             continue
         first = seen.setdefault((run.record.seed, run.record.loss.test), run)
         if first.record.label != run.record.label:

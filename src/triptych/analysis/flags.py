@@ -10,6 +10,7 @@ from triptych.results.reading import Results, SavedRun
 from triptych.results.records import ROUGE_TYPES
 from triptych.text import formats
 from triptych.text.languages import ENGLISH
+from triptych.text.measures import unit_of
 from triptych.text.synthetic import SyntheticPart, synthetic_parts, synthetic_sentence
 
 NOT_MOVED = 0.005  # of the initial validation loss: less is what a rate far too low does (1e-4 on a prompt)
@@ -36,7 +37,7 @@ def row_flags(runs: Sequence[SavedRun]) -> list[str]:
         flags.append(sentence if everywhere else f"Seed {_listed(seeds)}: {sentence}")
     losses: dict[float, list[int]] = defaultdict(list)
     for run in runs:
-        if run.done and run.tuned and run.record.loss.test is not None:
+        if run.done and run.trained and run.record.loss.test is not None:
             losses[run.record.loss.test].append(run.record.seed)
     flags.extend(
         f"Seeds {_listed(seeds)} gave bit-equal test losses: the seed has no effect here, so these are not repetitions."
@@ -70,8 +71,7 @@ def _chosen(results: Results) -> list[str]:
     design = results.suite.design
     if design is None:
         return []
-    point = "point" if design.detect == 1 else "points"
-    unit = "nats" if results.suite.analysis.primary == "loss" else point
+    unit = unit_of(results.suite.analysis.primary, design.detect)
     return [
         "Seeds, test documents, training pairs and epochs, the same for every method, were chosen before the first run "
         f"for a budget of {_duration(design.within_seconds)} (--within): {formats.number_of(design.seeds, 'seed')}, "
@@ -147,7 +147,7 @@ def _run_flags(run: SavedRun) -> list[str]:
 def _how_the_loss_moved(run: SavedRun) -> str | None:
     """A sentence where training did not lower the validation loss; None where it did."""
     initial, after, training = run.record.loss.initial, run.record.loss.validation, run.record.training
-    if not run.tuned or initial is None or after is None:
+    if not run.trained or initial is None or after is None:
         return None
     untouched = ""
     if training is not None and training.best_step == 0:
@@ -231,7 +231,7 @@ def _unfinished(results: Results) -> list[str]:
 
 def _few_seeds(results: Results) -> list[str]:
     """One seed says nothing about the spread over seeds; unequal numbers of seeds are reported."""
-    counts = {label: len(runs) for label in results.labels if (runs := results.of(label)) and runs[0].tuned}
+    counts = {label: len(runs) for label in results.labels if (runs := results.of(label)) and runs[0].trained}
     if not counts:
         return []
     if max(counts.values()) == 1:
@@ -263,7 +263,7 @@ def _few_sets(results: Results) -> list[str]:
 def _unequal_search(results: Results) -> list[str]:
     """Searches of unequal budgets: documents trained on, or where records of earlier versions lack them, rates."""
     budgets: dict[str, int] = {}
-    found = [(run.record.label, run.record.search) for run in results.runs if run.done and run.tuned]
+    found = [(run.record.label, run.record.search) for run in results.runs if run.done and run.trained]
     trials = [trial for _, search in found if search is not None for trial in search.trials]
     counted = all(trial.documents is not None for trial in trials)
     for label, search in found:
@@ -305,9 +305,9 @@ def _equal_texts(results: Results) -> list[str]:
 
 def _paired_runs(a: Sequence[SavedRun], b: Sequence[SavedRun]) -> list[tuple[SavedRun, SavedRun]]:
     """Runs under the same seed; a method run once is paired with each run of the other."""
-    if len(a) == 1 and not a[0].tuned:
+    if len(a) == 1 and not a[0].trained:
         return [(run, a[0]) for run in b]
-    if len(b) == 1 and not b[0].tuned:
+    if len(b) == 1 and not b[0].trained:
         return [(run, b[0]) for run in a]
     by_seed = {run.record.seed: run for run in b}
     return [(run, by_seed[run.record.seed]) for run in a if run.record.seed in by_seed]
@@ -323,7 +323,7 @@ def _unequal_machines(done: Sequence[SavedRun]) -> list[str]:
         ("micro-batch sizes", lambda run: run.setting("training.micro_batch_size")),
         ("engine settings", lambda run: [run.setting(f"engine.{name}") for name in ("plain", "sharding")]),
     ):
-        trained = [run for run in with_provenance if run.tuned]
+        trained = [run for run in with_provenance if run.trained]
         if _differ(trained, value):
             flags.append(
                 f"The methods were trained with different {what}: their seconds, memory and energy cannot be compared."

@@ -11,6 +11,7 @@ from triptych.analysis.inference import Array, Sample, difference, sample_of
 from triptych.analysis.power import POWER, detectable
 from triptych.config.schema import Analysis
 from triptych.results.records import Estimate, Inference, PairedTest
+from triptych.text.measures import lower_is_better, units_of
 
 LEVEL = 0.05
 ROUGE_BOUNDS = (0.0, 100.0)
@@ -36,13 +37,6 @@ def samples(scores: Scores) -> dict[str, dict[str, Sample]]:
 def bounds_of(measure: str) -> tuple[float, float] | None:
     """The lowest and highest value that a document can have on a measure; None if they are unknown."""
     return ROUGE_BOUNDS if measure.startswith("rouge") else None
-
-
-def units_of(measure: str) -> str:
-    """The unit of a measure, in words."""
-    if measure == "loss":
-        return "nats per target token"
-    return "points of F1, 0-100" if measure.startswith("rouge") else "as the metric gives it"
 
 
 def mean_estimate(one: Sample) -> Estimate:
@@ -123,7 +117,7 @@ def _of_measure(
     if not cases:
         return []
     margin = analysis.margin_of(measure)
-    sign = -1 if measure == "loss" else 1  # a lower loss is better
+    sign = -1 if lower_is_better(measure) else 1  # a lower loss is better
     p_values = np.array([one.p_value() for *_, one in cases])
     rows = len({label for a, b, _ in cases for label in (a, b)})
     found = corrected_pairs(p_values, rows, LEVEL) if all_pairs else corrected_by_holm(p_values, LEVEL)

@@ -7,8 +7,8 @@ from triptych.analysis.pairs import LEVEL
 from triptych.config.schema import Analysis
 from triptych.results.records import PairedTest, RowSummary
 from triptych.text import formats
+from triptych.text.measures import lower_is_better, name_of, second_measure, unit_of
 
-NAMES = {"rouge1": "ROUGE-1", "rouge2": "ROUGE-2", "rougeL": "ROUGE-L", "rougeLsum": "ROUGE-Lsum", "loss": "test loss"}
 _MOST_LISTED = 6  # pairs named one by one; of more the number is given
 
 
@@ -41,6 +41,12 @@ def find_test(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> Paire
     return next((test for test in tests if test.metric == metric and {test.a, test.b} == {a, b}), None)
 
 
+def shown_to_differ(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> bool:
+    """Whether these two methods were tested on that score and differ."""
+    test = find_test(tests, metric, a, b)
+    return test is not None and separable(test)
+
+
 def turned(test: PairedTest, first: str) -> PairedTest:
     """The same test with `first` as its `a`."""
     if test.a == first:
@@ -59,7 +65,7 @@ def verdict(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], analysi
     methods are judged among themselves as well. If a trained method has one seed, no method is ranked: the sentences
     are about the trained models alone.
     """
-    primary, second = analysis.primary, "rouge1" if analysis.primary == "loss" else "loss"
+    primary, second = analysis.primary, second_measure(analysis.primary)
     if len(ranking(rows, primary)) < 2:
         return "There is nothing to compare: fewer than two methods finished."
     if not tests:
@@ -95,7 +101,7 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
     if not single:
         return f"{_leader(ranked, rows, tests, primary, 'systems')}."
     about = [test for test in tests if test.metric == primary]
-    name, named = NAMES.get(primary, primary), _apart(rows, about, primary, "pairs of systems")
+    name, named = name_of(primary), _apart(rows, about, primary, "pairs of systems")
     found = f"{named} on these documents" if named else "no two of these outputs are shown to differ on these documents"
     whose = "each system" if len(single) == len(ranked) else ", ".join(single)
     return (
@@ -107,7 +113,7 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
 def ranking(rows: Mapping[str, RowSummary], measure: str = "rouge1") -> list[str]:
     """The labels of the methods that have the measure, the best mean first."""
     means = {label: mean for label, row in rows.items() if (mean := mean_of(row, measure)) is not None}
-    return sorted(means, key=lambda label: means[label] if measure == "loss" else -means[label])
+    return sorted(means, key=lambda label: means[label] if lower_is_better(measure) else -means[label])
 
 
 def mean_of(row: RowSummary, measure: str) -> float | None:
@@ -118,14 +124,9 @@ def mean_of(row: RowSummary, measure: str) -> float | None:
     return None if estimate is None else estimate.mean
 
 
-def num_trainable(row: RowSummary) -> int:
-    """Parameters the method trained; 0 for a method without a model."""
-    return row.parameters.num_trainable_parameters if row.parameters is not None else 0
-
-
 def seed_counts(rows: Mapping[str, RowSummary]) -> dict[str, int]:
     """How many seeds of each method that was trained have finished, where any has."""
-    return {label: len(row.seeds) for label, row in rows.items() if num_trainable(row) and row.seeds}
+    return {label: len(row.seeds) for label, row in rows.items() if row.trained and row.seeds}
 
 
 def with_one_seed(rows: Mapping[str, RowSummary]) -> list[str]:
@@ -143,7 +144,7 @@ def _of_methods(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], mea
     tested = {label for test in tests if test.metric == measure for label in (test.a, test.b)}
     ranked = [label for label in ranking(rows, measure) if label in tested]
     sentence = _leader(ranked, rows, tests, measure, "methods")
-    trained = [label for label in ranked if num_trainable(rows[label])]
+    trained = [label for label in ranked if rows[label].trained]
     if ranked[0] not in trained and len(trained) > 1:
         inner = _leader(trained, rows, tests, measure, "trained methods")
         sentence = f"{sentence}; among the trained methods, {inner[0].lower()}{inner[1:]}"
@@ -178,9 +179,9 @@ def _leader(
 
 def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], measure: str) -> str:
     """Which trained models differ on these documents, without a rank among methods."""
-    trained = {label for label, row in rows.items() if num_trainable(row)}
+    trained = {label for label, row in rows.items() if row.trained}
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
-    name, named = NAMES.get(measure, measure), _apart(rows, about, measure, "pairs with a trained model")
+    name, named = name_of(measure), _apart(rows, about, measure, "pairs with a trained model")
     if not named:
         return f"By {name}, no trained model is shown to differ from another method on these documents."
     return f"By {name}, {named} on these documents."
@@ -202,15 +203,15 @@ def _apart(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure:
 
 
 def _ahead(test: PairedTest, measure: str) -> str:
-    return test.a if (test.difference < 0) == (measure == "loss") else test.b
+    return test.a if (test.difference < 0) == lower_is_better(measure) else test.b
 
 
 def _value(row: RowSummary, measure: str) -> str:
     if measure == "loss":
         return f"{formats.with_interval(row.loss, 4)} nats per token"
     estimate = formats.with_interval(getattr(row, measure), missing=formats.NOT_MEASURED)
-    return f"{estimate} {NAMES.get(measure, measure)}"
+    return f"{estimate} {name_of(measure)}"
 
 
 def _amount(value: float | None, measure: str) -> str:
-    return f"{value:g} {'nats' if measure == 'loss' else 'points'}"
+    return f"{value:g} {unit_of(measure)}"

@@ -18,6 +18,7 @@ from triptych.results.records import DesignPlan
 from triptych.run.plan import SuitePlan
 from triptych.text import formats
 from triptych.text.characters import for_terminal
+from triptych.text.measures import name_of, unit_of
 
 if TYPE_CHECKING:  # what a data folder holds is printed without torch
     from triptych.api import DataDescription, Registered
@@ -133,12 +134,11 @@ def show_times(console: Console, found: "DryRun") -> None:
 
 def show_design(console: Console, made: DesignPlan) -> None:
     """Print a plan: what each number of seeds needs, the designs, and the sentences."""
-    unit = "nats" if made.primary == "loss" else "points"
-    one_unit = "point" if unit == "points" and made.detect == 1 else unit
+    asked = f"{made.detect:g} {unit_of(made.primary, made.detect)} of {name_of(made.primary)}"
     needs = Table(
         "seeds",
         *(Column(header=h, justify="right") for h in ("test documents needed", "takes")),
-        title=f"Needed to detect {made.detect:g} {one_unit} of {made.primary} with 80% power",
+        title=f"Needed to detect {asked} with 80% power",
     )
     for need in made.needs:
         documents = "no number is enough" if need.documents is None else f"{need.documents:,}"
@@ -148,7 +148,7 @@ def show_design(console: Console, made: DesignPlan) -> None:
     designs = Table(
         "design",
         *(Column(header=h, justify="right") for h in ("train", "epochs", "test", "seeds", "power", "detects", "takes")),
-        title=f"Designs, and the {unit} that each detects with 80% power",
+        title=f"Designs, and the {unit_of(made.primary)} that each detects with 80% power",
     )
     for name, one in {"suite": made.own, "needed": made.needed, "within": made.best}.items():
         if one is not None:

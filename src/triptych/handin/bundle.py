@@ -206,7 +206,7 @@ def _same(one: Any, other: Any) -> bool:
 
 def _tuned(results: Results) -> Iterator[BundledModel]:
     for run in results.runs:
-        if run.done and run.tuned:
+        if run.done and run.trained:
             folder = layout.run_folder(results.out, run.record.label, run.record.seed)
             adapter = folder / "adapter"
             if not (adapter / MANIFEST).is_file():

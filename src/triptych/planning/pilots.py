@@ -9,7 +9,6 @@ from triptych.analysis import costs as costing
 from triptych.analysis.chance import Chance
 from triptych.analysis.comparison import matrices
 from triptych.analysis.inference import Array
-from triptych.analysis.pairs import units_of
 from triptych.analysis.planning import USUAL_SEEDS, enough_pairs
 from triptych.config import reading
 from triptych.config.schema import Suite, make_suite
@@ -19,6 +18,7 @@ from triptych.results.reading import Results, SavedRun, read_results
 from triptych.results.records import MeasureChance
 from triptych.results.resuming import plugin_options
 from triptych.text import formats
+from triptych.text.measures import units_of
 
 
 def from_pilots(
@@ -106,7 +106,7 @@ def _signature(results: Results) -> str | None:
 
 
 def _trains(several: Sequence[Results], label: str) -> bool:
-    return any(runs[0].tuned for results in several if (runs := results.of(label)))
+    return any(runs[0].trained for results in several if (runs := results.of(label)))
 
 
 def _chance_of_pilots(
@@ -120,7 +120,7 @@ def _chance_of_pilots(
         for label in results.labels:
             runs = results.of(label)
             known = results.files is not None or label in suite.methods
-            if runs and known and (runs[0].tuned or results.files is not None):
+            if runs and known and (runs[0].trained or results.files is not None):
                 rows[label] = matrices(runs)
         for measure in (primary, "loss"):
             there = {label: values[measure] for label, values in rows.items() if measure in values}
@@ -169,7 +169,7 @@ def _chance_of_pilots(
 def _enough(results: Results, suite: Suite) -> int | None:
     """From the pilot's data-size curve, on the primary measure."""
     parts = {**results.scaled}
-    whole = next((costing.used(run, "train") for run in results.runs if run.done and run.tuned), 0)
+    whole = next((costing.used(run, "train") for run in results.runs if run.done and run.trained), 0)
     if not parts or not whole:
         return None
     parts[whole] = results
@@ -177,7 +177,7 @@ def _enough(results: Results, suite: Suite) -> int | None:
     for size, part in parts.items():
         for label in part.labels:
             runs = part.of(label)
-            if runs and runs[0].tuned and label in suite.methods:
+            if runs and runs[0].trained and label in suite.methods:
                 curves.setdefault(label, {})[size] = _mean(runs, suite.analysis.primary)
     return enough_pairs(curves, suite.analysis.margin_of(suite.analysis.primary))
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from triptych.analysis import chance as chances
 from triptych.analysis import costs as costing
 from triptych.analysis.chance import ASSUMED
-from triptych.analysis.pairs import units_of
 from triptych.config import reading
 from triptych.config.schema import ChosenDesign, Suite
 from triptych.errors import ConfigError, ResultsError, shorten
@@ -19,6 +18,7 @@ from triptych.results.layout import results_folder
 from triptych.results.reading import read_suite
 from triptych.results.records import DesignPlan, MeasureChance
 from triptych.results.resuming import options_for
+from triptych.text.measures import units_of
 from triptych.text.quantities import SECONDS_OF
 
 if TYPE_CHECKING:  # a plan from pilots needs no torch

@@ -7,8 +7,8 @@ give_matplotlib_a_folder()  # before any module below imports it
 
 from triptych.reporting.export import to_csv, to_markdown
 from triptych.reporting.pdf import write_pdf
-from triptych.reporting.terminal import comparison_table
+from triptych.reporting.terminal import ComparisonTable
 from triptych.reporting.web import write_html
 from triptych.reporting.write import write_report
 
-__all__ = ["comparison_table", "to_csv", "to_markdown", "write_html", "write_pdf", "write_report"]
+__all__ = ["ComparisonTable", "to_csv", "to_markdown", "write_html", "write_pdf", "write_report"]

@@ -37,7 +37,7 @@ from triptych.reporting.tables.table import ReportTable
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
 from triptych.storage.given_documents import are_given
-from triptych.text import formats
+from triptych.text import formats, measures
 from triptych.text.characters import map_texts, showable, to_json, unshowable
 
 _GIVEN = "documents given in Python"
@@ -219,9 +219,9 @@ def _tables_of_scored_files(results: Results, comparison: Comparison) -> list[Re
 def _test_tables(comparison: Comparison) -> list[ReportTable]:
     """Paired tests on the primary and the second measure, and on the secondary ones; none where there are none."""
     tested = {test.metric for test in comparison.tests}
-    primary = comparison.inference.primary if comparison.inference is not None else "rouge1"
+    primary = comparison.primary_measure
     first = [measure for measure in dict.fromkeys((primary, "rouge1", "loss")) if measure in tested]
-    others = [measure for measure in rows.TESTED if measure in tested and measure not in first]
+    others = [measure for measure in measures.HEADINGS if measure in tested and measure not in first]
     made = [tests_table(comparison, first, "tests", tests_caption(comparison, first))] if first else []
     if others:
         made.append(tests_table(comparison, others, "tests-others", tests_caption(comparison, others, secondary=True)))
@@ -230,7 +230,7 @@ def _test_tables(comparison: Comparison) -> list[ReportTable]:
 
 def _device(results: Results) -> tuple[str, int]:
     for run in results.runs:
-        if run.record.provenance is not None and run.tuned:
+        if run.record.provenance is not None and run.trained:
             number = run.record.provenance.hardware.get("num_processes", 1)
             return run.record.provenance.device.split(":")[0], number if isinstance(number, int) and number > 0 else 1
     return "cpu", 1
@@ -303,7 +303,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
     commits = [run.record.data.commit for run in results.runs if run.record.data and run.record.data.commit]
     kinds = dict.fromkeys(run.record.cost.peak_memory_kind for run in results.runs if run.record.cost.peak_memory_kind)
     energy = dict.fromkeys(
-        run.record.cost.energy_note for run in results.runs if run.tuned and run.record.cost.energy_note
+        run.record.cost.energy_note for run in results.runs if run.trained and run.record.cost.energy_note
     )
 
     def every(values: Any) -> str:

@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from triptych.reporting import rows
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Prediction
-from triptych.text import formats, languages
+from triptych.text import formats, languages, measures
 from triptych.text.grounding import Article, Mark, marks, names_in, telling_sentences
 
 _MOST_PREDICTIONS = 20_000  # in the web page; a page of ten times as many opens slowly
@@ -33,7 +32,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
     if not first:
         return []
     language = _language(results)
-    chosen = _chosen_places([run.predictions for run in first.values() if run.tuned] or _of_all(first.values()))
+    chosen = _chosen_places([run.predictions for run in first.values() if run.trained] or _of_all(first.values()))
     found = []
     names = _names(results, [next(iter(first.values())).predictions[place] for place in chosen.values()])
     for why, place in chosen.items():
@@ -65,7 +64,7 @@ def examples(results: Results) -> list[dict[str, Any]]:
 
 def examples_rule(results: Results) -> str:
     """How the examples were chosen, and what is marked in them."""
-    trained = any(run.done and run.tuned for run in results.runs)
+    trained = any(run.done and run.trained for run in results.runs)
     who = "systems" if results.files is not None else "trained methods" if trained else "methods"
     return (
         f"The examples are chosen by rule: by the R-1 of the {who}, first seed, the documents with the best, the "
@@ -98,14 +97,14 @@ def browser_data(
     places = [place * total // taken for place in range(taken)]
     lines = [finished[0].predictions[place] for place in places]
     data: dict[str, Any] = {
-        "metrics": rows.ROUGE,
+        "metrics": measures.ROUGE,
         "documents": [[line.id, line.reference] for line in lines],
         "runs": [
             {
                 "label": run.record.label,
                 "seed": run.record.seed,
                 "predictions": [
-                    [line.prediction, *[round(line.scores[metric], 2) for metric in rows.ROUGE]]
+                    [line.prediction, *[round(line.scores[metric], 2) for metric in measures.ROUGE]]
                     for line in (run.predictions[place] for place in places)
                 ],
             }

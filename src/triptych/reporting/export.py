@@ -17,7 +17,7 @@ from triptych.reporting.lines import (
 )
 from triptych.results.flat import flat_rows
 from triptych.results.records import Comparison, PairedTest
-from triptych.text import formats
+from triptych.text import formats, measures
 from triptych.text.characters import showable
 from triptych.text.markdown import plain
 
@@ -70,20 +70,20 @@ def to_markdown(comparison: Comparison) -> str:
     head = [
         "System" if files else "Method",
         *([] if files else ["Test loss (nats/token)"]),
-        *[f"{name} (F1, 0-100)" for name in rows.ROUGE.values()],
+        *[f"{name} (F1, 0-100)" for name in measures.ROUGE.values()],
         *[plain(name) for name in further],
         *(["Words"] if files else cost),
     ]
     lines += ["| " + " | ".join(head) + " |", "|" + " --- |" + " ---: |" * (len(head) - 1)]
     for label, row in comparison.rows.items():
         note = rows.failure_note(row)
-        name = plain(label + (f" ({note})" if note and not rows.failed(row) else ""))
+        name = plain(label + (f" ({note})" if note and not row.failed else ""))
         quality = (
             [formats.FAILED] + [formats.DASH] * (4 + len(further))
-            if rows.failed(row)
+            if row.failed
             else [
                 *([] if files else [formats.loss(row.loss.test)]),
-                *[formats.with_interval(getattr(row, metric)) for metric in rows.ROUGE],
+                *[formats.with_interval(getattr(row, metric)) for metric in measures.ROUGE],
                 *further_cells(row, further),
             ]
         )
@@ -107,7 +107,7 @@ def _markdown_tests(comparison: Comparison) -> list[str]:
     lines = ["", "| a − b | Measure | Difference | Interval | p, corrected | Decision |"]
     lines.append("| --- | --- | ---: | ---: | ---: | --- |")
     for test in tests:
-        name = rows.TESTED.get(test.metric, test.metric)
+        name = measures.HEADINGS.get(test.metric, test.metric)
         cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, rows.test_figures(test)), rows.decision(test)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines

@@ -13,6 +13,7 @@ from triptych.reporting.drawing import UNMEASURED, Canvas, Drawing, canvas, shor
 from triptych.results.reading import Results
 from triptych.results.records import Comparison, Estimate, PairedTest, RowLoss, RowSummary
 from triptych.text import formats
+from triptych.text.measures import HEADINGS, ROUGE
 
 _LOG_FROM = 8  # a wider range of costs than this is shown on a logarithmic axis
 _TALLEST = 8.5  # inches: a figure and its caption fit on a page
@@ -159,7 +160,7 @@ def pareto_figure(comparison: Comparison) -> Drawing | None:
     What is not trained is a level line; where it is far from all trained methods, beyond a break of the axis.
     """
     done = {label: row for label, row in rows.done(comparison).items() if row.rouge1 is not None}
-    trained = {label: row for label, row in done.items() if rows.trained(row)}
+    trained = {label: row for label, row in done.items() if row.trained}
     if not trained:
         return None
     (_, _, seconds), (_, _, trainable) = _COSTS[:2]
@@ -238,7 +239,7 @@ def _break(axes: Axes, above: bool, below: bool) -> None:
 
 def cost_figure(comparison: Comparison) -> Drawing | None:
     """The cost of training, a panel with a log axis for each cost that was measured; None where nothing was trained."""
-    tuned = {label: row for label, row in rows.done(comparison).items() if rows.trained(row)}
+    tuned = {label: row for label, row in rows.done(comparison).items() if row.trained}
     panels = [panel for panel in _COSTS if any(panel[2](row) for row in tuned.values())]
     if not panels:
         return None
@@ -265,7 +266,7 @@ def length_figure(comparison: Comparison) -> Drawing | None:
         for label, row in rows.done(comparison).items()
         if row.text_shape is not None and row.rouge1 is not None
     }
-    if len(points) < 2 or not any(rows.trained(comparison.rows[label]) for label in points):
+    if len(points) < 2 or not any(comparison.rows[label].trained for label in points):
         return None
     with canvas(list(comparison.rows), 2.3 + _legend_height(len(points))) as drawn:
         axes = drawn.figure.subplots()
@@ -339,7 +340,7 @@ def intervals_figure(comparison: Comparison) -> Drawing:
     """Every ROUGE of every method with its interval, a panel for each score."""
     done = rows.done(comparison)
     with canvas(list(comparison.rows), min(0.75 + 0.24 * len(done), _TALLEST)) as drawn:
-        panels = zip(drawn.figure.subplots(1, 4), rows.ROUGE.items(), strict=True)
+        panels = zip(drawn.figure.subplots(1, 4), ROUGE.items(), strict=True)
         for number, (axes, (metric, title)) in enumerate(panels):
             for place, (label, row) in enumerate(done.items()):
                 if (estimate := getattr(row, metric)) is not None:
@@ -368,14 +369,14 @@ def differences_figure(comparison: Comparison, measures: Sequence[str]) -> Drawi
             _difference_panel(drawn, axes, tests[measure], pairs)
             _named_places(axes, [f"{short_name(a)} − {short_name(b)}" for a, b in pairs], number == 0)
             unit = "nats" if measure == "loss" else "points of F1"
-            axes.set_xlabel(f"difference in {rows.TESTED[measure]} ({unit})")
+            axes.set_xlabel(f"difference in {HEADINGS[measure]} ({unit})")
         return drawn.finish()
 
 
 def _shown_tests(comparison: Comparison, measure: str, judge: str) -> list[PairedTest]:
     """The tests on a measure; of very many only those of two trained methods, then those with the best by another."""
     tests = [test for test in comparison.tests if test.metric == measure]
-    trained = {label for label, row in comparison.rows.items() if rows.trained(row)}
+    trained = {label for label, row in comparison.rows.items() if row.trained}
     if len(tests) > _MOST_PAIRS:
         tests = [test for test in tests if {test.a, test.b} <= trained] or tests
     if len(tests) > _MOST_PAIRS:
@@ -411,7 +412,7 @@ def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs:
         )
         drawn.own(name, made.get_children())
         numbers = (formats.signed(test.difference, digits), _range(test.low, test.high, digits), rows.decision(test))
-        text = f": {rows.TESTED[test.metric]} {{}}{{}}, {{}}"
+        text = f": {HEADINGS[test.metric]} {{}}{{}}, {{}}"
         drawn.numbers(axes, name, text, [(test.difference, place, numbers)])
 
 
@@ -446,7 +447,7 @@ def _pareto_panel(
         look, estimate = drawn.look(label), row.rouge1
         assert estimate is not None
         score = formats.rouge_score(estimate.mean)
-        if not rows.trained(row):
+        if not row.trained:
             line = axes.axhline(
                 estimate.mean, color=look.colour, linestyle=look.line, linewidth=1, label=short_name(label)
             )

@@ -1,9 +1,9 @@
 """The parts that terminal and Markdown file share: heading, cells, legend and flags of a comparison."""
 
-from triptych.analysis.verdict import NAMES
 from triptych.reporting import rows
 from triptych.results.records import Comparison, RowSummary
 from triptych.text import formats
+from triptych.text.measures import difference_of, name_of, second_measure
 
 LEGEND = (
     "Scores have their 95% confidence intervals. —: not applicable. “not measured”: the machine has no meter for it, "
@@ -28,9 +28,9 @@ def heading(comparison: Comparison) -> str:
 
 def cost_cells(row: RowSummary) -> list[str]:
     """Training time, trainable and added parameters, executed FLOPs and peak memory of a method, as text."""
-    if rows.failed(row):
+    if row.failed:
         return [formats.FAILED] + [formats.DASH] * 4
-    missing = formats.NOT_MEASURED if rows.trained(row) else formats.DASH
+    missing = formats.NOT_MEASURED if row.trained else formats.DASH
     return [
         formats.seconds(rows.cost(row, "train_seconds"), missing),
         formats.count(rows.value(row, "parameters.num_trainable_parameters")),
@@ -55,10 +55,10 @@ def power_sentence(comparison: Comparison) -> str:
     """Which differences the table would have found; empty where it has no tests."""
     if comparison.inference is None:
         return ""
-    primary, found = comparison.inference.primary, comparison.inference.detectable
+    primary, found = comparison.primary_measure, comparison.inference.detectable
     parts = [
-        formats.named_difference(size, measure, NAMES.get(measure, measure))
-        for measure in (primary, "rouge1" if primary == "loss" else "loss")
+        difference_of(size, measure, name_of(measure))
+        for measure in (primary, second_measure(primary))
         if (size := found.get(measure)) is not None
     ]
     if not parts:

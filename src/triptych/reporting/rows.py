@@ -5,9 +5,8 @@ from typing import Any
 from triptych.analysis.verdict import separable
 from triptych.results.records import Comparison, PairedTest, RowSummary
 from triptych.text import formats, synthetic
+from triptych.text.measures import digits_of
 
-ROUGE = {"rouge1": "R-1", "rouge2": "R-2", "rougeL": "R-L", "rougeLsum": "R-Lsum"}
-TESTED = {**ROUGE, "loss": "Test loss"}  # what methods are tested on in pairs
 FEW_SEEDS = 5  # with fewer, their spread is known so roughly that a power computed from it is rough, too
 METHODS = ("prompt-tuning", "lora", "last-layers")  # the three of the assignment
 
@@ -17,19 +16,9 @@ def of_files(comparison: Comparison) -> bool:
     return comparison.source == "files"
 
 
-def failed(row: RowSummary) -> bool:
-    """No seed of the method finished: there is nothing to show of it."""
-    return row.failed
-
-
-def trained(row: RowSummary) -> bool:
-    """Something of the method was trained."""
-    return row.parameters is not None and row.parameters.num_trainable_parameters > 0
-
-
 def done(comparison: Comparison) -> dict[str, RowSummary]:
     """The methods that have results, in the suite's order."""
-    return {label: row for label, row in comparison.rows.items() if not failed(row)}
+    return {label: row for label, row in comparison.rows.items() if not row.failed}
 
 
 def further_names(comparison: Comparison) -> list[str]:
@@ -49,12 +38,12 @@ def value(row: RowSummary, path: str) -> Any:
 
 def cost(row: RowSummary, name: str) -> float | None:
     """A cost of training; None for methods that are not trained, whose clocks show a meaningless zero."""
-    return row.cost.get(name) if trained(row) else None
+    return row.cost.get(name) if row.trained else None
 
 
 def test_figures(test: PairedTest) -> tuple[str, str, str]:
     """Difference, interval and adjusted p-value of a paired test, as every document shows them."""
-    digits = 4 if test.metric == "loss" else 2
+    digits = digits_of(test.metric)
     return (
         formats.signed(test.difference, digits),
         formats.interval(test.low, test.high, digits),

@@ -21,7 +21,7 @@ from triptych.reporting.lines import (
     power_sentence,
 )
 from triptych.results.records import Comparison, Estimate, PairedTest, RowSummary
-from triptych.text import formats
+from triptych.text import formats, measures
 from triptych.text.characters import visible
 
 _INLINE_WIDTH = 120  # from here on, an interval is next to its mean, otherwise below it
@@ -129,18 +129,18 @@ class ComparisonTable:
         further = rows.further_names(self.comparison)
         columns = [
             *([] if files else ["Test loss\nnats/token"]),
-            *(f"{name}\nF1, 0-100" for name in rows.ROUGE.values()),
+            *(f"{name}\nF1, 0-100" for name in measures.ROUGE.values()),
             *further,
             *(["Words"] if files else []),
         ]
         lines = []
         for label, row in self.comparison.rows.items():
-            if rows.failed(row):
+            if row.failed:
                 cells = [formats.FAILED, *[formats.DASH] * (len(columns) - 1)]
             else:
                 cells = [
                     *([] if files else [formats.loss(row.loss.test)]),
-                    *[_estimate(getattr(row, metric), wide) for metric in rows.ROUGE],
+                    *[_estimate(getattr(row, metric), wide) for metric in measures.ROUGE],
                     *further_cells(row, further),
                     *(length_cells(row) if files else []),
                 ]
@@ -153,7 +153,7 @@ class ComparisonTable:
         for test in _primary_tests(self.comparison):
             cells = [*rows.test_figures(test), rows.decision(test)]
             lines.append((Text(f"{test.a} − {test.b}"), cells))
-        title = f"Differences in {_primary(self.comparison)}, on the same documents"
+        title = f"Differences in {measures.HEADINGS[self.comparison.primary_measure]}, on the same documents"
         return Grid(title, "a − b", ["Difference", "Interval", "p, corrected", "Decision"], lines, words=1)
 
     def _cost(self) -> Grid:
@@ -173,16 +173,6 @@ def print_comparison(console: Console, comparison: Comparison) -> None:
             console.print(Text(" ").append_text(part) if part.plain.startswith("•") else part, soft_wrap=True)
 
 
-def comparison_table(comparison: Comparison) -> ComparisonTable:
-    """The comparison for `console.print`; reads well from 80 columns on."""
-    return ComparisonTable(comparison)
-
-
-def _primary(comparison: Comparison) -> str:
-    """The measure that the verdict rests on, as the tables name it."""
-    return rows.TESTED[comparison.inference.primary] if comparison.inference is not None else rows.ROUGE["rouge1"]
-
-
 def _primary_tests(comparison: Comparison) -> list[PairedTest]:
     return [test for test in comparison.tests if test.role == "primary"]
 
@@ -198,9 +188,9 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _label(label: str, row: RowSummary) -> Text:
-    text = _text(label, style="bold red" if rows.failed(row) else "")
+    text = _text(label, style="bold red" if row.failed else "")
     note = rows.failure_note(row)
-    if note and not rows.failed(row):
+    if note and not row.failed:
         text.append(f"\n{note}", style="red")
     return text
 

@@ -58,10 +58,9 @@ class SavedRun:
         return self.record.status == "done"
 
     @property
-    def tuned(self) -> bool:
+    def trained(self) -> bool:
         """Something was trained in this run."""
-        parameters = self.record.parameters
-        return parameters is not None and parameters.num_trainable_parameters > 0
+        return self.record.trained
 
     @property
     def name(self) -> str:
@@ -410,7 +409,7 @@ def read_run(folder: Path, label: str, seed: int, suite: Suite) -> SavedRun:
 
 def _expected(suite: Suite, found: dict[int, SavedRun]) -> tuple[int, ...]:
     """The seeds a method must have: the first, and all others once it is known that the method trains."""
-    trains = any(run.tuned for run in found.values())
+    trains = any(run.trained for run in found.values())
     return suite.seeds if trains else suite.seeds[:1]
 
 

@@ -282,6 +282,11 @@ class Record(Part):
     error: str | None = None
     digest: str | None = None  # of everything that a repeated run repeats; None in records of earlier versions
 
+    @property
+    def trained(self) -> bool:
+        """Something was trained in the run."""
+        return self.parameters is not None and self.parameters.num_trainable_parameters > 0
+
     def pinned_config(self) -> dict[str, Any]:
         """The settings with the commits of model and data on the Hub that were read in place of their revisions.
 
@@ -405,6 +410,16 @@ class RowSummary(Part):
         """No seed of the method finished: there is nothing to show of it."""
         return bool(self.failed_seeds) and self.rouge1 is None and self.loss.test is None
 
+    @property
+    def trained(self) -> bool:
+        """Something of the method was trained."""
+        return self.num_trainable_parameters > 0
+
+    @property
+    def num_trainable_parameters(self) -> int:
+        """Parameters that the method trained; 0 for a method without a model."""
+        return 0 if self.parameters is None else self.parameters.num_trainable_parameters
+
 
 class PairedTest(Part):
     """Method `a` against method `b` on the same documents, on one measure.
@@ -503,6 +518,11 @@ class Comparison(Part):
     scaling: list[ScalingPoint] = []  # by rising size; empty where the suite asks for none
     checks: OutputChecks | None = None  # of the summaries; None in files of before they were made
     design: dict[str, float] | None = None  # of the suite: its sizes were chosen for a budget; None: they were not
+
+    @property
+    def primary_measure(self) -> str:
+        """The measure that the verdict rests on: the suite's, or `rouge1` in files of before it was recorded."""
+        return "rouge1" if self.inference is None else self.inference.primary
 
     def __repr__(self) -> str:
         seeds = f"{len(self.seeds)} seed{'s' * (len(self.seeds) != 1)}"

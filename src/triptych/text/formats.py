@@ -101,13 +101,6 @@ def quantity(value: float | None, kind: str, missing: str = NOT_MEASURED) -> str
     return f"{number} {text[len(number) :]}{_UNITS[kind]}"
 
 
-def named_difference(size: float, measure: str, name: str) -> str:
-    """A difference with its unit and what it is of: `4.72 points of R-1`; ROUGE cannot differ by more than 100."""
-    if measure == "loss":
-        return f"{size:.4f} nats of {name[:1].lower()}{name[1:]}"
-    return f"{size:.2f} points of {name}" if size <= 100 else f"more than 100 points of {name} (none is so large)"
-
-
 def share(value: float | None, missing: str = DASH) -> str:
     """A share in 0-1 as a percentage."""
     return missing if value is None else f"{100 * value:.1f}%"

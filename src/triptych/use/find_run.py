@@ -12,7 +12,7 @@ from triptych.results import layout
 from triptych.results.bundled import record_folder
 from triptych.results.integrity import ADAPTER_FILES
 from triptych.results.reading import Results, read_record, read_results
-from triptych.results.records import Comparison, Record
+from triptych.results.records import Record
 from triptych.results.resuming import plugin_options
 from triptych.storage.files import named_path
 
@@ -78,7 +78,7 @@ def find_run(name: str | Path) -> FoundRun:
         raise ResultsError(f"{str(name)!r} is neither {WHAT}.")
     if not runs:
         raise ResultsError(f"No run in {str(name)!r} finished.")
-    trained = [run for run, record in runs.items() if _trains(record)]
+    trained = [run for run, record in runs.items() if record.trained]
     choice = trained if len(trained) == 1 else list(runs)
     if len(choice) > 1:
         listed = "".join(f"\n  {run}{_score(record)}" for run, record in runs.items())
@@ -117,7 +117,7 @@ def how_to_use(results: Results, label: str, runs: Sequence[Path]) -> str:
         runs: folders of the method's runs, the one to use first.
     """
     first, plugins = str(runs[0]), plugin_options(results.out)
-    tuned = {layout.run_folder(results.out, run.record.label, run.record.seed) for run in results.runs if run.tuned}
+    tuned = {layout.run_folder(results.out, run.record.label, run.record.seed) for run in results.runs if run.trained}
     where = (
         f"The run of {label}"
         if len(runs) == 1
@@ -131,45 +131,37 @@ def how_to_use(results: Results, label: str, runs: Sequence[Path]) -> str:
 
 def _best(out: Path) -> FoundRun:
     from triptych.analysis.comparison import compare_results
-    from triptych.analysis.verdict import NAMES, mean_of, num_trainable, ranking
+    from triptych.analysis.verdict import mean_of, ranking, shown_to_differ
+    from triptych.text.measures import digits_of, name_of, second_measure
 
     comparison = compare_results(read_results(out, partial=True))
-    measure = comparison.inference.primary if comparison.inference is not None else "rouge1"
+    measure = comparison.primary_measure
     ranked = ranking(comparison.rows, measure)
-    trained = [label for label in ranked if num_trainable(comparison.rows[label])]
+    trained = [label for label in ranked if comparison.rows[label].trained]
     if not trained:
         raise ResultsError(f"No method in {str(out)!r} was trained: there is no best one. It has {', '.join(ranked)}.")
-    second = "rouge1" if measure == "loss" else "loss"
+    second = second_measure(measure)
     means = {label: [mean_of(comparison.rows[label], one) for one in (measure, second)] for label in ranked}
     equal = [label for label in trained if means[label][0] == means[trained[0]][0]]
     equal = ranking({label: comparison.rows[label] for label in equal}, second) or equal  # of equal ones, by the other
     if len(equal) > 1 and means[equal[0]] == means[equal[1]]:
         folders = "".join(f"\n  {out / 'runs' / label}" for label in equal)
         raise ResultsError(f"Several methods in {str(out)!r} are the best alike. Name one of them:{folders}")
-    best, name = equal[0], NAMES.get(measure, measure)
+    best, name = equal[0], name_of(measure)
     runs = runs_of_row(out, best, comparison.rows[best].seeds)
-    mean = f"{means[best][0]:.{4 if measure == 'loss' else 2}f}"
+    mean = f"{means[best][0]:.{digits_of(measure)}f}"
     said = [f"{out}{BEST} is {runs[0]}: of the trained methods, {best} has the best mean {name}, {mean}"]
     if len(runs) > 1:
         said[0] += f", and of its {len(runs)} seeds this one the lowest validation loss"
-    close = [label for label in trained if label != best and not _differs(comparison, measure, best, label)]
+    close = [
+        label for label in trained if label != best and not shown_to_differ(comparison.tests, measure, best, label)
+    ]
     if close:
         said.append(f"not shown to differ from it: {', '.join(close)}")
     ahead = [label for label in ranked[: ranked.index(best)] if label not in trained]
     if ahead:
         said.append(f"better without training: {', '.join(ahead)}")
     return FoundRun(runs[0], f"{'; '.join(said)}.")
-
-
-def _differs(comparison: Comparison, measure: str, one: str, other: str) -> bool:
-    from triptych.analysis.verdict import find_test, separable
-
-    test = find_test(comparison.tests, measure, one, other)
-    return test is not None and separable(test)
-
-
-def _trains(record: Record) -> bool:
-    return record.parameters is not None and record.parameters.num_trainable_parameters > 0
 
 
 def _score(record: Record) -> str:

@@ -275,7 +275,7 @@ def test_examples_are_chosen_by_rule() -> None:
     """The document on which the trained methods differ most, and of the others the best, the median and the worst by
     their mean, are shown for every method."""
     results = make_results()
-    trained = [run for run in results.runs if run.tuned]
+    trained = [run for run in results.runs if run.trained]
     scores = {
         line.id: [run.predictions[place].scores["rouge1"] for run in trained]
         for place, line in enumerate(results.runs[0].predictions)

@@ -177,7 +177,7 @@ def test_time_is_the_reason_only_where_the_whole_job_would_take_too_long() -> No
         if run.record.data is not None:
             run.record.data.splits["train"].not_sampled = 1_000_000
     claim = find(claims(slow, make_comparison(slow)), "whole-job")
-    trained = [run for run in slow.runs if run.tuned]
+    trained = [run for run in slow.runs if run.trained]
     pace = sum(run.record.cost.train_seconds / run.record.training.documents for run in trained)
     counts = trained[0].record.data.splits["train"]
     total = formats.seconds(pace * (counts.used + 1_000_000) * 10)

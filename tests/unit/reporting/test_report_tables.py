@@ -11,7 +11,7 @@ from support.made_up import LABELS, make_comparison, make_results
 from triptych.analysis.coverage import subset
 from triptych.reporting.export import to_csv, to_markdown, to_tests_csv
 from triptych.reporting.tables import quality
-from triptych.reporting.terminal import comparison_table, print_comparison
+from triptych.reporting.terminal import ComparisonTable, print_comparison
 from triptych.results.records import Data, SplitCounts
 from triptych.text import formats
 
@@ -21,7 +21,7 @@ WIDTHS = (80, 100, 140)
 def shown(comparison, width: int) -> str:
     """What a terminal of that width shows."""
     console = Console(width=width, file=io.StringIO(), force_terminal=False, color_system=None)
-    console.print(comparison_table(comparison))
+    console.print(ComparisonTable(comparison))
     return console.file.getvalue()
 
 

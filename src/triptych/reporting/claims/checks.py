@@ -1,7 +1,7 @@
 """Sentences on what models get wrong: numbers and names that are not in the article, copying, unfinished ends."""
 
 from triptych.analysis.verdict import separable
-from triptych.reporting.claims.selection import tuned
+from triptych.reporting.claims.selection import trained
 from triptych.results.records import Comparison, OutputChecks, PairedTest
 from triptych.text import formats
 
@@ -12,7 +12,7 @@ _NOTABLE = 5.0  # percent of summaries: fewer without an end are not spoken of
 def unsupported(comparison: Comparison) -> str | None:
     """Which methods write numbers and names that are not in the article, and how often."""
     checks = comparison.checks
-    labels = [label for label in tuned(comparison) if checks is not None and label in checks.rows]
+    labels = [label for label in trained(comparison) if checks is not None and label in checks.rows]
     if checks is None or not checks.documents_known or not labels:
         return None
     parts = [

@@ -1,6 +1,6 @@
 """Sentences on what training cost: time, parameters, operations, memory, energy, and the search for a rate."""
 
-from triptych.reporting.claims.selection import cell, having, highest, listed_cells, lowest, number, tuned
+from triptych.reporting.claims.selection import cell, having, highest, listed_cells, lowest, number, trained
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
 from triptych.text import formats
@@ -8,7 +8,7 @@ from triptych.text import formats
 
 def extremes(comparison: Comparison, path: str, what: str) -> str | None:
     """The lowest and the highest value of a cost among the tuned methods for which it was measured."""
-    among = having(comparison, path, tuned(comparison))
+    among = having(comparison, path, trained(comparison))
     if len(among) < 2:
         return None
     low, high = lowest(comparison, path, among), highest(comparison, path, among)
@@ -32,7 +32,7 @@ def memory(results: Results, comparison: Comparison) -> str | None:
 def parameters_and_compute(comparison: Comparison) -> str | None:
     """Whether the method that trains the fewest parameters takes the least compute."""
     compute = "cost.train_flops"
-    among = having(comparison, compute, tuned(comparison))
+    among = having(comparison, compute, trained(comparison))
     if len(among) < 2:
         return None
     fewest = lowest(comparison, "parameters.num_trainable_parameters", among)
@@ -53,7 +53,7 @@ def parameters_and_compute(comparison: Comparison) -> str | None:
 def saved(comparison: Comparison) -> str | None:
     """The share of operations that the exact savings left."""
     parts = []
-    for label in tuned(comparison):
+    for label in trained(comparison):
         executed, plain = (number(comparison, label, f"cost.{name}_flops") for name in ("train", "plain"))
         if executed and plain:
             parts.append(f"{label} {formats.share(executed / plain)}")
@@ -67,10 +67,10 @@ def saved(comparison: Comparison) -> str | None:
 
 def search_cost(comparison: Comparison) -> str | None:
     """What the search for a learning rate took."""
-    if not tuned(comparison):
+    if not trained(comparison):
         return None
     path = "cost.search_seconds"
-    searched = [label for label in tuned(comparison) if number(comparison, label, path)]
+    searched = [label for label in trained(comparison) if number(comparison, label, path)]
     if not searched:
         return "No learning rate was searched for: each method was trained at one rate, set beforehand."
     return (
@@ -87,7 +87,7 @@ def missing_meters(comparison: Comparison) -> str | None:
         ("peak_memory_bytes", "peak memory"),
         ("energy_joules", "energy"),
     ):
-        labels = [label for label in tuned(comparison) if number(comparison, label, f"cost.{name}") is None]
+        labels = [label for label in trained(comparison) if number(comparison, label, f"cost.{name}") is None]
         if labels:
             parts.append(f"{what} ({formats.listed(labels)})")
     return f"Not measured: {'; '.join(parts)}." if parts else None

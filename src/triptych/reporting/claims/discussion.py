@@ -7,12 +7,12 @@ from triptych.analysis.curves import still_falling
 from triptych.analysis.verdict import (
     find_test,
     mean_of,
-    num_trainable,
     of_those_with_one_seed,
     pareto_front,
     ranking,
     seed_counts,
     separable,
+    shown_to_differ,
     turned,
     with_one_seed,
 )
@@ -26,11 +26,12 @@ from triptych.reporting.claims.selection import (
     lowest,
     number,
     of_kind,
-    tuned,
+    trained,
 )
 from triptych.results.reading import Results
 from triptych.results.records import Comparison, PairedTest, TrainingSummary
 from triptych.text import formats
+from triptych.text.measures import difference_of, lower_is_better, second_measure, short_name_of
 from triptych.text.synthetic import parts_are
 
 _STOPS, _RUNS_ON = 0.05, 0.5  # shares of summaries at the limit: below, a method stops by itself; above, it does not
@@ -47,7 +48,9 @@ def loss_against_rouge(comparison: Comparison) -> str | None:
     if not bases:
         return None
     base = bases[0]
-    labels = [label for label in having(comparison, "loss.test", tuned(comparison)) if _gained(comparison, label, base)]
+    labels = [
+        label for label in having(comparison, "loss.test", trained(comparison)) if _gained(comparison, label, base)
+    ]
     if len(labels) < 2:
         return None
     best = lowest(comparison, "loss.test", labels)[0]
@@ -76,7 +79,7 @@ def loss_against_rouge(comparison: Comparison) -> str | None:
 
 def stopping_and_length(comparison: Comparison) -> str | None:
     """Which methods have learned to stop, and how long their summaries are."""
-    labels = having(comparison, "text_shape.share_at_cap", tuned(comparison))
+    labels = having(comparison, "text_shape.share_at_cap", trained(comparison))
     if not labels:
         return None
     limit = "text_shape.share_at_cap"
@@ -124,7 +127,7 @@ def stopping_and_length(comparison: Comparison) -> str | None:
 def copied_words(comparison: Comparison) -> str | None:
     """How much of what the methods write is taken from the article."""
     path = "text_shape.novel_bigrams"
-    labels = having(comparison, path, tuned(comparison))
+    labels = having(comparison, path, trained(comparison))
     if not labels:
         return None
     leads = having(comparison, path, of_kind(comparison, "lead-3"))
@@ -172,22 +175,22 @@ def gaps(results: Results) -> str | None:
 
 def apart(comparison: Comparison) -> str | None:
     """Which trained method is ahead on the primary measure and on the second, and of which others."""
-    labels = tuned(comparison)
+    labels = trained(comparison)
     if len(labels) < 2 or not comparison.tests:
         return None
-    primary = _primary(comparison)
-    second = "rouge1" if primary == "loss" else "loss"
+    primary = comparison.primary_measure
+    second = second_measure(primary)
     return " ".join(text for measure in (primary, second) if (text := _ahead(comparison, labels, measure))) or None
 
 
 def undecided(comparison: Comparison) -> str | None:
     """Where these data do not show which of two trained methods is better, and why."""
-    primary = _primary(comparison)
+    primary = comparison.primary_measure
     tests = _between_trained(comparison, primary)
     open_ = [test for test in tests if rows.decision(test) == "undecided"]
     if not tests:
         return None
-    name = _named(primary)
+    name = short_name_of(primary)
     if not open_:
         return f"By {name} every pair of trained methods is decided."
     if len(open_) <= _MOST_PAIRS:
@@ -207,15 +210,15 @@ def undecided(comparison: Comparison) -> str | None:
 def cost_and_quality(comparison: Comparison) -> str | None:
     """What the best trained method costs, against the cheapest, and what the difference buys."""
     path = "cost.train_seconds"
-    labels = having(comparison, path, tuned(comparison))
-    order = [label for label in ranking(comparison.rows, _primary(comparison)) if label in labels]
+    labels = having(comparison, path, trained(comparison))
+    order = [label for label in ranking(comparison.rows, comparison.primary_measure) if label in labels]
     if len(order) < 2:
         return None
     best, cheap = order[0], lowest(comparison, path, order)[0]
-    measure = _primary(comparison)
+    measure = comparison.primary_measure
     if best == cheap:
         return (
-            f"{best} has both the best mean {_named(measure)} and the shortest training "
+            f"{best} has both the best mean {short_name_of(measure)} and the shortest training "
             f"({cell(comparison, best, path)}): among the trained methods, the best is also the fastest."
         )
     ratio = number(comparison, best, path) / max(number(comparison, cheap, path), 1e-9)
@@ -224,14 +227,14 @@ def cost_and_quality(comparison: Comparison) -> str | None:
     if test is not None:
         bought += f" ({_interval(turned(test, best))}, {rows.decision(test)})"
     return (
-        f"{best}, with the best mean {_named(measure)}, trains {ratio:.1f} times as long as {cheap}, the fastest "
-        f"({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the extra time {bought}."
+        f"{best}, with the best mean {short_name_of(measure)}, trains {ratio:.1f} times as long as {cheap}, the "
+        f"fastest ({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the extra time {bought}."
     )
 
 
 def front_of_trained(comparison: Comparison) -> str | None:
     """The Pareto front of the trained methods in words, for training time and for trainable parameters."""
-    labels = tuned(comparison)
+    labels = trained(comparison)
     texts = []
     for path, what in (
         ("cost.train_seconds", "training time"),
@@ -253,7 +256,7 @@ def front_of_trained(comparison: Comparison) -> str | None:
 
 def limiting(results: Results, comparison: Comparison) -> str | None:
     """What limits the results: seeds, documents, training that had not ended, rates that were not searched for."""
-    if not tuned(comparison):
+    if not trained(comparison):
         return None
     documents = formats.number_of(comparison.num_documents, "test document")
     parts = [_seeds_in_words(comparison), f"the scores are of {documents}"]
@@ -261,7 +264,7 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
         parts.append(f"the validation loss of {formats.listed(last)} was still falling when training ended")
     if edge := _at_edge(results):
         parts.append(f"the best learning rate of {formats.listed(edge)} is at the edge of those tried")
-    if not any(run.record.search for run in results.runs if run.tuned):
+    if not any(run.record.search for run in results.runs if run.trained):
         parts.append("no learning rate was searched for")
     if comparison.synthetic_parts:
         parts.append(f"{parts_are(comparison.synthetic_parts)} synthetic")
@@ -270,7 +273,7 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
 
 def would_change(results: Results, comparison: Comparison) -> str | None:
     """What would make the results firmer, from what limits them."""
-    if not tuned(comparison):
+    if not trained(comparison):
         return None
     parts = []
     counts = seed_counts(comparison.rows)
@@ -281,17 +284,17 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
         )
     elif min(counts.values()) == 2:
         parts.append("a third training seed, which would narrow the intervals most")
-    primary = _primary(comparison)
+    primary = comparison.primary_measure
     found = [test.detectable for test in _between_trained(comparison, primary) if test.detectable is not None]
     if found and set(counts.values()) == {1}:  # documents are the only source of chance: 1 / sqrt(N)
-        half = formats.named_difference(max(found) / 2, primary, rows.TESTED[primary])
+        half = difference_of(max(found) / 2, primary, short_name_of(primary))
         documents = formats.count(4 * comparison.num_documents)
         parts.append(f"about {documents} test documents, to find differences of {half} between trained models")
     if last := _still_falling(results):
         parts.append(f"more epochs for {formats.listed(last)}")
     if edge := _at_edge(results):
         parts.append(f"a wider range of learning rates for {formats.listed(edge)}")
-    elif not any(run.record.search for run in results.runs if run.tuned):
+    elif not any(run.record.search for run in results.runs if run.trained):
         parts.append("a search for the learning rates")
     real = {"model": "a pretrained model", "data": "real documents"}
     if comparison.synthetic_parts:
@@ -301,15 +304,15 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
 
 def conclusion(comparison: Comparison) -> str | None:
     """What a reader should take away: quality, cost, and which method to choose."""
-    labels = tuned(comparison)
+    labels = trained(comparison)
     if len(labels) < 2:
         return None
-    measure = _primary(comparison)
+    measure = comparison.primary_measure
     best, rivals = _best_and_rivals(comparison, labels, measure)
     texts = [
         _judged(comparison, labels, measure),
         _choice(comparison, best, rivals),
-        _judged(comparison, labels, "rouge1" if measure == "loss" else "loss"),
+        _judged(comparison, labels, second_measure(measure)),
         _against_baselines(comparison, labels),
         _about_models(comparison),
     ]
@@ -327,10 +330,7 @@ def _gains(comparison: Comparison, label: str, base: str) -> tuple[float, float]
 
 def _gained(comparison: Comparison, label: str, base: str) -> bool:
     """Whether a method is shown to have a lower test loss and a higher R-1 than another."""
-    shown = all(
-        (test := find_test(comparison.tests, measure, label, base)) is not None and separable(test)
-        for measure in ("loss", "rouge1")
-    )
+    shown = all(shown_to_differ(comparison.tests, measure, label, base) for measure in ("loss", "rouge1"))
     return shown and min(_gains(comparison, label, base)) > 0
 
 
@@ -387,21 +387,21 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
     parts = []
     if beaten:
         listed = ", ".join(f"{label} ({_difference(tests[label])})" for label in beaten)
-        parts.append(f"significantly {'below' if measure == 'loss' else 'above'} {listed}")
+        parts.append(f"significantly {'below' if lower_is_better(measure) else 'above'} {listed}")
     if equal:
         margin = tests[equal[0]].margin
-        within = "" if margin is None else f" within {formats.named_difference(margin, measure, rows.TESTED[measure])}"
+        within = "" if margin is None else f" within {difference_of(margin, measure, short_name_of(measure))}"
         parts.append(f"equivalent to {formats.listed(equal)}{within}")
     if open_:
         parts.append(f"not shown to differ from {formats.listed(open_)}")
-    return f"By {_named(measure)}, {best} is ahead with {mean}: {'; '.join(parts)}."
+    return f"By {short_name_of(measure)}, {best} is ahead with {mean}: {'; '.join(parts)}."
 
 
 def _missed(size: float, measure: str) -> str:
     """Which true differences are often missed, where one of this size is found with 80% power."""
     if measure != "loss" and size > 100:
         return "of any size"
-    return f"below {formats.named_difference(size, measure, rows.TESTED[measure])}"
+    return f"below {difference_of(size, measure, short_name_of(measure))}"
 
 
 def _difference(test: PairedTest) -> str:
@@ -423,12 +423,12 @@ def _gain(comparison: Comparison, best: str, other: str, measure: str) -> str:
     assert a is not None and b is not None
     if measure == "loss":
         return f"a test loss lower by {formats.loss(b - a)} nats per target token"
-    return f"{formats.rouge_score(a - b)} points of {rows.TESTED[measure]}"
+    return f"{formats.rouge_score(a - b)} points of {short_name_of(measure)}"
 
 
 def _between_trained(comparison: Comparison, measure: str) -> list[PairedTest]:
     """The tests of two trained methods on a measure."""
-    labels = set(tuned(comparison))
+    labels = set(trained(comparison))
     return [test for test in comparison.tests if test.metric == measure and {test.a, test.b} <= labels]
 
 
@@ -451,14 +451,6 @@ def _dominated(comparison: Comparison, labels: list[str], front: list[str], path
         )
         parts.append(f"{label} by {over}")
     return f"these are dominated: {', '.join(parts)}"
-
-
-def _primary(comparison: Comparison) -> str:
-    return comparison.inference.primary if comparison.inference is not None else "rouge1"
-
-
-def _named(measure: str) -> str:
-    return "test loss" if measure == "loss" else rows.TESTED[measure]
 
 
 def _seeds_in_words(comparison: Comparison) -> str:
@@ -494,15 +486,10 @@ def _at_edge(results: Results) -> list[str]:
     ]
 
 
-def _better(comparison: Comparison, measure: str, best: str, other: str) -> bool:
-    test = find_test(comparison.tests, measure, best, other)
-    return test is not None and separable(test)
-
-
 def _best_and_rivals(comparison: Comparison, labels: list[str], measure: str) -> tuple[str, list[str]]:
     """The trained method with the best mean, and the others that it is not shown to be better than."""
     order = [label for label in ranking(comparison.rows, measure) if label in labels]
-    return order[0], [label for label in order[1:] if not _better(comparison, measure, order[0], label)]
+    return order[0], [label for label in order[1:] if not shown_to_differ(comparison.tests, measure, order[0], label)]
 
 
 def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
@@ -511,13 +498,13 @@ def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
     if len(known) < 2:
         return ""
     best, rivals = _best_and_rivals(comparison, known, measure)
-    name, estimate = _named(measure), estimate_in_words(comparison, best, measure)
+    name, estimate = short_name_of(measure), estimate_in_words(comparison, best, measure)
     if rivals:
         return (
             f"By {name} no trained method is shown to be the best: {best} has the best mean, {estimate}, and is not "
             f"shown to be better than {formats.listed(rivals)}."
         )
-    below = "below" if measure == "loss" else "above"
+    below = "below" if lower_is_better(measure) else "above"
     of_models = bool(with_one_seed(comparison.rows))
     which = "the model trained with" if of_models else "the best trained method is"
     found = " leads on these documents" if of_models else ""
@@ -531,24 +518,24 @@ def _each_other(order: list[str]) -> str:
 def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
     """Which method to choose: of the best and its rivals, the one that trains the fewest parameters."""
     path = "parameters.num_trainable_parameters"
-    among = [label for label in (best, *rivals) if num_trainable(comparison.rows[label])]
+    among = [label for label in (best, *rivals) if comparison.rows[label].trained]
     frugal = lowest(comparison, path, among)[0]
     if frugal == best:
         if rivals:
             return f"Of these it also has the fewest trainable parameters ({cell(comparison, best, path)})."
-        least = lowest(comparison, path, tuned(comparison))[0]
+        least = lowest(comparison, path, trained(comparison))[0]
         if least == best:
             return f"It also trains the fewest parameters ({cell(comparison, best, path)}): it is the one to choose."
         return (
             f"It trains {cell(comparison, best, path)} parameters; {least}, which trains the fewest, "
             f"{cell(comparison, least, path)}."
         )
-    test = find_test(comparison.tests, _primary(comparison), best, frugal)
+    test = find_test(comparison.tests, comparison.primary_measure, best, frugal)
     sure = test is not None and rows.decision(test) == "equivalent"
     told = "" if test is None else f" ({_interval(turned(test, best))})"
     return (
-        f"Of those not shown to differ from the best by {_named(_primary(comparison))}, {frugal} has the fewest "
-        f"trainable parameters ({cell(comparison, frugal, path)}, against {cell(comparison, best, path)})"
+        f"Of those not shown to differ from the best by {short_name_of(comparison.primary_measure)}, {frugal} has the "
+        f"fewest trainable parameters ({cell(comparison, frugal, path)}, against {cell(comparison, best, path)})"
         + (
             f" and is equivalent to {best}{told}: choose it if storage matters."
             if sure

@@ -3,7 +3,14 @@
 from itertools import combinations, pairwise
 
 from triptych.analysis.pairs import LEVEL
-from triptych.analysis.verdict import find_test, of_those_with_one_seed, separable, turned, with_one_seed
+from triptych.analysis.verdict import (
+    find_test,
+    of_those_with_one_seed,
+    separable,
+    shown_to_differ,
+    turned,
+    with_one_seed,
+)
 from triptych.reporting import rows
 from triptych.reporting.claims.selection import (
     beyond,
@@ -14,12 +21,12 @@ from triptych.reporting.claims.selection import (
     lowest,
     number,
     of_kind,
-    tuned,
-    tuned_of_kind,
+    trained,
+    trained_of_kind,
     with_rouge,
 )
 from triptych.results.records import Comparison
-from triptych.text import formats
+from triptych.text import formats, measures
 
 _MOST_LISTED = 6  # pairs that a sentence names one by one; of more it gives the number
 
@@ -42,7 +49,7 @@ def best_rouge(comparison: Comparison) -> str | None:
 
 def method_order(comparison: Comparison) -> str | None:
     """The three methods by R-1, where no two are equal."""
-    order = _rising(comparison, tuned_of_kind(comparison, *rows.METHODS), "rouge1.mean")
+    order = _rising(comparison, trained_of_kind(comparison, *rows.METHODS), "rouge1.mean")
     if order is None:
         return None
     return (
@@ -54,7 +61,7 @@ def method_order(comparison: Comparison) -> str | None:
 
 def against_lead(comparison: Comparison) -> str | None:
     """Which trained methods score above the leading sentences."""
-    baselines, models = of_kind(comparison, "lead-3"), tuned(comparison)
+    baselines, models = of_kind(comparison, "lead-3"), trained(comparison)
     if not baselines or not models:
         return None
     lead = baselines[0]
@@ -65,7 +72,7 @@ def against_lead(comparison: Comparison) -> str | None:
             f"No trained method has a higher mean R-1 than the three leading sentences of the document ({lead}), which "
             f"cost nothing and score {score}."
         )
-    unsure = [label for label in better if not _differ(comparison, "rouge1", label, lead)]
+    unsure = [label for label in better if not shown_to_differ(comparison.tests, "rouge1", label, lead)]
     return (
         f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {score}; "
         f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean, that is {len(better)} of the "
@@ -82,7 +89,7 @@ def against_untuned(comparison: Comparison) -> str | None:
     """Which trained methods are shown to have a lower test loss than the base, and by how much."""
     path = "loss.test"
     bases = having(comparison, path, of_kind(comparison, "untuned"))
-    models = having(comparison, path, tuned(comparison))
+    models = having(comparison, path, trained(comparison))
     if not bases or not models:
         return None
     base = bases[0]
@@ -108,7 +115,7 @@ def against_untuned(comparison: Comparison) -> str | None:
 
 def loss_order(comparison: Comparison) -> str | None:
     """The trained methods by test loss, and which neighbours are not shown to differ."""
-    order = _rising(comparison, having(comparison, "loss.test", tuned(comparison)), "loss.test")
+    order = _rising(comparison, having(comparison, "loss.test", trained(comparison)), "loss.test")
     if order is None:
         return None
     return (
@@ -135,7 +142,7 @@ def best_loss(comparison: Comparison) -> str | None:
 
 def loss_and_rouge(comparison: Comparison) -> str | None:
     """Whether test loss and R-1 rank the trained methods alike."""
-    among = having(comparison, "loss.test", tuned(comparison))
+    among = having(comparison, "loss.test", trained(comparison))
     if len(among) < 2:
         return None
     pairs = []
@@ -163,7 +170,7 @@ def loss_and_rouge(comparison: Comparison) -> str | None:
 def test_counts(comparison: Comparison) -> str | None:
     """How many pairs of methods differ on each measure."""
     parts = []
-    for metric, name in {**rows.ROUGE, "loss": "the test loss"}.items():
+    for metric, name in {**measures.ROUGE, "loss": "the test loss"}.items():
         tests = [test for test in comparison.tests if test.metric == metric]
         if tests:
             parts.append(f"{sum(map(separable, tests))} of {len(tests)} on {name}")
@@ -178,7 +185,7 @@ def test_counts(comparison: Comparison) -> str | None:
 
 def method_tests(comparison: Comparison) -> str | None:
     """The paired tests of R-1 between the three methods."""
-    labels = set(tuned_of_kind(comparison, *rows.METHODS))
+    labels = set(trained_of_kind(comparison, *rows.METHODS))
     tests = [test for test in comparison.tests if test.metric == "rouge1" and {test.a, test.b} <= labels]
     if not tests:
         return None
@@ -196,7 +203,7 @@ def power(comparison: Comparison) -> str | None:
     """Which differences this comparison would have found, and which it would not."""
     detectable = comparison.inference.detectable if comparison.inference is not None else {}
     parts = [
-        formats.named_difference(size, measure, rows.TESTED[measure])
+        measures.difference_of(size, measure, measures.short_name_of(measure))
         for measure in ("rouge1", "loss")
         if (size := detectable.get(measure)) is not None
     ]
@@ -219,15 +226,9 @@ def _ranked(comparison: Comparison, order: list[str], path: str) -> str:
     return ", ".join(f"{label} ({cell(comparison, label, path)})" for label in order)
 
 
-def _differ(comparison: Comparison, metric: str, a: str, b: str) -> bool:
-    """There is a test of these two methods, and it shows them to differ."""
-    test = find_test(comparison.tests, metric, a, b)
-    return test is not None and separable(test)
-
-
 def _neighbours(comparison: Comparison, order: list[str], metric: str) -> str:
     """Which neighbours of an order are not shown to differ; with one seed, that this says nothing about methods."""
-    close = [f"{a} and {b}" for a, b in pairwise(order) if not _differ(comparison, metric, a, b)]
+    close = [f"{a} and {b}" for a, b in pairwise(order) if not shown_to_differ(comparison.tests, metric, a, b)]
     found = (
         f"of neighbours, these are not shown to differ: {formats.listed(close)}."
         if close

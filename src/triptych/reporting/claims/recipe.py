@@ -89,7 +89,7 @@ def choices(results: Results) -> str | None:
     """Why each method has the size and the places that it has; methods of the same choice share a sentence."""
     found: dict[tuple[str, str, str], list[str]] = {}
     for label in results.labels:
-        runs = [run for run in results.of(label) if run.tuned]
+        runs = [run for run in results.of(label) if run.trained]
         describe = _REASONS.get(runs[0].record.kind) if runs else None
         if describe is not None and (choice := describe(runs[0])):
             found.setdefault(choice, []).append(label)
@@ -119,7 +119,7 @@ def _length(suite: Suite) -> str:
 
 
 def _trained(results: Results) -> list[SavedRun]:
-    return [run for run in results.runs if run.done and run.tuned]
+    return [run for run in results.runs if run.done and run.trained]
 
 
 def _prompt(run: SavedRun) -> _Choice | None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from triptych.analysis.coverage import corpus_pairs
-from triptych.reporting.claims.selection import tuned
+from triptych.reporting.claims.selection import trained
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
 from triptych.text import formats
@@ -44,7 +44,7 @@ def whole_job(results: Results) -> str | None:
     total = sum(pace * pairs * EPOCHS * len(results.suite.seeds) for pace in paces)
     if total < LEAST_SECONDS:
         return None
-    spent = sum(run.record.cost.train_seconds for trained in runs.values() for run in trained if run.tuned)
+    spent = sum(run.record.cost.train_seconds for trained in runs.values() for run in trained if run.trained)
     source = " of CNN/DailyMail 3.0.0" if pairs == known else ""
     return (
         f"The reason is time: at the speed measured here, the optimizer steps of {EPOCHS} epochs on all {pairs:,} "
@@ -73,9 +73,9 @@ def trunk_caches(results: Results) -> str | None:
 
 def differences(results: Results, comparison: Comparison) -> str | None:
     """What else than the trained parameters differs between the methods that train."""
-    if not tuned(comparison):
+    if not trained(comparison):
         return None
-    runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].tuned]
+    runs = [runs[0] for label in results.labels if (runs := results.of(label)) and runs[0].trained]
     rates = {run.record.search.chosen if run.record.search else run.number("learning_rate") for run in runs}
     decays = {run.number("weight_decay") for run in runs}
     settings = [name for name, values in (("learning rate", rates), ("weight decay", decays)) if len(values) > 1]

@@ -13,9 +13,9 @@ def with_rouge(comparison: Comparison) -> list[str]:
     return [label for label, row in comparison.rows.items() if row.rouge1 is not None]
 
 
-def tuned(comparison: Comparison) -> list[str]:
+def trained(comparison: Comparison) -> list[str]:
     """The methods that trained something and finished."""
-    return [label for label, row in rows.done(comparison).items() if rows.trained(row) and row.rouge1 is not None]
+    return [label for label, row in rows.done(comparison).items() if row.trained and row.rouge1 is not None]
 
 
 def of_kind(comparison: Comparison, *kinds: str) -> list[str]:
@@ -23,9 +23,9 @@ def of_kind(comparison: Comparison, *kinds: str) -> list[str]:
     return [label for label in with_rouge(comparison) if comparison.rows[label].kind in kinds]
 
 
-def tuned_of_kind(comparison: Comparison, *kinds: str) -> list[str]:
+def trained_of_kind(comparison: Comparison, *kinds: str) -> list[str]:
     """The methods of these kinds that trained something and finished."""
-    return [label for label in tuned(comparison) if comparison.rows[label].kind in kinds]
+    return [label for label in trained(comparison) if comparison.rows[label].kind in kinds]
 
 
 def having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]:
@@ -36,7 +36,7 @@ def having(comparison: Comparison, path: str, among: Iterable[str]) -> list[str]
 def beyond(comparison: Comparison, path: str, reference: str, higher: bool) -> list[str]:
     """The tuned methods whose value is above (or below) that of a method that has one."""
     limit = number(comparison, reference, path)
-    values = {label: number(comparison, label, path) for label in having(comparison, path, tuned(comparison))}
+    values = {label: number(comparison, label, path) for label in having(comparison, path, trained(comparison))}
     return [label for label, value in values.items() if (value > limit if higher else value < limit)]
 
 

@@ -2,7 +2,7 @@
 
 from triptych.analysis.verdict import seed_counts
 from triptych.reporting import rows
-from triptych.reporting.claims.selection import tuned
+from triptych.reporting.claims.selection import trained
 from triptych.results.reading import Results
 from triptych.results.records import Comparison
 from triptych.text import formats
@@ -41,13 +41,13 @@ def base_model(results: Results, comparison: Comparison) -> str | None:
 
 def in_brief(comparison: Comparison) -> str | None:
     """The comparison in a sentence for the abstract; None where nothing was trained."""
-    trained = tuned(comparison)
-    if not trained:
+    labels = trained(comparison)
+    if not labels:
         return None
-    others = [label for label in comparison.rows if label not in trained]
+    others = [label for label in comparison.rows if label not in labels]
     next_to = f", next to {formats.listed(others)}" if others else ""
     return (
-        f"On one budget of data and training, {comparison.model} was fine-tuned by {formats.listed(trained)}, and its "
+        f"On one budget of data and training, {comparison.model} was fine-tuned by {formats.listed(labels)}, and its "
         f"summaries of {comparison.num_documents:,} test documents of {comparison.data} were scored{next_to}."
     )
 

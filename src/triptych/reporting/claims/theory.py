@@ -2,7 +2,7 @@
 
 from triptych.analysis.verdict import find_test
 from triptych.reporting import rows
-from triptych.reporting.claims.selection import cell, estimate_in_words, number, of_kind, tuned_of_kind
+from triptych.reporting.claims.selection import cell, estimate_in_words, number, of_kind, trained_of_kind
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
 from triptych.text import formats
@@ -21,14 +21,14 @@ def evidence(comparison: Comparison, kind: str) -> str | None:
     parts = [
         f"{label} trains {cell(comparison, label, 'parameters.num_trainable_parameters')} parameters and reaches a "
         f"test loss of {cell(comparison, label, 'loss.test')} and R-1 {estimate_in_words(comparison, label, 'rouge1')}"
-        for label in tuned_of_kind(comparison, kind)
+        for label in trained_of_kind(comparison, kind)
     ]
     return f"{'; '.join(parts)}." if parts else None
 
 
 def gap_to_full(comparison: Comparison, kinds: tuple[str, ...]) -> str | None:
     """R-1 of methods of these kinds minus that of full fine-tuning."""
-    fulls, labels = of_kind(comparison, "full"), tuned_of_kind(comparison, *kinds)
+    fulls, labels = of_kind(comparison, "full"), trained_of_kind(comparison, *kinds)
     if not fulls or not labels:
         return None
     full = number(comparison, fulls[0], "rouge1.mean")
@@ -47,7 +47,7 @@ def shares_of_full(comparison: Comparison) -> str | None:
     if full is None:
         return None
     parts = []
-    for label in tuned_of_kind(comparison, "prompt-tuning"):
+    for label in trained_of_kind(comparison, "prompt-tuning"):
         if flops := number(comparison, label, compute):
             trainable, base = (
                 number(comparison, label, f"parameters.num_{name}_parameters") for name in ("trainable", "base")

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell, label_cell
 from triptych.results.records import Comparison, PairedTest, RowSummary
-from triptych.text import formats
+from triptych.text import formats, measures
 
 
 def quality_table(comparison: Comparison) -> ReportTable:
@@ -13,7 +13,7 @@ def quality_table(comparison: Comparison) -> ReportTable:
     several = any(row.seed_sd for row in comparison.rows.values())
     body = []
     for label, row in comparison.rows.items():
-        if rows.failed(row):
+        if row.failed:
             body.append((Cell(label), Cell(formats.FAILED), *[Cell(formats.DASH)] * (6 if several else 4)))
             continue
         loss = row.loss
@@ -26,7 +26,7 @@ def quality_table(comparison: Comparison) -> ReportTable:
                     formats.interval(loss.low, loss.high, 4) if has_interval else None,
                     loss.test,
                 ),
-                *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE],
+                *[estimate_cell(getattr(row, metric)) for metric in measures.ROUGE],
                 *([_spread(row, "loss", formats.loss), _spread(row, "rouge1", formats.rouge_score)] if several else []),
             )
         )
@@ -35,7 +35,7 @@ def quality_table(comparison: Comparison) -> ReportTable:
         "quality",
         "Quality on the test split: loss in nats per target token (lower is better), ROUGE as F1 in 0-100 "
         f"(higher is better); under each its 95% interval.{spread} {comparison.subset}".rstrip(),
-        ("Method", "Test loss", *rows.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
+        ("Method", "Test loss", *measures.ROUGE.values(), *(("Seed SD, loss", "Seed SD, R-1") if several else ())),
         tuple(body),
         widths=(0, 1.25, 1, 1, 1, 1, *((0.75, 0.75) if several else ())),
     )
@@ -59,14 +59,14 @@ def loss_table(comparison: Comparison) -> ReportTable:
 def tests_caption(comparison: Comparison, metrics: Iterable[str], secondary: bool = False) -> str:
     """What a table of paired tests shows, what its intervals are, and which differences it would have found."""
     metrics = tuple(metrics)
-    names = " and ".join(rows.TESTED[metric] for metric in metrics)
+    names = " and ".join(measures.HEADINGS[metric] for metric in metrics)
     one_seed = any(test.inference == "trained models" for test in comparison.tests)
     of_models = (
         " Where a method has one seed, p is about the trained models, not about training again." if one_seed else ""
     )
     inference = comparison.inference
     seen = [
-        formats.named_difference(size, metric, rows.TESTED[metric])
+        measures.difference_of(size, metric, measures.short_name_of(metric))
         for metric in metrics
         if inference is not None and (size := inference.detectable.get(metric)) is not None
     ]
@@ -159,7 +159,7 @@ def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
     return (
         Cell(test.a),
         Cell(test.b),
-        *((Cell(rows.TESTED[test.metric]),) if several else ()),
+        *((Cell(measures.HEADINGS[test.metric]),) if several else ()),
         Cell(difference, None, test.difference),
         Cell(interval),
         Cell(formats.p_value(test.p_value), None, test.p_value),

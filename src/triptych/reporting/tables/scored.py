@@ -7,7 +7,7 @@ from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison, Estimate, RowSummary, TextShape
-from triptych.text import formats
+from triptych.text import formats, measures
 
 _DIGEST = 12  # characters of a digest that a table shows
 
@@ -46,13 +46,13 @@ def scored_files_table(results: Results) -> ReportTable:
 def scored_quality_table(comparison: Comparison) -> ReportTable:
     """ROUGE of every system with its interval."""
     body = [
-        (Cell(label), *[estimate_cell(getattr(row, metric)) for metric in rows.ROUGE])
+        (Cell(label), *[estimate_cell(getattr(row, metric)) for metric in measures.ROUGE])
         for label, row in comparison.rows.items()
     ]
     return ReportTable(
         "quality",
         "Quality: ROUGE as F1 in 0-100 (higher is better), under each mean its 95% interval.",
-        ("System", *rows.ROUGE.values()),
+        ("System", *measures.ROUGE.values()),
         tuple(body),
     )
 
@@ -93,11 +93,11 @@ def sets_table(results: Results, comparison: Comparison) -> ReportTable:
         for run in results.runs
     ]
     caption = "Every set of predictions by itself: mean ROUGE."
-    return ReportTable("sets", caption, ("System", "Set", *rows.ROUGE.values()), tuple(body))
+    return ReportTable("sets", caption, ("System", "Set", *measures.ROUGE.values()), tuple(body))
 
 
 def _means(run: SavedRun) -> list[float]:
-    return [getattr(run.record.rouge, name) for name in rows.ROUGE]
+    return [getattr(run.record.rouge, name) for name in measures.ROUGE]
 
 
 def scored_record_tables(comparison: Comparison) -> list[ReportTable]:

@@ -3,11 +3,10 @@
 from typing import Any
 
 from triptych.config.schedule import DECAY_SHARE, WARMUP_STABLE_DECAY, warmup_epochs
-from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, ReportTable
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import SearchResult, Trial
-from triptych.text import formats
+from triptych.text import formats, measures
 
 _MARKED = " (*: the best rates, trained on for longer; the lower of their losses chose)"
 
@@ -172,7 +171,7 @@ def runs_table(results: Results) -> ReportTable:
                 Cell(formats.loss(record.loss.test), None, record.loss.test),
                 *[
                     Cell(formats.rouge_score(getattr(record.rouge, name)) if done else formats.DASH)
-                    for name in rows.ROUGE
+                    for name in measures.ROUGE
                 ],
                 Cell(_best_epoch(run)),
                 Cell(_minute(record.provenance.time) if record.provenance else formats.DASH),
@@ -181,7 +180,7 @@ def runs_table(results: Results) -> ReportTable:
     return ReportTable(
         "runs",
         "Every run: test loss, ROUGE, best epoch and the epochs trained, time (UTC).",
-        ("Method", "Seed", "Status", "Loss", *rows.ROUGE.values(), "Best epoch", "Time"),
+        ("Method", "Seed", "Status", "Loss", *measures.ROUGE.values(), "Best epoch", "Time"),
         tuple(body),
         (0, 2, 9),
         (1.3, 0.5, 0.7, 0.8, 0.7, 0.7, 0.7, 0.8, 0.8, 1.3),
@@ -245,7 +244,7 @@ def _rates(runs_of_row: list[SavedRun]) -> str:
 def _rate(run: SavedRun) -> float | None:
     if run.record.search is not None:
         return run.record.search.chosen
-    return run.number("learning_rate") if run.tuned else None
+    return run.number("learning_rate") if run.trained else None
 
 
 def _longer(search: SearchResult | None) -> list[Trial]:
@@ -257,7 +256,7 @@ def _longer(search: SearchResult | None) -> list[Trial]:
 def _found(runs_of_row: list[SavedRun]) -> str:
     searches = [run.record.search for run in runs_of_row if run.record.search is not None]
     if not searches:
-        return "set, not searched for" if any(run.tuned for run in runs_of_row) else formats.DASH
+        return "set, not searched for" if any(run.trained for run in runs_of_row) else formats.DASH
     longer = _longer(searches[0])
     tried = "; ".join(
         f"{trial.learning_rate:g}{'*' if trial in longer else ''}: {formats.loss(trial.validation_loss, 'diverged')}"
@@ -279,7 +278,7 @@ def _number(value: int | float) -> str:
 
 
 def _options(run: SavedRun) -> str:
-    hidden = ("learning_rate", "learning_rates", "kind", *(() if run.tuned else ("weight_decay",)))
+    hidden = ("learning_rate", "learning_rates", "kind", *(() if run.trained else ("weight_decay",)))
     given = {name: value for name, value in run.record.options.items() if name not in hidden and value is not None}
     options = [f"{name} = {_option(value)}" for name, value in given.items()]
     return ", ".join(options) or formats.DASH

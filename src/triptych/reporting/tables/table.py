@@ -68,11 +68,11 @@ def by_row(
     """
     body = []
     for label, row in comparison.rows.items():
-        failed = rows.failed(row)
+        failed = row.failed
         cells = []
         for number, column in enumerate(columns):
             value = column.get(row)
-            missing = column.missing or (formats.NOT_MEASURED if rows.trained(row) else formats.DASH)
+            missing = column.missing or (formats.NOT_MEASURED if row.trained else formats.DASH)
             text = formats.FAILED if failed and failures and number == 0 else column.show(value, missing)
             cells.append(Cell(text, None, None if text in _MISSING else value))
         body.append((label_cell(label, row), *cells))
