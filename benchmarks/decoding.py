@@ -23,7 +23,8 @@ from triptych import load_all
 from triptych.config.schema import Suite
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.results.records import ROUGE_TYPES
-from triptych.run import scoring, setup
+from triptych.run import scoring
+from triptych.run.corpus import open_data
 from triptych.use.summarizers import TrainedModel
 
 
@@ -67,7 +68,7 @@ def main() -> None:
 
 def validation_pairs(suite: Suite, count: int) -> list[tuple[str, str]]:
     """The first documents of the validation split with their summaries, not prepared in any way."""
-    examples = islice(setup.open_data(suite).examples("validation"), count)
+    examples = islice(open_data(suite).examples("validation"), count)
     return [(example.document, example.summary) for example in examples]
 
 

@@ -330,7 +330,7 @@ def load(options: dict):
     from triptych.config.schema import make_suite
     from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins
-    from triptych.run import setup
+    from triptych.run.corpus import load_corpus
 
     import_plugins()
     suite = make_suite(
@@ -348,7 +348,7 @@ def load(options: dict):
     )
     base = BaseModel.of(suite)
     cache = Path(tempfile.gettempdir()) / "triptych-benchmark"
-    return setup.load_corpus(suite, [], base, cache), base
+    return load_corpus(suite, [], base, cache), base
 
 
 def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dict]:
@@ -358,14 +358,14 @@ def our_training(spec: dict, options: dict, corpus, base) -> Callable[[int], dic
     from triptych.engine.savings.trunk_cache import making_flops, open_cache, trunk_store, usable_from
     from triptych.engine.training import Loop, TrainingState
     from triptych.machine import start_machine
-    from triptych.run import setup
     from triptych.run.entries import make_entry
+    from triptych.run.models import prepare_model, sketch_model
 
     machine = start_machine("cpu", options["precision"])
     method = make_entry("row", spec).plugin
-    model = make_ready(setup.prepare_model(base, method, corpus, 0, machine))
+    model = make_ready(prepare_model(base, method, corpus, 0, machine))
     plan = constant_plan(options["batch"])
-    sketch, first = model.as_sketch(setup.sketch(base, method)), usable_from(model)
+    sketch, first = model.as_sketch(sketch_model(base, method)), usable_from(model)
     flops = training_flops(sketch, first)
     making = entering_flops(sketch, first) if first is not None else None
     state, batch = TrainingState.begin(model.adapted, plan), options["batch"]

@@ -44,7 +44,8 @@ def prepare(path: Path, cache: Path, train_documents: int) -> dict:
     """Prepare the file in this process; returns what it took."""
     from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins
-    from triptych.run import entries, setup
+    from triptych.run import entries
+    from triptych.run.corpus import load_corpus
 
     import_plugins()
     limits = {
@@ -58,7 +59,7 @@ def prepare(path: Path, cache: Path, train_documents: int) -> dict:
     base = BaseModel("tiny")
     _ = base.tokenizer
     began = time.perf_counter()
-    corpus = setup.load_corpus(suite, table, base, cache)
+    corpus = load_corpus(suite, table, base, cache)
     seconds = time.perf_counter() - began
     used = {name: counts.used for name, counts in corpus.data.splits.items()}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from triptych.engine.generation.generate import generation_config
 from triptych.plugins import import_plugins
-from triptych.run import setup
+from triptych.run.corpus import open_data
 from triptych.use.summarizers import SummarizerLoader, TrainedModel
 
 
@@ -51,7 +51,7 @@ def main() -> None:
     run = SummarizerLoader(None, options.device, "fp32").load(options.run)
     if not isinstance(run, TrainedModel):
         sys.exit(f"{options.run} has no adapter")
-    examples = islice(setup.open_data(run.suite).examples("test"), options.documents)
+    examples = islice(open_data(run.suite).examples("test"), options.documents)
     documents = [example.document for example in examples]
     ours = {place: summary.text for place, summary in run.stream(documents)}
     theirs = by_peft(run, options.run, documents, options.device)

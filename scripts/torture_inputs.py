@@ -64,8 +64,9 @@ from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 from triptych.reporting import document, examples, export, terminal, web
 from triptych.results import json_files, layout, reading
-from triptych.run import adapters, entries, kept, passes, preflight, search, setup
+from triptych.run import adapters, entries, kept, passes, preflight, search
 from triptych.run.checkpoints import Checkpoints
+from triptych.run.corpus import open_data
 from triptych.suite import reports
 from triptych.use import documents, peft_adapters
 
@@ -468,7 +469,7 @@ def use_suite(settings: dict[str, Any], place: Path) -> None:
         folder = layout.run_folder(out, row.label, suite.seeds[0])
         assert folder.parent.parent.parent == out and not row.label.startswith("-"), f"a method leaves OUT: {folder}"
         folder.mkdir(parents=True, exist_ok=True)
-    setup.open_data(suite)
+    open_data(suite)
     find_place(suite.model)
     int(suite.cache.max_gigabytes * 1e9)
     json_files.write_json(out / "suite.json", suite.model_dump(mode="json"))

@@ -160,13 +160,14 @@ def compare(
         listener(None, ResolvedEvent(suite=claim.suite, preset=began, out=str(folder)))
 
         with executors.prepared(chosen) as carry_out, quietly():
-            from triptych.run import preflight, setup
+            from triptych.run import preflight
+            from triptych.storage.cache_place import cache_folder
             from triptych.suite import jobs, plans, reports
             from triptych.suite.log import log_result
 
             reports.check_authors_text(folder)
             table = entries.suite_entries(claim.suite)
-            checked = preflight.check_suite(claim.suite, table, device, setup.cache_folder())
+            checked = preflight.check_suite(claim.suite, table, device, cache_folder())
             listener(None, PlanEvent(plan=plans.make_plan(checked, began, folder, fresh)))
             notes, language = checked.corpus.data.sentences(), checked.language.reason
             changes = [*claim.said, *filter(None, [cache_place().note])]

@@ -603,9 +603,10 @@ def test_a_full_disk_during_a_run_is_a_failed_run(tmp_path, capsys):
 
 def experiment_with_full_disk(resolved, row, out: Path) -> None:
     """A run whose data is prepared, and whose files then do not fit."""
-    from triptych.run import setup
+    from triptych.run.corpus import load_corpus
+    from triptych.storage.cache_place import cache_folder
 
-    setup.load_corpus(resolved, [row], BaseModel("tiny"), setup.cache_folder())
+    load_corpus(resolved, [row], BaseModel("tiny"), cache_folder())
     with largest_file(2000):
         experiment.run_experiment(resolved, row, 0, out, "cpu", ignore)
 

@@ -13,7 +13,7 @@ from triptych.config.schema import make_suite
 from triptych.contracts import AdaptedModel
 from triptych.engine import sharding
 from triptych.errors import ConfigError
-from triptych.run.setup import refuse_sharding, refuse_to_cut
+from triptych.run.refusals import refuse_sharding, refuse_to_cut
 
 RANKS = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m"]
 SETTINGS = [

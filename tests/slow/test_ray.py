@@ -14,8 +14,9 @@ from triptych.errors import ConfigError
 from triptych.plugins import import_plugins
 from triptych.results.lock import Lock
 from triptych.results.records import READINGS
-from triptych.run import entries, preflight, setup
+from triptych.run import entries, preflight
 from triptych.run.events import NoteEvent, StepEvent, TriedEvent, ignore
+from triptych.storage.cache_place import cache_folder
 from triptych.suite import executors, jobs, reports
 from triptych.suite.folder import claim_folder
 
@@ -76,7 +77,7 @@ def _fan_out(folder, name, executor, on_step):
     import_plugins()
     settings = reading.merge_settings(folder / "local/suite.json")
     resolved, table = entries.resolve(settings)
-    plan = preflight.check_suite(resolved, table, None, setup.cache_folder())
+    plan = preflight.check_suite(resolved, table, None, cache_folder())
     out, reported = folder / name, []
 
     def listen(run, event):

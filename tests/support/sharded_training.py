@@ -27,7 +27,7 @@ from triptych.machine import Machine, start_machine
 from triptych.models.tiny import Tiny
 from triptych.plugins import import_plugins
 from triptych.registry import registered
-from triptych.run.setup import notes_on_training
+from triptych.run.notes import notes_on_training
 
 FEW = ("full", "last-layers", "lora", "prompt-tuning", "untuned")
 RECIPE = {

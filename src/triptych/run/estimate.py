@@ -8,15 +8,12 @@ from triptych.analysis.costs import losses_computed
 from triptych.config.schedule import num_evaluations
 from triptych.contracts import Method
 from triptych.corpus.arrow import TokenizedSplit
-from triptych.corpus.prepare import Corpus
 from triptych.engine.batch_size import PROVISIONAL_BATCH_SIZE
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.model import EngineModel
-from triptych.engine.reading import check_reading
-from triptych.engine.savings.ready import make_ready
-from triptych.machine import Machine, start_machine
-from triptych.run import setup
+from triptych.machine import start_machine
 from triptych.run.entries import SuiteEntry
+from triptych.run.models import ready_model
 from triptych.run.preflight import CheckedSuite
 from triptych.run.search import planned_trials
 from triptych.run.timing import (
@@ -180,7 +177,7 @@ class _Timer:
         suite, corpus = self.checked.suite, self.checked.corpus_of(entry)
         machine = start_machine(self.device, suite.training.precision)
         began = now(machine)
-        model = self._prepared(entry.plugin, corpus, machine)
+        model = ready_model(suite, self.checked.base, entry.plugin, corpus, suite.seeds[0], machine)
         loading = now(machine) - began
         asked = suite.training.micro_batch_size
         loss = time_loss(model, corpus.validation, PROVISIONAL_BATCH_SIZE if asked == "auto" else asked)
@@ -189,14 +186,6 @@ class _Timer:
         if entry.trains:
             training = time_training(suite, entry.plugin, model, corpus.train, len(corpus.validation))
         return MethodTimes(loading, loss, summary, training)
-
-    def _prepared(self, method: Method, corpus: Corpus, machine: Machine) -> EngineModel:
-        suite = self.checked.suite
-        model = setup.prepare_model(self.checked.base, method, corpus, suite.seeds[0], machine, suite.training.dropout)
-        if not suite.engine.plain:
-            return make_ready(model)
-        check_reading(model.parts)
-        return model.to_machine()
 
     def _summary_seconds(self, model: EngineModel, test: TokenizedSplit, loss: float) -> float:
         """Of one summary with all its tokens.

@@ -14,10 +14,13 @@ from triptych.errors import ConfigError, NonFiniteLoss
 from triptych.results import integrity, json_files
 from triptych.results.records import Cost, Loss, Parameters, Prediction, Record
 from triptych.results.resuming import options_for
-from triptych.run import provenance, scoring, setup
+from triptych.run import provenance, scoring
 from triptych.run.adapters import save_adapter
+from triptych.run.corpus import notes_on_prompt
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import Event, Listener, RunId
+from triptych.run.models import describe_parameters
+from triptych.run.notes import notes_on_base, notes_on_sharding, notes_on_training
 from triptych.run.tracking import Tracker
 from triptych.run.training import TrainingOutcome, train_model
 from triptych.run.trials import make_trial
@@ -132,7 +135,7 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
     """
     test = bench.corpus.test
     model = bench.fresh_model(method, bench.seed)
-    parameters = setup.describe_parameters(model.adapted, model.num_base_parameters)
+    parameters = describe_parameters(model.adapted, model.num_base_parameters)
     training = train_model(bench, method, model) if method.trains else None
     with bench.stage("evaluation"):
         validation = training.best_loss if training else bench.untouched_loss(model)
@@ -152,9 +155,9 @@ def run_method(bench: Workbench, method: Method) -> RunOutcome:
             if bench.machine.is_main:
                 folder, origin = bench.folder / "adapter", bench.origin()
                 parameters.stored_bytes = save_adapter(model.adapted, folder, origin, trained)
-    notes = setup.notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes
-    notes |= setup.notes_on_base(model, bench.base) | setup.notes_on_sharding(model)
-    notes |= {**training.notes, **setup.notes_on_training(model)} if training else {}
+    notes = notes_on_prompt(bench.suite, bench.entry) | model.adapted.notes
+    notes |= notes_on_base(model, bench.base) | notes_on_sharding(model)
+    notes |= {**training.notes, **notes_on_training(model)} if training else {}
     losses = Loss(initial=initial, validation=validation, test=test_loss.mean)
     return RunOutcome(predictions, cost, losses, parameters, training, notes)
 

@@ -17,10 +17,11 @@ from triptych.engine.savings.trunk_cache import TrunkCache, making_flops, open_c
 from triptych.engine.training import CountFlops
 from triptych.measure.flops import FlopModel
 from triptych.results.records import Part
-from triptych.run import setup
 from triptych.run.kept import find_kept, keep
+from triptych.run.models import ON_DEVICE, sketch_model
 from triptych.run.search import planned_trials
 from triptych.run.workbench import Workbench
+from triptych.storage.cache_place import cache_folder
 
 RECOMPUTED = "memory ran out with one document a pass: each block is computed again in the backward pass"
 
@@ -107,14 +108,14 @@ def fit_flop_models(bench: Workbench, method: Method, model: EngineModel) -> Flo
     # a family that looks at values, or whose work follows no formula
     except (ArithmeticError, RuntimeError) as error:
         reason = f"{type(error).__name__}: {error}"
-        advice = f" {setup.ON_DEVICE}" if "expected device meta" in reason else ""
+        advice = f" {ON_DEVICE}" if "expected device meta" in reason else ""
         bench.note(f"FLOPs are not measured: they cannot be counted without weights ({reason}).{advice}")
         return None
 
 
 def sketch_of(bench: Workbench, method: Method, model: EngineModel) -> EngineModel:
     """The same model without weights, for counting what a pass computes."""
-    return model.as_sketch(setup.sketch(bench.base, method))
+    return model.as_sketch(sketch_model(bench.base, method))
 
 
 @dataclass(frozen=True)
@@ -179,5 +180,5 @@ def validation_states(bench: Workbench, method: Method, model: EngineModel, trai
 
 def open_states(bench: Workbench, model: EngineModel, split: Sequence[Pair]) -> TrunkCache | None:
     """What the run's trunk store has of a split, or what is computed now; see `open_cache`."""
-    store = trunk_store(setup.cache_folder() / "trunk", bench.suite.cache.max_bytes)
+    store = trunk_store(cache_folder() / "trunk", bench.suite.cache.max_bytes)
     return open_cache(model, split, bench.base.fingerprint, store, bench.micro_batch, bench.show_progress)

@@ -19,8 +19,26 @@ from triptych.models.parts import declared_positions, is_recurrent
 from triptych.models.prompts import has_chat_template
 from triptych.results import layout
 from triptych.results.records import Parameters
-from triptych.run import scoring, setup, tracking
+from triptych.run import scoring, tracking
+from triptych.run.corpus import (
+    corpus_of_entry,
+    has_own_prompt,
+    load_corpus,
+    longest_prompt,
+    open_data,
+    prompt_of,
+    reserved_positions,
+)
 from triptych.run.entries import SuiteEntry, runs_in_order, smaller_suite
+from triptych.run.models import (
+    ON_DEVICE,
+    describe_parameters,
+    misplaced_parameters,
+    prepare_model,
+    sketch_model,
+    target_matrices,
+)
+from triptych.run.refusals import refuse_sharding, refuse_to_cut, refuse_trained_weights
 from triptych.text import languages
 
 
@@ -78,7 +96,7 @@ class CheckedSuite:
     @property
     def _of_chat(self) -> tuple[str, ...]:
         """Whether a chat template is left unused, in a sentence."""
-        asked = [setup.prompt_of(self.suite), *(setup.prompt_of(self.suite, entry) for entry in self.entries)]
+        asked = [prompt_of(self.suite), *(prompt_of(self.suite, entry) for entry in self.entries)]
         if not has_chat_template(self.base.tokenizer) or any(prompt.chat for prompt in asked):
             return ()
         return (
@@ -121,27 +139,27 @@ def check_suite(
     tracking.check_tracker(suite)
     chosen_device = choose_device(device)
     precision = choose_precision(suite.training.precision, chosen_device)
-    setup.refuse_sharding(suite, precision)
-    setup.open_data(suite)  # a missing folder is reported before anything else of data and model
+    refuse_sharding(suite, precision)
+    open_data(suite)  # a missing folder is reported before anything else of data and model
     base = BaseModel.of(suite)
     _check_context_length(suite, entries, base)
     base.check_quantization()
     checked = list(entries) if only is None else [only]
     adapted = {entry.label: _sketch(base, entry) for entry in checked if isinstance(entry.plugin, Method)}
-    setup.refuse_trained_weights(base, adapted)
-    setup.refuse_to_cut(suite, adapted)
+    refuse_trained_weights(base, adapted)
+    refuse_to_cut(suite, adapted)
     structure = base.structure()
     size = count_parameters(structure).total
-    parameters = {label: setup.describe_parameters(each, size) for label, each in adapted.items()}
-    targets = {label: names for label, each in adapted.items() if (names := setup.target_matrices(each))}
-    misplaced = {label: names for label, each in adapted.items() if (names := setup.misplaced_parameters(each))}
+    parameters = {label: describe_parameters(each, size) for label, each in adapted.items()}
+    targets = {label: names for label, each in adapted.items() if (names := target_matrices(each))}
+    misplaced = {label: names for label, each in adapted.items() if (names := misplaced_parameters(each))}
     if adapted:
         base.check_weights()
-    corpus = setup.load_corpus(suite, entries, base, cache)
+    corpus = load_corpus(suite, entries, base, cache)
     asked = {
-        entry.label: setup.corpus_as_asked(suite, entry, base, corpus, cache)
+        entry.label: corpus_of_entry(suite, entry, base, corpus, cache)
         for entry in checked
-        if setup.is_asked_otherwise(suite, entry)
+        if has_own_prompt(suite, entry)
     }
     language = scoring.choose_language(suite, corpus)
     if is_recurrent(structure):
@@ -166,7 +184,7 @@ def _of_device(label: str, names: Sequence[str]) -> str:
     more = f" and {len(names) - 1} more" if len(names) > 1 else ""
     return (
         f"{label} makes {names[0]}{more} on a device of its own: its FLOPs cannot be counted, and on a GPU it fails. "
-        f"{setup.ON_DEVICE}"
+        f"{ON_DEVICE}"
     )
 
 
@@ -186,7 +204,7 @@ def _sketch(base: BaseModel, entry: SuiteEntry) -> AdaptedModel:
     """
     assert isinstance(entry.plugin, Method)
     try:
-        sketch = setup.sketch(base, entry.plugin)
+        sketch = sketch_model(base, entry.plugin)
     except ConfigError as error:
         raise ConfigError(f"[method.{entry.label}] {error}") from None
     except (AttributeError, NotImplementedError) as error:
@@ -217,7 +235,7 @@ def _try_generating(
     decoding = DecodingPlan(**suite.decoding.model_dump())
     for entry in entries:
         if isinstance(entry.plugin, Method):
-            model = setup.prepare_model(base, entry.plugin, corpus, suite.seeds[0], machine).to_machine()
+            model = prepare_model(base, entry.plugin, corpus, suite.seeds[0], machine).to_machine()
             try:
                 check_generation(model, decoding)
             except ModelError as error:
@@ -226,8 +244,8 @@ def _try_generating(
 
 def _check_context_length(suite: Suite, entries: Sequence[SuiteEntry], base: BaseModel) -> None:
     """Make sure that virtual tokens, a document and a summary fit into the model's context together."""
-    around = setup.longest_prompt(suite, entries, base)
-    length, virtual = base.context_length, setup.reserved_positions(entries)
+    around = longest_prompt(suite, entries, base)
+    length, virtual = base.context_length, reserved_positions(entries)
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
     needed = virtual + suite.limits.document_tokens + new + around
     if length is None or needed <= length:

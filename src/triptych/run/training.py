@@ -17,7 +17,7 @@ from triptych.measure.training_meters import TrainingMeters
 from triptych.results.records import Cost, SearchResult, TrainingSummary
 from triptych.run.checkpoints import Checkpoint, Checkpoints
 from triptych.run.events import EvaluationEvent, StageEvent, StepEvent
-from triptych.run.passes import RECOMPUTED, find_micro_batch, fit_flop_models, open_trunk
+from triptych.run.passes import RECOMPUTED, Trunk, find_micro_batch, fit_flop_models, open_trunk
 from triptych.run.recipe import training_plan
 from triptych.run.trials import RateSearch
 from triptych.run.workbench import Workbench
@@ -48,7 +48,7 @@ class TrainingOutcome:
     summary: TrainingSummary
     cost: Cost
     history: list[dict[str, Any]]
-    notes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, Any]
 
 
 def train_model(bench: Workbench, method: Method, model: EngineModel) -> TrainingOutcome:
@@ -122,22 +122,6 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
     # What it came to
     now, train_seconds = state.progress, bench.clocks.read()["train"]
     assert now.best_loss is not None
-    summary = TrainingSummary(
-        epochs=in_epochs(now.step, loop.steps_per_epoch),
-        steps=now.step,
-        evaluations=now.evaluations,
-        best_epoch=in_epochs(now.best_step, loop.steps_per_epoch),
-        best_step=now.best_step,
-        best_rate=rate_of(log.history, now.best_step),
-        decay_start=now.decay_start,
-        restarted_at=now.restarted_at or None,
-        stopped_early=now.step < loop.total_steps,
-        tokens=now.tokens,
-        targets=now.targets,
-        documents=now.documents,
-        micro_batch_size=now.micro_batch_size or plan.micro_batch_size,
-        recomputed=loop.recomputes,
-    )
     cost = Cost(
         train_flops=now.train_flops if flops else None,
         plain_flops=now.plain_flops if flops else None,
@@ -145,21 +129,54 @@ def train_model(bench: Workbench, method: Method, model: EngineModel) -> Trainin
         tokens_per_second=now.tokens / train_seconds,
         **over_ranks(bench, meters.readings(train_seconds)),
     )
-    outcome = TrainingOutcome(initial_loss, now.best_loss, found, summary, cost, log.history)
+    notes = notes_on_loop(loop, trunk)
+    if prompt_before is not None:
+        notes |= describe_prompt(model.adapted, prompt_before, bench.base.tokenizer)
+    summary = summarize_training(loop, log.history)
+    return TrainingOutcome(initial_loss, now.best_loss, found, summary, cost, log.history, notes)
+
+
+def summarize_training(loop: Loop, history: Sequence[Mapping[str, Any]]) -> TrainingSummary:
+    """How far training went.
+
+    Args:
+        loop: training that has ended.
+        history: its lines.
+    """
+    now = loop.state.progress
+    return TrainingSummary(
+        epochs=in_epochs(now.step, loop.steps_per_epoch),
+        steps=now.step,
+        evaluations=now.evaluations,
+        best_epoch=in_epochs(now.best_step, loop.steps_per_epoch),
+        best_step=now.best_step,
+        best_rate=rate_of(history, now.best_step),
+        decay_start=now.decay_start,
+        restarted_at=now.restarted_at or None,
+        stopped_early=now.step < loop.total_steps,
+        tokens=now.tokens,
+        targets=now.targets,
+        documents=now.documents,
+        micro_batch_size=now.micro_batch_size or loop.plan.micro_batch_size,
+        recomputed=loop.recomputes,
+    )
+
+
+def notes_on_loop(loop: Loop, trunk: Trunk) -> dict[str, Any]:
+    """What a record's notes say of training that has ended: whether it restarted, recomputed blocks or used a cache."""
+    notes: dict[str, Any] = {}
     if loop.recomputes:
-        outcome.notes["recomputed_blocks"] = RECOMPUTED
-    if now.restarted_at:
-        outcome.notes["restarted"] = RESTARTED
+        notes["recomputed_blocks"] = RECOMPUTED
+    if loop.state.progress.restarted_at:
+        notes["restarted"] = RESTARTED
     if trunk.cache is not None:
-        outcome.notes["trunk_cache"] = {
+        notes["trunk_cache"] = {
             "first_block": trunk.cache.first,
             "bytes": trunk.cache.num_bytes,
             "flops": trunk.flops,
             "making_seconds": trunk.cache.seconds,
         }
-    if prompt_before is not None:
-        outcome.notes |= describe_prompt(model.adapted, prompt_before, bench.base.tokenizer)
-    return outcome
+    return notes
 
 
 def in_epochs(steps: int, steps_per_epoch: int) -> int | float:

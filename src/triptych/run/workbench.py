@@ -22,8 +22,6 @@ from triptych.engine.forward import not_finite
 from triptych.engine.generation.decoding import DecodingPlan
 from triptych.engine.generation.generate import check_generation, generate
 from triptych.engine.model import EngineModel
-from triptych.engine.reading import check_reading
-from triptych.engine.savings.ready import make_ready, make_ready_to_shard
 from triptych.engine.savings.trunk_cache import TrunkCache
 from triptych.errors import ModelError
 from triptych.machine import Machine, start_machine
@@ -33,10 +31,13 @@ from triptych.models.base import BaseModel
 from triptych.models.dropout import has_dropout
 from triptych.results import layout
 from triptych.results.records import Prediction
-from triptych.run import provenance, scoring, setup
+from triptych.run import provenance, scoring
 from triptych.run.adapters import Origin
+from triptych.run.corpus import corpus_of_entry, load_corpus
 from triptych.run.entries import SuiteEntry, suite_entries
 from triptych.run.events import Listener, NoteEvent, ProgressEvent, RunEvent, RunId, StageEvent, StageName
+from triptych.run.models import ready_model, target_matrices
+from triptych.storage.cache_place import cache_folder
 from triptych.storage.given_documents import name_in_folder
 from triptych.text import languages
 
@@ -74,9 +75,9 @@ class Workbench:
         listener(RunId(entry.label, seed), StageEvent(stage="preparation"))
         with clocks.time("preparation"):
             base = BaseModel.of(suite)
-            cache = setup.cache_folder()
-            corpus = setup.load_corpus(suite, suite_entries(suite), base, cache)
-            corpus = setup.corpus_as_asked(suite, entry, base, corpus, cache)
+            cache = cache_folder()
+            corpus = load_corpus(suite, suite_entries(suite), base, cache)
+            corpus = corpus_of_entry(suite, entry, base, corpus, cache)
         asked = suite.training.micro_batch_size
         micro_batch = PROVISIONAL_BATCH_SIZE if asked == "auto" else asked
         return cls(suite, entry, seed, out, machine, clocks, base, corpus, listener, micro_batch)
@@ -146,18 +147,13 @@ class Workbench:
 
     def fresh_model(self, method: Method, seed: int) -> EngineModel:
         """A fresh model as the method changes it, made ready for the engine; reports what its family rules out."""
+        model = ready_model(self.suite, self.base, method, self.corpus, seed, self.machine, self.shards)
         dropout = self.suite.training.dropout
-        model = setup.prepare_model(self.base, method, self.corpus, seed, self.machine, dropout)
         if dropout and method.trains and not has_dropout(self.base.config):
             self.note(f"training.dropout = {dropout:g} has no effect: this family has no dropout")
-        if self.suite.engine.plain:
-            check_reading(model.parts)
-        else:
-            model = make_ready_to_shard(model) if self.shards else make_ready(model)
-        model = model.shard() if self.shards else model.to_machine()
         for message in model.can.notes:
             self.note(message)
-        if targets := setup.target_matrices(model.adapted):
+        if targets := target_matrices(model.adapted):
             self.note(f"adapts the matrices {', '.join(targets)}")
         check_generation(model, DecodingPlan(**self.suite.decoding.model_dump()))
         return model

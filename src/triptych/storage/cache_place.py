@@ -46,6 +46,11 @@ def cache_place() -> CachePlace:
     )
 
 
+def cache_folder() -> Path:
+    """The folder of `cache_place`."""
+    return cache_place().folder
+
+
 def give_matplotlib_a_folder() -> None:
     """Have Matplotlib keep its files next to prepared data where the home folder, its own choice, cannot be written.
 

@@ -17,7 +17,8 @@ from triptych.machine import choose_device
 from triptych.measure.parameters import count_parameters
 from triptych.models.base import BaseModel
 from triptych.registry import registered
-from triptych.run import entries, setup
+from triptych.run import entries
+from triptych.run.corpus import longest_prompt, open_data, reserved_positions
 from triptych.run.search import planned_trials
 from triptych.storage.files import expand_path
 from triptych.text import formats
@@ -45,7 +46,7 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
     suite, rows = entries.resolve(settings)
     settings["model"], settings["data"] = suite.model, suite.data
     said = []
-    data = setup.open_data(suite)
+    data = open_data(suite)
     if expand_path(suite.data).exists():  # of one on the Hub nothing is downloaded yet
         columns = data.columns_read()
         settings = reading.merge_tables(settings, {"columns": columns} if columns else {})
@@ -87,7 +88,7 @@ def _room(suite: Suite, rows: list[entries.SuiteEntry], base: BaseModel) -> int 
     if base.context_length is None:
         return None
     new = max(suite.limits.summary_tokens, suite.decoding.max_new_tokens)
-    return base.context_length - setup.reserved_positions(rows) - new - setup.longest_prompt(suite, rows, base)
+    return base.context_length - reserved_positions(rows) - new - longest_prompt(suite, rows, base)
 
 
 def _sized(

@@ -15,7 +15,7 @@ from triptych.machine import is_main_process
 from triptych.results import layout
 from triptych.results.lock import Lock, check_free
 from triptych.results.records import Record
-from triptych.run import entries, experiment, preflight, setup
+from triptych.run import entries, experiment, preflight
 from triptych.run.entries import SuiteEntry
 from triptych.run.events import (
     BeginEvent,
@@ -28,6 +28,7 @@ from triptych.run.events import (
     format_event,
     ignore,
 )
+from triptych.storage.cache_place import cache_folder
 from triptych.suite.finished import finished_records, refuse_missing_metrics
 from triptych.suite.folder import check_claim, claim_folder, write_suite
 from triptych.suite.log import SuiteLog
@@ -115,7 +116,7 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
         return [_run(request, seed, ignore) for seed in request.seeds]
     suite, entry = request.suite, request.entry
     check_free(request.out)
-    plan = preflight.check_suite(suite, request.entries, request.device, setup.cache_folder(), only=entry)
+    plan = preflight.check_suite(suite, request.entries, request.device, cache_folder(), only=entry)
     notes, language = plan.corpus.data.sentences(), plan.language.reason
     changes = list(request.changes)
     listener(None, ReadyEvent(out=str(request.out), notes=notes, language=language, changes=changes))

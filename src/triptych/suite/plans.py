@@ -4,8 +4,8 @@ from pathlib import Path
 
 from triptych.errors import ResultsError, shorten
 from triptych.results import layout
-from triptych.run import setup
 from triptych.run.checkpoints import room_needed
+from triptych.run.corpus import open_data
 from triptych.run.plan import ExamplePair, PlannedRow, SuitePlan
 from triptych.run.preflight import CheckedSuite
 from triptych.suite.finished import finished_record, refuse_missing_metrics
@@ -54,7 +54,7 @@ def make_plan(checked: CheckedSuite, preset: str, out: Path, fresh: bool = False
         preset=preset,
         out=str(out),
         data=checked.corpus.data,
-        columns=setup.open_data(checked.suite).columns_read(),
+        columns=open_data(checked.suite).columns_read(),
         example=_example(checked),
         language=checked.language.reason,
         num_base_parameters=next((counts.num_base_parameters for counts in found.values()), None),

@@ -13,8 +13,10 @@ from triptych.models.base import BaseModel
 from triptych.results import layout
 from triptych.results.reading import read_finished, read_record, read_suite
 from triptych.results.resuming import resuming
-from triptych.run import scoring, setup
+from triptych.run import scoring
+from triptych.run.corpus import load_corpus
 from triptych.run.entries import runs_in_order, suite_entries
+from triptych.storage.cache_place import cache_folder
 from triptych.text import languages
 from triptych.text.synthetic import synthetic_parts, synthetic_sentence
 from triptych.use import summarizers
@@ -149,7 +151,7 @@ class Playground:
         documents: list[Document] = []
         try:
             base = BaseModel(model or suite.model, suite.model_revision)
-            corpus = setup.load_corpus(suite, entries, base, setup.cache_folder())
+            corpus = load_corpus(suite, entries, base, cache_folder())
             test = corpus.test
             chosen = range(min(len(test), MAX_EXAMPLES))
             documents = [Document(test[i].id, test.document(i), test.reference(i)) for i in chosen]

@@ -16,8 +16,10 @@ from triptych.errors import InputError
 from triptych.results.bundled import predictions_file, record_folder
 from triptych.results.reading import read_finished, read_predictions
 from triptych.results.records import ROUGE_TYPES
-from triptych.run import scoring, setup
+from triptych.run import scoring
+from triptych.run.corpus import load_corpus
 from triptych.run.entries import suite_entries
+from triptych.storage.cache_place import cache_folder
 from triptych.use.summarizers import TrainedModel
 
 RUN_SETTINGS = "run_generation_config.json"
@@ -120,7 +122,7 @@ def measure(
         return "the adapter came without a run"
     record = read_finished(recorded)
     try:
-        corpus = setup.load_corpus(trained.suite, suite_entries(trained.suite), trained.base, setup.cache_folder())
+        corpus = load_corpus(trained.suite, suite_entries(trained.suite), trained.base, cache_folder())
         counted = record.rouge.language if record.rouge else None
         language = counted or scoring.choose_language(trained.suite, corpus).name
     except InputError:

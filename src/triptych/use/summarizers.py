@@ -27,8 +27,9 @@ from triptych.models.sharing import own_trained_tensors, share_tensors
 from triptych.models.tokens import RunningText
 from triptych.results.bundled import base_in_bundle, record_folder
 from triptych.results.reading import read_finished, settings_of
-from triptych.run import scoring, setup
+from triptych.run import scoring
 from triptych.run.adapters import check_belongs, check_origin, load_tensors, read_manifest
+from triptych.run.corpus import longest_prompt, prompt_of, reserved_positions
 from triptych.run.entries import SuiteEntry, recorded_entry, suite_entries
 from triptych.use import peft_adapters
 from triptych.use.find_run import WHAT
@@ -167,8 +168,8 @@ class TrainedModel(Trained):
         self.model, self.adapted, self.template = model, model.adapted, model.template
         self.decoding = DecodingPlan(**suite.decoding.model_dump())
         self.prompt, self.text = prompt, RunningText.of(self.base.tokenizer, prompt)
-        self._reserved = max(setup.reserved_positions(entries), self.adapted.num_virtual_tokens)
-        self._around = max(setup.longest_prompt(suite, entries, self.base), self.template.length)
+        self._reserved = max(reserved_positions(entries), self.adapted.num_virtual_tokens)
+        self._around = max(longest_prompt(suite, entries, self.base), self.template.length)
 
     @property
     def is_prompt(self) -> bool:
@@ -321,7 +322,7 @@ class SummarizerLoader:
             generator = torch.Generator().manual_seed(record.seed)
             return method.adapt(parts, Context(loaded.base.tokenizer, generator, torch.arange(parts.vocabulary_size)))
 
-        prompt = setup.prompt_of(suite, entry)
+        prompt = prompt_of(suite, entry)
         model = loaded.assemble(change, prompt)
         if entry.trains:
             origin, tensors = read_manifest(folder / "adapter")
@@ -343,7 +344,7 @@ class SummarizerLoader:
         if adapter.origin is not None:
             check_origin(adapter.origin, loaded.base, folder)
         peft_adapters.check_tokenizer(folder, loaded.base.tokenizer)
-        prompt = setup.prompt_of(suite)
+        prompt = prompt_of(suite)
         model = make_ready(loaded.assemble(lambda parts: peft_adapters.insert_adapter(parts, adapter), prompt))
         label = folder.resolve().name
         return TrainedModel(label, adapter.kind, folder, suite, loaded, model, (), prompt)

@@ -16,7 +16,8 @@ from triptych.reporting.document import report_data
 from triptych.reporting.figures import figures
 from triptych.results import json_files, layout
 from triptych.results.reading import read_results, read_suite
-from triptych.run import entries, setup
+from triptych.run import entries
+from triptych.run.corpus import load_corpus
 from triptych.run.entries import resolve, smaller_suite
 
 METHODS = ("untuned", "prompt-tuning", "lora")
@@ -122,7 +123,7 @@ def test_a_larger_sample_holds_the_smaller_one(tmp_path: Path):
     """Training documents of a point are among those of every larger one; validation and test are the same."""
     suite, table = resolve(preset_settings("demo"))
     base = BaseModel.of(suite)
-    found = [setup.load_corpus(smaller_suite(suite, table, size), table, base, tmp_path) for size in (10, 30, 100)]
+    found = [load_corpus(smaller_suite(suite, table, size), table, base, tmp_path) for size in (10, 30, 100)]
     for small, large in pairwise(found):
         assert set(small.train.ids) < set(large.train.ids)
         assert small.validation.ids == large.validation.ids and small.test.ids == large.test.ids

@@ -13,7 +13,8 @@ from triptych.config.keys import suite_keys
 from triptych.config.reading import preset_settings, presets
 from triptych.config.schema import Suite, make_suite
 from triptych.errors import ConfigError, InputError
-from triptych.run import entries, setup
+from triptych.run import entries
+from triptych.run.corpus import load_corpus, reserved_positions
 
 ARTICLES = [
     (
@@ -278,7 +279,7 @@ def test_every_preset_is_a_suite_that_fits_its_model(name, capsys):
     made, table = entries.resolve(preset_settings(name))
     assert made.name == name and len(table) == 6 + (name != "demo")  # which leaves the head alone out
     window = {"gpt2": 1024, "tiny": 512}[made.model]
-    positions = setup.reserved_positions(table) + made.limits.document_tokens + 8
+    positions = reserved_positions(table) + made.limits.document_tokens + 8
     assert positions + max(made.limits.summary_tokens, made.decoding.max_new_tokens) <= window
     assert cli.main(["list"]) == 0
     assert f"{name}: {presets()[name].summary}" in capsys.readouterr().out
@@ -336,8 +337,10 @@ def test_what_is_cut_and_what_is_not_read_is_said(tmp_path, capsys, monkeypatch,
     def stop(*arguments, **options):
         raise ConfigError("as far as this")
 
-    load = setup.load_corpus
-    monkeypatch.setattr(setup, "load_corpus", lambda *given: corpora.append(load(*given)) or corpora[-1])
+    load = load_corpus
+    monkeypatch.setattr(
+        "triptych.run.preflight.load_corpus", lambda *given: corpora.append(load(*given)) or corpora[-1]
+    )
     monkeypatch.setattr("triptych.suite.folder.claim_folder", stop)
     arguments = [
         "--model",

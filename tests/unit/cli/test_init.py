@@ -8,7 +8,8 @@ import pytest
 from triptych import cli
 from triptych.api import list_keys
 from triptych.config.schema import make_suite
-from triptych.run import entries, setup
+from triptych.run import entries
+from triptych.run.corpus import reserved_positions
 from triptych.suite import new_suite
 
 
@@ -32,7 +33,7 @@ def test_the_file_names_columns_and_limits_that_fit(tmp_path, capsys):
     assert (suite.name, suite.model, suite.data) == ("tickets", "tiny", "tickets.csv")
     assert (suite.columns.document, suite.columns.summary) == ("Ticket text", "the gist")
     assert suite.method["lora"]["rank"] == 4 and suite.seeds == (0, 1, 2)
-    around = setup.reserved_positions(table) + 7  # virtual tokens, separator and EOS
+    around = reserved_positions(table) + 7  # virtual tokens, separator and EOS
     assert suite.limits.document_tokens == 512 - around - suite.limits.summary_tokens
     assert "the model has 512 positions" in text
     for key in list_keys():

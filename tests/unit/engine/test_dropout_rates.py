@@ -19,7 +19,7 @@ from triptych.methods.lora import LoRA
 from triptych.methods.prompt_tuning import PromptTuning
 from triptych.models.base import BaseModel
 from triptych.models.dropout import has_dropout, with_dropout
-from triptych.run.setup import notes_on_training
+from triptych.run.notes import notes_on_training
 
 ROWS: dict[str, Method] = {
     "full": Full(),

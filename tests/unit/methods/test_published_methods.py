@@ -27,7 +27,7 @@ from triptych.methods.prompt_tuning import PromptTuning
 from triptych.methods.untuned import Untuned
 from triptych.models.parts import block_matrices, matrix_shape
 from triptych.run.adapters import Origin, save_adapter
-from triptych.run.setup import describe_parameters
+from triptych.run.models import describe_parameters
 
 ORIGIN = Origin("label", "kind", {}, "model", "main", "fingerprint")
 

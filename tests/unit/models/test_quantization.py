@@ -29,10 +29,11 @@ from triptych.models.place import Place
 from triptych.models.quantization import is_quantized, quantized_layers
 from triptych.models.sharing import share_tensors
 from triptych.results.consistency import setting
-from triptych.run import setup
 from triptych.run.adapters import Origin, check_origin
 from triptych.run.entries import make_entry
+from triptych.run.models import sketch_model
 from triptych.run.preflight import check_suite
+from triptych.run.refusals import refuse_trained_weights
 
 OWN_WEIGHTS = ("full", "last-layers", "bitfit")
 FROZEN_BASE = ("lora", "dora", "ia3", "prompt-tuning", "infix-tuning", "prefix-tuning", "untuned")
@@ -116,10 +117,10 @@ def test_a_head_of_its_own_is_the_models_own_weight(gpt2):
     """A head that last-layers unties is a weight of the model too, and is refused; unquantised nothing is."""
     base = BaseModel(str(gpt2.folder), quantization="nf4")
     untied = make_entry("last-layers", {"num_blocks": 0, "final_norm": False, "head": "untied"}).plugin
-    adapted = {"untied": setup.sketch(base, untied)}
+    adapted = {"untied": sketch_model(base, untied)}
     with pytest.raises(ConfigError, match="untied would train"):
-        setup.refuse_trained_weights(base, adapted)
-    setup.refuse_trained_weights(replace(base, quantization="none"), adapted)
+        refuse_trained_weights(base, adapted)
+    refuse_trained_weights(replace(base, quantization="none"), adapted)
 
 
 @pytest.mark.parametrize("family", ["Falcon", "Mamba"])

@@ -29,7 +29,7 @@ from triptych.models.base import BaseModel
 from triptych.models.parts import take_apart, usable_positions
 from triptych.models.tiny import Tiny
 from triptych.results.reading import read_finished
-from triptych.run import setup
+from triptych.run import corpus as corpora
 from triptych.run.entries import suite_entries
 from triptych.suite.finished import finished_record, refuse_other_weights
 from triptych.suite.planned_runs import PlannedRun
@@ -284,13 +284,13 @@ def test_train_checks_the_row_that_it_runs_alone(folders, tmp_path, capsys, monk
     few = ["limits.document_tokens=20", "limits.train_documents=4", "limits.validation_documents=2"]
     rows = ["--methods", "untuned,lora,prompt-tuning", "--device", "cpu"]
     reserved = []
-    prepare = setup.prepare
+    prepare = corpora.prepare
 
     def noted(*arguments, **options):
         reserved.append(options["reserved"])
         return prepare(*arguments, **options)
 
-    monkeypatch.setattr(setup, "prepare", noted)
+    monkeypatch.setattr("triptych.run.corpus.prepare", noted)
     assert cli.main([*train("untuned", folder, tmp_path / "one", *few), *rows]) == 0
     assert set(reserved) == {20}, "the virtual tokens of the prompt's row"
     compare = ["compare", *train("untuned", folder, tmp_path / "all", *few)[2:], *rows]

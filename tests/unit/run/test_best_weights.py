@@ -7,7 +7,6 @@ import pytest
 from triptych.config.reading import merge_tables, preset_settings
 from triptych.engine import evaluation
 from triptych.plugins import import_plugins
-from triptych.run import setup
 from triptych.run.entries import resolve
 from triptych.run.events import ignore
 from triptych.run.passes import Trunk, open_trunk
@@ -40,7 +39,7 @@ def test_frozen_blocks_read_a_validation_document_twice(tmp_path, monkeypatch):
     settings = merge_tables(preset_settings("demo"), {**SMALL, "search": {"trials": 2}})
     suite, (entry,) = resolve(settings, ["last-layers"])
     bench = Workbench.begin(suite, entry, 0, tmp_path / "out", "cpu", ignore)
-    monkeypatch.setattr(setup, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("triptych.run.passes.cache_folder", lambda: tmp_path / "cache")
     whole, real = [], evaluation.target_losses
     monkeypatch.setattr(evaluation, "target_losses", lambda model, batch: whole.append(batch) or real(model, batch))
     model = bench.fresh_model(entry.plugin, 0)
@@ -53,7 +52,7 @@ def test_frozen_blocks_read_a_validation_document_twice(tmp_path, monkeypatch):
 
 def test_states_of_the_validation_split_are_kept_where_there_is_room_and_use(tmp_path, monkeypatch):
     """Not for one evaluation, nor beyond `cache.max_gigabytes` next to those of the training split."""
-    monkeypatch.setattr(setup, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("triptych.run.passes.cache_folder", lambda: tmp_path / "cache")
 
     def trunk_of(**changes) -> Trunk:
         settings = merge_tables(preset_settings("demo"), merge_tables(SMALL, changes))

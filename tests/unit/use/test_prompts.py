@@ -15,8 +15,10 @@ from triptych.config.reading import merge_tables, preset_settings
 from triptych.errors import ConfigError, ModelError
 from triptych.methods.lora import LoRA
 from triptych.models.base import BaseModel
-from triptych.run import entries, experiment, preflight, setup
+from triptych.run import entries, experiment, preflight
+from triptych.run.corpus import corpus_of_entry, load_corpus, prompt_of
 from triptych.run.events import ignore
+from triptych.storage.cache_place import cache_folder
 from triptych.use import evaluate, summarizers
 
 ASKED = {
@@ -97,7 +99,7 @@ def test_a_run_is_used_as_it_was_asked(out, label):
     again = evaluate.evaluate_run(folder, "cpu")
     assert again.reproduced and again.identical_predictions == 3
     trained = summarizers.load_summarizer(folder, device="cpu")
-    test = setup.load_corpus(*resolved(trained.suite.model), trained.base, setup.cache_folder()).test
+    test = load_corpus(*resolved(trained.suite.model), trained.base, cache_folder()).test
     assert trained.summarize([test.document(i) for i in range(3)]) == stored(out, label)
 
 
@@ -108,7 +110,7 @@ def test_an_export_asks_as_the_run_was_asked(out, label, tmp_path, monkeypatch, 
     assert cli.main(["export", str(out / f"runs/{label}/0"), str(folder)]) == 0
     capsys.readouterr()
     suite, table = resolved(record_of(out, label)["config"]["model"])
-    test = setup.load_corpus(suite, table, BaseModel.of(suite), setup.cache_folder()).test
+    test = load_corpus(suite, table, BaseModel.of(suite), cache_folder()).test
     article = tmp_path / "article.txt"
     article.write_text(test.document(0))
     monkeypatch.setattr(sys, "argv", ["example.py", str(article)])
@@ -122,10 +124,10 @@ def test_an_export_asks_as_the_run_was_asked(out, label, tmp_path, monkeypatch, 
 def test_a_row_asked_otherwise_reads_the_same_documents_cut_alike(out):
     """Its ids are those of its own prompt; documents, cuts and what the record says of the data are the suite's."""
     suite, table = resolved(record_of(out, "lora")["config"]["model"])
-    base, cache = BaseModel.of(suite), setup.cache_folder()
-    corpus = setup.load_corpus(suite, table, base, cache)
+    base, cache = BaseModel.of(suite), cache_folder()
+    corpus = load_corpus(suite, table, base, cache)
     plain = entries.find_entry(table, "plain")
-    asked = setup.corpus_as_asked(suite, plain, base, corpus, cache)
+    asked = corpus_of_entry(suite, plain, base, corpus, cache)
     assert asked.train is corpus.train and asked.data == corpus.data and asked.template != corpus.template
     assert asked.test.ids == corpus.test.ids and asked.layout.around == corpus.layout.around
     assert asked.layout.read_tokens == corpus.layout.read_tokens
@@ -140,7 +142,7 @@ def test_a_row_asked_otherwise_reads_the_same_documents_cut_alike(out):
     assert records["plain"]["notes"]["prompt"] == {"separator": "\n\nTL;DR:", "before": "", "chat": False}
     assert "prompt of its own" in records["plain"]["notes"]["warnings"][0]
     assert "warnings" not in records["untuned"]["notes"]
-    assert setup.corpus_as_asked(suite, entries.find_entry(table, "lora"), base, corpus, cache) is corpus
+    assert corpus_of_entry(suite, entries.find_entry(table, "lora"), base, corpus, cache) is corpus
 
 
 def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
@@ -150,7 +152,7 @@ def test_a_row_without_training_may_be_asked_otherwise_and_no_other(out):
         resolved(model, method={"lora": {"chat": False}})
     suite, _ = resolved(model)
     with pytest.raises(ConfigError, match=r"^\[method.mine\] All methods that train use the same prompt"):
-        setup.prompt_of(suite, entries.SuiteEntry("mine", "mine", AsksItself()))
+        prompt_of(suite, entries.SuiteEntry("mine", "mine", AsksItself()))
 
 
 def test_without_a_template_nothing_is_begun(workplace):
@@ -158,10 +160,10 @@ def test_without_a_template_nothing_is_begun(workplace):
     model = save_model(workplace / "bare", None)
     suite, table = resolved(model)
     with pytest.raises(ModelError, match=r"^prompt.chat = true, but the tokenizer has no chat"):
-        preflight.check_suite(suite, table, "cpu", setup.cache_folder())
+        preflight.check_suite(suite, table, "cpu", cache_folder())
     suite, table = resolved(model, prompt={"chat": False}, method={"plain": {"chat": True}})
     with pytest.raises(ModelError, match=r"^\[method.plain\] prompt.chat = true, but the tokenizer has no chat"):
-        preflight.check_suite(suite, table, "cpu", setup.cache_folder())
+        preflight.check_suite(suite, table, "cpu", cache_folder())
 
 
 def test_a_template_that_no_row_uses_is_noted(out):
@@ -173,6 +175,6 @@ def test_a_template_that_no_row_uses_is_noted(out):
         ({}, False),
     ):
         suite, table = resolved(model, **changes)
-        checked = preflight.check_suite(suite, table, "cpu", setup.cache_folder())
+        checked = preflight.check_suite(suite, table, "cpu", cache_folder())
         assert bool(checked.notes) == noted
         assert not noted or "has a chat template, and no method uses it" in checked.notes[0]
