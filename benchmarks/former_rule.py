@@ -16,7 +16,7 @@ from triptych.analysis.statistics import resample_documents, resample_seeds
 
 from simulated_scores import COMPARED, Scores, correlated_table
 from triptych.analysis import comparison as former  # of commit 0f88a4f
-from triptych.analysis.verdict import separable
+from triptych.analysis.verdict import is_significant
 
 
 def judged_different(scores: Scores, resamples: int) -> bool:
@@ -34,7 +34,7 @@ def judged_different(scores: Scores, resamples: int) -> bool:
         }
         for label, measures in scores.items()
     }
-    return separable(former._tests(drawn, list(combinations(drawn, 2)))[0])
+    return is_significant(former._tests(drawn, list(combinations(drawn, 2)))[0])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,6 @@ from triptych.engine.model import EngineModel
 from triptych.engine.savings.ready import make_ready
 from triptych.engine.savings.trunk_cache import open_cache, trunk_store
 from triptych.errors import TriptychError
-from triptych.handin import bundle
 from triptych.machine import start_machine
 from triptych.methods.last_layers import LastLayers
 from triptych.models import patterns
@@ -67,6 +66,7 @@ from triptych.results import json_files, layout, reading
 from triptych.run import adapters, entries, kept, passes, preflight, search
 from triptych.run.checkpoints import Checkpoints
 from triptych.run.corpus import open_data
+from triptych.submission import bundle
 from triptych.suite import reports
 from triptych.use import documents, peft_adapters
 

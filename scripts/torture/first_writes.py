@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torture import bases, children
 from torture.outcomes import BELIEVED, HUNG, RIGHT, UNEXPECTED, Case, Kind
-from triptych.handin import bundle
+from triptych.submission import bundle
 
 CACHE = "TRIPTYCH_CACHE"
 

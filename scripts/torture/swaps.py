@@ -16,12 +16,12 @@ from triptych.analysis.curves import AXES, loss_curves, validation_curves
 from triptych.config.reading import read_suite_file
 from triptych.datasets.newswire import Newswire
 from triptych.errors import TriptychError
-from triptych.handin import bundle
 from triptych.reporting import document, examples
 from triptych.results import reading
 from triptych.run import entries, experiment
 from triptych.run.events import Event, RunId, StepEvent
 from triptych.run.search import first_rates
+from triptych.submission import bundle
 from triptych.use import evaluate
 
 LABELS = ("lora", "last-layers")

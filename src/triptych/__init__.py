@@ -43,11 +43,11 @@ if TYPE_CHECKING:
         ModelParts,
     )
     from triptych.errors import TriptychError
-    from triptych.handin.bundle import Bundle
     from triptych.planning.planner import plan
     from triptych.registry import register
     from triptych.results.records import Comparison, DesignPlan, Record
     from triptych.scored.files import score
+    from triptych.submission.bundle import Bundle
     from triptych.suite.dry_run import DryRun
     from triptych.suite.executors import Resources
     from triptych.use.evaluate import Evaluation
@@ -58,7 +58,7 @@ _HOMES = {
     "AdaptedModel": "contracts",
     "Advice": "analysis.advice",
     "Baseline": "contracts",
-    "Bundle": "handin.bundle",
+    "Bundle": "submission.bundle",
     "Comparison": "results.records",
     "Context": "contracts",
     "DataDescription": "api",

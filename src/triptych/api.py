@@ -26,7 +26,7 @@ from triptych.run.entries import VARIANTS
 from triptych.run.events import DesignEvent, Listener, NoteEvent, PlanEvent, ReadyEvent, ResolvedEvent
 from triptych.storage.cache_place import cache_place
 from triptych.storage.files import named_path
-from triptych.suite.given import Given, listed_labels
+from triptych.suite.arguments import SuiteArguments, listed_labels
 from triptych.suite.notebook import listener_for_a_while, usual_listener
 from triptych.text import languages
 from triptych.use.documents import open_documents
@@ -34,7 +34,7 @@ from triptych.use.find_run import find_run, how_to_use, known_columns, runs_of_r
 
 if TYPE_CHECKING:
     from triptych.analysis.advice import Advice
-    from triptych.handin.bundle import Bundle
+    from triptych.submission.bundle import Bundle
     from triptych.suite.dry_run import DryRun
     from triptych.suite.executors import Resources
     from triptych.use.evaluate import Evaluation
@@ -137,7 +137,7 @@ def compare(
 
     import_plugins(plugins)
     listener = listener or usual_listener()
-    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
+    given, labels = SuiteArguments(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
     with given.settings_with_files() as over:
         merged = reading.merge_settings(given.file, preset, over)
         suite, _ = entries.resolve(merged, labels)  # a mistyped name is refused before anything large is imported
@@ -170,7 +170,7 @@ def compare(
             checked = preflight.check_suite(claim.suite, table, device, cache_folder())
             listener(None, PlanEvent(plan=plans.make_plan(checked, began, folder, fresh)))
             notes, language = checked.corpus.data.sentences(), checked.language.reason
-            changes = [*claim.said, *filter(None, [cache_place().note])]
+            changes = [*claim.changes, *filter(None, [cache_place().note])]
             listener(None, ReadyEvent(out=str(folder), notes=notes, language=language, changes=changes))
             with claim_folder(folder, claim.suite, fresh) as lock:
                 note_command(folder)
@@ -227,7 +227,7 @@ def dry_run(
     from triptych.suite.folder import check_claim
 
     import_plugins(plugins)
-    given, labels = Given(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
+    given, labels = SuiteArguments(suite_file, preset, settings or {}, model, data, seeds, out), listed_labels(methods)
     with given.settings_with_files(keep=False) as over, listener_for_a_while(listener) as hear:
 
         def note_design(made: DesignPlan) -> None:
@@ -314,15 +314,17 @@ def train(
         InputError: the method cannot be run; nothing was written.
         TriptychError: a run failed.
     """
-    from triptych.suite import one_row
+    from triptych.suite import one_method
 
     import_plugins(plugins)
     listener = listener or usual_listener()
-    given, labels = Given(suite_file, preset, settings or {}, model, data, None, out), listed_labels(methods)
+    given, labels = SuiteArguments(suite_file, preset, settings or {}, model, data, None, out), listed_labels(methods)
     chosen = None if seeds is None else reading.parse_seeds(seeds)
     with given.settings_with_files() as over:
-        request = one_row.make_request(label, given.file, preset, over, labels, chosen, given.folder, device, plugins)
-        return one_row.train_row(request, listener)
+        request = one_method.make_request(
+            label, given.file, preset, over, labels, chosen, given.folder, device, plugins
+        )
+        return one_method.train_method(request, listener)
 
 
 def load(
@@ -446,7 +448,7 @@ def summarize(
         if first is None or isinstance(first, str | Path):
             opened = open_documents([str(each) for each in given], column, known_columns(names))
             pairs = ((each.id, each.text) for each in opened)
-            for sentence in opened.said:
+            for sentence in opened.notes:
                 note(sentence)
     return summarizers.summarize_all(load_all(names, model=model, device=device), pairs)
 
@@ -494,7 +496,7 @@ def summarize_to_file(
     sources = [documents] if isinstance(documents, str | Path) else documents
     summary_files.check_file(named_path(file), overwrite)
     opened = open_documents([str(source) for source in sources], column, known_columns(names), cells=True)
-    for sentence in opened.said:
+    for sentence in opened.notes:
         note(sentence)
     loaded = load_all(names, model=model, device=device)
     summary_files.write_summary_file(loaded, opened, named_path(file), progress, each)
@@ -542,12 +544,12 @@ def export(
     import_plugins(plugins)
     if push_to is not None:
         publish.check_destination(push_to)
-    said = export_run(
+    message = export_run(
         find_run(run).folder, named_path(folder), model, documents, progress or (lambda done, total: None), device
     )
     if push_to is None:
-        return said
-    return f"{said} Uploaded: {publish.upload(named_path(folder), push_to, public)}"
+        return message
+    return f"{message} Uploaded: {publish.upload(named_path(folder), push_to, public)}"
 
 
 def report(
@@ -620,10 +622,10 @@ def advise(
         return runs_of_row(folder, label, [run.record.seed for run in results.of(label)])
 
     runs = folders(found.choice)
-    said = [found.text, how_to_use(results, found.choice, runs)]
+    lines = [found.text, how_to_use(results, found.choice, runs)]
     if found.trained is not None and not any(run.trained for run in results.of(found.choice)):
-        said.append(how_to_use(results, found.trained, folders(found.trained)))
-    return replace(found, runs=tuple(map(str, runs)), text="\n".join(said))
+        lines.append(how_to_use(results, found.trained, folders(found.trained)))
+    return replace(found, runs=tuple(map(str, runs)), text="\n".join(lines))
 
 
 def bundle(
@@ -650,7 +652,7 @@ def bundle(
     Raises:
         InputError: there is no finished run, no report or an incomplete model, or `file` exists.
     """
-    from triptych.handin.bundle import write_bundle
+    from triptych.submission.bundle import write_bundle
 
     import_plugins(plugins)
     return write_bundle(
@@ -722,7 +724,7 @@ def init(
     from triptych.run import entries
 
     import_plugins(plugins)
-    over = Given(None, preset, settings or {}, model, None if data is None else str(data)).overriding
+    over = SuiteArguments(None, preset, settings or {}, model, None if data is None else str(data)).overriding
     entries.resolve(reading.merge_settings(None, preset, over))  # a mistyped name is refused before torch is imported
     where = named_path(file)
     if where.exists():

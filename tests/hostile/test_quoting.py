@@ -17,11 +17,11 @@ from support.made_up import make_comparison, make_results
 from torture_inputs import Bench, Watch
 from triptych import cli
 from triptych.errors import ResultsError
-from triptych.handin import bundle
 from triptych.models.prompts import Prompt
 from triptych.reporting.export import to_markdown
 from triptych.results.records import Record
 from triptych.storage import files
+from triptych.submission import bundle
 from triptych.text.characters import showable
 from triptych.text.markdown import code, plain
 from triptych.use import export, model_card

@@ -179,7 +179,7 @@ def test_same_results_give_the_same_bytes(finished: Path, workplace: Path, unpac
 
 def test_documents_that_have_moved_do_not_hinder_a_bundle(finished: Path, workplace: Path, monkeypatch) -> None:
     """What the report found in the documents stays in the comparison, where they can no longer be read."""
-    from triptych.handin import bundle
+    from triptych.submission import bundle
 
     written = json.loads((finished / "comparison.json").read_text())
     assert written["checks"]["documents_known"]
@@ -231,7 +231,7 @@ def test_a_plugin_goes_into_the_zip(finished: Path, workplace: Path) -> None:
 
 def test_a_folder_that_cannot_be_written_is_told(finished: Path, workplace: Path) -> None:
     """A zip into a place that is a file is one clear error."""
-    from triptych.handin.bundle import write_bundle
+    from triptych.submission.bundle import write_bundle
 
     (workplace / "a-file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written"):

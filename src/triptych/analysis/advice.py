@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.verdict import (
+    decision_of,
     find_test,
+    is_significant,
     mean_of,
+    oriented,
     ranking,
-    separable,
-    turned,
     with_one_seed,
 )
 from triptych.errors import ConfigError, shorten
@@ -30,7 +31,7 @@ class Rival:
         low: lower end of the corrected interval, which agrees with `decision`; None: not tested.
         high: its upper end.
         p_value_adjusted: the corrected p-value; None: not tested.
-        separable: whether the two methods differ significantly.
+        is_significant: whether the two methods differ significantly.
         decision: `different`, `equivalent` or `undecided`; None: not tested.
         not_worse: whether this method is significantly not worse than the best by the margin or more.
     """
@@ -40,7 +41,7 @@ class Rival:
     low: float | None
     high: float | None
     p_value_adjusted: float | None
-    separable: bool
+    is_significant: bool
     decision: str | None = None
     not_worse: bool = False
 
@@ -111,7 +112,7 @@ def recommend(
     trainable = {label: comparison.rows[label].num_trainable_parameters for label in within}
     frugal = tuple(
         sorted(
-            (rival.label for rival in rivals if not rival.separable and trainable[rival.label] < trainable[best]),
+            (rival.label for rival in rivals if not rival.is_significant and trainable[rival.label] < trainable[best]),
             key=lambda label: trainable[label],
         )
     )
@@ -194,12 +195,10 @@ def _rival(comparison: Comparison, measure: str, best: str, label: str) -> Rival
     if test is None:
         first, second = (mean_of(comparison.rows[one], measure) or 0.0 for one in (best, label))
         return Rival(label, first - second, None, None, None, False)
-    test = turned(test, best)
+    test = oriented(test, best)
     not_worse = test.p_not_better is not None and test.p_not_better < LEVEL
-    decision = test.decision or ("different" if separable(test) else "undecided")  # in files of before it was recorded
-    return Rival(
-        label, test.difference, test.low, test.high, test.p_value_adjusted, separable(test), decision, not_worse
-    )
+    significant, decision = is_significant(test), decision_of(test)
+    return Rival(label, test.difference, test.low, test.high, test.p_value_adjusted, significant, decision, not_worse)
 
 
 def _text(
@@ -224,7 +223,7 @@ def _text(
             f"It is the cheapest method shown to be at most {margin:g} worse in {name} than {best}, which has "
             f"the {most} mean: {_quality(comparison, row)}"
         )
-    elif rivals and not all(rival.separable for rival in rivals):
+    elif rivals and not all(rival.is_significant for rival in rivals):
         expense = _expense(comparison, within)
         cheaper = any(expense(label) < expense(best) for label in within)
         what = "no cheaper method is shown to be as good" if cheaper else "nothing within the budget is cheaper"
@@ -257,7 +256,7 @@ def _text(
         lines.extend(f"  {label}: {reason}." for label, reason in refused.items())
     lines.extend(
         f"Outside the budget, {rival.label} has a better mean {name} by {abs(rival.difference):.{digits_of(measure)}f}"
-        f"{'' if rival.separable else ', which may be chance'}."
+        f"{'' if rival.is_significant else ', which may be chance'}."
         for rival in ahead
     )
     notes = [*comparison.flags, *(f"{choice}: {flag}" for flag in chosen.flags)]

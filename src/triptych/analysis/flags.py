@@ -52,7 +52,7 @@ def comparison_flags(results: Results) -> list[str]:
     done = [run for run in results.runs if run.done]
     return [
         *(results.files.flags if results.files is not None else []),
-        *results.said,
+        *results.notes,
         *_chosen(results),
         *_quantized(results),
         *filter(None, [synthetic_sentence(synthetic_parts_of(done))]),

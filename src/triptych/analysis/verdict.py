@@ -26,7 +26,7 @@ def pareto_front(points: Mapping[str, tuple[float, float | None]]) -> list[str]:
     ]
 
 
-def separable(test: PairedTest) -> bool:
+def is_significant(test: PairedTest) -> bool:
     """Whether the two methods differ, that is, the corrected test rejects.
 
     In files from before `decision` was recorded, the interval has another law and must exclude zero as well.
@@ -34,6 +34,11 @@ def separable(test: PairedTest) -> bool:
     if test.decision is not None:
         return test.decision == "different"
     return test.p_value_adjusted < LEVEL and not (test.low or 0.0) <= 0 <= (test.high or 0.0)
+
+
+def decision_of(test: PairedTest) -> str:
+    """`different`, `equivalent` or `undecided`; the last two are one in files of before decisions were recorded."""
+    return test.decision or ("different" if is_significant(test) else "undecided")
 
 
 def find_test(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> PairedTest | None:
@@ -44,10 +49,10 @@ def find_test(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> Paire
 def shown_to_differ(tests: Sequence[PairedTest], metric: str, a: str, b: str) -> bool:
     """Whether these two methods were tested on that score and differ."""
     test = find_test(tests, metric, a, b)
-    return test is not None and separable(test)
+    return test is not None and is_significant(test)
 
 
-def turned(test: PairedTest, first: str) -> PairedTest:
+def oriented(test: PairedTest, first: str) -> PairedTest:
     """The same test with `first` as its `a`."""
     if test.a == first:
         return test
@@ -101,7 +106,7 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
     if not single:
         return f"{_leader(ranked, rows, tests, primary, 'systems')}."
     about = [test for test in tests if test.metric == primary]
-    name, named = name_of(primary), _apart(rows, about, primary, "pairs of systems")
+    name, named = name_of(primary), _significant_pairs(rows, about, primary, "pairs of systems")
     found = f"{named} on these documents" if named else "no two of these outputs are shown to differ on these documents"
     whose = "each system" if len(single) == len(ranked) else ", ".join(single)
     return (
@@ -158,7 +163,7 @@ def _leader(
     found = {label: find_test(tests, measure, best, label) for label in ranked[1:]}
     equal = [label for label, test in found.items() if test is not None and test.decision == "equivalent"]
     open_ = [
-        label for label, test in found.items() if label not in equal and not (test is not None and separable(test))
+        label for label, test in found.items() if label not in equal and not (test is not None and is_significant(test))
     ]
     leader = f"{best} ({_value(rows[best], measure)})"
     if not equal and not open_:
@@ -181,15 +186,15 @@ def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], meas
     """Which trained models differ on these documents, without a rank among methods."""
     trained = {label for label, row in rows.items() if row.trained}
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
-    name, named = name_of(measure), _apart(rows, about, measure, "pairs with a trained model")
+    name, named = name_of(measure), _significant_pairs(rows, about, measure, "pairs with a trained model")
     if not named:
         return f"By {name}, no trained model is shown to differ from another method on these documents."
     return f"By {name}, {named} on these documents."
 
 
-def _apart(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure: str, what: str) -> str:
+def _significant_pairs(rows: Mapping[str, RowSummary], about: Sequence[PairedTest], measure: str, what: str) -> str:
     """The pairs that differ, the better method first, or of many their number; empty where none do."""
-    apart = [turned(test, _ahead(test, measure)) for test in about if separable(test)]
+    apart = [oriented(test, _ahead(test, measure)) for test in about if is_significant(test)]
     if len(apart) > _MOST_LISTED:
         return f"{len(apart)} of {len(about)} {what} differ"
     word = "below" if measure == "loss" else "above"

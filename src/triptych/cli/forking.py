@@ -72,7 +72,7 @@ def import_all() -> bool:
 
     import triptych.cli.train
     import triptych.run.experiment
-    import triptych.suite.one_row
+    import triptych.suite.one_method
     import triptych.text.tokenizers  # noqa: F401
     from triptych.plugins import import_plugins
 

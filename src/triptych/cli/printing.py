@@ -163,7 +163,7 @@ def show_design(console: Console, made: DesignPlan) -> None:
                 formats.seconds(one.seconds, formats.DASH),
             )
     console.print(designs)
-    for sentence in made.said:
+    for sentence in made.sentences:
         print_text(console, sentence)
     if made.command:
         print_text(console, f"To run it:\n  {made.command}")
@@ -295,8 +295,8 @@ class SummaryPrinter:
             }
             print(json.dumps(facts, ensure_ascii=False), flush=True)
         else:
-            said = f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text
-            print(for_terminal(said) if sys.stdout.isatty() else said, flush=True)
+            text = f"== {name}, {row.label} ({row.folder})\n{summary.text}\n" if self._headings else summary.text
+            print(for_terminal(text) if sys.stdout.isatty() else text, flush=True)
 
     def count(self, row: "Trained", summary: "Summary") -> None:
         """Take note of a summary that is not printed."""

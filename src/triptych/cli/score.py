@@ -121,7 +121,7 @@ def _score_folder(options: argparse.Namespace) -> int:
     with counting_bar(Console(stderr=True), "scoring") as progress:
         outcome = rescore_all(out, options.metric or (), settings, not options.no_report, progress)[-1]
     print_comparison(Console(), outcome.comparison)
-    print(for_terminal(f"\n{outcome.said}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))
+    print(for_terminal(f"\n{outcome.message}{f' They are kept in {outcome.file}.' if outcome.file else ''}"))
     return 0
 
 

@@ -80,18 +80,18 @@ def run_train(options: argparse.Namespace) -> int:
 def _run_as_child(options: argparse.Namespace) -> int:
     from triptych.plugins import import_plugins
     from triptych.results.lock import Lock
-    from triptych.suite import one_row
+    from triptych.suite import one_method
     from triptych.suite.processes import end_with_parent
 
-    with one_row.events_on_stdout() as write:
+    with one_method.events_on_stdout() as write:
         lock = Lock(Path(options.lock[0]), options.lock[1]) if options.lock else None
         if lock is not None:
             lock.check()  # before OUT/suite.json is read
         import_plugins(options.plugin)
         quiet_libraries()
-        request = one_row.make_request(options.label, **_request(options))
+        request = one_method.make_request(options.label, **_request(options))
         end_with_parent()
-        one_row.run_as_child(request, lock, write, options.trial)
+        one_method.run_as_child(request, lock, write, options.trial)
     return 0
 
 

@@ -152,8 +152,8 @@ def taken_from(files: list[str]) -> list[str]:
 def named_run(name: str) -> Path:
     """The folder of the run that a name means; says on standard error which one, where the name is not its folder."""
     found = find_run(name)
-    if found.said:
-        print(for_terminal(found.said), file=sys.stderr)
+    if found.message:
+        print(for_terminal(found.message), file=sys.stderr)
     return found.folder
 
 
@@ -197,7 +197,7 @@ def run_export(options: argparse.Namespace) -> int:
     if options.public and options.push is None:
         raise ConfigError("--public says who may see what --push uploads: give --push USER/NAME, or leave it out.")
     with counting_bar(Console(stderr=True), "measuring") as progress:
-        said = api.export(
+        message = api.export(
             named_run(options.run),
             options.to,
             model=options.model,
@@ -208,7 +208,7 @@ def run_export(options: argparse.Namespace) -> int:
             progress=progress,
             device=options.device,
         )
-    print(for_terminal(said))
+    print(for_terminal(message))
     print(for_terminal(f"The model card is {options.to / 'README.md'}."), end=" ")
     print("" if options.push else for_terminal(f"To publish the folder: hf upload USER/NAME {options.to}"))
     return 0

@@ -63,8 +63,8 @@ def check_training(data: Dataset, source: str) -> None:
     """
     there = data.splits()
     if "train" not in there and UNCUT not in there:
-        said = f"{source} has no training split, only {', '.join(there)}. Add one, or give a single file to be cut."
-        raise DataError(" ".join([said, *data.notes()]))
+        problem = f"{source} has no training split, only {', '.join(there)}. Add one, or give a single file to be cut."
+        raise DataError(" ".join([problem, *data.notes()]))
 
 
 def count_cut(data: Dataset, split: Split, source: str) -> dict[str, int]:

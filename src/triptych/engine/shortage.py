@@ -46,9 +46,9 @@ def shortage_of_ranks(error: BaseException, size: int) -> OutOfMemory:
         size: documents of the pass that did not fit.
     """
     smaller = f"training.micro_batch_size={size // 2}" if size > 1 else "limits.document_tokens lower"
-    said = shorten(str(error) or type(error).__name__, 300).rstrip(".")
+    reason = shorten(str(error) or type(error).__name__, 300).rstrip(".")
     return OutOfMemory(
-        f"Out of memory with {size} documents a pass: {said}. A "
+        f"Out of memory with {size} documents a pass: {reason}. A "
         f"sharded run cannot begin a pass again with fewer, since its ranks make each pass together: set {smaller}, or "
         "use more ranks."
     )
@@ -60,8 +60,8 @@ def given_up(refusal: str) -> OutOfMemory:
     Args:
         refusal: what the allocator said; empty where that of another process refused.
     """
-    said = shorten(refusal, 300) or "another process of this run ran out of memory"
+    reason = shorten(refusal, 300) or "another process of this run ran out of memory"
     return OutOfMemory(
         "Out of memory with one document a pass, although each block was computed again in the backward pass, so that "
-        f"only what enters it was kept: {said.rstrip('.')}. {_REMEDY}"
+        f"only what enters it was kept: {reason.rstrip('.')}. {_REMEDY}"
     )

@@ -30,7 +30,7 @@ class Known:
         costs_from: a sentence on where they come from.
         enough: training pairs beyond which no method gains more than the margin; None: not known.
         arguments: of the command line that runs the suite as it is.
-        said: sentences on what was taken from where.
+        notes: sentences on what was taken from where.
     """
 
     suite: Suite
@@ -42,7 +42,7 @@ class Known:
     costs_from: str
     arguments: tuple[str, ...]
     enough: int | None = None
-    said: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
 
 
 def own_size(suite: Suite, available: Mapping[str, int]) -> costing.Size:
@@ -110,7 +110,7 @@ def conclude(known: Known, detect: float | None, budget: float | None) -> Design
         within_seconds=budget,
         best=show.design(best) if best else None,
         row_seconds=costing.of_suite(costs, chosen.size, scaling),
-        said=[*known.said, *show.sentences(own, needed, best, budget)],
+        sentences=[*known.notes, *show.sentences(own, needed, best, budget)],
         command=show.command(best or needed),
     )
 
@@ -160,29 +160,29 @@ class Shown:
     def sentences(self, own: Fit, needed: Fit | None, best: Fit | None, budget: float | None) -> list[str]:
         """The plan in words."""
         p = self.planner
-        said = [
+        sentences = [
             f"To find a true difference of {self._points(p.detect)} between two methods that train in four of five "
             f"comparisons, at the strictest step of the correction over {formats.number_of(p.pairs, 'pair')} of such "
             "methods (those that train nothing are taken to differ clearly, so that the correction passes them first), "
             f"{self._needed(needed)}"
         ]
-        said += [self._bottleneck(own), *self._range(best or needed or own), *self._of_loss(best or needed or own)]
+        sentences += [self._bottleneck(own), *self._range(best or needed or own), *self._of_loss(best or needed or own)]
         if self.known.costs:
-            said.append(
+            sentences.append(
                 f"Costs are estimated {self.known.costs_from}, for runs one after the other that last all their "
                 "epochs: early stopping makes them less."
             )
         else:
-            said.append("Costs are not known: scored files do not say what was spent.")
+            sentences.append("Costs are not known: scored files do not say what was spent.")
         if best is not None and budget is not None:
-            said.append(self._budget(best, budget))
+            sentences.append(self._budget(best, budget))
         chosen = best or needed
         if chosen is not None and chosen.size.seeds == 2:
-            said.append(
+            sentences.append(
                 "Two seeds show little of how much training varies: intervals are wide, and only large differences "
                 "are found."
             )
-        return said
+        return sentences
 
     def _needed(self, needed: Fit | None) -> str:
         p = self.planner

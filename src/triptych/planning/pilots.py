@@ -37,7 +37,7 @@ def from_pilots(
     """
     several = [read_results(out) for out in outs]
     suite = _suite_of_pilots(several, settings, methods)
-    chance, said = _chance_of_pilots(several, suite)
+    chance, notes = _chance_of_pilots(several, suite)
     costs: dict[str, costing.RowCost] = {}
     for results in reversed(several):
         costs |= costing.measured(results)
@@ -58,7 +58,7 @@ def from_pilots(
     available["test"] = max(available["test"], len(runs[0].predictions))
     machine = _machine(runs[0])
     if costs and any(costing.on_shared_device(run) for run in runs):
-        said.append(
+        notes.append(
             "Other jobs used the device while the pilot ran: its times, and so all times here, are probably too long."
         )
     return Known(
@@ -73,7 +73,7 @@ def from_pilots(
         costs_from=f"as measured in {_names(several)}{f' ({machine})' if machine else ''}",
         arguments=("compare", str(first.out), *plugin_options(first.out), *flags) if first.files is None else (),
         enough=_enough(first, suite),
-        said=tuple(said),
+        notes=tuple(notes),
     )
 
 
@@ -134,14 +134,14 @@ def _chance_of_pilots(
             f"{_names(several)} cannot be planned from: two methods that train, of the suite of "
             f"{str(several[0].out)!r}, scored on two documents or more{what}, are needed in one folder."
         )
-    found, said = {}, []
+    found, notes = {}, []
     for measure, parts in by_measure.items():
         seeds = chances.seed_variance([values for _, rows in parts for values in rows.values()])
         if seeds is None:
             assumed = chances.ASSUMED_SEED_SD * (
                 suite.analysis.loss_margin / suite.analysis.margin if measure == "loss" else 1
             )
-            said.append(
+            notes.append(
                 f"The pilot has one seed of every method and cannot say how {measure} varies from seed to seed: an SD "
                 f"of {assumed:.2g} is assumed. All that varies from document to document is taken to stay under more "
                 "seeds."
@@ -163,7 +163,7 @@ def _chance_of_pilots(
                 seed_sd_high=chances.root(seeds.high) if seeds is not None else None,
             ),
         )
-    return found, said
+    return found, notes
 
 
 def _enough(results: Results, suite: Suite) -> int | None:

@@ -82,7 +82,7 @@ def plan(
         plugins: as for `compare`.
 
     Returns:
-        The plan; `said` has it in sentences, `command` the line that runs it.
+        The plan; `sentences` has it in sentences, `command` the line that runs it.
 
     Raises:
         InputError: an argument is wrong, the pilots cannot be used, or the budget is below the smallest design.
@@ -180,7 +180,7 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
         seed_sd_low=None,
         seed_sd_high=None,
     )
-    said = (
+    notes = (
         f"How {primary} varies is assumed, not measured, from ROUGE-1: documents' differences of two methods have an "
         f"SD of {chances.root(ASSUMED.documents + sum(ASSUMED.noise)):.1f} points under one seed (7.1 to 8.7 between "
         f"tuned methods of SmolLM2-135M on CNN/DailyMail), of which {chances.ASSUMED_DOCUMENT_SD:g} stay however many "
@@ -197,7 +197,7 @@ def from_preflight(checked: "preflight.CheckedSuite", device: str | None, argume
         costs_from="from a few documents timed with each method on this machine, with an assumed "
         f"start of {STARTUP:g} s a run",
         arguments=tuple(arguments),
-        said=said,
+        notes=notes,
     )
 
 
@@ -273,7 +273,7 @@ def settings_within(
     out: Path | None,
     device: str | None,
     fresh: bool = False,
-    told: Callable[[DesignPlan], None] | None = None,
+    on_plan: Callable[[DesignPlan], None] | None = None,
 ) -> dict[str, Any]:
     """The settings of a suite with the best design for a budget: the one that OUT holds, or a new one.
 
@@ -284,7 +284,7 @@ def settings_within(
         out: the results folder; None: `results/NAME`.
         device: as for `compare`.
         fresh: plan anew whatever OUT holds.
-        told: called with a plan that was made, before anything runs.
+        on_plan: called with a plan that was made, before anything runs.
 
     Raises:
         InputError: the budget or the suite cannot be used, or OUT holds one without a design.
@@ -300,8 +300,8 @@ def settings_within(
     with preflight.temporary_cache() as cache:
         known = from_preflight(preflight.check_suite(suite, table, device, cache), device, ())
     made = conclude(known, None, budget)
-    if told is not None:
-        told(made)
+    if on_plan is not None:
+        on_plan(made)
     return chosen_settings(known, made, settings)
 
 

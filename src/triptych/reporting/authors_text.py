@@ -249,20 +249,20 @@ class _Reader:
     def _figure(self, source: str, caption: str) -> Block:
         name = PurePosixPath(source)
         path = (self.folder / name).resolve()
-        told = f"{self.name} shows the figure {source!r}"
+        problem = f"{self.name} shows the figure {source!r}"
         if name.is_absolute() or ":" in source or self.folder.resolve() not in path.parents:
-            raise ResultsError(f"{told}: figures are files below the folder of {self.name}. Copy it there.")
+            raise ResultsError(f"{problem}: figures are files below the folder of {self.name}. Copy it there.")
         if not path.is_file():
-            raise ResultsError(f"{told}, and there is no such file in {str(self.folder)!r}.")
+            raise ResultsError(f"{problem}, and there is no such file in {str(self.folder)!r}.")
         if path.stat().st_size > _MOST_IMAGE_BYTES:
-            raise ResultsError(f"{told}, which is larger than {_MOST_IMAGE_BYTES // 10**6} MB. Save it smaller.")
+            raise ResultsError(f"{problem}, which is larger than {_MOST_IMAGE_BYTES // 10**6} MB. Save it smaller.")
         content = path.read_bytes()
         try:
             with Image.open(io.BytesIO(content), formats=list(_FORMATS)) as image:
                 image.verify()
                 (width, height), kind = image.size, str(image.format)
         except Exception as error:  # whatever Pillow raises on a file that is no image
-            raise ResultsError(f"{told}, which is not a PNG or JPEG image. Save it as PNG.") from error
+            raise ResultsError(f"{problem}, which is not a PNG or JPEG image. Save it as PNG.") from error
         self.figures.append(path)
         address = f"data:{_FORMATS[kind]};base64,{base64.b64encode(content).decode()}"
         return {

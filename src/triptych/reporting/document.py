@@ -242,7 +242,7 @@ def _notes(results: Results) -> list[dict[str, str]]:
         {"label": label, "text": text}
         for label in results.labels
         for run in results.of(label)[:1]
-        if (text := "; ".join(said for name, value in run.record.notes.items() if (said := _note(name, value))))
+        if (text := "; ".join(line for name, value in run.record.notes.items() if (line := _note(name, value))))
     ]
 
 

@@ -4,6 +4,7 @@ import csv
 import io
 from typing import Any
 
+from triptych.analysis.verdict import decision_of
 from triptych.reporting import rows
 from triptych.reporting.lines import (
     FILES_LEGEND,
@@ -108,7 +109,7 @@ def _markdown_tests(comparison: Comparison) -> list[str]:
     lines.append("| --- | --- | ---: | ---: | ---: | --- |")
     for test in tests:
         name = measures.HEADINGS.get(test.metric, test.metric)
-        cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, rows.test_figures(test)), rows.decision(test)]
+        cells = [plain(f"{test.a} − {test.b}"), name, *map(plain, rows.test_figures(test)), decision_of(test)]
         lines.append("| " + " | ".join(cells) + " |")
     return lines
 

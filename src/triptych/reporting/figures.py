@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from triptych.analysis.curves import AXES, Curves, LossCurves, loss_curves, validation_curves
-from triptych.analysis.verdict import pareto_front, ranking
+from triptych.analysis.verdict import decision_of, pareto_front, ranking
 from triptych.reporting import rows
 from triptych.reporting.drawing import UNMEASURED, Canvas, Drawing, canvas, short_name
 from triptych.results.reading import Results
@@ -398,7 +398,7 @@ def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs:
     digits = 4 if tests[0].metric == "loss" else 2
     for test in tests:
         place, name = pairs.index((test.a, test.b)), f"{test.a} − {test.b}"
-        colour, filled = _DECISIONS[rows.decision(test)]
+        colour, filled = _DECISIONS[decision_of(test)]
         made = axes.errorbar(
             [test.difference],
             [place],
@@ -411,7 +411,7 @@ def _difference_panel(drawn: Canvas, axes: Axes, tests: list[PairedTest], pairs:
             markersize=4,
         )
         drawn.own(name, made.get_children())
-        numbers = (formats.signed(test.difference, digits), _range(test.low, test.high, digits), rows.decision(test))
+        numbers = (formats.signed(test.difference, digits), _range(test.low, test.high, digits), decision_of(test))
         text = f": {HEADINGS[test.metric]} {{}}{{}}, {{}}"
         drawn.numbers(axes, name, text, [(test.difference, place, numbers)])
 

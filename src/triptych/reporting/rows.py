@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from triptych.analysis.verdict import separable
 from triptych.results.records import Comparison, PairedTest, RowSummary
 from triptych.text import formats, synthetic
 from triptych.text.measures import digits_of
@@ -49,11 +48,6 @@ def test_figures(test: PairedTest) -> tuple[str, str, str]:
         formats.interval(test.low, test.high, digits),
         formats.p_value(test.p_value_adjusted),
     )
-
-
-def decision(test: PairedTest) -> str:
-    """`different`, `equivalent` or `undecided`; the last two are one in files of before decisions were recorded."""
-    return test.decision or ("different" if separable(test) else "undecided")
 
 
 def synthetic_notice(comparison: Comparison) -> str:

@@ -9,6 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from triptych.analysis.verdict import decision_of
 from triptych.reporting import rows
 from triptych.reporting.lines import (
     FILES_LEGEND,
@@ -151,7 +152,7 @@ class ComparisonTable:
     def _differences(self) -> Grid:
         lines = []
         for test in _primary_tests(self.comparison):
-            cells = [*rows.test_figures(test), rows.decision(test)]
+            cells = [*rows.test_figures(test), decision_of(test)]
             lines.append((Text(f"{test.a} − {test.b}"), cells))
         title = f"Differences in {measures.HEADINGS[self.comparison.primary_measure]}, on the same documents"
         return Grid(title, "a − b", ["Difference", "Interval", "p, corrected", "Decision"], lines, words=1)

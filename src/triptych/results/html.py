@@ -13,8 +13,8 @@ def comparison_html(comparison: Comparison) -> str:
     """A line for each method, then the verdict and what must be known about all of it."""
     notes = [comparison.subset, *comparison.flags]
     lines = [_line(label, row) for label, row in comparison.rows.items()]
-    said = [f"<p><b>{escape(comparison.verdict)}</b></p>", *(f"<p>{escape(note)}</p>" for note in notes if note)]
-    return _table(_HEAD, lines) + "".join(said)
+    paragraphs = [f"<p><b>{escape(comparison.verdict)}</b></p>", *(f"<p>{escape(note)}</p>" for note in notes if note)]
+    return _table(_HEAD, lines) + "".join(paragraphs)
 
 
 def record_html(record: Record) -> str:

@@ -91,7 +91,7 @@ class Results:
     Attributes:
         scaled: the results on fewer training documents, by their number.
         files: what was scored, where the predictions are files of other tools.
-        said: whole sentences on what was read and is not in the results.
+        notes: whole sentences on what was read and is not in the results.
         documents: the test documents by id; empty where they cannot be read here or may not be shown.
         command: what the user called to make them; empty where it is not known.
         kept_checks: what the checks of the summaries found, in a copy without texts.
@@ -103,7 +103,7 @@ class Results:
     missing: tuple[tuple[str, int], ...] = ()
     scaled: Mapping[int, "Results"] = field(default_factory=dict)
     files: ScoredFiles | None = None
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     documents: Mapping[str, str] = field(default_factory=dict)
     command: str = ""
     kept_checks: OutputChecks | None = None
@@ -174,8 +174,8 @@ def read_results(out: Path, partial: bool = False, later_scores: bool = True) ->
         size: folder for size, folder in folders.items() if not partial or any(folder.glob("runs/*/*/record.json"))
     }
     scaled = {size: read_results(folder, partial) for size, folder in there.items()}
-    runs, said = _with_later_scores(out, runs) if later_scores else (runs, [])
-    results = Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(said), command=_command(out))
+    runs, notes = _with_later_scores(out, runs) if later_scores else (runs, [])
+    results = Results(out, suite, tuple(runs), tuple(missing), scaled, files, tuple(notes), command=_command(out))
     kept = layout.kept_checks_file(out)
     if results.has_texts or not kept.is_file():
         return results
@@ -200,7 +200,7 @@ def read_rescored(path: Path) -> Rescored:
 
 def _with_later_scores(out: Path, runs: Sequence[SavedRun]) -> tuple[list[SavedRun], list[str]]:
     """The runs with what metrics scored after them, and sentences on scores that are of other predictions."""
-    runs, said = list(runs), []
+    runs, notes = list(runs), []
     for path in sorted(layout.scores_folder(out).glob("*.json")):
         found = read_rescored(path)
         by_run = {(run.label, run.seed): run for run in found.runs}
@@ -217,11 +217,11 @@ def _with_later_scores(out: Path, runs: Sequence[SavedRun]) -> tuple[list[SavedR
         if absent:
             plugins = options_for(plugins_in(found.command))
             again = shlex.join(["triptych", "score", str(out), "--metric", found.metric, *plugins])
-            said.append(
+            notes.append(
                 f"The scores of the metric {found.metric} are not of {', '.join(absent)}, made since: {again} scores "
                 "them."
             )
-    return runs, said
+    return runs, notes
 
 
 def _with_scores(run: SavedRun, found: Rescored, scored: RescoredRun, path: Path) -> SavedRun:

@@ -611,7 +611,7 @@ class DesignPlan(Part):
     within_seconds: float | None = None
     best: PlannedDesign | None = None  # for the budget
     row_seconds: dict[str, float] = {}  # of each method, in the design that `command` runs
-    said: list[str]  # whole sentences
+    sentences: list[str]  # whole sentences
     command: str
 
 

@@ -182,7 +182,7 @@ def read_and_score(request: Request, name: str, progress: ScoringProgress) -> Re
         joined_by="order" if joined.by_order else "id",
         documents_known=any(joined.documents),
         settings=dict(request.settings or {}),
-        flags=[*joined.said, *_same_contents(systems)],
+        flags=[*joined.notes, *_same_contents(systems)],
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         command=shlex.join(["triptych", *sys.argv[1:]]),
         versions={

@@ -102,14 +102,14 @@ class Lines:
     Attributes:
         digest: SHA-256 of the file.
         columns: the names of its columns; none of a plain text.
-        said: whole sentences on how it was read, where that is not plain.
+        notes: whole sentences on how it was read, where that is not plain.
     """
 
     path: Path
     digest: str
     rows: tuple[Line, ...]
     columns: tuple[str, ...] = ()
-    said: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def has_ids(self) -> bool:
@@ -130,7 +130,7 @@ class Joined:
         ids, references: of each document.
         documents: the same; None for each where no file has all of them.
         predictions: by system, for each set of its predictions (a seed, a run), the text of each document.
-        said: whole sentences on what was left out or does not agree.
+        notes: whole sentences on what was left out or does not agree.
         by_order: the files were joined by the order of their rows.
     """
 
@@ -138,7 +138,7 @@ class Joined:
     references: tuple[str, ...]
     documents: tuple[str | None, ...]
     predictions: dict[str, list[tuple[str, ...]]]
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
     by_order: bool
 
 
@@ -162,11 +162,11 @@ def read_prediction_file(
         raise DataError(f"{source!r} is a folder: name a file in it.")
     if not path.is_file():
         raise DataError(f"There is no file {source!r}.")
-    said: list[str] = []
+    notes: list[str] = []
     names: list[str] = []
     if tables.is_table(path):
         names = tables.column_names(path)
-        rows = tuple(_table(path, names, columns, references, elsewhere, said))
+        rows = tuple(_table(path, names, columns, references, elsewhere, notes))
     else:
         rows = tuple(_text(path, references))
     if not rows:
@@ -174,7 +174,7 @@ def read_prediction_file(
     _check_ids(path, rows)
     if not references:
         _check_texts(path, rows)
-    return Lines(path, digest(path), rows, tuple(names), tuple(said))
+    return Lines(path, digest(path), rows, tuple(names), tuple(notes))
 
 
 def check_named(columns: PredictionColumns, systems: Sequence[Lines], references: Lines | None) -> None:
@@ -218,10 +218,10 @@ _HARNESS_ROLES = _Roles("filtered_resps", "target", "doc_id", "doc")
 
 
 def _table(
-    path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, said: list[str]
+    path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, notes: list[str]
 ) -> Iterator[Line]:
     harness = set(names) >= HARNESS and columns.prediction not in names
-    roles = _HARNESS_ROLES if harness else _roles(path, names, columns, references, elsewhere, said)
+    roles = _HARNESS_ROLES if harness else _roles(path, names, columns, references, elsewhere, notes)
     wanted = {role: name for role in ("prediction", "reference", "id", "document") if (name := getattr(roles, role))}
     tables.check_single(names, list(wanted.values()), str(path))
     for number, (where, found) in enumerate(tables.read_cells(path, list(wanted.values())), 1):
@@ -270,7 +270,7 @@ def _document_in(value: Any) -> Any:
 
 
 def _roles(
-    path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, said: list[str]
+    path: Path, names: Sequence[str], columns: PredictionColumns, references: bool, elsewhere: bool, notes: list[str]
 ) -> _Roles:
     if set(names) >= SUMMARIZE and not references and columns.prediction not in names:
         return _Roles("summary", None, "id", None)
@@ -278,7 +278,7 @@ def _roles(
     reference = _pick("reference", columns.reference, REFERENCE_NAMES, names, (prediction,), path)
     if not references and prediction is None and elsewhere and reference is not None and columns.reference != reference:
         # `id, summary` next to a file of references: the summaries are the system's.
-        said.append(
+        notes.append(
             f"{path.name}: the column {reference!r} was read as the predictions, since there is no other and "
             "references come from another file."
         )
@@ -403,16 +403,16 @@ def join_predictions(
             f"{'the file of them is empty' if references else 'no file has a column of them'}. Give --references FILE, "
             "or a column named reference, or name it with --columns reference=NAME."
         )
-    said: list[str] = [sentence for lines in everything for sentence in lines.said]
+    notes: list[str] = [sentence for lines in everything for sentence in lines.notes]
     ordered = by_order or not all(lines.has_ids for lines in everything)
-    matched = _by_order(everything, by_order, said) if ordered else _by_id(everything, source, said)
+    matched = _by_order(everything, by_order, notes) if ordered else _by_id(everything, source, notes)
     rows = matched[everything.index(source)]
     kept = [place for place, row in enumerate(rows) if row.reference is not None and row.reference.strip()]
     if len(kept) < len(rows):
-        said.append(f"{len(rows) - len(kept):,} of {len(rows):,} documents have an empty reference and are left out.")
+        notes.append(f"{len(rows) - len(kept):,} of {len(rows):,} documents have an empty reference and are left out.")
     matched = [[lines[place] for place in kept] for lines in matched]
     rows = matched[everything.index(source)]
-    _compare_references(everything, matched, source, ordered, said)
+    _compare_references(everything, matched, source, ordered, notes)
     ids = next(
         (lines for lines, found in zip(matched, everything, strict=True) if found.has_ids and not by_order), None
     )
@@ -423,7 +423,7 @@ def join_predictions(
     holder = max((rows, *matched), key=lambda lines: sum(row.document is not None for row in lines))
     known = sum(row.document is not None for row in holder)
     if 0 < known < len(holder):
-        said.append(
+        notes.append(
             f"{len(holder) - known:,} of {len(holder):,} documents have no text, so copying from them is not measured."
         )
     return Joined(
@@ -431,12 +431,12 @@ def join_predictions(
         tuple(str(row.reference) for row in rows),
         tuple(row.document if known == len(holder) else None for row in holder),
         predictions,
-        tuple(said),
+        tuple(notes),
         ordered,
     )
 
 
-def _by_order(everything: Sequence[Lines], asked: bool, said: list[str]) -> list[list[Line]]:
+def _by_order(everything: Sequence[Lines], asked: bool, notes: list[str]) -> list[list[Line]]:
     first = everything[0]
     for lines in everything[1:]:
         if len(lines.rows) != len(first.rows):
@@ -456,11 +456,11 @@ def _by_order(everything: Sequence[Lines], asked: bool, said: list[str]) -> list
             )
     if len(everything) > 1:
         why = "as asked" if asked else "not all have ids"
-        said.append(f"The files were joined by the order of their rows ({why}; all have {len(first.rows):,}).")
+        notes.append(f"The files were joined by the order of their rows ({why}; all have {len(first.rows):,}).")
     return [list(lines.rows) for lines in everything]
 
 
-def _by_id(everything: Sequence[Lines], source: Lines, said: list[str]) -> list[list[Line]]:
+def _by_id(everything: Sequence[Lines], source: Lines, notes: list[str]) -> list[list[Line]]:
     tables_by_id = [{row.id: row for row in lines.rows} for lines in everything]
     common = set(tables_by_id[0]).intersection(*tables_by_id[1:])
     if not common:
@@ -474,7 +474,7 @@ def _by_id(everything: Sequence[Lines], source: Lines, said: list[str]) -> list[
     for lines in everything:
         left = len(lines.rows) - len(common)
         if left:
-            said.append(
+            notes.append(
                 f"{lines.path.name} has {len(lines.rows):,} documents, of which {left:,} are not in every file: scored "
                 f"and tested are the {len(common):,} that all have."
             )
@@ -491,7 +491,7 @@ def _strangers(everything: Sequence[Lines], tables_by_id: Sequence[Mapping[Any, 
 
 
 def _compare_references(
-    everything: Sequence[Lines], matched: Sequence[Sequence[Line]], source: Lines, ordered: bool, said: list[str]
+    everything: Sequence[Lines], matched: Sequence[Sequence[Line]], source: Lines, ordered: bool, notes: list[str]
 ) -> None:
     """Files with other references are named; where most differ, these are not the same documents.
 
@@ -517,7 +517,7 @@ def _compare_references(
                 f"{len(used):,} {'rows' if ordered else 'documents'}: {why}"
             )
         if different:
-            said.append(
+            notes.append(
                 f"The references of {lines.path.name} differ from those of {source.path.name} in {len(different):,} of "
                 f"{len(used):,} documents (first: {rows[different[0]].where}); all systems are scored against those of "
                 f"{source.path.name}."

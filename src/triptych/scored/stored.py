@@ -38,12 +38,12 @@ class Outcome:
     Attributes:
         file: where the scores are; None where they are those that the runs have.
         comparison: with the scores in its tables.
-        said: a whole sentence on what was done.
+        message: a whole sentence on what was done.
     """
 
     file: Path | None
     comparison: Comparison
-    said: str
+    message: str
 
 
 def rescore_all(
@@ -145,8 +145,8 @@ def _conclude(
             raise ResultsError(f"The runs in {str(out)!r} changed while they were scored. Score them again.")
         if all(run.record.signatures.get(name) == signature for run in runs.values()):
             _compare(runs, found, name)
-            said = f"The metric {name} gives the scores that the runs hold: nothing was added."
-            return Outcome(None, comparing.compare_results(with_documents(read_results(out))), said)
+            message = f"The metric {name} gives the scores that the runs hold: nothing was added."
+            return Outcome(None, comparing.compare_results(with_documents(read_results(out))), message)
         taken = {score for run in runs.values() for score in run.predictions[0].scores}
         rescored = Rescored(
             metric=name,

@@ -16,11 +16,11 @@ class Growth:
     Attributes:
         suite: with the methods and seeds of both, those of the folder first: its first seed is that of every search and
             of methods that do not train.
-        said: sentences on what is added, and on what the folder has in addition.
+        changes: sentences on what is added, and on what the folder has in addition.
     """
 
     suite: Suite
-    said: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,18 @@ def grow(there: Suite, wanted: Suite) -> Growth | Unlike:
 
 
 def _sentences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    said = []
+    changes = []
     for key, word in (("methods", "method"), ("seeds", "seed")):
         added = [one for one in new[key] if one not in old[key]]
         kept = [one for one in old[key] if one not in new[key]]
         if added:
-            said.append(f"Added to the comparison: the {_named(word, added)}.")
+            changes.append(f"Added to the comparison: the {_named(word, added)}.")
         if kept:
-            said.append(
+            changes.append(
                 f"The results folder also has the {_named(word, kept)}. A comparison only grows: what it has stays in "
                 "it, and compare finishes what is not done."
             )
-    return said
+    return changes
 
 
 def _named(word: str, values: Sequence[Any]) -> str:

@@ -77,8 +77,8 @@ def run_suite(
         if isinstance(event, BeginEvent):
             lock.check()
         log(run, event)
-        if run is not None and (said := remaining.follow(run, event)) is not None:
-            log(None, said)
+        if run is not None and (text := remaining.follow(run, event)) is not None:
+            log(None, text)
 
     pending: dict[Job, PlannedRun] = {}
     for index, (run, record) in enumerate(zip(runs, records, strict=True)):

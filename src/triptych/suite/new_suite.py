@@ -45,12 +45,12 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
     settings = reading.merge_settings(None, start, {"name": name, **over})
     suite, rows = entries.resolve(settings)
     settings["model"], settings["data"] = suite.model, suite.data
-    said = []
+    notes = []
     data = open_data(suite)
     if expand_path(suite.data).exists():  # of one on the Hub nothing is downloaded yet
         columns = data.columns_read()
         settings = reading.merge_tables(settings, {"columns": columns} if columns else {})
-        said += list(data.notes())
+        notes += list(data.notes())
     base = BaseModel.of(suite)
     room = _room(suite, rows, base)
     if room is not None and room < suite.limits.document_tokens:
@@ -61,18 +61,18 @@ def new_suite(preset: str | None, over: Mapping[str, Any], name: str, device: st
                 "--set limits.summary_tokens=64 decoding.max_new_tokens=64."
             )
         settings = reading.merge_tables(settings, {"limits": {"document_tokens": room}})
-        said.append(f"Documents are cut at {room} tokens: the model has {base.context_length} positions.")
+        notes.append(f"Documents are cut at {room} tokens: the model has {base.context_length} positions.")
     if base.context_length is not None and (room or 0) > suite.limits.document_tokens:
-        said.append(f"limits.document_tokens may be up to {room}: the model has {base.context_length} positions.")
+        notes.append(f"limits.document_tokens may be up to {room}: the model has {base.context_length} positions.")
     sized, hours = _sized(make_suite(settings), rows, base, device, over)
     settings = reading.merge_tables(settings, sized)
     fewer = ", with fewer documents and epochs" if sized else ""
-    said.append(
+    notes.append(
         f"Roughly {formats.seconds(hours * 3600)} on this machine, as busy as it was{fewer}: the dry run measures it."
     )
     head = (
         f"A suite for `triptych compare`, from the preset {start!r}. Keys after a comment sign have their defaults.\n\n"
-        + "\n".join(said)
+        + "\n".join(notes)
     )
     return suite_text(settings, head, {**registered(Method), **registered(Baseline)})
 

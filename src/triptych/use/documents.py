@@ -43,13 +43,13 @@ class Documents:
     Attributes:
         columns: those of all tables, in order, where they were asked for.
         number: how many documents there are.
-        said: sentences on files of a folder that are not read.
+        notes: sentences on files of a folder that are not read.
         sources: the files, each with the names of its columns, and of those of document and id; none for a text.
     """
 
     columns: list[str]
     number: int
-    said: list[str]
+    notes: list[str]
     sources: list["_Source"]
 
     def __iter__(self) -> Iterator[GivenDocument]:
@@ -76,8 +76,8 @@ def open_documents(
         DataError: a file is missing, not UTF-8, binary or too long, a table has no such column, a column is named and
             there is no table, or a document is empty.
     """
-    said: list[str] = []
-    files = [file for source in sources for file in _expand(source, said)]
+    notes: list[str] = []
+    files = [file for source in sources for file in _expand(source, notes)]
     if column is not None and not any(map(is_document_table, files)):
         raise DataError(
             f"There is no table among the documents ({shorten(', '.join(files))}), so none has a column {column!r}: "
@@ -86,7 +86,7 @@ def open_documents(
     opened = [_open(file, column, known, cells) for file in files]
     number = sum(_count(source) for source in opened)
     columns = list(dict.fromkeys(name for source in opened for name in source.names)) if cells else []
-    return Documents(columns, number, said, opened)
+    return Documents(columns, number, notes, opened)
 
 
 def read_documents(source: str, column: str | None = None) -> Iterator[tuple[str, str]]:
@@ -128,7 +128,7 @@ class _Source:
             yield GivenDocument(name, text, {each: _writable(cell, each, where) for each, cell in cells.items()})
 
 
-def _expand(source: str, said: list[str]) -> list[str]:
+def _expand(source: str, notes: list[str]) -> list[str]:
     """The files of a source, and sentences on those of a folder that are not read."""
     if source == STANDARD_INPUT:
         return [source]
@@ -145,7 +145,7 @@ def _expand(source: str, said: list[str]) -> list[str]:
             )
         left = [file.name for file in files if file not in read]
         if left:
-            said.append(f"Not read in {source}: {shorten(', '.join(left))}.")
+            notes.append(f"Not read in {source}: {shorten(', '.join(left))}.")
         return [str(file) for file in read]
     if not path.exists() and glob.has_magic(source):
         found = [file for file in glob.glob(str(path), recursive=True) if Path(file).is_file()]

@@ -28,11 +28,11 @@ class FoundRun:
 
     Attributes:
         folder: where it is.
-        said: a sentence on what was chosen and why; empty where the folder itself was named.
+        message: a sentence on what was chosen and why; empty where the folder itself was named.
     """
 
     folder: Path
-    said: str = ""
+    message: str = ""
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -150,18 +150,18 @@ def _best(out: Path) -> FoundRun:
     best, name = equal[0], name_of(measure)
     runs = runs_of_row(out, best, comparison.rows[best].seeds)
     mean = f"{means[best][0]:.{digits_of(measure)}f}"
-    said = [f"{out}{BEST} is {runs[0]}: of the trained methods, {best} has the best mean {name}, {mean}"]
+    parts = [f"{out}{BEST} is {runs[0]}: of the trained methods, {best} has the best mean {name}, {mean}"]
     if len(runs) > 1:
-        said[0] += f", and of its {len(runs)} seeds this one the lowest validation loss"
+        parts[0] += f", and of its {len(runs)} seeds this one the lowest validation loss"
     close = [
         label for label in trained if label != best and not shown_to_differ(comparison.tests, measure, best, label)
     ]
     if close:
-        said.append(f"not shown to differ from it: {', '.join(close)}")
+        parts.append(f"not shown to differ from it: {', '.join(close)}")
     ahead = [label for label in ranked[: ranked.index(best)] if label not in trained]
     if ahead:
-        said.append(f"better without training: {', '.join(ahead)}")
-    return FoundRun(runs[0], f"{'; '.join(said)}.")
+        parts.append(f"better without training: {', '.join(ahead)}")
+    return FoundRun(runs[0], f"{'; '.join(parts)}.")
 
 
 def _score(record: Record) -> str:

@@ -224,7 +224,7 @@ def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
     plan = model.decoding
     beams = formats.number_of(plan.num_beams, "beam") if plan.num_beams > 1 else "greedy"
     ban = f", no {plan.no_repeat_ngram_size} tokens twice in a summary" if plan.no_repeat_ngram_size else ""
-    said = {
+    described = {
         served.RUN_SETTINGS: f"the run's: {beams}{ban}; the document as embeddings",
         served.GREEDY_SETTINGS: "greedy; the document as text or token ids",
         served.SAMPLING_SETTINGS: f"sampling at temperature {served.TEMPERATURE} with top-p {served.TOP_P}; as text "
@@ -232,9 +232,9 @@ def _decoding(model: TrainedModel, measured: served.Measured | str) -> str:
     }
     head = "## Decoding\n\n"
     if isinstance(measured, str):
-        lines = "\n".join(f"- `{file}`: {what}" for file, what in said.items())
+        lines = "\n".join(f"- `{file}`: {what}" for file, what in described.items())
         return f"{head}{lines}\n\nHow they differ in quality was not measured: {plain(measured)}."
-    rows = "\n".join(_decoding_row(said[each.settings], each) for each in measured.scores)
+    rows = "\n".join(_decoding_row(described[each.settings], each) for each in measured.scores)
     odd = measured.documents - measured.same_tokens
     tokens = (
         "Given as one text, the article and what is around it give the tokens of training in each of these documents."

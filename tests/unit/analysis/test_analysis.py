@@ -18,7 +18,7 @@ from triptych.analysis.comparison import compare_results, join_results
 from triptych.analysis.curves import still_falling, validation_curves
 from triptych.analysis.inference import Sample
 from triptych.analysis.power import detectable
-from triptych.analysis.verdict import pareto_front, separable
+from triptych.analysis.verdict import is_significant, pareto_front
 from triptych.errors import ConfigError, ResultsError
 from triptych.planning.planner import plan
 from triptych.results import integrity
@@ -713,9 +713,9 @@ def test_old_rows_differ_only_where_test_and_interval_agree():
     """In a file without decisions, a rejection whose interval, which counted the seeds, includes zero separates
     nothing."""
     base = {"a": "x", "b": "y", "metric": "rouge1", "difference": 1.0, "p_value": 0.001}
-    assert separable(PairedTest(**base, p_value_adjusted=0.01, low=0.5, high=1.5))
-    assert not separable(PairedTest(**base, p_value_adjusted=0.01, low=-0.5, high=2.5))
-    assert not separable(PairedTest(**base, p_value_adjusted=0.2, low=0.5, high=1.5))
+    assert is_significant(PairedTest(**base, p_value_adjusted=0.01, low=0.5, high=1.5))
+    assert not is_significant(PairedTest(**base, p_value_adjusted=0.01, low=-0.5, high=2.5))
+    assert not is_significant(PairedTest(**base, p_value_adjusted=0.2, low=0.5, high=1.5))
 
 
 def test_one_document_gives_neither_tests_nor_intervals(tmp_path: Path):
@@ -898,7 +898,7 @@ def test_advice_gives_its_evidence_and_uncertainty(out: Path):
         assert (
             f"{rival.label}: {rival.difference:+.2f} [{rival.low:+.2f}, {rival.high:+.2f}], adjusted p" in advice.text
         )
-    assert not next(rival for rival in advice.rivals if rival.label == "full").separable
+    assert not next(rival for rival in advice.rivals if rival.label == "full").is_significant
     assert "full: " in advice.text and ": undecided" in advice.text and "2 seeds, 40 test documents" in advice.text
     assert "no cheaper method is shown to be as good" in advice.text
 
@@ -966,7 +966,7 @@ def test_times_on_a_shared_device_decide_nothing(out: Path):
     comparison = compare_results(read_results(out))
     assert [label for label, row in comparison.rows.items() if row.shared_device] == ["lora"]
     assert "lora" not in comparison.pareto
-    assert any("Other jobs used the device" in sentence for sentence in plan(pilots=[out]).said)
+    assert any("Other jobs used the device" in sentence for sentence in plan(pilots=[out]).sentences)
     assert "other jobs shared the device" in recommend(comparison, max_seconds=1e9).refused["lora"]
     assert "of training on a GPU that others used, too" in recommend(comparison).text
 

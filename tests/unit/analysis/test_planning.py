@@ -284,7 +284,9 @@ def test_losses_of_documents_are_planned_for_too(pilot):
         (folder / "record.json").write_text(json.dumps(record))
     made = plan(pilots=[pilot])
     assert made.detect_loss == pytest.approx(0.04) and [one.measure for one in made.chance] == ["rouge1", "loss"]
-    assert 0 < made.own.detectable_loss < 0.1 and any("nats per target token" in sentence for sentence in made.said)
+    assert 0 < made.own.detectable_loss < 0.1 and any(
+        "nats per target token" in sentence for sentence in made.sentences
+    )
     of_loss = plan(pilots=[pilot], settings={"analysis": {"primary": "loss"}})
     assert of_loss.detect == 0.04 and of_loss.own.detectable == pytest.approx(made.own.detectable_loss)
 
@@ -294,9 +296,10 @@ def test_one_seed_of_a_pilot_is_not_taken_for_agreement(tmp_path):
     made = plan(pilots=[write_results(tmp_path / "pilot", seeds=(0,))])
     (chance,) = made.chance
     assert chance.seed_sd == 0.3 and chance.seed_sd_high is None and chance.noise_sd == 0
-    assert any("one seed of every method" in sentence for sentence in made.said)
+    assert any("one seed of every method" in sentence for sentence in made.sentences)
     assert (
-        any("no method is ranked" in sentence for sentence in made.said) and min(need.seeds for need in made.needs) == 2
+        any("no method is ranked" in sentence for sentence in made.sentences)
+        and min(need.seeds for need in made.needs) == 2
     )
 
 
@@ -315,8 +318,8 @@ def test_seeds_of_a_second_pilot_are_used_though_it_has_one_method(tmp_path):
 def test_what_is_lacking_is_the_same_in_every_sentence(tmp_path):
     """Where no number of seeds would do with the documents that there are, seeds alone are not called lacking."""
     made = plan(pilots=[write_results(tmp_path / "pilot", seeds=(0,))], detect=0.5)
-    needed = next(sentence for sentence in made.said if "do not suffice" in sentence).split(": ")[-1].split()[0]
-    (lacking,) = [sentence for sentence in made.said if "what is lacking" in sentence]
+    needed = next(sentence for sentence in made.sentences if "do not suffice" in sentence).split(": ")[-1].split()[0]
+    (lacking,) = [sentence for sentence in made.sentences if "what is lacking" in sentence]
     assert f"lacking; documents are too few as well: even under 10 seeds {needed} are needed." in lacking
 
 
@@ -455,7 +458,7 @@ def test_a_suite_is_planned_from_measured_steps_and_assumptions(folder, capsys):
     made = json.loads(capsys.readouterr().out)
     assert made["chance"][0]["source"] == "assumed, without a pilot" and made["own"]["test_documents"] == 180
     assert made["command"].startswith("triptych compare suite.toml --methods lora,full --set")
-    assert "is assumed, not measured" in made["said"][0] and not (folder / "results").exists()
+    assert "is assumed, not measured" in made["sentences"][0] and not (folder / "results").exists()
     one = (10 + 0.1 * 200 * 4 + 0.01 * (20 * 5 + 180) + 0.2 * 180) * 3
     assert made["own"]["seconds"] == pytest.approx(2 * one)
     assert cli.main(["plan", "suite.toml", *settings[:-1], "lora,untuned"]) == 2

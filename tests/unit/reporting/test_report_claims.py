@@ -9,7 +9,7 @@ import pytest
 
 from support.made_up import make_comparison, make_results
 from triptych.analysis.flags import comparison_flags
-from triptych.analysis.verdict import find_test, separable
+from triptych.analysis.verdict import find_test, is_significant
 from triptych.reporting.claims import Sentence, claims
 from triptych.reporting.claims.selection import cell
 from triptych.reporting.export import to_csv
@@ -162,7 +162,7 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
         shown = [
             row
             for row in known
-            if row.loss.test < base.loss.test and tests[row.label] is not None and separable(tests[row.label])
+            if row.loss.test < base.loss.test and tests[row.label] is not None and is_significant(tests[row.label])
         ]
         said = re.search(r"in (\d+) of (\d+) trained methods", claim.text)
         assert (int(said[1]), int(said[2])) == (len(shown), len(known))

@@ -33,7 +33,7 @@ from triptych.run.events import (
     ignore,
 )
 from triptych.suite import executors, notebook, reports
-from triptych.suite.given import Given
+from triptych.suite.arguments import SuiteArguments
 
 FRAME = pandas.DataFrame(
     {
@@ -129,7 +129,7 @@ def test_a_comparison_is_named_after_its_folder_where_nothing_else_names_it(tmp_
     Path("nameless.toml").write_text("seeds = [0]")
     Path("kept").mkdir()
     Path("kept/suite.json").write_text(json.dumps(make_suite({"name": "older"}).model_dump(mode="json")))
-    with Given(data="mine", **given).settings_with_files() as over:
+    with SuiteArguments(data="mine", **given).settings_with_files() as over:
         merged = reading.merge_settings(given.get("suite_file"), given.get("preset"), over)
     assert make_suite(merged).name == name
 
@@ -148,13 +148,13 @@ def test_a_comparison_is_named_after_its_folder_where_nothing_else_names_it(tmp_
 )
 def test_a_dotted_key_is_a_key_of_its_table(settings, expected):
     """As `--set` has it, next to tables given as dictionaries."""
-    assert Given(settings=settings).overriding == reading.nested(settings) == expected
+    assert SuiteArguments(settings=settings).overriding == reading.nested(settings) == expected
 
 
 @pytest.mark.parametrize(("seeds", "expected"), [(3, [3]), ("0,1", [0, 1]), ([4, 5], [4, 5])])
 def test_seeds_are_numbers_however_they_are_given(seeds, expected):
     """One, several, or a text as on the command line."""
-    assert list(Given(seeds=seeds).overriding["seeds"]) == expected
+    assert list(SuiteArguments(seeds=seeds).overriding["seeds"]) == expected
 
 
 @pytest.mark.parametrize("seeds", ["a", "many"])

@@ -19,8 +19,8 @@ from triptych.results.reading import read_results, read_suite
 from triptych.run import entries, experiment
 from triptych.run.events import BeginEvent, KeptEvent, NoteEvent, ReadyEvent, TrialEvent
 from triptych.suite import executors, reports
+from triptych.suite.arguments import SuiteArguments
 from triptych.suite.folder import check_claim, claim_folder, note_command, write_suite
-from triptych.suite.given import Given
 from triptych.suite.growth import Growth, Unlike, grow
 from triptych.suite.planned_runs import PlannedRun
 
@@ -43,7 +43,7 @@ def test_rows_and_seeds_are_added_after_those_that_are_there():
     assert found.suite.methods == ("lora", "lead-3", "dora") and found.suite.seeds == (3, 5)
     assert found.suite.method["dora"] == wanted.method["dora"] and found.suite.method["lora"] == there.method["lora"]
     assert found.suite == make_suite(found.suite.model_dump(mode="json"))
-    text = " ".join(found.said)
+    text = " ".join(found.changes)
     assert "the method dora" in text and "the seed 5" in text and "lead-3" in text
 
 
@@ -52,8 +52,8 @@ def test_fewer_rows_and_seeds_take_nothing_out_and_are_named():
     there = _suite(methods=["lora", "lead-3"], seeds=[0, 1])
     found = _grown(there, _suite(methods=["lora"], seeds=[1]))
     assert found.suite == there
-    assert any("lead-3" in said and "stays" in said for said in found.said)
-    assert any("seed 0" in said for said in found.said)
+    assert any("lead-3" in change and "stays" in change for change in found.changes)
+    assert any("seed 0" in change for change in found.changes)
     assert _grown(there, there) == Growth(there)
     assert _grown(there, _suite(methods=["lead-3", "lora"], seeds=[1, 0])) == Growth(there)
 
@@ -157,10 +157,10 @@ def test_a_results_folder_is_a_suite_that_is_extended_in_place(tmp_path, monkeyp
     with claim_folder(out, _suite(methods=["lora"])):
         pass
     for given, file, folder in (
-        (Given(out), out / "suite.json", out),
-        (Given(str(out), out="other"), out / "suite.json", Path("other")),
-        (Given("suite.toml", out="other"), "suite.toml", Path("other")),
-        (Given(), None, None),
+        (SuiteArguments(out), out / "suite.json", out),
+        (SuiteArguments(str(out), out="other"), out / "suite.json", Path("other")),
+        (SuiteArguments("suite.toml", out="other"), "suite.toml", Path("other")),
+        (SuiteArguments(), None, None),
     ):
         assert (given.file, given.folder) == (file, folder)
     monkeypatch.setattr("triptych.run.preflight.check_suite", lambda suite, *_: pytest.fail(f"{suite.methods}"))

@@ -26,14 +26,14 @@ def test_a_folder_that_is_a_run_or_an_adapter_is_itself(out, tmp_path):
     (adapter / "adapter_config.json").write_text("{}")
     for folder in (out / "runs/lora/1", adapter):
         found = find_run(str(folder))
-        assert (found.folder, found.said) == (folder, "") and is_run_folder(folder)
+        assert (found.folder, found.message) == (folder, "") and is_run_folder(folder)
 
 
 def test_a_row_with_one_finished_seed_is_that_run(out):
     """A failed seed is no choice; which run was taken is said, with its score."""
     edit_record(out, "lora/0", lambda record: record.update(status="failed", error="no memory"))
     found = find_run(out / "runs/lora")
-    assert found.folder == out / "runs/lora/1" and str(found.folder) in found.said and "R-1" in found.said
+    assert found.folder == out / "runs/lora/1" and str(found.folder) in found.message and "R-1" in found.message
     assert find_run(out / "runs/lead-3").folder == out / "runs/lead-3/0"
 
 
@@ -63,11 +63,11 @@ def test_the_best_is_the_row_that_trains_with_the_best_mean(out):
     edit_record(out, "lora/1", lambda record: record["loss"].update(validation=1.0))
     edit_record(out, "lora/1", lambda record: record.pop("training"))
     found = find_run(f"{out}@best")
-    assert found.folder == out / "runs/lora/1" and "lowest validation loss" in found.said
+    assert found.folder == out / "runs/lora/1" and "lowest validation loss" in found.message
     assert runs_of_row(out, "lora", [0, 1]) == [out / "runs/lora/1", out / "runs/lora/0"]
     better = write_results(out.parent / "lead", methods=("lead-3", "prompt-tuning"), seeds=(0,))
     found = find_run(f"{better}@best")
-    assert found.folder == better / "runs/prompt-tuning/0" and "better without training: lead-3" in found.said
+    assert found.folder == better / "runs/prompt-tuning/0" and "better without training: lead-3" in found.message
     same = write_results(out.parent / "loss", methods=("lora", "full"), seeds=(0,), analysis={"primary": "loss"})
     assert find_run(f"{same}@best").folder.parent.name in ("lora", "full")
 
@@ -132,7 +132,7 @@ def test_models_of_an_unpacked_bundle_are_found_by_their_records_in_the_results(
     bundle.mkdir()
     out.rename(bundle / "results")
     (bundle / "models/tuned/lora/1").mkdir(parents=True)
-    assert find_run(bundle / "models/tuned/lora/1").said == ""
+    assert find_run(bundle / "models/tuned/lora/1").message == ""
     assert find_run(bundle / "models/tuned/lora").folder == bundle / "models/tuned/lora/1"
     assert find_run(bundle / "models/tuned").folder == bundle / "models/tuned/lora/1"
 

@@ -52,7 +52,7 @@ def test_a_folder_gives_its_texts_and_tables_by_name(notes):
     """Numbers count as numbers, what is not read is named, and folders below are left to a pattern."""
     found = open_documents([str(notes)])
     assert [document.id for document in found] == ["7", "8", "note2.txt", "note10.txt"] and found.number == 4
-    assert found.said == [f"Not read in {notes}: scan.pdf."]
+    assert found.notes == [f"Not read in {notes}: scan.pdf."]
     assert [document.id for document in open_documents([f"{notes}/**/*.txt"])] == [
         "deep.txt",
         "note2.txt",

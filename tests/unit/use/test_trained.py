@@ -30,13 +30,13 @@ from triptych.corpus.sequence import Pair, Template
 from triptych.engine.batching import Batch, collate
 from triptych.engine.forward import target_logits
 from triptych.errors import DataError, InputError, ModelError, ResultsError
-from triptych.handin import bundle
 from triptych.models.base import BaseModel
 from triptych.models.place import find_place
 from triptych.results import reading
 from triptych.run import entries, experiment, scoring, training
 from triptych.run.events import ignore
 from triptych.run.workbench import Workbench
+from triptych.submission import bundle
 from triptych.suite.finished import finished_record
 from triptych.suite.planned_runs import PlannedRun
 from triptych.use import documents, evaluate, export, model_card, publish, served, summarizers

@@ -219,9 +219,9 @@ class _Scanner:
         """The next character, which must be one of those expected."""
         found = self.peek()
         if not found or found not in expected:
-            said = repr(found) if found else "the end of the file"
+            seen = repr(found) if found else "the end of the file"
             raise DataError(
-                f"{self._where()}: malformed JSON: {' or '.join(map(repr, expected))} is expected, not {said}."
+                f"{self._where()}: malformed JSON: {' or '.join(map(repr, expected))} is expected, not {seen}."
             )
         self._at += 1
         return found

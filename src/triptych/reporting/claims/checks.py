@@ -1,6 +1,6 @@
 """Sentences on what models get wrong: numbers and names that are not in the article, copying, unfinished ends."""
 
-from triptych.analysis.verdict import separable
+from triptych.analysis.verdict import is_significant
 from triptych.reporting.claims.selection import trained
 from triptych.results.records import Comparison, OutputChecks, PairedTest
 from triptych.text import formats
@@ -34,7 +34,7 @@ def unsupported_tests(comparison: Comparison) -> str | None:
     parts = []
     for measure, what in (("wrong_numbers", "numbers"), ("wrong_names", "names")):
         tests = [test for test in checks.tests if test.metric == measure]
-        apart = [test for test in tests if separable(test)]
+        apart = [test for test in tests if is_significant(test)]
         if tests:
             parts.append(f"for {what}, {_pairs(apart, len(tests))}")
     return f"By paired tests, corrected over the pairs of a measure: {'; '.join(parts)}." if parts else None

@@ -5,15 +5,16 @@ from typing import Any
 
 from triptych.analysis.curves import still_falling
 from triptych.analysis.verdict import (
+    decision_of,
     find_test,
+    is_significant,
     mean_of,
     of_those_with_one_seed,
+    oriented,
     pareto_front,
     ranking,
     seed_counts,
-    separable,
     shown_to_differ,
-    turned,
     with_one_seed,
 )
 from triptych.reporting import rows
@@ -187,7 +188,7 @@ def undecided(comparison: Comparison) -> str | None:
     """Where these data do not show which of two trained methods is better, and why."""
     primary = comparison.primary_measure
     tests = _between_trained(comparison, primary)
-    open_ = [test for test in tests if rows.decision(test) == "undecided"]
+    open_ = [test for test in tests if decision_of(test) == "undecided"]
     if not tests:
         return None
     name = short_name_of(primary)
@@ -225,7 +226,7 @@ def cost_and_quality(comparison: Comparison) -> str | None:
     test = find_test(comparison.tests, measure, best, cheap)
     bought = f"gains {_gain(comparison, best, cheap, measure)}"
     if test is not None:
-        bought += f" ({_interval(turned(test, best))}, {rows.decision(test)})"
+        bought += f" ({_interval(oriented(test, best))}, {decision_of(test)})"
     return (
         f"{best}, with the best mean {short_name_of(measure)}, trains {ratio:.1f} times as long as {cheap}, the "
         f"fastest ({cell(comparison, best, path)} against {cell(comparison, cheap, path)}); the extra time {bought}."
@@ -373,15 +374,15 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
     """The leading trained method on a measure, and which of the others it is shown to be ahead of."""
     order = [label for label in ranking(comparison.rows, measure) if label in labels]
     tests = {
-        label: turned(test, order[0])
+        label: oriented(test, order[0])
         for label in order[1:]
         if (test := find_test(comparison.tests, measure, order[0], label)) is not None
     }
     if len(order) < 2 or not tests:
         return None
     best = order[0]
-    beaten = [label for label, test in tests.items() if separable(test)]
-    equal = [label for label, test in tests.items() if rows.decision(test) == "equivalent"]
+    beaten = [label for label, test in tests.items() if is_significant(test)]
+    equal = [label for label, test in tests.items() if decision_of(test) == "equivalent"]
     open_ = [label for label in tests if label not in beaten and label not in equal]
     mean = estimate_in_words(comparison, best, measure)
     parts = []
@@ -531,15 +532,15 @@ def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
             f"{cell(comparison, least, path)}."
         )
     test = find_test(comparison.tests, comparison.primary_measure, best, frugal)
-    sure = test is not None and rows.decision(test) == "equivalent"
-    told = "" if test is None else f" ({_interval(turned(test, best))})"
+    sure = test is not None and decision_of(test) == "equivalent"
+    shown = "" if test is None else f" ({_interval(oriented(test, best))})"
     return (
         f"Of those not shown to differ from the best by {short_name_of(comparison.primary_measure)}, {frugal} has the "
         f"fewest trainable parameters ({cell(comparison, frugal, path)}, against {cell(comparison, best, path)})"
         + (
-            f" and is equivalent to {best}{told}: choose it if storage matters."
+            f" and is equivalent to {best}{shown}: choose it if storage matters."
             if sure
-            else f"; these data do not show whether it is as good as {best}{told}."
+            else f"; these data do not show whether it is as good as {best}{shown}."
         )
     )
 
@@ -553,7 +554,7 @@ def _against_baselines(comparison: Comparison, labels: list[str]) -> str:
     above = [
         label
         for label, test in tests.items()
-        if test is not None and separable(test) and turned(test, label).difference > 0
+        if test is not None and is_significant(test) and oriented(test, label).difference > 0
     ]
     score = cell(comparison, leads[0], "rouge1.mean")
     if not above:

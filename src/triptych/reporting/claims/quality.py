@@ -4,11 +4,12 @@ from itertools import combinations, pairwise
 
 from triptych.analysis.pairs import LEVEL
 from triptych.analysis.verdict import (
+    decision_of,
     find_test,
+    is_significant,
     of_those_with_one_seed,
-    separable,
+    oriented,
     shown_to_differ,
-    turned,
     with_one_seed,
 )
 from triptych.reporting import rows
@@ -97,13 +98,13 @@ def against_untuned(comparison: Comparison) -> str | None:
     lower = [
         label
         for label in beyond(comparison, path, base, higher=False)
-        if (test := tests.get(label)) is not None and separable(test)
+        if (test := tests.get(label)) is not None and is_significant(test)
     ]
     others = [label for label in models if label not in lower]
     parts = []
     for label, test in tests.items():
-        difference, interval, _ = rows.test_figures(turned(test, label))
-        parts.append(f"{label} {difference} {interval}{'' if label in lower else f' ({rows.decision(test)})'}")
+        difference, interval, _ = rows.test_figures(oriented(test, label))
+        parts.append(f"{label} {difference} {interval}{'' if label in lower else f' ({decision_of(test)})'}")
     return (
         "The test loss is shown to be below that of the untouched model "
         f"({base}, {cell(comparison, base, path)} nats per target token) in {len(lower)} of {len(models)} trained "
@@ -131,7 +132,7 @@ def best_loss(comparison: Comparison) -> str | None:
         return None
     best = lowest(comparison, "loss.test", among)
     tests = {label: find_test(comparison.tests, "loss", best[0], label) for label in among if label not in best}
-    near = [label for label, test in tests.items() if test is not None and not separable(test)]
+    near = [label for label, test in tests.items() if test is not None and not is_significant(test)]
     return (
         f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: "
         f"{estimate_in_words(comparison, best[0], 'loss')}"
@@ -152,7 +153,7 @@ def loss_and_rouge(comparison: Comparison) -> str | None:
         )
         if loss * score > 0:
             test = find_test(comparison.tests, "loss", a, b)
-            sure = test is None or separable(test)
+            sure = test is None or is_significant(test)
             pairs.append(f"{a} and {b}" if sure else f"{a} and {b}, not shown to differ by loss")
     if not pairs:
         return (
@@ -173,7 +174,7 @@ def test_counts(comparison: Comparison) -> str | None:
     for metric, name in {**measures.ROUGE, "loss": "the test loss"}.items():
         tests = [test for test in comparison.tests if test.metric == metric]
         if tests:
-            parts.append(f"{sum(map(separable, tests))} of {len(tests)} on {name}")
+            parts.append(f"{sum(map(is_significant, tests))} of {len(tests)} on {name}")
     if not parts:
         return None
     return (
@@ -190,12 +191,12 @@ def method_tests(comparison: Comparison) -> str | None:
     if not tests:
         return None
     if len(tests) > _MOST_LISTED:
-        return f"Of the {len(tests)} pairs of the methods under study, {sum(map(separable, tests))} differ in R-1."
+        return f"Of the {len(tests)} pairs of the methods under study, {sum(map(is_significant, tests))} differ in R-1."
     parts = []
     for test in tests:
         difference, interval, p_value = rows.test_figures(test)
         p_text = formats.p_equation(p_value)
-        parts.append(f"{test.a} minus {test.b}: {difference} {interval}, adjusted p {p_text}, {rows.decision(test)}")
+        parts.append(f"{test.a} minus {test.b}: {difference} {interval}, adjusted p {p_text}, {decision_of(test)}")
     return f"Differences in R-1 between the methods under study: {'; '.join(parts)}."
 
 

@@ -30,13 +30,13 @@ def base_model(results: Results, comparison: Comparison) -> str | None:
     shape = next((one.architecture for one in known if one.architecture is not None), None)
     if not any(one.model_fingerprint for one in known) or (shape is not None and shape.is_gpt2_small):
         return None
-    said = f"The base model here is {comparison.model}"
+    text = f"The base model here is {comparison.model}"
     if shape is not None:
         blocks = formats.number_of(shape.num_blocks, "block")
-        said += f", of type {shape.model_type}: {blocks} of width {shape.hidden_size:,}"
+        text += f", of type {shape.model_type}: {blocks} of width {shape.hidden_size:,}"
         if shape.model_type == "gpt2":
-            return f"{said}."
-    return f"{said}; wte, ln_f and lm_head stand for its input embeddings, final norm and output head."
+            return f"{text}."
+    return f"{text}; wte, ln_f and lm_head stand for its input embeddings, final norm and output head."
 
 
 def in_brief(comparison: Comparison) -> str | None:

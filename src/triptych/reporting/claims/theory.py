@@ -1,7 +1,6 @@
 """Sentences that compare the equations and the answers on theory with what was measured."""
 
-from triptych.analysis.verdict import find_test
-from triptych.reporting import rows
+from triptych.analysis.verdict import decision_of, find_test
 from triptych.reporting.claims.selection import cell, estimate_in_words, number, of_kind, trained_of_kind
 from triptych.results.reading import Results, SavedRun
 from triptych.results.records import Comparison
@@ -34,7 +33,7 @@ def gap_to_full(comparison: Comparison, kinds: tuple[str, ...]) -> str | None:
     full = number(comparison, fulls[0], "rouge1.mean")
     parts = [
         f"{label} {formats.signed(number(comparison, label, 'rouge1.mean') - full)}"
-        f"{f' ({rows.decision(test)})' if (test := find_test(comparison.tests, 'rouge1', label, fulls[0])) else ''}"
+        f"{f' ({decision_of(test)})' if (test := find_test(comparison.tests, 'rouge1', label, fulls[0])) else ''}"
         for label in labels
     ]
     return f"R-1 minus that of full fine-tuning ({fulls[0]}): {', '.join(parts)}."

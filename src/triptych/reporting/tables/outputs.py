@@ -64,9 +64,9 @@ def shape_table(comparison: Comparison) -> ReportTable:
     def of(name: str) -> Callable[[RowSummary], float | None]:
         return lambda row: rows.value(row, f"text_shape.{name}")
 
-    parts, said = [], ""
+    parts, rouge = [], ""
     if any(row.rouge_recall for row in comparison.rows.values()):
-        said = "ROUGE-1's precision (a long summary lowers it) and recall (a short one lowers it), "
+        rouge = "ROUGE-1's precision (a long summary lowers it) and recall (a short one lowers it), "
         parts = [
             Column(f"R-1 {part}", partial(rows.value, path=f"rouge_{part}.rouge1"), formats.rouge_score, formats.DASH)
             for part in ROUGE_PARTS
@@ -74,7 +74,7 @@ def shape_table(comparison: Comparison) -> ReportTable:
     return by_row(
         comparison,
         "shape",
-        f"What the summaries look like: mean words of summary and reference, {said}share that ran into the "
+        f"What the summaries look like: mean words of summary and reference, {rouge}share that ran into the "
         "limit of new tokens, share empty, share of word pairs not in the document, longest copied run of words, "
         "share of repeated word triples.",
         [

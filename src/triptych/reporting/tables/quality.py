@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from triptych.analysis.verdict import decision_of
 from triptych.reporting import rows
 from triptych.reporting.tables.table import Cell, Column, ReportTable, by_row, estimate_cell, label_cell
 from triptych.results.records import Comparison, PairedTest, RowSummary
@@ -164,5 +165,5 @@ def _test_row(test: PairedTest, several: bool) -> tuple[Cell, ...]:
         Cell(interval),
         Cell(formats.p_value(test.p_value), None, test.p_value),
         Cell(adjusted, None, test.p_value_adjusted),
-        Cell(rows.decision(test)),
+        Cell(decision_of(test)),
     )

@@ -19,7 +19,7 @@ from triptych.storage.given_documents import data_folder, name_in_folder
 
 
 @dataclass(frozen=True)
-class Given:
+class SuiteArguments:
     """The arguments of a call that make a suite; those that are None say nothing.
 
     Attributes:

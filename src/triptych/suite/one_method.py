@@ -36,7 +36,7 @@ from triptych.suite.planned_runs import list_runs
 
 
 @dataclass(frozen=True)
-class RowRequest:
+class MethodRequest:
     """A method to run.
 
     Attributes:
@@ -70,7 +70,7 @@ def make_request(
     out: str | Path | None,
     device: str | None,
     plugins: Sequence[str],
-) -> RowRequest:
+) -> MethodRequest:
     """Find a method and its seeds in a suite; a suite that does not name the method gets it as its only one.
 
     The suite of a results folder that exists is extended by the method and the seeds.
@@ -100,10 +100,10 @@ def make_request(
     folder = layout.results_folder(out, suite.name)
     claim = check_claim(folder, suite, fresh=False)
     suite, found = claim.suite, entries.suite_entries(claim.suite)
-    return RowRequest(suite, found, entry, chosen, folder, device, tuple(plugins), claim.said)
+    return MethodRequest(suite, found, entry, chosen, folder, device, tuple(plugins), claim.changes)
 
 
-def train_row(request: RowRequest, listener: Listener) -> list[Record]:
+def train_method(request: MethodRequest, listener: Listener) -> list[Record]:
     """Check the method, claim the results folder, and run the method under each seed.
 
     Of the ranks of a launcher such as torchrun, the main process alone checks, claims, reports and writes.
@@ -137,7 +137,7 @@ def train_row(request: RowRequest, listener: Listener) -> list[Record]:
     return records
 
 
-def run_as_child(request: RowRequest, lock: Lock | None, write: Callable[[Event], None], rate: float | None) -> None:
+def run_as_child(request: MethodRequest, lock: Lock | None, write: Callable[[Event], None], rate: float | None) -> None:
     """Run the method under each seed, or make one trial of its search, as the child process of a suite.
 
     The parent has checked the suite and claimed the folder.
@@ -185,6 +185,6 @@ def events_on_stdout() -> Iterator[Callable[[Event], None]]:
         raise
 
 
-def _run(request: RowRequest, seed: int, listener: Listener) -> Record:
+def _run(request: MethodRequest, seed: int, listener: Listener) -> Record:
     suite, entry, out, device = request.suite, request.entry, request.out, request.device
     return experiment.run_experiment(suite, entry, seed, out, device, listener, request.plugins)
