@@ -37,7 +37,7 @@ from triptych.storage.locks import FileLock
 # `inputs.assemble` or `batching.collate`.
 # A change of words or form leaves it, and so the gigabytes that people have. torch, transformers, dtype and attention
 # are in the key as well.
-TRUNK_VERSION = 2
+TRUNK_VERSION = 3
 STATES = "states.bin"
 SEAL = "sha256"
 SECONDS = "seconds"
