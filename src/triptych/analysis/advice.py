@@ -247,7 +247,7 @@ def _text(
     undecided = [label for label in frugal if label != choice]
     if undecided:
         lines.append(
-            f"{undecided[0]} is not shown to differ from {best} and trains "
+            f"{undecided[0]} does not differ significantly from {best} and trains "
             f"{comparison.rows[undecided[0]].num_trainable_parameters:,.0f} parameters instead of "
             f"{row.num_trainable_parameters:,.0f}."
         )

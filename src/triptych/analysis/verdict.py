@@ -107,7 +107,7 @@ def verdict_of_files(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest]
         return f"{_leader(ranked, rows, tests, primary, 'systems')}."
     about = [test for test in tests if test.metric == primary]
     name, named = name_of(primary), _significant_pairs(rows, about, primary, "pairs of systems")
-    found = f"{named} on these documents" if named else "no two of these outputs are shown to differ on these documents"
+    found = f"{named or 'no two of these outputs differ significantly'} on these documents"
     whose = "each system" if len(single) == len(ranked) else ", ".join(single)
     return (
         f"By {name}, {found}. Comparing the systems themselves, trained or sampled again, requires more than one set "
@@ -173,7 +173,7 @@ def _leader(
         return f"{first} {leader}, {better} {others}"
     parts = []
     if open_:
-        parts.append(f"is not shown to differ from {', '.join(open_)}")
+        parts.append(f"does not differ significantly from {', '.join(open_)}")
     if equal:
         margin = next(test.margin for test in found.values() if test is not None and test.decision == "equivalent")
         parts.append(f"is equivalent to {', '.join(equal)} within {_amount(margin, measure)}")
@@ -188,7 +188,7 @@ def _of_models(rows: Mapping[str, RowSummary], tests: Sequence[PairedTest], meas
     about = [test for test in tests if test.metric == measure and {test.a, test.b} & trained]
     name, named = name_of(measure), _significant_pairs(rows, about, measure, "pairs with a trained model")
     if not named:
-        return f"By {name}, no trained model is shown to differ from another method on these documents."
+        return f"By {name}, no trained model differs significantly from another method on these documents."
     return f"By {name}, {named} on these documents."
 
 

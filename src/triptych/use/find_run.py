@@ -157,7 +157,7 @@ def _best(out: Path) -> FoundRun:
         label for label in trained if label != best and not shown_to_differ(comparison.tests, measure, best, label)
     ]
     if close:
-        parts.append(f"not shown to differ from it: {', '.join(close)}")
+        parts.append(f"no significant difference from it: {', '.join(close)}")
     ahead = [label for label in ranked[: ranked.index(best)] if label not in trained]
     if ahead:
         parts.append(f"better without training: {', '.join(ahead)}")

@@ -659,7 +659,7 @@ def test_the_verdict_names_a_winner_only_where_there_is_one(tmp_path: Path):
     out = write_results(tmp_path / "three", seeds=(0, 1, 2))
     before = compare_results(read_results(out)).verdict
     assert before.startswith("No clear winner: lora (")
-    assert before.endswith(" leads, but is not shown to differ from full.")
+    assert before.endswith(" leads, but does not differ significantly from full.")
     suite = json.loads((out / "suite.json").read_text())
     for seed in (0, 1, 2):
         folder = out / "runs/full" / str(seed)
@@ -910,7 +910,10 @@ def test_advice_names_the_frugal_choice(tmp_path: Path):
         edit_record(out, f"lora/{seed}", lambda record: put(record, "parameters.num_trainable_parameters", 10**7))
     advice = recommend(compare_results(read_results(out)))
     assert advice.best == "lora" and advice.frugal == ("full",)
-    assert "full is not shown to differ from lora and trains 3,000,000 parameters instead of 10,000,000" in advice.text
+    assert (
+        "full does not differ significantly from lora and trains 3,000,000 parameters instead of 10,000,000"
+        in advice.text
+    )
 
 
 def test_advice_is_the_cheapest_row_that_is_not_worse(tmp_path: Path):

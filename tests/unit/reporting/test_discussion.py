@@ -79,15 +79,15 @@ def paragraphs(tests: dict, seeds: tuple[int, ...]) -> dict[str, str]:
 SHARED = {
     "loss-against-rouge": (
         "full lowers the test loss of untuned by 1.2000 nats per target token and raises R-1 by 21.00. The other "
-        "methods that are shown to improve both reach, of these two gains, lora 83.3% and 85.7%. Each has more of the "
-        "gain in R-1 than of the gain in loss: the form of a summary seems to be learned first, which ROUGE rewards at "
-        "once, and the choice of its words, which the loss measures, comes later."
+        "methods that improve both significantly reach these shares of the two gains: lora 83.3% and 85.7%. Each "
+        "reaches more of the gain in R-1 than of the gain in loss: the form of a summary, which ROUGE rewards at "
+        "once, seems to be learned first, and the choice of words, which the loss measures, later."
     ),
     "stopping-and-length": (
-        "Summaries cut off at the limit of new tokens: lora (2.0%) and full (0.0%) stop, where "
-        "untuned has 95.0%. Against the references' 41.0 words, summaries are about as long: lora (40.0) and full "
-        "(41.0). Shorter summaries lose recall and gain precision, so a difference in ROUGE between methods of "
-        "different length is in part one of length."
+        "Summaries cut off at the limit of new tokens: lora (2.0%) and full (0.0%) stop, where untuned has 95.0%. "
+        "Against the references' 41.0 words, summaries are about as long: lora (40.0) and full (41.0). Shorter "
+        "summaries lose recall and gain precision, so part of a difference in ROUGE between methods can be due to "
+        "length."
     ),
     "copying-in-words": (
         "Word pairs that are not in the article: lora 30.0%, full 40.0%; longest run of copied words: lora 12.0, full "
@@ -95,14 +95,10 @@ SHARED = {
         "that are not in the article, lora the fewest; a new pair may be paraphrase or invention, and only a reader or "
         "the checks of names and numbers can tell which."
     ),
-    "gaps": (
-        "In the epoch that is evaluated, training and validation loss are: lora 3.2000 and 2.7500; full 3.1000 and "
-        "2.6500."
-    ),
+    "gaps": ("Training and validation loss at the evaluated epoch: lora 3.2000 and 2.7500; full 3.1000 and 2.6500."),
     "front-of-trained": (
-        "Among the trained methods, going by means alone: in mean R-1 against training time, the front is lora (32.00, "
-        "40.0 s), full (35.00, 90.0 s); in mean R-1 against trainable parameters, the front is lora (32.00, 294,912), "
-        "full (35.00, 124,439,808)."
+        "Pareto front of the trained methods by mean R-1 and training time: lora (32.00, 40.0 s), full (35.00, 90.0 "
+        "s). By mean R-1 and trainable parameters: lora (32.00, 294,912), full (35.00, 124,439,808)."
     ),
 }
 OF_WINNER = SHARED | {
@@ -111,56 +107,56 @@ OF_WINNER = SHARED | {
         "4.50]). By test loss, full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): significantly below lora "
         "(−0.2000 [−0.3000, −0.1000])."
     ),
-    "undecided": "By R-1 every pair of trained methods is decided.",
+    "undecided": "By R-1, every pair of trained methods is decided.",
     "cost-and-quality": (
         "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
         "extra time gains 3.00 points of R-1 (difference +3.00 [1.50, 4.50], different)."
     ),
     "limiting": (
-        "What limits these results: each method was trained with 3 seeds, so that the spread over trainings is known "
-        "only roughly; the scores are of 500 test documents; the validation loss of lora and full was "
-        "still falling when training ended."
+        "What limits these results: each method was trained with 3 seeds, so the spread between training runs is "
+        "known only roughly; the scores are for 500 test documents; the validation loss of lora and full was still "
+        "falling when training ended."
     ),
-    "would-change": "What would change them: more epochs for lora and full.",
+    "would-change": "What would make them firmer: more epochs for lora and full.",
     "conclusion": (
-        "By R-1 the best trained method is full: 35.00 (95% interval 34.00 to 36.00), significantly above lora. It "
-        "trains 124,439,808 parameters; lora, which trains the fewest, 294,912. By test loss the best trained method "
+        "By R-1, the best trained method is full: 35.00 (95% interval 34.00 to 36.00), significantly above lora. It "
+        "trains 124,439,808 parameters; lora, which trains the fewest, 294,912. By test loss, the best trained method "
         "is full: 2.8000 (95% interval 2.7000 to 2.9000), significantly below lora. lora and full score significantly "
         "above the article's first three sentences (lead-3, R-1 30.00)."
     ),
 }
 OF_UNDECIDED = SHARED | {
     "apart": (
-        "By R-1, full is ahead with 35.00 (95% interval 34.00 to 36.00): not shown to differ from lora. By test loss, "
-        "full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): not shown to differ from lora."
+        "By R-1, full is ahead with 35.00 (95% interval 34.00 to 36.00): not significantly different from lora. By "
+        "test loss, full is ahead with 2.8000 (95% interval 2.7000 to 2.9000): not significantly different from lora."
     ),
     "undecided": (
-        "By R-1 these data do not show which is better: lora − full (−3.00 [−7.00, 1.00]); the interval "
-        "contains zero. This does not show that they are equal: a true difference below 2.50 points of R-1 would often "
-        "have been missed."
+        "By R-1, these data do not show which is better: lora − full (−3.00 [−7.00, 1.00]); the interval contains "
+        "zero. That does not make them equal: a true difference below 2.50 points of R-1 would often have been "
+        "missed."
     ),
     "cost-and-quality": (
         "full, with the best mean R-1, trains 2.2 times as long as lora, the fastest (90.0 s against 40.0 s); the "
         "extra time gains 3.00 points of R-1 (difference +3.00 [−1.00, 7.00], undecided)."
     ),
     "limiting": (
-        "What limits these results: each method was trained once, so that nothing is known of how much another "
-        "training would differ; the scores are of 500 test documents; the validation loss of lora and full was "
-        "still falling when training ended."
+        "What limits these results: each method was trained once, so how much results vary between training runs is "
+        "unknown; the scores are for 500 test documents; the validation loss of lora and full was still falling when "
+        "training ended."
     ),
     "would-change": (
-        "What would change them: three training seeds or more, for a statement on the methods instead of on these "
-        "trained models; about 2,000 test documents, to find differences of 1.25 points of R-1 between trained "
-        "models; more epochs for lora and full."
+        "What would make them firmer: three or more training seeds, to compare the methods and not only these trained "
+        "models; about 2,000 test documents, to find differences of 1.25 points of R-1 between trained models; more "
+        "epochs for lora and full."
     ),
     "conclusion": (
-        "By R-1 no trained method is shown to be the best: full has the best mean, 35.00 (95% interval 34.00 to "
-        "36.00), and is not shown to be better than lora. Of those not shown to differ from the best by R-1, lora has "
-        "the fewest trainable parameters (294,912, against 124,439,808); these data do not show whether it is as "
-        "good as full (difference +3.00 [−1.00, 7.00]). By test loss no trained method is shown to be the best: full "
-        "has the best mean, 2.8000 (95% interval 2.7000 to 2.9000), and is not shown to be better than lora. full "
-        "scores significantly above the article's first three sentences (lead-3, R-1 30.00). With one training seed "
-        "all of this is about the trained models, not about the methods."
+        "By R-1, no trained method is significantly the best: full has the best mean, 35.00 (95% interval 34.00 to "
+        "36.00), but is not significantly better than lora. Of the methods that do not differ significantly from the "
+        "best by R-1, lora has the fewest trainable parameters (294,912, against 124,439,808); these data do not show "
+        "whether it is as good as full (difference +3.00 [−1.00, 7.00]). By test loss, no trained method is "
+        "significantly the best: full has the best mean, 2.8000 (95% interval 2.7000 to 2.9000), but is not "
+        "significantly better than lora. full scores significantly above the article's first three sentences (lead-3, "
+        "R-1 30.00). With one training seed, all of this is about the trained models, not about the methods."
     ),
 }
 
@@ -189,7 +185,7 @@ def test_a_method_whose_validation_loss_rose_again_is_named() -> None:
 def test_with_one_seed_a_winner_is_a_model() -> None:
     """Where one seed was trained, tests that reject crown no method: the conclusion speaks of the trained model."""
     text = paragraphs(WINNER, (0,))["conclusion"]
-    assert text.startswith("By R-1 the model trained with full leads on these documents: 35.00")
+    assert text.startswith("By R-1, the model trained with full leads on these documents: 35.00")
     assert text.endswith("about the trained models, not about the methods.") and "best trained method" not in text
 
 

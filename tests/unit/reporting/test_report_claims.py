@@ -150,7 +150,7 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
     claim = find(made, "against-lead")
     if claim is not None:
         above = sum(row.rouge1.mean > lead.rouge1.mean for row in trained)
-        said = re.search(r"that is (\d+) of the (\d+) trained methods", claim.text)
+        said = re.search(r"\((\d+) of the (\d+) trained methods\)", claim.text)
         assert (said and (int(said[1]), int(said[2])) == (above, len(trained))) or (
             above == 0 and "No trained method" in claim.text
         )
@@ -164,7 +164,7 @@ def test_counts_of_rows_are_those_of_the_table(seed: int) -> None:
             for row in known
             if row.loss.test < base.loss.test and tests[row.label] is not None and is_significant(tests[row.label])
         ]
-        said = re.search(r"in (\d+) of (\d+) trained methods", claim.text)
+        said = re.search(r"^(\d+) of (\d+) trained methods", claim.text)
         assert (int(said[1]), int(said[2])) == (len(shown), len(known))
 
 
@@ -201,7 +201,7 @@ def test_the_search_is_told_in_all() -> None:
         first = run.record.seed == 0
         run.record.cost.search_seconds, run.record.cost.search_flops = (60.0, 6e12) if first else (0.0, 0.0)
     comparison = make_comparison(searched)
-    assert "it took, in all: lora 60.0 s, full 60.0 s." in find(claims(searched, comparison), "search").text
+    assert "it took: lora 60.0 s, full 60.0 s." in find(claims(searched, comparison), "search").text
     assert comparison.rows["lora"].cost["search_seconds"] == 60 and comparison.rows["lora"].cost["search_flops"] == 6e12
     assert [cell.text for cell in cost.clocks_table(comparison).rows[0]][-2:] == ["60.0 s", "6.00 TFLOP"]
     assert next(csv.DictReader(io.StringIO(to_csv(comparison))))["search_seconds"] == "60.0"
@@ -212,7 +212,7 @@ def test_without_a_search_no_default_is_claimed() -> None:
     plain = make_results(("lora",))
     plain.runs[0].record.cost.search_seconds = 0.0
     text = find(claims(plain, make_comparison(plain)), "search").text
-    assert text == "No learning rate was searched for: each method was trained at one rate, set beforehand."
+    assert text == "There was no learning-rate search: each method was trained at one rate that was set in advance."
 
 
 def test_what_differs_between_methods_follows_from_their_settings() -> None:
@@ -285,7 +285,7 @@ def test_a_pair_not_shown_to_differ_by_loss_is_named_where_loss_and_rouge_disagr
         if test.metric == "loss" and {test.a, test.b} == {"lora", "full"}:
             test.p_value_adjusted, test.decision = 0.6, "undecided"
     text = {claim.name: claim.text for claim in claims(results, comparison)}["loss-and-rouge"]
-    assert "lora and full, not shown to differ by loss" in text
+    assert "lora and full, whose losses do not differ significantly" in text
 
 
 def test_the_size_of_the_model_is_told_with_its_name() -> None:
@@ -335,10 +335,10 @@ def test_orders_name_the_neighbours_that_are_not_shown_to_differ() -> None:
     close = {claim.name: claim.text for claim in claims(RESULTS, deciding([{"lora", "last-layers"}]))}
     means = ", ".join(f"{label} ({comparison.rows[label].rouge1.mean:.2f})" for label in order)
     start = f"By mean test R-1, the three methods under study rank, from lowest to highest: {means}; "
-    assert apart["method-order"] == start + "each is shown to differ from the next."
-    assert close["method-order"] == start + "of neighbours, these are not shown to differ: last-layers and lora."
-    assert apart["loss-order"].endswith("; each is shown to differ from the next.")
-    assert close["loss-order"].endswith("; of neighbours, these are not shown to differ: lora and last-layers.")
-    assert "not shown to differ" not in apart["best-loss"] + apart["against-lead"]
+    assert apart["method-order"] == start + "each differs significantly from the next."
+    assert close["method-order"] == start + "these neighbours do not differ significantly: last-layers and lora."
+    assert apart["loss-order"].endswith("; each differs significantly from the next.")
+    assert close["loss-order"].endswith("; these neighbours do not differ significantly: lora and last-layers.")
+    assert "not differ significantly" not in apart["best-loss"] + apart["against-lead"]
     near = claims(RESULTS, deciding([{"full", "lora"}, {"full", "last-layers"}]))
-    assert find(near, "best-loss").text.endswith("; lora and last-layers are not shown to differ from it.")
+    assert find(near, "best-loss").text.endswith("; lora and last-layers do not differ significantly.")

@@ -112,8 +112,8 @@ def small() -> tuple[Results, Comparison]:
 
 SENTENCES = {
     "in-brief": (
-        "On one budget of data and training, tiny was fine-tuned by prompt-tuning, lora, last-layers and full, and "
-        "its summaries of 24 test documents of newswire were scored, next to untuned and lead-3."
+        "tiny was fine-tuned with prompt-tuning, lora, last-layers and full, each on the same data and training "
+        "budget. The summaries of 24 test documents of newswire were scored, alongside those of untuned and lead-3."
     ),
     "setting": (
         "Six methods (untuned, lead-3, prompt-tuning, lora, last-layers and full) were evaluated on the same 24 test "
@@ -131,33 +131,33 @@ SENTENCES = {
     ),
     "method-order": (
         "By mean test R-1, the three methods under study rank, from lowest to highest: prompt-tuning (21.00), "
-        "last-layers (27.50), lora (32.25); of neighbours, these are not shown to differ: last-layers and lora. With "
+        "last-layers (27.50), lora (32.25); these neighbours do not differ significantly: last-layers and lora. With "
         "one training seed of lora, this is about the trained models, not the methods."
     ),
     "against-lead": (
-        "The three leading sentences of the document (lead-3), which cost nothing, score R-1 31.50 (95% interval "
-        "30.00 to 33.00); lora and full have a higher mean, that is 2 of the 4 trained methods; lora is not shown to "
-        "differ from it."
+        "The three leading sentences of the document (lead-3), which cost nothing, score R-1 31.50 (95% interval 30.00 "
+        "to 33.00); lora and full have a higher mean (2 of the 4 trained methods), but lora does not differ "
+        "significantly."
     ),
     "best-loss": (
         "The lowest test loss, in nats per target token, is that of full: 2.6000 (95% interval 2.5000 to 2.7000); lora "
-        "is not shown to differ from it. With one training seed of lora, this is about the trained models, not the "
+        "does not differ significantly. With one training seed of lora, this is about the trained models, not the "
         "methods."
     ),
     "against-untuned": (
-        "The test loss is shown to be below that of the untouched model (untuned, 3.9000 nats per target token) in 3 "
-        "of 4 trained methods; not in last-layers. The differences, with corrected 95% intervals: prompt-tuning "
-        "−0.7000 [−0.9000, −0.5000]; lora −1.2000 [−1.4000, −1.0000]; last-layers −1.1000 [−2.3000, 0.1000] "
-        "(undecided); full −1.3000 [−1.5000, −1.1000]."
+        "3 of 4 trained methods have a significantly lower test loss than the untouched model (untuned, 3.9000 nats "
+        "per target token); last-layers does not. Differences, with corrected 95% intervals: prompt-tuning −0.7000 "
+        "[−0.9000, −0.5000]; lora −1.2000 [−1.4000, −1.0000]; last-layers −1.1000 [−2.3000, 0.1000] (undecided); full "
+        "−1.3000 [−1.5000, −1.1000]."
     ),
     "loss-order": (
-        "By test loss the trained methods, from the lowest: full (2.6000), lora (2.7000), last-layers (2.8000), "
-        "prompt-tuning (3.2000); of neighbours, these are not shown to differ: full and lora and lora and last-layers. "
+        "The trained methods by test loss, lowest first: full (2.6000), lora (2.7000), last-layers (2.8000), "
+        "prompt-tuning (3.2000); these neighbours do not differ significantly: full and lora; lora and last-layers. "
         "With one training seed of lora, this is about the trained models, not the methods."
     ),
     "loss-and-rouge": (
-        "Loss and ROUGE do not rank the trained methods alike: in 1 of 6 pairs (lora and full, not shown to differ by "
-        "loss) the method with the lower test loss has the lower mean R-1."
+        "Loss and ROUGE do not rank the trained methods alike: in 1 of 6 pairs (lora and full, whose losses do not "
+        "differ significantly) the method with the lower test loss has the lower mean R-1."
     ),
     "test-counts": (
         "Two methods are called different if the paired test rejects at 5% after correction over the pairs of one "
@@ -191,17 +191,17 @@ SENTENCES = {
         "1.50 TFLOP, last-layers took the least, 1.00 TFLOP."
     ),
     "saved": (
-        "FLOPs executed, as a share of those that the same training takes without the exact speed-ups: prompt-tuning "
+        "FLOPs executed, as a share of those that the same training needs without the exact speed-ups: prompt-tuning "
         "50.0%, lora 80.0%, last-layers 25.0%, full 100.0%."
     ),
     "trunk-cache": (
-        "What the frozen blocks below all trained parts compute never changes, so it is read from a cache in every "
-        "epoch. Making the cache took: last-layers 30.0 s and 2.00 TFLOP. The operations are part of the method's "
-        "training compute and rate; the seconds are part of the preparation of the run that made the cache, not of "
-        "the training time."
+        "The output of the frozen blocks below everything that is trained never changes, so it is computed once and "
+        "read from a cache in every epoch. Making the cache took: last-layers 30.0 s and 2.00 TFLOP. These operations "
+        "count as training compute; the seconds count as preparation of the run that made the cache, not as training "
+        "time."
     ),
     "search": (
-        "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
+        "The search for a learning rate is made once for all seeds and is not included in these figures; it took: "
         "prompt-tuning 11.0 s, lora 12.0 s, last-layers 13.0 s, full 14.0 s."
     ),
     # 40 s for 1,536 documents, four methods, two seeds, ten epochs: 20,833,333 s
@@ -219,8 +219,8 @@ SENTENCES = {
     ),
     "shapes-lora": "In this run lora has rank 8 on 12 weights (c_attn), 294,912 parameters.",
     "shapes-last-layers": (
-        "In this run last-layers trains the last 2 blocks with the final norm, its head is frozen: 14,177,280 "
-        "parameters, 0 of them added."
+        "In this run last-layers trains the last 2 blocks with the final norm (head: frozen): 14,177,280 parameters, 0 "
+        "of them added."
     ),
     "loss-and-optimizer": (
         "The loss is the cross-entropy of the summary's tokens, given the document: minus the log-likelihood of the "
@@ -229,18 +229,19 @@ SENTENCES = {
         "the size of past gradients, so that one optimizer serves a prompt of a few vectors and a whole network."
     ),
     "schedule": (
-        "A step is taken on 4 documents, all in one pass, without accumulation. The learning rate rises over the "
-        "first 5.0% of the steps of 2 epochs, while the optimizer's averages are still rough, and then stays at its "
-        "peak until the validation loss stops falling; then training goes back to the best weights, from which it "
-        "falls linearly to zero over 0.5 times as many steps as led to them, so that a method that learns fast gets "
-        "its low rates as well as one that needs all epochs; where the validation loss falls no further there, "
-        "training begins again, to end with such a fall after as many steps as led to the best weights. Gradients are "
-        "clipped at a norm of 1, so that one unusual batch cannot undo the steps before it."
+        "Each optimizer step uses 4 documents in one pass, without gradient accumulation. The learning rate rises "
+        "over the first 5.0% of the steps of 2 epochs, while the optimizer's moment estimates are still rough, and "
+        "then stays at its peak until the validation loss stops falling. Training then returns to the best weights, "
+        "and the rate decays linearly to zero over 0.5 times as many steps as had led to them, so that methods that "
+        "learn fast and methods that need all epochs both end at low rates. If the validation loss does not fall "
+        "during the decay, training restarts from the untrained weights and ends, with a decay of its own, after as "
+        "many steps as had led to the best weights. Gradients are clipped at a norm of 1, so that one unusual batch "
+        "cannot undo the steps before it."
     ),
     "stopping": (
-        "Training lasts at most 3 epochs. The validation loss is computed every epoch, and that decay begins after 2 "
-        "evaluations without a lower one. The weights with the lowest are those that are tested, so that a method that "
-        "overfits is judged at its best."
+        "Training lasts at most 3 epochs. The validation loss is computed after every epoch, and the decay begins "
+        "after 2 evaluations without improvement. The weights with the lowest validation loss are evaluated on the "
+        "test split, so that a method that overfits is judged at its best."
     ),
     "choices": (
         "prompt-tuning has 20 virtual tokens: the length beyond which Lester et al. (2021) saw little gain. lora has "
@@ -248,28 +249,28 @@ SENTENCES = {
         "one matrix): Hu et al. (2021) found very small ranks to suffice where attention is adapted. last-layers "
         "trains the last 2 blocks and the final norm (two, as in the comparison of Li and Liang, 2021), not the head: "
         "in GPT-2 the head is the table of token embeddings itself, so that training it would change what the model "
-        "reads as well, and a copy of it would add a matrix as large as that table. full trains every weight, as the "
-        "reference of what the model can learn from these data."
+        "reads as well, and a copy of it would add a matrix as large as that table. full trains all weights, as the "
+        "reference for what the model can learn from these data."
     ),
     "decoding": (
         "All summaries are generated by beam search with 4 beams, without repeating a sequence of 3 tokens, with at "
         "most 96 tokens."
     ),
     "epochs": (
-        "The weights evaluated are those with the lowest validation loss, of epoch prompt-tuning 3 of 3, 3 of 3; "
-        "lora 2 of 3; last-layers 3 of 3, 3 of 3; full 3 of 3, 3 of 3."
+        "The evaluated weights are those with the lowest validation loss; epochs: prompt-tuning 3 of 3, 3 of 3; lora 2 "
+        "of 3; last-layers 3 of 3, 3 of 3; full 3 of 3, 3 of 3."
     ),
     "loss-against-rouge": (
         "full lowers the test loss of untuned by 1.3000 nats per target token and raises R-1 by 18.00. The other "
-        "methods that are shown to improve both reach, of these two gains, prompt-tuning 53.8% and 38.9%; lora 92.3% "
-        "and 101.4%."
+        "methods that improve both significantly reach these shares of the two gains: prompt-tuning 53.8% and 38.9%; "
+        "lora 92.3% and 101.4%."
     ),
     "stopping-and-length": (
         "Summaries cut off at the limit of new tokens: lora (0.0%), last-layers (0.0%) and full (0.0%) stop; "
         "prompt-tuning (12.5%) does not always stop, where untuned has 100.0%. Against the references' 41.0 words, "
         "summaries are about as long: lora (40.0), last-layers (45.0) and full (42.0); longer: prompt-tuning (50.0). "
-        "Shorter summaries lose recall and gain precision, so a difference in ROUGE between methods of different "
-        "length is in part one of length."
+        "Shorter summaries lose recall and gain precision, so part of a difference in ROUGE between methods can be due "
+        "to length."
     ),
     "copying-in-words": (
         "Word pairs that are not in the article: prompt-tuning 50.0%, lora 30.0%, last-layers 40.0%, full 35.0%; "
@@ -279,18 +280,18 @@ SENTENCES = {
         "and numbers can tell which. Repeated word triples are most frequent in prompt-tuning (5.0%)."
     ),
     "gaps": (
-        "In the epoch that is evaluated, training and validation loss are: prompt-tuning 3.7000 and 3.2500; lora "
-        "3.2000 and 2.8833; last-layers 3.4000 and 2.9500; full 3.1000 and 2.6500. lora has a higher validation loss "
-        "after that epoch: more of the same training would fit the training pairs, not the task."
+        "Training and validation loss at the evaluated epoch: prompt-tuning 3.7000 and 3.2500; lora 3.2000 and 2.8833; "
+        "last-layers 3.4000 and 2.9500; full 3.1000 and 2.6500. lora has a higher validation loss after that epoch: "
+        "more of the same training would fit the training pairs, not the task."
     ),
     "apart": (
         "By R-1, lora is ahead with 32.25 (95% interval 30.25 to 34.25): significantly above prompt-tuning (+11.25 "
-        "[8.50, 14.00]); equivalent to full; not shown to differ from last-layers. By test loss, full is ahead with "
-        "2.6000 (95% interval 2.5000 to 2.7000): significantly below last-layers (−0.2000 [−0.3500, −0.0500]); not "
-        "shown to differ from lora."
+        "[8.50, 14.00]); equivalent to full; not significantly different from last-layers. By test loss, full is "
+        "ahead with 2.6000 (95% interval 2.5000 to 2.7000): significantly below last-layers (−0.2000 [−0.3500, "
+        "−0.0500]); not significantly different from lora."
     ),
     "undecided": (
-        "By R-1 these data do not show which is better: lora − last-layers (+4.75 [−0.25, 9.75]); the interval "
+        "By R-1, these data do not show which is better: lora − last-layers (+4.75 [−0.25, 9.75]); the interval "
         "contains zero."
     ),
     "cost-and-quality": (
@@ -298,28 +299,26 @@ SENTENCES = {
         "the extra time gains 4.75 points of R-1 (difference +4.75 [−0.25, 9.75], undecided)."
     ),
     "front-of-trained": (
-        "Among the trained methods, going by means alone: in mean R-1 against training time, the front is last-layers"
-        " (27.50, 20.0 s), lora (32.25, 40.0 s), and these are dominated: prompt-tuning by last-layers, full by lora;"
-        " in mean R-1 against trainable parameters, the front is prompt-tuning (21.00, 15,360), lora (32.25, "
-        "294,912), and these are dominated: last-layers by lora, full by lora."
+        "Pareto front of the trained methods by mean R-1 and training time: last-layers (27.50, 20.0 s), lora (32.25, "
+        "40.0 s); dominated: prompt-tuning by last-layers, full by lora. By mean R-1 and trainable parameters: "
+        "prompt-tuning (21.00, 15,360), lora (32.25, 294,912); dominated: last-layers by lora, full by lora."
     ),
     "limiting": (
-        "What limits these results: lora was trained once, so that nothing is known of how much another training would "
-        "differ; the scores are of 24 test documents; the validation loss of prompt-tuning, last-layers and full was "
-        "still falling when training ended; the model and the data are synthetic."
+        "What limits these results: lora was trained once, so how much results vary between training runs is unknown; "
+        "the scores are for 24 test documents; the validation loss of prompt-tuning, last-layers and full was still "
+        "falling when training ended; the model and the data are synthetic."
     ),
     "would-change": (
-        "What would change them: three training seeds or more of lora, for a statement on the methods instead of on "
-        "these trained models; more epochs for prompt-tuning, last-layers and full; a pretrained model and real "
-        "documents."
+        "What would make them firmer: three or more training seeds of lora, to compare the methods and not only these "
+        "trained models; more epochs for prompt-tuning, last-layers and full; a pretrained model and real documents."
     ),
     "conclusion": (
-        "By R-1 no trained method is shown to be the best: lora has the best mean, 32.25 (95% interval 30.25 to "
-        "34.25), and is not shown to be better than full and last-layers. Of these it also has the fewest trainable "
-        "parameters (294,912). By test loss no trained method is shown to be the best: full has the best mean, 2.6000 "
-        "(95% interval 2.5000 to 2.7000), and is not shown to be better than lora and prompt-tuning. full scores "
-        "significantly above the article's first three sentences (lead-3, R-1 31.50). With one training seed of lora "
-        "all of this is about the trained models, not about the methods."
+        "By R-1, no trained method is significantly the best: lora has the best mean, 32.25 (95% interval 30.25 to "
+        "34.25), but is not significantly better than full and last-layers. Of these it also has the fewest trainable "
+        "parameters (294,912). By test loss, no trained method is significantly the best: full has the best mean, "
+        "2.6000 (95% interval 2.5000 to 2.7000), but is not significantly better than lora and prompt-tuning. full "
+        "scores significantly above the article's first three sentences (lead-3, R-1 31.50). With one training seed "
+        "of lora, all of this is about the trained models, not about the methods."
     ),
     "power": (
         "Minimum detectable difference between the two methods that are hardest to compare, after the correction (80% "
@@ -333,14 +332,14 @@ SENTENCES = {
     ),
     "theory-scale": "R-1 minus that of full fine-tuning (full): prompt-tuning −11.00.",
     "theory-scale-compute": (
-        "prompt-tuning trains 0.012% as many parameters as the model has, with 50.0% of the training compute of full."
+        "The trainable parameters of prompt-tuning amount to 0.012% of the model's, and its training compute to 50.0% "
+        "of that of full."
     ),
     "theory-lora": (
         "lora trains 294,912 parameters and reaches a test loss of 2.7000 and R-1 32.25 (95% interval 30.25 to 34.25)."
     ),
     "theory-lora-start": (
-        "Before training, the validation loss of untuned is 3.9500; that of the methods whose B is zero: lora (the "
-        "same)."
+        "Before training, the validation loss is 3.9500 for untuned and, with B = 0, the same for lora."
     ),
     "theory-low-rank": ("R-1 minus that of full fine-tuning (full): lora +0.25 (equivalent), last-layers −4.50."),
 }

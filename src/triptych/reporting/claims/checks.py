@@ -50,15 +50,15 @@ def extraction(comparison: Comparison) -> str | None:
     more = [label for label, mean in means.items() if mean > own]
     less = [label for label in means if label not in more]
     sides = [
-        f"{formats.listed(labels)} {formats.verb(labels, 'keeps', 'keep')} {what} than these"
-        for labels, what in ((more, "closer to the article"), (less, "less close"))
+        f"{formats.listed(labels)} {formats.verb(labels, 'is', 'are')} {what} extractive than the references"
+        for labels, what in ((more, "more"), (less, "less"))
         if labels
     ]
     lead = max(checks.rows, key=lambda label: checks.rows[label]["lead_overlap"].mean)
     return (
-        f"References take {_percent(own)} of their words from the article, in fragments of a density of {density:.2f}; "
-        f"by their coverage, {' and '.join(sides)}. The most word pairs from the first sentences are in the summaries "
-        f"of {lead} ({_percent(checks.rows[lead]['lead_overlap'].mean)})."
+        f"References take {_percent(own)} of their words from the article (coverage), in extractive fragments of "
+        f"density {density:.2f}; by coverage, {' and '.join(sides)}. Summaries of {lead} share the most word pairs "
+        f"with the first sentences ({_percent(checks.rows[lead]['lead_overlap'].mean)})."
     )
 
 
@@ -75,7 +75,7 @@ def unfinished(comparison: Comparison) -> str | None:
     ]
     if not cut:
         return None
-    return f"Summaries that end without a full stop: {', '.join(cut)}; of the references {_percent(usual)} do."
+    return f"Summaries that end without a full stop: {', '.join(cut)}; references {_percent(usual)}."
 
 
 def _listed(checks: OutputChecks, labels: list[str], measure: str) -> str:

@@ -60,7 +60,7 @@ def saved(comparison: Comparison) -> str | None:
     if not parts:
         return None
     return (
-        "FLOPs executed, as a share of those that the same training takes without the exact speed-ups: "
+        "FLOPs executed, as a share of those that the same training needs without the exact speed-ups: "
         f"{', '.join(parts)}."
     )
 
@@ -72,9 +72,9 @@ def search_cost(comparison: Comparison) -> str | None:
     path = "cost.search_seconds"
     searched = [label for label in trained(comparison) if number(comparison, label, path)]
     if not searched:
-        return "No learning rate was searched for: each method was trained at one rate, set beforehand."
+        return "There was no learning-rate search: each method was trained at one rate that was set in advance."
     return (
-        "The search for a learning rate is made once for all seeds and is not in these figures; it took, in all: "
+        "The search for a learning rate is made once for all seeds and is not included in these figures; it took: "
         f"{listed_cells(comparison, searched, path)}."
     )
 

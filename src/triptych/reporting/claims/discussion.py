@@ -62,18 +62,18 @@ def loss_against_rouge(comparison: Comparison) -> str | None:
     listed = "; ".join(f"{label} {formats.share(a)} and {formats.share(b)}" for label, (a, b) in shares.items())
     text = (
         f"{best} lowers the test loss of {base} by {formats.loss(fall)} nats per target token and raises R-1 by "
-        f"{formats.rouge_score(rise)}. The other methods that are shown to improve both reach, of these two gains, "
-        f"{listed}."
+        f"{formats.rouge_score(rise)}. The other methods that improve both significantly reach these shares of the two "
+        f"gains: {listed}."
     )
     if all(b > a for a, b in shares.values()):
         text += (
-            " Each has more of the gain in R-1 than of the gain in loss: the form of a summary seems to be learned "
-            "first, which ROUGE rewards at once, and the choice of its words, which the loss measures, comes later."
+            " Each reaches more of the gain in R-1 than of the gain in loss: the form of a summary, which ROUGE "
+            "rewards at once, seems to be learned first, and the choice of words, which the loss measures, later."
         )
     elif all(b < a for a, b in shares.values()):
         text += (
-            " Each has more of the gain in loss than of the gain in R-1: what is learned about the words of a "
-            "reference does not reach the summaries that are written freely."
+            " Each reaches more of the gain in loss than of the gain in R-1: what is learned about the words of a "
+            "reference does not carry over to generated summaries."
         )
     return text
 
@@ -121,7 +121,7 @@ def stopping_and_length(comparison: Comparison) -> str | None:
     return (
         f"Summaries cut off at the limit of new tokens: {found}{before}. Against the references' "
         f"{formats.word_count(wanted)} words, summaries are {length}. Shorter summaries lose recall and gain "
-        "precision, so a difference in ROUGE between methods of different length is in part one of length."
+        "precision, so part of a difference in ROUGE between methods can be due to length."
     )
 
 
@@ -164,7 +164,7 @@ def gaps(results: Results) -> str | None:
             after.append(label)
     if not parts:
         return None
-    text = f"In the epoch that is evaluated, training and validation loss are: {'; '.join(parts)}."
+    text = f"Training and validation loss at the evaluated epoch: {'; '.join(parts)}."
     if after:
         verb = formats.verb(after, "has", "have")
         text += (
@@ -193,19 +193,19 @@ def undecided(comparison: Comparison) -> str | None:
         return None
     name = short_name_of(primary)
     if not open_:
-        return f"By {name} every pair of trained methods is decided."
+        return f"By {name}, every pair of trained methods is decided."
     if len(open_) <= _MOST_PAIRS:
         pairs = "; ".join(f"{_pair(test)} ({_difference(test)})" for test in open_)
         each = formats.verb(open_, "the", "each")
-        found = f"By {name} these data do not show which is better: {pairs}; {each} interval contains zero."
+        found = f"By {name}, these data do not show which is better: {pairs}; {each} interval contains zero."
     else:
-        found = f"By {name} these data do not show which is better in {len(open_)} of {len(tests)} pairs."
+        found = f"By {name}, these data do not show which is better in {len(open_)} of {len(tests)} pairs."
     sizes = [test.detectable for test in open_ if test.detectable is not None]
     if not sizes:
         return found
     least, most = (_missed(size, primary) for size in (min(sizes), max(sizes)))
-    missed = least if least == most else f"{least} in the pair that is easiest, {most} in the hardest,"
-    return f"{found} This does not show that they are equal: a true difference {missed} would often have been missed."
+    missed = least if least == most else f"{least} in the easiest pair and {most} in the hardest"
+    return f"{found} That does not make them equal: a true difference {missed} would often have been missed."
 
 
 def cost_and_quality(comparison: Comparison) -> str | None:
@@ -248,11 +248,11 @@ def front_of_trained(comparison: Comparison) -> str | None:
             {label: (number(comparison, label, "rouge1.mean"), number(comparison, label, path)) for label in known}
         )
         others = [label for label in known if label not in front]
-        text = f"in mean R-1 against {what}, the front is {_points(comparison, front, path)}"
+        text = f"mean R-1 and {what}: {_points(comparison, front, path)}"
         if others:
-            text += f", and {_dominated(comparison, others, front, path)}"
+            text += f"; {_dominated(comparison, others, front, path)}"
         texts.append(text)
-    return f"Among the trained methods, going by means alone: {'; '.join(texts)}." if texts else None
+    return f"Pareto front of the trained methods by {'. By '.join(texts)}." if texts else None
 
 
 def limiting(results: Results, comparison: Comparison) -> str | None:
@@ -260,13 +260,13 @@ def limiting(results: Results, comparison: Comparison) -> str | None:
     if not trained(comparison):
         return None
     documents = formats.number_of(comparison.num_documents, "test document")
-    parts = [_seeds_in_words(comparison), f"the scores are of {documents}"]
+    parts = [_seeds_in_words(comparison), f"the scores are for {documents}"]
     if last := _still_falling(results):
         parts.append(f"the validation loss of {formats.listed(last)} was still falling when training ended")
     if edge := _at_edge(results):
-        parts.append(f"the best learning rate of {formats.listed(edge)} is at the edge of those tried")
+        parts.append(f"the best learning rate of {formats.listed(edge)} is at the edge of the range that was tried")
     if not any(run.record.search for run in results.runs if run.trained):
-        parts.append("no learning rate was searched for")
+        parts.append("there was no learning-rate search")
     if comparison.synthetic_parts:
         parts.append(f"{parts_are(comparison.synthetic_parts)} synthetic")
     return f"What limits these results: {'; '.join(parts)}."
@@ -280,8 +280,8 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
     counts = seed_counts(comparison.rows)
     if with_one_seed(comparison.rows):
         parts.append(
-            f"three training seeds or more{of_those_with_one_seed(comparison.rows)}, for a statement on the methods "
-            "instead of on these trained models"
+            f"three or more training seeds{of_those_with_one_seed(comparison.rows)}, to compare the methods and not "
+            "only these trained models"
         )
     elif min(counts.values()) == 2:
         parts.append("a third training seed, which would narrow the intervals most")
@@ -300,7 +300,7 @@ def would_change(results: Results, comparison: Comparison) -> str | None:
     real = {"model": "a pretrained model", "data": "real documents"}
     if comparison.synthetic_parts:
         parts.append(" and ".join(real[part] for part in comparison.synthetic_parts))
-    return f"What would change them: {'; '.join(parts)}." if parts else None
+    return f"What would make them firmer: {'; '.join(parts)}." if parts else None
 
 
 def conclusion(comparison: Comparison) -> str | None:
@@ -394,7 +394,7 @@ def _ahead(comparison: Comparison, labels: list[str], measure: str) -> str | Non
         within = "" if margin is None else f" within {difference_of(margin, measure, short_name_of(measure))}"
         parts.append(f"equivalent to {formats.listed(equal)}{within}")
     if open_:
-        parts.append(f"not shown to differ from {formats.listed(open_)}")
+        parts.append(f"not significantly different from {formats.listed(open_)}")
     return f"By {short_name_of(measure)}, {best} is ahead with {mean}: {'; '.join(parts)}."
 
 
@@ -451,22 +451,21 @@ def _dominated(comparison: Comparison, labels: list[str], front: list[str], path
             if number(comparison, other, path) <= cost and number(comparison, other, "rouge1.mean") >= score
         )
         parts.append(f"{label} by {over}")
-    return f"these are dominated: {', '.join(parts)}"
+    return f"dominated: {', '.join(parts)}"
 
 
 def _seeds_in_words(comparison: Comparison) -> str:
     counts = seed_counts(comparison.rows)
     if max(counts.values()) == 1:
-        return "each method was trained once, so that nothing is known of how much another training would differ"
+        return "each method was trained once, so how much results vary between training runs is unknown"
     if single := with_one_seed(comparison.rows):
         verb = formats.verb(single, "was", "were")
         return (
-            f"{formats.listed(single)} {verb} trained once, so that nothing is known of how much another training "
-            "would differ"
+            f"{formats.listed(single)} {verb} trained once, so how much results vary between training runs is unknown"
         )
     least, most = min(counts.values()), max(counts.values())
     seeds = f"{most} seeds" if least == most else f"{least} to {most} seeds"
-    return f"each method was trained with {seeds}, so that the spread over trainings is known only roughly"
+    return f"each method was trained with {seeds}, so the spread between training runs is known only roughly"
 
 
 def _still_falling(results: Results) -> list[str]:
@@ -502,14 +501,14 @@ def _judged(comparison: Comparison, labels: list[str], measure: str) -> str:
     name, estimate = short_name_of(measure), estimate_in_words(comparison, best, measure)
     if rivals:
         return (
-            f"By {name} no trained method is shown to be the best: {best} has the best mean, {estimate}, and is not "
-            f"shown to be better than {formats.listed(rivals)}."
+            f"By {name}, no trained method is significantly the best: {best} has the best mean, {estimate}, but is not "
+            f"significantly better than {formats.listed(rivals)}."
         )
     below = "below" if lower_is_better(measure) else "above"
     of_models = bool(with_one_seed(comparison.rows))
     which = "the model trained with" if of_models else "the best trained method is"
     found = " leads on these documents" if of_models else ""
-    return f"By {name} {which} {best}{found}: {estimate}, significantly {below} {_each_other(known)}."
+    return f"By {name}, {which} {best}{found}: {estimate}, significantly {below} {_each_other(known)}."
 
 
 def _each_other(order: list[str]) -> str:
@@ -535,8 +534,9 @@ def _choice(comparison: Comparison, best: str, rivals: list[str]) -> str:
     sure = test is not None and decision_of(test) == "equivalent"
     shown = "" if test is None else f" ({_interval(oriented(test, best))})"
     return (
-        f"Of those not shown to differ from the best by {short_name_of(comparison.primary_measure)}, {frugal} has the "
-        f"fewest trainable parameters ({cell(comparison, frugal, path)}, against {cell(comparison, best, path)})"
+        "Of the methods that do not differ significantly from the best by "
+        f"{short_name_of(comparison.primary_measure)}, {frugal} has the fewest trainable parameters "
+        f"({cell(comparison, frugal, path)}, against {cell(comparison, best, path)})"
         + (
             f" and is equivalent to {best}{shown}: choose it if storage matters."
             if sure
@@ -558,7 +558,7 @@ def _against_baselines(comparison: Comparison, labels: list[str]) -> str:
     ]
     score = cell(comparison, leads[0], "rouge1.mean")
     if not above:
-        return f"None is shown to score above the article's first three sentences ({leads[0]}, R-1 {score})."
+        return f"None scores significantly above the article's first three sentences ({leads[0]}, R-1 {score})."
     verb = formats.verb(above, "scores", "score")
     return (
         f"{formats.listed(above)} {verb} significantly above the article's first three sentences ({leads[0]}, R-1 "
@@ -570,4 +570,4 @@ def _about_models(comparison: Comparison) -> str:
     if not with_one_seed(comparison.rows):
         return ""
     of_whom = of_those_with_one_seed(comparison.rows)
-    return f"With one training seed{of_whom} all of this is about the trained models, not about the methods."
+    return f"With one training seed{of_whom}, all of this is about the trained models, not about the methods."

@@ -76,10 +76,10 @@ def against_lead(comparison: Comparison) -> str | None:
     unsure = [label for label in better if not shown_to_differ(comparison.tests, "rouge1", label, lead)]
     return (
         f"The three leading sentences of the document ({lead}), which cost nothing, score R-1 {score}; "
-        f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean, that is {len(better)} of the "
-        f"{len(models)} trained methods"
+        f"{formats.listed(better)} {formats.verb(better, 'has', 'have')} a higher mean ({len(better)} of the "
+        f"{len(models)} trained methods)"
         + (
-            f"; {formats.listed(unsure)} {formats.verb(unsure, 'is', 'are')} not shown to differ from it."
+            f", but {formats.listed(unsure)} {formats.verb(unsure, 'does', 'do')} not differ significantly."
             if unsure
             else "."
         )
@@ -106,11 +106,10 @@ def against_untuned(comparison: Comparison) -> str | None:
         difference, interval, _ = rows.test_figures(oriented(test, label))
         parts.append(f"{label} {difference} {interval}{'' if label in lower else f' ({decision_of(test)})'}")
     return (
-        "The test loss is shown to be below that of the untouched model "
-        f"({base}, {cell(comparison, base, path)} nats per target token) in {len(lower)} of {len(models)} trained "
-        "methods"
-        + (f"; not in {formats.listed(others)}." if others else ".")
-        + (f" The differences, with corrected 95% intervals: {'; '.join(parts)}." if parts else "")
+        f"{len(lower)} of {len(models)} trained methods have a significantly lower test loss than the untouched model "
+        f"({base}, {cell(comparison, base, path)} nats per target token)"
+        + (f"; {formats.listed(others)} {formats.verb(others, 'does', 'do')} not." if others else ".")
+        + (f" Differences, with corrected 95% intervals: {'; '.join(parts)}." if parts else "")
     )
 
 
@@ -120,7 +119,7 @@ def loss_order(comparison: Comparison) -> str | None:
     if order is None:
         return None
     return (
-        f"By test loss the trained methods, from the lowest: {_ranked(comparison, order, 'loss.test')}; "
+        f"The trained methods by test loss, lowest first: {_ranked(comparison, order, 'loss.test')}; "
         f"{_neighbours(comparison, order, 'loss')}"
     )
 
@@ -136,7 +135,7 @@ def best_loss(comparison: Comparison) -> str | None:
     return (
         f"The lowest test loss, in nats per target token, is that of {formats.listed(best)}: "
         f"{estimate_in_words(comparison, best[0], 'loss')}"
-        + (f"; {formats.listed(near)} {formats.verb(near, 'is', 'are')} not shown to differ from it." if near else ".")
+        + (f"; {formats.listed(near)} {formats.verb(near, 'does', 'do')} not differ significantly." if near else ".")
         + _of_models_alone(comparison)
     )
 
@@ -154,7 +153,7 @@ def loss_and_rouge(comparison: Comparison) -> str | None:
         if loss * score > 0:
             test = find_test(comparison.tests, "loss", a, b)
             sure = test is None or is_significant(test)
-            pairs.append(f"{a} and {b}" if sure else f"{a} and {b}, not shown to differ by loss")
+            pairs.append(f"{a} and {b}" if sure else f"{a} and {b}, whose losses do not differ significantly")
     if not pairs:
         return (
             "Loss and ROUGE agree on the trained methods: no method with a lower test loss than another has a lower "
@@ -231,9 +230,9 @@ def _neighbours(comparison: Comparison, order: list[str], metric: str) -> str:
     """Which neighbours of an order are not shown to differ; with one seed, that this says nothing about methods."""
     close = [f"{a} and {b}" for a, b in pairwise(order) if not shown_to_differ(comparison.tests, metric, a, b)]
     found = (
-        f"of neighbours, these are not shown to differ: {formats.listed(close)}."
+        f"these neighbours do not differ significantly: {'; '.join(close)}."
         if close
-        else "each is shown to differ from the next."
+        else "each differs significantly from the next."
     )
     return found + _of_models_alone(comparison)
 

@@ -39,28 +39,29 @@ def schedule(results: Results) -> str | None:
     micro = training.micro_batch_size
     passes = -(-training.global_batch_size // micro) if isinstance(micro, int) else None
     if passes == 1:
-        batch = f"A step is taken on {training.global_batch_size} documents, all in one pass, without accumulation"
+        size = formats.number_of(training.global_batch_size, "document")
+        batch = f"Each optimizer step uses {size} in one pass, without gradient accumulation"
     else:
         size = f"passes of {micro}" if isinstance(micro, int) else "passes of as many as fit into memory"
         batch = (
-            f"A step is taken on {training.global_batch_size} documents, whose gradients are accumulated over {size}; "
-            "they are divided by the number of summary tokens once, so that the size of a pass changes no result"
+            f"Each optimizer step accumulates the gradients of {training.global_batch_size} documents over {size}; the "
+            "sum is divided once by the number of summary tokens, so that the size of a pass does not change the result"
         )
     shapes = {
-        WARMUP_STABLE_DECAY: "stays at its peak until the validation loss stops falling; then training goes back to "
-        f"the best weights, from which it falls linearly to zero over {DECAY_SHARE:g} times as many steps as led to "
-        "them, so that a method that learns fast gets its low rates as well as one that needs all epochs; where the "
-        "validation loss falls no further there, training begins again, to end with such a fall after as many steps as "
-        "led to the best weights",
-        "linear": "falls linearly to zero",
-        "cosine": "falls to zero as a cosine",
+        WARMUP_STABLE_DECAY: "stays at its peak until the validation loss stops falling. Training then returns to "
+        f"the best weights, and the rate decays linearly to zero over {DECAY_SHARE:g} times as many steps as had led "
+        "to them, so that methods that learn fast and methods that need all epochs both end at low rates. If the "
+        "validation loss does not fall during the decay, training restarts from the untrained weights and ends, with a "
+        "decay of its own, after as many steps as had led to the best weights",
+        "linear": "decays linearly to zero",
+        "cosine": "decays to zero along a cosine",
         "constant": "stays constant",
     }
     longest = warmup_epochs(training.max_epochs) if training.schedule == WARMUP_STABLE_DECAY else 0
     steps = f"steps of {formats.number_of(longest, 'epoch')}" if longest else "steps"
     warmup = (
         f"rises over the first {formats.share(training.warmup_fraction)} of the {steps}, while the optimizer's "
-        "averages are still rough, and then "
+        "moment estimates are still rough, and then "
         if training.warmup_fraction
         else ""
     )
@@ -76,12 +77,12 @@ def stopping(results: Results) -> str | None:
         return None
     training = results.suite.training
     patience = formats.number_of(training.patience, "evaluation")
-    every = "every epoch" if training.eval_every == 1 else f"every {training.eval_every:g} epochs"
-    ends = "that decay begins" if training.schedule == WARMUP_STABLE_DECAY else "training stops early"
+    every = "after every epoch" if training.eval_every == 1 else f"every {training.eval_every:g} epochs"
+    ends = "the decay begins" if training.schedule == WARMUP_STABLE_DECAY else "training stops early"
     return (
         f"Training lasts at most {formats.number_of(training.max_epochs, 'epoch')}. The validation loss is computed "
-        f"{every}, and {ends} after {patience} without a lower one. The weights with the lowest are those that are "
-        "tested, so that a method that overfits is judged at its best."
+        f"{every}, and {ends} after {patience} without improvement. The weights with the lowest validation loss are "
+        "evaluated on the test split, so that a method that overfits is judged at its best."
     )
 
 
@@ -159,13 +160,14 @@ def _layers(run: SavedRun) -> _Choice | None:
     blocks, head = run.count("num_blocks"), options.get("head")
     if blocks is None:
         return None
-    trained = f"the last {formats.number_of(blocks, 'block')}" if blocks else "no block"
+    trained = f"the last {formats.number_of(blocks, 'block')}" if blocks else "no blocks"
     norm = " and the final norm" if options.get("final_norm") else ""
     usual = " (two, as in the comparison of Li and Liang, 2021)" if blocks == _USUAL_BLOCKS else ""
     reason = {
         "frozen": ", not the head: in GPT-2 the head is the table of token embeddings itself, so that training it "
         "would change what the model reads as well, and a copy of it would add a matrix as large as that table",
-        "untied": ", and a copy of the head, so that the embeddings which the model reads stay as they are",
+        "untied": f", {'and' if blocks else 'only'} a copy of the head, so that the embeddings that the model reads "
+        "stay as they are",
         "tied": ", and the head, which is the table of token embeddings itself, so that what the model reads changes "
         "too",
     }.get(str(head), "")
@@ -173,7 +175,7 @@ def _layers(run: SavedRun) -> _Choice | None:
 
 
 def _everything(run: SavedRun) -> _Choice:
-    return "trains", "train", "every weight, as the reference of what the model can learn from these data"
+    return "trains", "train", "all weights, as the reference for what the model can learn from these data"
 
 
 _REASONS: dict[str, Callable[[SavedRun], _Choice | None]] = {

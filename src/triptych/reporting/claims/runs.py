@@ -23,7 +23,7 @@ def epochs(results: Results) -> str | None:
             parts.append(f"{label} {best}{' (stopped early)' if early else ''}")
     if not parts:
         return None
-    return f"The weights evaluated are those with the lowest validation loss, of epoch {'; '.join(parts)}."
+    return f"The evaluated weights are those with the lowest validation loss; epochs: {'; '.join(parts)}."
 
 
 def whole_job(results: Results) -> str | None:
@@ -65,9 +65,9 @@ def trunk_caches(results: Results) -> str | None:
     if not parts:
         return None
     return (
-        "What the frozen blocks below all trained parts compute never changes, so it is read from a cache in every "
-        f"epoch. Making the cache took: {', '.join(parts)}. The operations are part of the method's training compute "
-        "and rate; the seconds are part of the preparation of the run that made the cache, not of the training time."
+        "The output of the frozen blocks below everything that is trained never changes, so it is computed once and "
+        f"read from a cache in every epoch. Making the cache took: {', '.join(parts)}. These operations count as "
+        "training compute; the seconds count as preparation of the run that made the cache, not as training time."
     )
 
 

@@ -45,10 +45,10 @@ def in_brief(comparison: Comparison) -> str | None:
     if not labels:
         return None
     others = [label for label in comparison.rows if label not in labels]
-    next_to = f", next to {formats.listed(others)}" if others else ""
+    alongside = f", alongside those of {formats.listed(others)}" if others else ""
     return (
-        f"On one budget of data and training, {comparison.model} was fine-tuned by {formats.listed(labels)}, and its "
-        f"summaries of {comparison.num_documents:,} test documents of {comparison.data} were scored{next_to}."
+        f"{comparison.model} was fine-tuned with {formats.listed(labels)}, each on the same data and training budget. "
+        f"The summaries of {comparison.num_documents:,} test documents of {comparison.data} were scored{alongside}."
     )
 
 

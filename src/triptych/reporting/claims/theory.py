@@ -53,11 +53,13 @@ def shares_of_full(comparison: Comparison) -> str | None:
             )
             share = formats.share(flops / number(comparison, full, compute))
             parts.append(
-                f"{label} trains {100 * trainable / base:.2g}% as many parameters as the model has, with {share}"
+                f"the trainable parameters of {label} amount to {100 * trainable / base:.2g}% of the model's, and its "
+                f"training compute to {share}"
             )
     if not parts:
         return None
-    return f"{'; '.join(parts)} of the training compute of {full}."
+    text = "; ".join(parts)
+    return f"{text[:1].upper()}{text[1:]} of that of {full}."
 
 
 def first_loss(comparison: Comparison) -> str | None:
@@ -69,11 +71,8 @@ def first_loss(comparison: Comparison) -> str | None:
         return None
     base = cell(comparison, bases[0], initial)
     losses = {label: cell(comparison, label, initial) for label in labels}
-    parts = [f"{label} ({'the same' if loss == base else loss})" for label, loss in losses.items()]
-    return (
-        f"Before training, the validation loss of {bases[0]} is {base}; that of the methods whose B is zero: "
-        f"{', '.join(parts)}."
-    )
+    parts = [f"{'the same' if loss == base else loss} for {label}" for label, loss in losses.items()]
+    return f"Before training, the validation loss is {base} for {bases[0]} and, with B = 0, {formats.listed(parts)}."
 
 
 def _prompt(run: SavedRun) -> str | None:
@@ -100,10 +99,10 @@ def _layers(run: SavedRun) -> str | None:
     options, parameters, count = run.record.options, run.record.parameters, run.count("num_blocks")
     if count is None or parameters is None:
         return None
-    blocks = f"the last {count} {'block' if count == 1 else 'blocks'}"
-    norm = "with" if options.get("final_norm") else "without"
+    norm = f"{'with' if options.get('final_norm') else 'without'} the final norm"
+    blocks = f"the last {formats.number_of(count, 'block')} {norm}" if count else f"no blocks, {norm}"
     trainable, added = parameters.num_trainable_parameters, parameters.num_added_parameters
     return (
-        f"{run.record.label} trains {blocks} {norm} the final norm, its head is {options.get('head')}: {trainable:,} "
-        f"parameters, {added:,} of them added"
+        f"{run.record.label} trains {blocks} (head: {options.get('head')}): {trainable:,} parameters, {added:,} of "
+        "them added"
     )
