@@ -326,7 +326,7 @@ def reset_resident_peak() -> None:
 
 
 def load(options: dict):
-    """The documents, tokenised by Triptych's own preparation: all contenders are given these token ids."""
+    """The documents, tokenized by Triptych's own preparation: all contenders are given these token ids."""
     from triptych.config.schema import make_suite
     from triptych.models.base import BaseModel
     from triptych.plugins import import_plugins

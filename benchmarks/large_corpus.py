@@ -4,7 +4,7 @@
     python benchmarks/large_corpus.py [--gigabytes 1] [--train-documents 21000] [--folder DIR]
 
 Writes a synthetic CSV of articles of about 800 made-up words with summaries of eight, without splits, and prepares it
-twice with the built-in tokenizer, each time in a child process: the first tokenises, the second finds the cache.
+twice with the built-in tokenizer, each time in a child process: the first tokenizes, the second finds the cache.
 `--train-documents 0` takes all documents.
 """
 

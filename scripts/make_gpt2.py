@@ -2,7 +2,7 @@
 
     python scripts/make_gpt2.py OUT [--tokenizer NAME_OR_FOLDER] [--layers 12] [--seed 0]
 
-OUT becomes a transformers folder with 124,439,808 parameters (12 layers). The weights are initialised as those of GPT-2
+OUT becomes a transformers folder with 124,439,808 parameters (12 layers). The weights are initialized as those of GPT-2
 and have learned nothing: losses and scores of it mean nothing. The tokenizer is GPT-2's own, from the Hugging Face Hub
 or from a folder.
 """

@@ -1,1 +1,1 @@
-"""From documents to token ids, once per suite."""
+"""Turn documents into token ids, once per suite."""

@@ -1,4 +1,4 @@
-"""The tokenised pairs of a split in an Arrow file on disk, written in batches and read through a memory map."""
+"""The tokenized pairs of a split in an Arrow file, written in batches and read through a memory map."""
 
 import json
 from collections.abc import Sequence
@@ -24,12 +24,12 @@ _SCHEMA = pyarrow.schema(
     ]
 )
 
-_Ragged = tuple[np.ndarray, np.ndarray]  # lists of numbers: all values one after the other, and where each list begins
+_Ragged = tuple[np.ndarray, np.ndarray]  # lists of numbers: all values concatenated, and the offset of each list
 
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Some rows of a split, column by column, in the file's own memory."""
+    """Some rows of a split as columns that point into the mapped file."""
 
     ids: pyarrow.StringArray
     documents: pyarrow.StringArray
@@ -41,13 +41,13 @@ class _Batch:
 
 
 class TokenizedSplit(Sequence[Pair]):
-    """The pairs of a split in file order, memory-mapped: only what is read comes into memory.
+    """The pairs of a split in file order, memory-mapped, so only what is accessed is loaded.
 
     Args:
-        path: an Arrow IPC file that `SplitWriter` wrote.
+        path: an Arrow IPC file written by `SplitWriter`.
 
     Raises:
-        ValueError: the file has other columns.
+        ValueError: the file has a different schema.
     """
 
     def __init__(self, path: Path):
@@ -81,20 +81,20 @@ class TokenizedSplit(Sequence[Pair]):
         return Pair(batch.ids[row].as_py(), read, _list_at(batch.summary_ids, row))
 
     def document_ids(self, index: int) -> np.ndarray:
-        """The tokens of a document from which its summary is generated: int32, whatever its reference is.
+        """The document tokens from which a summary is generated: int32, independent of the reference.
 
-        A pair may have fewer of these tokens, since the loss needs the whole reference within the window.
+        The pair may have fewer document tokens, because the loss needs the whole reference in the window.
         """
         batch, row = self._locate(index)
         return _list_at(batch.document_ids, row)[: batch.read_tokens[row]]
 
     def document(self, index: int) -> str:
-        """The whole document as text, not truncated."""
+        """The text of the whole document, not truncated."""
         batch, row = self._locate(index)
         return batch.documents[row].as_py()
 
     def reference(self, index: int) -> str:
-        """The whole summary as text."""
+        """The text of the whole reference summary."""
         batch, row = self._locate(index)
         return batch.summaries[row].as_py()
 
@@ -104,7 +104,7 @@ class TokenizedSplit(Sequence[Pair]):
         return self._table.column("id").to_pylist()
 
     def document_token_counts(self, vocabulary_size: int) -> np.ndarray:
-        """How often each token id occurs in the documents: int64 [V]; the ids are below V."""
+        """How often each token id occurs in the documents: int64 [V]. All ids must be below V."""
         counts = np.zeros(vocabulary_size, dtype=np.int64)
         for batch in self._batches:
             values, offsets = batch.document_ids
@@ -112,7 +112,7 @@ class TokenizedSplit(Sequence[Pair]):
         return counts
 
     def largest_id(self) -> int:
-        """The largest token id of any document or summary; -1 if there is none."""
+        """The largest token id of any document or summary; -1 if there are no tokens."""
         columns = [column for batch in self._batches for column in (batch.document_ids, batch.summary_ids)]
         return max((int(values.max()) for values, _ in columns if len(values)), default=-1)
 
@@ -133,20 +133,20 @@ def _list_at(ragged: _Ragged, row: int) -> np.ndarray:
     return values[offsets[row] : offsets[row + 1]]
 
 
-PairRow = tuple[str, str, str, list[int], list[int], int, int]  # in the order of the columns
+PairRow = tuple[str, str, str, list[int], list[int], int, int]  # in column order
 
 
 class SplitWriter:
-    """Writes the Arrow file of a split, and hashes its texts and their tokens.
+    """Write the Arrow file of a split and hash its texts and tokens.
 
     Args:
         path: the file to write.
 
     Attributes:
-        content: the hash of ids, documents and summaries.
-        tokens: the hash of their token ids and lengths.
-        truncated: documents of which only a part is read.
-        shortened: documents of which the loss reads less than that, to have the whole reference in the window.
+        content: hash of the ids, documents and summaries.
+        tokens: hash of the token ids and lengths.
+        truncated: number of documents that are only partly read.
+        shortened: number of documents cut further for the loss, to fit the whole reference into the window.
     """
 
     def __init__(self, path: Path):

@@ -1,4 +1,4 @@
-"""Cut the splits that data lacks from its training split, document by document, by a seed."""
+"""Cut missing splits from the training split, by document and with a seed."""
 
 from array import array
 from collections.abc import Collection, Sequence
@@ -10,11 +10,11 @@ from triptych.config.schema import Split
 from triptych.contracts import SPLITS, Dataset
 from triptych.errors import DataError
 
-UNCUT = "all"  # the one split of data that comes in one piece
+UNCUT = "all"  # the single split of data without splits
 
 
 def missing_splits(there: Collection[str]) -> list[str]:
-    """Which of validation and test are to be cut.
+    """Which of validation and test must be cut.
 
     Args:
         there: the splits that the data has.
@@ -23,19 +23,19 @@ def missing_splits(there: Collection[str]) -> list[str]:
 
 
 def shares(missing: Sequence[str], split: Split) -> dict[str, float]:
-    """The parts that training and the missing splits get, in proportion to one another."""
+    """The relative sizes of the training split and the missing splits."""
     fractions = dict(zip(SPLITS, split.fractions, strict=True))
     return {name: fractions[name] for name in ("train", *missing)}
 
 
 def cut(documents: np.ndarray, missing: Sequence[str], split: Split) -> np.ndarray:
-    """The split of each row, as its place in `SPLITS`; all copies of a document are in one.
+    """The split of each row, as an index into `SPLITS`; all copies of a document get the same split.
 
-    The result depends on documents and seed alone, not on the order of the rows.
+    The result depends only on the documents and the seed, not on the order of the rows.
 
     Args:
         documents: uint64 [rows], `document_hash` of each row.
-        missing: the splits that are cut, from `missing_splits`.
+        missing: the splits to cut, from `missing_splits`.
         split: seed and fractions.
     """
     unique, of_row = np.unique(documents, return_inverse=True)
@@ -52,11 +52,11 @@ def cut(documents: np.ndarray, missing: Sequence[str], split: Split) -> np.ndarr
 
 
 def check_training(data: Dataset, source: str) -> None:
-    """Make sure that there is a training split, or data to cut one from.
+    """Check that there is a training split, or data to cut one from.
 
     Args:
         data: the data set.
-        source: what it is called, for the message.
+        source: the name of the data set, for the message.
 
     Raises:
         DataError: there is neither.
@@ -68,17 +68,17 @@ def check_training(data: Dataset, source: str) -> None:
 
 
 def count_cut(data: Dataset, split: Split, source: str) -> dict[str, int]:
-    """How many rows training and each missing split get, before duplicates and limits; empty where nothing is cut.
+    """The number of rows of training and each missing split before duplicates and limits; empty if nothing is cut.
 
-    Reads the rows that are cut.
+    Reads all rows of the split that is cut.
 
     Args:
         data: the data set.
         split: seed and fractions.
-        source: what the data set is called, for messages.
+        source: the name of the data set, for messages.
 
     Raises:
-        DataError: as `check_training`, `Dataset.splits` and `Dataset.examples` do.
+        DataError: see `check_training`, `Dataset.splits` and `Dataset.examples`.
     """
     check_training(data, source)
     there = data.splits()
@@ -96,10 +96,10 @@ def count_cut(data: Dataset, split: Split, source: str) -> dict[str, int]:
 
 
 def document_hash(document: str) -> int:
-    """A hash of a document's words: copies that differ in spaces and capitals alone have the same."""
+    """A hash of a document's words, the same for copies that differ only in spaces and capitalization."""
     return hash64(" ".join(document.casefold().split()))
 
 
 def hash64(text: str, key: bytes = b"") -> int:
-    """A keyed hash of a text: 64 bits as a whole number."""
+    """A keyed 64-bit hash of a text, as an integer."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8, key=key).digest(), "little")

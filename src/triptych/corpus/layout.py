@@ -1,4 +1,4 @@
-"""How a pair is laid out in the model's context: what is around it, and where its document is cut."""
+"""How a pair is laid out in the model's context: the prompt around it, and where the document is truncated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ from triptych.models.tokens import RunningText
 
 @dataclass(frozen=True, slots=True)
 class PairLayout:
-    """What pairs are tokenised and cut by.
+    """How pairs are tokenized and truncated.
 
     Attributes:
-        text: gives documents and summaries their ids.
+        text: tokenizes documents and summaries.
         template: the ids around them.
         limits: how many tokens of a document are read.
-        window: positions the model has; None: no fixed limit.
-        reserved: positions that virtual tokens take, at most, over all methods.
-        longest: tokens around document and summary, at most, over all methods; 0: this prompt's own.
-        new_tokens: tokens that a summary may have when it is generated.
+        window: the model's context length; None: no fixed limit.
+        reserved: the most positions that virtual tokens take in any method.
+        longest: the most tokens around document and summary in any method; 0: those of this prompt.
+        new_tokens: the most tokens of a generated summary.
     """
 
     text: RunningText
@@ -37,10 +37,10 @@ class PairLayout:
 
     @classmethod
     def of(cls, text: RunningText, **sizes: Any) -> "PairLayout":
-        """The layout of a running text, with the template that its tokenizer gives it.
+        """The layout of a running text, with the template of its tokenizer.
 
         Args:
-            text: what is around document and summary.
+            text: the prompt around document and summary, with the tokenizer.
             sizes: the other attributes.
 
         Raises:
@@ -49,38 +49,38 @@ class PairLayout:
         return cls(text, Template.of(text), **sizes)
 
     def asked(self, prompt: Prompt) -> "PairLayout":
-        """The same with another prompt.
+        """The same layout with another prompt.
 
         Raises:
-            ModelError: the tokenizer cannot be used with it.
+            ModelError: the tokenizer cannot be used with this prompt.
         """
         text = RunningText.of(self.text.tokenizer, prompt)
         return replace(self, text=text, template=Template.of(text))
 
     @property
     def around(self) -> int:
-        """Tokens around document and summary that count: those of the longest prompt."""
+        """The number of tokens around document and summary, counting the longest prompt."""
         return max(self.longest, self.template.length)
 
     def room(self, summary_tokens: int) -> int | None:
-        """Tokens left for a document next to a summary of that length; None: no window."""
+        """The number of tokens left for a document next to a summary of this length; None: no window."""
         return None if self.window is None else self.window - self.reserved - self.around - summary_tokens
 
     @property
     def read_tokens(self) -> int:
-        """Tokens of a document from which its summary is generated, whatever its reference is."""
+        """The number of document tokens from which a summary is generated, independent of the reference."""
         room = self.room(self.new_tokens)
         return self.limits.document_tokens if room is None else min(self.limits.document_tokens, room)
 
     def check(self, vocabulary_size: int) -> None:
-        """Make sure that the model can read a sequence with at least one token of a document.
+        """Check that the model can read a sequence with at least one document token.
 
         Args:
-            vocabulary_size: token embeddings of the model.
+            vocabulary_size: number of token embeddings of the model.
 
         Raises:
             ConfigError: the window has no room for it.
-            ModelError: the tokenizer makes ids for which the model has no embedding.
+            ModelError: the tokenizer produces ids for which the model has no embedding.
         """
         self.template.check_vocabulary(vocabulary_size)
         summary = max(self.limits.summary_tokens, self.new_tokens)
@@ -97,19 +97,19 @@ class PairLayout:
             )
 
     def key(self) -> list[Any]:
-        """What ids and cuts depend on besides limits and tokenizer."""
+        """What token ids and truncation depend on, besides the limits and the tokenizer."""
         template = [self.template.prefix_ids, self.template.separator_ids, self.template.eos_id]
         return [self.window, self.reserved, self.read_tokens, template, self.text.summary_lead]
 
     def further_key(self) -> list[Any]:
-        """The same for a prompt that is more than a separator; empty: it is not, or another method's is longer."""
+        """The rest of the key, for a prompt with more than a separator or if another method's is longer; else empty."""
         text, extra = self.text, self.around - self.template.length
         if not (text.frame.opening or text.frame.chat or extra):
             return []
         return [text.document_space, text.document_lead, text.summary_space, text.frame.chat, extra]
 
     def write(self, examples: Sequence[Example], writer: SplitWriter) -> None:
-        """Tokenise pairs, and write them into a split."""
+        """Tokenize pairs and write them to a split."""
         documents = self.text.document_ids([example.document for example in examples])
         summaries = self.text.summary_ids([example.summary for example in examples])
         rows: list[PairRow] = []

@@ -1,8 +1,8 @@
-"""Clean, select and tokenise the documents of a suite, in two passes over the source, and keep them in a cache.
+"""Clean, select and tokenize the documents of a suite in two passes over the source, and cache the result.
 
-The first pass hashes documents and measures summaries; then every row is selected for a split or dropped; the second
-tokenises what was selected. Both read a batch at a time. What is selected depends only on the texts, never on their
-order, the method or its seed.
+The first pass hashes the documents and counts the tokens of the summaries. Then every row is assigned to a split or
+dropped. The second pass tokenizes the selected rows. Both passes read in batches. The selection depends only on the
+texts, never on their order, the method or its seed.
 """
 
 import json
@@ -33,7 +33,7 @@ from triptych.storage.disk_cache import DiskCache
 from triptych.storage.files import digest
 from triptych.storage.locks import FileLock
 
-CORPUS_VERSION = 2  # a change of what is prepared, or how it is kept, makes older caches stale
+CORPUS_VERSION = 2  # increment when the prepared data or its format changes, to invalidate older caches
 _MANIFEST = "manifest.json"
 _EVALUATION = SPLITS[1:]
 
@@ -47,11 +47,11 @@ class Corpus:
     test: TokenizedSplit
     layout: PairLayout
     data: Data
-    holds: tuple[FileLock, ...] = field(default=(), repr=False, compare=False)  # keep the cache from removing it
+    holds: tuple[FileLock, ...] = field(default=(), repr=False, compare=False)  # keep the cache entry in place
 
     @property
     def template(self) -> Template:
-        """How a document and its summary become one sequence."""
+        """How a document and its summary are joined into one sequence."""
         return self.layout.template
 
     def token_frequencies(self, vocabulary_size: int) -> np.ndarray:
@@ -59,13 +59,13 @@ class Corpus:
         return self.train.document_token_counts(vocabulary_size)
 
     def check_vocabulary(self, vocabulary_size: int) -> None:
-        """Make sure that every token id of every split has a token embedding.
+        """Check that every token id of every split has a token embedding.
 
         Args:
-            vocabulary_size: V, token embeddings of the model.
+            vocabulary_size: V, the number of token embeddings of the model.
 
         Raises:
-            ModelError: one has none.
+            ModelError: an id has no embedding.
         """
         for name in SPLITS:
             check_ids([getattr(self, name).largest_id()], vocabulary_size, f"in the {name} split")
@@ -87,27 +87,27 @@ def prepare(
     cache: Path,
     max_cache_bytes: int,
 ) -> Corpus:
-    """Clean, cut, sample and tokenise a data set, or take all that from the cache.
+    """Clean, split, sample and tokenize a data set, or load the result from the cache.
 
     Args:
         dataset: where the examples come from.
-        tokenizer: the model's.
+        tokenizer: the model's tokenizer.
         source: the data set's name in the record.
         limits: how many documents and tokens are used.
         split: how data without splits is cut.
         prompt: the text around each document.
-        window: positions the model has; None: no fixed limit.
-        reserved: positions that virtual tokens take, at most, over all methods.
-        longest: tokens around document and summary, at most, over all methods; 0: this prompt's own.
-        new_tokens: tokens that a summary may have when it is generated.
-        vocabulary_size: token embeddings of the model.
+        window: the model's context length; None: no fixed limit.
+        reserved: the most positions that virtual tokens take in any method.
+        longest: the most tokens around document and summary in any method; 0: those of this prompt.
+        new_tokens: the most tokens of a generated summary.
+        vocabulary_size: number of token embeddings of the model.
         cache: folder of prepared data; created if it is missing.
-        max_cache_bytes: the oldest entries beyond this size are removed, never the one in use.
+        max_cache_bytes: above this size the oldest entries are removed, never the one in use.
 
     Raises:
         ConfigError: the window has no room for a sequence.
-        DataError: the data cannot be read, or a split has no pair left; the counts say why.
-        ModelError: the tokenizer cannot be used, or makes ids for which the model has no embedding.
+        DataError: the data cannot be read, or a split has no pair left; the message gives the counts.
+        ModelError: the tokenizer cannot be used, or produces ids for which the model has no embedding.
     """
     sizes = {"limits": limits, "window": window, "reserved": reserved, "longest": longest, "new_tokens": new_tokens}
     layout = PairLayout.of(RunningText.of(tokenizer, prompt), **sizes)
@@ -120,24 +120,24 @@ def prepare(
         lambda folder: _build(folder, job, state),
         lambda folder: _open(folder, layout),
     )
-    # of the source as it is now; they are not part of the entry
+    # describe the source as it is now, so they are not part of the entry
     opened.data.notes, opened.data.commit = list(dataset.notes()), dataset.commit_read()
     opened.check_vocabulary(vocabulary_size)
     return replace(opened, holds=(hold,))
 
 
 def ask_otherwise(corpus: Corpus, prompt: Prompt, vocabulary_size: int, store: DiskCache) -> Corpus:
-    """The same documents for an untrained method with another prompt: validation and test, cut alike.
+    """The same validation and test documents, equally truncated, for an untrained method with another prompt.
 
     Args:
-        corpus: the suite's.
-        prompt: of this method.
-        vocabulary_size: token embeddings of the model.
+        corpus: the suite's corpus.
+        prompt: the method's prompt.
+        vocabulary_size: number of token embeddings of the model.
         store: see `corpus_store`.
 
     Raises:
         DataError: the store cannot be written.
-        ModelError: the tokenizer cannot be used with this prompt, or makes ids for which the model has no embedding.
+        ModelError: the tokenizer cannot be used with this prompt, or produces ids for which the model has no embedding.
     """
     layout = corpus.layout.asked(prompt)
     layout.check(vocabulary_size)
@@ -165,11 +165,11 @@ def ask_otherwise(corpus: Corpus, prompt: Prompt, vocabulary_size: int, store: D
 
 
 def corpus_store(cache: Path, max_bytes: int) -> DiskCache:
-    """The folder in which prepared data are kept.
+    """The cache of prepared data.
 
     Args:
-        cache: made where it is missing.
-        max_bytes: beyond it the oldest entries are removed, never one in use.
+        cache: the folder; created if it is missing.
+        max_bytes: above this size the oldest entries are removed, never one in use.
     """
     return DiskCache(cache.expanduser(), max_bytes, _MANIFEST)
 
@@ -188,7 +188,7 @@ def _entry(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What `prepare` was asked for."""
+    """The arguments of `prepare`."""
 
     dataset: Dataset
     tokenizer: PreTrainedTokenizerBase
@@ -198,7 +198,7 @@ class _Job:
     split: Split
 
     def key(self, state: str) -> str:
-        """A name for all that the prepared data depends on; `state`: the data set's fingerprint."""
+        """A hash of everything the prepared data depends on; `state` is the data set's fingerprint."""
         parts = [CORPUS_VERSION, state, self.source, self.limits.model_dump(), self.split.model_dump()]
         cut, further = self.layout.key(), self.layout.further_key()
         parts += [*cut, _tokenizer_state(self.tokenizer), *further]
@@ -206,7 +206,7 @@ class _Job:
 
 
 def _build(folder: Path, job: _Job, state: str) -> None:
-    """Prepare a data set into an empty folder, the manifest last."""
+    """Write a prepared data set to an empty folder, the manifest last."""
     names = _source_splits(job)
     surveys = {name: survey(job.dataset.examples(name), job.layout.text) for name in names}
     selection = select(surveys, job.limits, job.split, job.layout.room(0))
@@ -237,7 +237,7 @@ def _build(folder: Path, job: _Job, state: str) -> None:
 
 
 def _seal(folder: Path, names: Sequence[str], data: Data) -> None:
-    """Write the manifest of an entry, with the digests of its splits."""
+    """Write the manifest of an entry with the digests of its splits."""
     written = {name: digest(folder / f"{name}.arrow") for name in names}
     write_json(folder / _MANIFEST, {"files": written, "data": data.model_dump()})
 
@@ -261,7 +261,7 @@ def _check_filled(selection: SelectedRows, job: _Job) -> None:
 
 
 def _chosen(job: _Job, source: str, selection: SelectedRows) -> Iterator[tuple[list[Example], list[str]]]:
-    """The chosen examples of a source split in batches, each with the split that it is used in."""
+    """Yield the selected examples of a source split in batches, each with the split it belongs to."""
     rows, expected = 0, selection.num_rows(source)
 
     def picked() -> Iterator[Example]:
@@ -283,7 +283,7 @@ def _changed(job: _Job) -> DataError:
 
 
 def _write(batch: list[Example], targets: list[str], writers: Mapping[str, SplitWriter], layout: PairLayout) -> None:
-    """Tokenise a batch and write each pair into its split."""
+    """Tokenize a batch and write each pair to its split."""
     rows: dict[str, list[Example]] = {name: [] for name in SPLITS}
     for example, name in zip(batch, targets, strict=True):
         rows[name].append(example)
@@ -295,7 +295,7 @@ def _write(batch: list[Example], targets: list[str], writers: Mapping[str, Split
 def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
     """A hash of everything that token ids depend on.
 
-    Padding and truncation would be part of it, but `Template.of` has just used the tokenizer, which leaves both off.
+    It leaves out padding and truncation: `Template.of` has just used the tokenizer, which turns both off.
     """
     if tokenizer.is_fast:
         state = tokenizer.backend_tokenizer.to_str()
@@ -307,7 +307,7 @@ def _tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _open(entry: Path, layout: PairLayout, train: TokenizedSplit | None = None) -> Corpus | None:
-    """The corpus kept in an entry's folder, which lacks a training split that is given; None if it is damaged."""
+    """The corpus in an entry's folder, which has no training split if `train` is given; None if it is damaged."""
     try:
         manifest = read_object(entry / _MANIFEST)
         for name, expected in manifest["files"].items():

@@ -1,4 +1,4 @@
-"""Which rows are used in which split: splits are cut, duplicates dropped, limits kept, a seeded sample taken."""
+"""Assign rows to splits: cut missing splits, drop duplicates, apply limits and take a seeded sample."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from triptych.corpus import cutting
 from triptych.corpus.survey import Survey
 from triptych.results.records import SplitCounts
 
-_CODES = {name: code for code, name in enumerate(SPLITS)}  # a row's split takes one byte in memory
+_CODES = {name: code for code, name in enumerate(SPLITS)}  # one byte of memory per row
 _UNUSED = -1
 _Codes = Mapping[str, np.ndarray]  # for each source split, the code of every row's split: int8 [rows]
 
 
 @dataclass(frozen=True, slots=True)
 class SelectedRows:
-    """What is used of every source split.
+    """The rows of every source split that are used.
 
     Attributes:
-        counts: for each split, how many rows were read, dropped and used.
-        cut: a sentence on the splits that were cut, if any were.
+        counts: the numbers of rows read, dropped and used, by split.
+        cut: a sentence about the splits that were cut, if any.
     """
 
     counts: dict[str, SplitCounts]
@@ -31,7 +31,7 @@ class SelectedRows:
     _codes: dict[str, np.ndarray]
 
     def num_rows(self, source: str) -> int:
-        """Rows of a source split."""
+        """The number of rows of a source split."""
         return len(self._codes[source])
 
     def is_used(self, source: str, row: int) -> bool:
@@ -39,7 +39,7 @@ class SelectedRows:
         return bool(self._codes[source][row] != _UNUSED)
 
     def splits_of_used(self, source: str) -> list[str]:
-        """The split of every row of a source split that is used, in file order."""
+        """The split of every used row of a source split, in file order."""
         codes = self._codes[source]
         return [SPLITS[code] for code in codes[codes != _UNUSED].tolist()]
 
@@ -48,16 +48,16 @@ def select(surveys: Mapping[str, Survey], limits: Limits, split: Split, room: in
     """Select rows for the splits. The result depends only on the texts, not on their order.
 
     Args:
-        surveys: of each source split.
+        surveys: the survey of each source split.
         limits: how many documents and tokens are used.
         split: how data without splits is cut.
-        room: tokens that document and summary share in the window; None: no window.
+        room: number of tokens in the window for document and summary together; None: no window.
     """
     membership, cut = _cut(surveys, split)
     documents = {name: _gather(surveys, membership, name, attrgetter("documents")) for name in SPLITS}
     empty = {name: _gather(surveys, membership, name, attrgetter("empty")) for name in SPLITS}
     filled = {name: documents[name][~empty[name]] for name in SPLITS}
-    elsewhere = {  # the documents of which a duplicate is dropped: evaluation keeps its own, test above all
+    elsewhere = {  # duplicates of these are dropped: test takes precedence over validation, and both over training
         "train": np.concatenate([filled["validation"], filled["test"]]),
         "validation": filled["test"],
         "test": filled["test"][:0],
@@ -97,10 +97,10 @@ def select(surveys: Mapping[str, Survey], limits: Limits, split: Split, room: in
 
 
 def _cut(surveys: Mapping[str, Survey], split: Split) -> tuple[dict[str, np.ndarray], str | None]:
-    """The split that each row belongs to, by source split, and a sentence on what was cut, if anything was.
+    """The split of each row, by source split, and a sentence about what was cut, if anything.
 
-    Splits that the source lacks are cut from its training split (or from all rows), document by document, so that all
-    copies of a document fall into one split. Rows without text stay in training, where they are counted.
+    Missing splits are cut from the training split (or from all rows) by document, so that all copies of a document are
+    in the same split. Rows without text stay in training, where they are counted.
     """
     pool = "train" if "train" in surveys else cutting.UNCUT
     missing = cutting.missing_splits(surveys)
@@ -123,13 +123,13 @@ def _cut(surveys: Mapping[str, Survey], split: Split) -> tuple[dict[str, np.ndar
 def _gather(
     surveys: Mapping[str, Survey], membership: _Codes, name: str, values: Callable[[Survey], np.ndarray]
 ) -> np.ndarray:
-    """One array of the surveys for the rows of a split, over the source splits in order."""
+    """One array of the surveys, for the rows of a split, concatenated over the source splits."""
     code = _CODES[name]
     return np.concatenate([values(survey)[membership[source] == code] for source, survey in surveys.items()])
 
 
 def _mark(used: dict[str, np.ndarray], membership: _Codes, name: str, chosen: np.ndarray) -> None:
-    """Put the rows `chosen`, numbered as `_gather` numbers them, into a split."""
+    """Assign the rows `chosen`, numbered as in `_gather`, to a split."""
     start = 0
     for source, codes in membership.items():
         rows = np.flatnonzero(codes == _CODES[name])

@@ -1,4 +1,4 @@
-"""One sequence for every method: what is before the document, document, separator, summary, EOS."""
+"""The sequence that every method uses: prefix, document, separator, summary, EOS."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from triptych.models.tokens import RunningText, native_failures
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """How a sequence is laid out: prefix, document, separator, summary, EOS; the same for every method.
+    """The layout of a sequence: prefix, document, separator, summary, EOS; the same for every method.
 
     Attributes:
-        prefix_ids: what is before the document: what the tokenizer puts before every text (BOS for Llama types, nothing
-            for GPT-2) and the prompt's own text, or what the chat template writes there.
-        separator_ids: what is between document and summary.
-        eos_id: ends a summary: the tokenizer's EOS, or the chat template's end of a turn.
+        prefix_ids: the ids before the document: what the tokenizer puts before every text (BOS for Llama types, nothing
+            for GPT-2) and the text of the prompt, or what the chat template puts there.
+        separator_ids: the ids between document and summary.
+        eos_id: the id that ends a summary: the tokenizer's EOS, or the chat template's end of turn.
     """
 
     prefix_ids: tuple[int, ...]
@@ -26,13 +26,13 @@ class Template:
 
     @classmethod
     def of(cls, text: RunningText) -> "Template":
-        """Find the layout that a tokenizer gives.
+        """Find the layout that a tokenizer produces.
 
         Args:
-            text: what is around document and summary, with the tokenizer.
+            text: the prompt around document and summary, with the tokenizer.
 
         Raises:
-            ModelError: the tokenizer has no EOS token, or changes a text that it puts special tokens around.
+            ModelError: the tokenizer has no EOS token, or changes a text when it adds special tokens around it.
         """
         tokenizer = text.tokenizer
         eos = tokenizer.eos_token_id if text.closing_id is None else text.closing_id
@@ -40,9 +40,9 @@ class Template:
             raise ModelError(
                 "The tokenizer has no EOS token, so a summary could never end. Set eos_token in its config."
             )
-        if text.frame.chat:  # a chat template writes its special tokens itself
+        if text.frame.chat:  # a chat template adds the special tokens itself
             return cls(text.opening_ids, text.separator_ids, eos)
-        # Around a text rather than around "": OPT's BOS has the id of its EOS, and only its position shows which it is.
+        # Around a text and not around "": OPT's BOS and EOS have the same id, and only the position tells them apart.
         with native_failures():
             plain = tokenizer("a", add_special_tokens=False)["input_ids"]
             framed = tokenizer("a", add_special_tokens=True)["input_ids"]
@@ -52,13 +52,13 @@ class Template:
         return cls((*framed[: starts[0]], *text.opening_ids), text.separator_ids, eos)
 
     def check_vocabulary(self, vocabulary_size: int) -> None:
-        """Make sure that prefix, separator and EOS have a token embedding each.
+        """Check that all ids of prefix, separator and EOS have a token embedding.
 
         Args:
-            vocabulary_size: V, token embeddings of the model.
+            vocabulary_size: V, the number of token embeddings of the model.
 
         Raises:
-            ModelError: one has none.
+            ModelError: an id has no embedding.
         """
         check_ids(self.prefix_ids, vocabulary_size, "for what it puts before a text")
         check_ids(self.separator_ids, vocabulary_size, "for the separator")
@@ -66,19 +66,19 @@ class Template:
 
     @property
     def length(self) -> int:
-        """Tokens of a sequence in addition to document and summary: prefix, separator and EOS."""
+        """The number of tokens besides document and summary: prefix, separator and EOS."""
         return len(self.prefix_ids) + len(self.separator_ids) + 1
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A tokenised document with its summary; the arrays are read-only views of the cache.
+    """A tokenized document with its summary; the arrays are read-only views of the cache.
 
     Attributes:
         id: the example's id.
-        document_ids: int32, truncated to what limits and window allow next to this summary.
-        summary_ids: int32, of the summary as it follows the separator in running text, with the space before it and
-            without EOS.
+        document_ids: int32, truncated so that document and summary fit the limits and the window.
+        summary_ids: int32, the summary tokenized as it follows the separator in running text, with the space before it
+            and without EOS.
     """
 
     id: str
@@ -87,15 +87,15 @@ class Pair:
 
 
 def check_ids(ids: Iterable[int], vocabulary_size: int, where: str) -> None:
-    """Make sure that token ids are below the number of the model's token embeddings.
+    """Check that token ids are below the model's number of token embeddings.
 
     Args:
         ids: the token ids.
         vocabulary_size: V.
-        where: what they are of, for the message.
+        where: what the ids belong to, for the message.
 
     Raises:
-        ModelError: one is not.
+        ModelError: an id is not below it.
     """
     largest = max(ids, default=-1)
     if largest >= vocabulary_size:

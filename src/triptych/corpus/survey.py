@@ -1,4 +1,4 @@
-"""The first pass over a source split: hashes, lengths, and which rows are empty."""
+"""The first pass over a source split: hash its texts, count the summary tokens and find empty rows."""
 
 from array import array
 from collections.abc import Iterable, Iterator
@@ -20,8 +20,8 @@ class Survey:
 
     Attributes:
         documents: uint64 [rows], a hash of the document's words.
-        ranks: uint64 [rows], a keyed hash of document and summary: the sample takes the lowest.
-        empty: bool [rows], document or summary has no text.
+        ranks: uint64 [rows], a keyed hash of document and summary; the rows with the lowest ranks are sampled.
+        empty: bool [rows], whether document or summary has no text.
         summary_tokens: int32 [rows].
     """
 
@@ -38,10 +38,10 @@ def survey(examples: Iterable[Example], text: RunningText) -> Survey:
     """Hash the documents of a source split and measure its summaries, a batch at a time.
 
     Args:
-        examples: of the source split, in file order.
-        text: how summaries are tokenised.
+        examples: the examples of the source split, in file order.
+        text: tokenizes the summaries.
     """
-    # 64 bits: among ten million documents two different ones share a hash with probability 3e-6.
+    # 64 bits: among ten million documents, the probability that two different ones share a hash is 3e-6.
     documents, ranks, empty, lengths = array("Q"), array("Q"), array("B"), array("i")
     for batch in in_batches(examples):
         for example in batch:

@@ -333,7 +333,7 @@ def _provenance(results: Results, comparison: Comparison) -> list[dict[str, str]
 
 
 def _quantized(results: Results) -> str:
-    """How the base model is stored, where it is quantised."""
+    """How the base model is stored, where it is quantized."""
     kind = results.suite.model_quantization
     return "" if kind == "none" else f", model_quantization = {kind}"
 

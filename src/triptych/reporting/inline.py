@@ -1,4 +1,4 @@
-"""A drawn figure as a part of the web page: small, in the page's colours, its methods marked for the page's script."""
+"""A drawn figure as a part of the web page: small, in the page's colors, its methods marked for the page's script."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""The look of a method in every figure: a colour of Okabe and Ito's colour-blind set, a marker, a line, a hatch."""
+"""The look of a method in every figure: a color of Okabe and Ito's color-blind set, a marker, a line, a hatch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ _HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++", "ooo")
 
 @dataclass(frozen=True)
 class Look:
-    """Each of the four distinguishes a method by itself, so that figures work in grey and without colour vision."""
+    """Each of the four distinguishes a method by itself, so that figures work in gray and without color vision."""
 
     colour: str
     marker: str

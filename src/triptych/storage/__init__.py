@@ -1,1 +1,1 @@
-"""Files of any content: atomic writes, locks, a bounded cache."""
+"""Files: atomic writes, locks and a bounded cache."""

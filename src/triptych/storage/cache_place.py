@@ -1,4 +1,4 @@
-"""Where prepared data is kept: a chosen folder, else the home folder, else a folder for temporary files."""
+"""Where prepared data is cached: a chosen folder, else the home folder, else the temporary folder."""
 
 import os
 import stat
@@ -15,7 +15,7 @@ class CachePlace(NamedTuple):
 
     Attributes:
         folder: the folder, which may not exist yet.
-        note: a sentence on why it is not the usual one; empty where it is, or was chosen.
+        note: a sentence that says why it is not the default folder; empty if it is, or if the user chose it.
     """
 
     folder: Path
@@ -23,10 +23,10 @@ class CachePlace(NamedTuple):
 
 
 def cache_place() -> CachePlace:
-    """`$TRIPTYCH_CACHE`, else `~/.cache/triptych`, else a folder of this user's for temporary files.
+    """`$TRIPTYCH_CACHE`, else `~/.cache/triptych`, else this user's folder among the temporary files.
 
-    A home folder that cannot be written is usual in containers and for users without a home. Every process of a suite
-    comes to the same folder.
+    In containers, and for users without a home, the home folder often cannot be written. Every process of a suite gets
+    the same folder.
     """
     if chosen := os.environ.get(VARIABLE):
         return CachePlace(Path(chosen))
@@ -52,9 +52,9 @@ def cache_folder() -> Path:
 
 
 def give_matplotlib_a_folder() -> None:
-    """Have Matplotlib keep its files next to prepared data where the home folder, its own choice, cannot be written.
+    """Make Matplotlib store its files next to prepared data if the home folder, its default, cannot be written.
 
-    It reads `MPLCONFIGDIR` when it is imported, and prints two warnings where it finds no folder.
+    Matplotlib reads `MPLCONFIGDIR` on import and prints two warnings if it finds no folder.
     """
     if "MPLCONFIGDIR" in os.environ:
         return
@@ -67,7 +67,7 @@ def give_matplotlib_a_folder() -> None:
 
 
 def _can_write(folder: Path) -> bool:
-    """Whether a folder can be written, or made."""
+    """Whether a folder can be written, creating it if needed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -76,7 +76,7 @@ def _can_write(folder: Path) -> bool:
 
 
 def _make_own(folder: Path) -> bool:
-    """Make a folder that this user alone can write, or find it; False: it is somebody else's."""
+    """Create a folder that only this user can write; False if it exists and does not belong to this user alone."""
     with suppress(OSError):
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()

@@ -1,4 +1,4 @@
-"""A bounded cache on disk: entries made once, shared by processes, and never removed while in use."""
+"""A bounded cache on disk: entries are built once, shared by processes, and never removed while in use."""
 
 import errno
 import os
@@ -16,21 +16,21 @@ from triptych.storage.locks import FileLock
 _Content = TypeVar("_Content")
 
 _UNFINISHED = "building-"
-_ALIVE = "alive"  # in an unfinished entry; locked for as long as the process that makes it lives
-_DAY = 86400  # seconds for which an unfinished entry without that file is kept
+_ALIVE = "alive"  # file in an unfinished entry, locked while the process that builds the entry is alive
+_DAY = 86400  # seconds; an unfinished entry without that file is kept this long
 _ATTEMPTS = 10
 
 
 class DiskCache:
-    """Entries by key, each a folder that holds a file named `seal` once it is complete.
+    """Entries by key; each is a folder, which contains a file named `seal` once it is complete.
 
-    A process that uses an entry holds a lock on its seal; one that makes an entry holds a lock on a file in the folder
-    where it makes it. So an entry that a living process uses or makes is never removed, and an unfinished one of a dead
-    process is. The size limits what is not in use: while more than that is in use, the cache is larger.
+    A process that uses an entry locks its seal; a process that builds an entry locks a file in the folder where it
+    builds it. So an entry is never removed while a live process uses or builds it, and unfinished entries of dead
+    processes are removed. Entries in use are never removed to stay below the limit, so the cache can grow beyond it.
 
     Args:
         folder: created if it is missing.
-        max_bytes: above it, the entries used longest ago are removed.
+        max_bytes: above this size the least recently used entries are removed.
         seal: the name of the file that marks an entry as complete; `make` writes it last.
     """
 
@@ -46,14 +46,15 @@ class DiskCache:
         num_bytes: int = 0,
         alone: bool = False,
     ) -> tuple[_Content, FileLock]:
-        """Read an entry, and make it first if it is missing or damaged.
+        """Read an entry; build it first if it is missing or damaged.
 
         Args:
-            key: names everything that the entry's content depends on.
-            make: writes the entry into an empty folder, its seal last.
+            key: identifies everything the entry's content depends on.
+            make: writes the entry to an empty folder, the seal last.
             read: returns the content of an entry's folder, or None if it is damaged; the entry is then removed.
-            num_bytes: space to free for it beforehand, if its size is known.
-            alone: one process makes it while others wait; else several may, and the first to finish wins.
+            num_bytes: space to free beforehand, if the entry's size is known.
+            alone: one process builds the entry while others wait; otherwise several may build it, and the first to
+                finish wins.
 
         Returns:
             What `read` returned, and a lock that keeps the entry from being removed while it is referenced.
@@ -69,27 +70,27 @@ class DiskCache:
                 content = read(place) if hold is not None else None
                 if hold is not None and content is not None:
                     break
-                # damaged, and not yet made again by another process
+                # damaged, and not yet rebuilt by another process
                 if hold is not None and hold.is_of(place / self.seal):
                     shutil.rmtree(place, ignore_errors=True)
-                if made is None:  # once in a call: what was made is read back first
+                if made is None:  # only once per call: what was built is read back first
                     self.evict(place, self.max_bytes - num_bytes)
                 made = self._make(place, make)
             else:
                 raise OSError(errno.EIO, "what was written cannot be read back; check the disk", str(place))
-        with suppress(OSError):  # a read-only cache works too; its entries keep their age
+        with suppress(OSError):  # a read-only cache also works; its timestamps stay as they are
             os.utime(place / self.seal)
         self.evict(place, self.max_bytes)
         return content, hold
 
     def evict(self, keep: Path, room: int) -> None:
-        """Remove unfinished entries of dead processes, then the entries used longest ago until the rest fits.
+        """Remove unfinished entries of dead processes, then the least recently used entries until the rest fits.
 
         Args:
-            keep: an entry that stays.
+            keep: an entry that is not removed.
             room: bytes that the entries may take.
         """
-        with suppress(FileNotFoundError):  # another process evicts at the same time and does the rest
+        with suppress(FileNotFoundError):  # another process is evicting and does the rest
             unfinished = [folder for folder in self.folder.glob(f"{_UNFINISHED}*") if not _remove_if_dead(folder)]
             used = {seal.parent: seal.stat().st_mtime_ns for seal in self.folder.glob(f"*/{self.seal}")}
             sizes = {folder: _size(folder) for folder in [*used, *unfinished]}
@@ -106,10 +107,10 @@ class DiskCache:
             hold = FileLock(place / self.seal, shared=True)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return hold if hold.is_of(place / self.seal) else None  # removed while its lock was waited for
+        return hold if hold.is_of(place / self.seal) else None  # removed while waiting for its lock
 
     def _make(self, place: Path, make: Callable[[Path], None]) -> FileLock | None:
-        """Make an entry under another name and rename it into place, locked before others can see it."""
+        """Build an entry under a temporary name, lock it and rename it, so that others only see it locked."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=_UNFINISHED, ignore_cleanup_errors=True) as building:
             alive, folder = Path(building) / _ALIVE, Path(building) / "entry"
@@ -128,22 +129,22 @@ class DiskCache:
             except OSError:
                 if not place.is_dir():
                     raise
-                if not (place / self.seal).is_file():  # left by an older version, or damaged
+                if not (place / self.seal).is_file():  # from an older version, or damaged
                     shutil.rmtree(place, ignore_errors=True)
                     folder.rename(place)
-                else:  # another process has just made the same entry: use its files
+                else:  # another process has just built the same entry: use that one
                     return None
             finally:
                 mine.close()
         return made
 
     def _remove(self, entry: Path) -> bool:
-        """Remove an entry unless it is in use; returns whether it is gone."""
+        """Remove an entry unless it is in use; return whether it is gone."""
         try:
             hold = FileLock(entry / self.seal, wait=False)
         except FileNotFoundError:
             return True
-        except OSError:  # in use, or it may not be opened
+        except OSError:  # in use, or no permission to open it
             return False
         shutil.rmtree(entry, ignore_errors=True)
         hold.close()
@@ -151,7 +152,7 @@ class DiskCache:
 
     @contextmanager
     def _alone(self, key: str) -> Iterator[None]:
-        """Wait for every other process that makes this entry; the lock file is removed afterwards."""
+        """Wait until no other process builds this entry; the lock file is removed afterwards."""
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{key}.lock"
         while True:
@@ -168,10 +169,10 @@ class DiskCache:
 
 
 def _remove_if_dead(folder: Path) -> bool:
-    """Remove an unfinished entry if the process that made it has died."""
+    """Remove an unfinished entry if the process that was building it has died."""
     try:
         hold = FileLock(folder / _ALIVE, wait=False)
-    except FileNotFoundError:  # just begun, or of an older version
+    except FileNotFoundError:  # just started, or from an older version
         if not folder.is_dir() or time.time() - folder.stat().st_mtime <= _DAY:
             return not folder.is_dir()
         hold = None

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, hash them, and reserve their space."""
+"""Write files atomically, hash them, and reserve disk space."""
 
 import errno
 import hashlib
@@ -13,15 +13,15 @@ from typing import IO
 from triptych.errors import InputError, ResultsError, shorten
 from triptych.storage.locks import FileLock, lock_descriptor
 
-# `.NAME.xxxxxxxx`, as `replacing` names temporary files, of the kinds of file that a results folder holds.
+# `.NAME.xxxxxxxx`, the names that `replacing` gives to temporary files, for the file types of a results folder.
 _TEMPORARY = re.compile(r"\.[^/]+\.(?:json|jsonl|csv|md|pdf|html|safetensors)\.[a-z0-9_]{8}")
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A new file next to `path`, which takes its place when the block ends.
+    """Open a temporary file next to `path`, which replaces `path` when the block ends.
 
-    On failure the old file is kept and the temporary file is removed.
+    On failure, the old file is kept and the temporary file is removed.
 
     Raises:
         ResultsError: the folder cannot be written, or the disk is full.
@@ -33,16 +33,18 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_together(contents: Mapping[Path, Callable[[], bytes]]) -> dict[Path, Exception]:
-    """Make several files and put them in place at the end, so that no old one is ever found next to a new one.
+    """Write several files and move them into place at the end, so that old and new files are never mixed.
 
     Args:
-        contents: what makes each file's content; called in order, one content in memory at a time.
+        contents: a function that returns the content, for each file; called in order, with one content in memory at a
+            time.
 
     Returns:
-        What could not be made, and why. Neither a new nor an old file of that name is left; the others are written.
+        The files that could not be made, with the exceptions. Neither an old nor a new version of them is left; the
+        other files are written.
 
     Raises:
-        ResultsError: the folder cannot be written, or the disk is full; then every file stays what it was.
+        ResultsError: the folder cannot be written, or the disk is full; then every file stays as it was.
     """
     failed: dict[Path, Exception] = {}
     ready: dict[Path, str] = {}
@@ -57,7 +59,7 @@ def write_together(contents: Mapping[Path, Callable[[], bytes]]) -> dict[Path, E
                 ready[path], file = stack.enter_context(_temporary(path))
                 file.write(content)
                 sync(file)
-        for path in contents:  # first, so that a process killed here leaves a file too few, and no old one
+        for path in contents:  # first, so that a process killed here leaves a file missing, never an old one
             with _explained(path):
                 path.unlink(missing_ok=True)
         for path, name in ready.items():
@@ -68,12 +70,12 @@ def write_together(contents: Mapping[Path, Callable[[], bytes]]) -> dict[Path, E
 
 @contextmanager
 def _temporary(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
-    """A new file next to `path`, with its name; removed at the end unless it was renamed."""
+    """Open a temporary file next to `path` and yield its name and the file; it is removed at the end unless renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            with suppress(OSError):  # so that `sweep` keeps it; some systems and network file systems have no locks
+            with suppress(OSError):  # so that `sweep` keeps it; some systems and network file systems lack locks
                 lock_descriptor(handle, wait=False)
             os.chmod(name, 0o666 & ~umask())
             yield name, file
@@ -82,7 +84,7 @@ def _temporary(path: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def sync(file: IO[bytes]) -> None:
-    """Make sure that what was written into a file is on the disk."""
+    """Flush a file to disk."""
     file.flush()
     os.fsync(file.fileno())
 
@@ -96,7 +98,7 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file: whatever happens, it is the old one or the new one, never half of it.
+    """Write a file atomically: it always has the old or the new content, never part of it.
 
     Raises:
         ResultsError: the folder cannot be written, or the disk is full.
@@ -106,28 +108,28 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def is_temporary(path: Path) -> bool:
-    """Whether a name is one that `replacing` gives to the temporary file of a result."""
+    """Whether a path has the name of a temporary file that `replacing` made for a result."""
     return _TEMPORARY.fullmatch(path.name) is not None
 
 
 def sweep(folder: Path) -> None:
-    """Remove temporary files of killed processes from a folder and below, except those that are being written."""
+    """Remove temporary files of killed processes in a folder and its subfolders, except those being written."""
     for path in folder.rglob(".*"):
         if is_temporary(path):
             _remove_if_unused(path)
 
 
 def sweep_of(path: Path) -> None:
-    """Remove temporary files that killed writes of one file left next to it, except one that is being written."""
+    """Remove temporary files that killed processes left next to one file, except one being written."""
     named = re.compile(rf"\.{re.escape(path.name)}\.[a-z0-9_]{{8}}")
-    with suppress(OSError):  # the folder is missing or may not be listed
+    with suppress(OSError):  # the folder is missing or cannot be listed
         for each in path.parent.iterdir():
             if named.fullmatch(each.name):
                 _remove_if_unused(each)
 
 
 def _remove_if_unused(path: Path) -> None:
-    """Remove a regular file that no process has locked."""
+    """Remove a regular file unless a process has locked it."""
     if path.is_symlink() or not path.is_file():
         return
     with suppress(OSError):
@@ -140,10 +142,10 @@ def digest(path: Path) -> str:
     """The SHA-256 of a file.
 
     Raises:
-        ResultsError: missing, unreadable, or not a regular file.
+        ResultsError: the file is missing, unreadable, or not a regular file.
     """
     if path.exists() and not path.is_file():
-        raise ResultsError(f"{str(path)!r} is not a regular file.")  # a device or a pipe could be read without end
+        raise ResultsError(f"{str(path)!r} is not a regular file.")  # reading a device or a pipe may never end
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -152,10 +154,10 @@ def digest(path: Path) -> str:
 
 
 def named_path(path: str | Path) -> Path:
-    """A path that a user gave.
+    """A path given by the user.
 
     Raises:
-        InputError: it is empty, which Python takes for the current folder.
+        InputError: it is empty, which Python would take as the current folder.
     """
     if path == "":
         raise InputError("A path or name is empty. Give one; the current folder is written '.'.")
@@ -163,11 +165,11 @@ def named_path(path: str | Path) -> Path:
 
 
 def expand_path(text: str) -> Path:
-    """A path as a user wrote it, with `~` expanded. It need not exist.
+    """A path given by the user, with `~` expanded. It need not exist.
 
     Raises:
-        InputError: it is empty, or no such path is possible: an unknown home, a name that is too long, a folder that
-            may not be read.
+        InputError: it is empty or cannot be looked up: an unknown home, a name that is too long, a folder without read
+            permission.
     """
     try:
         path = named_path(text).expanduser()
@@ -179,12 +181,12 @@ def expand_path(text: str) -> Path:
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether what `path` names lies outside `folder`, links followed."""
+    """Whether `path` is outside `folder`, after following links."""
     return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
 def give_usual_modes(folder: Path) -> None:
-    """Give each file below a folder the mode of a new file: some libraries write files that only their owner reads."""
+    """Give each file in a folder the mode of a new file: some libraries write files that only the owner can read."""
     mode = 0o666 & ~umask()
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
@@ -192,17 +194,17 @@ def give_usual_modes(folder: Path) -> None:
 
 
 def umask() -> int:
-    """The bits that a new file of this process does not get."""
+    """The umask of this process: the permission bits that new files do not get."""
     mask = os.umask(0)
     os.umask(mask)
     return mask
 
 
 def reserve(file: IO[bytes], num_bytes: int) -> None:
-    """Give a new file its size and its space on the disk, so that later writes into it find room.
+    """Reserve disk space for a new file and set its size, so that later writes do not run out of space.
 
     Raises:
-        OSError: the disk is full, or the file may not be so large.
+        OSError: the disk is full, or the file would exceed a size limit.
     """
     if num_bytes == 0:
         return
@@ -213,7 +215,7 @@ def reserve(file: IO[bytes], num_bytes: int) -> None:
         except OSError as error:
             if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
                 raise
-    zeros = bytes(2**20)  # a file system that cannot reserve: written once, a file has its blocks
+    zeros = bytes(2**20)  # the file system cannot reserve space: write zeros to allocate the blocks
     for start in range(0, num_bytes, len(zeros)):
         file.write(zeros[: num_bytes - start])
     file.flush()

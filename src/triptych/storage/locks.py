@@ -1,4 +1,4 @@
-"""Locks on files, which the system releases when the last process that holds them ends."""
+"""File locks, which the system releases when the last process holding them ends."""
 
 import errno
 import os
@@ -11,23 +11,23 @@ from types import ModuleType
 _flock: ModuleType | None
 try:
     import fcntl as _flock
-except ImportError:  # Windows: the package can be imported there, and whatever needs a lock fails with a clear error
+except ImportError:  # Windows: the package can be imported, and whatever needs a lock fails with a clear error
     _flock = None
 
 
 class FileLock:
-    """A lock on a file, held until it is closed or no longer referenced, and no longer than the process lives.
+    """A lock on a file, held until it is closed, no longer referenced, or the process ends.
 
-    `filelock` has shared locks only through a database, and none that child processes inherit with the open file.
+    The package `filelock` has shared locks only through a database, and none that child processes inherit.
 
     Args:
         path: an existing file, unless `create` is set.
-        shared: several processes may hold the lock at the same time; else one alone.
-        wait: until the lock is free.
-        create: make the file if it is missing, and open it for writing; a link is not followed.
+        shared: whether several processes may hold the lock at the same time.
+        wait: whether to wait until the lock is free.
+        create: whether to create the file if it is missing, and open it for writing; a link is not followed.
 
     Attributes:
-        descriptor: of the open file. A child process that inherits it holds the lock too.
+        descriptor: the descriptor of the open file. A child process that inherits it also holds the lock.
 
     Raises:
         BlockingIOError: another process holds the lock, and `wait` is false.
@@ -47,7 +47,7 @@ class FileLock:
             raise
 
     def is_of(self, path: Path) -> bool:
-        """Whether the file at `path` is still the one that is locked: it may have been moved or replaced."""
+        """Whether the file at `path` is still the locked one: it may have been moved or replaced."""
         with suppress(OSError):
             return os.path.samestat(os.stat(path), os.fstat(self.descriptor))
         return False
@@ -57,9 +57,9 @@ def lock_descriptor(descriptor: int, *, shared: bool = False, wait: bool = True)
     """Lock an open file until it is closed.
 
     Args:
-        descriptor: of the open file.
-        shared: several processes may hold the lock at the same time; else one alone.
-        wait: until the lock is free.
+        descriptor: the descriptor of the open file.
+        shared: whether several processes may hold the lock at the same time.
+        wait: whether to wait until the lock is free.
 
     Raises:
         BlockingIOError: another process holds the lock, and `wait` is false.

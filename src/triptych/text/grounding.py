@@ -139,7 +139,7 @@ def marks(summary: str, article: Article, names: frozenset[str]) -> list[Mark]:
 
 
 def names_in(texts: Iterable[str], language: str = languages.ANY) -> frozenset[str]:
-    """The words that are capitalised within a sentence of these texts, and written in lower case nowhere in them."""
+    """The words that are capitalized within a sentence of these texts, and written in lower case nowhere in them."""
     capitalised, ordinary = set(), set()
     for text in texts:
         for word, begin, _ in _spans(text, language):
@@ -202,7 +202,7 @@ def _is_known(word: str, article: Article) -> bool:
 
 
 def _is_name(text: str, word: str, begin: int, names: frozenset[str], language: str) -> bool:
-    """A capitalised word; where a sentence begins with it, one that is known to be a name."""
+    """A capitalized word; where a sentence begins with it, one that is known to be a name."""
     if not text[begin].isupper() or len(word) < 2 or language in CAPITALISED_NOUNS:
         return False
     return word in names or not _begins_sentence(text, begin)

@@ -62,7 +62,7 @@ _BEFORE_A_NAME = _words(
     "mt ft vs eg e.g i.e cf al jan feb mar apr aug sept sep oct nov dec"
 )
 _BEFORE_A_NUMBER = _words("no nos fig vol pp p")
-# Abbreviations that may end a sentence: they do if the next word is rarely capitalised within a sentence.
+# Abbreviations that may end a sentence: they do if the next word is rarely capitalized within a sentence.
 _EITHER_WAY = _words("jr sr inc co corp ltd bros etc a.m p.m u.s u.k u.n d.c e.u ph.d m.d b.c a.d l.a n.y ave blvd rd")
 _OPENERS = _words(
     "a after all also although an and are as at because both but by can did do during each for from had has have he "

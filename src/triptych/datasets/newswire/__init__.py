@@ -1,6 +1,6 @@
 """Newswire, the built-in data set: synthetic news stories with highlights, drawn from a seed.
 
-A story has an opening, two to four facts that its highlights repeat in other words, and colour (quotes, background,
+A story has an opening, two to four facts that its highlights repeat in other words, and color (quotes, background,
 stray figures) that its highlights leave out. Each name belongs to one split only, so that no split can leak its facts
 to another.
 """

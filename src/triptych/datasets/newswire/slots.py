@@ -25,7 +25,7 @@ def place(rng: Random, split: str) -> Forms:
 
 
 def company(rng: Random, split: str) -> Forms:
-    """A company or another organisation."""
+    """A company or another organization."""
     name = pick(rng, names_of(split, "company"))
     return name, name
 

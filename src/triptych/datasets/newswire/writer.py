@@ -15,7 +15,7 @@ from triptych.datasets.newswire.stories import COLOUR, STORIES
 from triptych.errors import DataError
 
 KINDS = tuple(STORIES)
-# An article takes in colour until its length, in words, reaches a value drawn between these bounds.
+# An article takes in color until its length, in words, reaches a value drawn between these bounds.
 SHORTEST_ARTICLE, LONGEST_ARTICLE = 125, 200
 _ALTERNATIVES = re.compile(r"\[([^][]*)\]")
 _SLOT = re.compile(r"\{(\w+)(:s)?\}")

@@ -26,7 +26,7 @@ DOCUMENT_NAMES = (
 )
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "tldr", "abstract_text")
 ID_NAMES = ("id", "guid", "uid", "document_id", "article_id", "dialogue_id")
-_LONGEST = 100  # characters of a name that is recognised or suggested
+_LONGEST = 100  # characters of a name that is recognized or suggested
 _QUOTED = 40  # characters of a name or cell in a message
 MAX_COLUMNS = 10_000  # more cannot be a table, and comparing their names would take hours
 _NOT_TEXT = frozenset(

@@ -222,7 +222,7 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
 def guess_encoding(sample: bytes) -> Guess | None:
     """The likeliest encoding of bytes that are not UTF-8; None where nothing fits.
 
-    Two kinds are hard for a statistical detector. Japanese is recognised by its Hiragana. If words with other letters
+    Two kinds are hard for a statistical detector. Japanese is recognized by its Hiragana. If words with other letters
     are mostly ASCII, the encoding is a Western one: that under which most of these characters are letters in words or
     punctuation, of several the first of `_WESTERN`. Words do not count whose only other characters would be the quotes,
     dashes and currency signs of Windows-1252. Everything else is left to charset_normalizer.

@@ -103,7 +103,7 @@ def _recomputed(results: Results) -> str | None:
 
 
 def _stored(results: Results) -> str | None:
-    """How the base model is stored; None where it is not quantised."""
+    """How the base model is stored; None where it is not quantized."""
     kind = results.suite.model_quantization
     if kind == "none":
         return None
