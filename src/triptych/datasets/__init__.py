@@ -1,4 +1,4 @@
-"""Sources of documents with summaries: your own tables, the Hugging Face Hub, and the built-in newswire."""
+"""Sources of documents with summaries: your own tables, the Hugging Face Hub and the built-in newswire."""
 
 import difflib
 import os
@@ -20,17 +20,17 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 def open_dataset(data: str, *, data_config: str | None, data_revision: str, columns: Columns) -> Dataset:
-    """The data set that `--data` names: a registered one, a folder or file, or one on the Hub.
+    """Open the data set that `--data` names: a registered one, a folder or file, or one on the Hub.
 
     Args:
-        data: a registered name, else a path that exists or looks like one, else a name on the Hub.
-        data_config: configuration of a data set on the Hub, or of a folder that is a copy of a Hub repository.
+        data: a registered name, else a path that exists or text that looks like a path, else a name on the Hub.
+        data_config: configuration of a data set on the Hub, or of a local copy of a Hub repository.
         data_revision: branch, tag or commit of a data set on the Hub.
-        columns: names of columns that are not the usual ones.
+        columns: column names, if they are not the usual ones.
 
     Raises:
-        DataError: the path does not exist or contains no table, or the name cannot be a data set; the message suggests
-            the nearest known name.
+        DataError: the path does not exist or contains no table, or the name cannot be that of a data set; the message
+            suggests the nearest known name.
     """
     known = without_options()
     if data in known:
@@ -40,7 +40,7 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
         return Hub(name=str(path), config=data_config, columns=columns)
     if path.exists() or _looks_like_a_path(data):
         tables = Tables(path=path, columns=columns)
-        tables.splits()  # a missing or empty folder is an error at once
+        tables.splits()  # fail early if the folder is missing or empty
         return tables
     mistyped = "/" not in data and difflib.get_close_matches(data, known, n=1, cutoff=0.8)
     if mistyped or not _HUB_NAME.fullmatch(data):
@@ -52,7 +52,7 @@ def open_dataset(data: str, *, data_config: str | None, data_revision: str, colu
 
 
 def _is_hub_copy(path: Path, config: str) -> bool:
-    """Whether a folder is laid out like a Hub repository with this configuration, as a subfolder or in its card."""
+    """Whether a folder is laid out like a Hub repository that has this configuration as a subfolder or in its card."""
     card = path / "README.md"
     return (path / config).is_dir() or (card.is_file() and f"config_name: {config}" in card.read_text(errors="replace"))
 

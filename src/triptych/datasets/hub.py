@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face Hub, read by the package `datasets`; code from the Hub is never executed."""
+"""Data sets of the Hugging Face Hub, read with the package `datasets`; code from the Hub is never executed."""
 
 import glob
 from collections.abc import Iterator
@@ -27,10 +27,10 @@ class Hub(Dataset):
     name: str = Field(description="OWNER/NAME on the Hub, or a folder laid out like one of its repositories")
     config: str | None = Field(None, description="name of one of its configurations; null for the only one")
     revision: str = Field("main", description="branch, tag or commit")
-    columns: Columns = Field(Columns(), description="column names, where they are not the usual ones")
+    columns: Columns = Field(Columns(), description="column names, if they are not the usual ones")
 
     def splits(self) -> tuple[str, ...]:
-        """Those of train, validation and test that exist; `("all",)` for a single split of another name.
+        """Which of train, validation and test exist; `("all",)` for a single split with another name.
 
         Raises:
             DataError: the data set cannot be downloaded or loaded, or the roles of its splits are ambiguous.
@@ -69,16 +69,16 @@ class Hub(Dataset):
             )
 
     def fingerprint(self) -> str:
-        """A digest of the options and of the fingerprints that `datasets` gives to the content of every split."""
+        """A digest of the options and of the fingerprints that `datasets` computes for the content of every split."""
         contents = [f"{split}\t{len(table)}\t{table._fingerprint}" for split, table in self._splits.items()]
         return sha256("\n".join([self.model_dump_json(), *contents]).encode()).hexdigest()
 
     def columns_read(self) -> dict[str, str]:
-        """Those of the first split."""
+        """The columns read from the first split."""
         return recognise(next(iter(self._splits.values())).column_names, self.columns, self._title).as_names()
 
     def notes(self) -> tuple[str, ...]:
-        """Sentences about splits that are not read or have an unusual name, and about columns that contain lists."""
+        """Sentences about splits that are not read or have unusual names, and about columns that contain lists."""
         table = next(iter(self._splits.values()))
         roles = recognise(table.column_names, self.columns, self._title)
         first = table.select_columns([roles.document, roles.summary])[0] if len(table) else {}
@@ -96,8 +96,8 @@ class Hub(Dataset):
 
     @cached_property
     def _loaded(self) -> dict[str, Any]:
-        """The memory-mapped tables of `datasets`, by the data set's own names of its splits."""
-        import datasets  # imported here because it takes a second, which other data sources do not need
+        """The memory-mapped tables of `datasets`, by split name in the data set."""
+        import datasets  # imported here because it takes a second and other data sources do not need it
 
         # The required versions have no trust_remote_code: a repository with a loading script is refused.
         try:
@@ -108,25 +108,25 @@ class Hub(Dataset):
                     return self._from_cache()
                 loaded = datasets.load_dataset(self.name, self.config, revision=self._commit)
                 self._check_commit(loaded)
-        except Exception as error:  # many libraries are involved: whatever fails, the data set is unavailable
+        except Exception as error:  # many libraries are involved; whatever fails, the data set is unavailable
             raise self._explained(error) from error
         return loaded
 
     @cached_property
     def _commit(self) -> str:
-        """The commit that the revision names, looked up once: all that is read is of this commit."""
+        """The commit of the revision, looked up once, so that everything is read from the same commit."""
         from huggingface_hub.errors import LocalEntryNotFoundError
 
         try:
             return find_commit(self.name, self.revision, "dataset", "README.md")
         except LocalEntryNotFoundError:
-            made = self._made("*")  # the cache of `datasets` may have been copied without that of the Hub
+            made = self._made("*")  # the cache of `datasets` may have been copied without the Hub's cache
             if self.revision != "main" or not made:
                 raise
             return made[-1].name
 
     def _made(self, commit: str) -> list[Path]:
-        """The folders of the tables that `datasets` made of a commit, or of every one (`*`), the last at the end."""
+        """The folders of the tables that `datasets` built from a commit, or from any commit (`*`), oldest first."""
         import datasets
         from datasets.naming import camelcase_to_snakecase
 
@@ -137,10 +137,10 @@ class Hub(Dataset):
         return sorted(whole, key=lambda each: each.stat().st_mtime)
 
     def _from_cache(self) -> dict[str, Any]:
-        """The tables that were made of this commit; `datasets` by itself takes those that were made last.
+        """The tables built from this commit; by default `datasets` would take the most recently built ones.
 
         Raises:
-            ConnectionError: the cache has none of this commit and configuration.
+            ConnectionError: the cache has no tables of this commit and configuration.
         """
         from datasets.packaged_modules.cache.cache import Cache
 
@@ -160,10 +160,10 @@ class Hub(Dataset):
         return builder.as_dataset()
 
     def _check_commit(self, loaded: dict[str, Any]) -> None:
-        """Refuse tables of another commit, which `datasets` takes from its cache where a download fails.
+        """Refuse tables of another commit, which `datasets` takes from its cache if a download fails.
 
         Raises:
-            ConnectionError: they are.
+            ConnectionError: the tables are of another commit.
         """
         files = [Path(file["filename"]) for table in loaded.values() for file in table.cache_files]
         others = sorted({file.parent.name for file in files} - {self._commit})
@@ -174,12 +174,12 @@ class Hub(Dataset):
 
     @cached_property
     def _assignment(self) -> Assignment:
-        """Which of the data set's splits serves as train, validation and test."""
+        """Which of the data set's splits serve as train, validation and test."""
         return assign_exact(list(self._loaded), self._title)
 
     @cached_property
     def _splits(self) -> dict[str, Any]:
-        """The tables by their role: train, validation, test, or all."""
+        """The tables by role: train, validation, test, or all."""
         named = self._assignment.named
         if named:
             return {split: self._loaded[named[split][0]] for split in SPLITS if split in named}
@@ -219,7 +219,7 @@ class Hub(Dataset):
         )
 
     def _meant(self) -> str:
-        """What else may be meant: a folder or file of nearly that name; without an owner, data not from the Hub."""
+        """What else may be meant: a folder or file with a similar name or, without an owner, data not from the Hub."""
         own = "" if "/" in self.name else f" Data sets that do not come from the Hub: {', '.join(without_options())}."
         return f"{near_name(expand_path(self.name))}{own}"
 

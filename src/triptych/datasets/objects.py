@@ -1,4 +1,4 @@
-"""Documents with summaries given as Python objects: written as Parquet, in a folder named after their content."""
+"""Write documents with summaries given as Python objects to Parquet, in a folder named after their hash."""
 
 import json
 import math
@@ -25,8 +25,8 @@ from triptych.datasets.tables.splits import assign_exact, read_claim
 from triptych.errors import DataError, ResultsError, shorten
 from triptych.storage.files import umask
 
-_ROWS = 1000  # held in memory at once
-_WHOLE = "pairs"  # the file of data without splits, which are cut from it
+_ROWS = 1000  # in memory at a time
+_WHOLE = "pairs"  # the file of data without splits; the splits are cut from it
 _KINDS = (
     "a path, a name on the hub, a pandas DataFrame, a Dataset or DatasetDict of the package datasets, a list of "
     "(document, summary) pairs or of dictionaries, or a dictionary of splits"
@@ -35,35 +35,35 @@ _KINDS = (
 
 @dataclass(frozen=True)
 class _Table:
-    """Columns by name, and a function that gives the cells of some of them, row by row, by their places."""
+    """Column names, and a function that yields the cells of some columns, given by position, row by row."""
 
     names: list[str]
     rows: Callable[[Sequence[int]], Iterator[Sequence[Any]]]
 
 
 def is_object(data: Any) -> bool:
-    """Whether data is neither a path nor a name, and so has to be written to files."""
+    """Whether data is neither a path nor a name, so that it must be written to files."""
     return not isinstance(data, str | os.PathLike)
 
 
 def write_objects(data: Any, folder: Path, columns: Columns) -> Path:
-    """Write documents with summaries into `FOLDER/DIGEST`, unless the same ones are there.
+    """Write documents with summaries to `FOLDER/DIGEST`, unless they are already there.
 
-    The columns of document, summary and id are kept under their own names, and no other. Rows are taken one after the
-    other, so that a data set larger than memory can be written.
+    Only the document, summary and id columns are written, under their original names. Rows are read one at a time, so a
+    data set larger than memory can be written.
 
     Args:
-        data: a pandas or polars DataFrame, a `pyarrow.Table`, a data set of the package datasets, or an iterable of
-            pairs (document, summary), of dictionaries or of `Example`; a dictionary of columns, each a list; or a
-            dictionary of splits (train, validation, test), each one of these.
-        folder: made if it is missing.
-        columns: names of columns that are not the usual ones.
+        data: a pandas or polars DataFrame, a `pyarrow.Table`, a data set of the package datasets, an iterable of pairs
+            (document, summary), of dictionaries or of `Example`, a dictionary of columns, each a list, or a dictionary
+            of splits (train, validation, test), each one of these.
+        folder: created if it is missing.
+        columns: column names, if they are not the usual ones.
 
     Returns:
-        The folder that holds a Parquet file for each split, or one for data without splits.
+        The folder with a Parquet file for each split, or a single file for data without splits.
 
     Raises:
-        DataError: the data is none of these, or has no rows, no such columns or cells that are not text.
+        DataError: the data has another type, no rows, no such columns or cells that are not text.
         ResultsError: the folder cannot be written.
     """
     tables = _splits(data)
@@ -79,7 +79,7 @@ def write_objects(data: Any, folder: Path, columns: Columns) -> Path:
             place.chmod(0o777 & ~umask())
             try:
                 place.rename(made)
-            except OSError:  # it is there already, or another process has just made it
+            except OSError:  # it already exists, or another process has just created it
                 if not made.is_dir():
                     raise
         finally:
@@ -90,7 +90,7 @@ def write_objects(data: Any, folder: Path, columns: Columns) -> Path:
 
 
 def _splits(data: Any) -> dict[str, tuple[Any, str]]:
-    """The data of each file by its name, with the words for it in messages."""
+    """The data of each file, by file name, with its description for messages."""
     if not isinstance(data, Mapping) or not any(read_claim(str(name)) for name in data):
         return {_WHOLE: (data, "data")}
     named = {str(name): value for name, value in data.items()}
@@ -105,7 +105,7 @@ def _splits(data: Any) -> dict[str, tuple[Any, str]]:
 
 
 def _write(data: Any, where: str, file: Path, columns: Columns, content: Any) -> None:
-    """Write one table as Parquet, and add it to a digest."""
+    """Write a table as Parquet and add it to a digest."""
     if isinstance(data, str | os.PathLike):
         raise DataError(f"{where} is {shorten(repr(data))}: give the table itself, or a folder of files as `data`.")
     source = _table(data, where)
@@ -150,7 +150,7 @@ def _write(data: Any, where: str, file: Path, columns: Columns, content: Any) ->
 
 
 def _recognise(names: list[str], columns: Columns, where: str) -> Roles:
-    """The columns by their roles; a message that names options of the command says how it is done in Python."""
+    """Find the columns by role; if an error message names command-line options, add the Python equivalent."""
     try:
         return recognise(names, columns, where)
     except DataError as error:
@@ -161,7 +161,7 @@ def _recognise(names: list[str], columns: Columns, where: str) -> Roles:
 
 
 def _table(data: Any, where: str) -> _Table:
-    """Any of the kinds of data as columns and rows."""
+    """Convert any supported kind of data to columns and rows."""
     if _is_of(data, "pandas", "DataFrame"):
         return _Table([str(name) for name in data.columns], partial(_frame_rows, data))
     if _is_of(data, "datasets", "Dataset"):
@@ -185,9 +185,9 @@ def _table(data: Any, where: str) -> _Table:
 
 
 def _records(data: Iterable[Any], where: str) -> _Table:
-    """Pairs, dictionaries or examples, all of the kind of the first.
+    """A table of pairs, dictionaries or examples, all of the same kind as the first.
 
-    Any dictionary may lack a key. Where they can be gone through only once, the first must have all.
+    Any dictionary may lack a key, but if `data` can be iterated only once, the first must have all keys.
     """
     rows = iter(data)
     first = next(rows, None)
@@ -242,15 +242,15 @@ def _arrow_rows(table: pyarrow.Table, places: Sequence[int]) -> Iterator[Sequenc
 
 
 def _is_of(data: Any, package: str, name: str) -> bool:
-    """Whether data is an instance of a class of a package, which is not imported for the question."""
+    """Whether data is an instance of a class of a package, without importing the package."""
     module = sys.modules.get(package)
     return module is not None and isinstance(data, getattr(module, name, ()))
 
 
 def _plain(cell: Any) -> Any:
-    """A cell without the ways in which tables say that nothing is there."""
+    """A cell as a plain Python object, with None for all kinds of missing values."""
     if isinstance(cell, float) and math.isnan(cell):
         return None
     if type(cell).__name__ in ("NAType", "NaTType"):
         return None
-    return cell.tolist() if hasattr(cell, "tolist") else cell  # numpy's scalars and arrays
+    return cell.tolist() if hasattr(cell, "tolist") else cell  # NumPy scalars and arrays

@@ -1,1 +1,1 @@
-"""Text for people: characters, words, sentences, languages, quoting in Markdown, numbers as text."""
+"""Text utilities: characters, words, sentences, languages, quoting in Markdown, number formatting."""

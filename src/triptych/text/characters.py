@@ -11,15 +11,15 @@ UNSHOWABLE = "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufff
 )
 _UNSHOWABLE = re.compile(f"[{UNSHOWABLE}]")
 _ESCAPED_IN_JSON = re.compile(f"[{UNSHOWABLE}\u2028\u2029]")
-# What a terminal acts on: controls except tab and line feed (a carriage return overwrites the line before it), line and
-# paragraph separators, unpaired surrogates, and the embeddings, overrides and isolates that reorder a line.
+# Characters a terminal acts on: controls except tab and line feed (a carriage return overwrites the line before it),
+# line and paragraph separators, unpaired surrogates, and the embeddings, overrides and isolates that reorder a line.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _HALF = re.compile("[\ud800-\udfff]")
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
 def showable(text: str) -> str:
-    """The text with U+FFFD in place of every character that a document cannot contain."""
+    """The text with every character that a document cannot contain replaced by U+FFFD."""
     return _UNSHOWABLE.sub(REPLACEMENT, text)
 
 
@@ -29,7 +29,7 @@ def unshowable(text: str) -> set[str]:
 
 
 def whole(text: str) -> str:
-    """The text with U+FFFD in place of every unpaired surrogate, so that it can be encoded as UTF-8."""
+    """The text with every unpaired surrogate replaced by U+FFFD, so that it can be encoded as UTF-8."""
     return _HALF.sub(REPLACEMENT, text)
 
 
@@ -39,21 +39,21 @@ def visible(text: str) -> str:
 
 
 def for_terminal(text: str) -> str:
-    """Untrusted running text with escapes in place of characters that control a terminal or reorder a line.
+    """Escape the characters of untrusted text that control a terminal or reorder a line.
 
-    Unlike `visible` it keeps the spaces and joiners that writing needs, such as U+3000 in Japanese and U+200C in
+    Unlike `visible`, it keeps the spaces and joiners that some scripts need, such as U+3000 in Japanese and U+200C in
     Persian.
     """
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] | None = None) -> str:
-    """JSON with readable letters, in which only characters that a document cannot contain are escaped.
+    """JSON with non-ASCII letters kept readable; only characters that a document cannot contain are escaped.
 
     Args:
         value: anything that JSON can represent; NaN and infinity are refused.
         indent: spaces per level; None writes everything on one line.
-        separators: the separator between items, and the one between key and value; None for those of `json`.
+        separators: the separators between items and between key and value; None for the defaults of `json`.
 
     Raises:
         ValueError: a number is not finite.
@@ -63,10 +63,10 @@ def to_json(value: Any, indent: int | None = None, separators: tuple[str, str] |
 
 
 def map_texts(change: Callable[[str], str], value: Any) -> Any:
-    """A JSON value in which every string, keys included, is replaced by `change(string)`.
+    """Replace every string in a JSON value, including keys, with `change(string)`.
 
     Args:
-        change: from string to string.
+        change: a function from string to string.
         value: dicts, lists, tuples, strings; anything else is returned as it is.
     """
     if isinstance(value, str):

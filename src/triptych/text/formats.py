@@ -1,4 +1,4 @@
-"""Numbers as text, in one place, so that every document shows the same digits. A missing value is never a number."""
+"""Number formatting in one place, so that all documents show the same digits; missing values never become numbers."""
 
 import math
 from collections.abc import Sized
@@ -20,28 +20,28 @@ def loss(value: float | None, missing: str = DASH) -> str:
 
 
 def rouge_score(value: float | None, missing: str = DASH) -> str:
-    """A ROUGE F1 in 0-100, two decimals."""
+    """A ROUGE F1 score in 0-100, two decimals."""
     return missing if value is None else f"{value:.2f}"
 
 
 def signed(value: float, digits: int = 2) -> str:
-    """A difference of scores, with its sign; a true minus, so that it does not break across lines."""
+    """A difference of scores with its sign; a true minus sign, so that it does not break across lines."""
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 
 def interval(low: float | None, high: float | None, digits: int = 2) -> str:
-    """`[low, high]`, or a dash where there is none."""
+    """`[low, high]`, or a dash if there is no interval."""
     return (
         DASH if low is None or high is None else f"[{low:.{digits}f}, {high:.{digits}f}]".replace("-", "\N{MINUS SIGN}")
     )
 
 
 class Interval(Protocol):
-    """A mean with its 95% interval; the ends are None where no spread can be estimated."""
+    """A mean with its 95% interval; the ends are None if no spread can be estimated."""
 
     @property
     def mean(self) -> float | None:
-        """The mean; None where there is none."""
+        """The mean, or None."""
 
     @property
     def low(self) -> float | None:
@@ -53,7 +53,7 @@ class Interval(Protocol):
 
 
 def with_interval(value: Interval | None, digits: int = 2, missing: str = DASH) -> str:
-    """`14.00 [12.00, 16.00]`; the mean alone where there is no interval."""
+    """`14.00 [12.00, 16.00]`, or only the mean if there is no interval."""
     if value is None or value.mean is None:
         return missing
     mean = f"{value.mean:.{digits}f}"
@@ -61,17 +61,17 @@ def with_interval(value: Interval | None, digits: int = 2, missing: str = DASH) 
 
 
 def count(value: float | None, missing: str = DASH) -> str:
-    """A whole number with thousands separated."""
+    """A whole number with thousands separators."""
     return missing if value is None else f"{round(value):,}"
 
 
 def count_in_words(value: int) -> str:
-    """A whole number that begins a sentence: in words up to twelve."""
+    """A whole number for the beginning of a sentence, in words up to twelve."""
     return _WORDS[value] if 0 < value < len(_WORDS) else f"{value:,}"
 
 
 def seconds(value: float | None, missing: str = NOT_MEASURED) -> str:
-    """A duration in the unit a reader would use."""
+    """A duration in readable units."""
     if value is None:
         return missing
     if value < 99.95:
@@ -84,7 +84,7 @@ def seconds(value: float | None, missing: str = NOT_MEASURED) -> str:
 
 
 def si(value: float) -> str:
-    """Three significant digits and an SI prefix, as `1.05k`."""
+    """Three significant digits and an SI prefix, such as `1.05k`."""
     prefix, factor = next(((p, f) for p, f in _SI if abs(value) < 999.5 * f), _SI[-1])
     digits = value / factor
     return f"{digits:#.3g}".rstrip(".") + prefix
@@ -112,17 +112,17 @@ def word_count(value: float | None, missing: str = DASH) -> str:
 
 
 def p_value(value: float) -> str:
-    """A probability; small ones as a bound."""
+    """A p-value, as a bound if it is small."""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def p_equation(p: str) -> str:
-    """A probability, as `p_value` writes it, after the words that name it: "= 0.012", "< 0.001"."""
+    """A p-value from `p_value` with the relation to put after its name: "= 0.012", "< 0.001"."""
     return p if p.startswith("<") else f"= {p}"
 
 
 def exact(value: float | int | None, missing: str = DASH) -> str:
-    """As in the records: whole numbers in full, others to six significant digits."""
+    """A number as stored in the records: whole numbers in full, others to six significant digits."""
     if value is None:
         return missing
     if isinstance(value, int) or (math.isfinite(value) and value == int(value) and abs(value) >= 1e6):
@@ -131,7 +131,7 @@ def exact(value: float | int | None, missing: str = DASH) -> str:
 
 
 def commit(name: str | None, dirty: bool | None) -> str:
-    """A commit, and whether its files were changed since."""
+    """A commit, and whether the working tree had uncommitted changes."""
     return (name or "unknown") + (", with uncommitted changes" if dirty else "")
 
 
@@ -147,5 +147,5 @@ def number_of(value: int, what: str) -> str:
 
 
 def verb(names: Sized, one: str, many: str) -> str:
-    """The word that follows this many names."""
+    """The form of a verb that agrees with the number of names."""
     return one if len(names) == 1 else many

@@ -1,8 +1,8 @@
-"""How far a summary rests on its article: unsupported numbers and names, new words, extractive fragments, the lead.
+"""How well an article supports its summary: unsupported numbers and names, new words, extractive fragments, the lead.
 
-Coverage and density are those of Grusky, Naaman and Artzi 2018, "Newsroom: A Dataset of 1.3 Million Summaries with
-Diverse Extractive Strategies", section 4. That a number or a name is not in the article is found by looking for it; one
-that is there and is used wrongly is not found.
+Coverage and density are defined as in Grusky, Naaman and Artzi 2018, "Newsroom: A Dataset of 1.3 Million Summaries with
+Diverse Extractive Strategies", section 4. Numbers and names are only looked up in the article: one that occurs there
+but is used wrongly is not detected.
 """
 
 import re
@@ -17,7 +17,7 @@ from triptych.text import languages, words
 from triptych.text.sentences import split_sentences
 
 LEAD_SENTENCES = 3
-CAPITALISED_NOUNS = ("german",)  # a capital letter does not make a name there
+CAPITALISED_NOUNS = ("german",)  # languages in which capitalized words need not be names
 _NUMBER = re.compile(r"\d+(?:[.,'’\u00a0\u202f]\d+)*")
 _THOUSANDS = re.compile(r"\d{1,3}(?:[.,'’\u00a0\u202f]\d{3})+")
 _UNITS = "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
@@ -33,7 +33,7 @@ _END = re.compile(r"[.!?…。！？｡।॥؟۔]+[\s\"'”’»)\]}」』]*\Z"
 
 @dataclass(frozen=True)
 class Mark:
-    """A part of a summary that its article does not support, in characters; `kind` is `number`, `name` or `word`."""
+    """A character range of a summary that its article does not support; `kind` is `number`, `name` or `word`."""
 
     kind: str
     begin: int
@@ -42,11 +42,11 @@ class Mark:
 
 @dataclass(frozen=True)
 class Article:
-    """An article made ready to hold summaries against it.
+    """An article, prepared for comparison with summaries.
 
     Attributes:
         text: the whole article.
-        language: what is counted, one of `languages.LANGUAGES`.
+        language: the language in which words are counted, one of `languages.LANGUAGES`.
     """
 
     text: str
@@ -59,18 +59,18 @@ class Article:
 
     @cached_property
     def known(self) -> frozenset[str]:
-        """Its words and the parts of joined ones."""
+        """Its words, and the parts of compound words."""
         return frozenset(part for word in self.words for part in _parts(word))
 
     @cached_property
     def numbers(self) -> frozenset[str]:
-        """Its numbers, in digits or in English words, in one form."""
+        """Its numbers, written in digits or in English words, in a normal form."""
         digits = {_plain_number(found.group()) for found in _NUMBER.finditer(self.text)}
         return frozenset(digits | {_IN_WORDS[word] for word in self.known if word in _IN_WORDS})
 
     @cached_property
     def places(self) -> dict[str, list[int]]:
-        """Where each word is."""
+        """The positions of each word."""
         found: dict[str, list[int]] = defaultdict(list)
         for place, word in enumerate(self.words):
             found[word].append(place)
@@ -78,31 +78,31 @@ class Article:
 
     @cached_property
     def lead(self) -> frozenset[tuple[str, ...]]:
-        """The word pairs of its first three sentences."""
+        """The word bigrams of its first three sentences."""
         sentences = split_sentences(self.text)[:LEAD_SENTENCES]
         begin = [word for sentence in sentences for word, _, _ in _spans(sentence, self.language)]
         return frozenset(_grams(begin, 2))
 
     @cached_property
     def triples(self) -> frozenset[tuple[str, ...]]:
-        """Its word triples."""
+        """Its word trigrams."""
         return frozenset(_grams(self.words, 3))
 
 
 def grounding(summary: str, article: Article, names: frozenset[str]) -> dict[str, float]:
-    """How far a summary rests on its article, in 0-100 but for the density.
+    """How well an article supports its summary; all values except the density are in 0-100.
 
     Args:
         summary: any text.
-        article: what it is of.
-        names: words that are names even where a sentence begins with them, from `names_in`.
+        article: the article it summarizes.
+        names: words that are names even at the beginning of a sentence, from `names_in`.
 
     Returns:
         wrong_numbers, wrong_names: 100 if the summary has a number, or a name, that the article does not have, else 0.
-        new_words, new_triples: the share of its words, and of its word triples, that the article does not have.
+        new_words, new_triples: the share of its words, and of its word trigrams, that the article does not have.
         coverage: the share of its words that lie in fragments of the article.
-        density: the mean over its words of the length of the fragment that each lies in, in words.
-        lead_overlap: the share of its word pairs that are in the first three sentences of the article.
+        density: the mean, over its words, of the length in words of the fragment that each lies in.
+        lead_overlap: the share of its word bigrams that are in the first three sentences of the article.
     """
     found = [word for word, _, _ in _spans(summary, article.language)]
     kinds = {mark.kind for mark in marks(summary, article, names)}
@@ -139,7 +139,7 @@ def marks(summary: str, article: Article, names: frozenset[str]) -> list[Mark]:
 
 
 def names_in(texts: Iterable[str], language: str = languages.ANY) -> frozenset[str]:
-    """The words that are capitalized within a sentence of these texts, and written in lower case nowhere in them."""
+    """The words that are capitalized within a sentence in these texts and never written in lower case."""
     capitalised, ordinary = set(), set()
     for text in texts:
         for word, begin, _ in _spans(text, language):
@@ -151,24 +151,25 @@ def names_in(texts: Iterable[str], language: str = languages.ANY) -> frozenset[s
 
 
 def num_words(text: str, language: str = languages.ANY) -> int:
-    """How many words a text has."""
+    """The number of words in a text."""
     return sum(1 for _ in _spans(text, language))
 
 
 def finished(text: str) -> bool:
-    """Whether a text ends as a sentence does."""
+    """Whether a text ends like a sentence."""
     return _END.search(text) is not None
 
 
 def telling_sentences(article: str, summaries: Sequence[str], most: int, language: str = languages.ANY) -> list[str]:
-    """The sentences of an article that share the most words with some summaries, in the article's order.
+    """The sentences of an article that share the most words with its summaries, in article order.
 
-    Each is chosen for the words that those before it do not have; frequent short words of the article count little.
+    Each is chosen for words that the sentences chosen before it do not have; words that are frequent in the article
+    count little.
 
     Args:
         article: the text.
-        summaries: what was made of it.
-        most: number of sentences.
+        summaries: summaries of the article.
+        most: maximum number of sentences.
         language: one of `languages.LANGUAGES`.
     """
     sentences = split_sentences(article)
@@ -177,7 +178,7 @@ def telling_sentences(article: str, summaries: Sequence[str], most: int, languag
     weight = {word: 1 / sum(word in sentence for sentence in found) for word in set().union(*found) & wanted}
     chosen: list[int] = []
     for _ in range(min(most, len(sentences))):
-        gains = [fsum(weight.get(word, 0.0) for word in sentence) for sentence in found]  # in whatever order
+        gains = [fsum(weight.get(word, 0.0) for word in sentence) for sentence in found]  # exact, whatever the order
         best = max(range(len(sentences)), key=lambda place: (place not in chosen, gains[place], -place))
         if best in chosen or not gains[best]:
             break
@@ -192,17 +193,17 @@ def _spans(text: str, language: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _parts(word: str) -> list[str]:
-    """A word, and the parts of a joined one that are longer than a letter."""
+    """A word and, for a compound, its parts that are longer than one letter."""
     return [word, *(part for part in _JOINTS.split(word) if len(part) > 1)] if _JOINTS.search(word) else [word]
 
 
 def _is_known(word: str, article: Article) -> bool:
-    """A word of the article, or a joined one whose parts are: `Rinex's` where the article has `Rinex`."""
+    """Whether a word, or all parts of a compound, are in the article: `Rinex's` if the article has `Rinex`."""
     return word in article.known or all(part in article.known for part in _parts(word)[1:] or [word])
 
 
 def _is_name(text: str, word: str, begin: int, names: frozenset[str], language: str) -> bool:
-    """A capitalized word; where a sentence begins with it, one that is known to be a name."""
+    """Whether a word is capitalized and, at the beginning of a sentence, known to be a name."""
     if not text[begin].isupper() or len(word) < 2 or language in CAPITALISED_NOUNS:
         return False
     return word in names or not _begins_sentence(text, begin)
@@ -213,7 +214,7 @@ def _begins_sentence(text: str, begin: int) -> bool:
 
 
 def _plain_number(text: str) -> str:
-    """A number without separators of thousands, leading zeros and zeros after the point, in ASCII digits."""
+    """A number in ASCII digits, without thousands separators, leading zeros and trailing decimal zeros."""
     digits = "".join(str(unicodedata.digit(c)) if c.isdigit() else c for c in text)
     if _THOUSANDS.fullmatch(digits):
         digits = re.sub(r"\D", "", digits)
@@ -224,7 +225,7 @@ def _plain_number(text: str) -> str:
 
 
 def _fragments(summary: Sequence[str], article: Article) -> Iterator[int]:
-    """The lengths of the extractive fragments of a summary, each the longest match from where the last one ended."""
+    """The lengths of a summary's extractive fragments, each the longest match after the end of the previous one."""
     place = 0
     while place < len(summary):
         longest = 0
@@ -247,6 +248,6 @@ def _grams(sequence: Sequence[str], n: int) -> list[tuple[str, ...]]:
 
 
 def _percent(facts: Iterable[bool]) -> float:
-    """The share of facts that are true, in 0-100; 0 where there are none."""
+    """The share of facts that are true, in 0-100; 0 if there are none."""
     found = list(facts)
     return 100 * sum(found) / len(found) if found else 0.0

@@ -1,8 +1,8 @@
-"""Choose the language in which ROUGE counts words: named by the suite, or detected from the references.
+"""Choose the language in which ROUGE counts words: set by the suite or detected from the references.
 
-English is counted as rouge_score does: words of a-z and 0-9, stemmed by Porter's algorithm. Any other language is
-counted by `triptych.text.words`, and stemmed only if the suite names a language that has a stemmer: a stemmer for the
-wrong language conflates unrelated words, so that only English is ever stemmed on a guess.
+English is counted as in rouge_score: words of a-z and 0-9, stemmed with Porter's algorithm. Other languages are counted
+by `triptych.text.words`, and stemmed only if the suite names a language that has a stemmer: a stemmer for the wrong
+language conflates unrelated words, so only English is stemmed when the language is detected.
 """
 
 import unicodedata
@@ -65,12 +65,12 @@ _CODES = {
 }
 LANGUAGES = (AUTO, ANY, *sorted(set(_CODES.values())))
 
-MOST_DROPPED = 0.1  # English is refused if this share of the letters would not be counted, or of references suffers
-_MOST_FOREIGN = 0.05  # the same shares, from which on `auto` does not take references for English
+MOST_DROPPED = 0.1  # English is refused if this share of the letters would not be counted, or of references is affected
+_MOST_FOREIGN = 0.05  # the same shares, above which `auto` does not choose English
 _LEAST_FUNCTION_WORDS = 0.05  # English news has 17-21% of them; other languages in Latin script at most 2.3%
-_FORGIVEN = 3  # function words that may be missing: a few headlines may have none
+_FORGIVEN = 3  # number of function words that may be missing: a few headlines may have none
 _MOST_OTHER = 0.05  # function words of other languages per English one: more is a mixture
-_MOST_ACCENTED = 0.02  # share of non-ASCII letters, in a text too short to have a function word
+_MOST_ACCENTED = 0.02  # share of non-ASCII letters in a text too short to contain a function word
 _LEAST_DOTLESS_I = 0.01  # share of the letters; Turkish has 5%
 _LEAST_SAID = 0.005  # a smaller share of uncounted letters is not reported
 
@@ -79,12 +79,12 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Frequent in English, and not in other languages in Latin script (unlike "in", "on", "at" and "for").
+# Frequent in English but not in other languages in Latin script (unlike "in", "on", "at" and "for").
 _ENGLISH = _words(
     "the and to of that with from by this it his they are were been has which who after said will would their its not "
     "but"
 )
-# Frequent in another language, and neither English words nor common parts of names (unlike "de", "la" and "van").
+# Frequent in another language, but neither English words nor common parts of names (unlike "de", "la" and "van").
 _OTHER = _words(
     "des et est une dans qui que pas pour avec aux sont cette é à una por como más su não uma em dos ao il che della "
     "è sono gli nel und das ist nicht ein eine auf dem für zu sich het een niet dat zijn voor te og det er som ikke "
@@ -102,7 +102,7 @@ class Language:
 
     Attributes:
         name: one of `LANGUAGES` except "auto".
-        reason: a sentence that says what is counted, and why.
+        reason: a sentence that says what is counted and why.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Language:
 
 
 def _check_name(name: str) -> str:
-    """The canonical name of a language that is given by its name or its ISO 639-1 code."""
+    """The canonical name of a language given by its name or ISO 639-1 code."""
     known = name.strip().lower()
     known = _CODES.get(known, known)
     if known not in LANGUAGES:
@@ -126,13 +126,13 @@ def _check_name(name: str) -> str:
     return known
 
 
-LanguageName = Annotated[str, AfterValidator(_check_name)]  # one of `LANGUAGES`; a code of ISO 639-1 is accepted too
+LanguageName = Annotated[str, AfterValidator(_check_name)]  # one of `LANGUAGES`; ISO 639-1 codes are also accepted
 
 
 def choose(asked: str, references: Iterable[str], source: str = "these data") -> Language:
-    """The language in which summaries are counted, from the setting and the references.
+    """Choose the language in which summaries are counted, from the setting and the references.
 
-    `auto` gives "english" if the references read as English, "turkish" if they contain the letter ı, and "any"
+    `auto` gives "english" if the references look like English, "turkish" if they contain the letter ı, and "any"
     otherwise.
 
     Args:
@@ -141,7 +141,7 @@ def choose(asked: str, references: Iterable[str], source: str = "these data") ->
         source: the name of the data, for the message.
 
     Raises:
-        ConfigError: English was asked for, but a tenth or more of the references' letters would not be counted.
+        ConfigError: English was requested, but a tenth or more of the references' letters would not be counted.
     """
     found = _Evidence.of(references)
     if asked == ENGLISH and max(found.dropped, found.losing) >= MOST_DROPPED:
@@ -223,7 +223,7 @@ class _Evidence:
         )
 
     def decide(self) -> str:
-        """The language for `auto`."""
+        """The language that `auto` chooses."""
         if self._is_english():
             return ENGLISH
         return "turkish" if self.dotless_i >= _LEAST_DOTLESS_I else ANY

@@ -14,11 +14,11 @@ _QUANTITY = re.compile(r"\s*([+-]?(?:\d+(?:[\d,_]*\d)?(?:\.\d*)?|\.\d+)(?:e[+-]?
 
 
 def read_quantity(text: str, units: Mapping[str, float]) -> float | None:
-    """The number that a text gives, in the units' own unit; None where it gives none.
+    """Parse a quantity; the result is in the base unit of `units`, or None if the text is not a quantity.
 
     Args:
-        text: a number, such as `8`, `1e6` or `2,500`, and one of the units, in capitals or not, or none.
-        units: what each unit, in lower case, is worth.
+        text: a number, such as `8`, `1e6` or `2,500`, optionally followed by a unit in any case.
+        units: the value of each unit, keyed by its name in lower case.
     """
     match = _QUANTITY.fullmatch(text)
     if match is None or (match[2] and match[2].lower() not in units):

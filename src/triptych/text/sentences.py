@@ -1,32 +1,32 @@
-"""Split text of any script into sentences, by rules that need no download.
+"""Split text in any script into sentences, with rules that need no download.
 
-A sentence ends at `.`, `!` or `?`, including closing quotes and brackets, if white space and a possible beginning of a
-sentence follow, and if the full stop does not belong to an abbreviation, an initial or a number. A line break always
-ends a sentence. News datelines (`LONDON, England (CNN) -- `) contain no such stop, or only one of an abbreviation
-(`ST. LOUIS`).
+A sentence ends at `.`, `!` or `?`, including closing quotes and brackets, if it is followed by white space and a
+possible beginning of a sentence, and if the full stop does not belong to an abbreviation, an initial or a number. A
+line break always ends a sentence. News datelines (`LONDON, England (CNN) -- `) contain no such stop, or only that of an
+abbreviation (`ST. LOUIS`).
 
 The stops of other scripts (`。！？ । ॥ ۔ ؟ ։ ። ။ ། ។` and everything else that Unicode calls a sentence
 terminal) end a sentence unless a comma or similar mark follows, or, after a closing bracket, a Japanese particle that
-continues the sentence. `;` is the question mark of Greek. Thai and Lao do not mark the ends of sentences, so that only
-their line breaks count.
+continues the sentence. `;` is the question mark of Greek. Thai and Lao do not mark the end of a sentence, so only line
+breaks count.
 """
 
 import regex
 
-SENTENCE_RULES_VERSION = 2  # part of ROUGE's signature, because a change of the rules changes rougeLsum
+SENTENCE_RULES_VERSION = 2  # part of ROUGE's signature, because changing the rules changes rougeLsum
 
 # Quotes and brackets that may close after a stop. Some quotes close in one language (German “ and «) and open in
 # another; they count as closing if white space follows.
 _CLOSERS = r"""['"’”)\]»›」』）】〉》〕｝］﹂﹄〗〙＂＇]"""
 _CLOSERS_BEFORE_SPACE = rf"[{_CLOSERS}“«‹]"
-_UNSEEN = r"[\p{Bidi_Control}\u200B-\u200D]"  # controls the display
+_UNSEEN = r"[\p{Bidi_Control}\u200B-\u200D]"  # invisible characters that control the display
 _SHAD = r"[\u0F0D-\u0F12\u0F14]"  # ends a sentence or clause of Tibetan, whose other signs separate syllables
 _TERMINAL = rf"[[\p{{Sentence_Terminal}}--[.!?\u104A．]]||{_SHAD}]"  # U+104A is Myanmar's comma
 _UNSPACED = r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}]&&\p{L}]"
 
 
 def _stops(closers: str) -> regex.Pattern[str]:
-    """A pattern for everything that may end a sentence.
+    """A pattern that matches everything that may end a sentence.
 
     Its quantifiers are possessive, and of several stops in a row only the first is tried, so that matching takes linear
     time on any text.
@@ -43,11 +43,11 @@ def _stops(closers: str) -> regex.Pattern[str]:
 
 
 _STOP = _stops(_CLOSERS_BEFORE_SPACE)
-# French separates its guillemets by a space, and in right-to-left scripts direction marks follow the stops. English has
-# neither: there » introduces a link and is an opening mark.
+# French puts a space inside its guillemets, and in right-to-left scripts direction marks follow the stops. English has
+# neither: there, » introduces a link and is an opening mark.
 _OTHER_CUSTOMS = regex.compile(r"[«\p{Bidi_Class=R}\p{Bidi_Class=AL}]")
 _STOP_BY_OTHER_CUSTOMS = _stops(rf"(?:\s?[»›](?=\s)|{_CLOSERS_BEFORE_SPACE}|{_UNSEEN})")
-_LONGEST_WORD = 40  # characters before a stop that are examined: longer than any abbreviation
+_LONGEST_WORD = 40  # number of characters examined before a stop: longer than any abbreviation
 _BEFORE_A_WORD = regex.compile(r"""[\s()\[\]"'“”‘’—/«»„]+""")
 _INITIALS = regex.compile(r"\p{Lu}(\.\p{Lu})*")
 
@@ -56,7 +56,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-# Abbreviations that are followed by the name they belong to, or by a number.
+# Abbreviations followed by the name they belong to, or by a number.
 _BEFORE_A_NAME = _words(
     "mr mrs ms dr prof rev hon fr gen lt col maj capt cmdr cpl sgt pvt adm sen rep gov pres supt det insp messrs st "
     "mt ft vs eg e.g i.e cf al jan feb mar apr aug sept sep oct nov dec"
@@ -73,7 +73,7 @@ _OPENERS = _words(
 
 
 def split_sentences(text: str) -> list[str]:
-    """The sentences of a text in order, without surrounding white space; an empty list for an empty text."""
+    """The sentences of a text, in order and without surrounding white space; an empty list for an empty text."""
     return [sentence for line in text.splitlines() for sentence in _split_line(line)]
 
 
@@ -91,9 +91,9 @@ def _split_line(line: str) -> list[str]:
 
 def _ends_sentence(before: str, following: str) -> bool:
     """Whether the stop that ends `before` ends a sentence, when `following` is the next word."""
-    if following[:1] != following[:1].title():  # lower case, which Georgian letters are not
+    if following[:1] != following[:1].title():  # lower case; Georgian letters do not count as such
         return False
-    if before.endswith(" ."):  # a stop after a space, as in the texts of DailyMail
+    if before.endswith(" ."):  # a stop after a space, as in DailyMail texts
         return True
     word = _BEFORE_A_WORD.split(before)[-1].removesuffix(".")
     if word.lower() in _EITHER_WAY or _INITIALS.fullmatch(word):

@@ -1,4 +1,4 @@
-"""What is said of results whose model or data are built in and synthetic."""
+"""Wording for results whose model or data are built in and synthetic."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -7,11 +7,11 @@ SyntheticPart = Literal["model", "data"]
 
 
 def synthetic_parts(model: bool, data: bool) -> list[SyntheticPart]:
-    """What is synthetic, by name.
+    """The names of the synthetic parts.
 
     Args:
-        model: the model is.
-        data: the data are.
+        model: whether the model is synthetic.
+        data: whether the data are synthetic.
     """
     parts: list[SyntheticPart] = []
     if model:
@@ -33,7 +33,7 @@ def parts_are(parts: Collection[SyntheticPart]) -> str:
 
 
 def synthetic_sentence(parts: Collection[SyntheticPart]) -> str:
-    """The sentence that goes with every result of an embedded model or data set; empty for real ones.
+    """The sentence that accompanies every result of a built-in model or data set; empty for real ones.
 
     Args:
         parts: what is synthetic.

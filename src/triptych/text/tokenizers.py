@@ -1,4 +1,4 @@
-"""The words that ROUGE counts, stemmed: tokenizers for a language, with the interface of rouge_score."""
+"""The stemmed words that ROUGE counts: tokenizers for each language, with the interface of rouge_score."""
 
 from functools import lru_cache
 
@@ -21,7 +21,7 @@ def tokenizer(language: str) -> Tokenizer:
 
 
 class EnglishTokenizer(Tokenizer):
-    """rouge_score's own words of a-z and 0-9, Porter-stemmed; stems are cached."""
+    """The words of rouge_score: a-z and 0-9, Porter-stemmed, with cached stems."""
 
     def __init__(self) -> None:
         self.stem = lru_cache(maxsize=2**16)(PorterStemmer().stem)
@@ -32,7 +32,7 @@ class EnglishTokenizer(Tokenizer):
 
 
 class UnicodeTokenizer(Tokenizer):
-    """The words of any script, stemmed if the language has a Snowball stemmer.
+    """Words in any script, stemmed if the language has a Snowball stemmer.
 
     Args:
         language: one of `languages.LANGUAGES`.

@@ -1,10 +1,10 @@
-"""Split text of any script into words, for ROUGE in languages other than English and for statistics of summaries.
+"""Split text in any script into words, for ROUGE in languages other than English and for summary statistics.
 
-Words are runs of letters with their combining marks, and runs of digits. In scripts that are written without spaces
-(Han, Kana, Thai, Lao, Khmer, Myanmar and related ones) each character with its marks is a word. Words are folded before
-they are compared, as Unicode's NFKC_Casefold does: compatibility forms (full-width letters and digits, half-width Kana,
-ligatures, Arabic presentation forms) become plain ones, accents are composed, case is folded, and characters that only
-control the display (joiners, direction marks, soft hyphens, variation selectors) are removed.
+Words are runs of letters with their combining marks, and runs of digits. In scripts written without spaces (Han, Kana,
+Thai, Lao, Khmer, Myanmar and related ones) each character with its marks is a word. Words are folded before comparison,
+as in Unicode's NFKC_Casefold: compatibility forms (full-width letters and digits, half-width Kana, ligatures, Arabic
+presentation forms) become plain ones, accents are composed, case is folded, and characters that only control the
+display (joiners, direction marks, soft hyphens, variation selectors) are removed.
 """
 
 import unicodedata
@@ -12,11 +12,12 @@ from collections.abc import Iterator
 
 import regex
 
-WORD_RULES_VERSION = 1  # part of the metrics' signatures, because a change of the rules changes scores
+WORD_RULES_VERSION = 1  # part of the metrics' signatures, because changing the rules changes scores
 
 # Line_Break=SA ("complex context") is Unicode's name for the scripts of South East Asia without spaces between words.
 _UNSPACED = r"[[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Bopomofo}\p{Yi}\p{Line_Break=SA}]&&[\p{L}\p{Nl}]]"
-# Besides marks in the strict sense: the vowel sign "am" of Thai and Lao, the half-width voicing marks of Kana.
+# In addition to marks in the strict sense: the vowel sign "am" of Thai and Lao, and the half-width voicing marks of
+# Kana.
 _MARKS = r"[\p{Mn}\p{Mc}\u0E33\u0EB3\uFF9E\uFF9F]"
 _STACKERS = r"\u1039\u17D2\u1A60"  # Myanmar, Khmer, Tai Tham: the next consonant is written below the one before
 _CHARACTER = rf"{_UNSPACED}{_MARKS}*+(?:(?<=[{_STACKERS}]){_UNSPACED}{_MARKS}*+)*+"
@@ -35,7 +36,7 @@ _INSIDE = regex.compile(
 
 
 def fold(text: str, dotless_i: bool = False) -> str:
-    """The form of a text in which words are compared.
+    """The folded form of a text, in which words are compared.
 
     Args:
         text: any text; the result may be longer or shorter.
@@ -54,7 +55,7 @@ def fold(text: str, dotless_i: bool = False) -> str:
 def split_words(text: str, dotless_i: bool = False) -> list[str]:
     """The words of a text, folded and in order, without punctuation, symbols and emoji.
 
-    `don't` is two words, as in rouge_score; for ASCII text the words are exactly those of rouge_score, not stemmed.
+    `don't` is two words, as in rouge_score; for ASCII text the words are exactly those of rouge_score without stemming.
 
     Args:
         text: any text.

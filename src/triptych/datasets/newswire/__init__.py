@@ -1,8 +1,8 @@
 """Newswire, the built-in data set: synthetic news stories with highlights, drawn from a seed.
 
 A story has an opening, two to four facts that its highlights repeat in other words, and color (quotes, background,
-stray figures) that its highlights leave out. Each name belongs to one split only, so that no split can leak its facts
-to another.
+stray figures) that its highlights leave out. Each name belongs to only one split, so no split can leak its facts to
+another.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from triptych.datasets.newswire.writer import write_story
 from triptych.errors import DataError
 from triptych.registry import register
 
-GENERATOR_VERSION = 1  # raised by one whenever an article changes for the same seed, split and index
+GENERATOR_VERSION = 1  # incremented whenever an article changes for the same seed, split and index
 
 
 @register("newswire")

@@ -1,6 +1,6 @@
-"""Random choices that are the same with every version of Python.
+"""Random choices that are the same in every version of Python.
 
-Only `Random.random()` is used, the one method whose sequence Python promises to keep from version to version.
+They use only `Random.random()`, the one method whose sequence Python guarantees across versions.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def pick(rng: Random, items: Sequence[Item]) -> Item:
 
 
 def between(rng: Random, low: int, high: int) -> int:
-    """An integer from low to high, both included."""
+    """An integer from low to high, inclusive."""
     return low + int(rng.random() * (high - low + 1))
 
 

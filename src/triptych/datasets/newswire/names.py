@@ -1,14 +1,13 @@
-"""Names of people, places and companies, each of which belongs to one split only.
+"""Names of people, places and companies; each belongs to only one split.
 
-A name is joined from a stem and an ending; the digest of the finished name decides which split may use it. The
-pretraining corpus gets most of them, so that a model trained on it learns how names are built rather than which names
-there are.
+A name consists of a stem and an ending; the digest of the complete name decides which split may use it. The pretraining
+corpus gets most names, so that a model trained on it learns how names are built, not which names exist.
 """
 
 import hashlib
 from functools import cache
 
-PRETRAIN = "pretrain"  # the split on which the embedded model was trained
+PRETRAIN = "pretrain"  # the split on which the built-in model was trained
 
 # How many of the 256 values of a digest's first byte belong to each split.
 SHARES = ((PRETRAIN, 200), ("train", 28), ("validation", 14), ("test", 14))
@@ -42,7 +41,7 @@ FIRST_NAMES = _table(
 
 
 def owner(name: str) -> str:
-    """The one split that may use a finished name."""
+    """The only split that may use a complete name."""
     mark = hashlib.sha256(name.encode()).digest()[0]
     for split, share in SHARES:
         if mark < share:
@@ -53,7 +52,7 @@ def owner(name: str) -> str:
 
 @cache
 def names_of(split: str, kind: str) -> tuple[str, ...]:
-    """All finished names of one kind that belong to a split.
+    """All complete names of one kind that belong to a split.
 
     Args:
         split: train, validation, test or pretrain.

@@ -1,4 +1,4 @@
-"""Slots of a story's templates: each draws a value and gives its long form (article) and short form (highlight)."""
+"""Slots of story templates: each draws a value and returns its long form (article) and short form (highlight)."""
 
 from collections.abc import Callable, Mapping
 from random import Random
@@ -31,7 +31,7 @@ def company(rng: Random, split: str) -> Forms:
 
 
 def integer(low: int, high: int, step: int = 1) -> Slot:
-    """An integer from low to high times step: in words up to twelve for the article, in digits for the highlight."""
+    """An integer from low to high, times step: in words up to twelve in the article, in digits in the highlight."""
 
     def draw(rng: Random, split: str) -> Forms:
         value = between(rng, low, high) * step
@@ -42,7 +42,7 @@ def integer(low: int, high: int, step: int = 1) -> Slot:
 
 
 def money(low: int, high: int, unit: str = "million") -> Slot:
-    """A sum of money in dollars, from low to high tenths of a unit."""
+    """An amount in dollars, from low to high tenths of a unit."""
 
     def draw(rng: Random, split: str) -> Forms:
         tenths = between(rng, low, high)
@@ -63,7 +63,7 @@ def percent(low: int, high: int) -> Slot:
 
 
 def one_of(*items: str) -> Slot:
-    """One word or phrase of a list, identical in both forms."""
+    """A word or phrase from a list, identical in both forms."""
 
     def draw(rng: Random, split: str) -> Forms:
         item = pick(rng, items)

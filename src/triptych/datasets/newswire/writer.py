@@ -1,4 +1,4 @@
-"""Stories put together from the tables: drawn from a digest of seed, split and index."""
+"""Stories assembled from the tables, drawn from a digest of seed, split and index."""
 
 import hashlib
 import re
@@ -15,7 +15,7 @@ from triptych.datasets.newswire.stories import COLOUR, STORIES
 from triptych.errors import DataError
 
 KINDS = tuple(STORIES)
-# An article takes in color until its length, in words, reaches a value drawn between these bounds.
+# Color is added to an article until its length in words reaches a value drawn between these bounds.
 SHORTEST_ARTICLE, LONGEST_ARTICLE = 125, 200
 _ALTERNATIVES = re.compile(r"\[([^][]*)\]")
 _SLOT = re.compile(r"\{(\w+)(:s)?\}")
@@ -23,14 +23,14 @@ _SLOT = re.compile(r"\{(\w+)(:s)?\}")
 
 @dataclass(frozen=True)
 class Story:
-    """A finished article with its highlights and the values that were drawn for it.
+    """A finished article with its highlights and the values drawn for it.
 
     Attributes:
         id: SPLIT-SEED-INDEX.
         kind: a key of `STORIES`.
         document: the article, on one line.
         summary: its highlights, one per line.
-        facts: for each slot its value as the article and as the highlights write it.
+        facts: the value of each slot, as written in the article and in the highlights.
     """
 
     id: str
@@ -42,19 +42,19 @@ class Story:
 
 @cache
 def slots_of(template: str) -> tuple[str, ...]:
-    """The names of a template's slots."""
+    """The names of the slots in a template."""
     return tuple(match[1] for match in _SLOT.finditer(template))
 
 
 def fill(rng: Random, template: str, facts: Mapping[str, Forms]) -> str:
-    """One sentence from a template, starting with a capital letter."""
+    """A sentence from a template, starting with a capital letter."""
     chosen = _ALTERNATIVES.sub(lambda match: pick(rng, match[1].split("|")), template)
     sentence = _SLOT.sub(lambda match: facts[match[1]][1 if match[2] else 0], chosen)
     return sentence[0].upper() + sentence[1:]
 
 
 def draw_values(rng: Random, split: str, slots: Mapping[str, Slot]) -> dict[str, Forms]:
-    """A value for every slot; no name is drawn twice."""
+    """Draw a value for every slot; no name is drawn twice."""
     facts: dict[str, Forms] = {}
     taken: set[str] = set()
     for name, slot in slots.items():
@@ -67,7 +67,7 @@ def draw_values(rng: Random, split: str, slots: Mapping[str, Slot]) -> dict[str,
 
 
 def write_story(split: str, index: int, seed: int = 0) -> Story:
-    """Story number `index` of a split: the same on every machine, however many stories are asked for.
+    """Story number `index` of a split, the same on every machine and for any number of stories.
 
     Args:
         split: train, validation, test or pretrain.

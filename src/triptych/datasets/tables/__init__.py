@@ -1,6 +1,6 @@
-"""Documents with summaries from your own files: a folder or one file, read row by row.
+"""Documents with summaries from your own files: a folder or a single file, read row by row.
 
-Memory stays bounded whatever the size of a file. Nothing in a file is ever executed, and an id is data only.
+Memory use is bounded for files of any size. Nothing in a file is ever executed, and ids are only data.
 """
 
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ _USUAL = Columns()
 
 @dataclass(frozen=True, slots=True)
 class SplitDescription:
-    """One split: its files, how their columns are read, its number of rows, and its first pair with both texts."""
+    """A split: its files, how their columns are read, its number of rows, and the first pair with both texts."""
 
     split: str
     files: tuple[File, ...]
@@ -68,12 +68,12 @@ class SplitDescription:
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What a folder holds and how it would be read.
+    """What a folder contains and how it would be read.
 
     Attributes:
-        splits: train first.
+        splits: the splits, train first.
         unread: tables that belong to no split.
-        notes: sentences on what is not plain to see, those on what is not read among them.
+        notes: sentences about what is not obvious, including what is not read.
     """
 
     splits: tuple[SplitDescription, ...]
@@ -83,16 +83,16 @@ class Description:
 
 @register("tables")
 class Tables(Dataset):
-    """Files of your own: CSV, TSV, JSON, Parquet, Arrow, gzip and zip too, one file or a folder with splits."""
+    """Your own files: CSV, TSV, JSON, Parquet or Arrow, also in gzip or zip; one file or a folder with splits."""
 
     path: Path = Field(description="folder with train|validation|test files or folders, or one file")
-    columns: Columns = Field(_USUAL, description="column names, where they are not the usual ones")
+    columns: Columns = Field(_USUAL, description="column names, if they are not the usual ones")
 
     def splits(self) -> tuple[str, ...]:
-        """The splits that files or folders are named after; `("all",)` for one file of any other name.
+        """The splits that files or folders are named after; `("all",)` for a single file with any other name.
 
         Raises:
-            DataError: the path is missing, holds no table, or two files claim one split.
+            DataError: the path is missing or contains no table, or two files claim the same split.
         """
         return tuple(self._layout().splits)
 
@@ -100,7 +100,7 @@ class Tables(Dataset):
         """The rows of a split in file order; an empty or null cell is an empty string.
 
         Raises:
-            DataError: a file is unreadable, malformed, in another encoding, has no such columns, no rows or no
+            DataError: a file is unreadable, malformed or in another encoding, or has no such columns, no rows or no
                 summaries.
         """
         layout = self._layout()
@@ -134,7 +134,7 @@ class Tables(Dataset):
             )
 
     def fingerprint(self) -> str:
-        """Over the columns and every file's path, size and time of change."""
+        """A digest of the columns and of the path, size and modification time of every file."""
         digest = sha256(self.columns.model_dump_json().encode())
         for split, files in self._layout().splits.items():
             for file in files:
@@ -142,11 +142,11 @@ class Tables(Dataset):
         return digest.hexdigest()
 
     def columns_read(self) -> dict[str, str]:
-        """Those of the first file."""
+        """The columns read from the first file."""
         return self._roles(next(iter(self._layout().splits.values()))[0]).as_names()
 
     def notes(self) -> tuple[str, ...]:
-        """What is not read, splits under another name, and columns that hold lists."""
+        """Sentences about what is not read, splits with other names, and columns that contain lists."""
         layout = self._layout()
         file = next(iter(layout.splits.values()))[0]
         roles = self._roles(file)
@@ -163,10 +163,10 @@ class Tables(Dataset):
 
 
 def describe_tables(path: Path, columns: Columns = _USUAL) -> Description:
-    """Which file is which split, which column is read as what, and how many rows there are. Reads every row.
+    """Find which file is which split, how columns are read, and the number of rows. Reads every row.
 
     Raises:
-        DataError: as `Tables.splits` and `Tables.examples` do.
+        DataError: see `Tables.splits` and `Tables.examples`.
     """
     tables = Tables(path=path, columns=columns)
     layout = find_layout(path)

@@ -1,4 +1,4 @@
-"""Parquet and Arrow files, a few rows at a time. Nothing in them is executed."""
+"""Read Parquet and Arrow files, a few rows at a time. Nothing in them is executed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,30 +11,30 @@ import pyarrow.parquet
 from triptych.datasets.tables.sources import File, Member
 from triptych.errors import DataError
 
-_ROWS = 256  # turned into Python objects at once
+_ROWS = 256  # converted to Python objects at a time
 _ERRORS = (OSError, ValueError, OverflowError, pyarrow.ArrowException)
 
 
 def parquet_names(file: File) -> list[str]:
-    """The columns of a Parquet file."""
+    """The column names of a Parquet file."""
     with _open_parquet(file) as table:
         return _names(file, table.schema_arrow)
 
 
 def parquet_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """The wanted cells of each row of a Parquet file."""
+    """Yield the wanted cells of each row of a Parquet file."""
     with _open_parquet(file) as table:
         yield from _rows(file, table.iter_batches(batch_size=_ROWS, columns=wanted), wanted)
 
 
 def arrow_names(file: File) -> list[str]:
-    """The columns of an Arrow file, as `datasets` writes them."""
+    """The column names of an Arrow file, in the format that `datasets` writes."""
     with _open_arrow(file) as reader:
         return _names(file, reader.schema)
 
 
 def arrow_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """The wanted cells of each row of an Arrow file."""
+    """Yield the wanted cells of each row of an Arrow file."""
     with _open_arrow(file) as reader:
         yield from _rows(file, _checked(reader), wanted)
 
@@ -65,7 +65,7 @@ def _cells(file: File, before: int, name: str, column: pyarrow.Array) -> list[An
     """The cells of a column as Python objects.
 
     Raises:
-        DataError: one is beyond what Python can hold, such as a time after the year 9999, or is damaged.
+        DataError: a cell cannot be represented in Python, such as a time after the year 9999, or is damaged.
     """
     try:
         return column.to_pylist()
@@ -93,7 +93,7 @@ def _open_parquet(file: File) -> pyarrow.parquet.ParquetFile:
 
 @contextmanager
 def _open_arrow(file: File) -> Iterator[Any]:
-    """A reader of a stream or, if it is not a stream, of a file; the file is mapped."""
+    """Open a memory-mapped Arrow stream or, if it is not a stream, an Arrow file."""
     _check_unpacked(file)
     try:
         source = pyarrow.memory_map(str(file))
@@ -111,10 +111,10 @@ def _open_arrow(file: File) -> Iterator[Any]:
 
 
 def _checked(reader: Any) -> Iterator[pyarrow.RecordBatch]:
-    """A few rows at a time of every batch, once its buffers hold what they should."""
+    """Validate the buffers of every batch, then yield it a few rows at a time."""
     whole = isinstance(reader, pyarrow.ipc.RecordBatchFileReader)
     for batch in map(reader.get_batch, range(reader.num_record_batches)) if whole else reader:
-        batch.validate(full=True)  # offsets that lead out of a buffer would be followed
+        batch.validate(full=True)  # out-of-bounds offsets would otherwise be followed
         for start in range(0, batch.num_rows, _ROWS):
             yield batch.slice(start, _ROWS)
 

@@ -1,4 +1,4 @@
-"""Find the columns of documents, summaries and ids, and read their cells."""
+"""Find the columns with documents, summaries and ids, and read their cells."""
 
 import difflib
 import re
@@ -26,11 +26,11 @@ DOCUMENT_NAMES = (
 )
 SUMMARY_NAMES = ("summary", "highlights", "abstract", "target", "tldr", "abstract_text")
 ID_NAMES = ("id", "guid", "uid", "document_id", "article_id", "dialogue_id")
-_LONGEST = 100  # characters of a name that is recognized or suggested
-_QUOTED = 40  # characters of a name or cell in a message
+_LONGEST = 100  # characters; longer names are neither recognized nor suggested
+_QUOTED = 40  # maximum characters of a name or cell in a message
 MAX_COLUMNS = 10_000  # more cannot be a table, and comparing their names would take hours
 _NOT_TEXT = frozenset(
-    (  # words that end the name of a column which names, places or dates a document
+    (  # last words of column names that identify, locate or date a document
         "id",
         "ids",
         "guid",
@@ -78,31 +78,31 @@ _MARKED = re.compile(r"\s*<S>(.*)</S>\s*", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """Which column is read as what; no `id`: ids are made from split and row number."""
+    """Which column is read as what; without `id`, ids are made from split and row number."""
 
     id: str | None
     document: str
     summary: str
 
     def as_names(self) -> dict[str, str]:
-        """The columns by what they are read as; no id where there is none."""
+        """The columns by role; no id if there is no id column."""
         found = {"document": self.document, "summary": self.summary}
         return found if self.id is None else {**found, "id": self.id}
 
 
 def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = "") -> Roles:
-    """Find the columns of document and summary by the names given, else by their usual names.
+    """Find the document and summary columns by the given names, else by their usual names.
 
-    Spaces, hyphens, underscores and capitals make no difference to a usual name.
+    Usual names match regardless of spaces, hyphens, underscores and case.
 
     Args:
-        names: the columns that there are.
-        columns: names given by the user, each taken as it is.
+        names: the existing columns.
+        columns: names given by the user, which must match exactly.
         where: the file or data set, for messages.
-        remark: what else may be wrong with a file of this format, said where a column is missing and none is likely.
+        remark: what else may be wrong with a file of this format; shown if a column is missing and none is likely.
 
     Raises:
-        DataError: a column is absent, ambiguous or there twice; the message lists the columns.
+        DataError: a column is absent, ambiguous or duplicated; the message lists the columns.
     """
     if len(names) > MAX_COLUMNS:
         raise DataError(f"{where}: {len(names):,} columns are more than the {MAX_COLUMNS:,} that are read. Drop some.")
@@ -122,22 +122,22 @@ def recognise(names: Sequence[str], columns: Columns, where: str, remark: str = 
 
 
 def usual_id(names: Sequence[str], taken: Sequence[str]) -> str | None:
-    """The column of ids by its usual name: the first of `ID_NAMES` that is there and is nothing else."""
+    """The id column by its usual name: the first of `ID_NAMES` that exists and has no other role."""
     known = {_plain(name): name for name in reversed(usual(names, ID_NAMES)) if name not in taken}
     return next((known[_plain(name)] for name in ID_NAMES if _plain(name) in known), None)
 
 
 def usual(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The names that are usual ones, such as `DOCUMENT_NAMES`, in the order they come in."""
+    """The names that are among the usual ones, such as `DOCUMENT_NAMES`, in their given order."""
     plain = {_plain(name) for name in known}
     return [name for name in names if len(name) <= _LONGEST and _plain(name) in plain]
 
 
 def check_single(names: Sequence[str], wanted: Sequence[str], where: str) -> None:
-    """Make sure that a column that is read exists only once.
+    """Check that each column to read exists only once.
 
     Raises:
-        DataError: there are several of its name.
+        DataError: several columns have the same name.
     """
     for name in wanted:
         if list(names).count(name) > 1:
@@ -145,13 +145,13 @@ def check_single(names: Sequence[str], wanted: Sequence[str], where: str) -> Non
 
 
 def text_cell(value: Any, column: str, where: str, option: str) -> str:
-    """A cell as text; null is empty, and a list of texts is joined (see `joined`).
+    """A cell as text; null becomes the empty string, and a list of texts is joined (see `joined`).
 
     Args:
         value: the cell.
         column: the name of its column, for the message.
         where: the file and row, for the message.
-        option: how another column is named, for the message.
+        option: the option that names another column, for the message.
 
     Raises:
         DataError: the cell contains something other than text.
@@ -170,17 +170,17 @@ def text_cell(value: Any, column: str, where: str, option: str) -> str:
 
 
 def summary_cell(value: Any, document: Any, column: str, where: str, option: str) -> str:
-    """A summary's cell as text, as `text_cell` reads it; several references of one document are not joined into one.
+    """A summary cell as text, read like `text_cell`, except that several references of a document are not joined.
 
     Args:
         value: the cell.
-        document: the document's cell in the same row. If it is a list too, the table stores texts as lists.
-        column: as for `text_cell`.
-        where: as for `text_cell`.
-        option: as for `text_cell`.
+        document: the document's cell in the same row. If it is also a list, the table stores texts as lists.
+        column: see `text_cell`.
+        where: see `text_cell`.
+        option: see `text_cell`.
 
     Raises:
-        DataError: the cell holds something else than text, or several texts next to a document that is one text.
+        DataError: the cell contains something other than text, or several texts while the document is one text.
     """
     if isinstance(value, list | tuple) and isinstance(document, str):
         entries = [item for item in value if item is not None]
@@ -195,17 +195,17 @@ def summary_cell(value: Any, document: Any, column: str, where: str, option: str
 
 
 def joined(value: Any) -> str | None:
-    """A list of texts as one text; None if it is something else.
+    """Join a list of texts into one text; None if the value is something else.
 
-    Sentences or paragraphs are joined by line breaks, words (no text has a space in it) by spaces, and lists of words
-    are sentences. `<S>` and `</S>` around every text, as in the lists of arXiv and PubMed, are taken off.
+    Sentences or paragraphs are joined by line breaks and words (texts without spaces) by spaces; a list of words is a
+    sentence. `<S>` and `</S>` around every text, as in the arXiv and PubMed data sets, are removed.
     """
     made = _join(value)
     return made[0] if made else None
 
 
 def _join(value: Any) -> tuple[str, str] | None:
-    """A list of texts as one, and what joins its parts."""
+    """A list of texts as one text, and the separator that joins its parts."""
     if not isinstance(value, list | tuple):
         return None
     items = [item for item in value if item is not None]
@@ -222,10 +222,10 @@ def _join(value: Any) -> tuple[str, str] | None:
 
 
 def list_notes(pairs: Iterable[tuple[str, Any]]) -> list[str]:
-    """Sentences on columns that hold lists.
+    """Sentences about columns that contain lists.
 
     Args:
-        pairs: columns, each with its cell in a first row.
+        pairs: column names, each with its cell in the first row.
     """
     columns: dict[str, list[str]] = {}
     for column, value in pairs:
@@ -240,7 +240,7 @@ def list_notes(pairs: Iterable[tuple[str, Any]]) -> list[str]:
 
 
 def id_cell(value: Any, split: str, row: int, where: str) -> str:
-    """A cell as an id; where there is none, one is made from the split and the row number, counted from 1.
+    """A cell as an id; if it is empty, an id is made from the split and the row number, counted from 1.
 
     Raises:
         DataError: the cell is neither text nor a whole number.
@@ -255,7 +255,7 @@ def id_cell(value: Any, split: str, row: int, where: str) -> str:
 def _pick(
     role: str, given: str | None, known: Sequence[str], names: Sequence[str], where: str, taken: str | None
 ) -> str | None:
-    """The column of a role; None where none is known."""
+    """The column for a role; None if none is known."""
     if given is not None:
         if given not in names:
             close = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
@@ -272,7 +272,7 @@ def _pick(
 
 
 def _missing(names: Sequence[str], document: str | None, summary: str | None, where: str, remark: str) -> str:
-    """The message for missing columns: all of them at once, with the likeliest names."""
+    """The message for missing columns: all of them at once, with the most likely names."""
     settings, guessed = [], True
     free = [
         name for name in names if name not in (document, summary) and len(name) <= _LONGEST and not _is_no_text(name)
@@ -305,7 +305,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _separated_otherwise(names: Sequence[str]) -> str:
-    """The message for a header in one piece, whose columns are separated by something else."""
+    """The message for a header with a single column, if its columns use another separator."""
     if len(names) != 1:
         return ""
     if "\t" in names[0]:
@@ -323,7 +323,7 @@ def _separated_otherwise(names: Sequence[str]) -> str:
 
 
 def _likeliest(free: Sequence[str], known: Sequence[str], other: Sequence[str]) -> str | None:
-    """The one name that is likely meant: a word of it is a usual name, or it is spelled nearly like one."""
+    """The name that is most likely meant: one of its words is a usual name, or it is spelled almost like one."""
     scores = {name: _likeness(name, known) - 0.5 * (_likeness(name, other) >= 1) for name in free}
     likeliest = max(scores, key=lambda name: scores[name], default=None)
     if likeliest is None or scores[likeliest] < 0.6 or list(scores.values()).count(scores[likeliest]) > 1:
@@ -338,7 +338,7 @@ def _likeness(name: str, known: Sequence[str]) -> float:
 
 
 def _is_no_text(name: str) -> bool:
-    """Whether a name says that its column identifies, places or dates a document."""
+    """Whether a column name says that the column identifies, locates or dates a document."""
     words = _words(name)
     if not words:
         return not name.strip()

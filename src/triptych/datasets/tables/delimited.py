@@ -1,4 +1,4 @@
-"""CSV, TSV, and pairs of text files whose lines belong together."""
+"""Read CSV, TSV, and pairs of parallel text files."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ from triptych.datasets.tables.sources import File, Member
 from triptych.errors import DataError
 
 CSV_REMARK = "(A CSV file must begin with a header such as id,document,summary.)"
-PARTNERS = {".source": ".target", ".src": ".tgt"}  # fairseq and the first scripts of transformers; OpenNMT
+PARTNERS = {".source": ".target", ".src": ".tgt"}  # fairseq and early transformers scripts; OpenNMT
 _BACKSLASH = (
     r"Quotes inside a text are written \" there, and must be doubled: sed " r"""'s/\\"/""/g' OLD.csv > NEW.csv."""
 )
@@ -26,13 +26,13 @@ _SWALLOWED = (
     "a cell takes in the lines that follow, each of which looks like a row. The quote at its beginning is not closed, "
     'or is part of the text: take it out, or put the whole text in quotes and double those in it ("one ""two"" three").'
 )
-_COMMA = re.compile(r",(?! )(?!(?<=[0-9],)[0-9]{3}(?![0-9]))")  # not one of prose, nor of 1,000
+_COMMA = re.compile(r",(?! )(?!(?<=[0-9],)[0-9]{3}(?![0-9]))")  # not a comma in prose or in 1,000
 _TAB = re.compile("\t")
 _AFTER_A_SPACE = re.compile(r'\s+"')
 
 
 class _Lines:
-    """Lines on their way to the parser; remembers what is odd in those of the present record."""
+    """Pass lines to the parser, and remember what is odd in those of the current record."""
 
     def __init__(self, lines: Iterator[str], delimiter: str):
         self._lines, self._delimiter = lines, delimiter
@@ -52,19 +52,19 @@ class _Lines:
         return line
 
     def begin(self) -> None:
-        """A new record."""
+        """Start a new record."""
         self._read = []
         self._backslash = self._spaced = False
 
     def hint(self, otherwise: str) -> str:
-        """What is likely wrong with the present record."""
+        """What is probably wrong with the current record."""
         return _BACKSLASH if self._backslash else _SPACED if self._spaced else otherwise
 
     def swallows_rows(self, record: list[str]) -> bool:
-        """Whether lines of the present record are rows by themselves, which a quote that is not closed took in.
+        """Whether lines of the current record are rows of their own, swallowed by an unclosed quote.
 
-        All of its lines have as many separators as a row, and those between the first and the last no quote. Prose can
-        have as many commas: its lines must begin with a cell as long as the record's, or be several.
+        All of its lines have as many separators as a row, and those between the first and the last have no quote. Prose
+        can have as many commas, so the lines must begin with a cell as long as the record's, or there must be several.
         """
         inner = self._read[1:-1]
         if not inner or len(record) < 2 or any('"' in line for line in inner):
@@ -78,14 +78,14 @@ class _Lines:
         return all(abs(len(line.partition(",")[0]) - len(record[0])) < 3 for line in self._read[1:])
 
     def misses_quotes(self, record: list[str]) -> bool:
-        """Whether quotes that follow a space were taken for text: no cell was unquoted, and one begins so."""
+        """Whether quotes after a space were read as text: a cell begins with them, and no cell was unquoted."""
         return self._read[-1].rstrip("\r\n") == self._delimiter.join(record) and any(map(_AFTER_A_SPACE.match, record))
 
 
 def _records(file: File) -> Generator[tuple[str, list[str], _Lines], None, None]:
-    """`(where, record, lines)` for each record of a CSV or TSV file, the header first, with the line it begins on."""
+    """Yield `(where, record, lines)` for each record of a CSV or TSV file, header first, with the line it begins on."""
     tabs = file.name.lower().removesuffix(".gz").endswith(".tsv")
-    csv.field_size_limit(MAX_LINE)  # for the whole process: Python keeps no limit for each reader
+    csv.field_size_limit(MAX_LINE)  # for the whole process: Python has no limit per reader
     with closing(read_lines(file)) as text:
         lines = _Lines(text, "\t" if tabs else ",")
         reader = csv.reader(lines, "excel-tab" if tabs else "excel", strict=True)
@@ -113,7 +113,7 @@ def delimited_names(file: File) -> list[str]:
 
 
 def delimited_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """The wanted cells of each row of a CSV or TSV file, with the line it begins on."""
+    """Yield the wanted cells of each row of a CSV or TSV file, with the line it begins on."""
     records = _records(file)
     _, header, _ = next(records)
     positions = [header.index(name) for name in wanted]
@@ -129,7 +129,7 @@ def delimited_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[An
 
 
 def partner(file: File) -> File | None:
-    """The file with the summaries next to one with documents; None where there is none."""
+    """The file with the summaries next to one with documents, or None."""
     ending = Path(file.name).suffix
     other = PARTNERS[ending.lower()]
     if isinstance(file, Member):
@@ -139,12 +139,12 @@ def partner(file: File) -> File | None:
 
 
 def parallel_names(file: File) -> list[str]:
-    """`source` and, where there is a partner, `target`."""
+    """`source` and, if there is a partner file, `target`."""
     return ["source", "target"] if partner(file) else ["source"]
 
 
 def parallel_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """One document per line and, if there is a partner file, its summary on the same line of that file."""
+    """Yield one document per line and, if there is a partner file, the summary on the same line of that file."""
     other = partner(file) if "target" in wanted else None
     with closing(read_lines(file)) as documents, closing(read_lines(other) if other else iter(())) as summaries:  # type: ignore[type-var]
         number = 0

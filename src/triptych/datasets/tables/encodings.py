@@ -1,4 +1,4 @@
-"""Decode UTF-8, and UTF-16 with a byte order mark; name any other encoding with a command that converts it."""
+"""Decode UTF-8, and UTF-16 with a byte order mark; for other encodings, suggest a command that converts them."""
 
 import codecs
 import re
@@ -10,7 +10,7 @@ from triptych.errors import DataError
 
 MAX_LINE = 16 * 2**20  # characters; a longer line cannot be a table, and reading it would need unbounded memory
 _CHUNK = 2**16
-_SAMPLE = 2**18  # bytes that a guess rests on
+_SAMPLE = 2**18  # bytes examined for a guess
 _UTF32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _WESTERN = {
@@ -70,19 +70,19 @@ _PACKED = {
     b"\xd0\xcf\x11\xe0": "an Excel workbook: save each sheet as CSV UTF-8",
     b"PAR1": "a Parquet file: let its name end in .parquet",
     b"%PDF": "a PDF: save its text as UTF-8",
-}  # by the first bytes of a file that is not text
-_MARKS = b"\x80\x85\x91-\x94\x96\x97\xa3"  # €, …, quotes, dashes and £ of Windows-1252, for a class of characters
-_UNIT = re.compile(r"(?<![^\W\d_])[kcdm]?m[²³](?![^\W\d_])")  # a unit; ³ is a letter of Polish under Windows-1250
+}  # by the first bytes of files that are not text
+_MARKS = b"\x80\x85\x91-\x94\x96\x97\xa3"  # €, …, quotes, dashes and £ in Windows-1252, for a character class
+_UNIT = re.compile(r"(?<![^\W\d_])[kcdm]?m[²³](?![^\W\d_])")  # a unit; in Windows-1250, ³ is a Polish letter
 _KANA = re.compile("[\u3041-\u3096]")
 _PUNCTUATION = frozenset("‘’“”„‚–—…•€£¥°§«»¿¡©®™·½¼¾ªº\xa0")
 
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What encoding bytes seem to be in.
+    """The likely encoding of some bytes.
 
     Attributes:
-        codec: Python's name of it.
+        codec: its name in Python.
         title: its usual name.
         iconv: its name for `iconv -f`.
     """
@@ -93,7 +93,7 @@ class Guess:
 
 
 def read_text(file: File) -> Generator[str, None, None]:
-    """The text of a file in pieces; a byte order mark and gzip are undone.
+    """Yield the text of a file in pieces, decompressed and without a byte order mark.
 
     Raises:
         DataError: the file is empty, unreadable, or neither UTF-8 nor UTF-16 with a byte order mark.
@@ -133,10 +133,10 @@ def read_text(file: File) -> Generator[str, None, None]:
 
 
 def read_lines(file: File) -> Generator[str, None, None]:
-    """The lines of a file, each with its line break; only a line feed ends a line.
+    """Yield the lines of a file with their line breaks; only a line feed ends a line.
 
     Raises:
-        DataError: as `read_text` does, or a line is longer than `MAX_LINE`.
+        DataError: see `read_text`, or a line is longer than `MAX_LINE`.
     """
     begun: list[str] = []
     size, number = 0, 1
@@ -161,10 +161,10 @@ def read_lines(file: File) -> Generator[str, None, None]:
 
 
 def codec_of(start: bytes, where: str) -> str:
-    """`utf-8-sig`, or `utf-16` where a byte order mark says so.
+    """`utf-8-sig`, or `utf-16` if a byte order mark says so.
 
     Raises:
-        DataError: the mark is that of UTF-32, or the bytes are those of a packed file.
+        DataError: the byte order mark is that of UTF-32, or the file is compressed or binary.
     """
     for magic, kind in _PACKED.items():
         if start.startswith(magic):
@@ -175,13 +175,13 @@ def codec_of(start: bytes, where: str) -> str:
 
 
 def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str = "utf-8-sig") -> str:
-    """What is wrong with bytes that could not be decoded, and how to convert them without loss.
+    """Explain why bytes could not be decoded, and how to convert them without loss.
 
     Args:
-        content: the bytes that `error` is about, and what follows them.
-        error: what the decoder said.
-        offset: the place of `content` in the file.
-        codec: what it was decoded as.
+        content: the bytes that `error` refers to, and those that follow.
+        error: the decoder's error.
+        offset: the position of `content` in the file.
+        codec: the codec that failed.
     """
     place = f"byte 0x{content[error.start]:02x} at byte offset {offset + error.start}"
     if codec == "utf-16":
@@ -220,12 +220,12 @@ def explain(content: bytes, error: UnicodeDecodeError, offset: int, codec: str =
 
 
 def guess_encoding(sample: bytes) -> Guess | None:
-    """The likeliest encoding of bytes that are not UTF-8; None where nothing fits.
+    """The most likely encoding of bytes that are not UTF-8; None if nothing fits.
 
-    Two kinds are hard for a statistical detector. Japanese is recognized by its Hiragana. If words with other letters
-    are mostly ASCII, the encoding is a Western one: that under which most of these characters are letters in words or
-    punctuation, of several the first of `_WESTERN`. Words do not count whose only other characters would be the quotes,
-    dashes and currency signs of Windows-1252. Everything else is left to charset_normalizer.
+    Two kinds are hard for a statistical detector. Japanese is recognized by its Hiragana. If words with non-ASCII
+    characters are mostly ASCII, the encoding is a Western one: the one in which most of these characters are letters in
+    words or punctuation, and on a tie the first in `_WESTERN`. Words whose only non-ASCII characters would be quotes,
+    dashes and currency signs of Windows-1252 do not count. Everything else is left to charset_normalizer.
     """
     for codec in ("cp932", "euc_jp"):
         if _is_japanese(sample, codec):
@@ -237,7 +237,7 @@ def guess_encoding(sample: bytes) -> Guess | None:
         best = max(scores, key=lambda codec: scores[codec])
         if scores[best] >= 0.5:
             return Guess(best, _WESTERN[best], _ICONV[best])
-    from charset_normalizer import from_bytes  # here, because only what cannot be read needs it
+    from charset_normalizer import from_bytes  # imported here because it is needed only for files that cannot be read
 
     found = from_bytes(b" ".join(word for word in sample.split() if not word.isascii())).best()
     if found is None or found.encoding in ("ascii", "utf_8", "utf_16", "utf_32") or found.encoding not in _ICONV:
@@ -247,7 +247,7 @@ def guess_encoding(sample: bytes) -> Guess | None:
 
 
 def _is_japanese(sample: bytes, codec: str) -> bool:
-    """Whether bytes are text under an encoding of Japanese, and a fifth of what is not ASCII there is Hiragana."""
+    """Whether bytes decode with a Japanese codec, and more than a fifth of the non-ASCII characters are Hiragana."""
     try:
         text = codecs.getincrementaldecoder(codec)().decode(sample)
     except UnicodeDecodeError:
@@ -256,7 +256,7 @@ def _is_japanese(sample: bytes, codec: str) -> bool:
 
 
 def _has_surrogates(sample: bytes) -> bool:
-    """Whether bytes are UTF-8 but for halves of characters of UTF-16, each written as a character."""
+    """Whether bytes are UTF-8 except for UTF-16 surrogates, each encoded as a character."""
     try:
         text = codecs.getincrementaldecoder("utf-8")("surrogatepass").decode(sample)
     except UnicodeDecodeError:
@@ -265,7 +265,7 @@ def _has_surrogates(sample: bytes) -> bool:
 
 
 def _plausible(sample: bytes, codec: str) -> float:
-    """The share of non-ASCII characters that are lower-case letters, initial capitals or punctuation of words."""
+    """The share of non-ASCII characters that are lower-case letters, initial capitals or punctuation in words."""
     try:
         text = sample.decode(codec)
     except UnicodeDecodeError:
@@ -276,7 +276,7 @@ def _plausible(sample: bytes, codec: str) -> float:
         at, character = match.start(), match[0]
         before, after = text[at - 1 : at], text[at + 1 : at + 2]
         total += 1
-        if character in "ðþÞÐýÝ¨¸":  # of Icelandic and Czech; in a guess they mostly are another encoding's letters
+        if character in "ðþÞÐýÝ¨¸":  # Icelandic and Czech; usually a sign of another encoding
             continue
         if character in "’‘" or at in units:
             good += 1
@@ -285,19 +285,19 @@ def _plausible(sample: bytes, codec: str) -> float:
         elif character.islower() or before.isupper() or after.isupper():
             good += character.isalpha() and (before.isalpha() or after.isalpha() or character in "àéèóáíúyñ")
         elif character.isupper():
-            good += not before.isalpha() and not after.isdigit()  # `£5` would be `Ł5` under Windows-1250
+            good += not before.isalpha() and not after.isdigit()  # `£5` would be `Ł5` in Windows-1250
     return good / total if total else 0.0
 
 
 def _mostly_utf8(sample: bytes) -> bool:
-    """Whether sequences that are UTF-8 are far more than bytes that are not."""
+    """Whether there are far more valid UTF-8 sequences than invalid bytes."""
     text = sample.decode("utf-8", "surrogateescape")
     broken = sum("\udc80" <= character <= "\udcff" for character in text)
     return sum(character > "\x7f" for character in text) - broken > 3 * broken
 
 
 def _utf16_without_mark(sample: bytes) -> str | None:
-    """Which order of bytes it has: of Western text every other byte is NUL, and of those between hardly any."""
+    """The byte order of UTF-16 without a mark, or None: in Western text every other byte is NUL, and few others are."""
     even, odd = sample[0::2].count(0), sample[1::2].count(0)
     if len(sample) < 8 or max(even, odd) * 4 < len(sample) or min(even, odd) * 20 > len(sample):
         return None

@@ -1,4 +1,4 @@
-"""Find which tables of a folder, a file or a zip archive are which split, and what is not read."""
+"""Find which tables of a folder, file or zip archive belong to which split, and what is not read."""
 
 import difflib
 import json
@@ -16,12 +16,12 @@ from triptych.datasets.tables.sources import File, Member, bare_name, members, s
 from triptych.errors import DataError
 from triptych.storage.files import expand_path
 
-ALL = "all"  # the name of the one split of data to be cut
-MAX_FILES = 200_000  # looked at below a folder
-_DEPTH = 6  # folders below one another that are looked into
+ALL = "all"  # the name of the only split if splits are to be cut
+MAX_FILES = 200_000  # maximum number of files in a folder and its subfolders
+_DEPTH = 6  # maximum depth of nested folders
 _ZIP = ".zip"
 _OF_TOOLS = frozenset(
-    (  # files about data, in folders that tools and hubs write
+    (  # files about data, in folders written by tools and hubs
         "config.json",
         "dataset_info.json",
         "dataset_infos.json",
@@ -49,7 +49,7 @@ _UNREADABLE = {
     ".tab": "end its name with .tsv",
 }
 _TEXTS = frozenset((".txt", ".text", ".story", ".doc", ".docx", ".pdf", ".target", ".tgt"))
-_NO_DATA = re.compile(  # endings of programs, notes, settings, pictures and weights
+_NO_DATA = re.compile(  # extensions of programs, notes, settings, pictures and weights
     r"\.(pyc?|ipynb|sh|bat|ps1|r|jl|js|ts|java|c|cpp|h|go|rs|pl|rb|lua|md|rst|tex|bib|html?|css|log|toml|ya?ml|ini|cfg|"
     r"conf|lock|png|jpe?g|gif|svg|webp|tiff?|mp[34]|wav|pth?|bin|ckpt|safetensors|onnx|gguf|sha256|md5|sig|asc)"
 )
@@ -58,12 +58,12 @@ _LAYOUT = "train, validation and test .csv, .tsv, .jsonl or .parquet"
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is read as which split.
+    """Which files are read as which split.
 
     Attributes:
-        splits: the files of each split in the order they are read, train first.
+        splits: the files of each split in reading order, train first.
         unread: tables that belong to no split.
-        notes: sentences on what is not plain to see: a split under another name, and what is not read.
+        notes: sentences about what is not obvious: splits with other names, and what is not read.
     """
 
     splits: dict[str, tuple[File, ...]]
@@ -73,7 +73,7 @@ class Layout:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """A file below the folder, with the names of the folders that lead to it."""
+    """A file in the folder or a subfolder, with the names of the folders on its path."""
 
     parts: tuple[str, ...]
     file: File
@@ -84,10 +84,10 @@ class _Found:
 
 
 def find_layout(path: Path) -> Layout:
-    """Which files are which split.
+    """Find which files belong to which split.
 
     Raises:
-        DataError: there is nothing that can be read, a split is claimed twice, or files are missing.
+        DataError: nothing can be read, a split is claimed twice, or files are missing.
     """
     path = expand_path(str(path))
     if path.is_file():
@@ -101,7 +101,7 @@ def find_layout(path: Path) -> Layout:
 
 
 def near_name(path: Path) -> str:
-    """A hint for a mistyped path, with a leading space: what its folder holds of nearly that name and could be read."""
+    """A hint for a mistyped path, with a leading space: a readable file or folder next to it with a similar name."""
     try:
         there = [each for each in path.parent.iterdir() if not each.name.startswith(".")]
         names = [each.name for each in there if each.is_dir() or ending(each) or each.suffix.lower() == _ZIP]
@@ -143,7 +143,7 @@ def _of_folder(path: Path) -> Layout:
 
 
 def _advice(found: list[_Found]) -> str:
-    """The remedy for tables in several folders: those of different splits belong together."""
+    """The advice for tables in several folders: tables of different splits belong together."""
     tables = _tables(found)
     claims = [made.splits for item in tables if (made := splits.read_claim(_bare(item))) is not None]
     folders = {item.parts[:-1] for item in tables}
@@ -153,7 +153,7 @@ def _advice(found: list[_Found]) -> str:
 
 
 def _of_archives(path: Path, archives: Sequence[Path]) -> Layout:
-    """Archives read as the one folder that they would be unpacked into."""
+    """Read archives as if unpacked into the same folder."""
     found = []
     for archive in archives:
         inner = [_Found(PurePosixPath(member.inner).parts, member) for member in members(archive)]
@@ -172,7 +172,7 @@ def _of_archives(path: Path, archives: Sequence[Path]) -> Layout:
 
 
 def _unwrapped(found: list[_Found]) -> list[_Found]:
-    """Files without the folder around all of their tables, unless it is the folder of a split."""
+    """Strip a folder that contains all tables from the paths, unless it is a split's folder."""
     while True:
         tables = _tables(found)
         tops = {item.parts[0] for item in tables}
@@ -225,10 +225,11 @@ def _assigned(path: Path, found: list[_Found], base: tuple[str, ...]) -> Layout 
 
 
 def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[File, ...]:
-    """The files of a split in order: one, a complete series of shards, or all that a split's folder holds.
+    """The files of a split in order: a single file, a complete series of shards, or all files in the split's folder.
 
     Raises:
-        DataError: several claim the split, shards are missing, or a folder holds files of several kinds or splits.
+        DataError: several files claim the split, shards are missing, or a folder has files of several formats or
+            splits.
     """
     files = [item for items in units.values() for item in items]
     listed = ", ".join(item.shown for item in files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
@@ -268,7 +269,7 @@ def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[
 
 
 def _is_series(files: Sequence[_Found]) -> bool:
-    """Whether names differ only in their last number, which counts up from 0 or 1."""
+    """Whether names differ only in a trailing number that counts up from 0 or 1."""
     matches = [re.fullmatch(r"(.*?)(\d+)\)?", _bare(item)) for item in files]
     if (
         len(
@@ -286,10 +287,10 @@ def _is_series(files: Sequence[_Found]) -> bool:
 
 
 def _check_unreadable(path: Path, found: Sequence[_Found], base: tuple[str, ...], named: Collection[str]) -> None:
-    """Refuse what is named after a split and cannot be read, rather than cutting that split from other data.
+    """Refuse unreadable files named after a split, instead of cutting that split from other data.
 
     Raises:
-        DataError: there is such a file, or a folder that holds one and no table.
+        DataError: there is such a file, or a folder with such a file and no table.
     """
     for item in found:
         if item.parts[:-1] == base and not ending(item.file) and (remedy := _remedy(item)):
@@ -305,15 +306,15 @@ def _check_unreadable(path: Path, found: Sequence[_Found], base: tuple[str, ...]
 def _check_claim(
     path: Path, made: splits.SplitClaim | None, shown: str, holds: str, remedy: str, named: Collection[str]
 ) -> None:
-    """Refuse a name that claims a split which nothing else is.
+    """Refuse a name that claims a split for which there is no other file.
 
     Args:
         path: the folder, for the message.
-        made: what the name says.
+        made: the split that the name claims.
         shown: the name.
-        holds: what a folder of that name holds, as it is said after it.
+        holds: what a folder of that name contains, to put after the name in the message.
         remedy: how it could be read.
-        named: the splits that there are.
+        named: the existing splits.
     """
     if made is None or made.rank == 2:
         return
@@ -330,7 +331,7 @@ def _check_claim(
 
 
 def _remedy(item: _Found) -> str | None:
-    """How a file that is no table could be read; None where it may well hold something else than data."""
+    """How a file that is not a table could be read; None if it probably contains something other than data."""
     suffix = Path(item.file.name).suffix.lower()
     if suffix in _TEXTS or _NO_DATA.fullmatch(suffix) or _is_about(item):
         return None
@@ -340,7 +341,7 @@ def _remedy(item: _Found) -> str | None:
 
 
 def _stem_claim(item: _Found) -> splits.SplitClaim | None:
-    """What the name of a file says that is no table. An ending that is not known may be a word of the name."""
+    """The split that the name of a non-table file claims. An unknown extension may be part of the name."""
     name = Path(item.file.name)
     if name.suffix.lower() in {_ZIP, *_UNREADABLE}:
         return splits.read_claim(_bare(item))
@@ -351,7 +352,7 @@ def _stem_claim(item: _Found) -> splits.SplitClaim | None:
 def _unread_notes(
     found: Sequence[_Found], base: tuple[str, ...], named: dict[str, tuple[File, ...]], unread: Sequence[_Found]
 ) -> list[str]:
-    """Sentences on tables, and other files that may hold data, which are not read."""
+    """Sentences about tables and other possible data files that are not read."""
     read = {file for files in named.values() for file in files}
     passed = read | {item.file for item in unread} | {file.archive for file in read if isinstance(file, Member)}
     used = {item.parts[: len(base) + 1] for item in found if item.file in read}
@@ -379,7 +380,7 @@ def _unread_notes(
 
 
 def _may_be_data(item: _Found) -> bool:
-    """Whether a file is of a kind that holds data, or is a text named after a split."""
+    """Whether a file has a data format or is a text named after a split."""
     suffix = Path(item.file.name).suffix.lower()
     if ending(item.file) or suffix == _ZIP or suffix in _UNREADABLE:
         return True
@@ -387,14 +388,14 @@ def _may_be_data(item: _Found) -> bool:
 
 
 def _is_partner(item: _Found, read: Iterable[File]) -> bool:
-    """Whether a file is the other half of one that is read, such as train.target of train.source."""
+    """Whether a file is the partner of one that is read, such as train.target for train.source."""
     return Path(item.file.name).suffix.lower() in (".target", ".tgt") and any(
         Path(file.name).stem == Path(item.file.name).stem for file in read
     )
 
 
 def _what_is_there(found: Sequence[_Found]) -> str:
-    """What a folder without tables holds, by the endings of names."""
+    """What a folder without tables contains, by file extension."""
     endings = Counter(Path(item.file.name).suffix.lower() or item.file.name for item in found)
     if not endings:
         return " It is empty."
@@ -408,10 +409,10 @@ def _what_is_there(found: Sequence[_Found]) -> str:
 
 
 def _listing(folder: Path) -> list[_Found]:
-    """The files below a folder, without hidden ones and those that tools leave there.
+    """The files in a folder and its subfolders, without hidden files and those left by tools.
 
     Raises:
-        DataError: a folder cannot be read, a table is not a regular file, or there are more files than are looked at.
+        DataError: a folder cannot be read, a table is not a regular file, or there are too many files.
     """
     found: list[_Found] = []
 
@@ -449,7 +450,7 @@ def _tables(found: Iterable[_Found]) -> list[_Found]:
 
 
 def _at(found: Iterable[_Found], base: tuple[str, ...]) -> list[_Found]:
-    """The tables directly in a folder."""
+    """The tables directly in the folder `base`."""
     return [item for item in _tables(found) if item.parts[:-1] == base]
 
 
@@ -502,7 +503,7 @@ def _is_about(item: _Found) -> bool:
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
-    """A key under which part-2 comes before part-10."""
+    """A sort key that puts part-2 before part-10."""
     parts = re.split(r"([0-9]+)", name.casefold())
     return [(int(part[-18:]), part) if part[:1] in "0123456789" and part else (-1, part) for part in parts]
 
@@ -517,17 +518,17 @@ def _printable(name: str) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-# Folders that `save_to_disk` of `datasets` wrote
+# Folders written by `save_to_disk` of `datasets`
 
 
 def _saved(folder: Path) -> Layout | None:
-    """The splits of a folder that `save_to_disk` wrote; None for any other folder.
+    """The splits of a folder written by `save_to_disk`; None for any other folder.
 
-    Read from the Arrow files that its state names. `datasets` itself would build whatever class its metadata names, and
-    would follow a file name out of the folder.
+    They are read from the Arrow files listed in its state. `datasets` itself would instantiate whatever class the
+    metadata names, and would follow file names out of the folder.
 
     Raises:
-        DataError: the metadata is damaged, or names files that are missing, elsewhere, or reordered.
+        DataError: the metadata is damaged, or the files it names are missing, elsewhere or reordered.
     """
     if (folder / "dataset_dict.json").is_file():
         listed = _metadata(folder / "dataset_dict.json").get("splits")

@@ -1,4 +1,4 @@
-"""JSON: one object per line, an array of objects, or an object with such an array; read object by object."""
+"""Read JSON, object by object: one object per line, an array of objects, or an object with such an array."""
 
 import json
 import shlex
@@ -19,7 +19,7 @@ _NO_OBJECT = (
 
 
 def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object's keys and values, none of which is there twice."""
+    """An object from its keys and values; duplicate keys are refused."""
     made = dict(pairs)
     if len(made) < len(pairs):
         names = [name for name, _ in pairs]
@@ -32,17 +32,17 @@ def _twice(name: str) -> str:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_single)
-_SMALL = 2**18  # characters of an object that is parsed to see whether it is a row
+_SMALL = 2**18  # maximum characters of an object that is parsed to see whether it is a row
 
 
 def json_names(file: File) -> list[str]:
-    """The keys of all objects, in the order in which they first occur: any of them may lack one."""
+    """The keys of all objects, in order of first occurrence; an object may lack some."""
     return list(_names(file, state(file)))
 
 
 @lru_cache(maxsize=64)
 def _names(file: File, _state: str) -> tuple[str, ...]:
-    """The keys of a file in its present state; it is read through only once."""
+    """The keys of a file in its current state; the file is scanned only once."""
     names: dict[str, None] = {}
     for where, value in _objects(file):
         names |= dict.fromkeys(value)
@@ -56,7 +56,7 @@ def _names(file: File, _state: str) -> tuple[str, ...]:
 
 
 def json_rows(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """The wanted values of each object, with the line it begins on."""
+    """Yield the wanted values of each object, with the line it begins on."""
     for where, value in _objects(file):
         missing = [name for name in wanted if name not in value]
         if missing:
@@ -71,7 +71,7 @@ def _objects(file: File) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _is_whole(file: File) -> bool:
-    """Whether the file is one array or object, rather than an object in each of several lines."""
+    """Whether the file is a single array or object, not one object per line."""
     line: list[str] = []
     size = 0
     with closing(read_text(file)) as pieces:
@@ -124,14 +124,14 @@ def _values(file: File) -> Iterator[tuple[str, dict[str, Any]]]:
                 where, value = scanner.value()
                 yield where, _checked(value, where)
             return
-    # once more, key by key: a long object, or one that holds the array of rows
+    # read again, key by key: a long object, or one that contains the array of rows
     with closing(_Scanner(file)) as scanner:
         while scanner.peek():
             yield from scanner.object()
 
 
 def _holds_rows(value: Any) -> bool:
-    """Whether an object is not a row but holds rows: an array of objects, and no text under a document's usual name."""
+    """Whether an object contains rows: it has an array of objects, and no text under a usual document name."""
     if not isinstance(value, dict) or any(
         isinstance(value[name], str | list) and _is_text(value[name]) for name in usual(list(value), DOCUMENT_NAMES)
     ):
@@ -144,10 +144,10 @@ def _is_text(value: Any) -> bool:
 
 
 def _check_rows(value: Any, where: str, alone: bool) -> None:
-    """Refuse the only object of a file if it is a table in another layout.
+    """Refuse a file's only object if it is a table in another layout.
 
     Raises:
-        DataError: it holds columns, or its rows under their ids.
+        DataError: the object contains columns, or rows keyed by id.
     """
     if not alone or not isinstance(value, dict) or not value:
         return
@@ -173,24 +173,24 @@ def _checked(value: Any, where: str) -> dict[str, Any]:
 
 
 def _check_text(source: str, value: Any) -> None:
-    """Refuse half of a surrogate pair, which is valid JSON and not a text.
+    """Refuse an unpaired surrogate, which is valid JSON but not valid text.
 
     Raises:
-        UnicodeEncodeError: there is one.
+        UnicodeEncodeError: the text has one.
     """
     if "\\ud" in source.lower():
         json.dumps(value, ensure_ascii=False).encode()
 
 
 class _TooLong(DataError):
-    """A value is longer than may be read at once."""
+    """A value is too long to be read at once."""
 
 
 class _Scanner:
-    """JSON values out of a text that comes in pieces; at most `MAX_LINE` characters of one value are held.
+    """Parse JSON values from text that arrives in pieces, with at most `MAX_LINE` characters of a value in memory.
 
     Args:
-        file: what to read.
+        file: the file to read.
     """
 
     def __init__(self, file: File):
@@ -198,7 +198,7 @@ class _Scanner:
         self._pieces = read_text(file)
         self._text = ""
         self._at = 0
-        self._line = 1  # of the beginning of `_text`
+        self._line = 1  # line number of the beginning of `_text`
         self._ended = False
 
     def close(self) -> None:
@@ -206,7 +206,7 @@ class _Scanner:
         self._pieces.close()
 
     def peek(self) -> str:
-        """The next character that is not white space; empty at the end of the file."""
+        """The next non-space character; empty at the end of the file."""
         while True:
             while self._at < len(self._text):
                 if not self._text[self._at].isspace():
@@ -216,7 +216,7 @@ class _Scanner:
                 return ""
 
     def take(self, expected: str) -> str:
-        """The next character, which must be one of those expected."""
+        """Consume the next character, which must be one of `expected`."""
         found = self.peek()
         if not found or found not in expected:
             seen = repr(found) if found else "the end of the file"
@@ -227,12 +227,12 @@ class _Scanner:
         return found
 
     def expect_end(self) -> None:
-        """Nothing may follow."""
+        """Check that nothing follows."""
         if self.peek():
             raise DataError(f"{self._where()}: malformed JSON: there is more after the end of the array. {_NO_OBJECT}")
 
     def value(self, most: int = MAX_LINE) -> tuple[str, Any]:
-        """The next value of at most so many characters, with the line it begins on."""
+        """Read the next value, of at most `most` characters, with the line it begins on."""
         self.peek()
         where = self._where()
         least = 2**16
@@ -240,7 +240,7 @@ class _Scanner:
             problem: json.JSONDecodeError | None = None
             try:
                 value, end = _DECODER.raw_decode(self._text, self._at)
-                if end < len(self._text) or self._ended:  # else a number may continue in the next piece
+                if end < len(self._text) or self._ended:  # otherwise a number may continue in the next piece
                     _check_text(self._text[self._at : end], value)
                     self._at = end
                     return where, value
@@ -262,7 +262,7 @@ class _Scanner:
             least *= 2
 
     def array(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The objects of an array, each with the line it begins on."""
+        """Yield the objects of an array, each with the line it begins on."""
         self.take("[")
         if self.peek() == "]":
             self.take("]")
@@ -274,7 +274,7 @@ class _Scanner:
                 return
 
     def object(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        """The objects of the one array of objects that an object holds, or the object itself where it is a row."""
+        """Yield the objects of the only array of objects in an object, or the object itself if it is a row."""
         begin, held = self._where(), None
         row: dict[str, Any] = {}
         self.take("{")
@@ -301,7 +301,7 @@ class _Scanner:
             yield begin, row
 
     def _objects_follow(self) -> bool:
-        """Whether the array that begins here holds objects."""
+        """Whether the array that begins here contains objects."""
         at = self._at + 1
         while True:
             while at < len(self._text) and self._text[at].isspace():
@@ -317,7 +317,7 @@ class _Scanner:
         return f"{self._file}, line {self._line + self._text.count(chr(10), 0, self._at)}"
 
     def _read(self, least: int) -> bool:
-        """Drop what was used and read at least so many characters more; False at the end."""
+        """Drop consumed text and read at least `least` more characters; False at the end of the file."""
         self._line += self._text.count("\n", 0, self._at)
         pieces, size = [self._text[self._at :]], 0
         self._at = 0

@@ -1,4 +1,4 @@
-"""Read the columns and rows of a table in the format that the ending of its name says."""
+"""Read the columns and rows of a table in the format given by its file extension."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from triptych.datasets.tables.sources import File
 @dataclass(frozen=True, slots=True)
 class _Reader:
     names: Callable[[File], list[str]]
-    rows: Callable[[File, list[str]], Iterator[tuple[str, list[Any]]]]  # (where, cells in the order wanted)
+    rows: Callable[[File, list[str]], Iterator[tuple[str, list[Any]]]]  # (where, cells in the requested order)
 
 
 _CSV = _Reader(delimited.delimited_names, delimited.delimited_rows)
@@ -39,7 +39,7 @@ ACCEPTED = (
 
 
 def ending(file: File | Path) -> str:
-    """The ending that says how a file is read, without `.gz`; empty where it says nothing."""
+    """The extension that says how a file is read, without `.gz`; empty if it is unknown."""
     name = file.name.lower()
     bare = name.removesuffix(".gz")
     found = Path(bare).suffix
@@ -47,7 +47,7 @@ def ending(file: File | Path) -> str:
 
 
 def is_table(file: File) -> bool:
-    """Whether a file's name says that it is a table by itself, not half of a pair of texts."""
+    """Whether a file is a complete table by its name, not half of a pair of text files."""
     return ending(file) not in ("", *delimited.PARTNERS)
 
 
@@ -61,7 +61,7 @@ def column_names(file: File) -> list[str]:
 
 
 def read_cells(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """`(where, cells of the columns wanted)`, row by row.
+    """Yield `(where, cells of the wanted columns)`, row by row.
 
     Raises:
         DataError: the file is unreadable or malformed.
@@ -70,7 +70,7 @@ def read_cells(file: File, wanted: list[str]) -> Iterator[tuple[str, list[Any]]]
 
 
 def remark(file: File, names: list[str]) -> str:
-    """What may be wrong with a file of this format and these columns, where one that is needed is not among them."""
+    """What may be wrong with a file of this format, if a required column is not among its columns."""
     kind = ending(file)
     if kind in (".csv", ".tsv") and not usual(names, DOCUMENT_NAMES + SUMMARY_NAMES + ID_NAMES):
         return delimited.CSV_REMARK

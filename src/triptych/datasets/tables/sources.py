@@ -1,4 +1,4 @@
-"""Open the file of a table: a file on disk, or a member of a zip archive, which is never unpacked to disk."""
+"""Open a table's file: a file on disk, or a member of a zip archive, which is never unpacked to disk."""
 
 import gzip
 import re
@@ -13,9 +13,9 @@ from typing import IO
 
 from triptych.errors import DataError
 
-MAX_MEMBERS = 100_000  # of an archive; more cannot be tables
-MAX_UNPACKED = 2**40  # bytes of one member; a larger one is an attack, not a table
-READ_ERRORS = (  # of damaged files: all that Python's readers of gzip and zip are seen to raise
+MAX_MEMBERS = 100_000  # maximum files in an archive; more cannot be tables
+MAX_UNPACKED = 2**40  # maximum bytes of a member; a larger one is an attack, not a table
+READ_ERRORS = (  # from damaged files: everything that Python's gzip and zip readers were seen to raise
     OSError,
     EOFError,
     zlib.error,
@@ -34,7 +34,8 @@ class Member:
 
     Attributes:
         archive: the archive's path.
-        inner: the name in the archive, with `/` between folders. It is only ever looked up, never used as a path.
+        inner: the name in the archive, with `/` between folders. It is only looked up in the archive, never used as a
+            path.
     """
 
     archive: Path
@@ -57,7 +58,7 @@ def open_bytes(file: File) -> Iterator[IO[bytes]]:
     """Open a file for reading, decompressing gzip.
 
     Raises:
-        READ_ERRORS: whatever Python's readers raise.
+        READ_ERRORS: the errors of Python's readers.
     """
     with ExitStack() as stack:
         handle: IO[bytes]
@@ -72,7 +73,7 @@ def open_bytes(file: File) -> Iterator[IO[bytes]]:
 
 
 def state(file: File) -> str:
-    """What changes whenever the content may have: the resolved path, the size and the time of the last change."""
+    """A string that changes when the content may have changed: resolved path, size and modification time."""
     path = file.archive if isinstance(file, Member) else file
     status = path.stat()
     inner = f"\t{file.inner}" if isinstance(file, Member) else ""
@@ -83,7 +84,7 @@ def members(archive: Path) -> list[Member]:
     """The files of a zip archive, by name.
 
     Raises:
-        DataError: it is damaged, or holds more files or larger ones than are read.
+        DataError: the archive is damaged, or has too many or too large files.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -107,7 +108,7 @@ def members(archive: Path) -> list[Member]:
 
 
 def bare_name(file: File, endings: frozenset[str]) -> str:
-    """The name in lower case without the ending that says how it is read, and without `.gz`."""
+    """The name in lower case, without `.gz` and the extension that says how the file is read."""
     bare = file.name.lower().removesuffix(".gz")
     ending = Path(bare).suffix
     return bare.removesuffix(ending) if ending in endings else bare

@@ -1,8 +1,8 @@
-"""Assign files to splits by their names, by the conventions of the Hugging Face Hub.
+"""Assign files to splits by name, following the conventions of the Hugging Face Hub.
 
-They are described under "File names and splits" in its documentation.
+The conventions are described under "File names and splits" in its documentation.
 
-A keyword counts if it is a whole word: between the ends of a name, punctuation, underscores, blanks and digits.
+A keyword counts only as a whole word, delimited by the ends of the name, punctuation, underscores, spaces or digits.
 """
 
 import re
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from triptych.contracts import SPLITS
 from triptych.errors import DataError
 
-EVAL = "eval"  # the test split on the hub; next to a split that is named test, the validation split
+EVAL = "eval"  # the test split on the Hub; the validation split if there is a split named test
 _KEYWORDS = {
     "train": "train",
     "training": "train",
@@ -32,9 +32,9 @@ class SplitClaim:
     """The splits that a name refers to.
 
     Attributes:
-        splits: those of its keywords, `eval` among them.
-        rank: 0 where the keyword is the name's last word, 1 where it comes earlier, 2 where keywords of several splits
-            do.
+        splits: the splits of its keywords; may include `eval`.
+        rank: 0 if the keyword is the name's last word, 1 if it comes earlier, 2 if there are keywords of several
+            splits.
     """
 
     splits: tuple[str, ...]
@@ -43,7 +43,7 @@ class SplitClaim:
 
 @dataclass(slots=True)
 class Assignment:
-    """Names by their split, those left over, and sentences on what is not plain to see."""
+    """Names by split, the names left over, and sentences about what is not obvious."""
 
     named: dict[str, list[str]] = field(default_factory=dict)
     left: list[str] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Assignment:
 
 
 def read_claim(name: str) -> SplitClaim | None:
-    """What a name without its ending says; None where no keyword is in it."""
+    """The splits that a name without its extension claims; None if it has no keyword."""
     words = [word for word in re.split(r"[\W\d_]+", name.casefold()) if word]
     found = tuple(dict.fromkeys(_KEYWORDS[word] for word in words if word in _KEYWORDS))
     if not found:
@@ -60,10 +60,10 @@ def read_claim(name: str) -> SplitClaim | None:
 
 
 def assign(claims: dict[str, SplitClaim], where: str) -> Assignment:
-    """Give each split the names that claim it most plainly.
+    """Give each split the names that claim it most clearly.
 
     Args:
-        claims: by name, as it is shown to users.
+        claims: the claims by name, as shown to users.
         where: the folder or data set, for messages.
 
     Raises:
@@ -98,10 +98,10 @@ def assign(claims: dict[str, SplitClaim], where: str) -> Assignment:
 
 
 def assign_exact(names: Sequence[str], where: str) -> Assignment:
-    """Give each split the one name of a data set's splits that means it; one that is just the keyword wins.
+    """Give each split the matching name among a data set's splits; a name that is just the keyword wins.
 
     Raises:
-        DataError: two names mean one split equally well.
+        DataError: two names match a split equally well.
     """
     claims: dict[str, SplitClaim] = {}
     for name in names:
