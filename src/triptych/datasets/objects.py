@@ -208,7 +208,7 @@ def _records(data: Iterable[Any], where: str) -> _Table:
                 if further is not None:
                     raise DataError(
                         f"{where}, row {number}: the first row has no key {shorten(repr(further))}. Give a list of the "
-                        "rows, or None in the first where there is nothing."
+                        "rows, or put None for missing keys in the first row."
                     )
                 yield [row.get(keys[place]) for place in places]
             elif isinstance(row, Example) and isinstance(first, Example):

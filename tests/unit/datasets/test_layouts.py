@@ -152,7 +152,7 @@ def test_layouts_that_are_read(tmp_path, names, expected):
         ),
         (["train.csv", "dev_test.csv"], ["dev_test.csv has keywords of several splits", "validation, test"]),
         (["train/train.csv", "train/test.csv"], ["train/ names the split 'train', and train/test.csv in it another"]),
-        (["train/a.csv", "train/a.jsonl"], ["train/ holds tables in several formats"]),
+        (["train/a.csv", "train/a.jsonl"], ["train/ contains tables in several formats"]),
         (["train/a-00000-of-00003.csv", "train/a-00002-of-00003.csv"], ["not complete: there are 2 of 3"]),
         (["en/train.csv", "de/train.csv"], ["There are tables in", "/de", "/en: give one of these"]),
         (["a/Train.csv", "b/Test.csv", "c/Dev.csv"], ["/a, ", "/b, ", "/c: put them together into one folder."]),
@@ -160,7 +160,7 @@ def test_layouts_that_are_read(tmp_path, names, expected):
         (["train.csv", "test.xlsx"], ["test.xlsx is named after the split 'test' and cannot be read", "CSV UTF-8"]),
         (["train.csv", "eval.pkl"], ["eval.pkl is named after the split 'test'", "never loaded"]),
         *(
-            (["train.csv", name], [f"{name} is named after the split 'test' and cannot be read", "or take it away"])
+            (["train.csv", name], [f"{name} is named after the split 'test' and cannot be read", "or remove it"])
             for name in ("test.dat", "test.csv.bak", "test", "my-test.msgpack", "test.xlsb", "test.json5")
         ),
         (
@@ -170,7 +170,7 @@ def test_layouts_that_are_read(tmp_path, names, expected):
         (["train.csv", "dev.tab"], ["dev.tab is named after the split 'validation'", "end its name with .tsv"]),
         (["train.csv", "test.csv", "eval.xlsx"], ["eval.xlsx is named after the split 'validation'"]),
         (["news.csv", "test.dat"], ["test.dat is named after the split 'test'", "(.csv, .tsv, .jsonl or .parquet)"]),
-        (["test.csv", "train.dat"], ["train.dat is named after the split 'train'", "or take it away."]),
+        (["test.csv", "train.dat"], ["train.dat is named after the split 'train'", "or remove it."]),
         *(
             ([train, f"test/{name}"], [f"test/ is named after the split 'test' and cannot be read (test/{name}): "])
             for train in ("train.csv", "train/train.csv")
@@ -294,7 +294,7 @@ def test_archives_that_are_refused(tmp_path):
     assert "leads elsewhere" in refusal(zipped(tmp_path / "root.zip", "/etc/train.csv"))
     assert "holds tables in a, b" in refusal(zipped(tmp_path / "two.zip", "a/train.csv", "b/train.csv"))
     assert "no table in none.zip" in refusal(zipped(tmp_path / "none.zip", "a.txt"))
-    with pytest.raises(DataError, match=r"only text files are read. Unpack it: unzip p\.zip"):
+    with pytest.raises(DataError, match=r"only text files are read from archives. Unpack it: unzip p\.zip"):
         read(zipped(tmp_path / "p.zip", "train.parquet"))
     whole = zipped(tmp_path / "cut.zip", "train.csv").read_bytes()
     damaged = bytearray(whole)
@@ -445,5 +445,5 @@ def test_files_of_a_split_have_the_same_columns(tmp_path):
     """Files of one split whose columns are read in other roles are refused, by the file that differs."""
     folder = lay(tmp_path, "train/a.csv")
     (folder / "train" / "b.csv").write_text("article,summary\nx,y\n")
-    with pytest.raises(DataError, match=r"b\.csv: its columns are not those of .*a\.csv"):
+    with pytest.raises(DataError, match=r"b\.csv: its columns differ from those of .*a\.csv"):
         read(folder)

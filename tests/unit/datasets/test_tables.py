@@ -245,9 +245,9 @@ def test_null_cells_are_empty(tmp_path):
             b'[{"document": "a", "summary": "b"}] []',
             ["line 1: malformed JSON", "after the end of the array"],
         ),
-        ("train.json", b'{"k1": {"document": "a"}, "k2": {"document": "b"}}', ["under their ids", "jq -c '.[]'"]),
-        ("train.json", b'{"document": ["a b", "c d"], "summary": ["e", "f"]}', ["whole columns, not rows", "pandas"]),
-        ("train.json", b'{"document": {"0": "a"}, "summary": {"0": "b"}}', ["whole columns, not rows"]),
+        ("train.json", b'{"k1": {"document": "a"}, "k2": {"document": "b"}}', ["keyed by id", "jq -c '.[]'"]),
+        ("train.json", b'{"document": ["a b", "c d"], "summary": ["e", "f"]}', ["columns, not rows", "pandas"]),
+        ("train.json", b'{"document": {"0": "a"}, "summary": {"0": "b"}}', ["columns, not rows"]),
         (
             "train.json",
             b'{"a": [{"document": "a", "summary": "b"}],\n"b": [{"c": "d"}]}',
@@ -311,7 +311,7 @@ def test_a_quote_that_takes_in_rows_is_told(tmp_path, name):
     """Rows between a quote that is not closed and the next one are not made part of a text."""
     (tmp_path / name).write_bytes(SWALLOWED[name].encode().replace(b"\n", b"\r\n"))
     told = message(tmp_path, "all" if name == "pairs.csv" else "train")
-    assert f"{name}, line 3: a cell takes in the lines that follow" in told and "take it out" in told
+    assert f"{name}, line 3: a cell includes the lines that follow" in told and "remove it" in told
 
 
 @pytest.mark.parametrize("header", [("document", "summary"), ("id", "document", "summary")])
@@ -374,7 +374,7 @@ def test_unknown_split_and_unknown_ending(tmp_path):
     """A split or file that cannot be read is refused with what can be."""
     write(tmp_path, train_csv=as_csv(), notes_docx=b"x")
     assert "has no split 'test'. Known: train" in message(tmp_path, "test")
-    assert "Read are .csv" in message(tmp_path / "notes.docx", "all")
+    assert "Supported are .csv" in message(tmp_path / "notes.docx", "all")
 
 
 def test_describe_says_what_would_be_read(tmp_path):

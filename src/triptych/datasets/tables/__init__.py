@@ -113,8 +113,8 @@ class Tables(Dataset):
             roles = self._roles(file)
             if before not in (None, roles):
                 raise DataError(
-                    f"{file}: its columns are not those of {files[0]}, which is of the same split: here document = "
-                    f"{roles.document}, summary = {roles.summary}, id = {roles.id}. Name them alike in all files."
+                    f"{file}: its columns differ from those of {files[0]} in the same split: here document = "
+                    f"{roles.document}, summary = {roles.summary}, id = {roles.id}. Use the same names in all files."
                 )
             before = roles
             wanted = [roles.document, roles.summary, *([roles.id] if roles.id is not None else [])]

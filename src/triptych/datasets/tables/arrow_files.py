@@ -75,7 +75,7 @@ def _cells(file: File, before: int, name: str, column: pyarrow.Array) -> list[An
                 cell.as_py()
             except _ERRORS as error:
                 raise DataError(
-                    f"{file}, row {row}: the cell of column {name!r} ({column.type}) cannot be read: {error}. Mend it, "
+                    f"{file}, row {row}: the cell of column {name!r} ({column.type}) cannot be read: {error}. Fix it, "
                     "or write the table without this column."
                 ) from None
         raise
@@ -121,4 +121,4 @@ def _checked(reader: Any) -> Iterator[pyarrow.RecordBatch]:
 
 def _check_unpacked(file: File) -> None:
     if isinstance(file, Member):
-        raise DataError(f"{file}: of an archive, only text files are read. Unpack it: unzip {file.archive.name}.")
+        raise DataError(f"{file}: only text files are read from archives. Unpack it: unzip {file.archive.name}.")

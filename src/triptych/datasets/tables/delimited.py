@@ -17,14 +17,14 @@ _BACKSLASH = (
     r"Quotes inside a text are written \" there, and must be doubled: sed " r"""'s/\\"/""/g' OLD.csv > NEW.csv."""
 )
 _SPACED = (
-    "There are spaces between a comma and a quote, so that the quote does not count. Take them out: python -c "
+    "There are spaces between a comma and a quote, so the quote is not recognized. Remove them: python -c "
     '"import pandas; '
     "pandas.read_csv('OLD.csv', skipinitialspace=True, dtype=str, keep_default_na=False).to_csv('NEW.csv', "
     'index=False)".'
 )
 _SWALLOWED = (
-    "a cell takes in the lines that follow, each of which looks like a row. The quote at its beginning is not closed, "
-    'or is part of the text: take it out, or put the whole text in quotes and double those in it ("one ""two"" three").'
+    "a cell includes the lines that follow, each of which looks like a row. The quote at its start is not closed "
+    'or is part of the text: remove it, or quote the whole text and double the quotes in it ("one ""two"" three").'
 )
 _COMMA = re.compile(r",(?! )(?!(?<=[0-9],)[0-9]{3}(?![0-9]))")  # not a comma in prose or in 1,000
 _TAB = re.compile("\t")

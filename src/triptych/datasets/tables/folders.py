@@ -255,9 +255,7 @@ def _one_table(path: Path, split: str, units: dict[str, list[_Found]]) -> tuple[
                     f"Give --data the folder {name} itself, or rename one of them."
                 )
         if len({ending(item.file) for item in files}) > 1:
-            raise DataError(
-                f"{path}: {name} holds tables in several formats ({listed}). Leave those of one format in it."
-            )
+            raise DataError(f"{path}: {name} contains tables in several formats ({listed}). Keep only one format.")
         return tuple(item.file for item in files)
     if len(files) == 1 or _is_series(files):
         return tuple(item.file for item in sorted(files, key=lambda item: _natural(item.shown)))
@@ -325,8 +323,8 @@ def _check_claim(
         return
     cut = "" if wanted == "train" else ", so that the split is cut from the training split"
     raise DataError(
-        f"{path}: {_printable(shown)} is named after the split {wanted!r} and cannot be read{holds}: {remedy}, or take "
-        f"it away{cut}."
+        f"{path}: {_printable(shown)} is named after the split {wanted!r} and cannot be read{holds}: {remedy}, or "
+        f"remove it{cut}."
     )
 
 
@@ -431,7 +429,7 @@ def _listing(folder: Path) -> list[_Found]:
                     what = (
                         "a link that leads nowhere" if file.is_symlink() and not file.exists() else "not a regular file"
                     )
-                    raise DataError(f"{file} is {what}. Put the file there, or take the name away.")
+                    raise DataError(f"{file} is {what}. Put the file there, or remove it.")
                 continue
             found.append(_Found((*parts, name), file))
             if len(found) > MAX_FILES:

@@ -14,7 +14,7 @@ from triptych.errors import DataError, shorten
 
 _NO_OBJECT = (
     'one object per line is needed, such as {"document": ..., "summary": ...}, or one array of such objects. '
-    "Make them of an array of arrays with: jq -c '.[] | {document: .[0], summary: .[1]}' OLD.json > NEW.jsonl."
+    "Convert an array of arrays with: jq -c '.[] | {document: .[0], summary: .[1]}' OLD.json > NEW.jsonl."
 )
 
 
@@ -28,7 +28,7 @@ def _single(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _twice(name: str) -> str:
-    return f"an object has the key {shorten(repr(name))} twice, and which is meant cannot be known. Rename one"
+    return f"an object has the key {shorten(repr(name))} twice, which is ambiguous. Rename one"
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=_single)
@@ -154,14 +154,14 @@ def _check_rows(value: Any, where: str, alone: bool) -> None:
     inner = list(value.values())
     if all(isinstance(item, dict) for item in inner) and usual(list(inner[0]), DOCUMENT_NAMES + SUMMARY_NAMES):
         raise DataError(
-            f"{where}: its rows are kept under their ids. Write one object per line: jq -c '.[]' OLD.json > NEW.jsonl."
+            f"{where}: its rows are keyed by id. Write one object per line: jq -c '.[]' OLD.json > NEW.jsonl."
         )
     columns = all(isinstance(item, dict) for item in inner) or (
         all(isinstance(item, list) for item in inner) and len({len(item) for item in inner}) == 1 and len(inner[0]) > 1
     )
     if columns and usual(list(value), DOCUMENT_NAMES + SUMMARY_NAMES):
         raise DataError(
-            f'{where}: it holds whole columns, not rows. Turn it into rows: python -c "import json, pandas; '
+            f'{where}: it contains columns, not rows. Convert it to rows: python -c "import json, pandas; '
             "pandas.DataFrame(json.load(open('OLD.json'))).to_json('NEW.jsonl', orient='records', lines=True)\"."
         )
 
@@ -229,7 +229,7 @@ class _Scanner:
     def expect_end(self) -> None:
         """Check that nothing follows."""
         if self.peek():
-            raise DataError(f"{self._where()}: malformed JSON: there is more after the end of the array. {_NO_OBJECT}")
+            raise DataError(f"{self._where()}: malformed JSON: there is text after the end of the array. {_NO_OBJECT}")
 
     def value(self, most: int = MAX_LINE) -> tuple[str, Any]:
         """Read the next value, of at most `most` characters, with the line it begins on."""
@@ -257,7 +257,7 @@ class _Scanner:
             if not self._read(least) and problem:
                 line = self._line + self._text.count("\n", 0, problem.pos)
                 raise DataError(
-                    f"{self._file}, line {line}: malformed JSON: {problem.msg}. Fetch the file again, or mend it."
+                    f"{self._file}, line {line}: malformed JSON: {problem.msg}. Fetch the file again, or fix it."
                 )
             least *= 2
 
@@ -290,8 +290,8 @@ class _Scanner:
                 yield from self.array()
             else:
                 raise DataError(
-                    f"{where}: it holds several lists, {held!r} and {key!r}. Put each into a separate file, such as: "
-                    f"jq -c {shlex.quote(f'.[{json.dumps(key)}][]')} OLD.json > NEW.jsonl."
+                    f"{where}: it contains several lists, {held!r} and {key!r}. Put each into a separate file, "
+                    f"such as: jq -c {shlex.quote(f'.[{json.dumps(key)}][]')} OLD.json > NEW.jsonl."
                 )
             if self.take(",}") == "}":
                 break

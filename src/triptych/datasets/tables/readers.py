@@ -32,7 +32,7 @@ _READERS = {
 ENDINGS = frozenset(_READERS)
 PACKED = frozenset((".csv", ".tsv", ".jsonl", ".json", ".ndjson"))  # these may also end in .gz
 ACCEPTED = (
-    "Read are .csv, .tsv, .jsonl and .json (one object per line, or an array of objects), each also with .gz, "
+    "Supported are .csv, .tsv, .jsonl and .json (one object per line, or an array of objects), each also with .gz, "
     ".parquet, "
     ".arrow, .source with .target, folders that save_to_disk wrote, and a .zip of such files."
 )

@@ -89,7 +89,7 @@ def assign(claims: dict[str, SplitClaim], where: str) -> Assignment:
         if best == 2:
             raise DataError(
                 f"{where}: {_listed(chosen)} has keywords of several splits in its name "
-                f"({', '.join(claims[chosen[0]].splits)}). Rename it after the one that it is."
+                f"({', '.join(claims[chosen[0]].splits)}). Rename it after one of them."
             )
         made.named[split] = chosen
     used = {name for names in made.named.values() for name in names}
